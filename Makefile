@@ -1,0 +1,36 @@
+# The two commands of the README: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: help venv peers demo test lint bench clean
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+venv: $(STAMP)  ## .venv with everything in it, .venv/bin/co2 included
+
+$(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml
+	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV)
+	@touch $@
+
+peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk), from Debian's packages
+	@bash tools/install-peers.sh oscsend:liblo-tools wrk:wrk
+
+demo: venv  ## a relay and three satellites with real readings and real OSC packets
+	@$(BIN)/python -m co2.cli.demo
+
+test: venv peers  ## the whole suite
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: venv  ## format, lint, types, import direction
+	@$(BIN)/ruff format --check src tests bench
+	@$(BIN)/ruff check src tests bench
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: venv peers  ## measure co2 beside its peers, write docs/bench
+	@$(BIN)/python -m bench
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

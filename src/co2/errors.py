@@ -1,0 +1,309 @@
+"""Every error of co2, in one tree.
+
+::
+
+    Co2Error
+    ├── UsageError                 you misused it: mend the call, the file or the command
+    │   ├── ConfigError            a configuration file, variable or flag is wrong
+    │   ├── MessageError           (ValueError) not a dictionary, or no key 'data'
+    │   ├── ValueRefused           (ValueError) a value that cannot travel
+    │   ├── TooBig                 (ValueError) a message over the size limit
+    │   ├── OutboxFull             (TimeoutError) no room to send within send_timeout
+    │   ├── NotRunning             send() outside of a running host
+    │   ├── LoadError              a plugin package that cannot be loaded
+    │   └── StateError             the state folder is locked, a link, or open to others
+    └── PeerError                  the other side misbehaved, or is not there; has a fault code
+        ├── ParseError             -32700 not well-formed
+        ├── BadRequest             -32600 well-formed, but no proper request
+        ├── NoSuchMethod           -32601
+        ├── BadParams              -32602
+        ├── InternalError          -32603 our own bug; details are in the log, under an id
+        ├── IdentityRefused        1001 a host_id that is not the caller's
+        ├── NotOurRelay            1002 notify() from anybody but our relay
+        ├── UnknownHost            1003 no such host is registered here
+        ├── TooManySatellites      1004 the relay is full
+        ├── NotCallable            1005 that host takes no calls: it registered without a port
+        ├── Unreachable            1006 a host does not answer
+        ├── CallTimeout            1007 a call took longer than its deadline
+        ├── PluginFailed           1008 the plugin raised, died or is not running
+        ├── Ambiguous              1009 several hosts have that method
+        └── RemoteFault            whatever code and text the other side answered with
+
+Codes from -32768 to -32000 are those of the XML-RPC fault code convention (Dan Libby, 2001);
+codes from 1001 up are ours. Attributes hold the data, ``__str__`` makes the text.
+"""
+
+__all__ = [
+    "Ambiguous",
+    "BadParams",
+    "BadRequest",
+    "CallTimeout",
+    "Co2Error",
+    "ConfigError",
+    "IdentityRefused",
+    "InternalError",
+    "LoadError",
+    "MessageError",
+    "NoSuchMethod",
+    "NotCallable",
+    "NotOurRelay",
+    "NotRunning",
+    "OutboxFull",
+    "ParseError",
+    "PeerError",
+    "PluginFailed",
+    "RemoteFault",
+    "StateError",
+    "TooBig",
+    "TooManySatellites",
+    "UnknownHost",
+    "Unreachable",
+    "UsageError",
+    "ValueRefused",
+]
+
+
+class Co2Error(Exception):
+    """Root of all errors that co2 raises on purpose."""
+
+
+class UsageError(Co2Error):
+    """You misused it: the text says what, where, and what to do next."""
+
+
+class ConfigError(UsageError):
+    """A configuration value is wrong.
+
+    Args:
+        where: file and line or key, variable name or flag, as a person would look for it.
+        problem: what is wrong and what was expected.
+    """
+
+    def __init__(self, where: str, problem: str) -> None:
+        super().__init__(where, problem)
+        self.where = where
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}"
+
+
+class MessageError(UsageError, ValueError):
+    """What was given to send() is not a message: not a dictionary, or no key 'data'."""
+
+
+class ValueRefused(UsageError, ValueError):
+    """A value that cannot travel. E_VALUE."""
+
+
+class TooBig(UsageError, ValueError):
+    """A message over the size limit.
+
+    Args:
+        size: of the encoded message, in bytes.
+        limit: in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return f"the message has {self.size} bytes once encoded, at most {self.limit} can travel: split it"
+
+
+class OutboxFull(UsageError, TimeoutError):
+    """No room in the outbox within the send timeout: the relay is away or slower than this sender.
+
+    Args:
+        timeout: seconds waited.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(timeout)
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"the outbox had no room for {self.timeout:g} s; the message was not sent"
+
+
+class NotRunning(UsageError):
+    """send() was called on a plugin that no host carries (any more)."""
+
+
+class LoadError(UsageError):
+    """A plugin package cannot be loaded.
+
+    Args:
+        package: name of the package.
+        problem: what was found, and what was expected.
+        where: ``file:line`` or class, where known.
+    """
+
+    def __init__(self, package: str, problem: str, where: str = "") -> None:
+        super().__init__(package, problem, where)
+        self.package = package
+        self.problem = problem
+        self.where = where
+
+    def __str__(self) -> str:
+        place = f" ({self.where})" if self.where else ""
+        return f"plugin package {self.package!r}{place}: {self.problem}"
+
+
+class StateError(UsageError):
+    """The state folder cannot be used: locked by another process, a link, or open to others."""
+
+
+class PeerError(Co2Error):
+    """The other side misbehaved or cannot be reached; ``code`` is the fault code told to callers."""
+
+    code = -32500
+
+
+class ParseError(PeerError):
+    """Not well-formed XML, or not an XML-RPC document."""
+
+    code = -32700
+
+
+class BadRequest(PeerError):
+    """Well-formed, but not a request that this server takes."""
+
+    code = -32600
+
+
+class NoSuchMethod(PeerError):
+    """No method of that name is in the registry.
+
+    Args:
+        name: as the caller gave it; shortened in the text.
+    """
+
+    code = -32601
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"no such method: {self.name[:128]!r}; system.listMethods tells what there is"
+
+
+class BadParams(PeerError):
+    """The method exists, its parameters are wrong."""
+
+    code = -32602
+
+
+class InternalError(PeerError):
+    """Our own bug.
+
+    Args:
+        error_id: names the full record in the host's log.
+    """
+
+    code = -32603
+
+    def __init__(self, error_id: str) -> None:
+        super().__init__(error_id)
+        self.error_id = error_id
+
+    def __str__(self) -> str:
+        return f"internal error {self.error_id}; the host's log has the details under this id"
+
+
+class IdentityRefused(PeerError):
+    """The host part of a host_id is not the address that the request came from."""
+
+    code = 1001
+
+
+class NotOurRelay(PeerError):
+    """notify() was called by somebody who is not this satellite's relay."""
+
+    code = 1002
+
+
+class UnknownHost(PeerError):
+    """No host of that host_id is registered."""
+
+    code = 1003
+
+
+class TooManySatellites(PeerError):
+    """The relay carries as many satellites as it is configured to.
+
+    Args:
+        max_sats: the configured number.
+    """
+
+    code = 1004
+
+    def __init__(self, max_sats: int) -> None:
+        super().__init__(max_sats)
+        self.max_sats = max_sats
+
+    def __str__(self) -> str:
+        return f"this relay is full: max_sats is {self.max_sats}; try later or another relay"
+
+
+class NotCallable(PeerError):
+    """That host registered without a port, so nobody can call it."""
+
+    code = 1005
+
+
+class Unreachable(PeerError):
+    """A host does not answer."""
+
+    code = 1006
+
+
+class CallTimeout(PeerError):
+    """A call took longer than its deadline.
+
+    Args:
+        what: method or host that was called.
+        timeout: seconds waited.
+    """
+
+    code = 1007
+
+    def __init__(self, what: str, timeout: float) -> None:
+        super().__init__(what, timeout)
+        self.what = what
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return f"{self.what} did not answer within {self.timeout:g} s"
+
+
+class PluginFailed(PeerError):
+    """A plugin's method raised, its plugin host died, or it is not running."""
+
+    code = 1008
+
+
+class Ambiguous(PeerError):
+    """Several hosts have a method of that name; ``host_id`` must say which."""
+
+    code = 1009
+
+
+class RemoteFault(PeerError):
+    """The other side answered with a Fault.
+
+    Args:
+        code: fault code as received.
+        text: fault string as received.
+    """
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(code, text)
+        self.code = code
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"fault {self.code}: {self.text}"

@@ -1,0 +1,73 @@
+"""A host_id names a host: ``<random>@<ip>:<port>`` (seed: "naming", §1 of the design).
+
+The random part is the origin: it is made once, kept in the state folder, and is what identity goes by.
+``ip:port`` is a label that may change from one connection to the next.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+__all__ = ["MAX_HOST_ID_LENGTH", "ORIGIN_PATTERN", "HostId", "normal_ip"]
+
+MAX_HOST_ID_LENGTH = 128
+ORIGIN_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_FORM = re.compile(
+    r"(?P<origin>[A-Za-z0-9_-]{1,64})@"
+    r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<ip4>[0-9.]+))"
+    r":(?P<port>[0-9]{1,5})"
+)
+
+
+def normal_ip(text: str) -> str:
+    """Write an IP address in its one normal form; an IPv4 address in IPv6's clothes becomes IPv4.
+
+    Raises:
+        ValueError: not an IP address.
+    """
+    ip = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return str(ip)
+
+
+@dataclass(frozen=True, slots=True)
+class HostId:
+    """A parsed host_id.
+
+    Attributes:
+        origin: the random part, 1 to 64 of ``A-Za-z0-9_-``.
+        ip: IP address in normal form, IPv6 without brackets.
+        port: the port that the host listens on; 0 for a host that only fetches.
+    """
+
+    origin: str
+    ip: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> "HostId":
+        """Read a host_id.
+
+        Raises:
+            ValueError: it has not the form ``<random>@<ip>:<port>``; the text says what was expected.
+        """
+        found = _FORM.fullmatch(text) if len(text) <= MAX_HOST_ID_LENGTH else None
+        if found is None or int(found["port"]) > 65535:
+            raise ValueError(f"not a host_id: {text[:MAX_HOST_ID_LENGTH]!r}; expected <random>@<ip>:<port>")
+        try:
+            ip = normal_ip(found["ip6"] or found["ip4"])
+        except ValueError:
+            raise ValueError(f"not a host_id: {text!r}; its host part is not an IP address") from None
+        return cls(found["origin"], ip, int(found["port"]))
+
+    def __str__(self) -> str:
+        host = f"[{self.ip}]" if ":" in self.ip else self.ip
+        return f"{self.origin}@{host}:{self.port}"
+
+    def matches(self, address: str) -> bool:
+        """Tell whether the host part is this IP address (of the connection that a request came on)."""
+        try:
+            return self.ip == normal_ip(address)
+        except ValueError:
+            return False

@@ -1,0 +1,1 @@
+"""The protocol without I/O: frames, and what may follow what. No sockets, no clocks, no dice."""

@@ -1,0 +1,264 @@
+"""Every frame that a host and its plugin hosts exchange, as a msgspec Struct.
+
+On the socket pair a frame is four bytes of length (big endian) and then MessagePack: an array whose first
+item is the frame's name. Messages inside a frame stay as they were encoded by the sending plugin host
+(``msgspec.Raw``): hosts move them and never look inside. The link between satellite and relay will speak
+the same frames.
+
+Order, host → child: Load, then (after Loaded) Start, then Deliver and Call in any number, then Stop.
+Child → host: Loaded or LoadFailed, then Publish, Applied, Result, Record in any number, then Goodbye.
+Record may come at any time.
+"""
+
+from typing import Any
+
+import msgspec
+
+from co2.errors import BadRequest
+
+__all__ = [
+    "MAX_FRAME_SIZE",
+    "Applied",
+    "Call",
+    "ChildFrame",
+    "Deliver",
+    "FrameReader",
+    "Goodbye",
+    "HostFrame",
+    "Load",
+    "LoadFailed",
+    "Loaded",
+    "MethodInfo",
+    "PluginInfo",
+    "Progress",
+    "Publish",
+    "Record",
+    "Result",
+    "Start",
+    "Stop",
+    "encode_frame",
+]
+
+MAX_FRAME_SIZE = 2 * 1024 * 1024
+"""Bytes of one frame on the socket pair, without its length prefix."""
+
+
+class _Frame(msgspec.Struct, tag=True, array_like=True):
+    """Base of all frames."""
+
+
+class MethodInfo(msgspec.Struct, frozen=True):
+    """One ``x_`` method.
+
+    Attributes:
+        name: as it is called from anywhere, ``<package>.<module>.<method>``.
+        help: docstring, '' for none.
+        signatures: each a list of XML-RPC type names, the result's first.
+    """
+
+    name: str
+    help: str
+    signatures: list[list[str]]
+
+
+class PluginInfo(msgspec.Struct, frozen=True):
+    """One plugin of a package.
+
+    Attributes:
+        name: ``<package>.<module>.<class>``.
+        text: its ``str()``.
+        receives: whether it overrides ``receive``.
+        help: the class's docstring, '' for none.
+    """
+
+    name: str
+    text: str
+    receives: bool
+    help: str
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where a plugin stood when its last plugin host died.
+
+    Attributes:
+        done: number of the last message that it finished; 0 for none.
+        inside: number of the message it died in; 0 for none.
+    """
+
+    done: int
+    inside: int
+
+
+class Load(_Frame):
+    """First frame to a child: import this package.
+
+    Attributes:
+        package: name of the package.
+        folder: the folder that holds it; '' for a bundled package (``co2.plugins``).
+        var_dict: what plugins get as ``var_dict``.
+        config: the table ``[plugin.<package>]``, becomes ``self.config``.
+        send_timeout: seconds that ``send`` waits for room.
+    """
+
+    package: str
+    folder: str
+    var_dict: dict[str, Any]
+    config: dict[str, Any]
+    send_timeout: float
+
+
+class Start(_Frame):
+    """All is registered: held sends go out, deliveries begin.
+
+    Attributes:
+        progress: per plugin name; a plugin skips messages up to ``done`` and gets message ``inside``
+            marked ``repeat: True``. Empty at a first start.
+        skip: numbers of messages that became dead letters: nobody gets them.
+    """
+
+    progress: dict[str, Progress] = {}
+    skip: list[int] = []
+
+
+class Deliver(_Frame):
+    """Messages for the package, numbered consecutively.
+
+    Attributes:
+        first: number of the first one; numbers count per package from 1 and are never used twice.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        messages: each one encoded dictionary.
+    """
+
+    first: int
+    host_id: str
+    client_address: tuple[str, int]
+    messages: list[msgspec.Raw]
+
+
+class Call(_Frame):
+    """Call an ``x_`` method. ``argument`` is one encoded dictionary."""
+
+    call_id: int
+    method: str
+    argument: msgspec.Raw
+
+
+class Stop(_Frame):
+    """Run every ``__exit__``, flush, say Goodbye and end. ``timeout`` in seconds."""
+
+    timeout: float
+
+
+class Loaded(_Frame):
+    """The package is imported, checked and initialised. ``warnings`` go to the log."""
+
+    plugins: list[PluginInfo]
+    methods: list[MethodInfo]
+    warnings: list[str]
+
+
+class LoadFailed(_Frame):
+    """The package cannot be loaded.
+
+    Attributes:
+        problem: one or two lines: what was found, what was expected.
+        where: ``file:line`` or class, where known.
+        details: the traceback, '' for none.
+    """
+
+    problem: str
+    where: str
+    details: str
+
+
+class Publish(_Frame):
+    """Messages that one plugin sent, in order."""
+
+    plugin: str
+    messages: list[msgspec.Raw]
+
+
+class Applied(_Frame):
+    """Every plugin of the package is done with all messages up to number ``last``."""
+
+    last: int
+
+
+class Result(_Frame):
+    """What a Call returned: ``value`` encoded, or ``error`` not ''."""
+
+    call_id: int
+    value: msgspec.Raw
+    error: str = ""
+
+
+class Record(_Frame):
+    """A line for the log. ``level`` is one of ``logging``'s numbers, ``source`` a plugin or package name."""
+
+    source: str
+    level: int
+    text: str
+
+
+class Goodbye(_Frame):
+    """Last frame of a child that stops in good order."""
+
+
+HostFrame = Load | Start | Deliver | Call | Stop
+ChildFrame = Loaded | LoadFailed | Publish | Applied | Result | Record | Goodbye
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {
+    "host": msgspec.msgpack.Decoder(HostFrame),
+    "child": msgspec.msgpack.Decoder(ChildFrame),
+}
+
+
+def encode_frame(frame: HostFrame | ChildFrame) -> bytes:
+    """Encode a frame with its length prefix.
+
+    Raises:
+        BadRequest: over :data:`MAX_FRAME_SIZE`.
+    """
+    body = _encoder.encode(frame)
+    if len(body) > MAX_FRAME_SIZE:
+        raise BadRequest(f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_SIZE}")
+    return len(body).to_bytes(4, "big") + body
+
+
+class FrameReader:
+    """Cut a stream of bytes into frames.
+
+    Args:
+        sender: whose frames these are, ``"host"`` or ``"child"``.
+    """
+
+    def __init__(self, sender: str) -> None:
+        self._decode = _decoders[sender].decode
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take bytes as they came, give the frames that are complete.
+
+        Raises:
+            BadRequest: a frame that is too long, or none that we know. The stream cannot go on.
+        """
+        buffer = self._buffer
+        buffer += data
+        frames: list[Any] = []
+        start = 0
+        while len(buffer) - start >= 4:
+            size = int.from_bytes(buffer[start : start + 4], "big")
+            if size > MAX_FRAME_SIZE:
+                raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
+            end = start + 4 + size
+            if len(buffer) < end:
+                break
+            try:
+                frames.append(self._decode(bytes(buffer[start + 4 : end])))
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise BadRequest(f"not a frame: {error}") from None
+            start = end
+        del buffer[:start]
+        return frames

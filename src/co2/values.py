@@ -1,0 +1,157 @@
+"""What ``data`` may hold, and how it looks at the edges.
+
+Inside co2 a message is a dictionary in MessagePack, encoded once where it is sent and decoded once by each
+that receives it. :func:`pack` accepts whatever ``msgspec.msgpack`` encodes and refuses the rest with
+:class:`~co2.errors.ValueRefused`; what arrives is the decoded form (tuples and sets as lists, Decimal, UUID
+and naive datetimes as strings, dataclasses as dictionaries, …). The edges are total: every decoded form can
+be written as JSON (:func:`to_jsonable`) and as XML (``xmlrpc/writer.py``).
+"""
+
+import base64
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from co2.errors import MessageError, TooBig, ValueRefused
+
+__all__ = [
+    "MAX_MESSAGE_SIZE",
+    "RECURSION_LIMIT",
+    "Message",
+    "key_text",
+    "pack",
+    "pack_value",
+    "to_jsonable",
+    "unpack",
+    "unpack_value",
+    "unused_key",
+]
+
+Message = dict[str, Any]
+
+MAX_MESSAGE_SIZE = 720 * 1024
+"""Bytes of one encoded message. In base64, with its envelope, it stays below the XML gate's 1 MiB."""
+
+RECURSION_LIMIT = 4000
+"""Python recursion limit of the hosts. A sender encodes under the default of 1,000, so what it could
+nest a host can always read and write."""
+
+_SET_BY_HOST = ("host_id", "client_address")
+
+_encoder = msgspec.msgpack.Encoder()
+_decode_message = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_decode_value = msgspec.msgpack.Decoder().decode
+
+
+def pack(message: Mapping[str, Any]) -> bytes:
+    """Encode a message as it travels. ``host_id`` and ``client_address`` are left out: hosts set them.
+
+    Raises:
+        MessageError: not a dictionary, or no key ``data``, or a key that is not a string.
+        ValueRefused: a value that cannot travel; the text names it.
+        TooBig: over :data:`MAX_MESSAGE_SIZE`.
+    """
+    if not isinstance(message, Mapping):
+        raise MessageError(f"a message is a dictionary with the key 'data', not {type(message).__name__}")
+    if "data" not in message:
+        raise MessageError("the key 'data' is mandatory: send({'data': value})")
+    if any(key in message for key in _SET_BY_HOST):
+        message = {key: value for key, value in message.items() if key not in _SET_BY_HOST}
+    for key in message:
+        if not isinstance(key, str):
+            raise MessageError(f"the keys of a message are strings, not {type(key).__name__}: {key!r:.80}")
+    return pack_value(message)
+
+
+def pack_value(value: Any) -> bytes:
+    """Encode any one value.
+
+    Raises:
+        ValueRefused: it cannot travel.
+        TooBig: over :data:`MAX_MESSAGE_SIZE`.
+    """
+    try:
+        packed = _encoder.encode(value)
+    except RecursionError:
+        raise ValueRefused("cannot travel: nested too deep, or contains itself") from None
+    except UnicodeEncodeError as error:
+        raise ValueRefused(f"cannot travel: text that is not valid Unicode ({error.reason})") from None
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        raise ValueRefused(f"cannot travel: {error}") from None
+    if len(packed) > MAX_MESSAGE_SIZE:
+        raise TooBig(len(packed), MAX_MESSAGE_SIZE)
+    return packed
+
+
+def unpack(packed: bytes) -> Message:
+    """Decode a message.
+
+    Raises:
+        ValueRefused: the bytes are not one MessagePack dictionary with string keys.
+    """
+    try:
+        return _decode_message(packed)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ValueRefused(f"not a message: {error}") from None
+
+
+def unpack_value(packed: bytes) -> Any:
+    """Decode any one value.
+
+    Raises:
+        ValueRefused: the bytes are not one MessagePack value.
+    """
+    try:
+        return _decode_value(packed)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ValueRefused(f"not a value: {error}") from None
+
+
+def key_text(key: Any) -> str:
+    """Write a dictionary key that is not a string as one."""
+    if isinstance(key, str):
+        return key
+    if isinstance(key, bytes):
+        return base64.b64encode(key).decode()
+    if isinstance(key, datetime):
+        return key.isoformat()
+    return str(key)
+
+
+def to_jsonable(value: Any) -> Any:
+    """Turn a decoded value into what ``json.dumps`` writes as strict JSON.
+
+    Bytes become base64 text, NaN and infinities null, datetimes ISO 8601 in UTC, other keys strings.
+    Keys that coincide as text keep their values: the later one gets ``#2``, ``#3`` … appended.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, Mapping):
+        result: dict[str, Any] = {}
+        for key, item in value.items():
+            result[unused_key(key_text(key), result)] = to_jsonable(item)
+        return result
+    if isinstance(value, bytes | bytearray | memoryview):
+        return base64.b64encode(value).decode()
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+    if isinstance(value, msgspec.msgpack.Ext):
+        return base64.b64encode(value.data).decode()
+    return str(value)
+
+
+def unused_key(text: str, taken: Mapping[str, Any]) -> str:
+    """Give ``text`` or, where that is taken, ``text#2``, ``text#3`` …"""
+    if text not in taken:
+        return text
+    number = 2
+    while f"{text}#{number}" in taken:
+        number += 1
+    return f"{text}#{number}"
