@@ -1,0 +1,136 @@
+"""Names: ``host:port`` of UDP, OSC address ↔ channel, and patterns that select channels."""
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = [
+    "UdpAddress",
+    "address_of",
+    "channel_of",
+    "compile_pattern",
+    "is_own",
+    "listening_socket",
+    "matches",
+    "read_host_port",
+    "resolve",
+]
+
+UdpAddress = tuple[Any, ...]
+"""What ``socket.sendto`` takes: (ip, port), and two numbers more with IPv6."""
+
+_RECEIVE_BUFFER = 1 << 20
+"""Bytes that the kernel holds for us while the network is busy."""
+
+_NOT_IN_ADDRESS = str.maketrans(dict.fromkeys([*map(chr, range(33)), "#", ",", "\x7f"], "_"))
+
+
+def read_host_port(text: Any, key: str) -> tuple[str, int]:
+    """Read ``host:port`` or ``[ipv6]:port``.
+
+    Args:
+        text: from the configuration.
+        key: where it stands there, for the error.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""  # an IPv6 address without brackets: nobody can tell its end from the port
+    if not colon or not host or not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f'{key}: {text!r} is not host:port, such as "127.0.0.1:9000"')
+    return host, int(port)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Make the one UDP socket that receives and sends. Port 0 takes any free one.
+
+    Raises:
+        OSError: the name is unknown, or the port is taken; the text says which.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    except (OSError, UnicodeError) as error:
+        raise OSError(f"listen: cannot find {host!r}: {error}") from None
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        if ipaddress.ip_address(str(address[0]).partition("%")[0]).version == 4:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.bind(address)
+        sock.setblocking(False)
+    except OSError as error:
+        sock.close()
+        raise OSError(f"listen: cannot use UDP {host}:{port}: {error.strerror or error}") from None
+    return sock
+
+
+def resolve(host: str, port: int, family: socket.AddressFamily) -> UdpAddress | None:
+    """Find the address of a destination; None while the name is unknown."""
+    try:
+        return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)[0][4]
+    except (OSError, UnicodeError):
+        return None
+
+
+def is_own(address: UdpAddress, sock: socket.socket) -> bool:
+    """Tell whether what is sent there comes back to the same socket, round and round."""
+    own = sock.getsockname()
+    if address[1] != own[1]:
+        return False
+    if not ipaddress.ip_address(own[0].partition("%")[0]).is_unspecified:
+        return bool(address[0] == own[0])
+    with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address[0], 0))  # works for the addresses of this machine only
+        except OSError:
+            return False
+    return True
+
+
+def channel_of(address: str, prefix: str = "") -> str:
+    """``/stage/fader1`` → ``stage.fader1``, with ``prefix`` in front."""
+    tokens = [token for token in address.split("/") if token]
+    return ".".join([prefix, *tokens] if prefix else tokens)
+
+
+def address_of(channel: str) -> str:
+    """``stage.fader1`` → ``/stage/fader1``. What OSC forbids in an address becomes ``_``."""
+    return "/" + "/".join(token for token in channel.translate(_NOT_IN_ADDRESS).split(".") if token)
+
+
+def compile_pattern(text: Any, key: str) -> tuple[str, ...]:
+    """Check a channel pattern: ``*`` is one token, ``>`` at the end is one or more.
+
+    Args:
+        text: from the configuration.
+        key: where it stands there, for the error.
+
+    Raises:
+        ValueError: not a pattern.
+    """
+    tokens = tuple(text.split(".")) if isinstance(text, str) else ()
+    if not tokens or "" in tokens or ">" in tokens[:-1]:
+        raise ValueError(f'{key}: {text!r} is not a channel pattern, such as "stage.*" or "stage.>"')
+    return tokens
+
+
+def matches(channel: str, patterns: Iterable[tuple[str, ...]]) -> bool:
+    """Tell whether any pattern selects the channel."""
+    tokens = channel.split(".")
+    return any(_matches_one(tokens, pattern) for pattern in patterns)
+
+
+def _matches_one(tokens: list[str], pattern: tuple[str, ...]) -> bool:
+    if tokens == [""]:
+        return False
+    for number, wanted in enumerate(pattern):
+        if wanted == ">":
+            return number < len(tokens)
+        if number >= len(tokens) or wanted not in ("*", tokens[number]):
+            return False
+    return len(tokens) == len(pattern)

@@ -1,0 +1,369 @@
+"""OSC 1.0 datagrams: bytes ↔ :class:`Message` and :class:`Bundle`.
+
+The single arguments are read and written by python-osc. The frame around them is ours: python-osc skips
+arguments whose type it does not know (which moves the others), rounds time tags to floats and does not
+end on a bundle element of negative size.
+
+========  ==========================  =======================================
+type tag  OSC                         Python
+========  ==========================  =======================================
+i, h      32 and 64 bit integer       int
+f, d      32 and 64 bit float         float; a 32 bit float comes back exactly
+s, S      string, symbol              str
+b         blob                        bytes
+c         character                   str of length 1
+r         colour                      int, 0xRRGGBBAA
+m         MIDI                        list: port, status, data1, data2
+t         time tag                    list: NTP seconds, fraction (1/2**32 s)
+T, F      true, false                 True, False
+N         nil                         None
+I         impulse ("bang")            True
+[ ]       array                       list
+========  ==========================  =======================================
+"""
+
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+try:
+    from pythonosc.parsing import osc_types
+except ImportError as error:  # the text is what a person needs to go on
+    raise ImportError("the plugin 'osc' needs python-osc: pip install 'python-co2[osc]'") from error
+
+__all__ = [
+    "IMMEDIATELY",
+    "MAX_DATAGRAM_SIZE",
+    "Bundle",
+    "Malformed",
+    "Message",
+    "Packet",
+    "Unsendable",
+    "build",
+    "fits",
+    "infer_types",
+    "parse",
+]
+
+MAX_DATAGRAM_SIZE = 65_507
+"""Bytes of one UDP datagram over IPv4."""
+MAX_BUNDLE_DEPTH = 16
+MAX_ARRAY_DEPTH = 32
+
+Time = tuple[int, int]
+IMMEDIATELY: Time = (0, 1)
+"""The time tag that means "now"."""
+
+_NTP_EPOCH = datetime(1900, 1, 1, tzinfo=UTC)
+_BUNDLE_HEAD = b"#bundle\0"
+
+
+class Malformed(ValueError):
+    """A datagram that is not OSC; the text says where it stops to be."""
+
+
+class Unsendable(ValueError):
+    """A value that OSC has no type for, or a packet over :data:`MAX_DATAGRAM_SIZE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One OSC message.
+
+    Attributes:
+        address: starts with ``/``; may be an OSC address pattern.
+        types: type tags without the comma, brackets of arrays included.
+        args: values as in the table above.
+    """
+
+    address: str
+    types: str
+    args: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Elements that belong together. ``time`` is an NTP pair: seconds since 1900, fraction of 1/2**32 s."""
+
+    time: Time
+    elements: tuple["Message | Bundle", ...]
+
+
+Packet = Message | Bundle
+
+
+def parse(datagram: bytes) -> Packet:
+    """Read one datagram.
+
+    Raises:
+        Malformed: it is not OSC, or nested too deep.
+    """
+    try:
+        return _parse_packet(datagram, 0)
+    except (osc_types.ParseError, UnicodeDecodeError, struct.error) as error:
+        raise Malformed(str(error)) from None
+
+
+def build(packet: Packet) -> bytes:
+    """Write one datagram.
+
+    Raises:
+        Unsendable: an argument does not fit its type tag, or the datagram gets too big.
+    """
+    datagram = _build_packet(packet)
+    if len(datagram) > MAX_DATAGRAM_SIZE:
+        raise Unsendable(f"{len(datagram)} bytes; one datagram takes {MAX_DATAGRAM_SIZE}")
+    return datagram
+
+
+def infer_types(args: Sequence[Any]) -> str:
+    """Find type tags for values that came without.
+
+    Floats become ``f``, which every OSC program understands, or ``d`` where 32 bits are not enough for
+    their size.
+
+    Raises:
+        Unsendable: OSC has no type for a value; arrays nested too deep.
+    """
+    return "".join(_infer(value, 0) for value in args)
+
+
+def fits(args: Sequence[Any], types: str) -> bool:
+    """Tell whether these values can be written under these type tags."""
+    try:
+        _build_arguments(args, types)
+    except Unsendable:
+        return False
+    return True
+
+
+def _parse_packet(data: bytes, depth: int) -> Packet:
+    if data.startswith(b"/"):
+        return _parse_message(data)
+    if data.startswith(_BUNDLE_HEAD):
+        return _parse_bundle(data, depth)
+    raise Malformed("starts neither with '/' nor with '#bundle'")
+
+
+def _parse_bundle(data: bytes, depth: int) -> Bundle:
+    if depth >= MAX_BUNDLE_DEPTH:
+        raise Malformed(f"bundles nested deeper than {MAX_BUNDLE_DEPTH}")
+    if len(data) < 16:
+        raise Malformed("a bundle that ends inside its time tag")
+    elements: list[Packet] = []
+    index = 16
+    while index < len(data):
+        size, index = _get_int(data, index)
+        if size <= 0 or size % 4 or index + size > len(data):
+            raise Malformed(f"a bundle element of {size} bytes where {len(data) - index} are left")
+        elements.append(_parse_packet(data[index : index + size], depth + 1))
+        index += size
+    return Bundle(struct.unpack_from(">II", data, 8), tuple(elements))
+
+
+def _parse_message(data: bytes) -> Message:
+    address, index = _get_string(data, 0)
+    if index >= len(data):
+        return Message(address, "", [])  # very old senders leave the type tags out
+    tags, index = _get_string(data, index)
+    if not tags.startswith(","):
+        raise Malformed("no type tags after the address")
+    arrays: list[list[Any]] = [[]]
+    for tag in tags[1:]:
+        if tag == "[":
+            if len(arrays) > MAX_ARRAY_DEPTH:
+                raise Malformed(f"arrays nested deeper than {MAX_ARRAY_DEPTH}")
+            inner: list[Any] = []
+            arrays[-1].append(inner)
+            arrays.append(inner)
+        elif tag == "]":
+            if len(arrays) == 1:
+                raise Malformed("an array that ends without having begun")
+            arrays.pop()
+        elif tag in _CONSTANTS:
+            arrays[-1].append(_CONSTANTS[tag])
+        elif tag in _READERS:
+            value, index = _READERS[tag](data, index)
+            arrays[-1].append(value)
+        else:
+            raise Malformed(f"unknown type tag {tag!r}")
+    if len(arrays) != 1:
+        raise Malformed("an array that does not end")
+    return Message(address, tags[1:], arrays[0])
+
+
+def _get_string(data: bytes, index: int) -> tuple[str, int]:
+    # python-osc looks at one byte at a time; this is the same with one search.
+    end = data.find(b"\0", index)
+    after = end + 4 - (end - index) % 4
+    if end < 0 or after > len(data):
+        raise Malformed("ends inside a string")
+    return data[index:end].decode("utf-8"), after
+
+
+def _number(read: Callable[[bytes, int], tuple[Any, int]]) -> Callable[[bytes, int], tuple[Any, int]]:
+    # python-osc copies the rest of the datagram for every number: give it no more than the number.
+    def get(data: bytes, index: int) -> tuple[Any, int]:
+        value, used = read(data[index : index + 8], 0)
+        return value, index + used
+
+    return get
+
+
+_get_int = _number(osc_types.get_int)
+
+
+def _get_blob(data: bytes, index: int) -> tuple[bytes, int]:
+    size, index = _get_int(data, index)
+    after = index + size + -size % 4
+    if size < 0 or after > len(data):
+        raise Malformed(f"a blob of {size} bytes where {len(data) - index} are left")
+    return data[index : index + size], after
+
+
+def _get_char(data: bytes, index: int) -> tuple[str, int]:
+    code, index = _get_int(data, index)
+    if not 0 <= code < 0x110000 or 0xD800 <= code < 0xE000:
+        raise Malformed(f"no character has the number {code}")
+    return chr(code), index
+
+
+def _get_midi(data: bytes, index: int) -> tuple[list[int], int]:
+    value, _ = osc_types.get_midi(data[index : index + 4], 0)
+    return list(value), index + 4
+
+
+def _get_time(data: bytes, index: int) -> tuple[list[int], int]:
+    value, _ = osc_types.get_uint64(data[index : index + 8], 0)
+    return [value >> 32, value & 0xFFFFFFFF], index + 8
+
+
+_CONSTANTS: dict[str, Any] = {"T": True, "F": False, "N": None, "I": True}
+_READERS: dict[str, Callable[[bytes, int], tuple[Any, int]]] = {
+    "i": _get_int,
+    "h": _number(osc_types.get_int64),
+    "f": _number(osc_types.get_float),
+    "d": _number(osc_types.get_double),
+    "s": _get_string,
+    "S": _get_string,
+    "b": _get_blob,
+    "c": _get_char,
+    "r": _number(osc_types.get_rgba),
+    "m": _get_midi,
+    "t": _get_time,
+}
+
+
+def _build_packet(packet: Packet) -> bytes:
+    if isinstance(packet, Message):
+        if not packet.address.startswith("/"):
+            raise Unsendable(f"an address starts with '/', not {packet.address[:80]!r}")
+        head = _put_string(packet.address) + _put_string("," + packet.types)
+        return head + _build_arguments(packet.args, packet.types)
+    parts = [_BUNDLE_HEAD, _put_time(packet.time)]
+    for element in packet.elements:
+        body = _build_packet(element)
+        parts += [len(body).to_bytes(4, "big"), body]
+    return b"".join(parts)
+
+
+def _build_arguments(args: Sequence[Any], types: str) -> bytes:
+    parts: list[bytes] = []
+    values: list[Iterator[Any]] = [iter(args)]
+    missing = object()
+    for tag in types:
+        if tag == "]":
+            if len(values) == 1 or next(values.pop(), missing) is not missing:
+                raise Unsendable(f"arguments and type tags {types[:80]!r} do not fit")
+            continue
+        value = next(values[-1], missing)
+        if value is missing:
+            raise Unsendable(f"fewer arguments than type tags {types[:80]!r}")
+        if tag == "[":
+            if not isinstance(value, list | tuple) or len(values) > MAX_ARRAY_DEPTH:
+                raise Unsendable(f"not an array: {value!r:.80}")
+            values.append(iter(value))
+        elif tag in _CONSTANTS:
+            if value is not _CONSTANTS[tag]:
+                raise Unsendable(f"not of type {tag!r}: {value!r:.80}")
+        else:
+            parts.append(_put(tag, value))
+    if len(values) != 1 or next(values[0], missing) is not missing:
+        raise Unsendable(f"more arguments than type tags {types[:80]!r}")
+    return b"".join(parts)
+
+
+def _put(tag: str, value: Any) -> bytes:
+    kind, write = _WRITERS.get(tag, (None, None))
+    if kind is None or write is None:
+        raise Unsendable(f"unknown type tag {tag[:8]!r}")
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise Unsendable(f"not of type {tag!r}: {value!r:.80}")
+    try:
+        return write(value)
+    except (osc_types.BuildError, struct.error, OverflowError, ValueError, TypeError) as error:
+        raise Unsendable(f"{value!r:.80} as type {tag!r}: {error}") from None
+
+
+def _put_string(text: str) -> bytes:
+    if "\0" in text:  # a string ends there, and what follows would be read as something else
+        raise Unsendable("a string with a NUL character")
+    return osc_types.write_string(text)
+
+
+def _put_blob(data: bytes) -> bytes:
+    return osc_types.write_blob(data) if data else b"\0\0\0\0"
+
+
+def _put_char(text: str) -> bytes:
+    return osc_types.write_int(ord(text))
+
+
+def _put_midi(value: Sequence[int]) -> bytes:
+    return struct.pack("4B", *value)
+
+
+def _put_time(value: Sequence[int] | datetime) -> bytes:
+    if isinstance(value, datetime):
+        micros = (value.astimezone(UTC) - _NTP_EPOCH) // timedelta(microseconds=1)
+        value = (micros // 1_000_000, (micros % 1_000_000 << 32) // 1_000_000)
+    return struct.pack(">II", *value)
+
+
+_WRITERS: dict[str, tuple[Any, Callable[[Any], bytes]]] = {
+    "i": (int, osc_types.write_int),
+    "h": (int, osc_types.write_int64),
+    "f": (float | int, osc_types.write_float),
+    "d": (float | int, osc_types.write_double),
+    "s": (str, _put_string),
+    "S": (str, _put_string),
+    "b": (bytes, _put_blob),
+    "c": (str, _put_char),
+    "r": (int, osc_types.write_rgba),
+    "m": (list | tuple, _put_midi),
+    "t": (list | tuple | datetime, _put_time),
+}
+
+
+def _infer(value: Any, depth: int) -> str:
+    if value is None or isinstance(value, bool):
+        return "N" if value is None else "FT"[value]
+    if isinstance(value, int):
+        if value.bit_length() > 63 and value != -(1 << 63):
+            raise Unsendable("an integer of more than 64 bits")
+        return "i" if -(1 << 31) <= value < 1 << 31 else "h"
+    if isinstance(value, float):
+        return "f" if fits([value], "f") else "d"
+    if isinstance(value, str):
+        return "s"
+    if isinstance(value, bytes):
+        return "b"
+    if isinstance(value, datetime):
+        return "t"
+    if isinstance(value, list | tuple):
+        if depth >= MAX_ARRAY_DEPTH:
+            raise Unsendable(f"arrays nested deeper than {MAX_ARRAY_DEPTH}")
+        return "[" + "".join(_infer(item, depth + 1) for item in value) + "]"
+    raise Unsendable(f"OSC has no type for {type(value).__name__}")

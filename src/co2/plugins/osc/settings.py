@@ -1,0 +1,63 @@
+"""The table ``[plugin.osc]`` of co2.toml, checked."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .addresses import compile_pattern, read_host_port
+
+__all__ = ["Settings", "read_settings"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the bridge does.
+
+    Attributes:
+        listen: host and port of its UDP socket, for both directions.
+        send_to: where the network's messages go out to.
+        send: which of them: patterns over the channel, ``*`` one token, ``>`` the rest.
+        receive: which OSC messages come in, patterns over their channel (with prefix).
+        prefix: goes in front of the channel of what comes in, and off what goes out.
+    """
+
+    listen: tuple[str, int] = ("127.0.0.1", 9000)
+    send_to: tuple[tuple[str, int], ...] = ()
+    send: tuple[tuple[str, ...], ...] = ((">",),)
+    receive: tuple[tuple[str, ...], ...] = ()
+    prefix: str = ""
+
+
+def read_settings(config: Mapping[str, Any]) -> Settings:
+    """Check the configuration.
+
+    Raises:
+        ValueError: an unknown key, or a value of another form; the text names the key and the nearest one.
+    """
+    known = list(Settings.__dataclass_fields__)
+    for key in config:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+            raise ValueError(f"unknown key {key!r}{hint}")
+    default = Settings()
+    prefix = config.get("prefix", "")
+    if not isinstance(prefix, str) or (prefix and "" in prefix.split(".")):
+        raise ValueError(f'prefix: {prefix!r} is not a channel, such as "stage.left"')
+    return Settings(
+        listen=read_host_port(config["listen"], "listen") if "listen" in config else default.listen,
+        send_to=tuple(read_host_port(item, "send_to") for item in _strings(config, "send_to", ())),
+        send=tuple(compile_pattern(item, "send") for item in _strings(config, "send", (">",))),
+        receive=tuple(compile_pattern(item, "receive") for item in _strings(config, "receive", ())),
+        prefix=prefix,
+    )
+
+
+def _strings(config: Mapping[str, Any], key: str, default: tuple[str, ...]) -> tuple[Any, ...]:
+    value = config.get(key, default)
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{key}: a list of strings, not {value!r}")
+    return tuple(value)

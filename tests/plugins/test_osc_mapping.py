@@ -1,0 +1,255 @@
+"""OSC messages ↔ data_dicts, channel names and patterns, the configuration."""
+
+import socket
+
+import pytest
+from hypothesis import given
+
+from co2.plugins.osc.addresses import (
+    address_of,
+    channel_of,
+    compile_pattern,
+    is_own,
+    listening_socket,
+    matches,
+    read_host_port,
+    resolve,
+)
+from co2.plugins.osc.mapping import MAX_HELD_BUNDLES, Assembler, from_data_dict, to_data_dicts
+from co2.plugins.osc.packets import Bundle, Message, Unsendable
+from co2.plugins.osc.settings import Settings, read_settings
+from co2.values import pack, unpack
+from tests.plugins.test_osc_packets import messages, packets
+
+
+def through_the_network(dicts, host_id="1@127.0.0.1:2004"):
+    """What receive gets of what was given to send."""
+    return [unpack(pack(data_dict)) | {"host_id": host_id} for data_dict in dicts]
+
+
+def one(data_dict, prefix=""):
+    [message] = from_data_dict(data_dict, prefix)
+    return message
+
+
+def test_a_message():
+    message = Message("/stage/fader1", "ifsb", [3, 0.5, "nih", b"\0\1"])
+    assert to_data_dicts(message, source="127.0.0.1:7000", bundle_id=1) == [
+        {
+            "channel": "stage.fader1",
+            "data": [3, 0.5, "nih", b"\0\1"],
+            "osc": {"address": "/stage/fader1", "types": "ifsb", "from": "127.0.0.1:7000"},
+        }
+    ]
+
+
+@given(messages)
+def test_a_message_crosses_the_network_unchanged(message):
+    [received] = through_the_network(to_data_dicts(message, source="h:1", bundle_id=1))
+    assert one(received) == message
+
+
+def leaves(packet, time=None):
+    if isinstance(packet, Message):
+        return [(packet, time)]
+    return [leaf for element in packet.elements for leaf in leaves(element, packet.time)]
+
+
+@given(packets)
+def test_a_bundle_crosses_the_network_with_order_times_and_unity(packet):
+    assembler = Assembler()
+    found = []
+    for received in through_the_network(to_data_dicts(packet, source="h:1", bundle_id=7)):
+        found += assembler.add(received, from_data_dict(received), True)
+    if not leaves(packet):
+        assert found == []
+        return
+    [arrived] = found
+    assert leaves(arrived) == leaves(packet)
+    if isinstance(packet, Bundle):
+        assert arrived.time == packet.time
+
+
+def test_a_bundle_that_lost_its_last_message_goes_out_with_the_next():
+    assembler = Assembler()
+    first = Bundle((5, 0), (Message("/a", "i", [1]), Message("/b", "i", [2]), Message("/c", "i", [3])))
+    cut = through_the_network(to_data_dicts(first, source="h:1", bundle_id=1))[:2]
+    second = through_the_network(
+        to_data_dicts(Bundle((6, 0), (Message("/d", "", []),)), source="h:1", bundle_id=2)
+    )
+    found = [packet for d in cut + second for packet in assembler.add(d, from_data_dict(d), True)]
+    assert found == [Bundle((5, 0), first.elements[:2]), Bundle((6, 0), (Message("/d", "", []),))]
+
+
+def test_bundles_of_many_senders_do_not_pile_up():
+    assembler = Assembler()
+    bundle = Bundle((5, 0), (Message("/a", "i", [1]), Message("/b", "i", [2])))
+    found = []
+    for number in range(MAX_HELD_BUNDLES * 3):
+        [begun, _] = through_the_network(to_data_dicts(bundle, source="h:1", bundle_id=1), f"{number}@127.0.0.1:1")
+        found += assembler.add(begun, from_data_dict(begun), True)
+    assert len(found) == MAX_HELD_BUNDLES * 2
+
+
+def test_unwanted_messages_of_a_bundle_are_left_out():
+    assembler = Assembler()
+    bundle = Bundle((5, 0), (Message("/a", "i", [1]), Message("/b", "i", [2])))
+    a, b = through_the_network(to_data_dicts(bundle, source="h:1", bundle_id=1))
+    assert assembler.add(a, from_data_dict(a), True) == []
+    assert assembler.add(b, [], False) == [Bundle((5, 0), (Message("/a", "i", [1]),))]
+
+
+@pytest.mark.parametrize(
+    "osc",
+    [
+        None,
+        "nonsense",
+        {"bundle": 3},
+        {"bundle": {"id": "x", "index": 0, "count": 1}},
+        {"types": 5, "address": 6},
+        {"types": "zz", "address": "no/slash"},
+        {"bundle": {"id": 1, "index": 0, "count": 1, "time": [-1, 2**40]}, "time": "soon"},
+    ],
+)
+def test_nonsense_from_other_hosts_is_survived(osc):
+    data_dict = {"channel": "a.b", "data": [1], "osc": osc}
+    [packet] = Assembler().add(data_dict, from_data_dict(data_dict), True)
+    assert leaves(packet)[0][0] == Message("/a/b", "i", [1])
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (2, Message("/x", "i", [2])),
+        (None, Message("/x", "", [])),
+        ([], Message("/x", "", [])),
+        ([1, 2.5, "shrubbery"], Message("/x", "ifs", [1, 2.5, "shrubbery"])),
+        ("nih", Message("/x", "s", ["nih"])),
+    ],
+)
+def test_a_plain_data_dict(data, message):
+    assert one({"channel": "x", "data": data}) == message
+
+
+def test_a_dictionary_becomes_a_message_for_each_entry():
+    found = from_data_dict({"channel": "lab", "data": {"cpu": 3, "net": {"in": 7, "a.b/c d": [1, 2]}}})
+    assert found == [
+        Message("/lab/cpu", "i", [3]),
+        Message("/lab/net/in", "i", [7]),
+        Message("/lab/net/a_b_c_d", "ii", [1, 2]),
+    ]
+    deep: dict = {}
+    for _ in range(20):
+        deep = {"a": deep}
+    with pytest.raises(Unsendable):
+        from_data_dict({"channel": "x", "data": deep})
+
+
+def test_a_plugin_that_moved_the_message_or_changed_the_data():
+    osc = {"address": "/old/name", "types": "i"}
+    assert one({"channel": "old.name", "data": [1], "osc": osc}) == Message("/old/name", "i", [1])
+    assert one({"channel": "new.name", "data": [1.5], "osc": osc}) == Message("/new/name", "f", [1.5])
+
+
+def test_prefix_goes_on_and_off():
+    [data_dict] = to_data_dicts(Message("/fader1", "i", [1]), source="h:1", bundle_id=1, prefix="stage.left")
+    assert data_dict["channel"] == "stage.left.fader1"
+    assert one(data_dict, "stage.left").address == "/fader1"
+    assert one(data_dict).address == "/stage/left/fader1"
+    assert one({"channel": "stage.leftover", "data": 1}, "stage.left").address == "/stage/leftover"
+
+
+@pytest.mark.parametrize(
+    ("address", "channel"),
+    [("/stage/fader1", "stage.fader1"), ("/", ""), ("//a//b", "a.b"), ("/ä", "ä"), ("/a/*", "a.*")],
+)
+def test_channel_of(address, channel):
+    assert channel_of(address) == channel
+
+
+def test_address_of_a_channel_has_nothing_that_osc_forbids():
+    assert address_of("a b.c#d,e\0f..g") == "/a_b/c_d_e_f/g"
+
+
+@pytest.mark.parametrize(
+    ("channel", "pattern", "expected"),
+    [
+        ("stage.fader1", ">", True),
+        ("", ">", False),
+        ("", "*", False),
+        ("stage", "stage", True),
+        ("stage", "stage.>", False),
+        ("stage.a", "stage.>", True),
+        ("stage.a.b", "stage.>", True),
+        ("stage.a.b", "stage.*", False),
+        ("stage.a.b", "stage.*.b", True),
+        ("stage.a", "*.a", True),
+        ("stage.a", "stage", False),
+    ],
+)
+def test_patterns(channel, pattern, expected):
+    assert matches(channel, [compile_pattern(pattern, "send")]) is expected
+
+
+@pytest.mark.parametrize("pattern", ["", "a..b", ">.a", ".", 5, None])
+def test_what_is_no_pattern(pattern):
+    with pytest.raises(ValueError, match="send"):
+        compile_pattern(pattern, "send")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "9000", ":9000", "host:", "host:x", "host:70000", "::1:9000", "h:²", 9000, None]
+)
+def test_what_is_no_host_and_port(text):
+    with pytest.raises(ValueError, match=r"listen: .*host:port"):
+        read_host_port(text, "listen")
+
+
+def test_host_and_port():
+    assert read_host_port("127.0.0.1:9000", "listen") == ("127.0.0.1", 9000)
+    assert read_host_port("[::1]:9000", "listen") == ("::1", 9000)
+
+
+def test_settings():
+    assert read_settings({}) == Settings()
+    assert read_settings({"send_to": "desk:7000", "send": ["a.*", "b.>"], "prefix": "x"}) == Settings(
+        send_to=(("desk", 7000),), send=(("a", "*"), ("b", ">")), prefix="x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"sendto": "a:1"}, "did you mean 'send_to'"),
+        ({"zzz": 1}, "there are listen"),
+        ({"send_to": 7000}, "list of strings"),
+        ({"send_to": ["desk"]}, "host:port"),
+        ({"listen": 9000}, "host:port"),
+        ({"prefix": "a..b"}, "prefix"),
+        ({"prefix": 5}, "prefix"),
+        ({"receive": [5]}, "receive"),
+    ],
+)
+def test_settings_that_are_wrong(config, text):
+    with pytest.raises(ValueError, match=text):
+        read_settings(config)
+
+
+def test_sockets():
+    with listening_socket("127.0.0.1", 0) as sock, pytest.raises(OSError, match="listen: cannot use UDP"):
+        listening_socket(*sock.getsockname())
+    with pytest.raises(OSError, match="listen: cannot find"):
+        listening_socket("no..host", 9000)
+    assert resolve("no..host", 1, socket.AF_INET) is None
+    assert resolve("127.0.0.1", 7000, socket.AF_INET) == ("127.0.0.1", 7000)
+
+
+def test_a_bridge_knows_its_own_socket():
+    with listening_socket("127.0.0.1", 0) as sock:
+        port = sock.getsockname()[1]
+        assert is_own(("127.0.0.1", port), sock)
+        assert not is_own(("127.0.0.1", port + 1), sock)
+    with listening_socket("0.0.0.0", 0) as sock:
+        port = sock.getsockname()[1]
+        assert is_own(("127.0.0.1", port), sock)
+        assert not is_own(("192.0.2.1", port), sock)
