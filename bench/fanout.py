@@ -1,0 +1,135 @@
+"""Relay fan-out over XML-RPC to foreign satellites, and what one that hangs does to the others."""
+
+import contextlib
+import socket
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.processes import Sink, peer, proxy, relay, sink
+
+MESSAGES = {1: 3_000, 10: 1_500, 100: 200}
+"""How many messages are sent to how many satellites."""
+
+PATIENCE = 120.0
+PACED = 600
+PACE = 0.005
+ROUNDS = 3
+HANG_ROUNDS = 7
+
+
+class Ours:
+    """co2's relay."""
+
+    name = "co2 relay"
+    start = staticmethod(relay)
+
+    def __init__(self, url: str) -> None:
+        self._proxy = proxy(url)
+
+    def register(self, port: int) -> None:
+        self._proxy.relay.register({"host_id": f"sat{port}@127.0.0.1:{port}", "port": port})
+
+    def send(self, data: Any) -> None:
+        self._proxy.relay.relay({"host_id": "bench@127.0.0.1:0", "data": data})
+
+
+class Theirs:
+    """The same written with xmlrpc.server: a thread and a queue per satellite."""
+
+    name = "xmlrpc.server relay"
+
+    @staticmethod
+    def start() -> contextlib.AbstractContextManager[str]:
+        return peer("relay")
+
+    def __init__(self, url: str) -> None:
+        self._proxy = proxy(url)
+
+    def register(self, port: int) -> None:
+        self._proxy.register(port)
+
+    def send(self, data: Any) -> None:
+        self._proxy.relay({"host_id": "bench@127.0.0.1:0", "data": data})
+
+
+def settle(satellites: Sink, count: int) -> None:
+    """Wait until every satellite has got so many."""
+    deadline = time.monotonic() + PATIENCE
+    while satellites.collect() < count:
+        if time.monotonic() > deadline:
+            raise SystemExit("bench: messages did not arrive")
+        time.sleep(0.01)
+
+
+def stamped(number: int) -> list[Any]:
+    return [number, f"at-{time.monotonic_ns()}", 0.815]
+
+
+def throughput(side: Callable[[str], Any], start: Callable[..., Any], satellites: int) -> float:
+    """Give deliveries per second, from the first send to the last arrival."""
+    count = MESSAGES[satellites]
+    with start() as url, sink(satellites) as them:
+        relay_side = side(url)
+        for port in them.ports:
+            relay_side.register(port)
+        relay_side.send(stamped(0))
+        settle(them, 1)
+        begun = time.monotonic()
+        for number in range(count):
+            relay_side.send(stamped(number))
+        settle(them, count + 1)
+        return satellites * count / (time.monotonic() - begun)
+
+
+def percentile(latencies: list[int], share: float) -> float:
+    """Give a percentile in microseconds."""
+    ordered = sorted(latencies)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1e3
+
+
+def hanging() -> dict[str, Any]:
+    """Measure the p99 of ten satellites, in turn without and with an eleventh that never answers."""
+    found: dict[str, list[float]] = {"alone": [], "one hangs": []}
+    for _ in range(HANG_ROUNDS):
+        for case, mine in found.items():
+            # Accepts connections into its backlog and never reads one.
+            with relay() as url, sink(10) as them, socket.create_server(("127.0.0.1", 0), backlog=128) as dead:
+                side = Ours(url)
+                for port in them.ports:
+                    side.register(port)
+                if case == "one hangs":
+                    side.register(dead.getsockname()[1])
+                side.send(stamped(0))
+                settle(them, 1)
+                for number in range(PACED):
+                    side.send(stamped(number))
+                    time.sleep(PACE)
+                settle(them, PACED + 1)
+                mine.append(percentile([one for per in them.latencies for one in per[1:]], 0.99))
+    ratios = [b / a for a, b in zip(found["alone"], found["one hangs"], strict=True)]
+    return {
+        "rows": {case: statistics.median(values) for case, values in found.items()},
+        "ratio": statistics.median(ratios),
+        "ceiling": 1.5,
+    }
+
+
+def measure() -> dict[str, Any]:
+    """Measure throughput for 1, 10 and 100 satellites, both relays in turn, and the hanging one."""
+    table: dict[str, Any] = {}
+    for satellites in MESSAGES:
+        rates: dict[str, list[float]] = {Ours.name: [], Theirs.name: []}
+        for _ in range(ROUNDS):
+            for side in (Ours, Theirs):
+                rates[side.name].append(throughput(side, side.start, satellites))
+        ratios = [a / b for a, b in zip(rates[Ours.name], rates[Theirs.name], strict=True)]
+        table[str(satellites)] = {
+            "rows": {name: statistics.median(found) for name, found in rates.items()},
+            "ratio": statistics.median(ratios),
+        }
+        print(f"  fan-out to {satellites}: {table[str(satellites)]}", flush=True)
+    result = hanging()
+    print(f"  hanging satellite: {result}", flush=True)
+    return {"throughput": table, "hanging": result}

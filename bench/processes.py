@@ -1,0 +1,86 @@
+"""Start what is measured, each in a process of its own, and end it by its process id."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import xmlrpc.client
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def python(*args: str) -> Iterator[subprocess.Popen[str]]:
+    """Run this Python with arguments; end it at the end."""
+    process = subprocess.Popen([sys.executable, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+
+def line(process: "subprocess.Popen[str]") -> str:
+    """Read one line that a process prints."""
+    assert process.stdout
+    text = process.stdout.readline().strip()
+    if not text:
+        raise SystemExit("bench: a program that is measured did not start")
+    return text
+
+
+@contextlib.contextmanager
+def relay(config: str = "") -> Iterator[str]:
+    """A real ``co2 relay``, as its users start it; gives its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "co2.toml"
+        path.write_text(config)
+        path.chmod(0o600)
+        arguments = ("--port", "0", "--state", f"{folder}/state", "--config", str(path))
+        with python("-m", "co2", "relay", *arguments) as process:
+            yield line(process).split()[-1]
+
+
+@contextlib.contextmanager
+def peer(*args: str) -> Iterator[str]:
+    """One of the peers; gives its URL."""
+    with python("-m", "bench.xmlrpc_server_peer", *args) as process:
+        yield f"http://127.0.0.1:{line(process)}"
+
+
+class Sink:
+    """Many foreign satellites in one process."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.ports: list[int] = json.loads(line(process))
+        self.latencies: list[list[int]] = [[] for _ in self.ports]
+
+    def collect(self) -> int:
+        """Fetch what has come since; give the smallest count of any satellite."""
+        assert self._process.stdin
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        for mine, new in zip(self.latencies, json.loads(line(self._process)), strict=True):
+            mine.extend(new)
+        return min(map(len, self.latencies))
+
+
+@contextlib.contextmanager
+def sink(count: int) -> Iterator[Sink]:
+    """A sink with so many satellites."""
+    with python("-m", "bench.sink", str(count)) as process:
+        yield Sink(process)
+
+
+def proxy(url: str) -> xmlrpc.client.ServerProxy:
+    """The standard library's client: the same sender for every relay."""
+    return xmlrpc.client.ServerProxy(f"{url}/RPC2", allow_none=True)

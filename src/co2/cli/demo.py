@@ -1,0 +1,215 @@
+"""``make demo``: a whole network on this machine, with real readings and real OSC packets.
+
+A relay and three satellites, each a process of its own as it would be on machines of their own: ``sysinfo`` on
+one, ``osc`` in on another, ``osc`` out on the third. An OSC program (here a socket of the demo's) listens behind
+the third. Runs until Ctrl-C, or for DEMO_SECONDS.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+__all__ = ["main"]
+
+READY_TIMEOUT = 30.0
+"""Seconds in which each host must print its ready line."""
+
+END_TIMEOUT = 8.0
+"""Seconds in which each must end."""
+
+
+class _Host:
+    """One co2 process with a state folder of its own."""
+
+    def __init__(self, base: Path, name: str, *args: str, config: str = "") -> None:
+        folder = base / name
+        (folder / "plugins").mkdir(parents=True, mode=0o700)
+        (folder / "co2.toml").write_text(config)
+        command = [sys.executable, "-m", "co2", *args, "--state", str(folder / "state")]
+        self.name = name
+        self.url = ""
+        # Children get no Ctrl-C of their own: we end them, in order.
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_ready(self) -> str:
+        """Give the ready line; the process ends itself where it has none."""
+        killer = threading.Timer(READY_TIMEOUT, self.process.kill)
+        killer.start()
+        try:
+            line = self.process.stdout.readline().strip() if self.process.stdout else ""
+        finally:
+            killer.cancel()
+        if not line.startswith("ready "):
+            raise SystemExit(f"demo: {self.name} did not start; what it said is above")
+        self.url = line.split()[-1]
+        return line
+
+    def end(self) -> None:
+        """Ask it to stop; kill it where it does not."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(END_TIMEOUT)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        if self.process.stdout:
+            self.process.stdout.close()
+
+
+def main() -> int:
+    """Run the demo; give the exit code."""
+    seconds = _seconds(os.environ.get("DEMO_SECONDS", ""))
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    base = Path(tempfile.mkdtemp(prefix="co2-demo-"))
+    hosts: list[_Host] = []
+    listener = _listening()
+    try:
+        in_port = _free_udp_port()
+        _start(base, hosts, listener.getsockname()[1], in_port)
+        _explain(hosts, listener.getsockname()[1], in_port)
+        watch = _watch(hosts[0].url)
+        hosts.append(watch)
+        threading.Thread(target=_show_osc, args=(listener, stopping), daemon=True).start()
+        _send_hello(in_port)
+        return _until(stopping, hosts, seconds)
+    finally:
+        for host in reversed(hosts):
+            host.end()
+        listener.close()
+        shutil.rmtree(base, ignore_errors=True)
+        print("\ndemo: everything has ended", flush=True)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text) if text else float("inf")
+    except ValueError:
+        raise SystemExit(f"demo: DEMO_SECONDS is {text!r}, a number of seconds is wanted") from None
+
+
+def _start(base: Path, hosts: list[_Host], out_port: int, in_port: int) -> None:
+    print("demo: starting a relay and three satellites …", flush=True)
+    relay = _Host(base, "relay", "relay")
+    hosts.append(relay)
+    relay.wait_ready()
+    satellite = ("satellite", "--relay", relay.url, "--plugin")
+    hosts.append(_Host(base, "readings", *satellite, "sysinfo"))
+    incoming = f'[plugin.osc]\nlisten = "127.0.0.1:{in_port}"\n'
+    hosts.append(_Host(base, "osc-in", *satellite, "osc", config=incoming))
+    outgoing = f'[plugin.osc]\nlisten = "127.0.0.1:0"\nsend_to = ["127.0.0.1:{out_port}"]\nsend = ["stage.>"]\n'
+    hosts.append(_Host(base, "osc-out", *satellite, "osc", config=outgoing))
+    for host in hosts[1:]:
+        host.wait_ready()
+
+
+def _explain(hosts: list[_Host], out_port: int, in_port: int) -> None:
+    what = {
+        "relay": "passes every message on",
+        "readings": "plugin sysinfo: this machine's load, memory, network, every second",
+        "osc-in": f"plugin osc: takes OSC on UDP port {in_port}",
+        "osc-out": f"plugin osc: sends channels stage.> to UDP port {out_port}, where the demo listens",
+    }
+    print()
+    for host in hosts:
+        print(f"  {host.name:<9} {host.url:<23} {what[host.name]}")
+    print(f"\nLook at it:      {hosts[0].url}/   (satellites: {hosts[0].url}/satellites)")
+    print(f"Send it OSC:     {_line_to_paste(in_port)}")
+    print("Ctrl-C ends it. Live traffic:\n", flush=True)
+
+
+def _line_to_paste(port: int) -> str:
+    if shutil.which("oscsend"):
+        return f"oscsend 127.0.0.1 {port} /stage/fader1 f 0.815"
+    code = (
+        "from pythonosc.udp_client import SimpleUDPClient as C; "
+        f"C('127.0.0.1', {port}).send_message('/stage/fader1', 0.815)"
+    )
+    return f'{sys.executable} -c "{code}"'
+
+
+class _Watch(_Host):
+    """``co2 watch`` on our terminal."""
+
+    def __init__(self, url: str) -> None:
+        self.name, self.url = "watch", url
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "co2", "watch", "--relay", url],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+def _watch(url: str) -> _Host:
+    return _Watch(url)
+
+
+def _listening() -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.bind(("127.0.0.1", 0))
+    sock.settimeout(0.2)
+    return sock
+
+
+def _free_udp_port() -> int:
+    """Give 9000, which OSC programs use by habit, or a free port where it is taken."""
+    for port in (9000, 0):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return int(probe.getsockname()[1])
+            except OSError:
+                continue
+    raise SystemExit("demo: no free UDP port")
+
+
+def _send_hello(port: int) -> None:
+    from pythonosc.udp_client import SimpleUDPClient
+
+    SimpleUDPClient("127.0.0.1", port).send_message("/stage/hello", [1, "shrubbery", 0.815])
+
+
+def _show_osc(listener: socket.socket, stopping: threading.Event) -> None:
+    from pythonosc.osc_message import OscMessage
+
+    while not stopping.is_set():
+        try:
+            datagram = listener.recv(65536)
+            message = OscMessage(datagram)
+        except TimeoutError:
+            continue
+        except OSError:
+            return
+        print(f"OSC came out of osc-out: {message.address} {message.params}", flush=True)
+
+
+def _until(stopping: threading.Event, hosts: list[_Host], seconds: float) -> int:
+    end = time.monotonic() + seconds
+    while not stopping.wait(min(0.2, max(0.0, end - time.monotonic()))):
+        if time.monotonic() >= end:
+            return 0
+        for host in hosts:
+            if host.process.poll() is not None:
+                print(f"demo: {host.name} has ended with {host.process.returncode}", file=sys.stderr)
+                return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

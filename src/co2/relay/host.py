@@ -1,0 +1,150 @@
+"""The relay as a host: its server, its methods, its pages."""
+
+import logging
+import time
+from typing import Any
+
+from co2 import __version__
+from co2.config import RelayConfig
+from co2.errors import Ambiguous, NoSuchMethod, NotCallable
+from co2.host_id import HostId
+from co2.relay.relay import FETCH_MAX, FETCH_WAIT, Relay
+from co2.server.app import HttpServer
+from co2.server.calls import MethodCalls
+from co2.server.life import Foundation
+from co2.server.limits import Limits
+from co2.server.local_address import local_ip
+from co2.server.properties import hardware, software
+from co2.values import MAX_MESSAGE_SIZE
+from co2.xmlrpc.client import RpcClient
+from co2.xmlrpc.introspection import add_introspection
+from co2.xmlrpc.registry import Registry
+
+__all__ = ["CALL_TIMEOUT", "RelayHost"]
+
+CALL_TIMEOUT = 30.0
+"""Seconds that a call passed on to a satellite may take."""
+
+_SIGNATURES = {
+    "register": [["struct", "struct"]],
+    "unregister": [["boolean", "struct"]],
+    "relay": [["int", "struct"]],
+    "fetch": [["struct", "struct"]],
+    "get_satellites": [["array"], ["array", "struct"]],
+}
+
+
+class RelayHost:
+    """Wires the relay, its registry and the server.
+
+    Args:
+        config: checked configuration.
+        foundation: state folder and listening socket.
+    """
+
+    def __init__(self, config: RelayConfig, foundation: Foundation) -> None:
+        self.config = config
+        self.registry = Registry()
+        self.host_id = HostId(foundation.state.origin, local_ip(config.bind, "192.0.2.1"), foundation.port)
+        self._sock = foundation.sock
+        self._started = time.monotonic()
+        self._client = RpcClient()
+        self.relay = Relay(config, self._client)
+        self._add_methods()
+        self.server = HttpServer(
+            registry=self.registry,
+            pages={},
+            limits=Limits(),
+            allowed_hosts=config.allowed_hosts,
+            access_log=logging.getLogger("co2.access"),
+        )
+
+    @property
+    def ready_line(self) -> str:
+        """``ready relay <host_id> <url>``."""
+        return f"ready relay {self.host_id} http://{str(self.host_id).partition('@')[2]}"
+
+    async def start(self) -> None:
+        """Serve."""
+        self.relay.start()
+        await self.server.start(self._sock)
+
+    async def stop(self) -> None:
+        """End deliveries and waiting calls, then the server."""
+        await self.relay.stop()
+        await self.server.stop()
+        await self._client.close()
+
+    def properties(self) -> dict[str, Any]:
+        """Give what co2.get_properties tells."""
+        config = self.config
+        return {
+            "role": "relay",
+            "host_id": str(self.host_id),
+            "version": __version__,
+            "uptime": round(time.monotonic() - self._started, 3),
+            "software": software(),
+            "hardware": hardware(),
+            "plugins": [],
+            "satellites": len(self.relay.members),
+            "counters": self.counters(),
+            "limits": {
+                "max_sats": config.max_sats,
+                "log_messages": config.log_messages,
+                "log_bytes": config.log_bytes,
+                "message_size": MAX_MESSAGE_SIZE,
+                "fetch_max": FETCH_MAX,
+                "fetch_wait": FETCH_WAIT,
+                "check_interval": config.check_interval,
+                "drop_after": config.drop_after,
+                "fetch_timeout": config.fetch_timeout,
+                "notify_timeout": config.notify_timeout,
+            },
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Give the numbers that say how messages fared."""
+        relay = self.relay
+        return {
+            "relayed": relay.relayed,
+            "repeats": relay.repeats,
+            "dropped_satellites": relay.dropped_members,
+            "log_messages": len(relay.log),
+            "log_bytes": relay.log.bytes,
+            "position": relay.log.head,
+        }
+
+    def _add_methods(self) -> None:
+        add_introspection(self.registry, self.properties)
+        calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
+        self.registry.add(
+            "method_call",
+            calls.method_call,
+            help=MethodCalls.method_call.__doc__ or "",
+            signatures=[["any", "struct"]],
+            aliases=("web.method_call",),
+        )
+        relay = self.relay
+        handlers = (relay.register, relay.unregister, relay.relay, relay.fetch, relay.get_satellites)
+        for handler in handlers:
+            name = handler.__name__
+            self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
+
+    def _is_me(self, host_id: HostId) -> bool:
+        return host_id.origin == self.host_id.origin
+
+    async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
+        if host_id is None:
+            having = [member for member in self.relay.members if method in member.methods]
+            if not having:
+                raise NoSuchMethod(method)
+            if len(having) > 1:
+                names = ", ".join(str(member.host_id) for member in having)
+                raise Ambiguous(f"several hosts have {method}; say which with host_id: {names}")
+            member = having[0]
+        else:
+            member = self.relay.members.find(host_id)
+        if member.kind == "fetching":
+            raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
+        params = [argument] if argument else []
+        return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT)

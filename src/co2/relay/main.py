@@ -1,0 +1,17 @@
+"""Entry point of ``co2 relay``."""
+
+from co2.config import RelayConfig
+from co2.relay.host import RelayHost
+from co2.server.life import run_host
+
+__all__ = ["run"]
+
+
+def run(config: RelayConfig) -> int:
+    """Run a relay until it is told to stop; give the exit code.
+
+    Raises:
+        ConfigError: the address or port cannot be had.
+        StateError: the state folder cannot be used.
+    """
+    return run_host(config, lambda foundation: RelayHost(config, foundation))

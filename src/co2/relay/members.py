@@ -1,0 +1,145 @@
+"""Who is registered at the relay, and where each one's cursor stands."""
+
+import asyncio
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
+from co2.host_id import HostId
+
+__all__ = ["MAX_DEPARTED", "Member", "Members"]
+
+MAX_DEPARTED = 10_000
+"""So many cursors of hosts that were dropped for silence are kept, for when they come back."""
+
+
+@dataclass(slots=True)
+class Member:
+    """One registered satellite.
+
+    Attributes:
+        host_id: with the host part that the relay observed; port 0 where it only fetches.
+        kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
+        cursor: position of the last message that it got.
+        registered_at: seconds on the monotonic clock.
+        seen_at: when it last answered or fetched, the same clock.
+        methods: names of what can be called there.
+        plugins: names of its plugins.
+        state: ``new``, ``ok`` or ``unreachable``.
+        last_error: why it could not be reached, '' for never.
+        sent: messages that it got.
+        refused: messages that it answered with a Fault.
+        gaps: how many gaps it was told.
+        gaps_to_tell: gaps that go out with its next message.
+        wake: set when there may be something to read.
+        courier: the task that calls its ``notify``.
+    """
+
+    host_id: HostId
+    kind: str
+    cursor: int
+    registered_at: float
+    seen_at: float
+    methods: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    state: str = "new"
+    last_error: str = ""
+    sent: int = 0
+    refused: int = 0
+    gaps: int = 0
+    gaps_to_tell: list[dict[str, Any]] = field(default_factory=list)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    courier: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens: always the address that its registration came from."""
+        ip = self.host_id.ip
+        return f"http://{f'[{ip}]' if ':' in ip else ip}:{self.host_id.port}/RPC2"
+
+
+@dataclass(frozen=True, slots=True)
+class _Departed:
+    ip: str
+    cursor: int
+
+
+class Members:
+    """The table of members, by origin.
+
+    Args:
+        max_sats: how many the relay carries.
+    """
+
+    def __init__(self, max_sats: int) -> None:
+        self.max_sats = max_sats
+        self._members: dict[str, Member] = {}
+        self._departed: OrderedDict[str, _Departed] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(list(self._members.values()))
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def new_origin(self) -> str:
+        """Make a random part that nobody here has."""
+        return secrets.token_hex(8)
+
+    def find(self, host_id: HostId) -> Member:
+        """Give the member of that origin and address.
+
+        Raises:
+            UnknownHost: not registered, or not from there.
+        """
+        member = self._members.get(host_id.origin)
+        if member is None or member.host_id.ip != host_id.ip:
+            raise UnknownHost(f"{host_id} is not registered here; call relay.register first")
+        return member
+
+    def check_owner(self, host_id: HostId) -> None:
+        """Refuse an origin that another address holds.
+
+        Raises:
+            IdentityRefused: it belongs to a connected member elsewhere.
+        """
+        member = self._members.get(host_id.origin)
+        if member is not None and member.host_id.ip != host_id.ip:
+            raise IdentityRefused(f"{host_id.origin} is registered from another address")
+
+    def get(self, origin: str) -> Member | None:
+        """Give the member of that origin, None for none."""
+        return self._members.get(origin)
+
+    def add(self, host_id: HostId, kind: str, head: int, now: float, *, resume: bool) -> Member:
+        """Register a new member; one that was dropped for silence resumes where it was.
+
+        Args:
+            host_id: checked against the caller's address.
+            kind: see :class:`Member`.
+            head: the log's head, where a new member starts.
+            now: seconds on the monotonic clock.
+            resume: False starts at the head even where an old cursor is known.
+
+        Raises:
+            TooManySatellites: the relay is full.
+        """
+        if len(self._members) >= self.max_sats:
+            raise TooManySatellites(self.max_sats)
+        departed = self._departed.pop(host_id.origin, None)
+        known = resume and departed is not None and departed.ip == host_id.ip
+        cursor = departed.cursor if departed is not None and known else head
+        member = Member(host_id, kind, cursor, now, now)
+        self._members[host_id.origin] = member
+        return member
+
+    def remove(self, member: Member, *, keep_cursor: bool) -> None:
+        """Take a member out; with ``keep_cursor`` it may come back and resume."""
+        self._members.pop(member.host_id.origin, None)
+        if keep_cursor:
+            self._departed[member.host_id.origin] = _Departed(member.host_id.ip, member.cursor)
+            while len(self._departed) > MAX_DEPARTED:
+                self._departed.popitem(last=False)

@@ -1,0 +1,224 @@
+"""The satellite: carries plugins, sends what they send, gives them what others sent."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from co2 import __version__
+from co2.config import SatelliteConfig
+from co2.errors import Ambiguous, BadParams, NoSuchMethod
+from co2.host_id import HostId
+from co2.plugin.discovery import find_packages
+from co2.plugin.supervisor import Supervisor
+from co2.satellite.intake import Intake
+from co2.satellite.membership import Membership
+from co2.satellite.outbox import Outbox
+from co2.satellite.sender import Sender
+from co2.server.app import HttpServer
+from co2.server.arguments import one_dict
+from co2.server.calls import MethodCalls
+from co2.server.life import Foundation
+from co2.server.limits import Limits
+from co2.server.properties import hardware, software
+from co2.xmlrpc.client import RpcClient
+from co2.xmlrpc.introspection import add_introspection
+from co2.xmlrpc.registry import Caller, Entry, Registry
+
+__all__ = ["CALL_TIMEOUT", "LAST_SENDS", "Satellite"]
+
+CALL_TIMEOUT = 30.0
+"""Seconds that a call passed on to another host may take."""
+
+LAST_SENDS = 1.0
+"""Seconds in which what plugins sent last goes out when the satellite stops."""
+
+_logger = logging.getLogger("co2.satellite")
+
+
+class Satellite:
+    """Wires plugin hosts, outbox, membership, intake and the server.
+
+    Args:
+        config: checked configuration.
+        foundation: state folder and listening socket.
+    """
+
+    def __init__(self, config: SatelliteConfig, foundation: Foundation) -> None:
+        self.config = config
+        self.registry = Registry()
+        self._sock = foundation.sock
+        self._started = time.monotonic()
+        self._client = RpcClient()
+        self._tasks: list[asyncio.Task[None]] = []
+        specs, self.not_found = find_packages(config)
+        self.membership = Membership(
+            url=config.relay,
+            origin=foundation.state.origin,
+            bind=config.bind,
+            port=foundation.port,
+            client=self._client,
+            heartbeat=config.heartbeat,
+            names=self._names,
+        )
+        self.supervisor = Supervisor(
+            specs,
+            settings=config,
+            var_dict=self._var_dict(),
+            host_id=lambda: str(self.membership.host_id),
+            address=lambda: (self.membership.host_id.ip, self.membership.host_id.port),
+            on_publish=self._published,
+            on_methods_changed=self._methods_changed,
+        )
+        self.outbox = Outbox(config.outbox_max, self.supervisor.pause_sending, self.supervisor.resume_sending)
+        self.sender = Sender(self.outbox, self.membership, self._client)
+        self.intake = Intake(foundation.state.origin, lambda: self.membership.relay_ips, self.supervisor.deliver)
+        self._add_methods()
+        self.server = HttpServer(
+            registry=self.registry,
+            pages={},
+            limits=Limits(),
+            allowed_hosts=config.allowed_hosts,
+            access_log=logging.getLogger("co2.access"),
+        )
+
+    @property
+    def ready_line(self) -> str:
+        """``ready satellite <host_id> <url>``."""
+        host_id = self.membership.host_id
+        return f"ready satellite {host_id} http://{str(host_id).partition('@')[2]}"
+
+    async def start(self) -> None:
+        """Serve, load plugins; the relay need not be there."""
+        await self.server.start(self._sock)
+        for name, problem in self.not_found:
+            _logger.error("plugin package %s is not loaded: %s", name, problem)
+        registering = asyncio.create_task(self.membership.run())
+        self._tasks = [registering, asyncio.create_task(self.sender.run())]
+        for task in self._tasks:
+            task.add_done_callback(_report)
+        await self.supervisor.start()
+        self.membership.refresh()
+
+    async def stop(self) -> None:
+        """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
+        await self.supervisor.stop(self.config.exit_timeout)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_SENDS):
+                await self.outbox.emptied.wait()
+        if len(self.outbox):
+            _logger.error("%d messages were not sent: the relay is away", len(self.outbox))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.membership.leave(0.5)
+        await self.server.stop()
+        await self._client.close()
+
+    def properties(self) -> dict[str, Any]:
+        """Give what co2.get_properties tells."""
+        config, membership = self.config, self.membership
+        return {
+            "role": "satellite",
+            "host_id": str(membership.host_id),
+            "version": __version__,
+            "uptime": round(time.monotonic() - self._started, 3),
+            "relay": config.relay,
+            "registered": membership.registered.is_set(),
+            "relay_error": membership.last_error,
+            "software": software(),
+            "hardware": hardware(),
+            "plugins": [
+                {"name": row.name, "state": row.state, "last_error": row.last_error}
+                for row in self.supervisor.status()
+            ],
+            "network": [
+                {"host_id": row["host_id"], "methods": row.get("methods", [])} for row in membership.roster
+            ],
+            "counters": self.counters(),
+            "limits": {
+                "outbox_max": config.outbox_max,
+                "receive_deadline": config.receive_deadline,
+                "send_timeout": config.send_timeout,
+                "plugin_memory": config.plugin_memory,
+            },
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Give the numbers that say how messages fared."""
+        return {
+            "received": self.intake.received,
+            "repeats": self.intake.repeats,
+            "gaps": self.intake.gaps + self.membership.log_replaced,
+            "sent": self.sender.sent,
+            "refused": self.sender.refused,
+            "waiting": len(self.outbox),
+            "waiting_bytes": self.outbox.bytes,
+        }
+
+    def _var_dict(self) -> dict[str, Any]:
+        return {
+            "role": "satellite",
+            "host_id": str(self.membership.host_id),
+            "relay": self.config.relay,
+            "version": __version__,
+        }
+
+    def _names(self) -> tuple[list[str], list[str]]:
+        plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
+        return sorted(self.supervisor.methods), plugins
+
+    def _published(self, messages: list[bytes]) -> None:
+        self.outbox.put(messages)
+
+    def _add_methods(self) -> None:
+        add_introspection(self.registry, self.properties)
+        calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
+        self.registry.add(
+            "method_call",
+            calls.method_call,
+            help=MethodCalls.method_call.__doc__ or "",
+            signatures=[["any", "struct"]],
+            aliases=("web.method_call",),
+        )
+        self.registry.add(
+            "notify", self.intake.notify, help=Intake.notify.__doc__ or "", signatures=[["boolean", "struct"]]
+        )
+
+    def _methods_changed(self) -> None:
+        entries = {
+            name: Entry(handler=self._plugin_method(name), help=method.help, signatures=method.signatures)
+            for name, method in self.supervisor.methods.items()
+        }
+        self.registry.replace_group("plugins", entries)
+        self.membership.refresh()
+
+    def _plugin_method(self, name: str) -> Any:
+        async def call(params: Sequence[Any], _caller: Caller) -> Any:
+            argument = one_dict(params)
+            if "data" not in argument:
+                raise BadParams("the key 'data' is mandatory")
+            return await self.supervisor.call(name, argument)
+
+        return call
+
+    def _is_me(self, host_id: HostId) -> bool:
+        return host_id.origin == self.membership.host_id.origin
+
+    async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
+        if host_id is None:
+            found = await self.membership.find_method(method)
+            if not found:
+                raise NoSuchMethod(method)
+            if len(found) > 1:
+                raise Ambiguous(f"several hosts have {method}; say which with host_id: {', '.join(found)}")
+            host_id = HostId.parse(found[0])
+        passed_on = {**argument, "method_name": method, "host_id": str(host_id)}
+        return await self.membership.call("method_call", passed_on, CALL_TIMEOUT)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _logger.error("a task of the satellite ended", exc_info=error)

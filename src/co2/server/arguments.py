@@ -1,0 +1,87 @@
+"""Read the one dictionary that a method takes, with faults that say what was wanted."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from co2.errors import BadParams, IdentityRefused
+from co2.host_id import HostId
+from co2.xmlrpc.registry import Caller
+
+__all__ = ["callers_host_id", "host_id_of", "integer", "number", "one_dict", "text"]
+
+
+def one_dict(params: Sequence[Any]) -> dict[str, Any]:
+    """Give the single dictionary argument.
+
+    Raises:
+        BadParams: none, several, or of another type.
+    """
+    if len(params) != 1 or not isinstance(params[0], dict):
+        found = ", ".join(type(param).__name__ for param in params[:4]) or "nothing"
+        raise BadParams(f"takes exactly one argument of type dictionary (struct), got {found}")
+    argument: dict[str, Any] = params[0]
+    return argument
+
+
+def text(argument: Mapping[str, Any], key: str, max_length: int = 256) -> str:
+    """Give a mandatory string.
+
+    Raises:
+        BadParams: missing, of another type, empty or longer than ``max_length`` characters.
+    """
+    value = argument.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= max_length:
+        found = "nothing" if value is None else f"{type(value).__name__} {value!r:.80}"
+        raise BadParams(f"key {key!r}: a string of 1 to {max_length} characters is mandatory, got {found}")
+    return value
+
+
+def integer(argument: Mapping[str, Any], key: str, default: int, low: int, high: int) -> int:
+    """Give an integer within bounds, ``default`` where the key is missing.
+
+    Raises:
+        BadParams: of another type or out of bounds.
+    """
+    value = argument.get(key, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise BadParams(f"key {key!r}: an integer from {low} to {high}, got {value!r:.80}")
+    return value
+
+
+def number(argument: Mapping[str, Any], key: str, default: float, low: float, high: float) -> float:
+    """Give a number within bounds, ``default`` where the key is missing.
+
+    Raises:
+        BadParams: of another type or out of bounds.
+    """
+    value = argument.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
+        raise BadParams(f"key {key!r}: a number from {low:g} to {high:g}, got {value!r:.80}")
+    return float(value)
+
+
+def host_id_of(argument: Mapping[str, Any]) -> HostId:
+    """Give the ``host_id`` of a dictionary.
+
+    Raises:
+        BadParams: missing or malformed.
+    """
+    try:
+        return HostId.parse(text(argument, "host_id"))
+    except ValueError as error:
+        raise BadParams(str(error)) from None
+
+
+def callers_host_id(argument: Mapping[str, Any], caller: Caller) -> HostId:
+    """Give the ``host_id`` of a dictionary, which must be the caller's own (seed: "spoof-proof").
+
+    Raises:
+        BadParams: missing or malformed.
+        IdentityRefused: its host part is not the address that the request came from.
+    """
+    host_id = host_id_of(argument)
+    if not host_id.matches(caller.address):
+        raise IdentityRefused(
+            f"host_id {host_id} does not match the address of this request, {caller.address}"
+        )
+    return host_id

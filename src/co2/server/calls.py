@@ -1,0 +1,58 @@
+"""``method_call``: call any method by name, here or, with a ``host_id``, on another host."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from co2.errors import BadRequest, NoSuchMethod
+from co2.host_id import HostId
+from co2.server.arguments import host_id_of, one_dict, text
+from co2.xmlrpc.registry import Caller, Registry
+
+__all__ = ["MAX_METHOD_NAME", "MethodCalls"]
+
+MAX_METHOD_NAME = 128
+
+_NOT_THROUGH_HERE = frozenset(("method_call", "web.method_call", "system.multicall"))
+
+
+class MethodCalls:
+    """The handler of ``method_call``.
+
+    Args:
+        registry: what can be called here.
+        is_me: tells whether a host_id is this host's.
+        elsewhere: calls (method, argument) on the host of that host_id, or with None on the one other host
+            that has the method; raises NoSuchMethod where there is none.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        is_me: Callable[[HostId], bool],
+        elsewhere: Callable[[HostId | None, str, dict[str, Any]], Awaitable[Any]],
+    ) -> None:
+        self._registry = registry
+        self._is_me = is_me
+        self._elsewhere = elsewhere
+
+    async def method_call(self, params: Sequence[Any], caller: Caller) -> Any:
+        """Call a method by name.
+
+        Takes {method_name, data, host_id?}; the method gets the dictionary without ``method_name`` and
+        ``host_id``. With ``host_id`` the call is passed on to that host; without, a method that this host lacks
+        is called on the one other host that has it. Returns what the method returns.
+        """
+        argument = one_dict(params)
+        method = text(argument, "method_name", MAX_METHOD_NAME)
+        if method in _NOT_THROUGH_HERE:
+            raise BadRequest(f"{method} cannot be called through method_call")
+        host_id = host_id_of(argument) if "host_id" in argument else None
+        rest = {key: value for key, value in argument.items() if key not in ("method_name", "host_id")}
+        if host_id is not None and not self._is_me(host_id):
+            return await self._elsewhere(host_id, method, rest)
+        try:
+            return await self._registry.dispatch(method, [rest] if rest else [], caller)
+        except NoSuchMethod:
+            if host_id is not None or method in self._registry.names():
+                raise
+        return await self._elsewhere(None, method, rest)

@@ -1,0 +1,154 @@
+"""The life of a host process: socket, state folder, logs, event loop, ready line, signals, end.
+
+Both roles go through :func:`run_host`; what differs is the :class:`Role` that it is given.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from co2 import __version__, values
+from co2.config import HostConfig
+from co2.logs import setup_logs
+from co2.server.app import bind_socket
+from co2.store.state_folder import StateFolder, default_state_path
+
+__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Foundation", "Role", "run_host"]
+
+STOP_TIMEOUT = 5.0
+"""Seconds within which a host ends after SIGTERM or Ctrl-C."""
+
+START_TIMEOUT = 12.0
+"""Seconds within which a role's start returns: every plugin host is up or has failed."""
+
+_logger = logging.getLogger("co2")
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What a role stands on.
+
+    Attributes:
+        state: the locked state folder, with our origin.
+        sock: the bound listening socket.
+        port: its port.
+    """
+
+    state: StateFolder
+    sock: socket.socket
+    port: int
+
+
+class Role(Protocol):
+    """A relay or a satellite."""
+
+    @property
+    def ready_line(self) -> str:
+        """What is printed on stdout once it serves."""
+        ...
+
+    async def start(self) -> None:
+        """Serve; return when every plugin host is up or has failed."""
+        ...
+
+    async def stop(self) -> None:
+        """Say goodbye and end, within :data:`STOP_TIMEOUT`."""
+        ...
+
+
+def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
+    """Run a host until SIGTERM or Ctrl-C.
+
+    Args:
+        config: checked configuration of its role.
+        make: makes the role; called inside the event loop.
+
+    Returns:
+        The process's exit code.
+
+    Raises:
+        ConfigError: the address or port cannot be had.
+        StateError: the state folder cannot be used.
+    """
+    sys.setrecursionlimit(values.RECURSION_LIMIT)
+    sock = bind_socket(config.bind, config.port, next_free=not config.port_given)
+    with contextlib.closing(sock):
+        port = int(sock.getsockname()[1])
+        if not config.port_given and port != config.port:
+            sys.stderr.write(f"co2: port {config.port} is taken, using {port}\n")
+        path = config.state or default_state_path(config.role, port)
+        with contextlib.closing(StateFolder.open(path)) as state:
+            logs = setup_logs(state.logs)
+            try:
+                _warn_if_open(config.bind)
+                with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                    return runner.run(_live(Foundation(state, sock, port), make))
+            finally:
+                logs.close()
+
+
+async def _live(foundation: Foundation, make: Callable[[Foundation], Role]) -> int:
+    stopping = _catch_signals()
+    role = make(foundation)
+    _logger.info("co2 %s starts", __version__)
+    try:
+        start = asyncio.ensure_future(role.start())
+        await asyncio.wait((start, asyncio.ensure_future(stopping.wait())), return_when="FIRST_COMPLETED")
+        if start.done():
+            await start
+            if not stopping.is_set():
+                # One line, flushed: programs wait for it to know that we serve.
+                sys.stdout.write(role.ready_line + "\n")
+                sys.stdout.flush()
+        else:
+            start.cancel()
+            await asyncio.wait((start,))
+        await stopping.wait()
+    finally:
+        await _stop(role)
+    return 0
+
+
+async def _stop(role: Role) -> None:
+    _logger.info("stopping")
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT - 0.3):
+            await role.stop()
+    except TimeoutError:
+        _logger.error("not everything ended within %g s", STOP_TIMEOUT)
+    except Exception:
+        _logger.exception("stopping failed")
+    _logger.info("stopped")
+
+
+def _catch_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping
+
+
+def _loop_factory() -> Callable[[], Any] | None:
+    """Give uvloop's where it is installed; it is faster, and optional everywhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], Any] = uvloop.new_event_loop
+    return factory
+
+
+def _warn_if_open(bind: str) -> None:
+    if not ipaddress.ip_address(bind).is_loopback:
+        _logger.warning(
+            "listening on %s: everybody who reaches this port can read, send and call; there are no keys yet",
+            bind,
+        )

@@ -1,0 +1,1 @@
+raise SystemExit("a package that is not listed must not be imported")
