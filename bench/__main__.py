@@ -59,13 +59,13 @@ def page(results: dict[str, Any]) -> str:
         "# Measured",
         "",
         f"By `make bench`, everything in one run on one machine ({told['processors']} processors, Python "
-        f"{told['python']}, {told['system']}). The machine is shared and noisy: medians of several rounds in turn, "
-        "and ratios taken round by round; compare ratios, not single numbers.",
+        f"{told['python']}, {told['system']}). The machine is shared and "
+        "noisy: medians of several rounds in turn, and ratios round by round; compare ratios, not numbers.",
         "",
         "## XML-RPC calls per second",
         "",
-        "`wrk` with 8 connections calls `test` with `{'data': [1, 'shrubbery', 0.815]}`; the peers are the two forms of "
-        "`xmlrpc.server` as they come, without their access log; co2 with its gate, limits and access log on.",
+        "`wrk` with 8 connections calls `test` with `{'data': [1, 'shrubbery', 0.815]}`; the peers are the two "
+        "forms of `xmlrpc.server` as they come, without access log; co2 with its gate, limits and access log on.",
         "",
         "| server | calls/s |",
         "|---|---:|",
@@ -94,7 +94,8 @@ def page(results: dict[str, Any]) -> str:
         "",
         "## One satellite hangs",
         "",
-        "Ten satellites at 200 messages/s, in turn without and with an eleventh that takes connections and never answers.",
+        "Ten satellites at 200 messages/s, in turn without and with an eleventh that takes connections and "
+        "never answers.",
         "",
         "| | p99 |",
         "|---|---:|",

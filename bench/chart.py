@@ -12,7 +12,8 @@ STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1c2430 } .title { font-weight: 600; font-size: 15px }
 .note { fill: #5b6675; font-size: 12px } .ours { fill: #0a7d6c } .peer { fill: #a9b4c2 } .bg { fill: #ffffff }
 @media (prefers-color-scheme: dark) {
- text { fill: #e6ebf2 } .note { fill: #9aa7b8 } .ours { fill: #33b6a1 } .peer { fill: #5a677a } .bg { fill: #12171f }
+ text { fill: #e6ebf2 } .note { fill: #9aa7b8 } .ours { fill: #33b6a1 } .peer { fill: #5a677a }
+ .bg { fill: #12171f }
 }
 """
 

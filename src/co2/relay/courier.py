@@ -10,20 +10,23 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from co2.errors import ParseError, PeerError, RemoteFault
+from co2.errors import CallTimeout, ParseError, PeerError, RemoteFault, Unreachable
 from co2.relay.log import Entry, MemoryLog
 from co2.relay.members import Member
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.writer import write_call, write_value
 
-__all__ = ["BATCH_BYTES", "BATCH_MESSAGES", "Courier", "write_plain"]
+__all__ = ["BATCH_BYTES", "BATCH_MESSAGES", "MAX_TRIES", "Courier", "write_plain"]
 
 BATCH_MESSAGES = 64
 """At most so many messages in one system.multicall to one of our satellites."""
 
 BATCH_BYTES = 480 * 1024
 """Encoded bytes after which a batch is cut; in XML and base64 it stays below 1 MiB."""
+
+MAX_TRIES = 3
+"""A message that a member answers with nonsense, or hangs in while it answers ping, is given up after these."""
 
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
@@ -50,6 +53,7 @@ class Courier:
         self._client = client
         self._timeout = timeout
         self._now = now
+        self._tries = 0
 
     async def run(self) -> None:
         """Deliver for as long as the member is registered; ends by cancellation."""
@@ -58,14 +62,16 @@ class Courier:
             try:
                 await self._deliver_once()
                 delay = _FIRST_RETRY
+                self._tries = 0
             except PeerError as error:
                 self._failed(error)
+                await self._count_try(error)
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _LONGEST_RETRY)
 
     async def _deliver_once(self) -> None:
         member = self._member
-        batch = BATCH_MESSAGES if member.kind == "co2" else 1
+        batch = BATCH_MESSAGES if member.kind == "co2" and not self._tries else 1
         reading = self._log.read(member.cursor, batch, BATCH_BYTES, member.host_id.origin)
         if reading.gap is not None:
             member.gaps += 1
@@ -79,7 +85,10 @@ class Courier:
             if self._log.head == member.cursor:
                 await member.wake.wait()
             return
-        await self._send(reading.entries)
+        if self._tries < MAX_TRIES:
+            await self._send(reading.entries)
+        else:
+            self._refused(reading.entries[0], f"given up after {MAX_TRIES} tries: {member.last_error}")
         member.cursor = max(member.cursor, reading.next)
 
     async def _send(self, entries: Sequence[Entry]) -> None:
@@ -114,15 +123,34 @@ class Courier:
             raise ParseError(f"{len(entries)} calls, {len(results)} answers")
         for entry, result in zip(entries, results, strict=True):
             if isinstance(result, RemoteFault):
-                member.refused += 1
-                member.last_error = str(result)[:512]
-                _logger.warning("%s refused message %d: %s", member.host_id, entry.position, member.last_error)
+                self._refused(entry, str(result))
             else:
                 member.sent += 1
         if member.state != "ok":
             _logger.info("%s answers", member.host_id)
         member.state = "ok"
         member.seen_at = self._now()
+
+    def _refused(self, entry: Entry, why: str) -> None:
+        member = self._member
+        member.refused += 1
+        member.last_error = why[:512]
+        _logger.warning("%s did not take message %d: %s", member.host_id, entry.position, member.last_error)
+
+    async def _count_try(self, error: PeerError) -> None:
+        """Count a failure against the message when the member is there but cannot take this one.
+
+        Without it one message that makes a foreign server answer nonsense, or hang, would hold up all later ones.
+        """
+        if isinstance(error, CallTimeout):
+            try:
+                await self._client.call(self._member.url, "ping", timeout=self._timeout)
+            except RemoteFault:
+                pass
+            except PeerError:
+                return
+        if not isinstance(error, Unreachable):
+            self._tries += 1
 
     def _failed(self, error: PeerError) -> None:
         member = self._member

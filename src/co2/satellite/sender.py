@@ -12,13 +12,16 @@ from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.writer import write_call, write_value
 
-__all__ = ["BATCH_BYTES", "BATCH_MESSAGES", "RELAY_TIMEOUT", "Sender"]
+__all__ = ["BATCH_BYTES", "BATCH_MESSAGES", "MAX_TRIES", "RELAY_TIMEOUT", "Sender"]
 
 BATCH_MESSAGES = 64
 """At most so many messages in one system.multicall."""
 
 BATCH_BYTES = 480 * 1024
 """Encoded bytes after which a batch is cut; in XML and base64 it stays below 1 MiB."""
+
+MAX_TRIES = 5
+"""A message to which the relay answers nonsense is given up after so many; one that is away is tried for ever."""
 
 RELAY_TIMEOUT = 10.0
 """Seconds that one call of relay.relay may take."""
@@ -41,7 +44,7 @@ class Sender:
         self._outbox = outbox
         self._membership = membership
         self._client = client
-        self._batch = BATCH_MESSAGES
+        self._tries = 0
 
     async def run(self) -> None:
         """Send for ever; ends by cancellation."""
@@ -52,8 +55,10 @@ class Sender:
             try:
                 await self.send_once()
                 delays = iter(retry_delays())
+                self._tries = 0
             except PeerError as error:
                 _logger.debug("relay.relay failed: %s", error)
+                self._tries += isinstance(error, ParseError)
                 self._membership.refresh()
                 await asyncio.sleep(next(delays))
 
@@ -63,8 +68,11 @@ class Sender:
         Raises:
             PeerError: the relay was not reached; everything is still in the outbox.
         """
-        batch = self._outbox.head(self._batch, BATCH_BYTES)
-        if batch:
+        batch = self._outbox.head(BATCH_MESSAGES if not self._tries else 1, BATCH_BYTES)
+        if batch and self._tries >= MAX_TRIES:
+            self._refuse(batch[0][0], f"the relay answered nonsense {MAX_TRIES} times")
+            self._tries = 0
+        elif batch:
             self._answered(batch, await self._call([self._written(*item) for item in batch]))
 
     async def _call(self, written: Sequence[bytes]) -> Sequence[Any]:
@@ -92,8 +100,12 @@ class Sender:
                 if result.code in (IdentityRefused.code, NoSuchMethod.code):
                     # Our address has changed, or this is no relay (yet): registering tells; nothing is lost.
                     raise result
-                self.refused += 1
-                _logger.error("the relay refused message %s for good: %s", message_id, result)
+                self._refuse(message_id, str(result))
             else:
                 self.sent += 1
-            self._outbox.done(1)
+                self._outbox.done(1)
+
+    def _refuse(self, message_id: str, why: str) -> None:
+        self.refused += 1
+        _logger.error("message %s cannot be relayed and is given up: %s", message_id, why[:512])
+        self._outbox.done(1)
