@@ -1,0 +1,117 @@
+"""``/metrics`` for Prometheus: the host's plain counters, read when somebody scrapes.
+
+Labels are few and bounded: never a channel, a data key or anything that a caller named.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+from aiohttp import web
+
+from co2.web.headers import answer
+from co2.web.view import HostView
+
+__all__ = ["make_metrics_page"]
+
+PageHandler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+Family = tuple[str, str, str, Mapping[object, float]]
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def make_metrics_page(view: HostView) -> PageHandler:
+    """Give the handler. prometheus_client is imported at the first scrape: most hosts are never scraped."""
+    scrape: Callable[[], bytes] | None = None
+
+    async def metrics(_request: web.BaseRequest) -> web.Response:
+        nonlocal scrape
+        if scrape is None:
+            scrape = _make_scrape(view)
+        return answer(scrape(), CONTENT_TYPE)
+
+    return metrics
+
+
+def _make_scrape(view: HostView) -> Callable[[], bytes]:
+    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+    from prometheus_client.registry import Collector
+
+    class HostCollector(Collector):
+        """Reads the view; holds nothing."""
+
+        def collect(self) -> Iterator[Metric]:
+            info = GaugeMetricFamily(
+                "co2_build_info", "Always 1; the labels tell what runs", labels=("version", "role")
+            )
+            info.add_metric((view.version, view.role), 1)
+            yield info
+            for name, text, label, values in _counters(view):
+                counter = CounterMetricFamily(name, text, labels=(label,))
+                for value, number in values.items():
+                    counter.add_metric((str(value),), number)
+                yield counter
+            for name, text, label, values in _gauges(view):
+                gauge = GaugeMetricFamily(name, text, labels=(label,) if label else ())
+                for value, number in values.items():
+                    gauge.add_metric((str(value),) if label else (), number)
+                yield gauge
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(HostCollector())
+    ProcessCollector(registry=registry)
+    return lambda: generate_latest(registry)
+
+
+def _counters(view: HostView) -> Iterator[Family]:
+    numbers = view.numbers()
+    packages = view.plugins()
+    yield "co2_messages", "Messages since the start", "direction", _loose(numbers.messages)
+    yield "co2_messages_dropped", "Messages that did not arrive", "reason", _loose(numbers.dropped)
+    yield "co2_calls", "XML-RPC calls answered", "outcome", _loose(numbers.calls)
+    yield "co2_faults", "XML-RPC faults told to callers", "code", _loose(numbers.faults)
+    yield "co2_http_requests", "HTTP requests answered", "status", _loose(numbers.requests)
+    for attribute, text in (
+        ("restarts", "Starts of a plugin host after its first"),
+        ("received", "Messages that a package's plugins got"),
+        ("sent", "Messages that a package's plugins sent"),
+        ("failed", "Messages whose receive raised or died"),
+        ("dropped", "Messages that a package should have got and did not"),
+    ):
+        values = {package.name: float(getattr(package, attribute)) for package in packages}
+        yield f"co2_plugin_{attribute}", text, "plugin", _loose(values)
+
+
+def _gauges(view: HostView) -> Iterator[Family]:
+    numbers = view.numbers()
+    packages = view.plugins()
+    yield "co2_ready", "1 when the host does its work", "", {"": float(view.readiness().ready)}
+    yield "co2_http_connections", "Open HTTP connections", "", {"": numbers.connections}
+    yield "co2_queue_depth", "Messages waiting", "queue", _loose(numbers.queues)
+    yield "co2_peer_up", "1 when the peer answers", "peer", _loose(numbers.peers)
+    yield (
+        "co2_plugin_up",
+        "1 when the package runs",
+        "plugin",
+        {package.name: float(package.state == "running") for package in packages},
+    )
+    yield (
+        "co2_plugin_waiting",
+        "Messages queued for the package",
+        "plugin",
+        {package.name: package.waiting for package in packages},
+    )
+    yield (
+        "co2_plugin_slowest_receive_seconds",
+        "Longest receive since the start",
+        "plugin",
+        {package.name: package.slowest for package in packages},
+    )
+    if view.role == "relay":
+        states: dict[object, float] = {}
+        for row in view.satellites():
+            states[row.state] = states.get(row.state, 0) + 1
+        yield "co2_satellites", "Registered satellites", "state", states
+
+
+def _loose(values: Mapping[str, float] | Mapping[int, float]) -> Mapping[object, float]:
+    return {key: float(value) for key, value in values.items()}

@@ -1,0 +1,131 @@
+"""The pages a person looks at, as handlers by exact path.
+
+Everything on them may come from a plugin or from another host, so it is only ever text: templates escape
+all of it, and the security policy allows no script and no inline style.
+"""
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from co2.web import text
+from co2.web.headers import answer
+from co2.web.health import make_health_pages
+from co2.web.metrics import make_metrics_page
+from co2.web.view import HostView, MethodRow
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["PageHandler", "make_pages"]
+
+PageHandler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+
+HTML = "text/html; charset=utf-8"
+STATIC_MAX_AGE = 300
+"""Seconds that a browser keeps the style sheet and the logo."""
+
+_HERE = Path(__file__).parent
+_STATIC = {
+    "/static/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/static/co2.svg": ("co2.svg", "image/svg+xml"),
+    "/favicon.ico": ("co2.svg", "image/svg+xml"),
+}
+_SECTIONS = ("counters", "software", "hardware", "limits")
+_OUR_GROUPS = frozenset(("", "co2", "co2.plugin", "relay", "system", "web"))
+_IN_HEAD = frozenset(("role", "host_id", "version", "uptime", "plugins", "network", "satellites"))
+
+
+def make_pages(view: HostView) -> dict[str, PageHandler]:
+    """Give every page of a host by its path; all answer GET and HEAD.
+
+    Args:
+        view: what the role tells of itself; asked anew for each request.
+    """
+    pages: dict[str, PageHandler] = {
+        "/": _page(view, "overview.html", lambda: _overview(view)),
+        "/methods": _page(view, "methods.html", lambda: {"groups": _grouped(view.methods())}),
+        "/plugins": _page(view, "plugins.html", lambda: {"packages": view.plugins()}),
+    }
+    if view.role == "relay":
+        pages["/satellites"] = _page(view, "satellites.html", lambda: {"rows": view.satellites()})
+    for path, (name, content_type) in _STATIC.items():
+        pages[path] = _static((_HERE / "static" / name).read_bytes(), content_type)
+    pages |= make_health_pages(view)
+    pages["/metrics"] = make_metrics_page(view)
+    return pages
+
+
+def _page(view: HostView, template: str, values: Callable[[], dict[str, Any]]) -> PageHandler:
+    async def page(request: web.BaseRequest) -> web.Response:
+        given = {
+            "role": view.role,
+            "host_id": view.host_id,
+            "version": view.version,
+            "path": request.path,
+            "now": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            **values(),
+        }
+        # The values are a snapshot; writing hundreds of rows happens beside the loop, not in it.
+        html = await asyncio.to_thread(_render, template, given)
+        return answer(html.encode("utf-8", "replace"), HTML)
+
+    return page
+
+
+def _static(body: bytes, content_type: str) -> PageHandler:
+    async def static(_request: web.BaseRequest) -> web.Response:
+        return answer(body, content_type, max_age=STATIC_MAX_AGE)
+
+    return static
+
+
+def _render(template: str, values: dict[str, Any]) -> str:
+    return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def _environment() -> "Environment":
+    # Imported at the first page: hosts that nobody looks at start faster and stay smaller.
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(words=text.words, duration=text.duration, shorten=text.shorten, anchor=text.anchor)
+    environment.globals["page_url"] = text.page_url
+    return environment
+
+
+def _overview(view: HostView) -> dict[str, Any]:
+    properties = view.properties()
+    about = {
+        key: value
+        for key, value in properties.items()
+        if key not in _IN_HEAD and key not in _SECTIONS and not isinstance(value, dict | list | tuple)
+    }
+    return {
+        "uptime": properties.get("uptime"),
+        "readiness": view.readiness(),
+        "about": about,
+        "sections": [(name, properties[name]) for name in _SECTIONS if properties.get(name)],
+        "packages": view.plugins(),
+        "rows": view.satellites() if view.role == "relay" else (),
+    }
+
+
+def _grouped(methods: Sequence[MethodRow]) -> list[tuple[str, list[MethodRow]]]:
+    groups: dict[str, list[MethodRow]] = {}
+    for method in sorted(methods, key=lambda method: method.name):
+        groups.setdefault(method.name.rpartition(".")[0], []).append(method)
+    # What plugins offer comes first: that is what people look for. What every host has comes after it.
+    return sorted(groups.items(), key=lambda group: group[0] in _OUR_GROUPS)

@@ -1,0 +1,86 @@
+"""How values look on a page: durations, sizes, numbers."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+__all__ = ["anchor", "duration", "page_url", "shorten", "size", "words"]
+
+MAX_TEXT = 4000
+"""Characters of one value on a page."""
+
+_SECONDS = re.compile(r"uptime|heartbeat|\w+_(wait|interval|after|timeout|deadline)")
+_BYTES = re.compile(r"body|outbox_max|\w+_(bytes|size)")
+_MEBIBYTES = re.compile(r"memory|\w+_memory")
+
+
+def duration(seconds: float | None) -> str:
+    """``3 h 12 min``: two units, rounded down."""
+    if seconds is None:
+        return "never"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    whole = int(seconds)
+    units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+    parts = []
+    for length, unit in units:
+        number, whole = divmod(whole, length)
+        if number:
+            parts.append(f"{number} {unit}")
+        if parts and (len(parts) == 2 or not number):
+            break
+    return " ".join(parts)
+
+
+def size(number: float) -> str:
+    """``64 MiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if abs(number) < 1024 or unit == "GiB":
+            break
+        number /= 1024
+    return f"{number:,.4g} {unit}"
+
+
+def words(value: Any, key: str = "") -> str:
+    """Any value of the properties as text; ``key`` tells the unit."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int | float):
+        return _number(value, key)
+    if value is None or value in ("", [], {}):
+        return "–"
+    if isinstance(value, Mapping):
+        return shorten(", ".join(f"{name} {words(item, str(name))}" for name, item in value.items()))
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return shorten(", ".join(words(item) for item in value))
+    return shorten(str(value))
+
+
+def _number(value: float, key: str) -> str:
+    if _SECONDS.fullmatch(key):
+        return duration(value)
+    if _BYTES.fullmatch(key):
+        return size(value)
+    if _MEBIBYTES.fullmatch(key):
+        return size(value * 2**20)
+    return f"{value:,}"
+
+
+def shorten(text: str) -> str:
+    """At most :data:`MAX_TEXT` characters."""
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
+
+
+def anchor(name: str) -> str:
+    """A name as it may stand in ``id`` and behind ``#``."""
+    return quote(name, safe="._-")
+
+
+def page_url(ip: str, port: int) -> str:
+    """The page of a host; '' for one without a port."""
+    if not 0 < port < 65536:
+        return ""
+    return f"http://{f'[{ip}]' if ':' in ip else ip}:{port}/"

@@ -1,0 +1,178 @@
+"""What pages, health and metrics want to know of a host. The roles fill it; nothing here knows a role.
+
+Rows are snapshots: plain values, taken when a page is asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+__all__ = ["HostView", "MethodRow", "Numbers", "PackageRow", "PluginRow", "Readiness", "SatelliteRow"]
+
+
+@dataclass(frozen=True, slots=True)
+class MethodRow:
+    """One callable method.
+
+    Attributes:
+        name: as it is called.
+        help: docstring, '' for none.
+        signatures: each a sequence of XML-RPC type names, the result's first.
+    """
+
+    name: str
+    help: str = ""
+    signatures: Sequence[Sequence[str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PluginRow:
+    """One plugin of a package.
+
+    Attributes:
+        name: ``<package>.<module>.<class>``.
+        text: its ``str()``.
+        receives: whether it gets messages.
+        help: docstring of its class, '' for none.
+    """
+
+    name: str
+    text: str = ""
+    receives: bool = True
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageRow:
+    """One plugin package.
+
+    Attributes:
+        name: of the package.
+        state: ``starting``, ``running``, ``restarting``, ``parked``, ``failed`` or ``stopped``.
+        pid: of its plugin host; None where it has none.
+        plugins: what is loaded of it.
+        restarts: how often its plugin host was started anew.
+        last_error: '' for never.
+        last_error_age: seconds since then; None for never.
+        received, sent: messages that its plugins got and sent.
+        failed: messages whose ``receive`` raised or died.
+        dropped: messages that it should have got and did not.
+        waiting: messages queued for it.
+        slowest: longest ``receive``, in seconds.
+    """
+
+    name: str
+    state: str
+    pid: int | None = None
+    plugins: Sequence[PluginRow] = ()
+    restarts: int = 0
+    last_error: str = ""
+    last_error_age: float | None = None
+    received: int = 0
+    sent: int = 0
+    failed: int = 0
+    dropped: int = 0
+    waiting: int = 0
+    slowest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SatelliteRow:
+    """One satellite as its relay sees it.
+
+    Attributes:
+        host_id: with the host part that the relay observed.
+        ip, port: of the host_id; port 0 for a client that only fetches and so has no page.
+        kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
+        state: ``new``, ``ok`` or ``unreachable``.
+        age: seconds since it registered.
+        silence: seconds since it last answered or fetched.
+        lag: messages in the log that it has not got yet.
+        sent: messages that it got.
+        plugins, methods: names.
+        last_error: '' for never.
+    """
+
+    host_id: str
+    ip: str
+    port: int
+    kind: str
+    state: str
+    age: float
+    silence: float
+    lag: int = 0
+    sent: int = 0
+    plugins: Sequence[str] = ()
+    methods: Sequence[str] = ()
+    last_error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether the host does its work. ``problems``: one line each, empty when ready."""
+
+    problems: Sequence[str] = ()
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Numbers:
+    """Counters since the start and gauges of now, for ``/metrics``.
+
+    Attributes:
+        messages: by direction, ``in`` and ``out``.
+        dropped: messages by reason, one word each.
+        calls: XML-RPC calls by outcome, ``ok`` or ``fault``.
+        faults: by fault code.
+        requests: HTTP requests by status.
+        queues: messages waiting, by queue (``outbox``, ``plugin:<package>``, ``log`` …).
+        peers: whether each peer is up, by name.
+        connections: open HTTP connections.
+    """
+
+    messages: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
+    faults: Mapping[int, int] = field(default_factory=dict)
+    requests: Mapping[int, int] = field(default_factory=dict)
+    queues: Mapping[str, int] = field(default_factory=dict)
+    peers: Mapping[str, bool] = field(default_factory=dict)
+    connections: int = 0
+
+
+class HostView(Protocol):
+    """What a role offers to its pages. Every method is quick and does no I/O."""
+
+    @property
+    def role(self) -> str:
+        """``relay`` or ``satellite``."""
+
+    @property
+    def host_id(self) -> str:
+        """The host_id of now."""
+
+    @property
+    def version(self) -> str:
+        """Of co2."""
+
+    def properties(self) -> Mapping[str, Any]:
+        """What ``co2.get_properties`` returns."""
+
+    def methods(self) -> Sequence[MethodRow]:
+        """Everything in the registry."""
+
+    def plugins(self) -> Sequence[PackageRow]:
+        """Every plugin package, also those that failed to load."""
+
+    def satellites(self) -> Sequence[SatelliteRow]:
+        """On a relay: who is registered. On a satellite never asked for."""
+
+    def readiness(self) -> Readiness:
+        """A satellite is ready when it is registered, a relay when it serves."""
+
+    def numbers(self) -> Numbers:
+        """For ``/metrics``."""

@@ -1,0 +1,244 @@
+"""Pages as a browser gets them: over HTTP, with everything an attacker could put on them."""
+
+import asyncio
+import json
+from html.parser import HTMLParser
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client.parser import text_string_to_metric_families
+
+from co2.web.pages import make_pages
+from tests.web import fakes
+
+HTML_PATHS = ("/", "/methods", "/plugins", "/satellites")
+
+
+class Answer:
+    def __init__(self, status, headers, body):
+        self.status, self.headers, self.body = status, headers, body
+        self.text = body.decode()
+
+
+def get(view, *paths, method="GET"):
+    """Ask a real server for these paths, one after the other."""
+
+    async def ask():
+        pages = make_pages(view)
+
+        async def handle(request):
+            return await pages[request.path](request)
+
+        runner = web.ServerRunner(web.Server(handle))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        address = site._server.sockets[0].getsockname()
+        answers = []
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{address[1]}") as session:
+            for path in paths:
+                async with session.request(method, path) as response:
+                    answers.append(Answer(response.status, response.headers, await response.read()))
+        await runner.cleanup()
+        return answers
+
+    return asyncio.run(ask())
+
+
+class Tags(HTMLParser):
+    """Collects tags and attributes, and insists that all are closed."""
+
+    VOID = frozenset(("meta", "link", "img", "br"))
+
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open, self.said = [], [], ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.said += data
+
+
+@pytest.mark.parametrize(("view", "paths"), [(fakes.relay, HTML_PATHS), (fakes.satellite, HTML_PATHS[:3])])
+def test_every_page_is_whole_html_with_headers_that_trust_nothing(view, paths):
+    for answer in get(view(), *paths):
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert answer.headers["Content-Security-Policy"] == (
+            "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'"
+        )
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        tags = Tags(answer.text)
+        names = {tag for tag, _ in tags.found}
+        assert not names & {"script", "style", "iframe", "form", "object"}
+        assert not [attrs for _, attrs in tags.found for key in attrs if key == "style" or key.startswith("on")]
+        assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags.found
+
+
+def test_what_the_pages_link_to_exists():
+    view = fakes.relay()
+    pages = make_pages(view)
+    for answer in get(view, *HTML_PATHS):
+        for tag, attrs in Tags(answer.text).found:
+            for key in ("href", "src"):
+                target = attrs.get(key, "#")
+                assert target.startswith(("#", "http://")) or target in pages, (tag, target)
+
+
+def test_a_satellite_has_no_page_of_satellites():
+    view = fakes.satellite()
+    assert "/satellites" not in make_pages(view)
+    assert "/satellites" not in get(view, "/")[0].text
+
+
+def test_overview_tells_software_hardware_and_what_is_wrong():
+    view = fakes.satellite()
+    view.problems = ("not registered at http://192.168.1.10:2003: connection refused",)
+    said = Tags(get(view, "/")[0].text).said
+    for expected in (
+        "CPython 3.13.2",
+        "aarch64",
+        "3.793 GiB",
+        "3 h 12 min",
+        "1,843,020",
+        "not ready",
+        "connection refused",
+        "meter",
+    ):
+        assert expected in said
+
+
+def test_methods_show_help_and_signatures():
+    said = Tags(get(fakes.satellite(), "/methods")[0].text).said
+    assert "(struct) → struct" in said
+    assert "() → boolean" in said
+    assert "Tell how many messages came from each host." in said
+    assert said.index("example.example.count") < said.index("system.listMethods")
+
+
+def test_plugins_show_state_error_and_restarts():
+    said = Tags(get(fakes.satellite(), "/plugins")[0].text).said
+    for expected in ("running", "failed", "super().__init__(var_dict)", "3 h 12 min ago", "desk bridge", "4712"):
+        assert expected in said
+
+
+def test_plugins_without_any():
+    view = fakes.satellite()
+    view.packages = []
+    assert "--plugin example" in get(view, "/plugins")[0].text
+    assert "satellites" in get(fakes.relay(), "/plugins")[0].text
+
+
+def test_satellites_link_to_their_own_page_where_they_have_one():
+    tags = Tags(get(fakes.relay(), "/satellites")[0].text)
+    links = [attrs["href"] for tag, attrs in tags.found if tag == "a" and attrs["href"].startswith("http")]
+    assert links == ["http://192.168.1.20:2004/", "http://[fd00::21]:2004/"]
+    assert "desk_patch@192.168.1.31:0" in tags.said
+
+
+def test_satellites_without_any():
+    view = fakes.relay()
+    view.satellite_rows = []
+    for answer in get(view, "/", "/satellites"):
+        assert "co2 satellite" in answer.text
+
+
+@pytest.mark.parametrize("role", ["relay", "satellite"])
+def test_nothing_that_others_say_becomes_markup(role):
+    view = fakes.evil(role)
+    paths = HTML_PATHS if role == "relay" else HTML_PATHS[:3]
+    for path, answer in zip(paths, get(view, *paths), strict=True):
+        tags = Tags(answer.text)
+        names = {tag for tag, _ in tags.found}
+        assert "script" not in names
+        images = [attrs["src"] for tag, attrs in tags.found if tag == "img"]
+        assert images == ["/static/co2.svg"]
+        assert not [attrs for _, attrs in tags.found for key in attrs if key.startswith("on")]
+        for _, attrs in tags.found:
+            assert attrs.get("href", "/").startswith(("/", "#", "http://1.2.3.4"))
+        assert "{{7*7}}" in tags.said, path
+        assert "<script>alert(1)</script>" in tags.said
+
+
+def test_a_very_long_error_is_cut():
+    view = fakes.evil("satellite")
+    view.packages = [type(view.packages[0])(name="p", state="failed", last_error="x" * 10**6)]
+    assert len(get(view, "/plugins")[0].body) < 20_000
+
+
+def test_static_files():
+    css, logo, icon = get(fakes.relay(), "/static/style.css", "/static/co2.svg", "/favicon.ico")
+    assert css.headers["Content-Type"] == "text/css; charset=utf-8"
+    assert "prefers-color-scheme: dark" in css.text
+    assert "max-age" in css.headers["Cache-Control"]
+    assert logo.headers["Content-Type"] == icon.headers["Content-Type"] == "image/svg+xml"
+    assert logo.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_head_answers_like_get_without_a_body():
+    paths = ("/", "/plugins", "/static/style.css", "/healthz", "/metrics")
+    for answer in get(fakes.relay(), *paths, method="HEAD"):
+        assert answer.status == 200
+        assert answer.body == b""
+        assert int(answer.headers["Content-Length"]) > 0
+
+
+def test_health():
+    view = fakes.satellite()
+    health, ready = get(view, "/healthz", "/readyz")
+    assert (health.status, ready.status) == (200, 200)
+    assert json.loads(health.body)["status"] == "ok"
+    assert json.loads(ready.body)["ready"] is True
+    view.problems = ("not registered",)
+    health, ready = get(view, "/healthz", "/readyz")
+    assert (health.status, ready.status) == (200, 503)
+    assert json.loads(ready.body)["problems"] == ["not registered"]
+
+
+def samples(view):
+    [answer] = get(view, "/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_metrics():
+    found = samples(fakes.satellite())
+    assert found["co2_messages_total", "in"] == 1843020
+    assert found["co2_messages_dropped_total", "refused"] == 2
+    assert found["co2_calls_total", "fault"] == 3
+    assert found["co2_faults_total", "-32601"] == 3
+    assert found["co2_http_requests_total", "413"] == 1
+    assert found["co2_plugin_restarts_total", "osc"] == 1
+    assert found["co2_plugin_up", "meter"] == 0
+    assert found["co2_queue_depth", "outbox"] == 7
+    assert found["co2_peer_up", "relay"] == 1
+    assert found["co2_ready",] == 1
+    assert any(name[0] == "co2_build_info" and "0.9.0" in name for name in found)
+    assert "co2_satellites" not in {name[0] for name in found}
+    relay = samples(fakes.relay())
+    assert relay["co2_satellites", "ok"] == 2
+    assert relay["co2_satellites", "unreachable"] == 1
+
+
+def test_metrics_survive_any_name():
+    assert samples(fakes.evil("relay"))["co2_messages_total", fakes.EVIL] == 1
+
+
+def test_two_hosts_in_one_process_have_their_own_metrics():
+    assert samples(fakes.satellite()) != samples(fakes.relay())
