@@ -1,0 +1,179 @@
+"""The plugin: one UDP socket, a thread that reads it, and ``receive`` that writes it.
+
+Configuration, all keys optional::
+
+    [plugin.osc]
+    listen  = "127.0.0.1:9000"        # OSC programs send here, and get answers from here
+    send_to = ["127.0.0.1:7000"]      # where messages of the network go out to
+    send    = ["stage.>", "*.meter"]  # which ones, by channel; default all that have one
+    receive = ["stage.>"]             # which OSC messages come in; default all
+    prefix  = "stage"                 # /fader1 comes in as stage.fader1, and goes out as /fader1
+
+``mapping`` describes the data_dicts. A message that came in from OSC is not sent out again by the same
+bridge, because no plugin hears itself.
+"""
+
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+from co2 import plugin
+
+from . import addresses, mapping, packets, settings
+
+__all__ = ["X_Osc"]
+
+RESOLVE_INTERVAL = 10.0
+"""Seconds between attempts to find destinations whose names are still unknown."""
+COMPLAINT_INTERVAL = 10.0
+"""Seconds between two lines in the log about the same kind of trouble."""
+
+
+class X_Osc(plugin.Co2Plugin):
+    """Two-way bridge between OSC programs and the network."""
+
+    def __init__(self, var_dict: dict[str, Any]) -> None:
+        super().__init__(var_dict)
+        self.settings = settings.read_settings(self.config)
+        self.counts: Counter[str] = Counter()
+        self.last_error = ""
+        self._complaints: dict[str, float] = {}
+        self._assembler = mapping.Assembler()
+        self._socket = addresses.listening_socket(*self.settings.listen)
+        self.address = self._socket.getsockname()[:2]
+        self._destinations: dict[tuple[str, int], addresses.UdpAddress | None] = dict.fromkeys(
+            self.settings.send_to
+        )
+        self._resolve_at = 0.0
+        self._resolve()
+        self._wake, self._stop = socket.socketpair()
+        self._reader = threading.Thread(target=self._read, name="osc-reader", daemon=True)
+        self._reader.start()
+        self.log("listens on UDP %s:%s, sends to %s", *self.address, self._names())
+
+    # network → OSC
+
+    def receive(self, data_dict: dict[str, Any]) -> None:
+        """Send a message out where its channel is selected."""
+        wanted = addresses.matches(str(data_dict.get("channel", "")), self.settings.send)
+        if not self._destinations:
+            return
+        try:
+            messages = mapping.from_data_dict(data_dict, self.settings.prefix) if wanted else []
+        except packets.Unsendable as error:
+            self._complain("unsendable", f"cannot go out as OSC: {error}")
+            messages = []
+        for packet in self._assembler.add(data_dict, messages, wanted):
+            self._put(packet)
+
+    def x_send(self, data_dict: dict[str, Any]) -> int:
+        """Send one message out as OSC, whatever its channel. Argument: {'channel': 'stage.fader1',
+        'data': [1, 0.5]}. Returns the number of datagrams."""
+        before = self.counts["out"]
+        for message in mapping.from_data_dict(data_dict, self.settings.prefix):
+            self._put(message)
+        return self.counts["out"] - before
+
+    def x_status(self, data_dict: dict[str, Any]) -> dict[str, Any]:
+        """Tell the addresses of the bridge and what it has counted since it started."""
+        names = ("in", "in_filtered", "malformed", "refused", "out", "unsendable", "send_errors")
+        return {
+            "listen": f"{self.address[0]}:{self.address[1]}",
+            "send_to": self._names(),
+            "counts": {name: self.counts[name] for name in names},
+            "last_error": self.last_error,
+        }
+
+    def _put(self, packet: packets.Packet) -> None:
+        try:
+            datagram = packets.build(packet)
+        except packets.Unsendable as error:
+            self._complain("unsendable", f"cannot go out as OSC: {error}")
+            return
+        for (host, port), address in self._destinations.items():
+            if address is None:
+                self._complain("send_errors", f"cannot send to {host}:{port}: unknown, or this bridge itself")
+                continue
+            try:
+                self._socket.sendto(datagram, address)
+                self.counts["out"] += 1
+            except OSError as error:
+                self._complain("send_errors", f"cannot send to {host}:{port}: {error.strerror or error}")
+
+    # OSC → network
+
+    def _read(self) -> None:
+        with self._socket, self._wake:
+            while True:
+                ready, _, _ = select.select([self._socket, self._wake], [], [], self._until_resolve())
+                if self._wake in ready:
+                    return
+                if self._until_resolve() == 0:
+                    self._resolve()
+                if self._socket in ready:
+                    self._read_one()
+
+    def _read_one(self) -> None:
+        try:
+            datagram, source = self._socket.recvfrom(packets.MAX_DATAGRAM_SIZE)
+        except OSError:
+            return  # nothing there after all; Windows reports here that nobody listens where we sent to
+        try:
+            self._take(datagram, source)
+        except packets.Malformed as error:
+            self._complain("malformed", f"not OSC, from {source[0]}:{source[1]}: {error}")
+        except Exception as error:  # the network says no: the bridge stays, the message is counted
+            self._complain("refused", f"cannot go to the network: {error}")
+
+    def _take(self, datagram: bytes, source: tuple[Any, ...]) -> None:
+        packet = packets.parse(datagram)
+        self.counts["packets"] += 1
+        for data_dict in mapping.to_data_dicts(
+            packet,
+            source=f"{source[0]}:{source[1]}",
+            bundle_id=self.counts["packets"],
+            prefix=self.settings.prefix,
+        ):
+            if self.settings.receive and not addresses.matches(data_dict["channel"], self.settings.receive):
+                self.counts["in_filtered"] += 1
+                continue
+            self.send(data_dict)
+            self.counts["in"] += 1
+
+    def _until_resolve(self) -> float | None:
+        if all(self._destinations.values()):
+            return None
+        return max(0.0, self._resolve_at - time.monotonic())
+
+    def _resolve(self) -> None:
+        self._resolve_at = time.monotonic() + RESOLVE_INTERVAL
+        for (host, port), address in self._destinations.items():
+            if address is None:
+                found = addresses.resolve(host, port, self._socket.family)
+                if found is not None and addresses.is_own(found, self._socket):
+                    self._complain("send_errors", f"send_to: {host}:{port} is this bridge's own socket")
+                else:
+                    self._destinations[host, port] = found
+
+    # both
+
+    def _names(self) -> list[str]:
+        return [f"{host}:{port}" for host, port in self._destinations]
+
+    def _complain(self, kind: str, text: str) -> None:
+        # A broken sender can do this ten thousand times a second: count all, log a few.
+        self.counts[kind] += 1
+        self.last_error = text
+        now = time.monotonic()
+        if now >= self._complaints.get(kind, 0.0):
+            self._complaints[kind] = now + COMPLAINT_INTERVAL
+            self.log("%s (%d so far)", text, self.counts[kind])
+        else:
+            self.debug("%s", text)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.close()
+        self._reader.join(timeout=1.0)

@@ -1,0 +1,59 @@
+"""Real readings of this machine."""
+
+import json
+import os
+import socket
+import time
+
+import pytest
+
+from co2.plugins.sysinfo.readings import Meter
+from co2.plugins.sysinfo.sysinfo import X_Sysinfo, machine_name
+from co2.values import to_jsonable
+from tests.harness import wait_for
+from tests.plugins.carry import carried
+
+
+def test_a_reading_is_plausible():
+    meter = Meter("/")
+    first, second = meter.read(), meter.read()
+    for reading in (first, second):
+        assert 0 <= reading["cpu"]["percent"] <= 100
+        assert reading["cpu"]["count"] == os.cpu_count()
+        assert 0 < reading["memory"]["used"] < reading["memory"]["total"]
+        assert 0 < reading["disk"]["used"] <= reading["disk"]["total"]
+        assert all(rate >= 0 for rate in reading["rates"].values())
+        assert set(reading["load"]) == {"1m", "5m", "15m"}
+        assert abs(reading["time"] - time.time()) < 60
+    json.dumps(to_jsonable(first), allow_nan=False)
+
+
+def test_it_sends_every_interval_and_stops():
+    with carried(X_Sysinfo, interval=0.05) as plugin:
+        wait_for(lambda: len(plugin.sent) >= 2)
+        assert plugin.sent[0]["channel"] == f"sysinfo.{machine_name()}"
+        assert plugin.x_read({})["cpu"]["count"] == os.cpu_count()
+        thread = plugin._thread
+    assert not thread.is_alive()
+
+
+def test_what_goes_wrong_is_logged_and_it_goes_on():
+    with carried(X_Sysinfo, interval=0.05, channel="lab.load") as plugin:
+        plugin.refuse = TimeoutError("full")
+        wait_for(lambda: plugin.logged)
+        plugin.refuse = None
+        wait_for(lambda: plugin.sent)
+        assert plugin.sent[0]["channel"] == "lab.load"
+
+
+@pytest.mark.parametrize(
+    "config", [{"interval": 0}, {"interval": "1"}, {"interval": True}, {"intervall": 1}, {"channel": 5}]
+)
+def test_a_configuration_that_is_wrong(config):
+    with pytest.raises(ValueError, match=next(iter(config))), carried(X_Sysinfo, **config):
+        pass
+
+
+def test_the_name_of_the_machine_is_one_token(monkeypatch):
+    monkeypatch.setattr(socket, "gethostname", lambda: "my pi.local.lan")
+    assert machine_name() == "my_pi"
