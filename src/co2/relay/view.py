@@ -1,0 +1,87 @@
+"""What a relay shows of itself on its pages and in its metrics."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from co2 import __version__
+from co2.server.shown import http_numbers, method_rows
+from co2.web.view import MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
+
+if TYPE_CHECKING:
+    from co2.relay.host import RelayHost
+
+__all__ = ["RelayView"]
+
+
+class RelayView:
+    """Implements :class:`~co2.web.view.HostView` over a relay."""
+
+    role = "relay"
+    version = __version__
+
+    def __init__(self, host: "RelayHost") -> None:
+        self._host = host
+
+    @property
+    def host_id(self) -> str:
+        """The relay's host_id."""
+        return str(self._host.host_id)
+
+    def properties(self) -> Mapping[str, Any]:
+        """What co2.get_properties tells."""
+        return self._host.properties()
+
+    def methods(self) -> Sequence[MethodRow]:
+        """Everything in the registry."""
+        return method_rows(self._host.registry)
+
+    def plugins(self) -> Sequence[PackageRow]:
+        """A relay carries no plugins yet."""
+        return ()
+
+    def satellites(self) -> Sequence[SatelliteRow]:
+        """Who is registered."""
+        relay = self._host.relay
+        now = relay.now()
+        return [
+            SatelliteRow(
+                host_id=str(member.host_id),
+                ip=member.host_id.ip,
+                port=member.host_id.port if member.kind != "fetching" else 0,
+                kind=member.kind,
+                state=member.state,
+                age=now - member.registered_at,
+                silence=now - member.seen_at,
+                lag=relay.log.head - member.cursor,
+                sent=member.sent,
+                plugins=member.plugins,
+                methods=member.methods,
+                last_error=member.last_error,
+            )
+            for member in relay.members
+        ]
+
+    def readiness(self) -> Readiness:
+        """A relay that answers is ready; one that is full says so."""
+        members = self._host.relay.members
+        if len(members) >= members.max_sats:
+            return Readiness([f"full: {members.max_sats} satellites are registered, which is max_sats"])
+        return Readiness()
+
+    def numbers(self) -> Numbers:
+        """Counters and gauges."""
+        relay = self._host.relay
+        members = list(relay.members)
+        return Numbers(
+            messages={"in": relay.relayed, "out": sum(member.sent for member in members)},
+            dropped={
+                "refused": sum(member.refused for member in members),
+                "gaps": sum(member.gaps for member in members),
+                "satellites_dropped": relay.dropped_members,
+            },
+            queues={
+                "log": len(relay.log),
+                "largest_lag": max((relay.log.head - m.cursor for m in members), default=0),
+            },
+            **http_numbers(self._host.server),
+        )

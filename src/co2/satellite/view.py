@@ -1,0 +1,93 @@
+"""What a satellite shows of itself on its pages and in its metrics."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from co2 import __version__
+from co2.server.shown import http_numbers, method_rows
+from co2.web.view import MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
+
+if TYPE_CHECKING:
+    from co2.satellite.satellite import Satellite
+
+__all__ = ["SatelliteView"]
+
+
+class SatelliteView:
+    """Implements :class:`~co2.web.view.HostView` over a satellite."""
+
+    role = "satellite"
+    version = __version__
+
+    def __init__(self, satellite: "Satellite") -> None:
+        self._satellite = satellite
+
+    @property
+    def host_id(self) -> str:
+        """The satellite's host_id of now."""
+        return str(self._satellite.membership.host_id)
+
+    def properties(self) -> Mapping[str, Any]:
+        """What co2.get_properties tells."""
+        return self._satellite.properties()
+
+    def methods(self) -> Sequence[MethodRow]:
+        """Everything in the registry."""
+        return method_rows(self._satellite.registry)
+
+    def plugins(self) -> Sequence[PackageRow]:
+        """Every package, also those that are not there or failed to load."""
+        missing = [
+            PackageRow(name=name, state="failed", last_error=problem)
+            for name, problem in self._satellite.not_found
+        ]
+        return [
+            PackageRow(
+                name=row.name,
+                state=row.state,
+                pid=row.pid,
+                plugins=[PluginRow(p.name, p.text, p.receives, p.help) for p in row.plugins],
+                restarts=row.restarts,
+                last_error=row.last_error,
+                last_error_age=row.last_error_at,
+                received=row.received,
+                sent=row.sent,
+                failed=row.failed,
+                dropped=row.dropped,
+                waiting=row.waiting,
+                slowest=row.slowest,
+            )
+            for row in self._satellite.supervisor.status()
+        ] + missing
+
+    def satellites(self) -> Sequence[SatelliteRow]:
+        """A satellite has no such page."""
+        return ()
+
+    def readiness(self) -> Readiness:
+        """Ready means registered at the relay, and every listed package running."""
+        membership = self._satellite.membership
+        problems = [
+            f"plugin package {row.name} is {row.state}: {row.last_error}"
+            for row in self.plugins()
+            if row.state != "running"
+        ]
+        if not membership.registered.is_set():
+            problems.insert(0, f"not registered at {membership.url}: {membership.last_error}")
+        return Readiness(problems)
+
+    def numbers(self) -> Numbers:
+        """Counters and gauges."""
+        counters = self._satellite.counters()
+        packages = self.plugins()
+        return Numbers(
+            messages={"in": counters["received"], "out": counters["sent"]},
+            dropped={
+                "refused": counters["refused"],
+                "gaps": counters["gaps"],
+                "plugins": sum(package.dropped for package in packages),
+            },
+            queues={"outbox": counters["waiting"], **{f"plugin:{p.name}": p.waiting for p in packages}},
+            peers={"relay": self._satellite.membership.registered.is_set()},
+            **http_numbers(self._satellite.server),
+        )
