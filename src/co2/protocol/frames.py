@@ -5,9 +5,9 @@ item is the frame's name. Messages inside a frame stay as they were encoded by t
 (``msgspec.Raw``): hosts move them and never look inside. The link between satellite and relay will speak
 the same frames.
 
-Order, host → child: Load, then (after Loaded) Start, then Deliver and Call in any number, then Stop.
-Child → host: Loaded or LoadFailed, then Publish, Applied, Result, Record in any number, then Goodbye.
-Record may come at any time.
+Order, host → child: Load, then (after Loaded) Start, then Deliver, Call and Flow in any number, then Stop.
+Child → host: Loaded or LoadFailed, then Publish, Applied, Result in any number, then Goodbye. Record may
+come at any time.
 """
 
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "Call",
     "ChildFrame",
     "Deliver",
+    "Flow",
     "FrameReader",
     "Goodbye",
     "HostFrame",
@@ -98,6 +99,8 @@ class Load(_Frame):
         var_dict: what plugins get as ``var_dict``.
         config: the table ``[plugin.<package>]``, becomes ``self.config``.
         send_timeout: seconds that ``send`` waits for room.
+        load_timeout: seconds until the host gives up; shortly before, the child tells where it hangs.
+        memory: MiB of address space that the child may use, 0 for no limit.
     """
 
     package: str
@@ -105,6 +108,8 @@ class Load(_Frame):
     var_dict: dict[str, Any]
     config: dict[str, Any]
     send_timeout: float
+    load_timeout: float = 10.0
+    memory: int = 0
 
 
 class Start(_Frame):
@@ -112,12 +117,10 @@ class Start(_Frame):
 
     Attributes:
         progress: per plugin name; a plugin skips messages up to ``done`` and gets message ``inside``
-            marked ``repeat: True``. Empty at a first start.
-        skip: numbers of messages that became dead letters: nobody gets them.
+            marked ``repeat: True``. Empty at a first start. A dead letter counts as done.
     """
 
     progress: dict[str, Progress] = {}
-    skip: list[int] = []
 
 
 class Deliver(_Frame):
@@ -128,12 +131,16 @@ class Deliver(_Frame):
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
         messages: each one encoded dictionary.
+        sender: name of the plugin of this package that sent them, '' for one from elsewhere: nobody hears
+            itself. Siblings in one package hear each other through their host too, so that what was sent
+            outlives the child.
     """
 
     first: int
     host_id: str
     client_address: tuple[str, int]
     messages: list[msgspec.Raw]
+    sender: str = ""
 
 
 class Call(_Frame):
@@ -142,6 +149,12 @@ class Call(_Frame):
     call_id: int
     method: str
     argument: msgspec.Raw
+
+
+class Flow(_Frame):
+    """Whether Publish may come now. Closed while the host's outbox is full; all other frames still come."""
+
+    open: bool
 
 
 class Stop(_Frame):
@@ -180,9 +193,18 @@ class Publish(_Frame):
 
 
 class Applied(_Frame):
-    """Every plugin of the package is done with all messages up to number ``last``."""
+    """Every plugin of the package is done with all messages up to number ``last``.
+
+    The other numbers count since this child started.
+
+    Attributes:
+        failed: calls of ``receive`` that raised.
+        waited: calls of ``send`` that had to wait for room.
+    """
 
     last: int
+    failed: int = 0
+    waited: int = 0
 
 
 class Result(_Frame):
@@ -194,7 +216,7 @@ class Result(_Frame):
 
 
 class Record(_Frame):
-    """A line for the log. ``level`` is one of ``logging``'s numbers, ``source`` a plugin or package name."""
+    """A line for the log. ``level`` is one of ``logging``'s numbers, ``source`` a plugin's name or ''."""
 
     source: str
     level: int
@@ -205,7 +227,7 @@ class Goodbye(_Frame):
     """Last frame of a child that stops in good order."""
 
 
-HostFrame = Load | Start | Deliver | Call | Stop
+HostFrame = Load | Start | Deliver | Call | Flow | Stop
 ChildFrame = Loaded | LoadFailed | Publish | Applied | Result | Record | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()

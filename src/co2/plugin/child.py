@@ -1,0 +1,285 @@
+"""A plugin host as its parent sees it: frames in and out, an end, and means to bring that about."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+
+from co2.errors import BadRequest
+from co2.plugin.host import PluginHost
+from co2.plugin.output import LineBudget, Output
+from co2.plugin.progress import ProgressWords, make_progress_file
+from co2.protocol.frames import ChildFrame, FrameReader, HostFrame, encode_frame
+
+__all__ = ["Child", "ProcessChild", "ThreadChild", "make_child"]
+
+SOCKET_BUFFER = 1024 * 1024
+
+_DRAIN = 0.5
+"""Seconds to read what a child that has ended left behind; programs it started may keep its pipes open."""
+
+_DUMP = 0.3
+"""Seconds for a child to write where it hangs."""
+
+_logger = logging.getLogger("co2.plugins")
+
+OnFrame = Callable[[ChildFrame], None]
+
+
+class _Link(asyncio.Protocol):
+    """Our end of the socket pair."""
+
+    def __init__(self, on_frame: OnFrame, on_garbage: Callable[[str], None]) -> None:
+        self.closed = asyncio.get_running_loop().create_future()
+        self._reader = FrameReader("child")
+        self._on_frame = on_frame
+        self._on_garbage = on_garbage
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._reader.feed(data)
+        except BadRequest as error:
+            self._on_garbage(str(error))
+            return
+        for frame in frames:
+            try:
+                self._on_frame(frame)
+            except Exception:
+                _logger.exception("a frame of a plugin host could not be handled")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.closed.done():
+            self.closed.set_result(None)
+
+
+class Child:
+    """What process and thread have in common.
+
+    Attributes:
+        pid: of the process; None for threads.
+        words: where each plugin stands.
+        exited: done when it has ended; tells how, in words.
+        can_kill: whether :meth:`kill` really ends it.
+    """
+
+    can_kill = False
+
+    def __init__(self, on_frame: OnFrame) -> None:
+        self.pid: int | None = None
+        self.words: ProgressWords
+        self.exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._on_frame = on_frame
+        self._transport: asyncio.Transport | None = None
+        self._link: _Link | None = None
+
+    async def start(self) -> None:
+        """Start it."""
+        raise NotImplementedError
+
+    def send(self, frame: HostFrame) -> None:
+        """Send a frame; one that has ended does not mind."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_frame(frame))
+
+    def kill(self) -> None:
+        """End it at once."""
+        raise NotImplementedError
+
+    async def where(self, folder: str) -> str:
+        """Ask where it hangs: ``file:line in function``, '' where that cannot be told."""
+        return ""
+
+    def tick(self) -> None:
+        """Called now and then."""
+
+    async def end(self) -> None:
+        """Read what an ended child left behind, and let go of everything."""
+        if self._link is not None:
+            await asyncio.wait([self._link.closed], timeout=_DRAIN)
+        if self._transport is not None:
+            self._transport.close()
+
+    async def _connect(self, sock: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        sock.setblocking(False)
+        transport, link = await loop.create_unix_connection(
+            lambda: _Link(self._on_frame, self._garbage), sock=sock
+        )
+        self._transport = transport
+        self._link = link
+
+    def _garbage(self, problem: str) -> None:
+        _logger.error("a plugin host sent what is no frame: %s", problem)
+        self.kill()
+
+    def _ended(self, how: str) -> None:
+        if not self.exited.done():
+            self.exited.set_result(how)
+
+
+class _Process(asyncio.SubprocessProtocol):
+    def __init__(self, outputs: dict[int, Output], exited: Callable[[], None]) -> None:
+        self.drained = asyncio.get_running_loop().create_future()
+        self._outputs = outputs
+        self._open = set(outputs)
+        self._exited = exited
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self._outputs[fd].feed(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._open.discard(fd)
+        if not self._open and not self.drained.done():
+            self.drained.set_result(None)
+
+    def process_exited(self) -> None:
+        self._exited()
+
+
+class ProcessChild(Child):
+    """A plugin host in a process of its own.
+
+    Args:
+        on_frame: takes its frames.
+        logger: for what it prints.
+    """
+
+    can_kill = True
+
+    def __init__(self, on_frame: OnFrame, logger: logging.Logger) -> None:
+        super().__init__(on_frame)
+        self._budget = LineBudget(logger)
+        self._errors = Output(logger, logging.WARNING, self._budget)
+        self._outputs = {1: Output(logger, logging.INFO, self._budget), 2: self._errors}
+        self._process: asyncio.SubprocessTransport
+        self._protocol: _Process
+
+    async def start(self) -> None:
+        """Start the process.
+
+        Raises:
+            OSError: the machine does not let us.
+        """
+        loop = asyncio.get_running_loop()
+        progress_fd = make_progress_file()
+        ours, theirs = socket.socketpair()
+        try:
+            for sock in (ours, theirs):
+                for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
+                    sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+            self.words = ProgressWords(progress_fd)
+            fds = (theirs.fileno(), progress_fd)
+            self._process, self._protocol = await loop.subprocess_exec(
+                lambda: _Process(self._outputs, self._process_exited),
+                # -P: the current folder must not shadow installed modules
+                *(sys.executable, "-P", "-m", "co2.plugin.host", *map(str, fds)),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=fds,
+                start_new_session=True,
+                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+            )
+            self.pid = self._process.get_pid()
+            await self._connect(ours)
+        except BaseException:
+            ours.close()
+            if self.pid is not None:
+                self._kill_session()
+                self._process.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(progress_fd)
+
+    def kill(self) -> None:
+        """Kill the whole session that was made for it."""
+        if not self.exited.done():
+            self._kill_session()
+
+    async def where(self, folder: str) -> str:
+        """Have faulthandler write all stacks to stderr, which also brings them into the log."""
+        from co2.plugin.output import innermost_place
+
+        self._errors.forget()
+        with contextlib.suppress(OSError):
+            self._process.send_signal(signal.SIGUSR2)
+        deadline = asyncio.get_running_loop().time() + _DUMP
+        while not (place := innermost_place(self._errors.tail, folder)):
+            if self.exited.done() or asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        return place
+
+    def tick(self) -> None:
+        """Tell what was left out of the log, once there is room for a line."""
+        if not self._budget.spent:
+            self._budget.tell()
+
+    async def end(self) -> None:
+        """Also end what the child has started and left behind in its session."""
+        self._kill_session()
+        await super().end()
+        await asyncio.wait([self._protocol.drained], timeout=_DRAIN)
+        self._process.close()
+        for output in self._outputs.values():
+            output.close()
+        self._budget.tell()
+
+    def _kill_session(self) -> None:
+        # The session was made for this child, so its group has the child's pid; a group with members keeps
+        # its number from being given to anybody else.
+        assert self.pid is not None
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _process_exited(self) -> None:
+        code = self._process.get_returncode()
+        if code is not None and code < 0:
+            with contextlib.suppress(ValueError):
+                self._ended(f"was killed by {signal.Signals(-code).name}")
+        self._ended(f"ended with exit status {code}")
+
+
+class ThreadChild(Child):
+    """A plugin host in threads of this process: for tests and tiny boards. Nothing can end one that hangs.
+
+    Args:
+        on_frame: takes its frames.
+    """
+
+    async def start(self) -> None:
+        """Start its threads."""
+        ours, theirs = socket.socketpair()
+        self.words = ProgressWords()
+        loop = asyncio.get_running_loop()
+        host = PluginHost(theirs, self.words, broken=lambda: _shut(theirs))
+
+        def run() -> None:
+            host.run()
+            with contextlib.suppress(RuntimeError):  # nobody waits any more
+                loop.call_soon_threadsafe(self._ended, "ended")
+
+        await self._connect(ours)
+        threading.Thread(target=run, name="co2-plugin-host", daemon=True).start()
+
+    def kill(self) -> None:
+        """Leave it behind: its plugins get no more messages, their ``__exit__`` is called if they ever return."""
+        if self._transport is not None:
+            self._transport.close()
+        self._ended("left behind")
+
+
+def _shut(sock: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        sock.shutdown(socket.SHUT_RDWR)
+
+
+def make_child(isolation: str, on_frame: OnFrame, logger: logging.Logger) -> Child:
+    """Make a child that is not started yet; ``isolation`` is ``process`` or ``thread``."""
+    return ThreadChild(on_frame) if isolation == "thread" else ProcessChild(on_frame, logger)

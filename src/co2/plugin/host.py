@@ -1,0 +1,302 @@
+"""The plugin host: carries one plugin package, in a child process or in threads of the satellite's own.
+
+``python -m co2.plugin.host <socket fd> <progress fd>``. It speaks the frames of ``protocol/frames.py``
+over the socket. It imports no asyncio and no aiohttp, so that it starts in tens of milliseconds.
+"""
+
+import contextlib
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from co2.errors import BadRequest
+from co2.plugin.actor import Actor
+from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
+from co2.plugin.outgoing import Outgoing
+from co2.plugin.progress import ProgressWords
+from co2.protocol.frames import (
+    Applied,
+    Call,
+    Deliver,
+    Flow,
+    FrameReader,
+    Goodbye,
+    Load,
+    Loaded,
+    LoadFailed,
+    MethodInfo,
+    PluginInfo,
+    Start,
+    Stop,
+    encode_frame,
+)
+from co2.values import Message, pack_value, unpack_value
+
+__all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
+
+ORPHAN_EXIT = 3.0
+"""Seconds for every ``__exit__`` when the satellite is gone."""
+
+READ_SIZE = 256 * 1024
+WARNING = 30
+EXIT_BROKEN = 70
+"""Exit status of a plugin host that cannot go on: memory is out, or its socket is broken."""
+
+
+class PluginHost:
+    """Everything of a plugin host but what is peculiar to a process of its own.
+
+    Args:
+        sock: to the satellite; closed at the end.
+        words: progress words of this package.
+        before_load: called with the Load frame before the package is imported.
+        loaded: called when all plugins are made.
+        gone: called when the satellite has closed the socket.
+        broken: called when it cannot go on.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        words: ProgressWords,
+        *,
+        before_load: Callable[[Load], None] = lambda load: None,
+        loaded: Callable[[], None] = lambda: None,
+        gone: Callable[[], None] = lambda: None,
+        broken: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._sock = sock
+        self._words = words.words
+        self._before_load = before_load
+        self._after_load = loaded
+        self._gone = gone
+        self._broken = broken
+        self._outgoing = Outgoing(sock, self._applied, broken)
+        self._actors: list[Actor] = []
+        self._receivers: list[Actor] = []
+        self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
+        self._last_applied = (0, 0, 0)
+        self._load = threading.Event()
+        self._load_frame: Load | None = None
+        self._stop = threading.Event()
+        self._exit_timeout = ORPHAN_EXIT
+        self._reader = threading.Thread(target=self._read, name="co2-reader", daemon=True)
+
+    def run(self) -> None:
+        """Load, carry, stop. Returns when the satellite has said so, or is gone."""
+        self._reader.start()
+        self._load.wait()
+        if self._load_frame is not None and self._load_all(self._load_frame):
+            self._stop.wait()
+            self._exit_all(self._exit_timeout)
+            self._outgoing.frame(Goodbye())
+        self._outgoing.close(1.0)
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._reader.join(1.0)
+        self._sock.close()
+
+    # reading
+
+    def _read(self) -> None:
+        reader = FrameReader("host")
+        try:
+            while data := self._received():
+                for frame in reader.feed(data):
+                    self._take(frame)
+        except BadRequest as error:
+            self._outgoing.record("", WARNING, f"the satellite sent what is no frame: {error}")
+        except BaseException:
+            # Memory is out in the one thread that must not miss a byte: start again from what is known.
+            self._broken()
+        self._gone()
+        self._stop.set()
+        self._load.set()
+
+    def _received(self) -> bytes:
+        try:
+            return self._sock.recv(READ_SIZE)
+        except OSError:
+            return b""
+
+    def _take(self, frame: object) -> None:
+        match frame:
+            case Deliver():
+                for actor in self._receivers:
+                    actor.deliver(frame)
+            case Call():
+                actor, function = self._functions[frame.method]
+                actor.call(frame, function)
+            case Flow():
+                self._outgoing.flow(frame.open)
+            case Load():
+                self._load_frame = frame
+                self._load.set()
+            case Start():
+                for actor in self._actors:
+                    actor.start(frame.progress.get(actor.name))
+                self._outgoing.start()
+            case Stop():
+                self._exit_timeout = frame.timeout
+                self._stop.set()
+
+    def _applied(self) -> Applied | None:
+        now = (
+            min((actor.done for actor in self._receivers), default=0),
+            sum(actor.failed for actor in self._actors),
+            self._outgoing.waited,
+        )
+        if now == self._last_applied:
+            return None
+        self._last_applied = now
+        return Applied(*now)
+
+    # loading
+
+    def _load_all(self, load: Load) -> bool:
+        try:
+            self._before_load(load)
+            loaded = self._make_all(load)
+            encode_frame(loaded)
+        except LoadFailure as failure:
+            self._refuse(failure)
+            return False
+        except BaseException as error:
+            self._refuse(LoadFailure.of("it cannot be loaded", error, Path(load.folder)))
+            return False
+        self._after_load()
+        self._outgoing.frame(loaded)
+        return True
+
+    def _refuse(self, failure: LoadFailure) -> None:
+        self._outgoing.frame(LoadFailed(failure.problem[:4096], failure.where[:4096], failure.details))
+        self._exit_all(1.0)
+
+    def _make_all(self, load: Load) -> Loaded:
+        module = import_package(load.package, load.folder)
+        found, warnings = find_plugins(load.package, module)
+        plugins: list[PluginInfo] = []
+        methods: list[MethodInfo] = []
+        for index, one in enumerate(found):
+            actor = Actor(one.name, self._outgoing, load.send_timeout, self._words, index)
+            self._actors.append(actor)
+            self._make(actor, one, load)
+            assert actor.plugin is not None
+            info, offered = plugin_info(one, actor.plugin)
+            plugins.append(info)
+            methods += offered
+            for method, attribute in one.methods.items():
+                self._functions[method] = (actor, getattr(actor.plugin, attribute))
+            if one.receives:
+                self._receivers.append(actor)
+        return Loaded(plugins, methods, warnings)
+
+    @staticmethod
+    def _make(actor: Actor, one: FoundPlugin, load: Load) -> None:
+        # Each plugin gets copies of its own: what one changes in its configuration is not its sibling's business.
+        config = unpack_value(pack_value(load.config))
+        error = actor.make(one.kind, dict(load.var_dict), config)
+        name = one.kind.__name__
+        place = Path(getattr(sys.modules[one.kind.__module__], "__file__", "") or load.folder).parent
+        if error is not None:
+            failure = LoadFailure.of(f"{name}.__init__ failed", error, place)
+            failure.where = f"{failure.where or one.where}, class {name}"
+            raise failure
+        if not actor.initialised:
+            raise LoadFailure(
+                f"{name}.__init__ does not call super().__init__(var_dict)", f"{one.where}, class {name}"
+            )
+
+    # stopping
+
+    def _exit_all(self, timeout: float) -> None:
+        """Call every ``__exit__`` at once; whoever takes longer than ``timeout`` seconds is left behind."""
+        deadline = time.monotonic() + timeout
+        waiting = []
+        for actor in self._actors:
+            done = threading.Event()
+            actor.exit(done)
+            waiting.append((actor, done))
+        for actor, done in waiting:
+            if not done.wait(max(0.0, deadline - time.monotonic())):
+                self._outgoing.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
+
+
+def main() -> None:
+    """Run in a process of its own; never returns."""
+    import faulthandler
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR2)  # the satellite asks so, before it kills, where we hang
+    sock_fd, progress_fd = int(sys.argv[1]), int(sys.argv[2])
+    for fd in (sock_fd, progress_fd):
+        os.set_inheritable(fd, False)  # programs that a plugin starts must not hold them open
+    sock = socket.socket(fileno=sock_fd)
+    sock.setblocking(True)
+    words = ProgressWords(progress_fd)
+    os.close(progress_fd)
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a print is seen at once
+    PluginHost(
+        sock,
+        words,
+        before_load=_prepare_process,
+        loaded=_settle_memory,
+        gone=_end_soon,
+        broken=lambda: os._exit(EXIT_BROKEN),
+    ).run()
+    _leave()
+
+
+def _prepare_process(load: Load) -> None:
+    """Limit what the package can do to the machine, before any of its code runs."""
+    import resource
+
+    sys.dont_write_bytecode = True  # the plugin folder belongs to its author
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a plugin goes first
+    if load.memory:
+        wanted = load.memory * 1024 * 1024
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _settle_memory() -> None:
+    """Take what is loaded out of the garbage collector's sight: decoding keeps messages gets faster."""
+    import gc
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+def _end_soon() -> None:
+    """The satellite is gone: end, also when a plugin hangs in its import or its ``__exit__``."""
+    timer = threading.Timer(ORPHAN_EXIT + 0.5, os._exit, (EXIT_BROKEN,))
+    timer.daemon = True
+    timer.start()
+
+
+def _leave() -> None:
+    """End without waiting for threads that plugins have left behind."""
+    import atexit
+
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):
+            stream.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,300 @@
+"""Import a plugin package, check all of it, and only then say what there is to carry.
+
+All or nothing: the first thing that is wrong refuses the package, with file, line, class, what was found and
+what was expected.
+"""
+
+import importlib
+import importlib.util
+import re
+import sys
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from co2.plugin.actor import error_line, traceback_text
+from co2.plugin.api import Co2Plugin
+from co2.plugin.progress import MAX_PLUGINS
+from co2.plugin.signatures import help_of, signatures_of, takes
+from co2.protocol.frames import MethodInfo, PluginInfo
+
+__all__ = ["BUNDLED", "FoundPlugin", "LoadFailure", "find_plugins", "import_package", "plugin_info"]
+
+BUNDLED = "co2.plugins"
+"""Where bundled packages are imported from. Their plugins are called after the package all the same."""
+
+_METHOD_NAME = re.compile(r"x_[A-Za-z0-9_]+")
+_loaded: set[str] = set()
+
+
+class LoadFailure(Exception):
+    """A package that cannot be loaded.
+
+    Args:
+        problem: what was found and what was expected.
+        where: ``file:line`` and class, where known.
+        details: the traceback, '' for none.
+    """
+
+    def __init__(self, problem: str, where: str = "", details: str = "") -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.where = where
+        self.details = details
+
+    @classmethod
+    def of(cls, what: str, error: BaseException, folder: Path) -> "LoadFailure":
+        """Make one of an exception: the line is the last one in the package's own files."""
+        return cls(f"{what}: {error_line(error)}", _place(error, folder), traceback_text(error))
+
+
+@dataclass(slots=True)
+class FoundPlugin:
+    """A class to carry.
+
+    Attributes:
+        name: ``<package>.<module>.<class>``.
+        kind: the class.
+        methods: its ``x_`` methods: name in the registry, name of the attribute.
+        line: ``file:line`` of its first method, '' where it has none.
+    """
+
+    name: str
+    kind: type[Co2Plugin]
+    methods: dict[str, str] = field(default_factory=dict)
+    where: str = ""
+
+    @property
+    def receives(self) -> bool:
+        """Whether it overrides ``receive``."""
+        return self.kind.receive is not Co2Plugin.receive
+
+
+def import_package(package: str, folder: str) -> types.ModuleType:
+    """Import the package itself.
+
+    Args:
+        package: its name.
+        folder: the folder that holds it, '' for a bundled one.
+
+    Raises:
+        LoadFailure: it cannot be imported.
+    """
+    if not folder:
+        return _import(f"{BUNDLED}.{package}", package, Path(__file__).parents[1] / "plugins" / package)
+    place = Path(folder, package)
+    file = place / "__init__.py"
+    if package in sys.stdlib_module_names or (package in sys.modules and package not in _loaded):
+        raise LoadFailure(
+            f"{package!r} is the name of a module that Python or co2 needs itself: rename the package",
+            str(place),
+        )
+    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+        del sys.modules[name]  # an earlier one of that name, from another folder or another time
+    _loaded.add(package)
+    if folder not in sys.path:
+        sys.path.append(folder)  # at the end: a plugin package never hides an installed one
+    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=[str(place)])
+    if spec is None or spec.loader is None or not file.is_file():
+        raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(file))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[package] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:
+        raise LoadFailure.of("the package cannot be imported", error, place) from None
+    return module
+
+
+def find_plugins(package: str, module: types.ModuleType) -> tuple[list[FoundPlugin], list[str]]:
+    """Import the modules of a package and find its plugins; also give warnings.
+
+    Raises:
+        LoadFailure: something is wrong with one of them.
+    """
+    found: list[FoundPlugin] = []
+    warnings: list[str] = []
+    place = Path(module.__file__ or "").parent
+    for kind in _own_x_classes(module):
+        text = f"{_where(kind)}: {kind.__name__} is in __init__.py; plugins belong in a module: ignored"
+        warnings.append(text)
+    for name in _module_names(module, place):
+        part = _import(f"{module.__name__}.{name}", name, place)
+        plugins = _plugins_of(part, f"{package}.{name}", warnings)
+        _check_duplicates(plugins)
+        found += plugins
+    if not found:
+        raise LoadFailure("it has no class X_…(plugin.Co2Plugin) in any of its modules", str(place))
+    if len(found) > MAX_PLUGINS:
+        raise LoadFailure(f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible", str(place))
+    return found, warnings
+
+
+def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list[MethodInfo]]:
+    """Describe a plugin that has been made."""
+    try:
+        text = str(plugin)[:200]
+    except Exception:
+        text = found.name
+    methods = [
+        MethodInfo(name, help_of(getattr(plugin, attribute)), signatures_of(getattr(plugin, attribute)))
+        for name, attribute in found.methods.items()
+    ]
+    return PluginInfo(found.name, text, found.receives, help_of(found.kind)), methods
+
+
+def _module_names(module: types.ModuleType, place: Path) -> list[str]:
+    names = getattr(module, "__all__", None)
+    if names is None:
+        return sorted(_modules_in(place))
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise LoadFailure("__all__ should be a list with the names of modules", module.__file__ or "")
+    there = _modules_in(place)
+    for name in names:
+        if name not in there:
+            raise LoadFailure(
+                f"__all__ lists {name!r}, and there is no {name}.py in the package; "
+                f"there is {', '.join(sorted(there)) or 'no module at all'}",
+                module.__file__ or "",
+            )
+    return list(dict.fromkeys(names))
+
+
+def _modules_in(place: Path) -> set[str]:
+    names = set()
+    for entry in place.iterdir():
+        name = entry.name.removesuffix(".py")
+        is_module = entry.suffix == ".py" or (entry / "__init__.py").is_file()
+        if is_module and name.isidentifier() and not name.startswith("_"):
+            names.add(name)
+    return names
+
+
+def _import(full_name: str, name: str, place: Path) -> types.ModuleType:
+    try:
+        return importlib.import_module(full_name)
+    except BaseException as error:
+        raise LoadFailure.of(f"{name!r} cannot be imported", error, place) from None
+
+
+def _own_x_classes(module: types.ModuleType) -> Iterator[type]:
+    seen: set[int] = set()
+    for value in list(vars(module).values()):
+        if (
+            isinstance(value, type)
+            and value.__module__ == module.__name__
+            and value.__name__.startswith("X_")
+            and id(value) not in seen
+        ):
+            seen.add(id(value))
+            yield value
+
+
+def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str]) -> list[FoundPlugin]:
+    plugins = []
+    for kind in _own_x_classes(module):
+        if not issubclass(kind, Co2Plugin):
+            warnings.append(
+                f"{_where(kind)}: {kind.__name__} does not inherit from plugin.Co2Plugin: ignored"
+                " (names that begin with X_ are for plugins)"
+            )
+            continue
+        plugin = FoundPlugin(f"{prefix}.{kind.__name__}", kind, where=_where(kind))
+        _check_base(plugin)
+        for attribute in dir(kind):
+            if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
+                _check_takes(plugin, attribute, f"{attribute}(self, data_dict)")
+                plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
+        plugins.append(plugin)
+    return plugins
+
+
+def _check_base(plugin: FoundPlugin) -> None:
+    _check_takes(plugin, "receive", "receive(self, data_dict)")
+    if "__init__" in vars(plugin.kind):
+        _check_takes(plugin, "__init__", "__init__(self, var_dict)")
+    blank = _Blank(plugin.kind)
+    if not any(takes(blank.bound("__exit__"), count) for count in (0, 3)):
+        raise _wrong_arguments(plugin, "__exit__", "__exit__(self) or __exit__(self, kind, value, traceback)")
+    for method in ("send", "log", "debug"):
+        if not callable(getattr(plugin.kind, method)):
+            raise _wrong_arguments(plugin, method, f"a method {method}")
+
+
+def _check_takes(plugin: FoundPlugin, attribute: str, expected: str) -> None:
+    if not takes(_Blank(plugin.kind).bound(attribute), 1):
+        raise _wrong_arguments(plugin, attribute, expected)
+
+
+def _wrong_arguments(plugin: FoundPlugin, attribute: str, expected: str) -> LoadFailure:
+    import inspect
+
+    value = getattr(plugin.kind, attribute)
+    try:
+        found = f"{attribute}{inspect.signature(value)}"
+    except (TypeError, ValueError):
+        found = f"{value!r:.80}"
+    name = plugin.name.rpartition(".")[2]
+    return LoadFailure(
+        f"{name}.{attribute} takes other arguments: found {found}, expected {expected}",
+        f"{_line_of(value) or plugin.where}, class {name}",
+    )
+
+
+class _Blank:
+    """Binds the functions of a class as an instance would, without making one."""
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def bound(self, attribute: str) -> Any:
+        for base in self._kind.__mro__:
+            if attribute in vars(base):
+                value = vars(base)[attribute]
+                if isinstance(value, types.FunctionType):
+                    return value.__get__(self)
+                if isinstance(value, staticmethod | classmethod):
+                    return value.__get__(self, self._kind)
+                break
+        return getattr(self._kind, attribute)
+
+
+def _check_duplicates(plugins: list[FoundPlugin]) -> None:
+    owners: dict[str, FoundPlugin] = {}
+    for plugin in plugins:
+        for method, attribute in plugin.methods.items():
+            if method in owners:
+                first, second = owners[method].kind.__name__, plugin.kind.__name__
+                raise LoadFailure(
+                    f"{first} and {second} both have {attribute}, and both would be called {method}: rename one",
+                    _line_of(getattr(plugin.kind, attribute)) or plugin.where,
+                )
+            owners[method] = plugin
+
+
+def _where(kind: type) -> str:
+    """Give ``file:line`` of the first method of a class, or its file."""
+    lines = [place for value in vars(kind).values() if (place := _line_of(value))]
+    file = getattr(sys.modules.get(kind.__module__), "__file__", "") or ""
+    return lines[0] if lines else file
+
+
+def _line_of(value: Callable[..., Any] | object) -> str:
+    function = getattr(value, "__func__", value)
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+
+
+def _place(error: BaseException, folder: Path) -> str:
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if Path(file).is_relative_to(folder):
+            place = f"{file}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place

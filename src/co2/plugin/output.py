@@ -1,0 +1,168 @@
+"""What a child prints: cut into lines, capped and limited, so that a flood costs neither memory nor the log."""
+
+import logging
+import re
+import time
+from collections.abc import Callable
+
+__all__ = ["BURST", "MAX_LINE", "RATE", "TAIL", "LineBudget", "Output", "innermost_place"]
+
+MAX_LINE = 2000
+"""Bytes of one line that reach the log."""
+
+RATE = 10.0
+BURST = 200
+"""Lines per second in the long run, and at once."""
+
+TAIL = 32 * 1024
+"""Bytes of the latest output that are kept."""
+
+_TRACE_LINE = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
+
+
+class LineBudget:
+    """Tells whether one more line may go to the log; counts what may not.
+
+    Args:
+        logger: is told how much was left out.
+        rate: lines per second.
+        burst: lines at once.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        rate: float = RATE,
+        burst: int = BURST,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.lines = 0
+        self.bytes = 0
+        self._logger = logger
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._left = float(burst)
+        self._at = clock()
+
+    def take(self, size: int) -> bool:
+        """Take one line of so many bytes, or count it as left out."""
+        self._refill()
+        if self._left < 1:
+            self.leave_out(1, size)
+            return False
+        self._left -= 1
+        return True
+
+    @property
+    def spent(self) -> bool:
+        """Whether the next line would be left out."""
+        self._refill()
+        return self._left < 1
+
+    def leave_out(self, lines: int, size: int) -> None:
+        """Count lines and bytes that were left out."""
+        self.lines += lines
+        self.bytes += size
+
+    def tell(self) -> None:
+        """Say what was left out, if anything was."""
+        if self.lines or self.bytes:
+            lines, size = self.lines, self.bytes
+            self.lines = self.bytes = 0
+            self._logger.warning(
+                "left out here: %d lines, %d bytes; they came too fast or were too long", lines, size
+            )
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+
+
+class Output:
+    """One stream of a child.
+
+    Args:
+        logger: where its lines go.
+        level: theirs.
+        budget: what the log can take of this child.
+    """
+
+    def __init__(self, logger: logging.Logger, level: int, budget: LineBudget) -> None:
+        self._logger = logger
+        self._level = level
+        self._budget = budget
+        self._partial = b""
+        self._skipping = False
+        self._tail = b""
+
+    @property
+    def tail(self) -> str:
+        """The latest output."""
+        return self._tail.decode("utf-8", "replace")
+
+    def forget(self) -> None:
+        """Start the tail anew."""
+        self._tail = b""
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they came."""
+        self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
+        if self._budget.spent:
+            # The rest is only counted: a child that prints a gigabyte is read as fast as it writes.
+            self._budget.leave_out(data.count(b"\n"), len(data) + len(self._partial))
+            self._partial = b""
+            self._skipping = not data.endswith(b"\n")
+            return
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._end_of_line(line)
+        self._partial_line(rest)
+
+    def close(self) -> None:
+        """Write what has no end of line yet."""
+        if self._partial:
+            self._line(self._partial)
+            self._partial = b""
+
+    def _end_of_line(self, line: bytes) -> None:
+        if self._skipping:
+            self._skipping = False
+            self._budget.leave_out(0, len(line))
+            return
+        line, self._partial = self._partial + line, b""
+        self._line(line)
+
+    def _partial_line(self, rest: bytes) -> None:
+        if self._skipping:
+            self._budget.leave_out(0, len(rest))
+            return
+        self._partial += rest
+        if len(self._partial) > MAX_LINE:
+            self._line(self._partial)
+            self._partial, self._skipping = b"", True
+
+    def _line(self, line: bytes) -> None:
+        if not line.strip() or not self._budget.take(len(line)):
+            return
+        if len(line) > MAX_LINE:
+            self._budget.leave_out(0, len(line) - MAX_LINE)
+        self._logger.log(self._level, "%s", line[:MAX_LINE].decode("utf-8", "replace").rstrip("\r"))
+
+
+def innermost_place(dump: str, folder: str) -> str:
+    """Find where a child hangs, in what faulthandler wrote.
+
+    Args:
+        dump: the stacks of all threads, innermost frames first.
+        folder: of the package.
+
+    Returns:
+        ``file:line in function`` of the innermost frame in the package's own files, '' for none.
+    """
+    for file, line, function in _TRACE_LINE.findall(dump):
+        if file.startswith(folder):
+            return f"{file}:{line} in {function}"
+    return ""

@@ -1,0 +1,429 @@
+"""The life of one plugin package: start, load, carry, die, start again, stop."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from co2.errors import BadParams, BadRequest, PluginFailed, TooBig, ValueRefused
+from co2.plugin.calls import PendingCalls
+from co2.plugin.child import Child, make_child
+from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
+from co2.plugin.progress import ProgressWords
+from co2.plugin.records import Records, preview
+from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
+from co2.plugin.waiting import Envelope, Waiting, Window
+from co2.plugin.watch import Slow, Watch
+from co2.protocol.frames import (
+    Applied,
+    Call,
+    ChildFrame,
+    Flow,
+    Load,
+    Loaded,
+    LoadFailed,
+    MethodInfo,
+    PluginInfo,
+    Progress,
+    Publish,
+    Record,
+    Result,
+    Start,
+    Stop,
+)
+from co2.values import pack_value, unpack_value
+
+__all__ = ["Hub", "Package"]
+
+QUICK_LIFE = 60.0
+"""A plugin host that lived longer than so many seconds starts again with the shortest delay."""
+
+_KILL_AFTER = 0.3
+"""Seconds that a plugin host gets beyond the exit timeout to end by itself."""
+
+
+class Hub(Protocol):
+    """What a package needs of its supervisor."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether plugins may not send now."""
+
+    def published(self, package: "Package", plugin: str, messages: list[bytes]) -> None:
+        """Take messages that a plugin sent, in order."""
+
+    def methods_changed(self) -> None:
+        """Called when the methods or plugins of a package are others than before."""
+
+
+class Package:
+    """One package and the child that carries it.
+
+    Args:
+        spec: which one.
+        settings: limits.
+        var_dict: for its plugins.
+        hub: the supervisor.
+    """
+
+    def __init__(self, spec: PackageSpec, settings: PluginSettings, var_dict: Mapping[str, Any], hub: Hub) -> None:
+        self.name = spec.name
+        self.state = "starting"
+        self.plugins: list[PluginInfo] = []
+        self.methods: dict[str, MethodInfo] = {}
+        self.settled = asyncio.Event()
+        self._spec = spec
+        self._settings = settings
+        self._var_dict = {**var_dict, "package": spec.name}
+        self._hub = hub
+        self._records = Records(spec.name)
+        self._logger = self._records.logger
+        self._child: Child | None = None
+        self._watch: Watch | None = None
+        self._load_result: asyncio.Future[Loaded | LoadFailed] | None = None
+        self._stopping = asyncio.Event()
+        self._waiting = Waiting()
+        self._window = Window()
+        self._calls = PendingCalls()
+        self._progress: dict[str, Progress] = {}
+        self._deaths = Deaths()
+        self._words: ProgressWords | None = None
+        self._guilty: Slow | None = None
+        self._reason = ""
+        self._killing: asyncio.Task[None] | None = None
+        self._restarts = self._received = self._sent = self._dead_letters = 0
+        # Counters of the child of now, and the sums over those before.
+        self._applied, self._earlier = Applied(0), Applied(0)
+        self._slowest = 0.0
+
+    # life
+
+    async def run(self) -> None:
+        """Carry the package until it has failed, is parked, or is told to stop."""
+        delays = backoff()
+        while True:
+            began = time.monotonic()
+            how = await self._live()
+            if self._stopping.is_set() or self.state == "failed":
+                break
+            if time.monotonic() - began > QUICK_LIFE:
+                delays = backoff()
+            if not self._died(how):
+                break
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), next(delays))
+            if self._stopping.is_set():
+                break
+            self._restarts += 1
+        self._calls.fail(f"the plugin package {self.name} is not running")
+        if self._stopping.is_set() and self.state != "failed":
+            self.state = "stopped"
+        self.settled.set()
+
+    async def stop(self, timeout: float) -> None:
+        """End it in good order, within ``timeout`` seconds and a little."""
+        self._stopping.set()
+        child = self._child
+        if child is None or child.exited.done():
+            return
+        if self.state != "running":
+            child.kill()
+            return
+        child.send(Stop(timeout))
+        await asyncio.wait([child.exited], timeout=timeout + _KILL_AFTER)
+        if not child.exited.done():
+            self._logger.error("__exit__ took longer than %.1f s: the plugin host is killed", timeout)
+            child.kill()
+
+    async def _live(self) -> str:
+        """Start a child and stay with it until its end; tell how that came."""
+        child = make_child(self._settings.isolation, self._take, self._logger)
+        self._load_result = asyncio.get_running_loop().create_future()
+        self._guilty, self._reason, self._words = None, "", None
+        try:
+            await child.start()
+        except OSError as error:
+            return f"cannot be started: {error}"
+        self._child = child
+        try:
+            if self._stopping.is_set():
+                child.kill()
+                return "stopped"
+            how = await self._load(child)
+            if how is None:
+                how = await child.exited
+            return how
+        finally:
+            await self._bury(child)
+
+    async def _load(self, child: Child) -> str | None:
+        """Have the package loaded; None when it runs, else how it came to an end."""
+        assert self._load_result is not None
+        folder = str(self._spec.folder or "")
+        settings = self._settings
+        try:
+            child.send(
+                Load(
+                    self.name,
+                    folder,
+                    self._var_dict,
+                    dict(self._spec.config),
+                    settings.send_timeout,
+                    settings.load_timeout,
+                    settings.plugin_memory,
+                )
+            )
+        except (BadRequest, TypeError, ValueError) as error:
+            child.kill()
+            return self._failed(f"its configuration cannot be passed on: {error}")
+        outcomes: list[asyncio.Future[Any]] = [self._load_result, child.exited]
+        await asyncio.wait(outcomes, timeout=settings.load_timeout, return_when=asyncio.FIRST_COMPLETED)
+        if self._stopping.is_set():
+            return "stopped"
+        if self._load_result.done():
+            return await self._load_decided(child, self._load_result.result())
+        if child.exited.done():
+            how = f"the plugin host {child.exited.result()} while it loaded"
+            return how if self._restarts else self._failed(how)
+        place = await child.where(folder)
+        child.kill()
+        where = f" (at {place})" if place else ""
+        return self._failed(f"hangs: not loaded within {settings.load_timeout:g} s{where}")
+
+    async def _load_decided(self, child: Child, result: Loaded | LoadFailed) -> str | None:
+        if isinstance(result, Loaded):
+            self._start(child, result)
+            return None
+        where = f"{result.where}: " if result.where else ""
+        problem = f"{where}{result.problem}"
+        await asyncio.wait([child.exited], timeout=2.0)
+        child.kill()
+        if result.details:
+            self._logger.error("%s", result.details)
+        # What has run before will run again: maybe a port is still taken by what the last child left behind.
+        return f"not loaded: {problem}" if self._restarts else self._failed(problem)
+
+    def _failed(self, problem: str) -> str:
+        self.state = "failed"
+        self._waiting.clear()
+        self._records.error(f"plugin package {self.name} is not loaded: {problem}")
+        self.settled.set()
+        return problem
+
+    def _start(self, child: Child, loaded: Loaded) -> None:
+        for warning in loaded.warnings:
+            self._logger.warning("%s", warning)
+        changed = self.plugins != loaded.plugins or [*self.methods.values()] != loaded.methods
+        self.plugins = loaded.plugins
+        self.methods = {method.name: method for method in loaded.methods}
+        self._watch = Watch(
+            child.words, loaded.plugins, self._settings.receive_warning, self._settings.receive_deadline
+        )
+        if not any(plugin.receives for plugin in loaded.plugins):
+            self._waiting.clear()
+        if self._hub.paused:
+            child.send(Flow(False))
+        child.send(Start(self._progress))
+        self.state = "running"
+        for frame in self._window.again():
+            child.send(frame)
+        self._pump()
+        self.settled.set()
+        self._logger.info(
+            "%s: %s",
+            "runs again" if self._restarts else "loaded",
+            ", ".join(plugin.name for plugin in loaded.plugins),
+        )
+        if changed:
+            self._hub.methods_changed()
+
+    async def _bury(self, child: Child) -> None:
+        """Take what an ended child left: its last messages, and where it stood."""
+        if self.state == "running" and not self._stopping.is_set():
+            self.state = "restarting"
+        if self._killing is not None:
+            self._killing.cancel()
+            self._killing = None
+        await child.end()
+        self._child = None
+        if self._watch is not None:
+            self._slowest = max(self._slowest, self._watch.slowest)
+            self._watch = None
+            self._words = child.words
+        self._calls.fail(f"the plugin host of {self.name} died")
+        before, now = self._earlier, self._applied
+        self._earlier = Applied(0, before.failed + now.failed, before.waited + now.waited)
+        self._applied = Applied(0)
+
+    def _died(self, how: str) -> bool:
+        """Tell of a death, and decide what follows: whether there is another try, and where it goes on."""
+        self.state = "restarting"
+        self._records.error(self._reason or f"the plugin host of {self.name} {how}; it is started again")
+        now = time.monotonic()
+        for plugin, number in self._deaths.add(now, self._suspects()):
+            self._dead_letter(plugin, number)
+        done = [self._progress[plugin.name].done for plugin in self.plugins if plugin.receives]
+        if done:
+            self._received += self._window.done(min(done))
+        if not self._deaths.park(now):
+            return True
+        self.state = "parked"
+        self._records.error(
+            f"plugin package {self.name} is parked: its plugin host died {PARK_DEATHS} times within "
+            f"{PARK_WITHIN:g} s; the last one {how}"
+        )
+        return False
+
+    def _suspects(self) -> list[tuple[str, int]]:
+        """Note where each plugin stood; give (plugin, message number) of those that may have killed the child."""
+        words = self._words
+        if words is None:
+            return []
+        inside = [
+            (plugin.name, words.message(index) // 2)
+            for index, plugin in enumerate(self.plugins)
+            if words.message(index) % 2
+        ]
+        self._progress = read_progress(words, self.plugins, self._progress)
+        if self._guilty is None:
+            return inside
+        return [(self._guilty.plugin, self._guilty.inside)] if self._guilty.inside else []
+
+    def _dead_letter(self, plugin: str, number: int) -> None:
+        self._progress[plugin] = Progress(number, 0)
+        self._dead_letters += 1
+        found = self._window.find(number)
+        text = f"from {found[0].host_id}: {preview(found[1])}" if found else f"number {number}"
+        self._records.error(
+            f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; {text}"
+        )
+
+    # frames of the child
+
+    def _take(self, frame: ChildFrame) -> None:
+        match frame:
+            case Publish():
+                messages = [bytes(raw) for raw in frame.messages]
+                self._sent += len(messages)
+                self._hub.published(self, frame.plugin, messages)
+            case Applied():
+                self._applied = frame
+                self._received += self._window.done(frame.last)
+                self._deaths.forget_up_to(frame.last)
+                self._pump()
+            case Result():
+                value = bytes(frame.value)
+                self._calls.answer(frame.call_id, value, frame.error)
+            case Record():
+                self._records.take(frame)
+            case Loaded() | LoadFailed():
+                if self._load_result is not None and not self._load_result.done():
+                    self._load_result.set_result(frame)
+
+    # messages
+
+    def wants(self, sender: str = "") -> bool:
+        """Whether any of its plugins but ``sender`` hears messages, as far as is known."""
+        if self.state in ("failed", "stopped") or self._stopping.is_set():
+            return False
+        if not self.plugins:
+            return not sender
+        return any(plugin.receives and plugin.name != sender for plugin in self.plugins)
+
+    def deliver(self, source: str, envelope: Envelope, messages: Sequence[bytes]) -> None:
+        """Queue messages for the package, and give the child what it may have."""
+        self._waiting.put(source, envelope, messages)
+        self._pump()
+
+    def _pump(self) -> None:
+        child = self._child
+        if self.state != "running" or child is None or self._stopping.is_set():
+            return
+        while self._window.room > 0 and (taken := self._waiting.take(self._window.room)) is not None:
+            child.send(self._window.give(*taken))
+
+    def flow(self, is_open: bool) -> None:
+        """Let its plugins send, or have them wait."""
+        if self._child is not None:
+            self._child.send(Flow(is_open))
+
+    # calls
+
+    async def call(self, method: str, argument: Mapping[str, Any], timeout: float) -> Any:
+        """Call an ``x_`` method.
+
+        Raises:
+            BadParams: the argument cannot travel.
+            PluginFailed: it raised, died, is not running, or too many calls wait.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        if self.state != "running" or self._child is None or self._stopping.is_set():
+            raise PluginFailed(f"{method}: the plugin package {self.name} is {self.state}")
+        try:
+            packed = pack_value(argument)
+        except (ValueRefused, TooBig) as error:
+            raise BadParams(str(error)) from None
+        call_id, answer = self._calls.new(method, len(packed))
+        self._child.send(Call(call_id, method, msgspec.Raw(packed)))
+        return unpack_value(await self._calls.wait(call_id, answer, timeout))
+
+    # watching
+
+    def look(self, now: float) -> None:
+        """Warn about who is slow, kill who is too slow; called several times a second."""
+        self._records.tell(now, self._waiting.dropped)
+        if self._child is not None:
+            self._child.tick()
+        if self._watch is None or self._child is None:
+            return
+        for slow in self._watch.look(now):
+            what = f"{slow.plugin}: {self._what(slow)}"
+            if not slow.late:
+                self._logger.warning(
+                    "%s has been running for %.1f s and holds up everything else of this plugin: "
+                    "longer work belongs in a thread",
+                    what,
+                    slow.seconds,
+                )
+            elif not self._child.can_kill:
+                self._records.error(
+                    f"{what} takes longer than {self._settings.receive_deadline:g} s; "
+                    "with isolation 'thread' nothing can end it"
+                )
+            elif self._killing is None and not self._stopping.is_set():
+                self._guilty = slow
+                self._killing = asyncio.create_task(self._kill(self._child, what))
+
+    def _what(self, slow: Slow) -> str:
+        return "receive" if slow.inside else (self._calls.method(slow.call_id) or "an x_ method")
+
+    async def _kill(self, child: Child, what: str) -> None:
+        place = await child.where(str(self._spec.folder or ""))
+        where = f" (at {place})" if place else ""
+        limit = self._settings.receive_deadline
+        self._reason = f"{what} took longer than {limit:g} s{where}: its plugin host is killed and started again"
+        child.kill()
+
+    def status(self) -> PackageStatus:
+        """Tell how it is."""
+        watch = self._watch
+        return PackageStatus(
+            name=self.name,
+            state=self.state,
+            pid=self._child.pid if self._child is not None else None,
+            plugins=tuple(self.plugins),
+            restarts=self._restarts,
+            last_error=self._records.last_error,
+            last_error_age=self._records.last_error_age,
+            received=self._received,
+            sent=self._sent,
+            failed=self._earlier.failed + self._applied.failed,
+            dead_letters=self._dead_letters,
+            dropped=self._waiting.dropped,
+            send_waits=self._earlier.waited + self._applied.waited,
+            waiting=len(self._waiting) + len(self._window),
+            slowest=round(max(self._slowest, watch.slowest if watch is not None else 0.0), 3),
+        )

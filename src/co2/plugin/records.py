@@ -1,0 +1,98 @@
+"""Lines of a package for the log, under its plugins' names; and the last error, for pages and ``co2 ps``."""
+
+import logging
+import time
+
+from co2.errors import ValueRefused
+from co2.plugin.output import LineBudget
+from co2.protocol.frames import Record
+from co2.values import unpack
+
+__all__ = ["MAX_ERROR", "MAX_PREVIEW", "Records", "preview"]
+
+MAX_PREVIEW = 512
+"""Characters of a message that are shown in the log."""
+
+MAX_ERROR = 500
+"""Characters of the last error that are kept."""
+
+DEBUG_RATE = 100.0
+DEBUG_BURST = 2000
+"""Debug lines per second and at once; they go to a file of their own."""
+
+_GAP_INTERVAL = 5.0
+"""Seconds between two lines about messages that had to be dropped."""
+
+
+def preview(packed: bytes) -> str:
+    """Show a message, shortened."""
+    try:
+        return repr(unpack(packed))[:MAX_PREVIEW]
+    except (ValueRefused, RecursionError):
+        return f"{len(packed)} bytes that cannot be shown"
+
+
+class Records:
+    """The log of one package.
+
+    Args:
+        package: its name; lines go to ``co2.plugins.<package>`` and, from plugins, to
+            ``co2.plugins.<package>.<module>.<class>``.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.logger = logging.getLogger(f"co2.plugins.{package}")
+        self.last_error = ""
+        self._last_error_at = 0.0
+        self._budget = LineBudget(self.logger)
+        self._debug_budget = LineBudget(self.logger, DEBUG_RATE, DEBUG_BURST)
+        self._told_dropped = 0
+        self._told_at = 0.0
+
+    @property
+    def last_error_age(self) -> float | None:
+        """Seconds since the last error, None for never."""
+        return round(time.monotonic() - self._last_error_at, 3) if self.last_error else None
+
+    def take(self, record: Record) -> None:
+        """Write a line that the child sent, within its budget."""
+        if record.level >= logging.ERROR:
+            self._remember(f"{record.source}: {_summary(record.text)}")
+        budget = self._debug_budget if record.level < logging.INFO else self._budget
+        if budget.take(len(record.text)):
+            # Sources are the names of plugins, and there are at most MAX_PLUGINS of them.
+            logger = logging.getLogger(f"co2.plugins.{record.source}") if record.source else self.logger
+            logger.log(record.level, "%s", record.text)
+
+    def error(self, text: str) -> None:
+        """Write an error of our own; it is the last error now."""
+        self._remember(text)
+        self.logger.error("%s", text)
+
+    def tell(self, now: float, dropped: int) -> None:
+        """Say, not too often, what was left out of the log and which messages were dropped.
+
+        Args:
+            now: monotonic seconds.
+            dropped: messages that had to go so far.
+        """
+        for budget in (self._budget, self._debug_budget):
+            if not budget.spent:
+                budget.tell()
+        if dropped != self._told_dropped and now - self._told_at >= _GAP_INTERVAL:
+            self.logger.warning(
+                "gap: %d messages were dropped, because the package takes them more slowly than they come",
+                dropped - self._told_dropped,
+            )
+            self._told_dropped, self._told_at = dropped, now
+
+    def _remember(self, text: str) -> None:
+        self.last_error = text[:MAX_ERROR]
+        self._last_error_at = time.monotonic()
+
+
+def _summary(text: str) -> str:
+    """Give what happened and, of a traceback, its last line."""
+    first, *more = text.strip().splitlines() or [""]
+    last = next((line.strip() for line in reversed(more) if line.strip()), "")
+    return f"{first[:300]} - {last}" if last else first

@@ -1,0 +1,88 @@
+"""Help and XML-RPC signatures of ``x_`` methods, from docstrings and type hints."""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+__all__ = ["MAX_HELP", "help_of", "signatures_of", "takes"]
+
+MAX_HELP = 8192
+"""Characters of a docstring that travel."""
+
+_EXACT: dict[object, str] = {
+    int: "int",
+    str: "string",
+    bool: "boolean",
+    float: "double",
+    list: "array",
+    tuple: "array",
+    set: "array",
+    frozenset: "array",
+    dict: "struct",
+    bytes: "base64",
+    bytearray: "base64",
+    datetime: "dateTime.iso8601",
+    type(None): "nil",
+    None: "nil",
+}
+
+
+def help_of(thing: object) -> str:
+    """Give the docstring, cleaned of its indentation; '' for none."""
+    try:
+        return (inspect.getdoc(thing) or "")[:MAX_HELP]
+    except Exception:
+        return ""
+
+
+def signatures_of(function: Callable[..., Any]) -> list[list[str]]:
+    """Give the one signature of an ``x_`` method: the result's type, and ``struct``."""
+    try:
+        hints = typing.get_type_hints(inspect.unwrap(function))
+    except Exception:
+        # A hint that names what is not there (imported for type checkers only) says nothing, and hurts nobody.
+        hints = {}
+    return [[_xml_type(hints["return"]) if "return" in hints else "any", "struct"]]
+
+
+def _xml_type(hint: object) -> str:
+    if isinstance(hint, typing.TypeVar | str):
+        return "any"
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _xml_type(typing.get_args(hint)[0])
+    if origin is typing.Union or origin is types.UnionType:
+        kinds = {_xml_type(option) for option in typing.get_args(hint)}
+        return kinds.pop() if len(kinds) == 1 else "any"
+    if origin is typing.Literal:
+        kinds = {_EXACT.get(type(option), "any") for option in typing.get_args(hint)}
+        return kinds.pop() if len(kinds) == 1 else "any"
+    kind = origin or hint
+    if kind in _EXACT:
+        return _EXACT[kind]
+    if isinstance(kind, type) and kind is not object:
+        return _by_base(kind)
+    return "any"
+
+
+def _by_base(kind: type) -> str:
+    if issubclass(kind, Mapping) or typing.is_typeddict(kind):
+        return "struct"
+    for base, name in _EXACT.items():
+        if isinstance(base, type) and issubclass(kind, base):
+            return "boolean" if issubclass(kind, bool) else name
+    return "array" if issubclass(kind, typing.Collection) else "any"
+
+
+def takes(function: object, count: int) -> bool:
+    """Tell whether a bound method can be called with so many positional arguments."""
+    try:
+        inspect.signature(function).bind(*[None] * count)  # type: ignore[arg-type]  # not callable: TypeError
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # written in C without a signature: only a call can tell
+    return True

@@ -1,0 +1,90 @@
+"""What the supervisor is given and what it tells: plain values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from co2.protocol.frames import PluginInfo
+
+__all__ = ["PackageSpec", "PackageStatus", "PluginSettings"]
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSpec:
+    """A package to load.
+
+    Attributes:
+        name: of the package.
+        folder: the folder that holds it; None for a bundled one.
+        config: the table ``[plugin.<name>]``.
+    """
+
+    name: str
+    folder: Path | None
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+class PluginSettings(Protocol):
+    """What a satellite's configuration says about plugins; times in seconds.
+
+    Attributes:
+        isolation: ``process`` or ``thread``.
+        receive_warning: a call into a plugin that takes longer is told in the log.
+        receive_deadline: one that takes longer ends its plugin host.
+        load_timeout: for import and every ``__init__`` of a package.
+        send_timeout: how long ``send`` waits for room.
+        plugin_memory: MiB of address space of one plugin host, 0 for no limit.
+    """
+
+    @property
+    def isolation(self) -> str: ...
+    @property
+    def receive_warning(self) -> float: ...
+    @property
+    def receive_deadline(self) -> float: ...
+    @property
+    def load_timeout(self) -> float: ...
+    @property
+    def send_timeout(self) -> float: ...
+    @property
+    def plugin_memory(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageStatus:
+    """How a package is, at one moment. Counters are since the start of the satellite.
+
+    Attributes:
+        name: of the package.
+        state: ``starting``, ``running``, ``restarting``, ``parked``, ``failed`` or ``stopped``.
+        pid: of its plugin host; None where it has none.
+        plugins: what is loaded of it.
+        restarts: how often its plugin host was started anew.
+        last_error: '' for never.
+        last_error_age: seconds since then; None for never.
+        received: messages that all its plugins are done with.
+        sent: messages that its plugins sent.
+        failed: calls of ``receive`` that raised.
+        dead_letters: messages given up, because the plugin host died in them.
+        dropped: messages it did not get, because too many waited.
+        send_waits: calls of ``send`` that had to wait for room.
+        waiting: messages queued for it.
+        slowest: longest call into it that was seen, in seconds; quick ones are not measured.
+    """
+
+    name: str
+    state: str
+    pid: int | None = None
+    plugins: Sequence[PluginInfo] = ()
+    restarts: int = 0
+    last_error: str = ""
+    last_error_age: float | None = None
+    received: int = 0
+    sent: int = 0
+    failed: int = 0
+    dead_letters: int = 0
+    dropped: int = 0
+    send_waits: int = 0
+    waiting: int = 0
+    slowest: float = 0.0

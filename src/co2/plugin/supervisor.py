@@ -1,0 +1,183 @@
+"""The parent of all plugin hosts of a satellite: what plugins send goes out, what comes in goes to them."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from co2.errors import BadParams, NoSuchMethod
+from co2.plugin.package import Package
+from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
+from co2.plugin.waiting import Envelope
+from co2.plugin.watch import TICK
+from co2.protocol.frames import MethodInfo
+
+__all__ = ["PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
+
+NETWORK = ""
+"""The source of messages that come from outside; the others are called after packages."""
+
+_logger = logging.getLogger("co2.plugins")
+
+
+class Supervisor:
+    """Carries plugin packages, each in a child of its own. Use it from one event loop.
+
+    Args:
+        specs: the packages.
+        settings: limits, as in the satellite's configuration.
+        var_dict: what plugins are told.
+        host_id: gives our host_id of now, for messages between siblings.
+        address: gives (ip, port) of now, likewise.
+        on_publish: takes messages for the network, in order; must not block.
+        on_methods_changed: called when :attr:`methods` or the plugins are others than before.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[PackageSpec],
+        *,
+        settings: PluginSettings,
+        var_dict: Mapping[str, Any],
+        host_id: Callable[[], str],
+        address: Callable[[], tuple[str, int]],
+        on_publish: Callable[[list[bytes]], None],
+        on_methods_changed: Callable[[], None],
+    ) -> None:
+        self.paused = False
+        self._settings = settings
+        self._host_id = host_id
+        self._address = address
+        self._on_publish = on_publish
+        self._on_methods_changed = on_methods_changed
+        self._specs = specs
+        self._var_dict = var_dict
+        self._packages: dict[str, Package] = {}
+        self._lives: list[asyncio.Task[None]] = []
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start every package; return when each is up or has failed, at most ``load_timeout`` later."""
+        self._packages = {spec.name: Package(spec, self._settings, self._var_dict, self) for spec in self._specs}
+        if self._settings.isolation == "thread" and self._specs:
+            _logger.warning(
+                "isolation is 'thread': plugins share the satellite's process; one that hangs cannot be ended, "
+                "and one that crashes ends the satellite"
+            )
+        self._lives = [
+            asyncio.create_task(package.run(), name=f"plugin package {package.name}")
+            for package in self._packages.values()
+        ]
+        for life in self._lives:
+            life.add_done_callback(_report)
+        self._watching = asyncio.create_task(self._watch(), name="plugin watchdog")
+        self._watching.add_done_callback(_report)
+        settled = [asyncio.create_task(package.settled.wait()) for package in self._packages.values()]
+        if settled:
+            _, late = await asyncio.wait(settled, timeout=self._settings.load_timeout)
+            for task in late:
+                task.cancel()
+
+    async def stop(self, timeout: float) -> None:
+        """End every package at once: ``__exit__`` within ``timeout`` seconds, last sends still go out."""
+        await asyncio.gather(*(package.stop(timeout) for package in self._packages.values()))
+        if self._lives:
+            await asyncio.wait(self._lives)
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+
+    def deliver(self, host_id: str, client_address: tuple[str, int], messages: Sequence[bytes]) -> None:
+        """Give messages of one sender to all plugins.
+
+        Args:
+            host_id: the sender's.
+            client_address: (ip, port) of its connection, as its relay saw it.
+            messages: encoded.
+        """
+        envelope = Envelope(host_id, client_address)
+        for package in self._packages.values():
+            if package.wants():
+                package.deliver(NETWORK, envelope, messages)
+
+    def pause_sending(self) -> None:
+        """The outbox is full: plugins' sends wait until :meth:`resume_sending`. Calls go on."""
+        self._flow(False)
+
+    def resume_sending(self) -> None:
+        """The outbox has room again."""
+        self._flow(True)
+
+    async def call(self, method: str, argument: Mapping[str, Any]) -> Any:
+        """Call a plugin's ``x_`` method.
+
+        Args:
+            method: ``<package>.<module>.<method>``.
+            argument: a dictionary with the key ``data``.
+
+        Raises:
+            NoSuchMethod: no plugin has it.
+            BadParams: no key ``data``, or an argument that cannot travel.
+            PluginFailed: it raised, its plugin host died or is not running, or its result cannot travel.
+            CallTimeout: no answer in time.
+        """
+        package = self._packages.get(method.partition(".")[0])
+        if package is None or method not in package.methods:
+            raise NoSuchMethod(method)
+        if not isinstance(argument, Mapping) or "data" not in argument:
+            raise BadParams(f"{method} takes one dictionary with the key 'data'")
+        # The watchdog ends a call at its deadline; this limit is for one that waits behind others.
+        return await package.call(method, argument, self._settings.receive_deadline + 1.0)
+
+    @property
+    def methods(self) -> Mapping[str, MethodInfo]:
+        """All ``x_`` methods, by name."""
+        return {
+            name: method
+            for package in self._packages.values()
+            if package.state != "failed"
+            for name, method in package.methods.items()
+        }
+
+    def status(self) -> list[PackageStatus]:
+        """Tell how each package is."""
+        return [package.status() for package in self._packages.values()]
+
+    def published(self, package: Package, plugin: str, messages: list[bytes]) -> None:
+        """Take what a plugin sent: for the network, and for its siblings at once."""
+        host_id, address = self._host_id(), self._address()
+        for other in self._packages.values():
+            sender = plugin if other is package else ""
+            if other.wants(sender):
+                other.deliver(package.name, Envelope(host_id, address, sender), messages)
+        self._on_publish(messages)
+
+    def methods_changed(self) -> None:
+        """Pass on that a package has other methods now."""
+        try:
+            self._on_methods_changed()
+        except Exception:
+            _logger.exception("the new methods of plugins could not be announced")
+
+    def _flow(self, is_open: bool) -> None:
+        self.paused = not is_open
+        for package in self._packages.values():
+            package.flow(is_open)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            for package in self._packages.values():
+                try:
+                    package.look(now)
+                except Exception:
+                    _logger.exception("watching %s failed", package.name)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _logger.error("%s ended by an error of ours", task.get_name(), exc_info=error)
