@@ -1,0 +1,129 @@
+"""Checks of single values: each takes what a file, a variable or a flag holds and gives the value.
+
+Each raises ValueError with what was wanted.
+"""
+
+import ipaddress
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+__all__ = ["address", "count", "folder", "host_names", "names", "one_of", "port", "seconds", "url"]
+
+_HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
+
+
+def address(found: Any) -> str:
+    """Check an IP address to listen on."""
+    if found == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(_text(found)))
+    except ValueError:
+        raise ValueError("an IP address such as 127.0.0.1, 0.0.0.0 or ::1") from None
+
+
+def count(low: int, high: int) -> Callable[[Any], int]:
+    """Make the check of an integer within bounds."""
+
+    def check(found: Any) -> int:
+        if not isinstance(found, int) or isinstance(found, bool) or not low <= found <= high:
+            raise ValueError(f"an integer from {low} to {high}")
+        return found
+
+    return check
+
+
+port = count(0, 65535)
+
+
+def seconds(low: float, high: float) -> Callable[[Any], float]:
+    """Make the check of a number of seconds within bounds."""
+
+    def check(found: Any) -> float:
+        wanted = f"seconds, a number from {low:g} to {high:g}"
+        if not isinstance(found, int | float) or isinstance(found, bool) or not math.isfinite(found):
+            raise ValueError(wanted)
+        if not low <= found <= high:
+            raise ValueError(wanted)
+        return float(found)
+
+    return check
+
+
+def one_of(*choices: str) -> Callable[[Any], str]:
+    """Make the check of one of several words."""
+
+    def check(found: Any) -> str:
+        if found not in choices:
+            raise ValueError(" or ".join(repr(choice) for choice in choices))
+        return str(found)
+
+    return check
+
+
+def folder(found: Any) -> Path:
+    """Check a path."""
+    text = str(found) if isinstance(found, Path) else found
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError("a path of a folder")
+    return Path(text).expanduser()
+
+
+def names(pattern: re.Pattern[str]) -> Callable[[Any], tuple[str, ...]]:
+    """Make the check of a list of names; text is cut at commas."""
+
+    def check(found: Any) -> tuple[str, ...]:
+        items = _items(found)
+        for item in items:
+            if not isinstance(item, str) or not pattern.fullmatch(item):
+                raise ValueError(f"a list of names of packages (letters, digits, _), not {item!r:.80}")
+        return tuple(dict.fromkeys(items))
+
+    return check
+
+
+def host_names(found: Any) -> tuple[str, ...]:
+    """Check a list of host names; text is cut at commas."""
+    items = _items(found)
+    for item in items:
+        if not isinstance(item, str) or not _HOST_NAME.fullmatch(item):
+            raise ValueError(f"a list of host names without port, not {item!r:.80}")
+    return tuple(items)
+
+
+def url(found: Any) -> str:
+    """Check a relay's URL; give it as ``http://host:port``, the port 2003 unless given."""
+    wanted = "a URL such as http://127.0.0.1:2003"
+    try:
+        parts = urlsplit(_text(found))
+        number = parts.port
+    except ValueError:
+        raise ValueError(wanted) from None
+    if parts.scheme != "http" or not parts.hostname or parts.username is not None or number == 0:
+        raise ValueError(wanted)
+    if parts.path not in ("", "/", "/RPC2") or parts.query or parts.fragment:
+        raise ValueError(f"{wanted}, without a path")
+    if ":" in parts.hostname:
+        ipaddress.IPv6Address(parts.hostname.partition("%")[0])
+        return f"http://[{parts.hostname}]:{number or 2003}"
+    if not _HOST_NAME.fullmatch(parts.hostname):
+        raise ValueError(wanted)
+    return f"http://{parts.hostname}:{number or 2003}"
+
+
+def _text(found: Any) -> str:
+    if not isinstance(found, str):
+        raise ValueError("text")
+    return found
+
+
+def _items(found: Any) -> Sequence[Any]:
+    if isinstance(found, str):
+        return [item.strip() for item in found.split(",") if item.strip()]
+    if not isinstance(found, list | tuple):
+        raise ValueError("a list of names")
+    return found

@@ -1,0 +1,167 @@
+"""Put a configuration together: defaults < co2.toml < CO2_… variables < flags."""
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from co2.config.private import check_private
+from co2.config.schema import KEYS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
+from co2.errors import ConfigError
+
+__all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "relay_url"]
+
+CONFIG_FILE = "co2.toml"
+MAX_SIZE = 1024 * 1024
+"""Bytes of a configuration file that we read."""
+
+_TABLES = ("relay", "satellite", "plugin")
+_VARIABLES = frozenset(f"CO2_{key.name.upper()}" for key in KEYS) | {"CO2_CONFIG", "CO2_DEBUG"}
+_IGNORED_PREFIX = "CO2_TEST_"
+
+
+def load_config(
+    role: str, flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path
+) -> RelayConfig | SatelliteConfig:
+    """Give the checked configuration of a host.
+
+    Args:
+        role: ``relay`` or ``satellite``.
+        flags: given on the command line, by key; None for one that was not given. ``config`` names the file.
+        environ: the process's environment.
+        cwd: the folder that relative paths, and ./co2.toml, are in.
+
+    Raises:
+        ConfigError: an unknown key or variable, a value of the wrong type or out of range, a file that cannot
+            be read or that others may write. The text says where, and what was wanted.
+    """
+    path, tables = _read_file(flags, environ, cwd)
+    given = _from_file(role, path, tables) | _from_environment(role, environ) | _from_flags(role, flags)
+    values: dict[str, Any] = {}
+    for name, key in keys_of(role).items():
+        default = key.default[role] if isinstance(key.default, dict) else key.default
+        values[name] = given.get(name, default)
+    values["plugin_dir"] = cwd / values["plugin_dir"]
+    if values["state"] is not None:
+        values["state"] = cwd / values["state"]
+    make: type[HostConfig] = RelayConfig if role == "relay" else SatelliteConfig
+    config = make(
+        role=role,
+        port_given="port" in given,
+        plugin_config=_plugin_tables(path, tables),
+        config_file=path,
+        **{name: value for name, value in values.items() if name != "role"},
+    )
+    assert isinstance(config, RelayConfig | SatelliteConfig)
+    return config
+
+
+def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
+    """Give the URL that the short commands talk to: the flag, CO2_RELAY, co2.toml's, or the default.
+
+    Raises:
+        ConfigError: it is no URL; or the file cannot be read.
+    """
+    config = load_config("satellite", {"relay": given}, environ, cwd)
+    assert isinstance(config, SatelliteConfig)
+    return config.relay
+
+
+def _read_file(
+    flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path
+) -> tuple[Path | None, Mapping[str, Any]]:
+    named = flags.get("config") or environ.get("CO2_CONFIG")
+    path = cwd / (named or CONFIG_FILE)
+    if not named and not path.exists():
+        return None, {}
+    check_private(path)
+    try:
+        source = path.read_bytes()
+        if len(source) > MAX_SIZE:
+            raise ConfigError(str(path), f"larger than {MAX_SIZE} bytes")
+        tables = tomllib.loads(source.decode())
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(str(path), f"not TOML: {error}") from None
+    for table, content in tables.items():
+        if table not in _TABLES:
+            raise ConfigError(str(path), f"unknown table or key {table!r}{_nearest(table, _TABLES)}")
+        if not isinstance(content, dict):
+            raise ConfigError(f"{path}: {table}", f"a table [{table}] is wanted, found {content!r:.80}")
+        if table != "plugin":
+            _check_table(path, table, content)
+    return path, tables
+
+
+def _check_table(path: Path, table: str, content: Mapping[str, Any]) -> None:
+    """Check a whole table, also that of the other role: one file serves both, and a mistake is told early."""
+    known = keys_of(table)
+    for name, found in content.items():
+        if name not in known:
+            raise ConfigError(f"{path}: [{table}]", f"unknown key {name!r}{_nearest(name, known)}")
+        _checked(f"{path}: [{table}] {name}", known[name].check, found)
+
+
+def _from_file(role: str, path: Path | None, tables: Mapping[str, Any]) -> dict[str, Any]:
+    known = keys_of(role)
+    return {
+        name: _checked(f"{path}: [{role}] {name}", known[name].check, found)
+        for name, found in tables.get(role, {}).items()
+    }
+
+
+def _from_environment(role: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    known = keys_of(role)
+    given: dict[str, Any] = {}
+    for variable, found in environ.items():
+        if not variable.startswith("CO2_") or variable.startswith(_IGNORED_PREFIX):
+            continue
+        if variable not in _VARIABLES:
+            raise ConfigError(variable, f"unknown variable{_nearest(variable, _VARIABLES)}")
+        name = variable[4:].lower()
+        if name in known:
+            given[name] = _checked(variable, known[name].check, known[name].read(found))
+    return given
+
+
+def _from_flags(role: str, flags: Mapping[str, Any]) -> dict[str, Any]:
+    known = keys_of(role)
+    return {
+        name: _checked(
+            f"--{_flag(name)}", known[name].check, known[name].read(found) if isinstance(found, str) else found
+        )
+        for name, found in flags.items()
+        if name in known and found is not None
+    }
+
+
+def _flag(name: str) -> str:
+    return "plugin" if name == "plugin_list" else name.replace("_", "-")
+
+
+def _plugin_tables(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    for name, content in tables.get("plugin", {}).items():
+        if not PLUGIN_NAME.fullmatch(name):
+            raise ConfigError(f"{path}: [plugin.{name}]", "a package's name has letters, digits and _ only")
+        if not isinstance(content, dict):
+            raise ConfigError(
+                f"{path}: plugin.{name}", f"a table [plugin.{name}] is wanted, found {content!r:.80}"
+            )
+        found[name] = content
+    return found
+
+
+def _checked(where: str, check: Callable[[Any], Any], found: Any) -> Any:
+    try:
+        return check(found)
+    except ValueError as error:
+        raise ConfigError(where, f"found {found!r:.80}, wanted: {error}") from None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"

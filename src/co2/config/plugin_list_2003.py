@@ -1,0 +1,67 @@
+"""The ``config.py`` of 2003: ``plugin_list = [...]``, read as text and never executed."""
+
+import ast
+from pathlib import Path
+
+from co2.config.private import check_private
+from co2.errors import ConfigError
+
+__all__ = ["MAX_SIZE", "read_plugin_list_2003"]
+
+MAX_SIZE = 256 * 1024
+"""Bytes of a config.py that we read."""
+
+
+def read_plugin_list_2003(path: Path) -> list[str] | None:
+    """Read ``plugin_list`` from a 2003 ``config.py``; everything else in the file is left alone.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The names, None where there is no file or no such list in it.
+
+    Raises:
+        ConfigError: the file cannot be read as Python, or its list is not one of plain strings.
+    """
+    if not path.is_file():
+        return None
+    check_private(path)
+    try:
+        source = path.read_bytes()
+        if len(source) > MAX_SIZE:
+            raise ConfigError(str(path), f"larger than {MAX_SIZE} bytes")
+        tree = ast.parse(source, str(path))
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) or 1
+        raise ConfigError(f"{path}:{line}", f"not Python: {error.__class__.__name__}: {error}"[:300]) from None
+    except OSError as error:
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    found: list[str] | None = None
+    for node in tree.body:
+        value = _assigned(node)
+        if value is not None:
+            found = _strings(value, path)
+    return found
+
+
+def _assigned(node: ast.stmt) -> ast.expr | None:
+    """Give what a statement assigns to ``plugin_list``."""
+    targets = (
+        node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    )
+    if any(isinstance(target, ast.Name) and target.id == "plugin_list" for target in targets):
+        return node.value  # type: ignore[attr-defined, no-any-return]  # both kinds have it
+    return None
+
+
+def _strings(value: ast.expr, path: Path) -> list[str]:
+    if isinstance(value, ast.List | ast.Tuple):
+        items = [item.value if isinstance(item, ast.Constant) else None for item in value.elts]
+        if all(isinstance(item, str) for item in items):
+            return [str(item) for item in items]
+    raise ConfigError(
+        f"{path}:{value.lineno}",
+        "plugin_list must be written as a list of plain strings, such as ['example', 'osc']: this file is read, "
+        "not executed",
+    )

@@ -1,0 +1,153 @@
+"""Every key of the configuration: type, bounds, default and meaning. One table for files, variables and flags."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from co2.config.checks import (
+    address,
+    count,
+    folder,
+    host_names,
+    names,
+    one_of,
+    port,
+    seconds,
+    url,
+)
+
+__all__ = ["KEYS", "HostConfig", "Key", "RelayConfig", "SatelliteConfig", "keys_of"]
+
+PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key.
+
+    Attributes:
+        name: as in the file; the variable is ``CO2_<NAME>``, the flag ``--<name>``.
+        check: turns what was found into the value; raises ValueError saying what is wanted.
+        default: used where nobody gives another.
+        roles: which roles have it.
+        help: one line for people.
+    """
+
+    name: str
+    check: Callable[[Any], Any]
+    default: Any
+    roles: tuple[str, ...]
+    help: str
+
+    def read(self, text: str) -> Any:
+        """Give what a variable or flag says in text, as a file would hold it: numbers as numbers."""
+        if isinstance(self.default, dict | int | float):
+            for number in (int, float):
+                try:
+                    return number(text)
+                except ValueError:
+                    continue
+        return text
+
+
+_BOTH = ("relay", "satellite")
+_RELAY = ("relay",)
+_SATELLITE = ("satellite",)
+
+KEYS: tuple[Key, ...] = (
+    Key("bind", address, "127.0.0.1", _BOTH, "IP address to listen on"),
+    Key("port", port, {"relay": 2003, "satellite": 2004}, _BOTH, "port to listen on, 0 for any free one"),
+    Key("state", folder, None, _BOTH, "folder for identity and logs"),
+    Key("plugin_dir", folder, Path("plugins"), _BOTH, "folder that holds plugin packages"),
+    Key("plugin_list", names(PLUGIN_NAME), None, _BOTH, "packages to load; without it all in plugin_dir"),
+    Key("allowed_hosts", host_names, (), _BOTH, "further names under which this host may be asked"),
+    Key("max_sats", count(1, 100_000), 512, _RELAY, "satellites that may be registered"),
+    Key("check_interval", seconds(0.05, 3600), 10.0, _RELAY, "seconds between looks for the silent"),
+    Key("drop_after", seconds(0.1, 86_400), 25.0, _RELAY, "seconds of silence after which a satellite is dropped"),
+    Key("fetch_timeout", seconds(0.1, 86_400), 60.0, _RELAY, "the same for clients that fetch"),
+    Key("notify_timeout", seconds(0.05, 300), 5.0, _RELAY, "seconds that one notify may take"),
+    Key("log_messages", count(10, 10_000_000), 10_000, _RELAY, "messages that the log keeps"),
+    Key("log_bytes", count(MIB, 2**40), 64 * MIB, _RELAY, "bytes that the log keeps"),
+    Key("relay", url, "http://127.0.0.1:2003", _SATELLITE, "the relay's URL"),
+    Key("isolation", one_of("process", "thread"), "process", _SATELLITE, "where plugin packages live"),
+    Key("receive_warning", seconds(0.01, 3600), 1.0, _SATELLITE, "seconds of receive that are warned of"),
+    Key(
+        "receive_deadline",
+        seconds(0.05, 3600),
+        30.0,
+        _SATELLITE,
+        "seconds of receive before the plugin host is killed",
+    ),
+    Key("load_timeout", seconds(0.1, 300), 10.0, _SATELLITE, "seconds in which a package must be loaded"),
+    Key("exit_timeout", seconds(0.1, 3), 3.0, _SATELLITE, "seconds that __exit__ may take"),
+    Key("send_timeout", seconds(0, 3600), 5.0, _SATELLITE, "seconds that send waits for room in the outbox"),
+    Key("heartbeat", seconds(0.05, 20), 5.0, _SATELLITE, "seconds between registrations at the relay"),
+    Key(
+        "plugin_memory", count(0, 2**30), 2048, _SATELLITE, "MiB of address space per plugin host, 0 for no limit"
+    ),
+    Key("outbox_max", count(MIB, 2**40), 32 * MIB, _SATELLITE, "bytes that wait for the relay before send waits"),
+)
+
+
+def keys_of(role: str) -> dict[str, Key]:
+    """Give the keys of a role by name."""
+    return {key.name: key for key in KEYS if role in key.roles}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostConfig:
+    """What both roles have; the table :data:`KEYS` says what each key means.
+
+    Attributes:
+        role: ``relay`` or ``satellite``.
+        port_given: False lets a taken port be replaced by the next free one.
+        plugin_config: the tables ``[plugin.NAME]`` by name.
+        config_file: the file that was read, None for none.
+    """
+
+    role: str
+    bind: str = "127.0.0.1"
+    port: int = 0
+    port_given: bool = False
+    state: Path | None = None
+    plugin_dir: Path = Path("plugins")
+    plugin_list: tuple[str, ...] | None = None
+    plugin_config: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    allowed_hosts: tuple[str, ...] = ()
+    config_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayConfig(HostConfig):
+    """A relay's configuration."""
+
+    role: str = "relay"
+    max_sats: int = 512
+    check_interval: float = 10.0
+    drop_after: float = 25.0
+    fetch_timeout: float = 60.0
+    notify_timeout: float = 5.0
+    log_messages: int = 10_000
+    log_bytes: int = 64 * MIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SatelliteConfig(HostConfig):
+    """A satellite's configuration."""
+
+    role: str = "satellite"
+    relay: str = "http://127.0.0.1:2003"
+    isolation: str = "process"
+    receive_warning: float = 1.0
+    receive_deadline: float = 30.0
+    load_timeout: float = 10.0
+    exit_timeout: float = 3.0
+    send_timeout: float = 5.0
+    heartbeat: float = 5.0
+    plugin_memory: int = 2048
+    outbox_max: int = 32 * MIB

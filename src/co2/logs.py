@@ -1,0 +1,216 @@
+"""Log files, and lines that cannot lie.
+
+``co2.log`` has what happened, ``debug.log`` what helps to find out why, ``access.log`` one line a request. Warnings
+and above also go to stderr. Text from outside cannot forge a line: control characters are escaped and every
+further line of a record is indented.
+"""
+
+import logging
+import logging.handlers
+import os
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+__all__ = [
+    "BACKUPS",
+    "FILE_SIZE",
+    "MAX_VALUE",
+    "EscapingFormatter",
+    "LineLimit",
+    "LogFiles",
+    "escaped",
+    "setup_logs",
+]
+
+FILE_SIZE = 10 * 2**20
+"""Bytes of one log file, after which the next is begun."""
+
+BACKUPS = 3
+"""Older files that are kept of each log."""
+
+MAX_VALUE = 512
+"""Characters of one value in a line; the rest is cut and said."""
+
+FLUSH_INTERVAL = 0.5
+"""Seconds after which lines of the access log are in their file."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+
+
+def escaped(text: str) -> str:
+    """Write control characters so that they do nothing; line ends stay."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+class EscapingFormatter(logging.Formatter):
+    """One line a record; what follows a line end is indented behind ``|``."""
+
+    default_msec_format = "%s.%03d"
+
+    def __init__(self) -> None:
+        super().__init__(_FORMAT)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record; values longer than :data:`MAX_VALUE` are cut."""
+        if isinstance(record.args, tuple) and any(isinstance(v, str) and len(v) > MAX_VALUE for v in record.args):
+            record = logging.makeLogRecord(record.__dict__)
+            # Lines of plugins come whole as one value and have a limit of their own.
+            if not record.name.startswith("co2.plugins."):
+                record.args = tuple(_cut(value) for value in record.args or ())
+        return escaped(super().format(record)).replace("\n", "\n  | ")
+
+
+def _cut(value: object) -> object:
+    if isinstance(value, str) and len(value) > MAX_VALUE:
+        return f"{value[:MAX_VALUE]}… ({len(value)} characters)"
+    return value
+
+
+class LineLimit:
+    """Lets a source write so many lines, counts the rest.
+
+    Args:
+        rate: lines per second in the long run.
+        burst: lines at once.
+    """
+
+    def __init__(self, rate: float = 10.0, burst: int = 20) -> None:
+        self.suppressed = 0
+        self._rate = rate
+        self._burst = burst
+        self._free = float(burst)
+        self._then = time.monotonic()
+
+    def allow(self) -> bool:
+        """Tell whether a line may be written now; one that may not is counted."""
+        now = time.monotonic()
+        self._free = min(self._burst, self._free + (now - self._then) * self._rate)
+        self._then = now
+        if self._free < 1:
+            self.suppressed += 1
+            return False
+        self._free -= 1
+        return True
+
+    def take_suppressed(self) -> int:
+        """Give how many lines were suppressed since the last time, to be said in the next line."""
+        count, self.suppressed = self.suppressed, 0
+        return count
+
+
+class _PrivateFile(logging.handlers.RotatingFileHandler):
+    """A rotating file that only we may read."""
+
+    def _open(self) -> IO[str]:  # type: ignore[override]  # the stub promises a TextIOWrapper
+        return open(  # noqa: SIM115, PTH123 - the handler closes it; an opener sets the mode from the start
+            self.baseFilename, self.mode, encoding="utf-8", errors="backslashreplace", opener=_open_private
+        )
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
+
+
+class _BufferedFile(logging.Handler):
+    """Keeps lines back for a moment and writes many at once: a line per request must cost next to nothing."""
+
+    def __init__(self, target: logging.Handler) -> None:
+        super().__init__()
+        self._target = target
+        self._records: list[logging.LogRecord] = []
+        self._closing = threading.Event()
+        self._writer = threading.Thread(target=self._write_on, name="access-log", daemon=True)
+        self._writer.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record; it is written within :data:`FLUSH_INTERVAL`."""
+        self._records.append(record)
+
+    def flush(self) -> None:
+        """Write what was kept."""
+        records, self._records = self._records, []
+        for record in records:
+            self._target.handle(record)
+
+    def close(self) -> None:
+        """Write the rest and end."""
+        self._closing.set()
+        self._writer.join()
+        self.flush()
+        self._target.close()
+        super().close()
+
+    def _write_on(self) -> None:
+        while not self._closing.wait(FLUSH_INTERVAL):
+            self.flush()
+
+
+class LogFiles:
+    """The handlers of a host, in place from :func:`setup_logs` until :meth:`close`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._undo: list[tuple[logging.Logger, logging.Handler]] = []
+        co2, access = logging.getLogger("co2"), logging.getLogger("co2.access")
+        co2.setLevel(logging.DEBUG)
+        co2.propagate = access.propagate = False
+        self._add(co2, _file(folder, "co2.log"), logging.INFO)
+        debug = _file(folder, "debug.log")
+        debug.addFilter(lambda record: record.levelno < logging.INFO)
+        self._add(co2, debug, logging.DEBUG)
+        self._add(co2, _stderr(), logging.WARNING)
+        self._add(access, _BufferedFile(_file(folder, "access.log", "%(asctime)s %(message)s")), logging.INFO)
+
+    def close(self) -> None:
+        """Write what is left and take the handlers out again."""
+        while self._undo:
+            logger, handler = self._undo.pop()
+            logger.removeHandler(handler)
+            handler.close()
+
+    def __enter__(self) -> "LogFiles":
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _add(self, logger: logging.Logger, handler: logging.Handler, level: int) -> None:
+        handler.setLevel(level)
+        logger.addHandler(handler)
+        self._undo.append((logger, handler))
+
+
+def setup_logs(folder: Path) -> LogFiles:
+    """Write the logs of this process into a folder.
+
+    Args:
+        folder: made with mode 0700 if it is not there; files get 0600.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return LogFiles(folder)
+
+
+def _file(folder: Path, name: str, form: str | None = None) -> logging.Handler:
+    handler = _PrivateFile(folder / name, maxBytes=FILE_SIZE, backupCount=BACKUPS)
+    handler.setFormatter(_LineFormatter(form) if form else EscapingFormatter())
+    return handler
+
+
+class _LineFormatter(logging.Formatter):
+    default_msec_format = "%s.%03d"
+
+    def format(self, record: logging.LogRecord) -> str:
+        return escaped(super().format(record)).replace("\n", "\\n")
+
+
+def _stderr() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(EscapingFormatter())
+    return handler

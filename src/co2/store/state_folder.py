@@ -1,0 +1,142 @@
+"""The state folder of a host: who it is, its logs, and a lock so that it is used once."""
+
+import contextlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from types import TracebackType
+
+from co2.errors import StateError
+from co2.host_id import ORIGIN_PATTERN
+
+__all__ = ["StateFolder", "default_state_path"]
+
+ORIGIN_BYTES = 8
+"""Random bytes in an origin."""
+
+
+def default_state_path(role: str, port: int) -> Path:
+    """Give ``<platform's state folder>/co2/<role>-<port>``."""
+    from platformdirs import user_state_path
+
+    return Path(user_state_path("co2", appauthor=False)) / f"{role}-{port}"
+
+
+class StateFolder:
+    """A locked state folder.
+
+    Attributes:
+        path: of the folder, mode 0700.
+        origin: our random part, made once and kept.
+        logs: path of the folder for logs.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.logs = path / "logs"
+        self._lock = lock
+        _make_private_folder(self.logs)
+        self.origin = self._read_origin()
+
+    @classmethod
+    def open(cls, path: Path) -> "StateFolder":
+        """Make the folder if need be, check it and lock it.
+
+        Raises:
+            StateError: it cannot be made, is a link, belongs to or may be written by others, or is in use; the
+                text names the process that uses it.
+        """
+        _make_private_folder(path)
+        lock = _lock(path / "lock")
+        try:
+            return cls(path, lock)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def __enter__(self) -> "StateFolder":
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _read_origin(self) -> str:
+        path = self.path / "origin"
+        if path.is_symlink():
+            raise StateError(f"{path} is a link; a state folder holds plain files: remove it")
+        if not path.exists():
+            _write_private_file(path, secrets.token_hex(ORIGIN_BYTES))
+        _check_file(path)
+        origin = path.read_text(errors="replace").strip()
+        if not ORIGIN_PATTERN.fullmatch(origin):
+            raise StateError(f"{path} holds no origin (letters, digits, _ and -); remove it to get a new one")
+        return origin
+
+
+def _make_private_folder(path: Path) -> None:
+    try:
+        if not path.is_symlink():
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = path.lstat()
+    except OSError as error:
+        raise StateError(
+            f"state folder {path} cannot be made: {error.strerror}; give another with --state"
+        ) from None
+    if stat.S_ISLNK(found.st_mode):
+        raise StateError(f"state folder {path} is a link; give the folder itself with --state")
+    if not stat.S_ISDIR(found.st_mode):
+        raise StateError(f"state folder {path} is no folder; give another with --state")
+    if hasattr(os, "getuid") and found.st_uid != os.getuid():
+        raise StateError(f"state folder {path} belongs to another user; give another with --state")
+    if found.st_mode & 0o022:
+        raise StateError(f"state folder {path} may be written by others; mend it with: chmod 700 {path}")
+
+
+def _check_file(path: Path) -> None:
+    if path.stat().st_mode & 0o022:
+        raise StateError(f"{path} may be written by others; mend it with: chmod 600 {path}")
+
+
+def _write_private_file(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a crash in between leaves none."""
+    made = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            made.unlink()
+        file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(file, "w") as opened:
+            opened.write(text + "\n")
+            opened.flush()
+            os.fsync(opened.fileno())
+        made.replace(path)
+    except OSError as error:
+        raise StateError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _lock(path: Path) -> int:
+    import fcntl
+
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
+    except OSError as error:
+        raise StateError(f"{path} cannot be opened: {error.strerror}; give another folder with --state") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+        os.close(lock)
+        raise StateError(
+            f"state folder {path.parent} is in use by process {holder}; stop that one, or give another with --state"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return lock
