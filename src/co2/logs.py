@@ -1,6 +1,6 @@
 """Log files, and lines that cannot lie.
 
-``co2.log`` has what happened, ``debug.log`` what helps to find out why, ``access.log`` one line a request. Warnings
+``co2.log`` has what happened, ``debug.log`` what helps to find out why, ``access.log`` a line a request. Warnings
 and above also go to stderr. Text from outside cannot forge a line: control characters are escaped and every
 further line of a record is indented.
 """
@@ -108,7 +108,7 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
     """A rotating file that only we may read."""
 
     def _open(self) -> IO[str]:  # type: ignore[override]  # the stub promises a TextIOWrapper
-        return open(  # noqa: SIM115, PTH123 - the handler closes it; an opener sets the mode from the start
+        return open(  # the handler closes it; an opener sets the mode from the start
             self.baseFilename, self.mode, encoding="utf-8", errors="backslashreplace", opener=_open_private
         )
 

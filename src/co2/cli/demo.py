@@ -152,6 +152,7 @@ class _Watch(_Host):
         self.process = subprocess.Popen(
             [sys.executable, "-m", "co2", "watch", "--relay", url],
             stdin=subprocess.DEVNULL,
+            text=True,
             start_new_session=True,
         )
 

@@ -51,7 +51,8 @@ def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem
     folder = config.plugin_dir.absolute()
     names = config.plugin_list
     if names is None and (folder / "config.py").is_file():
-        names = tuple(read_plugin_list_2003(folder / "config.py"))
+        listed = read_plugin_list_2003(folder / "config.py")
+        names = None if listed is None else tuple(listed)
     specs: list[PackageSpec] = []
     problems: list[Problem] = []
     folder_problem = _open_to_others(folder) if folder.is_dir() else ""

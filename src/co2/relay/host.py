@@ -9,6 +9,7 @@ from co2.config import RelayConfig
 from co2.errors import Ambiguous, NoSuchMethod, NotCallable
 from co2.host_id import HostId
 from co2.relay.relay import FETCH_MAX, FETCH_WAIT, Relay
+from co2.relay.view import RelayView
 from co2.server.app import HttpServer
 from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
@@ -16,6 +17,7 @@ from co2.server.limits import Limits
 from co2.server.local_address import local_ip
 from co2.server.properties import hardware, software
 from co2.values import MAX_MESSAGE_SIZE
+from co2.web.pages import make_pages
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Registry
@@ -53,7 +55,7 @@ class RelayHost:
         self._add_methods()
         self.server = HttpServer(
             registry=self.registry,
-            pages={},
+            pages=make_pages(RelayView(self)),
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),

@@ -17,12 +17,14 @@ from co2.satellite.intake import Intake
 from co2.satellite.membership import Membership
 from co2.satellite.outbox import Outbox
 from co2.satellite.sender import Sender
+from co2.satellite.view import SatelliteView
 from co2.server.app import HttpServer
 from co2.server.arguments import one_dict
 from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.properties import hardware, software
+from co2.web.pages import make_pages
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Entry, Registry
@@ -78,7 +80,7 @@ class Satellite:
         self._add_methods()
         self.server = HttpServer(
             registry=self.registry,
-            pages={},
+            pages=make_pages(SatelliteView(self)),
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),

@@ -49,7 +49,7 @@ class SatelliteView:
                 plugins=[PluginRow(p.name, p.text, p.receives, p.help) for p in row.plugins],
                 restarts=row.restarts,
                 last_error=row.last_error,
-                last_error_age=row.last_error_at,
+                last_error_age=row.last_error_age,
                 received=row.received,
                 sent=row.sent,
                 failed=row.failed,

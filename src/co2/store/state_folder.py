@@ -135,7 +135,7 @@ def _lock(path: Path) -> int:
         holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
         raise StateError(
-            f"state folder {path.parent} is in use by process {holder}; stop that one, or give another with --state"
+            f"state folder {path.parent} is in use by process {holder}; stop it, or give another with --state"
         ) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

@@ -1,0 +1,66 @@
+"""Arguments that several commands take: a message as JSON, a URL."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from co2.config import relay_url
+from co2.errors import ConfigError
+
+__all__ = ["CALL_TIMEOUT", "Message", "find_url", "json_option", "url_option"]
+
+CALL_TIMEOUT = 35.0
+"""Seconds that a call may take; a host gives a plugin 30."""
+
+
+class Message(click.ParamType[dict[str, Any]]):
+    """A dictionary with the key ``data``, written as JSON."""
+
+    name = "message"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it; say where it is wrong and what is wanted."""
+        if not isinstance(value, str):
+            return value
+        try:
+            message = json.loads(value, parse_constant=_no_constant)
+        except (ValueError, RecursionError) as error:
+            self.fail(f"not JSON ({error}); wanted is {_EXAMPLE}", param, ctx)
+        if not isinstance(message, dict) or "data" not in message:
+            self.fail(f"a dictionary with the key 'data' is wanted, such as {_EXAMPLE}", param, ctx)
+        return message
+
+
+_EXAMPLE = """'{"data": [1, "shrubbery", 0.815]}'"""
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def find_url(given: str | None, flag: str) -> str:
+    """Give the URL to talk to.
+
+    Raises:
+        ConfigError: it is no URL, or the configuration file is wrong.
+    """
+    try:
+        return relay_url(given, os.environ, Path.cwd())
+    except ConfigError as error:
+        if error.where == "--relay":
+            raise ConfigError(flag, error.problem) from None
+        raise
+
+
+def url_option(flag: str) -> Callable[[Any], Any]:
+    """Make the option that says which host is talked to."""
+    return click.option(
+        flag, "url", metavar="URL", help="Host to talk to.  [default: CO2_RELAY or http://127.0.0.1:2003]"
+    )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

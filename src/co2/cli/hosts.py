@@ -1,0 +1,81 @@
+"""``co2 relay`` and ``co2 satellite``: run a host in the foreground."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from co2.config import RelayConfig, SatelliteConfig, load_config
+
+__all__ = ["relay", "satellite"]
+
+_COMMON: tuple[Callable[[Any], Any], ...] = (
+    click.option("--bind", metavar="ADDR", help="IP address to listen on.  [default: 127.0.0.1]"),
+    click.option("--state", metavar="DIR", help="Folder for identity and logs."),
+    click.option("--plugin-dir", metavar="DIR", help="Folder that holds plugin packages.  [default: ./plugins]"),
+    click.option("--config", metavar="FILE", help="Configuration file.  [default: ./co2.toml if it is there]"),
+)
+
+
+def _common(command: Callable[..., int]) -> Callable[..., int]:
+    for option in reversed(_COMMON):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_common
+@click.option("--port", metavar="PORT", help="Port to listen on, 0 for any.  [default: 2003 or the next free one]")
+def relay(**flags: Any) -> int:
+    """Run a relay until Ctrl-C.
+
+    It prints one line when it serves: ready relay HOST_ID URL. The URL is also its page in a browser.
+
+    \b
+    Examples:
+      co2 relay
+      co2 relay --bind 0.0.0.0            so that other machines reach it
+      co2 relay --port 0 --state ./state
+    """
+    config = load_config("relay", flags, os.environ, Path.cwd())
+    assert isinstance(config, RelayConfig)
+    from co2.relay.main import run
+
+    return run(config)
+
+
+@click.command()
+@click.option("--relay", metavar="URL", help="The relay.  [default: http://127.0.0.1:2003]")
+@_common
+@click.option("--port", metavar="PORT", help="Port to listen on, 0 for any.  [default: 2004 or the next free one]")
+@click.option("--plugin", "plugin_list", metavar="NAME", multiple=True, help="Package to load; may be repeated.")
+def satellite(**flags: Any) -> int:
+    """Run a satellite until Ctrl-C. It carries the plugins in ./plugins, or those that you name.
+
+    A package is looked up in the plugin folder, then among those that come with co2: example, osc, sysinfo. The
+    relay need not be there yet: the satellite finds it when it comes.
+
+    \b
+    Examples:
+      co2 satellite                       every package in ./plugins
+      co2 satellite --plugin sysinfo --plugin osc
+      co2 satellite --relay http://192.168.1.20:2003 --bind 0.0.0.0
+    """
+    flags["plugin_list"] = flags["plugin_list"] or None
+    config = load_config("satellite", flags, os.environ, Path.cwd())
+    assert isinstance(config, SatelliteConfig)
+    from co2.plugin.discovery import find_packages
+
+    _, problems = find_packages(config)
+    if flags["plugin_list"]:
+        # What was typed must be there; what a file lists may be mended while the others run.
+        for name, problem in problems:
+            if name in flags["plugin_list"]:
+                raise click.BadParameter(problem, param_hint="'--plugin'")
+    from co2.satellite.main import run
+
+    sys.stderr.flush()
+    return run(config)

@@ -1,0 +1,123 @@
+"""The root of the command line: which commands there are, and what their failures look like."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from co2 import __version__
+from co2.cli.failures import EXIT_INTERRUPTED, EXIT_USAGE, exit_code
+
+__all__ = ["COMMANDS", "main"]
+
+COMMANDS = {
+    "relay": "co2.cli.hosts",
+    "satellite": "co2.cli.hosts",
+    "send": "co2.cli.talk",
+    "watch": "co2.cli.watch",
+    "call": "co2.cli.talk",
+    "ps": "co2.cli.show",
+    "methods": "co2.cli.show",
+}
+"""Where each command is."""
+
+_SHORT = {
+    "relay": "Run a relay: the hub that passes messages on.",
+    "satellite": "Run a satellite: it carries your plugins.",
+    "send": "Send a message to everybody.",
+    "watch": "Show messages as they come.",
+    "call": "Call a method of a host or of a plugin.",
+    "ps": "Show who is on the network.",
+    "methods": "Show what can be called.",
+}
+
+
+class _Commands(click.Group):
+    """Imports a command when it is used, so that the short ones start at once."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        module = COMMANDS.get(name)
+        if module is None:
+            return None
+        command = getattr(importlib.import_module(module), name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            import difflib
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" There are: {', '.join(COMMANDS)}."
+            ctx.fail(f"No such command '{args[0][:80]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_SHORT.items()))
+
+
+@click.command(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.version_option(__version__, "--version", message="co2 %(version)s")
+@click.option("--debug", is_flag=True, envvar="CO2_DEBUG", help="Show the traceback of an error.")
+def _root(debug: bool) -> None:
+    """A many-to-many network for control data.
+
+    What a plugin on one machine sends, the plugins on all others receive. A relay passes it on, satellites
+    carry the plugins.
+
+    \b
+    Two terminals, one network:
+      co2 relay
+      co2 satellite --plugin sysinfo
+
+    \b
+    A third to look at it:
+      co2 watch
+      co2 ps
+
+    Each command has its own --help. Exit codes: 0 ok, 1 failed, 2 usage, 3 not reachable, 4 denied, 5 timeout.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command line; give the exit code.
+
+    Args:
+        args: as typed, without the program's name; None for this process's own.
+    """
+    given = list(sys.argv[1:] if args is None else args)
+    try:
+        result = _root.main(given, prog_name="co2", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return EXIT_USAGE
+    except click.ClickException as error:
+        error.show()
+        return EXIT_USAGE
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has had enough: quietly end, and keep Python from flushing into the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if "--debug" in given or os.environ.get("CO2_DEBUG"):
+            raise
+        code, text = exit_code(error)
+        click.echo(f"co2: {text}", err=True)
+        return code

@@ -1,0 +1,83 @@
+"""Output: tables and colours for people at a terminal, plain aligned text in a pipe, JSON for programs."""
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["age", "coloured", "one_line", "print_json", "print_table", "to_json"]
+
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+
+_COLOURS = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31", "cyan": "36"}
+
+
+def to_json(value: Any) -> str:
+    """Write a value as strict JSON: bytes as base64, NaN as null."""
+    from co2.values import to_jsonable
+
+    return json.dumps(to_jsonable(value), ensure_ascii=False, allow_nan=False)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document on a line, at once."""
+    sys.stdout.write(to_json(value) + "\n")
+    sys.stdout.flush()
+
+
+def wants_colour() -> bool:
+    """Tell whether stdout is a terminal that shows colours; NO_COLOR and FORCE_COLOR decide."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
+
+
+def coloured(text: str, colour: str) -> str:
+    """Give text in a colour, or as it is where there are none."""
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if wants_colour() else text
+
+
+def one_line(text: Any) -> str:
+    """Write anything on one line: what other hosts say must not move our cursor."""
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(text))
+
+
+def age(seconds: float) -> str:
+    """Write a duration as people say it."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows under headings. At a terminal long cells wrap; in a pipe each row is one line."""
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    if sys.stdout.isatty():
+        _print_rich(headings, cells)
+        return
+    widths = [max(len(row[column]) for row in [list(headings), *cells]) for column in range(len(headings))]
+    for row in [list(headings), *cells]:
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        sys.stdout.write(line.rstrip() + "\n")
+    sys.stdout.flush()
+
+
+def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    # Imported here: it takes longer to import than the short commands may take to run.
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell, style=_STATE_STYLES.get(cell, "")) for cell in row))
+    Console(no_color=not wants_colour(), highlight=False).print(table)
+
+
+_STATE_STYLES = {"ok": "green", "new": "cyan", "unreachable": "red"}

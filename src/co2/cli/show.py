@@ -1,0 +1,128 @@
+"""``co2 ps`` and ``co2 methods``: what there is."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
+from co2.cli.output import age, one_line, print_json, print_table
+from co2.errors import RemoteFault
+from co2.xmlrpc.simple_client import SimpleClient
+
+__all__ = ["methods", "ps"]
+
+BATCH = 32
+"""Methods that are asked for at once: two questions each, and system.multicall takes 64."""
+
+
+@click.command()
+@url_option("--relay")
+@json_option
+def ps(url: str | None, as_json: bool) -> int:
+    """Show who is on the network: the relay and its satellites, with state, plugins and how far each is behind.
+
+    \b
+    Examples:
+      co2 ps
+      co2 ps --json | jq '.satellites[].host_id'
+    """
+    found = find_url(url, "--relay")
+    with SimpleClient(found, CALL_TIMEOUT) as client:
+        relay = client.call("co2.get_properties")
+        satellites = client.call("relay.get_satellites")
+    if as_json:
+        print_json({"relay": relay, "satellites": satellites})
+        return 0
+    click.echo(
+        f"relay {one_line(relay['host_id'])}, co2 {one_line(relay['version'])}, up {age(relay['uptime'])}, "
+        f"{len(satellites)} satellite{'' if len(satellites) == 1 else 's'} (as of {time.strftime('%H:%M:%S')})"
+    )
+    if satellites:
+        headings = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "METHODS", "PLUGINS", "LAST ERROR")
+        print_table(headings, [_satellite(row) for row in satellites])
+    return 0
+
+
+def _satellite(row: dict[str, Any]) -> Sequence[Any]:
+    return (
+        row["host_id"],
+        row["state"],
+        row["kind"],
+        age(row["age"]),
+        row["lag"],
+        len(row["methods"]),
+        ", ".join(row["plugins"]) or "-",
+        row["last_error"] or "-",
+    )
+
+
+@click.command()
+@url_option("--url")
+@json_option
+def methods(url: str | None, as_json: bool) -> int:
+    """Show what can be called on a host, with signatures and help; on a relay also what its satellites offer.
+
+    \b
+    Examples:
+      co2 methods
+      co2 methods --url http://127.0.0.1:2004
+      co2 methods --json | jq -r '.[].name'
+    """
+    with SimpleClient(find_url(url, "--url"), CALL_TIMEOUT) as client:
+        rows = _described(client, client.call("system.listMethods"))
+        rows += _of_satellites(client)
+    if as_json:
+        print_json(rows)
+        return 0
+    print_table(
+        ("METHOD", "SIGNATURE", "HELP"),
+        [(row["name"], _signature(row["signatures"]), _first_line(row)) for row in rows],
+    )
+    return 0
+
+
+def _described(client: SimpleClient, names: Sequence[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(names), BATCH):
+        batch = names[start : start + BATCH]
+        questions = [
+            {"methodName": question, "params": [name]}
+            for name in batch
+            for question in ("system.methodHelp", "system.methodSignature")
+        ]
+        answers = iter(client.call("system.multicall", questions))
+        for name in batch:
+            help_text, signatures = (_answer(next(answers)) for _ in range(2))
+            rows.append({"name": name, "help": help_text or "", "signatures": signatures or [], "host_id": None})
+    return rows
+
+
+def _answer(found: Any) -> Any:
+    return found[0] if isinstance(found, list) and found else None
+
+
+def _of_satellites(client: SimpleClient) -> list[dict[str, Any]]:
+    try:
+        satellites = client.call("relay.get_satellites")
+    except RemoteFault:
+        return []  # a satellite: it has no satellites of its own
+    return [
+        {"name": name, "help": "", "signatures": [], "host_id": row["host_id"]}
+        for row in satellites
+        for name in row["methods"]
+    ]
+
+
+def _signature(signatures: Any) -> str:
+    if not isinstance(signatures, list):
+        return str(signatures)
+    return " | ".join(f"({', '.join(found[1:])}) → {found[0]}" for found in signatures if found)
+
+
+def _first_line(row: dict[str, Any]) -> str:
+    if row["host_id"]:
+        return f"on {row['host_id']}"
+    lines = str(row["help"]).strip().splitlines()
+    return lines[0] if lines else ""

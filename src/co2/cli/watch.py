@@ -1,0 +1,139 @@
+"""``co2 watch``: live traffic, as it comes."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from co2.cli.arguments import find_url, json_option, url_option
+from co2.cli.failures import EXIT_TIMEOUT
+from co2.cli.output import coloured, one_line, print_json, to_json
+from co2.errors import Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
+from co2.xmlrpc.simple_client import SimpleClient
+
+__all__ = ["watch"]
+
+WAIT = 20.0
+"""Seconds that one fetch waits; below the relay's limit of 25."""
+
+RETRY = 1.0
+"""Seconds between tries while the relay is away."""
+
+MAX_SHOWN = 400
+"""Characters of data that are shown to people; --json has all of it."""
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="End after one message; the same as --count 1.")
+@click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="End after S seconds.")
+@url_option("--relay")
+@json_option
+def watch(once: bool, count: int | None, timeout: float | None, url: str | None, as_json: bool) -> int:
+    """Show every message on the network as it comes, until Ctrl-C.
+
+    Exit code 5 says that the time was over before the messages that were asked for had come. Messages that fell
+    out of the relay's log before they were fetched are told on stderr, with --json as a line {"gap": …}.
+
+    \b
+    Examples:
+      co2 watch
+      co2 watch --once --timeout 3
+      co2 watch --json --count 100 | jq .data
+    """
+    wanted = 1 if once else count
+    deadline = None if timeout is None else time.monotonic() + timeout
+    seen = 0
+    with (
+        SimpleClient(find_url(url, "--relay"), WAIT + 5) as client,
+        contextlib.closing(_Watcher(client)) as watcher,
+    ):
+        for kind, found in watcher.follow(deadline):
+            if kind == "gap":
+                _show_gap(found, as_json)
+                continue
+            seen += 1
+            if as_json:
+                print_json(found)
+            else:
+                _show(found)
+            if wanted is not None and seen >= wanted:
+                return 0
+    return EXIT_TIMEOUT if wanted is not None or not seen else 0
+
+
+class _Watcher:
+    """A member of the network that only fetches; registers again when the relay was away."""
+
+    def __init__(self, client: SimpleClient) -> None:
+        self._client = client
+        self._host_id = ""
+        self._after = 0
+        self._register()
+
+    def follow(self, deadline: float | None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Give ("message", …) and ("gap", …) until the deadline, in monotonic seconds."""
+        while deadline is None or time.monotonic() < deadline:
+            wait = WAIT if deadline is None else max(0.0, min(WAIT, deadline - time.monotonic()))
+            try:
+                answer = self._fetch(wait)
+            except PeerError as error:
+                self._come_back(error, deadline)
+                continue
+            for gap in answer["gaps"]:
+                yield "gap", gap
+            for message in answer["messages"]:
+                yield "message", message
+            self._after = answer["next"]
+
+    def close(self) -> None:
+        """Say goodbye; a relay that is away needs none."""
+        with contextlib.suppress(Co2Error):
+            self._client.call("relay.unregister", {"host_id": self._host_id}, timeout=2)
+
+    def _register(self) -> None:
+        known = {"host_id": self._host_id} if self._host_id else {}
+        answer = self._client.call("relay.register", known)
+        self._host_id, self._after = answer["host_id"], answer["position"]
+
+    def _fetch(self, wait: float) -> dict[str, Any]:
+        arguments = {"host_id": self._host_id, "after": self._after, "max": 200, "wait": wait}
+        found: dict[str, Any] = self._client.call("relay.fetch", arguments, timeout=wait + 5)
+        return found
+
+    def _come_back(self, error: PeerError, deadline: float | None) -> None:
+        unknown = isinstance(error, RemoteFault) and error.code == UnknownHost.code
+        if not unknown and not isinstance(error, Unreachable):
+            raise error
+        if not unknown:
+            click.echo(f"co2: {error}; trying on", err=True)
+        while deadline is None or time.monotonic() < deadline:
+            try:
+                self._register()
+            except Unreachable:
+                time.sleep(RETRY)
+            else:
+                click.echo("co2: registered again; messages may be missing in between", err=True)
+                return
+
+
+def _show(message: dict[str, Any]) -> None:
+    data = one_line(to_json(message["data"]))
+    if len(data) > MAX_SHOWN:
+        data = f"{data[:MAX_SHOWN]}… ({len(data)} characters)"
+    sender = one_line(message.get("host_id", "?"))
+    channel = one_line(message.get("channel", "-"))
+    clock = time.strftime("%H:%M:%S")
+    sys.stdout.write(f"{coloured(clock, 'dim')} {coloured(sender, 'cyan')} {coloured(channel, 'bold')} {data}\n")
+    sys.stdout.flush()
+
+
+def _show_gap(gap: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json({"gap": gap})
+    else:
+        text = f"gap: nothing over position {gap.get('after')} up to {gap.get('next')}: {gap.get('reason')}"
+        click.echo(one_line(text), err=True)

@@ -1,0 +1,292 @@
+"""The relay's methods and couriers, in one process, with a client that needs no network."""
+
+import asyncio
+import xmlrpc.client
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co2.config import RelayConfig
+from co2.errors import IdentityRefused, ParseError, RemoteFault, TooManySatellites, Unreachable
+from co2.relay.courier import MAX_TRIES
+from co2.relay.relay import Relay
+from co2.values import pack, unpack
+from co2.xmlrpc.registry import Caller
+
+HERE = Caller("127.0.0.1", 40_000)
+CONFIG = RelayConfig(
+    role="relay",
+    bind="127.0.0.1",
+    port=0,
+    port_given=True,
+    state=None,
+    plugin_dir=Path("plugins"),
+    plugin_list=None,
+    plugin_config={},
+    allowed_hosts=(),
+    config_file=None,
+    check_interval=0.02,
+    drop_after=0.1,
+    fetch_timeout=0.1,
+    notify_timeout=0.05,
+)
+
+
+class Client:
+    """Takes the place of the HTTP client: remembers what each member was told."""
+
+    def __init__(self) -> None:
+        self.got: dict[str, list[dict[str, Any]]] = {}
+        self.trouble: dict[str, Callable[[dict[str, Any]], Any]] = {}
+        self.deaf: set[str] = set()
+
+    async def call_written(self, url: str, body: bytes, timeout: float) -> Any:
+        params, method = xmlrpc.client.loads(body, use_builtin_types=True)
+        assert method == "notify"
+        message: Any = params[0]
+        trouble = self.trouble.get(url)
+        if trouble:
+            trouble(message)
+        self.got.setdefault(url, []).append(message)
+        return True
+
+    async def call_many(self, url: str, calls: Sequence[tuple[str, bytes]], timeout: float) -> list[Any]:
+        results: list[Any] = []
+        for method, value in calls:
+            body = f"<methodCall><methodName>{method}</methodName><params><param>".encode() + value
+            try:
+                results.append(await self.call_written(url, body + b"</param></params></methodCall>", timeout))
+            except RemoteFault as fault:
+                results.append(fault)
+        return results
+
+    async def call(self, url: str, method: str, *params: Any, timeout: float) -> Any:
+        if url in self.deaf:
+            raise Unreachable(url)
+        return ["notify"] if method == "system.listMethods" else True
+
+
+async def until(condition: Callable[[], Any]) -> Any:
+    async with asyncio.timeout(10):
+        while not (result := condition()):
+            await asyncio.sleep(0.002)
+    return result
+
+
+def with_relay(test: Callable[[Relay, Client], Awaitable[None]], **changes: Any) -> None:
+    async def run() -> None:
+        client = Client()
+        relay = Relay(replace(CONFIG, **changes), client)  # type: ignore[arg-type]
+        relay.start()
+        try:
+            await test(relay, client)
+        finally:
+            await relay.stop()
+
+    asyncio.run(run())
+
+
+def member(relay: Relay, port: int, **more: Any) -> str:
+    """Register a foreign satellite with a port; give its URL."""
+    relay.register([{"host_id": f"sat{port}@127.0.0.1:{port}", "port": port, **more}], HERE)
+    return f"http://127.0.0.1:{port}/RPC2"
+
+
+def send(relay: Relay, data: Any, **more: Any) -> int:
+    return relay.relay([{"host_id": "sender@127.0.0.1:0", "data": data, **more}], HERE)
+
+
+def test_a_message_goes_to_every_other_member_in_order() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        urls = [member(relay, port) for port in (5001, 5002)]
+        for number in range(50):
+            send(relay, number)
+        for url in urls:
+            await until(lambda url=url: len(client.got.get(url, ())) == 50)
+            assert [m["data"] for m in client.got[url]] == list(range(50))
+
+    with_relay(test)
+
+
+def test_our_own_satellites_get_messages_as_they_were_encoded() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        url = member(relay, 5001, packed=True)
+        packed = pack({"data": [1, None, float("inf")], "id": 3})
+        relay.relay([{"host_id": "sender@127.0.0.1:0", "packed": packed}], HERE)
+        message = (await until(lambda: client.got.get(url)))[0]
+        assert message["packed"] == packed
+        assert message["log_id"] == relay.log.log_id
+        assert unpack(message["packed"])["id"] == 3
+
+    with_relay(test)
+
+
+def test_a_member_that_cannot_be_reached_gets_everything_later_and_delays_nobody() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        away, there = member(relay, 5001), member(relay, 5002)
+
+        def fail(_message: dict[str, Any]) -> None:
+            raise Unreachable("away")
+
+        client.trouble[away] = fail
+        for number in range(10):
+            send(relay, number)
+        await until(lambda: len(client.got.get(there, ())) == 10)
+        assert away not in client.got
+        del client.trouble[away]
+        await until(lambda: len(client.got.get(away, ())) == 10)
+        assert [m["data"] for m in client.got[away]] == list(range(10))
+
+    with_relay(test, drop_after=60)
+
+
+def test_a_message_answered_with_a_fault_is_counted_and_not_sent_again() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        url = member(relay, 5001)
+
+        def refuse(message: dict[str, Any]) -> None:
+            if message["data"] == 1:
+                raise RemoteFault(1, "no thanks")
+
+        client.trouble[url] = refuse
+        for number in range(3):
+            send(relay, number)
+        await until(lambda: len(client.got.get(url, ())) == 2)
+        row = relay.get_satellites([], HERE)[0]
+        assert (row["refused"], row["sent"]) == (1, 2)
+        assert "no thanks" in row["last_error"]
+
+    with_relay(test)
+
+
+def test_a_message_that_a_member_answers_with_nonsense_holds_up_no_later_ones() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        url = member(relay, 5001)
+        tries: list[int] = []
+
+        def nonsense(message: dict[str, Any]) -> None:
+            if message["data"] == 0:
+                tries.append(1)
+                raise ParseError("not XML")
+
+        client.trouble[url] = nonsense
+        for number in range(3):
+            send(relay, number)
+        await until(lambda: len(client.got.get(url, ())) == 2)
+        assert len(tries) == MAX_TRIES
+        assert relay.get_satellites([], HERE)[0]["refused"] == 1
+
+    with_relay(test, drop_after=60)
+
+
+def test_the_silent_are_dropped_and_resume_where_they_were() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        url = member(relay, 5001)
+        client.deaf.add(url)
+
+        def fail(_message: dict[str, Any]) -> None:
+            raise Unreachable("away")
+
+        client.trouble[url] = fail
+        send(relay, "missed")
+        await until(lambda: not len(relay.members))
+        send(relay, "missed too")
+        client.deaf.clear()
+        client.trouble.clear()
+        member(relay, 5001)
+        await until(lambda: len(client.got.get(url, ())) == 2)
+        assert [m["data"] for m in client.got[url]] == ["missed", "missed too"]
+
+    with_relay(test)
+
+
+def test_one_that_fetches_no_more_is_dropped() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        relay.register([{}], HERE)
+        await until(lambda: not len(relay.members))
+
+    with_relay(test)
+
+
+def test_who_does_not_want_to_resume_starts_at_the_head() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        reply = relay.register([{}], HERE)
+        send(relay, 1)
+        again = relay.register([{"host_id": reply["host_id"], "resume": False}], HERE)
+        assert again["position"] == relay.log.head
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_who_comes_from_another_log_is_told_the_gap_and_gets_all_of_this_one() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        send(relay, "before it came back")
+        url = member(relay, 5001, log_id="another")
+        message = (await until(lambda: client.got.get(url)))[0]
+        assert message["data"] == "before it came back"
+        assert message["gaps"][0]["reason"] == "log replaced"
+
+    with_relay(test)
+
+
+def test_a_member_with_another_port_is_called_there() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        relay.register([{"host_id": "mover@127.0.0.1:5001", "port": 5001}], HERE)
+        relay.register([{"host_id": "mover@127.0.0.1:5002", "port": 5002}], HERE)
+        send(relay, 1)
+        await until(lambda: client.got.get("http://127.0.0.1:5002/RPC2"))
+        assert list(client.got) == ["http://127.0.0.1:5002/RPC2"]
+        assert len(relay.members) == 1
+
+    with_relay(test)
+
+
+def test_an_origin_belongs_to_the_address_that_registered_it() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        member(relay, 5001)
+        elsewhere = Caller("127.0.0.9", 1)
+        for method in (relay.register, relay.relay):
+            with pytest.raises(IdentityRefused):
+                method([{"host_id": "sat5001@127.0.0.9:1", "data": 1}], elsewhere)
+
+    with_relay(test)
+
+
+def test_the_relay_carries_max_sats_and_no_more() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        member(relay, 5001)
+        with pytest.raises(TooManySatellites, match="max_sats is 1"):
+            member(relay, 5002)
+
+    with_relay(test, max_sats=1)
+
+
+def test_fetch_waits_and_wakes_at_the_next_message() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        me = relay.register([{}], HERE)
+        waiting = asyncio.create_task(relay.fetch([{"host_id": me["host_id"], "wait": 20}], HERE))
+        await until(lambda: relay._waiting)
+        send(relay, "now")
+        async with asyncio.timeout(5):
+            answer = await waiting
+        assert len(answer["messages"]) == 1
+        assert answer["next"] == relay.log.head
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_stopping_ends_waiting_fetches() -> None:
+    async def run() -> None:
+        relay = Relay(CONFIG, Client())  # type: ignore[arg-type]
+        relay.start()
+        me = relay.register([{}], HERE)
+        waiting = asyncio.create_task(relay.fetch([{"host_id": me["host_id"], "wait": 20}], HERE))
+        await until(lambda: relay._waiting)
+        await relay.stop()
+        async with asyncio.timeout(5):
+            assert (await waiting)["messages"] == []
+
+    asyncio.run(run())
