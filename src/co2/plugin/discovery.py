@@ -1,12 +1,13 @@
 """Which plugin packages there are to load: looked up by name, nothing is executed."""
 
 import difflib
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from co2.config import read_plugin_list_2003
+from co2.config.private import check_private
+from co2.errors import ConfigError
 from co2.plugin.status import PackageSpec
 
 __all__ = ["BUNDLED_FOLDER", "RESERVED", "PluginChoice", "bundled_packages", "find_packages"]
@@ -101,9 +102,10 @@ def _package_problem(place: Path) -> str:
 
 
 def _open_to_others(path: Path) -> str:
-    # Whoever can write there runs code as us.
-    if path.stat().st_mode & stat.S_IWOTH:
-        return f"{path} can be written by everybody on this machine: chmod o-w {path}"
+    try:
+        check_private(path)
+    except ConfigError as error:
+        return str(error)
     return ""
 
 

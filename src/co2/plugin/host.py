@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from co2.errors import BadRequest
+from co2.errors import BadRequest, NotRunning
 from co2.plugin.actor import Actor
 from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
@@ -235,6 +235,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR2)  # the satellite asks so, before it kills, where we hang
+    threading.excepthook = _thread_failed
     sock_fd, progress_fd = int(sys.argv[1]), int(sys.argv[2])
     for fd in (sock_fd, progress_fd):
         os.set_inheritable(fd, False)  # programs that a plugin starts must not hold them open
@@ -268,6 +269,12 @@ def _prepare_process(load: Load) -> None:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    # A thread that a plugin left running finds out at its next send that all is over: no news for the log.
+    if not issubclass(args.exc_type, NotRunning):
+        threading.__excepthook__(args)
 
 
 def _settle_memory() -> None:

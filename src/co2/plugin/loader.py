@@ -47,7 +47,8 @@ class LoadFailure(Exception):
     @classmethod
     def of(cls, what: str, error: BaseException, folder: Path) -> "LoadFailure":
         """Make one of an exception: the line is the last one in the package's own files."""
-        return cls(f"{what}: {error_line(error)}", _place(error, folder), traceback_text(error))
+        place = _place(error, folder)
+        return cls(f"{what}: {error_line(error)}", place, traceback_text(_without_our_frames(error, folder)))
 
 
 @dataclass(slots=True)
@@ -138,11 +139,11 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
         text = str(plugin)[:200]
     except Exception:
         text = found.name
-    methods = [
-        MethodInfo(name, help_of(getattr(plugin, attribute)), signatures_of(getattr(plugin, attribute)))
-        for name, attribute in found.methods.items()
-    ]
-    return PluginInfo(found.name, text, found.receives, help_of(found.kind)), methods
+    methods = []
+    for name, attribute in found.methods.items():
+        function = getattr(plugin, attribute)
+        methods.append(MethodInfo(name, help_of(function.__doc__), signatures_of(function)))
+    return PluginInfo(found.name, text, found.receives, help_of(vars(found.kind).get("__doc__"))), methods
 
 
 def _module_names(module: types.ModuleType, place: Path) -> list[str]:
@@ -285,6 +286,16 @@ def _line_of(value: Callable[..., Any] | object) -> str:
     function = getattr(value, "__func__", value)
     code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
+
+
+def _without_our_frames(error: BaseException, folder: Path) -> BaseException:
+    """Cut the frames of co2 and of the import machinery off the top of a traceback."""
+    if isinstance(error, SyntaxError):
+        return error.with_traceback(None)
+    trace = error.__traceback__
+    while trace is not None and not Path(trace.tb_frame.f_code.co_filename).is_relative_to(folder):
+        trace = trace.tb_next
+    return error.with_traceback(trace) if trace is not None else error
 
 
 def _place(error: BaseException, folder: Path) -> str:

@@ -144,6 +144,8 @@ class Outgoing:
 
     def _wait_for_room(self, name: str, timeout: float) -> None:
         self.waited += 1
+        self._report = True
+        self._work.notify()
         deadline = time.monotonic() + timeout
         while self._queued > MAX_QUEUED:
             left = deadline - time.monotonic()

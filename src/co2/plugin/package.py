@@ -210,7 +210,6 @@ class Package:
         self.state = "failed"
         self._waiting.clear()
         self._records.error(f"plugin package {self.name} is not loaded: {problem}")
-        self.settled.set()
         return problem
 
     def _start(self, child: Child, loaded: Loaded) -> None:

@@ -9,7 +9,6 @@ it. The activity word is ``2k + 1`` while inside call k, even after it, and :dat
 
 import mmap
 import os
-import tempfile
 
 __all__ = ["EXITING", "MAX_PLUGINS", "ProgressWords", "make_progress_file"]
 
@@ -26,6 +25,8 @@ def make_progress_file() -> int:
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("co2-progress")
     else:
+        import tempfile
+
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
     os.ftruncate(fd, _SIZE)

@@ -30,12 +30,9 @@ _EXACT: dict[object, str] = {
 }
 
 
-def help_of(thing: object) -> str:
-    """Give the docstring, cleaned of its indentation; '' for none."""
-    try:
-        return (inspect.getdoc(thing) or "")[:MAX_HELP]
-    except Exception:
-        return ""
+def help_of(docstring: object) -> str:
+    """Give a docstring without its indentation, shortened; '' for none."""
+    return inspect.cleandoc(docstring)[:MAX_HELP] if isinstance(docstring, str) else ""
 
 
 def signatures_of(function: Callable[..., Any]) -> list[list[str]]:

@@ -1,0 +1,13 @@
+import os
+
+from co2 import plugin
+
+
+class X_Broken(plugin.Co2Plugin):
+    def receive(self, data_dict):
+        if data_dict["data"] == "die":
+            self.send({"data": ["tried", data_dict.get("repeat", False)]})
+            os._exit(3)
+
+    def x_die(self, data_dict):
+        os._exit(4)

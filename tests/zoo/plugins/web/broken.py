@@ -1,0 +1,1 @@
+raise SystemExit("a package with a reserved name must not be imported")
