@@ -14,6 +14,7 @@
     │   └── StateError             the state folder is locked, a link, or open to others
     └── PeerError                  the other side misbehaved, or is not there; has a fault code
         ├── ParseError             -32700 not well-formed
+        │   └── WrongEncoding      -32701 anything but UTF-8
         ├── BadRequest             -32600 well-formed, but no proper request
         ├── NoSuchMethod           -32601
         ├── BadParams              -32602
@@ -60,6 +61,7 @@ __all__ = [
     "Unreachable",
     "UsageError",
     "ValueRefused",
+    "WrongEncoding",
 ]
 
 
@@ -166,6 +168,12 @@ class ParseError(PeerError):
     """Not well-formed XML, or not an XML-RPC document."""
 
     code = -32700
+
+
+class WrongEncoding(ParseError):
+    """A document in anything but UTF-8."""
+
+    code = -32701
 
 
 class BadRequest(PeerError):

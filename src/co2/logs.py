@@ -204,9 +204,14 @@ def _file(folder: Path, name: str, form: str | None = None) -> logging.Handler:
 
 
 class _LineFormatter(logging.Formatter):
+    """One line a record; or those of its attribute ``lines``, which come many at once, each with its time."""
+
     default_msec_format = "%s.%03d"
 
     def format(self, record: logging.LogRecord) -> str:
+        lines = getattr(record, "lines", None)
+        if lines is not None:
+            return escaped("\n".join(lines))
         return escaped(super().format(record)).replace("\n", "\\n")
 
 

@@ -9,7 +9,7 @@ be written as JSON (:func:`to_jsonable`) and as XML (``xmlrpc/writer.py``).
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -147,11 +147,19 @@ def to_jsonable(value: Any) -> Any:
     return str(value)
 
 
-def unused_key(text: str, taken: Mapping[str, Any]) -> str:
-    """Give ``text`` or, where that is taken, ``text#2``, ``text#3`` …"""
+def unused_key(text: str, taken: Container[str], numbers: dict[str, int] | None = None) -> str:
+    """Give ``text`` or, where that is taken, ``text#2``, ``text#3`` …
+
+    Args:
+        text: the key as it should be.
+        taken: the keys that are there already; none is ever removed.
+        numbers: kept by the caller beside ``taken``, so that many keys of one text cost no search each.
+    """
     if text not in taken:
         return text
-    number = 2
+    number = 2 if numbers is None else numbers.get(text, 2)
     while f"{text}#{number}" in taken:
         number += 1
+    if numbers is not None:
+        numbers[text] = number + 1
     return f"{text}#{number}"

@@ -1,0 +1,107 @@
+"""The HTTP server that both roles share: XML-RPC at ``/`` and ``/RPC2``, pages at exact paths."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Iterable, Mapping
+
+from co2.server.answer_head import AnswerHeads
+from co2.server.books import Books
+from co2.server.connection import Connection, Service
+from co2.server.connections import Connections
+from co2.server.endpoint import Endpoint
+from co2.server.gate import Gate
+from co2.server.limits import Limits
+from co2.server.page_server import PageHandler, PageServer
+from co2.server.sockets import bind_socket
+from co2.xmlrpc.registry import Registry
+
+__all__ = ["HttpServer", "PageHandler", "bind_socket"]
+
+
+class HttpServer:
+    """Serves a registry and pages.
+
+    Args:
+        registry: what can be called.
+        pages: handlers of GET and HEAD by exact path.
+        limits: all of them.
+        allowed_hosts: names that are accepted as Host besides this machine's own and any IP address.
+        access_log: gets one line per answered request; None for none.
+    """
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        pages: Mapping[str, PageHandler],
+        limits: Limits,
+        allowed_hosts: Iterable[str],
+        access_log: logging.Logger | None,
+    ) -> None:
+        self._pages = dict(pages)
+        self._limits = limits
+        self._gate = Gate(self._pages, allowed_hosts, limits)
+        self._endpoint = Endpoint(registry)
+        self._access_log = access_log
+        self._service: Service | None = None
+        self._listening: asyncio.Server | None = None
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve on a listening socket."""
+        loop = asyncio.get_running_loop()
+        books = Books(self._access_log)
+        service = self._service = Service(
+            loop=loop,
+            limits=self._limits,
+            gate=self._gate,
+            endpoint=self._endpoint,
+            pages=PageServer(self._pages),
+            connections=Connections(self._limits, loop, books.write_down),
+            books=books,
+            heads=AnswerHeads(),
+        )
+        service.connections.start()
+        self._listening = await loop.create_server(lambda: Connection(service), sock=sock)
+
+    async def stop(self) -> None:
+        """Take no more connections; end those there are: idle ones at once, the others with their answer, at most
+        ``stop_timeout`` seconds later."""
+        service, listening = self._service, self._listening
+        if service is None or listening is None:
+            return
+        listening.close()
+        for member in service.connections:
+            member.end_after_answer()
+        await service.connections.empty(self._limits.stop_timeout)
+        await service.pages.stop(0)
+        for member in service.connections:
+            member.drop("stopped", "the server stops")
+        service.connections.stop()
+        service.books.write_down()
+        self._listening = None
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return len(self._service.connections) if self._service is not None else 0
+
+    @property
+    def requests(self) -> Mapping[int, int]:
+        """Answers by HTTP status."""
+        return self._service.books.requests if self._service is not None else {}
+
+    @property
+    def dropped(self) -> Mapping[str, int]:
+        """Connections ended without an answer, by reason."""
+        return self._service.books.dropped if self._service is not None else {}
+
+    @property
+    def calls(self) -> Mapping[str, int]:
+        """XML-RPC calls by outcome, ``ok`` or ``fault``."""
+        return self._endpoint.calls
+
+    @property
+    def faults(self) -> Mapping[int, int]:
+        """Faults by code."""
+        return self._endpoint.faults

@@ -1,0 +1,390 @@
+"""One HTTP connection: requests cut out of the stream, answered one at a time and in order.
+
+    HEAD ──head──▶ BODY ──body──▶ BUSY ──answer──▶ HEAD …
+      │              │
+      └──refused─────┴──▶ LINGER ──▶ closed
+
+Whatever is refused is answered, and then the connection is closed once the sender had time to read why. XML-RPC
+is read, called and written right here, without a task where the handler is a plain function; a page is handed to
+aiohttp with a head that has passed the gate.
+"""
+
+import asyncio
+import enum
+import math
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, cast
+
+from aiohttp.web_protocol import RequestHandler
+
+from co2.host_id import normal_ip
+from co2.server.answer_head import CONTINUE, AnswerHeads
+from co2.server.books import Books
+from co2.server.chunks import ChunkedBody
+from co2.server.connections import Connections
+from co2.server.endpoint import Answer, Endpoint
+from co2.server.gate import Gate, Request
+from co2.server.head import broken_line
+from co2.server.limits import Limits
+from co2.server.page_server import PageServer, head_for_pages
+from co2.server.refusal import Refused
+from co2.xmlrpc.registry import Caller
+
+__all__ = ["Connection", "Service"]
+
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What all connections of a server share."""
+
+    loop: asyncio.AbstractEventLoop
+    limits: Limits
+    gate: Gate
+    endpoint: Endpoint
+    pages: PageServer
+    connections: Connections
+    books: Books
+    heads: AnswerHeads
+
+
+class State(enum.Enum):
+    """What a connection waits for."""
+
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    BUSY = enum.auto()
+    LINGER = enum.auto()
+    CLOSED = enum.auto()
+
+
+# Read on every packet; as globals they are found without going through the enum's machinery.
+_HEAD, _BODY, _BUSY, _LINGER, _CLOSED = State
+
+
+class Connection(asyncio.Protocol):
+    """The protocol of one connection.
+
+    Args:
+        service: of the server.
+
+    Attributes:
+        caller: the other end; known once the connection is made.
+        deadline: when :meth:`check` acts, on the monotonic clock.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_chunks",
+        "_ending",
+        "_handler",
+        "_paused_reading",
+        "_paused_writing",
+        "_request",
+        "_scanned",
+        "_service",
+        "_since",
+        "_state",
+        "_task",
+        "_transport",
+        "caller",
+        "deadline",
+    )
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._state = _HEAD
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._since = 0.0
+        self._chunks: ChunkedBody | None = None
+        self._ending = False
+        self._paused_reading = False
+        self._paused_writing = False
+        self._handler: RequestHandler | None = None
+        self._task: asyncio.Task[Answer] | None = None
+        self._transport: asyncio.Transport
+        self._request: Request
+        self.caller = Caller("", 0)
+        self.deadline = math.inf
+
+    # ---- what the transport tells ----------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection in."""
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
+        address = str(peer[0])
+        self.caller = Caller(normal_ip(address) if ":" in address else address, int(peer[1]))
+        self._since = monotonic()
+        self.deadline = self._since + self._service.limits.head_timeout
+        self._service.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes as they come."""
+        buffer = self._buffer
+        state = self._state
+        if state is _HEAD:
+            if not buffer:
+                self._since = monotonic()
+                self.deadline = self._since + self._service.limits.head_timeout
+            buffer += data
+            self._advance()
+        elif state is _BODY:
+            buffer += data
+            self._advance()
+        elif state is _BUSY:
+            buffer += data
+            self._hold_back()
+
+    def eof_received(self) -> None:
+        """The other side sends no more: with half a request it is told so; else the connection ends."""
+        if self._state is _BODY or (self._state is _HEAD and self._buffer):
+            self._refuse(Refused(400, "the connection ends in the middle of a request"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End whatever is under way."""
+        self._state = _CLOSED
+        self._service.connections.remove(self)
+        if self._task is not None:
+            self._task.cancel()
+        if self._handler is not None:
+            self._handler.connection_lost(exc)
+            self._handler = None
+
+    def pause_writing(self) -> None:
+        """The other side reads too slowly: no more requests are served until it has caught up."""
+        self._paused_writing = True
+        limits = self._service.limits
+        size = self._transport.get_write_buffer_size()
+        self.deadline = monotonic() + limits.write_timeout + size / limits.write_rate
+        if self._handler is not None:
+            self._handler.pause_writing()
+        self._service.connections.unsent.hold(self, size)
+
+    def resume_writing(self) -> None:
+        """The other side has caught up."""
+        self._paused_writing = False
+        self._service.connections.unsent.release(self)
+        if self._handler is not None:
+            self._handler.resume_writing()
+        if self._state is _HEAD:
+            self._ready()
+            self._advance()
+        elif self._state is _BUSY:
+            self.deadline = math.inf
+
+    # ---- what the table asks ---------------------------------------------------------------------------
+
+    @property
+    def idle_since(self) -> float | None:
+        """When the last answer had left; None while something is under way."""
+        idle = self._state is _HEAD and not self._buffer and not self._paused_writing
+        return self._since if idle else None
+
+    def check(self, now: float) -> None:
+        """Act on a deadline or a rate that is not kept."""
+        if now >= self.deadline:
+            if self._paused_writing:
+                self.drop("slow", "it does not read its answer")
+            elif self._state is _BODY or (self._state is _HEAD and self._buffer):
+                self._refuse(Refused(408, "the request takes too long"))
+            elif self._state is _HEAD:
+                self._close()
+            else:
+                self._transport.abort()
+        elif self._state is _BODY:
+            limits = self._service.limits
+            taken = now - self._since
+            if taken > limits.body_grace and self._received() < taken * limits.body_rate:
+                self._refuse(Refused(408, f"a body comes with at least {limits.body_rate} bytes a second"))
+
+    def drop(self, reason: str, text: str) -> None:
+        """End the connection at once, without an answer."""
+        self._state = _CLOSED
+        self._service.connections.remove(self)
+        self._service.books.dropped_one(self.caller, reason, text)
+        self._transport.abort()
+
+    def end_after_answer(self) -> None:
+        """Serve nothing more: close now or, where an answer is under way, after it."""
+        self._ending = True
+        if self._state is not _BUSY:
+            self._close()
+
+    # ---- from bytes to requests ------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Serve what is complete, until something is missing or under way."""
+        try:
+            while self._buffer and not self._paused_writing:
+                if self._state is _HEAD:
+                    if not self._read_head():
+                        return
+                elif self._state is not _BODY:
+                    self._hold_back()
+                    return
+                if self._state is _BODY and not self._read_body():
+                    return
+        except Refused as refused:
+            self._refuse(refused)
+
+    def _read_head(self) -> bool:
+        buffer = self._buffer
+        service = self._service
+        if buffer.startswith(b"\r\n"):
+            del buffer[:2]  # what some clients send after a body; RFC 9112, 2.2
+            self._scanned = 0
+        end = buffer.find(_END_OF_HEAD, self._scanned)
+        if end < 0:
+            self._check_unfinished_head()
+            return False
+        request = self._request = service.gate.admit(bytes(buffer[:end]))
+        del buffer[: end + 4]
+        self._scanned = 0
+        if request.is_page:
+            self._serve_page(request)
+            return False
+        self._state = _BODY
+        if request.head.chunked:
+            self._chunks = ChunkedBody(service.limits)
+        if request.head.chunked or len(buffer) < (request.head.length or 0):
+            self._since = monotonic()
+            self.deadline = self._since + service.limits.body_timeout
+            if request.head.expects and not buffer:
+                self._transport.write(CONTINUE)
+        return True
+
+    def _check_unfinished_head(self) -> None:
+        buffer = self._buffer
+        limits = self._service.limits
+        if len(buffer) > limits.max_head:
+            raise Refused(431, f"a head of more than {limits.max_head} bytes")
+        if len(buffer) > limits.max_line + 2:
+            if buffer.find(b"\r\n", 0, limits.max_line + 2) < 0:
+                raise Refused(414, f"a request line of more than {limits.max_line} bytes")
+            if len(buffer) - buffer.rfind(b"\r\n") - 2 > limits.max_line:
+                raise Refused(431, f"a header line of more than {limits.max_line} bytes")
+        if broken_line(buffer, max(0, self._scanned)):
+            raise Refused(400, "a bare CR, a bare LF or a NUL")
+        self._scanned = max(0, len(buffer) - 3)
+
+    def _read_body(self) -> bool:
+        buffer = self._buffer
+        if self._chunks is None:
+            length = self._request.head.length or 0
+            if len(buffer) < length:
+                self._service.connections.unread.hold(self, len(buffer))
+                return False
+            body = bytes(buffer[:length])
+            del buffer[:length]
+        else:
+            if not self._chunks.feed(buffer):
+                self._service.connections.unread.hold(self, self._received())
+                return False
+            body = bytes(self._chunks.body)
+            self._chunks = None
+        self._call(body)
+        return True
+
+    def _received(self) -> int:
+        return len(self._buffer) + (len(self._chunks.body) if self._chunks is not None else 0)
+
+    def _hold_back(self) -> None:
+        """While one request is answered, only so much of the next ones is read."""
+        if self._paused_reading or self._transport.is_closing():
+            return
+        if len(self._buffer) > self._service.limits.max_pipelined:
+            self._paused_reading = True
+            self._transport.pause_reading()
+
+    # ---- from requests to answers ----------------------------------------------------------------------
+
+    def _call(self, body: bytes) -> None:
+        service = self._service
+        service.connections.proven(self)
+        service.connections.unread.release(self)
+        self._state = _BUSY
+        self._since = monotonic()
+        self.deadline = math.inf
+        answer = service.endpoint.answer(body, self.caller)
+        if isinstance(answer, Answer):
+            self._reply(answer)
+        else:
+            self._task = service.loop.create_task(cast(Any, answer))
+            self._task.add_done_callback(self._answered)
+
+    def _answered(self, task: "asyncio.Task[Answer]") -> None:
+        self._task = None
+        if task.cancelled() or self._state is not _BUSY or self._transport.is_closing():
+            return  # nobody is there to read the answer
+        self._reply(task.result())
+        self._advance()
+
+    def _reply(self, answer: Answer) -> None:
+        service = self._service
+        keep = self._request.head.keep and not self._ending
+        size = len(answer.body)
+        head = service.heads.head(answer.status, size, keep)
+        self._state = _HEAD
+        self._transport.write(head + answer.body)
+        now = monotonic()
+        service.books.answered(self.caller, f"POST {answer.method or '-'}", answer.status, size, now - self._since)
+        if keep:
+            self._ready()
+        else:
+            self._close()
+
+    def _serve_page(self, request: Request) -> None:
+        service = self._service
+        service.connections.proven(self)
+        self._state = _BUSY
+        self.deadline = math.inf
+        if self._handler is None:
+            self._handler = service.pages.open(self._transport)
+        self._handler.data_received(head_for_pages(request.head))
+
+    def page_answered(self, what: str, status: int, size: int, seconds: float) -> None:
+        """aiohttp has written a page (called by :class:`~co2.server.page_server.PageServer`)."""
+        self._service.books.answered(self.caller, what, status, size, seconds)
+        if self._state is _BUSY:
+            self._state = _HEAD
+            if self._request.head.keep and not self._ending:
+                self._ready()
+                self._service.loop.call_soon(self._advance)
+            else:
+                self._close()
+
+    def _ready(self) -> None:
+        """Wait for the next request."""
+        if self._paused_writing or self._state is not _HEAD:
+            return
+        limits = self._service.limits
+        self._since = monotonic()
+        self.deadline = self._since + (limits.head_timeout if self._buffer else limits.idle_timeout)
+        if self._paused_reading:
+            self._paused_reading = False
+            self._transport.resume_reading()
+
+    def _refuse(self, refused: Refused) -> None:
+        service = self._service
+        body = f"{refused.why}\n".encode()
+        head = service.heads.head(refused.status, len(body), False, "text/plain", refused.allow)
+        self._state = _LINGER
+        self._buffer.clear()
+        self._chunks = None
+        service.connections.unread.release(self)
+        service.books.refused(self.caller, refused)
+        self._transport.write(head + body)
+        # Closing with unread bytes would reset the connection and take the answer away from the sender.
+        self._transport.write_eof()
+        self.deadline = monotonic() + service.limits.linger_timeout
+
+    def _close(self) -> None:
+        """Close once everything is written; what is not by the deadline is given up."""
+        self._state = _CLOSED
+        if not self._paused_writing:
+            self.deadline = monotonic() + self._service.limits.write_timeout
+        self._transport.close()

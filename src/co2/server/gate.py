@@ -1,0 +1,144 @@
+"""The gate: which requests get as far as a parser, a handler or a page. Decided from the head alone.
+
+A browser can be made to send requests here by any web page. What keeps it out: a Host that is ours (DNS
+rebinding), no foreign Origin, and a content type that no HTML form can send (cross-site requests).
+"""
+
+import ipaddress
+import re
+import socket
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from co2.server.head import Head, parse_head
+from co2.server.limits import Limits
+from co2.server.refusal import Refused
+
+__all__ = ["RPC_PATHS", "Gate", "Request", "own_names"]
+
+RPC_PATHS = ("/", "/RPC2")
+"""Where XML-RPC is served."""
+
+_PAGE_METHODS = ("GET", "HEAD")
+_HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
+_CHARSET = re.compile(r'charset=(?:"([^"]*)"|([^\s;"]*))', re.IGNORECASE)
+_REMEMBERED_HEADS = 256
+_LONGEST_REMEMBERED = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A head that has passed.
+
+    Attributes:
+        head: as it was read.
+        is_page: whether a page is asked for; else it is an XML-RPC call.
+    """
+
+    head: Head
+    is_page: bool
+
+
+def own_names() -> set[str]:
+    """Give the names by which this machine may be addressed."""
+    name = socket.gethostname().lower().rstrip(".")
+    names = {"localhost", name}
+    for known in (name.removesuffix(".local"), name.partition(".")[0]):
+        names |= {known, f"{known}.local"}
+    return names - {"", ".local"}
+
+
+class Gate:
+    """Checks heads.
+
+    Args:
+        pages: paths of the pages.
+        allowed_hosts: names that are accepted as Host besides our own and any IP literal.
+        limits: the server's.
+    """
+
+    def __init__(self, pages: Collection[str], allowed_hosts: Iterable[str], limits: Limits) -> None:
+        self._pages = frozenset(pages)
+        self._hosts = own_names() | {host.lower().rstrip(".") for host in allowed_hosts}
+        self._limits = limits
+        self._remembered: dict[bytes, Request] = {}
+
+    def admit(self, raw: bytes) -> Request:
+        """Read a head and check it.
+
+        A program sends the same head again and again. What has passed is remembered by its bytes, which decide
+        everything here.
+
+        Args:
+            raw: the head's bytes, without the empty line at its end.
+
+        Raises:
+            Refused: with the status for what is wrong.
+        """
+        known = self._remembered.get(raw)
+        if known is not None:
+            return known
+        head = parse_head(raw, self._limits)
+        self._check_host(head)
+        self._check_origin(head)
+        is_page = self._check_path(head)
+        self._check_body(head, is_page)
+        request = Request(head, is_page)
+        if len(raw) <= _LONGEST_REMEMBERED:
+            if len(self._remembered) >= _REMEMBERED_HEADS:
+                self._remembered.clear()
+            self._remembered[raw] = request
+        return request
+
+    def _check_host(self, head: Head) -> None:
+        host = head.headers.get("host")
+        if host is None:
+            raise Refused(400, "no Host")
+        found = _HOST.fullmatch(host)
+        if found is None:
+            raise Refused(400, "a Host that is none")
+        name = (found[1] or found[2]).lower().rstrip(".")
+        if name in self._hosts:
+            return
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            raise Refused(421, "this host is not called that; allowed_hosts can add the name") from None
+
+    def _check_origin(self, head: Head) -> None:
+        origin = head.headers.get("origin")
+        if origin is not None and origin.lower() != f"http://{head.headers['host'].lower()}":
+            raise Refused(403, "a request of another origin")
+        site = head.headers.get("sec-fetch-site", "none")
+        if head.method not in _PAGE_METHODS and site.lower() not in ("same-origin", "none"):
+            raise Refused(403, "a request of another site")
+
+    def _check_path(self, head: Head) -> bool:
+        """Tell whether a page is asked for."""
+        allowed = [*(_PAGE_METHODS if head.path in self._pages else ()), *(["POST"] * (head.path in RPC_PATHS))]
+        if not allowed:
+            if head.method == "CONNECT" or head.path == "*":
+                raise Refused(405, "not a proxy", allow="GET, HEAD, POST")
+            raise Refused(404, "nothing here")
+        if head.method not in allowed:
+            raise Refused(405, "not with this method", allow=", ".join(allowed))
+        return head.method != "POST"
+
+    def _check_body(self, head: Head, is_page: bool) -> None:
+        if is_page:
+            if head.chunked or head.length:
+                raise Refused(400, "no body is expected with this method")
+            return
+        content_type = head.headers.get("content-type", "")
+        media_type, _, parameters = content_type.partition(";")
+        if media_type.strip().lower() != "text/xml":
+            raise Refused(415, "the content type is text/xml")
+        for quoted, plain in _CHARSET.findall(parameters):
+            if (quoted or plain).lower() not in ("utf-8", "utf8"):
+                raise Refused(415, "the charset is UTF-8")
+        if head.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refused(415, "no compression")
+        if head.length is None and not head.chunked:
+            raise Refused(411, "no Content-Length")
+        if (head.length or 0) > self._limits.max_body:
+            raise Refused(413, f"a body of more than {self._limits.max_body} bytes")

@@ -1,0 +1,55 @@
+"""What both clients accept as an answer. A server is not trusted more than a caller is."""
+
+from urllib.parse import urlsplit
+
+from co2.errors import ParseError, PeerError, Unreachable
+
+__all__ = ["CONTENT_TYPE", "MAX_RESPONSE_SIZE", "check_answer", "split_url", "too_big"]
+
+CONTENT_TYPE = "text/xml"
+
+MAX_RESPONSE_SIZE = 32 * 1024 * 1024
+"""Bytes of one answer. A message of 720 KiB in MessagePack can be 20 MiB in XML."""
+
+_XML_TYPES = frozenset(("text/xml", "application/xml"))
+
+
+def check_answer(url: str, status: int, content_type: str, content_encoding: str) -> None:
+    """Check the head of an answer.
+
+    Raises:
+        Unreachable: a status that says that nobody takes calls there, redirects included: none is followed.
+        ParseError: an answer to this call that is no XML-RPC.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    if content_encoding.strip().lower() not in ("", "identity"):
+        raise ParseError(f"{url} answers compressed ({content_encoding[:40]!r}), which was not asked for")
+    if media_type in _XML_TYPES and status in (200, 400, 415):
+        return  # 400 and 415 come with a Fault that says more
+    if status in (200, 400, 413):
+        raise ParseError(f"{url} answers {status} with {media_type[:80]!r} instead of {CONTENT_TYPE}")
+    if 300 <= status < 400:
+        raise Unreachable(f"{url} redirects (HTTP {status}); that is not followed")
+    raise Unreachable(f"{url} takes no calls: HTTP {status}")
+
+
+def too_big(url: str, limit: int) -> PeerError:
+    """Make the error for an answer over the limit of that many bytes."""
+    return ParseError(f"{url} answers with more than {limit} bytes")
+
+
+def split_url(url: str) -> tuple[str, int, str]:
+    """Give host, port and path of the URL of a host; the path is ``/RPC2`` where it has none.
+
+    Raises:
+        Unreachable: no ``http://`` URL with a host.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+        parts = None
+    if parts is None or parts.scheme != "http" or not host or parts.username is not None:
+        raise Unreachable(f"not the URL of a host: {url[:200]!r}; http://<address>:<port> is wanted")
+    return host, port if port is not None else 80, parts.path if parts.path not in ("", "/") else "/RPC2"

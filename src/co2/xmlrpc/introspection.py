@@ -1,0 +1,160 @@
+"""The methods that every host has: ping, test, the ``co2.``, ``system.`` and ``web.`` introspection."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from co2.errors import BadParams, BadRequest
+from co2.xmlrpc.faults import as_fault
+from co2.xmlrpc.reader import MAX_METHOD_NAME
+from co2.xmlrpc.registry import Caller, Registry
+from co2.xmlrpc.writer import Written, write_value
+
+__all__ = ["CAPABILITIES", "MAX_MULTICALL", "add_introspection"]
+
+MAX_MULTICALL = 64
+"""Calls in one ``system.multicall``."""
+
+CAPABILITIES = {
+    "xmlrpc": {"specUrl": "http://xmlrpc.com/spec.md", "specVersion": 1},
+    "introspection": {"specUrl": "http://xmlrpc-c.sourceforge.net/introspection.html", "specVersion": 1},
+    "system.multicall": {"specUrl": "https://mirrors.talideon.com/articles/multicall.html", "specVersion": 1},
+    "nil": {"specUrl": "http://ontosys.com/xml-rpc/extensions.php", "specVersion": 1},
+    "faults_interop": {
+        "specUrl": "http://xmlrpc-epi.sourceforge.net/specs/rfc.fault_codes.php",
+        "specVersion": 20010516,
+    },
+}
+"""What ``system.getCapabilities`` tells."""
+
+
+def add_introspection(registry: Registry, properties: Callable[[], Mapping[str, Any]]) -> None:
+    """Add the methods of both roles to a registry (all but ``method_call``).
+
+    Args:
+        registry: where to.
+        properties: gives what ``co2.get_properties`` tells.
+    """
+    inside = _Introspection(registry, properties)
+    for handler, name, signatures, aliases in (
+        (inside.ping, "ping", [["boolean"], ["boolean", "struct"]], ("web.ping",)),
+        (inside.test, "test", [["any", "any"]], ("web.test",)),
+        (
+            inside.get_method_names,
+            "co2.get_method_names",
+            [["array"], ["array", "struct"]],
+            ("system.listMethods", "web.get_method_names"),
+        ),
+        (
+            inside.get_method_help,
+            "co2.get_method_help",
+            [["string", "string"], ["string", "struct"]],
+            ("system.methodHelp", "web.get_method_help"),
+        ),
+        (
+            inside.get_method_signature,
+            "co2.get_method_signature",
+            [["array", "string"], ["array", "struct"]],
+            ("system.methodSignature", "web.get_method_signature"),
+        ),
+        (inside.get_properties, "co2.get_properties", [["struct"], ["struct", "struct"]], ()),
+        (inside.get_capabilities, "system.getCapabilities", [["struct"], ["struct", "struct"]], ()),
+        (inside.multicall, "system.multicall", [["array", "array"]], ()),
+    ):
+        registry.add(name, handler, help=handler.__doc__ or "", signatures=signatures, aliases=aliases)
+
+
+class _Introspection:
+    """The handlers. Their docstrings are what callers read."""
+
+    def __init__(self, registry: Registry, properties: Callable[[], Mapping[str, Any]]) -> None:
+        self._registry = registry
+        self._properties = properties
+
+    def ping(self, params: Sequence[Any], _caller: Caller) -> bool:
+        """Tell that this host is there."""
+        _no_argument(params)
+        return True
+
+    def test(self, params: Sequence[Any], _caller: Caller) -> Any:
+        """Give the argument back, unchanged."""
+        if len(params) != 1:
+            raise BadParams(f"takes exactly one argument of any type, got {len(params)}")
+        return params[0]
+
+    def get_method_names(self, params: Sequence[Any], _caller: Caller) -> list[str]:
+        """List the names of all methods of this host, those of its plugins included."""
+        _no_argument(params)
+        return self._registry.names()
+
+    def get_method_help(self, params: Sequence[Any], _caller: Caller) -> str:
+        """Tell what a method does. Takes its name, or {'data': name}."""
+        return self._registry.entry(_method_name(params)).help
+
+    def get_method_signature(self, params: Sequence[Any], _caller: Caller) -> list[list[str]]:
+        """List a method's signatures, each the type of the result and then of the arguments.
+
+        Takes the method's name, or {'data': name}.
+        """
+        return self._registry.entry(_method_name(params)).signatures
+
+    def get_properties(self, params: Sequence[Any], _caller: Caller) -> Mapping[str, Any]:
+        """Tell role, host_id, version, uptime, software, hardware, plugins and limits of this host."""
+        _no_argument(params)
+        return self._properties()
+
+    def get_capabilities(self, params: Sequence[Any], _caller: Caller) -> Mapping[str, Any]:
+        """List the extensions of XML-RPC that this host speaks."""
+        _no_argument(params)
+        return CAPABILITIES
+
+    async def multicall(self, params: Sequence[Any], caller: Caller) -> list[Any]:
+        """Make several calls at once, in order, at most 64.
+
+        Takes an array of {'methodName': string, 'params': array}. Each answer is an array with the result, or a
+        struct with faultCode and faultString. Calls of system.multicall in it are refused.
+        """
+        calls = params[0] if len(params) == 1 else None
+        if not isinstance(calls, list):
+            raise BadParams("takes exactly one argument: an array of {'methodName': …, 'params': …}")
+        if len(calls) > MAX_MULTICALL:
+            raise BadParams(f"{len(calls)} calls in one; at most {MAX_MULTICALL}")
+        return [await self._one_of_many(call, caller) for call in calls]
+
+    async def _one_of_many(self, call: Any, caller: Caller) -> Any:
+        method = ""
+        try:
+            method, params = _read_inner_call(call)
+            result = self._registry.call(method, params, caller)
+            if hasattr(result, "__await__"):
+                result = await result
+            # Written here, so that a result that cannot be is the fault of this call alone.
+            return [Written(write_value(result))]
+        except Exception as error:
+            told = as_fault(error, method or "system.multicall")
+            return {"faultCode": told.code, "faultString": str(told)}
+
+
+def _no_argument(params: Sequence[Any]) -> None:
+    """Accept no argument, or a dictionary, which is ignored (seed: "argument format")."""
+    if len(params) > 1 or (params and not isinstance(params[0], dict)):
+        raise BadParams("takes no argument, or a dictionary, which is ignored")
+
+
+def _method_name(params: Sequence[Any]) -> str:
+    name = params[0] if len(params) == 1 else None
+    if isinstance(name, dict):
+        name = name.get("data")
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_METHOD_NAME:
+        raise BadParams(f"takes a method's name, or {{'data': name}}; 1 to {MAX_METHOD_NAME} characters")
+    return name
+
+
+def _read_inner_call(call: Any) -> tuple[str, list[Any]]:
+    if not isinstance(call, dict):
+        raise BadRequest(f"a call is {{'methodName': …, 'params': …}}, not {type(call).__name__}")
+    method, params = call.get("methodName"), call.get("params", [])
+    if not isinstance(method, str) or not isinstance(params, list):
+        raise BadRequest("a call has methodName, a string, and params, an array")
+    if method == "system.multicall":
+        raise BadRequest("system.multicall does not nest")
+    return method, params

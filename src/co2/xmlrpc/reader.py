@@ -1,0 +1,360 @@
+"""The gate: XML-RPC documents in, plain values out, or one of our errors.
+
+A strict grammar over expat. What is no XML-RPC is refused while it is parsed, so nothing grows beyond the
+limits first: a DOCTYPE at its first character, a nesting or a number of values at the one too many. Nothing is
+ever converted by Python's own lenient rules, and no text of Python's exceptions reaches a caller.
+
+Values come as None, bool, int, float, str, bytes, datetime (aware, UTC), list and dict.
+"""
+
+import binascii
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isinf
+from typing import Any, Final
+from xml.parsers import expat
+
+from co2.errors import BadParams, BadRequest, NoSuchMethod, ParseError, RemoteFault, WrongEncoding
+
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_FAULT_TEXT",
+    "MAX_METHOD_NAME",
+    "MAX_NUMBER_LENGTH",
+    "MAX_RESPONSE_DEPTH",
+    "MAX_RESPONSE_VALUES",
+    "MAX_VALUES",
+    "MethodCall",
+    "is_method_name",
+    "read_call",
+    "read_response",
+]
+
+MAX_DEPTH = 32
+"""Values inside one another in a request, the parameter itself included."""
+
+MAX_VALUES = 10_000
+"""Values in a request, all levels together."""
+
+MAX_METHOD_NAME = 128
+"""Characters of a method name."""
+
+MAX_NUMBER_LENGTH = 400
+"""Characters of one number; a double written in full has no more than 327."""
+
+MAX_RESPONSE_DEPTH = 4_000
+"""As :data:`MAX_DEPTH`, in an answer: what a message may hold is bounded where it was sent."""
+
+MAX_RESPONSE_VALUES = 2_000_000
+"""As :data:`MAX_VALUES`, in an answer, whose bytes the client limits."""
+
+MAX_FAULT_TEXT = 4_096
+"""Characters that are kept of the text of somebody's Fault."""
+
+_METHOD_NAME = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{MAX_METHOD_NAME}}}")
+_INTEGER = re.compile(rf"-?[0-9]{{1,{MAX_NUMBER_LENGTH}}}")
+_DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
+_DATE = re.compile(r"([0-9]{4})(?:([0-9]{2})([0-9]{2})|-([0-9]{2})-([0-9]{2}))T([0-9]{2}):([0-9]{2}):([0-9]{2})Z?")
+_XML_SPACE = " \t\r\n"
+_UTF_16 = (b"\xfe\xff", b"\xff\xfe")
+
+
+@dataclass(slots=True)
+class MethodCall:
+    """A request as it was read.
+
+    Attributes:
+        method: 1 to 128 of ``A-Za-z0-9_.:/-``.
+        params: one value each.
+    """
+
+    method: str
+    params: list[Any]
+
+
+def is_method_name(name: str) -> bool:
+    """Tell whether a method may be called that."""
+    return _METHOD_NAME.fullmatch(name) is not None
+
+
+def read_call(body: bytes) -> MethodCall:
+    """Read a ``methodCall``.
+
+    Raises:
+        ParseError: not well-formed, or not XML-RPC.
+        WrongEncoding: anything but UTF-8.
+        NoSuchMethod: a name that no method can have.
+        BadParams: a value outside of what can be read, or over a limit.
+    """
+    document = _Document(_CALL_DOCUMENT, MAX_DEPTH, MAX_VALUES)
+    document.read(body)
+    return MethodCall(document.method, document.params)
+
+
+def read_response(body: bytes) -> Any:
+    """Read a ``methodResponse`` and give its value.
+
+    Raises:
+        RemoteFault: it is a Fault.
+        ParseError: it is not well-formed, not XML-RPC, or holds a value that cannot be read.
+    """
+    document = _Document(_RESPONSE_DOCUMENT, MAX_RESPONSE_DEPTH, MAX_RESPONSE_VALUES)
+    try:
+        document.read(body)
+    except (BadParams, BadRequest) as error:
+        raise ParseError(str(error)) from None
+    value = document.params[0]
+    if not document.is_fault:
+        return value
+    code, text = (value.get("faultCode"), value.get("faultString")) if isinstance(value, dict) else (None, None)
+    if not isinstance(code, int) or not isinstance(text, str):
+        raise ParseError("a fault without faultCode and faultString")
+    raise RemoteFault(code, text[:MAX_FAULT_TEXT])
+
+
+# ---- scalars -------------------------------------------------------------------------------------------
+
+
+def _read_integer(text: str) -> int:
+    if _INTEGER.fullmatch(text) is None:
+        raise BadParams(f"not an integer: {_quote(text)}; an optional minus and digits are wanted")
+    value = int(text)
+    if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        raise BadParams(f"an integer beyond 64 bits: {_quote(text)}")
+    return value
+
+
+def _read_double(text: str) -> float:
+    if len(text) > MAX_NUMBER_LENGTH or _DOUBLE.fullmatch(text) is None:
+        raise BadParams(f"not a double: {_quote(text)}; digits, a point, an exponent are wanted")
+    value = float(text)
+    if isinf(value):
+        raise BadParams(f"a double beyond 64 bits: {_quote(text)}")
+    return value
+
+
+def _read_boolean(text: str) -> bool:
+    if text == "1":
+        return True
+    if text == "0":
+        return False
+    raise BadParams(f"not a boolean: {_quote(text)}; 0 or 1 is wanted")
+
+
+def _read_string(text: str) -> str:
+    return text
+
+
+def _read_nil(text: str) -> None:
+    if text:
+        raise ParseError("a nil that is not empty")
+
+
+def _read_date(text: str) -> datetime:
+    found = _DATE.fullmatch(text)
+    if found is not None:
+        year, month, day, dashed_month, dashed_day, hour, minute, second = found.groups()
+        try:
+            return datetime(
+                int(year), int(month or dashed_month), int(day or dashed_day),
+                int(hour), int(minute), int(second), tzinfo=UTC,
+            )  # fmt: skip
+        except ValueError:
+            pass
+    raise BadParams(f"not a date: {_quote(text)}; YYYYMMDDTHH:MM:SS is wanted, in UTC")
+
+
+def _read_base64(text: str) -> bytes:
+    try:
+        packed = text.encode("ascii").translate(None, b" \t\r\n")
+        return binascii.a2b_base64(packed, strict_mode=True) if packed else b""
+    except ValueError:  # binascii.Error and UnicodeEncodeError are ValueErrors
+        raise BadParams(f"not base64: {_quote(text)}") from None
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:40] + "…")
+
+
+_SCALARS: Final[dict[str, Callable[[str], Any]]] = {
+    "int": _read_integer,
+    "i4": _read_integer,
+    "i8": _read_integer,
+    "double": _read_double,
+    "boolean": _read_boolean,
+    "string": _read_string,
+    "nil": _read_nil,
+    "dateTime.iso8601": _read_date,
+    "base64": _read_base64,
+}
+
+# ---- grammar -------------------------------------------------------------------------------------------
+# A state is the elements that may come next: name → (the state inside of it, the state after it).
+
+_State = dict[str, tuple[Any, Any]]
+_TEXT: _State = {}
+_DONE: _State = {}
+_VALUE: _State = {}
+_STRUCT: _State = {}
+_DATA: _State = {}
+_PARAMS: _State = {}
+_MEMBER_VALUE: _State = {"value": (_VALUE, _DONE)}
+_MEMBER: _State = {"name": (_TEXT, _MEMBER_VALUE)}
+_ARRAY: _State = {"data": (_DATA, _DONE)}
+_PARAM: _State = {"value": (_VALUE, _DONE)}
+_STRUCT["member"] = (_MEMBER, _STRUCT)
+_DATA["value"] = (_VALUE, _DATA)
+_PARAMS["param"] = (_PARAM, _PARAMS)
+_VALUE.update(dict.fromkeys(_SCALARS, (_TEXT, _DONE)))
+_VALUE.update(struct=(_STRUCT, _DONE), array=(_ARRAY, _DONE))
+_CALL_END: _State = {"params": (_PARAMS, _DONE)}
+_CALL: _State = {"methodName": (_TEXT, _CALL_END)}
+_CALL_DOCUMENT: _State = {"methodCall": (_CALL, _DONE)}
+_ONE_PARAM: _State = {"param": (_PARAM, _DONE)}
+_RESPONSE: _State = {"params": (_ONE_PARAM, _DONE), "fault": (_PARAM, _DONE)}
+_RESPONSE_DOCUMENT: _State = {"methodResponse": (_RESPONSE, _DONE)}
+
+_UNFINISHED = (_CALL, _RESPONSE, _ONE_PARAM, _PARAM, _ARRAY, _MEMBER, _MEMBER_VALUE)
+"""States in which an element must not end: something mandatory is missing."""
+
+_INCOMPLETE = frozenset(map(id, _UNFINISHED))
+
+
+class _Document:
+    """One document while it is parsed."""
+
+    __slots__ = (
+        "_after",
+        "_container",
+        "_containers",
+        "_depth",
+        "_keys",
+        "_max_depth",
+        "_state",
+        "_text",
+        "_value",
+        "_values_left",
+        "is_fault",
+        "method",
+        "params",
+    )
+
+    def __init__(self, state: _State, max_depth: int, max_values: int) -> None:
+        self.method = ""
+        self.params: list[Any] = []
+        self.is_fault = False
+        self._state = state
+        self._after: list[_State] = []
+        self._container: Any = self.params
+        self._containers: list[Any] = [self.params]
+        self._keys: list[str] = []
+        self._text: list[str] = []
+        self._value: Any = None
+        self._depth = 0
+        self._max_depth = max_depth
+        self._values_left = max_values
+
+    def read(self, body: bytes) -> None:
+        """Parse the whole document."""
+        if body.startswith(_UTF_16):
+            raise WrongEncoding("UTF-16; only UTF-8 is read")
+        parser = expat.ParserCreate("utf-8")
+        parser.buffer_text = True
+        parser.StartElementHandler = self._start
+        parser.EndElementHandler = self._end
+        parser.CharacterDataHandler = self._text.append
+        parser.StartDoctypeDeclHandler = _refuse_doctype
+        parser.XmlDeclHandler = _check_declaration
+        try:
+            parser.Parse(body, True)
+        except expat.ExpatError as error:
+            what = expat.ErrorString(error.code)
+            raise ParseError(f"not well-formed: {what}, line {error.lineno}, column {error.offset}") from None
+
+    # These three run for every element. What looks like it should be a function of its own is written out
+    # where the call would cost as much as the work.
+
+    def _start(self, tag: str, _attributes: dict[str, str]) -> None:
+        if self._text:
+            self._only_space()
+        try:
+            self._state, after = self._state[tag]
+        except KeyError:
+            raise ParseError(f"element {_quote(tag)} is not expected here") from None
+        self._after.append(after)
+        if tag == "value":
+            self._depth += 1
+            self._values_left -= 1
+            if self._depth > self._max_depth:
+                raise BadParams(f"values nested deeper than {self._max_depth}")
+            if self._values_left < 0:
+                raise BadParams("too many values")
+        elif tag == "struct":
+            self._container = {}
+            self._containers.append(self._container)
+        elif tag == "data":
+            self._container = []
+            self._containers.append(self._container)
+
+    def _end(self, tag: str) -> None:
+        inside = self._state
+        self._state = self._after.pop()
+        texts = self._text
+        if inside is _TEXT:
+            text = texts[0] if len(texts) == 1 else "".join(texts)
+            texts.clear()
+            self._end_text(tag, text)
+        elif tag == "value":
+            if inside is _VALUE:
+                self._value = "".join(texts)
+                texts.clear()
+            elif texts:
+                self._only_space()
+            self._depth -= 1
+            container = self._container
+            if container.__class__ is dict:
+                container[self._keys.pop()] = self._value
+            else:
+                container.append(self._value)
+        else:
+            if texts:
+                self._only_space()
+            if id(inside) in _INCOMPLETE:
+                raise ParseError(f"element {_quote(tag)} is not complete")
+            if tag in ("struct", "data"):
+                self._value = self._containers.pop()
+                self._container = self._containers[-1]
+            elif tag == "fault":
+                self.is_fault = True
+
+    def _end_text(self, tag: str, text: str) -> None:
+        read = _SCALARS.get(tag)
+        if read is not None:
+            self._value = read(text)
+        elif tag == "name":
+            if text in self._container:
+                raise BadParams(f"a struct has the name {_quote(text)} twice")
+            self._keys.append(text)
+        else:
+            if _METHOD_NAME.fullmatch(text) is None:
+                raise NoSuchMethod(text)
+            self.method = text
+
+    def _only_space(self) -> None:
+        texts = self._text
+        if len(texts) != 1 or texts[0] != "\n":
+            text = "".join(texts).strip(_XML_SPACE)
+            if text:
+                raise ParseError(f"text where none is expected: {_quote(text)}")
+        texts.clear()
+
+
+def _refuse_doctype(_name: str, _system: str | None, _public: str | None, _internal: bool) -> None:
+    raise ParseError("a DOCTYPE; none is read")
+
+
+def _check_declaration(_version: str, encoding: str | None, _standalone: int) -> None:
+    if encoding is not None and encoding.lower() != "utf-8":
+        raise WrongEncoding(f"declared as {_quote(encoding)}; only UTF-8 is read")

@@ -1,0 +1,143 @@
+"""The table of everything that can be called. Dispatch is an exact look-up: no attribute of anything is ever
+looked up by a name that a caller sent.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from co2.errors import NoSuchMethod
+from co2.xmlrpc.reader import is_method_name
+
+__all__ = ["Caller", "Entry", "Handler", "Registry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Where a request came from.
+
+    Attributes:
+        address: IP address in normal form.
+        port: of the caller's end of the connection.
+    """
+
+    address: str
+    port: int
+
+
+Handler = Callable[[Sequence[Any], Caller], Any | Awaitable[Any]]
+"""Takes the parameters and the caller; gives the result, or an awaitable of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One method.
+
+    Attributes:
+        handler: what is called.
+        help: text for ``system.methodHelp``.
+        signatures: each a list of XML-RPC type names, the result's first.
+    """
+
+    handler: Handler
+    help: str
+    signatures: list[list[str]]
+
+
+class Registry:
+    """Methods by name. Our own are added one by one, those of plugins come and go as a group."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, Entry] = {}
+        self._groups: dict[str, dict[str, Entry]] = {}
+        self._table: dict[str, Entry] = {}
+
+    def add(
+        self, name: str, handler: Handler, *, help: str, signatures: list[list[str]], aliases: Iterable[str] = ()
+    ) -> None:
+        """Add a method under its name and aliases; all or none of them.
+
+        Args:
+            name: 1 to 128 of ``A-Za-z0-9_.:/-``.
+            handler: what is called.
+            help: what it does, for a person; a docstring as it is.
+            signatures: each a list of XML-RPC type names, the result's first.
+            aliases: further names.
+
+        Raises:
+            ValueError: a name that is taken, or that no method can have.
+        """
+        entry = Entry(handler, inspect.cleandoc(help), signatures)
+        added = dict.fromkeys((name, *aliases), entry)
+        self._check(added, self._table)
+        self._own.update(added)
+        self._rebuild()
+
+    def remove(self, name: str) -> None:
+        """Take out one name that :meth:`add` put in; its aliases stay.
+
+        Raises:
+            NoSuchMethod: it is not there.
+        """
+        if self._own.pop(name, None) is None:
+            raise NoSuchMethod(name)
+        self._rebuild()
+
+    def replace_group(self, group: str, entries: Mapping[str, Entry]) -> None:
+        """Put these methods in the place of all that the group had; callers see the old ones or the new.
+
+        Raises:
+            ValueError: a name that is taken outside of the group, or that no method can have. Nothing changed.
+        """
+        others = {name for other, found in self._groups.items() if other != group for name in found}
+        self._check(entries, others | self._own.keys())
+        self._groups[group] = dict(entries)
+        self._rebuild()
+
+    def names(self) -> list[str]:
+        """Give all names, sorted."""
+        return sorted(self._table)
+
+    def entry(self, name: str) -> Entry:
+        """Give a method's entry.
+
+        Raises:
+            NoSuchMethod: there is none of that name.
+        """
+        found = self._table.get(name)
+        if found is None:
+            raise NoSuchMethod(name)
+        return found
+
+    def call(self, method: str, params: list[Any], caller: Caller) -> Any:
+        """Call a method; give its result or, where the handler is a coroutine, an awaitable of it.
+
+        Raises:
+            NoSuchMethod: there is none of that name.
+            Exception: whatever the handler raises.
+        """
+        entry = self._table.get(method)
+        if entry is None:
+            raise NoSuchMethod(method)
+        return entry.handler(params, caller)
+
+    async def dispatch(self, method: str, params: list[Any], caller: Caller) -> Any:
+        """As :meth:`call`, awaited."""
+        result = self.call(method, params, caller)
+        return await result if hasattr(result, "__await__") else result
+
+    def _rebuild(self) -> None:
+        table = dict(self._own)
+        for entries in self._groups.values():
+            table.update(entries)
+        self._table = table
+
+    @staticmethod
+    def _check(entries: Mapping[str, Entry], taken: Iterable[str]) -> None:
+        for name in entries:
+            if not is_method_name(name):
+                raise ValueError(f"no name for a method: {name!r:.200}")
+        both = sorted(set(taken).intersection(entries))
+        if both:
+            raise ValueError(f"there are methods of these names already: {', '.join(both)}")

@@ -1,0 +1,228 @@
+"""Plain values in, XML-RPC out. Total over the decoded form: whatever was accepted can be written.
+
+What XML-RPC has no word for is written in the documented way: integers beyond 64 bits as strings, NaN and
+infinities as nil, text with characters that XML cannot carry as base64 of its UTF-8, other keys as strings
+(:func:`co2.values.key_text`), in which such characters stand as ``\\xNN`` and ``\\uNNNN``. Dates are UTC, to the
+second. The list of types is closed: nothing is ever written by its attributes.
+
+Iterative, so depth costs no stack. Everything that is written here can be read by ``reader.py`` and by the
+standard library's ``xmlrpc.client``.
+"""
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from co2.errors import ValueRefused
+
+__all__ = ["Written", "write_call", "write_fault", "write_response", "write_value"]
+
+# Characters that XML 1.0 cannot carry, not even as references.
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Those, and the ones that must be written as references. CR is one: a parser would make LF of it.
+_SPECIAL = re.compile("[^\t\n\x20-\x25\x27-\x3b=\x3f-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_NIL = "<value><nil/></value>"
+_DECLARATION = b"<?xml version='1.0'?>\n"
+
+
+class Written:
+    """A value that is written already; stands for itself inside of what is given to :func:`write_value`.
+
+    Args:
+        xml: ``<value>…</value>``, as :func:`write_value` gave it.
+    """
+
+    __slots__ = ("xml",)
+
+    def __init__(self, xml: bytes) -> None:
+        self.xml = xml
+
+
+def write_value(value: Any) -> bytes:
+    """Write ``<value>…</value>``.
+
+    Raises:
+        ValueRefused: a type that is not of the closed list.
+    """
+    out: list[str] = []
+    emit = out.append
+    scalars = _SCALARS
+    waiting: list[tuple[Iterator[Any], str]] = []
+    items: Iterator[Any] = iter((value,))
+    closing = ""
+    while True:
+        for item in items:
+            write = scalars.get(item.__class__)
+            if write is not None:
+                emit(write(item))
+                continue
+            waiting.append((items, closing))
+            items, opening, closing = _contents(item, emit)
+            emit(opening)
+            break
+        else:
+            emit(closing)
+            if not waiting:
+                return "".join(out).encode()
+            items, closing = waiting.pop()
+
+
+def write_call(method: str, params: Sequence[bytes]) -> bytes:
+    """Write a ``methodCall``. ``params`` are written values."""
+    inner = b"".join(b"<param>%b</param>" % param for param in params)
+    name = _escaped(method).encode()
+    return b"%b<methodCall><methodName>%b</methodName><params>%b</params></methodCall>" % (
+        _DECLARATION,
+        name,
+        inner,
+    )
+
+
+def write_response(value: bytes) -> bytes:
+    """Write a ``methodResponse`` around a written value."""
+    return b"%b<methodResponse><params><param>%b</param></params></methodResponse>" % (_DECLARATION, value)
+
+
+def write_fault(code: int, text: str) -> bytes:
+    """Write a ``methodResponse`` with a Fault."""
+    fault = write_value({"faultCode": code, "faultString": _without_not_xml(text)})
+    return b"%b<methodResponse><fault>%b</fault></methodResponse>" % (_DECLARATION, fault)
+
+
+# ---- scalars -------------------------------------------------------------------------------------------
+
+
+def _write_bool(value: bool) -> str:
+    return "<value><boolean>1</boolean></value>" if value else "<value><boolean>0</boolean></value>"
+
+
+def _write_int(value: int) -> str:
+    if -0x80000000 <= value <= 0x7FFFFFFF:
+        return f"<value><int>{value}</int></value>"
+    if -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+        return f"<value><i8>{value}</i8></value>"
+    # Nothing that travels has more than 64 bits unsigned; Python refuses decimals over 4,300 digits.
+    return f"<value><string>{value if value.bit_length() <= 10_000 else hex(value)}</string></value>"
+
+
+def _write_float(value: float) -> str:
+    if value - value == 0.0:  # neither NaN nor an infinity, which have no difference to themselves
+        return f"<value><double>{value!r}</double></value>"
+    return _NIL
+
+
+def _write_str(value: str) -> str:
+    # Letters and digits of any script need no care; asking that first is three times as fast.
+    if value.isalnum() or _SPECIAL.search(value) is None:
+        return f"<value><string>{value}</string></value>"
+    if _NOT_XML.search(value) is None:
+        return f"<value><string>{_escaped(value)}</string></value>"
+    return _write_bytes(value.encode("utf-8", "surrogatepass"))
+
+
+def _write_bytes(value: bytes | bytearray | memoryview) -> str:
+    return f"<value><base64>{base64.b64encode(value).decode('ascii')}</base64></value>"
+
+
+def _write_datetime(value: datetime) -> str:
+    if value.tzinfo is not None:
+        try:
+            value = value.astimezone(UTC)
+        except OverflowError:  # within a day of the first or last year
+            return _write_str(value.isoformat())
+    return (
+        f"<value><dateTime.iso8601>{value.year:04}{value.month:02}{value.day:02}"
+        f"T{value.hour:02}:{value.minute:02}:{value.second:02}</dateTime.iso8601></value>"
+    )
+
+
+def _write_written(value: Written) -> str:
+    return value.xml.decode()
+
+
+def _write_none(_value: None) -> str:
+    return _NIL
+
+
+_SCALARS: Final[dict[type, Callable[[Any], str]]] = {
+    str: _write_str,
+    int: _write_int,
+    float: _write_float,
+    bool: _write_bool,
+    type(None): _write_none,
+    bytes: _write_bytes,
+    bytearray: _write_bytes,
+    memoryview: _write_bytes,
+    datetime: _write_datetime,
+    Written: _write_written,
+}
+
+_BASES: Final[tuple[tuple[type, Callable[[Any], str]], ...]] = (
+    (bool, _write_bool),
+    (int, lambda value: _write_int(int(value))),
+    (float, lambda value: _write_float(float(value))),
+    (str, lambda value: _write_str(str.__str__(value))),
+    (bytes, _write_bytes),
+    (datetime, _write_datetime),
+)
+
+# ---- containers ----------------------------------------------------------------------------------------
+
+
+def _contents(item: Any, emit: Callable[[str], None]) -> tuple[Iterator[Any], str, str]:
+    """Give a container's values to be written, and what comes before and after them."""
+    if isinstance(item, list | tuple):
+        return iter(item), "<value><array><data>", "</data></array></value>"
+    if isinstance(item, Mapping):
+        return _members(item, emit), "<value><struct>", "</struct></value>"
+    for base, write in _BASES:
+        if isinstance(item, base):
+            return iter(()), write(item), ""
+    # Late, because the short commands never come here and start faster without it.
+    from msgspec.msgpack import Ext
+
+    if isinstance(item, Ext):
+        return iter(()), _write_bytes(bytes(item.data)), ""
+    raise ValueRefused(f"cannot be written as XML-RPC: {type(item).__name__}")
+
+
+def _members(struct: Mapping[Any, Any], emit: Callable[[str], None]) -> Iterator[Any]:
+    """Write the names around the values, which are written by who iterates."""
+    for name, value in struct.items() if all(map(_is_plain_key, struct)) else _named(struct.items()):
+        emit(f"<member><name>{name if name.isidentifier() else _escaped(name)}</name>")
+        yield value
+        emit("</member>")
+
+
+def _is_plain_key(key: Any) -> bool:
+    return key.__class__ is str and (key.isidentifier() or _NOT_XML.search(key) is None)
+
+
+def _named(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
+    """Make names of all keys; the ones that coincide then keep their values under numbered names."""
+    from co2.values import key_text, unused_key  # late, as above: values.py imports msgspec
+
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}
+    for key, value in items:
+        name = unused_key(_without_not_xml(key_text(key)), taken, numbers)
+        taken.add(name)
+        yield name, value
+
+
+def _escaped(text: str) -> str:
+    if _SPECIAL.search(text) is None:
+        return text
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\r", "&#13;")
+
+
+def _without_not_xml(text: str) -> str:
+    return _NOT_XML.sub(_code_point, text)
+
+
+def _code_point(found: re.Match[str]) -> str:
+    number = ord(found[0])
+    return f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}"
