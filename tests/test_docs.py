@@ -1,6 +1,7 @@
 """What the documentation says is so: links, tables and code blocks."""
 
 import re
+import threading
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from co2 import errors
 from co2.config import load_config
 from co2.config.schema import KEYS
 from co2.plugins.osc.settings import read_settings
+from tests.harness import running, wait_for
 from tests.plugins.carry import carried
 
 ROOT = Path(__file__).parent.parent
@@ -94,3 +96,51 @@ def test_the_example_configuration_is_one(tmp_path, role):
 def test_the_osc_example_is_one():
     tables = tomllib.loads(blocks("docs/plugins.md", "toml")[1])
     assert read_settings(tables["plugin"]["osc"]).send == (("stage", ">"), ("*", "meter"))
+
+
+class Enough(BaseException):
+    """Ends an example that would run for ever."""
+
+
+def test_the_client_of_the_protocol_page_is_a_member(tmp_path):
+    printed: list = []
+
+    def say(*values):
+        printed.append(values)
+        if len(printed) == 2:
+            raise Enough
+        # Registered: now somebody else says something.
+        with relay.proxy() as other:
+            other.relay.relay({"host_id": "john@127.0.0.1:0", "channel": "hello", "data": [1, "nih"]})
+
+    with running(tmp_path, "relay") as relay:
+        code = blocks("docs/protocol.md", "python")[0].replace("http://127.0.0.1:2003", relay.url)
+        space = {"print": say}
+        with pytest.raises(Enough):
+            exec(code, space)
+        space["relay"]("close")()
+    assert printed[0][0]["host_id"].endswith("@127.0.0.1:0")
+    assert printed[1][1:] == ("john@127.0.0.1:0", "hello", [1, "nih"])
+
+
+def test_the_notified_client_of_the_protocol_page_is_a_member(tmp_path):
+    printed: list = []
+    with running(tmp_path, "relay") as relay, relay.proxy() as other:
+        code = next(block for block in blocks("docs/protocol.md", "python") if "SimpleXMLRPCServer" in block)
+        code = code.replace('ServerProxy("http://127.0.0.1:2003").relay', "relay.relay")
+        space = {"print": lambda *values: printed.append(values), "relay": other}
+        head, _, last = code.rstrip().rpartition("\n")
+        assert last == "server.serve_forever()"
+        exec(head, space)
+        server = space["server"]
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            with relay.proxy() as sender:
+                sender.relay.relay({"host_id": "john@127.0.0.1:0", "data": "nih"})
+            wait_for(lambda: printed, "the message")
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+    assert printed == [("john@127.0.0.1:0", "nih")]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from co2.web.text import anchor, duration, page_url, shorten, size, words
+from co2.web.text import anchor, duration, page_url, paragraphs, shorten, size, words
 
 
 @pytest.mark.parametrize(
@@ -11,6 +11,8 @@ from co2.web.text import anchor, duration, page_url, shorten, size, words
         (None, "never"),
         (0.0042, "4 ms"),
         (1.3, "1.3 s"),
+        (2.0, "2 s"),
+        (37.94, "38 s"),
         (60, "1 min"),
         (400, "6 min 40 s"),
         (3600, "1 h"),
@@ -55,3 +57,12 @@ def test_names_and_addresses():
     assert page_url("::1", 2004) == "http://[::1]:2004/"
     assert page_url("127.0.0.1", 0) == page_url("127.0.0.1", 70000) == ""
     assert shorten("x" * 5000).endswith(" …")
+
+
+def test_docstrings_are_cut_into_paragraphs_and_code():
+    text = "Call a method.\n\nTakes ``data`` and\n``host_id``.\n\n* one\n* two\n"
+    assert paragraphs(text) == [
+        [(False, "Call a method.")],
+        [(False, "Takes "), (True, "data"), (False, " and "), (True, "host_id"), (False, ".")],
+        [(False, "* one\n* two")],
+    ]

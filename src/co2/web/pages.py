@@ -37,7 +37,7 @@ _STATIC = {
     "/favicon.ico": ("co2.svg", "image/svg+xml"),
 }
 _SECTIONS = ("counters", "software", "hardware", "limits")
-_OUR_GROUPS = frozenset(("", "co2", "co2.plugin", "relay", "system", "web"))
+_OUR_GROUPS = ("relay", "", "co2", "co2.plugin", "system", "web")
 _IN_HEAD = frozenset(("role", "host_id", "version", "uptime", "plugins", "network", "satellites"))
 
 
@@ -128,4 +128,4 @@ def _grouped(methods: Sequence[MethodRow]) -> list[tuple[str, list[MethodRow]]]:
     for method in sorted(methods, key=lambda method: method.name):
         groups.setdefault(method.name.rpartition(".")[0], []).append(method)
     # What plugins offer comes first: that is what people look for. What every host has comes after it.
-    return sorted(groups.items(), key=lambda group: group[0] in _OUR_GROUPS)
+    return sorted(groups.items(), key=lambda group: _OUR_GROUPS.index(group[0]) if group[0] in _OUR_GROUPS else -1)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["anchor", "duration", "page_url", "shorten", "size", "words"]
+__all__ = ["anchor", "duration", "page_url", "paragraphs", "shorten", "size", "words"]
 
 MAX_TEXT = 4000
 """Characters of one value on a page."""
@@ -22,7 +22,7 @@ def duration(seconds: float | None) -> str:
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.3g} s"
+        return f"{seconds:.{0 if seconds >= 10 else 1}f} s".replace(".0 s", " s")
     whole = int(seconds)
     units = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
     parts = []
@@ -72,6 +72,21 @@ def _number(value: float, key: str) -> str:
 def shorten(text: str) -> str:
     """At most :data:`MAX_TEXT` characters."""
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
+
+
+def paragraphs(text: str) -> list[list[tuple[bool, str]]]:
+    """Cut a docstring at its blank lines; each paragraph as pieces (is it code, text).
+
+    Lines are joined, but where they are indented or listed. Code is what stands in double backquotes.
+    """
+    result = []
+    for block in re.split(r"\n\s*\n", shorten(text).strip()):
+        lines = block.splitlines()
+        as_it_stands = any(line.startswith((" ", "\t", "* ", "- ")) for line in lines)
+        joined = "\n".join(lines) if as_it_stands else " ".join(lines)
+        pieces = joined.split("``")
+        result.append([(number % 2 == 1, piece) for number, piece in enumerate(pieces) if piece])
+    return result
 
 
 def anchor(name: str) -> str:

@@ -9,7 +9,7 @@ Try it, each command in its own terminal::
     co2 watch
     co2 satellite --plugin example
     co2 send '{"channel": "hello", "data": "a stranger"}'
-    co2 call example.example.count
+    co2 call example.example.count '{"data": null}'
     co2 call example.example.greet '{"data": "John"}'
 
 To make it yours, copy the folder ``example`` into a folder ``plugins``, rename it to, say, ``ham``, and start

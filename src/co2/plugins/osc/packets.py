@@ -22,6 +22,7 @@ I         impulse ("bang")            True
 ========  ==========================  =======================================
 """
 
+import math
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ MAX_DATAGRAM_SIZE = 65_507
 """Bytes of one UDP datagram over IPv4."""
 MAX_BUNDLE_DEPTH = 16
 MAX_ARRAY_DEPTH = 32
+
+SMALLEST_DOUBLE = float(1 << 24)
+"""From here on a 32 bit float does not tell one number from the next."""
 
 Time = tuple[int, int]
 IMMEDIATELY: Time = (0, 1)
@@ -121,8 +125,8 @@ def build(packet: Packet) -> bytes:
 def infer_types(args: Sequence[Any]) -> str:
     """Find type tags for values that came without.
 
-    Floats become ``f``, which every OSC program understands, or ``d`` where 32 bits are not enough for
-    their size.
+    Floats become ``f``, which every OSC program understands, or ``d`` from :data:`SMALLEST_DOUBLE` on, for
+    instance for times.
 
     Raises:
         Unsendable: OSC has no type for a value; arrays nested too deep.
@@ -355,7 +359,7 @@ def _infer(value: Any, depth: int) -> str:
             raise Unsendable("an integer of more than 64 bits")
         return "i" if -(1 << 31) <= value < 1 << 31 else "h"
     if isinstance(value, float):
-        return "f" if fits([value], "f") else "d"
+        return "d" if SMALLEST_DOUBLE <= abs(value) < math.inf else "f"
     if isinstance(value, str):
         return "s"
     if isinstance(value, bytes):
