@@ -98,7 +98,7 @@ def test_properties(both: Proxy, host: HostProcess) -> None:
 
 
 @pytest.mark.parametrize("name", ["test", "web.test"])
-@pytest.mark.parametrize("value", [1, "x", [1, [2]], {"a": None}, b"\x00\xff", 2.5, True, 2**40])
+@pytest.mark.parametrize("value", [1, "x", [1, [2]], {"a": None}, b"\x00\xff", 2.5, True, -(2**31)])
 def test_test_gives_its_argument_unchanged(both: Proxy, name: str, value: Any) -> None:
     assert getattr(both, name)(value) == value
 
@@ -273,7 +273,7 @@ def test_fetch_reads_again_from_any_earlier_position(proxy: Proxy) -> None:
 
 def test_fetch_tells_a_gap_for_a_position_of_another_log(proxy: Proxy) -> None:
     me = proxy.relay.register({})
-    answer = proxy.relay.fetch({"host_id": me["host_id"], "after": 10**12})
+    answer = proxy.relay.fetch({"host_id": me["host_id"], "after": 10**9})
     assert answer["gaps"][0]["reason"] == "log replaced"
     proxy.relay.unregister({"host_id": me["host_id"]})
 

@@ -13,6 +13,9 @@ import pytest
 
 from tests.harness import wait_for
 
+# All demos want UDP port 9000, and take another only where it is taken before they look.
+pytestmark = pytest.mark.xdist_group("demo")
+
 ROOT = Path(__file__).parents[2]
 
 

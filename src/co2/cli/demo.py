@@ -181,9 +181,13 @@ def _free_udp_port() -> int:
 
 
 def _send_hello(port: int) -> None:
-    from pythonosc.udp_client import SimpleUDPClient
+    from pythonosc.osc_message_builder import OscMessageBuilder
 
-    SimpleUDPClient("127.0.0.1", port).send_message("/stage/hello", [1, "shrubbery", 0.815])
+    builder = OscMessageBuilder("/stage/hello")
+    for value in (1, "shrubbery", 0.815):
+        builder.add_arg(value)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.sendto(builder.build().dgram, ("127.0.0.1", port))
 
 
 def _show_osc(listener: socket.socket, stopping: threading.Event) -> None:

@@ -81,7 +81,5 @@ def callers_host_id(argument: Mapping[str, Any], caller: Caller) -> HostId:
     """
     host_id = host_id_of(argument)
     if not host_id.matches(caller.address):
-        raise IdentityRefused(
-            f"host_id {host_id} does not match the address of this request, {caller.address}"
-        )
+        raise IdentityRefused(f"host_id {host_id} does not match the address of this request, {caller.address}")
     return host_id

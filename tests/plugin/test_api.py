@@ -1,0 +1,122 @@
+"""What a plugin author sees."""
+
+import datetime
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import co2.plugin
+from co2 import plugin
+from co2.errors import MessageError, NotRunning, TooBig, ValueRefused
+from co2.plugin.api import Binding
+from co2.values import unpack
+
+
+class X_Ham(plugin.Co2Plugin):
+    """A plugin."""
+
+
+class Bound:
+    """A host in the small."""
+
+    def __init__(self) -> None:
+        self.name = "ham.spam.X_Ham"
+        self.initialised = False
+        self.sent: list[Any] = []
+        self.lines: list[tuple[int, str]] = []
+
+    def publish(self, packed: bytes) -> None:
+        self.sent.append(unpack(packed))
+
+    def record(self, level: int, text: str) -> None:
+        self.lines.append((level, text))
+
+
+def bound(kind: type[plugin.Co2Plugin] = X_Ham) -> tuple[plugin.Co2Plugin, Bound]:
+    host: Bound = Bound()
+    binding: Binding = host
+    it = kind.__new__(kind)
+    it._co2 = binding
+    it.__init__({})  # type: ignore[misc]
+    return it, host
+
+
+def test_the_room_exports_what_authors_need_and_no_more() -> None:
+    assert co2.plugin.__all__ == ["Co2Plugin"]
+
+
+def test_the_import_line_is_light() -> None:
+    code = "import sys; from co2 import plugin; import co2.plugin.host; print(*sorted(sys.modules))"
+    modules = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    loaded = set(modules.split())
+    assert "msgspec" in loaded
+    assert not loaded & {"asyncio", "aiohttp", "logging", "click", "rich", "jinja2", "subprocess", "traceback"}
+
+
+def test_outside_of_a_host_a_plugin_can_be_made_and_says_that_it_cannot_send() -> None:
+    ham = X_Ham({})
+    assert str(ham).endswith("test_api.X_Ham")
+    assert ham.config == {}
+    ham.log("nobody %s", "hears")
+    with pytest.raises(NotRunning, match="X_Ham"):
+        ham.send({"data": 1})
+
+
+def test_send_encodes_at_once_and_leaves_out_what_hosts_set() -> None:
+    ham, host = bound()
+    message = {"data": [1], "host_id": "evil", "client_address": 1, "channel": "x"}
+    ham.send(message)
+    message["data"].append(2)  # type: ignore[attr-defined]
+    assert host.sent == [{"data": [1], "channel": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ([1], MessageError),
+        ({"date": 1}, MessageError),
+        ({"data": 1, 2: 3}, MessageError),
+        ({"data": object()}, ValueRefused),
+        ({"data": datetime.timezone(datetime.timedelta(hours=1))}, ValueRefused),
+        ({"data": "x" * 2_000_000}, TooBig),
+    ],
+)
+def test_what_cannot_travel_raises_at_send(message: Any, error: type[Exception]) -> None:
+    ham, host = bound()
+    with pytest.raises(error) as caught:
+        ham.send(message)
+    assert isinstance(caught.value, ValueError)
+    assert host.sent == []
+
+
+def test_log_and_debug_take_text_and_values_as_logging_does() -> None:
+    ham, host = bound()
+    ham.log("plain 100%")
+    ham.log("%s and %d", "ham", 2)
+    ham.debug({"any": "thing"})
+    ham.log("%d", "wrong")
+    assert host.lines[:3] == [(20, "plain 100%"), (20, "ham and 2"), (10, "{'any': 'thing'}")]
+    assert "wrong" in host.lines[3][1]
+
+
+def test_a_string_form_of_its_own_is_put_before_its_lines() -> None:
+    class X_Bacon(plugin.Co2Plugin):
+        def __str__(self) -> str:
+            return "crispy bacon"
+
+    class X_Burnt(plugin.Co2Plugin):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    for kind, text in ((X_Bacon, "crispy bacon: here"), (X_Burnt, "here")):
+        it, host = bound(kind)
+        it.log("here")
+        assert host.lines == [(20, text)]
+
+
+def test_the_string_form_is_the_name() -> None:
+    ham, host = bound()
+    assert (str(ham), repr(ham)) == ("ham.spam.X_Ham",) * 2
+    assert host.initialised

@@ -1,0 +1,55 @@
+"""Frames on the socket pair: whole, byte by byte, and what is none."""
+
+import msgspec
+import pytest
+
+from co2.errors import BadRequest
+from co2.protocol import frames as f
+from co2.values import pack
+
+RAW = msgspec.Raw(pack({"data": [1, "shrubbery", 0.815]}))
+
+HOST = [
+    f.Load("ham", "/plugins", {"role": "satellite"}, {"port": 1}, 5.0, 10.0, 2048),
+    f.Start({"ham.spam.X_Spam": f.Progress(3, 4)}),
+    f.Deliver(1, "a@127.0.0.1:1", ("127.0.0.1", 1), [RAW, RAW], "ham.spam.X_Spam"),
+    f.Call(7, "ham.spam.call_me", RAW),
+    f.Flow(False),
+    f.Stop(3.0),
+]
+CHILD = [
+    f.Loaded([f.PluginInfo("n", "t", True, "h")], [f.MethodInfo("m", "", [["any", "struct"]])], ["w"]),
+    f.LoadFailed("problem", "file:1", "trace"),
+    f.Publish("ham.spam.X_Spam", [RAW]),
+    f.Applied(9, 1, 2),
+    f.Result(7, RAW),
+    f.Result(8, msgspec.Raw(b"\xc0"), "failed"),
+    f.Record("ham.spam.X_Spam", 20, "text"),
+    f.Goodbye(),
+]
+
+
+@pytest.mark.parametrize(("sender", "frames"), [("host", HOST), ("child", CHILD)])
+@pytest.mark.parametrize("size", [1, 7, 10_000])
+def test_frames_come_out_as_they_went_in(sender: str, frames: list[object], size: int) -> None:
+    stream = b"".join(map(f.encode_frame, frames))  # type: ignore[arg-type]
+    reader = f.FrameReader(sender)
+    out = [frame for at in range(0, len(stream), size) for frame in reader.feed(stream[at : at + size])]
+    assert [type(frame) for frame in out] == [type(frame) for frame in frames]
+    assert b"".join(map(f.encode_frame, out)) == stream
+
+
+@pytest.mark.parametrize("bad", [b"\x00\x00\x00\x01\xc1", b"\x00\x00\x00\x02\x91\xa0", b"\xff\xff\xff\xff"])
+def test_what_is_no_frame_is_refused(bad: bytes) -> None:
+    with pytest.raises(BadRequest):
+        f.FrameReader("child").feed(bad)
+
+
+def test_a_frame_of_the_other_side_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        f.FrameReader("child").feed(f.encode_frame(f.Stop(1.0)))
+
+
+def test_a_frame_over_the_limit_is_refused_where_it_is_made() -> None:
+    with pytest.raises(BadRequest):
+        f.encode_frame(f.Record("", 20, "x" * f.MAX_FRAME_SIZE))
