@@ -101,7 +101,13 @@ def _environment() -> "Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(words=text.words, duration=text.duration, shorten=text.shorten, anchor=text.anchor)
+    environment.filters.update(
+        words=text.words,
+        duration=text.duration,
+        shorten=text.shorten,
+        anchor=text.anchor,
+        paragraphs=text.paragraphs,
+    )
     environment.globals["page_url"] = text.page_url
     return environment
 
