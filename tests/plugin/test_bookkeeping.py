@@ -63,7 +63,7 @@ def test_the_window_numbers_and_gives_again_what_is_not_done() -> None:
     assert (frame.first, len(window)) == (3, 3)
     assert window.done(1) == 1
     again = window.again()
-    assert [(f.first, f.host_id, [bytes(raw) for raw in f.messages]) for f in again] == [
+    assert [(f.first, f.host_id, f.messages) for f in again] == [
         (2, A.host_id, [b"2"]),
         (3, B.host_id, [b"3"]),
     ]

@@ -71,7 +71,7 @@ def test_a_decorated_method_keeps_its_signature() -> None:
 
 
 def test_help_is_the_docstring_without_indentation_and_bounded() -> None:
-    assert help_of("First.\n\n        Second.\n    ") == "First.\n\n    Second."
+    assert help_of("First.\n\n        Second.\n    ") == "First.\n\nSecond."
     assert help_of(None) == help_of(3) == ""
     assert len(help_of("x" * 2 * MAX_HELP)) == MAX_HELP
 

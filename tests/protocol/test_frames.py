@@ -1,13 +1,12 @@
 """Frames on the socket pair: whole, byte by byte, and what is none."""
 
-import msgspec
 import pytest
 
 from co2.errors import BadRequest
 from co2.protocol import frames as f
 from co2.values import pack
 
-RAW = msgspec.Raw(pack({"data": [1, "shrubbery", 0.815]}))
+RAW = pack({"data": [1, "shrubbery", 0.815]})
 
 HOST = [
     f.Load("ham", "/plugins", {"role": "satellite"}, {"port": 1}, 5.0, 10.0, 2048),
@@ -23,7 +22,7 @@ CHILD = [
     f.Publish("ham.spam.X_Spam", [RAW]),
     f.Applied(9, 1, 2),
     f.Result(7, RAW),
-    f.Result(8, msgspec.Raw(b"\xc0"), "failed"),
+    f.Result(8, b"\xc0", "failed"),
     f.Record("ham.spam.X_Spam", 20, "text"),
     f.Goodbye(),
 ]
@@ -53,3 +52,9 @@ def test_a_frame_of_the_other_side_is_refused() -> None:
 def test_a_frame_over_the_limit_is_refused_where_it_is_made() -> None:
     with pytest.raises(BadRequest):
         f.encode_frame(f.Record("", 20, "x" * f.MAX_FRAME_SIZE))
+
+
+def test_a_message_nested_too_deep_spoils_no_frame() -> None:
+    deep = b"\x91" * 100_000 + b"\x90"
+    [frame] = f.FrameReader("child").feed(f.encode_frame(f.Publish("ham.spam.X_Spam", [deep])))
+    assert frame.messages == [deep]

@@ -7,8 +7,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from co2.errors import TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
 from co2.plugin.outgoing import Outgoing
@@ -33,7 +31,7 @@ ERROR = 40
 _APPLIED_AFTER = 256
 """Messages after which a busy plugin says where it stands; an idle one says it at once."""
 
-_NOTHING = msgspec.Raw(b"\xc0")
+_NOTHING = b"\xc0"
 
 
 class Actor:
@@ -171,26 +169,26 @@ class Actor:
         """Give the messages of a frame to the plugin, calls in between."""
         number = frame.first
         reported = self.done
-        for raw in frame.messages:
+        for packed in frame.messages:
             while self._jobs:
                 self._jobs.popleft()()
             if self._stopping:
                 return
             if number > self.done:
                 if frame.sender != self.name:
-                    self._receive(number, frame, raw)
+                    self._receive(number, frame, packed)
                 self.done = number
                 if number - reported >= _APPLIED_AFTER:
                     reported = number
                     self._outgoing.report()
             number += 1
 
-    def _receive(self, number: int, frame: Deliver, raw: msgspec.Raw) -> None:
+    def _receive(self, number: int, frame: Deliver, packed: bytes) -> None:
         assert self.plugin is not None
         words, word = self._words, self._message_word
         words[word] = 2 * number + 1
         try:
-            message = _decoded(bytes(raw))
+            message = _decoded(packed)
             message["host_id"] = frame.host_id
             message["client_address"] = tuple(frame.client_address)
             if number == self._inside:
@@ -200,7 +198,7 @@ class Actor:
                 self._finished(result)
         except BaseException as error:
             self.failed += 1
-            preview = _preview(raw)
+            preview = _preview(packed)
             self._complain(f"receive failed; the message is from {frame.host_id}: {preview}", error)
         words[word] = 2 * number + 2
 
@@ -221,9 +219,9 @@ class Actor:
         word = self._activity_word
         self._words[word] = 2 * frame.call_id + 1
         try:
-            value = self._finished(function(_decoded(bytes(frame.argument))))
+            value = self._finished(function(_decoded(frame.argument)))
             try:
-                answer = Result(frame.call_id, msgspec.Raw(pack_value(value)))
+                answer = Result(frame.call_id, pack_value(value))
             except (ValueRefused, TooBig) as error:
                 answer = Result(frame.call_id, _NOTHING, f"{frame.method}: its result cannot travel: {error}")
         except BaseException as error:
@@ -277,11 +275,11 @@ def _decoded(packed: bytes) -> Message:
             sys.setrecursionlimit(limit)
 
 
-def _preview(raw: msgspec.Raw) -> str:
+def _preview(packed: bytes) -> str:
     try:
-        return repr(_decoded(bytes(raw)))[:MAX_PREVIEW]
+        return repr(_decoded(packed))[:MAX_PREVIEW]
     except BaseException:
-        return f"{len(bytes(raw))} bytes that cannot be shown"
+        return f"{len(packed)} bytes that cannot be shown"
 
 
 def traceback_text(error: BaseException) -> str:

@@ -11,8 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import msgspec
-
 from co2.errors import NotRunning, OutboxFull
 from co2.protocol.frames import Applied, ChildFrame, Publish, Record, encode_frame
 
@@ -86,7 +84,7 @@ class Outgoing:
                 self._wait_for_room(name, timeout)
             if self._idle():
                 self._last_write = time.monotonic()
-                self._write_now(encode_frame(Publish(name, [msgspec.Raw(packed)])))
+                self._write_now(encode_frame(Publish(name, [packed])))
                 return
             self._messages.append((name, packed))
             self._queued += len(packed) + _OVERHEAD
@@ -221,7 +219,7 @@ class Outgoing:
 
     def _next_batch(self) -> Publish:
         name, packed = self._messages.popleft()
-        batch = [msgspec.Raw(packed)]
+        batch = [packed]
         size = len(packed)
         self._queued -= len(packed) + _OVERHEAD
         while self._messages and len(batch) < MAX_BATCH_MESSAGES:
@@ -231,5 +229,5 @@ class Outgoing:
                 break
             self._messages.popleft()
             self._queued -= len(packed) + _OVERHEAD
-            batch.append(msgspec.Raw(packed))
+            batch.append(packed)
         return Publish(name, batch)

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import msgspec
-
 from co2.errors import BadParams, BadRequest, PluginFailed, TooBig, ValueRefused
 from co2.plugin.calls import PendingCalls
 from co2.plugin.child import Child, make_child
@@ -305,17 +303,15 @@ class Package:
     def _take(self, frame: ChildFrame) -> None:
         match frame:
             case Publish():
-                messages = [bytes(raw) for raw in frame.messages]
-                self._sent += len(messages)
-                self._hub.published(self, frame.plugin, messages)
+                self._sent += len(frame.messages)
+                self._hub.published(self, frame.plugin, frame.messages)
             case Applied():
                 self._applied = frame
                 self._received += self._window.done(frame.last)
                 self._deaths.forget_up_to(frame.last)
                 self._pump()
             case Result():
-                value = bytes(frame.value)
-                self._calls.answer(frame.call_id, value, frame.error)
+                self._calls.answer(frame.call_id, frame.value, frame.error)
             case Record():
                 self._records.take(frame)
             case Loaded() | LoadFailed():
@@ -366,7 +362,7 @@ class Package:
         except (ValueRefused, TooBig) as error:
             raise BadParams(str(error)) from None
         call_id, answer = self._calls.new(method, len(packed))
-        self._child.send(Call(call_id, method, msgspec.Raw(packed)))
+        self._child.send(Call(call_id, method, packed))
         return unpack_value(await self._calls.wait(call_id, answer, timeout))
 
     # watching

@@ -4,8 +4,6 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import msgspec
-
 from co2.protocol.frames import Deliver
 
 __all__ = ["MAX_BATCH", "MAX_WAITING", "WINDOW", "Envelope", "Waiting", "Window"]
@@ -161,5 +159,4 @@ class Window:
 
 
 def _frame(first: int, envelope: Envelope, messages: Sequence[bytes]) -> Deliver:
-    raws = [msgspec.Raw(message) for message in messages]
-    return Deliver(first, envelope.host_id, envelope.client_address, raws, envelope.sender)
+    return Deliver(first, envelope.host_id, envelope.client_address, list(messages), envelope.sender)

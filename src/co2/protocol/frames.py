@@ -1,9 +1,10 @@
 """Every frame that a host and its plugin hosts exchange, as a msgspec Struct.
 
 On the socket pair a frame is four bytes of length (big endian) and then MessagePack: an array whose first
-item is the frame's name. Messages inside a frame stay as they were encoded by the sending plugin host
-(``msgspec.Raw``): hosts move them and never look inside. The link between satellite and relay will speak
-the same frames.
+item is the frame's name. Messages inside a frame stay as they were encoded by the sending plugin host, as byte
+strings: hosts move them and never look inside. (Not ``msgspec.Raw``: to find its end the decoder walks all of
+the value, and a message nested too deep would make its whole frame unreadable.) The link between satellite and
+relay will speak the same frames.
 
 Order, host → child: Load, then (after Loaded) Start, then Deliver, Call and Flow in any number, then Stop.
 Child → host: Loaded or LoadFailed, then Publish, Applied, Result in any number, then Goodbye. Record may
@@ -139,7 +140,7 @@ class Deliver(_Frame):
     first: int
     host_id: str
     client_address: tuple[str, int]
-    messages: list[msgspec.Raw]
+    messages: list[bytes]
     sender: str = ""
 
 
@@ -148,7 +149,7 @@ class Call(_Frame):
 
     call_id: int
     method: str
-    argument: msgspec.Raw
+    argument: bytes
 
 
 class Flow(_Frame):
@@ -189,7 +190,7 @@ class Publish(_Frame):
     """Messages that one plugin sent, in order."""
 
     plugin: str
-    messages: list[msgspec.Raw]
+    messages: list[bytes]
 
 
 class Applied(_Frame):
@@ -211,7 +212,7 @@ class Result(_Frame):
     """What a Call returned: ``value`` encoded, or ``error`` not ''."""
 
     call_id: int
-    value: msgspec.Raw
+    value: bytes
     error: str = ""
 
 

@@ -1,0 +1,93 @@
+"""Which packages there are: nothing is executed to find out."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from co2.errors import ConfigError
+from co2.plugin.discovery import RESERVED, bundled_packages, find_packages
+from tests.plugin.support import write_package
+
+BOMB = "raise SystemExit('executed')"
+
+
+def config(folder: Path, *names: str, tables: dict[str, Any] | None = None) -> Any:
+    return SimpleNamespace(plugin_dir=folder, plugin_list=names or None, plugin_config=tables or {})
+
+
+def test_every_package_of_the_folder_and_no_bundled_one(tmp_path: Path) -> None:
+    for name in ("ham", "eggs", "_hidden", ".git"):
+        write_package(tmp_path, name, init=BOMB)
+    (tmp_path / "no_package").mkdir()
+    (tmp_path / "file.py").write_text(BOMB)
+    specs, problems = find_packages(config(tmp_path, tables={"ham": {"port": 1}}))
+    assert [(spec.name, spec.folder, spec.config) for spec in specs] == [
+        ("eggs", tmp_path, {}),
+        ("ham", tmp_path, {"port": 1}),
+    ]
+    assert problems == []
+
+
+def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
+    assert find_packages(config(tmp_path / "plugins")) == ([], [])
+
+
+def test_the_list_is_looked_up_in_the_folder_then_among_the_bundled(tmp_path: Path) -> None:
+    write_package(tmp_path, "osc", init=BOMB)
+    write_package(tmp_path, "other", init=BOMB)
+    specs, problems = find_packages(config(tmp_path, "osc", "example", "osc"))
+    assert [(spec.name, spec.folder) for spec in specs] == [("osc", tmp_path), ("example", None)]
+    assert problems == []
+    assert bundled_packages() == ["example", "osc", "sysinfo"]
+
+
+def test_a_config_of_2003_is_read_and_never_executed(tmp_path: Path) -> None:
+    for name in ("ham", "eggs"):
+        write_package(tmp_path, name)
+    (tmp_path / "config.py").write_text(f"plugin_list = ['ham']\n{BOMB}\n")
+    (tmp_path / "config.py").chmod(0o600)
+    assert [spec.name for spec in find_packages(config(tmp_path))[0]] == ["ham"]
+    assert [spec.name for spec in find_packages(config(tmp_path, "eggs"))[0]] == ["eggs"]
+    (tmp_path / "config.py").write_text("plugin_list = 1 +\n")
+    with pytest.raises(ConfigError):
+        find_packages(config(tmp_path))
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED))
+def test_reserved_names_are_not_loaded_and_it_says_why(tmp_path: Path, name: str) -> None:
+    write_package(tmp_path, name, init=BOMB)
+    specs, problems = find_packages(config(tmp_path))
+    assert specs == []
+    assert problems[0][0] == name
+    assert f"{name!r} is reserved" in problems[0][1]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("exmaple", "did you mean 'example'"),
+        ("../x", "letters"),
+        ("nope", "there is no package 'nope'"),
+        ("9a", "digit"),
+    ],
+)
+def test_names_that_lead_nowhere_are_told(tmp_path: Path, name: str, problem: str) -> None:
+    specs, problems = find_packages(config(tmp_path, name))
+    assert specs == []
+    assert problem in problems[0][1]
+
+
+def test_a_folder_without_init_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ham").mkdir()
+    assert "__init__.py" in find_packages(config(tmp_path, "ham"))[1][0][1]
+
+
+@pytest.mark.parametrize("what", [".", "ham", "ham/__init__.py", "ham/spam.py"])
+def test_what_everybody_may_write_is_not_loaded(tmp_path: Path, what: str) -> None:
+    write_package(tmp_path, "ham", spam="")
+    (tmp_path / what).chmod((tmp_path / what).stat().st_mode | 0o002)
+    specs, problems = find_packages(config(tmp_path))
+    assert specs == []
+    assert "chmod o-w" in problems[0][1]

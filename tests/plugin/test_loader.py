@@ -1,0 +1,183 @@
+"""What loads, what is ignored, what is refused and how that is said."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
+from tests.plugin.support import write_package
+
+X_HAM = """
+class X_Ham(plugin.Co2Plugin):
+    def x_call_me(self, data_dict: dict) -> int:
+        '''Call me.'''
+"""
+
+
+@pytest.fixture(autouse=True)
+def leave_no_trace() -> Iterator[None]:
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    for name in set(sys.modules) - modules:
+        del sys.modules[name]
+    sys.path[:] = path
+
+
+def load(folder: Path, **modules: str) -> tuple[list[FoundPlugin], list[str]]:
+    write_package(folder, "ham", **modules)
+    return find_plugins("ham", import_package("ham", str(folder)))
+
+
+def refused(folder: Path, **modules: str) -> LoadFailure:
+    with pytest.raises(LoadFailure) as caught:
+        load(folder, **modules)
+    return caught.value
+
+
+def test_plugins_are_called_package_module_class(tmp_path: Path) -> None:
+    found, warnings = load(tmp_path, spam=X_HAM, eggs="class X_Eggs(plugin.Co2Plugin): ...")
+    assert [one.name for one in found] == ["ham.eggs.X_Eggs", "ham.spam.X_Ham"]
+    assert found[1].methods == {"ham.spam.call_me": "x_call_me"}
+    assert warnings == []
+
+
+def test_all_selects_the_modules(tmp_path: Path) -> None:
+    found, _ = load(tmp_path, init="__all__ = ['spam']", spam=X_HAM, other="raise SystemExit")
+    assert [one.name for one in found] == ["ham.spam.X_Ham"]
+
+
+def test_without_all_underscored_modules_are_left_out_and_folders_are_modules(tmp_path: Path) -> None:
+    (tmp_path / "ham" / "deep").mkdir(parents=True)
+    (tmp_path / "ham" / "deep" / "__init__.py").write_text("from co2 import plugin\n" + X_HAM)
+    (tmp_path / "ham" / "no_module").mkdir()
+    found, _ = load(tmp_path, _hidden="raise SystemExit")
+    assert [one.name for one in found] == ["ham.deep.X_Ham"]
+
+
+def test_only_classes_of_the_module_itself_load(tmp_path: Path) -> None:
+    found, _ = load(tmp_path, base=X_HAM, spam="from .base import X_Ham\nclass X_Spam(X_Ham): ...\nX_Too = X_Spam")
+    assert [one.name for one in found] == ["ham.base.X_Ham", "ham.spam.X_Spam"]
+    assert set(found[1].methods) == {"ham.spam.call_me"}
+
+
+def test_the_package_can_import_its_own_parts(tmp_path: Path) -> None:
+    found, _ = load(
+        tmp_path, spam="import ham.helper\nfrom .helper import X\nfrom ham import helper\n" + X_HAM, helper="X=1"
+    )
+    assert len(found) == 1
+
+
+def test_a_plugin_folder_hides_no_installed_module(tmp_path: Path) -> None:
+    (tmp_path / "colorsys.py").write_text("raise SystemExit")
+    load(tmp_path, spam="import colorsys\n" + X_HAM)
+    assert sys.path[-1] == str(tmp_path)
+
+
+def test_other_classes_are_ignored_and_x_classes_that_are_no_plugins_warned_about(tmp_path: Path) -> None:
+    code = "class NotX(plugin.Co2Plugin): ...\nclass X_NoPlugin:\n    def f(self): ..."
+    found, warnings = load(tmp_path, init="class X_Astray: ...", spam=X_HAM + code)
+    assert [one.name for one in found] == ["ham.spam.X_Ham"]
+    assert "X_Astray is in __init__.py" in warnings[0]
+    assert "X_NoPlugin does not inherit from plugin.Co2Plugin" in warnings[1]
+    assert "spam.py:8" in warnings[1]
+
+
+def test_methods_may_be_static_class_and_decorated(tmp_path: Path) -> None:
+    code = """
+    import functools
+    def twice(f):
+        @functools.wraps(f)
+        def wrapper(*args): return f(*args)
+        return wrapper
+    class X_Ham(plugin.Co2Plugin):
+        x_number = 3
+        @staticmethod
+        def x_static(data_dict) -> str: ...
+        @classmethod
+        def x_class(cls, data_dict): ...
+        @twice
+        def x_decorated(self, data_dict): ...
+        async def x_async(self, data_dict, more=None): ...
+    """
+    import textwrap
+
+    found, _ = load(tmp_path, spam=textwrap.dedent(code))
+    assert sorted(found[0].methods.values()) == ["x_async", "x_class", "x_decorated", "x_static"]
+    info, methods = plugin_info(found[0], found[0].kind({}))
+    assert (info.help, info.receives) == ("", False)
+    assert next(m for m in methods if m.name == "ham.spam.static").signatures == [["string", "struct"]]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("def receive(self): ...", "receive(self, data_dict)"),
+        ("def receive(self, a, b): ...", "receive(self, data_dict)"),
+        ("receive = 3", "receive(self, data_dict)"),
+        ("def __init__(self): ...", "__init__(self, var_dict)"),
+        ("def x_it(self): ...", "x_it(self, data_dict)"),
+        ("def x_it(self, a, *, b): ...", "x_it(self, data_dict)"),
+        ("def __exit__(self, one): ...", "__exit__(self)"),
+        ("send = 3", "send"),
+    ],
+)
+def test_methods_that_take_other_arguments_are_refused(tmp_path: Path, method: str, expected: str) -> None:
+    failure = refused(tmp_path, spam=f"class X_Ham(plugin.Co2Plugin):\n    {method}")
+    assert f"expected {expected}" in failure.problem or f"a method {expected}" in failure.problem
+    assert "X_Ham" in failure.problem
+    assert "found" in failure.problem
+    if "def" in method:
+        assert "spam.py:3, class X_Ham" in failure.where
+
+
+@pytest.mark.parametrize(
+    ("modules", "problem", "where"),
+    [
+        ({"init": "__all__ = ['gone']", "spam": X_HAM}, "no gone.py in the package; there is spam", "__init__.py"),
+        ({"init": "__all__ = 'spam'", "spam": X_HAM}, "list with the names", "__init__.py"),
+        ({"init": "1/0", "spam": X_HAM}, "ZeroDivisionError", "__init__.py:1"),
+        ({"init": "raise SystemExit(3)", "spam": X_HAM}, "SystemExit: 3", "__init__.py:1"),
+        ({"spam": "def f(:"}, "SyntaxError", "spam.py:2"),
+        ({"spam": "x = 1"}, "no class X_", "ham"),
+        ({}, "no class X_", "ham"),
+        (
+            {"spam": X_HAM + "class X_Eggs(plugin.Co2Plugin):\n    def x_call_me(self, data_dict): ...\n"},
+            "X_Ham and X_Eggs both have x_call_me",
+            "spam.py:7",
+        ),
+    ],
+)
+def test_a_package_with_something_wrong_is_refused(
+    tmp_path: Path, modules: dict[str, str], problem: str, where: str
+) -> None:
+    failure = refused(tmp_path, **modules)
+    assert problem in failure.problem
+    assert where in failure.where
+
+
+def test_the_traceback_begins_in_the_package(tmp_path: Path) -> None:
+    failure = refused(tmp_path, spam="import json\njson.loads('{')")
+    assert "spam.py:3" in failure.where
+    assert "importlib" not in failure.details
+    assert "spam.py" in failure.details.splitlines()[1]
+    assert "JSONDecodeError" in failure.details
+
+
+@pytest.mark.parametrize("name", ["json", "msgspec", "logging"])
+def test_a_package_called_as_a_module_that_is_needed_is_refused(tmp_path: Path, name: str) -> None:
+    write_package(tmp_path, name, spam=X_HAM)
+    with pytest.raises(LoadFailure, match="rename the package"):
+        import_package(name, str(tmp_path))
+
+
+def test_a_folder_without_init_is_no_package(tmp_path: Path) -> None:
+    (tmp_path / "ham").mkdir()
+    with pytest.raises(LoadFailure, match=r"__init__\.py"):
+        import_package("ham", str(tmp_path))
+
+
+def test_bundled_packages_have_names_as_others() -> None:
+    found, _ = find_plugins("example", import_package("example", ""))
+    assert [one.name for one in found] == ["example.example.X_Example"]
