@@ -314,4 +314,5 @@ class RemoteFault(PeerError):
         self.text = text
 
     def __str__(self) -> str:
-        return f"fault {self.code}: {self.text}"
+        # Passed on from host to host the text stays as it was: the code travels beside it.
+        return self.text

@@ -45,7 +45,7 @@ def exit_code(error: Exception) -> tuple[int, str]:
         ):
             if error.code in codes:
                 return code, error.text
-        return EXIT_FAILED, str(error)
+        return EXIT_FAILED, f"fault {error.code}: {error.text}"
     if isinstance(error, Unreachable):
         denied = any(f"HTTP {status}" in str(error) for status in (403, 421))
         return (EXIT_DENIED if denied else EXIT_UNREACHABLE), str(error)

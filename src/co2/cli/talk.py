@@ -82,8 +82,8 @@ def _lines() -> Iterator[dict[str, Any]]:
 def call(method: str, argument: dict[str, Any] | None, host: str | None, url: str | None, as_json: bool) -> int:
     """Call METHOD and print what it returns, as JSON.
 
-    ARGUMENT is a dictionary with the key 'data'. A plugin's method is called package.module.method; a method that
-    the relay itself does not have is called on the one satellite that has it.
+    ARGUMENT is a dictionary with the key 'data'; without it {"data": null} is given. A plugin's method is called
+    package.module.method; a method that the relay itself does not have is called on the one satellite that has it.
 
     \b
     Examples:
@@ -93,7 +93,8 @@ def call(method: str, argument: dict[str, Any] | None, host: str | None, url: st
       co2 call example.example.count '{"data": 1}' --url http://127.0.0.1:2004
     """
     with SimpleClient(find_url(url, "--url"), CALL_TIMEOUT) as client:
-        result = _call(client, method, argument, host)
+        # Methods without an argument ignore it, plugins' methods want the key.
+        result = _call(client, method, argument or {"data": None}, host)
     if as_json or sys.stdout.isatty() is False:
         print_json(result)
     else:
@@ -103,14 +104,14 @@ def call(method: str, argument: dict[str, Any] | None, host: str | None, url: st
     return 0
 
 
-def _call(client: SimpleClient, method: str, argument: dict[str, Any] | None, host: str | None) -> Any:
+def _call(client: SimpleClient, method: str, argument: dict[str, Any], host: str | None) -> Any:
     if host is None:
         try:
-            return client.call(method, *([argument] if argument else []))
+            return client.call(method, argument)
         except RemoteFault as fault:
             if fault.code != NoSuchMethod.code:
                 raise
-    passed_on: dict[str, Any] = {**(argument or {}), "method_name": method}
+    passed_on: dict[str, Any] = {**argument, "method_name": method}
     if host is not None:
         passed_on["host_id"] = host
     return client.call("method_call", passed_on)

@@ -4,13 +4,13 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
 
-__all__ = ["MAX_DEPARTED", "Member", "Members"]
+__all__ = ["MAX_DEPARTED", "Member", "Members", "Totals"]
 
 MAX_DEPARTED = 10_000
 """So many cursors of hosts that were dropped for silence are kept, for when they come back."""
@@ -67,6 +67,21 @@ class _Departed:
     cursor: int
 
 
+@dataclass(slots=True)
+class Totals:
+    """What all members together got, those that have left included."""
+
+    sent: int = 0
+    refused: int = 0
+    gaps: int = 0
+
+    def add(self, member: Member) -> None:
+        """Count a member in."""
+        self.sent += member.sent
+        self.refused += member.refused
+        self.gaps += member.gaps
+
+
 class Members:
     """The table of members, by origin.
 
@@ -78,12 +93,20 @@ class Members:
         self.max_sats = max_sats
         self._members: dict[str, Member] = {}
         self._departed: OrderedDict[str, _Departed] = OrderedDict()
+        self._gone = Totals()
 
     def __iter__(self) -> Iterator[Member]:
         return iter(list(self._members.values()))
 
     def __len__(self) -> int:
         return len(self._members)
+
+    def totals(self) -> Totals:
+        """Give what has been delivered since the start; never goes down."""
+        totals = replace(self._gone)
+        for member in self._members.values():
+            totals.add(member)
+        return totals
 
     def new_origin(self) -> str:
         """Make a random part that nobody here has."""
@@ -139,6 +162,7 @@ class Members:
     def remove(self, member: Member, *, keep_cursor: bool) -> None:
         """Take a member out; with ``keep_cursor`` it may come back and resume."""
         self._members.pop(member.host_id.origin, None)
+        self._gone.add(member)
         if keep_cursor:
             self._departed[member.host_id.origin] = _Departed(member.host_id.ip, member.cursor)
             while len(self._departed) > MAX_DEPARTED:

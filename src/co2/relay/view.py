@@ -72,11 +72,12 @@ class RelayView:
         """Counters and gauges."""
         relay = self._host.relay
         members = list(relay.members)
+        totals = relay.members.totals()
         return Numbers(
-            messages={"in": relay.relayed, "out": sum(member.sent for member in members)},
+            messages={"in": relay.relayed, "out": totals.sent},
             dropped={
-                "refused": sum(member.refused for member in members),
-                "gaps": sum(member.gaps for member in members),
+                "refused": totals.refused,
+                "gaps": totals.gaps,
                 "satellites_dropped": relay.dropped_members,
             },
             queues={

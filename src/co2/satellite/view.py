@@ -54,6 +54,8 @@ class SatelliteView:
                 sent=row.sent,
                 failed=row.failed,
                 dropped=row.dropped,
+                dead_letters=row.dead_letters,
+                send_waits=row.send_waits,
                 waiting=row.waiting,
                 slowest=row.slowest,
             )
@@ -86,6 +88,7 @@ class SatelliteView:
                 "refused": counters["refused"],
                 "gaps": counters["gaps"],
                 "plugins": sum(package.dropped for package in packages),
+                "dead_letters": sum(package.dead_letters for package in packages),
             },
             queues={"outbox": counters["waiting"], **{f"plugin:{p.name}": p.waiting for p in packages}},
             peers={"relay": self._satellite.membership.registered.is_set()},

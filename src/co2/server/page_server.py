@@ -53,6 +53,7 @@ class PageServer:
     async def _handle(self, request: web.BaseRequest) -> web.Response:
         try:
             response = await self._pages[request.path](request)
+            _check_headers(response)
         except Exception as error:
             told = as_fault(error, f"{request.method} {request.path}")
             response = web.Response(status=500, text=f"{told}\n")
@@ -68,6 +69,13 @@ def head_for_pages(head: Head) -> bytes:
     if not head.keep:
         lines.append("connection: close")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+def _check_headers(response: web.Response) -> None:
+    """Refuse what would split an answer in two."""
+    for name, value in response.headers.items():
+        if not f"{name}{value}".isprintable():
+            raise ValueError(f"header {name!r} with a value that no header can have")
 
 
 class _TellsConnection(AbstractAccessLogger):

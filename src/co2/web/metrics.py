@@ -76,6 +76,8 @@ def _counters(view: HostView) -> Iterator[Family]:
         ("sent", "Messages that a package's plugins sent"),
         ("failed", "Messages whose receive raised or died"),
         ("dropped", "Messages that a package should have got and did not"),
+        ("dead_letters", "Messages given up, because the plugin host died in them again and again"),
+        ("send_waits", "Calls of send that had to wait for room"),
     ):
         values = {package.name: float(getattr(package, attribute)) for package in packages}
         yield f"co2_plugin_{attribute}", text, "plugin", _loose(values)

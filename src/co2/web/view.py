@@ -57,6 +57,8 @@ class PackageRow:
         received, sent: messages that its plugins got and sent.
         failed: messages whose ``receive`` raised or died.
         dropped: messages that it should have got and did not.
+        dead_letters: messages given up, because the plugin host died in them again and again.
+        send_waits: calls of ``send`` that had to wait for room.
         waiting: messages queued for it.
         slowest: longest ``receive``, in seconds.
     """
@@ -72,6 +74,8 @@ class PackageRow:
     sent: int = 0
     failed: int = 0
     dropped: int = 0
+    dead_letters: int = 0
+    send_waits: int = 0
     waiting: int = 0
     slowest: float = 0.0
 

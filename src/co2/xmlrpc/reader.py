@@ -258,7 +258,7 @@ class _Document:
 
     def read(self, body: bytes) -> None:
         """Parse the whole document."""
-        if body.startswith(_UTF_16):
+        if body.startswith(_UTF_16) or b"\x00" in body[:2]:  # expat would find out UTF-16 without a mark by itself
             raise WrongEncoding("UTF-16; only UTF-8 is read")
         parser = expat.ParserCreate("utf-8")
         parser.buffer_text = True
