@@ -5,6 +5,7 @@ compression.
 """
 
 import asyncio
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -153,10 +154,10 @@ def _one_of_many(url: str, answer: Any) -> Any | RemoteFault:
 
 def _reason(error: Exception) -> str:
     """Say in few words why a connection failed."""
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return error.os_error.strerror or "no connection"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)  # its own text names the address once more
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"
     if isinstance(error, aiohttp.ClientResponseError):
         return "it does not speak HTTP"
-    return getattr(error, "strerror", None) or type(error).__name__
+    return "no connection"

@@ -100,6 +100,8 @@ class SimpleClient:
             response.headers.get("Content-Type", ""),
             response.headers.get("Content-Encoding", ""),
         )
+        if (response.length or 0) > self._max_response:
+            raise too_big(self._url, self._max_response)
         chunks: list[bytes] = []
         size = 0
         while True:

@@ -1,0 +1,206 @@
+"""Both clients: the same results, and the same errors for servers that mean harm."""
+
+import asyncio
+import gzip
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from co2.errors import BadRequest, CallTimeout, ParseError, PeerError, RemoteFault, Unreachable
+from co2.xmlrpc.client import RpcClient
+from co2.xmlrpc.simple_client import SimpleClient
+from co2.xmlrpc.writer import write_fault, write_response, write_value
+from tests.xmlrpc.hostile import hostile, http
+
+LIMIT = 100_000
+Call = Callable[..., Any]
+
+
+def through_aiohttp(url: str, method: str, *params: Any, timeout: float = 10) -> Any:
+    async def run() -> Any:
+        client = RpcClient(max_response=LIMIT)
+        try:
+            return await client.call(url, method, *params, timeout=timeout)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def through_http_client(url: str, method: str, *params: Any, timeout: float = 10) -> Any:
+    with SimpleClient(url, timeout, max_response=LIMIT) as client:
+        return client.call(method, *params)
+
+
+@pytest.fixture(params=[through_aiohttp, through_http_client])
+def call(request: pytest.FixtureRequest) -> Call:
+    found: Call = request.param
+    return found
+
+
+GOOD = write_response(write_value({"a": [1, "x"]}))
+
+
+@pytest.mark.parametrize("content_type", ["text/xml", "text/xml; charset=utf-8", "application/xml"])
+def test_a_result(call: Call, content_type: str) -> None:
+    with hostile(http(GOOD, content_type=content_type)) as server:
+        assert call(server.url, "ping", {"data": 1}) == {"a": [1, "x"]}
+    request = server.requests[0].lower()
+    assert request.startswith(b"post /rpc2 http/1.1\r\n")
+    assert b"content-type: text/xml\r\n" in request
+    assert b"accept-encoding: identity\r\n" in request
+
+
+@pytest.mark.parametrize("status", ["200 OK", "400 Bad Request", "415 Unsupported"])
+def test_a_fault(call: Call, status: str) -> None:
+    with hostile(http(write_fault(7, "no"), status=status)) as server, pytest.raises(RemoteFault) as caught:
+        call(server.url, "ping")
+    assert (caught.value.code, caught.value.text) == (7, "no")
+
+
+def test_the_path_of_a_url_is_kept(call: Call) -> None:
+    with hostile(http(GOOD)) as server:
+        call(f"{server.url}/xml", "ping")
+    assert server.requests[0].startswith(b"POST /xml ")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        http(b"not xml"),
+        http(b""),
+        http(GOOD, content_type="text/html"),
+        http(GOOD, content_type=""),
+        http(GOOD, status="400 Bad Request", content_type="text/html"),
+        http(b"x", status="413 Too Large", content_type="text/plain"),
+        http(b"x" * (LIMIT + 1)),
+        http(b"x", f"Content-Length: {2**40}"),
+        http(b"%x\r\n%b\r\n0\r\n\r\n" % (LIMIT + 1, b"x" * (LIMIT + 1)), "Transfer-Encoding: chunked"),
+        http(gzip.compress(b" " * 20_000_000), "Content-Encoding: gzip"),
+        http(GOOD, "Content-Encoding: deflate"),
+        http(b'<!DOCTYPE a [<!ENTITY b "c">]>' + GOOD),
+    ],
+)
+def test_answers_that_are_no_xml_rpc(call: Call, answer: bytes) -> None:
+    start = time.monotonic()
+    with hostile(answer) as server, pytest.raises(ParseError) as caught:
+        call(server.url, "ping")
+    assert time.monotonic() - start < 5
+    assert len(str(caught.value)) < 300
+
+
+def test_an_answer_that_ends_too_early(call: Call) -> None:
+    with hostile(http(GOOD[:50], f"Content-Length: {len(GOOD)}"), close=True) as server, pytest.raises(ParseError):
+        call(server.url, "ping")
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "307 Temporary", "308 Permanent"])
+def test_redirects_are_not_followed(call: Call, status: str) -> None:
+    with hostile(http(GOOD)) as elsewhere:
+        answer = http(b"", f"Location: {elsewhere.url}/RPC2", status=status)
+        with hostile(answer) as server, pytest.raises(Unreachable, match="redirects"):
+            call(server.url, "ping")
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("status", ["403 Forbidden", "404 Not Found", "421 Misdirected", "500 Oops", "503 Later"])
+def test_who_takes_no_calls_is_unreachable(call: Call, status: str) -> None:
+    with hostile(http(b"no", status=status)) as server, pytest.raises(Unreachable, match=status[:3]):
+        call(server.url, "ping")
+
+
+@pytest.mark.parametrize("answer", [b"garbage\r\n\r\n", b"", b"\x16\x03\x01", b"HTTP/1.1 200 OK\r\nA" * 10])
+def test_who_does_not_speak_http_is_unreachable(call: Call, answer: bytes) -> None:
+    with hostile(answer, close=True) as server, pytest.raises(PeerError) as caught:
+        call(server.url, "ping")
+    assert isinstance(caught.value, Unreachable | ParseError)
+
+
+def test_who_says_nothing_runs_out_of_time(call: Call) -> None:
+    with hostile(None) as server, pytest.raises(CallTimeout):
+        call(server.url, "ping", timeout=0.2)
+
+
+def test_nobody_there(call: Call) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    with pytest.raises(Unreachable, match="refused"):
+        call(f"http://127.0.0.1:{port}", "ping")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:2003", "https://127.0.0.1", "file:///etc/passwd", "http://", "http://a:x", "http://u@a"]
+)
+def test_what_is_no_url_of_a_host(call: Call, url: str) -> None:
+    with pytest.raises(Unreachable, match="not the URL"):
+        call(url, "ping")
+
+
+def test_proxies_of_the_environment_are_not_used(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hostile(http(GOOD)) as proxy, hostile(http(GOOD)) as server:
+        for name in ("http_proxy", "HTTP_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        call(server.url, "ping")
+    assert proxy.requests == []
+
+
+def test_connections_are_kept() -> None:
+    with hostile(http(GOOD)) as server, SimpleClient(server.url, 10) as client:
+        for _ in range(3):
+            client.call("ping")
+        assert len(server._open) == 1
+
+
+def test_a_connection_that_the_host_closed_meanwhile_is_opened_anew() -> None:
+    with hostile(http(GOOD), close=True) as server, SimpleClient(server.url, 10) as client:
+        for _ in range(3):
+            client.call("ping")
+        assert len(server.requests) == 3
+
+
+def call_many(url: str, count: int) -> list[Any]:
+    async def run() -> list[Any]:
+        client = RpcClient()
+        try:
+            return await client.call_many(url, [("notify", write_value({"data": n})) for n in range(count)], 10)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def test_many_calls_give_many_answers() -> None:
+    answers = [[True], {"faultCode": 7, "faultString": "no"}]
+    with hostile(http(write_response(write_value(answers)))) as server:
+        found = call_many(server.url, 2)
+    assert found[0] is True
+    assert isinstance(found[1], RemoteFault)
+    assert found[1].code == 7
+    assert server.requests[0].count(b"<name>methodName</name>") == 2
+
+
+@pytest.mark.parametrize(
+    "answers", [True, [], [[1]], [[1], []], [[1], [1, 2]], [[1], {}], [[1], {"faultCode": "a"}]]
+)
+def test_many_calls_with_answers_that_are_none(answers: Any) -> None:
+    with hostile(http(write_response(write_value(answers)))) as server, pytest.raises(ParseError):
+        call_many(server.url, 2)
+
+
+def test_many_calls_are_at_most_64() -> None:
+    with pytest.raises(BadRequest):
+        call_many("http://127.0.0.1:9", 65)
+
+
+def test_the_short_commands_import_nothing_heavy() -> None:
+    code = (
+        "import sys, co2.xmlrpc.simple_client;"
+        "print([m for m in ('aiohttp', 'asyncio', 'msgspec', 'logging') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

@@ -1,0 +1,158 @@
+"""The table of methods, and what is told about it."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from co2.errors import BadParams, BadRequest, InternalError, NoSuchMethod
+from co2.xmlrpc.introspection import MAX_MULTICALL, add_introspection
+from co2.xmlrpc.registry import Caller, Entry, Registry
+from co2.xmlrpc.writer import Written
+
+CALLER = Caller("127.0.0.1", 5)
+
+
+def handler(params: Sequence[Any], caller: Caller) -> Any:
+    return [list(params), caller.address]
+
+
+async def later(params: Sequence[Any], caller: Caller) -> Any:
+    await asyncio.sleep(0)
+    return handler(params, caller)
+
+
+def broken(_params: Sequence[Any], _caller: Caller) -> Any:
+    raise KeyError("canary")
+
+
+@pytest.fixture
+def registry() -> Registry:
+    made = Registry()
+    add_introspection(made, lambda: {"role": "relay"})
+    made.add("now", handler, help="  Does it.\n\n    More.\n    ", signatures=[["array"]], aliases=("ham.now",))
+    made.add("later", later, help="", signatures=[["array"]])
+    made.add("broken", broken, help="", signatures=[["array"]])
+    return made
+
+
+def dispatch(registry: Registry, method: str, *params: Any) -> Any:
+    return asyncio.run(registry.dispatch(method, list(params), CALLER))
+
+
+@pytest.mark.parametrize("name", ["now", "ham.now", "later"])
+def test_plain_functions_and_coroutines(registry: Registry, name: str) -> None:
+    assert dispatch(registry, name, 1, "x") == [[1, "x"], "127.0.0.1"]
+
+
+@pytest.mark.parametrize("name", ["", "NOW", "now ", "no", "__class__", "now.__class__", "_table", "dispatch"])
+def test_dispatch_is_an_exact_look_up(registry: Registry, name: str) -> None:
+    with pytest.raises(NoSuchMethod):
+        dispatch(registry, name)
+    with pytest.raises(NoSuchMethod):
+        registry.entry(name)
+
+
+@pytest.mark.parametrize("names", [("now", "x"), ("x", "now"), ("", "x"), ("x", "a b"), ("x" * 129, "x")])
+def test_adding_is_all_or_nothing(registry: Registry, names: tuple[str, str]) -> None:
+    before = registry.names()
+    with pytest.raises(ValueError, match="name"):
+        registry.add(names[0], handler, help="", signatures=[], aliases=names[1:])
+    assert registry.names() == before
+
+
+def test_removing(registry: Registry) -> None:
+    registry.remove("now")
+    assert "now" not in registry.names()
+    assert "ham.now" in registry.names()
+    with pytest.raises(NoSuchMethod):
+        registry.remove("now")
+
+
+def test_groups_are_replaced_whole(registry: Registry) -> None:
+    entry = Entry(handler, "", [["any"]])
+    registry.replace_group("plugins", {"a.b.c": entry, "a.b.d": entry})
+    registry.replace_group("plugins", {"a.b.d": entry})
+    assert "a.b.c" not in registry.names()
+    assert dispatch(registry, "a.b.d") == [[], "127.0.0.1"]
+    for taken in ("now", "ping"):
+        with pytest.raises(ValueError, match=taken):
+            registry.replace_group("plugins", {"a.b.e": entry, taken: entry})
+    with pytest.raises(ValueError, match=r"a\.b\.d"):
+        registry.replace_group("others", {"a.b.d": entry})
+    assert "a.b.e" not in registry.names()
+    registry.replace_group("plugins", {})
+    assert "a.b.d" not in registry.names()
+
+
+def test_help_is_a_docstring_without_its_indentation(registry: Registry) -> None:
+    assert dispatch(registry, "system.methodHelp", "now") == "Does it.\n\nMore."
+    assert dispatch(registry, "web.get_method_help", {"data": "ham.now"}) == "Does it.\n\nMore."
+    assert dispatch(registry, "co2.get_method_signature", {"data": "now"}) == [["array"]]
+
+
+@pytest.mark.parametrize("params", [(), (1,), ("",), ("x" * 129,), ({},), ({"data": 1},), ("now", "now")])
+def test_help_wants_a_name(registry: Registry, params: tuple[Any, ...]) -> None:
+    for name in ("system.methodHelp", "system.methodSignature"):
+        with pytest.raises(BadParams):
+            dispatch(registry, name, *params)
+
+
+@pytest.mark.parametrize(
+    "name", ["ping", "web.ping", "co2.get_method_names", "co2.get_properties", "system.getCapabilities"]
+)
+def test_methods_without_an_argument_ignore_a_dict(registry: Registry, name: str) -> None:
+    assert dispatch(registry, name) == dispatch(registry, name, {"data": 1})
+    for params in ((1,), ({}, {}), ([],)):
+        with pytest.raises(BadParams):
+            dispatch(registry, name, *params)
+
+
+def test_test_gives_its_argument(registry: Registry) -> None:
+    assert dispatch(registry, "test", None) is None
+    for params in ((), (1, 2)):
+        with pytest.raises(BadParams):
+            dispatch(registry, "test", *params)
+
+
+def multicall(registry: Registry, *calls: Any) -> list[Any]:
+    found: list[Any] = dispatch(registry, "system.multicall", list(calls))
+    return found
+
+
+def test_multicall_answers_each_in_order(registry: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR, "co2.calls"):
+        answers = multicall(
+            registry,
+            {"methodName": "ping", "params": []},
+            {"methodName": "later", "params": [1]},
+            {"methodName": "no.such", "params": []},
+            {"methodName": "broken", "params": []},
+            {"methodName": "system.multicall", "params": [[]]},
+            {"methodName": 1},
+            {"methodName": "ping", "params": {}},
+            "ping",
+        )
+    assert [isinstance(answer, list) for answer in answers] == [True] * 2 + [False] * 6
+    assert isinstance(answers[1][0], Written)
+    codes = [answer["faultCode"] for answer in answers[2:]]
+    assert codes == [NoSuchMethod.code, InternalError.code] + [BadRequest.code] * 4
+    assert "canary" not in str(answers)
+    assert "canary" in caplog.text
+
+
+def test_multicall_keeps_a_result_that_cannot_be_written_to_its_own_call(registry: Registry) -> None:
+    registry.add("odd", lambda _params, _caller: object(), help="", signatures=[])
+    answers = multicall(registry, {"methodName": "odd"}, {"methodName": "ping"})
+    assert answers[0]["faultCode"] == InternalError.code
+    assert isinstance(answers[1], list)
+
+
+@pytest.mark.parametrize(
+    "params", [(), ({},), ([], []), ([{"methodName": "ping"}] * (MAX_MULTICALL + 1),), ("ping",)]
+)
+def test_multicall_wants_one_array_of_at_most_64(registry: Registry, params: tuple[Any, ...]) -> None:
+    with pytest.raises(BadParams):
+        dispatch(registry, "system.multicall", *params)

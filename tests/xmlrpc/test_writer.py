@@ -1,0 +1,154 @@
+"""The writer is total, and what it writes can be read by us and by the standard library."""
+
+import enum
+import itertools
+import time
+import xmlrpc.client
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from msgspec.msgpack import Ext
+
+from co2.errors import RemoteFault, ValueRefused
+from co2.xmlrpc.reader import read_call, read_response
+from co2.xmlrpc.writer import Written, write_call, write_fault, write_response, write_value
+from tests.xmlrpc.strategies import decoded, exact
+
+
+def echo(value: Any) -> Any:
+    return read_response(write_response(write_value(value)))
+
+
+def stdlib(document: bytes) -> Any:
+    return xmlrpc.client.loads(document, use_builtin_types=True)
+
+
+def naive(value: Any) -> Any:
+    """The standard library knows no zones."""
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=None)
+    if isinstance(value, list):
+        return [naive(item) for item in value]
+    return {key: naive(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+@given(exact)
+@example("\r\n \r")
+@example("]]>")
+@example({"\r": "&amp;"})
+def test_what_xml_rpc_can_carry_comes_back_as_it_was(value: Any) -> None:
+    assert echo(value) == value
+    assert repr(echo(value)) == repr(value)
+
+
+@given(decoded)
+@example(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))))
+@example({1: "a", "1": "b", "1#2": "c", b"1": "d", None: 1, "None": 2})
+def test_everything_can_be_written_and_read_by_both(value: Any) -> None:
+    document = write_response(write_value(value))
+    ours = read_response(document)
+    ((theirs,), _) = stdlib(document)
+    assert repr(theirs) == repr(naive(ours))
+
+
+@given(decoded)
+def test_no_key_is_lost(value: Any) -> None:
+    def count(item: Any) -> int:
+        if isinstance(item, dict):
+            return len(item) + sum(map(count, item.values()))
+        return sum(map(count, item)) if isinstance(item, list | tuple) else 0
+
+    assert count(echo(value)) == count(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "arrives"),
+    [
+        (2**31, 2**31),
+        (2**63, str(2**63)),
+        (-(2**63) - 1, str(-(2**63) - 1)),
+        (float("nan"), None),
+        (float("-inf"), None),
+        ("a\x00b", b"a\x00b"),
+        ("\ud800", b"\xed\xa0\x80"),
+        ("\ufffe", "\ufffe".encode()),
+        (bytearray(b"ni"), b"ni"),
+        ((1, 2), [1, 2]),
+        (Ext(5, b"\x01"), b"\x01"),
+        (datetime(2003, 8, 28, 12, tzinfo=timezone(timedelta(hours=2))), datetime(2003, 8, 28, 10, tzinfo=UTC)),
+        (datetime(2003, 8, 28, 12, 0, 1, 999), datetime(2003, 8, 28, 12, 0, 1, tzinfo=UTC)),
+        ({"a\x00": 1, "a\\x00": 2}, {"a\\x00": 1, "a\\x00#2": 2}),
+        ({"\ud800": 1}, {"\\ud800": 1}),
+        ({b"\x00": 1, 7: 2}, {"AA==": 1, "7": 2}),
+    ],
+)
+def test_documented_forms_of_what_xml_rpc_has_no_word_for(value: Any, arrives: Any) -> None:
+    assert echo(value) == arrives
+    assert type(echo(value)) is type(arrives)
+
+
+def test_subclasses_are_written_as_what_they_are() -> None:
+    class Number(enum.IntEnum):
+        ONE = 1
+
+    class Text(str):
+        __slots__ = ()
+
+        def __str__(self) -> str:
+            return "something else"
+
+    assert echo([Number.ONE, Text("a")]) == [1, "a"]
+
+
+class Anything:
+    def __init__(self) -> None:
+        self.secret = "canary"
+
+
+@pytest.mark.parametrize("value", [Anything(), object, {1, 2}, 1j, lambda: 0])
+def test_the_list_of_types_is_closed(value: Any) -> None:
+    with pytest.raises(ValueRefused) as caught:
+        write_value([{"a": value}])
+    assert "canary" not in str(caught.value)
+
+
+def test_depth_costs_no_stack() -> None:
+    value: Any = "core"
+    for number in range(3000):
+        value = [value] if number % 2 else {"a": value}
+    found = echo(value)
+    for number in reversed(range(3000)):
+        found = found[0] if number % 2 else found["a"]
+    assert found == "core"
+
+
+def test_many_keys_of_one_text_are_not_searched_one_by_one() -> None:
+    keys = ["".join(parts) for parts in itertools.product(("\x00", "\\x00"), repeat=13)]
+    start = time.process_time()
+    assert len(echo(dict.fromkeys(keys, 1))) == 2**13
+    assert time.process_time() - start < 3
+
+
+def test_what_is_written_already_stands_for_itself() -> None:
+    written = Written(write_value({"a": "\u20ac"}))
+    assert echo({"list": [written, 1], "own": written}) == {"list": [{"a": "\u20ac"}, 1], "own": {"a": "\u20ac"}}
+    assert echo(written) == {"a": "\u20ac"}
+
+
+def test_calls_are_read_by_both() -> None:
+    document = write_call("ham.spam", [write_value(1), write_value("x")])
+    assert stdlib(document) == ((1, "x"), "ham.spam")
+    assert (read_call(document).method, read_call(document).params) == ("ham.spam", [1, "x"])
+
+
+@pytest.mark.parametrize("text", ["", "no", "<&>\r\n\u20ac", "bad \x00\x1b[2J\ud800"])
+def test_faults_are_read_by_both(text: str) -> None:
+    document = write_fault(-32601, text)
+    with pytest.raises(RemoteFault) as ours:
+        read_response(document)
+    with pytest.raises(xmlrpc.client.Fault) as theirs:
+        stdlib(document)
+    assert (ours.value.code, ours.value.text) == (theirs.value.faultCode, theirs.value.faultString)
+    assert "\x00" not in ours.value.text
