@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import select
 import socket
 import subprocess
 import sys
@@ -160,6 +161,9 @@ def test_a_connection_that_the_host_closed_meanwhile_is_opened_anew() -> None:
     with hostile(http(GOOD), close=True) as server, SimpleClient(server.url, 10) as client:
         for _ in range(3):
             client.call("ping")
+            # The end of the connection takes a moment to arrive; a call in that moment would fail, and rightly.
+            sock = client._connection.sock
+            assert sock is None or select.select((sock,), (), (), 10)[0]
         assert len(server.requests) == 3
 
 
