@@ -9,6 +9,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -128,6 +129,7 @@ class Membership:
     async def _register(self) -> None:
         self.relay_ips = frozenset(await self._resolve())
         self.host_id = HostId(self.host_id.origin, local_ip(self._bind, min(self.relay_ips)), self.host_id.port)
+        self._check_reachable()
         methods, plugins = self._names()
         argument = {
             "host_id": str(self.host_id),
@@ -141,6 +143,15 @@ class Membership:
             argument["log_id"] = self.log_id
         reply = await self._client.call(self.url, "relay.register", argument, timeout=REGISTER_TIMEOUT)
         self._welcome(reply)
+
+    def _check_reachable(self) -> None:
+        """Say what to do where the relay could never call us back."""
+        here = ip_address(self.host_id.ip)
+        if here.is_loopback and not any(ip_address(ip).is_loopback for ip in self.relay_ips):
+            raise Unreachable(
+                f"this satellite listens on {here} only, where a relay on another address cannot call it: "
+                "start it with --bind 0.0.0.0, or with the address of this machine"
+            )
 
     def _welcome(self, reply: Any) -> None:
         if not isinstance(reply, dict) or not isinstance(reply.get("host_id"), str):

@@ -1,10 +1,14 @@
 """By which address others see this host."""
 
 import socket
+import struct
 
 from co2.host_id import normal_ip
 
 __all__ = ["local_ip"]
+
+_SIOCGIFADDR = 0x8915
+"""Linux: ask for the address of an interface (netdevice(7))."""
 
 
 def local_ip(bind: str, towards: str) -> str:
@@ -24,4 +28,22 @@ def local_ip(bind: str, towards: str) -> str:
             probe.connect((towards, 9))
             return normal_ip(probe.getsockname()[0])
         except OSError:
-            return "127.0.0.1"
+            # A stage with a switch and no router has no way to there, but an address all the same.
+            return _of_an_interface(probe) or "127.0.0.1"
+
+
+def _of_an_interface(probe: socket.socket) -> str:
+    """Give the IPv4 address of the first interface that is not loopback, '' for none or where nobody tells."""
+    try:
+        import fcntl
+    except ImportError:
+        return ""
+    for _, name in socket.if_nameindex():
+        request = struct.pack("256s", name.encode()[:15])
+        try:
+            found = socket.inet_ntoa(fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, request)[20:24])
+        except OSError:
+            continue
+        if not found.startswith("127."):
+            return found
+    return ""

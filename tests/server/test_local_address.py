@@ -1,0 +1,34 @@
+"""By which address others see this host."""
+
+import socket
+
+import pytest
+
+from co2.server import local_address
+from co2.server.local_address import local_ip
+
+
+def test_a_host_that_listens_on_one_address_is_seen_there() -> None:
+    assert local_ip("127.0.0.1", "192.0.2.1") == "127.0.0.1"
+    assert local_ip("::1", "192.0.2.1") == "::1"
+
+
+def test_one_that_listens_everywhere_is_seen_where_packets_leave_from() -> None:
+    assert local_ip("0.0.0.0", "127.0.0.1") == "127.0.0.1"
+
+
+def test_without_a_way_to_there_an_interface_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_way(*_: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr(socket.socket, "connect", no_way)
+    monkeypatch.setattr(local_address, "_of_an_interface", lambda _probe: "192.168.7.7")
+    assert local_ip("0.0.0.0", "192.0.2.1") == "192.168.7.7"
+    monkeypatch.setattr(local_address, "_of_an_interface", lambda _probe: "")
+    assert local_ip("0.0.0.0", "192.0.2.1") == "127.0.0.1"
+
+
+def test_interfaces_are_asked_for_their_address() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        found = local_address._of_an_interface(probe)
+    assert found == "" or not found.startswith("127.")
