@@ -7,6 +7,7 @@ from co2.server.refusal import Refused
 
 __all__ = ["ChunkedBody"]
 
+_START_OF_SIZE_LINE = re.compile(rb"[0-9A-Fa-f]{0,8}\r?")
 _SIZE_LINE = re.compile(rb"[0-9A-Fa-f]{1,8}")
 _LONGEST_SIZE_LINE = 10  # eight digits, CR, LF
 
@@ -48,7 +49,7 @@ class ChunkedBody:
                 else:
                     end = data.find(b"\r\n", at, at + _LONGEST_SIZE_LINE)
                     if end < 0:
-                        if len(data) - at >= _LONGEST_SIZE_LINE:
+                        if _START_OF_SIZE_LINE.fullmatch(data, at) is None:
                             raise Refused(400, "a chunk without a proper size")
                         return False
                     self._size(bytes(data[at:end]))

@@ -10,8 +10,12 @@ aiohttp with a head that has passed the gate.
 """
 
 import asyncio
+import contextlib
 import enum
 import math
+import os
+import socket
+import struct
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, cast
@@ -33,6 +37,7 @@ from co2.xmlrpc.registry import Caller
 
 __all__ = ["Connection", "Service"]
 
+_NO_LINGER = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -194,7 +199,7 @@ class Connection(asyncio.Protocol):
             elif self._state is _HEAD:
                 self._close()
             else:
-                self._transport.abort()
+                self._reset()
         elif self._state is _BODY:
             limits = self._service.limits
             taken = now - self._since
@@ -206,7 +211,7 @@ class Connection(asyncio.Protocol):
         self._state = _CLOSED
         self._service.connections.remove(self)
         self._service.books.dropped_one(self.caller, reason, text)
-        self._transport.abort()
+        self._reset()
 
     def end_after_answer(self) -> None:
         """Serve nothing more: close now or, where an answer is under way, after it."""
@@ -381,6 +386,14 @@ class Connection(asyncio.Protocol):
         # Closing with unread bytes would reset the connection and take the answer away from the sender.
         self._transport.write_eof()
         self.deadline = monotonic() + service.limits.linger_timeout
+
+    def _reset(self) -> None:
+        """Give up the connection and what is not sent; else the kernel would keep trying for minutes."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and os.name == "posix":
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        self._transport.abort()
 
     def _close(self) -> None:
         """Close once everything is written; what is not by the deadline is given up."""

@@ -44,8 +44,8 @@ class Limits:
     max_newcomers_per_address: int = 32
     max_connections: int = 4_096
     max_pipelined: int = 64 * 1024
-    max_unread: int = 32 * 1024 * 1024
-    max_unsent: int = 64 * 1024 * 1024
+    max_unread: int = 16 * 1024 * 1024
+    max_unsent: int = 32 * 1024 * 1024
     head_timeout: float = 10.0
     body_timeout: float = 30.0
     body_rate: int = 1024
