@@ -71,9 +71,7 @@ class HttpServer:
         if service is None or listening is None:
             return
         listening.close()
-        for member in service.connections:
-            member.end_after_answer()
-        await service.connections.empty(self._limits.stop_timeout)
+        await service.connections.end(self._limits.stop_timeout)
         await service.pages.stop(0)
         for member in service.connections:
             member.drop("stopped", "the server stops")

@@ -91,6 +91,7 @@ class Connections:
         self._newcomers: dict[Member, None] = {}
         self._by_address: dict[str, dict[Member, None]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
+        self._ending = False
         self._emptied: asyncio.Future[None] | None = None
 
     def __len__(self) -> int:
@@ -111,8 +112,12 @@ class Connections:
         if self._sweeping is not None:
             self._sweeping.cancel()
 
-    async def empty(self, timeout: float) -> None:
-        """Return when there is no connection any more, at most ``timeout`` seconds later."""
+    async def end(self, timeout: float) -> None:
+        """End all connections, also those that are still to come; return when there is none any more, at most
+        ``timeout`` seconds later."""
+        self._ending = True
+        for member in list(self._all):
+            member.end_after_answer()
         if self._all:
             self._emptied = self._loop.create_future()
             await asyncio.wait((self._emptied,), timeout=timeout)
@@ -131,6 +136,8 @@ class Connections:
         self._all[member] = None
         self._newcomers[member] = None
         self._by_address.setdefault(member.caller.address, {})[member] = None
+        if self._ending:  # it was accepted while the server began to stop
+            member.end_after_answer()
 
     def proven(self, member: Member) -> None:
         """Note that a connection has sent a complete request."""

@@ -1,0 +1,109 @@
+"""A server in a thread of this process, on either event loop."""
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from co2.server.app import HttpServer, PageHandler, bind_socket
+from co2.server.limits import Limits
+from co2.xmlrpc.introspection import add_introspection
+from co2.xmlrpc.registry import Caller, Registry
+
+LOOPS: dict[str, Callable[[], Any]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+async def hello(request: web.BaseRequest) -> web.Response:
+    return web.Response(text=f"hello {request.query_string}" + "." * 1000)
+
+
+async def big(_request: web.BaseRequest) -> web.Response:
+    return web.Response(body=b"x" * 3_000_000)
+
+
+@dataclass
+class Running:
+    """What a test may want to look at.
+
+    Attributes:
+        events: what the handlers ``hold`` and ``log`` noted.
+        release: lets ``hold`` go on.
+    """
+
+    server: HttpServer
+    port: int
+    loop: asyncio.AbstractEventLoop
+    stop: asyncio.Event
+    events: list[str] = field(default_factory=list)
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def let_go(self) -> None:
+        self.loop.call_soon_threadsafe(self.release.set)
+
+
+@contextlib.contextmanager
+def running(
+    loop_name: str,
+    *,
+    limits: Limits | None = None,
+    pages: Mapping[str, PageHandler] | None = None,
+    access_log: logging.Logger | None = None,
+) -> Iterator[Running]:
+    """Serve until the end of the ``with``."""
+    started: list[Running] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        registry = Registry()
+        add_introspection(registry, dict)
+        server = HttpServer(
+            registry=registry,
+            pages={"/": hello, "/big": big} if pages is None else pages,
+            limits=limits or Limits(),
+            allowed_hosts=(),
+            access_log=access_log,
+        )
+        sock = bind_socket("127.0.0.1", 0, next_free=False)
+        found = Running(server, sock.getsockname()[1], asyncio.get_running_loop(), asyncio.Event())
+
+        async def hold(_params: Sequence[Any], _caller: Caller) -> Any:
+            found.events.append("began")
+            try:
+                await found.release.wait()
+                found.events.append("ended")
+            except asyncio.CancelledError:
+                found.events.append("cancelled")
+                raise
+            return True
+
+        registry.add("hold", hold, help="", signatures=[])
+        registry.add("odd", lambda _p, _c: object(), help="", signatures=[])
+        await server.start(sock)
+        started.append(found)
+        ready.set()
+        await found.stop.wait()
+        await server.stop()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner(loop_factory=LOOPS[loop_name]) as runner:
+                runner.run(main())
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield started[0]
+    finally:
+        with contextlib.suppress(RuntimeError):  # it has stopped already
+            started[0].loop.call_soon_threadsafe(started[0].stop.set)
+        thread.join(10)
+        assert not thread.is_alive()

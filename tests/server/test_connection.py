@@ -1,0 +1,270 @@
+"""Connections: order, keeping, pages among calls, disconnects, the end. On both event loops."""
+
+import contextlib
+import logging
+import re
+import socket
+import time
+import xmlrpc.client
+from collections.abc import Iterator
+
+import pytest
+
+from co2.server.limits import Limits
+from co2.xmlrpc.reader import read_response
+from tests.attacks.raw import Reply, call, call_body, connected, exchange, is_closed, read_reply, request, send
+from tests.harness import wait_for
+from tests.server.running import LOOPS, Running, running
+
+PING = request(call_body("ping"))
+GET = request(b"", first="GET /?a=b HTTP/1.1")
+
+
+@pytest.fixture(params=LOOPS)
+def loop_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(loop_name: str) -> Iterator[Running]:
+    with running(loop_name) as found:
+        yield found
+
+
+def reply_of(sock: socket.socket) -> Reply:
+    reply = read_reply(sock)
+    assert reply is not None
+    return reply
+
+
+class Stream:
+    """Reads answers that come one right after the other."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._file = sock.makefile("rb")
+
+    def next(self) -> tuple[int, bytes]:
+        status = int(self._file.readline().split()[1])
+        length = 0
+        while (line := self._file.readline()) != b"\r\n":
+            if line.lower().startswith(b"content-length:"):
+                length = int(line.split(b":")[1])
+        return status, self._file.read(length)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def test_requests_sent_at_once_are_answered_in_order(server: Running) -> None:
+    with connected(server.port) as sock, contextlib.closing(Stream(sock)) as stream:
+        for n in range(3):
+            send(sock, request(call_body("test", n)) + GET + request(call_body("hold")) + PING)
+            server.let_go()
+            assert read_response(stream.next()[1]) == n
+            status, body = stream.next()
+            assert (status, body[:9]) == (200, b"hello a=b")
+            assert read_response(stream.next()[1]) is True
+            assert read_response(stream.next()[1]) is True
+    assert server.events == ["began", "ended"] * 3
+
+
+def test_byte_by_byte_is_as_good_as_whole(server: Running) -> None:
+    with connected(server.port) as sock, contextlib.closing(Stream(sock)) as stream:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in GET + PING + b"\r\n" + PING:
+            send(sock, bytes((byte,)))
+        assert stream.next()[1].startswith(b"hello")
+        assert read_response(stream.next()[1]) is True
+        assert read_response(stream.next()[1]) is True
+
+
+def test_the_standard_librarys_client_keeps_its_connection(server: Running) -> None:
+    for path in ("", "/", "/RPC2"):
+        with xmlrpc.client.ServerProxy(f"http://127.0.0.1:{server.port}{path}") as proxy:
+            assert [proxy.test(n) for n in range(3)] == [0, 1, 2]
+    wait_for(lambda: server.server.connections == 0, "all closed")
+    assert server.server.requests == {200: 9}
+    assert server.server.calls == {"ok": 9, "fault": 0}
+
+
+def test_head_of_a_page(server: Running) -> None:
+    with connected(server.port) as sock:
+        send(sock, request(b"", "Connection: close", first="HEAD / HTTP/1.1"))
+        answer = b""
+        while got := sock.recv(65536):
+            answer += got
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\n")
+    assert b"Content-Length: 1009" in answer or b"Content-Length: 1006" in answer
+
+
+def test_headers_of_a_page(server: Running) -> None:
+    reply = exchange(server.port, GET)
+    assert reply is not None
+    assert not reply.closed
+    assert reply.headers["x-content-type-options"] == "nosniff"
+    assert reply.headers["server"] == "co2"
+
+
+def test_an_upgrade_is_not_offered(server: Running) -> None:
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAA")
+    with connected(server.port) as sock, contextlib.closing(Stream(sock)) as stream:
+        send(sock, request(b"", *upgrade, first="GET / HTTP/1.1") + PING)
+        assert stream.next()[0] == 200
+        assert read_response(stream.next()[1]) is True
+
+
+@pytest.mark.parametrize(
+    ("first", "header", "kept"),
+    [
+        ("POST / HTTP/1.1", "X-A: b", True),
+        ("POST / HTTP/1.1", "Connection: close", False),
+        ("POST / HTTP/1.1", "Connection: x, Close", False),
+        ("POST / HTTP/1.0", "X-A: b", False),
+        ("POST / HTTP/1.0", "Connection: keep-alive", True),
+        ("GET / HTTP/1.1", "X-A: b", True),
+        ("GET / HTTP/1.1", "Connection: close", False),
+        ("GET / HTTP/1.0", "X-A: b", False),
+    ],
+)
+def test_who_keeps_a_connection(server: Running, first: str, header: str, kept: bool) -> None:
+    with connected(server.port) as sock:
+        send(sock, request(b"" if "GET" in first else call_body("ping"), header, first=first))
+        assert reply_of(sock).status == 200
+        assert is_closed(sock, 0.1 if kept else 10) is not kept
+
+
+def test_a_sender_that_asks_first_is_told_to_go_on(server: Running) -> None:
+    body = call_body("ping")
+    head = request(body, "Expect: 100-continue")[: -len(body)]
+    with connected(server.port) as sock:
+        send(sock, head)
+        assert sock.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        send(sock, body)
+        assert read_response(reply_of(sock).body) is True
+    refused = exchange(server.port, head.replace(b"Length: ", b"Length: 99999999"))
+    assert refused is not None
+    assert refused.status == 413
+
+
+def test_a_caller_that_goes_away_ends_its_call(server: Running) -> None:
+    with connected(server.port) as sock:
+        send(sock, request(call_body("hold")))
+        wait_for(lambda: server.events == ["began"])
+    wait_for(lambda: server.events == ["began", "cancelled"])
+    wait_for(lambda: server.server.connections == 0)
+
+
+def test_a_result_that_cannot_be_written_is_an_internal_error(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(Exception, match=r"internal error [0-9a-f]{8}"):
+        call(server.port, "odd")
+    assert "cannot be written" in caplog.text
+    assert server.server.faults == {-32603: 1}
+
+
+def test_a_big_page_comes_whole_to_a_slow_reader(server: Running) -> None:
+    with connected(server.port, SO_RCVBUF=4096) as sock:
+        send(sock, request(b"", first="GET /big HTTP/1.1") + PING)
+        stream = Stream(sock)
+        assert len(stream.next()[1]) == 3_000_000
+        assert read_response(stream.next()[1]) is True
+        stream.close()
+
+
+def test_only_so_much_is_read_ahead(server: Running) -> None:
+    with connected(server.port, SO_SNDBUF=8192) as sock:
+        send(sock, request(call_body("hold")))
+        wait_for(lambda: server.events == ["began"])
+        sock.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            sock.sendall(PING * 200_000)
+
+
+def test_idle_connections_are_closed(loop_name: str) -> None:
+    with running(loop_name, limits=Limits(idle_timeout=0.2)) as server, connected(server.port) as sock:
+        send(sock, PING)
+        assert reply_of(sock).status == 200
+        assert is_closed(sock, 5)
+
+
+def test_all_connections_together_are_limited_and_the_idle_go_first(loop_name: str) -> None:
+    with running(loop_name, limits=Limits(max_connections=5)) as server, contextlib.ExitStack() as stack:
+        busy, *idle = [stack.enter_context(connected(server.port)) for _ in range(5)]
+        send(busy, request(call_body("hold")))
+        wait_for(lambda: server.events == ["began"])
+        for sock in idle:
+            send(sock, PING)
+            assert reply_of(sock).status == 200
+        more = stack.enter_context(connected(server.port))
+        send(more, PING)
+        assert reply_of(more).status == 200
+        assert is_closed(idle[0], 10)
+        assert not is_closed(idle[1], 0.01)
+        server.let_go()
+        assert read_response(reply_of(busy).body) is True
+        assert server.server.dropped == {"full": 1}
+
+
+def test_bodies_that_are_not_complete_are_limited_together(loop_name: str) -> None:
+    limits = Limits(max_unread=1_000_000)
+    with running(loop_name, limits=limits) as server, contextlib.ExitStack() as stack:
+        senders = [stack.enter_context(connected(server.port)) for _ in range(3)]
+        for sock in senders:
+            send(sock, request(b"", "Content-Length: 900000") + b" " * 450_000)
+        assert is_closed(senders[0], 10)
+        wait_for(lambda: server.server.dropped == {"unread": 1})
+
+
+def test_answers_that_nobody_reads_are_limited_together(loop_name: str) -> None:
+    limits = Limits(max_unsent=1_000_000)
+    data = request(b"", first="GET /big HTTP/1.1")
+    with running(loop_name, limits=limits) as server, contextlib.ExitStack() as stack:
+        for _ in range(30):
+            send(stack.enter_context(connected(server.port, SO_RCVBUF=4096)), data)
+        wait_for(lambda: server.server.dropped.get("unsent", 0) > 0)
+        assert call(server.port, "ping") is True
+
+
+def test_stopping_lets_an_answer_out_and_ends_the_rest(loop_name: str) -> None:
+    with running(loop_name) as server, contextlib.ExitStack() as stack:
+        busy, idle, new, half = [stack.enter_context(connected(server.port)) for _ in range(4)]
+        send(busy, request(call_body("hold")))
+        send(idle, PING)
+        send(half, PING[:-3])
+        assert reply_of(idle).status == 200
+        wait_for(lambda: server.events == ["began"])
+        server.loop.call_soon_threadsafe(server.stop.set)
+        for sock in (idle, new, half):
+            assert is_closed(sock, 5)
+        server.let_go()
+        reply = reply_of(busy)
+        assert read_response(reply.body) is True
+        assert reply.headers["connection"] == "close"
+
+
+def test_stopping_waits_no_longer_than_it_says(loop_name: str) -> None:
+    start = time.monotonic()
+    with running(loop_name, limits=Limits(stop_timeout=0.2)) as server:
+        sock = socket.create_connection(("127.0.0.1", server.port))
+        send(sock, request(call_body("hold")))
+        wait_for(lambda: server.events == ["began"])
+    assert server.events == ["began", "cancelled"]
+    assert time.monotonic() - start < 5
+    sock.close()
+
+
+def test_one_line_a_request_in_the_access_log(loop_name: str, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("test.access")
+    with caplog.at_level(logging.INFO, "test.access"), running(loop_name, access_log=logger) as server:
+        call(server.port, "ping")
+        exchange(server.port, GET)
+        exchange(server.port, request(b"garbage"))
+    lines = [line for record in caplog.records for line in getattr(record, "lines", ())]
+    told = [re.sub(r"^\S+ \S+ | [0-9.]+ ms$", "", line) for line in lines]
+    assert [re.sub(r"\d+$", "n", line) for line in told] == [
+        "127.0.0.1 POST ping 200 n",
+        "127.0.0.1 GET / 200 n",
+        "127.0.0.1 POST - 400 n",
+    ]
