@@ -12,6 +12,7 @@ import pytest
 
 from co2.server.limits import Limits
 from tests.attacks.raw import ping_within
+from tests.harness import RECORDER, running, write_plugin
 
 MAX_GROWTH = 64 * 2**20
 """Bytes that an attack may leave the target bigger by."""
@@ -48,6 +49,21 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
         yield Target("127.0.0.1", started["port"], process.pid, limits, lambda name: (folder / name).read_text())
         _, _ = process.communicate(timeout=10)
         assert process.returncode == 0
+
+
+@pytest.fixture(scope="session")
+def real_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
+    """A relay and a satellite as their users start them, with a plugin that takes part."""
+    base: Path = tmp_path_factory.mktemp("attacked")
+    write_plugin(base / "satellite", "recorder", rec=RECORDER)
+    with (
+        running(base / "relay", "relay") as relay,
+        running(base / "satellite", "satellite", "--relay", relay.url) as satellite,
+    ):
+        yield {
+            role: Target("127.0.0.1", host.port, host.pid, Limits(), host.log)
+            for role, host in (("relay", relay), ("satellite", satellite))
+        }
 
 
 @pytest.fixture(autouse=True)

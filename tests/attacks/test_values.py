@@ -13,6 +13,12 @@ from tests.attacks.conftest import Target
 from tests.attacks.raw import Reply, call_body, connected, exchange, read_reply, request, send
 
 
+@pytest.fixture(params=["relay", "satellite"])
+def target(request: pytest.FixtureRequest, real_hosts: dict[str, Target]) -> Target:
+    """Both roles, as processes."""
+    return real_hosts[request.param]
+
+
 def post(target: Target, body: bytes, *headers: str) -> Reply:
     reply = exchange(target.port, request(body, *headers))
     assert reply is not None
