@@ -15,7 +15,6 @@ import pytest
 from tests.attacks.conftest import Target
 from tests.harness import Proxy, wait_for, write_plugin
 
-
 OK_XML = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n"
 
 
