@@ -143,10 +143,6 @@ def _read_boolean(text: str) -> bool:
     raise BadParams(f"not a boolean: {_quote(text)}; 0 or 1 is wanted")
 
 
-def _read_string(text: str) -> str:
-    return text
-
-
 def _read_nil(text: str) -> None:
     if text:
         raise ParseError("a nil that is not empty")
@@ -184,7 +180,7 @@ _SCALARS: Final[dict[str, Callable[[str], Any]]] = {
     "i8": _read_integer,
     "double": _read_double,
     "boolean": _read_boolean,
-    "string": _read_string,
+    "string": str,
     "nil": _read_nil,
     "dateTime.iso8601": _read_date,
     "base64": _read_base64,
@@ -305,7 +301,10 @@ class _Document:
         if inside is _TEXT:
             text = texts[0] if len(texts) == 1 else "".join(texts)
             texts.clear()
-            self._end_text(tag, text)
+            if tag == "string":
+                self._value = text
+            else:
+                self._end_text(tag, text)
         elif tag == "value":
             if inside is _VALUE:
                 self._value = "".join(texts)
