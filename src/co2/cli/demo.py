@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+from co2.xmlrpc.simple_client import SimpleClient
+
 __all__ = ["main"]
 
 READY_TIMEOUT = 30.0
@@ -23,6 +25,9 @@ READY_TIMEOUT = 30.0
 
 END_TIMEOUT = 8.0
 """Seconds in which each must end."""
+
+OSC_TRIES = 5
+"""UDP ports that are tried for OSC: between our look and the plugin's somebody else may take one."""
 
 
 class _Host:
@@ -81,8 +86,7 @@ def main() -> int:
     hosts: list[_Host] = []
     listener = _listening()
     try:
-        in_port = _free_udp_port()
-        _start(base, hosts, listener.getsockname()[1], in_port)
+        in_port = _start(base, hosts, listener.getsockname()[1])
         _explain(hosts, listener.getsockname()[1], in_port)
         watch = _watch(hosts[0].url)
         hosts.append(watch)
@@ -104,19 +108,40 @@ def _seconds(text: str) -> float:
         raise SystemExit(f"demo: DEMO_SECONDS is {text!r}, a number of seconds is wanted") from None
 
 
-def _start(base: Path, hosts: list[_Host], out_port: int, in_port: int) -> None:
+def _start(base: Path, hosts: list[_Host], out_port: int) -> int:
+    """Start the four; give the UDP port that takes OSC."""
     print("demo: starting a relay and three satellites …", flush=True)
     relay = _Host(base, "relay", "relay")
     hosts.append(relay)
     relay.wait_ready()
     satellite = ("satellite", "--relay", relay.url, "--plugin")
     hosts.append(_Host(base, "readings", *satellite, "sysinfo"))
-    incoming = f'[plugin.osc]\nlisten = "127.0.0.1:{in_port}"\n'
-    hosts.append(_Host(base, "osc-in", *satellite, "osc", config=incoming))
     outgoing = f'[plugin.osc]\nlisten = "127.0.0.1:0"\nsend_to = ["127.0.0.1:{out_port}"]\nsend = ["stage.>"]\n'
     hosts.append(_Host(base, "osc-out", *satellite, "osc", config=outgoing))
     for host in hosts[1:]:
         host.wait_ready()
+    host, in_port = _start_osc_in(base, satellite)
+    hosts.insert(2, host)
+    return in_port
+
+
+def _start_osc_in(base: Path, satellite: tuple[str, ...]) -> tuple[_Host, int]:
+    for attempt in range(OSC_TRIES):
+        in_port = _free_udp_port(9000 if attempt == 0 else 0)
+        config = f'[plugin.osc]\nlisten = "127.0.0.1:{in_port}"\n'
+        host = _Host(base, f"osc-in-{attempt}", *satellite, "osc", config=config)
+        host.name = "osc-in"
+        try:
+            host.wait_ready()
+            with SimpleClient(host.url, READY_TIMEOUT) as client:
+                (package,) = client.call("co2.get_properties")["plugins"]
+        except BaseException:
+            host.end()
+            raise
+        if package["state"] == "running":
+            return host, in_port
+        host.end()
+    raise SystemExit(f"demo: no UDP port for OSC in {OSC_TRIES} tries; what was wrong is above")
 
 
 def _explain(hosts: list[_Host], out_port: int, in_port: int) -> None:
@@ -168,9 +193,9 @@ def _listening() -> socket.socket:
     return sock
 
 
-def _free_udp_port() -> int:
-    """Give 9000, which OSC programs use by habit, or a free port where it is taken."""
-    for port in (9000, 0):
+def _free_udp_port(wanted: int) -> int:
+    """Give the wanted port, or a free one where it is taken or 0 is wanted."""
+    for port in (wanted, 0):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
                 probe.bind(("127.0.0.1", port))

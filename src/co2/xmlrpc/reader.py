@@ -301,10 +301,7 @@ class _Document:
         if inside is _TEXT:
             text = texts[0] if len(texts) == 1 else "".join(texts)
             texts.clear()
-            if tag == "string":
-                self._value = text
-            else:
-                self._end_text(tag, text)
+            self._end_text(tag, text)
         elif tag == "value":
             if inside is _VALUE:
                 self._value = "".join(texts)
