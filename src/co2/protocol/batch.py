@@ -1,0 +1,108 @@
+"""A batch: some encoded messages as one MessagePack array, moved as a whole and decoded in one go.
+
+It always has the array32 header, so how many messages it holds is read without looking at them. Hosts join and
+count batches; only where one must be taken apart for somebody who wants single messages is it walked over.
+"""
+
+from collections.abc import Sequence
+
+from co2.errors import BadRequest
+
+__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_MESSAGES", "batch_count", "make_batch", "split_batch"]
+
+MAX_BATCH_MESSAGES = 2048
+"""Messages in one batch."""
+
+MAX_BATCH_BYTES = 1024 * 1024
+"""Bytes of one batch."""
+
+_ARRAY32 = 0xDD
+_HEADER = 5
+
+
+def make_batch(messages: Sequence[bytes]) -> bytes:
+    """Join encoded messages."""
+    return b"".join((b"\xdd", len(messages).to_bytes(4, "big"), *messages))
+
+
+def batch_count(batch: bytes) -> int:
+    """Tell how many messages a batch holds.
+
+    Raises:
+        BadRequest: it is none, or holds none or more than :data:`MAX_BATCH_MESSAGES`.
+    """
+    if len(batch) < _HEADER or batch[0] != _ARRAY32:
+        raise BadRequest("a batch that is none")
+    count = int.from_bytes(batch[1:_HEADER], "big")
+    if not 0 < count <= MAX_BATCH_MESSAGES or len(batch) > MAX_BATCH_BYTES + _HEADER:
+        raise BadRequest(f"a batch of {count} messages and {len(batch)} bytes")
+    return count
+
+
+def split_batch(batch: bytes) -> list[bytes]:
+    """Take a batch apart into its encoded messages.
+
+    Raises:
+        BadRequest: its bytes are not as many MessagePack values as its header says.
+    """
+    count = batch_count(batch)
+    messages = []
+    start = _HEADER
+    try:
+        for _ in range(count):
+            end = _skip(batch, start)
+            messages.append(batch[start:end])
+            start = end
+    except IndexError:
+        raise BadRequest("a batch that is cut off") from None
+    if start != len(batch):
+        raise BadRequest("a batch with more than its messages")
+    return messages
+
+
+def _skip(data: bytes, at: int) -> int:
+    """Give the end of the value that begins at ``at``; without recursion, however deep it is nested."""
+    left = 1
+    size = len(data)
+    while left:
+        left -= 1
+        first = data[at]
+        at += 1
+        if first < 0x80 or first >= 0xE0:
+            continue
+        if first < 0x90:
+            left += 2 * (first & 0x0F)
+        elif first < 0xA0:
+            left += first & 0x0F
+        elif first < 0xC0:
+            at += first & 0x1F
+        else:
+            length_bytes, payload, items = _FORMATS[first]
+            if length_bytes:
+                length = int.from_bytes(data[at : at + length_bytes], "big")
+                at += length_bytes
+                payload += length if not items else 0
+                left += length * items
+            at += payload
+        if at > size:
+            raise IndexError
+    return at
+
+
+def _formats() -> dict[int, tuple[int, int, int]]:
+    """MessagePack's formats from 0xc0 on: bytes of the length, bytes besides, values per unit of the length."""
+    table = {0xC0: (0, 0, 0), 0xC1: (0, 0, 0), 0xC2: (0, 0, 0), 0xC3: (0, 0, 0)}
+    for number, width in enumerate((1, 2, 4)):
+        table[0xC4 + number] = (width, 0, 0)  # bin
+        table[0xC7 + number] = (width, 1, 0)  # ext
+        table[0xD9 + number] = (width, 0, 0)  # str
+    table |= {0xCA: (0, 4, 0), 0xCB: (0, 8, 0)}
+    for number, width in enumerate((1, 2, 4, 8)):
+        table[0xCC + number] = table[0xD0 + number] = (0, width, 0)
+    for number, width in enumerate((1, 2, 4, 8, 16)):
+        table[0xD4 + number] = (0, 1 + width, 0)  # fixext
+    table |= {0xDC: (2, 0, 1), 0xDD: (4, 0, 1), 0xDE: (2, 0, 2), 0xDF: (4, 0, 2)}
+    return table
+
+
+_FORMATS = _formats()

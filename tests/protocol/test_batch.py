@@ -1,0 +1,69 @@
+"""Batches: joined, counted, taken apart."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co2.errors import BadRequest
+from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count, make_batch, split_batch
+
+encode = msgspec.msgpack.encode
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=300)
+    | st.binary(max_size=300)
+    | st.builds(msgspec.msgpack.Ext, st.integers(-128, 127), st.binary(max_size=70)),
+    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(st.text(max_size=40), inner, max_size=20),
+    max_leaves=40,
+)
+
+
+@given(st.lists(VALUES, min_size=1, max_size=20))
+def test_what_was_joined_comes_apart_again(values: list[Any]) -> None:
+    messages = [encode(value) for value in values]
+    batch = make_batch(messages)
+    assert batch_count(batch) == len(messages)
+    assert split_batch(batch) == messages
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x" * 70_000, b"x" * 70_000, list(range(70_000)), {str(i): i for i in range(70_000)},
+     msgspec.msgpack.Ext(1, b"x" * 70_000), "x" * 300, b"x" * 300, list(range(300))],
+    ids=lambda value: f"{type(value).__name__} of {len(value.data if isinstance(value, msgspec.msgpack.Ext) else value)}",
+)  # fmt: skip
+def test_every_width_of_a_length(value: Any) -> None:
+    messages = [encode(value), encode(1)]
+    assert split_batch(make_batch(messages)) == messages
+
+
+def test_nesting_costs_no_stack() -> None:
+    deep = b"\x91" * 500_000 + b"\x01"
+    assert split_batch(make_batch([deep, b"\x02"])) == [deep, b"\x02"]
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_refused_or_as_it_says(garbage: bytes) -> None:
+    batch = b"\xdd\x00\x00\x00\x03" + garbage
+    try:
+        messages = split_batch(batch)
+    except BadRequest:
+        return
+    assert len(messages) == 3
+    assert make_batch(messages) == batch
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [b"", b"\xdd", b"\x91\x01", make_batch([]), make_batch([b"\x01"])[:-1], make_batch([b"\x01"]) + b"\x01",
+     make_batch([b"\x01"] * (MAX_BATCH_MESSAGES + 1)), make_batch([b"\xdb\xff\xff\xff\xff"])],
+)  # fmt: skip
+def test_what_is_no_batch_is_refused(batch: bytes) -> None:
+    with pytest.raises(BadRequest):
+        split_batch(batch)
