@@ -28,6 +28,8 @@
         ├── CallTimeout            1007 a call took longer than its deadline
         ├── PluginFailed           1008 the plugin raised, died or is not running
         ├── Ambiguous              1009 several hosts have that method
+        ├── StorageFull            1010 the relay's disk has no room for another message
+        │   └── StorageFailed      1011 the relay's disk does not do its work
         └── RemoteFault            whatever code and text the other side answered with
 
 Codes from -32768 to -32000 are those of the XML-RPC fault code convention (Dan Libby, 2001);
@@ -55,6 +57,8 @@ __all__ = [
     "PluginFailed",
     "RemoteFault",
     "StateError",
+    "StorageFailed",
+    "StorageFull",
     "TooBig",
     "TooManySatellites",
     "UnknownHost",
@@ -298,6 +302,18 @@ class Ambiguous(PeerError):
     """Several hosts have a method of that name; ``host_id`` must say which."""
 
     code = 1009
+
+
+class StorageFull(PeerError):
+    """No room on disk: new messages are refused, old ones are still served. It recovers by itself."""
+
+    code = 1010
+
+
+class StorageFailed(StorageFull):
+    """The disk does not do its work: nothing is acknowledged any more."""
+
+    code = 1011
 
 
 class RemoteFault(PeerError):

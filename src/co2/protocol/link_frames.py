@@ -1,0 +1,312 @@
+"""Every frame on the link between a satellite and its relay, as a msgspec Struct (design §6).
+
+A frame is one binary WebSocket message: MessagePack, an array whose first item is the frame's name. The
+satellite opens the link and says Hello, the relay answers Welcome; then both speak as they like::
+
+    satellite → relay    Hello, Publish, Interest, Replay, Applied, Call, Result, Goodbye
+    relay → satellite    Welcome, Ack, Deliver, Replay, Gap, Roster, Call, Result, Goodbye
+
+A position counts messages: a frame of n messages at position p holds p … p+n-1. Positions begin at
+:data:`FIRST_POSITION`, they may jump, and mean something only together with the log id.
+"""
+
+from typing import Any
+
+import msgspec
+
+from co2.errors import BadRequest
+
+__all__ = [
+    "BEGINNING",
+    "FIRST_POSITION",
+    "MAX_LINK_FRAME",
+    "SUBPROTOCOL",
+    "Ack",
+    "Applied",
+    "Call",
+    "Deliver",
+    "Gap",
+    "Goodbye",
+    "Hello",
+    "Interest",
+    "Publish",
+    "RelayFrame",
+    "Replay",
+    "Result",
+    "Roster",
+    "SatelliteFrame",
+    "Subscription",
+    "Welcome",
+    "decode_relay_frame",
+    "decode_satellite_frame",
+    "encode_link_frame",
+]
+
+SUBPROTOCOL = "co2.link.1"
+"""The WebSocket subprotocol; another number is another protocol."""
+
+MAX_LINK_FRAME = 4 * 1024 * 1024
+"""Bytes of one frame on the link. A Publish stays far below; a Roster of thousands may come near."""
+
+BEGINNING = 1
+"""Position of a reader that has read nothing. Not 0, so that "0 is the oldest" and this stay apart."""
+
+FIRST_POSITION = 2
+"""Position of a log's first message."""
+
+
+class _Frame(msgspec.Struct, tag=True, array_like=True):
+    """Base of all frames."""
+
+
+class Subscription(msgspec.Struct, array_like=True, frozen=True):
+    """Who reads, from where, what.
+
+    Attributes:
+        package: plugin package of the satellite.
+        position: of the last message that it has had; None to begin at the head.
+        channels: patterns of what it wants (:mod:`co2.protocol.interests`), None for everything.
+        durable: gets only what is on the relay's disk, and its own satellite's messages too.
+    """
+
+    package: str
+    position: int | None = None
+    channels: list[str] | None = None
+    durable: bool = False
+
+
+class Hello(_Frame):
+    """First frame of a satellite.
+
+    Attributes:
+        host_id: proposed; the relay puts in the host part that it observes.
+        log_id: that positions below belong to, '' for none.
+        subscriptions: one for each package that receives.
+        outbox: (epoch, its first unacknowledged seq) for each epoch with something unacknowledged, oldest first;
+            the last one is the run of now, also when all of it is acknowledged.
+        methods: names of what can be called here.
+        plugins: names of the plugins.
+    """
+
+    host_id: str
+    log_id: str
+    subscriptions: list[Subscription]
+    outbox: list[tuple[int, int]]
+    methods: list[str]
+    plugins: list[str]
+
+
+class Interest(_Frame):
+    """What the satellite's packages want from now on, all of it: a package that is missing is gone."""
+
+    subscriptions: list[Subscription]
+    methods: list[str]
+    plugins: list[str]
+
+
+class Publish(_Frame):
+    """Messages of one plugin: cut, numbered and checksummed once, sent again byte for byte.
+
+    Attributes:
+        epoch: one run of the sender, 63 random bits.
+        seq: number of the first message within that run; they count from 1 without a hole.
+        package: that sent them.
+        plugin: that sent them.
+        channels: of its messages, '' for none; None when there are more than 32.
+        crc: CRC-32 of the batch.
+        batch: the messages (:mod:`co2.protocol.batch`).
+    """
+
+    epoch: int
+    seq: int
+    package: str
+    plugin: str
+    channels: list[str] | None
+    crc: int
+    batch: bytes
+
+
+class Applied(_Frame):
+    """How far each package is, for whoever looks at the relay: position by package."""
+
+    positions: dict[str, int]
+
+
+class Welcome(_Frame):
+    """First frame of a relay.
+
+    Attributes:
+        host_id: with the host part that the relay observed; it is used from now on.
+        relay: the relay's own host_id.
+        log_id: of its log.
+        position: the head of the log; where a subscription without position begins.
+        acks: for each epoch of the Hello, the last seq that is on disk.
+    """
+
+    host_id: str
+    relay: str
+    log_id: str
+    position: int
+    acks: list[tuple[int, int]]
+
+
+class Ack(_Frame):
+    """Everything of that epoch up to ``seq`` is on the relay's disk."""
+
+    epoch: int
+    seq: int
+
+
+class Deliver(_Frame):
+    """A frame out of the log.
+
+    Attributes:
+        position: of its first message.
+        package: '' for the live stream, which is every live package's; else the one that asked for a replay.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection, as the relay saw it.
+        epoch: as in :class:`Publish`; 0 for a sender that does not number.
+        seq: as in :class:`Publish`.
+        sender: package that sent them.
+        plugin: as in :class:`Publish`.
+        channels: as in :class:`Publish`.
+        crc: as in :class:`Publish`.
+        batch: as in :class:`Publish`.
+    """
+
+    position: int
+    package: str
+    host_id: str
+    client_address: tuple[str, int]
+    epoch: int
+    seq: int
+    sender: str
+    plugin: str
+    channels: list[str] | None
+    crc: int
+    batch: bytes
+
+
+class Replay(_Frame):
+    """To the relay: give this package what comes after ``position``; it gets a cursor of its own.
+
+    From the relay: that cursor has caught up at ``position``; what comes after it is in the live stream.
+    """
+
+    package: str
+    position: int
+
+
+class Gap(_Frame):
+    """Messages over ``after`` up to ``next`` will not come.
+
+    Attributes:
+        package: whom it concerns, '' for every live package.
+        after: position of the last message before it.
+        next: position of the last message that is missing.
+        reason: why.
+    """
+
+    package: str
+    after: int
+    next: int
+    reason: str
+
+
+class Roster(_Frame):
+    """Who is connected: host_id, methods and plugins of every satellite."""
+
+    rows: list[tuple[str, list[str], list[str]]]
+
+
+class Call(_Frame):
+    """Call a method of the other side.
+
+    Attributes:
+        call_id: chosen by the caller, one that is not under way.
+        method: its name.
+        argument: one encoded dictionary.
+        timeout: seconds that the caller waits.
+    """
+
+    call_id: int
+    method: str
+    argument: bytes
+    timeout: float
+
+
+class Result(_Frame):
+    """What a Call came to.
+
+    Attributes:
+        call_id: of the Call.
+        value: encoded; b'' for an error.
+        code: fault code, 0 for none.
+        error: fault text.
+    """
+
+    call_id: int
+    value: bytes = b""
+    code: int = 0
+    error: str = ""
+
+
+class Goodbye(_Frame):
+    """Last frame, of either side.
+
+    Attributes:
+        reason: one word for programs, see :mod:`co2.protocol.goodbyes`.
+        text: for people.
+        retry_after: seconds that the other side should wait before it comes again, 0 for as it likes.
+    """
+
+    reason: str
+    text: str
+    retry_after: float = 0.0
+
+
+SatelliteFrame = Hello | Publish | Interest | Replay | Applied | Call | Result | Goodbye
+RelayFrame = Welcome | Ack | Deliver | Replay | Gap | Roster | Call | Result | Goodbye
+
+_encoder = msgspec.msgpack.Encoder()
+_satellite_decoder = msgspec.msgpack.Decoder(SatelliteFrame)
+_relay_decoder = msgspec.msgpack.Decoder(RelayFrame)
+
+
+def encode_link_frame(frame: SatelliteFrame | RelayFrame) -> bytes:
+    """Encode a frame.
+
+    Raises:
+        BadRequest: over :data:`MAX_LINK_FRAME`.
+    """
+    data = _encoder.encode(frame)
+    if len(data) > MAX_LINK_FRAME:
+        raise BadRequest(f"a frame of {len(data)} bytes; the limit is {MAX_LINK_FRAME}")
+    return data
+
+
+def decode_satellite_frame(data: bytes) -> Any:
+    """Decode a frame that a satellite sent.
+
+    Raises:
+        BadRequest: it is none of a satellite's.
+    """
+    return _decode(_satellite_decoder, data)
+
+
+def decode_relay_frame(data: bytes) -> Any:
+    """Decode a frame that a relay sent.
+
+    Raises:
+        BadRequest: it is none of a relay's.
+    """
+    return _decode(_relay_decoder, data)
+
+
+def _decode(decoder: "msgspec.msgpack.Decoder[Any]", data: bytes) -> Any:
+    if len(data) > MAX_LINK_FRAME:
+        raise BadRequest(f"a frame of {len(data)} bytes; the limit is {MAX_LINK_FRAME}")
+    try:
+        return decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise BadRequest(f"not a frame of the link: {str(error)[:200]}") from None

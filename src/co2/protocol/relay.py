@@ -1,0 +1,542 @@
+"""The relay's side of the link, without I/O: frames in, frames and events out (design §6, §7).
+
+::
+
+    opening ──Hello──▶ open ──Goodbye, or a frame out of place──▶ closed
+
+What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
+to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
+it. Whatever has no number of its own (from XML-RPC) is passed on only then, and holds up so long what came after.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from co2.errors import BadRequest, StorageFailed, StorageFull
+from co2.host_id import HostId
+from co2.protocol import goodbyes
+from co2.protocol.batch import batch_count
+from co2.protocol.interests import Interests
+from co2.protocol.link_frames import (
+    BEGINNING,
+    Ack,
+    Applied,
+    Call,
+    Gap,
+    Goodbye,
+    Hello,
+    Interest,
+    Publish,
+    Replay,
+    Result,
+    Roster,
+    SatelliteFrame,
+    Subscription,
+    Welcome,
+    decode_satellite_frame,
+    encode_link_frame,
+)
+from co2.protocol.log import Entry, Log, LogGap, Reading
+from co2.protocol.streams import CHUNK, Peer, Stream, union
+from co2.protocol.takeovers import Takeovers
+
+__all__ = ["CallReceived", "DiskWanted", "IdReused", "Joined", "Left", "RelayCore", "ResultReceived"]
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """A satellite has said Hello, or told other methods and plugins."""
+
+    peer: Peer
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A link has ended, or is about to: write what is out, then close it."""
+
+    peer: Peer
+    reason: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallReceived:
+    """A satellite calls a method of ours."""
+
+    peer: Peer
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class ResultReceived:
+    """A satellite has answered a call of ours."""
+
+    peer: Peer
+    result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class DiskWanted:
+    """Read the log from disk after ``stream.position`` and hand it to :meth:`RelayCore.disk_read`."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class IdReused:
+    """A number that was used came with other messages: E_ID_REUSE. It was not appended."""
+
+    peer: Peer
+    epoch: int
+    seq: int
+
+
+Event = Joined | Left | CallReceived | ResultReceived | DiskWanted | IdReused
+
+
+class RelayCore:
+    """All links of a relay and its log.
+
+    Args:
+        log: where everything goes.
+        host_id: the relay's own.
+        max_peers: gives how many links there may be now.
+        now: monotonic seconds.
+    """
+
+    def __init__(self, log: Log, host_id: str, *, max_peers: Callable[[], int], now: Callable[[], float]) -> None:
+        self.log = log
+        self.host_id = host_id
+        self.events: deque[Event] = deque()
+        self.ready: dict[Peer, None] = {}
+        self.peers: dict[str, Peer] = {}
+        self._max_peers = max_peers
+        self._takeovers = Takeovers(now)
+        self._at_head: dict[Stream, None] = {}
+        self._durable: dict[Stream, None] = {}
+        self._fresh: deque[Entry] = deque()
+        self._held: deque[int] = deque()
+        self._visible = log.last
+        self._committed = log.committed
+        self._handlers: dict[type, Callable[[Peer, Any], None]] = {
+            Publish: self._publish,
+            Interest: self._interest,
+            Replay: self._replay,
+            Applied: self._applied,
+            Call: lambda peer, call: self.events.append(CallReceived(peer, call)),
+            Result: lambda peer, result: self.events.append(ResultReceived(peer, result)),
+            Goodbye: lambda peer, goodbye: self._leave(peer, goodbye.reason, goodbye.text),
+        }
+
+    # ---- links -----------------------------------------------------------------------------------------
+
+    def opened(self, address: tuple[str, int]) -> Peer:
+        """Take in a new connection."""
+        return Peer(self, address)
+
+    def receive(self, peer: Peer, data: bytes) -> None:
+        """Take one frame. Garbage ends this one link, with a Goodbye that says why."""
+        if peer.state == "closed":
+            return
+        try:
+            frame: SatelliteFrame = decode_satellite_frame(data)
+            if peer.state == "opening":
+                if isinstance(frame, Hello):
+                    self._hello(peer, frame)
+                    return
+            elif (handler := self._handlers.get(type(frame))) is not None:
+                handler(peer, frame)
+                return
+        except BadRequest as error:
+            self.end(peer, goodbyes.GARBAGE, str(error))
+            return
+        except (StorageFull, StorageFailed) as error:
+            self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
+            return
+        self.end(peer, goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
+
+    def lost(self, peer: Peer, why: str) -> None:
+        """The connection is gone."""
+        self._leave(peer, "", why)
+
+    def end(self, peer: Peer, reason: str, text: str, retry_after: float = 0.0) -> None:
+        """Say Goodbye."""
+        if peer.state == "closed":
+            return
+        peer.write(encode_link_frame(Goodbye(reason, text[:512], retry_after)))
+        self._leave(peer, reason, text)
+
+    def pause(self, peer: Peer) -> None:
+        """The transport's buffer is full: this peer's streams stand still."""
+        peer.paused = True
+
+    def resume(self, peer: Peer) -> None:
+        """There is room again."""
+        peer.paused = False
+        self.pump(peer)
+
+    def taken(self, peer: Peer) -> list[bytes]:
+        """Hand out what waits for a peer, and read on for it."""
+        frames = peer.taken()
+        self.pump(peer)
+        return frames
+
+    # ---- hello and goodbye -----------------------------------------------------------------------------
+
+    def _hello(self, peer: Peer, hello: Hello) -> None:
+        try:
+            proposed = HostId.parse(hello.host_id)
+        except ValueError as error:
+            self.end(peer, goodbyes.IDENTITY, str(error))
+            return
+        older = self.peers.get(proposed.origin)
+        if older is None and len(self.peers) >= self._max_peers():
+            self.end(peer, goodbyes.FULL, "this relay carries as many satellites as max_sats allows", 10.0)
+            return
+        if older is not None and not self._take_over(older, peer):
+            return
+        peer.host_id = HostId(proposed.origin, peer.address[0], proposed.port)
+        peer.state = "open"
+        self.peers[peer.origin] = peer
+        acks = [(epoch, self._meet(peer, epoch, first)) for epoch, first in hello.outbox]
+        subscriptions, gaps = self._welcome(peer, hello, acks)
+        peer.methods, peer.plugins = tuple(hello.methods), tuple(hello.plugins)
+        for package, gap in gaps:
+            peer.gaps += 1
+            peer.write(encode_link_frame(Gap(package, gap.after, gap.next, gap.reason)))
+        self._subscribe(peer, subscriptions)
+        self.events.append(Joined(peer))
+
+    def _take_over(self, older: Peer, newer: Peer) -> bool:
+        if self._takeovers.too_many(older.origin):
+            text = "several satellites run with copies of one state folder: give each its own"
+            for peer in (older, newer):
+                self.end(peer, goodbyes.CLONED, text, retry_after=60.0)
+            return False
+        self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=60.0)
+        return True
+
+    def _meet(self, peer: Peer, epoch: int, first: int) -> int:
+        """Find where a run's numbers go on; give the last seq of it that is on disk.
+
+        A mark further back than what the satellite was acknowledged means that this relay has lost something.
+        """
+        mark = self.log.marks.get((peer.origin, epoch))
+        if mark is None:
+            self.log.set_mark(peer.origin, epoch, first - 1)
+            return first - 1
+        if mark < first - 1:
+            self.log.set_mark(peer.origin, epoch, first - 1)
+            self._tell_all(peer, f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}")
+            return first - 1
+        # What is not on disk yet comes once more, and is acknowledged with the commit.
+        return mark if self.log.committed >= self.log.last else first - 1
+
+    def _welcome(
+        self, peer: Peer, hello: Hello, acks: list[tuple[int, int]]
+    ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
+        """Say Welcome; give the subscriptions as they stand in this log, and the gaps that this makes."""
+        known = [sub.position for sub in hello.subscriptions if sub.position is not None]
+        if hello.log_id == self.log.log_id and max(known, default=0) >= self.log.lease:
+            self._replace_log("a satellite has read further than this log ever went: it was rolled back")
+        gaps = []
+        subscriptions = hello.subscriptions
+        if hello.log_id and hello.log_id != self.log.log_id:
+            subscriptions = []
+            for sub in hello.subscriptions:
+                if sub.position is not None:
+                    gaps.append((sub.package, LogGap(sub.position, BEGINNING, "log replaced")))
+                    sub = Subscription(sub.package, BEGINNING, sub.channels, sub.durable)  # noqa: PLW2901
+                subscriptions.append(sub)
+        live = [sub.position for sub in subscriptions if not sub.durable]
+        positions = [position for position in live if position is not None]
+        head = self._visible if len(positions) < len(live) or not positions else max(positions)
+        peer.live = Stream(peer, "", min(head, self._visible) if not positions else head, union(subscriptions))
+        welcome = Welcome(str(peer.host_id), self.host_id, self.log.log_id, peer.live.position, acks)
+        peer.write(encode_link_frame(welcome))
+        return subscriptions, gaps
+
+    def _replace_log(self, why: str) -> None:
+        self.log.replace_id()
+        for peer in list(self.peers.values()):
+            if peer.live is not None:
+                self.end(peer, goodbyes.LOG_REPLACED, why)
+
+    def _tell_all(self, sender: Peer, reason: str) -> None:
+        """Tell every receiver of a gap that has no positions."""
+        for peer in self.peers.values():
+            if peer is not sender and peer.live is not None:
+                position = peer.live.position
+                peer.gaps += 1
+                peer.write(encode_link_frame(Gap("", position, position, reason)))
+
+    def _leave(self, peer: Peer, reason: str, text: str) -> None:
+        if peer.state == "closed":
+            return
+        was_open = peer.state == "open"
+        peer.state = "closed"
+        if was_open and self.peers.get(peer.origin) is peer:
+            del self.peers[peer.origin]
+        for stream in [peer.live, *peer.streams.values()]:
+            if stream is not None:
+                self._forget(stream)
+        peer.streams.clear()
+        self.events.append(Left(peer, reason, text))
+
+    # ---- subscriptions ---------------------------------------------------------------------------------
+
+    def _interest(self, peer: Peer, frame: Interest) -> None:
+        peer.methods, peer.plugins = tuple(frame.methods), tuple(frame.plugins)
+        assert peer.live is not None
+        peer.live.interests = union(frame.subscriptions)
+        self._subscribe(peer, frame.subscriptions)
+        self.events.append(Joined(peer))
+
+    def _subscribe(self, peer: Peer, subscriptions: Sequence[Subscription]) -> None:
+        """Give each durable package its stream; live packages share one, until they ask for a replay."""
+        peer.subscriptions = {sub.package: sub for sub in subscriptions}
+        for package in [package for package in peer.streams if package not in peer.subscriptions]:
+            self._forget(peer.streams.pop(package))
+        for sub in peer.subscriptions.values():
+            interests = Interests(sub.channels)
+            stream = peer.streams.get(sub.package)
+            if stream is not None:
+                stream.interests = interests
+            elif sub.durable:
+                position = self._committed if sub.position is None else sub.position
+                peer.streams[sub.package] = Stream(peer, sub.package, position, interests, durable=True)
+        self.pump(peer)
+
+    def _replay(self, peer: Peer, frame: Replay) -> None:
+        sub = peer.subscriptions.get(frame.package)
+        if sub is None:
+            raise BadRequest(f"a replay for {frame.package[:80]!r}, which has no subscription")
+        if frame.package in peer.streams:
+            self._forget(peer.streams[frame.package])
+        peer.streams[frame.package] = Stream(
+            peer, frame.package, frame.position, Interests(sub.channels), sub.durable
+        )
+        self.pump(peer)
+
+    def _applied(self, peer: Peer, frame: Applied) -> None:
+        peer.applied = frame.positions
+
+    # ---- messages in -----------------------------------------------------------------------------------
+
+    def _publish(self, peer: Peer, frame: Publish) -> None:
+        count = batch_count(frame.batch)
+        if zlib.crc32(frame.batch) != frame.crc:
+            self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
+            return
+        if not frame.epoch:
+            self._pass_live(peer, frame, count)
+            return
+        mark = self.log.marks.get((peer.origin, frame.epoch))
+        last = frame.seq + count - 1
+        if mark is None or (last > mark and frame.seq != mark + 1):
+            self.end(peer, goodbyes.OUT_OF_ORDER, f"message {frame.seq} of this run, after {mark}")
+            return
+        if last <= mark:
+            self._repeated(peer, frame, last)
+            return
+        entry = self.log.append(
+            origin=peer.origin,
+            host_id=str(peer.host_id),
+            client_address=peer.address,
+            batch=frame.batch,
+            epoch=frame.epoch,
+            seq=frame.seq,
+            package=frame.package,
+            plugin=frame.plugin,
+            channels=None if frame.channels is None else tuple(frame.channels),
+            crc=frame.crc,
+        )
+        peer.published += count
+        peer.unacked.append((entry.end, frame.epoch, last))
+        self._appended(entry)
+
+    def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
+        """Pass on what is worthless a second later, to whoever has room for it now."""
+        channels = None if frame.channels is None else tuple(frame.channels)
+        entry = Entry(
+            0, count, peer.origin, str(peer.host_id), peer.address, 0, 0, frame.package, frame.plugin, channels,
+            frame.crc, frame.batch,
+        )  # fmt: skip
+        peer.published += count
+        for other in self.peers.values():
+            stream = other.live
+            if stream is None or not stream.wants(entry):
+                continue
+            if other.has_room:
+                stream.give_live(entry)
+            else:
+                other.live_dropped += count
+
+    def _repeated(self, peer: Peer, frame: Publish, last: int) -> None:
+        peer.repeats += 1
+        crc = self.log.find(peer.origin, frame.epoch, frame.seq)
+        if crc is not None and crc != frame.crc:
+            self.events.append(IdReused(peer, frame.epoch, frame.seq))
+        # It may have been appended and not be on disk yet: then the commit acknowledges it.
+        peer.unacked.append((self.log.last, frame.epoch, last))
+        if self.log.committed >= self.log.last:
+            self._acknowledge(peer)
+
+    def append_unnumbered(
+        self,
+        *,
+        origin: str,
+        host_id: str,
+        client_address: tuple[str, int],
+        batch: bytes,
+        channels: tuple[str, ...],
+    ) -> Entry:
+        """Take in a message that has no number: it is passed on once it is on disk.
+
+        Raises:
+            StorageFull: there is no room.
+            StorageFailed: the disk does not do its work.
+        """
+        entry = self.log.append(
+            origin=origin,
+            host_id=host_id,
+            client_address=client_address,
+            batch=batch,
+            channels=channels,
+            crc=zlib.crc32(batch),
+        )
+        self._held.append(entry.end)
+        self._appended(entry)
+        return entry
+
+    # ---- messages out ----------------------------------------------------------------------------------
+
+    @property
+    def visible(self) -> int:
+        """Position up to which live readers may read."""
+        return self._visible
+
+    def _appended(self, entry: Entry) -> None:
+        self._fresh.append(entry)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Pass on what may be passed on, to everybody who stands at the head."""
+        limit = self._held[0] - 1 if self._held else self.log.last
+        while self._fresh and self._fresh[0].end <= limit:
+            entry = self._fresh.popleft()
+            self._visible = entry.end
+            for stream in tuple(self._at_head):
+                if stream.peer.has_room:
+                    stream.give(entry)
+                else:
+                    del self._at_head[stream]  # it reads on from the log when it has room
+
+    def committed(self, position: int) -> None:
+        """Everything up to this position is on disk."""
+        self._committed = position
+        while self._held and self._held[0] <= position:
+            self._held.popleft()
+        self._advance()
+        for peer in self.peers.values():
+            if peer.unacked and peer.unacked[0][0] <= position:
+                self._acknowledge(peer)
+        for stream in tuple(self._durable):
+            self._run(stream)
+
+    def _acknowledge(self, peer: Peer) -> None:
+        acks: dict[int, int] = {}
+        while peer.unacked and peer.unacked[0][0] <= self._committed:
+            _, epoch, seq = peer.unacked.popleft()
+            acks[epoch] = seq
+        for epoch, seq in acks.items():
+            peer.write(encode_link_frame(Ack(epoch, seq)))
+
+    def pump(self, peer: Peer) -> None:
+        """Read on for a peer, as far as it has room."""
+        if peer.state != "open":
+            return
+        if peer.live is not None and peer.live not in self._at_head:
+            self._run(peer.live)
+        for stream in list(peer.streams.values()):
+            self._run(stream)
+
+    def _run(self, stream: Stream) -> None:
+        """Read on for a stream until it has caught up, has no room, or needs the disk."""
+        peer = stream.peer
+        while peer.has_room and not stream.reading:
+            limit = self._limit(stream)
+            if stream.position >= limit:
+                self._caught_up(stream)
+                return
+            reading = self.log.read(stream.position, CHUNK)
+            if reading.on_disk:
+                stream.reading = True
+                self.events.append(DiskWanted(stream))
+                return
+            if not self._give(stream, reading, limit):
+                self._caught_up(stream)
+                return
+        self._forget(stream)
+
+    def disk_read(self, stream: Stream, reading: Reading) -> None:
+        """Take what was read from disk for a stream."""
+        stream.reading = False
+        peer = stream.peer
+        if peer.state != "open" or (stream.package and peer.streams.get(stream.package) is not stream):
+            return
+        self._give(stream, reading, self._limit(stream))
+        self._run(stream)
+
+    def _limit(self, stream: Stream) -> int:
+        if stream.durable:
+            return self._committed
+        live = stream.peer.live
+        return self._visible if stream is live or live is None else live.position
+
+    def _give(self, stream: Stream, reading: Reading, limit: int) -> bool:
+        """Give what was read, up to a position; tell whether the stream has moved."""
+        before = stream.position
+        if reading.gap is not None:
+            stream.tell(reading.gap)
+        for entry in reading.entries:
+            if entry.end > limit:
+                return stream.position != before
+            if entry.end > stream.position:
+                stream.give(entry)
+        stream.position = max(stream.position, min(reading.next, limit))
+        return stream.position != before
+
+    def _caught_up(self, stream: Stream) -> None:
+        peer = stream.peer
+        if stream.durable:
+            self._durable[stream] = None
+        elif stream is peer.live:
+            self._at_head[stream] = None
+        else:
+            del peer.streams[stream.package]
+            peer.write(encode_link_frame(Replay(stream.package, stream.position)))
+
+    def _forget(self, stream: Stream) -> None:
+        self._durable.pop(stream, None)
+        self._at_head.pop(stream, None)
+
+    # ---- to satellites ---------------------------------------------------------------------------------
+
+    def call(self, peer: Peer, call: Call) -> None:
+        """Call a method of a satellite."""
+        peer.write(encode_link_frame(call))
+
+    def answer(self, peer: Peer, result: Result) -> None:
+        """Answer a satellite's call."""
+        if peer.state == "open":
+            peer.write(encode_link_frame(result))
+
+    def send_roster(self, roster: Roster) -> None:
+        """Tell every satellite who is there."""
+        data = encode_link_frame(roster)
+        for peer in self.peers.values():
+            peer.write(data)

@@ -1,0 +1,458 @@
+"""The satellite's side of the link, without I/O: frames in, frames and events out (design §6, §7).
+
+::
+
+    away ──connected──▶ hello ──Welcome──▶ open ──Goodbye, a frame out of place, or lost──▶ away
+
+What a package sends is cut into the outbox and goes out as long as it takes. What comes in goes to the packages
+that want it: those that are live share the live stream; one that takes its messages too slowly leaves it, and
+catches up through a replay of its own.
+"""
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from co2.errors import BadRequest
+from co2.host_id import HostId
+from co2.protocol import goodbyes
+from co2.protocol.batch import batch_count
+from co2.protocol.interests import Interests
+from co2.protocol.link_frames import (
+    BEGINNING,
+    Ack,
+    Applied,
+    Call,
+    Deliver,
+    Gap,
+    Goodbye,
+    Hello,
+    Interest,
+    Publish,
+    RelayFrame,
+    Replay,
+    Result,
+    Roster,
+    Subscription,
+    Welcome,
+    decode_relay_frame,
+    encode_link_frame,
+)
+from co2.protocol.outbox import Outbox
+
+__all__ = [
+    "CallReceived",
+    "Delivered",
+    "Ended",
+    "GapTold",
+    "ResultReceived",
+    "RosterTold",
+    "SatelliteCore",
+    "Welcomed",
+]
+
+ROOM = 1024 * 1024
+"""Bytes that wait for the transport before the outbox stops giving."""
+
+MAX_SEEN = 10_000
+"""Senders' runs whose last number a package remembers; the one that was silent longest goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The link is open."""
+
+    welcome: Welcome
+    other_log: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The link has come to its end: write what is out, close it, wait at least ``retry_after`` seconds."""
+
+    reason: str
+    text: str
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A frame for these packages; its last message has the position ``end``."""
+
+    packages: Sequence[str]
+    frame: Deliver
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class GapTold:
+    """These packages will not get an interval."""
+
+    packages: Sequence[str]
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class RosterTold:
+    """Who is connected to the relay."""
+
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
+class CallReceived:
+    """The relay calls a method of ours."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class ResultReceived:
+    """The relay has answered a call of ours."""
+
+    result: Result
+
+
+Event = Welcomed | Ended | Delivered | GapTold | RosterTold | CallReceived | ResultReceived
+
+
+@dataclass(slots=True)
+class _Reader:
+    """A package that receives.
+
+    Attributes:
+        position: of the last message that it was given; for a live one the core's ``live_position`` counts.
+        state: ``live``; ``behind``, when it can take no more now; ``replaying``; or ``durable``.
+        seen: last number by (origin, epoch): after a crash of the relay the same messages come at other positions.
+    """
+
+    package: str
+    interests: Interests
+    durable: bool
+    position: int | None
+    state: str = "live"
+    seen: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    def is_new(self, origin: str, epoch: int, last: int) -> bool:
+        """Tell whether a frame was not given yet, and note that it is now."""
+        if not epoch:
+            return True
+        key = (origin, epoch)
+        before = self.seen.pop(key, 0)
+        self.seen[key] = max(last, before)
+        if len(self.seen) > MAX_SEEN:
+            del self.seen[next(iter(self.seen))]
+        return last > before
+
+
+class SatelliteCore:
+    """A satellite's link and what it remembers beyond it.
+
+    Args:
+        host_id: proposed to the relay.
+        outbox: what waits to be sent.
+        names: gives (methods, plugins) that the relay is told.
+    """
+
+    def __init__(self, host_id: HostId, outbox: Outbox, names: Callable[[], tuple[list[str], list[str]]]) -> None:
+        self.host_id = host_id
+        self.outbox = outbox
+        self.state = "away"
+        self.events: deque[Event] = deque()
+        self.log_id = ""
+        self.live_position = BEGINNING
+        self.paused = False
+        self.repeats = 0
+        self.live_dropped = 0
+        self._names = names
+        self._out: deque[bytes] = deque()
+        self._out_bytes = 0
+        self._readers: dict[str, _Reader] = {}
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Ack: self._ack,
+            Deliver: self._deliver,
+            Replay: self._live_again,
+            Gap: self._gap,
+            Roster: lambda roster: self.events.append(RosterTold(roster)),
+            Call: lambda call: self.events.append(CallReceived(call)),
+            Result: lambda result: self.events.append(ResultReceived(result)),
+        }
+
+    # ---- the link --------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """The connection stands: say Hello."""
+        self._out.clear()
+        self._out_bytes = 0
+        self.paused = False
+        self.state = "hello"
+        methods, plugins = self._names()
+        self._write(
+            Hello(
+                str(self.host_id),
+                self.log_id,
+                self._subscriptions(),
+                self.outbox.unacknowledged(),
+                methods,
+                plugins,
+            )
+        )
+
+    def receive(self, data: bytes) -> None:
+        """Take one frame. Garbage ends the link."""
+        if self.state == "away":
+            return
+        try:
+            frame: RelayFrame = decode_relay_frame(data)
+            if isinstance(frame, Goodbye):
+                self._end(frame.reason, frame.text, frame.retry_after)
+                return
+            if self.state == "hello":
+                if isinstance(frame, Welcome):
+                    self._welcome(frame)
+                    return
+            elif (handler := self._handlers.get(type(frame))) is not None:
+                handler(frame)
+                return
+        except BadRequest as error:
+            self.end(goodbyes.GARBAGE, str(error))
+            return
+        self.end(goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} in state {self.state}")
+
+    def lost(self, why: str) -> None:
+        """The connection is gone."""
+        if self.state != "away":
+            self._end("", why, 0.0)
+
+    def end(self, reason: str, text: str) -> None:
+        """Say Goodbye."""
+        if self.state != "away":
+            self._write(Goodbye(reason, text[:512]))
+            self._end(reason, text, 0.0)
+
+    def taken(self) -> list[bytes]:
+        """Hand out what waits for the transport, the outbox's frames with it."""
+        if self.state == "open" and not self.paused:
+            for data in self.outbox.give(ROOM - self._out_bytes):
+                self._out.append(data)
+        taken = list(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        return taken
+
+    def _end(self, reason: str, text: str, retry_after: float) -> None:
+        self.state = "away"
+        for reader in self._readers.values():
+            if reader.state == "live":
+                reader.position = self.live_position
+            elif reader.state == "replaying":
+                reader.state = "live"
+        self.events.append(Ended(reason, text, retry_after))
+
+    def _welcome(self, welcome: Welcome) -> None:
+        try:
+            self.host_id = HostId.parse(welcome.host_id)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        other_log = bool(self.log_id) and welcome.log_id != self.log_id
+        self.log_id = welcome.log_id
+        self.live_position = welcome.position
+        self.state = "open"
+        for epoch, seq in welcome.acks:
+            self.outbox.acknowledged(epoch, seq)
+        self.outbox.again()
+        for reader in self._readers.values():
+            self._place(reader, other_log)
+        self.events.append(Welcomed(welcome, other_log))
+
+    def _place(self, reader: _Reader, other_log: bool) -> None:
+        """Have a package go on where it was."""
+        if other_log and reader.position is not None:
+            reader.position = BEGINNING
+        if reader.position is None:
+            reader.position = self.live_position
+        if reader.state == "live" and reader.position < self.live_position:
+            self._replay(reader)
+
+    # ---- packages --------------------------------------------------------------------------------------
+
+    def subscribe(
+        self, package: str, channels: Sequence[str] | None, *, durable: bool = False, position: int | None = None
+    ) -> None:
+        """A package receives from now on; one that did already gets other channels.
+
+        Args:
+            package: its name.
+            channels: patterns, None for everything.
+            durable: see :class:`~co2.protocol.link_frames.Subscription`.
+            position: where it goes on, in the log ``self.log_id``; None for now.
+        """
+        known = self._readers.get(package)
+        if known is not None and known.durable == durable:
+            known.interests = Interests(channels)
+        else:
+            known = None
+            if position is None and self.state == "open":
+                position = self.live_position
+            reader = _Reader(package, Interests(channels), durable, position, "durable" if durable else "live")
+            self._readers[package] = reader
+        self._tell_interest()
+        if known is None and self.state == "open":
+            self._place(reader, other_log=False)
+
+    def unsubscribe(self, package: str) -> None:
+        """A package receives no more."""
+        if self._readers.pop(package, None) is not None:
+            self._tell_interest()
+
+    def names_changed(self) -> None:
+        """Methods or plugins are others than before."""
+        self._tell_interest()
+
+    def fell_behind(self, package: str) -> None:
+        """A package can take no more for now: it gets nothing until it catches up."""
+        reader = self._readers.get(package)
+        if reader is None or reader.state == "behind":
+            return
+        if reader.state == "live":
+            reader.position = self.live_position
+        reader.state = "behind"
+        if reader.durable:
+            self._tell_interest()
+
+    def catch_up(self, package: str) -> None:
+        """A package that fell behind has room again."""
+        reader = self._readers.get(package)
+        if reader is None or reader.state != "behind":
+            return
+        reader.state = "durable" if reader.durable else "live"
+        if self.state != "open":
+            return
+        if reader.durable:
+            self._tell_interest()
+        elif reader.position is not None:
+            self._replay(reader)
+
+    def positions(self) -> dict[str, int]:
+        """Give where each package is."""
+        return {
+            package: self.live_position if reader.state == "live" else reader.position or 0
+            for package, reader in self._readers.items()
+        }
+
+    def _subscriptions(self) -> list[Subscription]:
+        """Give what the relay is told; a durable package that can take no more is left out meanwhile."""
+        return [
+            Subscription(
+                reader.package,
+                reader.position,
+                None if reader.interests.patterns is None else list(reader.interests.patterns),
+                reader.durable,
+            )
+            for reader in self._readers.values()
+            if not (reader.durable and reader.state == "behind")
+        ]
+
+    def _tell_interest(self) -> None:
+        if self.state == "open":
+            methods, plugins = self._names()
+            self._write(Interest(self._subscriptions(), methods, plugins))
+
+    def _replay(self, reader: _Reader) -> None:
+        assert reader.position is not None
+        reader.state = "replaying"
+        self._write(Replay(reader.package, reader.position))
+
+    # ---- messages --------------------------------------------------------------------------------------
+
+    def publish(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+        """Send messages of a plugin; they stay in the outbox until the relay has them on disk.
+
+        Raises:
+            BadRequest: no batch.
+        """
+        self.outbox.put(package, plugin, channels, batch)
+
+    def publish_live(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+        """Send messages that are worthless a second later: now, or not at all."""
+        if self.state != "open" or self.paused or self._out_bytes > ROOM:
+            self.live_dropped += batch_count(batch)
+            return
+        names = None if channels is None else list(channels)
+        self._write(Publish(0, 0, package, plugin, names, zlib.crc32(batch), batch))
+
+    def _ack(self, ack: Ack) -> None:
+        self.outbox.acknowledged(ack.epoch, ack.seq)
+
+    def _deliver(self, frame: Deliver) -> None:
+        count = batch_count(frame.batch)
+        if zlib.crc32(frame.batch) != frame.crc:
+            self.end(goodbyes.DAMAGED, f"the checksum of the frame at {frame.position} is another")
+            return
+        end = frame.position + count - 1
+        origin = frame.host_id.partition("@")[0]
+        last = frame.seq + count - 1
+        channels = None if frame.channels is None else tuple(frame.channels)
+        if frame.package:
+            readers = self._readers_apart(frame.package, end)
+        else:
+            readers = [reader for reader in self._readers.values() if reader.state == "live"]
+            if frame.position:
+                self.live_position = end
+        packages = []
+        for reader in readers:
+            if not reader.interests.wants(channels):
+                continue
+            if reader.durable or reader.is_new(origin, frame.epoch, last):
+                packages.append(reader.package)
+            else:
+                self.repeats += count
+        if packages:
+            self.events.append(Delivered(packages, frame, end))
+
+    def _readers_apart(self, package: str, end: int) -> list[_Reader]:
+        reader = self._readers.get(package)
+        if reader is None or reader.state not in ("replaying", "durable") or end <= (reader.position or 0):
+            return []
+        reader.position = end
+        return [reader]
+
+    def _live_again(self, frame: Replay) -> None:
+        reader = self._readers.get(frame.package)
+        if reader is not None and reader.state == "replaying":
+            reader.state = "live"
+
+    def _gap(self, gap: Gap) -> None:
+        if gap.package:
+            reader = self._readers.get(gap.package)
+            packages = [gap.package] if reader is not None else []
+            if reader is not None:
+                reader.position = gap.next
+        else:
+            packages = [reader.package for reader in self._readers.values() if reader.state == "live"]
+            self.live_position = max(self.live_position, gap.next)
+        if packages:
+            self.events.append(GapTold(packages, gap))
+
+    # ---- calls and the rest ----------------------------------------------------------------------------
+
+    def call(self, call: Call) -> None:
+        """Call a method of the relay."""
+        self._write(call)
+
+    def answer(self, result: Result) -> None:
+        """Answer a call of the relay's."""
+        if self.state == "open":
+            self._write(result)
+
+    def tell_applied(self) -> None:
+        """Tell how far the packages are."""
+        if self.state == "open" and self._readers:
+            self._write(Applied(self.positions()))
+
+    def _write(self, frame: Any) -> None:
+        data = encode_link_frame(frame)
+        self._out.append(data)
+        self._out_bytes += len(data)

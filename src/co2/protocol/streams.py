@@ -1,0 +1,169 @@
+"""A stream: one reader's way through the relay's log. Every link has a live one, and one for each package apart.
+
+A stream is a cursor and nothing else: whoever reads slowly stands further back, and costs no memory for it.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from co2.host_id import HostId
+from co2.protocol.interests import Interests
+from co2.protocol.link_frames import BEGINNING, Deliver, Gap, Subscription, encode_link_frame
+from co2.protocol.log import Entry, LogGap
+
+if TYPE_CHECKING:
+    from co2.protocol.relay import RelayCore
+
+__all__ = ["CHUNK", "ROOM", "Peer", "Stream", "union"]
+
+CHUNK = 1024 * 1024
+"""Bytes that are read from the log at once."""
+
+ROOM = 1024 * 1024
+"""Bytes that wait in a peer's ``out`` before its streams stop reading; the rest is the transport's."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One cursor.
+
+    Attributes:
+        peer: whose.
+        package: '' for the live stream.
+        position: of the last message that it has passed.
+        interests: what is given; the rest is passed over.
+        durable: follows what is on disk, and gives the peer's own messages too.
+        reading: a read from disk is under way.
+    """
+
+    peer: "Peer"
+    package: str
+    position: int
+    interests: Interests
+    durable: bool = False
+    reading: bool = False
+
+    def wants(self, entry: Entry) -> bool:
+        """Tell whether an entry is given."""
+        if entry.origin == self.peer.origin and not self.durable:
+            return False
+        return self.interests.wants(entry.channels)
+
+    def give(self, entry: Entry) -> None:
+        """Write an entry out and pass it."""
+        self.position = entry.end
+        if self.wants(entry):
+            self.peer.write(_written(entry, self.package))
+            self.peer.delivered += entry.count
+
+    def give_live(self, entry: Entry) -> None:
+        """Write out an entry that is not in the log."""
+        self.peer.write(_written(entry, ""))
+        self.peer.delivered += entry.count
+
+    def tell(self, gap: LogGap) -> None:
+        """Write a gap out and pass it."""
+        self.peer.gaps += 1
+        self.peer.write(encode_link_frame(Gap(self.package, gap.after, gap.next, gap.reason)))
+        self.position = gap.next
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One link, as the relay sees it.
+
+    Attributes:
+        address: (ip, port) of the connection, observed.
+        state: ``opening``, ``open`` or ``closed``.
+        out: frames for the transport, encoded.
+        paused: the transport's buffer is full; nothing more is read from the log for this peer.
+    """
+
+    core: "RelayCore"
+    address: tuple[str, int]
+    state: str = "opening"
+    host_id: HostId = field(default_factory=lambda: HostId("", "", 0))
+    out: deque[bytes] = field(default_factory=deque)
+    out_bytes: int = 0
+    paused: bool = False
+    live: Stream | None = None
+    streams: dict[str, Stream] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    unacked: deque[tuple[int, int, int]] = field(default_factory=deque)
+    published: int = 0
+    repeats: int = 0
+    delivered: int = 0
+    gaps: int = 0
+    live_dropped: int = 0
+    applied: dict[str, int] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """The random part of its host_id."""
+        return self.host_id.origin
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its streams may read on."""
+        return self.state == "open" and not self.paused and self.out_bytes < ROOM
+
+    def write(self, data: bytes) -> None:
+        """Put a frame out."""
+        self.out.append(data)
+        self.out_bytes += len(data)
+        self.core.ready[self] = None
+
+    def taken(self) -> list[bytes]:
+        """Hand everything that is out to the transport."""
+        taken = list(self.out)
+        self.out.clear()
+        self.out_bytes = 0
+        return taken
+
+    @property
+    def position(self) -> int:
+        """The furthest back of its cursors: what it lags by is measured from here."""
+        positions = [stream.position for stream in self.streams.values()]
+        if self.live is not None:
+            positions.append(self.live.position)
+        return min(positions, default=BEGINNING)
+
+
+def union(subscriptions: list[Subscription]) -> Interests:
+    """Give what all live packages of a satellite want together."""
+    live = [subscription for subscription in subscriptions if not subscription.durable]
+    if any(subscription.channels is None for subscription in live):
+        return Interests(None)
+    return Interests(sorted({channel for subscription in live for channel in subscription.channels or ()}))
+
+
+def _written(entry: Entry, package: str) -> bytes:
+    """Encode an entry for a stream; for live ones once for all links."""
+    if package:
+        return _encoded(entry, package)
+    data = entry.written.get("deliver")
+    if data is None:
+        data = entry.written["deliver"] = _encoded(entry, "")
+    return data
+
+
+def _encoded(entry: Entry, package: str) -> bytes:
+    channels = None if entry.channels is None else list(entry.channels)
+    return encode_link_frame(
+        Deliver(
+            entry.position,
+            package,
+            entry.host_id,
+            entry.client_address,
+            entry.epoch,
+            entry.seq,
+            entry.package,
+            entry.plugin,
+            channels,
+            entry.crc,
+            entry.batch,
+        )
+    )

@@ -1,0 +1,207 @@
+"""A relay and satellites in memory: the two state machines joined by queues that the test turns."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from co2.host_id import HostId
+from co2.protocol.batch import make_batch, split_batch
+from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
+from co2.protocol.log import Entry, LogGap, Reading
+from co2.protocol.outbox import Outbox
+from co2.protocol.relay import DiskWanted, IdReused, RelayCore
+from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore
+from co2.protocol.streams import Peer
+
+__all__ = ["FakeLog", "FakeSatellite", "Network", "batch_of"]
+
+
+def batch_of(*values: Any) -> bytes:
+    """Encode messages with these values as their data."""
+    return make_batch([msgspec.msgpack.encode({"data": value}) for value in values])
+
+
+class FakeLog:
+    """A log in memory whose disk is committed when the test says so."""
+
+    def __init__(self) -> None:
+        self.log_id = "log-1"
+        self.entries: list[Entry] = []
+        self.marks: Mapping[tuple[str, int], int] = {}
+        self.committed = BEGINNING
+        self.next = FIRST_POSITION
+        self.lease = 10**6
+        self.first = FIRST_POSITION
+        self.in_memory_from = 0
+        self._ids = itertools.count(2)
+
+    @property
+    def last(self) -> int:
+        return self.entries[-1].end if self.entries else BEGINNING
+
+    def append(self, *, batch: bytes, origin: str, epoch: int = 0, seq: int = 0, **rest: Any) -> Entry:
+        count = len(split_batch(batch))
+        fields = {"package": "", "plugin": "", "channels": None, "crc": 0, **rest}
+        entry = Entry(position=self.next, count=count, batch=batch, origin=origin, epoch=epoch, seq=seq, **fields)
+        self.next += count
+        self.entries.append(entry)
+        if epoch:
+            self.set_mark(origin, epoch, seq + count - 1)
+        return entry
+
+    def set_mark(self, origin: str, epoch: int, seq: int) -> None:
+        self.marks = {**self.marks, (origin, epoch): seq}
+
+    def read(self, after: int, max_bytes: int) -> Reading:
+        if after < self.in_memory_from:
+            return Reading([], after, None, True)
+        return self.read_disk(after, max_bytes)
+
+    def read_disk(self, after: int, max_bytes: int) -> Reading:
+        gap = LogGap(after, self.first - 1, "retention") if 0 < after < self.first - 1 else None
+        after = max(after, self.first - 1)
+        given: list[Entry] = []
+        for entry in self.entries:
+            if entry.end > after and max_bytes > 0:
+                given.append(entry)
+                max_bytes -= len(entry.batch)
+        return Reading(given, given[-1].end if given else after, gap)
+
+    def find(self, origin: str, epoch: int, seq: int) -> int | None:
+        return next((e.crc for e in self.entries if (e.origin, e.epoch, e.seq) == (origin, epoch, seq)), None)
+
+    def replace_id(self) -> None:
+        self.log_id = f"log-{next(self._ids)}"
+
+    def forget_uncommitted(self) -> None:
+        """What a crash of the relay does: what was not on disk is gone, and its positions with it."""
+        self.entries = [entry for entry in self.entries if entry.end <= self.committed]
+        marks: dict[tuple[str, int], int] = {}
+        for entry in self.entries:
+            if entry.epoch:
+                marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
+        self.marks = marks
+        self.next = max(self.next, self.lease)
+        self.lease = self.next + 10**6
+
+
+class FakeSatellite:
+    """A satellite's core with packages that write down what they get."""
+
+    def __init__(self, name: str, epoch: int, host: int) -> None:
+        self.waits = 0
+        self.outbox = Outbox(epoch, 10**6, lambda: None, lambda: None)
+        self.core = SatelliteCore(HostId(name, f"10.0.0.{host}", 2004), self.outbox, lambda: ([], []))
+        self.address = (f"10.0.0.{host}", 40_000 + host)
+        self.peer: Peer | None = None
+        self.got: dict[str, list[Any]] = {}
+        self.gaps: list[tuple[str, str]] = []
+        self.ended: list[Ended] = []
+
+    def send(self, *values: Any, package: str = "p", channels: Sequence[str] = ("",)) -> None:
+        self.core.publish(package, f"{package}.m.X_P", channels, batch_of(*values))
+
+    def take_events(self) -> None:
+        while self.core.events:
+            match self.core.events.popleft():
+                case Delivered(packages, frame, _):
+                    values = [msgspec.msgpack.decode(m)["data"] for m in split_batch(frame.batch)]
+                    for package in packages:
+                        self.got.setdefault(package, []).extend(values)
+                case GapTold(packages, gap):
+                    self.gaps += [(package, gap.reason) for package in packages]
+                case Ended() as ended:
+                    self.ended.append(ended)
+                    self.peer = None
+
+
+class Network:
+    """A relay with its log, and satellites."""
+
+    def __init__(self, max_peers: int = 100) -> None:
+        self.log = FakeLog()
+        self.now = 0.0
+        self.max_peers = max_peers
+        self.satellites: list[FakeSatellite] = []
+        self.reused: list[IdReused] = []
+        self.auto_commit = True
+        self.relay = self._relay()
+
+    def _relay(self) -> RelayCore:
+        return RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: self.max_peers, now=lambda: self.now)
+
+    def satellite(self, name: str, *packages: str, epoch: int = 7, **subscription: Any) -> FakeSatellite:
+        """Add a satellite with packages that receive everything, connected."""
+        satellite = FakeSatellite(name, epoch, len(self.satellites) + 2)
+        self.satellites.append(satellite)
+        for package in packages:
+            satellite.core.subscribe(package, subscription.pop("channels", None), **subscription)
+        self.connect(satellite)
+        return satellite
+
+    def connect(self, satellite: FakeSatellite) -> None:
+        satellite.peer = self.relay.opened(satellite.address)
+        satellite.core.connected()
+        self.run()
+
+    def cut(self, satellite: FakeSatellite) -> None:
+        """Lose the connection, and everything on its way."""
+        peer, satellite.peer = satellite.peer, None
+        if peer is not None:
+            peer.taken()
+            self.relay.lost(peer, "cut")
+        satellite.core.taken()
+        satellite.core.lost("cut")
+        satellite.take_events()
+
+    def crash(self) -> None:
+        """Kill the relay: what was not committed is gone. It starts again at once, nobody is connected."""
+        for satellite in self.satellites:
+            satellite.peer = None
+            satellite.core.taken()
+            satellite.core.lost("the relay is gone")
+            satellite.take_events()
+        self.log.forget_uncommitted()
+        self.relay = self._relay()
+
+    def commit(self) -> None:
+        self.log.committed = self.log.last
+        self.relay.committed(self.log.last)
+
+    def run(self, until: Callable[[], bool] = lambda: False) -> None:
+        """Carry frames to and fro until all is quiet."""
+        for _ in range(10_000):
+            moved = False
+            for satellite in self.satellites:
+                moved |= self._carry(satellite)
+            moved |= self._serve()
+            if self.auto_commit and self.log.committed < self.log.last:
+                self.commit()
+                moved = True
+            if not moved or until():
+                return
+        raise AssertionError("it never comes to rest")
+
+    def _carry(self, satellite: FakeSatellite) -> bool:
+        frames = satellite.core.taken()
+        for data in frames:
+            if satellite.peer is not None:
+                self.relay.receive(satellite.peer, data)
+        satellite.take_events()
+        back = self.relay.taken(satellite.peer) if satellite.peer is not None else []
+        for data in back:
+            satellite.core.receive(data)
+        satellite.take_events()
+        return bool(frames or back)
+
+    def _serve(self) -> bool:
+        moved = bool(self.relay.events)
+        while self.relay.events:
+            match self.relay.events.popleft():
+                case DiskWanted(stream):
+                    self.relay.disk_read(stream, self.log.read_disk(stream.position, 2**20))
+                case IdReused() as reused:
+                    self.reused.append(reused)
+        return moved

@@ -1,0 +1,525 @@
+"""Satellites and relay, joined in memory: who gets what, once, in order, or is told."""
+
+from zlib import crc32
+
+import pytest
+
+from co2.protocol import goodbyes
+from co2.protocol.link_frames import (
+    Ack,
+    Applied,
+    Call,
+    Deliver,
+    Gap,
+    Goodbye,
+    Hello,
+    Interest,
+    Publish,
+    Replay,
+    Result,
+    Roster,
+    Welcome,
+    encode_link_frame,
+)  # fmt: skip
+from co2.protocol.relay import CallReceived, RelayCore, ResultReceived
+from co2.protocol.satellite import SatelliteCore
+from tests.protocol.network import FakeSatellite, Network, batch_of
+
+
+def test_a_message_reaches_every_package_of_the_others_and_not_its_sender() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham", "a"), net.satellite("spam", "b", "c")
+    ham.send(1, 2)
+    ham.send(3)
+    net.run()
+    assert spam.got == {"b": [1, 2, 3], "c": [1, 2, 3]}
+    assert ham.got == {}
+
+
+def test_live_messages_are_passed_on_before_they_are_on_disk_and_acknowledged_after() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    net.auto_commit = False
+    ham.send(1)
+    net.run()
+    assert spam.got == {"b": [1]}
+    assert len(ham.outbox) == 1
+    net.commit()
+    net.run()
+    assert len(ham.outbox) == 0
+    assert ham.outbox.acked == 1
+
+
+def test_a_durable_package_gets_only_what_is_on_disk_and_its_own_satellites_messages_too() -> None:
+    net = Network()
+    ham = net.satellite("ham", "d", durable=True)
+    net.auto_commit = False
+    ham.send(1)
+    net.run()
+    assert ham.got == {}
+    net.commit()
+    net.run()
+    assert ham.got == {"d": [1]}
+
+
+def test_what_was_on_its_way_when_the_connection_broke_comes_once() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham.send(1)
+    net.run()
+    ham.send(2)
+    for data in ham.core.taken():
+        assert ham.peer
+        net.relay.receive(ham.peer, data)  # the relay has it, its Ack gets lost
+    net.cut(ham)
+    ham.send(3)
+    net.connect(ham)
+    assert spam.got == {"b": [1, 2, 3]}
+    assert len(ham.outbox) == 0
+
+
+def test_a_repeat_is_recognised_acknowledged_and_not_passed_on() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    net.auto_commit = False
+    ham.send(1)
+    net.run()
+    net.cut(ham)
+    net.connect(ham)  # not on disk yet, so it comes again
+    net.auto_commit = True
+    net.run()
+    assert spam.got == {"b": [1]}
+    assert len(ham.outbox) == 0
+    assert sum(peer.repeats for peer in net.relay.peers.values()) == 1
+
+
+def test_after_a_crash_that_followed_passing_on_nobody_gets_it_twice() -> None:
+    net = Network()
+    ham, spam, eggs = net.satellite("ham"), net.satellite("spam", "b"), net.satellite("eggs", "c")
+    ham.send(1)
+    net.run()
+    net.auto_commit = False
+    net.cut(eggs)
+    ham.send(2)
+    net.run()
+    assert spam.got == {"b": [1, 2]}
+    net.crash()
+    net.auto_commit = True
+    for satellite in (eggs, spam, ham):
+        net.connect(satellite)
+    net.run()
+    assert spam.got == {"b": [1, 2]}
+    assert eggs.got == {"c": [1, 2]}
+    assert spam.core.repeats == 1
+
+
+def test_a_receiver_that_was_away_gets_what_it_missed() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    net.cut(spam)
+    ham.send(*range(10))
+    net.run()
+    ham.send(10)
+    net.connect(spam)
+    assert spam.got == {"b": list(range(11))}
+
+
+def test_what_is_older_than_memory_comes_from_disk() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    net.cut(spam)
+    for number in range(20):
+        ham.send(number)
+    net.run()
+    net.log.in_memory_from = net.log.last - 5
+    net.connect(spam)
+    assert spam.got == {"b": list(range(20))}
+
+
+def test_what_retention_took_is_a_gap() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham.send(0)
+    net.run()
+    net.cut(spam)
+    ham.send(1)
+    ham.send(2)
+    net.run()
+    net.log.entries = net.log.entries[2:]
+    net.log.first = net.log.entries[0].position
+    net.connect(spam)
+    assert spam.got == {"b": [0, 2]}
+    assert spam.gaps == [("b", "retention")]
+
+
+def test_a_package_that_lags_catches_up_beside_a_live_one() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "slow", "quick")
+    ham.send(1)
+    net.run()
+    spam.core.fell_behind("slow")
+    for number in range(2, 6):
+        ham.send(number)
+    net.run()
+    assert spam.got == {"slow": [1], "quick": [1, 2, 3, 4, 5]}
+    spam.core.catch_up("slow")
+    ham.send(6)
+    net.run()
+    ham.send(7)
+    net.run()
+    assert spam.got == {"slow": [1, 2, 3, 4, 5, 6, 7], "quick": [1, 2, 3, 4, 5, 6, 7]}
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_package_that_lags_while_the_link_breaks_goes_on_where_it_was(durable: bool) -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    spam = net.satellite("spam", "slow", durable=durable)
+    ham.send(1)
+    net.run()
+    spam.core.fell_behind("slow")
+    ham.send(2)
+    net.run()
+    net.cut(spam)
+    ham.send(3)
+    net.connect(spam)
+    assert spam.got == {"slow": [1]}
+    spam.core.catch_up("slow")
+    net.run()
+    ham.send(4)
+    net.run()
+    assert spam.got == {"slow": [1, 2, 3, 4]}
+
+
+def test_a_cut_in_the_middle_of_a_replay_loses_nothing() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham.send(1)
+    net.run()
+    spam.core.fell_behind("b")
+    ham.send(2)
+    ham.send(3)
+    net.run()
+    spam.core.catch_up("b")
+    for data in spam.core.taken():
+        assert spam.peer
+        net.relay.receive(spam.peer, data)
+    assert spam.peer
+    first = net.relay.taken(spam.peer)[0]
+    spam.core.receive(first)
+    spam.take_events()
+    net.cut(spam)
+    net.connect(spam)
+    assert spam.got == {"b": [1, 2, 3]}
+
+
+def test_channels_decide_who_gets_a_frame() -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    left = net.satellite("left", "b", channels=["stage.left.>"])
+    both = net.satellite("both", "c")
+    ham.send(1, channels=["stage.left.fader1"])
+    ham.send(2, channels=["stage.right.fader1"])
+    ham.send(3)
+    net.run()
+    assert left.got == {"b": [1]}
+    assert both.got == {"c": [1, 2, 3]}
+    left.core.subscribe("b", ["stage.right.*"])
+    net.run()
+    ham.send(4, channels=["stage.right.fader2"])
+    ham.send(5, channels=["stage.left.fader2"])
+    net.run()
+    assert left.got == {"b": [1, 4]}
+
+
+def test_a_package_loaded_later_begins_now_and_one_unloaded_gets_nothing() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham.send(1)
+    net.run()
+    spam.core.subscribe("new", None)
+    net.run()
+    ham.send(2)
+    net.run()
+    spam.core.unsubscribe("b")
+    net.run()
+    ham.send(3)
+    net.run()
+    assert spam.got == {"b": [1, 2], "new": [2, 3]}
+
+
+def test_a_replaced_log_is_a_gap_and_everything_in_the_new_one_comes() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham.send(1)
+    ham.send(2)
+    net.run()
+    net.crash()
+    net.log.entries, net.log.marks, net.log.log_id = [], {}, "another"
+    net.log.committed, net.log.next = 1, 2
+    net.connect(ham)
+    ham.send(3)
+    net.run()
+    net.connect(spam)
+    assert spam.got == {"b": [1, 2, 3]}
+    assert ("b", "log replaced") in spam.gaps
+
+
+def test_a_log_that_was_rolled_back_takes_a_new_id_at_once() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    for number in range(5):
+        ham.send(number)
+    net.run()
+    before = net.log.log_id
+    net.crash()
+    net.log.entries = net.log.entries[:2]  # an older copy of the state folder
+    net.log.committed, net.log.next, net.log.lease = net.log.last, net.log.last + 1, net.log.last + 2
+    net.log.marks = {("ham", 7): 2}
+    net.connect(spam)
+    assert net.log.log_id != before
+    assert ("b", "log replaced") in spam.gaps
+
+
+def test_what_the_relay_lost_after_acknowledging_is_told_to_all_receivers() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham.send(1, 2, 3)
+    net.run()
+    net.crash()
+    net.log.entries, net.log.marks = [], {("ham", 7): 1}
+    net.connect(spam)
+    net.connect(ham)
+    net.run()
+    assert any("lost messages 2 to 3 of ham@10.0.0.2:2004" in reason for _, reason in spam.gaps)
+    ham.send(4)
+    net.run()
+    assert spam.got["b"][-1] == 4
+
+
+def test_the_newer_of_two_links_wins() -> None:
+    net = Network()
+    older = net.satellite("ham", "b")
+    newer = FakeSatellite("ham", 8, 9)
+    net.satellites.append(newer)
+    net.connect(newer)
+    assert [ended.reason for ended in older.ended] == [goodbyes.TAKEN_OVER]
+    assert older.ended[0].retry_after >= 60
+    assert newer.core.state == "open"
+    assert str(newer.core.host_id) == "ham@10.0.0.9:2004"
+
+
+def test_two_clones_are_both_refused() -> None:
+    net = Network()
+    clones = [FakeSatellite("ham", 8 + number, number) for number in range(5)]
+    net.satellites += clones
+    for clone in clones:
+        net.connect(clone)
+    assert [clone.ended[0].reason for clone in clones[-2:]] == [goodbyes.CLONED, goodbyes.CLONED]
+    assert "state folder" in clones[-1].ended[0].text
+    net.now += 61
+    net.connect(clones[0])
+    assert clones[0].core.state == "open"
+
+
+def test_a_number_used_for_another_message_is_shown_and_not_passed_on() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham.send(1)
+    net.run()
+    net.cut(ham)
+    clone = FakeSatellite("ham", 7, 2)
+    net.satellites.append(clone)
+    clone.send("other")
+    clone.core.connected()
+    clone.peer = net.relay.opened(clone.address)
+    net.run()
+    assert spam.got == {"b": [1]}
+    net.relay.receive(clone.peer, clone.outbox._frames[0].data) if len(clone.outbox) else None
+    frame = Publish(7, 1, "p", "x", [""], crc32(batch_of("else")), batch_of("else"))
+    net.relay.receive(clone.peer, encode_link_frame(frame))
+    net.run()
+    assert [(reused.epoch, reused.seq) for reused in net.reused] == [(7, 1)]
+    assert spam.got == {"b": [1]}
+
+
+def test_what_is_left_of_an_old_run_is_acknowledged_before_the_first_of_the_new_one() -> None:
+    net = Network()
+    spam = net.satellite("spam", "b")
+    ham = FakeSatellite("ham", 7, 9)
+    net.satellites.append(ham)
+    ham.send(1)
+    ham.send(2)
+    ham.outbox.epoch, ham.outbox._next = 8, 1  # it starts again with what was spilled
+    ham.send(3)
+    net.auto_commit = False
+    net.connect(ham)
+    assert spam.got == {"b": [1, 2]}
+    net.auto_commit = True
+    net.run()
+    assert spam.got == {"b": [1, 2, 3]}
+    assert len(ham.outbox) == 0
+
+
+def test_a_full_relay_says_so() -> None:
+    net = Network(max_peers=1)
+    net.satellite("ham")
+    late = net.satellite("spam", "b")
+    assert [ended.reason for ended in late.ended] == [goodbyes.FULL]
+    assert late.ended[0].retry_after > 0
+
+
+def test_a_link_without_room_reads_on_later_and_misses_nothing() -> None:
+    net = Network()
+    ham, slow, quick = net.satellite("ham"), net.satellite("slow", "b"), net.satellite("quick", "c")
+    assert slow.peer
+    net.relay.pause(slow.peer)
+    for number in range(50):
+        ham.send(number)
+    net.run()
+    assert quick.got == {"c": list(range(50))}
+    assert slow.got == {}
+    assert slow.peer.out_bytes == 0  # it stands still in the log, and costs nothing
+    net.relay.resume(slow.peer)
+    net.run()
+    assert slow.got == {"b": list(range(50))}
+
+
+def test_what_has_no_number_is_passed_on_after_the_commit_and_in_its_place() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    net.auto_commit = False
+    ham.send(1)
+    net.run()
+    net.relay.append_unnumbered(
+        origin="x", host_id="x@10.0.0.9:0", client_address=("10.0.0.9", 1), batch=batch_of(2), channels=("",)
+    )
+    ham.send(3)
+    net.run()
+    assert spam.got == {"b": [1]}
+    net.commit()
+    net.run()
+    assert spam.got == {"b": [1, 2, 3]}
+
+
+def test_live_messages_go_to_who_is_there_and_leave_no_trace() -> None:
+    net = Network()
+    ham, spam, slow = net.satellite("ham"), net.satellite("spam", "b"), net.satellite("slow", "c")
+    assert slow.peer
+    net.relay.pause(slow.peer)
+    ham.core.publish_live("p", "p.m.X", ["meter.1"], batch_of("peak"))
+    net.run()
+    net.relay.resume(slow.peer)
+    net.run()
+    assert spam.got == {"b": ["peak"]}
+    assert slow.got == {}
+    assert slow.peer.live_dropped == 1
+    assert net.log.entries == []
+    net.cut(ham)
+    ham.core.publish_live("p", "p.m.X", ["meter.1"], batch_of("peak"))
+    assert ham.core.live_dropped == 1
+
+
+# ---- every state with every frame --------------------------------------------------------------------------
+
+HELLO = Hello("ham@10.0.0.2:2004", "", [], [(7, 1)], [], [])
+OF_SATELLITE = {
+    "Hello": HELLO,
+    "Publish": Publish(7, 1, "p", "p.m.X", [""], crc32(batch_of(1)), batch_of(1)),
+    "Interest": Interest([], [], []),
+    "Replay": Replay("p", 1),
+    "Applied": Applied({}),
+    "Call": Call(1, "ping", b"\xc0", 1.0),
+    "Result": Result(1),
+    "Goodbye": Goodbye("stopping", ""),
+}
+OF_RELAY = {
+    "Welcome": Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log-1", 1, []),
+    "Ack": Ack(7, 0),
+    "Deliver": Deliver(2, "", "x@10.0.0.3:2004", ("10.0.0.3", 1), 1, 1, "p", "p.m.X", [""],
+                       crc32(batch_of(1)), batch_of(1)),
+    "Replay": Replay("p", 1),
+    "Gap": Gap("", 1, 2, "retention"),
+    "Roster": Roster([]),
+    "Call": Call(1, "ping", b"\xc0", 1.0),
+    "Result": Result(1),
+    "Goodbye": Goodbye("stopping", ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("state", ["opening", "open", "closed"])
+@pytest.mark.parametrize("name", OF_SATELLITE)
+def test_the_relay_in_each_state_with_each_frame(state: str, name: str) -> None:
+    net = Network()
+    peer = net.relay.opened(("10.0.0.2", 1))
+    if state != "opening":
+        net.relay.receive(peer, encode_link_frame(HELLO))
+    if state == "closed":
+        net.relay.lost(peer, "cut")
+    net.relay.taken(peer)
+    net.relay.receive(peer, encode_link_frame(OF_SATELLITE[name]))
+    fine = (state == "opening" and name == "Hello") or (
+        state == "open" and name not in ("Hello", "Goodbye", "Replay")
+    )
+    assert peer.state == ("open" if fine else "closed")
+    if state == "opening" and not fine:
+        assert b"out-of-place" in b"".join(peer.taken())
+    if fine and name in ("Call", "Result"):
+        assert isinstance(net.relay.events[-1], CallReceived | ResultReceived)
+
+
+@pytest.mark.parametrize("state", ["away", "hello", "open"])
+@pytest.mark.parametrize("name", OF_RELAY)
+def test_the_satellite_in_each_state_with_each_frame(state: str, name: str) -> None:
+    satellite = FakeSatellite("ham", 7, 2)
+    core = satellite.core
+    if state != "away":
+        core.connected()
+    if state == "open":
+        core.receive(encode_link_frame(OF_RELAY["Welcome"]))
+    core.taken()
+    core.receive(encode_link_frame(OF_RELAY[name]))
+    fine = (state == "hello" and name == "Welcome") or (state == "open" and name not in ("Welcome", "Goodbye"))
+    assert core.state == ("open" if fine else "away")
+    if state != "away" and not fine and name != "Goodbye":
+        assert b"out-of-place" in b"".join(core.taken())
+
+
+def _relay_takes(data: bytes) -> RelayCore:
+    net = Network()
+    peer = net.relay.opened(("10.0.0.2", 1))
+    net.relay.receive(peer, encode_link_frame(HELLO))
+    peer.taken()
+    net.relay.receive(peer, data)
+    assert peer.state == "closed"
+    return net.relay
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (Publish(7, 2, "p", "x", [""], crc32(batch_of(1)), batch_of(1)), goodbyes.OUT_OF_ORDER),
+        (Publish(9, 1, "p", "x", [""], crc32(batch_of(1)), batch_of(1)), goodbyes.OUT_OF_ORDER),
+        (Publish(7, 1, "p", "x", [""], 1, batch_of(1)), goodbyes.DAMAGED),
+        (Publish(7, 1, "p", "x", [""], 0, b""), goodbyes.GARBAGE),
+        (Publish(7, 1, "p", "x", [""], 0, b"\xdd\x00\x00\x00\x00"), goodbyes.GARBAGE),
+        (Replay("nobody", 1), goodbyes.GARBAGE),
+    ],
+)
+def test_a_frame_that_breaks_a_rule_ends_the_link_with_a_word(frame: Publish, reason: str) -> None:
+    net = Network()
+    peer = net.relay.opened(("10.0.0.2", 1))
+    net.relay.receive(peer, encode_link_frame(HELLO))
+    peer.taken()
+    net.relay.receive(peer, encode_link_frame(frame))
+    assert peer.state == "closed"
+    assert reason.encode() in b"".join(peer.taken())
+
+
+def test_garbage_ends_the_link_of_either_side() -> None:
+    for garbage in (b"", b"\x00", b"\x92\xa5Hello", b"\xc1" * 100, encode_link_frame(HELLO)[:-1]):
+        _relay_takes(garbage)
+        core: SatelliteCore = FakeSatellite("ham", 7, 2).core
+        core.connected()
+        core.receive(garbage)
+        assert core.state == "away"
