@@ -18,9 +18,11 @@ import msgspec
 from co2.errors import MessageError, TooBig, ValueRefused
 
 __all__ = [
+    "MAX_CHANNEL",
     "MAX_MESSAGE_SIZE",
     "RECURSION_LIMIT",
     "Message",
+    "channel_of",
     "key_text",
     "pack",
     "pack_value",
@@ -34,6 +36,9 @@ Message = dict[str, Any]
 
 MAX_MESSAGE_SIZE = 720 * 1024
 """Bytes of one encoded message. In base64, with its envelope, it stays below the XML gate's 1 MiB."""
+
+MAX_CHANNEL = 256
+"""Bytes of a channel; a longer one travels along, but nobody can subscribe to it."""
 
 RECURSION_LIMIT = 4000
 """Python recursion limit of the hosts. A sender encodes under the default of 1,000, so what it could
@@ -64,6 +69,12 @@ def pack(message: Mapping[str, Any]) -> bytes:
         if not isinstance(key, str):
             raise MessageError(f"the keys of a message are strings, not {type(key).__name__}: {key!r:.80}")
     return pack_value(message)
+
+
+def channel_of(message: Mapping[str, Any]) -> str:
+    """Give the channel of a message, '' for none: only text of at most :data:`MAX_CHANNEL` bytes is one."""
+    channel = message.get("channel")
+    return channel if isinstance(channel, str) and len(channel.encode("utf-8", "replace")) <= MAX_CHANNEL else ""
 
 
 def pack_value(value: Any) -> bytes:

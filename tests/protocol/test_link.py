@@ -237,7 +237,7 @@ def test_a_package_loaded_later_begins_now_and_one_unloaded_gets_nothing() -> No
     ham, spam = net.satellite("ham"), net.satellite("spam", "b")
     ham.send(1)
     net.run()
-    spam.core.subscribe("new", None)
+    spam.core.subscribe("new")
     net.run()
     ham.send(2)
     net.run()

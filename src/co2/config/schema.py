@@ -71,8 +71,8 @@ KEYS: tuple[Key, ...] = (
     Key("drop_after", seconds(0.1, 86_400), 25.0, _RELAY, "seconds of silence after which a satellite is dropped"),
     Key("fetch_timeout", seconds(0.1, 86_400), 60.0, _RELAY, "the same for clients that fetch"),
     Key("notify_timeout", seconds(0.05, 300), 5.0, _RELAY, "seconds that one notify may take"),
-    Key("log_messages", count(10, 10_000_000), 10_000, _RELAY, "messages that the log keeps"),
-    Key("log_bytes", count(MIB, 2**40), 64 * MIB, _RELAY, "bytes that the log keeps"),
+    Key("log_age", seconds(1, 10 * 365 * 86_400), 86_400.0, _RELAY, "seconds that the log keeps a message"),
+    Key("log_bytes", count(MIB, 2**40), 1024 * MIB, _RELAY, "bytes that the log keeps"),
     Key("relay", url, "http://127.0.0.1:2003", _SATELLITE, "the relay's URL"),
     Key("isolation", one_of("process", "thread"), "process", _SATELLITE, "where plugin packages live"),
     Key("receive_warning", seconds(0.01, 3600), 1.0, _SATELLITE, "seconds of receive that are warned of"),
@@ -132,8 +132,8 @@ class RelayConfig(HostConfig):
     drop_after: float = 25.0
     fetch_timeout: float = 60.0
     notify_timeout: float = 5.0
-    log_messages: int = 10_000
-    log_bytes: int = 64 * MIB
+    log_age: float = 86_400.0
+    log_bytes: int = 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,18 +4,20 @@ A stream is a cursor and nothing else: whoever reads slowly stands further back,
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from co2.errors import BadRequest
 from co2.host_id import HostId
-from co2.protocol.interests import Interests
+from co2.protocol.interests import MAX_PATTERNS, Interests, pattern_problem
 from co2.protocol.link_frames import BEGINNING, Deliver, Gap, Subscription, encode_link_frame
 from co2.protocol.log import Entry, LogGap
 
 if TYPE_CHECKING:
     from co2.protocol.relay import RelayCore
 
-__all__ = ["CHUNK", "ROOM", "Peer", "Stream", "union"]
+__all__ = ["CHUNK", "ROOM", "Peer", "Stream", "interests_of", "union"]
 
 CHUNK = 1024 * 1024
 """Bytes that are read from the log at once."""
@@ -32,7 +34,7 @@ class Stream:
         peer: whose.
         package: '' for the live stream.
         position: of the last message that it has passed.
-        interests: what is given; the rest is passed over.
+        interests: what is given, the rest is passed over; None for nothing.
         durable: follows what is on disk, and gives the peer's own messages too.
         reading: a read from disk is under way.
     """
@@ -40,7 +42,7 @@ class Stream:
     peer: "Peer"
     package: str
     position: int
-    interests: Interests
+    interests: Interests | None
     durable: bool = False
     reading: bool = False
 
@@ -48,7 +50,7 @@ class Stream:
         """Tell whether an entry is given."""
         if entry.origin == self.peer.origin and not self.durable:
             return False
-        return self.interests.wants(entry.channels)
+        return self.interests is not None and self.interests.wants_any(entry.channels)
 
     def give(self, entry: Entry) -> None:
         """Write an entry out and pass it."""
@@ -132,12 +134,28 @@ class Peer:
         return min(positions, default=BEGINNING)
 
 
-def union(subscriptions: list[Subscription]) -> Interests:
-    """Give what all live packages of a satellite want together."""
-    live = [subscription for subscription in subscriptions if not subscription.durable]
-    if any(subscription.channels is None for subscription in live):
-        return Interests(None)
-    return Interests(sorted({channel for subscription in live for channel in subscription.channels or ()}))
+def interests_of(subscription: Subscription) -> Interests:
+    """Give what a package wants.
+
+    Raises:
+        BadRequest: a pattern that is none, or too many of them.
+    """
+    if len(subscription.channels) > MAX_PATTERNS:
+        raise BadRequest(f"{len(subscription.channels)} channel patterns; the limit is {MAX_PATTERNS}")
+    for pattern in subscription.channels:
+        if problem := pattern_problem(pattern):
+            raise BadRequest(problem)
+    return Interests(subscription.channels)
+
+
+def union(subscriptions: Iterable[Subscription]) -> Interests | None:
+    """Give what all live packages of a satellite want together; None for nothing."""
+    live = [subscription.channels for subscription in subscriptions if not subscription.durable]
+    if not live:
+        return None
+    if not all(live):
+        return Interests()
+    return Interests(pattern for channels in live for pattern in channels)
 
 
 def _written(entry: Entry, package: str) -> bytes:

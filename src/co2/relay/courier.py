@@ -1,29 +1,30 @@
-"""Bring messages to one member by calling its ``notify``.
+"""Bring messages to one foreign member by calling its ``notify``.
 
 Each member has a courier of its own, which reads the log at the member's pace: a dead, slow or hanging satellite
-delays nobody else and holds no messages but the log's. One call is under way at a time, so order is kept.
+delays nobody else and holds no messages but the log's. One call is under way at a time, so order is kept. (Our own
+satellites have a link.)
 """
 
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from co2.errors import CallTimeout, ParseError, PeerError, RemoteFault, Unreachable
-from co2.relay.log import Entry, MemoryLog
+from co2.errors import CallTimeout, PeerError, RemoteFault, Unreachable
+from co2.protocol.log import LogGap
 from co2.relay.members import Member
+from co2.relay.reading import LogMessage, MessageReader
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.writer import write_call, write_value
 
-__all__ = ["BATCH_BYTES", "BATCH_MESSAGES", "MAX_TRIES", "Courier", "write_plain"]
+__all__ = ["MAX_TRIES", "Courier", "write_plain"]
 
-BATCH_MESSAGES = 64
-"""At most so many messages in one system.multicall to one of our satellites."""
+READ_AT_ONCE = 64
+"""Messages that are read from the log at once."""
 
-BATCH_BYTES = 480 * 1024
-"""Encoded bytes after which a batch is cut; in XML and base64 it stays below 1 MiB."""
+_READ_BYTES = 1024 * 1024
 
 MAX_TRIES = 3
 """A message that a member answers with nonsense, or hangs in while it answers ping, is given up after these."""
@@ -39,17 +40,17 @@ class Courier:
 
     Args:
         member: whom to bring them to.
-        log: where they are.
+        reader: of the log where they are.
         client: to call with.
         timeout: seconds one call may take.
         now: the monotonic clock, in seconds.
     """
 
     def __init__(
-        self, member: Member, log: MemoryLog, client: RpcClient, timeout: float, now: Callable[[], float]
+        self, member: Member, reader: MessageReader, client: RpcClient, timeout: float, now: Callable[[], float]
     ) -> None:
         self._member = member
-        self._log = log
+        self._reader = reader
         self._client = client
         self._timeout = timeout
         self._now = now
@@ -71,71 +72,53 @@ class Courier:
 
     async def _deliver_once(self) -> None:
         member = self._member
-        batch = BATCH_MESSAGES if member.kind == "co2" and not self._tries else 1
-        reading = self._log.read(member.cursor, batch, BATCH_BYTES, member.host_id.origin)
-        if reading.gap is not None:
-            member.gaps += 1
-            member.gaps_to_tell.append(reading.gap.as_dict())
-            member.cursor = reading.gap.next
-            _logger.warning("%s misses positions over %d up to %d: %s", member.host_id,
-                            reading.gap.after, reading.gap.next, reading.gap.reason)  # fmt: skip
-        if not reading.entries:
-            member.cursor = reading.next
-            member.wake.clear()
-            if self._log.head == member.cursor:
-                await member.wake.wait()
-            return
-        if self._tries < MAX_TRIES:
-            await self._send(reading.entries)
-        else:
-            self._refused(reading.entries[0], f"given up after {MAX_TRIES} tries: {member.last_error}")
-        member.cursor = max(member.cursor, reading.next)
+        member.wake.clear()
+        read = await self._reader.read(member.cursor, READ_AT_ONCE, _READ_BYTES, member.host_id.origin)
+        if read.gap is not None:
+            self._tell(read.gap)
+        for message in read.messages:
+            if self._tries < MAX_TRIES:
+                await self._send(message)
+            else:
+                self._refused(message, f"given up after {MAX_TRIES} tries: {member.last_error}")
+            self._tries = 0
+            member.cursor = message.position
+        member.cursor = max(member.cursor, read.next)
+        if not read.messages:
+            await member.wake.wait()
 
-    async def _send(self, entries: Sequence[Entry]) -> None:
+    def _tell(self, gap: LogGap) -> None:
+        member = self._member
+        member.gaps += 1
+        member.gaps_to_tell.append({"after": gap.after, "next": gap.next, "reason": gap.reason})
+        member.cursor = gap.next
+        _logger.warning(
+            "%s misses positions over %d up to %d: %s", member.host_id, gap.after, gap.next, gap.reason
+        )
+
+    async def _send(self, message: LogMessage) -> None:
         member = self._member
         gaps = list(member.gaps_to_tell)
-        written = [self._written(entry, gaps if number == 0 else []) for number, entry in enumerate(entries)]
-        results: Sequence[Any]
-        if len(written) > 1:
-            calls = [("notify", value) for value in written]
-            results = await self._client.call_many(member.url, calls, self._timeout)
-        else:
-            try:
-                body = write_call("notify", written)
-                results = [await self._client.call_written(member.url, body, self._timeout)]
-            except RemoteFault as fault:
-                results = [fault]
-        del member.gaps_to_tell[: len(gaps)]
-        self._answered(entries, results)
-
-    def _written(self, entry: Entry, gaps: list[dict[str, Any]]) -> bytes:
-        packed = self._member.kind == "co2"
         if gaps:
-            form = _packed(entry, self._log.log_id) if packed else _plain(entry)
-            return write_value({**form, "gaps": gaps})
-        if packed:
-            return self._log.written(entry, "packed", lambda e: write_value(_packed(e, self._log.log_id)))
-        return self._log.written(entry, "plain", write_plain)
-
-    def _answered(self, entries: Sequence[Entry], results: Sequence[Any]) -> None:
-        member = self._member
-        if len(results) != len(entries):
-            raise ParseError(f"{len(entries)} calls, {len(results)} answers")
-        for entry, result in zip(entries, results, strict=True):
-            if isinstance(result, RemoteFault):
-                self._refused(entry, str(result))
-            else:
-                member.sent += 1
+            written = write_value({**_plain(message), "gaps": gaps})
+        else:
+            written = self._reader.written(message, write_plain)
+        try:
+            await self._client.call_written(member.url, write_call("notify", [written]), self._timeout)
+            member.sent += 1
+        except RemoteFault as fault:
+            self._refused(message, str(fault))
+        del member.gaps_to_tell[: len(gaps)]
         if member.state != "ok":
             _logger.info("%s answers", member.host_id)
         member.state = "ok"
         member.seen_at = self._now()
 
-    def _refused(self, entry: Entry, why: str) -> None:
+    def _refused(self, message: LogMessage, why: str) -> None:
         member = self._member
         member.refused += 1
         member.last_error = why[:512]
-        _logger.warning("%s did not take message %d: %s", member.host_id, entry.position, member.last_error)
+        _logger.warning("%s did not take message %d: %s", member.host_id, message.position, member.last_error)
 
     async def _count_try(self, error: PeerError) -> None:
         """Count a failure against the message when the member is there but cannot take this one.
@@ -160,22 +143,15 @@ class Courier:
         member.state = "unreachable"
 
 
-def write_plain(entry: Entry) -> bytes:
-    """Write a log entry as foreign receivers see it."""
-    return write_value(_plain(entry))
+def write_plain(message: LogMessage) -> bytes:
+    """Write a message as foreign receivers see it."""
+    return write_value(_plain(message))
 
 
-def _plain(entry: Entry) -> dict[str, Any]:
-    return {**plain_form(entry.packed), **_envelope(entry)}
-
-
-def _packed(entry: Entry, log_id: str) -> dict[str, Any]:
-    return {**_envelope(entry), "log_id": log_id, "packed": entry.packed}
-
-
-def _envelope(entry: Entry) -> dict[str, Any]:
+def _plain(message: LogMessage) -> dict[str, Any]:
     return {
-        "host_id": entry.host_id,
-        "client_address": list(entry.client_address),
-        "position": entry.position,
+        **plain_form(message.packed),
+        "host_id": message.host_id,
+        "client_address": list(message.client_address),
+        "position": message.position,
     }

@@ -1,5 +1,7 @@
 """The relay as a host: its server, its methods, its pages."""
 
+import asyncio
+import contextlib
 import logging
 import time
 from typing import Any
@@ -16,16 +18,22 @@ from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
 from co2.server.properties import hardware, software
+from co2.store.relay_log import RelayLog
 from co2.values import MAX_MESSAGE_SIZE
 from co2.web.pages import make_pages
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.introspection import add_introspection
-from co2.xmlrpc.registry import Registry
+from co2.xmlrpc.registry import Caller, Registry
 
 __all__ = ["CALL_TIMEOUT", "RelayHost"]
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call passed on to a satellite may take."""
+
+LOG_FILE = "log.db"
+"""Name of the log in the state folder."""
+
+_logger = logging.getLogger("co2.relay")
 
 _SIGNATURES = {
     "register": [["struct", "struct"]],
@@ -51,7 +59,17 @@ class RelayHost:
         self._sock = foundation.sock
         self._started = time.monotonic()
         self._client = RpcClient()
-        self.relay = Relay(config, self._client)
+        self._loop = asyncio.get_running_loop()
+        self.log = RelayLog.open(
+            foundation.state.path / LOG_FILE,
+            max_bytes=config.log_bytes,
+            max_age=config.log_age,
+            now=time.time,
+            on_commit=self._on_commit,
+        )
+        if self.log.replaced:
+            _logger.error("the log is a new one: %s", self.log.replaced)
+        self.relay = Relay(config, self._client, self.log, str(self.host_id), self._dispatch)
         self._add_methods()
         self.server = HttpServer(
             registry=self.registry,
@@ -59,6 +77,7 @@ class RelayHost:
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
+            links=self.relay.links.carry,
         )
 
     @property
@@ -76,6 +95,7 @@ class RelayHost:
         await self.relay.stop()
         await self.server.stop()
         await self._client.close()
+        await asyncio.to_thread(self.log.close)
 
     def properties(self) -> dict[str, Any]:
         """Give what co2.get_properties tells."""
@@ -92,7 +112,7 @@ class RelayHost:
             "counters": self.counters(),
             "limits": {
                 "max_sats": config.max_sats,
-                "log_messages": config.log_messages,
+                "log_age": config.log_age,
                 "log_bytes": config.log_bytes,
                 "message_size": MAX_MESSAGE_SIZE,
                 "fetch_max": FETCH_MAX,
@@ -107,13 +127,15 @@ class RelayHost:
     def counters(self) -> dict[str, int]:
         """Give the numbers that say how messages fared."""
         relay = self.relay
+        linked = [member.peer for member in relay.members if member.peer is not None]
         return {
-            "relayed": relay.relayed,
+            "relayed": relay.relayed + sum(peer.published for peer in linked),
             "repeats": relay.repeats,
             "dropped_satellites": relay.dropped_members,
-            "log_messages": len(relay.log),
-            "log_bytes": relay.log.bytes,
-            "position": relay.log.head,
+            "log_bytes": self.log.bytes,
+            "position": relay.log.last,
+            "on_disk": relay.log.committed,
+            "reused_numbers": relay.links.reused_numbers,
         }
 
     def _add_methods(self) -> None:
@@ -132,6 +154,14 @@ class RelayHost:
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
 
+    def _on_commit(self, position: int) -> None:
+        """The log thread tells how far the disk is."""
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self.relay.committed, position)
+
+    async def _dispatch(self, method: str, argument: Any, caller: Caller) -> Any:
+        return await self.registry.dispatch(method, [argument] if argument else [], caller)
+
     def _is_me(self, host_id: HostId) -> bool:
         return host_id.origin == self.host_id.origin
 
@@ -148,5 +178,7 @@ class RelayHost:
             member = self.relay.members.find(host_id)
         if member.kind == "fetching":
             raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
+        if member.peer is not None:
+            return await self.relay.links.call(member.peer, method, argument, CALL_TIMEOUT)
         params = [argument] if argument else []
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT)

@@ -9,6 +9,7 @@ from typing import Any
 
 from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
+from co2.protocol.streams import Peer
 
 __all__ = ["MAX_DEPARTED", "Member", "Members", "Totals"]
 
@@ -22,8 +23,8 @@ class Member:
 
     Attributes:
         host_id: with the host part that the relay observed; port 0 where it only fetches.
-        kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
-        cursor: position of the last message that it got.
+        kind: ``linked`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
+        cursor: position of the last message that it got; a linked one has its own on the link.
         registered_at: seconds on the monotonic clock.
         seen_at: when it last answered or fetched, the same clock.
         methods: names of what can be called there.
@@ -36,6 +37,7 @@ class Member:
         gaps_to_tell: gaps that go out with its next message.
         wake: set when there may be something to read.
         courier: the task that calls its ``notify``.
+        peer: its link.
     """
 
     host_id: HostId
@@ -53,6 +55,22 @@ class Member:
     gaps_to_tell: list[dict[str, Any]] = field(default_factory=list)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     courier: asyncio.Task[None] | None = None
+    peer: Peer | None = None
+
+    @property
+    def position(self) -> int:
+        """Position of the last message that it got."""
+        return self.cursor if self.peer is None else self.peer.position
+
+    @property
+    def delivered(self) -> int:
+        """Messages that it got."""
+        return self.sent if self.peer is None else self.peer.delivered
+
+    @property
+    def gaps_told(self) -> int:
+        """How many gaps it was told."""
+        return self.gaps if self.peer is None else self.peer.gaps
 
     @property
     def url(self) -> str:
@@ -77,9 +95,9 @@ class Totals:
 
     def add(self, member: Member) -> None:
         """Count a member in."""
-        self.sent += member.sent
+        self.sent += member.delivered
         self.refused += member.refused
-        self.gaps += member.gaps
+        self.gaps += member.gaps_told
 
 
 class Members:

@@ -3,17 +3,22 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from co2.config import RelayConfig
 from co2.errors import BadParams, PeerError
 from co2.host_id import HostId
+from co2.protocol import goodbyes
+from co2.protocol.batch import make_batch
+from co2.protocol.link_frames import BEGINNING, Roster
+from co2.protocol.streams import Peer
 from co2.relay.checker import Checker
 from co2.relay.courier import Courier, write_plain
 from co2.relay.dedupe import MAX_ID_LENGTH, RecentIds
-from co2.relay.log import BEGINNING, MemoryLog, Reading
+from co2.relay.links import DurableLog, Links
 from co2.relay.members import Member, Members
+from co2.relay.reading import MessageReader, Messages
 from co2.server.arguments import callers_host_id, integer, number, one_dict, text
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import message_in
@@ -31,6 +36,9 @@ FETCH_WAIT = 25.0
 FETCH_BYTES = 512 * 1024
 """Encoded bytes after which an answer to relay.fetch is cut."""
 
+ROSTER_DELAY = 0.05
+"""Seconds after which a change of who is there is told to all satellites."""
+
 MAX_NAMES = 10_000
 """Methods, and plugins, that one satellite may name."""
 
@@ -43,21 +51,36 @@ class Relay:
     Args:
         config: its limits and deadlines.
         client: to call members with.
+        log: the durable record.
+        host_id: the relay's own.
+        dispatch: calls a method of this relay for a satellite: (method, argument, caller).
     """
 
-    def __init__(self, config: RelayConfig, client: RpcClient) -> None:
-        self.log = MemoryLog(config.log_messages, config.log_bytes)
+    def __init__(
+        self,
+        config: RelayConfig,
+        client: RpcClient,
+        log: DurableLog,
+        host_id: str,
+        dispatch: Callable[[str, Any, Caller], Awaitable[Any]],
+    ) -> None:
+        self.log = log
         self.members = Members(config.max_sats)
         self.relayed = 0
         self.repeats = 0
         self.dropped_members = 0
+        self.reader = MessageReader(log)
         self._stopping = False
+        self._dispatch = dispatch
         self._config = config
         self._client = client
         self._recent = RecentIds()
         self._waiting: set[asyncio.Future[None]] = set()
+        self._committing: dict[int, list[asyncio.Future[None]]] = {}
+        self._telling: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.now = time.monotonic
+        self.links = Links(log, host_id, self, max_links=self._room_for_links, now=self.now)
 
     def start(self) -> None:
         """Start the checker. Needs a running loop."""
@@ -75,8 +98,11 @@ class Relay:
         self._spawn(checker.run())
 
     async def stop(self) -> None:
-        """End couriers, the checker and waiting fetches."""
+        """End links, couriers, the checker and waiting fetches."""
         self._stopping = True
+        if self._telling is not None:
+            self._telling.cancel()
+        await self.links.stop()
         for member in self.members:
             self._dismiss(member)
         for task in self._tasks:
@@ -100,11 +126,12 @@ class Relay:
         known = member is not None
         if member is None:
             member = self.members.add(
-                host_id, kind, self.log.head, self.now(), resume=argument.get("resume") is not False
+                host_id, kind, self.log.committed, self.now(), resume=argument.get("resume") is not False
             )
             _logger.info("%s registered (%s)", host_id, kind)
+            self._roster_changed()
         elif argument.get("resume") is False:
-            member.cursor = self.log.head
+            member.cursor = self.log.committed
         if argument.get("log_id", self.log.log_id) != self.log.log_id:
             self._other_log(member)
         member.methods, member.plugins = names["methods"], names["plugins"]
@@ -113,7 +140,6 @@ class Relay:
             "host_id": str(host_id),
             "position": member.cursor,
             "log_id": self.log.log_id,
-            "packed": True,
         }
 
     def unregister(self, params: Sequence[Any], caller: Caller) -> bool:
@@ -122,13 +148,15 @@ class Relay:
         self._dismiss(member)
         self.members.remove(member, keep_cursor=False)
         _logger.info("%s said goodbye", member.host_id)
+        self._roster_changed()
         return True
 
-    def relay(self, params: Sequence[Any], caller: Caller) -> int:
+    async def relay(self, params: Sequence[Any], caller: Caller) -> int:
         """Send a message to all other members.
 
-        Takes {host_id, data, id?, …}; other keys travel along. Returns the message's position in the log. A
-        repeated ``id`` (at most 64 characters, within the host's last 10,000) returns the first one's position.
+        Takes {host_id, data, id?, …}; other keys travel along. Returns the message's position in the log, once it
+        is on disk. A repeated ``id`` (at most 64 characters, within the host's last 10,000) returns the first
+        one's position.
         """
         argument = one_dict(params)
         host_id = callers_host_id(argument, caller)
@@ -136,14 +164,22 @@ class Relay:
         message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
         if message_id and (first := self._recent.position(host_id.origin, message_id)) is not None:
             self.repeats += 1
+            await self._on_disk(first)
             return first
-        packed = message_in(argument)
-        position = self.log.append(host_id.origin, str(host_id), (caller.address, caller.port), packed)
+        packed, channel = message_in(argument)
+        entry = self.links.core.append_unnumbered(
+            origin=host_id.origin,
+            host_id=str(host_id),
+            client_address=(caller.address, caller.port),
+            batch=make_batch([packed]),
+            channels=(channel,),
+        )
         if message_id:
-            self._recent.remember(host_id.origin, message_id, position)
+            self._recent.remember(host_id.origin, message_id, entry.position)
         self.relayed += 1
-        self._wake_all()
-        return position
+        self.links.flush()
+        await self._on_disk(entry.position)
+        return entry.position
 
     async def fetch(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Read messages, waiting for the next one where there is none.
@@ -160,19 +196,22 @@ class Relay:
         gaps: list[dict[str, Any]] = []
         if member.kind == "fetching":
             # What comes after a call has acknowledged what came before it, but for the oldest kept.
-            member.cursor = min(after, self.log.head) if after else member.cursor
+            member.cursor = min(after, self.log.committed) if after else member.cursor
             gaps, member.gaps_to_tell = member.gaps_to_tell, []
         while True:
             member.seen_at = self.now()
-            reading = self.log.read(after, maximum, FETCH_BYTES, member.host_id.origin)
-            if reading.gap:
-                gaps.append(reading.gap.as_dict())
+            if after >= self.log.lease:
+                gaps.append({"after": after, "next": BEGINNING, "reason": "log replaced"})
+                after = BEGINNING
+            read = await self.reader.read(after, maximum, FETCH_BYTES, member.host_id.origin)
+            if read.gap:
+                gaps.append({"after": read.gap.after, "next": read.gap.next, "reason": read.gap.reason})
                 member.gaps += 1
-            after = reading.next
+            after = read.next
             left = deadline - self.now()
-            if reading.entries or gaps or left <= 0 or not await self._appended(left):
+            if read.messages or gaps or left <= 0 or not await self._appended(left):
                 break
-        return self._fetched(member, reading, gaps)
+        return self._fetched(member, read, gaps)
 
     def get_satellites(self, _params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
         """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each."""
@@ -186,11 +225,11 @@ class Relay:
                 "silent": round(now - member.seen_at, 3),
                 "methods": list(member.methods),
                 "plugins": list(member.plugins),
-                "position": member.cursor,
-                "lag": self.log.head - member.cursor,
-                "sent": member.sent,
+                "position": member.position,
+                "lag": max(0, self.log.last - member.position),
+                "sent": member.delivered,
                 "refused": member.refused,
-                "gaps": member.gaps,
+                "gaps": member.gaps_told,
                 "last_error": member.last_error,
             }
             for member in self.members
@@ -220,25 +259,90 @@ class Relay:
             return
         self._dismiss(member)
         if kind != "fetching":
-            courier = Courier(member, self.log, self._client, self._config.notify_timeout, self.now)
+            courier = Courier(member, self.reader, self._client, self._config.notify_timeout, self.now)
             member.courier = self._spawn(courier.run())
-        if kind == "notified":
             self._spawn(self._learn_methods(member))
 
     async def _learn_methods(self, member: Member) -> None:
         try:
             names = await self._client.call(member.url, "system.listMethods", timeout=self._config.notify_timeout)
             member.methods = _names({"methods": names}, "methods")
+            self._roster_changed()
         except PeerError as error:
             _logger.debug("%s does not tell its methods: %s", member.host_id, error)
 
-    def _fetched(self, member: Member, reading: Reading, gaps: list[dict[str, Any]]) -> dict[str, Any]:
-        member.sent += len(reading.entries)
-        messages = [Written(self.log.written(entry, "plain", write_plain)) for entry in reading.entries]
-        return {"messages": messages, "next": reading.next, "gaps": gaps, "log_id": self.log.log_id}
+    def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
+        member.sent += len(read.messages)
+        messages = [Written(self.reader.written(message, write_plain)) for message in read.messages]
+        return {"messages": messages, "next": read.next, "gaps": gaps, "log_id": self.log.log_id}
+
+    # ---- what links tell -------------------------------------------------------------------------------
+
+    def joined(self, peer: Peer) -> None:
+        """A satellite has come over its link, or tells other methods."""
+        member = self.members.get(peer.origin)
+        if member is not None and member.peer is not peer:
+            self._dismiss(member)
+            self.members.remove(member, keep_cursor=False)
+            member = None
+        if member is None:
+            member = self.members.add(peer.host_id, "linked", 0, self.now(), resume=False)
+            member.peer, member.state = peer, "ok"
+            _logger.info("%s joined", peer.host_id)
+        member.host_id = peer.host_id
+        member.methods, member.plugins = peer.methods, peer.plugins
+        self._roster_changed()
+
+    def left(self, peer: Peer, reason: str, text: str) -> None:
+        """A link has ended."""
+        member = self.members.get(peer.origin)
+        if member is None or member.peer is not peer:
+            if peer.origin or reason:
+                _logger.warning("a link from %s was refused: %s %s", peer.address[0], reason, text)
+            return
+        self.members.remove(member, keep_cursor=False)
+        if reason == goodbyes.STOPPING:
+            _logger.info("%s said goodbye", member.host_id)
+        else:
+            _logger.warning("the link of %s has ended: %s %s", member.host_id, reason, text)
+        self._roster_changed()
+
+    async def called(self, peer: Peer, method: str, argument: Any) -> Any:
+        """A satellite calls a method of this relay."""
+        return await self._dispatch(method, argument, Caller(*peer.address))
+
+    def committed(self, position: int) -> None:
+        """Everything up to this position is on disk."""
+        self.links.committed(position)
+        for done in [waited for waited in self._committing if waited <= position]:
+            for waiting in self._committing.pop(done):
+                if not waiting.done():
+                    waiting.set_result(None)
+        self._wake_all()
+
+    async def _on_disk(self, position: int) -> None:
+        """Wait until a message is on disk."""
+        if position > self.log.committed:
+            waiting = asyncio.get_running_loop().create_future()
+            self._committing.setdefault(position, []).append(waiting)
+            await waiting
+
+    def _room_for_links(self) -> int:
+        return self.members.max_sats - sum(member.peer is None for member in self.members)
+
+    def _roster_changed(self) -> None:
+        """Tell all links who is there, a moment later: many may come at once."""
+        if self._telling is None and not self._stopping:
+            self._telling = asyncio.get_running_loop().call_later(ROSTER_DELAY, self._tell_roster)
+
+    def _tell_roster(self) -> None:
+        self._telling = None
+        rows = [(str(member.host_id), list(member.methods), list(member.plugins)) for member in self.members]
+        self.links.core.send_roster(Roster(rows))
+        self.links.flush()
 
     async def _appended(self, timeout: float) -> bool:
-        """Wait until something is appended; tell whether it was in time."""
+        """Wait until something more is on disk; tell whether it was in time."""
         waiting = asyncio.get_running_loop().create_future()
         self._waiting.add(waiting)
         try:
@@ -263,6 +367,7 @@ class Relay:
         self.dropped_members += 1
         self._dismiss(member)
         self.members.remove(member, keep_cursor=True)
+        self._roster_changed()
 
     def _dismiss(self, member: Member) -> None:
         if member.courier is not None:
@@ -282,9 +387,7 @@ class Relay:
 
 
 def _kind(argument: Mapping[str, Any]) -> str:
-    if not argument.get("port"):
-        return "fetching"
-    return "co2" if argument.get("packed") is True else "notified"
+    return "notified" if argument.get("port") else "fetching"
 
 
 def _names(argument: Mapping[str, Any], key: str) -> tuple[str, ...]:

@@ -52,8 +52,8 @@ class RelayView:
                 state=member.state,
                 age=now - member.registered_at,
                 silence=now - member.seen_at,
-                lag=relay.log.head - member.cursor,
-                sent=member.sent,
+                lag=max(0, relay.log.last - member.position),
+                sent=member.delivered,
                 plugins=member.plugins,
                 methods=member.methods,
                 last_error=member.last_error,
@@ -81,8 +81,8 @@ class RelayView:
                 "satellites_dropped": relay.dropped_members,
             },
             queues={
-                "log": len(relay.log),
-                "largest_lag": max((relay.log.head - m.cursor for m in members), default=0),
+                "log": relay.log.last - relay.log.committed,
+                "largest_lag": max((relay.log.last - m.position for m in members), default=0),
             },
             **http_numbers(self._host.server),
         )

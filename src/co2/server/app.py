@@ -5,6 +5,7 @@ import logging
 import socket
 from collections.abc import Iterable, Mapping
 
+from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL
 from co2.server.answer_head import AnswerHeads
 from co2.server.books import Books
 from co2.server.connection import Connection, Service
@@ -12,6 +13,7 @@ from co2.server.connections import Connections
 from co2.server.endpoint import Endpoint
 from co2.server.gate import Gate
 from co2.server.limits import Limits
+from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
 from co2.server.page_server import PageHandler, PageServer
 from co2.server.sockets import bind_socket
 from co2.xmlrpc.registry import Registry
@@ -28,6 +30,7 @@ class HttpServer:
         limits: all of them.
         allowed_hosts: names that are accepted as Host besides this machine's own and any IP address.
         access_log: gets one line per answered request; None for none.
+        links: carries each link at ``/link`` from its beginning to its end; None for a host that takes none.
     """
 
     def __init__(
@@ -38,10 +41,12 @@ class HttpServer:
         limits: Limits,
         allowed_hosts: Iterable[str],
         access_log: logging.Logger | None,
+        links: LinkHandler | None = None,
     ) -> None:
         self._pages = dict(pages)
         self._limits = limits
-        self._gate = Gate(self._pages, allowed_hosts, limits)
+        self._gate = Gate(self._pages, allowed_hosts, limits, LINK_PATH if links is not None else "")
+        self._links = links
         self._endpoint = Endpoint(registry)
         self._access_log = access_log
         self._service: Service | None = None
@@ -60,6 +65,7 @@ class HttpServer:
             connections=Connections(self._limits, loop, books.write_down),
             books=books,
             heads=AnswerHeads(),
+            link_door=LinkDoor(self._links, SUBPROTOCOL, MAX_LINK_FRAME) if self._links is not None else None,
         )
         service.connections.start()
         self._listening = await loop.create_server(lambda: Connection(service), sock=sock)
@@ -71,6 +77,8 @@ class HttpServer:
         if service is None or listening is None:
             return
         listening.close()
+        if service.link_door is not None:
+            await service.link_door.stop()
         await service.connections.end(self._limits.stop_timeout)
         await service.pages.stop(0)
         for member in service.connections:

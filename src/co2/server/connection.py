@@ -31,6 +31,7 @@ from co2.server.endpoint import Answer, Endpoint
 from co2.server.gate import Gate, Request
 from co2.server.head import broken_line
 from co2.server.limits import Limits
+from co2.server.link_door import LINK_PATH, LinkDoor
 from co2.server.page_server import PageServer, head_for_pages
 from co2.server.refusal import Refused
 from co2.xmlrpc.registry import Caller
@@ -53,6 +54,7 @@ class Service:
     connections: Connections
     books: Books
     heads: AnswerHeads
+    link_door: LinkDoor | None
 
 
 class State(enum.Enum):
@@ -345,11 +347,26 @@ class Connection(asyncio.Protocol):
     def _serve_page(self, request: Request) -> None:
         service = self._service
         service.connections.proven(self)
+        if request.head.path == LINK_PATH:
+            self._hand_over(request)
+            return
         self._state = _BUSY
         self.deadline = math.inf
         if self._handler is None:
             self._handler = service.pages.open(self._transport)
         self._handler.data_received(head_for_pages(request.head))
+
+    def _hand_over(self, request: Request) -> None:
+        """Let a connection become a link: it is none of ours any more."""
+        service = self._service
+        assert service.link_door is not None
+        service.connections.remove(self)
+        service.books.answered(self.caller, f"GET {LINK_PATH}", 101, 0, 0.0)
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._state = _CLOSED
+        self.deadline = math.inf
+        service.link_door.admit(self._transport, request.head, rest)
 
     def page_answered(self, what: str, status: int, size: int, seconds: float) -> None:
         """aiohttp has written a page (called by :class:`~co2.server.page_server.PageServer`)."""

@@ -55,10 +55,14 @@ class Gate:
         pages: paths of the pages.
         allowed_hosts: names that are accepted as Host besides our own and any IP literal.
         limits: the server's.
+        link: path of the link, '' for none.
     """
 
-    def __init__(self, pages: Collection[str], allowed_hosts: Iterable[str], limits: Limits) -> None:
+    def __init__(
+        self, pages: Collection[str], allowed_hosts: Iterable[str], limits: Limits, link: str = ""
+    ) -> None:
         self._pages = frozenset(pages)
+        self._link = link
         self._hosts = own_names() | {host.lower().rstrip(".") for host in allowed_hosts}
         self._limits = limits
         self._remembered: dict[bytes, Request] = {}
@@ -116,6 +120,8 @@ class Gate:
     def _check_path(self, head: Head) -> bool:
         """Tell whether a page is asked for."""
         allowed = [*(_PAGE_METHODS if head.path in self._pages else ()), *(["POST"] * (head.path in RPC_PATHS))]
+        if head.path == self._link:
+            allowed = ["GET"]
         if not allowed:
             if head.method == "CONNECT" or head.path == "*":
                 raise Refused(405, "not a proxy", allow="GET, HEAD, POST")

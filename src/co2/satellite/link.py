@@ -1,0 +1,338 @@
+"""The satellite's link: opened by us, so it works from behind NAT, and opened again for ever.
+
+One task reads, one writes; the state machine is :class:`co2.protocol.satellite.SatelliteCore`.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import random
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import aiohttp
+
+from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.host_id import HostId, normal_ip
+from co2.protocol import goodbyes
+from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL, Call, Deliver, Gap, Result
+from co2.protocol.outbox import Outbox
+from co2.protocol.satellite import (
+    CallReceived,
+    Delivered,
+    Ended,
+    GapTold,
+    ResultReceived,
+    RosterTold,
+    SatelliteCore,
+    Welcomed,
+)
+from co2.values import pack_value, unpack_value
+
+__all__ = ["CONNECT_TIMEOUT", "MAX_CALLS", "PING_INTERVAL", "Link", "Receiver", "retry_delays"]
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds until the relay must have answered the WebSocket handshake, and then our Hello."""
+
+PING_INTERVAL = 10.0
+"""Seconds of silence after which the relay is pinged; half as long again without an answer, and it is dead."""
+
+APPLIED_INTERVAL = 1.0
+"""Seconds between two reports of how far the packages are."""
+
+MAX_CALLS = 1000
+"""Calls to the relay that may be under way; one more is refused."""
+
+_FIRST_RETRY = 0.25
+_LONGEST_RETRY = 30.0
+
+_logger = logging.getLogger("co2.satellite")
+
+
+def retry_delays() -> Iterable[float]:
+    """Give seconds to wait before each further try: at once, then doubling up to 30, with jitter, for ever."""
+    yield 0.0
+    delay = _FIRST_RETRY
+    while True:
+        yield random.uniform(delay / 2, delay)
+        delay = min(delay * 2, _LONGEST_RETRY)
+
+
+class Receiver(Protocol):
+    """Takes what the link brings."""
+
+    def deliver(self, package: str, frame: Deliver, end: int) -> bool:
+        """Give a frame to a package; tell whether it takes more."""
+
+    def gap(self, package: str, gap: Gap) -> None:
+        """Tell a package what it will not get."""
+
+    async def called(self, method: str, argument: Any) -> Any:
+        """The relay calls a method of ours."""
+
+
+class Link:
+    """The link to the relay, or the attempt to have one.
+
+    Args:
+        url: the relay's, without path.
+        host_id: proposed to the relay.
+        outbox: what waits to be sent.
+        receiver: takes what comes.
+        names: gives (methods, plugins) that we tell the relay.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str,
+        host_id: HostId,
+        outbox: Outbox,
+        receiver: Receiver,
+        names: Callable[[], tuple[list[str], list[str]]],
+    ) -> None:
+        self.url = url
+        self.core = SatelliteCore(host_id, outbox, names)
+        self.joined = asyncio.Event()
+        self.relay_ips: frozenset[str] = frozenset()
+        self.roster: list[dict[str, Any]] = []
+        self.last_error = "not tried yet"
+        self.received = 0
+        self.gaps = 0
+        self._receiver = receiver
+        self._outbox = outbox
+        self._work = asyncio.Event()
+        self._calls: dict[int, asyncio.Future[Result]] = {}
+        self._numbers = itertools.count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._retry_after = 0.0
+        self._ended = asyncio.Event()
+        self._flushes: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def host_id(self) -> HostId:
+        """Ours, with the host part that the relay has observed."""
+        return self.core.host_id
+
+    async def run(self) -> None:
+        """Stay linked for ever; ends by cancellation."""
+        delays = iter(retry_delays())
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
+        connector = aiohttp.TCPConnector(use_dns_cache=False)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session:
+            while True:
+                self._retry_after = 0.0
+                try:
+                    if await self._live(session):
+                        delays = iter(retry_delays())
+                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    self._lost(_what_went_wrong(error))
+                await asyncio.sleep(max(next(delays), self._retry_after))
+
+    def publish(self, package: str, plugin: str, channels: list[str] | None, batch: bytes, live: bool) -> None:
+        """Send messages of a plugin."""
+        if live:
+            self.core.publish_live(package, plugin, channels, batch)
+        else:
+            self.core.publish(package, plugin, channels, batch)
+        self._work.set()
+
+    def work(self) -> None:
+        """Something waits to be written."""
+        self._work.set()
+
+    async def flushed(self) -> None:
+        """Wait until everything that was sent so far is on the relay's disk."""
+        last = self._outbox.last
+        if self._outbox.acked >= last and not len(self._outbox):
+            return
+        done = asyncio.get_running_loop().create_future()
+        self._flushes.append((last, done))
+        await done
+
+    async def call(self, method: str, argument: dict[str, Any], timeout: float) -> Any:
+        """Call a method of the relay.
+
+        Raises:
+            PeerError: what went wrong.
+        """
+        if self.core.state != "open" or len(self._calls) >= MAX_CALLS:
+            why = self.last_error if self.core.state != "open" else "too many calls are under way"
+            raise Unreachable(f"the relay at {self.url}: {why}")
+        try:
+            packed = pack_value(argument)
+        except (ValueRefused, TooBig) as error:
+            raise BadParams(str(error)) from None
+        call_id = next(self._numbers)
+        answer = self._calls[call_id] = asyncio.get_running_loop().create_future()
+        self.core.call(Call(call_id, method, packed, timeout))
+        self._work.set()
+        try:
+            async with asyncio.timeout(timeout + 1.0):
+                result = await answer
+        except TimeoutError:
+            raise CallTimeout(method, timeout) from None
+        finally:
+            del self._calls[call_id]
+        if result.code:
+            raise RemoteFault(result.code, result.error)
+        return unpack_value(result.value)
+
+    async def leave(self, timeout: float) -> None:
+        """Say goodbye to the relay, within ``timeout`` seconds; a relay that is away needs none."""
+        if self.core.state == "away":
+            return
+        self.core.end(goodbyes.STOPPING, "the satellite stops")
+        self._work.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._ended.wait()
+
+    # ---- one connection --------------------------------------------------------------------------------
+
+    async def _live(self, session: aiohttp.ClientSession) -> bool:
+        """Have a link until its end; tell whether the relay said Welcome."""
+        async with session.ws_connect(
+            f"{self.url}/link",
+            protocols=(SUBPROTOCOL,),
+            heartbeat=PING_INTERVAL,
+            max_msg_size=MAX_LINK_FRAME,
+            compress=0,
+            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+        ) as socket:
+            if socket.protocol != SUBPROTOCOL:
+                raise aiohttp.ClientError(f"what answers at {self.url} does not speak {SUBPROTOCOL}")
+            peer = socket.get_extra_info("peername") or ("", 0)
+            self.relay_ips = frozenset((normal_ip(str(peer[0])),)) if peer[0] else frozenset()
+            self._ended.clear()
+            self.core.connected()
+            self._work.set()
+            writing = asyncio.ensure_future(self._write(socket))
+            welcomed = False
+            try:
+                while (data := await self._next(socket, welcomed)) is not None:
+                    self.core.receive(data)
+                    welcomed |= self.core.state == "open"
+                    self._take_events()
+                    if self.core.state == "away":
+                        break
+            finally:
+                self.core.lost("the connection was closed")
+                self._take_events()
+                writing.cancel()
+                await asyncio.gather(writing, return_exceptions=True)
+                with contextlib.suppress(ConnectionError, aiohttp.ClientError):
+                    for frame in self.core.taken():
+                        await socket.send_bytes(frame)
+                self.joined.clear()
+                self._ended.set()
+            return welcomed
+
+    async def _next(self, socket: aiohttp.ClientWebSocketResponse, welcomed: bool) -> bytes | None:
+        message = await socket.receive(None if welcomed else CONNECT_TIMEOUT)
+        data: bytes | None = message.data if message.type is aiohttp.WSMsgType.BINARY else None
+        return data
+
+    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            while frames := self.core.taken():
+                for frame in frames:
+                    await socket.send_bytes(frame)
+            if self.core.state == "away":
+                await socket.close()
+                return
+
+    def _take_events(self) -> None:
+        events = self.core.events
+        while events:
+            event = events.popleft()
+            match event:
+                case Delivered(packages, frame, end):
+                    self.received += 1
+                    for package in packages:
+                        if not self._receiver.deliver(package, frame, end):
+                            self.core.fell_behind(package)
+                case GapTold(packages, gap):
+                    self._tell_gap(packages, gap)
+                case CallReceived(call):
+                    self._spawn(self._answer(call))
+                case ResultReceived(result):
+                    answer = self._calls.get(result.call_id)
+                    if answer is not None and not answer.done():
+                        answer.set_result(result)
+                case RosterTold(roster):
+                    self.roster = [
+                        {"host_id": host_id, "methods": methods, "plugins": plugins}
+                        for host_id, methods, plugins in roster.rows
+                    ]
+                case Welcomed():
+                    self.last_error = ""
+                    self.joined.set()
+                    _logger.info("linked to %s as %s", event.welcome.relay, self.core.host_id)
+                case Ended(reason, text, retry_after):
+                    self._retry_after = retry_after
+                    if reason != goodbyes.STOPPING or self.joined.is_set():
+                        self._lost(f"{reason}: {text}" if reason else text)
+        self._settle_flushes()
+        self._work.set()
+
+    def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
+        self.gaps += 1
+        _logger.warning("gap: messages over %d up to %d will not come: %s", gap.after, gap.next, gap.reason)
+        for package in packages:
+            self._receiver.gap(package, gap)
+
+    def _settle_flushes(self) -> None:
+        while self._flushes and self._outbox.acked >= self._flushes[0][0]:
+            done = self._flushes.pop(0)[1]
+            if not done.done():
+                done.set_result(None)
+
+    async def _answer(self, call: Call) -> None:
+        try:
+            async with asyncio.timeout(call.timeout):
+                value = await self._receiver.called(call.method, unpack_value(call.argument))
+            result = Result(call.call_id, pack_value(value))
+        except TimeoutError:
+            result = Result(call.call_id, b"", CallTimeout.code, f"{call.method}: no answer in time")
+        except (ValueRefused, TooBig) as error:
+            result = Result(call.call_id, b"", BadParams.code, str(error))
+        except PeerError as error:
+            result = Result(call.call_id, b"", error.code, str(error)[:4096])
+        self.core.answer(result)
+        self._work.set()
+
+    def _lost(self, why: str) -> None:
+        text = why[:512]
+        if self.joined.is_set() or text != self.last_error:
+            _logger.warning("no link to %s: %s; trying on", self.url, text)
+        self.last_error = text
+        self.joined.clear()
+        for answer in self._calls.values():
+            if not answer.done():
+                answer.set_result(Result(0, b"", Unreachable.code, f"the link to the relay has ended: {text}"))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _logger.error("a task of the satellite ended", exc_info=error)
+
+
+def _what_went_wrong(error: Exception) -> str:
+    if isinstance(error, aiohttp.WSServerHandshakeError):
+        return f"what answers there is no relay of co2 (HTTP {error.status})"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {CONNECT_TIMEOUT:g} s"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        number = error.os_error.errno
+        return os.strerror(number).lower() if number else str(error.os_error)
+    return str(error) or type(error).__name__
