@@ -212,12 +212,6 @@ def test_relay_refuses_a_message_without_data(proxy: Proxy) -> None:
     assert "data" in caught.text
 
 
-@pytest.mark.parametrize("packed", [b"", b"\xc1", b"\x93\x01\x02\x03", b"\x81\xa1x\x01", "text", b"\x81\x01\x02"])
-def test_relay_refuses_a_packed_message_that_is_none(proxy: Proxy, packed: Any) -> None:
-    with fault(-32602):
-        proxy.relay.relay({"host_id": "d@127.0.0.1:0", "packed": packed})
-
-
 def test_fetch_waits_for_the_next_message(proxy: Proxy, network: Network) -> None:
     me = proxy.relay.register({})
     answers: list[Any] = []

@@ -21,9 +21,6 @@ QUICK = """
 check_interval = 0.3
 drop_after = 2.0
 notify_timeout = 0.5
-
-[satellite]
-heartbeat = 0.3
 """
 
 

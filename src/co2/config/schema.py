@@ -86,7 +86,6 @@ KEYS: tuple[Key, ...] = (
     Key("load_timeout", seconds(0.1, 300), 10.0, _SATELLITE, "seconds in which a package must be loaded"),
     Key("exit_timeout", seconds(0.1, 3), 3.0, _SATELLITE, "seconds that __exit__ may take"),
     Key("send_timeout", seconds(0, 3600), 5.0, _SATELLITE, "seconds that send waits for room in the outbox"),
-    Key("heartbeat", seconds(0.05, 20), 5.0, _SATELLITE, "seconds between registrations at the relay"),
     Key(
         "plugin_memory", count(0, 2**30), 2048, _SATELLITE, "MiB of address space per plugin host, 0 for no limit"
     ),
@@ -148,6 +147,5 @@ class SatelliteConfig(HostConfig):
     load_timeout: float = 10.0
     exit_timeout: float = 3.0
     send_timeout: float = 5.0
-    heartbeat: float = 5.0
     plugin_memory: int = 2048
     outbox_max: int = 32 * MIB

@@ -10,7 +10,8 @@ from co2 import __version__
 from co2.config import RelayConfig
 from co2.errors import Ambiguous, NoSuchMethod, NotCallable
 from co2.host_id import HostId
-from co2.relay.relay import FETCH_MAX, FETCH_WAIT, Relay
+from co2.relay.methods import FETCH_MAX, FETCH_WAIT
+from co2.relay.relay import Relay
 from co2.relay.view import RelayView
 from co2.server.app import HttpServer
 from co2.server.calls import MethodCalls
@@ -129,8 +130,8 @@ class RelayHost:
         relay = self.relay
         linked = [member.peer for member in relay.members if member.peer is not None]
         return {
-            "relayed": relay.relayed + sum(peer.published for peer in linked),
-            "repeats": relay.repeats,
+            "relayed": relay.relayed,
+            "repeats": relay.methods.repeats + sum(peer.repeats for peer in linked),
             "dropped_satellites": relay.dropped_members,
             "log_bytes": self.log.bytes,
             "position": relay.log.last,
@@ -148,8 +149,8 @@ class RelayHost:
             signatures=[["any", "struct"]],
             aliases=("web.method_call",),
         )
-        relay = self.relay
-        handlers = (relay.register, relay.unregister, relay.relay, relay.fetch, relay.get_satellites)
+        own = self.relay.methods
+        handlers = (own.register, own.unregister, own.relay, own.fetch, own.get_satellites)
         for handler in handlers:
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])

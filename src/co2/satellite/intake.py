@@ -6,6 +6,7 @@ from typing import Any
 
 from co2.errors import BadParams, NotOurRelay
 from co2.host_id import normal_ip
+from co2.protocol.batch import make_batch
 from co2.server.arguments import host_id_of, integer, one_dict
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
@@ -14,7 +15,7 @@ __all__ = ["Intake"]
 
 _logger = logging.getLogger("co2.satellite")
 
-Deliver = Callable[[str, tuple[str, int], Sequence[bytes]], None]
+Deliver = Callable[[str, tuple[str, int], list[str] | None, bytes], None]
 
 
 class Intake:
@@ -23,7 +24,7 @@ class Intake:
     Args:
         origin: ours; what comes back with it is not delivered.
         relay_ips: gives the addresses that our relay may call from.
-        deliver: passes (host_id, client_address, messages) to the plugins.
+        deliver: passes (host_id, client_address, channels, batch) to the plugins.
     """
 
     def __init__(self, origin: str, relay_ips: Callable[[], frozenset[str]], deliver: Deliver) -> None:
@@ -47,14 +48,14 @@ class Intake:
         argument = one_dict(params)
         host_id = host_id_of(argument)
         address = _client_address(argument, caller)
-        packed = message_in(argument)
+        packed, channel = message_in(argument)
         if self._is_repeat(argument):
             self.repeats += 1
             return True
         self._tell_gaps(argument)
         self.received += 1
         if host_id.origin != self._origin:
-            self._deliver(str(host_id), address, [packed])
+            self._deliver(str(host_id), address, [channel], make_batch([packed]))
         return True
 
     def _is_repeat(self, argument: dict[str, Any]) -> bool:

@@ -194,41 +194,44 @@ class Link:
 
     async def _live(self, session: aiohttp.ClientSession) -> bool:
         """Have a link until its end; tell whether the relay said Welcome."""
-        async with session.ws_connect(
-            f"{self.url}/link",
-            protocols=(SUBPROTOCOL,),
-            heartbeat=PING_INTERVAL,
-            max_msg_size=MAX_LINK_FRAME,
-            compress=0,
-            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-        ) as socket:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            socket = await session.ws_connect(
+                f"{self.url}/link",
+                protocols=(SUBPROTOCOL,),
+                heartbeat=PING_INTERVAL,
+                max_msg_size=MAX_LINK_FRAME,
+                compress=0,
+                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+            )
+        async with socket:
             if socket.protocol != SUBPROTOCOL:
                 raise aiohttp.ClientError(f"what answers at {self.url} does not speak {SUBPROTOCOL}")
             peer = socket.get_extra_info("peername") or ("", 0)
             self.relay_ips = frozenset((normal_ip(str(peer[0])),)) if peer[0] else frozenset()
-            self._ended.clear()
-            self.core.connected()
-            self._work.set()
-            writing = asyncio.ensure_future(self._write(socket))
-            welcomed = False
-            try:
-                while (data := await self._next(socket, welcomed)) is not None:
-                    self.core.receive(data)
-                    welcomed |= self.core.state == "open"
-                    self._take_events()
-                    if self.core.state == "away":
-                        break
-            finally:
-                self.core.lost("the connection was closed")
+            return await self._talk(socket)
+
+    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
+        self._ended.clear()
+        self.core.connected()
+        self._work.set()
+        writing = asyncio.ensure_future(self._write(socket))
+        welcomed = False
+        try:
+            while self.core.state != "away" and (data := await self._next(socket, welcomed)) is not None:
+                self.core.receive(data)
+                welcomed |= self.core.state == "open"
                 self._take_events()
-                writing.cancel()
-                await asyncio.gather(writing, return_exceptions=True)
-                with contextlib.suppress(ConnectionError, aiohttp.ClientError):
-                    for frame in self.core.taken():
-                        await socket.send_bytes(frame)
-                self.joined.clear()
-                self._ended.set()
-            return welcomed
+        finally:
+            self.core.lost("the connection was closed")
+            self._take_events()
+            writing.cancel()
+            await asyncio.gather(writing, return_exceptions=True)
+            with contextlib.suppress(ConnectionError, aiohttp.ClientError):
+                for frame in self.core.taken():
+                    await socket.send_bytes(frame)
+            self.joined.clear()
+            self._ended.set()
+        return welcomed
 
     async def _next(self, socket: aiohttp.ClientWebSocketResponse, welcomed: bool) -> bytes | None:
         message = await socket.receive(None if welcomed else CONNECT_TIMEOUT)

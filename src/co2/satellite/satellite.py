@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -13,19 +14,19 @@ from co2.errors import Ambiguous, BadParams, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
 from co2.plugin.supervisor import Supervisor
+from co2.protocol.link_frames import Deliver, Gap
+from co2.protocol.outbox import Outbox
 from co2.satellite.intake import Intake
-from co2.satellite.membership import Membership
-from co2.satellite.outbox import Outbox
-from co2.satellite.sender import Sender
+from co2.satellite.link import Link
 from co2.satellite.view import SatelliteView
 from co2.server.app import HttpServer
 from co2.server.arguments import one_dict
 from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
 from co2.server.limits import Limits
+from co2.server.local_address import local_ip
 from co2.server.properties import hardware, software
 from co2.web.pages import make_pages
-from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Entry, Registry
 
@@ -53,30 +54,30 @@ class Satellite:
         self.registry = Registry()
         self._sock = foundation.sock
         self._started = time.monotonic()
-        self._client = RpcClient()
         self._tasks: list[asyncio.Task[None]] = []
         specs, self.not_found = find_packages(config)
-        self.membership = Membership(
+        # A run of its own each time: a restored or copied state folder cannot use a number unseen.
+        epoch = secrets.randbits(63) | 1
+        self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room)
+        self.link = Link(
             url=config.relay,
-            origin=foundation.state.origin,
-            bind=config.bind,
-            port=foundation.port,
-            client=self._client,
-            heartbeat=config.heartbeat,
+            host_id=HostId(foundation.state.origin, local_ip(config.bind, "127.0.0.1"), foundation.port),
+            outbox=self.outbox,
+            receiver=self,
             names=self._names,
         )
         self.supervisor = Supervisor(
             specs,
             settings=config,
             var_dict=self._var_dict(),
-            host_id=lambda: str(self.membership.host_id),
-            address=lambda: (self.membership.host_id.ip, self.membership.host_id.port),
-            on_publish=self._published,
+            host_id=lambda: str(self.link.host_id),
+            address=lambda: (self.link.host_id.ip, self.link.host_id.port),
+            on_publish=self.link.publish,
             on_methods_changed=self._methods_changed,
+            on_room=self._has_room,
+            flushed=self.link.flushed,
         )
-        self.outbox = Outbox(config.outbox_max, self.supervisor.pause_sending, self.supervisor.resume_sending)
-        self.sender = Sender(self.outbox, self.membership, self._client)
-        self.intake = Intake(foundation.state.origin, lambda: self.membership.relay_ips, self.supervisor.deliver)
+        self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
         self._add_methods()
         self.server = HttpServer(
             registry=self.registry,
@@ -89,7 +90,7 @@ class Satellite:
     @property
     def ready_line(self) -> str:
         """``ready satellite <host_id> <url>``."""
-        host_id = self.membership.host_id
+        host_id = self.link.host_id
         return f"ready satellite {host_id} http://{str(host_id).partition('@')[2]}"
 
     async def start(self) -> None:
@@ -97,48 +98,43 @@ class Satellite:
         await self.server.start(self._sock)
         for name, problem in self.not_found:
             _logger.error("plugin package %s is not loaded: %s", name, problem)
-        registering = asyncio.create_task(self.membership.run())
-        self._tasks = [registering, asyncio.create_task(self.sender.run())]
+        self._tasks = [asyncio.create_task(self.link.run())]
         for task in self._tasks:
             task.add_done_callback(_report)
         await self.supervisor.start()
-        self.membership.refresh()
 
     async def stop(self) -> None:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
         await self.supervisor.stop(self.config.exit_timeout)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SENDS):
-                await self.outbox.emptied.wait()
+                await self.link.flushed()
         if len(self.outbox):
             _logger.error("%d messages were not sent: the relay is away", len(self.outbox))
+        await self.link.leave(0.5)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.membership.leave(0.5)
         await self.server.stop()
-        await self._client.close()
 
     def properties(self) -> dict[str, Any]:
         """Give what co2.get_properties tells."""
-        config, membership = self.config, self.membership
+        config, link = self.config, self.link
         return {
             "role": "satellite",
-            "host_id": str(membership.host_id),
+            "host_id": str(link.host_id),
             "version": __version__,
             "uptime": round(time.monotonic() - self._started, 3),
             "relay": config.relay,
-            "registered": membership.registered.is_set(),
-            "relay_error": membership.last_error,
+            "registered": link.joined.is_set(),
+            "relay_error": link.last_error,
             "software": software(),
             "hardware": hardware(),
             "plugins": [
                 {"name": row.name, "state": row.state, "last_error": row.last_error}
                 for row in self.supervisor.status()
             ],
-            "network": [
-                {"host_id": row["host_id"], "methods": row.get("methods", [])} for row in membership.roster
-            ],
+            "network": [{"host_id": row["host_id"], "methods": row["methods"]} for row in link.roster],
             "counters": self.counters(),
             "limits": {
                 "outbox_max": config.outbox_max,
@@ -151,11 +147,11 @@ class Satellite:
     def counters(self) -> dict[str, int]:
         """Give the numbers that say how messages fared."""
         return {
-            "received": self.intake.received,
-            "repeats": self.intake.repeats,
-            "gaps": self.intake.gaps + self.membership.log_replaced,
-            "sent": self.sender.sent,
-            "refused": self.sender.refused,
+            "received": self.intake.received + self.link.received,
+            "repeats": self.intake.repeats + self.link.core.repeats,
+            "gaps": self.intake.gaps + self.link.gaps,
+            "sent": self.outbox.acked_messages,
+            "live_dropped": self.link.core.live_dropped,
             "waiting": len(self.outbox),
             "waiting_bytes": self.outbox.bytes,
         }
@@ -163,7 +159,7 @@ class Satellite:
     def _var_dict(self) -> dict[str, Any]:
         return {
             "role": "satellite",
-            "host_id": str(self.membership.host_id),
+            "host_id": str(self.link.host_id),
             "relay": self.config.relay,
             "version": __version__,
         }
@@ -172,8 +168,33 @@ class Satellite:
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
         return sorted(self.supervisor.methods), plugins
 
-    def _published(self, messages: list[bytes]) -> None:
-        self.outbox.put(messages)
+    # ---- what the link brings --------------------------------------------------------------------------
+
+    def deliver(self, package: str, frame: Deliver, end: int) -> bool:
+        """Give a frame to a package; tell whether it takes more."""
+        own = frame.host_id.partition("@")[0] == self.link.host_id.origin and frame.sender == package
+        sender = frame.plugin if own else ""
+        return self.supervisor.deliver_to(package, frame.host_id, frame.client_address, frame.batch, sender)
+
+    def gap(self, package: str, gap: Gap) -> None:
+        """Tell a package what it will not get."""
+        self.supervisor.gap_to(package, gap.after, gap.next, gap.reason)
+
+    async def called(self, method: str, argument: Any) -> Any:
+        """The relay calls a method of ours, for whoever asked it to."""
+        caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0)
+        return await self.registry.dispatch(method, [argument] if argument else [], caller)
+
+    def _outbox_full(self) -> None:
+        self.supervisor.pause_sending()
+
+    def _outbox_has_room(self) -> None:
+        self.supervisor.resume_sending()
+
+    def _has_room(self, package: str) -> None:
+        """A package that could take no more has room again."""
+        self.link.core.catch_up(package)
+        self.link.work()
 
     def _add_methods(self) -> None:
         add_introspection(self.registry, self.properties)
@@ -195,7 +216,17 @@ class Satellite:
             for name, method in self.supervisor.methods.items()
         }
         self.registry.replace_group("plugins", entries)
-        self.membership.refresh()
+        core = self.link.core
+        for row in self.supervisor.status():
+            receivers = [plugin for plugin in row.plugins if plugin.receives]
+            if receivers:
+                everything = any(not plugin.channels for plugin in receivers)
+                channels = sorted({channel for plugin in receivers for channel in plugin.channels})
+                core.subscribe(row.name, () if everything else channels)
+            else:
+                core.unsubscribe(row.name)
+        core.names_changed()
+        self.link.work()
 
     def _plugin_method(self, name: str) -> Any:
         async def call(params: Sequence[Any], _caller: Caller) -> Any:
@@ -207,18 +238,28 @@ class Satellite:
         return call
 
     def _is_me(self, host_id: HostId) -> bool:
-        return host_id.origin == self.membership.host_id.origin
+        return host_id.origin == self.link.host_id.origin
 
     async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
         if host_id is None:
-            found = await self.membership.find_method(method)
+            found = await self._find_method(method)
             if not found:
                 raise NoSuchMethod(method)
             if len(found) > 1:
                 raise Ambiguous(f"several hosts have {method}; say which with host_id: {', '.join(found)}")
             host_id = HostId.parse(found[0])
         passed_on = {**argument, "method_name": method, "host_id": str(host_id)}
-        return await self.membership.call("method_call", passed_on, CALL_TIMEOUT)
+        return await self.link.call("method_call", passed_on, CALL_TIMEOUT)
+
+    async def _find_method(self, method: str) -> list[str]:
+        """Give the host_ids of other satellites that have a method; asks the relay where the roster has none."""
+        rows = self.link.roster
+        if not any(method in row["methods"] for row in rows) and self.link.joined.is_set():
+            rows = await self.link.call("relay.get_satellites", {}, CALL_TIMEOUT)
+        me = self.link.host_id.origin
+        return [
+            row["host_id"] for row in rows if method in row["methods"] and row["host_id"].partition("@")[0] != me
+        ]
 
 
 def _report(task: asyncio.Task[None]) -> None:

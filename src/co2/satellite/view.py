@@ -25,7 +25,7 @@ class SatelliteView:
     @property
     def host_id(self) -> str:
         """The satellite's host_id of now."""
-        return str(self._satellite.membership.host_id)
+        return str(self._satellite.link.host_id)
 
     def properties(self) -> Mapping[str, Any]:
         """What co2.get_properties tells."""
@@ -68,14 +68,14 @@ class SatelliteView:
 
     def readiness(self) -> Readiness:
         """Ready means registered at the relay, and every listed package running."""
-        membership = self._satellite.membership
+        link = self._satellite.link
         problems = [
             f"plugin package {row.name} is {row.state}: {row.last_error}"
             for row in self.plugins()
             if row.state != "running"
         ]
-        if not membership.registered.is_set():
-            problems.insert(0, f"not registered at {membership.url}: {membership.last_error}")
+        if not link.joined.is_set():
+            problems.insert(0, f"no link to {link.url}: {link.last_error}")
         return Readiness(problems)
 
     def numbers(self) -> Numbers:
@@ -85,12 +85,12 @@ class SatelliteView:
         return Numbers(
             messages={"in": counters["received"], "out": counters["sent"]},
             dropped={
-                "refused": counters["refused"],
+                "live": counters["live_dropped"],
                 "gaps": counters["gaps"],
                 "plugins": sum(package.dropped for package in packages),
                 "dead_letters": sum(package.dead_letters for package in packages),
             },
             queues={"outbox": counters["waiting"], **{f"plugin:{p.name}": p.waiting for p in packages}},
-            peers={"relay": self._satellite.membership.registered.is_set()},
+            peers={"relay": self._satellite.link.joined.is_set()},
             **http_numbers(self._satellite.server),
         )

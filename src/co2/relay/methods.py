@@ -1,0 +1,225 @@
+"""The relay's methods over XML-RPC, ``relay.…``: for everybody who has no link."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from co2.errors import BadParams, IdentityRefused
+from co2.host_id import HostId
+from co2.protocol.batch import make_batch
+from co2.protocol.link_frames import BEGINNING
+from co2.relay.courier import write_plain
+from co2.relay.dedupe import MAX_ID_LENGTH, RecentIds
+from co2.relay.members import Member
+from co2.relay.reading import Messages
+from co2.server.arguments import callers_host_id, integer, number, one_dict, text
+from co2.xmlrpc.forms import message_in
+from co2.xmlrpc.registry import Caller
+from co2.xmlrpc.writer import Written
+
+if TYPE_CHECKING:
+    from co2.relay.relay import Relay
+
+__all__ = ["FETCH_BYTES", "FETCH_MAX", "FETCH_WAIT", "MAX_NAMES", "RelayMethods", "names_in"]
+
+FETCH_MAX = 1_000
+"""Messages in one answer to relay.fetch."""
+
+FETCH_WAIT = 25.0
+"""Seconds that relay.fetch waits at most."""
+
+FETCH_BYTES = 512 * 1024
+"""Encoded bytes after which an answer to relay.fetch is cut."""
+
+MAX_NAMES = 10_000
+"""Methods, and plugins, that one satellite may name."""
+
+_logger = logging.getLogger("co2.relay")
+
+
+class RelayMethods:
+    """Handlers of ``relay.…``.
+
+    Args:
+        relay: that they are of.
+    """
+
+    def __init__(self, relay: "Relay") -> None:
+        self.relayed = 0
+        self.repeats = 0
+        self._relay = relay
+        self._recent = RecentIds()
+
+    def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
+        """Become a member of this relay's network.
+
+        Takes {port?, host_id?}. With a port the relay calls ``notify`` there, without one the caller fetches
+        with relay.fetch. A known host_id from the same address resumes where it was. Returns {host_id,
+        position, log_id}.
+        """
+        argument = one_dict(params)
+        host_id = self._registering(argument, caller)
+        self._relay.members.check_owner(host_id)
+        self._check_unlinked(host_id)
+        names = {key: names_in(argument, key) for key in ("methods", "plugins")}
+        kind = _kind(argument)
+        member = self._relay.members.get(host_id.origin)
+        known = member is not None
+        if member is None:
+            member = self._relay.members.add(
+                host_id,
+                kind,
+                self._relay.log.committed,
+                self._relay.now(),
+                resume=argument.get("resume") is not False,
+            )
+            _logger.info("%s registered (%s)", host_id, kind)
+            self._relay.roster_changed()
+        elif argument.get("resume") is False:
+            member.cursor = self._relay.log.committed
+        if argument.get("log_id", self._relay.log.log_id) != self._relay.log.log_id:
+            self._other_log(member)
+        member.methods, member.plugins = names["methods"], names["plugins"]
+        self._relay.settle(member, host_id, kind, known=known)
+        return {
+            "host_id": str(host_id),
+            "position": member.cursor,
+            "log_id": self._relay.log.log_id,
+        }
+
+    def unregister(self, params: Sequence[Any], caller: Caller) -> bool:
+        """Leave the network. Takes {host_id}, returns true; nothing more is delivered."""
+        member = self._relay.members.find(callers_host_id(one_dict(params), caller))
+        self._check_unlinked(member.host_id)
+        self._relay.dismiss(member)
+        self._relay.members.remove(member, keep_cursor=False)
+        _logger.info("%s said goodbye", member.host_id)
+        self._relay.roster_changed()
+        return True
+
+    async def relay(self, params: Sequence[Any], caller: Caller) -> int:
+        """Send a message to all other members.
+
+        Takes {host_id, data, id?, …}; other keys travel along. Returns the message's position in the log, once it
+        is on disk. A repeated ``id`` (at most 64 characters, within the host's last 10,000) returns the first
+        one's position.
+        """
+        argument = one_dict(params)
+        host_id = callers_host_id(argument, caller)
+        self._relay.members.check_owner(host_id)
+        message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
+        if message_id and (first := self._recent.position(host_id.origin, message_id)) is not None:
+            self.repeats += 1
+            await self._relay.waits.on_disk(first)
+            return first
+        packed, channel = message_in(argument)
+        entry = self._relay.links.core.append_unnumbered(
+            origin=host_id.origin,
+            host_id=str(host_id),
+            client_address=(caller.address, caller.port),
+            batch=make_batch([packed]),
+            channels=(channel,),
+        )
+        if message_id:
+            self._recent.remember(host_id.origin, message_id, entry.position)
+        self.relayed += 1
+        self._relay.links.flush()
+        await self._relay.waits.on_disk(entry.position)
+        return entry.position
+
+    async def fetch(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
+        """Read messages, waiting for the next one where there is none.
+
+        Takes {host_id, after, max, wait}: ``after`` the position read last (0: the oldest kept), at most ``max``
+        messages, ``wait`` up to 25 seconds. Returns {messages, next, gaps}; ``next`` is the next call's
+        ``after``, which acknowledges this answer. Own messages are left out.
+        """
+        argument = one_dict(params)
+        member = self._relay.members.find(callers_host_id(argument, caller))
+        after = integer(argument, "after", member.cursor, 0, 2**63 - 1)
+        maximum = integer(argument, "max", 100, 1, FETCH_MAX)
+        deadline = self._relay.now() + number(argument, "wait", 0, 0, FETCH_WAIT)
+        gaps: list[dict[str, Any]] = []
+        if member.kind == "fetching":
+            # What comes after a call has acknowledged what came before it, but for the oldest kept.
+            member.cursor = min(after, self._relay.log.committed) if after else member.cursor
+            gaps, member.gaps_to_tell = member.gaps_to_tell, []
+        while True:
+            member.seen_at = self._relay.now()
+            if after >= self._relay.log.lease:
+                gaps.append({"after": after, "next": BEGINNING, "reason": "log replaced"})
+                after = BEGINNING
+            read = await self._relay.reader.read(after, maximum, FETCH_BYTES, member.host_id.origin)
+            if read.gap:
+                gaps.append({"after": read.gap.after, "next": read.gap.next, "reason": read.gap.reason})
+                member.gaps += 1
+            after = read.next
+            left = deadline - self._relay.now()
+            if read.messages or gaps or left <= 0 or not await self._relay.waits.appended(left):
+                break
+        return self._fetched(member, read, gaps)
+
+    def get_satellites(self, _params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
+        """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each."""
+        now = self._relay.now()
+        return [
+            {
+                "host_id": str(member.host_id),
+                "kind": member.kind,
+                "state": member.state,
+                "age": round(now - member.registered_at, 3),
+                "silent": round(now - member.seen_at, 3),
+                "methods": list(member.methods),
+                "plugins": list(member.plugins),
+                "position": member.position,
+                "lag": max(0, self._relay.log.last - member.position),
+                "sent": member.delivered,
+                "refused": member.refused,
+                "gaps": member.gaps_told,
+                "last_error": member.last_error,
+            }
+            for member in self._relay.members
+        ]
+
+    def _registering(self, argument: Mapping[str, Any], caller: Caller) -> HostId:
+        if "host_id" not in argument:
+            port = integer(argument, "port", 0, 0, 65535)
+            return HostId(self._relay.members.new_origin(), caller.address, port)
+        host_id = callers_host_id(argument, caller)
+        port = integer(argument, "port", host_id.port, 0, 65535)
+        return HostId(host_id.origin, host_id.ip, port)
+
+    def _check_unlinked(self, host_id: HostId) -> None:
+        member = self._relay.members.get(host_id.origin)
+        if member is not None and member.peer is not None:
+            raise IdentityRefused(f"{host_id.origin} has a link to this relay, which says when it comes and goes")
+
+    def _other_log(self, member: Member) -> None:
+        member.cursor = BEGINNING
+        member.gaps += 1
+        member.gaps_to_tell.append({"after": 0, "next": BEGINNING, "reason": "log replaced"})
+
+    def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
+        member.sent += len(read.messages)
+        messages = [Written(self._relay.reader.written(message, write_plain)) for message in read.messages]
+        return {"messages": messages, "next": read.next, "gaps": gaps, "log_id": self._relay.log.log_id}
+
+
+def _kind(argument: Mapping[str, Any]) -> str:
+    return "notified" if argument.get("port") else "fetching"
+
+
+def names_in(argument: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Give a list of names.
+
+    Raises:
+        BadParams: it is none, or too long.
+    """
+    names = argument.get(key, [])
+    if (
+        not isinstance(names, list)
+        or len(names) > MAX_NAMES
+        or not all(isinstance(name, str) and len(name) <= 256 for name in names)
+    ):
+        raise BadParams(f"key {key!r}: a list of at most {MAX_NAMES} names is wanted")
+    return tuple(names)

@@ -1,0 +1,65 @@
+"""Who waits: for the next message, or for one to be on disk."""
+
+import asyncio
+
+__all__ = ["Waits"]
+
+
+class Waits:
+    """Waiting calls of the relay. Used in one event loop."""
+
+    def __init__(self) -> None:
+        self.committed = 0
+        self._ended = False
+        self._next: set[asyncio.Future[None]] = set()
+        self._disk: dict[int, list[asyncio.Future[None]]] = {}
+
+    def __len__(self) -> int:
+        return len(self._next)
+
+    def on_commit(self, position: int) -> None:
+        """Wake whoever waits for this position, or for anything new."""
+        self.committed = position
+        for done in [waited for waited in self._disk if waited <= position]:
+            for waiting in self._disk.pop(done):
+                if not waiting.done():
+                    waiting.set_result(None)
+        self._wake()
+
+    async def on_disk(self, position: int) -> None:
+        """Wait until a message is on disk."""
+        if position > self.committed:
+            waiting = asyncio.get_running_loop().create_future()
+            self._disk.setdefault(position, []).append(waiting)
+            await waiting
+
+    async def appended(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds until something more is on disk; tell whether that came."""
+        waiting = asyncio.get_running_loop().create_future()
+        self._next.add(waiting)
+        try:
+            async with asyncio.timeout(timeout):
+                await waiting
+            return not self._ended
+        except TimeoutError:
+            return False
+        finally:
+            self._next.discard(waiting)
+
+    def fail(self, error: Exception) -> None:
+        """What waits for the disk will not come."""
+        for waiting in [waiting for several in self._disk.values() for waiting in several]:
+            if not waiting.done():
+                waiting.set_exception(error)
+        self._disk.clear()
+
+    def end(self) -> None:
+        """The relay stops: nobody waits any longer."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._next = self._next, set()
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
