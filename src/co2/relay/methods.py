@@ -66,13 +66,9 @@ class RelayMethods:
         member = self._relay.members.get(host_id.origin)
         known = member is not None
         if member is None:
-            member = self._relay.members.add(
-                host_id,
-                kind,
-                self._relay.log.committed,
-                self._relay.now(),
-                resume=argument.get("resume") is not False,
-            )
+            head, now = self._relay.log.committed, self._relay.now()
+            resume = argument.get("resume") is not False
+            member = self._relay.members.add(host_id, kind, head, now, resume=resume)
             _logger.info("%s registered (%s)", host_id, kind)
             self._relay.roster_changed()
         elif argument.get("resume") is False:
