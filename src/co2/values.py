@@ -26,6 +26,7 @@ __all__ = [
     "pack_value",
     "to_jsonable",
     "unpack",
+    "unpack_batch",
     "unpack_value",
     "unused_key",
 ]
@@ -43,6 +44,7 @@ _SET_BY_HOST = ("host_id", "client_address")
 
 _encoder = msgspec.msgpack.Encoder()
 _decode_message = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_decode_batch = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
 _decode_value = msgspec.msgpack.Decoder().decode
 
 
@@ -96,6 +98,18 @@ def unpack(packed: bytes) -> Message:
         return _decode_message(packed)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ValueRefused(f"not a message: {error}") from None
+
+
+def unpack_batch(batch: bytes) -> list[Message]:
+    """Decode all messages of a batch in one go.
+
+    Raises:
+        ValueRefused: one of them cannot be decoded; ``protocol.batch.split_batch`` and :func:`unpack` tell which.
+    """
+    try:
+        return _decode_batch(batch)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ValueRefused(f"not a batch of messages: {error}") from None
 
 
 def unpack_value(packed: bytes) -> Any:
