@@ -21,6 +21,7 @@ __all__ = [
     "MAX_MESSAGE_SIZE",
     "RECURSION_LIMIT",
     "Message",
+    "channel_of",
     "key_text",
     "pack",
     "pack_value",
@@ -122,6 +123,12 @@ def unpack_value(packed: bytes) -> Any:
         return _decode_value(packed)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ValueRefused(f"not a value: {error}") from None
+
+
+def channel_of(message: Mapping[str, Any]) -> str:
+    """Give the channel of a decoded message; '' for none."""
+    channel = message.get("channel", "")
+    return channel if isinstance(channel, str) else ""
 
 
 def key_text(key: Any) -> str:

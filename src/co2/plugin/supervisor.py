@@ -4,20 +4,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadParams, NoSuchMethod
 from co2.plugin.package import Package
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
-from co2.plugin.waiting import Envelope
+from co2.plugin.waiting import Envelope, Parcel
 from co2.plugin.watch import TICK
+from co2.protocol.batch import batch_count
 from co2.protocol.frames import MethodInfo
 
-__all__ = ["PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
+__all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
 NETWORK = ""
 """The source of messages that come from outside; the others are called after packages."""
+
+OnPublish = Callable[[str, str, Sequence[str] | None, bytes, bool], None]
+"""Takes package, plugin, channels ('' for none; None for many), batch, and whether it is live."""
 
 _logger = logging.getLogger("co2.plugins")
 
@@ -31,7 +35,8 @@ class Supervisor:
         var_dict: what plugins are told.
         host_id: gives our host_id of now, for messages between siblings.
         address: gives (ip, port) of now, likewise.
-        on_publish: takes messages for the network, in order; must not block.
+        on_publish: takes batches for the network, in order; must not block.
+        flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
         on_methods_changed: called when :attr:`methods` or the plugins are others than before.
     """
 
@@ -43,7 +48,8 @@ class Supervisor:
         var_dict: Mapping[str, Any],
         host_id: Callable[[], str],
         address: Callable[[], tuple[str, int]],
-        on_publish: Callable[[list[bytes]], None],
+        on_publish: OnPublish,
+        flushed: Callable[[str], Awaitable[None]],
         on_methods_changed: Callable[[], None],
     ) -> None:
         self.paused = False
@@ -51,6 +57,7 @@ class Supervisor:
         self._host_id = host_id
         self._address = address
         self._on_publish = on_publish
+        self._flushed = flushed
         self._on_methods_changed = on_methods_changed
         self._specs = specs
         self._var_dict = var_dict
@@ -90,18 +97,42 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
 
-    def deliver(self, host_id: str, client_address: tuple[str, int], messages: Sequence[bytes]) -> None:
-        """Give messages of one sender to all plugins.
+    def deliver(
+        self,
+        host_id: str,
+        client_address: tuple[str, int],
+        channels: Sequence[str] | None,
+        batch: bytes,
+        skip: int = 0,
+    ) -> None:
+        """Give a batch of one sender to all packages that want any of its channels.
 
         Args:
             host_id: the sender's.
             client_address: (ip, port) of its connection, as its relay saw it.
-            messages: encoded.
+            channels: of its messages, '' for none; None when nobody has listed them.
+            batch: the messages.
+            skip: so many at its front were delivered before.
+
+        Raises:
+            BadRequest: it is no batch.
         """
-        envelope = Envelope(host_id, client_address)
+        parcel = Parcel(Envelope(host_id, client_address), batch, batch_count(batch), skip)
         for package in self._packages.values():
-            if package.wants():
-                package.deliver(NETWORK, envelope, messages)
+            if package.wants(channels):
+                package.deliver(NETWORK, parcel)
+
+    def gap(self, after: int, following: int, reason: str) -> None:
+        """Tell all packages that messages from the network will not come.
+
+        Args:
+            after: position of the last message before the gap.
+            following: position of the first one after it.
+            reason: why.
+        """
+        for package in self._packages.values():
+            if package.wants(None):
+                package.gap(NETWORK, after, following, reason)
 
     def pause_sending(self) -> None:
         """The outbox is full: plugins' sends wait until :meth:`resume_sending`. Calls go on."""
@@ -146,14 +177,20 @@ class Supervisor:
         """Tell how each package is."""
         return [package.status() for package in self._packages.values()]
 
-    def published(self, package: Package, plugin: str, messages: list[bytes]) -> None:
+    def published(
+        self, package: Package, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+    ) -> None:
         """Take what a plugin sent: for the network, and for its siblings at once."""
-        host_id, address = self._host_id(), self._address()
+        host_id, address, count = self._host_id(), self._address(), batch_count(batch)
         for other in self._packages.values():
             sender = plugin if other is package else ""
-            if other.wants(sender):
-                other.deliver(package.name, Envelope(host_id, address, sender), messages)
-        self._on_publish(messages)
+            if other.wants(channels, sender):
+                other.deliver(package.name, Parcel(Envelope(host_id, address, sender), batch, count))
+        self._on_publish(package.name, plugin, channels, batch, live)
+
+    def flushed(self, package: Package) -> Awaitable[None]:
+        """Wait until all that a package has published so far is acknowledged."""
+        return self._flushed(package.name)
 
     def methods_changed(self) -> None:
         """Pass on that a package has other methods now."""

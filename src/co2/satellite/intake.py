@@ -6,7 +6,10 @@ from typing import Any
 
 from co2.errors import BadParams, NotOurRelay
 from co2.host_id import normal_ip
+from co2.protocol.batch import make_batch
+from co2.protocol.interests import channels_of_frame
 from co2.server.arguments import host_id_of, integer, one_dict
+from co2.values import channel_of, unpack
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
 
@@ -14,7 +17,7 @@ __all__ = ["Intake"]
 
 _logger = logging.getLogger("co2.satellite")
 
-Deliver = Callable[[str, tuple[str, int], Sequence[bytes]], None]
+Deliver = Callable[[str, tuple[str, int], Sequence[str] | None, bytes], None]
 
 
 class Intake:
@@ -23,7 +26,7 @@ class Intake:
     Args:
         origin: ours; what comes back with it is not delivered.
         relay_ips: gives the addresses that our relay may call from.
-        deliver: passes (host_id, client_address, messages) to the plugins.
+        deliver: passes (host_id, client_address, channels, batch) to the plugins.
     """
 
     def __init__(self, origin: str, relay_ips: Callable[[], frozenset[str]], deliver: Deliver) -> None:
@@ -54,7 +57,9 @@ class Intake:
         self._tell_gaps(argument)
         self.received += 1
         if host_id.origin != self._origin:
-            self._deliver(str(host_id), address, [packed])
+            self._deliver(
+                str(host_id), address, channels_of_frame({channel_of(unpack(packed))}), make_batch([packed])
+            )
         return True
 
     def _is_repeat(self, argument: dict[str, Any]) -> bool:

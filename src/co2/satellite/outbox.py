@@ -3,7 +3,9 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+
+from co2.protocol.batch import split_batch
 
 __all__ = ["Outbox"]
 
@@ -32,13 +34,18 @@ class Outbox:
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._run = secrets.token_hex(8)
         self._number = 0
+        self._flushes: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def put(self, messages: Iterable[bytes]) -> None:
-        """Take encoded messages in, number them."""
-        for packed in messages:
+    def put(self, batch: bytes) -> None:
+        """Take a batch in, number its messages.
+
+        Raises:
+            BadRequest: it is none.
+        """
+        for packed in split_batch(batch):
             self._number += 1
             self._waiting.append((f"{self._run}-{self._number}", packed))
             self.bytes += len(packed) + _OVERHEAD
@@ -48,6 +55,13 @@ class Outbox:
         if not self._is_full and self.bytes > self._max_bytes:
             self._is_full = True
             self._full()
+
+    async def flushed(self) -> None:
+        """Wait until all that was taken in so far is done with."""
+        if self._waiting:
+            flush = asyncio.get_running_loop().create_future()
+            self._flushes.append((self._number, flush))
+            await flush
 
     def head(self, max_messages: int, max_bytes: int) -> list[tuple[str, bytes]]:
         """Look at the oldest (id, message) pairs; at least one where there is any."""
@@ -65,6 +79,11 @@ class Outbox:
         for _ in range(count):
             _, packed = self._waiting.popleft()
             self.bytes -= len(packed) + _OVERHEAD
+        acknowledged = self._number - len(self._waiting)
+        while self._flushes and self._flushes[0][0] <= acknowledged:
+            _, flush = self._flushes.popleft()
+            if not flush.done():
+                flush.set_result(None)
         if not self._waiting:
             self.filled.clear()
             self.emptied.set()

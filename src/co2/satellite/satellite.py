@@ -72,6 +72,7 @@ class Satellite:
             host_id=lambda: str(self.membership.host_id),
             address=lambda: (self.membership.host_id.ip, self.membership.host_id.port),
             on_publish=self._published,
+            flushed=lambda _package: self.outbox.flushed(),
             on_methods_changed=self._methods_changed,
         )
         self.outbox = Outbox(config.outbox_max, self.supervisor.pause_sending, self.supervisor.resume_sending)
@@ -172,8 +173,10 @@ class Satellite:
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
         return sorted(self.supervisor.methods), plugins
 
-    def _published(self, messages: list[bytes]) -> None:
-        self.outbox.put(messages)
+    def _published(
+        self, _package: str, _plugin: str, _channels: Sequence[str] | None, batch: bytes, _live: bool
+    ) -> None:
+        self.outbox.put(batch)
 
     def _add_methods(self) -> None:
         add_introspection(self.registry, self.properties)
