@@ -9,6 +9,7 @@
     │   ├── ValueRefused           (ValueError) a value that cannot travel
     │   ├── TooBig                 (ValueError) a message over the size limit
     │   ├── OutboxFull             (TimeoutError) no room to send within send_timeout
+    │   ├── FlushTimeout           (TimeoutError) flush() was not acknowledged in time
     │   ├── NotRunning             send() outside of a running host
     │   ├── LoadError              a plugin package that cannot be loaded
     │   └── StateError             the state folder is locked, a link, or open to others
@@ -43,6 +44,7 @@ __all__ = [
     "CallTimeout",
     "Co2Error",
     "ConfigError",
+    "FlushTimeout",
     "IdentityRefused",
     "InternalError",
     "LoadError",
@@ -132,6 +134,27 @@ class OutboxFull(UsageError, TimeoutError):
 
     def __str__(self) -> str:
         return f"the outbox had no room for {self.timeout:g} s; the message was not sent"
+
+
+class FlushTimeout(UsageError, TimeoutError):
+    """What was sent is not acknowledged within the timeout of flush(). It is not lost: it goes out later.
+
+    Args:
+        timeout: seconds waited.
+        reason: what the satellite says, '' for nothing.
+    """
+
+    def __init__(self, timeout: float, reason: str = "") -> None:
+        super().__init__(timeout, reason)
+        self.timeout = timeout
+        self.reason = reason
+
+    def __str__(self) -> str:
+        why = self.reason or f"no acknowledgement within {self.timeout:g} s"
+        return (
+            f"{why}: the relay is away or slow; what was sent still waits and goes out by itself: "
+            "do not send it again, call flush() again or with a longer timeout"
+        )
 
 
 class NotRunning(UsageError):

@@ -18,7 +18,6 @@ import msgspec
 from co2.errors import MessageError, TooBig, ValueRefused
 
 __all__ = [
-    "MAX_CHANNEL",
     "MAX_MESSAGE_SIZE",
     "RECURSION_LIMIT",
     "Message",
@@ -28,6 +27,7 @@ __all__ = [
     "pack_value",
     "to_jsonable",
     "unpack",
+    "unpack_batch",
     "unpack_value",
     "unused_key",
 ]
@@ -37,9 +37,6 @@ Message = dict[str, Any]
 MAX_MESSAGE_SIZE = 720 * 1024
 """Bytes of one encoded message. In base64, with its envelope, it stays below the XML gate's 1 MiB."""
 
-MAX_CHANNEL = 256
-"""Bytes of a channel; a longer one travels along, but nobody can subscribe to it."""
-
 RECURSION_LIMIT = 4000
 """Python recursion limit of the hosts. A sender encodes under the default of 1,000, so what it could
 nest a host can always read and write."""
@@ -48,6 +45,7 @@ _SET_BY_HOST = ("host_id", "client_address")
 
 _encoder = msgspec.msgpack.Encoder()
 _decode_message = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_decode_batch = msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
 _decode_value = msgspec.msgpack.Decoder().decode
 
 
@@ -69,12 +67,6 @@ def pack(message: Mapping[str, Any]) -> bytes:
         if not isinstance(key, str):
             raise MessageError(f"the keys of a message are strings, not {type(key).__name__}: {key!r:.80}")
     return pack_value(message)
-
-
-def channel_of(message: Mapping[str, Any]) -> str:
-    """Give the channel of a message, '' for none: only text of at most :data:`MAX_CHANNEL` bytes is one."""
-    channel = message.get("channel")
-    return channel if isinstance(channel, str) and len(channel.encode("utf-8", "replace")) <= MAX_CHANNEL else ""
 
 
 def pack_value(value: Any) -> bytes:
@@ -109,6 +101,18 @@ def unpack(packed: bytes) -> Message:
         raise ValueRefused(f"not a message: {error}") from None
 
 
+def unpack_batch(batch: bytes) -> list[Message]:
+    """Decode all messages of a batch in one go.
+
+    Raises:
+        ValueRefused: one of them cannot be decoded; ``protocol.batch.split_batch`` and :func:`unpack` tell which.
+    """
+    try:
+        return _decode_batch(batch)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ValueRefused(f"not a batch of messages: {error}") from None
+
+
 def unpack_value(packed: bytes) -> Any:
     """Decode any one value.
 
@@ -119,6 +123,12 @@ def unpack_value(packed: bytes) -> Any:
         return _decode_value(packed)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ValueRefused(f"not a value: {error}") from None
+
+
+def channel_of(message: Mapping[str, Any]) -> str:
+    """Give the channel of a decoded message; '' for none."""
+    channel = message.get("channel", "")
+    return channel if isinstance(channel, str) else ""
 
 
 def key_text(key: Any) -> str:

@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from co2.plugin.supervisor import PackageSpec, PackageStatus, Supervisor
-from co2.values import pack, unpack
+from co2.protocol.batch import MAX_BATCH_MESSAGES, make_batch, split_batch
+from co2.protocol.interests import channels_of_frame
+from co2.values import channel_of, pack, unpack
 
 PATIENCE = float(os.environ.get("CO2_TEST_PATIENCE", "20"))
 """Seconds after which something that should have happened has not."""
@@ -58,11 +60,17 @@ class Carrier:
     supervisor: Supervisor
     log: Lines
     published: list[dict[str, Any]] = field(default_factory=list)
+    frames: list[tuple[str, str, Any, bytes, bool]] = field(default_factory=list)
+    acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
     changes: int = 0
     stopped: bool = False
 
     def deliver(self, *data: Any, **keys: Any) -> None:
-        self.supervisor.deliver(OTHER, OTHER_ADDRESS, [pack({"data": one, **keys}) for one in data])
+        """Give messages, in batches as they may come."""
+        channels = channels_of_frame({channel_of(keys)})
+        for at in range(0, len(data), MAX_BATCH_MESSAGES):
+            batch = make_batch([pack({"data": one, **keys}) for one in data[at : at + MAX_BATCH_MESSAGES]])
+            self.supervisor.deliver(OTHER, OTHER_ADDRESS, channels, batch)
 
     async def call(self, method: str, data: Any = None) -> Any:
         return await self.supervisor.call(method, {"data": data})
@@ -111,8 +119,14 @@ async def carrying(
     with logged() as log:
         carrier: Carrier
 
-        def publish(messages: list[bytes]) -> None:
-            carrier.published += map(unpack, messages)
+        def publish(package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool) -> None:
+            carrier.frames.append((package, plugin, channels, batch, live))
+            messages = [*map(unpack, split_batch(batch))]
+            carrier.published += messages
+            assert channels is None or set(channels) == {channel_of(message) for message in messages}
+
+        async def flushed(_package: str) -> None:
+            await carrier.acknowledged.wait()
 
         def changed() -> None:
             carrier.changes += 1
@@ -124,9 +138,11 @@ async def carrying(
             host_id=lambda: HOST_ID,
             address=lambda: ADDRESS,
             on_publish=publish,
+            flushed=flushed,
             on_methods_changed=changed,
         )
         carrier = Carrier(supervisor, log)
+        carrier.acknowledged.set()
         await supervisor.start()
         try:
             yield carrier

@@ -9,8 +9,9 @@ import pytest
 
 import co2.plugin
 from co2 import plugin
-from co2.errors import MessageError, NotRunning, TooBig, ValueRefused
+from co2.errors import FlushTimeout, MessageError, NotRunning, TooBig, ValueRefused
 from co2.plugin.api import Binding
+from co2.plugin.lanes import Entry, Lane, make_send
 from co2.values import unpack
 
 
@@ -24,11 +25,24 @@ class Bound:
     def __init__(self) -> None:
         self.name = "ham.spam.X_Ham"
         self.initialised = False
-        self.sent: list[Any] = []
+        self.lane = Lane(self.name)
+        self.send = make_send(self.lane, self, 1.0)
+        self.asleep = False
         self.lines: list[tuple[int, str]] = []
 
-    def publish(self, packed: bytes) -> None:
-        self.sent.append(unpack(packed))
+    @property
+    def sent(self) -> list[Any]:
+        entries = self.lane.entries
+        return [unpack(entry[0] if isinstance(entry, tuple) else entry) for entry in entries]  # type: ignore[arg-type]
+
+    def attend(self) -> None:
+        raise AssertionError("nobody sleeps")
+
+    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+        lane.entries.append(entry)
+
+    def flush(self, timeout: float) -> None:
+        raise FlushTimeout(timeout)
 
     def record(self, level: int, text: str) -> None:
         self.lines.append((level, text))

@@ -13,9 +13,11 @@ from co2.plugin.calls import MAX_CALLS, PendingCalls
 from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
 from co2.plugin.output import MAX_LINE, TAIL, LineBudget, Output, innermost_place
 from co2.plugin.progress import EXITING, ProgressWords, make_progress_file
-from co2.plugin.waiting import Envelope, Waiting, Window
+from co2.plugin.waiting import Envelope, Missing, Parcel, Waiting, Window
 from co2.plugin.watch import Watch
-from co2.protocol.frames import PluginInfo, Progress
+from co2.protocol.batch import make_batch
+from co2.protocol.frames import Gap, PluginInfo, Progress
+from co2.values import pack, unpack_batch
 
 A = Envelope("a@127.0.0.1:1", ("127.0.0.1", 1))
 B = Envelope("b@127.0.0.1:2", ("127.0.0.1", 2))
@@ -24,55 +26,114 @@ B = Envelope("b@127.0.0.1:2", ("127.0.0.1", 2))
 # ---- waiting -------------------------------------------------------------------------------------------
 
 
+def parcel(envelope: Envelope, *messages: bytes, skip: int = 0) -> Parcel:
+    return Parcel(envelope, make_batch([pack({"data": one}) for one in messages]), len(messages), skip)
+
+
+def contents(taken: Parcel | Missing | None) -> object:
+    if isinstance(taken, Parcel):
+        messages = [message["data"] for message in unpack_batch(taken.batch)]
+        assert len(messages) == taken.count
+        return taken.envelope, messages
+    return taken
+
+
 def test_sources_take_turns_and_each_keeps_its_order() -> None:
     queue = Waiting()
-    queue.put("", A, [b"1", b"2"])
-    queue.put("ham", B, [b"x"])
-    queue.put("", B, [b"3"])
-    assert len(queue) == 4
-    assert [queue.take(1) for _ in range(5)] == [(A, [b"1"]), (B, [b"x"]), (A, [b"2"]), (B, [b"3"]), None]
-    assert queue.bytes == 0
+    queue.put("", parcel(A, b"1", b"2"))
+    queue.put("ham", parcel(B, b"x"))
+    queue.put("", parcel(A, b"3"))
+    queue.put("", parcel(B, b"4"))
+    assert len(queue) == 5
+    taken = [contents(queue.take(1)) for _ in range(5)]
+    assert taken == [(A, [b"1", b"2"]), (B, [b"x"]), (A, [b"3"]), (B, [b"4"]), None]
+    assert (queue.bytes, len(queue)) == (0, 0)
 
 
-def test_a_batch_has_one_envelope_and_at_least_one_message() -> None:
+def test_small_batches_of_one_envelope_are_joined_within_the_room() -> None:
     queue = Waiting()
-    queue.put("", A, [b"1" * 1000, b"2"])
-    queue.put("", B, [b"3"])
-    assert queue.take(1) == (A, [b"1" * 1000])
-    assert queue.take(10_000) == (A, [b"2"])
-    assert queue.take(10_000) == (B, [b"3"])
+    for number in range(5):
+        queue.put("", parcel(A, b"%d" % number, b"x" * 1000))
+    queue.put("", parcel(B, b"other"))
+    queue.put("", parcel(B, b"had", b"new", skip=1))
+    assert contents(queue.take(2500)) == (A, [b"0", b"x" * 1000, b"1", b"x" * 1000])
+    assert contents(queue.take(10_000)) == (A, [b"2", b"x" * 1000, b"3", b"x" * 1000, b"4", b"x" * 1000])
+    assert contents(queue.take(10_000)) == (B, [b"other"])
+    last = queue.take(10_000)
+    assert isinstance(last, Parcel)
+    assert (last.skip, last.wanted) == (1, 1)
+    assert (queue.bytes, len(queue)) == (0, 0)
 
 
-def test_who_floods_the_queue_loses_messages_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joined_batches_keep_the_bound_of_a_batch() -> None:
+    queue = Waiting()
+    for _ in range(5):
+        queue.put("", parcel(A, *(b"x" for _ in range(1000))))
+    counts = []
+    while isinstance(taken := queue.take(10**6), Parcel):
+        counts.append(taken.count)
+    assert counts == [2000, 2000, 1000]
+
+
+def test_who_floods_the_queue_loses_batches_of_its_own_and_a_gap_stands_in_their_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(waiting, "MAX_WAITING", 10_000)
     queue = Waiting()
-    queue.put("", A, [b"mine"] * 10)
-    assert queue.put("flood", B, [bytes([n % 256]) * 100 for n in range(1000)]) == queue.dropped > 900
+    queue.put("", parcel(A, b"mine"))
+    dropped = sum(queue.put("flood", parcel(B, bytes([number]) * 100, b"second")) for number in range(250))
+    assert dropped == queue.dropped > 400
     assert queue.bytes <= 10_000
-    first = queue.take(10_000)
-    assert first == (A, [b"mine"] * 10)
-    left = queue.take(100_000)
-    assert left is not None
-    assert left[1][-1] == bytes([999 % 256]) * 100, "the oldest went"
+    assert contents(queue.take(10_000)) == (A, [b"mine"])
+    assert contents(queue.take(10_000)) == Missing(dropped=dropped)
+    left = contents(queue.take(100_000))
+    assert isinstance(left, tuple)
+    assert left[1][-2:] == [bytes([249]) * 100, b"second"], "the oldest went"
+    assert left[1][0] == bytes([dropped // 2]) * 100, "the gap is just before"
+
+
+def test_a_gap_that_was_told_keeps_its_place_and_joins_what_is_dropped_around_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    queue = Waiting()
+    queue.put("", parcel(A, b"1"))
+    queue.put_gap("", 17, 29, "retention")
+    queue.put_gap("", 29, 35, "damaged")
+    queue.put("", parcel(A, b"2"))
+    told = Missing(17, 35, ("retention", "damaged"))
+    assert [contents(queue.take(10**6)) for _ in range(3)] == [(A, [b"1"]), told, (A, [b"2"])]
+    assert told.told(4) == Gap(4, 17, 35, "retention; damaged")
+    queue.put("", parcel(A, b"1"))
+    queue.put_gap("", 17, 29, "retention")
+    monkeypatch.setattr(waiting, "MAX_WAITING", 1200)
+    queue.put("", parcel(A, b"2" * 300))
+    assert contents(queue.take(10**6)) == Missing(0, 29, ("retention",), 1)
+    assert contents(queue.take(10**6)) == (A, [b"2" * 300])
+    assert queue.bytes == 0
 
 
 def test_the_window_numbers_and_gives_again_what_is_not_done() -> None:
     window = Window()
-    window.give(A, [b"1", b"2"])
-    frame = window.give(B, [b"3"])
-    assert (frame.first, len(window)) == (3, 3)
+    window.give(parcel(A, b"1", b"2"))
+    frame = window.give(parcel(B, b"3", b"4", b"5", skip=1))
+    gap = window.give(Missing(dropped=7))
+    assert (frame.first, gap.first, len(window)) == (3, 6, 4)
     assert window.done(1) == 1
     again = window.again()
-    assert [(f.first, f.host_id, f.messages) for f in again] == [
-        (2, A.host_id, [b"2"]),
-        (3, B.host_id, [b"3"]),
-    ]
-    assert window.find(3) == (B, b"3")
+    assert [(one.first, getattr(one, "skip", None)) for one in again] == [(1, 0), (3, 1), (6, None)]
+    assert isinstance(again[2], Gap)
+    assert again[2].reason.startswith("7 messages were dropped")
+    assert window.find(4) == (B, pack({"data": b"4"}))
+    assert window.find(6) is None
+    assert window.done(3) == 1, "the first of the second batch was not for the package"
     assert window.find(1) is None
-    assert window.done(9) == 2
-    assert window.room == waiting.WINDOW
+    assert [one.first for one in window.again()] == [3, 6]
+    assert window.done(4) == 1
+    assert window.done(4) == 0
+    assert window.done(99) == 1
+    assert (window.room, len(window)) == (waiting.WINDOW, 0)
     assert window.again() == []
-    assert window.give(A, [b"4"]).first == 4, "numbers are never used twice"
+    assert window.give(parcel(A, b"4")).first == 7, "numbers are never used twice"
 
 
 # ---- calls ---------------------------------------------------------------------------------------------

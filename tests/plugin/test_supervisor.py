@@ -13,6 +13,8 @@ import pytest
 
 from co2.errors import BadParams, CallTimeout, NoSuchMethod, PluginFailed
 from co2.plugin.supervisor import PackageSpec
+from co2.protocol.batch import make_batch
+from co2.values import pack
 from tests.plugin.support import (
     ADDRESS,
     HOST_ID,
@@ -237,8 +239,9 @@ def test_a_message_nested_as_deep_as_a_sender_could_arrives(tmp_path: Path) -> N
     async def scenario() -> None:
         async with carrying([write_package(tmp_path, "ham", spam=textwrap.dedent(code))]) as it:
             depth = 1500
-            it.supervisor.deliver(OTHER, OTHER_ADDRESS, [b"\x81\xa4data" + b"\x91" * depth + b"\x90"])
-            assert (await it.until(it.sent))[0] == depth
+            batch = make_batch([b"\x81\xa4data" + b"\x91" * depth + b"\x90", pack({"data": 0})])
+            it.supervisor.deliver(OTHER, OTHER_ADDRESS, [""], batch)
+            await it.until(lambda: it.sent() == [depth, 0])
 
     asyncio.run(scenario())
 
@@ -482,7 +485,8 @@ def test_messages_wait_while_a_package_starts_again_and_a_gap_is_told(
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
             await it.until(lambda: it.state("ham") == "restarting")
-            it.deliver(*(b"x" * 1000 for _ in range(500)))
+            for _ in range(500):
+                it.deliver(b"x" * 1000)
             await it.until(lambda: "gap: " in it.log.text)
             status = it.status("ham")
             assert status.dropped > 300
@@ -560,6 +564,8 @@ def test_no_orphan_when_the_parent_dies(tmp_path: Path) -> None:
     parent = f"""
 import asyncio, os, signal, sys
 from pathlib import Path
+from co2.protocol.batch import make_batch
+from co2.values import pack
 from tests.plugin.support import PackageSpec, carrying
 async def main():
     async with carrying([PackageSpec("ham", Path({str(tmp_path)!r}), {{"file": {str(file)!r}}})]) as it:

@@ -137,7 +137,7 @@ class Network:
         satellite = FakeSatellite(name, epoch, len(self.satellites) + 2)
         self.satellites.append(satellite)
         for package in packages:
-            satellite.core.subscribe(package, subscription.pop("channels", ()), **subscription)
+            satellite.core.subscribe(package, subscription.pop("channels", None), **subscription)
         self.connect(satellite)
         return satellite
 

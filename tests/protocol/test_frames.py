@@ -4,22 +4,30 @@ import pytest
 
 from co2.errors import BadRequest
 from co2.protocol import frames as f
+from co2.protocol.batch import make_batch
 from co2.values import pack
 
 RAW = pack({"data": [1, "shrubbery", 0.815]})
+BATCH = make_batch([RAW, RAW])
 
 HOST = [
     f.Load("ham", "/plugins", {"role": "satellite"}, {"port": 1}, 5.0, 10.0, 2048),
     f.Start({"ham.spam.X_Spam": f.Progress(3, 4)}),
-    f.Deliver(1, "a@127.0.0.1:1", ("127.0.0.1", 1), [RAW, RAW], "ham.spam.X_Spam"),
+    f.Deliver(1, "a@127.0.0.1:1", ("127.0.0.1", 1), BATCH, "ham.spam.X_Spam", 1),
+    f.Gap(3, 17, 29, "retention"),
     f.Call(7, "ham.spam.call_me", RAW),
     f.Flow(False),
+    f.Flushed(4, "the relay is away"),
     f.Stop(3.0),
 ]
 CHILD = [
-    f.Loaded([f.PluginInfo("n", "t", True, "h")], [f.MethodInfo("m", "", [["any", "struct"]])], ["w"]),
+    f.Loaded(
+        [f.PluginInfo("n", "t", True, "h", ["stage.>"], True)], [f.MethodInfo("m", "", [["any", "struct"]])], ["w"]
+    ),
     f.LoadFailed("problem", "file:1", "trace"),
-    f.Publish("ham.spam.X_Spam", [RAW]),
+    f.Publish("ham.spam.X_Spam", ["", "stage.left"], BATCH),
+    f.Publish("ham.spam.X_Spam", None, BATCH, True),
+    f.Flush(4),
     f.Applied(9, 1, 2),
     f.Result(7, RAW),
     f.Result(8, b"\xc0", "failed"),
@@ -56,5 +64,6 @@ def test_a_frame_over_the_limit_is_refused_where_it_is_made() -> None:
 
 def test_a_message_nested_too_deep_spoils_no_frame() -> None:
     deep = b"\x91" * 100_000 + b"\x90"
-    [frame] = f.FrameReader("child").feed(f.encode_frame(f.Publish("ham.spam.X_Spam", [deep])))
-    assert frame.messages == [deep]
+    batch = make_batch([deep, RAW])
+    [frame] = f.FrameReader("child").feed(f.encode_frame(f.Publish("ham.spam.X_Spam", [""], batch)))
+    assert frame.batch == batch

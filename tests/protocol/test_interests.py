@@ -2,8 +2,10 @@
 
 import pytest
 
+from co2.errors import BadRequest
 from co2.protocol import interests
-from co2.protocol.interests import Interests, pattern_problem
+from co2.protocol.frames import MAX_CHANNELS
+from co2.protocol.interests import MAX_CHANNEL, MAX_PATTERNS, Interests, channels_of_frame, check_pattern
 
 
 @pytest.mark.parametrize(
@@ -18,57 +20,55 @@ from co2.protocol.interests import Interests, pattern_problem
         (">", ["stage", "stage.left.fader1"], [""]),
         ("*.>", ["stage.left", "stage.left.x"], ["stage"]),
         ("*.*", ["a.b"], ["a", "a.b.c"]),
-        ("", [""], ["stage", " "]),
         ("a+b[c]", ["a+b[c]"], ["aab", "abc"]),
     ],
 )
 def test_a_pattern_selects(pattern: str, yes: list[str], no: list[str]) -> None:
-    assert pattern_problem(pattern) == ""
-    wants = Interests([pattern]).wants
+    check_pattern(pattern)
+    wants = Interests([pattern]).wants_one
     for _ in range(2):
         assert [channel for channel in [*yes, *no] if wants(channel)] == yes
 
 
-def test_without_patterns_everything_is_wanted() -> None:
-    nothing_said = Interests()
-    assert nothing_said.everything
-    assert nothing_said.wants("")
-    assert nothing_said.wants_any([""])
-    assert nothing_said.wants_any(None)
+def test_everything_and_nothing() -> None:
+    for channels in ((), ("",), ("", "a"), None):
+        assert Interests(None).wants(channels)
+        assert not Interests([]).wants(channels)
 
 
 def test_one_channel_of_a_frame_is_enough_and_an_unlisted_frame_is_for_everybody() -> None:
-    some = Interests(["stage.>", "lab", "lab"])
-    assert some.patterns == ("stage.>", "lab")
-    assert some.wants_any(["", "a", "lab"])
-    assert some.wants_any(["stage.x"])
-    assert not some.wants_any(["", "a", "stage"])
-    assert not some.wants_any([])
-    assert some.wants_any(None)
+    some = Interests(["stage.>", "lab"])
+    assert some.wants(("", "a", "lab"))
+    assert some.wants(("stage.x",))
+    assert not some.wants(("", "a", "stage"))
+    assert not some.wants(())
+    assert some.wants(None)
 
 
 def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interests, "_MAX_KNOWN", 10)
+    monkeypatch.setattr(interests, "_REMEMBERED", 10)
     some = Interests(["a.*"])
     for number in range(100):
-        assert some.wants(f"a.{number}")
-        assert not some.wants(f"b.{number}")
+        assert some.wants_one(f"a.{number}")
+        assert not some.wants_one(f"b.{number}")
     assert len(some._known) <= 10
 
 
-@pytest.mark.parametrize(
-    ("pattern", "text"),
-    [
-        (7, "7 is not text"),
-        (None, "None is not text"),
-        ("a..b", "empty token"),
-        (".", "empty token"),
-        ("a.", "empty token"),
-        (">.a", "before its end"),
-        ("a.b*", "'b*' mixes"),
-        ("a.>>", "'>>' mixes"),
-        ("x" * 257, "longer than 256"),
-    ],
-)
-def test_a_wrong_pattern_is_told(pattern: object, text: str) -> None:
-    assert text in pattern_problem(pattern)
+@pytest.mark.parametrize("pattern", ["", "a..b", ".", "a.", ">.a", "x" * (MAX_CHANNEL + 1), "ä" * 129])
+def test_a_wrong_pattern_is_refused(pattern: str) -> None:
+    with pytest.raises(BadRequest, match="pattern"):
+        Interests([pattern])
+
+
+def test_patterns_are_bounded() -> None:
+    Interests(["a"] * MAX_PATTERNS)
+    with pytest.raises(BadRequest, match="more than"):
+        Interests(["a"] * (MAX_PATTERNS + 1))
+
+
+def test_what_a_frame_says_of_its_channels() -> None:
+    assert channels_of_frame({"b", "", "a"}) == ["", "a", "b"]
+    assert channels_of_frame({str(number) for number in range(MAX_CHANNELS)}) is not None
+    assert channels_of_frame({str(number) for number in range(MAX_CHANNELS + 1)}) is None
+    assert channels_of_frame({"ä" * 128}) == ["ä" * 128]
+    assert channels_of_frame({"a", "ä" * 129}) is None

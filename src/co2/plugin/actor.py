@@ -1,35 +1,42 @@
 """One plugin with its thread and its mailbox: everything of it is called there, one at a time."""
 
 import os
-import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
+from co2.plugin.flushes import Flushes
+from co2.plugin.lanes import Lane, make_send
+from co2.plugin.opened import Unreadable, open_batch, pieces, preview, unpack_deep
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import EXITING
 from co2.plugin.signatures import takes
-from co2.protocol.frames import Call, Deliver, Progress, Result
-from co2.values import RECURSION_LIMIT, Message, pack_value, unpack
+from co2.protocol.frames import Call, Deliver, Flush, Gap, Progress, Result
+from co2.protocol.interests import Interests
+from co2.values import Message, channel_of, pack_value
 
 if TYPE_CHECKING:
     from co2.plugin.coroutines import Coroutines
 
-__all__ = ["MAX_PREVIEW", "Actor", "error_line", "traceback_text"]
-
-MAX_PREVIEW = 512
-"""Characters of a message that are shown in the log."""
+__all__ = ["Actor", "error_line", "traceback_text"]
 
 MAX_TRACEBACK = 16 * 1024
 """Characters of a traceback that travel to the log; of a longer one the end."""
 
 ERROR = 40
 
-_APPLIED_AFTER = 256
-"""Messages after which a busy plugin says where it stands; an idle one says it at once."""
+_STRETCH = 256
+"""Messages after which a busy plugin looks at the clock, whether to say where it stands."""
+
+_REPORT_EVERY = 0.02
+"""Seconds between two reports of a busy plugin; an idle one says at once where it stands."""
+
+_REPORT_MESSAGES = 4096
+"""Messages after which a busy plugin says where it stands, so that its window never runs empty."""
 
 _NOTHING = b"\xc0"
 
@@ -39,39 +46,70 @@ class Actor:
 
     Args:
         name: ``<package>.<module>.<class>``.
+        kind: its class.
         outgoing: the way to the host.
+        flushes: those of the package.
         send_timeout: seconds that ``send`` waits for room.
         words: progress words of the package.
         index: of this plugin in them.
+
+    Attributes:
+        send: what the plugin sends with.
     """
 
     def __init__(
-        self, name: str, outgoing: Outgoing, send_timeout: float, words: "memoryview[int]", index: int
+        self,
+        name: str,
+        kind: type[Co2Plugin],
+        *,
+        outgoing: Outgoing,
+        flushes: Flushes,
+        send_timeout: float,
+        words: "memoryview[int]",
+        index: int,
     ) -> None:
         self.name = name
         self.initialised = False
         self.plugin: Co2Plugin | None = None
-        self.done = 0
         self.failed = 0
+        self._kind = kind
+        self._wants = Interests(kind.channels).wants_one if kind.channels else None
         self._outgoing = outgoing
-        self._send_timeout = send_timeout
+        self._flushes = flushes
+        self._lane = Lane(name, tuple(kind.live))
+        self.send: Callable[[Mapping[str, Any]], None] = make_send(self._lane, outgoing, send_timeout)
         self._words = words
         self._message_word = 2 * index
         self._activity_word = 2 * index + 1
         self._inside = 0
-        self._mail: deque[Deliver] = deque()
+        self._apart: tuple[Deliver, list[bytes]] | None = None
+        self._reported = 0
+        self._reported_at = 0.0
+        self._mail: deque[Deliver | Gap] = deque()
         self._jobs: deque[Callable[[], None]] = deque()
         self._wakeup = threading.Condition()
         self._stopping = False
         self._loop: Coroutines | None = None
+        outgoing.join(self._lane)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
+    @property
+    def done(self) -> int:
+        """Number of the last message that the plugin is done with."""
+        return max(0, self._words[self._message_word] // 2 - 1)
+
     # binding: what the plugin calls, from any thread
 
-    def publish(self, packed: bytes) -> None:
-        """Send an encoded message."""
-        self._outgoing.publish(self.name, packed, self._send_timeout)
+    def flush(self, timeout: float) -> None:
+        """Wait until all that the plugin has sent is acknowledged."""
+        deadline = time.monotonic() + timeout
+        flush_id = self._flushes.new(timeout)
+        try:
+            self._outgoing.add(self._lane, Flush(flush_id), timeout)
+            self._flushes.wait(flush_id, max(0.0, deadline - time.monotonic()))
+        finally:
+            self._flushes.forget(flush_id)
 
     def record(self, level: int, text: str) -> None:
         """Write a line to the host's log."""
@@ -82,12 +120,11 @@ class Actor:
     def start(self, progress: Progress | None) -> None:
         """Say where the plugin goes on; messages up to there are skipped."""
         if progress is not None:
-            self.done = progress.done
             self._inside = progress.inside
             self._words[self._message_word] = 2 * progress.done + 2 if progress.done else 0
 
-    def deliver(self, frame: Deliver) -> None:
-        """Put messages into the mailbox."""
+    def deliver(self, frame: Deliver | Gap) -> None:
+        """Put messages, or a gap, into the mailbox."""
         with self._wakeup:
             self._mail.append(frame)
             self._wake()
@@ -98,13 +135,13 @@ class Actor:
             self._jobs.append(job)
             self._wake()
 
-    def make(self, kind: type[Co2Plugin], var_dict: Message, config: Message) -> BaseException | None:
+    def make(self, var_dict: Message, config: Message) -> BaseException | None:
         """Make the plugin, in its thread; give what its ``__init__`` raised."""
         finished: list[BaseException | None] = []
         made = threading.Event()
 
         def job() -> None:
-            finished.append(self._make(kind, var_dict, config))
+            finished.append(self._make(var_dict, config))
             made.set()
 
         self.do(job)
@@ -159,50 +196,102 @@ class Actor:
             self._jobs.popleft()()
         elif self._mail:
             frame = self._mail[0]
-            self._take(frame)
+            if isinstance(frame, Gap):
+                self._take_gap(frame)
+            else:
+                self._take(frame)
             if self._mail and self._mail[0] is frame:
                 self._mail.popleft()
-            if not self._mail:
-                self._outgoing.report()
+            self._apart = None
+            self._report()
+
+    def _report(self) -> None:
+        """Say where the plugin stands: at once when it is idle, now and then while it is busy."""
+        done = self.done
+        if (
+            not self._mail
+            or done - self._reported >= _REPORT_MESSAGES
+            or time.monotonic() - self._reported_at >= _REPORT_EVERY
+        ):
+            self._reported, self._reported_at = done, time.monotonic()
+            self._outgoing.report()
 
     def _take(self, frame: Deliver) -> None:
         """Give the messages of a frame to the plugin, calls in between."""
-        number = frame.first
-        reported = self.done
-        for packed in frame.messages:
-            while self._jobs:
-                self._jobs.popleft()()
-            if self._stopping:
-                return
-            if number > self.done:
-                if frame.sender != self.name:
-                    self._receive(number, frame, packed)
-                self.done = number
-                if number - reported >= _APPLIED_AFTER:
-                    reported = number
-                    self._outgoing.report()
-            number += 1
+        messages = open_batch(frame.batch)
+        last = frame.first + len(messages) - 1
+        number = max(frame.first + frame.skip, self.done + 1)
+        if frame.sender != self.name:
+            if number <= self._inside <= last:
+                self._mark_repeat(messages[self._inside - frame.first])
+            while number <= last:
+                at = number - frame.first
+                if not self._receive(messages[at : at + _STRETCH], number, frame):
+                    return
+                number += _STRETCH
+                if number <= last:
+                    self._report()
+        self._words[self._message_word] = max(2 * last + 2, self._words[self._message_word])
 
-    def _receive(self, number: int, frame: Deliver, packed: bytes) -> None:
+    @staticmethod
+    def _mark_repeat(message: Message) -> None:
+        if not isinstance(message, Unreadable):
+            message["repeat"] = True
+
+    def _receive(self, messages: list[Message], number: int, frame: Deliver) -> bool:
+        """Give messages to the plugin; tell whether it goes on. Everything here is paid for by each message."""
         assert self.plugin is not None
-        words, word = self._words, self._message_word
-        words[word] = 2 * number + 1
+        words, at, jobs, wants = self._words, self._message_word, self._jobs, self._wants
+        receive, host_id, client_address = self.plugin.receive, frame.host_id, frame.client_address
+        word = 2 * number + 1
+        for message in messages:
+            if jobs and not self._run_jobs():
+                return False
+            if wants is not None and not wants(channel_of(message)):
+                word += 2
+                continue
+            words[at] = word
+            word += 1
+            try:
+                message["host_id"] = host_id  # raises where the message could not be decoded
+                message["client_address"] = client_address
+                result = receive(message)
+                if result is not None:
+                    self._finished(result)
+            except BaseException as error:
+                self._receive_failed(frame, word // 2 - 1, error)
+            words[at] = word
+            word += 1
+        return True
+
+    def _run_jobs(self) -> bool:
+        while self._jobs:
+            self._jobs.popleft()()
+        return not self._stopping
+
+    def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
+        self.failed += 1
+        if self._apart is None or self._apart[0] is not frame:
+            self._apart = (frame, pieces(frame.batch))  # kept, for where one fails the next may fail too
+        shown = preview(self._apart[1][number - frame.first])
+        self._complain(f"receive failed; the message is from {frame.host_id}: {shown}", error)
+
+    def _take_gap(self, gap: Gap) -> None:
+        """Tell the plugin of messages that it will not get."""
+        assert self.plugin is not None
+        if gap.first <= self.done:
+            return
+        word = self._message_word
+        self._words[word] = 2 * gap.first + 1
         try:
-            message = _decoded(packed)
-            message["host_id"] = frame.host_id
-            message["client_address"] = tuple(frame.client_address)
-            if number == self._inside:
-                message["repeat"] = True
-            result = self.plugin.receive(message)
-            if result is not None:
-                self._finished(result)
+            self._finished(self.plugin.gap({"after": gap.after, "next": gap.next, "reason": gap.reason}))
         except BaseException as error:
             self.failed += 1
-            preview = _preview(packed)
-            self._complain(f"receive failed; the message is from {frame.host_id}: {preview}", error)
-        words[word] = 2 * number + 2
+            self._complain(f"gap failed; it was: {gap.reason}", error)
+        self._words[word] = 2 * gap.first + 2
 
-    def _make(self, kind: type[Co2Plugin], var_dict: Message, config: Message) -> BaseException | None:
+    def _make(self, var_dict: Message, config: Message) -> BaseException | None:
+        kind = self._kind
         try:
             plugin = kind.__new__(kind)
             plugin.__dict__["_co2"] = self
@@ -219,7 +308,7 @@ class Actor:
         word = self._activity_word
         self._words[word] = 2 * frame.call_id + 1
         try:
-            value = self._finished(function(_decoded(frame.argument)))
+            value = self._finished(function(unpack_deep(frame.argument)))
             try:
                 answer = Result(frame.call_id, pack_value(value))
             except (ValueRefused, TooBig) as error:
@@ -260,26 +349,6 @@ class Actor:
         except BaseException:
             text = what
         self._outgoing.record(self.name, ERROR, text)
-
-
-def _decoded(packed: bytes) -> Message:
-    try:
-        return unpack(packed)
-    except ValueRefused:
-        # A sender nests as deep as its recursion limit lets it; a few frames more must do for us.
-        limit = sys.getrecursionlimit()
-        sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
-        try:
-            return unpack(packed)
-        finally:
-            sys.setrecursionlimit(limit)
-
-
-def _preview(packed: bytes) -> str:
-    try:
-        return repr(_decoded(packed))[:MAX_PREVIEW]
-    except BaseException:
-        return f"{len(packed)} bytes that cannot be shown"
 
 
 def traceback_text(error: BaseException) -> str:

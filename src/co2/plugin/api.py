@@ -1,16 +1,20 @@
 """What a plugin author sees: one class to inherit from."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from co2.errors import NotRunning
 from co2.values import pack
 
-__all__ = ["DEBUG", "INFO", "Binding", "Co2Plugin"]
+__all__ = ["DEBUG", "FLUSH_TIMEOUT", "INFO", "WARNING", "Binding", "Co2Plugin"]
 
 DEBUG = 10
 INFO = 20
+WARNING = 30
 """``logging``'s levels; the module itself stays out of plugin hosts until a plugin imports it."""
+
+FLUSH_TIMEOUT = 5.0
+"""Seconds that ``flush`` waits unless told otherwise."""
 
 
 class Binding(Protocol):
@@ -24,8 +28,11 @@ class Binding(Protocol):
     name: str
     initialised: bool
 
-    def publish(self, packed: bytes) -> None:
-        """Send an encoded message."""
+    def send(self, message: Mapping[str, Any], /) -> None:
+        """Encode a message and send it."""
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all that was sent is acknowledged."""
 
     def record(self, level: int, text: str) -> None:
         """Write a line to the host's log."""
@@ -47,6 +54,13 @@ class Co2Plugin:
     """The table ``[plugin.<package>]`` of the configuration."""
     name: str = ""
     """``<package>.<module>.<class>``, unless the class has a ``name`` of its own."""
+    channels: Sequence[str] = ()
+    """Patterns over the channels that it wants to receive: ``*`` is one token, ``>`` the rest, as in
+    ``("stage.*", "lab.>")``. None given: everything, also messages without a channel."""
+    durable: bool = False
+    """After a restart of the satellite go on where it left off, instead of with what comes then."""
+    live: Sequence[str] = ()
+    """Patterns over the channels of what it sends that is worthless a second later: not stored, may be lost."""
     _co2: Binding | None = None
 
     def __init__(self, var_dict: Mapping[str, Any]) -> None:
@@ -70,10 +84,28 @@ class Co2Plugin:
             OutboxFull: no room within ``send_timeout``; also a TimeoutError.
             NotRunning: no host carries this plugin (any more).
         """
-        packed = pack(data_dict)
         if self._co2 is None:
+            pack(data_dict)  # what is wrong with it is worth more than that nobody carries us
             raise NotRunning(f"{_name_of(self)} is not carried by a host, so it cannot send")
-        self._co2.publish(packed)
+        self._co2.send(data_dict)
+
+    def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
+        """Wait until everything that this plugin has sent so far is acknowledged: it has left this host for good.
+
+        May be called from any thread; in an ``async def`` call it with ``asyncio.to_thread``. What was sent in
+        ``__init__`` leaves when the whole package is loaded, so it cannot be waited for there.
+
+        Args:
+            timeout: seconds to wait.
+
+        Raises:
+            FlushTimeout: no acknowledgement in time; what was sent still waits. Also a TimeoutError.
+            OutboxFull: not even the request for it found room; also a TimeoutError.
+            NotRunning: no host carries this plugin (any more).
+        """
+        if self._co2 is None:
+            raise NotRunning(f"{_name_of(self)} is not carried by a host, so there is nothing to flush")
+        self._co2.flush(timeout)
 
     def receive(self, data_dict: dict[str, Any]) -> Any:
         """Take a message from the network; override it. A plugin that does not only sends.
@@ -84,6 +116,15 @@ class Co2Plugin:
             data_dict: the sender's keys, ``data`` among them, and ``host_id``, ``client_address`` (a tuple of IP
                 address and port), and ``repeat: True`` where the plugin host died in this message before.
         """
+
+    def gap(self, gap: dict[str, Any]) -> Any:
+        """Learn of messages that this plugin will not get; override it. Comes in its place between the messages.
+
+        Args:
+            gap: ``reason``, in words; ``after`` and ``next``, the positions of the last message before it and of
+                the first after it, 0 where these are not known.
+        """
+        self._record(WARNING, "gap: messages are missing: %s", (gap["reason"],))
 
     def log(self, text: object, *values: object) -> None:
         """Write a line to the satellite's log. Text and values as in the ``logging`` module."""

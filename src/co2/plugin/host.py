@@ -16,6 +16,7 @@ from typing import Any
 
 from co2.errors import BadRequest, NotRunning
 from co2.plugin.actor import Actor
+from co2.plugin.flushes import Flushes
 from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
@@ -24,7 +25,9 @@ from co2.protocol.frames import (
     Call,
     Deliver,
     Flow,
+    Flushed,
     FrameReader,
+    Gap,
     Goodbye,
     Load,
     Loaded,
@@ -42,7 +45,7 @@ __all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
 ORPHAN_EXIT = 3.0
 """Seconds for every ``__exit__`` when the satellite is gone."""
 
-READ_SIZE = 256 * 1024
+READ_SIZE = 1024 * 1024
 WARNING = 30
 EXIT_BROKEN = 70
 """Exit status of a plugin host that cannot go on: memory is out, or its socket is broken."""
@@ -77,6 +80,7 @@ class PluginHost:
         self._gone = gone
         self._broken = broken
         self._outgoing = Outgoing(sock, self._applied, broken)
+        self._flushes = Flushes()
         self._actors: list[Actor] = []
         self._receivers: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
@@ -115,6 +119,7 @@ class PluginHost:
             # Memory is out in the one thread that must not miss a byte: start again from what is known.
             self._broken()
         self._gone()
+        self._flushes.close()
         self._stop.set()
         self._load.set()
 
@@ -126,7 +131,7 @@ class PluginHost:
 
     def _take(self, frame: object) -> None:
         match frame:
-            case Deliver():
+            case Deliver() | Gap():
                 for actor in self._receivers:
                     actor.deliver(frame)
             case Call():
@@ -134,6 +139,8 @@ class PluginHost:
                 actor.call(frame, function)
             case Flow():
                 self._outgoing.flow(frame.open)
+            case Flushed():
+                self._flushes.answer(frame.flush_id, frame.error)
             case Load():
                 self._load_frame = frame
                 self._load.set()
@@ -183,7 +190,15 @@ class PluginHost:
         plugins: list[PluginInfo] = []
         methods: list[MethodInfo] = []
         for index, one in enumerate(found):
-            actor = Actor(one.name, self._outgoing, load.send_timeout, self._words, index)
+            actor = Actor(
+                one.name,
+                one.kind,
+                outgoing=self._outgoing,
+                flushes=self._flushes,
+                send_timeout=load.send_timeout,
+                words=self._words,
+                index=index,
+            )
             self._actors.append(actor)
             self._make(actor, one, load)
             assert actor.plugin is not None
@@ -200,7 +215,7 @@ class PluginHost:
     def _make(actor: Actor, one: FoundPlugin, load: Load) -> None:
         # Each plugin gets copies of its own: what one changes in its configuration is not its sibling's business.
         config = unpack_value(pack_value(load.config))
-        error = actor.make(one.kind, dict(load.var_dict), config)
+        error = actor.make(dict(load.var_dict), config)
         name = one.kind.__name__
         place = Path(getattr(sys.modules[one.kind.__module__], "__file__", "") or load.folder).parent
         if error is not None:

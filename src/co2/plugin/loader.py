@@ -16,6 +16,7 @@ from typing import Any
 
 from co2.plugin.actor import error_line, traceback_text
 from co2.plugin.api import Co2Plugin
+from co2.plugin.attributes import attribute_problem
 from co2.plugin.progress import MAX_PLUGINS
 from co2.plugin.signatures import help_of, signatures_of, takes
 from co2.protocol.frames import MethodInfo, PluginInfo
@@ -143,7 +144,9 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
     for name, attribute in found.methods.items():
         function = getattr(plugin, attribute)
         methods.append(MethodInfo(name, help_of(function.__doc__), signatures_of(function)))
-    return PluginInfo(found.name, text, found.receives, help_of(vars(found.kind).get("__doc__"))), methods
+    kind = found.kind
+    help_text = help_of(vars(kind).get("__doc__"))
+    return PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable), methods
 
 
 def _module_names(module: types.ModuleType, place: Path) -> list[str]:
@@ -219,7 +222,10 @@ def _check_base(plugin: FoundPlugin) -> None:
     blank = _Blank(plugin.kind)
     if not any(takes(blank.bound("__exit__"), count) for count in (0, 3)):
         raise _wrong_arguments(plugin, "__exit__", "__exit__(self) or __exit__(self, kind, value, traceback)")
-    for method in ("send", "log", "debug"):
+    _check_takes(plugin, "gap", "gap(self, gap)")
+    if problem := attribute_problem(plugin.kind):
+        raise LoadFailure(problem, f"{plugin.where}, class {plugin.kind.__name__}")
+    for method in ("send", "flush", "log", "debug"):
         if not callable(getattr(plugin.kind, method)):
             raise _wrong_arguments(plugin, method, f"a method {method}")
 

@@ -1,8 +1,11 @@
 """The way out of a plugin host: what plugins send, and what the host wants to know, to one socket.
 
-``publish`` appends to a bounded queue; one thread writes it out in big frames. When nothing is queued and
-the last write is a little while ago, the sender writes the socket itself: that saves a change of threads, and
-what it wrote outlives the process.
+Messages wait in the lanes of their plugins (``lanes.py``); one thread writes them out in big frames, and naps a
+moment where few wait, so that the next frame is big. While it sleeps because nothing is there, the sender itself
+writes what it has sent: that saves a change of threads, and what it wrote outlives the process.
+
+Frames leave in the order in which they were cut: senders write only with the lock, and only while the writer
+waits for work, so never beside it.
 """
 
 import socket
@@ -12,28 +15,28 @@ from collections import deque
 from collections.abc import Callable
 
 from co2.errors import NotRunning, OutboxFull
-from co2.protocol.frames import Applied, ChildFrame, Publish, Record, encode_frame
+from co2.plugin.lanes import MAX_QUEUED, Entry, Lane, size_of
+from co2.protocol.frames import Applied, ChildFrame, Record, encode_frame
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_MESSAGES", "MAX_QUEUED", "MAX_RECORDS", "Outgoing"]
-
-MAX_QUEUED = 4 * 1024 * 1024
-"""Bytes of messages that wait to be written; then senders wait."""
-
-MAX_BATCH_BYTES = 1024 * 1024
-MAX_BATCH_MESSAGES = 2048
-"""Bounds of one Publish frame."""
+__all__ = ["MAX_RECORDS", "MAX_WRITE", "Outgoing"]
 
 MAX_RECORDS = 1000
 """Lines for the log that wait to be written; further ones are counted."""
 
-_OVERHEAD = 64
-"""Bytes that a queued message takes besides itself, roughly."""
+MAX_WRITE = 512 * 1024
+"""Bytes after which no further frame joins a write."""
 
 _CONTROL_BATCH = 16
 """Control frames in one write."""
 
 _DIRECT_AFTER = 50e-6
 """Seconds since the last write after which a sender writes by itself; quicker ones make bigger frames."""
+
+_NAP = 200e-6
+"""Seconds that the writer waits for a bigger frame."""
+
+_SHORT = 512
+"""Messages; with fewer waiting the writer naps."""
 
 
 class Outgoing:
@@ -43,35 +46,50 @@ class Outgoing:
         sock: to the host, blocking.
         applied: gives the Applied frame of now, None when it says nothing new. Asked right before a write.
         broken: called once when the socket cannot be written any more.
+
+    Attributes:
+        waited: calls of ``send`` that had to wait for room.
+        asleep: the writer waits for messages, and for nothing else: who appends one calls :meth:`attend`.
     """
 
     def __init__(
         self, sock: socket.socket, applied: Callable[[], Applied | None], broken: Callable[[], None]
     ) -> None:
         self.waited = 0
+        self.asleep = False
         self._sock = sock
         self._applied = applied
         self._broken = broken
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._messages: deque[tuple[str, bytes]] = deque()
-        self._queued = 0
+        self._lanes: deque[Lane] = deque()
+        self._measured = 0
         self._control: deque[ChildFrame] = deque()
         self._records = 0
         self._lost_records = 0
         self._report = False
         self._rest = b""
-        self._writing = False
+        self._wrote_messages = False
         self._last_write = 0.0
         self._open = False
         self._held = False
         self._closing = False
+        self._ended = False
         self._thread = threading.Thread(target=self._write_all, name="co2-writer", daemon=True)
         self._thread.start()
 
-    def publish(self, name: str, packed: bytes, timeout: float) -> None:
-        """Queue a message of this plugin; wait for room at most ``timeout`` seconds.
+    def join(self, lane: Lane) -> None:
+        """Take a plugin's lane in."""
+        with self._lock:
+            if self._closing:
+                lane.limit = 0
+            self._lanes.append(lane)
+
+    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+        """Append a message that must be measured, or for which there is no room; or a flush.
+
+        Waits for room at most ``timeout`` seconds.
 
         Raises:
             OutboxFull: no room came.
@@ -79,22 +97,39 @@ class Outgoing:
         """
         with self._lock:
             if self._closing:
-                raise NotRunning(f"{name} has stopped, so it cannot send")
-            if self._queued > MAX_QUEUED:
-                self._wait_for_room(name, timeout)
-            if self._idle():
-                self._last_write = time.monotonic()
-                self._write_now(encode_frame(Publish(name, [packed])))
+                raise NotRunning(f"{lane.name} has stopped, so it cannot send")
+            if self._is_full(lane):
+                self._wait_for_room(lane, timeout)
+            lane.entries.append(entry)
+            self._measured += size_of(entry)
+        if self.asleep:
+            self.attend()
+
+    def attend(self) -> None:
+        """Write what was appended while the writer slept, or wake it.
+
+        Raises:
+            NotRunning: nobody writes any more: what was appended last was not sent.
+        """
+        with self._lock:
+            if self._ended:
+                raise NotRunning("the plugin host has stopped, so its plugins cannot send")
+            if not self.asleep:
                 return
-            self._messages.append((name, packed))
-            self._queued += len(packed) + _OVERHEAD
-            self._work.notify()
+            if (
+                self._control
+                or self._rest
+                or self._report
+                or time.monotonic() - self._last_write <= _DIRECT_AFTER
+                or not self._write_now()
+            ):
+                self._wake()
 
     def frame(self, frame: ChildFrame) -> None:
         """Queue a frame that goes before all messages."""
         with self._lock:
             self._control.append(frame)
-            self._work.notify()
+            self._wake()
 
     def record(self, source: str, level: int, text: str) -> None:
         """Queue a line for the log; beyond a bound only count it."""
@@ -104,91 +139,74 @@ class Outgoing:
                 return
             self._records += 1
             self._control.append(Record(source, level, text))
-            self._work.notify()
+            self._wake()
 
     def report(self) -> None:
         """Say soon what has been applied."""
         with self._lock:
             self._report = True
-            self._work.notify()
+            self._wake()
 
     def start(self) -> None:
         """Let messages out: the package is loaded everywhere."""
         with self._lock:
             self._open = True
-            self._work.notify()
+            self._wake()
 
     def flow(self, is_open: bool) -> None:
         """Hold messages back, or let them go again."""
         with self._lock:
             self._held = not is_open
-            self._work.notify()
+            self._wake()
 
     def close(self, timeout: float) -> None:
         """Take no more messages, write what waits, within ``timeout`` seconds."""
         with self._lock:
-            self._closing = True
             self._held = False
-            self._work.notify()
-            self._room.notify_all()
+            self._close_lanes()
         self._thread.join(timeout)
 
-    def _idle(self) -> bool:
-        return (
-            self._open
-            and not (self._held or self._messages or self._control or self._rest or self._writing)
-            and time.monotonic() - self._last_write > _DIRECT_AFTER
-        )
+    # with the lock
 
-    def _wait_for_room(self, name: str, timeout: float) -> None:
+    def _wake(self) -> None:
+        self.asleep = False
+        self._work.notify()
+
+    def _close_lanes(self) -> None:
+        self._closing = True
+        for lane in self._lanes:
+            lane.limit = 0
+        self._wake()
+        self._room.notify_all()
+
+    def _is_full(self, lane: Lane) -> bool:
+        return self._measured > MAX_QUEUED or len(lane.entries) >= lane.limit
+
+    def _wait_for_room(self, lane: Lane, timeout: float) -> None:
         self.waited += 1
         self._report = True
-        self._work.notify()
+        self._wake()
         deadline = time.monotonic() + timeout
-        while self._queued > MAX_QUEUED:
+        while self._is_full(lane):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise OutboxFull(timeout)
             self._room.wait(left)
             if self._closing:
-                raise NotRunning(f"{name} has stopped, so it cannot send")
+                raise NotRunning(f"{lane.name} has stopped, so it cannot send")
 
-    def _write_now(self, data: bytes) -> None:
-        """Write what the socket takes at once, leave the rest to the thread."""
+    def _write_now(self) -> bool:
+        """Write what the socket takes at once; tell whether that was all."""
+        data = self._messages()
+        if not data:
+            return True  # somebody else was quicker
+        self._last_write = time.monotonic()
         try:
             written = self._sock.send(data, socket.MSG_DONTWAIT)
         except OSError:
             written = 0  # full; or broken, which the thread finds out too
-        if written < len(data):
-            self._rest = data[written:]
-            self._work.notify()
-
-    def _write_all(self) -> None:
-        try:
-            while data := self._next():
-                self._sock.sendall(data)
-                with self._lock:
-                    self._writing = False
-        except (BrokenPipeError, ConnectionResetError):
-            # The satellite is gone. The reading side sees it too, and ends in good order.
-            with self._lock:
-                self._closing = True
-                self._room.notify_all()
-        except BaseException:
-            # Memory is out, or a plugin has closed our socket: nothing can be said any more.
-            self._broken()
-
-    def _next(self) -> bytes:
-        """Wait for something to write; b'' when all is written and the host stops."""
-        with self._lock:
-            while True:
-                if data := self._take():
-                    self._writing = True
-                    self._last_write = time.monotonic()
-                    return data
-                if self._closing:
-                    return b""
-                self._work.wait()
+        self._rest = data[written:]
+        return not self._rest
 
     def _take(self) -> bytes:
         if self._rest:
@@ -201,8 +219,27 @@ class Outgoing:
                 parts.append(encode_frame(applied))
         while self._control and len(parts) < _CONTROL_BATCH:
             parts.append(encode_frame(self._next_control()))
-        if not parts and self._messages and self._open and not self._held:
-            parts.append(encode_frame(self._next_batch()))
+        if self._open and not self._held and (messages := self._messages()):
+            self._wrote_messages = True
+            parts.append(messages)
+        return b"".join(parts)
+
+    def _messages(self) -> bytes:
+        """Cut frames, the lanes in turns."""
+        parts: list[bytes] = []
+        size = empty = 0
+        while size < MAX_WRITE and empty < len(self._lanes):
+            lane = self._lanes[0]
+            self._lanes.rotate(-1)
+            if not lane.entries:
+                empty += 1
+                continue
+            empty = 0
+            frame, freed = lane.cut()
+            self._measured -= freed
+            parts.append(encode_frame(frame))
+            size += len(parts[-1])
+        if parts:
             self._room.notify_all()
         return b"".join(parts)
 
@@ -217,17 +254,38 @@ class Outgoing:
                 self._records = 1
         return frame
 
-    def _next_batch(self) -> Publish:
-        name, packed = self._messages.popleft()
-        batch = [packed]
-        size = len(packed)
-        self._queued -= len(packed) + _OVERHEAD
-        while self._messages and len(batch) < MAX_BATCH_MESSAGES:
-            next_name, packed = self._messages[0]
-            size += len(packed)
-            if next_name != name or size > MAX_BATCH_BYTES:
-                break
-            self._messages.popleft()
-            self._queued -= len(packed) + _OVERHEAD
-            batch.append(packed)
-        return Publish(name, batch)
+    # the writer's thread
+
+    def _write_all(self) -> None:
+        try:
+            while data := self._next():
+                self._sock.sendall(data)
+                if self._wrote_messages and sum(len(lane.entries) for lane in self._lanes) < _SHORT:
+                    time.sleep(_NAP)
+        except (BrokenPipeError, ConnectionResetError):
+            # The satellite is gone. The reading side sees it too, and ends in good order.
+            with self._lock:
+                self._close_lanes()
+                self._end()
+        except BaseException:
+            # Memory is out, or a plugin has closed our socket: nothing can be said any more.
+            self._broken()
+
+    def _next(self) -> bytes:
+        """Wait for something to write; b'' when all is written and the host stops."""
+        with self._lock:
+            self._wrote_messages = False
+            while True:
+                # First the word, then the look: whoever appends after the look sees the word.
+                self.asleep = self._closing or (self._open and not self._held)
+                if data := self._take():
+                    self.asleep = False
+                    self._last_write = time.monotonic()
+                    return data
+                if self._closing:
+                    self._end()
+                    return b""
+                self._work.wait()
+
+    def _end(self) -> None:
+        self._ended = self.asleep = True

@@ -3,23 +3,27 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 from co2.errors import BadParams, BadRequest, PluginFailed, TooBig, ValueRefused
 from co2.plugin.calls import PendingCalls
 from co2.plugin.child import Child, make_child
 from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
+from co2.plugin.flushing import Flushing
 from co2.plugin.progress import ProgressWords
 from co2.plugin.records import Records, preview
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
-from co2.plugin.waiting import Envelope, Waiting, Window
+from co2.plugin.waiting import Parcel, Waiting, Window
+from co2.plugin.wanted import Wanted
 from co2.plugin.watch import Slow, Watch
+from co2.protocol.batch import batch_count
 from co2.protocol.frames import (
     Applied,
     Call,
     ChildFrame,
     Flow,
+    Flush,
     Load,
     Loaded,
     LoadFailed,
@@ -34,7 +38,13 @@ from co2.protocol.frames import (
 )
 from co2.values import pack_value, unpack_value
 
-__all__ = ["Hub", "Package"]
+__all__ = ["MAX_FROM_NETWORK", "NETWORK", "Hub", "Package"]
+
+NETWORK = ""
+"""The source of messages that come from outside; the others are called after packages."""
+
+MAX_FROM_NETWORK = 4 * 1024 * 1024
+"""Bytes from the network that wait for a package before it takes no more for now. At a quarter it does again."""
 
 QUICK_LIFE = 60.0
 """A plugin host that lived longer than so many seconds starts again with the shortest delay."""
@@ -50,11 +60,19 @@ class Hub(Protocol):
     def paused(self) -> bool:
         """Whether plugins may not send now."""
 
-    def published(self, package: "Package", plugin: str, messages: list[bytes]) -> None:
-        """Take messages that a plugin sent, in order."""
+    def published(
+        self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+    ) -> None:
+        """Take a batch that a plugin sent, in order."""
+
+    def flushed(self, package: "Package") -> Awaitable[None]:
+        """Wait until all that the package has published so far is acknowledged."""
 
     def methods_changed(self) -> None:
         """Called when the methods or plugins of a package are others than before."""
+
+    def has_room(self, package: "Package") -> None:
+        """A package that took no more from the network has room again."""
 
 
 class Package:
@@ -84,7 +102,10 @@ class Package:
         self._load_result: asyncio.Future[Loaded | LoadFailed] | None = None
         self._stopping = asyncio.Event()
         self._waiting = Waiting()
+        self._behind = False
         self._window = Window()
+        self._wanted = Wanted(())
+        self._flushing = Flushing()
         self._calls = PendingCalls()
         self._progress: dict[str, Progress] = {}
         self._deaths = Deaths()
@@ -215,6 +236,7 @@ class Package:
             self._logger.warning("%s", warning)
         changed = self.plugins != loaded.plugins or [*self.methods.values()] != loaded.methods
         self.plugins = loaded.plugins
+        self._wanted = Wanted(loaded.plugins)
         self.methods = {method.name: method for method in loaded.methods}
         self._watch = Watch(
             child.words, loaded.plugins, self._settings.receive_warning, self._settings.receive_deadline
@@ -250,6 +272,7 @@ class Package:
             self._slowest = max(self._slowest, self._watch.slowest)
             self._watch = None
             self._words = child.words
+        self._flushing.cancel()
         self._calls.fail(f"the plugin host of {self.name} died")
         before, now = self._earlier, self._applied
         self._earlier = Applied(0, before.failed + now.failed, before.waited + now.waited)
@@ -303,8 +326,11 @@ class Package:
     def _take(self, frame: ChildFrame) -> None:
         match frame:
             case Publish():
-                self._sent += len(frame.messages)
-                self._hub.published(self, frame.plugin, frame.messages)
+                self._sent += batch_count(frame.batch)
+                self._hub.published(self, frame.plugin, frame.channels, frame.batch, frame.live)
+            case Flush():
+                if self._child is not None:
+                    self._flushing.start(self._child, frame.flush_id, self._hub.flushed(self))
             case Applied():
                 self._applied = frame
                 self._received += self._window.done(frame.last)
@@ -320,17 +346,31 @@ class Package:
 
     # messages
 
-    def wants(self, sender: str = "") -> bool:
-        """Whether any of its plugins but ``sender`` hears messages, as far as is known."""
+    def wants(self, channels: Sequence[str] | None, sender: str = "") -> bool:
+        """Whether any of its plugins but ``sender`` hears messages of such channels, as far as is known."""
         if self.state in ("failed", "stopped") or self._stopping.is_set():
             return False
         if not self.plugins:
             return not sender
-        return any(plugin.receives and plugin.name != sender for plugin in self.plugins)
+        return self._wanted.wants(channels, sender)
 
-    def deliver(self, source: str, envelope: Envelope, messages: Sequence[bytes]) -> None:
-        """Queue messages for the package, and give the child what it may have."""
-        self._waiting.put(source, envelope, messages)
+    def deliver(self, source: str, parcel: Parcel) -> None:
+        """Queue a batch for the package, and give the child what it may have."""
+        self._waiting.put(source, parcel)
+        self._pump()
+
+    def deliver_from_network(self, parcel: Parcel) -> bool:
+        """Queue a batch from the network; tell whether there is room for more.
+
+        Where there is none the hub is told once there is: until then the relay's log keeps what comes.
+        """
+        self.deliver(NETWORK, parcel)
+        self._behind = self._waiting.held(NETWORK) > MAX_FROM_NETWORK
+        return not self._behind
+
+    def gap(self, source: str, after: int, following: int, reason: str) -> None:
+        """Queue a gap: messages of this source that will not come."""
+        self._waiting.put_gap(source, after, following, reason)
         self._pump()
 
     def _pump(self) -> None:
@@ -338,7 +378,11 @@ class Package:
         if self.state != "running" or child is None or self._stopping.is_set():
             return
         while self._window.room > 0 and (taken := self._waiting.take(self._window.room)) is not None:
-            child.send(self._window.give(*taken))
+            child.send(self._window.give(taken))
+
+        if self._behind and self._waiting.held(NETWORK) <= MAX_FROM_NETWORK // 4:
+            self._behind = False
+            self._hub.has_room(self)
 
     def flow(self, is_open: bool) -> None:
         """Let its plugins send, or have them wait."""

@@ -4,20 +4,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadParams, NoSuchMethod
-from co2.plugin.package import Package
+from co2.plugin.package import NETWORK, Package
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
-from co2.plugin.waiting import Envelope
+from co2.plugin.waiting import Envelope, Parcel
 from co2.plugin.watch import TICK
+from co2.protocol.batch import batch_count
 from co2.protocol.frames import MethodInfo
 
-__all__ = ["PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
+__all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
-NETWORK = ""
-"""The source of messages that come from outside; the others are called after packages."""
+OnPublish = Callable[[str, str, Sequence[str] | None, bytes, bool], None]
+"""Takes package, plugin, channels ('' for none; None for many), batch, and whether it is live."""
 
 _logger = logging.getLogger("co2.plugins")
 
@@ -31,7 +32,9 @@ class Supervisor:
         var_dict: what plugins are told.
         host_id: gives our host_id of now, for messages between siblings.
         address: gives (ip, port) of now, likewise.
-        on_publish: takes messages for the network, in order; must not block.
+        on_publish: takes batches for the network, in order; must not block.
+        flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
+        on_room: called with a package that took no more from the network and does again.
         on_methods_changed: called when :attr:`methods` or the plugins are others than before.
     """
 
@@ -43,15 +46,19 @@ class Supervisor:
         var_dict: Mapping[str, Any],
         host_id: Callable[[], str],
         address: Callable[[], tuple[str, int]],
-        on_publish: Callable[[list[bytes]], None],
+        on_publish: OnPublish,
+        flushed: Callable[[str], Awaitable[None]],
         on_methods_changed: Callable[[], None],
+        on_room: Callable[[str], None] = lambda package: None,
     ) -> None:
         self.paused = False
         self._settings = settings
         self._host_id = host_id
         self._address = address
         self._on_publish = on_publish
+        self._flushed = flushed
         self._on_methods_changed = on_methods_changed
+        self._on_room = on_room
         self._specs = specs
         self._var_dict = var_dict
         self._packages: dict[str, Package] = {}
@@ -90,18 +97,68 @@ class Supervisor:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
 
-    def deliver(self, host_id: str, client_address: tuple[str, int], messages: Sequence[bytes]) -> None:
-        """Give messages of one sender to all plugins.
+    def deliver(
+        self,
+        host_id: str,
+        client_address: tuple[str, int],
+        channels: Sequence[str] | None,
+        batch: bytes,
+        skip: int = 0,
+    ) -> None:
+        """Give a batch of one sender to all packages that want any of its channels.
 
         Args:
             host_id: the sender's.
             client_address: (ip, port) of its connection, as its relay saw it.
-            messages: encoded.
+            channels: of its messages, '' for none; None when nobody has listed them.
+            batch: the messages.
+            skip: so many at its front were delivered before.
+
+        Raises:
+            BadRequest: it is no batch.
         """
-        envelope = Envelope(host_id, client_address)
+        parcel = Parcel(Envelope(host_id, client_address), batch, batch_count(batch), skip)
         for package in self._packages.values():
-            if package.wants():
-                package.deliver(NETWORK, envelope, messages)
+            if package.wants(channels):
+                package.deliver(NETWORK, parcel)
+
+    def deliver_to(
+        self, package: str, host_id: str, client_address: tuple[str, int], batch: bytes, *, sender: str = ""
+    ) -> bool:
+        """Give a batch to one package; tell whether it takes more. Where not, ``on_room`` says when it does again.
+
+        Args:
+            package: its name.
+            host_id: the sender's.
+            client_address: (ip, port) of its connection, as its relay saw it.
+            batch: the messages.
+            sender: plugin of this very package that sent them, '' for one from elsewhere.
+
+        Raises:
+            BadRequest: it is no batch.
+        """
+        carried = self._packages.get(package)
+        if carried is None or not carried.wants(None):
+            return True
+        parcel = Parcel(Envelope(host_id, client_address, sender), batch, batch_count(batch))
+        return carried.deliver_from_network(parcel)
+
+    def gap_to(self, package: str, after: int, following: int, reason: str) -> None:
+        """Tell a package that messages from the network will not come.
+
+        Args:
+            package: its name.
+            after: position of the last message before the gap.
+            following: position of the first one after it.
+            reason: why.
+        """
+        carried = self._packages.get(package)
+        if carried is not None and carried.wants(None):
+            carried.gap(NETWORK, after, following, reason)
+
+    def has_room(self, package: Package) -> None:
+        """Pass on that a package takes messages from the network again."""
+        self._on_room(package.name)
 
     def pause_sending(self) -> None:
         """The outbox is full: plugins' sends wait until :meth:`resume_sending`. Calls go on."""
@@ -146,14 +203,20 @@ class Supervisor:
         """Tell how each package is."""
         return [package.status() for package in self._packages.values()]
 
-    def published(self, package: Package, plugin: str, messages: list[bytes]) -> None:
+    def published(
+        self, package: Package, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+    ) -> None:
         """Take what a plugin sent: for the network, and for its siblings at once."""
-        host_id, address = self._host_id(), self._address()
+        host_id, address, count = self._host_id(), self._address(), batch_count(batch)
         for other in self._packages.values():
             sender = plugin if other is package else ""
-            if other.wants(sender):
-                other.deliver(package.name, Envelope(host_id, address, sender), messages)
-        self._on_publish(messages)
+            if other.wants(channels, sender):
+                other.deliver(package.name, Parcel(Envelope(host_id, address, sender), batch, count))
+        self._on_publish(package.name, plugin, channels, batch, live)
+
+    def flushed(self, package: Package) -> Awaitable[None]:
+        """Wait until all that a package has published so far is acknowledged."""
+        return self._flushed(package.name)
 
     def methods_changed(self) -> None:
         """Pass on that a package has other methods now."""

@@ -1,24 +1,26 @@
-"""Messages for one package: those that wait, and those that its child has and is not done with."""
+"""Batches for one package: those that wait, and those that its child has and is not done with."""
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
-from co2.protocol.frames import Deliver
+from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, join_batches, split_batch
+from co2.protocol.frames import Deliver, Gap
 
-__all__ = ["MAX_BATCH", "MAX_WAITING", "WINDOW", "Envelope", "Waiting", "Window"]
+__all__ = ["MAX_WAITING", "WINDOW", "Envelope", "Missing", "Parcel", "Waiting", "Window"]
 
 MAX_WAITING = 8 * 1024 * 1024
-"""Bytes of messages that wait for one package; beyond it the oldest are dropped, which is a gap."""
+"""Bytes that wait for one package; beyond it the oldest batches are dropped, and a gap is told."""
 
 WINDOW = 1024 * 1024
-"""Bytes of messages that a child may have and not be done with."""
+"""Bytes that a child may have and not be done with; the last batch may pass it."""
 
-MAX_BATCH = 2048
-"""Messages in one Deliver frame."""
+OVERHEAD = 320
+"""Bytes that a waiting batch takes besides itself, roughly."""
 
-_OVERHEAD = 64
-"""Bytes that a waiting message takes besides itself, roughly."""
+MAX_REASONS = 4
+"""Reasons that one gap names, where several became one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,68 +38,173 @@ class Envelope:
     sender: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """One batch on its way to a package.
+
+    Attributes:
+        envelope: of all its messages.
+        batch: the messages.
+        count: how many there are.
+        skip: so many at the front are not for the package.
+    """
+
+    envelope: Envelope
+    batch: bytes
+    count: int
+    skip: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return len(self.batch) + OVERHEAD
+
+    @property
+    def wanted(self) -> int:
+        """Messages that are for the package."""
+        return self.count - self.skip
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What the package will not get.
+
+    Attributes:
+        after: position of the last message before, 0 where positions are not known.
+        next: position of the first message after, likewise.
+        reasons: why; nothing for what was dropped here.
+        dropped: messages that were dropped here.
+    """
+
+    after: int = 0
+    next: int = 0
+    reasons: tuple[str, ...] = ()
+    dropped: int = 0
+
+    size = OVERHEAD
+
+    def __add__(self, later: "Missing") -> "Missing":
+        reasons = tuple(dict.fromkeys(self.reasons + later.reasons))[:MAX_REASONS]
+        return Missing(self.after, later.next, reasons, self.dropped + later.dropped)
+
+    def told(self, number: int) -> Gap:
+        """Give the frame for the child."""
+        reasons = list(self.reasons)
+        if self.dropped:
+            text = f"{self.dropped} messages were dropped: the package takes them more slowly than they come"
+            reasons.append(text)
+        return Gap(number, self.after, self.next, "; ".join(reasons))
+
+
 class Waiting:
     """A bounded queue, fair to its sources: whoever floods it loses messages of its own.
 
     A source is the network, or one package of this satellite. They take turns, and a source's order is
-    kept; when the bound is passed, the oldest of the source with the most bytes goes.
+    kept; when the bound is passed, the oldest batch of the source with the most bytes goes, and what is
+    missing stands in its place.
     """
 
     def __init__(self) -> None:
         self.dropped = 0
         self.bytes = 0
-        self._queues: dict[str, deque[tuple[Envelope, bytes]]] = {}
+        self._count = 0
+        self._queues: dict[str, deque[Parcel | Missing]] = {}
         self._sizes: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._queues.values()))
+        return self._count
 
-    def put(self, source: str, envelope: Envelope, messages: Sequence[bytes]) -> int:
-        """Queue messages; give how many older ones had to go."""
-        queue = self._queues.setdefault(source, deque())
-        size = sum(map(len, messages)) + _OVERHEAD * len(messages)
-        queue.extend((envelope, message) for message in messages)
-        self._sizes[source] = self._sizes.get(source, 0) + size
-        self.bytes += size
-        dropped = 0
-        while self.bytes > MAX_WAITING:
-            self._pop(max(self._sizes, key=self._sizes.__getitem__))
-            dropped += 1
-        self.dropped += dropped
-        return dropped
+    def put(self, source: str, parcel: Parcel) -> int:
+        """Queue a batch; give how many older messages had to go."""
+        self._append(source, parcel)
+        before = self.dropped
+        while self.bytes > MAX_WAITING and self._count:
+            self._drop(max(self._sizes, key=self._sizes.__getitem__))
+        return self.dropped - before
 
-    def take(self, room: int) -> tuple[Envelope, list[bytes]] | None:
-        """Take messages of one envelope, at least one and up to ``room`` bytes, from the next source."""
+    def held(self, source: str) -> int:
+        """Give the bytes that wait of one source."""
+        return self._sizes.get(source, 0)
+
+    def put_gap(self, source: str, after: int, following: int, reason: str) -> None:
+        """Queue a gap that was told to us: what comes next of this source comes after it."""
+        gap = Missing(after, following, (reason,))
+        queue = self._queues.get(source)
+        if queue and isinstance(last := queue[-1], Missing):
+            queue[-1] = last + gap
+        else:
+            self._append(source, gap)
+
+    def take(self, room: int) -> Parcel | Missing | None:
+        """Take what is next of the next source: a gap, or messages of one envelope.
+
+        Args:
+            room: bytes up to which small batches are joined.
+        """
         source = next(iter(self._queues), None)
         if source is None:
             return None
-        queue = self._queues[source]
-        envelope = queue[0][0]
-        batch: list[bytes] = []
-        while queue and queue[0][0] == envelope and room > 0 and len(batch) < MAX_BATCH:
-            message = self._pop(source)
-            batch.append(message)
-            room -= len(message) + _OVERHEAD
+        taken = self._pop(source)
+        if isinstance(taken, Parcel):
+            taken = self._with_followers(source, taken, room)
         if source in self._queues:
             self._queues[source] = self._queues.pop(source)  # to the end: the others' turn
-        return envelope, batch
+        return taken
 
     def clear(self) -> None:
         """Forget all of it."""
         self._queues.clear()
         self._sizes.clear()
-        self.bytes = 0
+        self.bytes = self._count = 0
 
-    def _pop(self, source: str) -> bytes:
+    def _append(self, source: str, item: Parcel | Missing) -> None:
+        self._queues.setdefault(source, deque()).append(item)
+        self._account(source, item, 1)
+
+    def _account(self, source: str, item: Parcel | Missing, sign: int) -> None:
+        self.bytes += sign * item.size
+        self._sizes[source] = self._sizes.get(source, 0) + sign * item.size
+        if isinstance(item, Parcel):
+            self._count += sign * item.wanted
+
+    def _pop(self, source: str) -> Parcel | Missing:
         queue = self._queues[source]
-        _, message = queue.popleft()
-        size = len(message) + _OVERHEAD
-        self.bytes -= size
-        self._sizes[source] -= size
+        item = queue.popleft()
+        self._account(source, item, -1)
         if not queue:
             del self._queues[source]
             del self._sizes[source]
-        return message
+        return item
+
+    def _drop(self, source: str) -> None:
+        """Put what is missing in the place of a source's oldest batch and of the gaps before it."""
+        told: list[Missing] = []
+        while isinstance(item := self._pop(source), Missing):
+            told.append(item)
+        self.dropped += item.wanted
+        told.append(Missing(dropped=item.wanted))
+        queue = self._queues.get(source)
+        if queue and isinstance(queue[0], Missing):
+            told.append(self._pop(source))  # type: ignore[arg-type]  # just looked at
+        missing = reduce(add, told)
+        self._queues.setdefault(source, deque()).appendleft(missing)
+        self._account(source, missing, 1)
+
+    def _with_followers(self, source: str, first: Parcel, room: int) -> Parcel:
+        """Join small batches of one envelope: cheaper to carry and to decode."""
+        batches, count, size = [first.batch], first.count, len(first.batch)
+        while not first.skip and (queue := self._queues.get(source)):
+            item = queue[0]
+            if not isinstance(item, Parcel) or item.skip or item.envelope != first.envelope:
+                break
+            count += item.count
+            size += len(item.batch)
+            if count > MAX_BATCH_MESSAGES or size > min(room, MAX_BATCH_BYTES):
+                count -= item.count
+                break
+            batches.append(item.batch)
+            self._pop(source)
+        return Parcel(first.envelope, join_batches(batches), count) if len(batches) > 1 else first
 
 
 class Window:
@@ -106,57 +213,64 @@ class Window:
     def __init__(self) -> None:
         self.bytes = 0
         self._next = 1
-        self._given: deque[tuple[int, Envelope, bytes]] = deque()
+        self._last_done = 0
+        self._count = 0
+        self._given: deque[tuple[int, Parcel | Missing]] = deque()
 
     def __len__(self) -> int:
-        return len(self._given)
+        return self._count
 
     @property
     def room(self) -> int:
         """Bytes that may still be given."""
         return WINDOW - self.bytes
 
-    def give(self, envelope: Envelope, messages: Sequence[bytes]) -> Deliver:
-        """Number messages; give the frame for the child."""
+    def give(self, item: Parcel | Missing) -> Deliver | Gap:
+        """Number messages, or a gap; give the frame for the child."""
         first = self._next
-        for message in messages:
-            self._given.append((self._next, envelope, message))
+        self._given.append((first, item))
+        self.bytes += item.size
+        if isinstance(item, Parcel):
+            self._next += item.count
+            self._count += item.wanted
+        else:
             self._next += 1
-            self.bytes += len(message) + _OVERHEAD
-        return _frame(first, envelope, messages)
+        return _frame(first, item)
 
     def done(self, last: int) -> int:
-        """Forget what is done with; give how many these were."""
+        """Forget what is done with; give how many messages these were."""
         count = 0
-        while self._given and self._given[0][0] <= last:
-            _, _, message = self._given.popleft()
-            self.bytes -= len(message) + _OVERHEAD
-            count += 1
+        last = min(last, self._next - 1)
+        for first, item in self._given:
+            if first > last:
+                break
+            if isinstance(item, Parcel):
+                begin = max(self._last_done + 1, first + item.skip)
+                count += max(0, min(last, first + item.count - 1) - begin + 1)
+        self._last_done = max(self._last_done, last)
+        while self._given and _end(*self._given[0]) <= last:
+            self.bytes -= self._given.popleft()[1].size
+        self._count -= count
         return count
 
-    def again(self) -> list[Deliver]:
+    def again(self) -> list[Deliver | Gap]:
         """Give the frames for a new child: all that is not done with, with the numbers it had."""
-        frames: list[Deliver] = []
-        batch: list[bytes] = []
-        first, envelope = 0, None
-        for number, its_envelope, message in self._given:
-            if envelope is not None and (its_envelope != envelope or len(batch) == MAX_BATCH):
-                frames.append(_frame(first, envelope, batch))
-                batch = []
-            if not batch:
-                first, envelope = number, its_envelope
-            batch.append(message)
-        if envelope is not None and batch:
-            frames.append(_frame(first, envelope, batch))
-        return frames
+        return [_frame(first, item) for first, item in self._given]
 
     def find(self, number: int) -> tuple[Envelope, bytes] | None:
         """Give a message that is not done with."""
-        for its_number, envelope, message in self._given:
-            if its_number == number:
-                return envelope, message
+        for first, item in self._given:
+            if isinstance(item, Parcel) and first <= number < first + item.count:
+                return item.envelope, split_batch(item.batch)[number - first]
         return None
 
 
-def _frame(first: int, envelope: Envelope, messages: Sequence[bytes]) -> Deliver:
-    return Deliver(first, envelope.host_id, envelope.client_address, list(messages), envelope.sender)
+def _end(first: int, item: Parcel | Missing) -> int:
+    return first + item.count - 1 if isinstance(item, Parcel) else first
+
+
+def _frame(first: int, item: Parcel | Missing) -> Deliver | Gap:
+    if isinstance(item, Missing):
+        return item.told(first)
+    envelope = item.envelope
+    return Deliver(first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from co2.errors import BadRequest
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_MESSAGES", "batch_count", "make_batch", "split_batch"]
+__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_MESSAGES", "batch_count", "join_batches", "make_batch", "split_batch"]
 
 MAX_BATCH_MESSAGES = 2048
 """Messages in one batch."""
@@ -37,6 +37,17 @@ def batch_count(batch: bytes) -> int:
     if not 0 < count <= MAX_BATCH_MESSAGES or len(batch) > MAX_BATCH_BYTES + _HEADER:
         raise BadRequest(f"a batch of {count} messages and {len(batch)} bytes")
     return count
+
+
+def join_batches(batches: Sequence[bytes]) -> bytes:
+    """Make one batch of several; the caller sees to the bounds.
+
+    Raises:
+        BadRequest: one of them is none.
+    """
+    count = sum(map(batch_count, batches))
+    bodies = (memoryview(batch)[_HEADER:] for batch in batches)
+    return b"".join((b"\xdd", count.to_bytes(4, "big"), *bodies))
 
 
 def split_batch(batch: bytes) -> list[bytes]:

@@ -1,14 +1,13 @@
 """Every frame that a host and its plugin hosts exchange, as a msgspec Struct.
 
 On the socket pair a frame is four bytes of length (big endian) and then MessagePack: an array whose first
-item is the frame's name. Messages inside a frame stay as they were encoded by the sending plugin host, as byte
-strings: hosts move them and never look inside. (Not ``msgspec.Raw``: to find its end the decoder walks all of
-the value, and a message nested too deep would make its whole frame unreadable.) The link between satellite and
-relay will speak the same frames.
+item is the frame's name. Messages travel in batches (``protocol/batch.py``), as the sending plugin host made them:
+byte strings that hosts move and never look into. (Not ``msgspec.Raw``: to find its end the decoder walks all of
+the value, and a message nested too deep would make its whole frame unreadable.)
 
-Order, host → child: Load, then (after Loaded) Start, then Deliver, Call and Flow in any number, then Stop.
-Child → host: Loaded or LoadFailed, then Publish, Applied, Result in any number, then Goodbye. Record may
-come at any time.
+Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Flow and Flushed in any number, then
+Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, Result in any number, then Goodbye. Record
+may come at any time.
 """
 
 from typing import Any
@@ -18,13 +17,17 @@ import msgspec
 from co2.errors import BadRequest
 
 __all__ = [
+    "MAX_CHANNELS",
     "MAX_FRAME_SIZE",
     "Applied",
     "Call",
     "ChildFrame",
     "Deliver",
     "Flow",
+    "Flush",
+    "Flushed",
     "FrameReader",
+    "Gap",
     "Goodbye",
     "HostFrame",
     "Load",
@@ -43,6 +46,9 @@ __all__ = [
 
 MAX_FRAME_SIZE = 2 * 1024 * 1024
 """Bytes of one frame on the socket pair, without its length prefix."""
+
+MAX_CHANNELS = 32
+"""Channels that a frame names; one with more is for everybody."""
 
 
 class _Frame(msgspec.Struct, tag=True, array_like=True):
@@ -71,12 +77,16 @@ class PluginInfo(msgspec.Struct, frozen=True):
         text: its ``str()``.
         receives: whether it overrides ``receive``.
         help: the class's docstring, '' for none.
+        channels: patterns over channels that it wants, see ``protocol/interests.py``; empty for everything.
+        durable: whether it goes on where it left off after a restart of its satellite.
     """
 
     name: str
     text: str
     receives: bool
     help: str
+    channels: list[str] = []
+    durable: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -125,23 +135,41 @@ class Start(_Frame):
 
 
 class Deliver(_Frame):
-    """Messages for the package, numbered consecutively.
+    """A batch of messages for the package, numbered consecutively.
 
     Attributes:
-        first: number of the first one; numbers count per package from 1 and are never used twice.
+        first: number of the batch's first one; numbers count per package from 1 and are never used twice.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
-        messages: each one encoded dictionary.
+        batch: the messages.
         sender: name of the plugin of this package that sent them, '' for one from elsewhere: nobody hears
             itself. Siblings in one package hear each other through their host too, so that what was sent
             outlives the child.
+        skip: so many at the front are not for the package; they have numbers all the same.
     """
 
     first: int
     host_id: str
     client_address: tuple[str, int]
-    messages: list[bytes]
+    batch: bytes
     sender: str = ""
+    skip: int = 0
+
+
+class Gap(_Frame):
+    """Messages that the package will not get. Comes in its place among the Deliver frames.
+
+    Attributes:
+        first: its number: a gap takes one, so that it is told once, however often the child dies.
+        after: position of the last message before it; 0 where positions are not known.
+        next: position of the first message after it, likewise.
+        reason: why, in words.
+    """
+
+    first: int
+    after: int
+    next: int
+    reason: str
 
 
 class Call(_Frame):
@@ -156,6 +184,13 @@ class Flow(_Frame):
     """Whether Publish may come now. Closed while the host's outbox is full; all other frames still come."""
 
     open: bool
+
+
+class Flushed(_Frame):
+    """Answer to a Flush: all of it is acknowledged, or ``error`` says why that will not come."""
+
+    flush_id: int
+    error: str = ""
 
 
 class Stop(_Frame):
@@ -187,10 +222,26 @@ class LoadFailed(_Frame):
 
 
 class Publish(_Frame):
-    """Messages that one plugin sent, in order."""
+    """Messages that one plugin sent, in order.
+
+    Attributes:
+        plugin: its name.
+        channels: the channels of these messages, sorted, '' for none; None when they are more than
+            :data:`MAX_CHANNELS`.
+        batch: the messages.
+        live: worthless a second later: they may be dropped on the way. Never mixed with others in a frame.
+    """
 
     plugin: str
-    messages: list[bytes]
+    channels: list[str] | None
+    batch: bytes
+    live: bool = False
+
+
+class Flush(_Frame):
+    """Asks to be told when all that its plugin has published before is acknowledged."""
+
+    flush_id: int
 
 
 class Applied(_Frame):
@@ -228,8 +279,8 @@ class Goodbye(_Frame):
     """Last frame of a child that stops in good order."""
 
 
-HostFrame = Load | Start | Deliver | Call | Flow | Stop
-ChildFrame = Loaded | LoadFailed | Publish | Applied | Result | Record | Goodbye
+HostFrame = Load | Start | Deliver | Gap | Call | Flow | Flushed | Stop
+ChildFrame = Loaded | LoadFailed | Publish | Flush | Applied | Result | Record | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {
@@ -271,17 +322,19 @@ class FrameReader:
         buffer += data
         frames: list[Any] = []
         start = 0
-        while len(buffer) - start >= 4:
-            size = int.from_bytes(buffer[start : start + 4], "big")
-            if size > MAX_FRAME_SIZE:
-                raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
-            end = start + 4 + size
-            if len(buffer) < end:
-                break
-            try:
-                frames.append(self._decode(bytes(buffer[start + 4 : end])))
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise BadRequest(f"not a frame: {error}") from None
-            start = end
+        # A view, so that a frame's bytes are copied once; it must be gone before the buffer shrinks.
+        with memoryview(buffer) as view:
+            while len(buffer) - start >= 4:
+                size = int.from_bytes(view[start : start + 4], "big")
+                if size > MAX_FRAME_SIZE:
+                    raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
+                end = start + 4 + size
+                if len(buffer) < end:
+                    break
+                try:
+                    frames.append(self._decode(view[start + 4 : end]))
+                except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                    raise BadRequest(f"not a frame: {error}") from None
+                start = end
         del buffer[:start]
         return frames

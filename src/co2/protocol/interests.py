@@ -1,84 +1,101 @@
-"""Which channels somebody wants: patterns of dot-separated tokens.
+"""Which channels somebody wants: patterns as in NATS, ``*`` for one token, ``>`` for one or more at the end.
 
-``*`` stands for one token, ``>`` as the last token for one or more. A message without a channel has the channel
-``''``: no pattern but ``''`` itself selects it.
+``stage.*.fader1`` matches ``stage.left.fader1``; ``stage.>`` matches ``stage.left`` and ``stage.left.fader1``, not
+``stage``. A message without a channel has the channel ``''``, which only "everything" matches.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable
 
-__all__ = ["MAX_PATTERNS", "MAX_PATTERN_LENGTH", "Interests", "pattern_problem"]
+from co2.errors import BadRequest
+from co2.protocol.frames import MAX_CHANNELS
+
+__all__ = ["MAX_CHANNEL", "MAX_PATTERNS", "Interests", "channels_of_frame", "check_pattern"]
+
+MAX_CHANNEL = 256
+"""Bytes of a channel or pattern."""
 
 MAX_PATTERNS = 256
-"""Patterns of one plugin."""
+"""Patterns of one package."""
 
-MAX_PATTERN_LENGTH = 256
-"""Characters of one pattern."""
-
-_MAX_KNOWN = 4096
-"""Channels whose answers are remembered; then they are looked up anew."""
+_REMEMBERED = 4096
+"""Sets of channels whose answer is remembered."""
 
 
-def pattern_problem(pattern: object) -> str:
-    """Tell what is wrong with a pattern; '' for nothing."""
-    if not isinstance(pattern, str):
-        return f"{pattern!r:.80} is not text"
-    if len(pattern) > MAX_PATTERN_LENGTH:
-        return f"{pattern!r:.80} is longer than {MAX_PATTERN_LENGTH} characters"
+def check_pattern(pattern: str) -> None:
+    """Refuse what is no pattern.
+
+    Raises:
+        BadRequest: empty, too long, an empty token, or ``>`` before the end.
+    """
     tokens = pattern.split(".")
-    if pattern and not all(tokens):
-        return f"{pattern!r} has an empty token; a pattern is like 'stage.*.fader1' or 'stage.>'"
-    if ">" in tokens[:-1]:
-        return f"{pattern!r} has '>' before its end; '>' stands for all the rest"
-    for token in tokens:
-        if len(token) > 1 and ("*" in token or ">" in token):
-            return f"{pattern!r}: '*' and '>' stand for whole tokens, {token!r} mixes"
-    return ""
+    if not pattern or len(pattern.encode()) > MAX_CHANNEL:
+        raise BadRequest(f"a channel pattern has 1 to {MAX_CHANNEL} bytes: {pattern[:80]!r}")
+    if "" in tokens or ">" in tokens[:-1]:
+        raise BadRequest(
+            f"not a channel pattern: {pattern[:80]!r}; wanted are tokens with dots between, > at the end"
+        )
+
+
+def channels_of_frame(channels: Collection[str]) -> list[str] | None:
+    """Give what a frame with messages of these channels says: them, sorted; None for too many, or one too long."""
+    if len(channels) > MAX_CHANNELS or any(4 * len(one) > MAX_CHANNEL < len(one.encode()) for one in channels):
+        return None
+    return sorted(channels)
 
 
 class Interests:
-    """What somebody wants.
+    """A set of patterns.
 
     Args:
-        patterns: valid ones; none means everything.
+        patterns: None for everything.
+
+    Raises:
+        BadRequest: one of them is none, or there are too many.
     """
 
-    def __init__(self, patterns: Iterable[str] = ()) -> None:
-        self.patterns = tuple(dict.fromkeys(patterns))
-        self.everything = not self.patterns
-        self._exact = frozenset(pattern for pattern in self.patterns if not _is_wild(pattern))
-        self._wild = [pattern.split(".") for pattern in self.patterns if _is_wild(pattern)]
-        self._known: dict[str, bool] = {}
+    def __init__(self, patterns: Iterable[str] | None) -> None:
+        self.patterns = None if patterns is None else tuple(patterns)
+        if self.patterns is not None:
+            if len(self.patterns) > MAX_PATTERNS:
+                raise BadRequest(f"more than {MAX_PATTERNS} channel patterns")
+            for pattern in self.patterns:
+                check_pattern(pattern)
+        self._tokens = [pattern.split(".") for pattern in self.patterns or ()]
+        self._known: dict[tuple[str, ...], bool] = {}
 
-    def wants(self, channel: str) -> bool:
-        """Tell whether messages of this channel are wanted; '' for those without one."""
-        if self.everything:
+    def wants(self, channels: tuple[str, ...] | None) -> bool:
+        """Tell whether a frame may hold something that is wanted.
+
+        Args:
+            channels: of its messages, '' for none; None for too many to name.
+        """
+        if self.patterns is None:
             return True
-        known = self._known.get(channel)
+        if not self.patterns:
+            return False
+        if channels is None:
+            return True
+        known = self._known.get(channels)
         if known is None:
-            known = channel in self._exact or (channel != "" and self._matches(channel.split(".")))
-            if len(self._known) >= _MAX_KNOWN:
+            known = any(self._matches(channel) for channel in channels)
+            if len(self._known) >= _REMEMBERED:
                 self._known.clear()
-            self._known[channel] = known
+            self._known[channels] = known
         return known
 
-    def wants_any(self, channels: Iterable[str] | None) -> bool:
-        """Tell whether any of these channels is wanted; None stands for more than anybody has listed."""
-        return self.everything or channels is None or any(map(self.wants, channels))
+    def wants_one(self, channel: str) -> bool:
+        """Tell whether a message on this channel is wanted."""
+        return self.wants((channel,))
 
-    def _matches(self, tokens: Sequence[str]) -> bool:
-        return any(_match(pattern, tokens) for pattern in self._wild)
-
-
-def _is_wild(pattern: str) -> bool:
-    return not {"*", ">"}.isdisjoint(pattern.split("."))
+    def _matches(self, channel: str) -> bool:
+        tokens = channel.split(".") if channel else []
+        return any(_match(pattern, tokens) for pattern in self._tokens)
 
 
-def _match(pattern: Sequence[str], tokens: Sequence[str]) -> bool:
+def _match(pattern: list[str], tokens: list[str]) -> bool:
     if pattern[-1] == ">":
-        pattern = pattern[:-1]
-        if len(tokens) <= len(pattern):
+        if len(tokens) < len(pattern):
             return False
-        tokens = tokens[: len(pattern)]
-    if len(tokens) != len(pattern):
+    elif len(tokens) != len(pattern):
         return False
-    return all(wanted in ("*", token) for wanted, token in zip(pattern, tokens, strict=True))
+    return all(wanted in ("*", ">", token) for wanted, token in zip(pattern, tokens, strict=False))

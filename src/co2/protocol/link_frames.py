@@ -65,13 +65,13 @@ class Subscription(msgspec.Struct, array_like=True, frozen=True):
     Attributes:
         package: plugin package of the satellite.
         position: of the last message that it has had; None to begin at the head.
-        channels: patterns of what it wants (:mod:`co2.protocol.interests`), none for everything.
+        channels: patterns of what it wants (:mod:`co2.protocol.interests`), None for everything.
         durable: gets only what is on the relay's disk, and its own satellite's messages too.
     """
 
     package: str
     position: int | None = None
-    channels: list[str] = []
+    channels: list[str] | None = None
     durable: bool = False
 
 

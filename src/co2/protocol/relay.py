@@ -19,6 +19,7 @@ from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
+from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     BEGINNING,
     Ack,
@@ -39,7 +40,7 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
-from co2.protocol.streams import CHUNK, Peer, Stream, interests_of, union
+from co2.protocol.streams import CHUNK, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
 
 __all__ = ["CallReceived", "DiskWanted", "IdReused", "Joined", "Left", "RelayCore", "ResultReceived"]
@@ -300,7 +301,7 @@ class RelayCore:
         for package in [package for package in peer.streams if package not in peer.subscriptions]:
             self._forget(peer.streams.pop(package))
         for sub in peer.subscriptions.values():
-            interests = interests_of(sub)
+            interests = Interests(sub.channels)
             stream = peer.streams.get(sub.package)
             if stream is not None:
                 stream.interests = interests
@@ -315,7 +316,9 @@ class RelayCore:
             raise BadRequest(f"a replay for {frame.package[:80]!r}, which has no subscription")
         if frame.package in peer.streams:
             self._forget(peer.streams[frame.package])
-        peer.streams[frame.package] = Stream(peer, frame.package, frame.position, interests_of(sub), sub.durable)
+        peer.streams[frame.package] = Stream(
+            peer, frame.package, frame.position, Interests(sub.channels), sub.durable
+        )
         self.pump(peer)
 
     def _applied(self, peer: Peer, frame: Applied) -> None:
@@ -389,7 +392,7 @@ class RelayCore:
         host_id: str,
         client_address: tuple[str, int],
         batch: bytes,
-        channels: tuple[str, ...],
+        channels: tuple[str, ...] | None,
     ) -> Entry:
         """Take in a message that has no number: it is passed on once it is on disk.
 

@@ -279,13 +279,18 @@ class SatelliteCore:
     # ---- packages --------------------------------------------------------------------------------------
 
     def subscribe(
-        self, package: str, channels: Sequence[str] = (), *, durable: bool = False, position: int | None = None
+        self,
+        package: str,
+        channels: Sequence[str] | None = None,
+        *,
+        durable: bool = False,
+        position: int | None = None,
     ) -> None:
         """A package receives from now on; one that did already gets other channels.
 
         Args:
             package: its name.
-            channels: patterns, none for everything.
+            channels: patterns, None for everything.
             durable: see :class:`~co2.protocol.link_frames.Subscription`.
             position: where it goes on, in the log ``self.log_id``; None for now.
         """
@@ -348,7 +353,7 @@ class SatelliteCore:
             Subscription(
                 reader.package,
                 reader.position,
-                list(reader.interests.patterns),
+                None if reader.interests.patterns is None else list(reader.interests.patterns),
                 reader.durable,
             )
             for reader in self._readers.values()
@@ -394,6 +399,7 @@ class SatelliteCore:
         end = frame.position + count - 1
         origin = frame.host_id.partition("@")[0]
         last = frame.seq + count - 1
+        channels = None if frame.channels is None else tuple(frame.channels)
         if frame.package:
             readers = self._readers_apart(frame.package, end)
         else:
@@ -402,7 +408,7 @@ class SatelliteCore:
                 self.live_position = end
         packages = []
         for reader in readers:
-            if not reader.interests.wants_any(frame.channels):
+            if not reader.interests.wants(channels):
                 continue
             if reader.durable or reader.is_new(origin, frame.epoch, last):
                 packages.append(reader.package)

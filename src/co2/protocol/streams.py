@@ -8,16 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from co2.errors import BadRequest
 from co2.host_id import HostId
-from co2.protocol.interests import MAX_PATTERNS, Interests, pattern_problem
+from co2.protocol.interests import Interests
 from co2.protocol.link_frames import BEGINNING, Deliver, Gap, Subscription, encode_link_frame
 from co2.protocol.log import Entry, LogGap
 
 if TYPE_CHECKING:
     from co2.protocol.relay import RelayCore
 
-__all__ = ["CHUNK", "ROOM", "Peer", "Stream", "interests_of", "union"]
+__all__ = ["CHUNK", "ROOM", "Peer", "Stream", "union"]
 
 CHUNK = 1024 * 1024
 """Bytes that are read from the log at once."""
@@ -50,7 +49,7 @@ class Stream:
         """Tell whether an entry is given."""
         if entry.origin == self.peer.origin and not self.durable:
             return False
-        return self.interests is not None and self.interests.wants_any(entry.channels)
+        return self.interests is not None and self.interests.wants(entry.channels)
 
     def give(self, entry: Entry) -> None:
         """Write an entry out and pass it."""
@@ -134,28 +133,15 @@ class Peer:
         return min(positions, default=BEGINNING)
 
 
-def interests_of(subscription: Subscription) -> Interests:
-    """Give what a package wants.
-
-    Raises:
-        BadRequest: a pattern that is none, or too many of them.
-    """
-    if len(subscription.channels) > MAX_PATTERNS:
-        raise BadRequest(f"{len(subscription.channels)} channel patterns; the limit is {MAX_PATTERNS}")
-    for pattern in subscription.channels:
-        if problem := pattern_problem(pattern):
-            raise BadRequest(problem)
-    return Interests(subscription.channels)
-
-
 def union(subscriptions: Iterable[Subscription]) -> Interests | None:
     """Give what all live packages of a satellite want together; None for nothing."""
+    patterns: set[str] = set()
     live = [subscription.channels for subscription in subscriptions if not subscription.durable]
-    if not live:
-        return None
-    if not all(live):
-        return Interests()
-    return Interests(pattern for channels in live for pattern in channels)
+    for channels in live:
+        if channels is None:
+            return Interests(None)
+        patterns |= set(channels)
+    return Interests(sorted(patterns)) if live else None
 
 
 def _written(entry: Entry, package: str) -> bytes:

@@ -108,13 +108,13 @@ class RelayMethods:
             self.repeats += 1
             await self._relay.waits.on_disk(first)
             return first
-        packed, channel = message_in(argument)
+        packed, channels = message_in(argument)
         entry = self._relay.links.core.append_unnumbered(
             origin=host_id.origin,
             host_id=str(host_id),
             client_address=(caller.address, caller.port),
             batch=make_batch([packed]),
-            channels=(channel,),
+            channels=channels,
         )
         if message_id:
             self._recent.remember(host_id.origin, message_id, entry.position)

@@ -15,7 +15,7 @@ __all__ = ["Intake"]
 
 _logger = logging.getLogger("co2.satellite")
 
-Deliver = Callable[[str, tuple[str, int], list[str] | None, bytes], None]
+Deliver = Callable[[str, tuple[str, int], Sequence[str] | None, bytes], None]
 
 
 class Intake:
@@ -48,14 +48,14 @@ class Intake:
         argument = one_dict(params)
         host_id = host_id_of(argument)
         address = _client_address(argument, caller)
-        packed, channel = message_in(argument)
+        packed, channels = message_in(argument)
         if self._is_repeat(argument):
             self.repeats += 1
             return True
         self._tell_gaps(argument)
         self.received += 1
         if host_id.origin != self._origin:
-            self._deliver(str(host_id), address, [channel], make_batch([packed]))
+            self._deliver(str(host_id), address, channels, make_batch([packed]))
         return True
 
     def _is_repeat(self, argument: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ import itertools
 import logging
 import os
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import aiohttp
@@ -131,7 +131,7 @@ class Link:
                     self._lost(_what_went_wrong(error))
                 await asyncio.sleep(max(next(delays), self._retry_after))
 
-    def publish(self, package: str, plugin: str, channels: list[str] | None, batch: bytes, live: bool) -> None:
+    def publish(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool) -> None:
         """Send messages of a plugin."""
         if live:
             self.core.publish_live(package, plugin, channels, batch)

@@ -75,7 +75,7 @@ class Satellite:
             on_publish=self.link.publish,
             on_methods_changed=self._methods_changed,
             on_room=self._has_room,
-            flushed=self.link.flushed,
+            flushed=lambda _package: self.link.flushed(),
         )
         self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
         self._add_methods()
@@ -174,11 +174,11 @@ class Satellite:
         """Give a frame to a package; tell whether it takes more."""
         own = frame.host_id.partition("@")[0] == self.link.host_id.origin and frame.sender == package
         sender = frame.plugin if own else ""
-        return self.supervisor.deliver_to(package, frame.host_id, frame.client_address, frame.batch, sender)
+        return self.supervisor.deliver_to(package, frame.host_id, frame.client_address, frame.batch, sender=sender)
 
     def gap(self, package: str, gap: Gap) -> None:
         """Tell a package what it will not get."""
-        self.supervisor.gap_to(package, gap.after, gap.next, gap.reason)
+        self.supervisor.gap_to(package, gap.after, gap.next + 1, gap.reason)
 
     async def called(self, method: str, argument: Any) -> Any:
         """The relay calls a method of ours, for whoever asked it to."""
@@ -222,7 +222,7 @@ class Satellite:
             if receivers:
                 everything = any(not plugin.channels for plugin in receivers)
                 channels = sorted({channel for plugin in receivers for channel in plugin.channels})
-                core.subscribe(row.name, () if everything else channels)
+                core.subscribe(row.name, None if everything else channels)
             else:
                 core.unsubscribe(row.name)
         core.names_changed()

@@ -1,0 +1,42 @@
+"""What a plugin class says about itself: ``channels``, ``live`` and ``durable``."""
+
+from co2.errors import BadRequest
+from co2.plugin.api import Co2Plugin
+from co2.protocol.interests import MAX_PATTERNS, check_pattern
+
+__all__ = ["attribute_problem"]
+
+_EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
+
+
+def attribute_problem(kind: type[Co2Plugin]) -> str:
+    """Tell what is wrong with the attributes of a class; '' for nothing."""
+    for attribute, example in _EXAMPLES.items():
+        if problem := _patterns_problem(getattr(kind, attribute), example):
+            return f"{kind.__name__}.{attribute}: {problem}"
+    if not isinstance(kind.durable, bool):
+        return f"{kind.__name__}.durable: found {kind.durable!r:.80}, expected True or False"
+    return ""
+
+
+def _patterns_problem(value: object, example: str) -> str:
+    if isinstance(value, str):
+        return f"found the text {value!r:.80}, expected a tuple of patterns such as {example}; mind the comma"
+    if not isinstance(value, list | tuple):
+        return f"found {type(value).__name__}, expected a tuple of patterns such as {example}"
+    if len(value) > MAX_PATTERNS:
+        return f"{len(value)} patterns, at most {MAX_PATTERNS} are possible"
+    return next((problem for pattern in value if (problem := _pattern_problem(pattern))), "")
+
+
+def _pattern_problem(pattern: object) -> str:
+    if not isinstance(pattern, str):
+        return f"found {pattern!r:.80}, expected text"
+    try:
+        check_pattern(pattern)
+    except BadRequest as error:
+        return str(error)
+    for token in pattern.split("."):
+        if len(token) > 1 and ("*" in token or ">" in token):
+            return f"{pattern!r}: '*' and '>' stand for whole tokens, {token!r} would be taken literally"
+    return ""

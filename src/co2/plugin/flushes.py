@@ -1,0 +1,77 @@
+"""Flushes that wait for their acknowledgement."""
+
+import threading
+
+from co2.errors import FlushTimeout, NotRunning
+
+__all__ = ["MAX_FLUSHES", "Flushes"]
+
+MAX_FLUSHES = 1024
+"""Flushes of one package that may wait at a time."""
+
+
+class _Pending:
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+        self.error: str | None = None
+        self.closed = False
+
+
+class Flushes:
+    """The flushes of one package; from any thread. Numbers are never used twice, so a late answer harms nobody."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._number = 0
+        self._pending: dict[int, _Pending] = {}
+        self._closed = False
+
+    def new(self, timeout: float) -> int:
+        """Number a flush.
+
+        Raises:
+            FlushTimeout: too many wait already.
+            NotRunning: no answer can come any more.
+        """
+        with self._lock:
+            if self._closed:
+                raise NotRunning("the satellite is gone, so nothing can be flushed")
+            if len(self._pending) >= MAX_FLUSHES:
+                raise FlushTimeout(timeout, f"{MAX_FLUSHES} flushes of this package wait already")
+            self._number += 1
+            self._pending[self._number] = _Pending()
+            return self._number
+
+    def wait(self, flush_id: int, timeout: float) -> None:
+        """Wait for the answer.
+
+        Raises:
+            FlushTimeout: it did not come in time, or says that all is not acknowledged.
+            NotRunning: none can come any more.
+        """
+        pending = self._pending[flush_id]
+        pending.answered.wait(timeout)
+        if pending.closed:
+            raise NotRunning("the satellite is gone: what was sent last may be lost")
+        if pending.error is None:
+            raise FlushTimeout(timeout)
+        if pending.error:
+            raise FlushTimeout(timeout, pending.error)
+
+    def forget(self, flush_id: int) -> None:
+        """Nobody waits for it any more."""
+        self._pending.pop(flush_id, None)
+
+    def answer(self, flush_id: int, error: str) -> None:
+        """Take an answer; ``error`` is '' for all is well."""
+        if (pending := self._pending.get(flush_id)) is not None:
+            pending.error = error
+            pending.answered.set()
+
+    def close(self) -> None:
+        """No answer will come any more."""
+        with self._lock:
+            self._closed = True
+            for pending in self._pending.values():
+                pending.closed = True
+                pending.answered.set()
