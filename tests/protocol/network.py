@@ -35,6 +35,7 @@ class FakeLog:
         self.lease = 10**6
         self.first = FIRST_POSITION
         self.in_memory_from = 0
+        self.backlog = 0
         self._ids = itertools.count(2)
 
     @property

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 from co2 import __version__
 from co2.config import RelayConfig
-from co2.errors import Ambiguous, NoSuchMethod, NotCallable
+from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed
 from co2.host_id import HostId
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
 from co2.relay.relay import Relay
@@ -58,6 +59,7 @@ class RelayHost:
         self.registry = Registry()
         self.host_id = HostId(foundation.state.origin, local_ip(config.bind, "192.0.2.1"), foundation.port)
         self._sock = foundation.sock
+        self._ending = foundation.ending
         self._started = time.monotonic()
         self._client = RpcClient()
         self._loop = asyncio.get_running_loop()
@@ -66,7 +68,8 @@ class RelayHost:
             max_bytes=config.log_bytes,
             max_age=config.log_age,
             now=time.time,
-            on_commit=self._on_commit,
+            on_commit=lambda position: self._from_log_thread(lambda: self.relay.committed(position)),
+            on_failed=lambda why: self._from_log_thread(lambda: self._log_failed(why)),
         )
         if self.log.replaced:
             _logger.error("the log is a new one: %s", self.log.replaced)
@@ -133,7 +136,7 @@ class RelayHost:
             "relayed": relay.relayed,
             "repeats": relay.methods.repeats + sum(peer.repeats for peer in linked),
             "dropped_satellites": relay.dropped_members,
-            "log_bytes": self.log.bytes,
+            "log_bytes": self.log.size,
             "position": relay.log.last,
             "on_disk": relay.log.committed,
             "reused_numbers": relay.links.reused_numbers,
@@ -155,10 +158,14 @@ class RelayHost:
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
 
-    def _on_commit(self, position: int) -> None:
-        """The log thread tells how far the disk is."""
+    def _from_log_thread(self, what: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self.relay.committed, position)
+            self._loop.call_soon_threadsafe(what)
+
+    def _log_failed(self, why: str) -> None:
+        """Nothing is acknowledged any more: end, so that whoever supervises us can start us on a sound disk."""
+        self.relay.waits.fail(StorageFailed(f"the relay's disk does not do its work: {why}"))
+        self._ending.give_up(f"the log's disk does not do its work: {why}")
 
     async def _dispatch(self, method: str, argument: Any, caller: Caller) -> Any:
         return await self.registry.dispatch(method, [argument] if argument else [], caller)

@@ -19,10 +19,13 @@ from co2.protocol.streams import CHUNK, Peer, Stream
 from co2.server.link_door import LinkConnection, message_head
 from co2.values import pack_value, unpack_value
 
-__all__ = ["CLOSE_TIMEOUT", "MAX_CALLS", "DurableLog", "Links", "Owner"]
+__all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "DurableLog", "Links", "Owner"]
 
 CLOSE_TIMEOUT = 0.5
 """Seconds in which links close when the relay stops."""
+
+MAX_BACKLOG = 16 * 1024 * 1024
+"""Bytes waiting for the disk above which links are not read."""
 
 MAX_CALLS = 1000
 """Calls to satellites that may be under way; one more is refused."""
@@ -32,6 +35,10 @@ _logger = logging.getLogger("co2.relay")
 
 class DurableLog(Log, Protocol):
     """A log that has a disk."""
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the disk."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor; takes its time."""
@@ -77,6 +84,7 @@ class Links:
         self._connections: dict[Peer, LinkConnection] = {}
         self._calls: dict[tuple[Peer, int], asyncio.Future[Result]] = {}
         self._numbers = itertools.count(1)
+        self._commits = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def carry(self, connection: LinkConnection) -> None:
@@ -88,6 +96,8 @@ class Links:
         why = "the connection was closed"
         try:
             while peer.state != "closed":
+                if self._log.backlog > MAX_BACKLOG:
+                    await self._disk_keeps_up()
                 data = await connection.receive()
                 if data is None:
                     break
@@ -104,6 +114,7 @@ class Links:
     def committed(self, position: int) -> None:
         """Everything up to this position is on disk."""
         self.core.committed(position)
+        self._commits.set()
         self.flush()
 
     def flush(self) -> None:
@@ -170,6 +181,12 @@ class Links:
         for task in [*closing, *self._tasks]:
             task.cancel()
         await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
+
+    async def _disk_keeps_up(self) -> None:
+        """Read no more from a link while too much waits for the disk: its sender then waits, and knows it."""
+        while self._log.backlog > MAX_BACKLOG:
+            self._commits.clear()
+            await self._commits.wait()
 
     def _resume(self, peer: Peer) -> None:
         self.core.resume(peer)

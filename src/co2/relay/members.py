@@ -23,7 +23,7 @@ class Member:
 
     Attributes:
         host_id: with the host part that the relay observed; port 0 where it only fetches.
-        kind: ``linked`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
+        kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
         cursor: position of the last message that it got; a linked one has its own on the link.
         registered_at: seconds on the monotonic clock.
         seen_at: when it last answered or fetched, the same clock.

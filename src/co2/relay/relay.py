@@ -133,7 +133,7 @@ class Relay:
             self.members.remove(member, keep_cursor=False)
             member = None
         if member is None:
-            member = self.members.add(peer.host_id, "linked", 0, self.now(), resume=False)
+            member = self.members.add(peer.host_id, "co2", 0, self.now(), resume=False)
             member.peer, member.state = peer, "ok"
             _logger.info("%s joined", peer.host_id)
         member.host_id = peer.host_id

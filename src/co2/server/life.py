@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from co2 import __version__, values
@@ -20,7 +20,7 @@ from co2.logs import setup_logs
 from co2.server.app import bind_socket
 from co2.store.state_folder import StateFolder, default_state_path
 
-__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Foundation", "Role", "run_host"]
+__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Ending", "Foundation", "Role", "run_host"]
 
 STOP_TIMEOUT = 5.0
 """Seconds within which a host ends after SIGTERM or Ctrl-C."""
@@ -39,11 +39,31 @@ class Foundation:
         state: the locked state folder, with our origin.
         sock: the bound listening socket.
         port: its port.
+        ending: to be told when the host cannot go on.
     """
 
     state: StateFolder
     sock: socket.socket
     port: int
+    ending: "Ending"
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a host comes to its end.
+
+    Attributes:
+        event: set when it is to stop.
+        failure: why it cannot go on, '' for an end in good order. The process's exit code is 1 then.
+    """
+
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: str = ""
+
+    def give_up(self, why: str) -> None:
+        """End the host: it cannot do its work any more. Call it inside the event loop."""
+        self.failure = self.failure or why
+        self.event.set()
 
 
 class Role(Protocol):
@@ -89,14 +109,16 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
             try:
                 _warn_if_open(config.bind)
                 with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-                    return runner.run(_live(Foundation(state, sock, port), make))
+                    return runner.run(_live(state, sock, port, make))
             finally:
                 logs.close()
 
 
-async def _live(foundation: Foundation, make: Callable[[Foundation], Role]) -> int:
-    stopping = _catch_signals()
-    role = make(foundation)
+async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callable[[Foundation], Role]) -> int:
+    ending = Ending()
+    stopping = ending.event
+    _catch_signals(stopping)
+    role = make(Foundation(state, sock, port, ending))
     _logger.info("co2 %s starts", __version__)
     try:
         start = asyncio.ensure_future(role.start())
@@ -113,7 +135,9 @@ async def _live(foundation: Foundation, make: Callable[[Foundation], Role]) -> i
         await stopping.wait()
     finally:
         await _stop(role)
-    return 0
+    if ending.failure:
+        _logger.critical("ended: %s", ending.failure)
+    return 1 if ending.failure else 0
 
 
 async def _stop(role: Role) -> None:
@@ -128,12 +152,10 @@ async def _stop(role: Role) -> None:
     _logger.info("stopped")
 
 
-def _catch_signals() -> asyncio.Event:
-    stopping = asyncio.Event()
+def _catch_signals(stopping: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    return stopping
 
 
 def _loop_factory() -> Callable[[], Any] | None:

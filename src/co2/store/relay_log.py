@@ -1,98 +1,265 @@
-"""Placeholder until the durable one is merged."""
+"""The relay's durable log: appended in memory at once, on disk some milliseconds later, read from either.
 
-import secrets
+Positions are leased: before one is handed out, a higher one is on disk, to go on from after a crash. So no position
+is ever used twice, though live messages are passed on before they are on disk.
+"""
+
 import threading
-import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
-from co2.protocol.batch import batch_count
+import apsw
+
+from co2.errors import StorageFailed, StorageFull
+from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count
+from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
+from co2.store.log_file import LogFile, set_aside
+from co2.store.log_thread import LogThread
+from co2.store.memory_tail import MemoryTail
+
+__all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "RelayLog"]
+
+LEASE = 2**25
+"""Positions that are leased at once; renewed at half. Twice as many as can wait for the disk, however small."""
+
+MAX_BACKLOG = 64 * 1024 * 1024
+"""Bytes that may wait for the disk; more are refused."""
+
+CLOSE_TIMEOUT = 3.0
+"""Seconds in which what waits must be on disk when the log is closed."""
 
 
 class RelayLog:
-    replaced = ""
-    bytes = 0
+    """Implements :class:`co2.protocol.log.Log`; used in one thread, but for :meth:`read_disk`.
 
-    def __init__(self, on_commit):
-        self.log_id = secrets.token_hex(8)
-        self.last = 1
-        self.committed = 1
-        self.lease = 2**40
-        self.first = 2
-        self.marks = {}
-        self.entries = []
-        self.on_commit = on_commit
-        self.bytes = 0
-        self.ev = threading.Event()
-        self.stop = False
-        self.t = threading.Thread(target=self.run, daemon=True)
-        self.t.start()
+    Attributes:
+        log_id: its random name, made with the file.
+        replaced: why an older file was set aside, '' for none.
+        last: position of the last message appended.
+        committed: position of the last message that is on disk.
+        first: position of the oldest message kept.
+        marks: last seq appended by (origin, epoch).
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int,
+        max_age: float,
+        now: Callable[[], float],
+        vfs: str | None,
+        on_commit: Callable[[int], None],
+        on_failed: Callable[[str], None],
+    ) -> None:
+        self.replaced = ""
+        file = LogFile(path, vfs)
+        file.prepare()
+        self._reader = LogFile(path, vfs)
+        self._reading = threading.Lock()
+        self.log_id = str(file.read_meta("log_id"))
+        # Whatever lies below the lease may have been handed out.
+        self._stored_lease = max(int(file.read_meta("lease")), FIRST_POSITION)
+        self._first, last = file.ends()
+        self.last = max(self._stored_lease - 1, last)
+        self.committed = self.last
+        self.first = self._first or self.last + 1
+        self.marks: Mapping[tuple[str, int], int]
+        self._marks = self.marks = file.marks()
+        self.damaged = 0
+        self._tail = MemoryTail(self.last)
+        self._on_commit = on_commit
+        self._leased = threading.Event()
+        self._thread = LogThread(
+            file, path, max_bytes=max_bytes, max_age=max_age, now=now,
+            on_commit=self._committed_in_thread, on_failed=on_failed,
+        )  # fmt: skip
+        self._lease_up_to(self.last + 1 + LEASE)
+        self._thread.start()
 
     @classmethod
-    def open(cls, path, *, max_bytes, max_age, now, on_commit, vfs=None):
-        return cls(on_commit)
+    def open(
+        cls,
+        path: Path,
+        *,
+        max_bytes: int,
+        max_age: float,
+        now: Callable[[], float],
+        on_commit: Callable[[int], None],
+        on_failed: Callable[[str], None] = lambda why: None,
+        vfs: str | None = None,
+    ) -> "RelayLog":
+        """Open the log; a file that cannot be read is set aside under another name, and a new one begins.
 
-    def run(self):
-        while not self.stop:
-            self.ev.wait()
-            self.ev.clear()
-            time.sleep(0.003)
-            self.committed = self.last
-            self.on_commit(self.committed)
+        Args:
+            path: of the file.
+            max_bytes: bytes of messages that are kept.
+            max_age: seconds that they are kept.
+            now: wall time.
+            on_commit: called with the position up to which all is on disk, in the log's own thread.
+            on_failed: called once, there too, when the disk does not do its work.
+            vfs: name of an APSW VFS, None for the platform's.
+        """
+
+        def make() -> "RelayLog":
+            return cls(
+                path,
+                max_bytes=max_bytes,
+                max_age=max_age,
+                now=now,
+                vfs=vfs,
+                on_commit=on_commit,
+                on_failed=on_failed,
+            )
+
+        try:
+            return make()
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
+            aside = set_aside(path)
+            log = make()
+            log.replaced = f"the older one cannot be read ({error}); it is kept as {aside.name}"
+            return log
+
+    # ---- writing ---------------------------------------------------------------------------------------
+
+    @property
+    def lease(self) -> int:
+        """No position from here on was ever handed out."""
+        return self.last + 1 + LEASE
+
+    @property
+    def size(self) -> int:
+        """Bytes of messages that are kept."""
+        return self._thread.bytes
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the disk."""
+        return self._thread.waiting_bytes
 
     def append(
         self,
         *,
-        origin,
-        host_id,
-        client_address,
-        batch,
-        epoch=0,
-        seq=0,
-        package="",
-        plugin="",
-        channels=None,
-        crc=0,
-    ):
-        n = batch_count(batch)
-        e = Entry(
-            self.last + 1, n, origin, host_id, client_address, epoch, seq, package, plugin, channels, crc, batch
+        origin: str,
+        host_id: str,
+        client_address: tuple[str, int],
+        batch: bytes,
+        epoch: int = 0,
+        seq: int = 0,
+        package: str = "",
+        plugin: str = "",
+        channels: tuple[str, ...] | None = None,
+        crc: int = 0,
+    ) -> Entry:
+        """Put a frame at the head. One without a number has somebody waiting for the disk, so that hurries.
+
+        Raises:
+            StorageFull: the disk is full, or too much waits for it; nothing was taken.
+            StorageFailed: the disk does not do its work.
+        """
+        thread = self._thread
+        if thread.failed:
+            raise StorageFailed(f"the relay's disk does not do its work: {thread.failed}")
+        if thread.full:
+            raise StorageFull("the relay's disk is full: make room there; what is sent again then is taken")
+        if thread.waiting_bytes > MAX_BACKLOG:
+            raise StorageFull(f"{MAX_BACKLOG} bytes wait for the relay's disk: it is slower than what comes")
+        count = batch_count(batch)
+        position = self.last + 1
+        if position + count + LEASE // 2 > self._stored_lease:
+            self._lease_up_to(position + LEASE)
+        entry = Entry(
+            position, count, origin, host_id, client_address, epoch, seq, package, plugin, channels, crc, batch
         )
-        self.last += n
-        self.entries.append(e)
-        self.bytes += len(batch)
+        self.last = entry.end
         if epoch:
-            self.marks[origin, epoch] = seq + n - 1
-        while self.bytes > 64 * 2**20:
-            o = self.entries.pop(0)
-            self.bytes -= len(o.batch)
-            self.first = o.end + 1
-        self.ev.set()
-        return e
+            self._marks[origin, epoch] = seq + count - 1
+        self._tail.append(entry, self.committed)
+        thread.put(entry, hurry=not epoch)
+        return entry
 
-    def set_mark(self, o, e, s):
-        self.marks[o, e] = s
+    def set_mark(self, origin: str, epoch: int, seq: int) -> None:
+        """Say where the numbers of a run begin for this log."""
+        self._marks[origin, epoch] = seq
+        self._thread.put_mark(origin, epoch, seq)
 
-    def read(self, after, max_bytes):
-        import bisect
+    def replace_id(self) -> None:
+        """Take a new name: this log is not the one that its readers know."""
+        import secrets
 
-        gap = LogGap(after, self.first - 1, "retention") if 0 < after < self.first - 1 else None
-        after = max(after, self.first - 1)
-        i = bisect.bisect_right(self.entries, after, key=lambda e: e.end)
-        out = []
-        while i < len(self.entries) and max_bytes > 0:
-            out.append(self.entries[i])
-            max_bytes -= len(out[-1].batch)
-            i += 1
-        return Reading(out, out[-1].end if out else after, gap)
+        self.log_id = secrets.token_hex(16)
+        self._thread.put_meta("log_id", self.log_id)
 
-    read_disk = read
+    def close(self) -> None:
+        """Bring all to disk and close the file; the next run goes on right after the last message."""
+        self._thread.put_meta("lease", self.last + 1)
+        self._thread.close(CLOSE_TIMEOUT)
+        with self._reading:
+            self._reader.close()
 
-    def find(self, o, e, s):
-        return None
+    def _lease_up_to(self, position: int) -> None:
+        # In the same queue as the frames and before them: a commit that holds one of the new positions holds this.
+        self._stored_lease = position
+        self._thread.put_meta("lease", position)
 
-    def replace_id(self):
-        self.log_id = secrets.token_hex(8)
+    def _committed_in_thread(self, position: int, first: int) -> None:
+        if position:
+            self.committed = position
+        if first:
+            self.first = max(first, self.first)
+        self._on_commit(self.committed)
 
-    def close(self):
-        self.stop = True
-        self.ev.set()
+    # ---- reading ---------------------------------------------------------------------------------------
+
+    def read(self, after: int, max_bytes: int) -> Reading:
+        """Read on from a cursor, as far as memory goes."""
+        if after < self._tail.gone:
+            return Reading((), after, None, on_disk=True)
+        entries = self._tail.read(after, max_bytes)
+        return Reading(entries, entries[-1].end if entries else after)
+
+    def read_disk(self, after: int, max_bytes: int) -> Reading:
+        """Read on from a cursor, from disk. In any thread; takes milliseconds.
+
+        Args:
+            after: position; 0 for the oldest.
+            max_bytes: stop when the batches are larger than this together.
+        """
+        first = self.first
+        gap = LogGap(after, first - 1, "retention") if 0 < after < first - 1 else None
+        start = max(after, first - 1)
+        entries: list[Entry] = []
+        try:
+            with self._reading:
+                for found in self._reader.entries(start, MAX_BATCH_MESSAGES, max_bytes):
+                    if isinstance(found, int):
+                        if not entries:
+                            return self._damaged_at(start, found)
+                        break
+                    entries.append(found)
+        except apsw.Error as error:
+            if not entries:
+                self.damaged += 1
+                up_to = self._tail.gone
+                return Reading((), up_to, LogGap(after, up_to, f"damaged: {error}"))
+        end = entries[-1].end if entries else max(start, self._tail.gone)
+        return Reading(entries, end, gap)
+
+    def find(self, origin: str, epoch: int, seq: int) -> int | None:
+        """Give the checksum of the frame that begins with this number, None where it is not kept any more."""
+        found = self._tail.find(origin, epoch, seq)
+        if found is not None:
+            return found
+        with self._reading:
+            return self._reader.find(origin, epoch, seq)
+
+    def _damaged_at(self, after: int, position: int) -> Reading:
+        """A frame's checksum is another: it is taken out, and its place is a gap up to the next frame."""
+        self.damaged += 1
+        following = next(iter(self._reader.entries(position, 0, 1)), None)
+        end = self._tail.gone
+        if following is not None:
+            end = (following if isinstance(following, int) else following.position) - 1
+        self._thread.put_damaged(position)
+        return Reading((), end, LogGap(after, end, "damaged"))

@@ -1,0 +1,64 @@
+"""The newest part of the log in memory: all that is not on disk yet, and some more for readers near the head."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from co2.protocol.log import Entry
+
+__all__ = ["KEPT", "MemoryTail"]
+
+KEPT = 8 * 1024 * 1024
+"""Bytes of frames that are on disk and stay in memory."""
+
+OVERHEAD = 600
+"""Bytes that a frame takes in memory besides its messages, roughly."""
+
+
+class MemoryTail:
+    """Frames in order.
+
+    Args:
+        gone: position up to which nothing is in memory.
+    """
+
+    def __init__(self, gone: int) -> None:
+        self.gone = gone
+        self._bytes = 0
+        self._entries: list[Entry] = []
+        self._ends: list[int] = []
+        self._start = 0
+
+    def append(self, entry: Entry, committed: int) -> None:
+        """Take a frame in; let go of old ones that are on disk."""
+        self._entries.append(entry)
+        self._ends.append(entry.end)
+        self._bytes += len(entry.batch) + OVERHEAD
+        start = self._start
+        while self._bytes > KEPT and self._ends[start] <= committed:
+            oldest = self._entries[start]
+            self._bytes -= len(oldest.batch) + OVERHEAD
+            self.gone = oldest.end
+            start += 1
+        self._start = start
+        if start > 256 and start > len(self._ends) // 2:
+            del self._entries[:start], self._ends[:start]
+            self._start = 0
+
+    def read(self, after: int, max_bytes: int) -> Sequence[Entry]:
+        """Give frames that end after a position, in order; at least one where there is any."""
+        index = bisect_right(self._ends, after, lo=self._start)
+        entries = []
+        while index < len(self._ends) and max_bytes > 0:
+            entry = self._entries[index]
+            entries.append(entry)
+            max_bytes -= len(entry.batch)
+            index += 1
+        return entries
+
+    def find(self, origin: str, epoch: int, seq: int) -> int | None:
+        """Give the checksum of the frame that begins with this number."""
+        for index in range(len(self._entries) - 1, self._start - 1, -1):
+            entry = self._entries[index]
+            if entry.seq == seq and entry.epoch == epoch and entry.origin == origin:
+                return entry.crc
+        return None
