@@ -427,7 +427,7 @@ OF_SATELLITE = {
     "Hello": HELLO,
     "Publish": Publish(7, 1, "p", "p.m.X", [""], crc32(batch_of(1)), batch_of(1)),
     "Interest": Interest([], [], []),
-    "Replay": Replay("p", 1),
+    "Replay": Replay("p", 1, 1),
     "Applied": Applied({}),
     "Call": Call(1, "ping", b"\xc0", 1.0),
     "Result": Result(1),
@@ -438,7 +438,7 @@ OF_RELAY = {
     "Ack": Ack(7, 0),
     "Deliver": Deliver(2, "", "x@10.0.0.3:2004", ("10.0.0.3", 1), 1, 1, "p", "p.m.X", [""],
                        crc32(batch_of(1)), batch_of(1)),
-    "Replay": Replay("p", 1),
+    "Replay": Replay("p", 1, 1),
     "Gap": Gap("", 1, 2, "retention"),
     "Roster": Roster([]),
     "Call": Call(1, "ping", b"\xc0", 1.0),
@@ -503,7 +503,7 @@ def _relay_takes(data: bytes) -> RelayCore:
         (Publish(7, 1, "p", "x", [""], 1, batch_of(1)), goodbyes.DAMAGED),
         (Publish(7, 1, "p", "x", [""], 0, b""), goodbyes.GARBAGE),
         (Publish(7, 1, "p", "x", [""], 0, b"\xdd\x00\x00\x00\x00"), goodbyes.GARBAGE),
-        (Replay("nobody", 1), goodbyes.GARBAGE),
+        (Replay("nobody", 1, 1), goodbyes.GARBAGE),
     ],
 )
 def test_a_frame_that_breaks_a_rule_ends_the_link_with_a_word(frame: Publish, reason: str) -> None:

@@ -188,13 +188,16 @@ class Deliver(_Frame):
 
 
 class Replay(_Frame):
-    """To the relay: give this package what comes after ``position``; it gets a cursor of its own.
+    """A package reads for itself, at its own pace, with a cursor of its own.
 
-    From the relay: that cursor has caught up at ``position``; what comes after it is in the live stream.
+    To the relay: give it what comes after ``position``, as many bytes as it has ``room`` for; 0 for nothing yet.
+    From the relay: that was it, up to ``position``. With ``room`` left it has caught up: what comes after is in
+    the live stream (or, for a durable package, comes as it gets to disk). With none left there is more to ask for.
     """
 
     package: str
     position: int
+    room: int
 
 
 class Gap(_Frame):

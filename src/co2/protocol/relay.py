@@ -290,8 +290,6 @@ class RelayCore:
 
     def _interest(self, peer: Peer, frame: Interest) -> None:
         peer.methods, peer.plugins = tuple(frame.methods), tuple(frame.plugins)
-        assert peer.live is not None
-        peer.live.interests = union(frame.subscriptions)
         self._subscribe(peer, frame.subscriptions)
         self.events.append(Joined(peer))
 
@@ -308,6 +306,7 @@ class RelayCore:
             elif sub.durable:
                 position = self._committed if sub.position is None else sub.position
                 peer.streams[sub.package] = Stream(peer, sub.package, position, interests, durable=True)
+        peer.settle_live()
         self.pump(peer)
 
     def _replay(self, peer: Peer, frame: Replay) -> None:
@@ -316,9 +315,9 @@ class RelayCore:
             raise BadRequest(f"a replay for {frame.package[:80]!r}, which has no subscription")
         if frame.package in peer.streams:
             self._forget(peer.streams[frame.package])
-        peer.streams[frame.package] = Stream(
-            peer, frame.package, frame.position, Interests(sub.channels), sub.durable
-        )
+        interests, room = Interests(sub.channels), max(0, frame.room)
+        peer.streams[frame.package] = Stream(peer, frame.package, frame.position, interests, sub.durable, room)
+        peer.settle_live()
         self.pump(peer)
 
     def _applied(self, peer: Peer, frame: Applied) -> None:
@@ -466,8 +465,7 @@ class RelayCore:
 
     def _run(self, stream: Stream) -> None:
         """Read on for a stream until it has caught up, has no room, or needs the disk."""
-        peer = stream.peer
-        while peer.has_room and not stream.reading:
+        while stream.may_give:
             limit = self._limit(stream)
             if stream.position >= limit:
                 self._caught_up(stream)
@@ -503,22 +501,31 @@ class RelayCore:
         if reading.gap is not None:
             stream.tell(reading.gap)
         for entry in reading.entries:
-            if entry.end > limit:
+            if entry.end > limit or stream.room == 0:
                 return stream.position != before
             if entry.end > stream.position:
                 stream.give(entry)
+                if stream.room == 0:
+                    peer = stream.peer
+                    peer.write(encode_link_frame(Replay(stream.package, stream.position, 0)))
+        if stream.room == 0:
+            return True
         stream.position = max(stream.position, min(reading.next, limit))
         return stream.position != before
 
     def _caught_up(self, stream: Stream) -> None:
         peer = stream.peer
+        if stream is peer.live:
+            self._at_head[stream] = None
+            return
+        if stream.room is not None:
+            peer.write(encode_link_frame(Replay(stream.package, stream.position, stream.room)))
+            stream.room = None
         if stream.durable:
             self._durable[stream] = None
-        elif stream is peer.live:
-            self._at_head[stream] = None
         else:
             del peer.streams[stream.package]
-            peer.write(encode_link_frame(Replay(stream.package, stream.position)))
+            peer.settle_live()
 
     def _forget(self, stream: Stream) -> None:
         self._durable.pop(stream, None)

@@ -56,6 +56,9 @@ __all__ = [
 ROOM = 1024 * 1024
 """Bytes that wait for the transport before the outbox stops giving."""
 
+REPLAY_ROOM = 2 * 1024 * 1024
+"""Bytes that a package asks for at a time when it reads for itself."""
+
 MAX_SEEN = 10_000
 """Senders' runs whose last number a package remembers; the one that was silent longest goes first."""
 
@@ -124,7 +127,8 @@ class _Reader:
 
     Attributes:
         position: of the last message that it was given; for a live one the core's ``live_position`` counts.
-        state: ``live``; ``behind``, when it can take no more now; ``replaying``; or ``durable``.
+        state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
+        full: it replays, and can take no more than what it has asked for.
         seen: last number by (origin, epoch): after a crash of the relay the same messages come at other positions.
     """
 
@@ -132,8 +136,14 @@ class _Reader:
     interests: Interests
     durable: bool
     position: int | None
-    state: str = "live"
+    state: str = "current"
+    full: bool = False
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the live stream is its."""
+        return self.state == "current" and not self.durable
 
     def is_new(self, origin: str, epoch: int, last: int) -> bool:
         """Tell whether a frame was not given yet, and note that it is now."""
@@ -173,7 +183,7 @@ class SatelliteCore:
         self._handlers: dict[type, Callable[[Any], None]] = {
             Ack: self._ack,
             Deliver: self._deliver,
-            Replay: self._live_again,
+            Replay: self._replayed,
             Gap: self._gap,
             Roster: lambda roster: self.events.append(RosterTold(roster)),
             Call: lambda call: self.events.append(CallReceived(call)),
@@ -245,10 +255,11 @@ class SatelliteCore:
     def _end(self, reason: str, text: str, retry_after: float) -> None:
         self.state = "away"
         for reader in self._readers.values():
-            if reader.state == "live":
+            if reader.is_live:
                 reader.position = self.live_position
             elif reader.state == "replaying":
-                reader.state = "live"
+                reader.state = "behind" if reader.full else "current"
+                reader.full = False
         self.events.append(Ended(reason, text, retry_after))
 
     def _welcome(self, welcome: Welcome) -> None:
@@ -273,7 +284,9 @@ class SatelliteCore:
             reader.position = BEGINNING
         if reader.position is None:
             reader.position = self.live_position
-        if reader.state == "live" and reader.position < self.live_position:
+        if reader.state == "behind":
+            self._write(Replay(reader.package, reader.position, 0))
+        elif not reader.durable and reader.position < self.live_position:
             self._replay(reader)
 
     # ---- packages --------------------------------------------------------------------------------------
@@ -301,7 +314,7 @@ class SatelliteCore:
             known = None
             if position is None and self.state == "open":
                 position = self.live_position
-            reader = _Reader(package, Interests(channels), durable, position, "durable" if durable else "live")
+            reader = _Reader(package, Interests(channels), durable, position)
             self._readers[package] = reader
         self._tell_interest()
         if known is None and self.state == "open":
@@ -321,34 +334,35 @@ class SatelliteCore:
         reader = self._readers.get(package)
         if reader is None or reader.state == "behind":
             return
-        if reader.state == "live":
+        if reader.state == "replaying":
+            reader.full = True  # what it has asked for is on its way; it does not ask for more
+            return
+        if reader.is_live:
             reader.position = self.live_position
         reader.state = "behind"
-        if reader.durable:
-            self._tell_interest()
+        if self.state == "open" and reader.position is not None:
+            self._write(Replay(package, reader.position, 0))
 
     def catch_up(self, package: str) -> None:
         """A package that fell behind has room again."""
         reader = self._readers.get(package)
-        if reader is None or reader.state != "behind":
+        if reader is None or reader.state == "current":
             return
-        reader.state = "durable" if reader.durable else "live"
-        if self.state != "open":
-            return
-        if reader.durable:
-            self._tell_interest()
-        elif reader.position is not None:
-            self._replay(reader)
+        reader.full = False
+        if reader.state == "behind":
+            reader.state = "current"
+            if self.state == "open":
+                self._replay(reader)
 
     def positions(self) -> dict[str, int]:
         """Give where each package is."""
         return {
-            package: self.live_position if reader.state == "live" else reader.position or 0
+            package: self.live_position if reader.is_live else reader.position or 0
             for package, reader in self._readers.items()
         }
 
     def _subscriptions(self) -> list[Subscription]:
-        """Give what the relay is told; a durable package that can take no more is left out meanwhile."""
+        """Give what the relay is told."""
         return [
             Subscription(
                 reader.package,
@@ -357,7 +371,6 @@ class SatelliteCore:
                 reader.durable,
             )
             for reader in self._readers.values()
-            if not (reader.durable and reader.state == "behind")
         ]
 
     def _tell_interest(self) -> None:
@@ -367,8 +380,8 @@ class SatelliteCore:
 
     def _replay(self, reader: _Reader) -> None:
         assert reader.position is not None
-        reader.state = "replaying"
-        self._write(Replay(reader.package, reader.position))
+        reader.state, reader.full = "replaying", False
+        self._write(Replay(reader.package, reader.position, REPLAY_ROOM))
 
     # ---- messages --------------------------------------------------------------------------------------
 
@@ -403,7 +416,7 @@ class SatelliteCore:
         if frame.package:
             readers = self._readers_apart(frame.package, end)
         else:
-            readers = [reader for reader in self._readers.values() if reader.state == "live"]
+            readers = [reader for reader in self._readers.values() if reader.is_live]
             if frame.position:
                 self.live_position = end
         packages = []
@@ -419,15 +432,26 @@ class SatelliteCore:
 
     def _readers_apart(self, package: str, end: int) -> list[_Reader]:
         reader = self._readers.get(package)
-        if reader is None or reader.state not in ("replaying", "durable") or end <= (reader.position or 0):
+        if reader is None or reader.state == "behind" or reader.is_live or end <= (reader.position or 0):
             return []
         reader.position = end
         return [reader]
 
-    def _live_again(self, frame: Replay) -> None:
+    def _replayed(self, frame: Replay) -> None:
+        """All that a package has asked for has come."""
         reader = self._readers.get(frame.package)
-        if reader is not None and reader.state == "replaying":
-            reader.state = "live"
+        if reader is None or reader.state != "replaying":
+            return
+        reader.position = frame.position
+        full = reader.full
+        if frame.room > 0:
+            reader.state, reader.full = "current", False
+            if full:
+                self.fell_behind(frame.package)
+        elif full:
+            reader.state, reader.full = "behind", False
+        else:
+            self._replay(reader)
 
     def _gap(self, gap: Gap) -> None:
         if gap.package:
@@ -436,7 +460,7 @@ class SatelliteCore:
             if reader is not None:
                 reader.position = gap.next
         else:
-            packages = [reader.package for reader in self._readers.values() if reader.state == "live"]
+            packages = [reader.package for reader in self._readers.values() if reader.is_live]
             self.live_position = max(self.live_position, gap.next)
         if packages:
             self.events.append(GapTold(packages, gap))

@@ -35,6 +35,7 @@ class Stream:
         position: of the last message that it has passed.
         interests: what is given, the rest is passed over; None for nothing.
         durable: follows what is on disk, and gives the peer's own messages too.
+        room: bytes that the reader has asked for and not got, None for as they come.
         reading: a read from disk is under way.
     """
 
@@ -43,7 +44,13 @@ class Stream:
     position: int
     interests: Interests | None
     durable: bool = False
+    room: int | None = None
     reading: bool = False
+
+    @property
+    def may_give(self) -> bool:
+        """Whether reader and link have room."""
+        return self.peer.has_room and not self.reading and (self.room is None or self.room > 0)
 
     def wants(self, entry: Entry) -> bool:
         """Tell whether an entry is given."""
@@ -55,8 +62,11 @@ class Stream:
         """Write an entry out and pass it."""
         self.position = entry.end
         if self.wants(entry):
-            self.peer.write(_written(entry, self.package))
+            data = _written(entry, self.package)
+            self.peer.write(data)
             self.peer.delivered += entry.count
+            if self.room is not None:
+                self.room = max(0, self.room - len(data))
 
     def give_live(self, entry: Entry) -> None:
         """Write out an entry that is not in the log."""
@@ -123,6 +133,13 @@ class Peer:
         self.out.clear()
         self.out_bytes = 0
         return taken
+
+    def settle_live(self) -> None:
+        """Have the live stream give what the packages want that do not read for themselves."""
+        if self.live is not None:
+            self.live.interests = union(
+                sub for name, sub in self.subscriptions.items() if name not in self.streams
+            )
 
     @property
     def position(self) -> int:

@@ -1,7 +1,7 @@
 """The relay's durable log: appended in memory at once, on disk some milliseconds later, read from either.
 
-Positions are leased: before one is handed out, a higher one is on disk, to go on from after a crash. So no position
-is ever used twice, though live messages are passed on before they are on disk.
+Positions are leased: before one is handed out, a higher one is on disk, to go on from after a crash. So none is
+ever used twice, though live messages are passed on before they are on disk.
 """
 
 import threading
