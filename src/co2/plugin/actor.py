@@ -296,6 +296,8 @@ class Actor:
             plugin = kind.__new__(kind)
             plugin.__dict__["_co2"] = self
             plugin.__dict__["config"] = config
+            if kind.send is Co2Plugin.send:
+                plugin.__dict__["send"] = self.send  # without the step through the class: a third less per message
             if kind.name is Co2Plugin.name:
                 plugin.__dict__["name"] = self.name
             plugin.__init__(var_dict)  # type: ignore[misc]  # bound before __init__, so that send works there
