@@ -107,7 +107,7 @@ class Actor:
         flush_id = self._flushes.new(timeout)
         try:
             self._outgoing.add(self._lane, Flush(flush_id), timeout)
-            self._flushes.wait(flush_id, max(0.0, deadline - time.monotonic()))
+            self._flushes.wait(flush_id, max(0.0, deadline - time.monotonic()), timeout)
         finally:
             self._flushes.forget(flush_id)
 
@@ -247,7 +247,7 @@ class Actor:
         for message in messages:
             if jobs and not self._run_jobs():
                 return False
-            if wants is not None and not wants(channel_of(message)):
+            if wants is not None and not wants(channel_of(message)) and type(message) is not Unreadable:
                 word += 2
                 continue
             words[at] = word
