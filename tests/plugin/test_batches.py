@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from co2.errors import BadRequest, PluginFailed
-from co2.plugin import waiting
+from co2.plugin import opened, waiting
+from co2.plugin.opened import Unreadable, open_batch
 from co2.protocol.batch import make_batch, split_batch
 from co2.values import pack
 from tests.plugin.support import HOST_ID, OTHER, OTHER_ADDRESS, Settings, carrying, write_package
@@ -218,7 +219,7 @@ def test_calls_come_between_the_messages_of_a_batch(tmp_path: Path) -> None:
             self.count += 1
             if self.count == 100:
                 self.send({"data": "at 100"})
-                while not self._co2._jobs:
+                while not self._co2.jobs:
                     pass
         def x_count(self, data_dict):
             return self.count
@@ -421,3 +422,45 @@ def test_a_message_of_a_sibling_has_our_envelope_also_in_a_batch(tmp_path: Path)
             assert sum(len(split_batch(frame[3])) for frame in it.frames) == 3000
 
     asyncio.run(scenario())
+
+
+def test_a_plugin_may_override_send(tmp_path: Path) -> None:
+    code = """
+    class X_Ham(plugin.Co2Plugin):
+        def __init__(self, var_dict):
+            super().__init__(var_dict)
+            self.send({"data": "begin"})
+        def send(self, data_dict):
+            super().send({**data_dict, "channel": "own"})
+        def x_send(self, data_dict):
+            self.send(data_dict)
+    class X_Plain(plugin.Co2Plugin):
+        def x_send_plain(self, data_dict):
+            self.send(data_dict)
+            plugin.Co2Plugin.send(self, data_dict)
+    """
+
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=textwrap.dedent(code))]) as it:
+            await it.call("ham.spam.send", 1)
+            await it.call("ham.spam.send_plain", 2)
+            await it.until(lambda: len(it.published) == 4)
+            sent = [(message["data"], message.get("channel")) for message in it.published]
+            assert sorted(sent, key=str) == [("begin", "own"), (1, "own"), (2, None), (2, None)]
+
+    asyncio.run(scenario())
+
+
+def test_where_memory_runs_out_while_a_batch_is_decoded_only_what_does_not_fit_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_memory(_batch: bytes) -> Any:
+        raise MemoryError
+
+    batch = make_batch([pack({"data": number}) for number in range(3)])
+    monkeypatch.setattr(opened, "unpack_batch", no_memory)
+    assert open_batch(batch) == [{"data": 0}, {"data": 1}, {"data": 2}]
+    monkeypatch.setattr(opened, "unpack", no_memory)
+    assert [type(message) for message in open_batch(batch)] == [Unreadable] * 3
+    monkeypatch.setattr(opened, "split_batch", no_memory)
+    assert [type(message) for message in open_batch(batch)] == [Unreadable] * 3
