@@ -65,17 +65,16 @@ class Lane:
     def cut(self) -> tuple[Publish | Flush, int]:
         """Take the next frame off the front; also give the measured bytes that this freed. Not when empty."""
         entries = self.entries[:MAX_BATCH_MESSAGES]
-        kinds = set(map(type, entries))
         freed = 0
         frame: Publish | Flush
-        if kinds == {bytes}:
-            frame = Publish(self.name, _NO_CHANNEL, make_batch(entries))  # type: ignore[arg-type]  # the kind says so
-        elif type(flush := entries[0]) is Flush:
-            frame, entries = flush, entries[:1]
-        else:
-            if kinds != {tuple}:
-                entries = _as_tuples(entries)
-            frame, freed, entries = self._publish(entries)  # type: ignore[arg-type]  # they are tuples now
+        try:
+            # Joining is also the quickest way to see that there is nothing but small messages without a channel.
+            frame = Publish(self.name, _NO_CHANNEL, make_batch(entries))  # type: ignore[arg-type]
+        except TypeError:
+            if type(flush := entries[0]) is Flush:
+                frame, entries = flush, entries[:1]
+            else:
+                frame, freed, entries = self._publish(_as_tuples(entries))
         del self.entries[: len(entries)]
         return frame, freed
 
@@ -90,8 +89,10 @@ class Lane:
         return Publish(self.name, channels_of_frame(set(channels)), make_batch(packed), lives[0]), freed, sent
 
 
-def _as_tuples(entries: list[Entry]) -> list[Entry]:
+def _as_tuples(entries: list[Entry]) -> list[_Sent]:
     """Write all entries up to the next flush the long way."""
+    if set(map(type, entries)) == {tuple}:
+        return entries  # type: ignore[return-value]  # all of them are
     return [
         entry if type(entry) is tuple else (entry, "", False)  # type: ignore[misc]  # bytes: flushes end it
         for entry in takewhile(lambda entry: type(entry) is not Flush, entries)
@@ -136,8 +137,9 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
     entries, append, is_live = lane.entries, lane.entries.append, lane.is_live
 
     def send(message: Mapping[str, Any]) -> None:
-        channel = ""
-        if type(message) is dict and len(message) == 1 and "data" in message:
+        channel: Any
+        keys = len(message) if type(message) is dict and "data" in message else 0
+        if keys == 1:
             # The two most common forms need no other check; what the encoder refuses gets its error from pack().
             try:
                 packed = encode(message)
@@ -148,22 +150,20 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
                 if road.asleep:
                     road.attend()
                 return
-        elif type(message) is dict and len(message) == 2 and "data" in message and "channel" in message:
+            channel = ""
+        elif keys == 2 and type(channel := message.get("channel")) is str:
             try:
                 packed = encode(message)
             except Exception:
                 packed = pack(message)
-            channel = message["channel"]
-            if type(channel) is not str:
-                channel = channel_of(unpack(packed))  # an Enum, a UUID: what arrives may be text all the same
         else:
             packed = pack(message)
-            if "channel" in message:
-                channel = channel_of(unpack(packed))
+            # An Enum, a UUID: what arrives may be text all the same.
+            channel = channel_of(unpack(packed)) if "channel" in message else ""
         size = len(packed)
         if size > MAX_MESSAGE_SIZE:
             raise TooBig(size, MAX_MESSAGE_SIZE)
-        entry = (packed, channel, channel != "" and is_live is not None and is_live(channel))
+        entry = (packed, channel, is_live is not None and channel != "" and is_live(channel))
         if size > SMALL or len(entries) >= lane.limit:
             road.add(lane, entry, timeout)
             return
