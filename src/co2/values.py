@@ -61,7 +61,7 @@ def pack(message: Mapping[str, Any]) -> bytes:
         raise MessageError(f"a message is a dictionary with the key 'data', not {type(message).__name__}")
     if "data" not in message:
         raise MessageError("the key 'data' is mandatory: send({'data': value})")
-    if any(key in message for key in _SET_BY_HOST):
+    if "host_id" in message or "client_address" in message:
         message = {key: value for key, value in message.items() if key not in _SET_BY_HOST}
     for key in message:
         if not isinstance(key, str):

@@ -76,6 +76,11 @@ def test_outside_of_a_host_a_plugin_can_be_made_and_says_that_it_cannot_send() -
     ham.log("nobody %s", "hears")
     with pytest.raises(NotRunning, match="X_Ham"):
         ham.send({"data": 1})
+    with pytest.raises(NotRunning, match="X_Ham"):
+        ham.flush()
+    with pytest.raises(MessageError):
+        ham.send({"date": 1})
+    assert (ham.channels, ham.live, ham.durable) == ((), (), False)
 
 
 def test_send_encodes_at_once_and_leaves_out_what_hosts_set() -> None:
@@ -134,3 +139,15 @@ def test_the_string_form_is_the_name() -> None:
     ham, host = bound()
     assert (str(ham), repr(ham)) == ("ham.spam.X_Ham",) * 2
     assert host.initialised
+
+
+def test_a_gap_is_a_warning_in_the_log_unless_it_is_overridden() -> None:
+    ham, host = bound()
+    ham.gap({"after": 1, "next": 5, "reason": "100% lost"})
+    assert host.lines == [(30, "gap: messages are missing: 100% lost")]
+
+
+def test_a_flush_that_is_not_acknowledged_says_what_to_do() -> None:
+    ham, _ = bound()
+    with pytest.raises(TimeoutError, match=r"within 5 s.*do not send it again.*longer timeout"):
+        ham.flush()

@@ -7,10 +7,11 @@ import os
 
 import pytest
 
-from co2.errors import CallTimeout, PluginFailed
+from co2.errors import CallTimeout, FlushTimeout, NotRunning, PluginFailed
 from co2.plugin import waiting
 from co2.plugin.calls import MAX_CALLS, PendingCalls
 from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
+from co2.plugin.flushes import MAX_FLUSHES, Flushes
 from co2.plugin.output import MAX_LINE, TAIL, LineBudget, Output, innermost_place
 from co2.plugin.progress import EXITING, ProgressWords, make_progress_file
 from co2.plugin.waiting import Envelope, Missing, Parcel, Waiting, Window
@@ -162,6 +163,35 @@ def test_calls_are_answered_fail_or_time_out_and_are_bounded() -> None:
             calls.new("ham.spam.many", 1)
 
     asyncio.run(scenario())
+
+
+# ---- flushes -------------------------------------------------------------------------------------------
+
+
+def test_flushes_are_answered_refused_or_time_out_and_are_bounded() -> None:
+    pending = Flushes()
+    first = pending.new(1.0)
+    pending.answer(first, "")
+    pending.wait(first, 1.0, 1.0)
+    pending.forget(first)
+    refused = pending.new(1.0)
+    pending.answer(refused, "the disk is full")
+    with pytest.raises(FlushTimeout, match="the disk is full"):
+        pending.wait(refused, 1.0, 1.0)
+    late = pending.new(7.0)
+    with pytest.raises(FlushTimeout, match="7 s"):
+        pending.wait(late, 0.001, 7.0)
+    pending.forget(late)
+    pending.answer(late, "")
+    for _ in range(MAX_FLUSHES - 1):
+        waits = pending.new(1.0)
+    with pytest.raises(FlushTimeout, match="wait already"):
+        pending.new(1.0)
+    pending.close()
+    with pytest.raises(NotRunning):
+        pending.wait(waits, 1.0, 1.0)
+    with pytest.raises(NotRunning):
+        pending.new(1.0)
 
 
 # ---- progress and deaths -------------------------------------------------------------------------------

@@ -181,3 +181,41 @@ def test_a_folder_without_init_is_no_package(tmp_path: Path) -> None:
 def test_bundled_packages_have_names_as_others() -> None:
     found, _ = find_plugins("example", import_package("example", ""))
     assert [one.name for one in found] == ["example.example.X_Example"]
+
+
+def test_channels_live_and_durable_are_read_from_the_class(tmp_path: Path) -> None:
+    code = """class X_Ham(plugin.Co2Plugin):
+    channels = ["stage.*", "lab.>"]
+    live = ("meter.>",)
+    durable = True
+"""
+    found, _ = load(tmp_path, spam=code + "class X_Plain(plugin.Co2Plugin): ...")
+    infos = [plugin_info(one, one.kind({}))[0] for one in found]
+    assert [(info.channels, info.durable) for info in infos] == [(["stage.*", "lab.>"], True), ([], False)]
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("channels = 'stage.>'", "X_Ham.channels: found the text 'stage.>', expected a tuple of patterns"),
+        ("channels = {'stage.>'}", "X_Ham.channels: found set, expected a tuple of patterns"),
+        ("channels = None", "X_Ham.channels: found NoneType, expected a tuple of patterns"),
+        ("channels = (7,)", "X_Ham.channels: found 7, expected text"),
+        ("channels = ('',)", "X_Ham.channels: a channel pattern has 1 to 256 bytes"),
+        ("channels = ('a..b',)", "X_Ham.channels: not a channel pattern: 'a..b'"),
+        ("channels = ('>.a',)", "X_Ham.channels: not a channel pattern: '>.a'"),
+        ("channels = ('left*',)", "X_Ham.channels: 'left*': '*' and '>' stand for whole tokens"),
+        ("channels = ('\\ud800',)", "X_Ham.channels: '\\ud800' is not valid Unicode"),
+        ("channels = ['a'] * 257", "X_Ham.channels: 257 patterns, at most 256"),
+        ("live = 'meter.*'", "X_Ham.live: found the text 'meter.*'"),
+        ("live = ('meter.>.x',)", "X_Ham.live: not a channel pattern"),
+        ("durable = 1", "X_Ham.durable: found 1, expected True or False"),
+        ("flush = 3", "a method flush"),
+        ("def gap(self): ...", "expected gap(self, gap)"),
+    ],
+)
+def test_attributes_of_other_forms_are_refused(tmp_path: Path, line: str, text: str) -> None:
+    failure = refused(tmp_path, spam=f"class X_Ham(plugin.Co2Plugin):\n    {line}\n    def receive(self, d): ...")
+    assert text in failure.problem
+    assert "spam.py" in failure.where
+    assert "X_Ham" in failure.where

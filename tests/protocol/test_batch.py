@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.errors import BadRequest
-from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count, make_batch, split_batch
+from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count, join_batches, make_batch, split_batch
 
 encode = msgspec.msgpack.encode
 VALUES = st.recursive(
@@ -67,3 +67,11 @@ def test_garbage_is_refused_or_as_it_says(garbage: bytes) -> None:
 def test_what_is_no_batch_is_refused(batch: bytes) -> None:
     with pytest.raises(BadRequest):
         split_batch(batch)
+
+
+def test_batches_are_joined() -> None:
+    messages = [encode({"data": number}) for number in range(6)]
+    joined = join_batches([make_batch(messages[:1]), make_batch(messages[1:4]), make_batch(messages[4:])])
+    assert joined == make_batch(messages)
+    with pytest.raises(BadRequest):
+        join_batches([make_batch(messages), b"none"])

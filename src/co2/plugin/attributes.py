@@ -36,6 +36,8 @@ def _pattern_problem(pattern: object) -> str:
         check_pattern(pattern)
     except BadRequest as error:
         return str(error)
+    except UnicodeEncodeError:
+        return f"{pattern!r:.80} is not valid Unicode"
     for token in pattern.split("."):
         if len(token) > 1 and ("*" in token or ">" in token):
             return f"{pattern!r}: '*' and '>' stand for whole tokens, {token!r} would be taken literally"

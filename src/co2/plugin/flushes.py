@@ -42,15 +42,20 @@ class Flushes:
             self._pending[self._number] = _Pending()
             return self._number
 
-    def wait(self, flush_id: int, timeout: float) -> None:
+    def wait(self, flush_id: int, left: float, timeout: float) -> None:
         """Wait for the answer.
+
+        Args:
+            flush_id: which one.
+            left: seconds.
+            timeout: seconds that the whole flush may take, for the error.
 
         Raises:
             FlushTimeout: it did not come in time, or says that all is not acknowledged.
             NotRunning: none can come any more.
         """
         pending = self._pending[flush_id]
-        pending.answered.wait(timeout)
+        pending.answered.wait(left)
         if pending.closed:
             raise NotRunning("the satellite is gone: what was sent last may be lost")
         if pending.error is None:

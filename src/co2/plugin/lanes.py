@@ -15,7 +15,7 @@ from co2.errors import TooBig
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch
 from co2.protocol.frames import Flush, Publish
 from co2.protocol.interests import Interests, channels_of_frame
-from co2.values import MAX_MESSAGE_SIZE, pack, unpack
+from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
 
 __all__ = ["MAX_QUEUED", "MAX_QUEUED_MESSAGES", "SMALL", "Entry", "Lane", "Road", "make_send", "size_of"]
 
@@ -28,7 +28,9 @@ MAX_QUEUED_MESSAGES = 16 * 1024
 SMALL = MAX_BATCH_BYTES // MAX_BATCH_MESSAGES
 """Bytes up to which a message is counted, not measured: as many as fit a batch by number fit it by size."""
 
-Entry = bytes | tuple[bytes, str, bool] | Flush
+_Sent = tuple[bytes, str, bool]
+
+Entry = bytes | _Sent | Flush
 """A small message without a channel; any other with its channel and whether it is live; or a flush."""
 
 _NO_CHANNEL = [""]
@@ -50,53 +52,61 @@ class Lane:
 
     Attributes:
         limit: entries that may wait; 0 when nothing may be sent any more.
+        entries: what waits.
+        is_live: tells whether messages of a channel are live; None where no channel is.
     """
 
     def __init__(self, name: str, live: tuple[str, ...] = ()) -> None:
         self.name = name
         self.limit = MAX_QUEUED_MESSAGES
         self.entries: list[Entry] = []
-        self._live = Interests(live) if live else None
-
-    def is_live(self, channel: str) -> bool:
-        """Tell whether messages of this channel are live."""
-        return self._live is not None and self._live.wants_one(channel)
+        self.is_live = Interests(live).wants_one if live else None
 
     def cut(self) -> tuple[Publish | Flush, int]:
         """Take the next frame off the front; also give the measured bytes that this freed. Not when empty."""
         entries = self.entries[:MAX_BATCH_MESSAGES]
-        kinds = set(map(type, entries))
-        if kinds == {bytes}:
-            frame, freed = Publish(self.name, _NO_CHANNEL, make_batch(entries)), 0  # type: ignore[arg-type]
-        elif isinstance(flush := entries[0], Flush):
-            entries, frame, freed = entries[:1], flush, 0  # type: ignore[assignment]
-        else:
-            frame, freed = self._mixed(entries)
+        freed = 0
+        frame: Publish | Flush
+        try:
+            # Joining is also the quickest way to see that there is nothing but small messages without a channel.
+            frame = Publish(self.name, _NO_CHANNEL, make_batch(entries))  # type: ignore[arg-type]
+        except TypeError:
+            if type(flush := entries[0]) is Flush:
+                frame, entries = flush, entries[:1]
+            else:
+                frame, freed, entries = self._publish(_as_tuples(entries))
         del self.entries[: len(entries)]
         return frame, freed
 
-    def _mixed(self, entries: list[Entry]) -> tuple[Publish, int]:
-        """Make a frame of as many entries as fit; the others are taken off the list."""
-        messages: list[tuple[bytes, str, bool]] = [
-            entry if type(entry) is tuple else (entry, "", False)  # type: ignore[misc]
-            for entry in takewhile(lambda entry: type(entry) is not Flush, entries)
-        ]
-        live = messages[0][2]
-        fit = self._fitting(messages, live)
-        del messages[fit:], entries[fit:]
-        packed, channels, _ = zip(*messages, strict=True)
-        batch = make_batch(packed)
-        freed = sum(len(one) for one in packed if len(one) > SMALL) if len(batch) > SMALL else 0
-        return Publish(self.name, channels_of_frame(set(channels)), batch, live), freed
+    def _publish(self, sent: list[_Sent]) -> tuple[Publish, int, list[Any]]:
+        """Make a frame of as many as fit; also give their measured bytes, and which ones these are."""
+        packed, channels, lives = zip(*sent, strict=True)
+        sizes = [*map(len, packed)]
+        if sum(sizes) > MAX_BATCH_BYTES or len(set(lives)) > 1:
+            fit = _fitting(sizes, lives)
+            sent, sizes, packed, channels = sent[:fit], sizes[:fit], packed[:fit], channels[:fit]
+        freed = sum(size for size in sizes if size > SMALL) if max(sizes) > SMALL else 0
+        return Publish(self.name, channels_of_frame(set(channels)), make_batch(packed), lives[0]), freed, sent
 
-    @staticmethod
-    def _fitting(messages: list[tuple[bytes, str, bool]], live: bool) -> int:
-        size = 0
-        for index, (packed, _, is_live) in enumerate(messages):
-            size += len(packed)
-            if index and (size > MAX_BATCH_BYTES or is_live != live):
-                return index
-        return len(messages)
+
+def _as_tuples(entries: list[Entry]) -> list[_Sent]:
+    """Write all entries up to the next flush the long way."""
+    if set(map(type, entries)) == {tuple}:
+        return entries  # type: ignore[return-value]  # all of them are
+    return [
+        entry if type(entry) is tuple else (entry, "", False)  # type: ignore[misc]  # bytes: flushes end it
+        for entry in takewhile(lambda entry: type(entry) is not Flush, entries)
+    ]
+
+
+def _fitting(sizes: list[int], lives: tuple[bool, ...]) -> int:
+    """Tell how many of these messages can be in one frame: the bytes of a batch, all of one kind."""
+    size = 0
+    for index, (more, live) in enumerate(zip(sizes, lives, strict=True)):
+        size += more
+        if index and (size > MAX_BATCH_BYTES or live != lives[0]):
+            return index
+    return len(sizes)
 
 
 class Road(Protocol):
@@ -127,23 +137,33 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
     entries, append, is_live = lane.entries, lane.entries.append, lane.is_live
 
     def send(message: Mapping[str, Any]) -> None:
-        channel = ""
-        if type(message) is dict and len(message) == 1 and "data" in message:
-            # The most common form needs no other check; what the encoder refuses gets its error from pack().
+        channel: Any
+        keys = len(message) if type(message) is dict and "data" in message else 0
+        if keys == 1:
+            # The two most common forms need no other check; what the encoder refuses gets its error from pack().
+            try:
+                packed = encode(message)
+            except Exception:
+                packed = pack(message)
+            if len(packed) <= SMALL and len(entries) < lane.limit:
+                append(packed)
+                if road.asleep:
+                    road.attend()
+                return
+            channel = ""
+        elif keys == 2 and type(channel := message.get("channel")) is str:
             try:
                 packed = encode(message)
             except Exception:
                 packed = pack(message)
         else:
             packed = pack(message)
-            if "channel" in message:
-                channel = _channel_of(message, packed)
+            # An Enum, a UUID: what arrives may be text all the same.
+            channel = channel_of(unpack(packed)) if "channel" in message else ""
         size = len(packed)
-        entry: Entry = packed
-        if channel or size > SMALL:
-            if size > MAX_MESSAGE_SIZE:
-                raise TooBig(size, MAX_MESSAGE_SIZE)
-            entry = (packed, channel, is_live(channel))
+        if size > MAX_MESSAGE_SIZE:
+            raise TooBig(size, MAX_MESSAGE_SIZE)
+        entry = (packed, channel, is_live is not None and channel != "" and is_live(channel))
         if size > SMALL or len(entries) >= lane.limit:
             road.add(lane, entry, timeout)
             return
@@ -152,11 +172,3 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
             road.attend()
 
     return send
-
-
-def _channel_of(message: Mapping[str, Any], packed: bytes) -> str:
-    channel = message.get("channel", "")
-    if type(channel) is not str:
-        # An Enum, a UUID: what arrives may be text all the same.
-        channel = unpack(packed).get("channel", "")
-    return channel if isinstance(channel, str) else ""

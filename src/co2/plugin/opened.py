@@ -31,7 +31,7 @@ def open_batch(batch: bytes) -> list[Message]:
     """Decode all messages of a batch."""
     try:
         return unpack_batch(batch)
-    except ValueRefused:
+    except (ValueRefused, MemoryError):
         return [_opened(packed) for packed in pieces(batch)]
 
 
@@ -64,7 +64,7 @@ def preview(packed: bytes) -> str:
 def _opened(packed: bytes) -> Message:
     try:
         return unpack_deep(packed)
-    except ValueRefused as error:
+    except (ValueRefused, MemoryError) as error:
         return Unreadable(error)
 
 
@@ -72,6 +72,6 @@ def pieces(batch: bytes) -> list[bytes]:
     """Take a batch apart, even a broken one."""
     try:
         return split_batch(batch)
-    except BadRequest:
+    except (BadRequest, MemoryError):
         # Not taken apart: so many messages that nobody can read. Each is told, none is left out in silence.
         return [b""] * batch_count(batch)

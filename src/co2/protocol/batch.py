@@ -22,7 +22,7 @@ _HEADER = 5
 
 def make_batch(messages: Sequence[bytes]) -> bytes:
     """Join encoded messages."""
-    return b"".join((b"\xdd", len(messages).to_bytes(4, "big"), *messages))
+    return b"\xdd" + len(messages).to_bytes(4, "big") + b"".join(messages)
 
 
 def batch_count(batch: bytes) -> int:

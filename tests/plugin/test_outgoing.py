@@ -1,0 +1,343 @@
+"""The way out of a plugin host: order, bounds, what a frame says, who writes."""
+
+import contextlib
+import enum
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from co2.errors import MessageError, NotRunning, OutboxFull, TooBig, ValueRefused
+from co2.plugin import lanes, outgoing
+from co2.plugin.lanes import SMALL, Lane, make_send
+from co2.plugin.outgoing import Outgoing
+from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, batch_count
+from co2.protocol.frames import Flush, FrameReader, Goodbye, Publish
+from co2.values import unpack_batch
+from tests.plugin.support import PATIENCE
+
+NAME = "ham.spam.X_Ham"
+Send = Callable[[Any], None]
+
+
+class Way:
+    """An Outgoing, and the frames that come out at its other end."""
+
+    def __init__(self) -> None:
+        self.ours, theirs = socket.socketpair()
+        self.ours.settimeout(PATIENCE)
+        self.theirs = theirs
+        self.out = Outgoing(theirs, lambda: None, lambda: None)
+        self.reader = FrameReader("child")
+        self.frames: list[Any] = []
+
+    def lane(self, name: str = NAME, live: tuple[str, ...] = (), timeout: float = PATIENCE) -> tuple[Lane, Send]:
+        lane = Lane(name, live)
+        self.out.join(lane)
+        return lane, make_send(lane, self.out, timeout)
+
+    def read(self) -> bool:
+        """Take what comes next; false at the end."""
+        data = self.ours.recv(1 << 20)
+        self.frames += self.reader.feed(data)
+        return bool(data)
+
+    def data(self, plugin: str = NAME) -> list[Any]:
+        published = [frame for frame in self.frames if isinstance(frame, Publish) and frame.plugin == plugin]
+        for frame in published:
+            assert batch_count(frame.batch) <= MAX_BATCH_MESSAGES
+            assert len(frame.batch) <= MAX_BATCH_BYTES + 5
+        return [message["data"] for frame in published for message in unpack_batch(frame.batch)]
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            assert self.read()
+
+
+@pytest.fixture
+def way() -> Iterator[Way]:
+    way = Way()
+    with contextlib.closing(way.ours), contextlib.closing(way.theirs):
+        yield way
+        with contextlib.suppress(OSError):  # nothing there; or the test has closed it
+            way.ours.setblocking(False)
+            while way.ours.recv(1 << 20):
+                pass
+        way.out.close(PATIENCE)
+
+
+def test_the_order_of_twenty_threads_is_kept_and_nothing_is_lost_or_doubled(way: Way) -> None:
+    way.out.start()
+    sends = [way.lane(f"ham.spam.X_{number}")[1] for number in range(2)]
+    threads, each = 20, 3000
+
+    def run(thread: int) -> None:
+        for number in range(each):
+            message = {"data": [thread, number]}
+            if number % 7 == 0:
+                message["channel"] = "c"  # type: ignore[assignment]
+            if number % 501 == 0:
+                message["data"].append("x" * (SMALL + number))  # type: ignore[arg-type]
+            sends[thread % 2](message)
+
+    running = [threading.Thread(target=run, args=(thread,)) for thread in range(threads)]
+    for thread in running:
+        thread.start()
+    names = [f"ham.spam.X_{number}" for number in range(2)]
+    way.until(lambda: sum(len(way.data(name)) for name in names) == threads * each)
+    for thread in running:
+        thread.join()
+    for parity, name in enumerate(names):
+        came: dict[int, list[int]] = {}
+        for data in way.data(name):
+            came.setdefault(data[0], []).append(data[1])
+        assert came == {thread: [*range(each)] for thread in range(threads) if thread % 2 == parity}
+
+
+def test_a_dictionary_that_changes_after_send_does_not_matter(way: Way) -> None:
+    _, send = way.lane()
+    for form in ({"data": [1]}, {"data": [1], "channel": "x"}, {"data": [1], "a": 1, "b": 2}):
+        send(form)
+        form["data"].append(2)  # type: ignore[union-attr]
+        form.clear()
+    way.out.start()
+    way.until(lambda: len(way.data()) == 3)
+    assert way.data() == [[1]] * 3
+
+
+def test_what_is_sent_into_silence_is_written_by_the_sender_itself(way: Way) -> None:
+    _, send = way.lane()
+    way.out.start()
+    deadline = time.monotonic() + PATIENCE
+    for number in range(50):
+        while not way.out.asleep or time.monotonic() - way.out._last_write < outgoing._DIRECT_AFTER:
+            assert time.monotonic() < deadline
+        send({"data": number})
+        assert way.out.asleep, "the writer was not woken"
+        assert way.ours.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT), "and yet it is written"
+        way.until(lambda: len(way.frames) == number + 1)  # noqa: B023 - called at once
+    assert way.data() == [*range(50)]
+
+
+def test_frames_are_as_big_as_a_batch_may_be(way: Way) -> None:
+    lane, send = way.lane()
+    for number in range(3 * MAX_BATCH_MESSAGES):
+        send({"data": number})
+    way.out.start()
+    way.until(lambda: len(way.data()) == 3 * MAX_BATCH_MESSAGES)
+    assert [batch_count(frame.batch) for frame in way.frames] == [MAX_BATCH_MESSAGES] * 3
+    assert [frame.channels for frame in way.frames] == [[""]] * 3
+    assert lane.entries == []
+
+
+def test_small_messages_of_the_greatest_size_fit_one_batch_by_number(way: Way) -> None:
+    _, send = way.lane()
+    filler = SMALL - len(b"\x81\xa4data\xda\x00\x00")
+    for _ in range(MAX_BATCH_MESSAGES):
+        send({"data": "x" * filler})
+    way.out.start()
+    way.until(lambda: len(way.data()) == MAX_BATCH_MESSAGES)
+    assert [len(frame.batch) for frame in way.frames] == [MAX_BATCH_BYTES + 5]
+
+
+def test_big_messages_make_frames_of_their_own_in_their_place(way: Way) -> None:
+    _, send = way.lane()
+    sizes = [10, 600_000, 700_000, 5, 1000, 300_000, 600_000, 7]
+    for size in sizes:
+        send({"data": b"x" * size})
+    way.out.start()
+    way.until(lambda: len(way.data()) == len(sizes))
+    assert [len(data) for data in way.data()] == sizes
+    assert [batch_count(frame.batch) for frame in way.frames] == [2, 4, 2]
+    assert way.out._measured == 0
+
+
+class Tone(enum.Enum):
+    LOW = "tone.low"
+
+
+@pytest.mark.parametrize(
+    ("channels", "said"),
+    [
+        ([None, "b", "a", "b"], ["", "a", "b"]),
+        (["a"], ["a"]),
+        ([7, b"bytes", ["list"], 0.5], [""]),
+        ([""], [""]),
+        ([Tone.LOW], ["tone.low"]),
+        ([uuid.UUID(int=0)], [str(uuid.UUID(int=0))]),
+        ([str(number) for number in range(32)], sorted(str(number) for number in range(32))),
+        ([str(number) for number in range(33)], None),
+        (["x" * 300], None),
+    ],
+)
+@pytest.mark.parametrize("more", [{}, {"another": 1}])
+def test_a_frame_says_which_channels_it_has(
+    way: Way, channels: list[Any], said: list[str] | None, more: dict[str, Any]
+) -> None:
+    _, send = way.lane()
+    for channel in channels:
+        send({"data": 1, **({} if channel is None else {"channel": channel}), **more})
+    way.out.start()
+    way.until(lambda: len(way.data()) == len(channels))
+    assert [(frame.channels, frame.live) for frame in way.frames] == [(said, False)]
+
+
+def test_live_messages_never_share_a_frame_with_others(way: Way) -> None:
+    _, send = way.lane(live=("meter.*",))
+    for channel in ("meter.left", "meter.right", "stage", "meter.left.x", "meter.left"):
+        send({"data": channel, "channel": channel})
+    send({"data": ""})
+    way.out.start()
+    way.until(lambda: len(way.data()) == 6)
+    assert [(frame.live, frame.channels) for frame in way.frames] == [
+        (True, ["meter.left", "meter.right"]),
+        (False, ["meter.left.x", "stage"]),
+        (True, ["meter.left"]),
+        (False, [""]),
+    ]
+
+
+def test_a_flush_comes_after_what_was_sent_before_it_and_before_what_comes_later(way: Way) -> None:
+    lane, send = way.lane()
+    for number in range(3):
+        send({"data": number})
+        send({"data": number, "channel": "x"})
+        way.out.add(lane, Flush(number), 1.0)
+    way.out.start()
+    way.until(lambda: len(way.frames) == 6)
+    kinds = [frame.flush_id if isinstance(frame, Flush) else batch_count(frame.batch) for frame in way.frames]
+    assert kinds == [2, 0, 2, 1, 2, 2]
+
+
+@pytest.mark.parametrize(("size", "limit"), [(1, lanes.MAX_QUEUED_MESSAGES), (100_000, 42)])
+def test_when_nothing_goes_out_a_sender_waits_and_is_told(way: Way, size: int, limit: int) -> None:
+    lane, send = way.lane(timeout=0.05)
+    for _ in range(limit):
+        send({"data": b"x" * size})
+    assert way.out.waited == 0
+    for waited in (1, 2):
+        with pytest.raises(OutboxFull, match=r"0\.05 s; the message was not sent"):
+            send({"data": b"x" * size})
+        assert way.out.waited == waited
+    assert len(lane.entries) == limit
+    way.out.start()
+    way.until(lambda: len(way.data()) == limit)
+    send({"data": "room again"})
+    way.until(lambda: len(way.data()) == limit + 1)
+
+
+def test_a_waiting_sender_goes_on_as_soon_as_there_is_room(way: Way) -> None:
+    way.out.start()
+    way.out.flow(False)
+    _, send = way.lane()
+    count = lanes.MAX_QUEUED_MESSAGES + 5000
+
+    def run() -> None:
+        for number in range(count):
+            send({"data": number})
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while not way.out.waited:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    way.out.flow(True)
+    way.until(lambda: len(way.data()) == count)
+    thread.join()
+    assert way.data() == [*range(count)]
+
+
+@pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ([1], MessageError),
+        ({"date": 1}, MessageError),
+        ({"channel": "x"}, MessageError),
+        ({"channel": "x", "date": 1}, MessageError),
+        ({"data": 1, 2: 3}, MessageError),
+        ({"data": 1, b"channel": "x"}, MessageError),
+        ({"data": object()}, ValueRefused),
+        ({"data": object(), "channel": "x"}, ValueRefused),
+        ({"data": "\ud800"}, ValueRefused),
+        ({"data": 1, "channel": "\ud800"}, ValueRefused),
+        ({"data": 2**64}, ValueRefused),
+        ({"data": "x" * 2_000_000}, TooBig),
+        ({"data": "x" * 2_000_000, "channel": "x"}, TooBig),
+    ],
+)
+def test_what_cannot_travel_is_not_queued(way: Way, message: Any, error: type[Exception]) -> None:
+    lane, send = way.lane()
+    with pytest.raises(error):
+        send(message)
+    assert lane.entries == []
+
+
+def test_what_hosts_set_is_left_out(way: Way) -> None:
+    _, send = way.lane()
+    send({"data": 1, "host_id": "evil"})
+    send({"data": 2, "channel": "x", "client_address": 1})
+    send({"data": 3, "channel": "x", "host_id": "evil", "more": 1})
+    way.out.start()
+    way.until(lambda: len(way.data()) == 3)
+    messages = [message for frame in way.frames for message in unpack_batch(frame.batch)]
+    assert messages == [{"data": 1}, {"data": 2, "channel": "x"}, {"data": 3, "channel": "x", "more": 1}]
+
+
+def test_at_the_end_everything_is_written_and_later_sends_are_refused(way: Way) -> None:
+    _, send = way.lane()
+    for number in range(5000):
+        send({"data": number})
+    way.out.start()
+    way.out.flow(False)
+    send({"data": 5000})
+    closing = threading.Thread(target=way.out.close, args=(PATIENCE,))
+    way.out.frame(Goodbye())
+    closing.start()
+    way.until(lambda: len(way.data()) == 5001)
+    closing.join()
+    assert way.data() == [*range(5001)]
+    for message in ({"data": 1}, {"data": 1, "channel": "x"}, {"data": b"x" * 1000}):
+        with pytest.raises(NotRunning):
+            send(message)
+    late, send = way.lane("ham.spam.X_Late")
+    with pytest.raises(NotRunning, match="X_Late"):
+        send({"data": 1})
+    assert late.entries == []
+
+
+def test_a_satellite_that_is_gone_frees_those_who_wait(way: Way) -> None:
+    _, send = way.lane()
+    way.out.start()
+    way.ours.close()
+
+    def run() -> None:
+        while True:
+            send({"data": b"x" * 1000})
+
+    with pytest.raises(NotRunning):
+        run()
+
+
+def test_lines_for_the_log_go_before_messages_and_beyond_a_bound_they_are_counted(way: Way) -> None:
+    _, send = way.lane()
+    for number in range(outgoing.MAX_RECORDS + 500):
+        send({"data": number})
+    with way.out._lock:  # so that the writer takes nothing while these lines come
+        way.out._records = outgoing.MAX_RECORDS
+    way.out.record("", 20, "one too many")
+    with way.out._lock:
+        way.out._records = 0
+    way.out.record("", 20, "the last one")
+    way.until(lambda: len(way.frames) == 2)
+    way.out.start()
+    way.until(lambda: bool(way.data()))
+    assert [getattr(frame, "text", "") for frame in way.frames[:3]] == [
+        "the last one",
+        "1 lines were not logged: they came too fast",
+        "",
+    ]
