@@ -261,7 +261,7 @@ def test_a_gap_comes_in_its_place(tmp_path: Path, settings: Settings) -> None:
     async def scenario() -> None:
         async with carrying([write_package(tmp_path, "ham", spam=GAPS)], settings) as it:
             it.deliver(1, 2)
-            it.supervisor.gap(17, 29, "retention")
+            it.supervisor.gap_to("ham", 17, 29, "retention")
             it.deliver(3)
             gap = {"after": 17, "next": 29, "reason": "retention"}
             await it.until(lambda: [m for m in it.sent() if m != "not for me"] == [1, 2, gap, 3])
