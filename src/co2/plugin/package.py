@@ -365,7 +365,8 @@ class Package:
         Where there is none the hub is told once there is: until then the relay's log keeps what comes.
         """
         self.deliver(NETWORK, parcel)
-        self._behind = self._waiting.held(NETWORK) > MAX_FROM_NETWORK
+        if self._waiting.held(NETWORK) > MAX_FROM_NETWORK:
+            self._behind = True
         return not self._behind
 
     def gap(self, source: str, after: int, following: int, reason: str) -> None:
