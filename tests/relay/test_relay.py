@@ -299,3 +299,67 @@ def test_stopping_ends_waiting_fetches() -> None:
             assert (await waiting)["messages"] == []
 
     asyncio.run(run())
+
+
+def test_a_gap_is_told_also_when_the_member_was_dropped_before_it_heard_of_it() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        url = member(relay, 5001)
+        client.deaf.add(url)
+
+        def fail(_message: dict[str, Any]) -> None:
+            raise Unreachable("away")
+
+        client.trouble[url] = fail
+        log: Any = relay.log
+        for number in range(5):
+            await send(relay, number)
+        log.entries = log.entries[3:]
+        log.first = log.entries[0].position
+        await until(lambda: not len(relay.members))
+        client.deaf.clear()
+        client.trouble.clear()
+        member(relay, 5001)
+        await until(lambda: len(client.got.get(url, ())) == 2)
+        assert [m["data"] for m in client.got[url]] == [3, 4]
+        assert client.got[url][0]["gaps"][0]["reason"] == "retention"
+
+    with_relay(test)
+
+
+def test_a_fetch_tells_a_gap_until_the_next_call_says_that_it_arrived() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        me = relay.methods.register([{"log_id": "another"}], HERE)
+        await send(relay, 1)
+        fetch = {"host_id": me["host_id"], "after": me["position"]}
+        first = await relay.methods.fetch([fetch], HERE)
+        again = await relay.methods.fetch([fetch], HERE)
+        assert first["gaps"] == again["gaps"] != []
+        after = await relay.methods.fetch([{**fetch, "after": first["next"]}], HERE)
+        assert after["gaps"] == []
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_an_answer_to_fetch_is_bounded_by_what_is_written() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        me = relay.methods.register([{}], HERE)
+        for _ in range(4):
+            await send(relay, [{}] * 20_000)
+        answer = await relay.methods.fetch([{"host_id": me["host_id"], "after": me["position"]}], HERE)
+        assert len(answer["messages"]) < 4
+        seen = len(answer["messages"])
+        while seen < 4:
+            answer = await relay.methods.fetch([{"host_id": me["host_id"], "after": answer["next"]}], HERE)
+            assert answer["messages"]
+            seen += len(answer["messages"])
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_who_registers_at_a_port_takes_the_place_of_who_was_there() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        relay.methods.register([{"host_id": "old@127.0.0.1:5001", "port": 5001}], HERE)
+        relay.methods.register([{"host_id": "new@127.0.0.1:5001", "port": 5001}], HERE)
+        assert [row["host_id"] for row in relay.methods.get_satellites([], HERE)] == ["new@127.0.0.1:5001"]
+
+    with_relay(test)

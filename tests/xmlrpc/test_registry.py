@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from co2.errors import BadParams, BadRequest, InternalError, NoSuchMethod
-from co2.xmlrpc.introspection import MAX_MULTICALL, add_introspection
+from co2.xmlrpc.introspection import MAX_ANSWERS, MAX_MULTICALL, add_introspection
 from co2.xmlrpc.registry import Caller, Entry, Registry
 from co2.xmlrpc.writer import Written
 
@@ -156,3 +156,17 @@ def test_multicall_keeps_a_result_that_cannot_be_written_to_its_own_call(registr
 def test_multicall_wants_one_array_of_at_most_64(registry: Registry, params: tuple[Any, ...]) -> None:
     with pytest.raises(BadParams):
         dispatch(registry, "system.multicall", *params)
+
+
+def test_multicall_refuses_what_comes_after_too_many_bytes_of_answers(registry: Registry) -> None:
+    called = []
+
+    def big(_params: Any, _caller: Any) -> str:
+        called.append(1)
+        return "x" * (MAX_ANSWERS // 2)
+
+    registry.add("big", big, help="", signatures=[])
+    answers = multicall(registry, *[{"methodName": "big"}] * 5)
+    assert [isinstance(answer, list) for answer in answers] == [True, True, False, False, False]
+    assert answers[2]["faultCode"] == BadRequest.code
+    assert len(called) == 2

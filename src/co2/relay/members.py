@@ -34,7 +34,8 @@ class Member:
         sent: messages that it got.
         refused: messages that it answered with a Fault.
         gaps: how many gaps it was told.
-        gaps_to_tell: gaps that go out with its next message.
+        gaps_to_tell: gaps that go out with its next message or answer.
+        told_next: ``next`` of the answer that told them: who goes on from there knows them.
         wake: set when there may be something to read.
         courier: the task that calls its ``notify``.
         peer: its link.
@@ -53,6 +54,7 @@ class Member:
     refused: int = 0
     gaps: int = 0
     gaps_to_tell: list[dict[str, Any]] = field(default_factory=list)
+    told_next: int | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     courier: asyncio.Task[None] | None = None
     peer: Peer | None = None
@@ -83,6 +85,7 @@ class Member:
 class _Departed:
     ip: str
     cursor: int
+    gaps_to_tell: list[dict[str, Any]]
 
 
 @dataclass(slots=True)
@@ -174,6 +177,8 @@ class Members:
         known = resume and departed is not None and departed.ip == host_id.ip
         cursor = departed.cursor if departed is not None and known else head
         member = Member(host_id, kind, cursor, now, now)
+        if departed is not None and known:
+            member.gaps_to_tell = departed.gaps_to_tell
         self._members[host_id.origin] = member
         return member
 
@@ -182,6 +187,8 @@ class Members:
         self._members.pop(member.host_id.origin, None)
         self._gone.add(member)
         if keep_cursor:
-            self._departed[member.host_id.origin] = _Departed(member.host_id.ip, member.cursor)
+            self._departed[member.host_id.origin] = _Departed(
+                member.host_id.ip, member.cursor, member.gaps_to_tell
+            )
             while len(self._departed) > MAX_DEPARTED:
                 self._departed.popitem(last=False)

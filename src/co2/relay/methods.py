@@ -28,8 +28,8 @@ FETCH_MAX = 1_000
 FETCH_WAIT = 25.0
 """Seconds that relay.fetch waits at most."""
 
-FETCH_BYTES = 512 * 1024
-"""Encoded bytes after which an answer to relay.fetch is cut."""
+FETCH_BYTES = 1024 * 1024
+"""Bytes, in XML, after which an answer to relay.fetch is cut; one message is always given."""
 
 MAX_NAMES = 10_000
 """Methods, and plugins, that one satellite may name."""
@@ -76,6 +76,8 @@ class RelayMethods:
         if argument.get("log_id", self._relay.log.log_id) != self._relay.log.log_id:
             self._other_log(member)
         member.methods, member.plugins = names["methods"], names["plugins"]
+        if host_id.port:
+            self._end_others_at(host_id)
         self._relay.settle(member, host_id, kind, known=known)
         return {
             "host_id": str(host_id),
@@ -139,7 +141,10 @@ class RelayMethods:
         if member.kind == "fetching":
             # What comes after a call has acknowledged what came before it, but for the oldest kept.
             member.cursor = min(after, self._relay.log.committed) if after else member.cursor
-            gaps, member.gaps_to_tell = member.gaps_to_tell, []
+            if after == member.told_next:
+                # It goes on after the answer that told them: only now is it certain that it knows.
+                member.gaps_to_tell = []
+            gaps = list(member.gaps_to_tell)
         while True:
             member.seen_at = self._relay.now()
             if after >= self._relay.log.lease:
@@ -185,6 +190,13 @@ class RelayMethods:
         port = integer(argument, "port", host_id.port, 0, 65535)
         return HostId(host_id.origin, host_id.ip, port)
 
+    def _end_others_at(self, host_id: HostId) -> None:
+        """Only one host listens at a port: who was registered there before is gone."""
+        for other in self._relay.members:
+            same = (other.host_id.ip, other.host_id.port) == (host_id.ip, host_id.port)
+            if same and other.kind == "notified" and other.host_id.origin != host_id.origin:
+                self._relay.drop(other, f"{host_id} listens at its port now")
+
     def _check_unlinked(self, host_id: HostId) -> None:
         member = self._relay.members.get(host_id.origin)
         if member is not None and member.peer is not None:
@@ -196,9 +208,20 @@ class RelayMethods:
         member.gaps_to_tell.append({"after": 0, "next": BEGINNING, "reason": "log replaced"})
 
     def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
-        member.sent += len(read.messages)
-        messages = [Written(self._relay.reader.written(message, write_plain)) for message in read.messages]
-        return {"messages": messages, "next": read.next, "gaps": gaps, "log_id": self._relay.log.log_id}
+        messages: list[Written] = []
+        following, size = read.next, 0
+        for message in read.messages:
+            written = self._relay.reader.written(message, write_plain)
+            size += len(written)
+            if messages and size > FETCH_BYTES:
+                break
+            messages.append(Written(written))
+            following = message.position
+        member.sent += len(messages)
+        if len(messages) == len(read.messages):
+            following = read.next
+        member.told_next = following if member.gaps_to_tell else None
+        return {"messages": messages, "next": following, "gaps": gaps, "log_id": self._relay.log.log_id}
 
 
 def _kind(argument: Mapping[str, Any]) -> str:

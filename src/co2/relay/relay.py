@@ -78,7 +78,7 @@ class Relay:
         checker = Checker(
             self.members,
             self._client,
-            self._drop,
+            self.drop,
             interval=config.check_interval,
             drop_after=config.drop_after,
             fetch_timeout=config.fetch_timeout,
@@ -180,7 +180,7 @@ class Relay:
         self.links.core.send_roster(Roster(rows))
         self.links.flush()
 
-    def _drop(self, member: Member, why: str) -> None:
+    def drop(self, member: Member, why: str) -> None:
         _logger.warning("%s dropped: %s", member.host_id, why)
         self.dropped_members += 1
         self.dismiss(member)

@@ -1,5 +1,6 @@
 """The methods that every host has: ping, test, the ``co2.``, ``system.`` and ``web.`` introspection."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,10 @@ from co2.xmlrpc.reader import MAX_METHOD_NAME
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import Written, write_value
 
-__all__ = ["CAPABILITIES", "MAX_MULTICALL", "add_introspection"]
+__all__ = ["CAPABILITIES", "MAX_ANSWERS", "MAX_MULTICALL", "add_introspection"]
+
+MAX_ANSWERS = 8 * 1024 * 1024
+"""Bytes of results in one answer of system.multicall after which the calls that follow are refused."""
 
 MAX_MULTICALL = 64
 """Calls in one ``system.multicall``."""
@@ -118,12 +122,21 @@ class _Introspection:
             raise BadParams("takes exactly one argument: an array of {'methodName': …, 'params': …}")
         if len(calls) > MAX_MULTICALL:
             raise BadParams(f"{len(calls)} calls in one; at most {MAX_MULTICALL}")
-        return [await self._one_of_many(call, caller) for call in calls]
+        answers: list[Any] = []
+        size = 0
+        for call in calls:
+            answer = await self._one_of_many(call, caller, MAX_ANSWERS - size)
+            size += len(answer[0].xml) if isinstance(answer, list) else 0
+            answers.append(answer)
+            await asyncio.sleep(0)  # many calls in one must not hold up everybody else
+        return answers
 
-    async def _one_of_many(self, call: Any, caller: Caller) -> Any:
+    async def _one_of_many(self, call: Any, caller: Caller, room: int) -> Any:
         method = ""
         try:
             method, params = _read_inner_call(call)
+            if room <= 0:
+                raise BadRequest(f"the answers before it have {MAX_ANSWERS} bytes already: call again, with fewer")
             result = self._registry.call(method, params, caller)
             if hasattr(result, "__await__"):
                 result = await result
