@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -10,10 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+ROOT = Path(__file__).parent.parent
+
+
+def environment() -> dict[str, str]:
+    """Where what is started finds this package and co2, in whatever folder it runs."""
+    given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*given, str(ROOT)])}
+
+
 @contextlib.contextmanager
 def python(*args: str) -> Iterator[subprocess.Popen[str]]:
     """Run this Python with arguments; end it at the end."""
-    process = subprocess.Popen([sys.executable, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+    )
     try:
         yield process
     finally:

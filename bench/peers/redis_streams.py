@@ -1,0 +1,50 @@
+"""Redis Streams with redis-py: on disk before they are acknowledged; the sender pipelines, receivers read in blocks."""
+
+import contextlib
+from collections.abc import Iterator
+
+from bench.peers.redis_pubsub import connect, redis_server
+from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
+
+STREAM = "co2.bench"
+
+READ = 1000
+"""Messages that one XREAD gives at most."""
+
+
+class Sender(SyncSender):
+    def __init__(self, address: str) -> None:
+        self._pipeline = connect(address).pipeline(transaction=False)
+        add = self._pipeline.xadd
+        self.send = lambda packed: add(STREAM, {b"m": packed})
+
+    def block_done(self) -> None:
+        self._pipeline.execute()
+
+    def flush(self) -> None:
+        """All is acknowledged at the end of every block."""
+
+
+class RedisStreams(LibraryPeer):
+    title = "Redis Streams, fsync always"
+    module = __name__
+    durable = True
+
+    @contextlib.contextmanager
+    def broker(self) -> Iterator[str]:
+        with redis_server("--save", "", "--appendonly", "yes", "--appendfsync", "always") as address:
+            yield address
+
+    def sender(self, address: str) -> SyncSender:
+        return Sender(address)
+
+    def receive(self, address: str, take: Take) -> None:
+        client = connect(address)
+        last: bytes = b"0"
+        while True:
+            for _, entries in client.xread({STREAM: last}, count=READ, block=1000) or ():
+                for last, fields in entries:  # noqa: B007 - the last one is where the next read goes on
+                    take(decode(fields[b"m"]))
+
+
+PEER = RedisStreams()
