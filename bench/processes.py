@@ -9,7 +9,7 @@ import tempfile
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
-
+from typing import IO
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,10 +21,15 @@ def environment() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def python(*args: str) -> Iterator[subprocess.Popen[str]]:
-    """Run this Python with arguments; end it at the end."""
+def python(*args: str, errors: IO[str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run this Python with arguments; end it at the end. What it says on stderr goes to ours, or to a file."""
     process = subprocess.Popen(
-        [sys.executable, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment()
+        [sys.executable, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env=environment(),
     )
     try:
         yield process

@@ -29,7 +29,10 @@ __all__ = [
 ]
 
 PATIENCE = 30.0
-"""Seconds within which hosts must be up, senders done, and the last message of a quick run here."""
+"""Seconds within which hosts must be up."""
+
+DRAIN = 5.0
+"""Seconds, and times the seconds of sending, in which all must have arrived; what has not by then is missing."""
 
 SILENCE = 3.0
 """Seconds without any message after which those that miss are lost."""
@@ -53,10 +56,15 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """Messages per second that the slowest receiver got, and how many at most one of them missed."""
+    """How fast messages came.
+
+    Attributes:
+        rate: messages per second that the slowest receiver got.
+        missing: messages that did not come to some receiver, at most; lost, or not here in time.
+    """
 
     rate: float
-    lost: int
+    missing: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Latency:
 
     p50: float
     p99: float
-    lost: int
+    missing: int
 
 
 class Sending(Protocol):
@@ -88,12 +96,13 @@ class Receiving(Protocol):
     def reset(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class Fleet:
     """Broker, senders and receivers, all running."""
 
-    senders: Sequence[Sending]
-    receivers: Sequence[Receiving]
+    def __init__(self, senders: Sequence[Sending], receivers: Sequence[Receiving]) -> None:
+        self.senders = senders
+        self.receivers = receivers
+        self._ends = 0
 
     def meet(self) -> None:
         """Send probes until every receiver has got one from every sender."""
@@ -114,13 +123,14 @@ class Fleet:
         """Send, wait until all has come or no more comes; the clock runs from first send to last arrival."""
         for receiver in self.receivers:
             receiver.reset()
+        self._ends += len(self.senders)
         sent = self.send(do, seconds, rate)
         total = sum(one.count for one in sent)
         begun = min(one.begun for one in sent)
-        arrivals = self._settle(total, PATIENCE + seconds)
+        arrivals = self._settle(total, DRAIN * (1 + seconds))
         return Throughput(
             min(count * 1e9 / max(1, last - begun) for count, last in arrivals),
-            max(total - count for count, _ in arrivals),
+            max(0, *(total - count for count, _ in arrivals)),
         )
 
     def _settle(self, total: int, patience: float) -> list[tuple[int, int]]:
@@ -134,14 +144,14 @@ class Fleet:
             for i, state in enumerate(states):
                 if state["count"] > counts[i]:
                     counts[i], seen[i] = state["count"], now
-            done = [state["ended"] == len(self.senders) and state["count"] >= total for state in states]
+            done = [state["ended"] == self._ends and state["count"] >= total for state in states]
             if all(done) or now - max(seen) > SILENCE * 1e9 or time.monotonic() > deadline:
                 # Where messages are lost, the one that says the end may be too: then what was seen last counts.
                 return [
                     (count, int(state["last"]) if is_done else last)
                     for count, state, is_done, last in zip(counts, states, done, seen, strict=True)
                 ]
-            time.sleep(0.02)
+            time.sleep(0.1)
 
 
 class Peer(ABC):
@@ -174,7 +184,7 @@ class Peer(ABC):
             found = fleet.measured("pace", seconds, rate)
             took = fleet.receivers[0].microseconds()
         cuts = statistics.quantiles(took, n=100)
-        return Latency(cuts[49], cuts[98], found.lost)
+        return Latency(cuts[49], cuts[98], found.missing)
 
     def acked(self, seconds: float) -> float:
         """Measure messages per second that are acknowledged to the sender; nobody receives."""

@@ -17,7 +17,7 @@ class Sender(SyncSender):
     def __init__(self, address: str) -> None:
         socket = zmq.Context.instance().socket(zmq.PUB)
         socket.set_hwm(0)
-        socket.connect(address.split()[0])
+        socket.connect(address.partition(" ")[0])
         self.send = socket.send
 
     def flush(self) -> None:
@@ -43,7 +43,7 @@ class Pyzmq(LibraryPeer):
         socket = zmq.Context.instance().socket(zmq.SUB)
         socket.set_hwm(0)
         socket.subscribe(b"")
-        socket.connect(address.split()[1])
+        socket.connect(address.partition(" ")[2])
         receive = socket.recv
         while True:
             take(decode(receive()))

@@ -1,4 +1,7 @@
-"""Redis Streams with redis-py: on disk before they are acknowledged; the sender pipelines, receivers read in blocks."""
+"""Redis Streams with redis-py: on disk before it acknowledges.
+
+The sender pipelines, receivers read in blocks.
+"""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """What a receiver does with a message: count it, or write down how long it took. The same code for every peer.
 
-Messages are ``{"data": [number, "shrubbery", 0.815]}``. A number below zero marks a message of the benchmark's own:
-the first probes that tell that a way is open, and the last message of a sender.
+Messages are ``{"data": [number, "shrubbery", 0.815]}``. A number below zero marks a message of the bench's own:
+the probes that tell that a way is open, and the last message of a sender.
 """
 
 import time
@@ -19,20 +19,20 @@ class Tally:
     Attributes:
         count: messages since the last reset, without marked ones.
         latencies: nanoseconds from ``send`` to here, of stamped messages.
-        ended: senders whose last message is here.
         met: senders of which a probe has come; kept over a reset.
-        last: when the last message of a sender came, by the monotonic clock.
+        ended: how many last messages have come, one per sender and run; kept over a reset.
+        last: when the latest of them came, by the monotonic clock.
     """
 
     def __init__(self) -> None:
         self.met: set[int] = set()
+        self.ended = 0
+        self.last = 0
         self.reset()
 
     def reset(self) -> None:
         self.count = 0
         self.latencies: list[int] = []
-        self.ended: set[int] = set()
-        self.last = 0
 
     def take(self, message: dict[str, Any]) -> None:
         """Count a message."""
@@ -52,7 +52,7 @@ class Tally:
 
     def state(self) -> dict[str, Any]:
         """Give what has come, small enough to be asked for often."""
-        return {"count": self.count, "ended": len(self.ended), "met": len(self.met), "last": f"{self.last}"}
+        return {"count": self.count, "ended": self.ended, "met": len(self.met), "last": str(self.last)}
 
     def microseconds(self) -> list[float]:
         return [latency / 1e3 for latency in self.latencies]
@@ -63,4 +63,4 @@ class Tally:
             self.met.add(sender)
         else:
             self.last = time.monotonic_ns()
-            self.ended.add(sender)
+            self.ended += 1

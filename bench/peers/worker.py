@@ -44,7 +44,7 @@ class SyncSender(ABC):
 
     send: Callable[[bytes], object]
 
-    def block_done(self) -> None:
+    def block_done(self) -> None:  # noqa: B027 - most have nothing to do then
         """Called after every block of messages, and after each that is paced."""
 
     @abstractmethod
@@ -92,9 +92,7 @@ class LibraryPeer(Peer):
             address = stack.enter_context(self.broker())
             worker = ("-m", "bench.peers.worker", self.module)
             takes = "stamped" if stamped else "counted"
-            receiving = [
-                stack.enter_context(python(*worker, "receive", address, takes)) for _ in range(receivers)
-            ]
+            receiving = [stack.enter_context(python(*worker, "receive", address, takes)) for _ in range(receivers)]
             sending = [stack.enter_context(python(*worker, "send", address, str(i))) for i in range(senders)]
             yield Fleet([SenderProcess(process) for process in sending], [ReceiverProcess(p) for p in receiving])
 
@@ -163,9 +161,8 @@ def serve_sender(sender: SyncSender, me: int) -> None:
     for text in sys.stdin:
         do, seconds, rate = json.loads(text)
         begun = time.monotonic_ns()
-        if do == "probe":
-            count = 1
-        else:
+        count = 1
+        if do != "probe":
             count = run(sender, seconds) if do == "run" else pace(sender, seconds, rate)
         sender.send(encode({"data": [PROBE if do == "probe" else LAST, me, 0.815]}))
         sender.block_done()
@@ -196,9 +193,8 @@ async def serve_async_sender(sender: AsyncSender, address: str, me: int) -> None
     while text := await asyncio.to_thread(sys.stdin.readline):
         do, seconds, rate = json.loads(text)
         begun = time.monotonic_ns()
-        if do == "probe":
-            count = 1
-        else:
+        count = 1
+        if do != "probe":
             count = await (run_async(sender, seconds) if do == "run" else pace_async(sender, seconds, rate))
         await sender.send(encode({"data": [PROBE if do == "probe" else LAST, me, 0.815]}))
         await sender.flush()
@@ -222,7 +218,7 @@ def main(module: str, role: str, address: str, detail: str) -> None:
     if isinstance(sender, SyncSender):
         serve_sender(sender, int(detail))
     else:
-        # The selector that sleeps to the microsecond: epoll rounds up to milliseconds, which bunches what is paced.
+        # This selector sleeps to the microsecond; epoll rounds up to milliseconds, which bunches what is paced.
         loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
         loop.run_until_complete(serve_async_sender(sender, address, int(detail)))
 

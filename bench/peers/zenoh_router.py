@@ -43,8 +43,9 @@ class Zenoh(LibraryPeer):
     @contextlib.contextmanager
     def broker(self) -> Iterator[str]:
         port = free_port()
-        with temporary_folder() as folder, program(
-            [sys.executable, "-m", "bench.peers.zenoh_router", str(port)], port, folder
+        with (
+            temporary_folder() as folder,
+            program([sys.executable, "-m", "bench.peers.zenoh_router", str(port)], port, folder),
         ):
             yield f"tcp/127.0.0.1:{port}"
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bench.peers.tally import Tally
+
 from co2 import plugin
 
 

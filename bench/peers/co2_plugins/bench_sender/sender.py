@@ -5,6 +5,7 @@ import time
 from typing import Any
 
 from bench.peers.tally import LAST, PROBE
+
 from co2 import plugin
 
 BLOCK = 500
@@ -19,9 +20,9 @@ class X_Sender(plugin.Co2Plugin):
         self._answer: list[str] = []
 
     def x_begin(self, data_dict: dict[str, Any]) -> bool:
-        """Begin to send: {'do': 'probe', 'run' or 'pace', 'seconds': …, 'rate': …}."""
+        """Begin to send; data: {'do': 'probe', 'run' or 'pace', 'seconds': …, 'rate': …}."""
         self._answer = []
-        threading.Thread(target=self._work, args=(data_dict,), daemon=True).start()
+        threading.Thread(target=self._work, args=(data_dict["data"],), daemon=True).start()
         return True
 
     def x_finished(self, data_dict: dict[str, Any]) -> list[str]:
