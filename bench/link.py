@@ -1,4 +1,4 @@
-"""Messages from plugin to plugin through a relay, beside what one gets from other brokers with Python at both ends."""
+"""Messages from plugin to plugin through a relay, beside other brokers with Python at both ends."""
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
                 if lost:
                     by_figure = missing.setdefault(name, {})
                     by_figure[what] = max(lost, by_figure.get(what, 0))
-                for figure in TITLES if not values else values:
+                for figure in values or TITLES:
                     if belongs(figure, what):
                         found[figure].setdefault(name, []).append(values.get(figure, float("nan")))
                 told.append(f"{name} " + "/".join(f"{value:,.0f}" for value in values.values()))
@@ -173,11 +173,11 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "## From plugin to plugin, beside other brokers",
         "",
         "`{'data': [i, 'shrubbery', 0.815]}` in MessagePack, encoded in the sender, decoded in every receiver, "
-        "then a function is called. One process for the broker, one for every sender and every receiver; co2 has a "
-        "satellite and an isolated plugin host for each. No bounds that drop; what is slowest to arrive "
-        f"everywhere counts. {result['rounds']} rounds in turn of {result['seconds']:g} s, medians. Latency is one "
-        f"way at {RATE:,} messages/s. Acknowledged: JetStream as it comes (it syncs every two minutes), Redis "
-        "Streams pipelined with `appendfsync always`.",
+        "then a function is called. One process for the broker, one for every sender and every receiver; co2 has "
+        "a satellite and an isolated plugin host for each. No bounds that drop; the slowest receiver counts, from "
+        f"the first message sent to the last one received. {result['rounds']} rounds in turn of "
+        f"{result['seconds']:g} s, medians. Latency is one way at {RATE:,} messages/s. Acknowledged: JetStream as "
+        "it comes (it syncs every two minutes), Redis Streams pipelined with `appendfsync always`.",
         "",
         "| | " + " | ".join(TITLES.values()) + " |",
         "|---|" + "---:|" * len(TITLES),
@@ -194,8 +194,9 @@ def section(result: Mapping[str, Any]) -> list[str]:
         f"Encode, join, copy, decode and call alone, in one thread without any network: {result['limit']:,.0f} "
         "messages/s.",
         "",
-        *(f"{name} was not measured everywhere: {why}.\n" for name, why in result["failed"].items()),
     ]
+    for name, why in result["failed"].items():
+        lines += [f"{name} was not measured everywhere: {why}.", ""]
     if result["goals"]:
         lines += ["| co2 | beside | × | goal | floor |", "|---|---|---:|---:|---:|"]
     for goal in result["goals"]:
@@ -211,7 +212,7 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
     """Draw throughput and latency, by file name."""
 
     def groups(figures: Sequence[str]) -> list[tuple[str, Mapping[str, float], str]]:
-        drawn = []
+        drawn: list[tuple[str, Mapping[str, float], str]] = []
         for figure in figures:
             good = {name: value for name, value in result["rows"][figure].items() if value is not None}
             rows = {result["titles"][name]: value for name, value in good.items()}

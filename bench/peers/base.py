@@ -39,6 +39,9 @@ SILENCE = 3.0
 
 WARM_UP = 0.3
 
+DISK = Path("/var/tmp")
+"""For what is synced: /tmp may be memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -238,6 +241,7 @@ def program(command: Sequence[str], port: int, folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[str]:
-    """A folder that goes away with whatever is still in it."""
-    with tempfile.TemporaryDirectory(prefix="co2-bench-", ignore_cleanup_errors=True) as folder:
+    """A folder on a disk that goes away with whatever is still in it."""
+    where = DISK if DISK.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="co2-bench-", dir=where, ignore_cleanup_errors=True) as folder:
         yield folder

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import nats
 from nats.aio.msg import Msg
-from nats.js.api import StorageType
+from nats.js.api import PubAck, StorageType
 from nats.js.errors import NotFoundError
 
 from bench.peers.nats_core import FLUSH_TIMEOUT, SUBJECT, nats_server
@@ -43,7 +43,7 @@ class Sender(AsyncSender):
         if self._failed:
             raise self._failed[0]
 
-    def _acknowledged(self, answer: "asyncio.Future[object]") -> None:
+    def _acknowledged(self, answer: "asyncio.Future[PubAck]") -> None:
         if error := answer.exception():
             self._failed.append(error)
 

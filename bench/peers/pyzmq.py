@@ -15,7 +15,7 @@ from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
 
 class Sender(SyncSender):
     def __init__(self, address: str) -> None:
-        socket = zmq.Context.instance().socket(zmq.PUB)
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.PUB)
         socket.set_hwm(0)
         socket.connect(address.partition(" ")[0])
         self.send = socket.send
@@ -40,7 +40,7 @@ class Pyzmq(LibraryPeer):
         return Sender(address)
 
     def receive(self, address: str, take: Take) -> None:
-        socket = zmq.Context.instance().socket(zmq.SUB)
+        socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
         socket.set_hwm(0)
         socket.subscribe(b"")
         socket.connect(address.partition(" ")[2])
@@ -51,7 +51,7 @@ class Pyzmq(LibraryPeer):
 
 def proxy(into: str, out: str) -> None:
     """Pass everything on, in the library's own C++ loop."""
-    context = zmq.Context.instance()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
     frontend, backend = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
     for socket, port in ((frontend, into), (backend, out)):
         socket.set_hwm(0)

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import redis
 
@@ -39,7 +40,8 @@ class RedisPubSub(LibraryPeer):
         return Sender(address)
 
     def receive(self, address: str, take: Take) -> None:
-        subscription = connect(address).pubsub(ignore_subscribe_messages=True)
+        client: Any = connect(address)  # its types say nothing of what it gives
+        subscription = client.pubsub(ignore_subscribe_messages=True)
         subscription.subscribe(CHANNEL)
         for message in subscription.listen():
             take(decode(message["data"]))

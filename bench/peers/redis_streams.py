@@ -5,6 +5,7 @@ The sender pipelines, receivers read in blocks.
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from bench.peers.redis_pubsub import connect, redis_server
 from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
@@ -43,11 +44,13 @@ class RedisStreams(LibraryPeer):
 
     def receive(self, address: str, take: Take) -> None:
         client = connect(address)
-        last: bytes = b"0"
+        last = b"0"
         while True:
-            for _, entries in client.xread({STREAM: last}, count=READ, block=1000) or ():
-                for last, fields in entries:  # noqa: B007 - the last one is where the next read goes on
+            answer: Any = client.xread({STREAM: last}, count=READ, block=1000)
+            for _, entries in answer or ():
+                for _, fields in entries:
                     take(decode(fields[b"m"]))
+                last = entries[-1][0]
 
 
 PEER = RedisStreams()

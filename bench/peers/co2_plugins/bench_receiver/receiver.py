@@ -14,7 +14,7 @@ class X_Receiver(Tally, plugin.Co2Plugin):
         plugin.Co2Plugin.__init__(self, var_dict)
         Tally.__init__(self)
         # In the instance, so that nothing stands between the plugin host and the tally.
-        self.receive = self.take_stamped if self.config["stamped"] else self.take  # type: ignore[method-assign]
+        self.receive = self.take_stamped if self.config["stamped"] else self.take  # type: ignore[method-assign, assignment]
 
     def receive(self, data_dict: dict[str, Any]) -> None:
         """Say to the host that this plugin receives; replaced in __init__."""
