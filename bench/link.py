@@ -87,7 +87,8 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
                 for figure in values or TITLES:
                     if belongs(figure, what):
                         found[figure].setdefault(name, []).append(values.get(figure, float("nan")))
-                told.append(f"{name} " + "/".join(f"{value:,.0f}" for value in values.values()))
+                if values:
+                    told.append(f"{name} " + "/".join(f"{value:,.0f}" for value in values.values()))
             print(f"  {what}, round {round_number + 1} of {rounds}: {'  '.join(told)}", flush=True)
     return {
         "limit": limit,

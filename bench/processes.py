@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import IO
 
 ROOT = Path(__file__).parent.parent
+
+PATIENCE = 120.0
+"""Seconds within which a program says what it is asked for."""
 
 
 def environment() -> dict[str, str]:
@@ -46,11 +50,13 @@ def python(*args: str, errors: IO[str] | None = None) -> Iterator[subprocess.Pop
 
 
 def line(process: "subprocess.Popen[str]") -> str:
-    """Read one line that a process prints."""
+    """Read the one line that a process prints next."""
     assert process.stdout
+    if not select.select([process.stdout], [], [], PATIENCE)[0]:
+        raise SystemExit(f"bench: a program that is measured said nothing for {PATIENCE:g} s")
     text = process.stdout.readline().strip()
     if not text:
-        raise SystemExit("bench: a program that is measured did not start")
+        raise SystemExit("bench: a program that is measured did not start, or has ended")
     return text
 
 

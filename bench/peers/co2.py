@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers.base import WARM_UP, Fleet, Peer, Sent, temporary_folder
+from bench.peers.base import WARM_UP, Fleet, Peer, Sent
+from bench.peers.brokers import temporary_folder
 from bench.processes import line, proxy, python
 
 PLUGINS = Path(__file__).parent / "co2_plugins"
@@ -141,7 +142,8 @@ def host(folder: str, name: str, role: str, config: str, *arguments: str) -> "It
         with log.open("w") as errors, python("-m", "co2", role, *where, *arguments, errors=errors) as process:
             yield process
     except (Exception, SystemExit):
-        print(f"bench: {name} said: {log.read_text()[-1000:]}", flush=True)
+        if said := log.read_text()[-1000:].strip():
+            print(f"bench: {name} said: {said}", flush=True)
         raise
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bench.peers.base import free_port, program, temporary_folder
+from bench.peers.brokers import free_port, program, temporary_folder
 from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
 
 TOPIC = "co2/bench"

@@ -11,7 +11,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.peers.base import free_port, program, temporary_folder
+from bench.peers.brokers import free_port, program, temporary_folder
 from bench.peers.worker import AsyncSender, LibraryPeer, Take, decode
 
 SUBJECT = "co2.bench"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import zmq
 
-from bench.peers.base import free_port, program, temporary_folder
+from bench.peers.brokers import free_port, program, temporary_folder
 from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
 
 

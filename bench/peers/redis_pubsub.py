@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from bench.peers.base import free_port, program, temporary_folder
+from bench.peers.brokers import free_port, program, temporary_folder
 from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
 
 CHANNEL = "co2.bench"

@@ -13,7 +13,7 @@ from functools import partial
 
 import zenoh
 
-from bench.peers.base import free_port, program, temporary_folder
+from bench.peers.brokers import free_port, program, temporary_folder
 from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
 
 KEY = "co2/bench"
