@@ -81,9 +81,9 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
                     failed[name] = f"{what}: {error}"
                     told.append(f"{name} failed: {error}")
                     values, lost = {}, 0
-                if lost:
+                for figure in values if lost else ():
                     by_figure = missing.setdefault(name, {})
-                    by_figure[what] = max(lost, by_figure.get(what, 0))
+                    by_figure[figure] = max(lost, by_figure.get(figure, 0))
                 for figure in values or TITLES:
                     if belongs(figure, what):
                         found[figure].setdefault(name, []).append(values.get(figure, float("nan")))
@@ -203,8 +203,8 @@ def section(result: Mapping[str, Any]) -> list[str]:
     for goal in result["goals"]:
         sign = "≤" if goal["figure"] in LOW_IS_GOOD else "≥"
         lines.append(
-            f"| {TITLES[goal['figure']]} | {goal['beside']} | **{goal['ratio']:.2f}** | {sign} {goal['goal']:g} | "
-            f"{sign} {goal['floor']:g} ({goal['floor beside']}: {goal['to floor']:.2f}) |"
+            f"| {TITLES[goal['figure']]} | {goal['beside']} | **{goal['ratio']:.3g}** | {sign} {goal['goal']:g} | "
+            f"{sign} {goal['floor']:g} ({goal['floor beside']}: {goal['to floor']:.3g}) |"
         )
     return [*lines, "", "![throughput](bench/link.svg)", "", "![latency](bench/latency.svg)", ""]
 
@@ -217,7 +217,7 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
         for figure in figures:
             good = {name: value for name, value in result["rows"][figure].items() if value is not None}
             rows = {result["titles"][name]: value for name, value in good.items()}
-            note = next((f"co2 × {goal['ratio']:.2f}" for goal in result["goals"] if goal["figure"] == figure), "")
+            note = next((f"co2 × {goal['ratio']:.3g}" for goal in result["goals"] if goal["figure"] == figure), "")
             if rows:
                 drawn.append((TITLES[figure], rows, note))
         return drawn
@@ -233,6 +233,6 @@ def verdict(result: Mapping[str, Any]) -> bool:
     for goal in result["goals"]:
         state = "reached" if goal["reached"] else "held" if goal["held"] else "FLOOR NOT HELD"
         print(
-            f"{TITLES[goal['figure']]}: {goal['ratio']:.2f} × {goal['beside']}, goal {goal['goal']:g} ×: {state}"
+            f"{TITLES[goal['figure']]}: {goal['ratio']:.3g} × {goal['beside']}, goal {goal['goal']:g} ×: {state}"
         )
     return all(goal["held"] for goal in result["goals"])

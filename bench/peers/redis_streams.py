@@ -30,7 +30,7 @@ class Sender(SyncSender):
 
 
 class RedisStreams(LibraryPeer):
-    title = "Redis Streams, fsync always"
+    title = "Redis Streams, fsync"
     module = __name__
     durable = True
 
