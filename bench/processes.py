@@ -46,7 +46,8 @@ def python(*args: str, errors: IO[str] | None = None) -> Iterator[subprocess.Pop
             process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def line(process: "subprocess.Popen[str]") -> str:
