@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.bench-installed
 
 .PHONY: help venv peers demo test lint bench clean
 help:  ## list the targets
@@ -12,6 +13,10 @@ venv: $(STAMP)  ## .venv with everything in it, .venv/bin/co2 included
 
 $(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml
 	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV)
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP) requirements/bench.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/bench.txt
 	@touch $@
 
 peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk), from Debian's packages
@@ -29,7 +34,8 @@ lint: venv  ## format, lint, types, import direction
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: venv peers  ## measure co2 beside its peers, write docs/bench
+bench: venv peers $(BENCH_STAMP)  ## measure co2 beside its peers and other brokers, write docs/bench
+	@PATH="$$PATH:/usr/sbin" bash tools/install-peers.sh redis-server:redis-server mosquitto:mosquitto
 	@$(BIN)/python -m bench
 
 clean:  ## remove .venv and caches

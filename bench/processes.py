@@ -2,18 +2,39 @@
 
 import contextlib
 import json
+import os
+import select
 import subprocess
 import sys
 import tempfile
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
+
+ROOT = Path(__file__).parent.parent
+
+PATIENCE = 120.0
+"""Seconds within which a program says what it is asked for."""
+
+
+def environment() -> dict[str, str]:
+    """Where what is started finds this package and co2, in whatever folder it runs."""
+    given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*given, str(ROOT)])}
 
 
 @contextlib.contextmanager
-def python(*args: str) -> Iterator[subprocess.Popen[str]]:
-    """Run this Python with arguments; end it at the end."""
-    process = subprocess.Popen([sys.executable, *args], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def python(*args: str, errors: IO[str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    """Run this Python with arguments; end it at the end. What it says on stderr goes to ours, or to a file."""
+    process = subprocess.Popen(
+        [sys.executable, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        env=environment(),
+    )
     try:
         yield process
     finally:
@@ -25,15 +46,18 @@ def python(*args: str) -> Iterator[subprocess.Popen[str]]:
             process.wait()
         for pipe in (process.stdin, process.stdout):
             if pipe:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
 
 
 def line(process: "subprocess.Popen[str]") -> str:
-    """Read one line that a process prints."""
+    """Read the one line that a process prints next."""
     assert process.stdout
+    if not select.select([process.stdout], [], [], PATIENCE)[0]:
+        raise SystemExit(f"bench: a program that is measured said nothing for {PATIENCE:g} s")
     text = process.stdout.readline().strip()
     if not text:
-        raise SystemExit("bench: a program that is measured did not start")
+        raise SystemExit("bench: a program that is measured did not start, or has ended")
     return text
 
 

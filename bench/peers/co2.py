@@ -1,0 +1,155 @@
+"""co2: a real relay and satellites, as their users start them; sender and receivers are plugins.
+
+Every sender and every receiver has a satellite of its own with one plugin host: two more processes on the way of
+a message than the peers have. What is sent and counted is counted inside the plugins, which are told what to do
+through their ``x_`` methods; how the hosts talk to each other does not matter here.
+"""
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+import urllib.request
+import xmlrpc.client
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.peers.base import WARM_UP, Fleet, Peer, Sent
+from bench.peers.brokers import temporary_folder
+from bench.processes import line, proxy, python
+
+PLUGINS = Path(__file__).parent / "co2_plugins"
+
+FINISH = 60.0
+"""Seconds that a sender may take besides those that it was told to send."""
+
+RELAY = "[relay]\nlog_messages = 10_000_000\nlog_bytes = 8_589_934_592\n"
+"""A log that holds a whole run, as the peers' queues do: who is behind for a moment misses nothing."""
+
+ACKNOWLEDGED = re.compile(r'^co2_messages_total\{direction="out"\} (\S+)', re.M)
+
+
+class SenderPlugin:
+    """The runner's end of a sending plugin."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._proxy = proxy(url)
+        self._seconds = 0.0
+
+    def begin(self, do: str, seconds: float = 0, rate: float = 0) -> None:
+        self._seconds = seconds
+        self._proxy.bench_sender.sender.begin({"data": {"do": do, "seconds": seconds, "rate": rate}})
+
+    def finish(self) -> Sent:
+        # Not asked while it sends: that would cost it time.
+        time.sleep(self._seconds)
+        deadline = time.monotonic() + FINISH
+        while not (answer := self._proxy.bench_sender.sender.finished({"data": None})):
+            if time.monotonic() > deadline:
+                raise TimeoutError("a sending plugin did not finish")
+            time.sleep(0.01)
+        count, begun, ended = map(int, _texts(answer))
+        return Sent(count, begun, ended)
+
+    def acknowledged(self) -> float:
+        """Give how many messages the relay has acknowledged to this satellite since its start."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            found = ACKNOWLEDGED.search(answer.read().decode())
+        assert found, "no such counter on /metrics"
+        return float(found[1])
+
+
+class ReceiverPlugin:
+    """The runner's end of a receiving plugin."""
+
+    def __init__(self, url: str) -> None:
+        self._plugin = proxy(url).bench_receiver.receiver
+
+    def state(self) -> dict[str, Any]:
+        answer = self._plugin.state({"data": None})
+        assert isinstance(answer, dict)
+        return answer
+
+    def microseconds(self) -> list[float]:
+        answer = self._plugin.microseconds({"data": None})
+        assert isinstance(answer, list)
+        return [float(str(one)) for one in answer]
+
+    def reset(self) -> None:
+        self._plugin.reset({"data": None})
+
+
+class Co2(Peer):
+    title = "co2"
+    durable = True
+
+    @contextlib.contextmanager
+    def fleet(self, senders: int, receivers: int, stamped: bool) -> Iterator[Fleet]:
+        with temporary_folder() as folder, contextlib.ExitStack() as stack:
+            relay = stack.enter_context(host(folder, "relay", "relay", RELAY))
+            relay_url = line(relay).split()[-1]
+            sending = [
+                stack.enter_context(satellite(folder, f"sender{i}", relay_url, "bench_sender", {"number": i}))
+                for i in range(senders)
+            ]
+            receiving = [
+                stack.enter_context(
+                    satellite(folder, f"receiver{i}", relay_url, "bench_receiver", {"stamped": stamped})
+                )
+                for i in range(receivers)
+            ]
+            yield Fleet(
+                [SenderPlugin(line(one).split()[-1]) for one in sending],
+                [ReceiverPlugin(line(one).split()[-1]) for one in receiving],
+            )
+
+    def acked(self, seconds: float) -> float:
+        with self.fleet(1, 0, stamped=False) as fleet:
+            fleet.send("run", WARM_UP)
+            (sender,) = fleet.senders
+            assert isinstance(sender, SenderPlugin)
+            before, begun = sender.acknowledged(), time.monotonic()
+            sender.begin("run", seconds)
+            time.sleep(seconds)  # the window: what is acknowledged in it is counted, not what is sent
+            rate = (sender.acknowledged() - before) / (time.monotonic() - begun)
+            sender.finish()
+            return rate
+
+
+def satellite(
+    folder: str, name: str, relay_url: str, package: str, settings: dict[str, Any]
+) -> "contextlib.AbstractContextManager[subprocess.Popen[str]]":
+    """Start a satellite with one of the two packages."""
+    table = "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
+    config = f'[satellite]\nrelay = "{relay_url}"\n\n[plugin.{package}]\n{table}\n'
+    return host(folder, name, "satellite", config, "--plugin-dir", str(PLUGINS), "--plugin", package)
+
+
+@contextlib.contextmanager
+def host(folder: str, name: str, role: str, config: str, *arguments: str) -> "Iterator[subprocess.Popen[str]]":
+    """Start a host with a state folder of its own; say what it said where that goes wrong."""
+    place = Path(folder) / name
+    place.mkdir()
+    file = place / "co2.toml"
+    file.write_text(config)
+    file.chmod(0o600)
+    where: Sequence[str] = ("--port", "0", "--state", str(place / "state"), "--config", str(file))
+    log = place / "stderr.log"
+    try:
+        with log.open("w") as errors, python("-m", "co2", role, *where, *arguments, errors=errors) as process:
+            yield process
+    except (Exception, SystemExit):
+        if said := log.read_text()[-1000:].strip():
+            print(f"bench: {name} said: {said}", flush=True)
+        raise
+
+
+def _texts(answer: "xmlrpc.client._Marshallable") -> list[str]:
+    assert isinstance(answer, list)
+    return [str(one) for one in answer]
+
+
+PEER = Co2()

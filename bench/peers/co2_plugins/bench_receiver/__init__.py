@@ -1,0 +1,1 @@
+"""Counts what the benchmark sends, in a plugin host."""

@@ -1,0 +1,1 @@
+"""Sends what the benchmark sends, from a plugin host."""
