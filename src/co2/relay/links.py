@@ -178,6 +178,8 @@ class Links:
         closing = [asyncio.ensure_future(connection.close()) for connection in connections]
         if closing:
             await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
+        for connection in connections:
+            connection.abort()
         for task in [*closing, *self._tasks]:
             task.cancel()
         await asyncio.gather(*closing, *self._tasks, return_exceptions=True)

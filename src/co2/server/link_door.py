@@ -71,6 +71,10 @@ class LinkConnection:
         """Close it in good order."""
         await self._socket.close()
 
+    def abort(self) -> None:
+        """Close it at once; what the other side has not read is given up."""
+        self._transport.abort()
+
 
 LinkHandler = Callable[[LinkConnection], Awaitable[None]]
 
