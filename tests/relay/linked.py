@@ -73,6 +73,7 @@ class Relay:
 
     async def stop(self) -> None:
         self._committing.cancel()
+        self._server.stop_listening()
         await self._links.stop()
         await self._server.stop()
 

@@ -96,6 +96,7 @@ class RelayHost:
 
     async def stop(self) -> None:
         """End deliveries and waiting calls, then the server."""
+        self.server.stop_listening()
         await self.relay.stop()
         await self.server.stop()
         await self._client.close()

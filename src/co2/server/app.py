@@ -70,13 +70,18 @@ class HttpServer:
         service.connections.start()
         self._listening = await loop.create_server(lambda: Connection(service), sock=sock)
 
+    def stop_listening(self) -> None:
+        """Take no more connections: who is told goodbye does not come back to a host that ends."""
+        if self._listening is not None:
+            self._listening.close()
+
     async def stop(self) -> None:
         """Take no more connections; end those there are: idle ones at once, the others with their answer, at most
         ``stop_timeout`` seconds later."""
         service, listening = self._service, self._listening
         if service is None or listening is None:
             return
-        listening.close()
+        self.stop_listening()
         if service.link_door is not None:
             await service.link_door.stop()
         await service.connections.end(self._limits.stop_timeout)

@@ -82,13 +82,15 @@ LinkHandler = Callable[[LinkConnection], Awaitable[None]]
 class _Door(asyncio.Protocol):
     """Passes everything on to aiohttp, and tells the link's owner about the transport's buffer."""
 
-    def __init__(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+    def __init__(self, handler: RequestHandler, transport: asyncio.Transport, doors: "set[_Door]") -> None:
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
         self.address = (normal_ip(str(peer[0])), int(peer[1]))
         self.transport = transport
         self.on_pause: Callable[[], None] = lambda: None
         self.on_resume: Callable[[], None] = lambda: None
         self._handler = handler
+        self._doors = doors
+        doors.add(self)
 
     def data_received(self, data: bytes) -> None:
         self._handler.data_received(data)
@@ -97,6 +99,7 @@ class _Door(asyncio.Protocol):
         self._handler.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._doors.discard(self)
         self._handler.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -122,6 +125,8 @@ class LinkDoor:
         self._subprotocol = subprotocol
         self._max_frame = max_frame
         self._server = web.Server(self._handle, access_log=None)
+        self._doors: set[_Door] = set()
+        self._stopped = False
 
     def admit(self, transport: asyncio.Transport, head: Head, rest: bytes) -> None:
         """Take over a connection.
@@ -131,8 +136,11 @@ class LinkDoor:
             head: of the request, which has passed the gate.
             rest: what came after the head.
         """
+        if self._stopped:
+            transport.abort()
+            return
         handler = self._server()
-        door = _Door(handler, transport)
+        door = _Door(handler, transport, self._doors)
         handler.connection_made(transport)
         transport.set_protocol(door)
         transport.set_write_buffer_limits(high=MAX_BUFFERED, low=MAX_BUFFERED // 4)
@@ -141,8 +149,12 @@ class LinkDoor:
         door.data_received(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + rest)
 
     async def stop(self) -> None:
-        """End all of them."""
+        """End all of them; what the other sides have not read is given up."""
+        self._stopped = True
         await self._server.shutdown(0)
+        for door in list(self._doors):
+            door.transport.abort()
+        await asyncio.sleep(0)  # abort() tells of the end in the loop's next turn
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         socket = web.WebSocketResponse(
