@@ -1,8 +1,8 @@
 """Log files, and lines that cannot lie.
 
 ``co2.log`` has what happened, ``debug.log`` what helps to find out why, ``access.log`` a line a request. Warnings
-and above also go to stderr. Text from outside cannot forge a line: control characters are escaped and every
-further line of a record is indented.
+and above also go to stderr. Text from outside cannot forge a line: control characters are escaped, and what
+plugins say and tracebacks have in further lines is indented.
 """
 
 import logging
@@ -12,6 +12,7 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -21,7 +22,7 @@ __all__ = [
     "FILE_SIZE",
     "MAX_VALUE",
     "EscapingFormatter",
-    "LineLimit",
+    "LineBudget",
     "LogFiles",
     "escaped",
     "setup_logs",
@@ -49,7 +50,7 @@ def escaped(text: str) -> str:
 
 
 class EscapingFormatter(logging.Formatter):
-    """One line a record; what follows a line end is indented behind ``|``."""
+    """One line a record; of plugins' texts and tracebacks, what follows a line end is indented behind ``|``."""
 
     default_msec_format = "%s.%03d"
 
@@ -58,11 +59,12 @@ class EscapingFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record; values longer than :data:`MAX_VALUE` are cut."""
-        if isinstance(record.args, tuple) and any(isinstance(v, str) and len(v) > MAX_VALUE for v in record.args):
+        # What plugins say comes whole as one value, may have many lines and has a limit of its own.
+        if not record.name.startswith("co2.plugins."):
             record = logging.makeLogRecord(record.__dict__)
-            # Lines of plugins come whole as one value and have a limit of their own.
-            if not record.name.startswith("co2.plugins."):
-                record.args = tuple(_cut(value) for value in record.args or ())
+            if isinstance(record.args, tuple):
+                record.args = tuple(_cut(value) for value in record.args)
+            record.msg, record.args = record.getMessage().replace("\n", "\\n"), None
         return escaped(super().format(record)).replace("\n", "\n  | ")
 
 
@@ -72,36 +74,68 @@ def _cut(value: object) -> object:
     return value
 
 
-class LineLimit:
-    """Lets a source write so many lines, counts the rest.
+class LineBudget:
+    """Tells whether one more line of a source may go to the log; counts what may not, to be told later.
 
     Args:
         rate: lines per second in the long run.
         burst: lines at once.
+        clock: seconds, monotonic.
+
+    Attributes:
+        lines: suppressed and not told yet.
+        bytes: theirs, and those of lines that were cut.
     """
 
-    def __init__(self, rate: float = 10.0, burst: int = 20) -> None:
-        self.suppressed = 0
+    def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.lines = 0
+        self.bytes = 0
         self._rate = rate
         self._burst = burst
-        self._free = float(burst)
-        self._then = time.monotonic()
+        self._clock = clock
+        self._left = float(burst)
+        self._at = clock()
 
-    def allow(self) -> bool:
-        """Tell whether a line may be written now; one that may not is counted."""
-        now = time.monotonic()
-        self._free = min(self._burst, self._free + (now - self._then) * self._rate)
-        self._then = now
-        if self._free < 1:
-            self.suppressed += 1
+    def take(self, size: int) -> bool:
+        """Take one line of so many bytes, or count it as suppressed."""
+        if self.spent:
+            self.suppress(1, size)
             return False
-        self._free -= 1
+        self._left -= 1
         return True
 
-    def take_suppressed(self) -> int:
-        """Give how many lines were suppressed since the last time, to be said in the next line."""
-        count, self.suppressed = self.suppressed, 0
-        return count
+    @property
+    def spent(self) -> bool:
+        """Whether the next line would be suppressed."""
+        now = self._clock()
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
+        self._at = now
+        return self._left < 1
+
+    def suppress(self, lines: int, size: int) -> None:
+        """Count lines and bytes that do not go to the log."""
+        self.lines += lines
+        self.bytes += size
+
+    def tell(self, logger: logging.Logger, level: int = logging.WARNING, source: str = "") -> None:
+        """Say what was suppressed since the last time, if anything was.
+
+        Args:
+            logger: of the source.
+            level: of the line.
+            source: put before it, where the logger's name does not say whose lines they were.
+        """
+        if self.lines or self.bytes:
+            lines, size = self.lines, self.bytes
+            self.lines = self.bytes = 0
+            before = f"{source} " if source else ""
+            logger.log(
+                level,
+                "%ssuppressed %d lines, %d bytes (left out here: they came too fast or were too long)",
+                before,
+                lines,
+                size,
+            )
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
@@ -157,21 +191,30 @@ class LogFiles:
     def __init__(self, folder: Path) -> None:
         self._undo: list[tuple[logging.Logger, logging.Handler]] = []
         co2, access = logging.getLogger("co2"), logging.getLogger("co2.access")
+        self._before = [(logger, logger.level, logger.propagate) for logger in (co2, access)]
         co2.setLevel(logging.DEBUG)
         co2.propagate = access.propagate = False
-        self._add(co2, _file(folder, "co2.log"), logging.INFO)
-        debug = _file(folder, "debug.log")
-        debug.addFilter(lambda record: record.levelno < logging.INFO)
-        self._add(co2, debug, logging.DEBUG)
-        self._add(co2, _stderr(), logging.WARNING)
-        self._add(access, _BufferedFile(_file(folder, "access.log", "%(asctime)s %(message)s")), logging.INFO)
+        try:
+            self._add(co2, _file(folder, "co2.log"), logging.INFO)
+            debug = _file(folder, "debug.log")
+            debug.addFilter(lambda record: record.levelno < logging.INFO)
+            self._add(co2, debug, logging.DEBUG)
+            self._add(co2, _stderr(), logging.WARNING)
+            self._add(access, _BufferedFile(_file(folder, "access.log", "%(asctime)s %(message)s")), logging.INFO)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Write what is left and take the handlers out again."""
+        """Write what is left and leave the loggers as they were."""
         while self._undo:
             logger, handler = self._undo.pop()
             logger.removeHandler(handler)
             handler.close()
+        for logger, level, propagate in self._before:
+            logger.setLevel(level)
+            logger.propagate = propagate
+        self._before = []
 
     def __enter__(self) -> "LogFiles":
         return self

@@ -4,15 +4,17 @@ import asyncio
 import itertools
 import logging
 import os
+import time
 
 import pytest
 
 from co2.errors import CallTimeout, FlushTimeout, NotRunning, PluginFailed
+from co2.logs import LineBudget
 from co2.plugin import waiting
 from co2.plugin.calls import MAX_CALLS, PendingCalls
 from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
 from co2.plugin.flushes import MAX_FLUSHES, Flushes
-from co2.plugin.output import MAX_LINE, TAIL, LineBudget, Output, innermost_place
+from co2.plugin.output import MAX_LINE, TAIL, Output, innermost_place
 from co2.plugin.progress import EXITING, ProgressWords, make_progress_file
 from co2.plugin.waiting import Envelope, Missing, Parcel, Waiting, Window
 from co2.plugin.watch import Watch
@@ -318,7 +320,7 @@ def output(caplog: pytest.LogCaptureFixture) -> tuple[Output, LineBudget, Clock]
     caplog.set_level(logging.DEBUG)
     clock = Clock()
     logger = logging.getLogger("co2.plugins.ham")
-    budget = LineBudget(logger, rate=10, burst=5, clock=clock)
+    budget = LineBudget(rate=10, burst=5, clock=clock)
     return Output(logger, logging.INFO, budget), budget, clock
 
 
@@ -337,7 +339,7 @@ def test_a_line_without_end_is_cut(output: Kit, caplog: pytest.LogCaptureFixture
     for _ in range(100):
         out.feed(b"x" * 1000)
     out.feed(b"\nnext\n")
-    budget.tell()
+    budget.tell(logging.getLogger("co2.plugins.ham"))
     assert [len(message) for message in caplog.messages[:2]] == [MAX_LINE, 4]
     assert f"0 lines, {100_000 - MAX_LINE} bytes" in caplog.messages[2]
     assert len(out.tail) == TAIL
@@ -350,9 +352,29 @@ def test_lines_over_the_rate_are_counted_and_told(output: Kit, caplog: pytest.Lo
     assert len(caplog.messages) == 5
     clock.now = 0.2
     out.feed(b" and its end\nnew\n")
-    budget.tell()
+    budget.tell(logging.getLogger("co2.plugins.ham"))
     assert caplog.messages[5] == "new"
-    assert caplog.messages[6].startswith("left out here: 195 lines")
+    assert caplog.messages[6].startswith("suppressed 195 lines")
+
+
+def test_a_package_may_write_200_lines_at_once_and_100_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    records = Records("ham")
+    with caplog.at_level(logging.INFO, "co2.plugins.ham"):
+        started = time.monotonic()
+        for _ in range(1000):
+            records.take(Record("ham.spam.X_Ham", logging.INFO, "a line"))
+        written = caplog.messages.count("a line")
+        assert 200 <= written <= 200 + 100 * (time.monotonic() - started) + 1
+
+        def told() -> bool:
+            records.tell(time.monotonic(), 0)
+            return len(caplog.messages) > written
+
+        wait_for(told)
+    assert caplog.messages[written:] == [
+        f"suppressed {1000 - written} lines, {6 * (1000 - written)} bytes "
+        "(left out here: they came too fast or were too long)"
+    ]
 
 
 def test_the_place_in_a_dump_of_stacks() -> None:

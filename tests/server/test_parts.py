@@ -175,14 +175,14 @@ def test_refusals_of_one_address_are_counted_when_they_are_too_many(caplog: pyte
         books.refused(Caller("10.0.0.2", 1), Refused(403, "no"))
     assert books.requests == {404: 500, 403: 1}
     assert 20 <= len(caplog.messages) < 100
-    assert caplog.messages[-1].startswith("10.0.0.2 ")
+    assert caplog.messages[-1].startswith("10.0.0.2 port 1 refused")
 
 
 def test_books_remember_a_bounded_number_of_addresses() -> None:
     books = Books(None)
     for number in range(3_000):
         books.dropped_one(Caller(f"10.0.{number // 256}.{number % 256}", 1), "full", "")
-    assert len(books._limits) <= 1_024
+    assert len(books._budgets) <= 1_024
 
 
 def test_lines_are_kept_until_there_are_many(caplog: pytest.LogCaptureFixture) -> None:

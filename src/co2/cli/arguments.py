@@ -1,6 +1,7 @@
 """Arguments that several commands take: a message as JSON, a URL."""
 
 import json
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Any
 import click
 
 from co2.config import relay_url
-from co2.errors import ConfigError
+from co2.errors import ConfigError, TooBig, ValueRefused
 
-__all__ = ["CALL_TIMEOUT", "Message", "find_url", "json_option", "url_option"]
+__all__ = ["CALL_TIMEOUT", "HostIdText", "Message", "Seconds", "find_url", "json_option", "url_option"]
 
 CALL_TIMEOUT = 35.0
 """Seconds that a call may take; a host gives a plugin 30."""
@@ -32,7 +33,44 @@ class Message(click.ParamType[dict[str, Any]]):
             self.fail(f"not JSON ({error}); wanted is {_EXAMPLE}", param, ctx)
         if not isinstance(message, dict) or "data" not in message:
             self.fail(f"a dictionary with the key 'data' is wanted, such as {_EXAMPLE}", param, ctx)
+        from co2.values import pack
+
+        try:
+            pack(message)
+        except (ValueRefused, TooBig) as error:
+            self.fail(str(error), param, ctx)
         return message
+
+
+class HostIdText(click.ParamType[str]):
+    """A host_id, seen to be one before anybody is asked."""
+
+    name = "host_id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check its form."""
+        from co2.host_id import HostId
+
+        try:
+            return str(HostId.parse(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Seconds(click.FloatRange):
+    """Seconds, more than none; nan is no number of them."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check it."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return number
 
 
 _EXAMPLE = """'{"data": [1, "shrubbery", 0.815]}'"""

@@ -119,5 +119,7 @@ def main(args: Sequence[str] | None = None) -> int:
         if "--debug" in given or os.environ.get("CO2_DEBUG"):
             raise
         code, text = exit_code(error)
-        click.echo(f"co2: {text}", err=True)
+        from co2.cli.output import one_line
+
+        click.echo(f"co2: {one_line(text)}", err=True)
         return code

@@ -11,14 +11,18 @@ __all__ = ["age", "coloured", "one_line", "print_json", "print_table", "to_json"
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
+_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What json.dumps leaves as it is, and a terminal may obey."""
+
 _COLOURS = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31", "cyan": "36"}
 
 
-def to_json(value: Any) -> str:
-    """Write a value as strict JSON: bytes as base64, NaN as null."""
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Write a value as strict JSON: bytes as base64, NaN as null, control characters as JSON's escapes."""
     from co2.values import to_jsonable
 
-    return json.dumps(to_jsonable(value), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(to_jsonable(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def print_json(value: Any) -> None:
@@ -77,7 +81,8 @@ def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell, style=_STATE_STYLES.get(cell, "")) for cell in row))
-    Console(no_color=not wants_colour(), highlight=False).print(table)
+    # Without a colour system rich writes no escape codes at all; no_color would leave bold ones.
+    Console(color_system="auto" if wants_colour() else None, highlight=False).print(table)
 
 
 _STATE_STYLES = {"ok": "green", "new": "cyan", "unreachable": "red"}

@@ -54,7 +54,7 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
         row["lag"],
         len(row["methods"]),
         ", ".join(row["plugins"]) or "-",
-        row["last_error"] or "-",
+        _text(row["last_error"]) or "-",
     )
 
 
@@ -95,12 +95,17 @@ def _described(client: SimpleClient, names: Sequence[str]) -> list[dict[str, Any
         answers = iter(client.call("system.multicall", questions))
         for name in batch:
             help_text, signatures = (_answer(next(answers)) for _ in range(2))
-            rows.append({"name": name, "help": help_text or "", "signatures": signatures or [], "host_id": None})
+            rows.append({"name": name, "help": _text(help_text), "signatures": signatures or [], "host_id": None})
     return rows
 
 
 def _answer(found: Any) -> Any:
     return found[0] if isinstance(found, list) and found else None
+
+
+def _text(found: Any) -> str:
+    """Give text also where it came as bytes, because XML cannot hold one of its characters."""
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
 
 
 def _of_satellites(client: SimpleClient) -> list[dict[str, Any]]:

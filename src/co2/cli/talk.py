@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, Message, find_url, json_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, find_url, json_option, url_option
 from co2.cli.output import print_json, to_json
 from co2.errors import NoSuchMethod, RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
@@ -76,7 +76,12 @@ def _lines() -> Iterator[dict[str, Any]]:
 @click.command()
 @click.argument("method")
 @click.argument("argument", metavar="[ARGUMENT]", type=Message(), required=False)
-@click.option("--host", metavar="ID", help="host_id of the host to call it on; the --url passes the call on.")
+@click.option(
+    "--host",
+    metavar="ID",
+    type=HostIdText(),
+    help="host_id of the host to call it on; the --url passes the call on.",
+)
 @url_option("--url")
 @json_option
 def call(method: str, argument: dict[str, Any] | None, host: str | None, url: str | None, as_json: bool) -> int:
@@ -98,9 +103,7 @@ def call(method: str, argument: dict[str, Any] | None, host: str | None, url: st
     if as_json or sys.stdout.isatty() is False:
         print_json(result)
     else:
-        import json
-
-        click.echo(json.dumps(json.loads(to_json(result)), indent=2, ensure_ascii=False))
+        click.echo(to_json(result, indent=2))
     return 0
 
 

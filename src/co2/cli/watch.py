@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import find_url, json_option, url_option
+from co2.cli.arguments import Seconds, find_url, json_option, url_option
 from co2.cli.failures import EXIT_TIMEOUT
 from co2.cli.output import coloured, one_line, print_json, to_json
 from co2.errors import Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
@@ -29,7 +29,7 @@ MAX_SHOWN = 400
 @click.command()
 @click.option("--once", is_flag=True, help="End after one message; the same as --count 1.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="End after N messages.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), metavar="S", help="End after S seconds.")
+@click.option("--timeout", type=Seconds(), metavar="S", help="End after S seconds.")
 @url_option("--relay")
 @json_option
 def watch(once: bool, count: int | None, timeout: float | None, url: str | None, as_json: bool) -> int:

@@ -4,7 +4,6 @@ Each raises ValueError with what was wanted.
 """
 
 import ipaddress
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -45,9 +44,7 @@ def seconds(low: float, high: float) -> Callable[[Any], float]:
 
     def check(found: Any) -> float:
         wanted = f"seconds, a number from {low:g} to {high:g}"
-        if not isinstance(found, int | float) or isinstance(found, bool) or not math.isfinite(found):
-            raise ValueError(wanted)
-        if not low <= found <= high:
+        if not isinstance(found, int | float) or isinstance(found, bool) or not low <= found <= high:
             raise ValueError(wanted)
         return float(found)
 
@@ -70,7 +67,10 @@ def folder(found: Any) -> Path:
     text = str(found) if isinstance(found, Path) else found
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError("a path of a folder")
-    return Path(text).expanduser()
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise ValueError("a path of a folder; there is no such user") from None
 
 
 def names(pattern: re.Pattern[str]) -> Callable[[Any], tuple[str, ...]]:
@@ -108,11 +108,20 @@ def url(found: Any) -> str:
     if parts.path not in ("", "/", "/RPC2") or parts.query or parts.fragment:
         raise ValueError(f"{wanted}, without a path")
     if ":" in parts.hostname:
-        ipaddress.IPv6Address(parts.hostname.partition("%")[0])
+        if not _is_ipv6(parts.hostname.partition("%")[0]):
+            raise ValueError(wanted)
         return f"http://[{parts.hostname}]:{number or 2003}"
     if not _HOST_NAME.fullmatch(parts.hostname):
         raise ValueError(wanted)
     return f"http://{parts.hostname}:{number or 2003}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _text(found: Any) -> str:

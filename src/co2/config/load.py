@@ -71,25 +71,29 @@ def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
 def _read_file(
     flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path
 ) -> tuple[Path | None, Mapping[str, Any]]:
+    if flags.get("config") == "":
+        raise ConfigError("--config", "a path of a file is wanted")
     named = flags.get("config") or environ.get("CO2_CONFIG")
     path = cwd / (named or CONFIG_FILE)
     if not named and not path.exists():
         return None, {}
     check_private(path)
     try:
+        if not path.is_file() and not path.is_dir():  # reading a pipe or a device need never end
+            raise ConfigError(str(path), "no plain file")
         source = path.read_bytes()
         if len(source) > MAX_SIZE:
             raise ConfigError(str(path), f"larger than {MAX_SIZE} bytes")
         tables = tomllib.loads(source.decode())
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # too many digits are a plain ValueError
         raise ConfigError(str(path), f"not TOML: {error}") from None
     for table, content in tables.items():
         if table not in _TABLES:
             raise ConfigError(str(path), f"unknown table or key {table!r}{_nearest(table, _TABLES)}")
         if not isinstance(content, dict):
-            raise ConfigError(f"{path}: {table}", f"a table [{table}] is wanted, found {content!r:.80}")
+            raise ConfigError(f"{path}: {table}", f"a table [{table}] is wanted, found {_shown(content)}")
         if table != "plugin":
             _check_table(path, table, content)
     return path, tables
@@ -145,10 +149,10 @@ def _plugin_tables(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Ma
     found: dict[str, Mapping[str, Any]] = {}
     for name, content in tables.get("plugin", {}).items():
         if not PLUGIN_NAME.fullmatch(name):
-            raise ConfigError(f"{path}: [plugin.{name}]", "a package's name has letters, digits and _ only")
+            raise ConfigError(f"{path}: [plugin.{name!r:.80}]", "a package's name has letters, digits and _ only")
         if not isinstance(content, dict):
             raise ConfigError(
-                f"{path}: plugin.{name}", f"a table [plugin.{name}] is wanted, found {content!r:.80}"
+                f"{path}: plugin.{name}", f"a table [plugin.{name}] is wanted, found {_shown(content)}"
             )
         found[name] = content
     return found
@@ -158,7 +162,14 @@ def _checked(where: str, check: Callable[[Any], Any], found: Any) -> Any:
     try:
         return check(found)
     except ValueError as error:
-        raise ConfigError(where, f"found {found!r:.80}, wanted: {error}") from None
+        raise ConfigError(where, f"found {_shown(found)}, wanted: {error}") from None
+
+
+def _shown(found: Any) -> str:
+    try:
+        return f"{found!r:.80}"
+    except ValueError:
+        return "a number of very many digits"  # Python refuses to write those
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """The ``config.py`` of 2003: ``plugin_list = [...]``, read as text and never executed."""
 
 import ast
+import warnings
 from pathlib import Path
 
 from co2.config.private import check_private
@@ -31,7 +32,8 @@ def read_plugin_list_2003(path: Path) -> list[str] | None:
         source = path.read_bytes()
         if len(source) > MAX_SIZE:
             raise ConfigError(str(path), f"larger than {MAX_SIZE} bytes")
-        tree = ast.parse(source, str(path))
+        with warnings.catch_warnings(action="ignore"):  # what Python thinks of its style helps nobody
+            tree = ast.parse(source, str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         raise ConfigError(f"{path}:{line}", f"not Python: {error.__class__.__name__}: {error}"[:300]) from None
@@ -47,12 +49,17 @@ def read_plugin_list_2003(path: Path) -> list[str] | None:
 
 def _assigned(node: ast.stmt) -> ast.expr | None:
     """Give what a statement assigns to ``plugin_list``."""
-    targets = (
-        node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
-    )
-    if any(isinstance(target, ast.Name) and target.id == "plugin_list" for target in targets):
-        return node.value  # type: ignore[attr-defined, no-any-return]  # both kinds have it
-    return None
+    if isinstance(node, ast.Assign):
+        targets, value = node.targets, node.value
+    elif isinstance(node, ast.AnnAssign) and node.value is not None:
+        targets, value = [node.target], node.value
+    elif isinstance(node, ast.AugAssign):
+        # Its value alone would be half of the list: the name stands for what cannot be read.
+        targets, value = [node.target], node.target
+    else:
+        return None
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return value if "plugin_list" in names else None
 
 
 def _strings(value: ast.expr, path: Path) -> list[str]:

@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable
 
 from co2.errors import BadRequest
+from co2.logs import LineBudget
 from co2.plugin.host import PluginHost
-from co2.plugin.output import LineBudget, Output
+from co2.plugin.output import BURST, RATE, Output
 from co2.plugin.progress import ProgressWords, make_progress_file
 from co2.protocol.frames import ChildFrame, FrameReader, HostFrame, encode_frame
 
@@ -153,7 +154,8 @@ class ProcessChild(Child):
 
     def __init__(self, on_frame: OnFrame, logger: logging.Logger) -> None:
         super().__init__(on_frame)
-        self._budget = LineBudget(logger)
+        self._logger = logger
+        self._budget = LineBudget(RATE, BURST)
         self._errors = Output(logger, logging.WARNING, self._budget)
         self._outputs = {1: Output(logger, logging.INFO, self._budget), 2: self._errors}
         self._process: asyncio.SubprocessTransport
@@ -219,7 +221,7 @@ class ProcessChild(Child):
     def tick(self) -> None:
         """Tell what was left out of the log, once there is room for a line."""
         if not self._budget.spent:
-            self._budget.tell()
+            self._budget.tell(self._logger)
 
     async def end(self) -> None:
         """Also end what the child has started and left behind in its session."""
@@ -229,7 +231,7 @@ class ProcessChild(Child):
         self._process.close()
         for output in self._outputs.values():
             output.close()
-        self._budget.tell()
+        self._budget.tell(self._logger)
 
     def _kill_session(self) -> None:
         # The session was made for this child, so its group has the child's pid; a group with members keeps

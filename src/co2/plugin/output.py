@@ -2,15 +2,15 @@
 
 import logging
 import re
-import time
-from collections.abc import Callable
 
-__all__ = ["BURST", "MAX_LINE", "RATE", "TAIL", "LineBudget", "Output", "innermost_place"]
+from co2.logs import LineBudget
+
+__all__ = ["BURST", "MAX_LINE", "RATE", "TAIL", "Output", "innermost_place"]
 
 MAX_LINE = 2000
 """Bytes of one line that reach the log."""
 
-RATE = 10.0
+RATE = 100.0
 BURST = 200
 """Lines per second in the long run, and at once."""
 
@@ -18,67 +18,6 @@ TAIL = 32 * 1024
 """Bytes of the latest output that are kept."""
 
 _TRACE_LINE = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
-
-
-class LineBudget:
-    """Tells whether one more line may go to the log; counts what may not.
-
-    Args:
-        logger: is told how much was left out.
-        rate: lines per second.
-        burst: lines at once.
-        clock: seconds, monotonic.
-    """
-
-    def __init__(
-        self,
-        logger: logging.Logger,
-        rate: float = RATE,
-        burst: int = BURST,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self.lines = 0
-        self.bytes = 0
-        self._logger = logger
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._left = float(burst)
-        self._at = clock()
-
-    def take(self, size: int) -> bool:
-        """Take one line of so many bytes, or count it as left out."""
-        self._refill()
-        if self._left < 1:
-            self.leave_out(1, size)
-            return False
-        self._left -= 1
-        return True
-
-    @property
-    def spent(self) -> bool:
-        """Whether the next line would be left out."""
-        self._refill()
-        return self._left < 1
-
-    def leave_out(self, lines: int, size: int) -> None:
-        """Count lines and bytes that were left out."""
-        self.lines += lines
-        self.bytes += size
-
-    def tell(self) -> None:
-        """Say what was left out, if anything was."""
-        if self.lines or self.bytes:
-            lines, size = self.lines, self.bytes
-            self.lines = self.bytes = 0
-            self._logger.warning(
-                "left out here: %d lines, %d bytes; they came too fast or were too long", lines, size
-            )
-
-    def _refill(self) -> None:
-        now = self._clock()
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
 
 
 class Output:
@@ -112,7 +51,7 @@ class Output:
         self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
         if self._budget.spent:
             # The rest is only counted: a child that prints a gigabyte is read as fast as it writes.
-            self._budget.leave_out(data.count(b"\n"), len(data) + len(self._partial))
+            self._budget.suppress(data.count(b"\n"), len(data) + len(self._partial))
             self._partial = b""
             self._skipping = not data.endswith(b"\n")
             return
@@ -130,14 +69,14 @@ class Output:
     def _end_of_line(self, line: bytes) -> None:
         if self._skipping:
             self._skipping = False
-            self._budget.leave_out(0, len(line))
+            self._budget.suppress(0, len(line))
             return
         line, self._partial = self._partial + line, b""
         self._line(line)
 
     def _partial_line(self, rest: bytes) -> None:
         if self._skipping:
-            self._budget.leave_out(0, len(rest))
+            self._budget.suppress(0, len(rest))
             return
         self._partial += rest
         if len(self._partial) > MAX_LINE:
@@ -148,7 +87,7 @@ class Output:
         if not line.strip() or not self._budget.take(len(line)):
             return
         if len(line) > MAX_LINE:
-            self._budget.leave_out(0, len(line) - MAX_LINE)
+            self._budget.suppress(0, len(line) - MAX_LINE)
         self._logger.log(self._level, "%s", line[:MAX_LINE].decode("utf-8", "replace").rstrip("\r"))
 
 

@@ -4,7 +4,8 @@ import logging
 import time
 
 from co2.errors import ValueRefused
-from co2.plugin.output import LineBudget
+from co2.logs import LineBudget
+from co2.plugin.output import BURST, RATE
 from co2.protocol.frames import Record
 from co2.values import unpack
 
@@ -44,8 +45,8 @@ class Records:
         self.logger = logging.getLogger(f"co2.plugins.{package}")
         self.last_error = ""
         self._last_error_at = 0.0
-        self._budget = LineBudget(self.logger)
-        self._debug_budget = LineBudget(self.logger, DEBUG_RATE, DEBUG_BURST)
+        self._budget = LineBudget(RATE, BURST)
+        self._debug_budget = LineBudget(DEBUG_RATE, DEBUG_BURST)
         self._told_dropped = 0
         self._told_at = 0.0
 
@@ -78,7 +79,7 @@ class Records:
         """
         for budget in (self._budget, self._debug_budget):
             if not budget.spent:
-                budget.tell()
+                budget.tell(self.logger)
         if dropped != self._told_dropped and now - self._told_at >= _GAP_INTERVAL:
             self.logger.warning(
                 "gap: %d messages were dropped, because the package takes them more slowly than they come",

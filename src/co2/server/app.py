@@ -89,7 +89,7 @@ class HttpServer:
         for member in service.connections:
             member.drop("stopped", "the server stops")
         service.connections.stop()
-        service.books.write_down()
+        service.books.write_down(ending=True)
         self._listening = None
 
     @property

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from co2.logs import LineLimit
+from co2.logs import LineBudget
 from co2.server.refusal import Refused
 from co2.xmlrpc.registry import Caller
 
@@ -14,6 +14,10 @@ MAX_KEPT_LINES = 1_000
 
 _MAX_ADDRESSES = 1_024
 _MAX_TEXT = 512
+
+_RATE = 10.0
+_BURST = 20
+"""Lines about one address, per second in the long run and at once."""
 
 _logger = logging.getLogger("co2.server")
 
@@ -37,7 +41,7 @@ class Books:
         self._lines: list[str] = []
         self._second = 0
         self._second_text = ""
-        self._limits: dict[str, LineLimit] = {}
+        self._budgets: dict[str, LineBudget] = {}
 
     def answered(self, caller: Caller, what: str, status: int, size: int, seconds: float) -> None:
         """Count an answer, and keep its line for the access log.
@@ -65,11 +69,18 @@ class Books:
         if len(self._lines) >= MAX_KEPT_LINES:
             self.write_down()
 
-    def write_down(self) -> None:
-        """Hand the kept lines to the access log."""
+    def write_down(self, ending: bool = False) -> None:
+        """Hand the kept lines to the access log; tell of suppressed lines, also where no further line comes.
+
+        Args:
+            ending: nothing comes after this.
+        """
         if self._lines and self._access_log is not None:
             lines, self._lines = self._lines, []
             self._access_log.info("%d requests", len(lines), extra={"lines": lines})
+        for address, budget in self._budgets.items():
+            if budget.lines and (ending or not budget.spent):
+                budget.tell(_logger, logging.INFO, address)
 
     def refused(self, caller: Caller, refused: Refused) -> None:
         """Count and log a refusal."""
@@ -83,12 +94,13 @@ class Books:
 
     def _line(self, caller: Caller, text: str) -> None:
         """Write a line about a caller, unless there are too many about its address."""
-        limit = self._limits.get(caller.address)
-        if limit is None:
-            if len(self._limits) >= _MAX_ADDRESSES:
-                del self._limits[next(iter(self._limits))]
-            limit = self._limits[caller.address] = LineLimit()
-        if limit.allow():
-            held_back = limit.take_suppressed()
-            more = f" ({held_back} more of this address were not written down)" if held_back else ""
-            _logger.info("%s port %d %s%s", caller.address, caller.port, text[:_MAX_TEXT], more)
+        budget = self._budgets.get(caller.address)
+        if budget is None:
+            if len(self._budgets) >= _MAX_ADDRESSES:
+                oldest = next(iter(self._budgets))
+                self._budgets.pop(oldest).tell(_logger, logging.INFO, oldest)
+            budget = self._budgets[caller.address] = LineBudget(_RATE, _BURST)
+        text = text[:_MAX_TEXT]
+        if budget.take(len(text)):
+            budget.tell(_logger, logging.INFO, caller.address)
+            _logger.info("%s port %d %s", caller.address, caller.port, text)

@@ -75,8 +75,13 @@ class StateFolder:
             raise StateError(f"{path} is a link; a state folder holds plain files: remove it")
         if not path.exists():
             _write_private_file(path, secrets.token_hex(ORIGIN_BYTES))
+        if not path.is_file():
+            raise StateError(f"{path} is no file; remove it to get a new one")
         _check_file(path)
-        origin = path.read_text(errors="replace").strip()
+        try:
+            origin = path.read_text(errors="replace").strip()
+        except OSError as error:
+            raise StateError(f"{path} cannot be read: {error.strerror}") from None
         if not ORIGIN_PATTERN.fullmatch(origin):
             raise StateError(f"{path} holds no origin (letters, digits, _ and -); remove it to get a new one")
         return origin

@@ -1,0 +1,264 @@
+"""The commands against a real relay and a real satellite, as people and programs use them."""
+
+import json
+import re
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from co2 import __version__
+from co2.cli.main import COMMANDS, main
+from tests.cli.network import NASTY, Network, at_terminal, co2, watch
+from tests.harness import RECORDER, running, wait_for, write_plugin
+
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+COLOUR = re.compile("\x1b\\[[0-9;]*m")
+
+pytestmark = pytest.mark.xdist_group("commands")
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    base = tmp_path_factory.mktemp("commands")
+    write_plugin(base / "satellite", "recorder", rec=RECORDER)
+    write_plugin(base / "satellite", "nasty", nasty=NASTY)
+    with (
+        running(base / "relay", "relay") as relay,
+        running(base / "satellite", "satellite", "--relay", relay.url) as satellite,
+    ):
+        with relay.proxy() as proxy:
+            wait_for(lambda: any(row["methods"] for row in proxy.relay.get_satellites()), "the satellite is there")
+        yield Network(relay, satellite, base)
+
+
+def received(net: Network) -> str:
+    path = net.folder / "satellite" / "received.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+# ---- send ----------------------------------------------------------------------------------------------
+
+
+def test_send_reaches_a_plugin_and_tells_the_position(net: Network) -> None:
+    done = co2(net, "send", '{"data": {"sent": "once"}, "channel": "a.b"}')
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"sent, position \d+\n", done.stdout)
+    wait_for(lambda: '"sent": "once"' in received(net), "the plugin has it")
+    assert received(net).count('"sent": "once"') == 1
+
+
+def test_send_in_json(net: Network) -> None:
+    first, second = (json.loads(co2(net, "send", '{"data": null}', "--json").stdout) for _ in range(2))
+    assert second["position"] == first["position"] + 1
+    assert first["host_id"].endswith(":0")
+
+
+def test_send_reads_lines(net: Network) -> None:
+    done = co2(net, "send", "-", stdin='{"data": "line 1"}\n\n{"data": "line 2"}\n')
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
+    wait_for(lambda: '"line 2"' in received(net))
+    assert received(net).index('"line 1"') < received(net).index('"line 2"')
+    assert co2(net, "send", "-", stdin="").returncode == 0
+
+
+def test_who_has_sent_does_not_stay_in_the_list(net: Network) -> None:
+    co2(net, "send", '{"data": 1}')
+    with net.relay.proxy() as proxy:
+        assert [row["host_id"] for row in proxy.relay.get_satellites()] == [net.satellite.host_id]
+
+
+# ---- watch ---------------------------------------------------------------------------------------------
+
+
+def test_watch_once(net: Network) -> None:
+    code, out = watch(net, "--once")
+    assert code == 0
+    (line,) = out.splitlines()
+    assert re.fullmatch(r'\d\d:\d\d:\d\d [\w-]+@127\.0\.0\.1:0 stage \[1, "shrubbery"\]', line)
+
+
+def test_watch_counts(net: Network) -> None:
+    code, out = watch(net, "--count", "3", "--json")
+    assert code == 0
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert [(row["data"], row["channel"]) for row in rows] == [([1, "shrubbery"], "stage")] * 3
+
+
+def test_watch_gives_up_in_time(net: Network) -> None:
+    started = time.monotonic()
+    done = co2(net, "watch", "--once", "--timeout", "0.2")
+    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+    assert time.monotonic() - started < 5
+    assert co2(net, "watch", "--timeout", "0.1").returncode == 5
+
+
+def test_watch_shows_control_characters_as_text(net: Network) -> None:
+    for data in ("\x9b31m\x7f\n\x85", "\x1b[2J\x07"):
+        nasty = json.dumps({"data": data, "from": "\x1b]0;x\x07\x9b"})
+        for args in (["--once"], ["--once", "--json"]):
+            code, out = watch(net, *args, message=nasty)
+            assert code == 0
+            assert not CONTROL.search(out)
+            assert len(out.splitlines()) == 1
+
+
+# ---- call ----------------------------------------------------------------------------------------------
+
+
+def test_call_finds_the_one_that_has_it(net: Network) -> None:
+    done = co2(net, "call", "recorder.rec.send", '{"data": {"data": "called"}}')
+    assert (done.returncode, done.stdout, done.stderr) == (0, "true\n", "")
+    done = co2(net, "call", "co2.get_properties")
+    assert json.loads(done.stdout)["role"] == "relay"
+
+
+def test_call_on_a_host(net: Network) -> None:
+    done = co2(net, "call", "co2.get_properties", "--host", net.satellite.host_id)
+    assert (done.returncode, json.loads(done.stdout)["role"]) == (0, "satellite")
+    done = co2(net, "call", "co2.get_properties", "--url", net.satellite.url, "--json")
+    assert json.loads(done.stdout)["host_id"] == net.satellite.host_id
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["no.such.method"], "no.such.method"),
+        (["ping", "--host", "nobody@127.0.0.1:1"], "nobody@127.0.0.1:1"),
+        (["nasty.nasty.fail"], r"\x1b[2J\x07\x9b31m"),
+    ],
+)
+def test_a_fault_is_1_and_one_line(net: Network, args: list[str], said: str) -> None:
+    done = co2(net, "call", *args)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.match(r"co2: fault -?\d+: ", done.stderr)
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not CONTROL.search(done.stderr)
+
+
+def test_a_fault_at_a_terminal_moves_no_cursor(net: Network) -> None:
+    code, sent = at_terminal(net, "call", "nasty.nasty.fail")
+    assert code == 1
+    assert not CONTROL.search(sent)
+
+
+def test_what_call_returns_at_a_terminal(net: Network) -> None:
+    code, sent = at_terminal(net, "call", "nasty.nasty.say")
+    assert (code, sent) == (0, '"\\u007f\\u009b31m"\n')
+    code, sent = at_terminal(net, "call", "co2.get_properties")
+    assert sent.startswith('{\n  "'), "for people it is indented"
+
+
+# ---- ps and methods ------------------------------------------------------------------------------------
+
+
+def test_ps_is_a_table(net: Network) -> None:
+    done = co2(net, "ps")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, headings, row = done.stdout.splitlines()
+    assert first.startswith(f"relay {net.relay.host_id}, co2 {__version__}, up ")
+    assert ", 1 satellite (as of " in first
+    assert headings.split()[:6] == ["HOST_ID", "STATE", "KIND", "AGE", "LAG", "METHODS"]
+    assert row.split()[0] == net.satellite.host_id
+    assert row.index("nasty.nasty.X_Nasty, recorder.rec.X_Recorder") == headings.index("PLUGINS")
+
+
+def test_ps_in_json(net: Network) -> None:
+    found = json.loads(co2(net, "ps", "--json").stdout)
+    assert found["relay"]["host_id"] == net.relay.host_id
+    assert [row["host_id"] for row in found["satellites"]] == [net.satellite.host_id]
+
+
+def test_methods_of_the_relay_and_behind_it(net: Network) -> None:
+    done = co2(net, "methods")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert "(struct) → int" in rows["relay.relay"]
+    assert f"on {net.satellite.host_id}" in rows["recorder.rec.send"]
+    assert rows["METHOD"].split() == ["METHOD", "SIGNATURE", "HELP"]
+
+
+def test_methods_in_json(net: Network) -> None:
+    rows = json.loads(co2(net, "methods", "--json", "--url", net.satellite.url).stdout)
+    found = {row["name"]: row for row in rows}
+    assert found["recorder.rec.send"]["help"].startswith("Send the given data to the network.")
+    assert found["recorder.rec.send"]["host_id"] is None
+    assert found["nasty.nasty.say"]["help"].startswith("Help \x1b[2J")
+
+
+def test_help_of_a_method_moves_no_cursor(net: Network) -> None:
+    done = co2(net, "methods", "--url", net.satellite.url)
+    assert r" Help \x1b[2J\x07 with \x9b31m control" in done.stdout
+    assert not CONTROL.search(done.stdout)
+    _, sent = at_terminal(net, "methods", "--url", net.satellite.url, NO_COLOR="1")
+    assert not CONTROL.search(COLOUR.sub("", sent))
+    assert "\x1b[2J" not in sent
+
+
+# ---- colours -------------------------------------------------------------------------------------------
+
+
+def test_colours_are_for_terminals_only(net: Network) -> None:
+    assert COLOUR.search(at_terminal(net, "ps")[1])
+    assert "\x1b" not in co2(net, "ps").stdout
+    assert "\x1b" not in at_terminal(net, "ps", NO_COLOR="1")[1]
+    assert "\x1b" not in at_terminal(net, "ps", TERM="dumb")[1]
+    assert "\x1b" not in watch(net, "--once")[1]
+    assert "\x1b" not in at_terminal(net, "methods", NO_COLOR="1")[1]
+
+
+# ---- exit codes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["send", '{"data": 1}'],
+        ["watch", "--once"],
+        ["call", "ping"],
+        ["ps"],
+        ["methods"],
+    ],
+    ids=lambda args: args[0],
+)
+def test_where_nothing_listens_it_is_3(args: list[str], net: Network) -> None:
+    done = co2(net, *args, CO2_RELAY="http://127.0.0.1:9")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "co2: http://127.0.0.1:9 does not answer: Connection refused\n"
+
+
+def test_an_argument_that_the_relay_refuses_is_1(net: Network) -> None:
+    done = co2(net, "call", "relay.fetch", '{"data": 1}')
+    assert done.returncode == 1
+    assert "fault" in done.stderr
+
+
+# ---- help ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for flag in ("--help", "-h"):
+        assert main([command, flag]) == 0
+        found = capsys.readouterr()
+        assert found.err == ""
+        assert found.out.startswith(f"Usage: co2 {command}")
+        _, _, examples = found.out.partition("Examples:\n")
+        assert re.match(rf"    co2 {command}", examples)
+        assert "\x08" not in found.out
+        assert all(len(line) <= 100 for line in found.out.splitlines())
+
+
+def test_help_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^  {command}  +\w", out, re.MULTILINE) for command in COMMANDS)
+    assert "Exit codes: 0 ok, 1 failed, 2 usage, 3 not reachable" in " ".join(out.split())
+    assert main([]) == 2
+    assert "Usage: co2" in capsys.readouterr().out
+
+
+def test_the_version(net: Network) -> None:
+    done = co2(net, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"co2 {__version__}\n", "")

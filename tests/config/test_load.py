@@ -1,0 +1,288 @@
+"""The configuration: every key from each of its places, and what is said of what is wrong."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co2.config import RelayConfig, SatelliteConfig, load_config
+from co2.config.load import MAX_SIZE
+from co2.config.schema import KEYS, Key
+from co2.errors import ConfigError
+
+BAD: dict[str, tuple[str, str, str]] = {
+    # key: a bad value in TOML, one in a variable or flag, what must be said to be wanted
+    "bind": ("2003", "nonsense", "an IP address such as 127.0.0.1"),
+    "port": ('"2003"', "65536", "an integer from 0 to 65535"),
+    "state": ("false", "", "a path of a folder"),
+    "plugin_dir": ("[]", "", "a path of a folder"),
+    "plugin_list": ('["has-dash"]', "ham,../spam", "a list of names of packages"),
+    "allowed_hosts": ("[1]", "co2.example:2003", "a list of host names without port"),
+    "max_sats": ("0", "many", "an integer from 1 to 100000"),
+    "check_interval": ("true", "0", "seconds, a number from 0.05 to 3600"),
+    "drop_after": ("nan", "nan", "seconds, a number from 0.1 to 86400"),
+    "fetch_timeout": ("-1", "-1", "seconds, a number from 0.1 to 86400"),
+    "notify_timeout": ("inf", "inf", "seconds, a number from 0.05 to 300"),
+    "log_messages": ("9.5", "9.5", "an integer from 10 to 10000000"),
+    "log_bytes": ("1", "64M", "an integer from 1048576 to"),
+    "relay": ('"127.0.0.1:2003"', "https://127.0.0.1", "a URL such as http://127.0.0.1:2003"),
+    "isolation": ('"none"', "fork", "'process' or 'thread'"),
+    "receive_warning": ("-1", "soon", "seconds, a number from"),
+    "receive_deadline": ("1979-05-27", "", "seconds, a number from"),
+    "load_timeout": ("{}", "0", "seconds, a number from 0.1 to 300"),
+    "exit_timeout": ("3.1", "3.1", "seconds, a number from 0.1 to 3"),
+    "send_timeout": ('"5"', "5s", "seconds, a number from 0 to 3600"),
+    "heartbeat": ("1" + "0" * 400, "1" + "0" * 400, "seconds, a number from 0.05 to 20"),
+    "plugin_memory": ("0x" + "f" * 5000, "-1", "an integer from 0 to"),
+    "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
+}
+
+GOOD: dict[str, tuple[str, str, str]] = {
+    # key: three good values as text, none of them the default
+    "bind": ("0.0.0.0", "127.0.0.2", "::1"),
+    "port": ("0", "3000", "65535"),
+    "state": ("one", "two", "/three"),
+    "plugin_dir": ("one", "two", "/three"),
+    "plugin_list": ("ham", "ham,eggs", "eggs"),
+    "allowed_hosts": ("a.example", "b.example,c", "d"),
+    "relay": ("http://10.0.0.1:2003", "http://[::1]:1", "http://co2.example:65535"),
+    "isolation": ("thread", "process", "thread"),
+    "plugin_memory": ("0", "1", "100"),
+    "log_bytes": ("1048576", "2097152", "3145728"),
+    "outbox_max": ("1048576", "2097152", "3145728"),
+    "log_messages": ("10", "20", "30"),
+    "max_sats": ("1", "2", "3"),
+}
+SECONDS = ("1.25", "2", "2.5")
+
+each_key = pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "co2.toml"
+    path.write_text(text)
+    return path
+
+
+def wrong(role: str, folder: Path, flags: dict[str, Any] | None = None, **environ: str) -> ConfigError:
+    with pytest.raises(ConfigError) as error:
+        load_config(role, flags or {}, environ, folder)
+    assert str(error.value) == f"{error.value.where}: {error.value.problem}"
+    assert "\x1b" not in str(error.value)
+    assert len(str(error.value)) < 600
+    return error.value
+
+
+# ---- every key -----------------------------------------------------------------------------------------
+
+
+@each_key
+def test_a_bad_value_in_a_file(key: Key, tmp_path: Path) -> None:
+    for table in key.roles:
+        path = write(tmp_path, f"[{table}]\n{key.name} = {BAD[key.name][0]}\n")
+        for role in ("relay", "satellite"):  # also that of the other role: the file serves both
+            error = wrong(role, tmp_path)
+            assert error.where == f"{path}: [{table}] {key.name}"
+            assert BAD[key.name][2] in error.problem
+
+
+@each_key
+def test_a_bad_value_in_a_variable(key: Key, tmp_path: Path) -> None:
+    variable = f"CO2_{key.name.upper()}"
+    for role in key.roles:
+        error = wrong(role, tmp_path, **{variable: BAD[key.name][1]})
+        assert error.where == variable
+        assert BAD[key.name][2] in error.problem
+
+
+@each_key
+def test_a_bad_value_as_a_flag(key: Key, tmp_path: Path) -> None:
+    flag = "--plugin" if key.name == "plugin_list" else f"--{key.name.replace('_', '-')}"
+    for role in key.roles:
+        error = wrong(role, tmp_path, {key.name: BAD[key.name][1]})
+        assert error.where == flag
+        assert BAD[key.name][2] in error.problem
+
+
+@each_key
+def test_each_place_overrides_those_before_it(key: Key, tmp_path: Path) -> None:
+    texts = GOOD.get(key.name, SECONDS)
+    quoted = texts[0] if re.fullmatch(r"[\d.]+", texts[0]) and key.name != "bind" else f'"{texts[0]}"'
+    for role in key.roles:
+        default = key.default[role] if isinstance(key.default, dict) else key.default
+
+        def got(flags: dict[str, Any], environ: dict[str, str], role: str = role, file: Path | None = None) -> Any:
+            return getattr(load_config(role, {"config": file, **flags}, environ, tmp_path), key.name)
+
+        file = write(tmp_path, f"[{role}]\n{key.name} = {quoted}\n")
+        file = file.rename(tmp_path / "mine.toml")
+        environ, flags = {f"CO2_{key.name.upper()}": texts[1]}, {key.name: texts[2]}
+        assert got({}, {}) == (tmp_path / default if key.name == "plugin_dir" else default)
+        expected = [as_value(key, text, tmp_path) for text in texts]
+        assert got({}, {}, file=file) == expected[0]
+        assert got({}, environ, file=file) == expected[1]
+        assert got(flags, environ, file=file) == expected[2]
+
+
+def as_value(key: Key, text: str, folder: Path) -> Any:
+    if key.name in ("state", "plugin_dir"):
+        return folder / text
+    if key.name in ("plugin_list", "allowed_hosts"):
+        return tuple(text.split(","))
+    return float(text) if re.fullmatch(r"[\d.]+", text) and key.name != "bind" and text.count(".") < 2 else text
+
+
+@each_key
+def test_the_documentation_has_it(key: Key) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    assert re.search(rf"^\| `{key.name}` \|", text, re.MULTILINE)
+
+
+# ---- names nobody knows --------------------------------------------------------------------------------
+
+
+def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path, '[satellite]\nrelais = "http://127.0.0.1:2003"\n')
+    error = wrong("satellite", tmp_path)
+    assert error.where == f"{path}: [satellite]"
+    assert error.problem == "unknown key 'relais'; did you mean 'relay'?"
+
+
+def test_a_key_of_the_other_role_is_unknown(tmp_path: Path) -> None:
+    write(tmp_path, "[relay]\nheartbeat = 5\n")
+    assert "unknown key 'heartbeat'" in wrong("satellite", tmp_path).problem
+
+
+def test_a_key_like_no_other_names_all(tmp_path: Path) -> None:
+    write(tmp_path, "[relay]\nzzz = 5\n")
+    problem = wrong("relay", tmp_path).problem
+    assert all(key.name in problem for key in KEYS if "relay" in key.roles)
+
+
+def test_an_unknown_table_names_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path, "[satelite]\nport = 1\n")
+    error = wrong("relay", tmp_path)
+    assert (error.where, error.problem) == (
+        str(path),
+        "unknown table or key 'satelite'; did you mean 'satellite'?",
+    )
+
+
+def test_a_key_outside_of_a_table(tmp_path: Path) -> None:
+    write(tmp_path, "port = 2003\n")
+    assert "unknown table or key 'port'" in wrong("relay", tmp_path).problem
+    write(tmp_path, "relay = 'http://127.0.0.1:2003'\n")
+    assert "a table [relay] is wanted" in wrong("relay", tmp_path).problem
+    write(tmp_path, "plugin = 1\n")
+    assert "a table [plugin] is wanted" in wrong("relay", tmp_path).problem
+
+
+def test_an_unknown_variable_names_the_nearest(tmp_path: Path) -> None:
+    error = wrong("relay", tmp_path, CO2_PROT="2003")
+    assert (error.where, error.problem) == ("CO2_PROT", "unknown variable; did you mean 'CO2_PORT'?")
+
+
+def test_variables_that_are_not_ours_are_left_alone(tmp_path: Path) -> None:
+    environ = {"PORT": "x", "CO2": "x", "co2_port": "x", "CO2_TEST_PATIENCE": "x", "CO2_DEBUG": "1"}
+    assert load_config("relay", {}, environ, tmp_path).port == 2003
+
+
+def test_a_plugins_table_goes_to_the_plugin_unchecked(tmp_path: Path) -> None:
+    write(tmp_path, "[plugin.ham]\nanything = [1, {a = 2}]\n[plugin.eggs]\n")
+    config = load_config("satellite", {}, {}, tmp_path)
+    assert config.plugin_config == {"ham": {"anything": [1, {"a": 2}]}, "eggs": {}}
+
+
+@pytest.mark.parametrize("name", ["has-dash", "../ham", "a b", "\\u001b[2J", ""])
+def test_a_plugins_table_has_a_name(name: str, tmp_path: Path) -> None:
+    write(tmp_path, f'[plugin."{name}"]\na = 1\n')
+    assert "a package's name has letters, digits and _ only" in wrong("satellite", tmp_path).problem
+
+
+def test_a_plugins_table_is_a_table(tmp_path: Path) -> None:
+    path = write(tmp_path, "[plugin]\nosc = 9000\n")
+    error = wrong("satellite", tmp_path)
+    assert (error.where, error.problem) == (f"{path}: plugin.osc", "a table [plugin.osc] is wanted, found 9000")
+
+
+# ---- the file ------------------------------------------------------------------------------------------
+
+
+def test_one_file_serves_both_roles(tmp_path: Path) -> None:
+    path = write(tmp_path, '[relay]\nport = 1\nmax_sats = 3\n[satellite]\nport = 2\nplugin_list = ["ham"]\n')
+    relay, satellite = (load_config(role, {}, {}, tmp_path) for role in ("relay", "satellite"))
+    assert isinstance(relay, RelayConfig)
+    assert isinstance(satellite, SatelliteConfig)
+    assert (relay.port, relay.max_sats, relay.plugin_list, relay.config_file) == (1, 3, None, path)
+    assert (satellite.port, satellite.plugin_list, satellite.port_given) == (2, ("ham",), True)
+
+
+def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
+    config = load_config("satellite", {}, {}, tmp_path)
+    assert (config.port, config.port_given, config.config_file) == (2004, False, None)
+
+
+def test_the_flag_or_the_variable_names_the_file(tmp_path: Path) -> None:
+    write(tmp_path, "[relay]\nport = 1\n")
+    for name, port in (("one.toml", 2), ("two.toml", 3)):
+        (tmp_path / name).write_text(f"[relay]\nport = {port}\n")
+    environ = {"CO2_CONFIG": "one.toml"}
+    assert load_config("relay", {}, environ, tmp_path).port == 2
+    assert load_config("relay", {"config": "two.toml"}, environ, tmp_path).port == 3
+
+
+def test_a_file_that_is_named_must_be_there(tmp_path: Path) -> None:
+    assert wrong("relay", tmp_path, {"config": "none.toml"}).where == str(tmp_path / "none.toml")
+    assert "cannot be read" in wrong("relay", tmp_path, CO2_CONFIG="none.toml").problem
+    assert wrong("relay", tmp_path, {"config": ""}).where == "--config"
+
+
+def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, "[relay]\nport = 1\n")
+    path.chmod(0o666)
+    error = wrong("relay", tmp_path)
+    assert error.where == str(path)
+    assert f"chmod o-w {path}" in error.problem
+    path.chmod(0o664)
+    assert load_config("relay", {}, {}, tmp_path).port == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        (b"[relay\n", "not TOML: .*line 1"),
+        (b"[relay]\nport = 1\nport = 2\n", "not TOML: .*line 3"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\xff", "not TOML"),
+        ("[relay]\nbind = '127.0.0.1'\n".encode("utf-16"), "not TOML"),
+        (b"a = " + b"[" * 100_000, "not TOML"),
+        (b"[relay]\nport = " + b"1" * 5000, "not TOML"),
+        (b"#" * (MAX_SIZE + 1), f"larger than {MAX_SIZE} bytes"),
+    ],
+    ids=["syntax", "twice", "binary", "utf-16", "deep", "digits", "too large"],
+)
+def test_a_file_that_is_no_configuration(content: bytes, wanted: str, tmp_path: Path) -> None:
+    (tmp_path / "co2.toml").write_bytes(content)
+    error = wrong("relay", tmp_path)
+    assert error.where == str(tmp_path / "co2.toml")
+    assert re.search(wanted, error.problem)
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "co2.toml").mkdir()
+    assert wrong("relay", tmp_path).problem == "cannot be read: Is a directory"
+    (tmp_path / "co2.toml").rmdir()
+    (tmp_path / "co2.toml").symlink_to(tmp_path / "co2.toml")
+    assert "cannot be read" in wrong("relay", tmp_path, {"config": "co2.toml"}).problem
+
+
+def test_a_pipe_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "co2.toml")
+    assert "no plain file" in wrong("relay", tmp_path).problem
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_a_file_that_we_may_not_read(tmp_path: Path) -> None:
+    write(tmp_path, "").chmod(0)
+    assert "cannot be read: Permission denied" in wrong("relay", tmp_path).problem

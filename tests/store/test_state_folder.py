@@ -1,0 +1,217 @@
+"""The state folder: who we are, readable by us only, used by one process at a time."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from co2.errors import StateError
+from co2.store.state_folder import StateFolder, default_state_path
+
+HOLDER = """
+import sys
+from pathlib import Path
+from co2.store.state_folder import StateFolder
+state = StateFolder.open(Path(sys.argv[1]))
+print(state.origin, flush=True)
+sys.stdin.read()
+"""
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def holder(path: Path) -> subprocess.Popen[str]:
+    """A process that has the folder open, until its stdin ends."""
+    return subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(StateError) as error:
+        StateFolder.open(path)
+    return str(error.value)
+
+
+# ---- what is made --------------------------------------------------------------------------------------
+
+
+def test_folders_and_files_are_ours_alone(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with StateFolder.open(tmp_path / "a" / "state") as state:
+            assert state.logs == tmp_path / "a" / "state" / "logs"
+    finally:
+        os.umask(before)
+    found = {path.name: mode(path) for path in (tmp_path / "a").rglob("*")}
+    assert found == {"state": 0o700, "logs": 0o700, "lock": 0o600, "origin": 0o600}
+
+
+def test_the_origin_is_made_once_and_kept(tmp_path: Path) -> None:
+    origins = set()
+    for _ in range(3):
+        with StateFolder.open(tmp_path / "state") as state:
+            origins.add(state.origin)
+    (origin,) = origins
+    assert re.fullmatch("[0-9a-f]{16}", origin)
+    assert (tmp_path / "state" / "origin").read_text() == origin + "\n"
+    with StateFolder.open(tmp_path / "other") as other:
+        assert other.origin != origin
+
+
+def test_an_origin_of_ones_own_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "origin").write_text("stage-left\n")
+    with StateFolder.open(tmp_path / "state") as state:
+        assert state.origin == "stage-left"
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"a@b", b"\xff\xfe", b"\x1b[2J", b"x" * 10_000])
+def test_an_origin_that_is_none_is_told(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "origin").write_bytes(content)
+    assert "holds no origin" in refused(tmp_path / "state")
+    (tmp_path / "state" / "origin").unlink()
+    with StateFolder.open(tmp_path / "state"):
+        pass
+
+
+def test_what_a_crash_left_behind_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / f".origin.{os.getpid()}").write_text("half of an or")
+    with StateFolder.open(tmp_path / "state") as state:
+        assert re.fullmatch("[0-9a-f]{16}", state.origin)
+
+
+def test_the_default_is_in_the_platforms_state_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/somewhere")
+    if sys.platform == "linux":
+        assert default_state_path("relay", 2003) == Path("/somewhere/co2/relay-2003")
+    assert default_state_path("satellite", 1).name == "satellite-1"
+
+
+# ---- the lock ------------------------------------------------------------------------------------------
+
+
+def test_a_second_opener_is_told_who_has_it(tmp_path: Path) -> None:
+    with StateFolder.open(tmp_path / "state"):
+        text = refused(tmp_path / "state")
+        assert f"is in use by process {os.getpid()};" in text
+        assert "--state" in text
+    with StateFolder.open(tmp_path / "state"):
+        pass
+
+
+def test_another_process_has_it(tmp_path: Path) -> None:
+    with holder(tmp_path / "state") as process:
+        assert process.stdout is not None
+        origin = process.stdout.readline().strip()
+        assert f"is in use by process {process.pid};" in refused(tmp_path / "state")
+        _, _ = process.communicate(timeout=10)
+    with StateFolder.open(tmp_path / "state") as state:
+        assert state.origin == origin
+
+
+def test_the_lock_of_a_process_that_was_killed_is_taken_over(tmp_path: Path) -> None:
+    with holder(tmp_path / "state") as process:
+        assert process.stdout is not None
+        origin = process.stdout.readline().strip()
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert (tmp_path / "state" / "lock").read_text() == f"{process.pid}\n", "it had no time to clean up"
+    with StateFolder.open(tmp_path / "state") as state:
+        assert state.origin == origin
+        assert f"process {os.getpid()};" in refused(tmp_path / "state")
+
+
+def test_a_lock_file_that_says_anything_is_no_lock(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "lock").write_bytes(b"\x1b[2J\xff" * 100)
+    with StateFolder.open(tmp_path / "state"):
+        assert f"process {os.getpid()};" in refused(tmp_path / "state")
+
+
+def test_closing_twice_is_harmless(tmp_path: Path) -> None:
+    state = StateFolder.open(tmp_path / "state")
+    state.close()
+    state.close()
+
+
+def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "origin").write_text("no origin")
+    for _ in range(2):
+        assert "holds no origin" in refused(tmp_path / "state")
+
+
+# ---- folders that cannot be used -----------------------------------------------------------------------
+
+
+def test_a_file_in_its_place(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("mine")
+    text = refused(tmp_path / "state")
+    assert str(tmp_path / "state") in text
+    assert "--state" in text
+    refused(tmp_path / "state" / "below")
+    assert (tmp_path / "state").read_text() == "mine"
+
+
+def test_a_file_in_place_of_the_logs(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "logs").write_text("mine")
+    assert str(tmp_path / "state" / "logs") in refused(tmp_path / "state")
+
+
+@pytest.mark.parametrize("name", ["lock", "origin"])
+def test_a_folder_in_place_of_a_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "state" / name).mkdir(parents=True, mode=0o700)
+    (tmp_path / "state").chmod(0o700)
+    assert str(tmp_path / "state" / name) in refused(tmp_path / "state")
+
+
+@pytest.mark.parametrize("name", ["", "logs", "origin", "lock"])
+def test_a_link_is_not_followed(name: str, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    if name:
+        (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / name).symlink_to(tmp_path / "elsewhere" / "file" if name else tmp_path / "elsewhere")
+    assert str(tmp_path / "state") in refused(tmp_path / "state")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "bits"), [("", 0o770), ("", 0o707), ("logs", 0o777), ("origin", 0o666)])
+def test_what_others_may_write_is_refused(name: str, bits: int, tmp_path: Path) -> None:
+    with StateFolder.open(tmp_path / "state"):
+        pass
+    (tmp_path / "state" / name).chmod(bits)
+    text = refused(tmp_path / "state")
+    assert "may be written by others; mend it with: chmod" in text
+    assert str(tmp_path / "state" / name) in text
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_we_may_not_write(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o500)
+    assert "cannot be made: Permission denied" in refused(tmp_path / "closed" / "state")
+    assert str(tmp_path / "closed") in refused(tmp_path / "closed")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc can nowhere else be had")
+def test_a_place_where_nobody_may_write() -> None:
+    text = refused(Path("/proc/co2-state"))
+    assert "state folder /proc/co2-state cannot be made" in text
+    assert "--state" in text
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give folders away")
+def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    os.chown(tmp_path / "state", 65534, 65534)
+    assert "belongs to another user" in refused(tmp_path / "state")
