@@ -1,5 +1,6 @@
 """The configuration: every key from each of its places, and what is said of what is wrong."""
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -25,7 +26,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "drop_after": ("nan", "nan", "seconds, a number from 0.1 to 86400"),
     "fetch_timeout": ("-1", "-1", "seconds, a number from 0.1 to 86400"),
     "notify_timeout": ("inf", "inf", "seconds, a number from 0.05 to 300"),
-    "log_messages": ("9.5", "9.5", "an integer from 10 to 10000000"),
+    "log_age": ("1" + "0" * 400, "1" + "0" * 400, "seconds, a number from 1 to"),
     "log_bytes": ("1", "64M", "an integer from 1048576 to"),
     "relay": ('"127.0.0.1:2003"', "https://127.0.0.1", "a URL such as http://127.0.0.1:2003"),
     "isolation": ('"none"', "fork", "'process' or 'thread'"),
@@ -34,7 +35,6 @@ BAD: dict[str, tuple[str, str, str]] = {
     "load_timeout": ("{}", "0", "seconds, a number from 0.1 to 300"),
     "exit_timeout": ("3.1", "3.1", "seconds, a number from 0.1 to 3"),
     "send_timeout": ('"5"', "5s", "seconds, a number from 0 to 3600"),
-    "heartbeat": ("1" + "0" * 400, "1" + "0" * 400, "seconds, a number from 0.05 to 20"),
     "plugin_memory": ("0x" + "f" * 5000, "-1", "an integer from 0 to"),
     "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
 }
@@ -52,10 +52,14 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "plugin_memory": ("0", "1", "100"),
     "log_bytes": ("1048576", "2097152", "3145728"),
     "outbox_max": ("1048576", "2097152", "3145728"),
-    "log_messages": ("10", "20", "30"),
     "max_sats": ("1", "2", "3"),
 }
 SECONDS = ("1.25", "2", "2.5")
+
+
+def denied(path: Path, *_: object) -> bytes:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
 
 each_key = pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
 
@@ -151,8 +155,8 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_key_of_the_other_role_is_unknown(tmp_path: Path) -> None:
-    write(tmp_path, "[relay]\nheartbeat = 5\n")
-    assert "unknown key 'heartbeat'" in wrong("satellite", tmp_path).problem
+    write(tmp_path, "[relay]\nisolation = 'thread'\n")
+    assert "unknown key 'isolation'" in wrong("satellite", tmp_path).problem
 
 
 def test_a_key_like_no_other_names_all(tmp_path: Path) -> None:
@@ -282,7 +286,7 @@ def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     assert "no plain file" in wrong("relay", tmp_path).problem
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
-def test_a_file_that_we_may_not_read(tmp_path: Path) -> None:
-    write(tmp_path, "").chmod(0)
+def test_a_file_that_we_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "")
+    monkeypatch.setattr(Path, "read_bytes", denied)  # file modes do not keep root out
     assert "cannot be read: Permission denied" in wrong("relay", tmp_path).problem

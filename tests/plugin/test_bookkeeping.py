@@ -16,11 +16,13 @@ from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backo
 from co2.plugin.flushes import MAX_FLUSHES, Flushes
 from co2.plugin.output import MAX_LINE, TAIL, Output, innermost_place
 from co2.plugin.progress import EXITING, ProgressWords, make_progress_file
+from co2.plugin.records import Records
 from co2.plugin.waiting import Envelope, Missing, Parcel, Waiting, Window
 from co2.plugin.watch import Watch
 from co2.protocol.batch import make_batch
-from co2.protocol.frames import Gap, PluginInfo, Progress
+from co2.protocol.frames import Gap, PluginInfo, Progress, Record
 from co2.values import pack, unpack_batch
+from tests.harness import wait_for
 
 A = Envelope("a@127.0.0.1:1", ("127.0.0.1", 1))
 B = Envelope("b@127.0.0.1:2", ("127.0.0.1", 2))

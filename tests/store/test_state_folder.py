@@ -1,5 +1,6 @@
 """The state folder: who we are, readable by us only, used by one process at a time."""
 
+import errno
 import os
 import re
 import signal
@@ -196,11 +197,14 @@ def test_what_others_may_write_is_refused(name: str, bits: int, tmp_path: Path) 
     assert str(tmp_path / "state" / name) in text
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_we_may_not_write(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir(mode=0o500)
-    assert "cannot be made: Permission denied" in refused(tmp_path / "closed" / "state")
-    assert str(tmp_path / "closed") in refused(tmp_path / "closed")
+def test_a_folder_that_we_may_not_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", denied)  # file modes do not keep root out
+    text = refused(tmp_path / "closed" / "state")
+    assert "cannot be made: Permission denied" in text
+    assert str(tmp_path / "closed" / "state") in text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc can nowhere else be had")
