@@ -139,7 +139,9 @@ def fanout_section(results: Mapping[str, Any]) -> list[str]:
         "## Relay fan-out over XML-RPC",
         "",
         "One sender, n foreign satellites whose `notify` the relay calls; beside it the same relay written with "
-        "`xmlrpc.server`, a thread and a queue per satellite. Same sender, same receivers. co2 passes a message on, and answers its sender, once it is on disk (fsync); the peer keeps it in memory only: with few satellites that wait is what is measured.",
+        "`xmlrpc.server`, a thread and a queue per satellite. Same sender, same receivers. "
+        "co2 passes a message on, and answers its sender, once it is on disk (fsync); the peer keeps it in memory "
+        "only: with few satellites that wait is what is measured.",
         "",
         "| satellites | co2 deliveries/s | xmlrpc.server deliveries/s | ratio |",
         "|---:|---:|---:|---:|",

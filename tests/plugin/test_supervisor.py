@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -676,3 +677,84 @@ def _gone(pid: int) -> bool:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return True
+
+
+def test_a_call_that_nobody_waits_for_any_more_is_not_begun(tmp_path: Path, settings: Settings) -> None:
+    code = """
+        import threading
+        from co2 import plugin
+
+        class X_Slow(plugin.Co2Plugin):
+            gate = threading.Event()
+            ran = []
+
+            def x_work(self, data_dict):
+                self.ran.append(data_dict["data"])
+                self.gate.wait(20)
+
+        class X_Other(plugin.Co2Plugin):
+            def x_ran(self, data_dict):
+                return X_Slow.ran
+
+            def x_open(self, data_dict):
+                X_Slow.gate.set()
+        """
+
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=textwrap.dedent(code))], settings) as it:
+            calls = [
+                asyncio.ensure_future(it.supervisor.call("ham.spam.work", {"data": number})) for number in range(5)
+            ]
+            while await it.supervisor.call("ham.spam.ran", {"data": 0}) != [0]:
+                await asyncio.sleep(0.01)
+            for call in calls[1:4]:
+                call.cancel()
+            await asyncio.gather(*calls[1:4], return_exceptions=True)
+            await it.supervisor.call("ham.spam.open", {"data": 0})
+            await asyncio.gather(calls[0], calls[4])
+            assert await it.supervisor.call("ham.spam.ran", {"data": 0}) == [0, 4]
+
+    asyncio.run(scenario())
+
+
+def test_a_child_that_holds_the_interpreter_ends_though_its_satellite_was_killed(tmp_path: Path) -> None:
+    folder = tmp_path / "ham"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "spam.py").write_text(
+        "import os\nfrom co2 import plugin\n\nclass X_Holds(plugin.Co2Plugin):\n"
+        "    def __init__(self, var_dict):\n        super().__init__(var_dict)\n"
+        "        print(os.getpid(), flush=True)\n        sum(range(10**13))\n"
+    )
+    parent = """
+import asyncio, sys
+from pathlib import Path
+from co2.plugin.supervisor import PackageSpec, Supervisor
+from tests.plugin.support import Settings
+import co2.plugin.package as package
+package.HANG_GRACE = 0.5
+
+async def main():
+    import logging
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+    spec = PackageSpec("ham", Path(sys.argv[1]), {})
+    supervisor = Supervisor([spec], settings=Settings(receive_deadline=1.0, load_timeout=1.5), var_dict={},
+                            host_id=lambda: "a@127.0.0.1:1", address=lambda: ("127.0.0.1", 1),
+                            on_publish=lambda *_: None, flushed=None, on_methods_changed=lambda: None)
+    await supervisor.start()
+
+asyncio.run(main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", parent, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    ) as satellite:
+        assert satellite.stdout
+        pid = next(int(found[1]) for line in satellite.stdout if (found := re.search(r"(\d+)$", line.strip())))
+        satellite.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline, "the child lives on"
+        time.sleep(0.05)

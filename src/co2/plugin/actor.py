@@ -80,6 +80,7 @@ class Actor:
         self._mail: deque[Deliver | Gap] = deque()
         self.jobs: deque[Callable[[], None]] = deque()
         self._wakeup = threading.Condition()
+        self._awaited: set[int] = set()
         self._stopping = False
         self._loop: Coroutines | None = None
         self._receiver = Receiver(self, kind.channels, words, 2 * index)
@@ -147,7 +148,12 @@ class Actor:
 
     def call(self, frame: Call, function: Callable[[Message], Any]) -> None:
         """Call an ``x_`` method; the result goes to the host."""
+        self._awaited.add(frame.call_id)
         self.do(lambda: self._call(frame, function))
+
+    def withdraw(self, call_id: int) -> None:
+        """Nobody waits for a call any more: one that has not begun is left out."""
+        self._awaited.discard(call_id)
 
     def exit(self, done: threading.Event) -> None:
         """Drop what waits, call ``__exit__`` and end; then set ``done``."""
@@ -235,6 +241,9 @@ class Actor:
         return None
 
     def _call(self, frame: Call, function: Callable[[Message], Any]) -> None:
+        if frame.call_id not in self._awaited:
+            return
+        self._awaited.discard(frame.call_id)
         word = self._activity_word
         self._words[word] = 2 * frame.call_id + 1
         try:

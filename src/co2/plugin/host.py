@@ -36,6 +36,7 @@ from co2.protocol.frames import (
     PluginInfo,
     Start,
     Stop,
+    Withdraw,
     encode_frame,
 )
 from co2.values import Message, pack_value, unpack_value
@@ -137,6 +138,9 @@ class PluginHost:
             case Call():
                 actor, function = self._functions[frame.method]
                 actor.call(frame, function)
+            case Withdraw():
+                for actor in self._actors:
+                    actor.withdraw(frame.call_id)
             case Flow():
                 self._outgoing.flow(frame.open)
             case Flushed():
@@ -275,6 +279,7 @@ def _prepare_process(load: Load) -> None:
     """Limit what the package can do to the machine, before any of its code runs."""
     import resource
 
+    threading.Thread(target=_stay_awake, args=(load.hang_timeout,), name="co2-watchdog", daemon=True).start()
     sys.dont_write_bytecode = True  # the plugin folder belongs to its author
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a plugin goes first
@@ -284,6 +289,18 @@ def _prepare_process(load: Load) -> None:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+
+
+def _stay_awake(timeout: float) -> None:
+    """Have the process ended where no Python runs for so long: a call into C that never gives it back.
+
+    The satellite kills such a child. When the satellite itself was killed, nobody else can.
+    """
+    import faulthandler
+
+    while True:
+        faulthandler.dump_traceback_later(timeout, exit=True)
+        time.sleep(timeout / 3)
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
-from co2.errors import BadParams, BadRequest, PluginFailed, TooBig, ValueRefused
+from co2.errors import BadParams, BadRequest, CallTimeout, PluginFailed, TooBig, ValueRefused
 from co2.plugin.calls import PendingCalls
 from co2.plugin.child import Child, make_child
 from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
@@ -35,6 +35,7 @@ from co2.protocol.frames import (
     Result,
     Start,
     Stop,
+    Withdraw,
 )
 from co2.values import pack_value, unpack_value
 
@@ -45,6 +46,9 @@ NETWORK = ""
 
 MAX_FROM_NETWORK = 4 * 1024 * 1024
 """Bytes from the network that wait for a package before it takes no more for now. At a quarter it does again."""
+
+HANG_GRACE = 10.0
+"""Seconds beyond its deadline after which a child that runs no Python at all ends itself."""
 
 QUICK_LIFE = 60.0
 """A plugin host that lived longer than so many seconds starts again with the shortest delay."""
@@ -193,6 +197,7 @@ class Package:
                     settings.send_timeout,
                     settings.load_timeout,
                     settings.plugin_memory,
+                    max(settings.receive_deadline, settings.load_timeout) + HANG_GRACE,
                 )
             )
         except (BadRequest, TypeError, ValueError) as error:
@@ -407,8 +412,13 @@ class Package:
         except (ValueRefused, TooBig) as error:
             raise BadParams(str(error)) from None
         call_id, answer = self._calls.new(method, len(packed))
-        self._child.send(Call(call_id, method, packed))
-        return unpack_value(await self._calls.wait(call_id, answer, timeout))
+        child = self._child
+        child.send(Call(call_id, method, packed))
+        try:
+            return unpack_value(await self._calls.wait(call_id, answer, timeout))
+        except (CallTimeout, asyncio.CancelledError):
+            child.send(Withdraw(call_id))
+            raise
 
     # watching
 

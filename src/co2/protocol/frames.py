@@ -5,9 +5,9 @@ item is the frame's name. Messages travel in batches (``protocol/batch.py``), as
 byte strings that hosts move and never look into. (Not ``msgspec.Raw``: to find its end the decoder walks all of
 the value, and a message nested too deep would make its whole frame unreadable.)
 
-Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Flow and Flushed in any number, then
-Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, Result in any number, then Goodbye. Record
-may come at any time.
+Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Withdraw, Flow and Flushed in any
+number, then Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, Result in any number, then
+Goodbye. Record may come at any time.
 """
 
 from typing import Any
@@ -41,6 +41,7 @@ __all__ = [
     "Result",
     "Start",
     "Stop",
+    "Withdraw",
     "encode_frame",
 ]
 
@@ -112,6 +113,8 @@ class Load(_Frame):
         send_timeout: seconds that ``send`` waits for room.
         load_timeout: seconds until the host gives up; shortly before, the child tells where it hangs.
         memory: MiB of address space that the child may use, 0 for no limit.
+        hang_timeout: seconds in which the child must be able to run some Python; it ends itself where it is not,
+            for nobody else may be there to end it.
     """
 
     package: str
@@ -121,6 +124,7 @@ class Load(_Frame):
     send_timeout: float
     load_timeout: float = 10.0
     memory: int = 0
+    hang_timeout: float = 60.0
 
 
 class Start(_Frame):
@@ -178,6 +182,12 @@ class Call(_Frame):
     call_id: int
     method: str
     argument: bytes
+
+
+class Withdraw(_Frame):
+    """Nobody waits for that Call any more: if it has not begun, it need not."""
+
+    call_id: int
 
 
 class Flow(_Frame):
@@ -279,7 +289,7 @@ class Goodbye(_Frame):
     """Last frame of a child that stops in good order."""
 
 
-HostFrame = Load | Start | Deliver | Gap | Call | Flow | Flushed | Stop
+HostFrame = Load | Start | Deliver | Gap | Call | Withdraw | Flow | Flushed | Stop
 ChildFrame = Loaded | LoadFailed | Publish | Flush | Applied | Result | Record | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()

@@ -164,6 +164,7 @@ class Link:
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._retry_after = 0.0
+        self._leaving = False
         self._ended = asyncio.Event()
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -246,6 +247,7 @@ class Link:
         """Say goodbye to the relay, within ``timeout`` seconds; a relay that is away needs none."""
         if self.core.state == "away":
             return
+        self._leaving = True
         self.core.end(goodbyes.STOPPING, "the satellite stops")
         self.work()
         with contextlib.suppress(TimeoutError):
@@ -325,7 +327,7 @@ class Link:
                     _logger.info("linked to %s as %s", event.welcome.relay, self.core.host_id)
                 case Ended(reason, text, retry_after):
                     self._retry_after = retry_after
-                    if reason != goodbyes.STOPPING or self.joined.is_set():
+                    if not self._leaving:
                         self._lost(f"{reason}: {text}" if reason else text)
         self._settle_flushes()
         self.work()
