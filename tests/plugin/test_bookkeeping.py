@@ -102,14 +102,14 @@ def test_a_gap_that_was_told_keeps_its_place_and_joins_what_is_dropped_around_it
 ) -> None:
     queue = Waiting()
     queue.put("", parcel(A, b"1"))
-    queue.put_gap("", 17, 29, "retention")
-    queue.put_gap("", 29, 35, "damaged")
+    queue.put_gap("", Missing(17, 29, ("retention",)))
+    queue.put_gap("", Missing(29, 35, ("damaged",)))
     queue.put("", parcel(A, b"2"))
     told = Missing(17, 35, ("retention", "damaged"))
     assert [contents(queue.take(10**6)) for _ in range(3)] == [(A, [b"1"]), told, (A, [b"2"])]
     assert told.told(4) == Gap(4, 17, 35, "retention; damaged")
     queue.put("", parcel(A, b"1"))
-    queue.put_gap("", 17, 29, "retention")
+    queue.put_gap("", Missing(17, 29, ("retention",)))
     monkeypatch.setattr(waiting, "MAX_WAITING", 1200)
     queue.put("", parcel(A, b"2" * 300))
     assert contents(queue.take(10**6)) == Missing(0, 29, ("retention",), 1)

@@ -107,8 +107,8 @@ class FakeSatellite:
     def take_events(self) -> None:
         while self.core.events:
             match self.core.events.popleft():
-                case Delivered(packages, frame, _):
-                    values = [msgspec.msgpack.decode(m)["data"] for m in split_batch(frame.batch)]
+                case Delivered(packages, frame, skip):
+                    values = [msgspec.msgpack.decode(m)["data"] for m in split_batch(frame.batch)][skip:]
                     for package in packages:
                         self.got.setdefault(package, []).extend(values)
                 case GapTold(packages, gap):

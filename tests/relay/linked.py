@@ -127,8 +127,8 @@ class Satellite:
     def send(self, *values: Any) -> None:
         self.link.publish("p", "p.m.X_P", [""], batch_of(*values), False)
 
-    def deliver(self, package: str, frame: Deliver, end: int) -> bool:
-        values = [msgspec.msgpack.decode(message)["data"] for message in split_batch(frame.batch)]
+    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
+        values = [msgspec.msgpack.decode(message)["data"] for message in split_batch(frame.batch)][skip:]
         self.got.setdefault(package, []).extend(values)
         return package not in self.full
 

@@ -14,7 +14,7 @@ from co2.plugin.flushing import Flushing
 from co2.plugin.progress import ProgressWords
 from co2.plugin.records import Records, preview
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
-from co2.plugin.waiting import Parcel, Waiting, Window
+from co2.plugin.waiting import Missing, Parcel, Waiting, Window
 from co2.plugin.wanted import Wanted
 from co2.plugin.watch import Slow, Watch
 from co2.protocol.batch import batch_count
@@ -374,9 +374,9 @@ class Package:
             self._behind = True
         return not self._behind
 
-    def gap(self, source: str, after: int, following: int, reason: str) -> None:
+    def gap(self, source: str, gap: Missing) -> None:
         """Queue a gap: messages of this source that will not come."""
-        self._waiting.put_gap(source, after, following, reason)
+        self._waiting.put_gap(source, gap)
         self._pump()
 
     def _pump(self) -> None:
@@ -389,6 +389,15 @@ class Package:
         if self._behind and self._waiting.held(NETWORK) <= MAX_FROM_NETWORK // 4:
             self._behind = False
             self._hub.has_room(self)
+
+    @property
+    def durable(self) -> bool:
+        """Whether it goes on where it left off after a restart of its satellite."""
+        return any(plugin.durable and plugin.receives for plugin in self.plugins)
+
+    def position(self, log_id: str) -> int:
+        """Give the position of the last message that it is done with in this log; 0 for none."""
+        return self._window.position if self._window.log_id == log_id else 0
 
     def flow(self, is_open: bool) -> None:
         """Let its plugins send, or have them wait."""

@@ -10,7 +10,7 @@ from typing import Any
 from co2.errors import BadParams, NoSuchMethod
 from co2.plugin.package import NETWORK, Package
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
-from co2.plugin.waiting import Envelope, Parcel
+from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
 from co2.protocol.batch import batch_count
 from co2.protocol.frames import MethodInfo
@@ -123,7 +123,16 @@ class Supervisor:
                 package.deliver(NETWORK, parcel)
 
     def deliver_to(
-        self, package: str, host_id: str, client_address: tuple[str, int], batch: bytes, *, sender: str = ""
+        self,
+        package: str,
+        host_id: str,
+        client_address: tuple[str, int],
+        batch: bytes,
+        *,
+        sender: str = "",
+        skip: int = 0,
+        position: int = 0,
+        log_id: str = "",
     ) -> bool:
         """Give a batch to one package; tell whether it takes more. Where not, ``on_room`` says when it does again.
 
@@ -133,6 +142,9 @@ class Supervisor:
             client_address: (ip, port) of its connection, as its relay saw it.
             batch: the messages.
             sender: plugin of this very package that sent them, '' for one from elsewhere.
+            skip: so many at its front were delivered before.
+            position: of its first message in the relay's log, for a durable package.
+            log_id: of that log.
 
         Raises:
             BadRequest: it is no batch.
@@ -140,10 +152,12 @@ class Supervisor:
         carried = self._packages.get(package)
         if carried is None or not carried.wants(None):
             return True
-        parcel = Parcel(Envelope(host_id, client_address, sender), batch, batch_count(batch))
+        parcel = Parcel(
+            Envelope(host_id, client_address, sender), batch, batch_count(batch), skip, position, log_id
+        )
         return carried.deliver_from_network(parcel)
 
-    def gap_to(self, package: str, after: int, following: int, reason: str) -> None:
+    def gap_to(self, package: str, after: int, following: int, reason: str, log_id: str = "") -> None:
         """Tell a package that messages from the network will not come.
 
         Args:
@@ -151,10 +165,19 @@ class Supervisor:
             after: position of the last message before the gap.
             following: position of the first one after it.
             reason: why.
+            log_id: of the log that these are positions in.
         """
         carried = self._packages.get(package)
         if carried is not None and carried.wants(None):
-            carried.gap(NETWORK, after, following, reason)
+            carried.gap(NETWORK, Missing(after, following, (reason,), 0, log_id))
+
+    def positions(self, log_id: str) -> dict[str, int]:
+        """Give how far each durable package is in this log, those that are done with nothing in it left out."""
+        return {
+            package.name: position
+            for package in self._packages.values()
+            if package.durable and (position := package.position(log_id))
+        }
 
     def has_room(self, package: Package) -> None:
         """Pass on that a package takes messages from the network again."""
@@ -210,6 +233,8 @@ class Supervisor:
         host_id, address, count = self._host_id(), self._address(), batch_count(batch)
         for other in self._packages.values():
             sender = plugin if other is package else ""
+            if other.durable:
+                continue  # it gets them from the relay, with a position to come back to
             if other.wants(channels, sender):
                 other.deliver(package.name, Parcel(Envelope(host_id, address, sender), batch, count))
         self._on_publish(package.name, plugin, channels, batch, live)

@@ -47,12 +47,16 @@ class Parcel:
         batch: the messages.
         count: how many there are.
         skip: so many at the front are not for the package.
+        position: of the first one in the relay's log, for a durable package; else 0.
+        log_id: of that log.
     """
 
     envelope: Envelope
     batch: bytes
     count: int
     skip: int = 0
+    position: int = 0
+    log_id: str = ""
 
     @property
     def size(self) -> int:
@@ -74,18 +78,20 @@ class Missing:
         next: position of the first message after, likewise.
         reasons: why; nothing for what was dropped here.
         dropped: messages that were dropped here.
+        log_id: of the log that positions belong to, '' where they are not known.
     """
 
     after: int = 0
     next: int = 0
     reasons: tuple[str, ...] = ()
     dropped: int = 0
+    log_id: str = ""
 
     size = OVERHEAD
 
     def __add__(self, later: "Missing") -> "Missing":
         reasons = tuple(dict.fromkeys(self.reasons + later.reasons))[:MAX_REASONS]
-        return Missing(self.after, later.next, reasons, self.dropped + later.dropped)
+        return Missing(self.after, later.next, reasons, self.dropped + later.dropped, later.log_id)
 
     def told(self, number: int) -> Gap:
         """Give the frame for the child."""
@@ -126,9 +132,8 @@ class Waiting:
         """Give the bytes that wait of one source."""
         return self._sizes.get(source, 0)
 
-    def put_gap(self, source: str, after: int, following: int, reason: str) -> None:
+    def put_gap(self, source: str, gap: Missing) -> None:
         """Queue a gap that was told to us: what comes next of this source comes after it."""
-        gap = Missing(after, following, (reason,))
         queue = self._queues.get(source)
         if queue and isinstance(last := queue[-1], Missing):
             queue[-1] = last + gap
@@ -197,6 +202,8 @@ class Waiting:
             item = queue[0]
             if not isinstance(item, Parcel) or item.skip or item.envelope != first.envelope:
                 break
+            if first.position and (item.position, item.log_id) != (first.position + count, first.log_id):
+                break  # only a row without a jump says where each message is in the log
             count += item.count
             size += len(item.batch)
             if count > MAX_BATCH_MESSAGES or size > min(room, MAX_BATCH_BYTES):
@@ -204,14 +211,23 @@ class Waiting:
                 break
             batches.append(item.batch)
             self._pop(source)
-        return Parcel(first.envelope, join_batches(batches), count) if len(batches) > 1 else first
+        if len(batches) == 1:
+            return first
+        return Parcel(first.envelope, join_batches(batches), count, 0, first.position, first.log_id)
 
 
 class Window:
-    """What was given to the child, by number, until all its plugins are done with it."""
+    """What was given to the child, by number, until all its plugins are done with it.
+
+    Attributes:
+        position: in the relay's log, of the last message that is done with; 0 for none that has one.
+        log_id: of that log.
+    """
 
     def __init__(self) -> None:
         self.bytes = 0
+        self.position = 0
+        self.log_id = ""
         self._next = 1
         self._last_done = 0
         self._count = 0
@@ -246,7 +262,12 @@ class Window:
                 break
             if isinstance(item, Parcel):
                 begin = max(self._last_done + 1, first + item.skip)
-                count += max(0, min(last, first + item.count - 1) - begin + 1)
+                end = min(last, first + item.count - 1)
+                count += max(0, end - begin + 1)
+                if item.position:
+                    self.position, self.log_id = item.position + end - first, item.log_id
+            elif item.log_id:
+                self.position, self.log_id = item.next - 1, item.log_id
         self._last_done = max(self._last_done, last)
         while self._given and _end(*self._given[0]) <= last:
             self.bytes -= self._given.popleft()[1].size

@@ -82,11 +82,11 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A frame for these packages; its last message has the position ``end``."""
+    """A frame for these packages; so many messages at its front they have had."""
 
     packages: Sequence[str]
     frame: Deliver
-    end: int
+    skip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,7 @@ class _Reader:
         position: of the last message that it was given; for a live one the core's ``live_position`` counts.
         state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
         full: it replays, and can take no more than what it has asked for.
+        begun: position where it began in the log of now, None before that is known.
         seen: last number by (origin, epoch): after a crash of the relay the same messages come at other positions.
     """
 
@@ -138,6 +139,7 @@ class _Reader:
     position: int | None
     state: str = "current"
     full: bool = False
+    begun: int | None = None
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
 
     @property
@@ -284,6 +286,8 @@ class SatelliteCore:
             reader.position = BEGINNING
         if reader.position is None:
             reader.position = self.live_position
+        if reader.begun is None or other_log:
+            reader.begun = reader.position
         if reader.state == "behind":
             self._write(Replay(reader.package, reader.position, 0))
         elif not reader.durable and reader.position < self.live_position:
@@ -354,6 +358,14 @@ class SatelliteCore:
             if self.state == "open":
                 self._replay(reader)
 
+    def durable_beginnings(self) -> dict[str, int]:
+        """Give where each durable package began in this log."""
+        return {
+            package: reader.begun
+            for package, reader in self._readers.items()
+            if reader.durable and reader.begun is not None
+        }
+
     def positions(self) -> dict[str, int]:
         """Give where each package is."""
         return {
@@ -413,8 +425,9 @@ class SatelliteCore:
         origin = frame.host_id.partition("@")[0]
         last = frame.seq + count - 1
         channels = None if frame.channels is None else tuple(frame.channels)
+        skip = 0
         if frame.package:
-            readers = self._readers_apart(frame.package, end)
+            readers, skip = self._readers_apart(frame, end)
         else:
             readers = [reader for reader in self._readers.values() if reader.is_live]
             if frame.position:
@@ -428,14 +441,15 @@ class SatelliteCore:
             else:
                 self.repeats += count
         if packages:
-            self.events.append(Delivered(packages, frame, end))
+            self.events.append(Delivered(packages, frame, skip))
 
-    def _readers_apart(self, package: str, end: int) -> list[_Reader]:
-        reader = self._readers.get(package)
+    def _readers_apart(self, frame: Deliver, end: int) -> tuple[list[_Reader], int]:
+        reader = self._readers.get(frame.package)
         if reader is None or reader.state == "behind" or reader.is_live or end <= (reader.position or 0):
-            return []
+            return [], 0
+        skip = max(0, (reader.position or 0) - frame.position + 1)
         reader.position = end
-        return [reader]
+        return [reader], skip
 
     def _replayed(self, frame: Replay) -> None:
         """All that a package has asked for has come."""

@@ -68,8 +68,8 @@ def retry_delays() -> Iterable[float]:
 class Receiver(Protocol):
     """Takes what the link brings."""
 
-    def deliver(self, package: str, frame: Deliver, end: int) -> bool:
-        """Give a frame to a package; tell whether it takes more."""
+    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
+        """Give a frame to a package, but for so many messages at its front; tell whether it takes more."""
 
     def gap(self, package: str, gap: Gap) -> None:
         """Tell a package what it will not get."""
@@ -303,10 +303,10 @@ class Link:
         while events:
             event = events.popleft()
             match event:
-                case Delivered(packages, frame, end):
+                case Delivered(packages, frame, skip):
                     self.received += 1
                     for package in packages:
-                        if not self._receiver.deliver(package, frame, end):
+                        if not self._receiver.deliver(package, frame, skip):
                             self.core.fell_behind(package)
                 case GapTold(packages, gap):
                     self._tell_gap(packages, gap)

@@ -26,6 +26,7 @@ from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
 from co2.server.properties import hardware, software
+from co2.store.cursors import Cursors
 from co2.web.pages import make_pages
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Entry, Registry
@@ -34,6 +35,12 @@ __all__ = ["CALL_TIMEOUT", "LAST_SENDS", "Satellite"]
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call passed on to another host may take."""
+
+CURSORS_FILE = "cursors.json"
+"""Name, in the state folder, of the file that says how far durable packages are."""
+
+CURSOR_INTERVAL = 0.5
+"""Seconds between two looks at how far durable packages are."""
 
 LAST_SENDS = 1.0
 """Seconds in which what plugins sent last goes out when the satellite stops."""
@@ -77,6 +84,10 @@ class Satellite:
             on_room=self._has_room,
             flushed=lambda _package: self.link.flushed(),
         )
+        self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
+        self.link.core.log_id = self._cursors.log_id
+        if self._cursors.replaced:
+            _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
         self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
         self._add_methods()
         self.server = HttpServer(
@@ -98,7 +109,7 @@ class Satellite:
         await self.server.start(self._sock)
         for name, problem in self.not_found:
             _logger.error("plugin package %s is not loaded: %s", name, problem)
-        self._tasks = [asyncio.create_task(self.link.run())]
+        self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
         for task in self._tasks:
             task.add_done_callback(_report)
         await self.supervisor.start()
@@ -106,6 +117,7 @@ class Satellite:
     async def stop(self) -> None:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
         await self.supervisor.stop(self.config.exit_timeout)
+        self._cursors.save(self.link.core.log_id, self._positions())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SENDS):
                 await self.link.flushed()
@@ -170,20 +182,42 @@ class Satellite:
 
     # ---- what the link brings --------------------------------------------------------------------------
 
-    def deliver(self, package: str, frame: Deliver, end: int) -> bool:
+    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
         """Give a frame to a package; tell whether it takes more."""
         own = frame.host_id.partition("@")[0] == self.link.host_id.origin and frame.sender == package
         sender = frame.plugin if own else ""
-        return self.supervisor.deliver_to(package, frame.host_id, frame.client_address, frame.batch, sender=sender)
+        return self.supervisor.deliver_to(
+            package,
+            frame.host_id,
+            frame.client_address,
+            frame.batch,
+            sender=sender,
+            skip=skip,
+            position=frame.position if frame.package else 0,
+            log_id=self.link.core.log_id,
+        )
 
     def gap(self, package: str, gap: Gap) -> None:
         """Tell a package what it will not get."""
-        self.supervisor.gap_to(package, gap.after, gap.next + 1, gap.reason)
+        self.supervisor.gap_to(package, gap.after, gap.next + 1, gap.reason, self.link.core.log_id)
 
     async def called(self, method: str, argument: Any) -> Any:
         """The relay calls a method of ours, for whoever asked it to."""
         caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0)
         return await self.registry.dispatch(method, [argument] if argument else [], caller)
+
+    async def _keep_cursors(self) -> None:
+        """Write down, now and then, how far durable packages are."""
+        while True:
+            await asyncio.sleep(CURSOR_INTERVAL)
+            log_id, positions = self.link.core.log_id, self._positions()
+            if self.link.joined.is_set() and self._cursors.differ(log_id, positions):
+                await asyncio.to_thread(self._cursors.save, log_id, positions)
+
+    def _positions(self) -> dict[str, int]:
+        """Give how far durable packages are; one that got nothing yet is where it began."""
+        core = self.link.core
+        return {**core.durable_beginnings(), **self.supervisor.positions(core.log_id)}
 
     def _outbox_full(self) -> None:
         self.supervisor.pause_sending()
@@ -222,7 +256,9 @@ class Satellite:
             if receivers:
                 everything = any(not plugin.channels for plugin in receivers)
                 channels = sorted({channel for plugin in receivers for channel in plugin.channels})
-                core.subscribe(row.name, None if everything else channels)
+                durable = any(plugin.durable for plugin in receivers)
+                position = self._cursors.positions.get(row.name) if durable else None
+                core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
             else:
                 core.unsubscribe(row.name)
         core.names_changed()

@@ -125,8 +125,8 @@ class RelayLog:
 
     @property
     def lease(self) -> int:
-        """No position from here on was ever handed out."""
-        return self.last + 1 + LEASE
+        """No position from here on was ever handed out: after a crash a log goes on behind what it had leased."""
+        return self.last + 1
 
     @property
     def size(self) -> int:

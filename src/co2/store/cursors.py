@@ -1,0 +1,77 @@
+"""How far each durable package of a satellite is in the relay's log; a small file, replaced as a whole."""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+__all__ = ["MAX_SIZE", "Cursors"]
+
+MAX_SIZE = 1024 * 1024
+"""Bytes of the file that are read."""
+
+
+class Cursors:
+    """Positions by package, in one log.
+
+    Args:
+        path: of the file.
+
+    Attributes:
+        log_id: that the positions belong to, '' for none.
+        positions: of the last message that each package is done with.
+        replaced: why an older file was set aside, '' for none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.log_id = ""
+        self.positions: dict[str, int] = {}
+        self.replaced = ""
+        self._path = path
+
+    @classmethod
+    def open(cls, path: Path) -> "Cursors":
+        """Read the file; one that cannot be read is set aside under another name."""
+        cursors = cls(path)
+        try:
+            data = path.read_bytes()
+            cursors.log_id, cursors.positions = _read(data)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+            aside = path.with_name(f"{path.name}.bad-{stamp}")
+            path.rename(aside)
+            cursors.replaced = f"{path} cannot be read ({error}); it is kept as {aside.name}"
+        return cursors
+
+    def differ(self, log_id: str, positions: Mapping[str, int]) -> bool:
+        """Tell whether these are others than those on disk."""
+        return bool(positions) and (log_id != self.log_id or {**self.positions, **positions} != self.positions)
+
+    def save(self, log_id: str, positions: Mapping[str, int]) -> None:
+        """Bring positions to disk. Those of packages that are not loaded now are kept, in the same log."""
+        if not self.differ(log_id, positions):
+            return
+        kept = self.positions if log_id == self.log_id else {}
+        self.log_id, self.positions = log_id, {**kept, **positions}
+        new = self._path.with_name(f"{self._path.name}.new")
+        with new.open("w", encoding="utf-8") as file:
+            json.dump({"log_id": self.log_id, "positions": self.positions}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._path)
+
+
+def _read(data: bytes) -> tuple[str, dict[str, int]]:
+    if len(data) > MAX_SIZE:
+        raise ValueError(f"larger than {MAX_SIZE} bytes")
+    found: Any = json.loads(data)
+    if not isinstance(found, dict) or not isinstance(found.get("log_id"), str):
+        raise ValueError("no log_id in it")
+    positions = found.get("positions")
+    if not isinstance(positions, dict) or not all(isinstance(position, int) for position in positions.values()):
+        raise ValueError("its positions are no numbers")
+    return found["log_id"], positions
