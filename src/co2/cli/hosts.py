@@ -62,7 +62,7 @@ def satellite(**flags: Any) -> int:
     Examples:
       co2 satellite                       every package in ./plugins
       co2 satellite --plugin sysinfo --plugin osc
-      co2 satellite --relay http://192.168.1.20:2003 --bind 0.0.0.0
+      co2 satellite --relay http://192.168.1.20:2003
     """
     flags["plugin_list"] = flags["plugin_list"] or None
     config = load_config("satellite", flags, os.environ, Path.cwd())
