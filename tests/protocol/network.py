@@ -33,6 +33,8 @@ class FakeLog:
         self.committed = BEGINNING
         self.next = FIRST_POSITION
         self.lease = 10**6
+        self.runs = {"run-1": FIRST_POSITION}
+        self.run = "run-1"
         self.first = FIRST_POSITION
         self.in_memory_from = 0
         self.backlog = 0
@@ -86,6 +88,17 @@ class FakeLog:
         self.marks = marks
         self.next = max(self.next, self.lease)
         self.lease = self.next + 10**6
+        self.begin_run()
+
+    def begin_run(self) -> None:
+        self.run = f"run-{next(self._ids)}"
+        self.runs[self.run] = self.next
+
+    def holds(self, run: str, position: int) -> bool:
+        if run not in self.runs:
+            return False
+        following = min((first for first in self.runs.values() if first > self.runs[run]), default=self.next)
+        return position < following
 
 
 class FakeSatellite:

@@ -272,13 +272,36 @@ def test_a_log_that_was_rolled_back_takes_a_new_id_at_once() -> None:
         ham.send(number)
     net.run()
     before = net.log.log_id
-    net.crash()
-    net.log.entries = net.log.entries[:2]  # an older copy of the state folder
-    net.log.committed, net.log.next, net.log.lease = net.log.last, net.log.last + 1, net.log.last + 2
-    net.log.marks = {("ham", 7): 2}
+    _restore_older_copy(net)
     net.connect(spam)
     assert net.log.log_id != before
     assert ("b", "log replaced") in spam.gaps
+
+
+def test_a_rolled_back_log_is_found_out_also_when_it_has_gone_further_since() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    for number in range(5):
+        ham.send(number)
+    net.run()
+    _restore_older_copy(net)
+    other = net.satellite("other")
+    for number in range(10, 20):
+        other.send(number)
+    net.run()
+    assert spam.core.live_position < net.log.last
+    net.connect(spam)
+    assert ("b", "log replaced") in spam.gaps
+    assert [value for value in spam.got["b"] if value >= 10] == list(range(10, 20))
+
+
+def _restore_older_copy(net: Network) -> None:
+    net.crash()
+    net.log.entries = net.log.entries[:2]
+    net.log.committed, net.log.next = net.log.last, net.log.last + 1
+    net.log.marks = {("ham", 7): 2}
+    net.log.runs = {"run-1": 2}
+    net.log.begin_run()
 
 
 def test_what_the_relay_lost_after_acknowledging_is_told_to_all_receivers() -> None:
@@ -422,7 +445,7 @@ def test_live_messages_go_to_who_is_there_and_leave_no_trace() -> None:
 
 # ---- every state with every frame --------------------------------------------------------------------------
 
-HELLO = Hello("ham@10.0.0.2:2004", "", [], [(7, 1)], [], [])
+HELLO = Hello("ham@10.0.0.2:2004", "", "", [], [(7, 1)], [], [])
 OF_SATELLITE = {
     "Hello": HELLO,
     "Publish": Publish(7, 1, "p", "p.m.X", [""], crc32(batch_of(1)), batch_of(1)),
@@ -434,7 +457,7 @@ OF_SATELLITE = {
     "Goodbye": Goodbye("stopping", ""),
 }
 OF_RELAY = {
-    "Welcome": Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log-1", 1, []),
+    "Welcome": Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log-1", "run-1", 1, []),
     "Ack": Ack(7, 0),
     "Deliver": Deliver(2, "", "x@10.0.0.3:2004", ("10.0.0.3", 1), 1, 1, "p", "p.m.X", [""],
                        crc32(batch_of(1)), batch_of(1)),

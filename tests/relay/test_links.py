@@ -123,7 +123,7 @@ def test_a_satellite_that_stands_still_costs_the_relay_no_memory_and_misses_noth
             from co2.protocol.link_frames import Hello, Subscription, encode_link_frame
 
             socket = await session.ws_connect(f"{relay.url}/link", protocols=(SUBPROTOCOL,), max_msg_size=0)
-            hello = Hello("slow@127.0.0.1:9", "", [Subscription("p")], [(1, 1)], [], [])
+            hello = Hello("slow@127.0.0.1:9", "", "", [Subscription("p")], [(1, 1)], [], [])
             await socket.send_bytes(encode_link_frame(hello))
             await until(lambda: len(relay.present) == 2)
             slow = next(peer for peer in relay.present if peer.origin == "slow")

@@ -11,35 +11,36 @@ def test_positions_are_there_again(tmp_path: Path) -> None:
     path = tmp_path / "cursors.json"
     cursors = Cursors.open(path)
     assert (cursors.log_id, cursors.positions, cursors.replaced) == ("", {}, "")
-    cursors.save("log", {"ham": 7})
-    cursors.save("log", {"spam": 2**60})
+    cursors.save("log", "r", {"ham": 7})
+    cursors.save("log", "r", {"spam": 2**60})
     again = Cursors.open(path)
-    assert again.log_id == "log"
+    assert (again.log_id, again.run) == ("log", "r")
     assert again.positions == {"ham": 7, "spam": 2**60}
     assert [found.name for found in tmp_path.iterdir()] == ["cursors.json"]
 
 
 def test_positions_of_another_log_are_forgotten(tmp_path: Path) -> None:
     cursors = Cursors.open(tmp_path / "cursors.json")
-    cursors.save("log", {"ham": 7, "spam": 8})
-    cursors.save("other", {"ham": 3})
+    cursors.save("log", "r", {"ham": 7, "spam": 8})
+    cursors.save("other", "r", {"ham": 3})
     assert Cursors.open(tmp_path / "cursors.json").positions == {"ham": 3}
 
 
 def test_nothing_is_written_where_nothing_changed(tmp_path: Path) -> None:
     cursors = Cursors.open(tmp_path / "cursors.json")
-    cursors.save("log", {})
+    cursors.save("log", "r", {})
     assert not (tmp_path / "cursors.json").exists()
-    cursors.save("log", {"ham": 1})
-    assert not cursors.differ("log", {"ham": 1})
-    assert cursors.differ("log", {"ham": 2})
-    assert cursors.differ("other", {"ham": 1})
+    cursors.save("log", "r", {"ham": 1})
+    assert not cursors.differ("log", "r", {"ham": 1})
+    assert cursors.differ("log", "r", {"ham": 2})
+    assert cursors.differ("log", "another", {"ham": 1})
+    assert cursors.differ("other", "r", {"ham": 1})
 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[]", b"{}", b'{"log_id": 1}', b'{"log_id": "x", "positions": {"a": "b"}}', b"\xff" * 10,
-     b" " * (1024 * 1024 + 1)],
+    [b"", b"{", b"[]", b"{}", b'{"log_id": 1}', b'{"log_id": "x", "run": "r", "positions": {"a": "b"}}',
+     b"\xff" * 10, b" " * (1024 * 1024 + 1)],
 )  # fmt: skip
 def test_a_file_that_cannot_be_read_is_set_aside_and_said_so(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "cursors.json"

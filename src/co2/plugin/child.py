@@ -227,7 +227,7 @@ class ProcessChild(Child):
         """Also end what the child has started and left behind in its session."""
         self._kill_session()
         await super().end()
-        await asyncio.wait([self._protocol.drained], timeout=_DRAIN)
+        await asyncio.wait([self._protocol.drained, self.exited], timeout=_DRAIN)
         self._process.close()
         for output in self._outputs.values():
             output.close()

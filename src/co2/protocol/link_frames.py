@@ -81,6 +81,7 @@ class Hello(_Frame):
     Attributes:
         host_id: proposed; the relay puts in the host part that it observes.
         log_id: that positions below belong to, '' for none.
+        run: of the relay, when the last of these positions was handed out.
         subscriptions: one for each package that receives.
         outbox: (epoch, its first unacknowledged seq) for each epoch with something unacknowledged, oldest first;
             the last one is the run of now, also when all of it is acknowledged.
@@ -90,6 +91,7 @@ class Hello(_Frame):
 
     host_id: str
     log_id: str
+    run: str
     subscriptions: list[Subscription]
     outbox: list[tuple[int, int]]
     methods: list[str]
@@ -139,6 +141,7 @@ class Welcome(_Frame):
         host_id: with the host part that the relay observed; it is used from now on.
         relay: the relay's own host_id.
         log_id: of its log.
+        run: of the relay: another one at each start.
         position: the head of the log; where a subscription without position begins.
         acks: for each epoch of the Hello, the last seq that is on disk.
     """
@@ -146,6 +149,7 @@ class Welcome(_Frame):
     host_id: str
     relay: str
     log_id: str
+    run: str
     position: int
     acks: list[tuple[int, int]]
 

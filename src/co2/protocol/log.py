@@ -84,6 +84,10 @@ class Log(Protocol):
         """Its random name, made with the file."""
 
     @property
+    def run(self) -> str:
+        """The random name of this run of the relay."""
+
+    @property
     def last(self) -> int:
         """Position of the last message appended; 1 for none yet."""
 
@@ -118,6 +122,13 @@ class Log(Protocol):
         Raises:
             StorageFull: there is no room; nothing was taken.
             StorageFailed: the disk does not do its work.
+        """
+
+    def holds(self, run: str, position: int) -> bool:
+        """Tell whether this log can have handed out a position in that run, or before it.
+
+        A run that it does not know, or one that it knows to have ended before that position: then this is an older
+        copy of the log that the reader has read.
         """
 
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:

@@ -240,7 +240,7 @@ class RelayCore:
     ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
         """Say Welcome; give the subscriptions as they stand in this log, and the gaps that this makes."""
         known = [sub.position for sub in hello.subscriptions if sub.position is not None]
-        if hello.log_id == self.log.log_id and max(known, default=0) >= self.log.lease:
+        if known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known)):
             self._replace_log("a satellite has read further than this log ever went: it was rolled back")
         gaps = []
         subscriptions = hello.subscriptions
@@ -255,7 +255,7 @@ class RelayCore:
         positions = [position for position in live if position is not None]
         head = self._visible if len(positions) < len(live) or not positions else max(positions)
         peer.live = Stream(peer, "", min(head, self._visible) if not positions else head, union(subscriptions))
-        welcome = Welcome(str(peer.host_id), self.host_id, self.log.log_id, peer.live.position, acks)
+        welcome = Welcome(str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks)
         peer.write(encode_link_frame(welcome))
         return subscriptions, gaps
 

@@ -174,6 +174,7 @@ class SatelliteCore:
         self.state = "away"
         self.events: deque[Event] = deque()
         self.log_id = ""
+        self.run = ""
         self.live_position = BEGINNING
         self.paused = False
         self.repeats = 0
@@ -205,6 +206,7 @@ class SatelliteCore:
             Hello(
                 str(self.host_id),
                 self.log_id,
+                self.run,
                 self._subscriptions(),
                 self.outbox.unacknowledged(),
                 methods,
@@ -270,7 +272,7 @@ class SatelliteCore:
         except ValueError as error:
             raise BadRequest(str(error)) from None
         other_log = bool(self.log_id) and welcome.log_id != self.log_id
-        self.log_id = welcome.log_id
+        self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
         self.state = "open"
         for epoch, seq in welcome.acks:

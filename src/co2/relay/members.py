@@ -64,6 +64,16 @@ class Member:
         """Position of the last message that it got."""
         return self.cursor if self.peer is None else self.peer.position
 
+    def behind(self, last: int) -> dict[str, int]:
+        """Give how many messages each of its packages has not got yet, as it told lately.
+
+        Args:
+            last: position of the last message in the log.
+        """
+        if self.peer is None:
+            return {}
+        return {package: max(0, last - position) for package, position in self.peer.applied.items()}
+
     @property
     def delivered(self) -> int:
         """Messages that it got."""

@@ -177,6 +177,7 @@ class RelayMethods:
                 "sent": member.delivered,
                 "refused": member.refused,
                 "gaps": member.gaps_told,
+                "behind": member.behind(self._relay.log.last),
                 "last_error": member.last_error,
             }
             for member in self._relay.members

@@ -9,8 +9,10 @@ import itertools
 import logging
 import os
 import random
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -38,9 +40,6 @@ CONNECT_TIMEOUT = 5.0
 
 PING_INTERVAL = 10.0
 """Seconds of silence after which the relay is pinged; half as long again without an answer, and it is dead."""
-
-APPLIED_INTERVAL = 1.0
-"""Seconds between two reports of how far the packages are."""
 
 MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes that wait in the connection before the outbox gives no more; at a quarter it does again."""
@@ -86,13 +85,13 @@ class WayOut:
     what they send (RFC 6455, 10.3), and no page speaks here.
 
     Args:
-        socket: the WebSocket.
+        web_socket: the WebSocket.
     """
 
-    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    def __init__(self, web_socket: aiohttp.ClientWebSocketResponse) -> None:
         self.draining = False
-        self._protocol = socket._writer.protocol
-        self._transport = socket._writer.transport
+        self._protocol = web_socket._writer.protocol
+        self._transport = web_socket._writer.transport
         self._transport.set_write_buffer_limits(high=MAX_BUFFERED, low=MAX_BUFFERED // 4)
 
     @property
@@ -165,6 +164,7 @@ class Link:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._retry_after = 0.0
         self._leaving = False
+        self._told: dict[str, int] = {}
         self._ended = asyncio.Event()
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -205,6 +205,14 @@ class Link:
             out.write(frames)
         if not out.has_room and not out.draining:
             self._spawn(out.drain(self.work))
+
+    def tell_applied(self) -> None:
+        """Tell the relay how far the packages are, where that is news."""
+        positions = self.core.positions()
+        if positions != self._told:
+            self._told = positions
+            self.core.tell_applied()
+            self.work()
 
     async def flushed(self) -> None:
         """Wait until everything that was sent so far is on the relay's disk."""
@@ -259,7 +267,8 @@ class Link:
     async def _live(self, session: aiohttp.ClientSession) -> bool:
         """Have a link until its end; tell whether the relay said Welcome."""
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            socket = await session.ws_connect(
+            self.relay_ips = await self._resolve()
+            web_socket = await session.ws_connect(
                 f"{self.url}/link",
                 protocols=(SUBPROTOCOL,),
                 heartbeat=PING_INTERVAL,
@@ -267,21 +276,19 @@ class Link:
                 compress=0,
                 timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
             )
-        async with socket:
-            if socket.protocol != SUBPROTOCOL:
+        async with web_socket:
+            if web_socket.protocol != SUBPROTOCOL:
                 raise aiohttp.ClientError(f"what answers at {self.url} does not speak {SUBPROTOCOL}")
-            peer = socket.get_extra_info("peername") or ("", 0)
-            self.relay_ips = frozenset((normal_ip(str(peer[0])),)) if peer[0] else frozenset()
-            return await self._talk(socket)
+            return await self._talk(web_socket)
 
-    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> bool:
+    async def _talk(self, web_socket: aiohttp.ClientWebSocketResponse) -> bool:
         self._ended.clear()
-        self._way_out = WayOut(socket)
+        self._way_out = WayOut(web_socket)
         self.core.connected()
         self.work()
         welcomed = False
         try:
-            while self.core.state != "away" and (data := await self._next(socket, welcomed)) is not None:
+            while self.core.state != "away" and (data := await self._next(web_socket, welcomed)) is not None:
                 self.core.receive(data)
                 welcomed |= self.core.state == "open"
                 self._take_events()
@@ -293,8 +300,14 @@ class Link:
             self._ended.set()
         return welcomed
 
-    async def _next(self, socket: aiohttp.ClientWebSocketResponse, welcomed: bool) -> bytes | None:
-        message = await socket.receive(None if welcomed else CONNECT_TIMEOUT)
+    async def _resolve(self) -> frozenset[str]:
+        """Give the addresses of the relay: from there, and from nowhere else, ``notify`` may come."""
+        parts = urlsplit(self.url)
+        found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
+        return frozenset(normal_ip(str(address[4][0])) for address in found)
+
+    async def _next(self, web_socket: aiohttp.ClientWebSocketResponse, welcomed: bool) -> bytes | None:
+        message = await web_socket.receive(None if welcomed else CONNECT_TIMEOUT)
         data: bytes | None = message.data if message.type is aiohttp.WSMsgType.BINARY else None
         return data
 
@@ -387,4 +400,6 @@ def _what_went_wrong(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         return os.strerror(number).lower() if number else str(error.os_error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error) or type(error).__name__

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 import time
@@ -41,6 +42,9 @@ CURSORS_FILE = "cursors.json"
 
 CURSOR_INTERVAL = 0.5
 """Seconds between two looks at how far durable packages are."""
+
+APPLIED_TICKS = 10
+"""Every so many looks the relay is told how far the packages are."""
 
 LAST_SENDS = 1.0
 """Seconds in which what plugins sent last goes out when the satellite stops."""
@@ -85,7 +89,7 @@ class Satellite:
             flushed=lambda _package: self.link.flushed(),
         )
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
-        self.link.core.log_id = self._cursors.log_id
+        self.link.core.log_id, self.link.core.run = self._cursors.log_id, self._cursors.run
         if self._cursors.replaced:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
         self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
@@ -117,7 +121,7 @@ class Satellite:
     async def stop(self) -> None:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
         await self.supervisor.stop(self.config.exit_timeout)
-        self._cursors.save(self.link.core.log_id, self._positions())
+        self._cursors.save(self.link.core.log_id, self.link.core.run, self._positions())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SENDS):
                 await self.link.flushed()
@@ -207,12 +211,14 @@ class Satellite:
         return await self.registry.dispatch(method, [argument] if argument else [], caller)
 
     async def _keep_cursors(self) -> None:
-        """Write down, now and then, how far durable packages are."""
-        while True:
+        """Write down, now and then, how far durable packages are, and tell the relay of all."""
+        for tick in itertools.count(1):
             await asyncio.sleep(CURSOR_INTERVAL)
-            log_id, positions = self.link.core.log_id, self._positions()
-            if self.link.joined.is_set() and self._cursors.differ(log_id, positions):
-                await asyncio.to_thread(self._cursors.save, log_id, positions)
+            if tick % APPLIED_TICKS == 0:
+                self.link.tell_applied()
+            now = (self.link.core.log_id, self.link.core.run, self._positions())
+            if self.link.joined.is_set() and self._cursors.differ(*now):
+                await asyncio.to_thread(self._cursors.save, *now)
 
     def _positions(self) -> dict[str, int]:
         """Give how far durable packages are; one that got nothing yet is where it began."""

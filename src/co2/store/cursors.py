@@ -21,12 +21,13 @@ class Cursors:
 
     Attributes:
         log_id: that the positions belong to, '' for none.
+        run: of the relay, when the last of them was handed out.
         positions: of the last message that each package is done with.
         replaced: why an older file was set aside, '' for none.
     """
 
     def __init__(self, path: Path) -> None:
-        self.log_id = ""
+        self.log_id = self.run = ""
         self.positions: dict[str, int] = {}
         self.replaced = ""
         self._path = path
@@ -37,7 +38,7 @@ class Cursors:
         cursors = cls(path)
         try:
             data = path.read_bytes()
-            cursors.log_id, cursors.positions = _read(data)
+            cursors.log_id, cursors.run, cursors.positions = _read(data)
         except FileNotFoundError:
             pass
         except (OSError, ValueError) as error:
@@ -47,31 +48,32 @@ class Cursors:
             cursors.replaced = f"{path} cannot be read ({error}); it is kept as {aside.name}"
         return cursors
 
-    def differ(self, log_id: str, positions: Mapping[str, int]) -> bool:
+    def differ(self, log_id: str, run: str, positions: Mapping[str, int]) -> bool:
         """Tell whether these are others than those on disk."""
-        return bool(positions) and (log_id != self.log_id or {**self.positions, **positions} != self.positions)
+        other = (log_id, run) != (self.log_id, self.run)
+        return bool(positions) and (other or {**self.positions, **positions} != self.positions)
 
-    def save(self, log_id: str, positions: Mapping[str, int]) -> None:
+    def save(self, log_id: str, run: str, positions: Mapping[str, int]) -> None:
         """Bring positions to disk. Those of packages that are not loaded now are kept, in the same log."""
-        if not self.differ(log_id, positions):
+        if not self.differ(log_id, run, positions):
             return
         kept = self.positions if log_id == self.log_id else {}
-        self.log_id, self.positions = log_id, {**kept, **positions}
+        self.log_id, self.run, self.positions = log_id, run, {**kept, **positions}
         new = self._path.with_name(f"{self._path.name}.new")
         with new.open("w", encoding="utf-8") as file:
-            json.dump({"log_id": self.log_id, "positions": self.positions}, file)
+            json.dump({"log_id": self.log_id, "run": self.run, "positions": self.positions}, file)
             file.flush()
             os.fsync(file.fileno())
         new.replace(self._path)
 
 
-def _read(data: bytes) -> tuple[str, dict[str, int]]:
+def _read(data: bytes) -> tuple[str, str, dict[str, int]]:
     if len(data) > MAX_SIZE:
         raise ValueError(f"larger than {MAX_SIZE} bytes")
     found: Any = json.loads(data)
-    if not isinstance(found, dict) or not isinstance(found.get("log_id"), str):
-        raise ValueError("no log_id in it")
+    if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ("log_id", "run")):
+        raise ValueError("no log_id and run in it")
     positions = found.get("positions")
     if not isinstance(positions, dict) or not all(isinstance(position, int) for position in positions.values()):
         raise ValueError("its positions are no numbers")
-    return found["log_id"], positions
+    return found["log_id"], found["run"], positions

@@ -90,6 +90,7 @@ class LogFile:
                 self.write_meta("log_id", secrets.token_hex(16))
                 self.write_meta("lease", FIRST_POSITION)
                 self.write_meta("bytes", 0)
+                self.write_meta("runs", "[]")
                 self._db.execute(f"PRAGMA user_version = {_VERSION}")
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")

@@ -4,6 +4,8 @@ Positions are leased: before one is handed out, a higher one is on disk, to go o
 ever used twice, though live messages are passed on before they are on disk.
 """
 
+import json
+import secrets
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,10 +20,13 @@ from co2.store.log_file import LogFile, set_aside
 from co2.store.log_thread import LogThread
 from co2.store.memory_tail import MemoryTail
 
-__all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "RelayLog"]
+__all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "MAX_RUNS", "RelayLog"]
 
 LEASE = 2**25
 """Positions that are leased at once; renewed at half. Twice as many as can wait for the disk, however small."""
+
+MAX_RUNS = 1000
+"""Runs of the relay that a log remembers; who has last read in an older one is told a gap."""
 
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that may wait for the disk; more are refused."""
@@ -35,6 +40,7 @@ class RelayLog:
 
     Attributes:
         log_id: its random name, made with the file.
+        run: the random name of this run.
         replaced: why an older file was set aside, '' for none.
         last: position of the last message appended.
         committed: position of the last message that is on disk.
@@ -59,6 +65,7 @@ class RelayLog:
         self._reader = LogFile(path, vfs)
         self._reading = threading.Lock()
         self.log_id = str(file.read_meta("log_id"))
+        self.run = secrets.token_hex(8)
         # Whatever lies below the lease may have been handed out.
         self._stored_lease = max(int(file.read_meta("lease")), FIRST_POSITION)
         self._first, last = file.ends()
@@ -75,6 +82,10 @@ class RelayLog:
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
             on_commit=self._committed_in_thread, on_failed=on_failed,
         )  # fmt: skip
+        # Each run with the position that it begins at; on disk with the first commit, as the lease is.
+        runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
+        self._runs: dict[str, int] = dict(runs)
+        self._thread.put_meta("runs", json.dumps(runs))
         self._lease_up_to(self.last + 1 + LEASE)
         self._thread.start()
 
@@ -179,6 +190,14 @@ class RelayLog:
         thread.put(entry, hurry=not epoch)
         return entry
 
+    def holds(self, run: str, position: int) -> bool:
+        """Tell whether this log can have handed out a position in that run, or before it."""
+        if run not in self._runs:
+            return False
+        begun = self._runs[run]
+        following = min((first for first in self._runs.values() if first > begun), default=self.last + 1)
+        return position < following
+
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Say where the numbers of a run begin for this log."""
         self._marks[origin, epoch] = seq
@@ -186,8 +205,6 @@ class RelayLog:
 
     def replace_id(self) -> None:
         """Take a new name: this log is not the one that its readers know."""
-        import secrets
-
         self.log_id = secrets.token_hex(16)
         self._thread.put_meta("log_id", self.log_id)
 
