@@ -1,0 +1,327 @@
+"""The durable log: positions, readers, restarts, retention, damage."""
+
+import shutil
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from co2.errors import StorageFailed, StorageFull
+from co2.protocol.batch import make_batch, split_batch
+from co2.protocol.log import Entry
+from co2.store import log_thread, memory_tail
+from co2.store.relay_log import RelayLog
+from tests.harness import wait_for
+
+
+class Logs:
+    """Opens logs, and closes them at the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "log.db"
+        self.opened: list[RelayLog] = []
+        self.failures: list[str] = []
+        self.now = 1_000_000.0
+
+    def open(self, path: Path | None = None, **changes: Any) -> RelayLog:
+        options: dict[str, Any] = {"max_bytes": 2**30, "max_age": 86_400.0, **changes}
+        log = RelayLog.open(
+            path or self.path,
+            now=lambda: self.now,
+            on_commit=lambda position: None,
+            on_failed=self.failures.append,
+            **options,
+        )
+        self.opened.append(log)
+        return log
+
+    def close(self) -> None:
+        for log in self.opened:
+            log.close()
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[Logs]:
+    made = Logs(tmp_path)
+    yield made
+    made.close()
+
+
+def append(log: RelayLog, *messages: bytes, seq: int = 0, epoch: int = 7, origin: str = "ham") -> Entry:
+    batch = make_batch(messages)
+    return log.append(
+        origin=origin,
+        host_id=f"{origin}@127.0.0.1:2004",
+        client_address=("127.0.0.1", 4567),
+        batch=batch,
+        epoch=epoch if seq else 0,
+        seq=seq,
+        package="p",
+        plugin="p.m.X",
+        channels=("stage.left", ""),
+        crc=zlib.crc32(batch),
+    )
+
+
+def on_disk(log: RelayLog) -> None:
+    wait_for(lambda: log.committed >= log.last, "all is on disk")
+
+
+def everything(read: Callable[[int, int], Any], after: int, max_bytes: int = 2**20) -> list[Entry]:
+    found: list[Entry] = []
+    while (reading := read(after, max_bytes)).entries:
+        found += reading.entries
+        after = reading.next
+    return found
+
+
+def whole(log: RelayLog) -> Callable[[int, int], Any]:
+    """Read as the relay does: from memory, from disk where it must."""
+
+    def read(after: int, max_bytes: int) -> Any:
+        reading = log.read(after, max_bytes)
+        return log.read_disk(after, max_bytes) if reading.on_disk else reading
+
+    return read
+
+
+def test_what_was_appended_is_read_back_from_memory_and_from_disk(logs: Logs) -> None:
+    log = logs.open()
+    entries = [append(log, *[b"\xc0"] * count, seq=1 + number * 5) for number, count in enumerate((1, 3, 5))]
+    assert [entry.position for entry in entries] == [2, 3, 6]
+    assert log.last == 10
+    on_disk(log)
+    assert everything(log.read, 1) == entries
+    assert everything(log.read_disk, 0) == entries
+    assert everything(log.read_disk, 4) == entries[1:]  # the frame that a reader stands in comes whole
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    sizes=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 3_000)), min_size=1, max_size=40), data=st.data()
+)
+def test_any_history_read_from_anywhere_is_complete_and_in_order(
+    tmp_path_factory: pytest.TempPathFactory, sizes: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    logs = Logs(tmp_path_factory.mktemp("log"))
+    kept, memory_tail.KEPT = memory_tail.KEPT, 20_000
+    try:
+        log = logs.open()
+        entries = []
+        for number, (count, size) in enumerate(sizes):
+            message = b"\xc5" + size.to_bytes(2, "big") + bytes(size)
+            entries.append(append(log, *[message] * count))
+            if number % 7 == 0:
+                on_disk(log)
+        on_disk(log)
+        after = data.draw(st.integers(0, log.last))
+        chunk = data.draw(st.integers(1, 50_000))
+        assert everything(whole(log), after, chunk) == [entry for entry in entries if entry.end > after]
+    finally:
+        memory_tail.KEPT = kept
+        logs.close()
+
+
+def test_a_log_that_was_closed_goes_on_without_a_jump(logs: Logs) -> None:
+    log = logs.open()
+    append(log, b"\x01", b"\x02", seq=1)
+    log_id = log.log_id
+    log.close()
+    again = logs.open()
+    assert again.log_id == log_id
+    assert again.marks == {("ham", 7): 2}
+    assert append(again, b"\x03").position == 4
+    on_disk(again)
+    assert [split_batch(entry.batch) for entry in everything(again.read_disk, 0)] == [
+        [b"\x01", b"\x02"],
+        [b"\x03"],
+    ]
+
+
+def test_no_position_is_used_twice_though_its_message_was_lost(logs: Logs, tmp_path: Path) -> None:
+    """As a power cut leaves it: what is in the files now, without what waits for the disk."""
+    log = logs.open()
+    append(log, b"\x01", seq=1)
+    on_disk(log)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in tmp_path.glob("log.db*"):
+        shutil.copy(file, copy / file.name)
+    handed_out = [append(log, b"\x02", seq=2 + number).position for number in range(1000)]
+    after = logs.open(copy / "log.db")
+    assert append(after, b"\x03").position > max(handed_out)
+    assert after.marks == {("ham", 7): 1}
+
+
+def test_a_position_is_known_by_the_run_that_handed_it_out(logs: Logs, tmp_path: Path) -> None:
+    log = logs.open()
+    append(log, b"\x01")
+    first, position = log.run, log.last
+    log.close()
+    older = tmp_path / "older.db"
+    shutil.copy(logs.path, older)
+    log = logs.open()
+    for _ in range(5):
+        append(log, b"\x02")
+    assert log.holds(first, position)
+    assert not log.holds(first, position + 3)  # that run ended before
+    assert log.holds(log.run, log.last)
+    assert not log.holds(log.run, log.last + 1)
+    restored = logs.open(older)
+    assert not restored.holds(log.run, 1)
+    assert restored.holds(first, position)
+
+
+def test_the_checksum_of_a_number_is_found_in_memory_and_on_disk(logs: Logs) -> None:
+    log = logs.open()
+    entry = append(log, b"\x01", seq=1)
+    assert log.find("ham", 7, 1) == entry.crc
+    assert log.find("ham", 7, 2) is None
+    log.close()
+    again = logs.open()
+    assert again.find("ham", 7, 1) == entry.crc
+    assert again.find("spam", 7, 1) is None
+
+
+@pytest.mark.parametrize("limit", ["size", "age"])
+def test_retention_takes_the_oldest_and_says_so(logs: Logs, limit: str) -> None:
+    log = logs.open(**({"max_bytes": 2**20} if limit == "size" else {"max_age": 100.0}))
+    message = b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000)
+    old = [append(log, message) for _ in range(40)]
+    on_disk(log)
+    logs.now += 200
+    new = append(log, b"\x01")
+    wait_for(lambda: log.first > old[5].position, "the oldest are gone")
+    reading = log.read_disk(old[0].position, 2**20)
+    assert reading.gap is not None
+    assert (reading.gap.after, reading.gap.reason) == (old[0].position, "retention")
+    assert reading.gap.next == log.first - 1
+    assert everything(whole(log), 0)[-1] == new
+    assert log.read_disk(0, 2**20).gap is None  # who asks for the oldest there is misses nothing
+    if limit == "size":
+        assert log.size <= 2**20
+
+
+def test_a_damaged_frame_is_a_gap_and_kept_apart(logs: Logs) -> None:
+    log = logs.open()
+    entries = [append(log, bytes((number,))) for number in range(1, 6)]
+    log.close()
+    raw = apsw.Connection(str(logs.path))
+    raw.execute("UPDATE frame SET batch = ? WHERE position = ?", (make_batch([b"\x7f"]), entries[2].position))
+    raw.close()
+    log = logs.open()
+    assert log.read_disk(0, 2**20).entries == entries[:2]
+    reading = log.read_disk(entries[1].end, 2**20)
+    assert reading.entries == ()
+    assert reading.gap is not None
+    assert (reading.gap.after, reading.gap.next, reading.gap.reason) == (3, 4, "damaged")
+    assert log.read_disk(reading.next, 2**20).entries == entries[3:]
+    assert log.damaged == 1
+    log.close()
+    raw = apsw.Connection(str(logs.path))
+    assert raw.execute("SELECT position, reason FROM quarantine").fetchall() == [(4, "checksum")]
+    raw.close()
+
+
+@pytest.mark.parametrize("content", [b"no database " * 2000, bytes(50_000), b"SQLite format 3\x00" + bytes(100)])
+def test_a_file_that_cannot_be_read_is_set_aside_and_a_new_log_begins(logs: Logs, content: bytes) -> None:
+    logs.path.write_bytes(content)
+    log = logs.open()
+    aside = [path for path in logs.path.parent.iterdir() if ".bad-" in path.name]
+    assert [path.read_bytes() for path in aside] == [content]
+    assert aside[0].name in log.replaced
+    assert append(log, b"\x01").position == 2
+
+
+def test_a_truncated_log_is_set_aside_too(logs: Logs) -> None:
+    log = logs.open()
+    for _ in range(50):
+        append(log, b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000))
+    log_id = log.log_id
+    log.close()
+    data = logs.path.read_bytes()
+    logs.path.write_bytes(data[: 3 * 16_384])
+    log = logs.open()
+    # Either it is found out at once, or the part that is gone is a gap to whoever reads it.
+    if log.log_id == log_id:
+        assert log.read_disk(2, 2**20).gap is not None
+    else:
+        assert log.replaced
+
+
+def test_a_new_name_is_kept(logs: Logs) -> None:
+    log = logs.open()
+    before = log.log_id
+    log.replace_id()
+    changed = log.log_id
+    assert changed != before
+    log.close()
+    assert logs.open().log_id == changed
+
+
+def test_a_full_disk_refuses_what_is_new_serves_what_is_old_and_recovers(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_thread, "RETRY", 0.02)
+    log = logs.open()
+    old = append(log, b"\x01")
+    on_disk(log)
+    file: Any = log._thread._file
+    commit, full = file.commit, [True]
+
+    def committing() -> None:
+        if full[0]:
+            raise apsw.FullError("database or disk is full")
+        commit()
+
+    monkeypatch.setattr(file, "commit", committing)
+    taken = append(log, b"\x02")
+
+    def refused() -> bool:
+        try:
+            append(log, b"\x03")
+        except StorageFull:
+            return True
+        return False
+
+    wait_for(refused, "new messages are refused")
+    assert log.committed == old.end
+    assert log.read_disk(0, 2**20).entries == [old]
+    full[0] = False
+    wait_for(lambda: log.committed >= taken.end, "what was taken gets to disk")
+    wait_for(lambda: not refused(), "messages are taken again")
+    assert logs.failures == []
+
+
+def test_a_disk_that_fails_acknowledges_nothing_any_more(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = logs.open()
+    old = append(log, b"\x01")
+    on_disk(log)
+
+    def failing() -> None:
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(log._thread._file, "commit", failing)
+    append(log, b"\x02")
+    wait_for(lambda: logs.failures, "it is told")
+    assert len(logs.failures) == 1
+    assert log.committed == old.end
+    with pytest.raises(StorageFailed, match="disk I/O error"):
+        append(log, b"\x03")
+
+
+def test_a_commit_that_somebody_waits_for_is_quick(logs: Logs) -> None:
+    log = logs.open()
+    times = []
+    for _ in range(5):
+        began = time.monotonic()
+        entry = append(log, b"\x01")
+        wait_for(lambda entry=entry: log.committed >= entry.end, "on disk")
+        times.append(time.monotonic() - began)
+    assert min(times) < 0.5
