@@ -27,7 +27,8 @@ class X_Sender(plugin.Co2Plugin):
 
     def x_go(self, data_dict):
         self.going = True
-        threading.Thread(target=self._count, args=(data_dict["data"],), daemon=True).start()
+        self.counting = threading.Thread(target=self._count, args=(data_dict["data"],), daemon=True)
+        self.counting.start()
 
     def _count(self, pause):
         while self.going:
@@ -41,6 +42,7 @@ class X_Sender(plugin.Co2Plugin):
 
     def x_stop(self, data_dict):
         self.going = False
+        self.counting.join()
         return self.sent
 
     def x_flush(self, data_dict):

@@ -84,7 +84,7 @@ class Courier:
             self._tries = 0
             member.cursor = message.position
         member.cursor = max(member.cursor, read.next)
-        if not read.messages:
+        if not read.messages and read.gap is None:
             await member.wake.wait()
 
     def _tell(self, gap: LogGap) -> None:

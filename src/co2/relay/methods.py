@@ -147,6 +147,7 @@ class RelayMethods:
             gaps = list(member.gaps_to_tell)
         while True:
             member.seen_at = self._relay.now()
+            seen = self._relay.waits.committed
             if after >= self._relay.log.lease:
                 gaps.append({"after": after, "next": BEGINNING, "reason": "log replaced"})
                 after = BEGINNING
@@ -156,7 +157,7 @@ class RelayMethods:
                 member.gaps += 1
             after = read.next
             left = deadline - self._relay.now()
-            if read.messages or gaps or left <= 0 or not await self._relay.waits.appended(left):
+            if read.messages or gaps or left <= 0 or not await self._relay.waits.appended(seen, left):
                 break
         return self._fetched(member, read, gaps)
 

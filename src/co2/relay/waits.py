@@ -33,8 +33,15 @@ class Waits:
             self._disk.setdefault(position, []).append(waiting)
             await waiting
 
-    async def appended(self, timeout: float) -> bool:
-        """Wait at most ``timeout`` seconds until something more is on disk; tell whether that came."""
+    async def appended(self, seen: int, timeout: float) -> bool:
+        """Wait until something more is on disk; tell whether that came.
+
+        Args:
+            seen: ``committed`` as it was before the caller looked. What came while it looked counts.
+            timeout: seconds to wait at most.
+        """
+        if self.committed != seen:
+            return not self._ended
         waiting = asyncio.get_running_loop().create_future()
         self._next.add(waiting)
         try:

@@ -1,0 +1,63 @@
+"""Waiting for what comes next: nothing is missed between looking and waiting."""
+
+import asyncio
+
+import pytest
+
+from co2.relay.waits import Waits
+
+
+async def wait(waits: Waits, seen: int) -> bool:
+    async with asyncio.timeout(5):
+        return await waits.appended(seen, 60)
+
+
+def test_what_came_while_one_looked_counts() -> None:
+    waits = Waits()
+    seen = waits.committed
+    waits.on_commit(7)
+    assert asyncio.run(wait(waits, seen)) is True
+
+
+def test_a_waiter_is_woken_by_the_next_commit() -> None:
+    async def both() -> bool:
+        waits = Waits()
+        waiting = asyncio.ensure_future(wait(waits, 0))
+        await asyncio.sleep(0)
+        assert len(waits) == 1
+        waits.on_commit(1)
+        return await waiting
+
+    assert asyncio.run(both()) is True
+
+
+def test_nothing_came_in_time() -> None:
+    waits = Waits()
+    assert asyncio.run(waits.appended(0, 0.01)) is False
+    assert len(waits) == 0
+
+
+def test_the_relay_stops() -> None:
+    async def both() -> bool:
+        waits = Waits()
+        waiting = asyncio.ensure_future(wait(waits, 0))
+        await asyncio.sleep(0)
+        waits.end()
+        return await waiting
+
+    assert asyncio.run(both()) is False
+
+
+def test_a_position_on_disk_is_waited_for_and_fails_with_the_disk() -> None:
+    async def both() -> None:
+        waits = Waits()
+        first, second = asyncio.ensure_future(waits.on_disk(3)), asyncio.ensure_future(waits.on_disk(9))
+        await asyncio.sleep(0)
+        waits.on_commit(3)
+        async with asyncio.timeout(5):
+            await first
+        waits.fail(OSError("gone"))
+        with pytest.raises(OSError, match="gone"):
+            await second
+
+    asyncio.run(both())
