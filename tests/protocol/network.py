@@ -35,7 +35,7 @@ class FakeLog:
         self.lease = 10**6
         self.runs = {"run-1": FIRST_POSITION}
         self.run = "run-1"
-        self.first = FIRST_POSITION
+        self.gone = FIRST_POSITION - 1
         self.in_memory_from = 0
         self.backlog = 0
         self._ids = itertools.count(2)
@@ -63,8 +63,8 @@ class FakeLog:
         return self.read_disk(after, max_bytes)
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
-        gap = LogGap(after, self.first - 1, "retention") if 0 < after < self.first - 1 else None
-        after = max(after, self.first - 1)
+        gap = LogGap(after, self.gone, "retention") if 0 < after < self.gone else None
+        after = max(after, self.gone)
         given: list[Entry] = []
         for entry in self.entries:
             if entry.end > after and max_bytes > 0:

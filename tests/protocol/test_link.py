@@ -146,7 +146,7 @@ def test_what_retention_took_is_a_gap() -> None:
     ham.send(2)
     net.run()
     net.log.entries = net.log.entries[2:]
-    net.log.first = net.log.entries[0].position
+    net.log.gone = net.log.entries[0].position - 1
     net.connect(spam)
     assert spam.got == {"b": [0, 2]}
     assert spam.gaps == [("b", "retention")]

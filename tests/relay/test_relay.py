@@ -314,7 +314,7 @@ def test_a_gap_is_told_also_when_the_member_was_dropped_before_it_heard_of_it() 
         for number in range(5):
             await send(relay, number)
         log.entries = log.entries[3:]
-        log.first = log.entries[0].position
+        log.gone = log.entries[0].position - 1
         await until(lambda: not len(relay.members))
         client.deaf.clear()
         client.trouble.clear()

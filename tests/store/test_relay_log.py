@@ -16,7 +16,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
 from co2.store import log_thread, memory_tail
-from co2.store.relay_log import RelayLog
+from co2.store.relay_log import LEASE, RelayLog
 from tests.harness import wait_for
 
 
@@ -197,36 +197,58 @@ def test_retention_takes_the_oldest_and_says_so(logs: Logs, limit: str) -> None:
     on_disk(log)
     logs.now += 200
     new = append(log, b"\x01")
-    wait_for(lambda: log.first > old[5].position, "the oldest are gone")
+    wait_for(lambda: log.gone > old[5].position, "the oldest are gone")
     reading = log.read_disk(old[0].position, 2**20)
     assert reading.gap is not None
     assert (reading.gap.after, reading.gap.reason) == (old[0].position, "retention")
-    assert reading.gap.next == log.first - 1
+    assert reading.gap.next == log.gone
     assert everything(whole(log), 0)[-1] == new
     assert log.read_disk(0, 2**20).gap is None  # who asks for the oldest there is misses nothing
     if limit == "size":
         assert log.size <= 2**20
 
 
-def test_a_damaged_frame_is_a_gap_and_kept_apart(logs: Logs) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [{"batch": make_batch([b"\x7f"])}, {"origin": "spam"}, {"seq": 77}, {"channels": b"\x90"}, {"count": 9}],
+)
+def test_a_damaged_frame_is_a_gap_to_everybody_and_stays_in_the_file(logs: Logs, damage: dict[str, Any]) -> None:
     log = logs.open()
     entries = [append(log, bytes((number,))) for number in range(1, 6)]
     log.close()
     raw = apsw.Connection(str(logs.path))
-    raw.execute("UPDATE frame SET batch = ? WHERE position = ?", (make_batch([b"\x7f"]), entries[2].position))
+    ((column, value),) = damage.items()
+    raw.execute(f"UPDATE frame SET {column} = ? WHERE position = ?", (value, entries[2].position))
     raw.close()
+    for _ in range(2):
+        log = logs.open()
+        assert log.read_disk(0, 2**20).entries == entries[:2]
+        for _ in range(2):
+            reading = log.read_disk(entries[1].end, 2**20)
+            assert reading.entries == ()
+            assert reading.gap is not None
+            assert (reading.gap.after, reading.gap.next, reading.gap.reason) == (3, 4, "damaged")
+        assert log.read_disk(reading.next, 2**20).entries == entries[3:]
+        assert log.damaged == 1
+        log.close()
+
+
+def test_a_reader_of_what_a_crash_kept_from_the_disk_misses_nothing(logs: Logs) -> None:
+    """What was passed on but never committed is sent again by its sender: there is no gap to tell."""
     log = logs.open()
-    assert log.read_disk(0, 2**20).entries == entries[:2]
-    reading = log.read_disk(entries[1].end, 2**20)
-    assert reading.entries == ()
-    assert reading.gap is not None
-    assert (reading.gap.after, reading.gap.next, reading.gap.reason) == (3, 4, "damaged")
-    assert log.read_disk(reading.next, 2**20).entries == entries[3:]
-    assert log.damaged == 1
-    log.close()
     raw = apsw.Connection(str(logs.path))
-    assert raw.execute("SELECT position, reason FROM quarantine").fetchall() == [(4, "checksum")]
+    wait_for(lambda: raw.execute("SELECT value FROM meta WHERE key = 'lease'").fetchall()[0][0] > LEASE, "a lease")
     raw.close()
+    crashed = logs.path.with_name("crashed.db")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{logs.path}{suffix}", f"{crashed}{suffix}")
+    position, run = append(log, b"\x01").position, log.run
+    again = logs.open(crashed)
+    assert again.holds(run, position)
+    assert again.read_disk(position, 2**20).gap is None
+    assert append(again, b"\x01").position > position
+    on_disk(again)
+    assert again.read_disk(position, 2**20).gap is None
 
 
 @pytest.mark.parametrize("content", [b"no database " * 2000, bytes(50_000), b"SQLite format 3\x00" + bytes(100)])

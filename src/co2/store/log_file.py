@@ -34,14 +34,13 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE frame (
     position INTEGER PRIMARY KEY, count INTEGER, origin TEXT, host_id TEXT, ip TEXT, port INTEGER, epoch INTEGER,
-    seq INTEGER, package TEXT, plugin TEXT, channels BLOB, crc INTEGER, at REAL, batch BLOB
+    seq INTEGER, package TEXT, plugin TEXT, channels BLOB, crc INTEGER, head INTEGER, at REAL, batch BLOB
 );
 CREATE INDEX numbered ON frame (origin, epoch, seq) WHERE epoch != 0;
 CREATE TABLE mark (origin TEXT, epoch INTEGER, seq INTEGER, at REAL, PRIMARY KEY (origin, epoch)) WITHOUT ROWID;
-CREATE TABLE quarantine (position INTEGER PRIMARY KEY, reason TEXT, at REAL, batch BLOB);
 """
-_COLUMNS = "position, count, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, batch"
-_INSERT = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = "position, count, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, head, batch"
+_INSERT = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MARK = (
     "INSERT INTO mark VALUES (?, ?, ?, ?) ON CONFLICT (origin, epoch) DO UPDATE SET seq = excluded.seq, "
     "at = excluded.at"
@@ -89,6 +88,7 @@ class LogFile:
                 self._db.execute(_SCHEMA)
                 self.write_meta("log_id", secrets.token_hex(16))
                 self.write_meta("lease", FIRST_POSITION)
+                self.write_meta("gone", FIRST_POSITION - 1)
                 self.write_meta("bytes", 0)
                 self.write_meta("runs", "[]")
                 self._db.execute(f"PRAGMA user_version = {_VERSION}")
@@ -142,19 +142,12 @@ class LogFile:
             up_to, freed = position + count - 1, freed + size
         if up_to:
             self._db.execute("DELETE FROM frame WHERE position <= ?", (up_to,))
+            self.write_meta("gone", up_to)
         return up_to, freed
 
     def forget_marks(self, older_than: float) -> None:
         """Forget runs that were not heard of since."""
         self._db.execute("DELETE FROM mark WHERE at < ?", (older_than,))
-
-    def quarantine(self, position: int, reason: str, at: float) -> None:
-        """Take a damaged frame out, and keep what is left of it."""
-        self._db.execute(
-            "INSERT OR REPLACE INTO quarantine SELECT position, ?, ?, batch FROM frame WHERE position = ?",
-            (reason, at, position),
-        )
-        self._db.execute("DELETE FROM frame WHERE position = ?", (position,))
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -165,14 +158,11 @@ class LogFile:
             raise apsw.CorruptError(f"the log has no {key}")
         return rows[0][0]
 
-    def ends(self) -> tuple[int, int]:
-        """Give the positions of the first and of the last message; (0, 0) for none."""
-        rows: Any = self._db.execute(
-            "SELECT (SELECT position FROM frame ORDER BY position LIMIT 1), "
-            "(SELECT position + count - 1 FROM frame ORDER BY position DESC LIMIT 1)"
-        ).fetchall()
-        first, last = rows[0]
-        return (int(first or 0), int(last or 0))
+    def last(self) -> int:
+        """Give the position of the last message; 0 for none."""
+        query = "SELECT position + count - 1 FROM frame ORDER BY position DESC LIMIT 1"
+        rows: Any = self._db.execute(query).fetchall()
+        return int(rows[0][0]) if rows else 0
 
     def marks(self) -> dict[tuple[str, int], int]:
         """Give where all runs are."""
@@ -180,24 +170,41 @@ class LogFile:
             (origin, epoch): seq for origin, epoch, seq in self._db.execute("SELECT origin, epoch, seq FROM mark")
         }
 
-    def entries(self, after: int, longest: int, max_bytes: int) -> Iterable[Entry | int]:
+    def entries(self, after: int, max_bytes: int) -> Iterable[Entry | int]:
         """Give frames that end after a position, in order; the position of a damaged one in its place.
 
         Args:
             after: position.
-            longest: messages in one frame at most.
             max_bytes: stop when the batches are larger than this together; one is always given.
         """
-        query = f"SELECT {_COLUMNS} FROM frame WHERE position > ? ORDER BY position"  # noqa: S608 - ours
+        query = (
+            f"SELECT {_COLUMNS} FROM frame WHERE position >= "  # noqa: S608 - ours
+            "coalesce((SELECT max(position) FROM frame WHERE position <= ?1), ?1) ORDER BY position"
+        )
         size = 0
-        for row in self._db.execute(query, (after - longest,)):
-            if row[0] + row[1] - 1 <= after:
+        doubtful: int | None = None
+        for row in self._db.execute(query, (after,)):
+            position, whole = row[0], _is_whole(row)
+            if position <= after and not whole:
+                doubtful = position  # how far it went is not known: it matters if something is missing behind
                 continue
-            entry = _entry(row)
+            if doubtful is not None and position > after + 1:
+                yield doubtful
+            doubtful = None
+            if position <= after and position + row[1] - 1 <= after:
+                continue
             size += len(row[-1])
-            yield entry if zlib.crc32(entry.batch) == entry.crc else entry.position
+            yield _entry(row) if whole else position
             if size >= max_bytes:
                 return
+        if doubtful is not None:
+            yield doubtful
+
+    def following(self, position: int) -> int | None:
+        """Give the position of the frame behind the one at a position."""
+        query = "SELECT position FROM frame WHERE position > ? ORDER BY position LIMIT 1"
+        rows: Any = self._db.execute(query, (position,)).fetchall()
+        return int(rows[0][0]) if rows else None
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
         """Give the checksum of the frame that begins with this number."""
@@ -227,13 +234,26 @@ def set_aside(path: Path) -> Path:
 def _row(entry: Entry, at: float) -> tuple[Any, ...]:
     channels = None if entry.channels is None else msgspec.msgpack.encode(entry.channels)
     ip, port = entry.client_address
-    return (
+    head = (
         *(entry.position, entry.count, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
-        *(entry.package, entry.plugin, channels, entry.crc, at, entry.batch),
+        *(entry.package, entry.plugin, channels, entry.crc),
     )
+    return (*head, _head_checksum(head), at, entry.batch)
+
+
+def _head_checksum(head: tuple[Any, ...]) -> int:
+    return zlib.crc32(msgspec.msgpack.encode(head))
+
+
+def _is_whole(row: tuple[Any, ...]) -> bool:
+    *head, checksum, batch = row
+    try:
+        return bool(zlib.crc32(batch) == head[-1] and _head_checksum(tuple(head)) == checksum)
+    except (TypeError, UnicodeError):
+        return False
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:
-    position, count, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, batch = row
+    position, count, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, _, batch = row
     names = None if channels is None else tuple(msgspec.msgpack.decode(channels))
     return Entry(position, count, origin, host_id, (ip, port), epoch, seq, package, plugin, names, crc, batch)

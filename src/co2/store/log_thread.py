@@ -54,7 +54,7 @@ class LogThread:
         max_bytes: bytes of messages that are kept.
         max_age: seconds that they are kept.
         now: wall time.
-        on_commit: called with the position that is on disk, and the first one kept.
+        on_commit: called with the position that is on disk, and the one up to which none is kept.
         on_failed: called once when the disk does not do its work.
     """
 
@@ -80,12 +80,11 @@ class LogThread:
         self._now = now
         self._on_commit = on_commit
         self._on_failed = on_failed
-        self._first = 0
+        self._gone = 0
         self._work = threading.Condition()
         self._entries: list[Entry] = []
         self._marks: dict[tuple[str, int], int] = {}
         self._meta: dict[str, int | str] = {}
-        self._damaged: list[int] = []
         self._hurry = False
         self._closing = False
         self._moved = 0
@@ -116,12 +115,6 @@ class LogThread:
         """Hand over one of the log's own facts."""
         with self._work:
             self._meta[key] = value
-            self._work.notify()
-
-    def put_damaged(self, position: int) -> None:
-        """Have a damaged frame taken out."""
-        with self._work:
-            self._damaged.append(position)
             self._work.notify()
 
     def close(self, timeout: float) -> None:
@@ -163,18 +156,17 @@ class LogThread:
             return self._something() or not self._closing
 
     def _something(self) -> bool:
-        return bool(self._entries or self._marks or self._meta or self._damaged)
+        return bool(self._entries or self._marks or self._meta)
 
     def _commit(self) -> None:
         with self._work:
             entries, self._entries = self._entries, []
             marks, self._marks = self._marks, {}
             meta, self._meta = self._meta, {}
-            damaged, self._damaged = self._damaged, []
             self._hurry = False
         while True:
             try:
-                size = self._write(entries, marks, meta, damaged)
+                size = self._write(entries, marks, meta)
                 break
             except apsw.FullError:
                 self._file.rollback()
@@ -184,14 +176,13 @@ class LogThread:
             self.waiting_bytes -= sum(len(entry.batch) for entry in entries)
         if self.full:
             self._recovered()
-        self._on_commit(entries[-1].end if entries else 0, self._first)
+        self._on_commit(entries[-1].end if entries else 0, self._gone)
 
     def _write(
         self,
         entries: list[Entry],
         marks: dict[tuple[str, int], int],
         meta: dict[str, int | str],
-        damaged: list[int],
     ) -> int:
         """Write one transaction; give the bytes of messages that are kept after it."""
         file, now = self._file, self._now()
@@ -200,8 +191,6 @@ class LogThread:
         file.write_marks(marks.items(), now)
         for key, value in meta.items():
             file.write_meta(key, value)
-        for position in damaged:
-            file.quarantine(position, "checksum", now)
         size = self.bytes + sum(len(entry.batch) for entry in entries)
         up_to, freed = file.delete_oldest(DELETE_AT_ONCE, size - self._max_bytes, now - self._max_age)
         if freed:
@@ -210,7 +199,7 @@ class LogThread:
         file.write_meta("bytes", size)
         file.commit()
         if up_to:
-            self._first = up_to + 1
+            self._gone = up_to
         return size
 
     def _checkpoint(self) -> None:

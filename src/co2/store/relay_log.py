@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from co2.errors import StorageFailed, StorageFull
-from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count
+from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.store.log_file import LogFile, set_aside
@@ -44,7 +44,8 @@ class RelayLog:
         replaced: why an older file was set aside, '' for none.
         last: position of the last message appended.
         committed: position of the last message that is on disk.
-        first: position of the oldest message kept.
+        gone: position up to which messages are not kept any more.
+        damaged: frames found damaged. They stay where they are; whoever reads there is told a gap.
         marks: last seq appended by (origin, epoch).
     """
 
@@ -68,13 +69,12 @@ class RelayLog:
         self.run = secrets.token_hex(8)
         # Whatever lies below the lease may have been handed out.
         self._stored_lease = max(int(file.read_meta("lease")), FIRST_POSITION)
-        self._first, last = file.ends()
-        self.last = max(self._stored_lease - 1, last)
+        self.last = max(self._stored_lease - 1, file.last())
         self.committed = self.last
-        self.first = self._first or self.last + 1
+        self.gone = int(file.read_meta("gone"))
         self.marks: Mapping[tuple[str, int], int]
         self._marks = self.marks = file.marks()
-        self.damaged = 0
+        self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
         self._leased = threading.Event()
@@ -138,6 +138,11 @@ class RelayLog:
     def lease(self) -> int:
         """No position from here on was ever handed out: after a crash a log goes on behind what it had leased."""
         return self.last + 1
+
+    @property
+    def damaged(self) -> int:
+        """Places that were found damaged."""
+        return len(self._damaged)
 
     @property
     def size(self) -> int:
@@ -220,11 +225,10 @@ class RelayLog:
         self._stored_lease = position
         self._thread.put_meta("lease", position)
 
-    def _committed_in_thread(self, position: int, first: int) -> None:
+    def _committed_in_thread(self, position: int, gone: int) -> None:
         if position:
             self.committed = position
-        if first:
-            self.first = max(first, self.first)
+        self.gone = max(gone, self.gone)
         self._on_commit(self.committed)
 
     # ---- reading ---------------------------------------------------------------------------------------
@@ -243,21 +247,21 @@ class RelayLog:
             after: position; 0 for the oldest.
             max_bytes: stop when the batches are larger than this together.
         """
-        first = self.first
-        gap = LogGap(after, first - 1, "retention") if 0 < after < first - 1 else None
-        start = max(after, first - 1)
+        gone = self.gone
+        gap = LogGap(after, gone, "retention") if 0 < after < gone else None
+        start = max(after, gone)
         entries: list[Entry] = []
         try:
             with self._reading:
-                for found in self._reader.entries(start, MAX_BATCH_MESSAGES, max_bytes):
+                for found in self._reader.entries(start, max_bytes):
                     if isinstance(found, int):
                         if not entries:
-                            return self._damaged_at(start, found)
+                            return self._damaged_at(after, found)
                         break
                     entries.append(found)
         except apsw.Error as error:
             if not entries:
-                self.damaged += 1
+                self._damaged.add(start)
                 up_to = self._tail.gone
                 return Reading((), up_to, LogGap(after, up_to, f"damaged: {error}"))
         end = entries[-1].end if entries else max(start, self._tail.gone)
@@ -272,11 +276,10 @@ class RelayLog:
             return self._reader.find(origin, epoch, seq)
 
     def _damaged_at(self, after: int, position: int) -> Reading:
-        """A frame's checksum is another: it is taken out, and its place is a gap up to the next frame."""
-        self.damaged += 1
-        following = next(iter(self._reader.entries(position, 0, 1)), None)
+        """A frame's checksum is another: its place is a gap up to the next frame."""
+        self._damaged.add(position)
+        following = self._reader.following(position)
         end = self._tail.gone
         if following is not None:
-            end = (following if isinstance(following, int) else following.position) - 1
-        self._thread.put_damaged(position)
+            end = following - 1
         return Reading((), end, LogGap(after, end, "damaged"))
