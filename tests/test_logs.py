@@ -31,6 +31,11 @@ def lines(folder: Path, name: str = "co2.log") -> list[str]:
     return (folder / name).read_text().splitlines()
 
 
+def test_writing_direction_cannot_be_turned_round(folder: Path) -> None:
+    logging.getLogger("co2.server").info("from %s", "\u202egro.elpmaxe")
+    assert lines(folder)[0].endswith("from \\u202egro.elpmaxe")
+
+
 # ---- lines that cannot lie -----------------------------------------------------------------------------
 
 

@@ -40,12 +40,14 @@ MAX_VALUE = 512
 FLUSH_INTERVAL = 0.5
 """Seconds after which lines of the access log are in their file."""
 
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 def escaped(text: str) -> str:
-    """Write control characters so that they do nothing; line ends stay."""
+    """Write control characters, of writing direction too, so that they do nothing; line ends stay."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
