@@ -170,6 +170,25 @@ def test_a_package_that_lags_catches_up_beside_a_live_one() -> None:
     assert spam.got == {"slow": [1, 2, 3, 4, 5, 6, 7], "quick": [1, 2, 3, 4, 5, 6, 7]}
 
 
+def test_what_a_replay_brought_is_not_sent_once_more_when_the_package_lags_again() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "slow")
+    for number in range(4):
+        spam.core.fell_behind("slow")
+        net.run()
+        ham.send(number)
+        net.run()
+        spam.core.catch_up("slow")
+        net.run()
+        spam.core.fell_behind("slow")
+        spam.core.catch_up("slow")
+        net.run()
+    assert spam.got == {"slow": [0, 1, 2, 3]}
+    assert spam.core.repeats == 0
+    assert next(iter(net.relay.peers["spam"].streams.values()), None) is None
+    assert net.relay.peers["spam"].delivered == 4
+
+
 @pytest.mark.parametrize("durable", [False, True])
 def test_a_package_that_lags_while_the_link_breaks_goes_on_where_it_was(durable: bool) -> None:
     net = Network()

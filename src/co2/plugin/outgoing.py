@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from co2.errors import NotRunning, OutboxFull
 from co2.plugin.lanes import MAX_QUEUED, Entry, Lane, size_of
+from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.frames import Applied, ChildFrame, Record, encode_frame
 
 __all__ = ["MAX_RECORDS", "MAX_WRITE", "Outgoing"]
@@ -33,10 +34,7 @@ _DIRECT_AFTER = 50e-6
 """Seconds since the last write after which a sender writes by itself; quicker ones make bigger frames."""
 
 _NAP = 200e-6
-"""Seconds that the writer waits for a bigger frame."""
-
-_SHORT = 512
-"""Messages; with fewer waiting the writer naps."""
+"""Seconds that the writer waits for a bigger frame, where not even one full frame waits."""
 
 
 class Outgoing:
@@ -206,7 +204,7 @@ class Outgoing:
         except OSError:
             written = 0  # full; or broken, which the thread finds out too
         self._rest = data[written:]
-        return not self._rest
+        return not self._rest and not self._waiting()
 
     def _take(self) -> bytes:
         if self._rest:
@@ -225,16 +223,18 @@ class Outgoing:
         return b"".join(parts)
 
     def _messages(self) -> bytes:
-        """Cut frames, the lanes in turns."""
+        """Cut frames, the lanes in turns. What is left behind a full frame may grow to be one too."""
         parts: list[bytes] = []
-        size = empty = 0
-        while size < MAX_WRITE and empty < len(self._lanes):
+        given: set[str] = set()
+        size = idle = 0
+        while size < MAX_WRITE and idle < len(self._lanes):
             lane = self._lanes[0]
             self._lanes.rotate(-1)
-            if not lane.entries:
-                empty += 1
+            if len(lane.entries) < (MAX_BATCH_MESSAGES if lane.name in given else 1):
+                idle += 1
                 continue
-            empty = 0
+            idle = 0
+            given.add(lane.name)
             frame, freed = lane.cut()
             self._measured -= freed
             parts.append(encode_frame(frame))
@@ -242,6 +242,9 @@ class Outgoing:
         if parts:
             self._room.notify_all()
         return b"".join(parts)
+
+    def _waiting(self) -> int:
+        return sum(len(lane.entries) for lane in self._lanes)
 
     def _next_control(self) -> ChildFrame:
         frame = self._control.popleft()
@@ -260,7 +263,7 @@ class Outgoing:
         try:
             while data := self._next():
                 self._sock.sendall(data)
-                if self._wrote_messages and sum(len(lane.entries) for lane in self._lanes) < _SHORT:
+                if self._wrote_messages and self._waiting() < MAX_BATCH_MESSAGES:
                     time.sleep(_NAP)
         except (BrokenPipeError, ConnectionResetError):
             # The satellite is gone. The reading side sees it too, and ends in good order.

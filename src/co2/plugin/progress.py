@@ -1,7 +1,8 @@
 """Where each plugin stands, in a few words of memory that outlive the child.
 
-The child writes a word before and after each ``receive`` (about 20 ns); its parent reads them after a death,
-to know where to go on, and every now and then, to see who hangs. So no message pays for a clock call.
+The child writes a word before each ``receive`` and after the last of a frame (about 20 ns); its parent reads
+them after a death, to know where to go on, and every now and then, to see who hangs. So no message pays for a
+clock call.
 
 Two words per plugin. The message word is 0 at first, ``2n + 1`` while inside message n, ``2n + 2`` after
 it. The activity word is ``2k + 1`` while inside call k, even after it, and :data:`EXITING` within ``__exit__``.

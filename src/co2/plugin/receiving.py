@@ -109,15 +109,16 @@ class Receiver:
         """Give messages to the plugin; tell whether it goes on. Everything here is paid for by each message."""
         words, at, jobs, wants = self._words, self._word, self._ground.jobs, self._wants
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
-        word = 2 * number + 1
-        for message in messages:
-            if jobs and not self._ground.run_jobs():
-                return False
+        first = 2 * number + 1
+        end = first + 2 * len(messages)
+        for word, message in zip(range(first, end, 2), messages, strict=True):
+            if jobs:
+                words[at] = word - 1
+                if not self._ground.run_jobs():
+                    return False
             if wants is not None and not wants(channel_of(message)) and type(message) is not Unreadable:
-                word += 2
                 continue
-            words[at] = word
-            word += 1
+            words[at] = word  # inside this one, done with all before it
             try:
                 message["host_id"] = host_id  # raises where the message could not be decoded
                 message["client_address"] = client_address
@@ -125,9 +126,8 @@ class Receiver:
                 if result is not None:
                     self._ground.finished(result)
             except BaseException as error:
-                self._receive_failed(frame, word // 2 - 1, error)
-            words[at] = word
-            word += 1
+                self._receive_failed(frame, word // 2, error)
+        words[at] = end - 1
         return True
 
     def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:

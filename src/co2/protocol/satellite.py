@@ -462,6 +462,9 @@ class SatelliteCore:
         full = reader.full
         if frame.room > 0:
             reader.state, reader.full = "current", False
+            if not reader.durable:
+                # The relay's live stream stands there too, though it had nothing to give on its way.
+                self.live_position = max(self.live_position, frame.position)
             if full:
                 self.fell_behind(frame.package)
         elif full:
