@@ -113,6 +113,7 @@ class Satellite:
             outbox=self.outbox,
             receiver=self,
             names=lambda: (["ham.spam.call_me"], ["ham.spam.X_Spam"]),
+            load=lambda segment: None,
         )
         self._running = asyncio.ensure_future(self.link.run())
 

@@ -89,7 +89,7 @@ KEYS: tuple[Key, ...] = (
     Key(
         "plugin_memory", count(0, 2**30), 2048, _SATELLITE, "MiB of address space per plugin host, 0 for no limit"
     ),
-    Key("outbox_max", count(MIB, 2**40), 32 * MIB, _SATELLITE, "bytes that wait for the relay before send waits"),
+    Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
 )
 
 
@@ -148,4 +148,4 @@ class SatelliteConfig(HostConfig):
     exit_timeout: float = 3.0
     send_timeout: float = 5.0
     plugin_memory: int = 2048
-    outbox_max: int = 32 * MIB
+    outbox_max: int = 1024 * MIB

@@ -20,7 +20,7 @@ from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, U
 from co2.host_id import HostId, normal_ip
 from co2.protocol import goodbyes
 from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL, Call, Deliver, Gap, Result
-from co2.protocol.outbox import Outbox
+from co2.protocol.outbox import Outbox, Segment
 from co2.protocol.satellite import (
     CallReceived,
     Delivered,
@@ -137,6 +137,7 @@ class Link:
         outbox: what waits to be sent.
         receiver: takes what comes.
         names: gives (methods, plugins) that we tell the relay.
+        load: brings a segment of the outbox back to memory, and then calls :meth:`work`.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Link:
         outbox: Outbox,
         receiver: Receiver,
         names: Callable[[], tuple[list[str], list[str]]],
+        load: Callable[[Segment], None],
     ) -> None:
         self.url = url
         self.core = SatelliteCore(host_id, outbox, names)
@@ -158,6 +160,7 @@ class Link:
         self.gaps = 0
         self._receiver = receiver
         self._outbox = outbox
+        self._load = load
         self._way_out: WayOut | None = None
         self._calls: dict[int, asyncio.Future[Result]] = {}
         self._numbers = itertools.count(1)
@@ -203,6 +206,8 @@ class Link:
             return
         while out.has_room and (frames := self.core.taken()):
             out.write(frames)
+        if (segment := self._outbox.wanted()) is not None:
+            self._load(segment)
         if not out.has_room and not out.draining:
             self._spawn(out.drain(self.work))
 

@@ -19,6 +19,7 @@ from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import Outbox
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
+from co2.satellite.outbox_disk import OutboxDisk
 from co2.satellite.view import SatelliteView
 from co2.server.app import HttpServer
 from co2.server.arguments import one_dict
@@ -36,6 +37,9 @@ __all__ = ["CALL_TIMEOUT", "LAST_SENDS", "Satellite"]
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call passed on to another host may take."""
+
+OUTBOX_FILE = "outbox.db"
+"""Name, in the state folder, of the file in which messages wait that the relay has not acknowledged."""
 
 CURSORS_FILE = "cursors.json"
 """Name, in the state folder, of the file that says how far durable packages are."""
@@ -69,13 +73,15 @@ class Satellite:
         specs, self.not_found = find_packages(config)
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
-        self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room)
+        self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
+        self._outbox_disk = OutboxDisk(self.outbox, foundation.state.path / OUTBOX_FILE, self._work)
         self.link = Link(
             url=config.relay,
             host_id=HostId(foundation.state.origin, local_ip(config.bind, "127.0.0.1"), foundation.port),
             outbox=self.outbox,
             receiver=self,
             names=self._names,
+            load=self._outbox_disk.load,
         )
         self.supervisor = Supervisor(
             specs,
@@ -83,7 +89,7 @@ class Satellite:
             var_dict=self._var_dict(),
             host_id=lambda: str(self.link.host_id),
             address=lambda: (self.link.host_id.ip, self.link.host_id.port),
-            on_publish=self.link.publish,
+            on_publish=self._publish,
             on_methods_changed=self._methods_changed,
             on_room=self._has_room,
             flushed=lambda _package: self.link.flushed(),
@@ -111,6 +117,7 @@ class Satellite:
     async def start(self) -> None:
         """Serve, load plugins; the relay need not be there."""
         await self.server.start(self._sock)
+        self._outbox_disk.start()
         for name, problem in self.not_found:
             _logger.error("plugin package %s is not loaded: %s", name, problem)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
@@ -126,8 +133,9 @@ class Satellite:
             async with asyncio.timeout(LAST_SENDS):
                 await self.link.flushed()
         if len(self.outbox):
-            _logger.error("%d messages were not sent: the relay is away", len(self.outbox))
+            _logger.warning("%d messages wait on disk for the relay, until the next start", len(self.outbox))
         await self.link.leave(0.5)
+        await self._outbox_disk.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -170,6 +178,8 @@ class Satellite:
             "live_dropped": self.link.core.live_dropped,
             "waiting": len(self.outbox),
             "waiting_bytes": self.outbox.bytes,
+            "stored_bytes": self.outbox.stored_bytes,
+            "lost": self.outbox.lost,
         }
 
     def _var_dict(self) -> dict[str, Any]:
@@ -183,6 +193,15 @@ class Satellite:
     def _names(self) -> tuple[list[str], list[str]]:
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
         return sorted(self.supervisor.methods), plugins
+
+    def _work(self) -> None:
+        self.link.work()
+
+    def _publish(
+        self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+    ) -> None:
+        self.link.publish(package, plugin, channels, batch, live)
+        self._outbox_disk.watch()
 
     # ---- what the link brings --------------------------------------------------------------------------
 

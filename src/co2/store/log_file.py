@@ -1,15 +1,9 @@
-"""The relay's log as an SQLite file: opened, or set aside and made anew; rows written and read.
-
-WAL with synchronous=FULL: a commit that has returned survives a power cut. The system's SQLite may be old and
-broken there, so APSW brings its own.
-"""
+"""The relay's log as an SQLite file: rows written and read."""
 
 import logging
 import secrets
-import sys
 import zlib
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +12,9 @@ import msgspec
 
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry
+from co2.store.sqlite import open_database
 
-__all__ = ["MARK_AGE", "LogFile", "set_aside"]
-
-PAGE_SIZE = 16_384
-"""Bytes of a page: a full frame takes a handful of them."""
-
-BUSY_TIMEOUT = 10_000
-"""Milliseconds that a connection waits for another one of ours."""
+__all__ = ["MARK_AGE", "LogFile"]
 
 MARK_AGE = 30 * 86_400
 """Seconds after which the mark of a run that was not heard of is forgotten."""
@@ -62,17 +51,8 @@ class LogFile:
     """
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
-        self._db = apsw.Connection(str(path), vfs=vfs)
-        self._db.set_busy_timeout(BUSY_TIMEOUT)
-        for pragma in (
-            f"page_size = {PAGE_SIZE}",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "wal_autocheckpoint = 0",
-            f"fullfsync = {int(sys.platform == 'darwin')}",
-            "temp_store = MEMORY",
-        ):
-            self._db.execute(f"PRAGMA {pragma}").fetchall()
+        self._db = open_database(path, vfs)
+        self._db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
         self.wal_pages = 0
         self._db.set_wal_hook(self._committed)
 
@@ -219,16 +199,6 @@ class LogFile:
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
-
-
-def set_aside(path: Path) -> Path:
-    """Give a file that cannot be read another name, with what belongs to it; nothing is deleted."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    for suffix in ("", "-wal", "-shm"):
-        old = path.with_name(path.name + suffix)
-        if old.exists():
-            old.rename(path.with_name(f"{path.name}.bad-{stamp}{suffix}"))
-    return path.with_name(f"{path.name}.bad-{stamp}")
 
 
 def _row(entry: Entry, at: float) -> tuple[Any, ...]:

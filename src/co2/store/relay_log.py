@@ -16,9 +16,10 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
-from co2.store.log_file import LogFile, set_aside
+from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.memory_tail import MemoryTail
+from co2.store.sqlite import set_aside
 
 __all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "MAX_RUNS", "RelayLog"]
 

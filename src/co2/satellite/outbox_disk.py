@@ -1,0 +1,94 @@
+"""Brings to disk what waits too long in the outbox, and back what the link wants again."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from co2.protocol.outbox import Outbox, Segment
+from co2.store.outbox_store import OutboxStore
+
+__all__ = ["TICK", "OutboxDisk"]
+
+TICK = 0.02
+"""Seconds between two looks at what waits, while something does."""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds in which what still waits gets to disk when the satellite stops."""
+
+_logger = logging.getLogger("co2.satellite")
+
+
+class OutboxDisk:
+    """The outbox's disk. Used in the event loop.
+
+    Args:
+        outbox: whose.
+        path: of the file.
+        work: called when something that was wanted is back in memory.
+    """
+
+    def __init__(self, outbox: Outbox, path: Path, work: Callable[[], None]) -> None:
+        self._outbox = outbox
+        self._work = work
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loads: set[asyncio.Task[None]] = set()
+        self._store = OutboxStore.open(path, self._stored_in_thread)
+        if self._store.replaced:
+            _logger.error("messages that waited for the relay are not sent: %s", self._store.replaced)
+        outbox.found(self._store.left())
+        if len(outbox):
+            _logger.info("%d messages of earlier runs wait for the relay", len(outbox))
+
+    def start(self) -> None:
+        """Begin, in the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self.watch()
+
+    def watch(self) -> None:
+        """Something may wait: look after it from now on."""
+        if self._timer is None and self._loop is not None:
+            self._timer = self._loop.call_later(TICK, self._look)
+
+    def load(self, segment: Segment) -> None:
+        """Bring a segment back to memory."""
+        task = asyncio.ensure_future(self._load(segment))
+        self._loads.add(task)
+        task.add_done_callback(self._loads.discard)
+
+    async def close(self) -> None:
+        """Bring all that waits to disk, and end."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop = None
+        self._hand_over(everything=True)
+        await asyncio.to_thread(self._store.close, CLOSE_TIMEOUT)
+
+    def _look(self) -> None:
+        self._timer = None
+        self._hand_over()
+        if len(self._outbox):
+            self.watch()
+
+    def _hand_over(self, everything: bool = False) -> None:
+        for segment in self._outbox.to_store(everything):
+            self._store.put(segment)
+        if row := self._outbox.to_forget():
+            self._store.forget(row)
+
+    async def _load(self, segment: Segment) -> None:
+        rows = segment.rows
+        lost = self._outbox.lost
+        self._outbox.loaded(segment, await asyncio.to_thread(self._store.load, rows))
+        if self._outbox.lost > lost:
+            _logger.error("%d messages of the outbox are damaged on disk and lost", self._outbox.lost - lost)
+        self._work()
+
+    def _stored_in_thread(self, segment: Segment, rows: tuple[int, int]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stored, segment, rows)
+
+    def _stored(self, segment: Segment, rows: tuple[int, int]) -> None:
+        self._outbox.stored(segment, rows)
+        self.watch()

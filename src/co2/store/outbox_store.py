@@ -1,0 +1,202 @@
+"""The part of a satellite's outbox that is on disk: frames that wait for the relay, so that they survive.
+
+One thread writes: what waits for it goes into one commit. Whoever reads does so on a connection of its own.
+"""
+
+import contextlib
+import logging
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from co2.protocol.outbox import SEGMENT, Cut, Segment
+from co2.store.sqlite import open_database, set_aside
+
+__all__ = ["OutboxStore"]
+
+RETRY = 0.5
+"""Seconds between two tries on a full disk."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE frame (
+    id INTEGER PRIMARY KEY, epoch INTEGER, first INTEGER, last INTEGER, crc INTEGER, data BLOB
+);
+"""
+_OVERHEAD = 200
+
+_logger = logging.getLogger("co2.satellite")
+
+
+class OutboxStore:
+    """Rows of frames in the order in which they go out.
+
+    Args:
+        path: of the file.
+        on_stored: called with a segment and its rows when it is on disk, in the store's own thread.
+
+    Attributes:
+        replaced: why an older file was set aside, '' for none.
+        failed: why nothing is written any more, '' for none.
+        full: the disk is.
+    """
+
+    def __init__(self, path: Path, on_stored: Callable[[Segment, tuple[int, int]], None]) -> None:
+        self.replaced = self.failed = ""
+        self.full = False
+        self._db = self._prepared(path)
+        self._reader = open_database(path)
+        self._reading = threading.Lock()
+        self._on_stored = on_stored
+        self._work = threading.Condition()
+        self._segments: list[Segment] = []
+        self._forget = 0
+        self._closing = False
+        self._next = self._last_id() + 1
+        self._thread = threading.Thread(target=self._run, name="co2-outbox", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(cls, path: Path, on_stored: Callable[[Segment, tuple[int, int]], None]) -> "OutboxStore":
+        """Open the file; one that cannot be read is set aside under another name, and a new one begins."""
+        try:
+            return cls(path, on_stored)
+        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
+            aside = set_aside(path)
+            store = cls(path, on_stored)
+            store.replaced = f"the older outbox cannot be read ({error}); it is kept as {aside.name}"
+            return store
+
+    @staticmethod
+    def _prepared(path: Path) -> apsw.Connection:
+        db = open_database(path)
+        version = db.execute("PRAGMA user_version").fetchall()[0][0]
+        if version == 0:
+            with db:
+                db.execute(_SCHEMA)
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+        elif version != _VERSION:
+            raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
+        return db
+
+    def _last_id(self) -> int:
+        rows: Any = self._db.execute("SELECT max(id) FROM frame").fetchall()
+        return int(rows[0][0] or 0)
+
+    def left(self) -> list[Segment]:
+        """Give what earlier runs have left, oldest first."""
+        segments: list[Segment] = []
+        query = "SELECT id, epoch, first, last, length(data) FROM frame ORDER BY id"
+        with self._reading:
+            for row, epoch, first, last, length in self._reader.execute(query):
+                size = length + _OVERHEAD
+                end = segments[-1] if segments else None
+                if end is None or end.epoch != epoch or end.size + size > SEGMENT or end.last + 1 != first:
+                    end = Segment(epoch, first, last, 0, None, "stored", (row, row))
+                    segments.append(end)
+                end.last, end.size, end.rows = last, end.size + size, (end.rows[0], row)
+        return segments
+
+    def put(self, segment: Segment) -> None:
+        """Have a segment written, behind all before it."""
+        with self._work:
+            self._segments.append(segment)
+            self._work.notify()
+
+    def forget(self, row: int) -> None:
+        """Have everything up to a row deleted."""
+        with self._work:
+            self._forget = max(self._forget, row)
+            self._work.notify()
+
+    def load(self, rows: tuple[int, int]) -> list[Cut]:
+        """Read frames, but for those that are damaged. In any thread; takes milliseconds."""
+        query = "SELECT epoch, first, last, crc, data FROM frame WHERE id BETWEEN ? AND ? ORDER BY id"
+        found: list[Cut] = []
+        try:
+            with self._reading:
+                for epoch, first, last, crc, data in self._reader.execute(query, rows):
+                    if zlib.crc32(data) == crc:
+                        found.append(Cut(epoch, first, last, data))
+        except apsw.Error as error:
+            _logger.error("a part of the outbox cannot be read back: %s", error)
+        return found
+
+    def close(self, timeout: float) -> None:
+        """Write what waits, and end."""
+        with self._work:
+            self._closing = True
+            self._work.notify()
+        self._thread.join(timeout)
+        with self._reading:
+            self._reader.close()
+
+    # ---- the thread ------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while self._wait():
+                self._commit()
+        except Exception as error:
+            self.failed = f"{type(error).__name__}: {error}"
+            _logger.critical("the outbox cannot be written, what waits is in memory only: %s", self.failed)
+        finally:
+            with contextlib.suppress(apsw.Error):
+                self._db.close()
+
+    def _wait(self) -> bool:
+        with self._work:
+            while not self._segments and not self._forget:
+                if self._closing:
+                    return False
+                self._work.wait()
+            return True
+
+    def _commit(self) -> None:
+        with self._work:
+            segments, self._segments = self._segments, []
+            forget, self._forget = self._forget, 0
+        while True:
+            try:
+                rows = self._write(segments, forget)
+                break
+            except apsw.FullError:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if not self.full:
+                    self.full = True
+                    _logger.error("the disk is full: what waits for the relay stays in memory until there is room")
+                with self._work:
+                    if self._closing:
+                        return
+                    self._work.wait(RETRY)
+                    forget = max(forget, self._forget)
+        if self.full:
+            self.full = False
+            _logger.warning("the disk has room again: what waits for the relay goes there")
+        for segment, own in zip(segments, rows, strict=True):
+            self._on_stored(segment, own)
+
+    def _write(self, segments: Sequence[Segment], forget: int) -> list[tuple[int, int]]:
+        written: list[tuple[int, int]] = []
+        row = self._next
+        self._db.execute("BEGIN IMMEDIATE")
+        if forget:
+            self._db.execute("DELETE FROM frame WHERE id <= ?", (forget,))
+        for segment in segments:
+            cuts = list(segment.cuts or ())
+            begun = row
+            for cut in cuts:
+                self._db.execute(
+                    "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?)",
+                    (row, cut.epoch, cut.first, cut.last, zlib.crc32(cut.data), cut.data),
+                )
+                row += 1
+            written.append((begun, row - 1))
+        self._db.execute("COMMIT")
+        self._next = row
+        return written

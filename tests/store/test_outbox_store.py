@@ -1,0 +1,144 @@
+"""The outbox on disk: written in order, read back whole, deleted, set aside when it cannot be read."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from co2.protocol.outbox import Cut, Segment
+from co2.store.outbox_store import OutboxStore
+from tests.harness import wait_for
+
+
+class Stores:
+    """Opens stores, and closes them at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.opened: list[OutboxStore] = []
+        self.stored: list[tuple[Segment, tuple[int, int]]] = []
+
+    def open(self) -> OutboxStore:
+        store = OutboxStore.open(self.path, lambda segment, rows: self.stored.append((segment, rows)))
+        self.opened.append(store)
+        return store
+
+    def close(self) -> None:
+        for store in self.opened:
+            store.close(5)
+        self.opened = []
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    made = Stores(tmp_path / "outbox.db")
+    yield made
+    made.close()
+
+
+def segment_of(first: int, last: int, epoch: int = 7, size: int = 100) -> Segment:
+    cuts = [Cut(epoch, number, number, os.urandom(size)) for number in range(first, last + 1)]
+    return Segment(epoch, first, last, sum(cut.size for cut in cuts), cuts, "storing")
+
+
+def test_what_was_stored_is_there_after_a_kill_in_order_and_whole(stores: Stores) -> None:
+    store = stores.open()
+    segments = [segment_of(1, 20), segment_of(21, 30), segment_of(1, 5, epoch=8)]
+    for segment in segments:
+        store.put(segment)
+    wait_for(lambda: len(stores.stored) == 3)
+    killed = stores.path.with_name("killed")
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{stores.path}{suffix}", f"{killed}{suffix}")
+    stores.path = killed
+    again = stores.open()
+    left = again.left()
+    assert [(segment.epoch, segment.first, segment.last) for segment in left] == [(7, 1, 30), (8, 1, 5)]
+    assert [segment.size for segment in left] == [segments[0].size + segments[1].size, segments[2].size]
+    found = [cut for segment in left for cut in again.load(segment.rows)]
+    expected = [cut for segment in segments for cut in segment.cuts or ()]
+    assert [(cut.first, cut.data) for cut in found] == [(cut.first, cut.data) for cut in expected]
+
+
+def test_what_is_forgotten_is_not_left(stores: Stores) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 10))
+    store.put(segment_of(11, 20))
+    wait_for(lambda: len(stores.stored) == 2)
+    store.forget(stores.stored[0][1][1])
+    wait_for(lambda: [segment.first for segment in store.left()] == [11])
+    store.put(segment_of(21, 30))
+    wait_for(lambda: len(stores.stored) == 3)
+    assert stores.stored[2][1] > stores.stored[1][1]
+
+
+def test_much_is_left_in_pieces_that_can_be_loaded(stores: Stores) -> None:
+    store = stores.open()
+    for first in range(0, 100, 10):
+        store.put(segment_of(first + 1, first + 10, size=20_000))
+    wait_for(lambda: len(stores.stored) == 10)
+    left = store.left()
+    assert len(left) >= 7
+    assert [segment.first for segment in left] == [1, *(segment.last + 1 for segment in left[:-1])]
+
+
+def test_a_damaged_frame_is_left_out(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 3))
+    wait_for(lambda: len(stores.stored) == 1)
+    stores.close()
+    raw = apsw.Connection(str(stores.path))
+    raw.execute("UPDATE frame SET data = ? WHERE first = 2", (b"other",))
+    raw.close()
+    again = stores.open()
+    assert [cut.first for cut in again.load(again.left()[0].rows)] == [1, 3]
+
+
+@pytest.mark.parametrize("content", [b"no database " * 2000, b"SQLite format 3\x00" + bytes(100)])
+def test_a_file_that_cannot_be_read_is_set_aside(stores: Stores, content: bytes) -> None:
+    stores.path.write_bytes(content)
+    store = stores.open()
+    aside = [path for path in stores.path.parent.iterdir() if ".bad-" in path.name]
+    assert [path.read_bytes() for path in aside] == [content]
+    assert aside[0].name in store.replaced
+    assert store.left() == []
+
+
+def test_a_full_disk_keeps_what_waits_until_there_is_room(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = stores.open()
+    write = store._write
+    tries: list[int] = []
+
+    def full(segments: list[Segment], forget: int) -> list[tuple[int, int]]:
+        tries.append(len(segments))
+        if len(tries) < 2:
+            raise apsw.FullError("database or disk is full")
+        return write(segments, forget)
+
+    monkeypatch.setattr(store, "_write", full)
+    store.put(segment_of(1, 3))
+    wait_for(lambda: stores.stored)
+    assert tries == [1, 1]
+    assert "the disk is full" in caplog.text
+    assert not store.full
+    assert store.left()[0].last == 3
+
+
+def test_a_disk_that_fails_is_told_and_nothing_more_is_written(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = stores.open()
+
+    def fail(segments: list[Segment], forget: int) -> list[tuple[int, int]]:
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(store, "_write", fail)
+    store.put(segment_of(1, 3))
+    wait_for(lambda: store.failed)
+    assert "in memory only" in caplog.text
+    assert stores.stored == []
