@@ -309,8 +309,8 @@ def error_line(error: BaseException) -> str:
 def _set(plugin: Co2Plugin, name: str, value: object) -> None:
     """Set an attribute of a plugin, whatever its class makes of attributes.
 
-    Not through ``__dict__`` where it can be helped: CPython keeps the attributes of an object in a quicker place until
-    somebody asks for that, and a plugin uses them with every message.
+    Not through ``__dict__`` where it can be helped: CPython keeps the attributes of an object in a quicker place
+    until somebody asks for that, and a plugin uses them with every message.
     """
     try:
         object.__setattr__(plugin, name, value)
