@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2.errors import TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
+from co2.plugin.bell import Bell
 from co2.plugin.flushes import Flushes
 from co2.plugin.lanes import Lane, make_send
 from co2.plugin.opened import unpack_deep
@@ -30,7 +31,7 @@ MAX_TRACEBACK = 16 * 1024
 ERROR = 40
 
 _REPORT_EVERY = 0.02
-"""Seconds between two reports of a busy plugin; an idle one says at once where it stands."""
+"""Seconds between two reports of where a plugin stands: each costs two processes a turn."""
 
 _REPORT_MESSAGES = 4096
 """Messages after which a busy plugin says where it stands, so that its window never runs empty."""
@@ -79,7 +80,7 @@ class Actor:
         self._reported_at = 0.0
         self._mail: deque[Deliver | Gap] = deque()
         self.jobs: deque[Callable[[], None]] = deque()
-        self._wakeup = threading.Condition()
+        self._bell = Bell()
         self._awaited: set[int] = set()
         self._stopping = False
         self._loop: Coroutines | None = None
@@ -123,15 +124,13 @@ class Actor:
 
     def deliver(self, frame: Deliver | Gap) -> None:
         """Put messages, or a gap, into the mailbox."""
-        with self._wakeup:
-            self._mail.append(frame)
-            self._wake()
+        self._mail.append(frame)
+        self._wake()
 
     def do(self, job: Callable[[], None]) -> None:
         """Have something done in the plugin's thread, before the messages that wait."""
-        with self._wakeup:
-            self.jobs.append(job)
-            self._wake()
+        self.jobs.append(job)
+        self._wake()
 
     def make(self, var_dict: Message, config: Message) -> BaseException | None:
         """Make the plugin, in its thread; give what its ``__init__`` raised."""
@@ -160,17 +159,17 @@ class Actor:
 
         def job() -> None:
             self._stopping = True
-            self._exit()
-            done.set()
-
-        with self._wakeup:
             self._mail.clear()
             self.jobs.clear()
-            self.jobs.append(job)
-            self._wake()
+            self._exit()
+            self._outgoing.report()
+            done.set()
+
+        self.jobs.appendleft(job)
+        self._wake()
 
     def _wake(self) -> None:
-        self._wakeup.notify()
+        self._bell.ring()
         if self._loop is not None:
             self._loop.wake()
 
@@ -192,9 +191,7 @@ class Actor:
             if self._loop is not None:
                 self._loop.wait()
                 continue
-            with self._wakeup:
-                if not self.jobs and not self._mail:
-                    self._wakeup.wait()
+            self._rest()
         if self.jobs:
             self.jobs.popleft()()
         elif self._mail:
@@ -205,6 +202,13 @@ class Actor:
                 self._mail.popleft()
             self.report()
 
+    def _rest(self) -> None:
+        """Wait for mail or a job; after a while say where the plugin stands."""
+        if self.done == self._reported:
+            self._bell.wait()
+        elif not self._bell.wait(max(0.0, self._reported_at + _REPORT_EVERY - time.monotonic())):
+            self._report_now()
+
     # ground: what the receiver needs
 
     def run_jobs(self) -> bool:
@@ -214,15 +218,17 @@ class Actor:
         return not self._stopping
 
     def report(self) -> None:
-        """Say where the plugin stands: at once when it is idle, now and then while it is busy."""
-        done = self.done
+        """Say where the plugin stands, now and then."""
         if (
-            not self._mail
-            or done - self._reported >= _REPORT_MESSAGES
+            self.done - self._reported >= _REPORT_MESSAGES
             or time.monotonic() - self._reported_at >= _REPORT_EVERY
+            or (self._loop is not None and not self._mail)
         ):
-            self._reported, self._reported_at = done, time.monotonic()
-            self._outgoing.report()
+            self._report_now()
+
+    def _report_now(self) -> None:
+        self._reported, self._reported_at = self.done, time.monotonic()
+        self._outgoing.report()
 
     def _make(self, var_dict: Message, config: Message) -> BaseException | None:
         kind = self._kind
@@ -278,8 +284,7 @@ class Actor:
         if self._loop is None:
             from co2.plugin.coroutines import Coroutines
 
-            with self._wakeup:
-                self._loop = Coroutines()
+            self._loop = Coroutines()
         return self._loop.run(result)
 
     def complain(self, what: str, error: BaseException) -> None:

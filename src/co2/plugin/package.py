@@ -277,6 +277,8 @@ class Package:
             self._slowest = max(self._slowest, self._watch.slowest)
             self._watch = None
             self._words = child.words
+            self._progress = read_progress(child.words, self.plugins, self._progress)
+            self._settle_done()  # it need not have come to say so
         self._flushing.cancel()
         self._calls.fail(f"the plugin host of {self.name} died")
         before, now = self._earlier, self._applied
@@ -290,9 +292,7 @@ class Package:
         now = time.monotonic()
         for plugin, number in self._deaths.add(now, self._suspects()):
             self._dead_letter(plugin, number)
-        done = [self._progress[plugin.name].done for plugin in self.plugins if plugin.receives]
-        if done:
-            self._received += self._window.done(min(done))
+        self._settle_done()
         if not self._deaths.park(now):
             return True
         self.state = "parked"
@@ -301,6 +301,11 @@ class Package:
             f"{PARK_WITHIN:g} s; the last one {how}"
         )
         return False
+
+    def _settle_done(self) -> None:
+        done = [self._progress[plugin.name].done for plugin in self.plugins if plugin.receives]
+        if done:
+            self._received += self._window.done(min(done))
 
     def _suspects(self) -> list[tuple[str, int]]:
         """Note where each plugin stood; give (plugin, message number) of those that may have killed the child."""

@@ -86,6 +86,7 @@ class LogThread:
         self._marks: dict[tuple[str, int], int] = {}
         self._meta: dict[str, int | str] = {}
         self._hurry = False
+        self._idle = False
         self._closing = False
         self._moved = 0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
@@ -103,7 +104,8 @@ class LogThread:
                 self._marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
             self._hurry |= hurry
-            self._work.notify()
+            if self._idle or hurry or self.waiting_bytes >= MUCH:  # else it comes by itself, very soon
+                self._work.notify()
 
     def put_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Hand over where a run is."""
@@ -147,7 +149,9 @@ class LogThread:
         """Wait until it is time to commit; False when all is written and the log closes."""
         with self._work:
             if not self._something() and not self._closing:
+                self._idle = True
                 self._work.wait(_IDLE)
+                self._idle = False
             while not self._closing and not self._hurry and self.waiting_bytes < MUCH:
                 left = last + INTERVAL - time.monotonic()
                 if left <= 0:
