@@ -16,7 +16,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
 from co2.store import log_thread, memory_tail
-from co2.store.relay_log import LEASE, RelayLog
+from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 
 
@@ -208,6 +208,33 @@ def test_retention_takes_the_oldest_and_says_so(logs: Logs, limit: str) -> None:
         assert log.size <= 2**20
 
 
+def test_a_reader_is_told_the_gap_though_retention_has_only_just_committed(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logs.open(max_bytes=100_000)
+    message = b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000)
+    oldest = append(log, message)
+    on_disk(log)
+    monkeypatch.setattr(log._thread, "_on_commit", lambda position, gone: None)  # it has not come to tell
+    append(log, message)
+    new = append(log, message)
+    wait_for(lambda: not log.backlog, "on disk")
+    reading = log.read_disk(oldest.position - 1, 2**20)
+    assert reading.entries == [new]
+    assert reading.gap is not None
+    assert (reading.gap.next, reading.gap.reason) == (new.position - 1, "retention")
+
+
+def test_before_a_position_is_handed_out_its_lease_is_on_disk(logs: Logs, tmp_path: Path) -> None:
+    log = logs.open()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{logs.path}{suffix}", tmp_path / f"crashed.db{suffix}")
+    position = append(log, b"\x01").position
+    after = logs.open(tmp_path / "crashed.db")
+    assert after.holds(log.run, position)
+    assert append(after, b"\x02").position > position
+
+
 @pytest.mark.parametrize(
     "damage",
     [{"batch": make_batch([b"\x7f"])}, {"origin": "spam"}, {"seq": 77}, {"channels": b"\x90"}, {"count": 9}],
@@ -236,9 +263,6 @@ def test_a_damaged_frame_is_a_gap_to_everybody_and_stays_in_the_file(logs: Logs,
 def test_a_reader_of_what_a_crash_kept_from_the_disk_misses_nothing(logs: Logs) -> None:
     """What was passed on but never committed is sent again by its sender: there is no gap to tell."""
     log = logs.open()
-    raw = apsw.Connection(str(logs.path))
-    wait_for(lambda: raw.execute("SELECT value FROM meta WHERE key = 'lease'").fetchall()[0][0] > LEASE, "a lease")
-    raw.close()
     crashed = logs.path.with_name("crashed.db")
     for suffix in ("", "-wal"):
         shutil.copy(f"{logs.path}{suffix}", f"{crashed}{suffix}")

@@ -9,6 +9,7 @@ import secrets
 import sys
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,10 @@ class LogFile:
         self._db.execute("DELETE FROM mark WHERE at < ?", (older_than,))
 
     # ---- reading ---------------------------------------------------------------------------------------
+
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """What is read within is all of one moment."""
+        return self._db
 
     def read_meta(self, key: str) -> Any:
         """Read one of the log's own facts."""

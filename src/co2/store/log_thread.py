@@ -90,9 +90,19 @@ class LogThread:
         self._moved = 0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
 
-    def start(self) -> None:
-        """Begin to write."""
+    def start(self, meta: dict[str, int | str]) -> None:
+        """Begin to write.
+
+        Args:
+            meta: facts of the log that are on disk before anything is taken.
+        """
         self._keep_reserve()
+        try:
+            self.bytes = self._write([], {}, meta)
+        except apsw.FullError:
+            self._file.rollback()
+            self._meta = meta
+            self._tell_full()
         self._thread.start()
 
     def put(self, entry: Entry, *, hurry: bool) -> None:
@@ -217,11 +227,14 @@ class LogThread:
 
     def _wait_for_space(self) -> None:
         if not self.full:
-            self.full = True
-            _logger.error("the disk is full: new messages are refused until there is room; old ones are served")
+            self._tell_full()
         self._reserve.unlink(missing_ok=True)
         with self._work:
             self._work.wait(RETRY)
+
+    def _tell_full(self) -> None:
+        self.full = True
+        _logger.error("the disk is full: new messages are refused until there is room; old ones are served")
 
     def _recovered(self) -> None:
         if self._keep_reserve():

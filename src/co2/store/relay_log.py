@@ -77,17 +77,15 @@ class RelayLog:
         self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
-        self._leased = threading.Event()
         self._thread = LogThread(
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
             on_commit=self._committed_in_thread, on_failed=on_failed,
         )  # fmt: skip
-        # Each run with the position that it begins at; on disk with the first commit, as the lease is.
+        # Each run with the position that it begins at.
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
-        self._thread.put_meta("runs", json.dumps(runs))
-        self._lease_up_to(self.last + 1 + LEASE)
-        self._thread.start()
+        self._stored_lease = self.last + 1 + LEASE
+        self._thread.start({"runs": json.dumps(runs), "lease": self._stored_lease})
 
     @classmethod
     def open(
@@ -247,12 +245,14 @@ class RelayLog:
             after: position; 0 for the oldest.
             max_bytes: stop when the batches are larger than this together.
         """
-        gone = self.gone
-        gap = LogGap(after, gone, "retention") if 0 < after < gone else None
-        start = max(after, gone)
+        start = after
+        gap: LogGap | None = None
         entries: list[Entry] = []
         try:
-            with self._reading:
+            with self._reading, self._reader.snapshot():
+                gone = int(self._reader.read_meta("gone"))
+                start = max(after, gone)
+                gap = LogGap(after, gone, "retention") if 0 < after < gone else None
                 for found in self._reader.entries(start, max_bytes):
                     if isinstance(found, int):
                         if not entries:
