@@ -67,7 +67,7 @@ class Machine:
         try:
             log = self._open()
             self._write(log)
-        except (apsw.IOError, apsw.CantOpenError) as error:
+        except StorageFailed as error:
             if not self.disk.off:
                 raise Loss(f"an error without a cut: {error}") from error
         self._end(log)

@@ -1,5 +1,6 @@
 """The durable log: positions, readers, restarts, retention, damage."""
 
+import gc
 import shutil
 import time
 import zlib
@@ -299,6 +300,31 @@ def test_a_truncated_log_is_set_aside_too(logs: Logs) -> None:
         assert log.read_disk(2, 2**20).gap is not None
     else:
         assert log.replaced
+
+
+def test_a_log_that_is_set_aside_stays_as_it_is_and_leaves_the_new_one_alone(logs: Logs, tmp_path: Path) -> None:
+    log = logs.open()
+    append(log, b"\x01")
+    on_disk(log)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{logs.path}{suffix}", tmp_path / f"bad.db{suffix}")
+    bad = tmp_path / "bad.db"
+    raw = apsw.Connection(str(bad))
+    raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    raw.execute("DELETE FROM meta WHERE key = 'lease'")
+    raw.close()
+    wal = (tmp_path / "bad.db-wal").read_bytes()
+    new = logs.open(bad)
+    assert new.replaced
+    gc.collect()
+    append(new, b"\x02")
+    on_disk(new)
+    assert [path.read_bytes() for path in tmp_path.glob("bad.db.bad-*-wal")] == [wal]
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"bad.db{suffix}", tmp_path / f"copy.db{suffix}")
+    assert [split_batch(entry.batch) for entry in logs.open(tmp_path / "copy.db").read_disk(0, 2**20).entries] == [
+        [b"\x02"]
+    ]
 
 
 def test_a_new_name_is_kept(logs: Logs) -> None:

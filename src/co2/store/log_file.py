@@ -4,6 +4,7 @@ WAL with synchronous=FULL: a commit that has returned survives a power cut. The 
 broken there, so APSW brings its own.
 """
 
+import contextlib
 import logging
 import secrets
 import sys
@@ -64,6 +65,14 @@ class LogFile:
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
         self._db = apsw.Connection(str(path), vfs=vfs)
+        self.wal_pages = 0
+        try:
+            self._set_up()
+        except apsw.Error:
+            self.close(tidy=False)
+            raise
+
+    def _set_up(self) -> None:
         self._db.set_busy_timeout(BUSY_TIMEOUT)
         for pragma in (
             f"page_size = {PAGE_SIZE}",
@@ -74,7 +83,6 @@ class LogFile:
             "temp_store = MEMORY",
         ):
             self._db.execute(f"PRAGMA {pragma}").fetchall()
-        self.wal_pages = 0
         self._db.set_wal_hook(self._committed)
 
     def _committed(self, _db: apsw.Connection, _name: str, pages: int) -> int:
@@ -221,8 +229,16 @@ class LogFile:
         """Move the WAL into the database; give (pages in the WAL, pages moved)."""
         return self._db.wal_checkpoint(mode=mode)
 
-    def close(self) -> None:
-        """Close the connection."""
+    def close(self, *, tidy: bool = True) -> None:
+        """Close the connection.
+
+        Args:
+            tidy: the last one moves the WAL into the database, and deletes it. Not where the disk has failed, or what
+                is on it cannot be read: that changes nothing for the better.
+        """
+        if not tidy:
+            with contextlib.suppress(apsw.ConnectionClosedError):
+                self._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         self._db.close()
 
 

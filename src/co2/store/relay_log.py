@@ -4,6 +4,7 @@ Positions are leased: before one is handed out, a higher one is on disk, to go o
 ever used twice, though live messages are passed on before they are on disk.
 """
 
+import contextlib
 import json
 import secrets
 import threading
@@ -52,18 +53,17 @@ class RelayLog:
     def __init__(
         self,
         path: Path,
+        file: LogFile,
+        reader: LogFile,
         *,
         max_bytes: int,
         max_age: float,
         now: Callable[[], float],
-        vfs: str | None,
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
     ) -> None:
         self.replaced = ""
-        file = LogFile(path, vfs)
-        file.prepare()
-        self._reader = LogFile(path, vfs)
+        self._reader = reader
         self._reading = threading.Lock()
         self.log_id = str(file.read_meta("log_id"))
         self.run = secrets.token_hex(8)
@@ -109,26 +109,42 @@ class RelayLog:
             on_commit: called with the position up to which all is on disk, in the log's own thread.
             on_failed: called once, there too, when the disk does not do its work.
             vfs: name of an APSW VFS, None for the platform's.
+
+        Raises:
+            StorageFailed: the disk does not do its work.
         """
 
         def make() -> "RelayLog":
-            return cls(
-                path,
-                max_bytes=max_bytes,
-                max_age=max_age,
-                now=now,
-                vfs=vfs,
-                on_commit=on_commit,
-                on_failed=on_failed,
-            )
+            with contextlib.ExitStack() as undo:
+                # Closed at once if it fails, and without tidying up: what is set aside stays as it is.
+                file = LogFile(path, vfs)
+                undo.callback(file.close, tidy=False)
+                file.prepare()
+                reader = LogFile(path, vfs)
+                undo.callback(reader.close, tidy=False)
+                log = cls(
+                    path,
+                    file,
+                    reader,
+                    max_bytes=max_bytes,
+                    max_age=max_age,
+                    now=now,
+                    on_commit=on_commit,
+                    on_failed=on_failed,
+                )
+                undo.pop_all()
+            return log
 
         try:
-            return make()
-        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
-            aside = set_aside(path)
-            log = make()
-            log.replaced = f"the older one cannot be read ({error}); it is kept as {aside.name}"
-            return log
+            try:
+                return make()
+            except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
+                aside = set_aside(path)
+                log = make()
+                log.replaced = f"the older one cannot be read ({error}); it is kept as {aside.name}"
+                return log
+        except (apsw.Error, OSError) as error:
+            raise StorageFailed(f"the log {path} cannot be opened: {error}; see that its disk is sound") from error
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -216,7 +232,7 @@ class RelayLog:
         self._thread.put_meta("lease", self.last + 1)
         self._thread.close(CLOSE_TIMEOUT)
         with self._reading:
-            self._reader.close()
+            self._reader.close(tidy=not self._thread.failed)
 
     def _lease_up_to(self, position: int) -> None:
         # In the same queue as the frames and before them: a commit that holds one of the new positions holds this.
