@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from co2.protocol.log import Entry
-from co2.store.log_file import MARK_AGE, LogFile
+from co2.store.log_file import MARK_AGE, LogFile, mark_damaged
 
 __all__ = ["INTERVAL", "RESERVE", "LogThread"]
 
@@ -74,6 +74,7 @@ class LogThread:
         self.waiting_bytes = 0
         self.bytes = int(file.read_meta("bytes"))
         self._file = file
+        self._path = path
         self._reserve = path.with_name(f"{path.name}.reserve")
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -147,6 +148,8 @@ class LogThread:
             # A failed fsync says nothing about what is on disk, and a second one that succeeds says it wrongly:
             # from here on nothing is acknowledged any more.
             self.failed = f"{type(error).__name__}: {error}"
+            if isinstance(error, apsw.CorruptError):
+                mark_damaged(self._path)
             _logger.critical("the log's disk does not do its work, nothing more is acknowledged: %s", self.failed)
             self._on_failed(self.failed)
         finally:
@@ -157,7 +160,7 @@ class LogThread:
         """Wait until it is time to commit; False when all is written and the log closes."""
         with self._work:
             if not self._something() and not self._closing:
-                self._work.wait(_IDLE)
+                self._work.wait(RETRY if self.full else _IDLE)
             while not self._closing and not self._hurry and self.waiting_bytes < MUCH:
                 left = last + INTERVAL - time.monotonic()
                 if left <= 0:
@@ -169,6 +172,9 @@ class LogThread:
         return bool(self._entries or self._marks or self._meta)
 
     def _commit(self) -> None:
+        if self.full and not self._something():
+            self._recovered()
+            return
         with self._work:
             entries, self._entries = self._entries, []
             marks, self._marks = self._marks, {}

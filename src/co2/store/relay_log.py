@@ -17,7 +17,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
-from co2.store.log_file import LogFile, set_aside
+from co2.store.log_file import LogFile, check_files, mark_damaged, set_aside
 from co2.store.log_thread import LogThread
 from co2.store.memory_tail import MemoryTail
 
@@ -63,13 +63,14 @@ class RelayLog:
         on_failed: Callable[[str], None],
     ) -> None:
         self.replaced = ""
+        self._path = path
         self._reader = reader
         self._reading = threading.Lock()
         self.log_id = str(file.read_meta("log_id"))
         self.run = secrets.token_hex(8)
         # Whatever lies below the lease may have been handed out.
         self._stored_lease = max(int(file.read_meta("lease")), FIRST_POSITION)
-        self.last = max(self._stored_lease - 1, file.last())
+        self.last = max(self._stored_lease - 1, int(file.read_meta("end")))
         self.committed = self.last
         self.gone = int(file.read_meta("gone"))
         self.marks: Mapping[tuple[str, int], int]
@@ -117,6 +118,7 @@ class RelayLog:
         def make() -> "RelayLog":
             with contextlib.ExitStack() as undo:
                 # Closed at once if it fails, and without tidying up: what is set aside stays as it is.
+                check_files(path)
                 file = LogFile(path, vfs)
                 undo.callback(file.close, tidy=False)
                 file.prepare()
@@ -261,6 +263,7 @@ class RelayLog:
             after: position; 0 for the oldest.
             max_bytes: stop when the batches are larger than this together.
         """
+        in_memory = self._tail.gone  # before the look: what is let go of during it may not be seen by it
         start = after
         gap: LogGap | None = None
         entries: list[Entry] = []
@@ -271,31 +274,32 @@ class RelayLog:
                 gap = LogGap(after, gone, "retention") if 0 < after < gone else None
                 for found in self._reader.entries(start, max_bytes):
                     if isinstance(found, int):
-                        if not entries:
-                            return self._damaged_at(after, found)
+                        if not entries and gap is None:
+                            return self._damaged_up_to(after, found, in_memory, "damaged")
                         break
                     entries.append(found)
         except apsw.Error as error:
-            if not entries:
-                self._damaged.add(start)
-                up_to = self._tail.gone
-                return Reading((), up_to, LogGap(after, up_to, f"damaged: {error}"))
-        end = entries[-1].end if entries else max(start, self._tail.gone)
-        return Reading(entries, end, gap)
+            if isinstance(error, apsw.CorruptError):
+                mark_damaged(self._path)
+            if not entries and gap is None:
+                return self._damaged_up_to(after, self.committed, in_memory, f"damaged: {error}")
+        if entries:
+            return Reading(entries, entries[-1].end, gap)
+        return Reading((), start if gap else max(start, in_memory), gap)
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
         """Give the checksum of the frame that begins with this number, None where it is not kept any more."""
         found = self._tail.find(origin, epoch, seq)
         if found is not None:
             return found
-        with self._reading:
-            return self._reader.find(origin, epoch, seq)
+        try:
+            with self._reading:
+                return self._reader.find(origin, epoch, seq)
+        except apsw.Error:
+            return None
 
-    def _damaged_at(self, after: int, position: int) -> Reading:
-        """A frame's checksum is another: its place is a gap up to the next frame."""
-        self._damaged.add(position)
-        following = self._reader.following(position)
-        end = self._tail.gone
-        if following is not None:
-            end = following - 1
-        return Reading((), end, LogGap(after, end, "damaged"))
+    def _damaged_up_to(self, after: int, position: int, in_memory: int, reason: str) -> Reading:
+        """Tell a gap, but not of what is in memory."""
+        end = min(position, in_memory) if in_memory > after else position
+        self._damaged.add(end)
+        return Reading((), end, LogGap(after, end, reason))
