@@ -2,13 +2,11 @@
 
 import random
 import zlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from co2.errors import StorageFailed
 from co2.protocol.batch import make_batch
 from co2.protocol.log import Entry
 from co2.store import log_thread
@@ -101,7 +99,7 @@ def check_reading(log: RelayLog, original: Original, after: int) -> None:
         if reading.gap is not None:
             assert after <= reading.gap.after + 1
             assert reading.gap.next <= reading.next
-            missing -= set(range(after, reading.gap.next + 1))
+            missing -= {position for position in missing if by_position[position].end <= reading.gap.next}
         for entry in reading.entries:
             assert entry == by_position[entry.position]
             missing.discard(entry.position)
@@ -141,13 +139,15 @@ def trial(folder: Path, original: Original, files: Files, seed: int) -> str:
         if log._thread.failed:
             outcome += ", not written"
         else:
-            assert log.read_disk(new.position - 1, 2**20).entries == [new]
+            reading = log.read_disk(new.position - 1, 2**20)
+            assert reading.entries == [new] or (reading.gap is not None and reading.next == new.end)
     finally:
         log.close()
+    if (folder / "log.db.damaged").exists():
+        outcome += ", set aside later"
     again = open_log(path)
     again.close()
-    if "not written" in outcome:
-        assert again.replaced, "a log that cannot be written is set aside at the next start"
+    assert bool(again.replaced) == outcome.endswith("later")
     return outcome
 
 
@@ -172,5 +172,5 @@ def test_any_damage_is_a_told_gap_or_a_log_set_aside(tmp_path: Path, original: O
         except Exception as error:
             raise AssertionError(f"seed {seed}: {type(error).__name__}: {str(error)[:300]}") from error
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    assert outcomes["opened"] > BLOCK // 5, outcomes
-    print(outcomes)
+    assert outcomes["opened"] > BLOCK // 5
+    assert outcomes["set aside"] > BLOCK // 20
