@@ -39,8 +39,8 @@ _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE frame (
     position INTEGER PRIMARY KEY, count INTEGER, previous INTEGER, origin TEXT, host_id TEXT, ip TEXT,
-    port INTEGER, epoch INTEGER, seq INTEGER, package TEXT, plugin TEXT, channels BLOB, crc INTEGER, at REAL, checksum INTEGER,
-    batch BLOB
+    port INTEGER, epoch INTEGER, seq INTEGER, package TEXT, plugin TEXT, channels BLOB, crc INTEGER, at REAL,
+    checksum INTEGER, batch BLOB
 );
 CREATE INDEX numbered ON frame (origin, epoch, seq) WHERE epoch != 0;
 CREATE TABLE mark (
