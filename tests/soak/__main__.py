@@ -1,4 +1,4 @@
-"""``python -m tests.soak``: kill, cut and stop until so many kills are done, and see each time that all is there."""
+"""``python -m tests.soak``: kill, cut and stop until so many kills are done; see each time that all is there."""
 
 import argparse
 import json
@@ -38,7 +38,7 @@ def main() -> int:
             network.cycle(FAULTS_PER_CYCLE)
             cycles += 1
             sys.stderr.write(
-                f"{time.monotonic() - began:7.0f} s  {network.kills:5} kills  {cycles:4} times all there\n"
+                f"{time.monotonic() - began:7.0f} s  {network.kills:5} kills  {cycles:4} times all was there\n"
             )
     except Broken as error:
         broken = str(error)

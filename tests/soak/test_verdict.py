@@ -6,7 +6,7 @@ from tests.soak.verdict import Receiver, Row, Sender
 def rows(text: str) -> list[Row]:
     found = []
     for part in text.split(","):
-        word, first, second = (part.split() + ["-", "-"])[:3]
+        word, first, second = [*part.split(), "-", "-"][:3]
         found.append((word, first, second))
     return found
 

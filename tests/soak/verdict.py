@@ -105,7 +105,7 @@ class Receiver:
         run.last = number
 
     def missing(self, expected: Mapping[str, int]) -> dict[str, int]:
-        """Give by run how many at the end have not come, of those runs that this receiver hears, without a gap told.
+        """Give by run how many at the end have not come, without a gap told.
 
         Args:
             expected: by run, so many messages should be here.

@@ -3,7 +3,7 @@
 The files themselves are as the operating system shows them. Beside each, :class:`Disk` keeps what is on the
 platter, and the writes and changes of length that are not there yet. A cut takes some of these, in their order,
 leaves others out, tears some at the bounds of sectors, and gives up the rest. Names of files are kept in the same
-way: a new one is on disk when its folder was synced, which SQLite does with the first sync of a journal and of a WAL.
+way: a new one is on disk when its folder was synced, which SQLite does with the first sync of a journal or a WAL.
 """
 
 import random
