@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from co2.errors import BadRequest
 from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import Publish, encode_link_frame
 
@@ -103,7 +104,13 @@ class Outbox:
         return given
 
     def acknowledged(self, epoch: int, seq: int) -> None:
-        """Forget what the relay has on disk."""
+        """Forget what the relay has on disk.
+
+        Raises:
+            BadRequest: it was never sent.
+        """
+        if epoch == self.epoch and seq >= self._next:
+            raise BadRequest(f"message {seq} was acknowledged, the last one was {self._next - 1}")
         frames = self._frames
         while frames and frames[0].epoch == epoch and frames[0].last <= seq:
             cut = frames.popleft()

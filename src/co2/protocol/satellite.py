@@ -130,8 +130,8 @@ class _Reader:
         state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
         full: it replays, and can take no more than what it has asked for.
         begun: position where it began in the log of now, None before that is known.
-        seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the same
-            messages come at other positions.
+        seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
+            same messages come at other positions.
     """
 
     package: str
