@@ -73,11 +73,10 @@ class Receiver:
         self._satellite = satellite
         self._late |= not self.durable
         for run in self._runs.values():
-            run.restarted = True
-            if self.durable:
-                run.may_repeat = True
-            else:
-                run.may_skip = True
+            # A durable one goes on where it was on disk. A live one begins now, which may be in the middle of what
+            # a sender sends again after a crash of the relay.
+            run.restarted = run.may_repeat = True
+            run.may_skip |= not self.durable
 
     def _told(self) -> None:
         self.gaps += 1
@@ -114,7 +113,7 @@ class Receiver:
         for name, count in expected.items():
             run = self._runs.get(name)
             if run is None:
-                if not self._late:
+                if count and not self._late:
                     found[name] = count
             elif run.last < count - 1 and not run.may_skip:
                 found[name] = count - 1 - run.last
