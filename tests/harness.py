@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import xmlrpc.client
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,15 +38,24 @@ class HostProcess:
         folder: where state and plugins are.
         role: 'relay' or 'satellite'.
         args: further command-line arguments.
+        env: further environment variables.
+        program: what is run in place of co2 itself.
     """
 
-    def __init__(self, folder: Path, role: str, *args: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        role: str,
+        *args: str,
+        env: dict[str, str] | None = None,
+        program: Sequence[str] = (sys.executable, "-m", "co2"),
+    ) -> None:
         self.folder = folder
         self.state = folder / "state"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plugins").mkdir(exist_ok=True)
         clean = {k: v for k, v in os.environ.items() if not k.startswith("CO2_")}
-        command = [sys.executable, "-m", "co2", role, "--port", "0", "--state", str(self.state)]
+        command = [*program, role, "--port", "0", "--state", str(self.state)]
         self.process = subprocess.Popen(
             [*command, *args],
             cwd=folder,

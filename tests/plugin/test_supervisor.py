@@ -672,6 +672,56 @@ def test_a_package_whose_plugins_do_not_receive_is_given_nothing(tmp_path: Path)
     asyncio.run(scenario())
 
 
+def test_a_durable_package_gets_nothing_of_its_siblings_directly_not_even_while_it_loads(tmp_path: Path) -> None:
+    """They come from the relay: given here too, they would come twice."""
+    quick = """
+        import pathlib
+
+        class X_Quick(plugin.Co2Plugin):
+            def __init__(self, var_dict):
+                super().__init__(var_dict)
+                self.send({"data": "at once"})
+
+            def x_send(self, data_dict):
+                self.send({"data": "later"})
+
+        class X_Witness(plugin.Co2Plugin):
+            def receive(self, data_dict):
+                pathlib.Path("sent").touch()
+        """
+    slow = """
+        import pathlib, time
+        while not pathlib.Path("sent").exists():
+            time.sleep(0.01)
+
+        class X_Slow(plugin.Co2Plugin):
+            durable = True
+
+            def __init__(self, var_dict):
+                super().__init__(var_dict)
+                self.got = []
+
+            def receive(self, data_dict):
+                self.got.append(data_dict["data"])
+
+            def x_got(self, data_dict):
+                return self.got
+        """
+    quick, slow = (code.replace('"sent"', repr(str(tmp_path / "sent"))) for code in (quick, slow))
+
+    async def scenario() -> None:
+        specs = [write_package(tmp_path, "eggs", spam=quick), write_package(tmp_path, "ham", spam=slow)]
+        async with carrying(specs) as it:
+            await it.call("eggs.spam.send")
+            await it.until(lambda: it.sent() == ["at once", "later"])
+            batch = make_batch([pack({"data": "from the relay"})])
+            it.supervisor.deliver_to("ham", HOST_ID, ADDRESS, batch, position=2, log_id="log")
+            await it.until(lambda: it.status("ham").received)
+            assert await it.call("ham.spam.got") == ["from the relay"]
+
+    asyncio.run(scenario())
+
+
 def _gone(pid: int) -> bool:
     try:
         return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()

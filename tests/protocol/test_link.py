@@ -284,6 +284,22 @@ def test_a_replaced_log_is_a_gap_and_everything_in_the_new_one_comes() -> None:
     assert ("b", "log replaced") in spam.gaps
 
 
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_a_replaced_log_has_and_was_had_before_does_not_come_again(durable: bool) -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b", durable=durable)
+    ham.send(1, 2)
+    net.run()
+    net.cut(spam)
+    net.log.replace_id()
+    ham.send(3)
+    net.run()
+    net.connect(spam)
+    net.run()
+    assert spam.gaps == [("b", "log replaced")]
+    assert spam.got == {"b": [1, 2, 3]}
+
+
 def test_a_log_that_was_rolled_back_takes_a_new_id_at_once() -> None:
     net = Network()
     ham, spam = net.satellite("ham"), net.satellite("spam", "b")

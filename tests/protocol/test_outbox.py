@@ -215,6 +215,21 @@ def test_what_the_disk_does_not_give_back_is_counted_and_the_rest_goes_on() -> N
     assert len(disk.outbox) == disk.outbox.bytes == 0
 
 
+def test_of_very_many_runs_the_oldest_are_told_first() -> None:
+    disk = Disk(epoch=1)
+    for epoch in range(2, 100):
+        disk.send(1)
+        disk.look(everything=True)
+        disk.write()
+        disk.restart(epoch)
+    told = disk.outbox.unacknowledged()
+    assert [epoch for epoch, _ in told] == [*range(1, 64), 99]
+    for epoch in range(1, 99):
+        assert disk.given() == [1]
+        disk.outbox.acknowledged(epoch, 1)
+    assert len(disk.outbox) == 0
+
+
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("send"), st.integers(1, 5)),

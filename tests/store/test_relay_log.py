@@ -1,5 +1,6 @@
 """The durable log: positions, readers, restarts, retention, damage."""
 
+import gc
 import shutil
 import time
 import zlib
@@ -16,7 +17,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
 from co2.store import log_thread, memory_tail
-from co2.store.relay_log import LEASE, RelayLog
+from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 
 
@@ -208,6 +209,33 @@ def test_retention_takes_the_oldest_and_says_so(logs: Logs, limit: str) -> None:
         assert log.size <= 2**20
 
 
+def test_a_reader_is_told_the_gap_though_retention_has_only_just_committed(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logs.open(max_bytes=100_000)
+    message = b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000)
+    oldest = append(log, message)
+    on_disk(log)
+    monkeypatch.setattr(log._thread, "_on_commit", lambda position, gone: None)  # it has not come to tell
+    append(log, message)
+    new = append(log, message)
+    wait_for(lambda: not log.backlog, "on disk")
+    reading = log.read_disk(oldest.position - 1, 2**20)
+    assert reading.entries == [new]
+    assert reading.gap is not None
+    assert (reading.gap.next, reading.gap.reason) == (new.position - 1, "retention")
+
+
+def test_before_a_position_is_handed_out_its_lease_is_on_disk(logs: Logs, tmp_path: Path) -> None:
+    log = logs.open()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{logs.path}{suffix}", tmp_path / f"crashed.db{suffix}")
+    position = append(log, b"\x01").position
+    after = logs.open(tmp_path / "crashed.db")
+    assert after.holds(log.run, position)
+    assert append(after, b"\x02").position > position
+
+
 @pytest.mark.parametrize(
     "damage",
     [{"batch": make_batch([b"\x7f"])}, {"origin": "spam"}, {"seq": 77}, {"channels": b"\x90"}, {"count": 9}],
@@ -236,9 +264,6 @@ def test_a_damaged_frame_is_a_gap_to_everybody_and_stays_in_the_file(logs: Logs,
 def test_a_reader_of_what_a_crash_kept_from_the_disk_misses_nothing(logs: Logs) -> None:
     """What was passed on but never committed is sent again by its sender: there is no gap to tell."""
     log = logs.open()
-    raw = apsw.Connection(str(logs.path))
-    wait_for(lambda: raw.execute("SELECT value FROM meta WHERE key = 'lease'").fetchall()[0][0] > LEASE, "a lease")
-    raw.close()
     crashed = logs.path.with_name("crashed.db")
     for suffix in ("", "-wal"):
         shutil.copy(f"{logs.path}{suffix}", f"{crashed}{suffix}")
@@ -275,6 +300,31 @@ def test_a_truncated_log_is_set_aside_too(logs: Logs) -> None:
         assert log.read_disk(2, 2**20).gap is not None
     else:
         assert log.replaced
+
+
+def test_a_log_that_is_set_aside_stays_as_it_is_and_leaves_the_new_one_alone(logs: Logs, tmp_path: Path) -> None:
+    log = logs.open()
+    append(log, b"\x01")
+    on_disk(log)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{logs.path}{suffix}", tmp_path / f"bad.db{suffix}")
+    bad = tmp_path / "bad.db"
+    raw = apsw.Connection(str(bad))
+    raw.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+    raw.execute("DELETE FROM meta WHERE key = 'lease'")
+    raw.close()
+    wal = (tmp_path / "bad.db-wal").read_bytes()
+    new = logs.open(bad)
+    assert new.replaced
+    gc.collect()
+    append(new, b"\x02")
+    on_disk(new)
+    assert [path.read_bytes() for path in tmp_path.glob("bad.db.bad-*-wal")] == [wal]
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"bad.db{suffix}", tmp_path / f"copy.db{suffix}")
+    assert [split_batch(entry.batch) for entry in logs.open(tmp_path / "copy.db").read_disk(0, 2**20).entries] == [
+        [b"\x02"]
+    ]
 
 
 def test_a_new_name_is_kept(logs: Logs) -> None:

@@ -248,6 +248,9 @@ class Package:
         )
         if not any(plugin.receives for plugin in loaded.plugins):
             self._waiting.clear()
+        elif self.durable:
+            # What siblings have sent while that was not known comes from the relay.
+            self._waiting.clear(but=NETWORK)
         if self._hub.paused:
             child.send(Flow(False))
         child.send(Start(self._progress))

@@ -156,11 +156,11 @@ class Waiting:
             self._queues[source] = self._queues.pop(source)  # to the end: the others' turn
         return taken
 
-    def clear(self) -> None:
-        """Forget all of it."""
-        self._queues.clear()
-        self._sizes.clear()
-        self.bytes = self._count = 0
+    def clear(self, *, but: str | None = None) -> None:
+        """Forget all of it, but for what came from one source."""
+        for source in [source for source in self._queues if source != but]:
+            while source in self._queues:
+                self._pop(source)
 
     def _append(self, source: str, item: Parcel | Missing) -> None:
         self._queues.setdefault(source, deque()).append(item)

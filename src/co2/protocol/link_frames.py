@@ -10,16 +10,19 @@ A position counts messages: a frame of n messages at position p holds p … p+n-
 :data:`FIRST_POSITION`, they may jump, and mean something only together with the log id.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from co2.errors import BadRequest
+from co2.protocol.frames import MAX_CHANNELS
+from co2.protocol.interests import MAX_CHANNEL
 
 __all__ = [
     "BEGINNING",
     "FIRST_POSITION",
     "MAX_LINK_FRAME",
+    "MAX_NUMBER",
     "SUBPROTOCOL",
     "Ack",
     "Applied",
@@ -55,6 +58,34 @@ FIRST_POSITION = 2
 """Position of a log's first message."""
 
 
+MAX_NUMBER = 2**62
+"""Highest seq and position: what follows from one still fits the log's 64 bits."""
+
+MAX_EPOCH = 2**63 - 1
+"""Highest epoch."""
+
+MAX_EPOCHS = 64
+"""Runs with something unacknowledged that a Hello tells of."""
+
+MAX_SUBSCRIPTIONS = 1000
+"""Packages of one satellite."""
+
+MAX_NAME = 512
+"""Characters of a package's, plugin's or method's name."""
+
+MAX_TIMEOUT = 3600.0
+"""Seconds that somebody may ask to wait."""
+
+Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
+First = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
+Crc = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
+Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+Channel = Annotated[str, msgspec.Meta(max_length=MAX_CHANNEL)]
+Channels = Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)]
+Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_TIMEOUT)]
+
+
 class _Frame(msgspec.Struct, tag=True, array_like=True):
     """Base of all frames."""
 
@@ -69,10 +100,13 @@ class Subscription(msgspec.Struct, array_like=True, frozen=True):
         durable: gets only what is on the relay's disk, and its own satellite's messages too.
     """
 
-    package: str
-    position: int | None = None
+    package: Name
+    position: Number | None = None
     channels: list[str] | None = None
     durable: bool = False
+
+
+Subscriptions = Annotated[list[Subscription], msgspec.Meta(max_length=MAX_SUBSCRIPTIONS)]
 
 
 class Hello(_Frame):
@@ -92,18 +126,18 @@ class Hello(_Frame):
     host_id: str
     log_id: str
     run: str
-    subscriptions: list[Subscription]
-    outbox: list[tuple[int, int]]
-    methods: list[str]
-    plugins: list[str]
+    subscriptions: Subscriptions
+    outbox: Annotated[list[tuple[Epoch, First]], msgspec.Meta(max_length=MAX_EPOCHS)]
+    methods: list[Name]
+    plugins: list[Name]
 
 
 class Interest(_Frame):
     """What the satellite's packages want from now on, all of it: a package that is missing is gone."""
 
-    subscriptions: list[Subscription]
-    methods: list[str]
-    plugins: list[str]
+    subscriptions: Subscriptions
+    methods: list[Name]
+    plugins: list[Name]
 
 
 class Publish(_Frame):
@@ -119,19 +153,19 @@ class Publish(_Frame):
         batch: the messages (:mod:`co2.protocol.batch`).
     """
 
-    epoch: int
-    seq: int
-    package: str
-    plugin: str
-    channels: list[str] | None
-    crc: int
+    epoch: Epoch
+    seq: Number
+    package: Name
+    plugin: Name
+    channels: Channels | None
+    crc: Crc
     batch: bytes
 
 
 class Applied(_Frame):
     """How far each package is, for whoever looks at the relay: position by package."""
 
-    positions: dict[str, int]
+    positions: Annotated[dict[Name, Number], msgspec.Meta(max_length=MAX_SUBSCRIPTIONS)]
 
 
 class Welcome(_Frame):
@@ -150,15 +184,15 @@ class Welcome(_Frame):
     relay: str
     log_id: str
     run: str
-    position: int
-    acks: list[tuple[int, int]]
+    position: Number
+    acks: list[tuple[Epoch, Number]]
 
 
 class Ack(_Frame):
     """Everything of that epoch up to ``seq`` is on the relay's disk."""
 
-    epoch: int
-    seq: int
+    epoch: Epoch
+    seq: Number
 
 
 class Deliver(_Frame):
@@ -178,16 +212,16 @@ class Deliver(_Frame):
         batch: as in :class:`Publish`.
     """
 
-    position: int
-    package: str
-    host_id: str
-    client_address: tuple[str, int]
-    epoch: int
-    seq: int
-    sender: str
-    plugin: str
-    channels: list[str] | None
-    crc: int
+    position: Number
+    package: Name
+    host_id: Name
+    client_address: tuple[Name, int]
+    epoch: Epoch
+    seq: Number
+    sender: Name
+    plugin: Name
+    channels: Channels | None
+    crc: Crc
     batch: bytes
 
 
@@ -199,9 +233,9 @@ class Replay(_Frame):
     the live stream (or, for a durable package, comes as it gets to disk). With none left there is more to ask for.
     """
 
-    package: str
-    position: int
-    room: int
+    package: Name
+    position: Number
+    room: Number
 
 
 class Gap(_Frame):
@@ -214,9 +248,9 @@ class Gap(_Frame):
         reason: why.
     """
 
-    package: str
-    after: int
-    next: int
+    package: Name
+    after: Number
+    next: Number
     reason: str
 
 
@@ -236,10 +270,10 @@ class Call(_Frame):
         timeout: seconds that the caller waits.
     """
 
-    call_id: int
-    method: str
+    call_id: Number
+    method: Name
     argument: bytes
-    timeout: float
+    timeout: Seconds
 
 
 class Result(_Frame):
@@ -252,7 +286,7 @@ class Result(_Frame):
         error: fault text.
     """
 
-    call_id: int
+    call_id: Number
     value: bytes = b""
     code: int = 0
     error: str = ""
@@ -269,7 +303,7 @@ class Goodbye(_Frame):
 
     reason: str
     text: str
-    retry_after: float = 0.0
+    retry_after: Seconds = 0.0
 
 
 SatelliteFrame = Hello | Publish | Interest | Replay | Applied | Call | Result | Goodbye

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from co2.errors import BadRequest
 from co2.protocol.batch import batch_count
-from co2.protocol.link_frames import Publish, encode_link_frame
+from co2.protocol.link_frames import MAX_EPOCHS, Publish, encode_link_frame
 
 __all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Outbox", "Segment"]
 
@@ -77,6 +78,10 @@ class Segment:
     state: str = "open"
     rows: tuple[int, int] = (0, 0)
     loading: bool = False
+
+    def takes(self, cut: Cut) -> bool:
+        """Tell whether a frame may be put behind these."""
+        return self.state == "open" and self.epoch == cut.epoch and self.size + cut.size <= SEGMENT
 
 
 class Outbox:
@@ -147,7 +152,7 @@ class Outbox:
         cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())
         self._next += count
         segment = self._segments[-1] if self._segments else None
-        if segment is None or segment.state != "open" or segment.size + cut.size > SEGMENT or segment.cuts is None:
+        if segment is None or not segment.takes(cut):
             segment = Segment(self.epoch, cut.first, cut.last)
             self._segments.append(segment)
         assert segment.cuts is not None
@@ -177,7 +182,8 @@ class Outbox:
         for segment in self._segments:
             firsts.setdefault(segment.epoch, segment.first)
         current = firsts.pop(self.epoch, self._next)
-        return [*firsts.items(), (self.epoch, current)]
+        # The rest of them with the next link: those that are told go out first.
+        return [*list(firsts.items())[: MAX_EPOCHS - 1], (self.epoch, current)]
 
     def again(self) -> None:
         """A new link: all of it is to be given once more."""
@@ -206,7 +212,13 @@ class Outbox:
         return given
 
     def acknowledged(self, epoch: int, seq: int) -> None:
-        """Forget what the relay has on disk."""
+        """Forget what the relay has on disk.
+
+        Raises:
+            BadRequest: it was never sent.
+        """
+        if epoch == self.epoch and seq >= self._next:
+            raise BadRequest(f"message {seq} was acknowledged, the last one was {self._next - 1}")
         segments = self._segments
         while segments and segments[0].epoch == epoch and segments[0].first <= seq:
             segment = segments[0]

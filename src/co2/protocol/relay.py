@@ -313,6 +313,7 @@ class RelayCore:
         sub = peer.subscriptions.get(frame.package)
         if sub is None:
             raise BadRequest(f"a replay for {frame.package[:80]!r}, which has no subscription")
+        self._check_position(frame.position)
         if frame.package in peer.streams:
             self._forget(peer.streams[frame.package])
         interests, room = Interests(sub.channels), max(0, frame.room)
@@ -321,7 +322,13 @@ class RelayCore:
         self.pump(peer)
 
     def _applied(self, peer: Peer, frame: Applied) -> None:
+        for position in frame.positions.values():
+            self._check_position(position)
         peer.applied = frame.positions
+
+    def _check_position(self, position: int) -> None:
+        if position >= self.log.lease:
+            raise BadRequest(f"position {position} was never handed out, the last one was {self.log.lease - 1}")
 
     # ---- messages in -----------------------------------------------------------------------------------
 

@@ -130,7 +130,8 @@ class _Reader:
         state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
         full: it replays, and can take no more than what it has asked for.
         begun: position where it began in the log of now, None before that is known.
-        seen: last number by (origin, epoch): after a crash of the relay the same messages come at other positions.
+        seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
+            same messages come at other positions.
     """
 
     package: str
@@ -438,7 +439,7 @@ class SatelliteCore:
         for reader in readers:
             if not reader.interests.wants(channels):
                 continue
-            if reader.durable or reader.is_new(origin, frame.epoch, last):
+            if reader.is_new(origin, frame.epoch, last):
                 packages.append(reader.package)
             else:
                 self.repeats += count

@@ -4,6 +4,7 @@ import logging
 import secrets
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import msgspec
 
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry
-from co2.store.sqlite import open_database
+from co2.store.sqlite import close_database, open_database
 
 __all__ = ["MARK_AGE", "LogFile"]
 
@@ -20,21 +21,25 @@ MARK_AGE = 30 * 86_400
 """Seconds after which the mark of a run that was not heard of is forgotten."""
 
 _SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
 CREATE TABLE frame (
-    position INTEGER PRIMARY KEY, count INTEGER, origin TEXT, host_id TEXT, ip TEXT, port INTEGER, epoch INTEGER,
-    seq INTEGER, package TEXT, plugin TEXT, channels BLOB, crc INTEGER, head INTEGER, at REAL, batch BLOB
+    position INTEGER PRIMARY KEY, count INTEGER, previous INTEGER, origin TEXT, host_id TEXT, ip TEXT,
+    port INTEGER, epoch INTEGER, seq INTEGER, package TEXT, plugin TEXT, channels BLOB, crc INTEGER, at REAL,
+    checksum INTEGER, batch BLOB
 );
 CREATE INDEX numbered ON frame (origin, epoch, seq) WHERE epoch != 0;
-CREATE TABLE mark (origin TEXT, epoch INTEGER, seq INTEGER, at REAL, PRIMARY KEY (origin, epoch)) WITHOUT ROWID;
+CREATE TABLE mark (
+    origin TEXT, epoch INTEGER, seq INTEGER, at REAL, checksum INTEGER, PRIMARY KEY (origin, epoch)
+) WITHOUT ROWID;
 """
-_COLUMNS = "position, count, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, head, batch"
-_INSERT = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-_MARK = (
-    "INSERT INTO mark VALUES (?, ?, ?, ?) ON CONFLICT (origin, epoch) DO UPDATE SET seq = excluded.seq, "
-    "at = excluded.at"
+# Text as bytes: what is damaged need not be UTF-8, and must not end the whole reading.
+_HEAD = (
+    "position, count, previous, CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(ip AS BLOB), port, epoch, seq, "
+    "CAST(package AS BLOB), CAST(plugin AS BLOB), channels, crc, at, checksum"
 )
-_VERSION = 1
+_INSERT = "INSERT OR REPLACE INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_MARK = "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?, ?)"
+_VERSION = 2
 
 _logger = logging.getLogger("co2.relay")
 
@@ -61,7 +66,11 @@ class LogFile:
         return apsw.SQLITE_OK
 
     def prepare(self) -> None:
-        """Make the tables in a new file; check those of an old one."""
+        """Make the tables in a new file; check those of an old one.
+
+        Raises:
+            apsw.Error: they are damaged, or of another version.
+        """
         version = self._db.execute("PRAGMA user_version").fetchall()[0][0]
         if version == 0:
             with self._db:
@@ -69,12 +78,18 @@ class LogFile:
                 self.write_meta("log_id", secrets.token_hex(16))
                 self.write_meta("lease", FIRST_POSITION)
                 self.write_meta("gone", FIRST_POSITION - 1)
+                self.write_meta("end", FIRST_POSITION - 1)
                 self.write_meta("bytes", 0)
                 self.write_meta("runs", "[]")
                 self._db.execute(f"PRAGMA user_version = {_VERSION}")
+            # A file without tables is one that never held a message, whatever became of its WAL.
+            self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
-        self.read_meta("log_id")
+        for table in ("meta", "mark"):
+            found = self._db.execute(f"PRAGMA integrity_check({table})").fetchall()
+            if found != [("ok",)]:
+                raise apsw.CorruptError(f"its table {table}: {str(found[0][0])[:200]}")
 
     # ---- inside a transaction --------------------------------------------------------------------------
 
@@ -92,16 +107,25 @@ class LogFile:
             self._db.execute("ROLLBACK")
 
     def insert(self, entries: Sequence[Entry], at: float) -> None:
-        """Write frames."""
-        self._db.executemany(_INSERT, [_row(entry, at) for entry in entries])
+        """Write frames. Each knows where the one before it ended, so that none is missing unnoticed."""
+        if not entries:
+            return
+        end = self.read_meta("end")
+        rows = []
+        for entry in entries:
+            rows.append(_row(entry, end, at))
+            end = entry.end
+        self._db.executemany(_INSERT, rows)
+        self.write_meta("end", end)
 
     def write_marks(self, marks: Iterable[tuple[tuple[str, int], int]], at: float) -> None:
         """Write where runs are."""
-        self._db.executemany(_MARK, [(origin, epoch, seq, at) for (origin, epoch), seq in marks])
+        rows = [(origin, epoch, seq, at, _checksum(origin, epoch, seq)) for (origin, epoch), seq in marks]
+        self._db.executemany(_MARK, rows)
 
     def write_meta(self, key: str, value: Any) -> None:
         """Write one of the log's own facts."""
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, _checksum(key, value)))
 
     def delete_oldest(self, limit: int, max_bytes: int, older_than: float) -> tuple[int, int]:
         """Delete the oldest frames, as far as they are too many bytes or too old.
@@ -114,12 +138,16 @@ class LogFile:
         Returns:
             The position up to which they are gone, 0 for none; and the bytes that this freed.
         """
-        query = "SELECT position, count, length(batch), at FROM frame ORDER BY position LIMIT ?"
-        up_to = freed = 0
-        for position, count, size, at in self._db.execute(query, (limit,)):
-            if freed >= max_bytes and at >= older_than:
+        query = f"SELECT {_HEAD}, length(batch) FROM frame ORDER BY position LIMIT ?"  # noqa: S608 - ours
+        up_to = freed = passed = 0
+        for *row, size in self._db.execute(query, (limit,)):
+            head = _whole_head(row)
+            if head is None:  # it goes with the next one
+                passed += size if isinstance(size, int) else 0
+                continue
+            if freed >= max_bytes and head[-1] >= older_than:
                 break
-            up_to, freed = position + count - 1, freed + size
+            up_to, freed, passed = head[0] + head[1] - 1, freed + passed + size, 0
         if up_to:
             self._db.execute("DELETE FROM frame WHERE position <= ?", (up_to,))
             self.write_meta("gone", up_to)
@@ -131,99 +159,113 @@ class LogFile:
 
     # ---- reading ---------------------------------------------------------------------------------------
 
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """What is read within is all of one moment."""
+        return self._db
+
     def read_meta(self, key: str) -> Any:
-        """Read one of the log's own facts."""
-        rows = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchall()
-        if not rows:
-            raise apsw.CorruptError(f"the log has no {key}")
+        """Read one of the log's own facts.
+
+        Raises:
+            apsw.CorruptError: it is not there, or damaged.
+        """
+        rows = self._db.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchall()
+        if not rows or _checksum(key, rows[0][0]) != rows[0][1]:
+            raise apsw.CorruptError(f"its {key} is missing or damaged")
         return rows[0][0]
 
-    def last(self) -> int:
-        """Give the position of the last message; 0 for none."""
-        query = "SELECT position + count - 1 FROM frame ORDER BY position DESC LIMIT 1"
-        rows: Any = self._db.execute(query).fetchall()
-        return int(rows[0][0]) if rows else 0
-
     def marks(self) -> dict[tuple[str, int], int]:
-        """Give where all runs are."""
-        return {
-            (origin, epoch): seq for origin, epoch, seq in self._db.execute("SELECT origin, epoch, seq FROM mark")
-        }
+        """Give where all runs are.
+
+        Raises:
+            apsw.CorruptError: one is damaged.
+        """
+        marks = {}
+        for origin, epoch, seq, checksum in self._db.execute("SELECT origin, epoch, seq, checksum FROM mark"):
+            if _checksum(origin, epoch, seq) != checksum:
+                raise apsw.CorruptError("a mark is damaged")
+            marks[origin, epoch] = seq
+        return marks
 
     def entries(self, after: int, max_bytes: int) -> Iterable[Entry | int]:
-        """Give frames that end after a position, in order; the position of a damaged one in its place.
+        """Give frames that end after a position, in order; where some are missing, the position up to which.
 
         Args:
             after: position.
             max_bytes: stop when the batches are larger than this together; one is always given.
         """
         query = (
-            f"SELECT {_COLUMNS} FROM frame WHERE position >= "  # noqa: S608 - ours
+            f"SELECT {_HEAD}, batch FROM frame WHERE position >= "  # noqa: S608 - ours
             "coalesce((SELECT max(position) FROM frame WHERE position <= ?1), ?1) ORDER BY position"
         )
         size = 0
-        doubtful: int | None = None
-        for row in self._db.execute(query, (after,)):
-            position, whole = row[0], _is_whole(row)
-            if position <= after and not whole:
-                doubtful = position  # how far it went is not known: it matters if something is missing behind
+        for *row, batch in self._db.execute(query, (after,)):
+            head = _whole_head(row)
+            if head is None or not isinstance(batch, bytes) or zlib.crc32(batch) != head[12]:
+                continue  # the next one tells that it is missing
+            position, count, previous = head[:3]
+            if position + count - 1 <= after:
                 continue
-            if doubtful is not None and position > after + 1:
-                yield doubtful
-            doubtful = None
-            if position <= after and position + row[1] - 1 <= after:
-                continue
-            size += len(row[-1])
-            yield _entry(row) if whole else position
+            if previous > after:
+                yield position - 1
+                return
+            yield _entry(head, batch)
+            after = position + count - 1
+            size += len(batch)
             if size >= max_bytes:
                 return
-        if doubtful is not None:
-            yield doubtful
-
-    def following(self, position: int) -> int | None:
-        """Give the position of the frame behind the one at a position."""
-        query = "SELECT position FROM frame WHERE position > ? ORDER BY position LIMIT 1"
-        rows: Any = self._db.execute(query, (position,)).fetchall()
-        return int(rows[0][0]) if rows else None
+        end = self.read_meta("end")
+        if after < end:
+            yield end
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
         """Give the checksum of the frame that begins with this number."""
-        query = "SELECT crc FROM frame WHERE origin = ? AND epoch = ? AND seq = ? AND epoch != 0"
+        query = f"SELECT {_HEAD} FROM frame WHERE origin = ? AND epoch = ? AND seq = ? AND epoch != 0"  # noqa: S608
         rows: Any = self._db.execute(query, (origin, epoch, seq)).fetchall()
-        return int(rows[0][0]) if rows else None
+        head = _whole_head(rows[0]) if rows else None
+        return None if head is None or head[7:9] != (epoch, seq) else int(head[12])
 
     def checkpoint(self, mode: int) -> tuple[int, int]:
         """Move the WAL into the database; give (pages in the WAL, pages moved)."""
         return self._db.wal_checkpoint(mode=mode)
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._db.close()
+    def close(self, *, tidy: bool = True) -> None:
+        """Close the connection.
+
+        Args:
+            tidy: the last one moves the WAL into the database, and deletes it. Not where the disk has failed, or
+                what is on it cannot be read: that changes nothing for the better.
+        """
+        close_database(self._db, tidy=tidy)
 
 
-def _row(entry: Entry, at: float) -> tuple[Any, ...]:
+def _row(entry: Entry, previous: int, at: float) -> tuple[Any, ...]:
     channels = None if entry.channels is None else msgspec.msgpack.encode(entry.channels)
     ip, port = entry.client_address
     head = (
-        *(entry.position, entry.count, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
-        *(entry.package, entry.plugin, channels, entry.crc),
+        *(entry.position, entry.count, previous, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
+        *(entry.package, entry.plugin, channels, entry.crc, at),
     )
-    return (*head, _head_checksum(head), at, entry.batch)
+    return (*head, _checksum(*head), entry.batch)
 
 
-def _head_checksum(head: tuple[Any, ...]) -> int:
-    return zlib.crc32(msgspec.msgpack.encode(head))
+def _checksum(*values: Any) -> int:
+    return zlib.crc32(msgspec.msgpack.encode(values))
 
 
-def _is_whole(row: tuple[Any, ...]) -> bool:
-    *head, checksum, batch = row
+def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
+    """Give a frame's columns up to its checksum, as they were written; None if they are damaged."""
     try:
-        return bool(zlib.crc32(batch) == head[-1] and _head_checksum(tuple(head)) == checksum)
-    except (TypeError, UnicodeError):
-        return False
+        position, count, previous, origin, host_id, ip, port, epoch, seq, package, plugin, *rest, checksum = row
+        texts = (str(text, "utf-8") for text in (origin, host_id, ip))
+        more = (str(text, "utf-8") for text in (package, plugin))
+        head = (position, count, previous, *texts, port, epoch, seq, *more, *rest)
+        return head if _checksum(*head) == checksum else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
-    position, count, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, _, batch = row
+def _entry(head: tuple[Any, ...], batch: bytes) -> Entry:
+    position, count, _, origin, host_id, ip, port, epoch, seq, package, plugin, channels, crc, _ = head
     names = None if channels is None else tuple(msgspec.msgpack.decode(channels))
     return Entry(position, count, origin, host_id, (ip, port), epoch, seq, package, plugin, names, crc, batch)

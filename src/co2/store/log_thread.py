@@ -15,6 +15,7 @@ import apsw
 
 from co2.protocol.log import Entry
 from co2.store.log_file import MARK_AGE, LogFile
+from co2.store.sqlite import mark_damaged
 
 __all__ = ["INTERVAL", "RESERVE", "LogThread"]
 
@@ -74,6 +75,7 @@ class LogThread:
         self.waiting_bytes = 0
         self.bytes = int(file.read_meta("bytes"))
         self._file = file
+        self._path = path
         self._reserve = path.with_name(f"{path.name}.reserve")
         self._max_bytes = max_bytes
         self._max_age = max_age
@@ -91,9 +93,19 @@ class LogThread:
         self._moved = 0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
 
-    def start(self) -> None:
-        """Begin to write."""
+    def start(self, meta: dict[str, int | str]) -> None:
+        """Begin to write.
+
+        Args:
+            meta: facts of the log that are on disk before anything is taken.
+        """
         self._keep_reserve()
+        try:
+            self.bytes = self._write([], {}, meta)
+        except apsw.FullError:
+            self._file.rollback()
+            self._meta = meta
+            self._tell_full()
         self._thread.start()
 
     def put(self, entry: Entry, *, hurry: bool) -> None:
@@ -139,6 +151,8 @@ class LogThread:
             # A failed fsync says nothing about what is on disk, and a second one that succeeds says it wrongly:
             # from here on nothing is acknowledged any more.
             self.failed = f"{type(error).__name__}: {error}"
+            if isinstance(error, apsw.CorruptError):
+                mark_damaged(self._path)
             _logger.critical("the log's disk does not do its work, nothing more is acknowledged: %s", self.failed)
             self._on_failed(self.failed)
         finally:
@@ -150,7 +164,7 @@ class LogThread:
         with self._work:
             if not self._something() and not self._closing:
                 self._idle = True
-                self._work.wait(_IDLE)
+                self._work.wait(RETRY if self.full else _IDLE)
                 self._idle = False
             while not self._closing and not self._hurry and self.waiting_bytes < MUCH:
                 left = last + INTERVAL - time.monotonic()
@@ -163,6 +177,9 @@ class LogThread:
         return bool(self._entries or self._marks or self._meta)
 
     def _commit(self) -> None:
+        if self.full and not self._something():
+            self._recovered()
+            return
         with self._work:
             entries, self._entries = self._entries, []
             marks, self._marks = self._marks, {}
@@ -221,11 +238,14 @@ class LogThread:
 
     def _wait_for_space(self) -> None:
         if not self.full:
-            self.full = True
-            _logger.error("the disk is full: new messages are refused until there is room; old ones are served")
+            self._tell_full()
         self._reserve.unlink(missing_ok=True)
         with self._work:
             self._work.wait(RETRY)
+
+    def _tell_full(self) -> None:
+        self.full = True
+        _logger.error("the disk is full: new messages are refused until there is room; old ones are served")
 
     def _recovered(self) -> None:
         if self._keep_reserve():

@@ -14,7 +14,7 @@ from typing import Any
 import apsw
 
 from co2.protocol.outbox import SEGMENT, Cut, Segment
-from co2.store.sqlite import open_database, set_aside
+from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
 __all__ = ["OutboxStore"]
 
@@ -64,6 +64,7 @@ class OutboxStore:
     def open(cls, path: Path, on_stored: Callable[[Segment, tuple[int, int]], None]) -> "OutboxStore":
         """Open the file; one that cannot be read is set aside under another name, and a new one begins."""
         try:
+            check_files(path)
             return cls(path, on_stored)
         except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
             aside = set_aside(path)
@@ -74,13 +75,17 @@ class OutboxStore:
     @staticmethod
     def _prepared(path: Path) -> apsw.Connection:
         db = open_database(path)
-        version = db.execute("PRAGMA user_version").fetchall()[0][0]
-        if version == 0:
-            with db:
-                db.execute(_SCHEMA)
-                db.execute(f"PRAGMA user_version = {_VERSION}")
-        elif version != _VERSION:
-            raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
+        try:
+            version = db.execute("PRAGMA user_version").fetchall()[0][0]
+            if version == 0:
+                with db:
+                    db.execute(_SCHEMA)
+                    db.execute(f"PRAGMA user_version = {_VERSION}")
+            elif version != _VERSION:
+                raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
+        except apsw.Error:
+            close_database(db, tidy=False)
+            raise
         return db
 
     def _last_id(self) -> int:

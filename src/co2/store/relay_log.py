@@ -4,6 +4,7 @@ Positions are leased: before one is handed out, a higher one is on disk, to go o
 ever used twice, though live messages are passed on before they are on disk.
 """
 
+import contextlib
 import json
 import secrets
 import threading
@@ -19,7 +20,7 @@ from co2.protocol.log import Entry, LogGap, Reading
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.memory_tail import MemoryTail
-from co2.store.sqlite import set_aside
+from co2.store.sqlite import check_files, mark_damaged, set_aside
 
 __all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "MAX_RUNS", "RelayLog"]
 
@@ -53,24 +54,24 @@ class RelayLog:
     def __init__(
         self,
         path: Path,
+        file: LogFile,
+        reader: LogFile,
         *,
         max_bytes: int,
         max_age: float,
         now: Callable[[], float],
-        vfs: str | None,
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
     ) -> None:
         self.replaced = ""
-        file = LogFile(path, vfs)
-        file.prepare()
-        self._reader = LogFile(path, vfs)
+        self._path = path
+        self._reader = reader
         self._reading = threading.Lock()
         self.log_id = str(file.read_meta("log_id"))
         self.run = secrets.token_hex(8)
         # Whatever lies below the lease may have been handed out.
         self._stored_lease = max(int(file.read_meta("lease")), FIRST_POSITION)
-        self.last = max(self._stored_lease - 1, file.last())
+        self.last = max(self._stored_lease - 1, int(file.read_meta("end")))
         self.committed = self.last
         self.gone = int(file.read_meta("gone"))
         self.marks: Mapping[tuple[str, int], int]
@@ -78,17 +79,15 @@ class RelayLog:
         self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
-        self._leased = threading.Event()
         self._thread = LogThread(
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
             on_commit=self._committed_in_thread, on_failed=on_failed,
         )  # fmt: skip
-        # Each run with the position that it begins at; on disk with the first commit, as the lease is.
+        # Each run with the position that it begins at.
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
-        self._thread.put_meta("runs", json.dumps(runs))
-        self._lease_up_to(self.last + 1 + LEASE)
-        self._thread.start()
+        self._stored_lease = self.last + 1 + LEASE
+        self._thread.start({"runs": json.dumps(runs), "lease": self._stored_lease})
 
     @classmethod
     def open(
@@ -112,26 +111,43 @@ class RelayLog:
             on_commit: called with the position up to which all is on disk, in the log's own thread.
             on_failed: called once, there too, when the disk does not do its work.
             vfs: name of an APSW VFS, None for the platform's.
+
+        Raises:
+            StorageFailed: the disk does not do its work.
         """
 
         def make() -> "RelayLog":
-            return cls(
-                path,
-                max_bytes=max_bytes,
-                max_age=max_age,
-                now=now,
-                vfs=vfs,
-                on_commit=on_commit,
-                on_failed=on_failed,
-            )
+            with contextlib.ExitStack() as undo:
+                # Closed at once if it fails, and without tidying up: what is set aside stays as it is.
+                check_files(path)
+                file = LogFile(path, vfs)
+                undo.callback(file.close, tidy=False)
+                file.prepare()
+                reader = LogFile(path, vfs)
+                undo.callback(reader.close, tidy=False)
+                log = cls(
+                    path,
+                    file,
+                    reader,
+                    max_bytes=max_bytes,
+                    max_age=max_age,
+                    now=now,
+                    on_commit=on_commit,
+                    on_failed=on_failed,
+                )
+                undo.pop_all()
+            return log
 
         try:
-            return make()
-        except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
-            aside = set_aside(path)
-            log = make()
-            log.replaced = f"the older one cannot be read ({error}); it is kept as {aside.name}"
-            return log
+            try:
+                return make()
+            except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
+                aside = set_aside(path)
+                log = make()
+                log.replaced = f"the older one cannot be read ({error}); it is kept as {aside.name}"
+                return log
+        except (apsw.Error, OSError) as error:
+            raise StorageFailed(f"the log {path} cannot be opened: {error}; see that its disk is sound") from error
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -219,7 +235,7 @@ class RelayLog:
         self._thread.put_meta("lease", self.last + 1)
         self._thread.close(CLOSE_TIMEOUT)
         with self._reading:
-            self._reader.close()
+            self._reader.close(tidy=not self._thread.failed)
 
     def _lease_up_to(self, position: int) -> None:
         # In the same queue as the frames and before them: a commit that holds one of the new positions holds this.
@@ -248,39 +264,43 @@ class RelayLog:
             after: position; 0 for the oldest.
             max_bytes: stop when the batches are larger than this together.
         """
-        gone = self.gone
-        gap = LogGap(after, gone, "retention") if 0 < after < gone else None
-        start = max(after, gone)
+        in_memory = self._tail.gone  # before the look: what is let go of during it may not be seen by it
+        start = after
+        gap: LogGap | None = None
         entries: list[Entry] = []
         try:
-            with self._reading:
+            with self._reading, self._reader.snapshot():
+                gone = int(self._reader.read_meta("gone"))
+                start = max(after, gone)
+                gap = LogGap(after, gone, "retention") if 0 < after < gone else None
                 for found in self._reader.entries(start, max_bytes):
                     if isinstance(found, int):
-                        if not entries:
-                            return self._damaged_at(after, found)
+                        if not entries and gap is None:
+                            return self._damaged_up_to(after, found, in_memory, "damaged")
                         break
                     entries.append(found)
         except apsw.Error as error:
-            if not entries:
-                self._damaged.add(start)
-                up_to = self._tail.gone
-                return Reading((), up_to, LogGap(after, up_to, f"damaged: {error}"))
-        end = entries[-1].end if entries else max(start, self._tail.gone)
-        return Reading(entries, end, gap)
+            if isinstance(error, apsw.CorruptError):
+                mark_damaged(self._path)
+            if not entries and gap is None:
+                return self._damaged_up_to(after, self.committed, in_memory, f"damaged: {error}")
+        if entries:
+            return Reading(entries, entries[-1].end, gap)
+        return Reading((), start if gap else max(start, in_memory), gap)
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
         """Give the checksum of the frame that begins with this number, None where it is not kept any more."""
         found = self._tail.find(origin, epoch, seq)
         if found is not None:
             return found
-        with self._reading:
-            return self._reader.find(origin, epoch, seq)
+        try:
+            with self._reading:
+                return self._reader.find(origin, epoch, seq)
+        except apsw.Error:
+            return None
 
-    def _damaged_at(self, after: int, position: int) -> Reading:
-        """A frame's checksum is another: its place is a gap up to the next frame."""
-        self._damaged.add(position)
-        following = self._reader.following(position)
-        end = self._tail.gone
-        if following is not None:
-            end = following - 1
-        return Reading((), end, LogGap(after, end, "damaged"))
+    def _damaged_up_to(self, after: int, position: int, in_memory: int, reason: str) -> Reading:
+        """Tell a gap, but not of what is in memory."""
+        end = min(position, in_memory) if in_memory > after else position
+        self._damaged.add(end)
+        return Reading((), end, LogGap(after, end, reason))

@@ -1,0 +1,145 @@
+"""A disk that fails or is full, as SQLite sees it: nothing is said to be safe that is not."""
+
+import random
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from co2.errors import StorageFailed, StorageFull
+from co2.protocol.batch import make_batch
+from co2.protocol.log import Entry
+from co2.store import log_thread
+from co2.store.relay_log import RelayLog
+from tests.harness import wait_for
+from tests.store.power import Disk
+
+
+class Watched:
+    """A log on a disk of ours, and what it told."""
+
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self.path = path
+        self.disk = disk
+        self.told: list[int] = []
+        self.failures: list[str] = []
+        self.log = self.open()
+
+    def open(self) -> RelayLog:
+        self.log = RelayLog.open(
+            self.path, max_bytes=2**30, max_age=1e9, now=lambda: 1e6, vfs=self.disk.vfs_name,
+            on_commit=self.told.append, on_failed=self.failures.append,
+        )  # fmt: skip
+        return self.log
+
+    def append(self, size: int = 10) -> Entry:
+        batch = make_batch([b"\xc6" + size.to_bytes(4, "big") + bytes(size)])
+        return self.log.append(
+            origin="ham", host_id="ham@127.0.0.1:1", client_address=("127.0.0.1", 1), batch=batch,
+            crc=zlib.crc32(batch),
+        )  # fmt: skip
+
+    def on_disk(self, entry: Entry) -> None:
+        wait_for(lambda: self.log.committed >= entry.end, "on disk")
+
+    def refused(self) -> bool:
+        try:
+            self.append()
+        except StorageFull:
+            return True
+        return False
+
+
+@pytest.fixture
+def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    monkeypatch.setattr(log_thread, "RESERVE", 65_536)
+    monkeypatch.setattr(log_thread, "MUCH", 65_536)
+    monkeypatch.setattr(log_thread, "RETRY", 0.02)
+    disk = Disk("failing", random.Random(1))
+    made = Watched(tmp_path / "log.db", disk)
+    yield made
+    disk.room, disk.sync_fails = None, False
+    made.log.close()
+    disk.unregister()
+
+
+def test_after_a_sync_that_failed_nothing_is_acknowledged_any_more(watched: Watched) -> None:
+    safe = watched.append()
+    watched.on_disk(safe)
+    watched.disk.sync_fails = True
+    watched.append()
+    wait_for(lambda: watched.failures, "it is told")
+    told = list(watched.told)
+    # The kernel has forgotten what it could not write: a sync that succeeds now would say nothing.
+    watched.disk.sync_fails = False
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        watched.append()
+    watched.log.close()
+    assert watched.told == told
+    assert max(told) == safe.end
+    assert len(watched.failures) == 1
+    watched.disk.dice = random.Random(2)
+    watched.disk.cut()
+    watched.disk.power_on()
+    assert [entry.position for entry in watched.open().read_disk(0, 2**20).entries][:1] == [safe.position]
+
+
+def test_a_log_whose_disk_fails_leaves_its_files_as_they_are(watched: Watched) -> None:
+    """Moving pages about and deleting the WAL, at the end, could only do harm."""
+    watched.on_disk(watched.append())
+    watched.disk.sync_fails = True
+    watched.append()
+    wait_for(lambda: watched.failures, "it is told")
+    watched.disk.sync_fails = False
+    wait_for(lambda: len([c for c in apsw.connections() if c.filename == str(watched.path)]) == 1, "it has ended")
+    before = watched.disk.operations
+    watched.log.close()
+    assert watched.disk.operations == before
+
+
+def test_a_disk_that_cannot_sync_at_the_start_is_no_log(watched: Watched) -> None:
+    watched.log.close()
+    watched.disk.sync_fails = True
+    with pytest.raises(StorageFailed, match="Input/output error"):
+        watched.open()
+
+
+@pytest.mark.parametrize("size", [10, 60_000])
+def test_a_full_disk_refuses_serves_and_recovers_unattended(watched: Watched, size: int) -> None:
+    old = watched.append()
+    watched.on_disk(old)
+    watched.disk.room = 100_000
+    taken: list[Entry] = []
+    deadline = time.monotonic() + 20
+    with pytest.raises(StorageFull, match="disk is full"):
+        while time.monotonic() < deadline:
+            taken.append(watched.append(size))
+            if len(taken) % 100 == 0:
+                time.sleep(0.001)
+    assert watched.log.read_disk(0, 2**20).entries[0] == old
+    assert watched.log.read(old.end, 2**20).entries  # what is not on disk yet is read too
+    watched.disk.room = None
+    wait_for(lambda: watched.log.committed >= taken[-1].end, "what was taken gets to disk")
+    wait_for(lambda: not watched.refused(), "messages are taken again")
+    assert watched.failures == []
+    found = []
+    after = 0
+    while (reading := watched.log.read_disk(after, 2**20)).entries:
+        found += [entry.position for entry in reading.entries]
+        after = reading.next
+    assert set(found) >= {entry.position for entry in taken}
+
+
+def test_a_log_opens_on_a_full_disk_and_takes_messages_when_there_is_room(watched: Watched) -> None:
+    old = watched.append()
+    watched.on_disk(old)
+    watched.log.close()
+    watched.disk.room = 0
+    watched.open()
+    assert watched.log.read_disk(0, 2**20).entries == [old]
+    assert watched.refused()
+    watched.disk.room = None
+    wait_for(lambda: not watched.refused(), "messages are taken again")
