@@ -16,7 +16,7 @@ from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.signatures import takes
-from co2.protocol.frames import Call, DeadLetter, Deliver, Flush, Gap, Progress, Repeat, Result
+from co2.protocol.frames import Call, DeadLetter, Deliver, Flush, Gap, Progress, Repeat, Result, text_for_frame
 from co2.values import Message, pack_value
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def traceback_text(error: BaseException) -> str:
 def error_line(error: BaseException) -> str:
     """Give type and first line of an exception, at most 200 characters: what a caller may know."""
     try:
-        text = str(error).partition("\n")[0].encode("utf-8", "backslashreplace").decode()
+        text = text_for_frame(str(error).partition("\n")[0])
     except BaseException:
         text = ""
     return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:200]

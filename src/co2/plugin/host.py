@@ -39,6 +39,7 @@ from co2.protocol.frames import (
     Stop,
     Withdraw,
     encode_frame,
+    text_for_frame,
 )
 from co2.values import Message, pack_value, unpack_value
 
@@ -189,7 +190,8 @@ class PluginHost:
         return True
 
     def _refuse(self, failure: LoadFailure) -> None:
-        self._outgoing.frame(LoadFailed(failure.problem[:4096], failure.where[:4096], failure.details))
+        texts = (failure.problem[:4096], failure.where[:4096], failure.details)
+        self._outgoing.frame(LoadFailed(*map(text_for_frame, texts)))
         self._exit_all(1.0)
 
     def _make_all(self, load: Load) -> Loaded:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from co2.errors import NotRunning, OutboxFull
 from co2.plugin.lanes import MAX_QUEUED, Entry, Lane, size_of
 from co2.protocol.batch import MAX_BATCH_MESSAGES
-from co2.protocol.frames import Applied, ChildFrame, DeadLetter, Record, encode_frame
+from co2.protocol.frames import Applied, ChildFrame, DeadLetter, Record, encode_frame, text_for_frame
 
 __all__ = ["MAX_LETTERS", "MAX_LETTER_BYTES", "MAX_RECORDS", "MAX_WRITE", "Outgoing"]
 
@@ -143,7 +143,7 @@ class Outgoing:
                 self._lost_records += 1
                 return
             self._records += 1
-            self._control.append(Record(source, level, text))
+            self._control.append(Record(source, level, text_for_frame(text)))
             self._wake()
 
     def dead_letter(self, letter: DeadLetter) -> None:

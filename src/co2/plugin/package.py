@@ -297,7 +297,7 @@ class Package:
         self._records.error(self._reason or f"the plugin host of {self.name} {how}; it is started again")
         now = time.monotonic()
         for plugin, number in self._deaths.add(now, self._suspects()):
-            self._give_up(plugin, number, self._reason or f"the plugin host {how}")
+            self._give_up(plugin, number, self._reason or f"it {how}")
         done = [self._progress[plugin.name].done for plugin in self.plugins if plugin.receives]
         if done:
             self._received += self._window.done(min(done))
@@ -333,7 +333,7 @@ class Package:
             self._records.error(f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again")
             return
         envelope, message = found
-        reason = f"the plugin host died {MAX_TRIES} times in this message; the last time: {how}"
+        reason = f"the plugin host died {MAX_TRIES} times in this message: {how}"
         self._keep(DeadLetter(plugin, envelope.host_id, envelope.client_address, reason, message))
         self._records.error(
             f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; "

@@ -45,6 +45,7 @@ __all__ = [
     "Stop",
     "Withdraw",
     "encode_frame",
+    "text_for_frame",
 ]
 
 MAX_FRAME_SIZE = 2 * 1024 * 1024
@@ -337,6 +338,11 @@ _decoders = {
     "host": msgspec.msgpack.Decoder(HostFrame),
     "child": msgspec.msgpack.Decoder(ChildFrame),
 }
+
+
+def text_for_frame(text: str) -> str:
+    """Give text as a frame can carry it: what is no valid Unicode, as in names of files, becomes ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def encode_frame(frame: HostFrame | ChildFrame) -> bytes:
