@@ -17,6 +17,9 @@ __all__ = ["dead_letters"]
 AT_ONCE = 1_000
 """Letters that are asked for in one call; the satellite gives fewer where they are big."""
 
+MAX_SHOWN = 10_000
+"""Letters of one satellite that are shown; it keeps no more, but new ones may come all the time."""
+
 MAX_CELL = 100
 """Characters of a reason or a message in the table; --json has all of it."""
 
@@ -34,9 +37,9 @@ def dead_letters(
 ) -> int:
     """Show the messages that plugins did not take: receive raised, or the plugin host died in them three times.
 
-    A satellite shows its own, a relay those of all its satellites. To repeat or to drop, name the satellite itself,
-    on the machine that it runs on. A repeated message has the key 'repeat'; it is deleted once receive has returned,
-    and stays where it fails again.
+    A satellite shows its own, a relay those of all its satellites. To repeat or to drop, name the satellite
+    itself, on the machine that it runs on. A repeated message has the key 'repeat'; it is deleted once receive
+    has returned, and stays where it fails again.
 
     \b
     Examples:
@@ -114,19 +117,19 @@ def _of(client: SimpleClient, host_id: str, package: str | None, *, passed_on: b
 
 
 def _pages(client: SimpleClient, host_id: str, package: str | None, passed_on: bool) -> Iterator[dict[str, Any]]:
-    after = 0
+    after = count = 0
     only = {} if package is None else {"package": package}
-    while True:
+    while count < MAX_SHOWN:
         argument = {"after": after, "max": AT_ONCE, **only}
         name = "co2.plugin.get_dead_letters"
         if passed_on:
             rows = client.call("method_call", {"method_name": name, "host_id": host_id, **argument})
         else:
             rows = client.call(name, argument)
-        yield from rows
         if not rows:
             return
-        after = rows[-1]["id"]
+        yield from rows
+        after, count = rows[-1]["id"], count + len(rows)
 
 
 def _print(rows: Sequence[dict[str, Any]], *, of_many: bool) -> None:
