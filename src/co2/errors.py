@@ -31,6 +31,7 @@
         ├── Ambiguous              1009 several hosts have that method
         ├── StorageFull            1010 the relay's disk has no room for another message
         │   └── StorageFailed      1011 the relay's disk does not do its work
+        ├── Denied                 1012 not for this caller: only from the host's own machine
         └── RemoteFault            whatever code and text the other side answered with
 
 Codes from -32768 to -32000 are those of the XML-RPC fault code convention (Dan Libby, 2001);
@@ -44,6 +45,7 @@ __all__ = [
     "CallTimeout",
     "Co2Error",
     "ConfigError",
+    "Denied",
     "FlushTimeout",
     "IdentityRefused",
     "InternalError",
@@ -334,9 +336,15 @@ class StorageFull(PeerError):
 
 
 class StorageFailed(StorageFull):
-    """The disk does not do its work: nothing is acknowledged any more."""
+    """The disk does not do its work."""
 
     code = 1011
+
+
+class Denied(PeerError):
+    """A method that changes the host was called from elsewhere, or through a relay."""
+
+    code = 1012
 
 
 class RemoteFault(PeerError):

@@ -13,6 +13,7 @@ from typing import Any
 
 from co2.plugin.supervisor import PackageSpec, PackageStatus, Supervisor
 from co2.protocol.batch import MAX_BATCH_MESSAGES, make_batch, split_batch
+from co2.protocol.frames import DeadLetter
 from co2.protocol.interests import channels_of_frame
 from co2.values import channel_of, pack, unpack
 
@@ -62,6 +63,7 @@ class Carrier:
     published: list[dict[str, Any]] = field(default_factory=list)
     frames: list[tuple[str, str, Any, bytes, bool]] = field(default_factory=list)
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
+    letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
     changes: int = 0
     stopped: bool = False
 
@@ -140,6 +142,7 @@ async def carrying(
             on_publish=publish,
             flushed=flushed,
             on_methods_changed=changed,
+            on_dead_letter=lambda package, letter: carrier.letters.append((package, letter)),
         )
         carrier = Carrier(supervisor, log)
         carrier.acknowledged.set()

@@ -14,9 +14,9 @@ import pytest
 from co2.errors import MessageError, NotRunning, OutboxFull, TooBig, ValueRefused
 from co2.plugin import lanes, outgoing
 from co2.plugin.lanes import SMALL, Lane, make_send
-from co2.plugin.outgoing import Outgoing
+from co2.plugin.outgoing import MAX_LETTERS, Outgoing
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, batch_count
-from co2.protocol.frames import Flush, FrameReader, Goodbye, Publish
+from co2.protocol.frames import DeadLetter, Flush, FrameReader, Goodbye, Publish
 from co2.values import unpack_batch
 from tests.plugin.support import PATIENCE
 
@@ -341,3 +341,21 @@ def test_lines_for_the_log_go_before_messages_and_beyond_a_bound_they_are_counte
         "1 lines were not logged: they came too fast",
         "",
     ]
+
+
+def test_dead_letters_wait_in_bounds_of_number_and_bytes_and_are_counted_beyond(way: Way) -> None:
+    def fill(message: bytes, count: int) -> int:
+        before = way.out.unkept
+        for _ in range(count):
+            way.out.dead_letter(DeadLetter(NAME, "a@10.0.0.7:1", ("10.0.0.7", 1), "E: no", message))
+        return count - (way.out.unkept - before)
+
+    way.theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    kept = fill(b"x" * 1000, 3 * MAX_LETTERS)  # nobody reads: the writer is stuck with some of them
+    assert MAX_LETTERS <= kept <= MAX_LETTERS + 100
+    way.until(lambda: len(way.frames) == kept)
+    big = fill(bytes(1 << 20), 20)
+    assert 4 <= big < 12
+    way.until(lambda: len(way.frames) == kept + big)
+    assert all(isinstance(frame, DeadLetter) for frame in way.frames)
+    assert fill(b"", 1) == 1

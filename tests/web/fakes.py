@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from co2.web.view import MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
+from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}{% raw %}"
 
@@ -17,6 +17,7 @@ class FakeView:
     method_rows: list[MethodRow] = field(default_factory=list)
     packages: list[PackageRow] = field(default_factory=list)
     satellite_rows: list[SatelliteRow] = field(default_factory=list)
+    letters: list[DeadLetterRow] = field(default_factory=list)
     problems: tuple[str, ...] = ()
     counted: Numbers = field(default_factory=Numbers)
 
@@ -28,6 +29,9 @@ class FakeView:
 
     def plugins(self) -> list[PackageRow]:
         return self.packages
+
+    async def dead_letters(self, package: str, max_letters: int) -> list[DeadLetterRow]:
+        return [row for row in self.letters if row.plugin.partition(".")[0] in (package, EVIL)][:max_letters]
 
     def satellites(self) -> list[SatelliteRow]:
         return self.satellite_rows
@@ -249,6 +253,7 @@ def evil(role: str) -> FakeView:
         method_rows=[MethodRow(EVIL, EVIL, [[EVIL, EVIL]]), MethodRow(f"a.{EVIL}", "", [[]])],
         packages=[package],
         satellite_rows=[row],
+        letters=[DeadLetterRow(1, 1e9, EVIL, EVIL, EVIL, EVIL)],
         problems=(EVIL,),
         counted=Numbers(messages={EVIL: 1}, queues={EVIL: 1}, peers={EVIL: True}),
     )

@@ -1,6 +1,7 @@
 """Pages as a browser gets them: over HTTP, with everything an attacker could put on them."""
 
 import asyncio
+import dataclasses
 import json
 from html.parser import HTMLParser
 
@@ -10,6 +11,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from co2.web.pages import make_pages
+from co2.web.view import DeadLetterRow
 from tests.web import fakes
 
 HTML_PATHS = ("/", "/methods", "/plugins", "/satellites")
@@ -242,3 +244,26 @@ def test_metrics_survive_any_name():
 
 def test_two_hosts_in_one_process_have_their_own_metrics():
     assert samples(fakes.satellite()) != samples(fakes.relay())
+
+
+def test_the_number_of_dead_letters_leads_to_the_last_ones():
+    view = fakes.satellite()
+    view.packages[0] = dataclasses.replace(view.packages[0], dead_letters=1234, failed=1234)
+    view.letters = [
+        DeadLetterRow(number, 1e9 + number, "example.example.X_Example", "a@10.0.0.7:2004", "E: no", "{'data': 5}")
+        for number in range(40, 0, -1)
+    ]
+    (answer,) = get(view, "/plugins")
+    tags = Tags(answer.text)
+    assert answer.text.count('href="#letters-example"') == answer.text.count('id="letters-example"') == 1
+    assert "1,234" in tags.said
+    for shown in (
+        "2001-09-09 01:47:20 UTC",
+        "a@10.0.0.7:2004",
+        "E: no",
+        "{'data': 5}",
+        "co2 dead-letters --package",
+    ):
+        assert shown in tags.said
+    assert tags.said.count("E: no") == 20
+    assert "#letters-osc" not in answer.text

@@ -3,6 +3,7 @@
 from co2.errors import (
     CallTimeout,
     ConfigError,
+    Denied,
     IdentityRefused,
     MessageError,
     NotOurRelay,
@@ -30,7 +31,7 @@ EXIT_DENIED = 4
 EXIT_TIMEOUT = 5
 EXIT_INTERRUPTED = 130
 
-_DENIED_CODES = frozenset((IdentityRefused.code, NotOurRelay.code))
+_DENIED_CODES = frozenset((IdentityRefused.code, NotOurRelay.code, Denied.code))
 _TIMEOUT_CODES = frozenset((CallTimeout.code,))
 _UNREACHABLE_CODES = frozenset((Unreachable.code,))
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "call": "co2.cli.talk",
     "ps": "co2.cli.show",
     "methods": "co2.cli.show",
+    "dead-letters": "co2.cli.dead_letters",
 }
 """Where each command is."""
 
@@ -31,6 +32,7 @@ _SHORT = {
     "call": "Call a method of a host or of a plugin.",
     "ps": "Show who is on the network.",
     "methods": "Show what can be called.",
+    "dead-letters": "Show, repeat or drop messages that plugins did not take.",
 }
 
 
@@ -44,7 +46,7 @@ class _Commands(click.Group):
         module = COMMANDS.get(name)
         if module is None:
             return None
-        command = getattr(importlib.import_module(module), name)
+        command = getattr(importlib.import_module(module), name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["age", "coloured", "one_line", "print_json", "print_table", "to_json"]
+__all__ = ["age", "as_text", "coloured", "one_line", "print_json", "print_table", "to_json"]
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
@@ -46,6 +46,11 @@ def coloured(text: str, colour: str) -> str:
 def one_line(text: Any) -> str:
     """Write anything on one line: what other hosts say must not move our cursor."""
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(text))
+
+
+def as_text(found: Any) -> str:
+    """Give text also where it came as bytes, because XML cannot hold one of its characters."""
+    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
 
 
 def age(seconds: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
-from co2.cli.output import age, one_line, print_json, print_table
+from co2.cli.output import age, as_text, one_line, print_json, print_table
 from co2.errors import RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
 
@@ -54,7 +54,7 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
         row["lag"],
         len(row["methods"]),
         ", ".join(row["plugins"]) or "-",
-        _text(row["last_error"]) or "-",
+        as_text(row["last_error"]) or "-",
     )
 
 
@@ -95,17 +95,14 @@ def _described(client: SimpleClient, names: Sequence[str]) -> list[dict[str, Any
         answers = iter(client.call("system.multicall", questions))
         for name in batch:
             help_text, signatures = (_answer(next(answers)) for _ in range(2))
-            rows.append({"name": name, "help": _text(help_text), "signatures": signatures or [], "host_id": None})
+            rows.append(
+                {"name": name, "help": as_text(help_text), "signatures": signatures or [], "host_id": None}
+            )
     return rows
 
 
 def _answer(found: Any) -> Any:
     return found[0] if isinstance(found, list) and found else None
-
-
-def _text(found: Any) -> str:
-    """Give text also where it came as bytes, because XML cannot hold one of its characters."""
-    return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
 
 
 def _of_satellites(client: SimpleClient) -> list[dict[str, Any]]:

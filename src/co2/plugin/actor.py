@@ -14,10 +14,10 @@ from co2.plugin.flushes import Flushes
 from co2.plugin.lanes import Lane, make_send
 from co2.plugin.opened import unpack_deep
 from co2.plugin.outgoing import Outgoing
-from co2.plugin.progress import EXITING
+from co2.plugin.progress import EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.signatures import takes
-from co2.protocol.frames import Call, Deliver, Flush, Gap, Progress, Result
+from co2.protocol.frames import Call, DeadLetter, Deliver, Flush, Gap, Progress, Repeat, Result, text_for_frame
 from co2.values import Message, pack_value
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Actor:
         self.send: Callable[[Mapping[str, Any]], None] = make_send(self._lane, outgoing, send_timeout)
         self._words = words
         self._activity_word = 2 * index + 1
+        self._letter_word = LETTER_WORDS + index
         self._reported = 0
         self._reported_at = 0.0
         self._mail: deque[Deliver | Gap] = deque()
@@ -144,6 +145,11 @@ class Actor:
         self.do(job)
         made.wait()
         return finished[0]
+
+    def repeat(self, frame: Repeat) -> None:
+        """Give it a dead letter once more; the result goes to the host."""
+        self._awaited.add(frame.call_id)
+        self.do(lambda: self._repeat(frame))
 
     def call(self, frame: Call, function: Callable[[Message], Any]) -> None:
         """Call an ``x_`` method; the result goes to the host."""
@@ -247,23 +253,39 @@ class Actor:
         return None
 
     def _call(self, frame: Call, function: Callable[[Message], Any]) -> None:
-        if frame.call_id not in self._awaited:
-            return
-        self._awaited.discard(frame.call_id)
-        word = self._activity_word
-        self._words[word] = 2 * frame.call_id + 1
-        try:
+        def work() -> Result:
             value = self.finished(function(unpack_deep(frame.argument)))
             try:
-                answer = Result(frame.call_id, pack_value(value))
+                return Result(frame.call_id, pack_value(value))
             except (ValueRefused, TooBig) as error:
-                answer = Result(frame.call_id, _NOTHING, f"{frame.method}: its result cannot travel: {error}")
+                return Result(frame.call_id, _NOTHING, f"{frame.method}: its result cannot travel: {error}")
+
+        self._answer(frame.call_id, frame.method, work)
+
+    def _repeat(self, frame: Repeat) -> None:
+        def work() -> Result:
+            assert self.plugin is not None
+            message = unpack_deep(frame.message)
+            envelope = {"host_id": frame.host_id, "client_address": frame.client_address, "repeat": True}
+            self.finished(self.plugin.receive({**message, **envelope}))
+            return Result(frame.call_id, _NOTHING)
+
+        self._answer(frame.call_id, f"{self.name}.receive", work)
+
+    def _answer(self, call_id: int, what: str, work: Callable[[], Result]) -> None:
+        """Do what somebody waits for, and send its result."""
+        if call_id not in self._awaited:
+            return
+        self._awaited.discard(call_id)
+        word = self._activity_word
+        self._words[word] = 2 * call_id + 1
+        try:
+            answer = work()
         except BaseException as error:
             log_id = os.urandom(4).hex()
-            self.complain(f"{frame.method} failed, log id {log_id}", error)
-            text = f"{frame.method}: {error_line(error)} (log id {log_id})"
-            answer = Result(frame.call_id, _NOTHING, text)
-        self._words[word] = 2 * frame.call_id + 2
+            self.complain(f"{what} failed, log id {log_id}", error)
+            answer = Result(call_id, _NOTHING, f"{what}: {error_line(error)} (log id {log_id})")
+        self._words[word] = 2 * call_id + 2
         self._outgoing.frame(answer)
 
     def _exit(self) -> None:
@@ -287,6 +309,13 @@ class Actor:
             self._loop = Coroutines()
         return self._loop.run(result)
 
+    def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
+        """Make a dead letter of a message."""
+        self._words[self._letter_word] += 1  # first: what a death keeps from the host is counted all the same
+        self._outgoing.dead_letter(
+            DeadLetter(self.name, frame.host_id, frame.client_address, error_line(error), message)
+        )
+
     def complain(self, what: str, error: BaseException) -> None:
         try:
             text = f"{what}\n{traceback_text(error)}"
@@ -305,8 +334,8 @@ def traceback_text(error: BaseException) -> str:
 def error_line(error: BaseException) -> str:
     """Give type and first line of an exception, at most 200 characters: what a caller may know."""
     try:
-        text = str(error).partition("\n")[0]
-    except Exception:
+        text = text_for_frame(str(error).partition("\n")[0])
+    except BaseException:
         text = ""
     return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:200]
 

@@ -34,10 +34,12 @@ from co2.protocol.frames import (
     LoadFailed,
     MethodInfo,
     PluginInfo,
+    Repeat,
     Start,
     Stop,
     Withdraw,
     encode_frame,
+    text_for_frame,
 )
 from co2.values import Message, pack_value, unpack_value
 
@@ -85,7 +87,7 @@ class PluginHost:
         self._actors: list[Actor] = []
         self._receivers: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
-        self._last_applied = (0, 0, 0)
+        self._last_applied = (0, 0, 0, 0)
         self._load = threading.Event()
         self._load_frame: Load | None = None
         self._stop = threading.Event()
@@ -138,6 +140,8 @@ class PluginHost:
             case Call():
                 actor, function = self._functions[frame.method]
                 actor.call(frame, function)
+            case Repeat():
+                next(actor for actor in self._receivers if actor.name == frame.plugin).repeat(frame)
             case Withdraw():
                 for actor in self._actors:
                     actor.withdraw(frame.call_id)
@@ -161,6 +165,7 @@ class PluginHost:
             min((actor.done for actor in self._receivers), default=0),
             sum(actor.failed for actor in self._actors),
             self._outgoing.waited,
+            self._outgoing.unkept,
         )
         if now == self._last_applied:
             return None
@@ -185,7 +190,8 @@ class PluginHost:
         return True
 
     def _refuse(self, failure: LoadFailure) -> None:
-        self._outgoing.frame(LoadFailed(failure.problem[:4096], failure.where[:4096], failure.details))
+        texts = (failure.problem[:4096], failure.where[:4096], failure.details)
+        self._outgoing.frame(LoadFailed(*map(text_for_frame, texts)))
         self._exit_all(1.0)
 
     def _make_all(self, load: Load) -> Loaded:

@@ -17,12 +17,16 @@ from collections.abc import Callable
 from co2.errors import NotRunning, OutboxFull
 from co2.plugin.lanes import MAX_QUEUED, Entry, Lane, size_of
 from co2.protocol.batch import MAX_BATCH_MESSAGES
-from co2.protocol.frames import Applied, ChildFrame, Record, encode_frame
+from co2.protocol.frames import Applied, ChildFrame, DeadLetter, Record, encode_frame, text_for_frame
 
-__all__ = ["MAX_RECORDS", "MAX_WRITE", "Outgoing"]
+__all__ = ["MAX_LETTERS", "MAX_LETTER_BYTES", "MAX_RECORDS", "MAX_WRITE", "Outgoing"]
 
 MAX_RECORDS = 1000
 """Lines for the log that wait to be written; further ones are counted."""
+
+MAX_LETTERS = 1000
+MAX_LETTER_BYTES = 4 * 1024 * 1024
+"""Dead letters that wait to be written, and the bytes of their messages; further ones are counted."""
 
 MAX_WRITE = 512 * 1024
 """Bytes after which no further frame joins a write."""
@@ -47,6 +51,7 @@ class Outgoing:
 
     Attributes:
         waited: calls of ``send`` that had to wait for room.
+        unkept: dead letters for which there was no room.
         asleep: the writer waits for messages, and for nothing else: who appends one calls :meth:`attend`.
     """
 
@@ -54,6 +59,7 @@ class Outgoing:
         self, sock: socket.socket, applied: Callable[[], Applied | None], broken: Callable[[], None]
     ) -> None:
         self.waited = 0
+        self.unkept = 0
         self.asleep = False
         self._sock = sock
         self._applied = applied
@@ -66,6 +72,7 @@ class Outgoing:
         self._control: deque[ChildFrame] = deque()
         self._records = 0
         self._lost_records = 0
+        self._letters = self._letter_bytes = 0
         self._report = False
         self._rest = b""
         self._wrote_messages = False
@@ -136,7 +143,20 @@ class Outgoing:
                 self._lost_records += 1
                 return
             self._records += 1
-            self._control.append(Record(source, level, text))
+            self._control.append(Record(source, level, text_for_frame(text)))
+            self._wake()
+
+    def dead_letter(self, letter: DeadLetter) -> None:
+        """Queue a message that its plugin did not take; beyond a bound only count it."""
+        with self._lock:
+            size = len(letter.message)
+            if self._letters >= MAX_LETTERS or self._letter_bytes + size > MAX_LETTER_BYTES:
+                self.unkept += 1
+                self._report = True
+            else:
+                self._letters += 1
+                self._letter_bytes += size
+                self._control.append(letter)
             self._wake()
 
     def report(self) -> None:
@@ -255,6 +275,9 @@ class Outgoing:
                 self._lost_records = 0
                 self._control.append(Record("", 30, text))
                 self._records = 1
+        elif isinstance(frame, DeadLetter):
+            self._letters -= 1
+            self._letter_bytes -= len(frame.message)
         return frame
 
     # the writer's thread

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from co2.errors import BadParams, BadRequest, CallTimeout, PluginFailed, TooBig, ValueRefused
@@ -22,6 +22,7 @@ from co2.protocol.frames import (
     Applied,
     Call,
     ChildFrame,
+    DeadLetter,
     Flow,
     Flush,
     Load,
@@ -32,6 +33,7 @@ from co2.protocol.frames import (
     Progress,
     Publish,
     Record,
+    Repeat,
     Result,
     Start,
     Stop,
@@ -75,6 +77,9 @@ class Hub(Protocol):
     def methods_changed(self) -> None:
         """Called when the methods or plugins of a package are others than before."""
 
+    def dead_letter(self, package: "Package", letter: DeadLetter) -> None:
+        """Keep a message that a plugin did not take."""
+
     def has_room(self, package: "Package") -> None:
         """A package that took no more from the network has room again."""
 
@@ -117,7 +122,9 @@ class Package:
         self._guilty: Slow | None = None
         self._reason = ""
         self._killing: asyncio.Task[None] | None = None
-        self._restarts = self._received = self._sent = self._dead_letters = 0
+        self._restarts = self._received = self._sent = 0
+        # Those that were passed on, and how many of them came from the child of now.
+        self._dead_letters = self._letters_come = 0
         # Counters of the child of now, and the sums over those before.
         self._applied, self._earlier = Applied(0), Applied(0)
         self._slowest = 0.0
@@ -165,7 +172,7 @@ class Package:
         """Start a child and stay with it until its end; tell how that came."""
         child = make_child(self._settings.isolation, self._take, self._logger)
         self._load_result = asyncio.get_running_loop().create_future()
-        self._guilty, self._reason, self._words = None, "", None
+        self._guilty, self._reason, self._words, self._letters_come = None, "", None, 0
         try:
             await child.start()
         except OSError as error:
@@ -285,7 +292,8 @@ class Package:
         self._flushing.cancel()
         self._calls.fail(f"the plugin host of {self.name} died")
         before, now = self._earlier, self._applied
-        self._earlier = Applied(0, before.failed + now.failed, before.waited + now.waited)
+        unkept = child.words.letters - self._letters_come  # also those that went down with the child
+        self._earlier = Applied(0, before.failed + now.failed, before.waited + now.waited, before.unkept + unkept)
         self._applied = Applied(0)
 
     def _died(self, how: str) -> bool:
@@ -294,7 +302,7 @@ class Package:
         self._records.error(self._reason or f"the plugin host of {self.name} {how}; it is started again")
         now = time.monotonic()
         for plugin, number in self._deaths.add(now, self._suspects()):
-            self._dead_letter(plugin, number)
+            self._give_up(plugin, number, self._reason or f"it {how}")
         self._settle_done()
         if not self._deaths.park(now):
             return True
@@ -325,14 +333,24 @@ class Package:
             return inside
         return [(self._guilty.plugin, self._guilty.inside)] if self._guilty.inside else []
 
-    def _dead_letter(self, plugin: str, number: int) -> None:
+    def _give_up(self, plugin: str, number: int, how: str) -> None:
+        """Make a dead letter of the message that the child died in once too often."""
         self._progress[plugin] = Progress(number, 0)
-        self._dead_letters += 1
         found = self._window.find(number)
-        text = f"from {found[0].host_id}: {preview(found[1])}" if found else f"number {number}"
+        if found is None:
+            self._records.error(f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again")
+            return
+        envelope, message = found
+        reason = f"the plugin host died {MAX_TRIES} times in this message: {how}"
+        self._keep(DeadLetter(plugin, envelope.host_id, envelope.client_address, reason, message))
         self._records.error(
-            f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; {text}"
+            f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; "
+            f"from {envelope.host_id}: {preview(message)}"
         )
+
+    def _keep(self, letter: DeadLetter) -> None:
+        self._dead_letters += 1
+        self._hub.dead_letter(self, letter)
 
     # frames of the child
 
@@ -349,6 +367,9 @@ class Package:
                 self._received += self._window.done(frame.last)
                 self._deaths.forget_up_to(frame.last)
                 self._pump()
+            case DeadLetter():
+                self._letters_come += 1
+                self._keep(frame)
             case Result():
                 self._calls.answer(frame.call_id, frame.value, frame.error)
             case Record():
@@ -422,15 +443,31 @@ class Package:
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
-        if self.state != "running" or self._child is None or self._stopping.is_set():
-            raise PluginFailed(f"{method}: the plugin package {self.name} is {self.state}")
         try:
             packed = pack_value(argument)
         except (ValueRefused, TooBig) as error:
             raise BadParams(str(error)) from None
-        call_id, answer = self._calls.new(method, len(packed))
+        return await self._call(method, len(packed), timeout, lambda call_id: Call(call_id, method, packed))
+
+    async def repeat(self, letter: DeadLetter, timeout: float) -> None:
+        """Give a dead letter to its plugin once more; return when it has taken it.
+
+        Raises:
+            PluginFailed: it raised again, died, is not there, or too many calls wait.
+            CallTimeout: it is not done within ``timeout`` seconds.
+        """
+        what = f"{letter.plugin}.receive"
+        if self.state == "running" and not any(one.name == letter.plugin and one.receives for one in self.plugins):
+            raise PluginFailed(f"{what}: the plugin package {self.name} has no such receiver")
+        rest = letter.plugin, letter.host_id, letter.client_address, letter.message
+        await self._call(what, len(letter.message), timeout, lambda call_id: Repeat(call_id, *rest))
+
+    async def _call(self, what: str, size: int, timeout: float, frame: Callable[[int], Call | Repeat]) -> Any:
+        if self.state != "running" or self._child is None or self._stopping.is_set():
+            raise PluginFailed(f"{what}: the plugin package {self.name} is {self.state}")
+        call_id, answer = self._calls.new(what, size)
         child = self._child
-        child.send(Call(call_id, method, packed))
+        child.send(frame(call_id))
         try:
             return unpack_value(await self._calls.wait(call_id, answer, timeout))
         except (CallTimeout, asyncio.CancelledError):
@@ -441,7 +478,7 @@ class Package:
 
     def look(self, now: float) -> None:
         """Warn about who is slow, kill who is too slow; called several times a second."""
-        self._records.tell(now, self._waiting.dropped)
+        self._records.tell(now, self._waiting.dropped, self._unkept)
         if self._child is not None:
             self._child.tick()
         if self._watch is None or self._child is None:
@@ -463,6 +500,10 @@ class Package:
             elif self._killing is None and not self._stopping.is_set():
                 self._guilty = slow
                 self._killing = asyncio.create_task(self._kill(self._child, what))
+
+    @property
+    def _unkept(self) -> int:
+        return self._earlier.unkept + self._applied.unkept
 
     def _what(self, slow: Slow) -> str:
         return "receive" if slow.inside else (self._calls.method(slow.call_id) or "an x_ method")
@@ -488,7 +529,8 @@ class Package:
             received=self._received,
             sent=self._sent,
             failed=self._earlier.failed + self._applied.failed,
-            dead_letters=self._dead_letters,
+            dead_letters=self._dead_letters + self._unkept,
+            letters_unkept=self._unkept,
             dropped=self._waiting.dropped,
             send_waits=self._earlier.waited + self._applied.waited,
             waiting=len(self._waiting) + len(self._window),

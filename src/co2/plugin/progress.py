@@ -4,21 +4,26 @@ The child writes a word before each ``receive`` and after the last of a frame (a
 them after a death, to know where to go on, and every now and then, to see who hangs. So no message pays for a
 clock call.
 
-Two words per plugin. The message word is 0 at first, ``2n + 1`` while inside message n, ``2n + 2`` after
+Three words per plugin. The message word is 0 at first, ``2n + 1`` while inside message n, ``2n + 2`` after
 it. The activity word is ``2k + 1`` while inside call k, even after it, and :data:`EXITING` within ``__exit__``.
+The letter word counts the plugin's dead letters: so the parent knows of those that a death has kept from it.
 """
 
 import mmap
 import os
 
-__all__ = ["EXITING", "MAX_PLUGINS", "ProgressWords", "make_progress_file"]
+__all__ = ["EXITING", "LETTER_WORDS", "MAX_PLUGINS", "ProgressWords", "make_progress_file"]
 
 MAX_PLUGINS = 256
 """Plugins in one package."""
 
 EXITING = 2**64 - 1
+
+LETTER_WORDS = 2 * MAX_PLUGINS
+"""Where the letter words begin, plugin by plugin: apart from those that are written for each message."""
+
 _WORD = 8
-_SIZE = MAX_PLUGINS * 2 * _WORD
+_SIZE = MAX_PLUGINS * 3 * _WORD
 
 
 def make_progress_file() -> int:
@@ -54,6 +59,11 @@ class ProgressWords:
     def activity(self, plugin: int) -> int:
         """Read the activity word."""
         return self.words[2 * plugin + 1]
+
+    @property
+    def letters(self) -> int:
+        """Dead letters of all plugins."""
+        return sum(self.words[LETTER_WORDS:])
 
     def close(self) -> None:
         """Unmap it."""

@@ -39,6 +39,9 @@ class Ground(Protocol):
     def finished(self, result: Any) -> Any:
         """Await what an ``async def`` gave."""
 
+    def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
+        """Make a dead letter of a message of this frame."""
+
     def complain(self, what: str, error: BaseException) -> None:
         """Write an error to the log."""
 
@@ -134,7 +137,9 @@ class Receiver:
         self.failed += 1
         if self._apart is None or self._apart[0] is not frame:
             self._apart = (frame, pieces(frame.batch))  # kept, for where one fails the next may fail too
-        shown = preview(self._apart[1][number - frame.first])
+        message = self._apart[1][number - frame.first]
+        self._ground.give_up(frame, message, error)
+        shown = preview(message)
         self._ground.complain(f"receive failed; the message is from {frame.host_id}: {shown}", error)
 
     def _take_gap(self, plugin: Co2Plugin, gap: Gap) -> None:

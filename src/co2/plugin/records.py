@@ -22,7 +22,7 @@ DEBUG_BURST = 2000
 """Debug lines per second and at once; they go to a file of their own."""
 
 _GAP_INTERVAL = 5.0
-"""Seconds between two lines about messages that had to be dropped."""
+"""Seconds between two lines about messages, or dead letters, that had to be dropped."""
 
 
 def preview(packed: bytes) -> str:
@@ -47,7 +47,7 @@ class Records:
         self._last_error_at = 0.0
         self._budget = LineBudget(RATE, BURST)
         self._debug_budget = LineBudget(DEBUG_RATE, DEBUG_BURST)
-        self._told_dropped = 0
+        self._told_dropped = self._told_unkept = 0
         self._told_at = 0.0
 
     @property
@@ -70,22 +70,30 @@ class Records:
         self._remember(text)
         self.logger.error("%s", text)
 
-    def tell(self, now: float, dropped: int) -> None:
+    def tell(self, now: float, dropped: int, unkept: int = 0) -> None:
         """Say, not too often, what was left out of the log and which messages were dropped.
 
         Args:
             now: monotonic seconds.
             dropped: messages that had to go so far.
+            unkept: dead letters that could not be kept so far.
         """
         for budget in (self._budget, self._debug_budget):
             if not budget.spent:
                 budget.tell(self.logger)
-        if dropped != self._told_dropped and now - self._told_at >= _GAP_INTERVAL:
+        if now - self._told_at < _GAP_INTERVAL or (dropped, unkept) == (self._told_dropped, self._told_unkept):
+            return
+        if dropped != self._told_dropped:
             self.logger.warning(
                 "gap: %d messages were dropped, because the package takes them more slowly than they come",
                 dropped - self._told_dropped,
             )
-            self._told_dropped, self._told_at = dropped, now
+        if unkept != self._told_unkept:
+            self.logger.warning(
+                "%d dead letters were not kept: they came too fast, or the plugin host died with them",
+                unkept - self._told_unkept,
+            )
+        self._told_dropped, self._told_unkept, self._told_at = dropped, unkept, now
 
     def _remember(self, text: str) -> None:
         self.last_error = text[:MAX_ERROR]

@@ -65,8 +65,10 @@ class PackageStatus:
         last_error_age: seconds since then; None for never.
         received: messages that all its plugins are done with.
         sent: messages that its plugins sent.
-        failed: calls of ``receive`` that raised.
-        dead_letters: messages given up, because the plugin host died in them.
+        failed: calls of ``receive`` and ``gap`` that raised.
+        dead_letters: messages that their plugin did not take: ``receive`` raised, or the plugin host died in it
+            again and again.
+        letters_unkept: those among them that nobody can look at, because they came too fast or a death kept them.
         dropped: messages it did not get, because too many waited.
         send_waits: calls of ``send`` that had to wait for room.
         waiting: messages queued for it.
@@ -84,6 +86,7 @@ class PackageStatus:
     sent: int = 0
     failed: int = 0
     dead_letters: int = 0
+    letters_unkept: int = 0
     dropped: int = 0
     send_waits: int = 0
     waiting: int = 0

@@ -7,13 +7,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from co2.errors import BadParams, NoSuchMethod
+from co2.errors import BadParams, NoSuchMethod, PluginFailed
 from co2.plugin.package import NETWORK, Package
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
 from co2.protocol.batch import batch_count
-from co2.protocol.frames import MethodInfo
+from co2.protocol.frames import DeadLetter, MethodInfo
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
@@ -36,6 +36,7 @@ class Supervisor:
         flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
         on_room: called with a package that took no more from the network and does again.
         on_methods_changed: called when :attr:`methods` or the plugins are others than before.
+        on_dead_letter: takes package and letter for each message that a plugin did not take; must not block.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Supervisor:
         flushed: Callable[[str], Awaitable[None]],
         on_methods_changed: Callable[[], None],
         on_room: Callable[[str], None] = lambda package: None,
+        on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
     ) -> None:
         self.paused = False
         self._settings = settings
@@ -59,6 +61,7 @@ class Supervisor:
         self._flushed = flushed
         self._on_methods_changed = on_methods_changed
         self._on_room = on_room
+        self._on_dead_letter = on_dead_letter
         self._specs = specs
         self._var_dict = var_dict
         self._packages: dict[str, Package] = {}
@@ -212,6 +215,22 @@ class Supervisor:
         # The watchdog ends a call at its deadline; this limit is for one that waits behind others.
         return await package.call(method, argument, self._settings.receive_deadline + 1.0)
 
+    async def repeat(self, package: str, letter: DeadLetter) -> None:
+        """Give a dead letter to its plugin once more, marked ``repeat: True``; return when it has taken it.
+
+        Args:
+            package: its name.
+            letter: what ``on_dead_letter`` was given.
+
+        Raises:
+            PluginFailed: it raised again, its plugin host died or is not running, or there is no such plugin.
+            CallTimeout: no answer in time.
+        """
+        carried = self._packages.get(package)
+        if carried is None:
+            raise PluginFailed(f"{letter.plugin}.receive: no plugin package {package} is loaded")
+        await carried.repeat(letter, self._settings.receive_deadline + 1.0)
+
     @property
     def methods(self) -> Mapping[str, MethodInfo]:
         """All ``x_`` methods, by name."""
@@ -242,6 +261,10 @@ class Supervisor:
     def flushed(self, package: Package) -> Awaitable[None]:
         """Wait until all that a package has published so far is acknowledged."""
         return self._flushed(package.name)
+
+    def dead_letter(self, package: Package, letter: DeadLetter) -> None:
+        """Pass a dead letter on."""
+        self._on_dead_letter(package.name, letter)
 
     def methods_changed(self) -> None:
         """Pass on that a package has other methods now."""

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
-from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, join_batches, split_batch
+from co2.plugin.opened import pieces
+from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, join_batches
 from co2.protocol.frames import Deliver, Gap
 
 __all__ = ["MAX_WAITING", "WINDOW", "Envelope", "Missing", "Parcel", "Waiting", "Window"]
@@ -282,7 +283,7 @@ class Window:
         """Give a message that is not done with."""
         for first, item in self._given:
             if isinstance(item, Parcel) and first <= number < first + item.count:
-                return item.envelope, split_batch(item.batch)[number - first]
+                return item.envelope, pieces(item.batch)[number - first]
         return None
 
 

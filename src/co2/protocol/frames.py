@@ -5,9 +5,9 @@ item is the frame's name. Messages travel in batches (``protocol/batch.py``), as
 byte strings that hosts move and never look into. (Not ``msgspec.Raw``: to find its end the decoder walks all of
 the value, and a message nested too deep would make its whole frame unreadable.)
 
-Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Withdraw, Flow and Flushed in any
-number, then Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, Result in any number, then
-Goodbye. Record may come at any time.
+Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Repeat, Withdraw, Flow and Flushed
+in any number, then Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, DeadLetter, Result in
+any number, then Goodbye. Record may come at any time.
 """
 
 from typing import Any
@@ -22,6 +22,7 @@ __all__ = [
     "Applied",
     "Call",
     "ChildFrame",
+    "DeadLetter",
     "Deliver",
     "Flow",
     "Flush",
@@ -38,11 +39,13 @@ __all__ = [
     "Progress",
     "Publish",
     "Record",
+    "Repeat",
     "Result",
     "Start",
     "Stop",
     "Withdraw",
     "encode_frame",
+    "text_for_frame",
 ]
 
 MAX_FRAME_SIZE = 2 * 1024 * 1024
@@ -184,8 +187,26 @@ class Call(_Frame):
     argument: bytes
 
 
+class Repeat(_Frame):
+    """Give a dead letter to its plugin once more, marked ``repeat: True``. Answered by a Result, as a Call is.
+
+    Attributes:
+        call_id: one of those that Calls have.
+        plugin: its name.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        message: encoded.
+    """
+
+    call_id: int
+    plugin: str
+    host_id: str
+    client_address: tuple[str, int]
+    message: bytes
+
+
 class Withdraw(_Frame):
-    """Nobody waits for that Call any more: if it has not begun, it need not."""
+    """Nobody waits for that Call or Repeat any more: if it has not begun, it need not."""
 
     call_id: int
 
@@ -262,15 +283,35 @@ class Applied(_Frame):
     Attributes:
         failed: calls of ``receive`` that raised.
         waited: calls of ``send`` that had to wait for room.
+        unkept: dead letters that nobody gets, because they came too fast.
     """
 
     last: int
     failed: int = 0
     waited: int = 0
+    unkept: int = 0
+
+
+class DeadLetter(_Frame):
+    """A message whose ``receive`` raised.
+
+    Attributes:
+        plugin: name of the one that did not take it.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        reason: the error, on one line.
+        message: as it came, encoded; b'' where nothing of it can be told apart.
+    """
+
+    plugin: str
+    host_id: str
+    client_address: tuple[str, int]
+    reason: str
+    message: bytes
 
 
 class Result(_Frame):
-    """What a Call returned: ``value`` encoded, or ``error`` not ''."""
+    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''."""
 
     call_id: int
     value: bytes
@@ -289,14 +330,19 @@ class Goodbye(_Frame):
     """Last frame of a child that stops in good order."""
 
 
-HostFrame = Load | Start | Deliver | Gap | Call | Withdraw | Flow | Flushed | Stop
-ChildFrame = Loaded | LoadFailed | Publish | Flush | Applied | Result | Record | Goodbye
+HostFrame = Load | Start | Deliver | Gap | Call | Repeat | Withdraw | Flow | Flushed | Stop
+ChildFrame = Loaded | LoadFailed | Publish | Flush | Applied | DeadLetter | Result | Record | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {
     "host": msgspec.msgpack.Decoder(HostFrame),
     "child": msgspec.msgpack.Decoder(ChildFrame),
 }
+
+
+def text_for_frame(text: str) -> str:
+    """Give text as a frame can carry it: what is no valid Unicode, as in names of files, becomes ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def encode_frame(frame: HostFrame | ChildFrame) -> bytes:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
 from co2.server.shown import http_numbers, method_rows
-from co2.web.view import MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
+from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
     from co2.relay.host import RelayHost
@@ -37,6 +37,10 @@ class RelayView:
 
     def plugins(self) -> Sequence[PackageRow]:
         """A relay carries no plugins yet."""
+        return ()
+
+    async def dead_letters(self, _package: str, _max_letters: int) -> Sequence[DeadLetterRow]:
+        """Nor has it dead letters."""
         return ()
 
     def satellites(self) -> Sequence[SatelliteRow]:

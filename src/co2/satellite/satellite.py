@@ -15,8 +15,10 @@ from co2.errors import Ambiguous, BadParams, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
 from co2.plugin.supervisor import Supervisor
+from co2.protocol.frames import DeadLetter
 from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import Outbox
+from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
 from co2.satellite.outbox_disk import OutboxDisk
@@ -43,6 +45,9 @@ OUTBOX_FILE = "outbox.db"
 
 CURSORS_FILE = "cursors.json"
 """Name, in the state folder, of the file that says how far durable packages are."""
+
+DEAD_LETTERS_FILE = "dead_letters.db"
+"""Name, in the state folder, of the file of messages that plugins did not take."""
 
 CURSOR_INTERVAL = 0.5
 """Seconds between two looks at how far durable packages are."""
@@ -83,6 +88,7 @@ class Satellite:
             names=self._names,
             load=self._outbox_disk.load,
         )
+        self.dead_letters = DeadLetters(foundation.state.path / DEAD_LETTERS_FILE, self._repeat)
         self.supervisor = Supervisor(
             specs,
             settings=config,
@@ -92,6 +98,7 @@ class Satellite:
             on_publish=self._publish,
             on_methods_changed=self._methods_changed,
             on_room=self._has_room,
+            on_dead_letter=self.dead_letters.take,
             flushed=lambda _package: self.link.flushed(),
         )
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
@@ -118,6 +125,7 @@ class Satellite:
         """Serve, load plugins; the relay need not be there."""
         await self.server.start(self._sock)
         self._outbox_disk.start()
+        await self.dead_letters.start()
         for name, problem in self.not_found:
             _logger.error("plugin package %s is not loaded: %s", name, problem)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
@@ -128,6 +136,7 @@ class Satellite:
     async def stop(self) -> None:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
         await self.supervisor.stop(self.config.exit_timeout)
+        await self.dead_letters.close()
         self._cursors.save(self.link.core.log_id, self.link.core.run, self._positions())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SENDS):
@@ -170,6 +179,7 @@ class Satellite:
 
     def counters(self) -> dict[str, int]:
         """Give the numbers that say how messages fared."""
+        packages = self.supervisor.status()
         return {
             "received": self.intake.received + self.link.received,
             "repeats": self.intake.repeats + self.link.core.repeats,
@@ -180,6 +190,9 @@ class Satellite:
             "waiting_bytes": self.outbox.bytes,
             "stored_bytes": self.outbox.stored_bytes,
             "lost": self.outbox.lost,
+            "dead_letters": sum(row.dead_letters for row in packages),
+            "dead_letters_kept": self.dead_letters.kept,
+            "dead_letters_gone": self.dead_letters.gone + sum(row.letters_unkept for row in packages),
         }
 
     def _var_dict(self) -> dict[str, Any]:
@@ -193,6 +206,9 @@ class Satellite:
     def _names(self) -> tuple[list[str], list[str]]:
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
         return sorted(self.supervisor.methods), plugins
+
+    async def _repeat(self, package: str, letter: DeadLetter) -> None:
+        await self.supervisor.repeat(package, letter)
 
     def _work(self) -> None:
         self.link.work()
@@ -226,7 +242,7 @@ class Satellite:
 
     async def called(self, method: str, argument: Any) -> Any:
         """The relay calls a method of ours, for whoever asked it to."""
-        caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0)
+        caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0, relayed=True)
         return await self.registry.dispatch(method, [argument] if argument else [], caller)
 
     async def _keep_cursors(self) -> None:
@@ -268,6 +284,7 @@ class Satellite:
         self.registry.add(
             "notify", self.intake.notify, help=Intake.notify.__doc__ or "", signatures=[["boolean", "struct"]]
         )
+        self.dead_letters.add_methods(self.registry)
 
     def _methods_changed(self) -> None:
         entries = {

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
+from co2.plugin.records import preview
 from co2.server.shown import http_numbers, method_rows
-from co2.web.view import MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
+from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
     from co2.satellite.satellite import Satellite
@@ -62,6 +63,13 @@ class SatelliteView:
             for row in self._satellite.supervisor.status()
         ] + missing
 
+    async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
+        """The newest of a package."""
+        return [
+            DeadLetterRow(one.id, one.at, one.plugin, one.host_id, one.reason, preview(one.message))
+            for one in await self._satellite.dead_letters.last(package, max_letters)
+        ]
+
     def satellites(self) -> Sequence[SatelliteRow]:
         """A satellite has no such page."""
         return ()
@@ -88,9 +96,13 @@ class SatelliteView:
                 "live": counters["live_dropped"],
                 "gaps": counters["gaps"],
                 "plugins": sum(package.dropped for package in packages),
-                "dead_letters": sum(package.dead_letters for package in packages),
+                "dead_letters": counters["dead_letters"],
             },
-            queues={"outbox": counters["waiting"], **{f"plugin:{p.name}": p.waiting for p in packages}},
+            queues={
+                "outbox": counters["waiting"],
+                "dead_letters": counters["dead_letters_kept"],
+                **{f"plugin:{p.name}": p.waiting for p in packages},
+            },
             peers={"relay": self._satellite.link.joined.is_set()},
             **http_numbers(self._satellite.server),
         )

@@ -74,9 +74,12 @@ def _counters(view: HostView) -> Iterator[Family]:
         ("restarts", "Starts of a plugin host after its first"),
         ("received", "Messages that a package's plugins got"),
         ("sent", "Messages that a package's plugins sent"),
-        ("failed", "Messages whose receive raised or died"),
+        ("failed", "Calls of receive and gap that raised"),
         ("dropped", "Messages that a package should have got and did not"),
-        ("dead_letters", "Messages given up, because the plugin host died in them again and again"),
+        (
+            "dead_letters",
+            "Messages that a plugin did not take: receive raised, or its plugin host died again and again",
+        ),
         ("send_waits", "Calls of send that had to wait for room"),
     ):
         values = {package.name: float(getattr(package, attribute)) for package in packages}

@@ -30,6 +30,9 @@ HTML = "text/html; charset=utf-8"
 STATIC_MAX_AGE = 300
 """Seconds that a browser keeps the style sheet and the logo."""
 
+LETTERS_SHOWN = 20
+"""Dead letters of one package on the page of plugins."""
+
 _HERE = Path(__file__).parent
 _STATIC = {
     "/static/style.css": ("style.css", "text/css; charset=utf-8"),
@@ -50,7 +53,7 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
     pages: dict[str, PageHandler] = {
         "/": _page(view, "overview.html", lambda: _overview(view)),
         "/methods": _page(view, "methods.html", lambda: {"groups": _grouped(view.methods())}),
-        "/plugins": _page(view, "plugins.html", lambda: {"packages": view.plugins()}),
+        "/plugins": _page(view, "plugins.html", functools.partial(_plugins, view)),
     }
     if view.role == "relay":
         pages["/satellites"] = _page(view, "satellites.html", lambda: {"rows": view.satellites()})
@@ -61,15 +64,18 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
     return pages
 
 
-def _page(view: HostView, template: str, values: Callable[[], dict[str, Any]]) -> PageHandler:
+def _page(
+    view: HostView, template: str, values: Callable[[], dict[str, Any] | Awaitable[dict[str, Any]]]
+) -> PageHandler:
     async def page(request: web.BaseRequest) -> web.Response:
+        found = values()
         given = {
             "role": view.role,
             "host_id": view.host_id,
             "version": view.version,
             "path": request.path,
             "now": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-            **values(),
+            **(found if isinstance(found, dict) else await found),
         }
         # The values are a snapshot; writing hundreds of rows happens beside the loop, not in it.
         html = await asyncio.to_thread(_render, template, given)
@@ -104,12 +110,19 @@ def _environment() -> "Environment":
     environment.filters.update(
         words=text.words,
         duration=text.duration,
+        moment=text.moment,
         shorten=text.shorten,
         anchor=text.anchor,
         paragraphs=text.paragraphs,
     )
     environment.globals["page_url"] = text.page_url
     return environment
+
+
+async def _plugins(view: HostView) -> dict[str, Any]:
+    packages = view.plugins()
+    letters = {package.name: await view.dead_letters(package.name, LETTERS_SHOWN) for package in packages}
+    return {"packages": packages, "letters": letters}
 
 
 def _overview(view: HostView) -> dict[str, Any]:

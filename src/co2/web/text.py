@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["anchor", "duration", "page_url", "paragraphs", "shorten", "size", "words"]
+__all__ = ["anchor", "duration", "moment", "page_url", "paragraphs", "shorten", "size", "words"]
 
 MAX_TEXT = 4000
 """Characters of one value on a page."""
@@ -33,6 +34,11 @@ def duration(seconds: float | None) -> str:
         if parts and (len(parts) == 2 or not number):
             break
     return " ".join(parts)
+
+
+def moment(seconds: float) -> str:
+    """``2026-11-23 17:28:15 UTC``, of seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def size(number: float) -> str:

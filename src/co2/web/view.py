@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-__all__ = ["HostView", "MethodRow", "Numbers", "PackageRow", "PluginRow", "Readiness", "SatelliteRow"]
+__all__ = [
+    "DeadLetterRow",
+    "HostView",
+    "MethodRow",
+    "Numbers",
+    "PackageRow",
+    "PluginRow",
+    "Readiness",
+    "SatelliteRow",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +64,10 @@ class PackageRow:
         last_error: '' for never.
         last_error_age: seconds since then; None for never.
         received, sent: messages that its plugins got and sent.
-        failed: messages whose ``receive`` raised or died.
+        failed: calls of ``receive`` and ``gap`` that raised.
         dropped: messages that it should have got and did not.
-        dead_letters: messages given up, because the plugin host died in them again and again.
+        dead_letters: messages that their plugin did not take: ``receive`` raised, or the plugin host died in it
+            again and again.
         send_waits: calls of ``send`` that had to wait for room.
         waiting: messages queued for it.
         slowest: longest ``receive``, in seconds.
@@ -78,6 +88,27 @@ class PackageRow:
     send_waits: int = 0
     waiting: int = 0
     slowest: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterRow:
+    """One message that its plugin did not take.
+
+    Attributes:
+        id: under which it can be repeated.
+        at: when, in seconds since 1970.
+        plugin: which one.
+        host_id: the sender's.
+        reason: why.
+        message: as text, shortened.
+    """
+
+    id: int
+    at: float
+    plugin: str
+    host_id: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +180,7 @@ class Numbers:
 
 
 class HostView(Protocol):
-    """What a role offers to its pages. Every method is quick and does no I/O."""
+    """What a role offers to its pages. Every method but :meth:`dead_letters` is quick and does no I/O."""
 
     @property
     def role(self) -> str:
@@ -171,6 +202,9 @@ class HostView(Protocol):
 
     def plugins(self) -> Sequence[PackageRow]:
         """Every plugin package, also those that failed to load."""
+
+    async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
+        """The newest dead letters of a package, newest first."""
 
     def satellites(self) -> Sequence[SatelliteRow]:
         """On a relay: who is registered. On a satellite never asked for."""

@@ -3,6 +3,7 @@ looked up by a name that a caller sent.
 """
 
 import inspect
+import ipaddress
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +21,20 @@ class Caller:
     Attributes:
         address: IP address in normal form.
         port: of the caller's end of the connection.
+        relayed: whether a relay has passed the request on for somebody else; then the address is the relay's.
     """
 
     address: str
     port: int
+    relayed: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the request came from this very machine, over the loopback interface."""
+        try:
+            return not self.relayed and ipaddress.ip_address(self.address).is_loopback
+        except ValueError:
+            return False
 
 
 Handler = Callable[[Sequence[Any], Caller], Any | Awaitable[Any]]

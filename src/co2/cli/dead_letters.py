@@ -1,0 +1,168 @@
+"""``co2 dead-letters``: the messages that plugins did not take."""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+
+from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
+from co2.cli.failures import exit_code
+from co2.cli.output import as_text, one_line, print_json, print_table, to_json
+from co2.errors import RemoteFault
+from co2.xmlrpc.simple_client import SimpleClient
+
+__all__ = ["dead_letters"]
+
+AT_ONCE = 1_000
+"""Letters that are asked for in one call; the satellite gives fewer where they are big."""
+
+MAX_SHOWN = 10_000
+"""Letters of one satellite that are shown; it keeps no more, but new ones may come all the time."""
+
+MAX_CELL = 100
+"""Characters of a reason or a message in the table; --json has all of it."""
+
+_ID = click.IntRange(min=1)
+
+
+@click.command("dead-letters")
+@url_option("--url")
+@click.option("--package", metavar="NAME", help="Only those of this plugin package.")
+@click.option("--repeat", type=_ID, metavar="ID", help="Give this one to its plugin once more, then delete it.")
+@click.option("--drop-up-to", type=_ID, metavar="ID", help="Delete all up to this one.")
+@json_option
+def dead_letters(
+    url: str | None, package: str | None, repeat: int | None, drop_up_to: int | None, as_json: bool
+) -> int:
+    """Show the messages that plugins did not take: receive raised, or the plugin host died in them three times.
+
+    A satellite shows its own, a relay those of all its satellites. To repeat or to drop, name the satellite
+    itself, on the machine that it runs on. A repeated message has the key 'repeat'; it is deleted once receive
+    has returned, and stays where it fails again.
+
+    \b
+    Examples:
+      co2 dead-letters
+      co2 dead-letters --url http://127.0.0.1:2004 --package ham
+      co2 dead-letters --url http://127.0.0.1:2004 --repeat 17
+      co2 dead-letters --url http://127.0.0.1:2004 --package ham --drop-up-to 17
+      co2 dead-letters --json | jq '.[].message'
+    """
+    if repeat is not None and (drop_up_to is not None or package is not None):
+        raise click.UsageError(
+            "--repeat takes one letter by its ID: neither --drop-up-to nor --package goes with it"
+        )
+    found = find_url(url, "--url")
+    with SimpleClient(found, CALL_TIMEOUT) as client:
+        properties = client.call("co2.get_properties")
+        if properties["role"] == "satellite":
+            if repeat is not None:
+                return _repeat(client, repeat, as_json)
+            if drop_up_to is not None:
+                return _drop(client, drop_up_to, package, as_json)
+            rows, code = _of(client, properties["host_id"], package, passed_on=False), 0
+        elif repeat is not None or drop_up_to is not None:
+            raise click.UsageError(
+                f"{found} is a relay: name the satellite with --url, such as http://127.0.0.1:2004, "
+                "on the machine that it runs on"
+            )
+        else:
+            rows, code = _of_all(client, package)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        _print(rows, of_many=properties["role"] == "relay")
+    elif not code:
+        click.echo("no dead letters")
+    return code
+
+
+def _repeat(client: SimpleClient, letter_id: int, as_json: bool) -> int:
+    client.call("co2.plugin.repeat_dead_letter", {"id": letter_id})
+    if as_json:
+        print_json({"repeated": letter_id})
+    else:
+        click.echo(f"dead letter {letter_id}: its plugin has taken it")
+    return 0
+
+
+def _drop(client: SimpleClient, up_to: int, package: str | None, as_json: bool) -> int:
+    only = {} if package is None else {"package": package}
+    dropped = client.call("co2.plugin.drop_dead_letters", {"up_to": up_to, **only})
+    if as_json:
+        print_json({"dropped": dropped})
+    else:
+        click.echo(f"dropped {dropped} dead letter{'' if dropped == 1 else 's'}")
+    return 0
+
+
+def _of_all(client: SimpleClient, package: str | None) -> tuple[list[dict[str, Any]], int]:
+    """Give the letters of all satellites that answer; also the exit code, for one that does not."""
+    rows: list[dict[str, Any]] = []
+    code = 0
+    for satellite in client.call("relay.get_satellites"):
+        if satellite["kind"] != "co2":
+            continue
+        try:
+            rows += _of(client, satellite["host_id"], package, passed_on=True)
+        except RemoteFault as fault:
+            code, text = exit_code(fault)
+            click.echo(f"co2: {one_line(satellite['host_id'])}: {one_line(text)}", err=True)
+    return rows, code
+
+
+def _of(client: SimpleClient, host_id: str, package: str | None, *, passed_on: bool) -> list[dict[str, Any]]:
+    return [{"satellite": host_id, **row} for row in _pages(client, host_id, package, passed_on)]
+
+
+def _pages(client: SimpleClient, host_id: str, package: str | None, passed_on: bool) -> Iterator[dict[str, Any]]:
+    after = count = 0
+    only = {} if package is None else {"package": package}
+    while count < MAX_SHOWN:
+        argument = {"after": after, "max": AT_ONCE, **only}
+        name = "co2.plugin.get_dead_letters"
+        if passed_on:
+            rows = client.call("method_call", {"method_name": name, "host_id": host_id, **argument})
+        else:
+            rows = client.call(name, argument)
+        if not rows:
+            return
+        yield from rows
+        after, count = rows[-1]["id"], count + len(rows)
+
+
+def _print(rows: Sequence[dict[str, Any]], *, of_many: bool) -> None:
+    headings = ("ID", "TIME", "PLUGIN", "FROM", "REASON", "MESSAGE")
+    cells = [
+        (
+            row["id"],
+            _moment(row["at"]),
+            row["plugin"],
+            row["host_id"],
+            _shortened(as_text(row["reason"])),
+            _shortened(_own_keys(row["message"])),
+        )
+        for row in rows
+    ]
+    if of_many:
+        headings, cells = (
+            ("SATELLITE", *headings),  # type: ignore[assignment]  # one column more
+            [(row["satellite"], *cell) for row, cell in zip(rows, cells, strict=True)],  # type: ignore[misc]
+        )
+    print_table(headings, cells)
+
+
+def _moment(at: Any) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if isinstance(at, datetime) else str(at)
+
+
+def _own_keys(message: Any) -> str:
+    """Give a message as JSON, without what stands in a column of its own."""
+    if isinstance(message, dict):
+        message = {key: value for key, value in message.items() if key not in ("host_id", "client_address")}
+    return to_json(message)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_CELL else text[: MAX_CELL - 1] + "…"

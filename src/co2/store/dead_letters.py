@@ -1,0 +1,281 @@
+"""Messages that their plugins did not take, on disk until somebody has looked after them.
+
+The oldest go when there are too many. All methods may take milliseconds and may be called from any thread.
+"""
+
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from co2.store.sqlite import open_database, set_aside
+
+__all__ = ["MAX_KEPT", "MAX_KEPT_BYTES", "DeadLetterStore", "StoredLetter"]
+
+MAX_KEPT = 10_000
+MAX_KEPT_BYTES = 64 * 1024 * 1024
+"""Dead letters that are kept, and their bytes; beyond either the oldest go."""
+
+OVERHEAD = 200
+"""Bytes that a letter takes besides its message, roughly."""
+
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE letter (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, package TEXT, plugin TEXT, host_id TEXT, ip TEXT, port INTEGER,
+    reason TEXT, message BLOB
+);
+"""
+_ADD = "INSERT INTO letter VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
+_READ = "SELECT * FROM letter WHERE id > ? AND package = coalesce(?, package) ORDER BY id LIMIT ?"
+_LAST = "SELECT * FROM letter WHERE package = ? ORDER BY id DESC LIMIT ?"
+_FIND = "SELECT * FROM letter WHERE id = ?"
+_SIZES = "SELECT id, length(message) FROM letter ORDER BY id"
+_DROP = "DELETE FROM letter WHERE id <= ? AND package = coalesce(?, package) RETURNING length(message)"
+_REMOVE = "DELETE FROM letter WHERE id = ? RETURNING length(message)"
+
+_DAMAGED = (apsw.NotADBError, apsw.CorruptError)
+
+_logger = logging.getLogger("co2.satellite")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """One dead letter.
+
+    Attributes:
+        at: when it was made, in seconds since 1970.
+        package: of the plugin.
+        plugin: that did not take it.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        reason: why, on one line.
+        message: as it came, encoded.
+        id: counts up, and is never used twice; 0 before it is stored.
+    """
+
+    at: float
+    package: str
+    plugin: str
+    host_id: str
+    client_address: tuple[str, int]
+    reason: str
+    message: bytes
+    id: int = 0
+
+
+class DeadLetterStore:
+    """A file of dead letters. It is made when the first one comes.
+
+    A file that cannot be read is set aside under another name, and a new one begins: it is never in the way.
+
+    Args:
+        path: of the file.
+        max_kept: letters that are kept.
+        max_bytes: bytes that are kept.
+
+    Attributes:
+        kept: letters that are there.
+        bytes: that they take.
+        gone: letters that had to go, because there were too many.
+    """
+
+    def __init__(self, path: Path, max_kept: int = MAX_KEPT, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        self.kept = self.bytes = self.gone = 0
+        self._path = path
+        self._max_kept = max_kept
+        self._max_bytes = max_bytes
+        self._db: apsw.Connection | None = None
+        self._lock = threading.Lock()
+
+    def open(self) -> None:
+        """Look what earlier runs have left.
+
+        Raises:
+            apsw.Error: the disk does not do its work.
+        """
+        with self._lock:
+            self._there()
+
+    def add(self, letters: Sequence[StoredLetter]) -> None:
+        """Store letters, all or none; the oldest make room.
+
+        Raises:
+            apsw.FullError: there is no room on the disk.
+            apsw.Error: the disk does not do its work.
+        """
+        with self._lock:
+            try:
+                self._add(letters)
+            except _DAMAGED as error:
+                self._set_aside(error)
+                self._add(letters)
+
+    def read(self, after: int, max_letters: int, max_bytes: int, package: str | None = None) -> list[StoredLetter]:
+        """Give letters, oldest first.
+
+        Args:
+            after: only those with a higher id.
+            max_letters: at most so many.
+            max_bytes: stop before they take more than this together; one is always given.
+            package: only those of this one.
+
+        Raises:
+            apsw.Error: the disk does not do its work.
+        """
+        return self._select(_READ, (after, package, max_letters), max_bytes)
+
+    def last(self, max_letters: int, package: str) -> list[StoredLetter]:
+        """Give the newest letters of a package, newest first.
+
+        Raises:
+            apsw.Error: the disk does not do its work.
+        """
+        return self._select(_LAST, (package, max_letters))
+
+    def find(self, letter_id: int) -> StoredLetter | None:
+        """Give one letter, None where it is not there.
+
+        Raises:
+            apsw.Error: the disk does not do its work.
+        """
+        return next(iter(self._select(_FIND, (letter_id,))), None)
+
+    def drop(self, up_to: int, package: str | None = None) -> int:
+        """Delete all letters up to an id; give how many these were.
+
+        Args:
+            up_to: the highest id that goes.
+            package: only those of this one.
+
+        Raises:
+            apsw.Error: the disk does not do its work.
+        """
+        return self._delete(_DROP, (up_to, package))
+
+    def remove(self, letter_id: int) -> None:
+        """Delete one letter.
+
+        Raises:
+            apsw.Error: the disk does not do its work.
+        """
+        self._delete(_REMOVE, (letter_id,))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._let_go()
+
+    # ---- with the lock ---------------------------------------------------------------------------------
+
+    def _there(self) -> apsw.Connection | None:
+        """Give the database, None where there is no file."""
+        return self._opened() if self._db is not None or self._path.exists() else None
+
+    def _opened(self) -> apsw.Connection:
+        if self._db is None:
+            try:
+                self._db = self._prepared()
+            except (*_DAMAGED, apsw.SQLError) as error:  # the latter: not our tables
+                self._set_aside(error)
+                self._db = self._prepared()
+        return self._db
+
+    def _prepared(self) -> apsw.Connection:
+        db = open_database(self._path)
+        try:
+            version = db.execute("PRAGMA user_version").fetchall()[0][0]
+            if version == 0:
+                with _transaction(db):
+                    db.execute(_SCHEMA)
+                    db.execute(f"PRAGMA user_version = {_VERSION}")
+            elif version != _VERSION:
+                raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
+            sizes: Any = [length + OVERHEAD for _, length in db.execute(_SIZES)]
+            self.kept, self.bytes = len(sizes), sum(sizes)
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _set_aside(self, error: Exception) -> None:
+        self._let_go()
+        self.kept = self.bytes = 0
+        aside = set_aside(self._path)
+        _logger.error("the dead letters of before cannot be read (%s); they are kept as %s", error, aside.name)
+
+    def _let_go(self) -> None:
+        if self._db is not None:
+            with contextlib.suppress(apsw.Error):
+                self._db.close()
+            self._db = None
+
+    def _add(self, letters: Sequence[StoredLetter]) -> None:
+        db = self._opened()
+        with _transaction(db):
+            db.executemany(
+                _ADD,
+                [
+                    (one.at, one.package, one.plugin, one.host_id, *one.client_address, one.reason, one.message)
+                    for one in letters
+                ],
+            )
+            kept = self.kept + len(letters)
+            size = self.bytes + sum(len(one.message) + OVERHEAD for one in letters)
+            gone, freed = self._make_room(db, kept, size)
+        self.kept, self.bytes, self.gone = kept - gone, size - freed, self.gone + gone
+
+    def _make_room(self, db: apsw.Connection, kept: int, size: int) -> tuple[int, int]:
+        """Delete the oldest of what is too much; give how many these were, and their bytes."""
+        gone = freed = last = 0
+        if kept > self._max_kept or size > self._max_bytes:
+            for letter_id, length in db.execute(_SIZES):
+                if kept - gone <= self._max_kept and size - freed <= self._max_bytes:
+                    break
+                gone, freed, last = gone + 1, freed + length + OVERHEAD, letter_id
+            db.execute(_DROP, (last, None)).fetchall()
+        return gone, freed
+
+    # ---- each takes the lock ---------------------------------------------------------------------------
+
+    def _select(self, query: str, values: tuple[Any, ...], max_bytes: int = MAX_KEPT_BYTES) -> list[StoredLetter]:
+        found: list[StoredLetter] = []
+        size = 0
+        with self._lock:
+            db = self._there()
+            rows: Any = db.execute(query, values) if db is not None else ()
+            for letter_id, at, package, plugin, host_id, ip, port, reason, message in rows:
+                size += len(message) + OVERHEAD
+                if found and size > max_bytes:
+                    break
+                found.append(StoredLetter(at, package, plugin, host_id, (ip, port), reason, message, letter_id))
+        return found
+
+    def _delete(self, query: str, values: tuple[Any, ...]) -> int:
+        with self._lock:
+            db = self._there()
+            if db is None:
+                return 0
+            with _transaction(db):
+                sizes: Any = [length + OVERHEAD for (length,) in db.execute(query, values)]
+            self.kept -= len(sizes)
+            self.bytes -= sum(sizes)
+            return len(sizes)
+
+
+@contextlib.contextmanager
+def _transaction(db: apsw.Connection) -> Iterator[None]:
+    """All or nothing. (APSW's own ``with`` trips over a full disk, which has undone everything already.)"""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
