@@ -32,7 +32,6 @@ from co2.protocol.link_frames import (
     Publish,
     Replay,
     Result,
-    Roster,
     SatelliteFrame,
     Subscription,
     Welcome,
@@ -40,6 +39,7 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
+from co2.protocol.roster import RosterBook
 from co2.protocol.streams import CHUNK, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
 
@@ -113,10 +113,12 @@ class RelayCore:
         self.events: deque[Event] = deque()
         self.ready: dict[Peer, None] = {}
         self.peers: dict[str, Peer] = {}
+        self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
         self._takeovers = Takeovers(now)
         self._at_head: dict[Stream, None] = {}
         self._durable: dict[Stream, None] = {}
+        self._unacked: dict[Peer, None] = {}
         self._fresh: deque[Entry] = deque()
         self._held: deque[int] = deque()
         self._visible = log.last
@@ -280,6 +282,7 @@ class RelayCore:
         peer.state = "closed"
         if was_open and self.peers.get(peer.origin) is peer:
             del self.peers[peer.origin]
+        self._unacked.pop(peer, None)
         for stream in [peer.live, *peer.streams.values()]:
             if stream is not None:
                 self._forget(stream)
@@ -355,6 +358,7 @@ class RelayCore:
         )
         peer.published += count
         peer.unacked.append((entry.end, frame.epoch, last))
+        self._unacked[peer] = None
         self._appended(entry)
 
     def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
@@ -381,6 +385,7 @@ class RelayCore:
             self.events.append(IdReused(peer, frame.epoch, frame.seq))
         # It may have been appended and not be on disk yet: then the commit acknowledges it.
         peer.unacked.append((self.log.last, frame.epoch, last))
+        self._unacked[peer] = None
         if self.log.committed >= self.log.last:
             self._acknowledge(peer)
 
@@ -440,8 +445,8 @@ class RelayCore:
         while self._held and self._held[0] <= position:
             self._held.popleft()
         self._advance()
-        for peer in self.peers.values():
-            if peer.unacked and peer.unacked[0][0] <= position:
+        for peer in tuple(self._unacked):
+            if peer.unacked[0][0] <= position:
                 self._acknowledge(peer)
         for stream in tuple(self._durable):
             self._run(stream)
@@ -451,6 +456,8 @@ class RelayCore:
         while peer.unacked and peer.unacked[0][0] <= self._committed:
             _, epoch, seq = peer.unacked.popleft()
             acks[epoch] = seq
+        if not peer.unacked:
+            self._unacked.pop(peer, None)
         for epoch, seq in acks.items():
             peer.write(encode_link_frame(Ack(epoch, seq)))
 
@@ -541,9 +548,3 @@ class RelayCore:
         """Answer a satellite's call."""
         if peer.state == "open":
             peer.write(encode_link_frame(result))
-
-    def send_roster(self, roster: Roster) -> None:
-        """Tell every satellite who is there."""
-        data = encode_link_frame(roster)
-        for peer in self.peers.values():
-            peer.write(data)

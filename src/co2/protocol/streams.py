@@ -89,6 +89,7 @@ class Peer:
         state: ``opening``, ``open`` or ``closed``.
         out: frames for the transport, encoded.
         paused: the transport's buffer is full; nothing more is read from the log for this peer.
+        roster: version of the roster that it has been told.
     """
 
     core: "RelayCore"
@@ -110,6 +111,7 @@ class Peer:
     applied: dict[str, int] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    roster: int = 0
 
     @property
     def origin(self) -> str:
