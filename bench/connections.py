@@ -206,7 +206,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "## Many satellites on one relay",
         "",
         f"Real links, played by {CROWDS} light processes that count frames and do not decode them; the relay is a "
-        "real one with its log on disk. A satellite sends frames of one message, at most 8 of them on their way "
+        "real one with its log on disk. A satellite sends frames of one message, at most 32 of them on their way "
         f"to everybody at a time, for {result['seconds']:g} s; the clock runs from the first one sent to the last "
         f"one received by the last satellite, and every satellite must get every frame. Medians of "
         f"{result['rounds']} rounds, a relay of its own for each. Memory is what the relay's resident memory has "

@@ -20,7 +20,7 @@ from bench.crowd import client_message, hello, join
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import Ack, Deliver, Goodbye, Publish, Welcome, decode_relay_frame, encode_link_frame
 
-WINDOW = 8
+WINDOW = 32
 """Frames that are on their way at most."""
 
 PATIENCE = 60.0

@@ -40,7 +40,7 @@ from co2.protocol.link_frames import (
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
 from co2.protocol.roster import RosterBook
-from co2.protocol.streams import CHUNK, Peer, Stream, union
+from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
 
 __all__ = ["CallReceived", "DiskWanted", "IdReused", "Joined", "Left", "RelayCore", "ResultReceived"]
@@ -139,8 +139,16 @@ class RelayCore:
         """Take in a new connection."""
         return Peer(self, address)
 
-    def receive(self, peer: Peer, data: bytes) -> None:
-        """Take one frame. Garbage ends this one link, with a Goodbye that says why."""
+    def receive(self, peer: Peer, *frames: bytes) -> None:
+        """Take frames that have come at the same time; what they hold is passed on together.
+
+        Garbage ends this one link, with a Goodbye that says why.
+        """
+        for data in frames:
+            self._take(peer, data)
+        self._advance()
+
+    def _take(self, peer: Peer, data: bytes) -> None:
         if peer.state == "closed":
             return
         try:
@@ -183,7 +191,8 @@ class RelayCore:
     def taken(self, peer: Peer) -> list[bytes]:
         """Hand out what waits for a peer, and read on for it."""
         frames = peer.taken()
-        self.pump(peer)
+        if peer.streams or peer.live not in self._at_head:
+            self.pump(peer)
         return frames
 
     # ---- hello and goodbye -----------------------------------------------------------------------------
@@ -359,7 +368,7 @@ class RelayCore:
         peer.published += count
         peer.unacked.append((entry.end, frame.epoch, last))
         self._unacked[peer] = None
-        self._appended(entry)
+        self._fresh.append(entry)
 
     def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
         """Pass on what is worthless a second later, to whoever has room for it now."""
@@ -413,7 +422,8 @@ class RelayCore:
             crc=zlib.crc32(batch),
         )
         self._held.append(entry.end)
-        self._appended(entry)
+        self._fresh.append(entry)
+        self._advance()
         return entry
 
     # ---- messages out ----------------------------------------------------------------------------------
@@ -423,19 +433,17 @@ class RelayCore:
         """Position up to which live readers may read."""
         return self._visible
 
-    def _appended(self, entry: Entry) -> None:
-        self._fresh.append(entry)
-        self._advance()
-
     def _advance(self) -> None:
         """Pass on what may be passed on, to everybody who stands at the head."""
         limit = self._held[0] - 1 if self._held else self.log.last
         while self._fresh and self._fresh[0].end <= limit:
-            entry = self._fresh.popleft()
-            self._visible = entry.end
+            parcel = Parcel()
+            while self._fresh and self._fresh[0].end <= limit and parcel.bytes < PARCEL:
+                parcel.add(self._fresh.popleft())
+            self._visible = parcel.end
             for stream in tuple(self._at_head):
                 if stream.peer.has_room:
-                    stream.give(entry)
+                    stream.give_parcel(parcel)
                 else:
                     del self._at_head[stream]  # it reads on from the log when it has room
 
