@@ -97,10 +97,10 @@ def ask(process: "subprocess.Popen[str]", what: list[Any]) -> Any:
 
 
 @contextlib.contextmanager
-def crowd(address: tuple[str, str]) -> Iterator[Crowd]:
+def crowd(address: tuple[str, str], processes: int = CROWDS) -> Iterator[Crowd]:
     """Start the processes that play satellites."""
     with contextlib.ExitStack() as stack:
-        arguments = [("-m", "bench.crowd", *address, str(number)) for number in range(CROWDS)]
+        arguments = [("-m", "bench.crowd", *address, str(number)) for number in range(processes)]
         yield Crowd([stack.enter_context(python(*one)) for one in arguments])
 
 
@@ -112,7 +112,7 @@ def once(count: int, seconds: float) -> dict[str, float]:
             satellites = stack.enter_context(crowd((ip, port)))
             empty = memory_kib(relay.pid)
             joined = satellites.join(count)
-            sender = stack.enter_context(python("-m", "bench.crowd_sender", ip, port))
+            sender = stack.enter_context(python("-m", "bench.crowd_sender", ip, port, "1"))
             line(sender)
             ask(sender, [CONNECT_TIMEOUT, 1])  # the first frame goes to everybody
             satellites.settle(1)

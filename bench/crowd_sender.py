@@ -3,7 +3,8 @@
 The hearer joins last, and so is the last one that the relay writes a frame to: no more than :data:`WINDOW`
 frames are on their way to everybody at any time, however many everybody is.
 
-Takes ``[seconds, most frames]`` as JSON lines on stdin, answers with [frames, begun, ended], in nanoseconds.
+Takes ``[seconds, most frames]`` as JSON lines on stdin, answers with [frames, begun, ended], in nanoseconds. Its
+arguments are the relay's address, its port, and how many messages a frame holds.
 """
 
 import json
@@ -19,6 +20,8 @@ import msgspec
 from bench.crowd import client_message, hello, join
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import Ack, Deliver, Goodbye, Publish, Welcome, decode_relay_frame, encode_link_frame
+
+PLUGIN = "crowd.sender.X_Sender"
 
 WINDOW = 32
 """Frames that are on their way at most."""
@@ -87,8 +90,9 @@ class Talker:
 class Sender:
     """Both of them."""
 
-    def __init__(self, relay: tuple[str, int]) -> None:
+    def __init__(self, relay: tuple[str, int], messages: int) -> None:
         self._epoch = secrets.randbits(62)
+        self._messages = messages
         self._sent = self._acked = self._heard = 0
         self._out = Talker(relay, "127.0.0.2", self._epoch, False)
         self._ear = Talker(relay, "127.0.0.3", 0, True)
@@ -120,13 +124,12 @@ class Sender:
         return [self._sent - before, begun, time.monotonic_ns()]
 
     def _publish(self) -> None:
-        self._sent += 1
-        batch = make_batch([msgspec.msgpack.encode({"data": [self._sent, "shrubbery", 0.815]})])
+        batch = make_batch([msgspec.msgpack.encode({"data": [self._sent, "shrubbery", 0.815]})] * self._messages)
+        first = self._sent * self._messages + 1
         self._out.send(
-            encode_link_frame(
-                Publish(self._epoch, self._sent, "crowd", "crowd.sender.X_Sender", [""], zlib.crc32(batch), batch)
-            )
+            encode_link_frame(Publish(self._epoch, first, "crowd", PLUGIN, [""], zlib.crc32(batch), batch))
         )
+        self._sent += 1
 
     def _wait(self) -> None:
         ready = self._selector.select(PATIENCE)
@@ -140,12 +143,12 @@ class Sender:
         link.fill()
         for frame in link.frames():
             if isinstance(frame, Ack):
-                self._acked = frame.seq
-            elif isinstance(frame, Deliver):
+                self._acked = frame.seq // self._messages
+            elif isinstance(frame, Deliver) and frame.plugin == PLUGIN:
                 self._heard += 1
 
 
 if __name__ == "__main__":
-    sender = Sender((sys.argv[1], int(sys.argv[2])))
+    sender = Sender((sys.argv[1], int(sys.argv[2])), int(sys.argv[3]))
     print("ready", flush=True)
     sender.serve()
