@@ -65,8 +65,8 @@ class SenderPlugin:
 class ReceiverPlugin:
     """The runner's end of a receiving plugin."""
 
-    def __init__(self, url: str) -> None:
-        self._plugin = proxy(url).bench_receiver.receiver
+    def __init__(self, url: str, package: str = "bench_receiver") -> None:
+        self._plugin = getattr(proxy(url), package).receiver
 
     def state(self) -> dict[str, Any]:
         answer = self._plugin.state({"data": None})

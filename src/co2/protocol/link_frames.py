@@ -49,7 +49,7 @@ SUBPROTOCOL = "co2.link.1"
 """The WebSocket subprotocol; another number is another protocol."""
 
 MAX_LINK_FRAME = 4 * 1024 * 1024
-"""Bytes of one frame on the link. A Publish stays far below; a Roster of thousands may come near."""
+"""Bytes of one frame on the link. A Publish and a part of the Roster stay far below."""
 
 BEGINNING = 1
 """Position of a reader that has read nothing. Not 0, so that "0 is the oldest" and this stay apart."""
@@ -255,9 +255,17 @@ class Gap(_Frame):
 
 
 class Roster(_Frame):
-    """Who is connected: host_id, methods and plugins of every satellite."""
+    """Who is connected, as far as it is news on this link.
+
+    Attributes:
+        rows: host_id, methods and plugins of satellites that have come or tell something else.
+        gone: origins of those that have left.
+        begins: this is the first part of all of it; forget what was told before.
+    """
 
     rows: list[tuple[str, list[str], list[str]]]
+    gone: list[str] = []
+    begins: bool = True
 
 
 class Call(_Frame):

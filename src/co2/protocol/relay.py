@@ -32,7 +32,6 @@ from co2.protocol.link_frames import (
     Publish,
     Replay,
     Result,
-    Roster,
     SatelliteFrame,
     Subscription,
     Welcome,
@@ -40,7 +39,8 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
-from co2.protocol.streams import CHUNK, Peer, Stream, union
+from co2.protocol.roster import RosterBook
+from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
 
 __all__ = ["CallReceived", "DiskWanted", "IdReused", "Joined", "Left", "RelayCore", "ResultReceived"]
@@ -113,10 +113,12 @@ class RelayCore:
         self.events: deque[Event] = deque()
         self.ready: dict[Peer, None] = {}
         self.peers: dict[str, Peer] = {}
+        self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
         self._takeovers = Takeovers(now)
         self._at_head: dict[Stream, None] = {}
         self._durable: dict[Stream, None] = {}
+        self._unacked: dict[Peer, None] = {}
         self._fresh: deque[Entry] = deque()
         self._held: deque[int] = deque()
         self._visible = log.last
@@ -137,8 +139,16 @@ class RelayCore:
         """Take in a new connection."""
         return Peer(self, address)
 
-    def receive(self, peer: Peer, data: bytes) -> None:
-        """Take one frame. Garbage ends this one link, with a Goodbye that says why."""
+    def receive(self, peer: Peer, *frames: bytes) -> None:
+        """Take frames that have come at the same time; what they hold is passed on together.
+
+        Garbage ends this one link, with a Goodbye that says why.
+        """
+        for data in frames:
+            self._take(peer, data)
+        self._advance()
+
+    def _take(self, peer: Peer, data: bytes) -> None:
         if peer.state == "closed":
             return
         try:
@@ -181,7 +191,8 @@ class RelayCore:
     def taken(self, peer: Peer) -> list[bytes]:
         """Hand out what waits for a peer, and read on for it."""
         frames = peer.taken()
-        self.pump(peer)
+        if peer.streams or peer.live not in self._at_head:
+            self.pump(peer)
         return frames
 
     # ---- hello and goodbye -----------------------------------------------------------------------------
@@ -280,6 +291,7 @@ class RelayCore:
         peer.state = "closed"
         if was_open and self.peers.get(peer.origin) is peer:
             del self.peers[peer.origin]
+        self._unacked.pop(peer, None)
         for stream in [peer.live, *peer.streams.values()]:
             if stream is not None:
                 self._forget(stream)
@@ -362,7 +374,8 @@ class RelayCore:
         )
         peer.published += count
         peer.unacked.append((entry.end, frame.epoch, last))
-        self._appended(entry)
+        self._unacked[peer] = None
+        self._fresh.append(entry)
 
     def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
         """Pass on what is worthless a second later, to whoever has room for it now."""
@@ -388,6 +401,7 @@ class RelayCore:
             self.events.append(IdReused(peer, frame.epoch, frame.seq))
         # It may have been appended and not be on disk yet: then the commit acknowledges it.
         peer.unacked.append((self.log.last, frame.epoch, last))
+        self._unacked[peer] = None
         if self.log.committed >= self.log.last:
             self._acknowledge(peer)
 
@@ -415,7 +429,8 @@ class RelayCore:
             crc=zlib.crc32(batch),
         )
         self._held.append(entry.end)
-        self._appended(entry)
+        self._fresh.append(entry)
+        self._advance()
         return entry
 
     # ---- messages out ----------------------------------------------------------------------------------
@@ -425,19 +440,17 @@ class RelayCore:
         """Position up to which live readers may read."""
         return self._visible
 
-    def _appended(self, entry: Entry) -> None:
-        self._fresh.append(entry)
-        self._advance()
-
     def _advance(self) -> None:
         """Pass on what may be passed on, to everybody who stands at the head."""
         limit = self._held[0] - 1 if self._held else self.log.last
         while self._fresh and self._fresh[0].end <= limit:
-            entry = self._fresh.popleft()
-            self._visible = entry.end
+            parcel = Parcel()
+            while self._fresh and self._fresh[0].end <= limit and parcel.bytes < PARCEL:
+                parcel.add(self._fresh.popleft())
+            self._visible = parcel.end
             for stream in tuple(self._at_head):
                 if stream.peer.has_room:
-                    stream.give(entry)
+                    stream.give_parcel(parcel)
                 else:
                     del self._at_head[stream]  # it reads on from the log when it has room
 
@@ -447,8 +460,8 @@ class RelayCore:
         while self._held and self._held[0] <= position:
             self._held.popleft()
         self._advance()
-        for peer in self.peers.values():
-            if peer.unacked and peer.unacked[0][0] <= position:
+        for peer in tuple(self._unacked):
+            if peer.unacked[0][0] <= position:
                 self._acknowledge(peer)
         for stream in tuple(self._durable):
             self._run(stream)
@@ -458,6 +471,8 @@ class RelayCore:
         while peer.unacked and peer.unacked[0][0] <= self._committed:
             _, epoch, seq = peer.unacked.popleft()
             acks[epoch] = seq
+        if not peer.unacked:
+            self._unacked.pop(peer, None)
         for epoch, seq in acks.items():
             peer.write(encode_link_frame(Ack(epoch, seq)))
 
@@ -548,9 +563,3 @@ class RelayCore:
         """Answer a satellite's call."""
         if peer.state == "open":
             peer.write(encode_link_frame(result))
-
-    def send_roster(self, roster: Roster) -> None:
-        """Tell every satellite who is there."""
-        data = encode_link_frame(roster)
-        for peer in self.peers.values():
-            peer.write(data)

@@ -16,13 +16,56 @@ from co2.protocol.log import Entry, LogGap
 if TYPE_CHECKING:
     from co2.protocol.relay import RelayCore
 
-__all__ = ["CHUNK", "ROOM", "Peer", "Stream", "union"]
+__all__ = ["CHUNK", "PARCEL", "ROOM", "Parcel", "Peer", "Stream", "union"]
 
 CHUNK = 1024 * 1024
 """Bytes that are read from the log at once."""
 
 ROOM = 1024 * 1024
 """Bytes that wait in a peer's ``out`` before its streams stop reading; the rest is the transport's."""
+
+PARCEL = 256 * 1024
+"""Bytes of messages that are passed on together, about."""
+
+
+class Parcel:
+    """Entries that are passed on together: made ready once for all links that want everything.
+
+    Attributes:
+        entries: in order.
+        origins: of their senders.
+        bytes: of their messages.
+        count: of their messages.
+    """
+
+    __slots__ = ("_frames", "_size", "bytes", "count", "entries", "origins")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.origins: set[str] = set()
+        self.bytes = 0
+        self.count = 0
+        self._frames: list[bytes] = []
+        self._size = 0
+
+    @property
+    def end(self) -> int:
+        """Position of the last message."""
+        return self.entries[-1].end
+
+    def add(self, entry: Entry) -> None:
+        """Put one more in; none after :meth:`written`."""
+        self.entries.append(entry)
+        self.origins.add(entry.origin)
+        self.bytes += len(entry.batch)
+        self.count += entry.count
+
+    def written(self) -> tuple[list[bytes], int]:
+        """Give the frames for live streams, and how many bytes they are."""
+        if not self._frames:
+            self._frames = [_written(entry, "") for entry in self.entries]
+            self._size = sum(map(len, self._frames))
+        return self._frames, self._size
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +111,19 @@ class Stream:
             if self.room is not None:
                 self.room = max(0, self.room - len(data))
 
+    def give_parcel(self, parcel: Parcel) -> None:
+        """Write entries out and pass them; only for live streams that stand at the head."""
+        peer = self.peer
+        if self.interests is None:
+            self.position = parcel.end
+        elif self.interests.patterns is None and peer.origin not in parcel.origins:
+            self.position = parcel.end
+            peer.write_all(*parcel.written())
+            peer.delivered += parcel.count
+        else:
+            for entry in parcel.entries:
+                self.give(entry)
+
     def give_live(self, entry: Entry) -> None:
         """Write out an entry that is not in the log."""
         self.peer.write(_written(entry, ""))
@@ -89,13 +145,14 @@ class Peer:
         state: ``opening``, ``open`` or ``closed``.
         out: frames for the transport, encoded.
         paused: the transport's buffer is full; nothing more is read from the log for this peer.
+        roster: version of the roster that it has been told.
     """
 
     core: "RelayCore"
     address: tuple[str, int]
     state: str = "opening"
     host_id: HostId = field(default_factory=lambda: HostId("", "", 0))
-    out: deque[bytes] = field(default_factory=deque)
+    out: list[bytes] = field(default_factory=list)
     out_bytes: int = 0
     paused: bool = False
     live: Stream | None = None
@@ -110,6 +167,7 @@ class Peer:
     applied: dict[str, int] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    roster: int = 0
 
     @property
     def origin(self) -> str:
@@ -127,10 +185,15 @@ class Peer:
         self.out_bytes += len(data)
         self.core.ready[self] = None
 
+    def write_all(self, frames: list[bytes], size: int) -> None:
+        """Put frames out that are so many bytes together."""
+        self.out += frames
+        self.out_bytes += size
+        self.core.ready[self] = None
+
     def taken(self) -> list[bytes]:
         """Hand everything that is out to the transport."""
-        taken = list(self.out)
-        self.out.clear()
+        taken, self.out = self.out, []
         self.out_bytes = 0
         return taken
 

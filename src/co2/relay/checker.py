@@ -55,12 +55,9 @@ class Checker:
         """Go round for ever; ends by cancellation."""
         while True:
             await asyncio.sleep(self._interval)
-            await asyncio.gather(*(self._check(member) for member in self._members))
+            await asyncio.gather(*(self._check(member) for member in self._members.foreign))
 
     async def _check(self, member: Member) -> None:
-        if member.peer is not None:
-            member.seen_at = self._now()  # a link that is there is alive: its own pings see to that
-            return
         if member.kind != "fetching" and self._now() - member.seen_at >= self._interval:
             async with self._free:
                 await self._ping(member)

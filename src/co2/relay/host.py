@@ -19,6 +19,7 @@ from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
+from co2.server.open_files import SPARE_FILES, allow_files
 from co2.server.properties import hardware, software
 from co2.store.relay_log import RelayLog
 from co2.values import MAX_MESSAGE_SIZE
@@ -73,6 +74,7 @@ class RelayHost:
         )
         if self.log.replaced:
             _logger.error("the log is a new one: %s", self.log.replaced)
+        _allow_files(config.max_sats)
         self.relay = Relay(config, self._client, self.log, str(self.host_id), self._dispatch)
         self._add_methods()
         self.server = HttpServer(
@@ -191,3 +193,14 @@ class RelayHost:
             return await self.relay.links.call(member.peer, method, argument, CALL_TIMEOUT)
         params = [argument] if argument else []
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT)
+
+
+def _allow_files(max_sats: int) -> None:
+    """Have room for every satellite besides what may connect over XML-RPC."""
+    others = Limits().max_connections + SPARE_FILES
+    allowed = allow_files(max_sats + others)
+    if allowed < max_sats + SPARE_FILES:
+        _logger.warning(
+            "max_sats is %d, but this process may open only %d files, one for each connection (ulimit -Hn)",
+            max_sats, allowed,
+        )  # fmt: skip

@@ -16,7 +16,7 @@ from co2.protocol.link_frames import Call, Result
 from co2.protocol.log import Log, Reading
 from co2.protocol.relay import CallReceived, DiskWanted, IdReused, Joined, Left, RelayCore, ResultReceived
 from co2.protocol.streams import CHUNK, Peer, Stream
-from co2.server.link_door import LinkConnection, message_head
+from co2.server.link_door import LinkConnection, joined
 from co2.values import pack_value, unpack_value
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "DurableLog", "Links", "Owner"]
@@ -98,10 +98,10 @@ class Links:
             while peer.state != "closed":
                 if self._log.backlog > MAX_BACKLOG:
                     await self._disk_keeps_up()
-                data = await connection.receive()
-                if data is None:
+                frames = await connection.receive()
+                if not frames:
                     break
-                core.receive(peer, data)
+                core.receive(peer, *frames)
                 self.flush()
         except Exception as error:
             _logger.exception("the link of %s failed", peer.host_id if peer.origin else connection.address[0])
@@ -124,17 +124,15 @@ class Links:
             while core.events:
                 self._take(core.events.popleft())
             ready, core.ready = core.ready, {}
-            head, last = b"", b""
+            last: list[bytes] = []
+            messages: list[bytes] = []
             for peer in ready:
                 connection = self._connections.get(peer)
                 frames = core.taken(peer)
                 if connection is None:
                     continue
-                messages: list[bytes] = []
-                for data in frames:
-                    if data is not last:  # live frames are the same object for all links
-                        head, last = message_head(data), data
-                    messages += (head, data)
+                if frames != last:  # what all get is the same objects, so this is quick, and they are joined once
+                    last, messages = frames, joined(frames)
                 connection.write(messages)
 
     async def call(self, peer: Peer, method: str, argument: Any, timeout: float) -> Any:

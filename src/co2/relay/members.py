@@ -74,6 +74,10 @@ class Member:
             return {}
         return {package: max(0, last - position) for package, position in self.peer.applied.items()}
 
+    def silence(self, now: float) -> float:
+        """Give for how many seconds nothing was heard of it; a link that is there is alive, pings see to that."""
+        return now - self.seen_at if self.peer is None else 0.0
+
     @property
     def delivered(self) -> int:
         """Messages that it got."""
@@ -123,6 +127,7 @@ class Members:
     def __init__(self, max_sats: int) -> None:
         self.max_sats = max_sats
         self._members: dict[str, Member] = {}
+        self._foreign: dict[str, Member] = {}
         self._departed: OrderedDict[str, _Departed] = OrderedDict()
         self._gone = Totals()
 
@@ -131,6 +136,16 @@ class Members:
 
     def __len__(self) -> int:
         return len(self._members)
+
+    @property
+    def foreign(self) -> list[Member]:
+        """Those that have no link."""
+        return list(self._foreign.values())
+
+    @property
+    def room_for_links(self) -> int:
+        """How many may have a link."""
+        return self.max_sats - len(self._foreign)
 
     def totals(self) -> Totals:
         """Give what has been delivered since the start; never goes down."""
@@ -190,11 +205,14 @@ class Members:
         if departed is not None and known:
             member.gaps_to_tell = departed.gaps_to_tell
         self._members[host_id.origin] = member
+        if kind != "co2":
+            self._foreign[host_id.origin] = member
         return member
 
     def remove(self, member: Member, *, keep_cursor: bool) -> None:
         """Take a member out; with ``keep_cursor`` it may come back and resume."""
         self._members.pop(member.host_id.origin, None)
+        self._foreign.pop(member.host_id.origin, None)
         self._gone.add(member)
         if keep_cursor:
             self._departed[member.host_id.origin] = _Departed(

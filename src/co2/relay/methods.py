@@ -70,7 +70,6 @@ class RelayMethods:
             resume = argument.get("resume") is not False
             member = self._relay.members.add(host_id, kind, head, now, resume=resume)
             _logger.info("%s registered (%s)", host_id, kind)
-            self._relay.roster_changed()
         elif argument.get("resume") is False:
             member.cursor = self._relay.log.committed
         if argument.get("log_id", self._relay.log.log_id) != self._relay.log.log_id:
@@ -78,6 +77,7 @@ class RelayMethods:
         member.methods, member.plugins = names["methods"], names["plugins"]
         if host_id.port:
             self._end_others_at(host_id)
+        self._relay.show(member)
         self._relay.settle(member, host_id, kind, known=known)
         return {
             "host_id": str(host_id),
@@ -89,10 +89,8 @@ class RelayMethods:
         """Leave the network. Takes {host_id}, returns true; nothing more is delivered."""
         member = self._relay.members.find(callers_host_id(one_dict(params), caller))
         self._check_unlinked(member.host_id)
-        self._relay.dismiss(member)
-        self._relay.members.remove(member, keep_cursor=False)
+        self._relay.take_out(member, keep_cursor=False)
         _logger.info("%s said goodbye", member.host_id)
-        self._relay.roster_changed()
         return True
 
     async def relay(self, params: Sequence[Any], caller: Caller) -> int:
@@ -170,7 +168,7 @@ class RelayMethods:
                 "kind": member.kind,
                 "state": member.state,
                 "age": round(now - member.registered_at, 3),
-                "silent": round(now - member.seen_at, 3),
+                "silent": round(member.silence(now), 3),
                 "methods": list(member.methods),
                 "plugins": list(member.plugins),
                 "position": member.position,

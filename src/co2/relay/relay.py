@@ -10,7 +10,6 @@ from co2.config import RelayConfig
 from co2.errors import PeerError
 from co2.host_id import HostId
 from co2.protocol import goodbyes
-from co2.protocol.link_frames import Roster
 from co2.protocol.streams import Peer
 from co2.relay.checker import Checker
 from co2.relay.courier import Courier
@@ -25,7 +24,10 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["ROSTER_DELAY", "Relay"]
 
 ROSTER_DELAY = 0.05
-"""Seconds after which a change of who is there is told to all satellites."""
+"""Seconds after which a change of who is there is told to satellites."""
+
+ROSTER_RATE = 16 * 1024 * 1024
+"""Bytes per second that the relay spends on telling that; thousands are told one after the other."""
 
 _logger = logging.getLogger("co2.relay")
 
@@ -64,7 +66,7 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self.now = time.monotonic
         self.methods = RelayMethods(self)
-        self.links = Links(log, host_id, self, max_links=self._room_for_links, now=self.now)
+        self.links = Links(log, host_id, self, max_links=lambda: self.members.room_for_links, now=self.now)
 
     @property
     def relayed(self) -> int:
@@ -119,7 +121,8 @@ class Relay:
         try:
             names = await self._client.call(member.url, "system.listMethods", timeout=self._config.notify_timeout)
             member.methods = names_in({"methods": names}, "methods")
-            self.roster_changed()
+            if self.members.get(member.host_id.origin) is member:
+                self.show(member)
         except PeerError as error:
             _logger.debug("%s does not tell its methods: %s", member.host_id, error)
 
@@ -129,8 +132,7 @@ class Relay:
         """A satellite has come over its link, or tells other methods."""
         member = self.members.get(peer.origin)
         if member is not None and member.peer is not peer:
-            self.dismiss(member)
-            self.members.remove(member, keep_cursor=False)
+            self.take_out(member, keep_cursor=False)
             member = None
         if member is None:
             member = self.members.add(peer.host_id, "co2", 0, self.now(), resume=False)
@@ -138,7 +140,7 @@ class Relay:
             _logger.info("%s joined", peer.host_id)
         member.host_id = peer.host_id
         member.methods, member.plugins = peer.methods, peer.plugins
-        self.roster_changed()
+        self.show(member)
 
     def left(self, peer: Peer, reason: str, text: str) -> None:
         """A link has ended."""
@@ -147,13 +149,12 @@ class Relay:
             if peer.origin or reason:
                 _logger.warning("a link from %s was refused: %s %s", peer.address[0], reason, text)
             return
-        self.members.remove(member, keep_cursor=False)
+        self.take_out(member, keep_cursor=False)
         self.published += peer.published
         if reason == goodbyes.STOPPING:
             _logger.info("%s said goodbye", member.host_id)
         else:
             _logger.warning("the link of %s has ended: %s %s", member.host_id, reason, text)
-        self.roster_changed()
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of this relay."""
@@ -163,29 +164,38 @@ class Relay:
         """Everything up to this position is on disk."""
         self.links.committed(position)
         self.waits.on_commit(position)
-        for member in self.members:
+        for member in self.members.foreign:
             member.wake.set()
 
-    def _room_for_links(self) -> int:
-        return self.members.max_sats - sum(member.peer is None for member in self.members)
+    def show(self, member: Member) -> None:
+        """Write a member, or what is new about it, into the roster."""
+        book = self.links.core.roster
+        if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
+            _logger.warning("%s has more methods than others can be told of", member.host_id)
+        self._roster_changed()
 
-    def roster_changed(self) -> None:
-        """Tell all links who is there, a moment later: many may come at once."""
+    def take_out(self, member: Member, *, keep_cursor: bool) -> None:
+        """Take a member out of everything; with ``keep_cursor`` it may come back and resume."""
+        self.dismiss(member)
+        self.members.remove(member, keep_cursor=keep_cursor)
+        self.links.core.roster.remove(member.host_id.origin)
+        self._roster_changed()
+
+    def _roster_changed(self) -> None:
+        """Tell links, a moment later: many may come at once."""
         if self._telling is None and not self._stopping:
             self._telling = asyncio.get_running_loop().call_later(ROSTER_DELAY, self._tell_roster)
 
     def _tell_roster(self) -> None:
         self._telling = None
-        rows = [(str(member.host_id), list(member.methods), list(member.plugins)) for member in self.members]
-        self.links.core.send_roster(Roster(rows))
+        if self.links.core.roster.tell(int(ROSTER_RATE * ROSTER_DELAY)):
+            self._roster_changed()
         self.links.flush()
 
     def drop(self, member: Member, why: str) -> None:
         _logger.warning("%s dropped: %s", member.host_id, why)
         self.dropped_members += 1
-        self.dismiss(member)
-        self.members.remove(member, keep_cursor=True)
-        self.roster_changed()
+        self.take_out(member, keep_cursor=True)
 
     def dismiss(self, member: Member) -> None:
         if member.courier is not None:

@@ -55,7 +55,7 @@ class RelayView:
                 kind=member.kind,
                 state=member.state,
                 age=now - member.registered_at,
-                silence=now - member.seen_at,
+                silence=member.silence(now),
                 lag=max(0, relay.log.last - member.position),
                 sent=member.delivered,
                 plugins=member.plugins,

@@ -19,7 +19,7 @@ import aiohttp
 from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
 from co2.protocol import goodbyes
-from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL, Call, Deliver, Gap, Result
+from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL, Call, Deliver, Gap, Result, Roster
 from co2.protocol.outbox import Outbox, Segment
 from co2.protocol.satellite import (
     CallReceived,
@@ -154,7 +154,7 @@ class Link:
         self.core = SatelliteCore(host_id, outbox, names)
         self.joined = asyncio.Event()
         self.relay_ips: frozenset[str] = frozenset()
-        self.roster: list[dict[str, Any]] = []
+        self._roster: dict[str, dict[str, Any]] = {}
         self.last_error = "not tried yet"
         self.received = 0
         self.gaps = 0
@@ -175,6 +175,11 @@ class Link:
     def host_id(self) -> HostId:
         """Ours, with the host part that the relay has observed."""
         return self.core.host_id
+
+    @property
+    def roster(self) -> list[dict[str, Any]]:
+        """Who is connected, as the relay tells: host_id, methods and plugins of each."""
+        return list(self._roster.values())
 
     async def run(self) -> None:
         """Stay linked for ever; ends by cancellation."""
@@ -335,10 +340,7 @@ class Link:
                     if answer is not None and not answer.done():
                         answer.set_result(result)
                 case RosterTold(roster):
-                    self.roster = [
-                        {"host_id": host_id, "methods": methods, "plugins": plugins}
-                        for host_id, methods, plugins in roster.rows
-                    ]
+                    self._learn(roster)
                 case Welcomed():
                     self.last_error = ""
                     self.joined.set()
@@ -349,6 +351,15 @@ class Link:
                         self._lost(f"{reason}: {text}" if reason else text)
         self._settle_flushes()
         self.work()
+
+    def _learn(self, roster: Roster) -> None:
+        if roster.begins:
+            self._roster.clear()
+        for host_id, methods, plugins in roster.rows:
+            row = {"host_id": host_id, "methods": methods, "plugins": plugins}
+            self._roster[host_id.partition("@")[0]] = row
+        for origin in roster.gone:
+            self._roster.pop(origin, None)
 
     def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
         self.gaps += 1

@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 from co2.host_id import normal_ip
 from co2.server.head import Head
 
-__all__ = ["LINK_PATH", "MAX_BUFFERED", "LinkConnection", "LinkDoor", "LinkHandler", "message_head"]
+__all__ = ["LINK_PATH", "MAX_BUFFERED", "LinkConnection", "LinkDoor", "LinkHandler", "joined"]
 
 LINK_PATH = "/link"
 
@@ -23,6 +23,9 @@ MAX_BUFFERED = 4 * 1024 * 1024
 
 PING_INTERVAL = 10.0
 """Seconds of silence after which the other side is pinged; half as long again without an answer: it is dead."""
+
+JOINED = 64 * 1024
+"""Bytes of messages that are copied together for the transport; more go as they are."""
 
 _HANDSHAKE = ("host", "upgrade", "connection", "origin")
 
@@ -50,22 +53,34 @@ class LinkConnection:
         """Say whom to tell about the transport's buffer."""
         self._door.on_pause, self._door.on_resume = on_pause, on_resume
 
-    async def receive(self) -> bytes | None:
-        """Wait for a frame; None at the end of the link.
+    async def receive(self) -> list[bytes]:
+        """Wait for a frame, and give all that are there; none at the end of the link.
 
         Whatever is not a binary message ends it.
         """
-        message = await self._socket.receive()
-        if message.type is WSMsgType.BINARY:
-            return cast(bytes, message.data)
-        if message.type is WSMsgType.TEXT:
-            await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA)
-        return None
+        frames: list[bytes] = []
+        while not frames or self._more_is_there():
+            message = await self._socket.receive()
+            if message.type is not WSMsgType.BINARY:
+                if message.type is WSMsgType.TEXT:
+                    await self._socket.close(code=WSCloseCode.UNSUPPORTED_DATA)
+                break
+            frames.append(message.data)
+        return frames
 
-    def write(self, frames: list[bytes]) -> None:
-        """Write messages, each with what :func:`message_head` gives before it."""
-        if not self._transport.is_closing():
-            self._transport.writelines(frames)
+    def write(self, messages: list[bytes]) -> None:
+        """Write what :func:`joined` gives."""
+        if self._transport.is_closing():
+            return
+        if len(messages) == 1:
+            self._transport.write(messages[0])
+        else:
+            self._transport.writelines(messages)
+
+    def _more_is_there(self) -> bool:
+        # aiohttp has no name for it. It reads no more while 128 KiB are there, so this comes to an end.
+        reader = self._socket._reader
+        return reader is not None and bool(reader._buffer)
 
     async def close(self) -> None:
         """Close it in good order."""
@@ -170,6 +185,14 @@ class LinkDoor:
         await socket.prepare(request)
         await self._carry(LinkConnection(socket, door))
         return socket
+
+
+def joined(frames: list[bytes]) -> list[bytes]:
+    """Give frames as WebSocket messages, in few pieces."""
+    messages: list[bytes] = []
+    for data in frames:
+        messages += (message_head(data), data)
+    return [b"".join(messages)] if sum(map(len, messages)) <= JOINED else messages
 
 
 def message_head(data: bytes) -> bytes:

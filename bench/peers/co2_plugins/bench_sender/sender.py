@@ -19,6 +19,7 @@ class X_Sender(plugin.Co2Plugin):
     def __init__(self, var_dict: Any) -> None:
         super().__init__(var_dict)
         self._answer: list[str] = []
+        self._marked = {key: value for key, value in self.config.items() if key == "channel"}
 
     def x_begin(self, data_dict: dict[str, Any]) -> bool:
         """Begin to send; data: {'do': 'probe', 'run' or 'pace', 'seconds': …, 'rate': …}."""
@@ -39,7 +40,7 @@ class X_Sender(plugin.Co2Plugin):
             count = self._pace(wanted["seconds"], wanted["rate"])
         # No room for that long, again: the runner stops waiting for the last one by itself.
         with contextlib.suppress(TimeoutError):
-            self.send({"data": [PROBE if do == "probe" else LAST, self.config["number"], 0.815]})
+            self.send({"data": [PROBE if do == "probe" else LAST, self.config["number"], 0.815], **self._marked})
         self._answer = [str(count), str(begun), str(time.monotonic_ns())]
 
     def _run(self, seconds: float) -> int:
@@ -57,5 +58,5 @@ class X_Sender(plugin.Co2Plugin):
         count, begun = int(seconds * rate), time.monotonic()
         for number in range(count):
             time.sleep(max(0.0, begun + number / rate - time.monotonic()))
-            self.send({"data": [time.monotonic_ns(), "shrubbery", 0.815]})
+            self.send({"data": [time.monotonic_ns(), "shrubbery", 0.815], **self._marked})
         return count

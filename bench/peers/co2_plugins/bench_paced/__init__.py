@@ -1,0 +1,1 @@
+"""Writes down how long messages of one channel take, in a plugin host."""
