@@ -20,7 +20,6 @@ from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
 __all__ = [
     "MAX_QUEUED",
     "MAX_QUEUED_MESSAGES",
-    "_QUICK_CHANNEL",
     "SMALL",
     "Entry",
     "Lane",
