@@ -127,8 +127,8 @@ def trial(folder: Path, original: Original, files: Files, seed: int) -> str:
         else:
             assert log.log_id == original.log_id
             if victim == "-wal":
-                # What a WAL lost cannot be told from what was never written: this is an older copy, found out by its
-                # readers' positions and its senders' numbers.
+                # What a WAL lost cannot be told from what was never written: this is an older copy, found out by
+                # its readers' positions and its senders' numbers.
                 found = list(log.read_disk(0, 2**30).entries)
                 assert found == original.entries[: len(found)]
             else:

@@ -40,6 +40,7 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
+from co2.protocol.losses import Loss, Losses
 from co2.protocol.streams import CHUNK, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
 
@@ -115,6 +116,7 @@ class RelayCore:
         self.peers: dict[str, Peer] = {}
         self._max_peers = max_peers
         self._takeovers = Takeovers(now)
+        self._losses = Losses()
         self._at_head: dict[Stream, None] = {}
         self._durable: dict[Stream, None] = {}
         self._fresh: deque[Entry] = deque()
@@ -230,7 +232,10 @@ class RelayCore:
             return first - 1
         if mark < first - 1:
             self.log.set_mark(peer.origin, epoch, first - 1)
-            self._tell_all(peer, f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}")
+            reason = f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}"
+            self._losses.add(Loss(self.log.last, peer.origin, reason))
+            for stream in (*self._at_head, *self._durable):
+                self._tell_losses(stream, stream.position + 1)
             return first - 1
         # What is not on disk yet comes once more, and is acknowledged with the commit.
         return mark if self.log.committed >= self.log.last else first - 1
@@ -265,13 +270,14 @@ class RelayCore:
             if peer.live is not None:
                 self.end(peer, goodbyes.LOG_REPLACED, why)
 
-    def _tell_all(self, sender: Peer, reason: str) -> None:
-        """Tell every receiver of a gap that has no positions."""
-        for peer in self.peers.values():
-            if peer is not sender and peer.live is not None:
-                position = peer.live.position
-                peer.gaps += 1
-                peer.write(encode_link_frame(Gap("", position, position, reason)))
+    def _tell_losses(self, stream: Stream, before: int) -> None:
+        """Tell a stream's reader what is missing before the position that it gets next."""
+        while True:
+            loss, stream.losses = self._losses.next(stream.losses, stream.position, before)
+            if loss is None:
+                return
+            if loss.origin != stream.peer.origin or stream.durable:
+                stream.tell(LogGap(stream.position, stream.position, loss.reason))
 
     def _leave(self, peer: Peer, reason: str, text: str) -> None:
         if peer.state == "closed":
@@ -437,6 +443,7 @@ class RelayCore:
             self._visible = entry.end
             for stream in tuple(self._at_head):
                 if stream.peer.has_room:
+                    self._tell_losses(stream, entry.position)
                     stream.give(entry)
                 else:
                     del self._at_head[stream]  # it reads on from the log when it has room
@@ -511,6 +518,7 @@ class RelayCore:
             if entry.end > limit or stream.room == 0:
                 return stream.position != before
             if entry.end > stream.position:
+                self._tell_losses(stream, entry.position)
                 stream.give(entry)
                 if stream.room == 0:
                     peer = stream.peer
@@ -522,6 +530,7 @@ class RelayCore:
 
     def _caught_up(self, stream: Stream) -> None:
         peer = stream.peer
+        self._tell_losses(stream, stream.position + 1)
         if stream is peer.live:
             self._at_head[stream] = None
             return
