@@ -1,6 +1,7 @@
 """What a relay has lost though it had acknowledged it, as with an older copy of its log: each stream tells it."""
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 __all__ = ["MAX_LOSSES", "Loss", "Losses"]
@@ -27,9 +28,12 @@ class Loss:
 class Losses:
     """Losses in the order of their positions, by number."""
 
-    def __init__(self) -> None:
-        self._losses: deque[Loss] = deque()
+    def __init__(self, losses: Iterable[Loss] = ()) -> None:
+        self._losses = deque(losses)
         self._first = 0
+
+    def __iter__(self) -> Iterator[Loss]:
+        return iter(self._losses)
 
     def add(self, loss: Loss) -> None:
         """Remember one more; the oldest is forgotten beyond :data:`MAX_LOSSES`."""

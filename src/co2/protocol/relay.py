@@ -40,7 +40,7 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
-from co2.protocol.losses import Loss, Losses
+from co2.protocol.losses import Loss
 from co2.protocol.streams import CHUNK, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
 
@@ -116,7 +116,6 @@ class RelayCore:
         self.peers: dict[str, Peer] = {}
         self._max_peers = max_peers
         self._takeovers = Takeovers(now)
-        self._losses = Losses()
         self._at_head: dict[Stream, None] = {}
         self._durable: dict[Stream, None] = {}
         self._fresh: deque[Entry] = deque()
@@ -233,7 +232,7 @@ class RelayCore:
         if mark < first - 1:
             self.log.set_mark(peer.origin, epoch, first - 1)
             reason = f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}"
-            self._losses.add(Loss(self.log.last, peer.origin, reason))
+            self.log.add_loss(Loss(self.log.last, peer.origin, reason))
             for stream in (*self._at_head, *self._durable):
                 self._tell_losses(stream, stream.position + 1)
             return first - 1
@@ -273,7 +272,7 @@ class RelayCore:
     def _tell_losses(self, stream: Stream, before: int) -> None:
         """Tell a stream's reader what is missing before the position that it gets next."""
         while True:
-            loss, stream.losses = self._losses.next(stream.losses, stream.position, before)
+            loss, stream.losses = self.log.losses.next(stream.losses, stream.position, before)
             if loss is None:
                 return
             if loss.origin != stream.peer.origin or stream.durable:
