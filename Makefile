@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 
-.PHONY: help venv peers demo test lint bench clean
+.PHONY: help venv peers demo test soak lint bench clean
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -27,6 +27,9 @@ demo: venv  ## a relay and three satellites with real readings and real OSC pack
 
 test: venv peers  ## the whole suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+soak: venv  ## kill, cut and stop real hosts a thousand times; every message is accounted for (about an hour)
+	@$(BIN)/python -m tests.soak $(SOAK)
 
 lint: venv  ## format, lint, types, import direction
 	@$(BIN)/ruff format --check src tests bench

@@ -17,7 +17,7 @@ from co2.plugin.lanes import SMALL, Lane, make_send
 from co2.plugin.outgoing import MAX_LETTERS, Outgoing
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, batch_count
 from co2.protocol.frames import DeadLetter, Flush, FrameReader, Goodbye, Publish
-from co2.values import unpack_batch
+from co2.values import MAX_MESSAGE_SIZE, pack, unpack_batch
 from tests.plugin.support import PATIENCE
 
 NAME = "ham.spam.X_Ham"
@@ -171,7 +171,8 @@ class Tone(enum.Enum):
         ([uuid.UUID(int=0)], [str(uuid.UUID(int=0))]),
         ([str(number) for number in range(32)], sorted(str(number) for number in range(32))),
         ([str(number) for number in range(33)], None),
-        (["x" * 300], None),
+        (["x" * 256], ["x" * 256]),
+        (["ä" * 128], ["ä" * 128]),
     ],
 )
 @pytest.mark.parametrize("more", [{}, {"another": 1}])
@@ -266,6 +267,9 @@ def test_a_waiting_sender_goes_on_as_soon_as_there_is_room(way: Way) -> None:
         ({"data": "\ud800"}, ValueRefused),
         ({"data": 1, "channel": "\ud800"}, ValueRefused),
         ({"data": 2**64}, ValueRefused),
+        ({"data": 1, "channel": "x" * 257}, ValueRefused),
+        ({"data": 1, "channel": "x" * 257, "more": 1}, ValueRefused),
+        ({"data": 1, "channel": "ä" * 129}, ValueRefused),
         ({"data": "x" * 2_000_000}, TooBig),
         ({"data": "x" * 2_000_000, "channel": "x"}, TooBig),
     ],
@@ -274,6 +278,21 @@ def test_what_cannot_travel_is_not_queued(way: Way, message: Any, error: type[Ex
     lane, send = way.lane()
     with pytest.raises(error):
         send(message)
+    assert lane.entries == []
+
+
+@pytest.mark.parametrize("more", [{}, {"channel": "x"}, {"channel": "x", "more": 1}])
+def test_a_message_of_exactly_the_limit_passes_and_one_byte_more_is_refused(
+    way: Way, more: dict[str, Any]
+) -> None:
+    lane, send = way.lane()
+    room = MAX_MESSAGE_SIZE - len(pack({"data": b"x" * 70_000, **more})) + 70_000
+    send({"data": b"x" * room, **more})
+    with pytest.raises(TooBig, match=str(MAX_MESSAGE_SIZE)):
+        send({"data": b"x" * (room + 1), **more})
+    way.out.start()
+    way.until(lambda: len(way.data()) == 1)
+    assert way.data() == [b"x" * room]
     assert lane.entries == []
 
 

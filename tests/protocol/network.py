@@ -10,6 +10,7 @@ from co2.host_id import HostId
 from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
+from co2.protocol.losses import Losses
 from co2.protocol.outbox import Outbox
 from co2.protocol.relay import DiskWanted, IdReused, RelayCore
 from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore
@@ -30,6 +31,8 @@ class FakeLog:
         self.log_id = "log-1"
         self.entries: list[Entry] = []
         self.marks: Mapping[tuple[str, int], int] = {}
+        self.losses = Losses()
+        self.add_loss = self.losses.add
         self.committed = BEGINNING
         self.next = FIRST_POSITION
         self.lease = 10**6

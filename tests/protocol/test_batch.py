@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.errors import BadRequest
-from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count, join_batches, make_batch, split_batch
+from co2.protocol.batch import (
+    MAX_BATCH_MESSAGES,
+    _split_by_hand,
+    batch_count,
+    join_batches,
+    make_batch,
+    split_batch,
+)
 
 encode = msgspec.msgpack.encode
 VALUES = st.recursive(
@@ -30,6 +37,21 @@ def test_what_was_joined_comes_apart_again(values: list[Any]) -> None:
     batch = make_batch(messages)
     assert batch_count(batch) == len(messages)
     assert split_batch(batch) == messages
+
+
+@given(st.lists(VALUES, min_size=1, max_size=20), st.integers(0, 3), st.binary(max_size=3))
+def test_both_ways_of_taking_a_batch_apart_agree(values: list[Any], cut: int, more: bytes) -> None:
+    batch = make_batch([encode(value) for value in values])
+    batch = batch[: max(5, len(batch) - cut)] + more  # how many they are stands in the first five
+    try:
+        quick: list[bytes] | None = split_batch(batch)
+    except BadRequest:
+        quick = None
+    try:
+        slow: list[bytes] | None = _split_by_hand(batch, len(values))
+    except BadRequest:
+        slow = None
+    assert quick == slow
 
 
 @pytest.mark.parametrize(

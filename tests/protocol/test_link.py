@@ -19,6 +19,7 @@ from co2.protocol.link_frames import (
     Result,
     Roster,
     Welcome,
+    decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
 from co2.protocol.relay import CallReceived, RelayCore, ResultReceived
@@ -339,9 +340,10 @@ def _restore_older_copy(net: Network) -> None:
     net.log.begin_run()
 
 
-def test_what_the_relay_lost_after_acknowledging_is_told_to_all_receivers() -> None:
+@pytest.mark.parametrize("durable", [False, True])
+def test_what_the_relay_lost_after_acknowledging_is_told_to_all_receivers(durable: bool) -> None:
     net = Network()
-    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b", durable=durable)
     ham.send(1, 2, 3)
     net.run()
     net.crash()
@@ -353,6 +355,30 @@ def test_what_the_relay_lost_after_acknowledging_is_told_to_all_receivers() -> N
     ham.send(4)
     net.run()
     assert spam.got["b"][-1] == 4
+
+
+def test_who_reads_later_is_told_of_the_loss_in_its_place() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b", durable=True)
+    net.cut(spam)
+    ham.send(1)
+    ham.send(2, 3)
+    net.run()
+    first = net.log.entries[0]
+    net.crash()
+    net.log.entries, net.log.marks = [first], {("ham", 7): 1}
+    net.connect(ham)
+    ham.send(4)
+    net.run()
+    told: list[object] = []
+    peer = net.relay.opened(spam.address)
+    spam.core.connected()
+    for data in spam.core.taken():
+        net.relay.receive(peer, data)
+    for data in net.relay.taken(peer):
+        frame = decode_relay_frame(data)
+        told += [frame.batch] if isinstance(frame, Deliver) else [frame.reason] if isinstance(frame, Gap) else []
+    assert told == [batch_of(1), "the relay lost messages 2 to 3 of ham@10.0.0.2:2004", batch_of(4)]
 
 
 def test_the_newer_of_two_links_wins() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.soak.network import FAULTS, Broken, Network
 
-FAULTS_PER_CYCLE = 12
+FAULTS_PER_CYCLE = 20
 
 
 def main() -> int:

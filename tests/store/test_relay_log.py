@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
+from co2.protocol.losses import Loss
 from co2.store import log_thread, memory_tail
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
@@ -177,6 +178,14 @@ def test_a_position_is_known_by_the_run_that_handed_it_out(logs: Logs, tmp_path:
     restored = logs.open(older)
     assert not restored.holds(log.run, 1)
     assert restored.holds(first, position)
+
+
+def test_a_loss_is_remembered_by_the_next_run(logs: Logs) -> None:
+    log = logs.open()
+    loss = Loss(append(log, b"\x01").position, "ham", "the relay lost messages 2 to 3 of ham@127.0.0.1:1")
+    log.add_loss(loss)
+    log.close()
+    assert list(logs.open().losses) == [loss]
 
 
 def test_the_checksum_of_a_number_is_found_in_memory_and_on_disk(logs: Logs) -> None:

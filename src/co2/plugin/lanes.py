@@ -14,10 +14,19 @@ import msgspec
 from co2.errors import TooBig
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch
 from co2.protocol.frames import Flush, Publish
-from co2.protocol.interests import Interests, channels_of_frame
+from co2.protocol.interests import MAX_CHANNEL, Interests, channels_of_frame, check_channel
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
 
-__all__ = ["MAX_QUEUED", "MAX_QUEUED_MESSAGES", "SMALL", "Entry", "Lane", "Road", "make_send", "size_of"]
+__all__ = [
+    "MAX_QUEUED",
+    "MAX_QUEUED_MESSAGES",
+    "SMALL",
+    "Entry",
+    "Lane",
+    "Road",
+    "make_send",
+    "size_of",
+]
 
 MAX_QUEUED = 4 * 1024 * 1024
 """Bytes of messages over :data:`SMALL` of all plugins of a package that wait to be written; then senders wait."""
@@ -27,6 +36,9 @@ MAX_QUEUED_MESSAGES = 16 * 1024
 
 SMALL = MAX_BATCH_BYTES // MAX_BATCH_MESSAGES
 """Bytes up to which a message is counted, not measured: as many as fit a batch by number fit it by size."""
+
+_QUICK_CHANNEL = MAX_CHANNEL // 4
+"""Characters up to which no channel can have too many bytes."""
 
 _Sent = tuple[bytes, str, bool]
 
@@ -160,6 +172,8 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
             packed = pack(message)
             # An Enum, a UUID: what arrives may be text all the same.
             channel = channel_of(unpack(packed)) if "channel" in message else ""
+        if len(channel) > _QUICK_CHANNEL:
+            check_channel(channel)
         size = len(packed)
         if size > MAX_MESSAGE_SIZE:
             raise TooBig(size, MAX_MESSAGE_SIZE)

@@ -6,6 +6,8 @@ count batches; only where one must be taken apart for somebody who wants single 
 
 from collections.abc import Sequence
 
+import msgspec
+
 from co2.errors import BadRequest
 
 __all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_MESSAGES", "batch_count", "join_batches", "make_batch", "split_batch"]
@@ -15,6 +17,8 @@ MAX_BATCH_MESSAGES = 2048
 
 MAX_BATCH_BYTES = 1024 * 1024
 """Bytes of one batch."""
+
+_split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 _ARRAY32 = 0xDD
 _HEADER = 5
@@ -57,6 +61,14 @@ def split_batch(batch: bytes) -> list[bytes]:
         BadRequest: its bytes are not as many MessagePack values as its header says.
     """
     count = batch_count(batch)
+    try:
+        # Five times as fast; but what it cannot do, such as a message nested too deep, spoils all of the batch.
+        return [bytes(raw) for raw in _split(batch)]
+    except (msgspec.MsgspecError, RecursionError):
+        return _split_by_hand(batch, count)
+
+
+def _split_by_hand(batch: bytes, count: int) -> list[bytes]:
     messages = []
     start = _HEADER
     try:

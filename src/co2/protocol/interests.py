@@ -6,10 +6,10 @@
 
 from collections.abc import Collection, Iterable
 
-from co2.errors import BadRequest
+from co2.errors import BadRequest, ValueRefused
 from co2.protocol.frames import MAX_CHANNELS
 
-__all__ = ["MAX_CHANNEL", "MAX_PATTERNS", "Interests", "channels_of_frame", "check_pattern"]
+__all__ = ["MAX_CHANNEL", "MAX_PATTERNS", "Interests", "channels_of_frame", "check_channel", "check_pattern"]
 
 MAX_CHANNEL = 256
 """Bytes of a channel or pattern."""
@@ -34,6 +34,16 @@ def check_pattern(pattern: str) -> None:
         raise BadRequest(
             f"not a channel pattern: {pattern[:80]!r}; wanted are tokens with dots between, > at the end"
         )
+
+
+def check_channel(channel: str) -> None:
+    """Refuse a channel that is too long.
+
+    Raises:
+        ValueRefused: over :data:`MAX_CHANNEL` bytes.
+    """
+    if 4 * len(channel) > MAX_CHANNEL < (size := len(channel.encode())):
+        raise ValueRefused(f"a channel has at most {MAX_CHANNEL} bytes, this one has {size}: {channel[:40]!r}…")
 
 
 def channels_of_frame(channels: Collection[str]) -> list[str] | None:

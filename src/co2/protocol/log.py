@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from co2.protocol.losses import Loss, Losses
+
 __all__ = ["Entry", "Log", "LogGap", "Reading"]
 
 
@@ -102,6 +104,13 @@ class Log(Protocol):
     @property
     def marks(self) -> Mapping[tuple[str, int], int]:
         """Last seq appended by (origin, epoch)."""
+
+    @property
+    def losses(self) -> Losses:
+        """What was acknowledged and is not in it."""
+
+    def add_loss(self, loss: Loss) -> None:
+        """Remember a loss for everybody who reads over it, also in later runs."""
 
     def append(
         self,

@@ -39,6 +39,7 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
+from co2.protocol.losses import Loss
 from co2.protocol.roster import RosterBook
 from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
@@ -122,6 +123,7 @@ class RelayCore:
         self._fresh: deque[Entry] = deque()
         self._held: deque[int] = deque()
         self._visible = log.last
+        self._lost_at = 0
         self._committed = log.committed
         self._handlers: dict[type, Callable[[Peer, Any], None]] = {
             Publish: self._publish,
@@ -241,7 +243,11 @@ class RelayCore:
             return first - 1
         if mark < first - 1:
             self.log.set_mark(peer.origin, epoch, first - 1)
-            self._tell_all(peer, f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}")
+            reason = f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}"
+            self._lost_at = self.log.last
+            self.log.add_loss(Loss(self._lost_at, peer.origin, reason))
+            for stream in (*self._at_head, *self._durable):
+                self._tell_losses(stream, stream.position + 1)
             return first - 1
         # What is not on disk yet comes once more, and is acknowledged with the commit.
         return mark if self.log.committed >= self.log.last else first - 1
@@ -276,13 +282,14 @@ class RelayCore:
             if peer.live is not None:
                 self.end(peer, goodbyes.LOG_REPLACED, why)
 
-    def _tell_all(self, sender: Peer, reason: str) -> None:
-        """Tell every receiver of a gap that has no positions."""
-        for peer in self.peers.values():
-            if peer is not sender and peer.live is not None:
-                position = peer.live.position
-                peer.gaps += 1
-                peer.write(encode_link_frame(Gap("", position, position, reason)))
+    def _tell_losses(self, stream: Stream, before: int) -> None:
+        """Tell a stream's reader what is missing before the position that it gets next."""
+        while True:
+            loss, stream.losses = self.log.losses.next(stream.losses, stream.position, before)
+            if loss is None:
+                return
+            if loss.origin != stream.peer.origin or stream.durable:
+                stream.tell(LogGap(stream.position, stream.position, loss.reason))
 
     def _leave(self, peer: Peer, reason: str, text: str) -> None:
         if peer.state == "closed":
@@ -444,15 +451,23 @@ class RelayCore:
         """Pass on what may be passed on, to everybody who stands at the head."""
         limit = self._held[0] - 1 if self._held else self.log.last
         while self._fresh and self._fresh[0].end <= limit:
-            parcel = Parcel()
-            while self._fresh and self._fresh[0].end <= limit and parcel.bytes < PARCEL:
-                parcel.add(self._fresh.popleft())
+            parcel = self._next_parcel(limit)
             self._visible = parcel.end
             for stream in tuple(self._at_head):
                 if stream.peer.has_room:
+                    self._tell_losses(stream, parcel.entries[0].position)
                     stream.give_parcel(parcel)
                 else:
                     del self._at_head[stream]  # it reads on from the log when it has room
+
+    def _next_parcel(self, limit: int) -> Parcel:
+        """Put together what may be passed on together: so many bytes, and no loss in between."""
+        parcel = Parcel()
+        while self._fresh and self._fresh[0].end <= limit and parcel.bytes < PARCEL:
+            if parcel.entries and parcel.end <= self._lost_at < self._fresh[0].position:
+                break
+            parcel.add(self._fresh.popleft())
+        return parcel
 
     def committed(self, position: int) -> None:
         """Everything up to this position is on disk."""
@@ -526,6 +541,7 @@ class RelayCore:
             if entry.end > limit or stream.room == 0:
                 return stream.position != before
             if entry.end > stream.position:
+                self._tell_losses(stream, entry.position)
                 stream.give(entry)
                 if stream.room == 0:
                     peer = stream.peer
@@ -537,6 +553,7 @@ class RelayCore:
 
     def _caught_up(self, stream: Stream) -> None:
         peer = stream.peer
+        self._tell_losses(stream, stream.position + 1)
         if stream is peer.live:
             self._at_head[stream] = None
             return

@@ -80,6 +80,7 @@ class Stream:
         durable: follows what is on disk, and gives the peer's own messages too.
         room: bytes that the reader has asked for and not got, None for as they come.
         reading: a read from disk is under way.
+        losses: number of the next loss that it has to tell (:mod:`co2.protocol.losses`); None before it looked.
     """
 
     peer: "Peer"
@@ -89,6 +90,7 @@ class Stream:
     durable: bool = False
     room: int | None = None
     reading: bool = False
+    losses: int | None = None
 
     @property
     def may_give(self) -> bool:

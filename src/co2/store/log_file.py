@@ -163,13 +163,19 @@ class LogFile:
         """What is read within is all of one moment."""
         return self._db
 
-    def read_meta(self, key: str) -> Any:
+    def read_meta(self, key: str, default: Any = None) -> Any:
         """Read one of the log's own facts.
+
+        Args:
+            key: its name.
+            default: where it is not there; None for one that has to be.
 
         Raises:
             apsw.CorruptError: it is not there, or damaged.
         """
         rows = self._db.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchall()
+        if not rows and default is not None:
+            return default
         if not rows or _checksum(key, rows[0][0]) != rows[0][1]:
             raise apsw.CorruptError(f"its {key} is missing or damaged")
         return rows[0][0]

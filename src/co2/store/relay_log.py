@@ -17,6 +17,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
+from co2.protocol.losses import Loss, Losses
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.memory_tail import MemoryTail
@@ -49,6 +50,7 @@ class RelayLog:
         gone: position up to which messages are not kept any more.
         damaged: frames found damaged. They stay where they are; whoever reads there is told a gap.
         marks: last seq appended by (origin, epoch).
+        losses: what was acknowledged and is not in it.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class RelayLog:
         self.last = max(self._stored_lease - 1, int(file.read_meta("end")))
         self.committed = self.last
         self.gone = int(file.read_meta("gone"))
+        self.losses = Losses(Loss(*loss) for loss in json.loads(file.read_meta("losses", "[]")))
         self.marks: Mapping[tuple[str, int], int]
         self._marks = self.marks = file.marks()
         self._damaged: set[int] = set()
@@ -224,6 +227,12 @@ class RelayLog:
         """Say where the numbers of a run begin for this log."""
         self._marks[origin, epoch] = seq
         self._thread.put_mark(origin, epoch, seq)
+
+    def add_loss(self, loss: Loss) -> None:
+        """Remember a loss for everybody who reads over it, also in later runs."""
+        self.losses.add(loss)
+        losses = [(known.position, known.origin, known.reason) for known in self.losses]
+        self._thread.put_meta("losses", json.dumps(losses))
 
     def replace_id(self) -> None:
         """Take a new name: this log is not the one that its readers know."""

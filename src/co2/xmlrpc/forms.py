@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from co2.errors import BadParams, UsageError
-from co2.protocol.interests import channels_of_frame
+from co2.protocol.interests import check_channel
 from co2.values import Message, channel_of, pack, unpack
 
 __all__ = ["PROTOCOL_KEYS", "message_in", "plain_form"]
@@ -16,7 +16,7 @@ PROTOCOL_KEYS = frozenset(("host_id", "client_address", "id", "position", "gaps"
 """Names that the envelope uses beside a message's own keys."""
 
 
-def message_in(argument: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...] | None]:
+def message_in(argument: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
     """Take the message out of a dictionary: encoded, and the channels that its frame names.
 
     Raises:
@@ -27,8 +27,9 @@ def message_in(argument: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...] | No
         if not isinstance(keys, dict):
             raise BadParams(f"key 'keys': a dictionary is wanted, got {type(keys).__name__}")
         message = {**{k: v for k, v in argument.items() if k not in PROTOCOL_KEYS}, **keys}
-        names = channels_of_frame((channel_of(message),))
-        return pack(message), None if names is None else tuple(names)
+        packed = pack(message)
+        check_channel(channel := channel_of(message))
+        return packed, (channel,)
     except UsageError as error:
         raise BadParams(str(error)) from None
 
