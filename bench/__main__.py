@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import calls, connections, fanout, link, peers
+from bench import calls, connections, fanout, link, memory, peers, start
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -59,6 +59,8 @@ PARTS = {
     "connections": Part(
         "many satellites on one relay", connections, connections.measure, ("counts", "seconds", "rounds")
     ),
+    "memory": Part("one receiver is stopped", memory, memory.measure),
+    "start": Part("start and memory", start, start.measure, ("rounds",)),
 }
 """In the order of the page."""
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import floor, peers
+from bench import floor, goals, peers
 from bench.chart import bars
+from bench.goals import Judged
 from bench.peers.base import Peer
 
 __all__ = ["ROUNDS", "SECONDS", "measure", "pictures", "section", "verdict"]
@@ -27,24 +28,24 @@ class Goal:
     Attributes:
         figure: which of the figures.
         goal, floor: multiples to reach, and never to miss; a latency is to stay below.
-        beside: names of the rows that are meant, the best of them; none for all that are not ours.
-        floor_beside: the same for the floor, where it differs.
+        beside: name of the row that is meant, '' for the best that is not ours.
     """
 
     figure: str
     goal: float
-    floor: float
-    beside: tuple[str, ...] = ()
-    floor_beside: tuple[str, ...] = ()
+    floor: float | None
+    beside: str = ""
 
 
 GOALS = (
     Goal("1 → 1", 3.0, 2.0),
     Goal("1 → 4", 2.0, 1.4),
-    Goal("p50", 1.25, 1.25, floor_beside=("pyzmq",)),
-    Goal("p99", 1.25, 1.25, floor_beside=("pyzmq",)),
-    Goal("acked", 5.0, 2.0, ("redis-streams",)),
-    Goal("acked", 10.0, 2.0, ("jetstream",)),
+    Goal("p50", 1.25, None),
+    Goal("p50", 1.25, 1.25, "pyzmq"),
+    Goal("p99", 1.25, None),
+    Goal("p99", 1.25, 1.25, "pyzmq"),
+    Goal("acked", 5.0, 2.0, "redis-streams"),
+    Goal("acked", 10.0, 2.0, "jetstream"),
 )
 
 TITLES = {**{shape: f"{shape}, messages/s" for shape in SHAPES}, "acked": "acknowledged/s"}
@@ -138,28 +139,17 @@ def median(values: Sequence[float]) -> float | None:
 def judged(found: Rounds) -> Iterator[dict[str, Any]]:
     """Compare with the goals, round by round; leave out what was not measured."""
     for goal in GOALS:
-        ratio = against(found[goal.figure], goal.beside, goal.figure in LOW_IS_GOOD)
-        to_floor = against(found[goal.figure], goal.floor_beside or goal.beside, goal.figure in LOW_IS_GOOD)
-        if ratio is None or to_floor is None:
-            continue
         low = goal.figure in LOW_IS_GOOD
-        yield {
-            "figure": goal.figure,
-            "beside": " or ".join(goal.beside) or "the best peer",
-            "ratio": ratio,
-            "goal": goal.goal,
-            "reached": ratio <= goal.goal if low else ratio >= goal.goal,
-            "floor": goal.floor,
-            "floor beside": " or ".join(goal.floor_beside or goal.beside) or "the best peer",
-            "to floor": to_floor,
-            "held": to_floor <= goal.floor if low else to_floor >= goal.floor,
-        }
+        ratio = against(found[goal.figure], goal.beside, low)
+        if ratio is not None:
+            what = f"{TITLES[goal.figure]}, beside {goal.beside or 'the best peer'}"
+            yield {"figure": goal.figure, **Judged(what, ratio, goal.goal, goal.floor, low, "×").row()}
 
 
-def against(rows: Mapping[str, Sequence[float]], beside: Sequence[str], low: bool) -> float | None:
-    """Give the median of our value over the best of the others in the same round."""
+def against(rows: Mapping[str, Sequence[float]], beside: str, low: bool) -> float | None:
+    """Give the median of our value over that of another, or the best of all others, in the same round."""
     ratios = []
-    others = [rows[name] for name in (beside or rows) if name != OURS and name in rows]
+    others = [values for name, values in rows.items() if name != OURS and beside in ("", name)]
     for i, ours in enumerate(rows.get(OURS, ())):
         theirs = [values[i] for values in others if values[i] == values[i]]
         if theirs and ours == ours:
@@ -198,15 +188,8 @@ def section(result: Mapping[str, Any]) -> list[str]:
     ]
     for name, why in result["failed"].items():
         lines += [f"{name} was not measured everywhere: {why}.", ""]
-    if result["goals"]:
-        lines += ["| co2 | beside | × | goal | floor |", "|---|---|---:|---:|---:|"]
-    for goal in result["goals"]:
-        sign = "≤" if goal["figure"] in LOW_IS_GOOD else "≥"
-        lines.append(
-            f"| {TITLES[goal['figure']]} | {goal['beside']} | **{goal['ratio']:.3g}** | {sign} {goal['goal']:g} | "
-            f"{sign} {goal['floor']:g} ({goal['floor beside']}: {goal['to floor']:.3g}) |"
-        )
-    return [*lines, "", "![throughput](bench/link.svg)", "", "![latency](bench/latency.svg)", ""]
+    lines += goals.lines(row(goal) for goal in result["goals"])
+    return [*lines, "![throughput](bench/link.svg)", "", "![latency](bench/latency.svg)", ""]
 
 
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:
@@ -217,7 +200,7 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
         for figure in figures:
             good = {name: value for name, value in result["rows"][figure].items() if value is not None}
             rows = {result["titles"][name]: value for name, value in good.items()}
-            note = next((f"co2 × {goal['ratio']:.3g}" for goal in result["goals"] if goal["figure"] == figure), "")
+            note = next((f"co2 × {goal['value']:.3g}" for goal in result["goals"] if goal["figure"] == figure), "")
             if rows:
                 drawn.append((TITLES[figure], rows, note))
         return drawn
@@ -229,10 +212,11 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held."""
-    for goal in result["goals"]:
-        state = "reached" if goal["reached"] else "held" if goal["held"] else "FLOOR NOT HELD"
-        print(
-            f"{TITLES[goal['figure']]}: {goal['ratio']:.3g} × {goal['beside']}, goal {goal['goal']:g} ×: {state}"
-        )
-    return all(goal["held"] for goal in result["goals"])
+    """Tell which goals are reached; False where a floor is not held, or co2 could not be measured."""
+    held = goals.tell(row(goal) for goal in result["goals"])
+    return held and OURS not in result["failed"]
+
+
+def row(goal: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out which figure a goal is about."""
+    return {key: value for key, value in goal.items() if key != "figure"}

@@ -103,7 +103,10 @@ def once(seconds: float, receivers: int) -> dict[str, dict[str, float]]:
             start("receiver", "bench_paced", {}),
         ]
         sending, receiving = (line(one).split()[-1] for one in hosts)
-        fleet = Fleet([SenderPlugin(sending)], [ReceiverPlugin(receiving, "bench_paced")])
+        sender, receiver = SenderPlugin(sending), ReceiverPlugin(receiving, "bench_paced")
+        stack.callback(sender.close)
+        stack.callback(receiver.close)
+        fleet = Fleet([sender], [receiver])
         fleet.meet()
         stack.enter_context(crowd((ip, port), 1)).join(receivers - 2)
         # Light, so that the others gain nothing from what it does not do any more.

@@ -54,6 +54,10 @@ class SenderPlugin:
         count, begun, ended = map(int, _texts(answer))
         return Sent(count, begun, ended)
 
+    def close(self) -> None:
+        """Close the connection to the satellite."""
+        self._proxy("close")()
+
     def acknowledged(self) -> float:
         """Give how many messages the relay has acknowledged to this satellite since its start."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
@@ -66,7 +70,8 @@ class ReceiverPlugin:
     """The runner's end of a receiving plugin."""
 
     def __init__(self, url: str, package: str = "bench_receiver") -> None:
-        self._plugin = getattr(proxy(url), package).receiver
+        self._proxy = proxy(url)
+        self._plugin = getattr(self._proxy, package).receiver
 
     def state(self) -> dict[str, Any]:
         answer = self._plugin.state({"data": None})
@@ -80,6 +85,10 @@ class ReceiverPlugin:
 
     def reset(self) -> None:
         self._plugin.reset({"data": None})
+
+    def close(self) -> None:
+        """Close the connection to the satellite."""
+        self._proxy("close")()
 
 
 class Co2(Peer):
@@ -101,10 +110,11 @@ class Co2(Peer):
                 )
                 for i in range(receivers)
             ]
-            yield Fleet(
-                [SenderPlugin(line(one).split()[-1]) for one in sending],
-                [ReceiverPlugin(line(one).split()[-1]) for one in receiving],
-            )
+            sending_plugins = [SenderPlugin(line(one).split()[-1]) for one in sending]
+            receiving_plugins = [ReceiverPlugin(line(one).split()[-1]) for one in receiving]
+            for plugin in (*sending_plugins, *receiving_plugins):
+                stack.callback(plugin.close)
+            yield Fleet(sending_plugins, receiving_plugins)
 
     def acked(self, seconds: float) -> float:
         with self.fleet(1, 0, stamped=False) as fleet:

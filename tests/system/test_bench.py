@@ -1,0 +1,79 @@
+"""The benchmark's own parts run and give plausible figures; how good they are is not asked here."""
+
+import json
+import sys
+
+import pytest
+from bench import __main__ as bench
+from bench import connections, link, memory, start
+from bench.goals import Judged, lines
+from bench.peers.co2 import PEER
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="it reads what processes take from /proc"),
+    pytest.mark.xdist_group("bench"),
+]
+
+
+def test_many_satellites() -> None:
+    result = connections.measure([12], 0.2, 1)
+    assert not result["failed"]
+    row = result["rows"]["12"]
+    assert row["frames/s"] > 10
+    assert 0.01 < row["µs each"] < 10_000
+    assert 0 < row["joined"] < connections.CONNECT_TIMEOUT
+    assert "| 12 |" in "\n".join(connections.section(result))
+    assert "<svg" in connections.pictures(result)["connections.svg"]
+
+
+def test_the_cost_of_a_delivery_is_compared_within_a_round() -> None:
+    def measured(cost: float) -> dict[str, float]:
+        return {"joined": 1.0, "KiB each": 20.0, "frames/s": 9e4, "µs each": cost}
+
+    found = {10: {0: measured(2.0), 1: measured(4.0)}, 1_000: {1: measured(6.0)}}
+    told = [Judged(**row) for row in connections.judged(found, 10_000)]
+    assert [(one.value, one.verdict) for one in told] == [
+        (1_000, "FLOOR NOT HELD"),
+        (1.0, "reached"),
+        (20.0, "reached"),
+        (9e4, "reached"),
+        (1.5, "reached"),
+    ]
+
+
+def test_a_stopped_receiver() -> None:
+    result = memory.measure(0.5, 1, receivers=4)
+    for row in result["rows"].values():
+        assert 20 < row["MiB"] < 2000
+        assert row["frames/s"] > 10
+        assert row["p99"] > 10
+    assert "one is stopped" in "\n".join(memory.section(result))
+
+
+def test_start() -> None:
+    rows = start.once()
+    for role in ("relay", "satellite"):
+        assert 0.05 < rows[f"{role}, s"] < 30
+        assert 20 < rows[f"{role}, MB"] < 500
+    assert 5 < rows["plugin host, MB"] < rows["satellite, MB"]
+    assert len(list(start.judged(rows))) == 5
+
+
+def test_from_plugin_to_plugin() -> None:
+    found = PEER.throughput(1, 1, 0.2)
+    assert found.missing == 0
+    assert found.rate > 100
+
+
+def test_goals_are_judged_round_by_round() -> None:
+    found: link.Rounds = {figure: {} for figure in link.TITLES}
+    found["1 → 1"] = {"co2": [300.0, 100.0, 900.0], "pyzmq": [100.0, 50.0, 300.0], "nats": [10.0, 10.0, 450.0]}
+    (judged,) = link.judged(found)
+    assert (judged["value"], judged["goal"], judged["floor"]) == (2.0, 3.0, 2.0)
+    assert Judged(**link.row(judged)).verdict == "held"
+    assert "FLOOR NOT HELD" in lines([Judged("p99", 2.0, 1.25, 1.25, at_most=True).row()])[2]
+
+
+def test_the_page_can_be_written_from_the_figures_that_are_kept() -> None:
+    kept = json.loads((bench.DOCS / "bench" / "results.json").read_text())
+    assert bench.page(kept).strip() == (bench.DOCS / "bench.md").read_text().strip()
