@@ -73,7 +73,7 @@ class HostProcess:
         ]
         for reader in self._readers:
             reader.start()
-        self.ready_line = wait_for(self._first_line, f"the ready line of the {role}", 30)
+        self.ready_line = wait_for(self._first_line, f"the ready line of the {role}", max(30, PATIENCE))
         found = re.fullmatch(r"ready (relay|satellite) (\S+) (http://\S+)", self.ready_line)
         assert found, f"{self.ready_line!r}; stderr: {self.stderr}"
         self.host_id, self.url = found[2], found[3]

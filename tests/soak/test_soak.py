@@ -3,12 +3,16 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from tests.soak.network import FAULTS, Network
 
 QUICK = {kind: weight for kind, weight in FAULTS.items() if "40 s" not in kind}
 KILLS = 20
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_the_promise_is_kept_through_twenty_kills(tmp_path: Path) -> None:
     network = Network(tmp_path, random.Random(11))
     try:
