@@ -214,7 +214,8 @@ class RelayCore:
         peer.host_id = HostId(proposed.origin, peer.address[0], proposed.port)
         peer.state = "open"
         self.peers[peer.origin] = peer
-        acks = [(epoch, self._meet(peer, epoch, first)) for epoch, first in hello.outbox]
+        same_log = hello.log_id == self.log.log_id
+        acks = [(epoch, self._meet(peer, epoch, first, same_log)) for epoch, first in hello.outbox]
         subscriptions, gaps = self._welcome(peer, hello, acks)
         peer.methods, peer.plugins = tuple(hello.methods), tuple(hello.plugins)
         for package, gap in gaps:
@@ -232,15 +233,17 @@ class RelayCore:
         self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=60.0)
         return True
 
-    def _meet(self, peer: Peer, epoch: int, first: int) -> int:
+    def _meet(self, peer: Peer, epoch: int, first: int, same_log: bool) -> int:
         """Find where a run's numbers go on; give the last seq of it that is on disk.
 
-        A mark further back than what the satellite was acknowledged means that this relay has lost something.
+        A mark further back than what the satellite was acknowledged, or none where it was this very log that did,
+        means that this relay has lost something.
         """
         mark = self.log.marks.get((peer.origin, epoch))
-        if mark is None:
+        if mark is None and not same_log:
             self.log.set_mark(peer.origin, epoch, first - 1)
             return first - 1
+        mark = mark or 0
         if mark < first - 1:
             self.log.set_mark(peer.origin, epoch, first - 1)
             reason = f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}"
@@ -249,6 +252,8 @@ class RelayCore:
             for stream in (*self._at_head, *self._durable):
                 self._tell_losses(stream, stream.position + 1)
             return first - 1
+        if not mark:
+            self.log.set_mark(peer.origin, epoch, 0)
         # What is not on disk yet comes once more, and is acknowledged with the commit.
         return mark if self.log.committed >= self.log.last else first - 1
 
