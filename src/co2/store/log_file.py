@@ -37,10 +37,11 @@ _HEAD = (
     "position, count, previous, CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(ip AS BLOB), port, epoch, seq, "
     "CAST(package AS BLOB), CAST(plugin AS BLOB), channels, crc, at, checksum"
 )
-_INSERT = "INSERT OR REPLACE INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MARK = "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?, ?)"
 _VERSION = 2
 
+_encode = msgspec.msgpack.Encoder().encode
 _logger = logging.getLogger("co2.relay")
 
 
@@ -246,27 +247,37 @@ class LogFile:
 
 
 def _row(entry: Entry, previous: int, at: float) -> tuple[Any, ...]:
-    channels = None if entry.channels is None else msgspec.msgpack.encode(entry.channels)
+    channels = None if entry.channels is None else _encode(entry.channels)
     ip, port = entry.client_address
     head = (
         *(entry.position, entry.count, previous, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
         *(entry.package, entry.plugin, channels, entry.crc, at),
     )
-    return (*head, _checksum(*head), entry.batch)
+    return (*head, zlib.crc32(_encode(head)), entry.batch)
 
 
 def _checksum(*values: Any) -> int:
-    return zlib.crc32(msgspec.msgpack.encode(values))
+    return zlib.crc32(_encode(values))
 
 
 def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
     """Give a frame's columns up to its checksum, as they were written; None if they are damaged."""
     try:
         position, count, previous, origin, host_id, ip, port, epoch, seq, package, plugin, *rest, checksum = row
-        texts = (str(text, "utf-8") for text in (origin, host_id, ip))
-        more = (str(text, "utf-8") for text in (package, plugin))
-        head = (position, count, previous, *texts, port, epoch, seq, *more, *rest)
-        return head if _checksum(*head) == checksum else None
+        head = (
+            *(
+                position,
+                count,
+                previous,
+                str(origin, "utf-8"),
+                str(host_id, "utf-8"),
+                str(ip, "utf-8"),
+                port,
+                epoch,
+            ),
+            *(seq, str(package, "utf-8"), str(plugin, "utf-8"), *rest),
+        )
+        return head if zlib.crc32(_encode(head)) == checksum else None
     except (TypeError, ValueError, OverflowError):
         return None
 
