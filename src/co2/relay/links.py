@@ -85,6 +85,7 @@ class Links:
         self._calls: dict[tuple[Peer, int], asyncio.Future[Result]] = {}
         self._numbers = itertools.count(1)
         self._commits = asyncio.Event()
+        self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def carry(self, connection: LinkConnection) -> None:
@@ -169,6 +170,7 @@ class Links:
 
     async def stop(self) -> None:
         """Say goodbye to everybody."""
+        self._stopping = True
         for peer in list(self._connections):
             self.core.end(peer, goodbyes.STOPPING, "the relay stops")
         connections = list(self._connections.values())
@@ -219,7 +221,7 @@ class Links:
             if whose is peer and not answer.done():
                 answer.set_result(Result(0, b"", Unreachable.code, f"{peer.host_id}: its link has ended"))
         connection = self._connections.get(peer)
-        if connection is not None:
+        if connection is not None and not self._stopping:
             self._spawn(connection.close())
         self._owner.left(peer, reason, text)
 
