@@ -225,16 +225,14 @@ class RelayCore:
 
         A mark further back than what the satellite was acknowledged means that this relay has lost something.
         """
-        mark = self.log.marks.get((peer.origin, epoch))
-        if mark is None:
-            self.log.set_mark(peer.origin, epoch, first - 1)
-            return first - 1
+        mark = self.log.marks.get((peer.origin, epoch), 0)
         if mark < first - 1:
-            self.log.set_mark(peer.origin, epoch, first - 1)
             reason = f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}"
             self.log.add_loss(Loss(self.log.last, peer.origin, reason))
             for stream in (*self._at_head, *self._durable):
                 self._tell_losses(stream, stream.position + 1)
+        if mark < first - 1 or (peer.origin, epoch) not in self.log.marks:
+            self.log.set_mark(peer.origin, epoch, first - 1)
             return first - 1
         # What is not on disk yet comes once more, and is acknowledged with the commit.
         return mark if self.log.committed >= self.log.last else first - 1
