@@ -245,15 +245,14 @@ class RelayCore:
             return first - 1
         mark = mark or 0
         if mark < first - 1:
-            self.log.set_mark(peer.origin, epoch, first - 1)
             reason = f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}"
             self._lost_at = self.log.last
             self.log.add_loss(Loss(self._lost_at, peer.origin, reason))
             for stream in (*self._at_head, *self._durable):
                 self._tell_losses(stream, stream.position + 1)
+        if mark < first - 1 or (peer.origin, epoch) not in self.log.marks:
+            self.log.set_mark(peer.origin, epoch, first - 1)
             return first - 1
-        if not mark:
-            self.log.set_mark(peer.origin, epoch, 0)
         # What is not on disk yet comes once more, and is acknowledged with the commit.
         return mark if self.log.committed >= self.log.last else first - 1
 
