@@ -232,7 +232,7 @@ class Network:
         self.slowest = max(self.slowest, time.monotonic() - began)
         self._take_in()
         for name, receiver in self.receivers.items():
-            # What a satellite's own plugins send, it hears from them at once, without the relay. Where the state of
+            # What a satellite's own plugins send it hears from them at once, without the relay. Where the state of
             # the relay was replaced, nobody is left who knows what a sender had flushed that is dead by now.
             for other, sender in self.senders.items():
                 safe = living[other] if self._replaced else sender.safe
