@@ -2,8 +2,8 @@
 
 ``python -m bench link`` measures one part and leaves the other parts of the page as they are, ``python -m bench
 page`` writes the page anew from the figures that are kept. With ``--peers``, ``--satellites``, ``--seconds`` or
-``--rounds`` not everything is measured as it should be, and the page goes to bench/results instead. Ends with 1 where
-a floor is not held or a part could not be measured.
+``--rounds`` not everything is measured as it should be, and the page goes to bench/results instead. Ends with 1
+where a floor is not held or a part could not be measured.
 """
 
 import argparse
