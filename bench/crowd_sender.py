@@ -1,10 +1,10 @@
 """A process with two satellites: one sends frames, the other hears them and so tells when more may come.
 
-The hearer joins last, and so is the last one that the relay writes a frame to: no more than :data:`WINDOW`
+The hearer joins last, and so is the last one that the relay writes a frame to: no more than so many
 frames are on their way to everybody at any time, however many everybody is.
 
-Takes ``[seconds, most frames]`` as JSON lines on stdin, answers with [frames, begun, ended], in nanoseconds. Its
-arguments are the relay's address, its port, and how many messages a frame holds.
+Takes ``[seconds, most frames, most on their way]`` as JSON lines on stdin, answers with [frames, begun, ended], in
+nanoseconds. Its arguments are the relay's address, its port, and how many messages a frame holds.
 """
 
 import json
@@ -22,9 +22,6 @@ from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import Ack, Deliver, Goodbye, Publish, Welcome, decode_relay_frame, encode_link_frame
 
 PLUGIN = "crowd.sender.X_Sender"
-
-WINDOW = 32
-"""Frames that are on their way at most."""
 
 PATIENCE = 60.0
 
@@ -112,11 +109,11 @@ class Sender:
                 else:
                     return
 
-    def _run(self, seconds: float, most: int) -> list[int]:
+    def _run(self, seconds: float, most: int, window: int) -> list[int]:
         """Send for so long, at most so many; wait until all of it is acknowledged."""
         begun, before = time.monotonic_ns(), self._sent
         while time.monotonic_ns() - begun < seconds * 1e9 and self._sent - before < most:
-            while self._sent - self._heard < WINDOW and self._sent - before < most:
+            while self._sent - self._heard < window and self._sent - before < most:
                 self._publish()
             self._wait()
         while self._acked < self._sent:

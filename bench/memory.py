@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.chart import bars
-from bench.connections import CONFIG, Crowd, ask, crowd
+from bench.connections import CONFIG, WINDOW, Crowd, ask, crowd
 from bench.footprint import memory_kib
 from bench.goals import Judged, lines, tell
 from bench.peers.base import Fleet
@@ -74,7 +74,7 @@ def phase(
     with Watch(relay.pid) as watch:
         for sender in fleet.senders:
             sender.begin("pace", seconds, RATE)
-        frames, begun, ended = ask(load, [seconds, PLENTY])
+        frames, begun, ended = ask(load, [seconds, PLENTY, WINDOW])
         wanted = sum(sender.finish().count for sender in fleet.senders)
     deadline = time.monotonic() + 30
     while receiver.state()["count"] < wanted:

@@ -28,7 +28,7 @@ def test_many_satellites() -> None:
 
 def test_the_cost_of_a_delivery_is_compared_within_a_round() -> None:
     def measured(cost: float) -> dict[str, float]:
-        return {"joined": 1.0, "KiB each": 20.0, "frames/s": 9e4, "µs each": cost}
+        return {"joined": 1.0, "KiB each": 20.0, "frames/s": 9e4, "µs each": cost, "µs each, alone": cost}
 
     found = {10: {0: measured(2.0), 1: measured(4.0)}, 1_000: {1: measured(6.0)}}
     told = [Judged(**row) for row in connections.judged(found, 10_000)]
@@ -37,6 +37,7 @@ def test_the_cost_of_a_delivery_is_compared_within_a_round() -> None:
         (1.0, "reached"),
         (20.0, "reached"),
         (9e4, "reached"),
+        (1.5, "reached"),
         (1.5, "reached"),
     ]
 
