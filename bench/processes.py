@@ -21,7 +21,8 @@ PATIENCE = 120.0
 def environment() -> dict[str, str]:
     """Where what is started finds this package and co2, in whatever folder it runs."""
     given = [str(Path(part).absolute()) for part in os.environ.get("PYTHONPATH", "").split(os.pathsep) if part]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([*given, str(ROOT)])}
+    ours = {key: value for key, value in os.environ.items() if not key.startswith("CO2_")}  # would configure hosts
+    return {**ours, "PYTHONPATH": os.pathsep.join([*given, str(ROOT)])}
 
 
 @contextlib.contextmanager
