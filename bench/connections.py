@@ -225,8 +225,8 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "",
         f"Real links, played by {CROWDS} light processes that count frames and do not decode them; the relay is a "
         f"real one with its log on disk. A satellite sends frames of one message, at most {WINDOW} of them on "
-        f"their way to everybody at a time, for {result['seconds']:g} s; the clock runs from the first one sent to the "
-        "last one received by the last satellite, and every satellite must get every frame. Medians of "
+        f"their way to everybody at a time, for {result['seconds']:g} s; the clock runs from the first one sent "
+        "to the last one received by the last satellite, and every satellite must get every frame. Medians of "
         f"{result['rounds']} rounds, a relay of its own for each. Memory is what the relay's resident memory has "
         "grown by when all are connected and have had a frame; cost is the relay's processor time, the kernel's "
         "work included. Frames that come together are written together, so a delivery costs less under load than "
