@@ -225,7 +225,7 @@ def test_a_reader_is_told_the_gap_though_retention_has_only_just_committed(
     message = b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000)
     oldest = append(log, message)
     on_disk(log)
-    monkeypatch.setattr(log._thread, "_on_commit", lambda position, gone: None)  # it has not come to tell
+    monkeypatch.setattr(log._writer, "_on_commit", lambda position, gone: None)  # it has not come to tell
     append(log, message)
     new = append(log, message)
     wait_for(lambda: not log.backlog, "on disk")
@@ -353,7 +353,7 @@ def test_a_full_disk_refuses_what_is_new_serves_what_is_old_and_recovers(
     log = logs.open()
     old = append(log, b"\x01")
     on_disk(log)
-    file: Any = log._thread._file
+    file: Any = log._writer._file
     commit, full = file.commit, [True]
 
     def committing() -> None:
@@ -388,7 +388,7 @@ def test_a_disk_that_fails_acknowledges_nothing_any_more(logs: Logs, monkeypatch
     def failing() -> None:
         raise apsw.IOError("disk I/O error")
 
-    monkeypatch.setattr(log._thread._file, "commit", failing)
+    monkeypatch.setattr(log._writer._file, "commit", failing)
     append(log, b"\x02")
     wait_for(lambda: logs.failures, "it is told")
     assert len(logs.failures) == 1

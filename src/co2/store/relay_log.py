@@ -20,6 +20,7 @@ from co2.protocol.log import Entry, LogGap, Reading
 from co2.protocol.losses import Loss, Losses
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
+from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
 from co2.store.sqlite import check_files, mark_damaged, set_aside
 
@@ -64,6 +65,7 @@ class RelayLog:
         now: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
+        writer: type[LogWriter] = LogThread,
     ) -> None:
         self.replaced = ""
         self._path = path
@@ -82,7 +84,7 @@ class RelayLog:
         self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
-        self._thread = LogThread(
+        self._writer = writer(
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
             on_commit=self._committed_in_thread, on_failed=on_failed,
         )  # fmt: skip
@@ -90,7 +92,7 @@ class RelayLog:
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
         self._stored_lease = self.last + 1 + LEASE
-        self._thread.start({"runs": json.dumps(runs), "lease": self._stored_lease})
+        self._writer.start({"runs": json.dumps(runs), "lease": self._stored_lease})
 
     @classmethod
     def open(
@@ -103,6 +105,7 @@ class RelayLog:
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None] = lambda why: None,
         vfs: str | None = None,
+        writer: type[LogWriter] = LogThread,
     ) -> "RelayLog":
         """Open the log; a file that cannot be read is set aside under another name, and a new one begins.
 
@@ -114,6 +117,7 @@ class RelayLog:
             on_commit: called with the position up to which all is on disk, in the log's own thread.
             on_failed: called once, there too, when the disk does not do its work.
             vfs: name of an APSW VFS, None for the platform's.
+            writer: what writes; the simulator brings one without a thread.
 
         Raises:
             StorageFailed: the disk does not do its work.
@@ -137,6 +141,7 @@ class RelayLog:
                     now=now,
                     on_commit=on_commit,
                     on_failed=on_failed,
+                    writer=writer,
                 )
                 undo.pop_all()
             return log
@@ -167,12 +172,12 @@ class RelayLog:
     @property
     def size(self) -> int:
         """Bytes of messages that are kept."""
-        return self._thread.bytes
+        return self._writer.bytes
 
     @property
     def backlog(self) -> int:
         """Bytes that wait for the disk."""
-        return self._thread.waiting_bytes
+        return self._writer.waiting_bytes
 
     def append(
         self,
@@ -194,12 +199,12 @@ class RelayLog:
             StorageFull: the disk is full, or too much waits for it; nothing was taken.
             StorageFailed: the disk does not do its work.
         """
-        thread = self._thread
-        if thread.failed:
-            raise StorageFailed(f"the relay's disk does not do its work: {thread.failed}")
-        if thread.full:
+        writer = self._writer
+        if writer.failed:
+            raise StorageFailed(f"the relay's disk does not do its work: {writer.failed}")
+        if writer.full:
             raise StorageFull("the relay's disk is full: make room there; what is sent again then is taken")
-        if thread.waiting_bytes > MAX_BACKLOG:
+        if writer.waiting_bytes > MAX_BACKLOG:
             raise StorageFull(f"{MAX_BACKLOG} bytes wait for the relay's disk: it is slower than what comes")
         count = batch_count(batch)
         position = self.last + 1
@@ -212,7 +217,7 @@ class RelayLog:
         if epoch:
             self._marks[origin, epoch] = seq + count - 1
         self._tail.append(entry, self.committed)
-        thread.put(entry, hurry=not epoch)
+        writer.put(entry, hurry=not epoch)
         return entry
 
     def holds(self, run: str, position: int) -> bool:
@@ -226,30 +231,30 @@ class RelayLog:
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Say where the numbers of a run begin for this log."""
         self._marks[origin, epoch] = seq
-        self._thread.put_mark(origin, epoch, seq)
+        self._writer.put_mark(origin, epoch, seq)
 
     def add_loss(self, loss: Loss) -> None:
         """Remember a loss for everybody who reads over it, also in later runs."""
         self.losses.add(loss)
         losses = [(known.position, known.origin, known.reason) for known in self.losses]
-        self._thread.put_meta("losses", json.dumps(losses))
+        self._writer.put_meta("losses", json.dumps(losses))
 
     def replace_id(self) -> None:
         """Take a new name: this log is not the one that its readers know."""
         self.log_id = secrets.token_hex(16)
-        self._thread.put_meta("log_id", self.log_id)
+        self._writer.put_meta("log_id", self.log_id)
 
     def close(self) -> None:
         """Bring all to disk and close the file; the next run goes on right after the last message."""
-        self._thread.put_meta("lease", self.last + 1)
-        self._thread.close(CLOSE_TIMEOUT)
+        self._writer.put_meta("lease", self.last + 1)
+        self._writer.close(CLOSE_TIMEOUT)
         with self._reading:
-            self._reader.close(tidy=not self._thread.failed)
+            self._reader.close(tidy=not self._writer.failed)
 
     def _lease_up_to(self, position: int) -> None:
         # In the same queue as the frames and before them: a commit that holds one of the new positions holds this.
         self._stored_lease = position
-        self._thread.put_meta("lease", position)
+        self._writer.put_meta("lease", position)
 
     def _committed_in_thread(self, position: int, gone: int) -> None:
         if position:
