@@ -9,13 +9,12 @@ from typing import Any, Protocol
 from co2.errors import BadParams, BadRequest, CallTimeout, PluginFailed, TooBig, ValueRefused
 from co2.plugin.calls import PendingCalls
 from co2.plugin.child import Child, make_child
-from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
+from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, backoff
 from co2.plugin.flushing import Flushing
-from co2.plugin.progress import ProgressWords
+from co2.plugin.ledger import NETWORK, GivenUp, Ledger
 from co2.plugin.records import Records, preview
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
-from co2.plugin.waiting import Missing, Parcel, Waiting, Window
-from co2.plugin.wanted import Wanted
+from co2.plugin.waiting import Missing, Parcel
 from co2.plugin.watch import Slow, Watch
 from co2.protocol.batch import batch_count
 from co2.protocol.frames import (
@@ -30,24 +29,16 @@ from co2.protocol.frames import (
     LoadFailed,
     MethodInfo,
     PluginInfo,
-    Progress,
     Publish,
     Record,
     Repeat,
     Result,
-    Start,
     Stop,
     Withdraw,
 )
 from co2.values import pack_value, unpack_value
 
-__all__ = ["MAX_FROM_NETWORK", "NETWORK", "Hub", "Package"]
-
-NETWORK = ""
-"""The source of messages that come from outside; the others are called after packages."""
-
-MAX_FROM_NETWORK = 4 * 1024 * 1024
-"""Bytes from the network that wait for a package before it takes no more for now. At a quarter it does again."""
+__all__ = ["Hub", "Package"]
 
 HANG_GRACE = 10.0
 """Seconds beyond its deadline after which a child that runs no Python at all ends itself."""
@@ -97,7 +88,6 @@ class Package:
     def __init__(self, spec: PackageSpec, settings: PluginSettings, var_dict: Mapping[str, Any], hub: Hub) -> None:
         self.name = spec.name
         self.state = "starting"
-        self.plugins: list[PluginInfo] = []
         self.methods: dict[str, MethodInfo] = {}
         self.settled = asyncio.Event()
         self._spec = spec
@@ -110,24 +100,23 @@ class Package:
         self._watch: Watch | None = None
         self._load_result: asyncio.Future[Loaded | LoadFailed] | None = None
         self._stopping = asyncio.Event()
-        self._waiting = Waiting()
-        self._behind = False
-        self._window = Window()
-        self._wanted = Wanted(())
+        self._ledger = Ledger()
         self._flushing = Flushing()
         self._calls = PendingCalls()
-        self._progress: dict[str, Progress] = {}
-        self._deaths = Deaths()
-        self._words: ProgressWords | None = None
         self._guilty: Slow | None = None
         self._reason = ""
         self._killing: asyncio.Task[None] | None = None
-        self._restarts = self._received = self._sent = 0
+        self._restarts = self._sent = 0
         # Those that were passed on, and how many of them came from the child of now.
         self._dead_letters = self._letters_come = 0
         # Counters of the child of now, and the sums over those before.
         self._applied, self._earlier = Applied(0), Applied(0)
         self._slowest = 0.0
+
+    @property
+    def plugins(self) -> list[PluginInfo]:
+        """As its last child told them."""
+        return self._ledger.plugins
 
     # life
 
@@ -172,7 +161,7 @@ class Package:
         """Start a child and stay with it until its end; tell how that came."""
         child = make_child(self._settings.isolation, self._take, self._logger)
         self._load_result = asyncio.get_running_loop().create_future()
-        self._guilty, self._reason, self._words, self._letters_come = None, "", None, 0
+        self._guilty, self._reason, self._letters_come = None, "", 0
         try:
             await child.start()
         except OSError as error:
@@ -239,7 +228,7 @@ class Package:
 
     def _failed(self, problem: str) -> str:
         self.state = "failed"
-        self._waiting.clear()
+        self._ledger.clear()
         self._records.error(f"plugin package {self.name} is not loaded: {problem}")
         return problem
 
@@ -247,22 +236,15 @@ class Package:
         for warning in loaded.warnings:
             self._logger.warning("%s", warning)
         changed = self.plugins != loaded.plugins or [*self.methods.values()] != loaded.methods
-        self.plugins = loaded.plugins
-        self._wanted = Wanted(loaded.plugins)
+        first = self._ledger.begin(loaded.plugins)
         self.methods = {method.name: method for method in loaded.methods}
         self._watch = Watch(
             child.words, loaded.plugins, self._settings.receive_warning, self._settings.receive_deadline
         )
-        if not any(plugin.receives for plugin in loaded.plugins):
-            self._waiting.clear()
-        elif self.durable:
-            # What siblings have sent while that was not known comes from the relay.
-            self._waiting.clear(but=NETWORK)
         if self._hub.paused:
             child.send(Flow(False))
-        child.send(Start(self._progress))
         self.state = "running"
-        for frame in self._window.again():
+        for frame in first:
             child.send(frame)
         self._pump()
         self.settled.set()
@@ -286,9 +268,9 @@ class Package:
         if self._watch is not None:
             self._slowest = max(self._slowest, self._watch.slowest)
             self._watch = None
-            self._words = child.words
-            self._progress = read_progress(child.words, self.plugins, self._progress)
-            self._settle_done()  # it need not have come to say so
+            self._ledger.buried(child.words)
+        else:
+            self._ledger.buried(None)
         self._flushing.cancel()
         self._calls.fail(f"the plugin host of {self.name} died")
         before, now = self._earlier, self._applied
@@ -301,10 +283,9 @@ class Package:
         self.state = "restarting"
         self._records.error(self._reason or f"the plugin host of {self.name} {how}; it is started again")
         now = time.monotonic()
-        for plugin, number in self._deaths.add(now, self._suspects()):
-            self._give_up(plugin, number, self._reason or f"it {how}")
-        self._settle_done()
-        if not self._deaths.park(now):
+        for letter in self._ledger.died(now, self._guilty):
+            self._give_up(letter, self._reason or f"it {how}")
+        if not self._ledger.park(now):
             return True
         self.state = "parked"
         self._records.error(
@@ -313,34 +294,12 @@ class Package:
         )
         return False
 
-    def _settle_done(self) -> None:
-        done = [self._progress[plugin.name].done for plugin in self.plugins if plugin.receives]
-        if done:
-            self._received += self._window.done(min(done))
-
-    def _suspects(self) -> list[tuple[str, int]]:
-        """Note where each plugin stood; give (plugin, message number) of those that may have killed the child."""
-        words = self._words
-        if words is None:
-            return []
-        inside = [
-            (plugin.name, words.message(index) // 2)
-            for index, plugin in enumerate(self.plugins)
-            if words.message(index) % 2
-        ]
-        self._progress = read_progress(words, self.plugins, self._progress)
-        if self._guilty is None:
-            return inside
-        return [(self._guilty.plugin, self._guilty.inside)] if self._guilty.inside else []
-
-    def _give_up(self, plugin: str, number: int, how: str) -> None:
+    def _give_up(self, given_up: GivenUp, how: str) -> None:
         """Make a dead letter of the message that the child died in once too often."""
-        self._progress[plugin] = Progress(number, 0)
-        found = self._window.find(number)
-        if found is None:
+        plugin, envelope, message = given_up.plugin, given_up.envelope, given_up.message
+        if envelope is None:
             self._records.error(f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again")
             return
-        envelope, message = found
         reason = f"the plugin host died {MAX_TRIES} times in this message: {how}"
         self._keep(DeadLetter(plugin, envelope.host_id, envelope.client_address, reason, message))
         self._records.error(
@@ -364,8 +323,7 @@ class Package:
                     self._flushing.start(self._child, frame.flush_id, self._hub.flushed(self))
             case Applied():
                 self._applied = frame
-                self._received += self._window.done(frame.last)
-                self._deaths.forget_up_to(frame.last)
+                self._ledger.applied(frame.last)
                 self._pump()
             case DeadLetter():
                 self._letters_come += 1
@@ -384,13 +342,11 @@ class Package:
         """Whether any of its plugins but ``sender`` hears messages of such channels, as far as is known."""
         if self.state in ("failed", "stopped") or self._stopping.is_set():
             return False
-        if not self.plugins:
-            return not sender
-        return self._wanted.wants(channels, sender)
+        return self._ledger.wants(channels, sender)
 
     def deliver(self, source: str, parcel: Parcel) -> None:
         """Queue a batch for the package, and give the child what it may have."""
-        self._waiting.put(source, parcel)
+        self._ledger.put(source, parcel)
         self._pump()
 
     def deliver_from_network(self, parcel: Parcel) -> bool:
@@ -399,34 +355,30 @@ class Package:
         Where there is none the hub is told once there is: until then the relay's log keeps what comes.
         """
         self.deliver(NETWORK, parcel)
-        if self._waiting.held(NETWORK) > MAX_FROM_NETWORK:
-            self._behind = True
-        return not self._behind
+        return self._ledger.takes_more()
 
     def gap(self, source: str, gap: Missing) -> None:
         """Queue a gap: messages of this source that will not come."""
-        self._waiting.put_gap(source, gap)
+        self._ledger.put_gap(source, gap)
         self._pump()
 
     def _pump(self) -> None:
         child = self._child
         if self.state != "running" or child is None or self._stopping.is_set():
             return
-        while self._window.room > 0 and (taken := self._waiting.take(self._window.room)) is not None:
-            child.send(self._window.give(taken))
-
-        if self._behind and self._waiting.held(NETWORK) <= MAX_FROM_NETWORK // 4:
-            self._behind = False
+        for frame in self._ledger.give():
+            child.send(frame)
+        if self._ledger.has_room_again():
             self._hub.has_room(self)
 
     @property
     def durable(self) -> bool:
         """Whether it goes on where it left off after a restart of its satellite."""
-        return any(plugin.durable and plugin.receives for plugin in self.plugins)
+        return self._ledger.durable
 
     def position(self, log_id: str) -> int:
         """Give the position of the last message that it is done with in this log; 0 for none."""
-        return self._window.position if self._window.log_id == log_id else 0
+        return self._ledger.position(log_id)
 
     def flow(self, is_open: bool) -> None:
         """Let its plugins send, or have them wait."""
@@ -478,7 +430,7 @@ class Package:
 
     def look(self, now: float) -> None:
         """Warn about who is slow, kill who is too slow; called several times a second."""
-        self._records.tell(now, self._waiting.dropped, self._unkept)
+        self._records.tell(now, self._ledger.dropped, self._unkept)
         if self._child is not None:
             self._child.tick()
         if self._watch is None or self._child is None:
@@ -526,13 +478,13 @@ class Package:
             restarts=self._restarts,
             last_error=self._records.last_error,
             last_error_age=self._records.last_error_age,
-            received=self._received,
+            received=self._ledger.received,
             sent=self._sent,
             failed=self._earlier.failed + self._applied.failed,
             dead_letters=self._dead_letters + self._unkept,
             letters_unkept=self._unkept,
-            dropped=self._waiting.dropped,
+            dropped=self._ledger.dropped,
             send_waits=self._earlier.waited + self._applied.waited,
-            waiting=len(self._waiting) + len(self._window),
+            waiting=self._ledger.held,
             slowest=round(max(self._slowest, watch.slowest if watch is not None else 0.0), 3),
         )

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadParams, NoSuchMethod, PluginFailed
-from co2.plugin.package import NETWORK, Package
+from co2.plugin.ledger import NETWORK
+from co2.plugin.package import Package
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
