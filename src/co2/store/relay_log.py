@@ -65,7 +65,7 @@ class RelayLog:
         now: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
-        writer: type[LogWriter] = LogThread,
+        writer: Callable[..., LogWriter] = LogThread,
     ) -> None:
         self.replaced = ""
         self._path = path
@@ -105,7 +105,7 @@ class RelayLog:
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None] = lambda why: None,
         vfs: str | None = None,
-        writer: type[LogWriter] = LogThread,
+        writer: Callable[..., LogWriter] = LogThread,
     ) -> "RelayLog":
         """Open the log; a file that cannot be read is set aside under another name, and a new one begins.
 
