@@ -110,8 +110,7 @@ def _excused(world: "World", ear: "Ear", run: "Run", number: int, siblings: bool
 
 
 def _in_log(world: "World", run: "Run", number: int) -> bool:
-    log_id = world.truth.log_id
-    return any(where == log_id and position in world.history for where, position in run.positions(number))
+    return any(position in world.history for position in world.truth.positions_now(run, number))
 
 
 # ---- (e) bounds ---------------------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ def check_history(world: "World") -> None:
     last: dict[Any, int] = {}
     for position, (run_number, number) in sorted(world.history.items()):
         run = world.truth.runs.get(run_number)
-        if run is None or (world.truth.log_id, position) not in run.positions(number):
+        if run is None or position not in world.truth.positions_now(run, number):
             world.oracles.broken(
                 "g: the log shows what was put there", f"{run_number}/{number} at {position}, which nobody put there"
             )
@@ -185,7 +184,7 @@ def check_history(world: "World") -> None:
         for number in range(len(run.messages)):
             if not run.epoch or number + 1 > run.acked or number + 1 <= run.in_doubt or world.truth.replaced:
                 continue
-            positions = [position for where, position in run.positions(number) if where == world.truth.log_id]
+            positions = world.truth.positions_now(run, number)
             if all(position > world.relay.log.gone and position not in world.history for position in positions):
                 world.oracles.broken(
                     "g: what was acknowledged is in the log",

@@ -133,6 +133,9 @@ class SimActor:
         self.receiver.take(self, frame)  # type: ignore[arg-type]  # a plugin as far as a receiver knows
         cost = self.calls * self.plan.cost + 0.00002
         if child.left is not None and child.left[2] is self:
+            # What the receiver wrote after the moment of the death was never written.
+            index = 2 * child.package.plan.plugins.index(self.plan)
+            child.words.words[index] = child.left[0][index]
             child.package.engine.after(cost, child.package.process, child.stopped, child)
             return
         child.package.engine.after(cost, child.package.process, self.stepped)
@@ -192,7 +195,6 @@ class SimChild:
         assert self.left is not None
         words, how, actor = self.left
         index = 2 * self.package.plan.plugins.index(actor.plan)
-        self.words.words[index] = words[index]
         package = self.package
         if how != "hang":
             package.child_ended(self, None)

@@ -197,13 +197,13 @@ class SimRelay:
             self.log, f"relay@10.0.0.1:{PORT}", max_peers=lambda: 1000, now=lambda: self.engine.now
         )
         self.reader = SimReader(self.log)
-        self._wrap_append()
+        self._watch_log()
         world.truth.log_opened(self.log)
         world.net.port = Port(self.process, self.accept)
         self.up = True
         self.engine.trace(f"relay up: log {self.log.log_id[:6]}, position {self.log.last}")
 
-    def _wrap_append(self) -> None:
+    def _watch_log(self) -> None:
         append, truth = self.log.append, self.world.truth
 
         def watched(**kwargs: Any) -> "Entry":
@@ -211,7 +211,16 @@ class SimRelay:
             truth.appended(self.log, entry)
             return entry
 
+        replace_id, log = self.log.replace_id, self.log
+
+        def renamed() -> None:
+            before = log.log_id
+            replace_id()
+            self.engine.count("log replaced: it was rolled back")
+            truth.log_renamed(log, before)
+
         self.log.append = watched  # type: ignore[method-assign]
+        self.log.replace_id = renamed  # type: ignore[method-assign]
 
     def end(self, mode: str) -> None:
         """End its process at once.

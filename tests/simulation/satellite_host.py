@@ -120,6 +120,7 @@ class SimSatellite:
         for ear in self.ears:
             place = self._cursors.positions.get(ear.package) if ear.durable else None
             ear.new_life(None if place is None else (self._cursors.log_id, place))
+        world.truth.satellite_started(self)
         ears = {ear.plugin: ear for ear in self.ears}
         idle = {plugin.name: Ear(world.truth, self, plan.name, plugin.name, [], False)
                 for plan in self.plans for plugin in plan.plugins if not plugin.receives}  # fmt: skip
@@ -299,6 +300,7 @@ class SimSatellite:
         end.on_closed = lambda why: self._lost(end, why)
         end.on_room = self.work
         self.core.connected()
+        self.engine.trace(f"{self.name} says hello at {self.core.positions()}")
         self.work()
         self.engine.after(CONNECT_TIMEOUT, self.process, self._not_welcomed, end)
 

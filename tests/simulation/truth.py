@@ -207,10 +207,8 @@ class Ear:
         if self.floor is None or run.origin == self.satellite.origin:
             return
         log_id, floor = self.floor
-        positions = run.positions(key[1])
-        if log_id == self.truth.log_id and all(
-            position <= floor for where, position in positions if where == log_id
-        ):
+        positions = self.truth.positions_now(run, key[1])
+        if log_id == self.truth.log_id and all(position <= floor for position in positions):
             self.truth.oracles.broken(
                 "c: a new life goes on where the last one was saved",
                 f"{self.name} heard {key} of {run.origin} again, at {positions}; it began after {self.floor}",
@@ -266,6 +264,7 @@ class Truth:
         self.ears: list[Ear] = []
         self.satellites: dict[str, SimSatellite] = {}
         self.log_id = ""
+        self._aliases: dict[str, set[str]] = {}
         self.gone = 0
         self.replaced = 0
         self.handed_out = 1
@@ -306,10 +305,21 @@ class Truth:
         self._durable = dict(log.marks)
         self._appended = dict(log.marks)
         self.log_id = log.log_id
+        self._aliases.setdefault(log.log_id, {log.log_id})
         if log.last < self.handed_out:
             self.oracles.broken(
                 "g: a position is used once", f"the log goes on at {log.last + 1}, {self.handed_out} was handed out"
             )
+
+    def log_renamed(self, log: "RelayLog", before: str) -> None:
+        """The log has taken another id: it holds what it held."""
+        self.log_id = log.log_id
+        self._aliases[log.log_id] = {*self._aliases[before], log.log_id}
+
+    def positions_now(self, run: Run, number: int) -> list[int]:
+        """Give where a message was put in the log of now, which may have had other ids."""
+        names = self._aliases.get(self.log_id, ())
+        return [position for where, position in run.positions(number) if where in names]
 
     def state_replaced(self) -> None:
         """The relay has another state folder: what it had acknowledged may be lost, and is told where it can be."""
@@ -365,6 +375,11 @@ class Truth:
                 f"{origin} is told that {seq} is on disk, {self._durable.get((origin, epoch), 0)} is",
             )
         run.acked = seq
+
+    def satellite_started(self, satellite: "SimSatellite") -> None:
+        """A process of it begins: the relay has not heard of it."""
+        for ear in satellite.ears:
+            self._joins.pop((satellite.ip, ear.name), None)
 
     # ---- who is there ----------------------------------------------------------------------------------
 

@@ -129,6 +129,8 @@ class _Reader:
         position: of the last message that it was given; for a live one the core's ``live_position`` counts.
         state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
         full: it replays, and can take no more than what it has asked for.
+        stopping: it fell behind, and what the relay wrote before it knew that may still come: none of it counts.
+        eager: it has room again, while it is stopping.
         begun: position where it began in the log of now, None before that is known.
         seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
             same messages come at other positions.
@@ -140,6 +142,8 @@ class _Reader:
     position: int | None
     state: str = "current"
     full: bool = False
+    stopping: bool = False
+    eager: bool = False
     begun: int | None = None
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -258,13 +262,17 @@ class SatelliteCore:
         return taken
 
     def _end(self, reason: str, text: str, retry_after: float) -> None:
-        self.state = "away"
+        was_open, self.state = self.state == "open", "away"
         for reader in self._readers.values():
             if reader.is_live:
-                reader.position = self.live_position
+                if was_open:  # else each is where the link before has left it
+                    reader.position = self.live_position
             elif reader.state == "replaying":
                 reader.state = "behind" if reader.full else "current"
                 reader.full = False
+            elif reader.eager:
+                reader.state = "current"
+            reader.stopping = reader.eager = False
         self.events.append(Ended(reason, text, retry_after))
 
     def _welcome(self, welcome: Welcome) -> None:
@@ -292,7 +300,7 @@ class SatelliteCore:
         if reader.begun is None or other_log:
             reader.begun = reader.position
         if reader.state == "behind":
-            self._write(Replay(reader.package, reader.position, 0))
+            self._stop(reader)
         elif not reader.durable and reader.position < self.live_position:
             self._replay(reader)
 
@@ -340,15 +348,17 @@ class SatelliteCore:
         """A package can take no more for now: it gets nothing until it catches up."""
         reader = self._readers.get(package)
         if reader is None or reader.state == "behind":
+            if reader is not None:
+                reader.eager = False
             return
         if reader.state == "replaying":
             reader.full = True  # what it has asked for is on its way; it does not ask for more
             return
-        if reader.is_live:
+        if reader.is_live and self.state == "open":
             reader.position = self.live_position
         reader.state = "behind"
         if self.state == "open" and reader.position is not None:
-            self._write(Replay(package, reader.position, 0))
+            self._stop(reader)
 
     def catch_up(self, package: str) -> None:
         """A package that fell behind has room again."""
@@ -356,7 +366,9 @@ class SatelliteCore:
         if reader is None or reader.state == "current":
             return
         reader.full = False
-        if reader.state == "behind":
+        if reader.stopping:
+            reader.eager = True
+        elif reader.state == "behind":
             reader.state = "current"
             if self.state == "open":
                 self._replay(reader)
@@ -392,6 +404,12 @@ class SatelliteCore:
         if self.state == "open":
             methods, plugins = self._names()
             self._write(Interest(self._subscriptions(), methods, plugins))
+
+    def _stop(self, reader: _Reader) -> None:
+        """Have the relay give a package nothing for now. It answers; what came before that does not count."""
+        assert reader.position is not None
+        reader.stopping, reader.eager = True, False
+        self._write(Replay(reader.package, reader.position, 0))
 
     def _replay(self, reader: _Reader) -> None:
         assert reader.position is not None
@@ -455,9 +473,16 @@ class SatelliteCore:
         return [reader], skip
 
     def _replayed(self, frame: Replay) -> None:
-        """All that a package has asked for has come."""
+        """All that a package has asked for has come; or nothing more will, as it fell behind."""
         reader = self._readers.get(frame.package)
-        if reader is None or reader.state != "replaying":
+        if reader is None:
+            return
+        if reader.stopping:
+            reader.stopping = False
+            if reader.eager:
+                self._replay(reader)
+            return
+        if reader.state != "replaying":
             return
         reader.position = frame.position
         full = reader.full
@@ -476,9 +501,10 @@ class SatelliteCore:
     def _gap(self, gap: Gap) -> None:
         if gap.package:
             reader = self._readers.get(gap.package)
-            packages = [gap.package] if reader is not None else []
-            if reader is not None:
-                reader.position = gap.next
+            if reader is None or (reader.stopping and gap.next > BEGINNING):
+                return  # what came before it did not count; it is told again in its place
+            packages = [gap.package]
+            reader.position = gap.next
         else:
             packages = [reader.package for reader in self._readers.values() if reader.is_live]
             self.live_position = max(self.live_position, gap.next)
