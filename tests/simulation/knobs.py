@@ -55,7 +55,7 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "DELETE_AT_ONCE": (NORMAL, 3),
     "LEASE": (NORMAL, 6000),
     "LOG_BACKLOG": (24 * KIB,),
-    "MAX_WAITING": (NORMAL, 32 * KIB, 128 * KIB),
+    "MAX_WAITING": (NORMAL, 256 * KIB),
     "WINDOW": (NORMAL, 1 * KIB, 8 * KIB),
     "MAX_FROM_NETWORK": (NORMAL, 4 * KIB, 16 * KIB),
 }

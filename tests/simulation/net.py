@@ -115,8 +115,7 @@ class End:
     def _ended(self) -> None:
         if not self.closed:
             self.closed = True
-            self._way.clear()
-            self._ending = True
+            self.break_off(0.0)
             self.on_closed("the other side has ended it")
 
     def _go(self) -> None:

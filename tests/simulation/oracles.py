@@ -145,18 +145,8 @@ def check_bounds(world: "World") -> None:
 
 def check_drained(world: "World", seconds: float) -> None:
     """(f): once all is healed, everything is drained in time."""
-    if world.drained():
-        return
-    parts = [f"relay at {world.relay.log.last}, committed {world.relay.core._committed}"]
-    for peer in world.relay.core.peers.values():
-        streams_ = [peer.live, *peer.streams.values()]
-        parts.append(f"{peer.origin}: " + ", ".join(f"{s.package}@{s.position} {s.room}" for s in streams_ if s))
-    for satellite in world.satellites:
-        if not satellite.settled:
-            held = {name: (one.state, one.ledger.held) for name, one in satellite.packages.items()}
-            readers = {name: one.state for name, one in satellite.core._readers.items()}
-            parts.append(f"{satellite.name} {satellite.core.state}, {len(satellite.outbox)} wait, {held}, {readers}")
-    world.oracles.broken("f: drained after healing", f"not within {seconds:g} s: " + "; ".join(parts))
+    if why := world.what_waits():
+        world.oracles.broken("f: drained after healing", f"not within {seconds:g} s: {why}")
 
 
 # ---- (g) history --------------------------------------------------------------------------------------------
@@ -181,11 +171,12 @@ def check_history(world: "World") -> None:
             )
         last[run_number] = number
     for run in world.truth.runs.values():
+        gone = int(world.relay.log._reader.read_meta("gone"))
         for number in range(len(run.messages)):
             if not run.epoch or number + 1 > run.acked or number + 1 <= run.in_doubt or world.truth.replaced:
                 continue
             positions = world.truth.positions_now(run, number)
-            if all(position > world.relay.log.gone and position not in world.history for position in positions):
+            if all(position > gone and position not in world.history for position in positions):
                 world.oracles.broken(
                     "g: what was acknowledged is in the log",
                     f"message {number + 1} of {run.origin} was acknowledged; it was put at {positions}",

@@ -324,7 +324,7 @@ class SimPackage:
         if fate is None or fate == "raise":
             return fate
         # A poison message counts once towards parking, however often it kills.
-        if "repeat" in message or self.may_die():
+        if "repeat" in message or (self.world.sending and self.may_die()):
             if "repeat" not in message:
                 self._deaths.append(self.engine.now)
             self.engine.count(f"plugin: {fate}")

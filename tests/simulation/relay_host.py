@@ -10,7 +10,7 @@ import apsw
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol import goodbyes, streams
 from co2.protocol.batch import make_batch
-from co2.protocol.link_frames import BEGINNING
+from co2.protocol.link_frames import BEGINNING, decode_relay_frame
 from co2.protocol.relay import DiskWanted, IdReused, Joined, Left, RelayCore
 from co2.protocol.streams import Peer, Stream
 from co2.relay.dedupe import RecentIds
@@ -368,7 +368,17 @@ class SimRelay:
                 end = self._ends.get(peer)
                 frames = core.taken(peer)
                 if end is not None and frames:
+                    self._look_at_acks(peer, frames)
                     end.write(frames)
+
+    def _look_at_acks(self, peer: Peer, frames: list[bytes]) -> None:
+        for data in frames:
+            if data[1:5] == b"\xa3Ack":
+                ack = decode_relay_frame(data)
+                self.world.truth.acknowledging(peer.origin, ack.epoch, ack.seq)
+            elif data[1:9] == b"\xa7Welcome":
+                for epoch, seq in decode_relay_frame(data).acks:
+                    self.world.truth.acknowledging(peer.origin, epoch, seq)
 
     def _take(self, event: Any) -> None:
         engine, world = self.engine, self.world

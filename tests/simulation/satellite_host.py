@@ -113,6 +113,10 @@ class SimSatellite:
         self.core = SatelliteCore(HostId(self.origin, self.ip, self.port), self.outbox, lambda: ([], []))
         self._cursors = Cursors.open(self.folder / "cursors.json")
         self.core.log_id, self.core.run = self._cursors.log_id, self._cursors.run
+        self._not_loaded = {plan.name for plan in self.plans} & self._cursors.positions.keys()
+        for name in sorted(self._not_loaded):
+            self.core.subscribe(name, durable=True, position=self._cursors.positions[name])
+            self.core.fell_behind(name)
         self._out: End | None = None
         self._delays = iter(retry_delays())
         self._retry_after = 0.0
@@ -401,13 +405,15 @@ class SimSatellite:
                 everything = any(not plugin.channels for plugin in receivers)
                 channels = sorted({channel for plugin in receivers for channel in plugin.channels})
                 durable = one.ledger.durable
-                position = self._cursors.positions.get(one.name) if durable else None
-                core.subscribe(one.name, None if everything else channels, durable=durable, position=position)
+                core.subscribe(one.name, None if everything else channels, durable=durable)
+                if one.name in self._not_loaded:
+                    self._not_loaded.discard(one.name)
+                    core.catch_up(one.name)
                 if core.state == "open":
                     for ear in self.ears:
                         if ear.package == one.name:
                             ear.begins(core.log_id, core.live_position)
-            else:
+            elif one.state != "starting":
                 core.unsubscribe(one.name)
         core.names_changed()
         self.work()
@@ -437,16 +443,19 @@ class SimSatellite:
         }
         return {**core.durable_beginnings(), **own}
 
-    @property
-    def settled(self) -> bool:
-        """Whether nothing waits here."""
-        return (
-            self.core.state == "open"
-            and not len(self.outbox)
-            and self._out is not None
-            and not self._out.buffered
-            and all(package.state == "running" and not package.ledger.held for package in self.packages.values())
-        )
+    def what_waits(self) -> str:
+        """Give what is not done yet, '' for nothing."""
+        if self.core.state != "open" or self._out is None:
+            return "no link"
+        if len(self.outbox) or self._out.buffered:
+            return f"{len(self.outbox)} in the outbox, {self._out.buffered} in the transport"
+        for package in self.packages.values():
+            if package.state != "running" or package.ledger.held:
+                return f"{package.name} {package.state}, {package.ledger.held} held"
+        for reader in self.core._readers.values():
+            if reader.state != "current":
+                return f"{reader.package} {reader.state} at {reader.position}"
+        return ""
 
 
 _FROM_RELAY = {

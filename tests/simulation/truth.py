@@ -364,17 +364,17 @@ class Truth:
             if entry.epoch and not unsynced:
                 self._durable[entry.origin, entry.epoch] = entry.seq + entry.count - 1
 
+    def acknowledging(self, origin: str, epoch: int, seq: int) -> None:
+        """The relay tells a satellite that everything up to there is on disk."""
+        run, durable = self.run_of(origin, epoch), self._durable.get((origin, epoch), 0)
+        if run is not None and seq > max(run.acked, durable):
+            self.oracles.broken("g: acknowledged after fsync", f"{origin} is told {seq}, on disk is {durable}")
+
     def acked(self, origin: str, epoch: int, seq: int) -> None:
-        """A satellite is told that it is on disk."""
+        """A satellite has heard that."""
         run = self.run_of(origin, epoch)
-        if run is None or seq <= run.acked:
-            return
-        if seq > self._durable.get((origin, epoch), 0):
-            self.oracles.broken(
-                "g: acknowledged after fsync",
-                f"{origin} is told that {seq} is on disk, {self._durable.get((origin, epoch), 0)} is",
-            )
-        run.acked = seq
+        if run is not None:
+            run.acked = max(run.acked, seq)
 
     def satellite_started(self, satellite: "SimSatellite") -> None:
         """A process of it begins: the relay has not heard of it."""

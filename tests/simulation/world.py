@@ -141,7 +141,7 @@ class World:
         """Draw something that makes a message longer."""
         if not self._pad:
             return b""
-        return bytes(self.dice.choice((0, self._pad, self._pad * self.dice.choice((1, 1, 20)))))
+        return bytes(self.dice.choice((0, self._pad, self._pad * self.dice.choice((1, 1, 4)))))
 
     def sync_time(self) -> float:
         """Draw the seconds that a commit takes."""
@@ -176,9 +176,9 @@ class World:
         self.go(1.0)
         while not self.drained() and self.engine.now < healed + DRAIN:
             self.go(2.0)
-        self.go(1.5)
         if self.oracles.first is None:
             check_drained(self, DRAIN)
+        self.go(1.5)
         if self.oracles.first is None:
             self.read_history()
             check_history(self)
@@ -196,19 +196,26 @@ class World:
 
     def drained(self) -> bool:
         """Tell whether nothing moves any more."""
+        return not self.what_waits()
+
+    def what_waits(self) -> str:
+        """Give what is not drained yet, '' for nothing."""
         relay = self.relay
-        if not relay.up or relay.log.committed < relay.log.last and relay.log._writer.something():
-            return False
-        if not all(satellite.settled for satellite in self.satellites if satellite.up):
-            return False
+        if not relay.up:
+            return "the relay is down"
+        if relay.log._writer.something():
+            return "the log's disk"
+        for satellite in self.satellites:
+            if satellite.up and (why := satellite.what_waits()):
+                return f"{satellite.name}: {why}"
         core = relay.core
         for peer in core.peers.values():
-            behind = [s for s in peer.streams.values() if s.position < core._committed]
-            if behind or peer.live is None or peer.live.position < core.visible:
-                return False
+            for stream in (peer.live, *peer.streams.values()):
+                if stream is None or stream.position < (core._committed if stream.durable else core.visible):
+                    return f"a stream: {stream}"[:300]
         if any(theirs.buffered for _, theirs in self.net.links.values() if not theirs.closed):
-            return False
-        return all(sender.idle for sender in self.senders)
+            return "a transport of the relay's"
+        return "" if all(sender.idle for sender in self.senders) else "a client of XML-RPC"
 
     def read_history(self) -> None:
         """Read all that the log shows, as ``relay.fetch`` does."""

@@ -185,6 +185,7 @@ class SatelliteCore:
         self.repeats = 0
         self.live_dropped = 0
         self._names = names
+        self._untold = False
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
         self._readers: dict[str, _Reader] = {}
@@ -204,7 +205,7 @@ class SatelliteCore:
         """The connection stands: say Hello."""
         self._out.clear()
         self._out_bytes = 0
-        self.paused = False
+        self.paused = self._untold = False
         self.state = "hello"
         methods, plugins = self._names()
         self._write(
@@ -289,16 +290,24 @@ class SatelliteCore:
         self.outbox.again()
         for reader in self._readers.values():
             self._place(reader, other_log)
+        if self._untold:  # the relay knows of them before one of them asks it for something
+            self._tell_interest()
+        for reader in self._readers.values():
+            self._go_on(reader)
         self.events.append(Welcomed(welcome, other_log))
 
     def _place(self, reader: _Reader, other_log: bool) -> None:
-        """Have a package go on where it was."""
+        """Say where a package is in the log of now."""
         if other_log and reader.position is not None:
             reader.position = BEGINNING
         if reader.position is None:
             reader.position = self.live_position
         if reader.begun is None or other_log:
             reader.begun = reader.position
+
+    def _go_on(self, reader: _Reader) -> None:
+        """Have a package go on where it is."""
+        assert reader.position is not None
         if reader.state == "behind":
             self._stop(reader)
         elif not reader.durable and reader.position < self.live_position:
@@ -334,6 +343,7 @@ class SatelliteCore:
         self._tell_interest()
         if known is None and self.state == "open":
             self._place(reader, other_log=False)
+            self._go_on(reader)
 
     def unsubscribe(self, package: str) -> None:
         """A package receives no more."""
@@ -402,8 +412,11 @@ class SatelliteCore:
 
     def _tell_interest(self) -> None:
         if self.state == "open":
+            self._untold = False
             methods, plugins = self._names()
             self._write(Interest(self._subscriptions(), methods, plugins))
+        elif self.state == "hello":
+            self._untold = True  # the Hello said something else
 
     def _stop(self, reader: _Reader) -> None:
         """Have the relay give a package nothing for now. It answers; what came before that does not count."""
