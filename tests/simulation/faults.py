@@ -259,6 +259,7 @@ class Plan:
                 end.release()
         if self._clone is not None:
             self._clone.kill()
+            self._clone.run.stored = 0  # its disk is not used any more
         for process in [world.relay.process, *(satellite.process for satellite in world.satellites)]:
             if process.standing:
                 world.engine.go_on(process)

@@ -220,7 +220,7 @@ class Ear:
         else:
             stream, at = (run.number, sent.plugin), number
         last = self.last.get(stream)
-        if last is not None and at < last and (run.epoch or self.times[run.number, number] < 2):
+        if last is not None and at < last and (run.epoch or not self.truth.replaced):
             self.truth.oracles.broken(
                 "b: a sender's order", f"{self.name} heard {number} of run {run.number} {sent.plugin} after {last}"
             )
