@@ -100,7 +100,10 @@ class End:
         self._held_until = 0.0
         self.net.engine.cancel(self._timer)
         self._timer = None
-        self._go()
+        if self._way:
+            self._go()
+        elif self._ending and not self.other.closed:
+            self._end_other()
 
     def read_again(self) -> None:
         """Go on reading."""
@@ -109,8 +112,10 @@ class End:
 
     def _end_other(self) -> None:
         engine = self.net.engine
-        delay = max(self.net.latency(), self._held_until - engine.now)
-        engine.after(delay, self.other.process, self.other._ended)
+        if self._held_until > engine.now:
+            self._timer = engine.after(self._held_until - engine.now, None, self._end_other)
+        else:
+            engine.after(self.net.latency(), self.other.process, self.other._ended)
 
     def _ended(self) -> None:
         if not self.closed:
