@@ -102,9 +102,9 @@ class Plan:
         return True
 
     def older_state(self) -> bool:
-        """Keep a copy first; put it back the next time."""
+        """Keep a copy first; put it back the next time. Once: see "What it does not show" in the docs."""
         relay, world = self.world.relay, self.world
-        if not relay.up:
+        if not relay.up or world.truth.replaced:
             return False
         relay.end("kill")
         copy, self._relay_copy = self._relay_copy, None

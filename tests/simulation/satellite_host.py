@@ -365,6 +365,9 @@ class SimSatellite:
                     self.engine.trace(f"{self.name} welcome at {welcome.position} {welcome.acks}")
                     if other_log:
                         self.engine.count("another log than before")
+                        for ear in self.ears:
+                            if ear.floor is not None:
+                                ear.floor = (welcome.log_id, 1)
                     self.world.truth.welcomed(self, welcome.log_id, welcome.position)
                 case Ended(reason, text, retry_after):
                     self._retry_after = retry_after

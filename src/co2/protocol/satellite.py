@@ -131,7 +131,8 @@ class _Reader:
         full: it replays, and can take no more than what it has asked for.
         stopping: it fell behind, and what the relay wrote before it knew that may still come: none of it counts.
         eager: it has room again, while it is stopping.
-        begun: position where it began in the log of now, None before that is known.
+        begun: position where it began in the log of now, None before that is known; 0 for one that has to be told
+            first that this is another log than before.
         seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
             same messages come at other positions.
     """
@@ -299,10 +300,14 @@ class SatelliteCore:
     def _place(self, reader: _Reader, other_log: bool) -> None:
         """Say where a package is in the log of now."""
         if other_log and reader.position is not None:
-            reader.position = BEGINNING
+            reader.position, reader.begun = BEGINNING, 0
         if reader.position is None:
             reader.position = self.live_position
-        if reader.begun is None or other_log:
+        elif not reader.position:
+            # A run before this one was told that the log is another, and ended before the package was.
+            reader.position, reader.begun = BEGINNING, 0
+            self.events.append(GapTold([reader.package], Gap(reader.package, 0, BEGINNING, "log replaced")))
+        if reader.begun is None:
             reader.begun = reader.position
 
     def _go_on(self, reader: _Reader) -> None:
@@ -384,7 +389,7 @@ class SatelliteCore:
                 self._replay(reader)
 
     def durable_beginnings(self) -> dict[str, int]:
-        """Give where each durable package began in this log."""
+        """Give where each durable package began in this log; 0 where it must be told that this is another."""
         return {
             package: reader.begun
             for package, reader in self._readers.items()
