@@ -253,10 +253,7 @@ class Plan:
         world.sending = False
         world.engine.trace("HEAL")
         world.relay.disk.room, world.relay.disk.sync_fails = None, False
-        world.net.partitioned.clear()
-        for pair in world.net.links.values():
-            for end in pair:
-                end.release()
+        world.net.release()
         if self._clone is not None:
             self._clone.kill()
             self._clone.run.stored = 0  # its disk is not used any more

@@ -49,6 +49,11 @@ class End:
         """Whether the transport takes more."""
         return self.buffered < self.net.high
 
+    @property
+    def works(self) -> bool:
+        """Whether both ends are open, and nothing has ended a direction."""
+        return not (self.closed or self._ending or self.other.closed or self.other._ending)
+
     def write(self, frames: list[bytes]) -> None:
         """Write frames that go together."""
         if self.closed or self._ending:
@@ -199,6 +204,7 @@ class Net:
         self.partitioned: set[str] = set()
         self.port: Port | None = None
         self.links: dict[str, tuple[End, End]] = {}
+        self._pairs: list[tuple[End, End]] = []
         self._latency = latency
 
     def latency(self) -> float:
@@ -242,6 +248,8 @@ class Net:
                 return
             state["done"] = True
             self.links[name] = (ours, ours.other)
+            self._pairs = [pair for pair in self._pairs if not (pair[0].closed and pair[1].closed)]
+            self._pairs.append(self.links[name])
             opened(ours)
 
         engine.after(CONNECT_TIMEOUT, process, fail, "no answer")
@@ -263,6 +271,13 @@ class Net:
                 if end.process is process:
                     end.break_off(self._share())
                     self.links.pop(name, None)
+
+    def release(self) -> None:
+        """All that was held goes on."""
+        self.partitioned.clear()
+        for pair in self._pairs:
+            for end in pair:
+                end.release()
 
     def _share(self) -> float:
         return self.engine.dice.choice((0.0, 1.0, self.engine.dice.random()))

@@ -448,7 +448,7 @@ class SimSatellite:
 
     def what_waits(self) -> str:
         """Give what is not done yet, '' for nothing."""
-        if self.core.state != "open" or self._out is None or self._out.other.closed:
+        if self.core.state != "open" or self._out is None or not self._out.works:
             return "no link"
         if len(self.outbox) or self._out.buffered:
             return f"{len(self.outbox)} in the outbox, {self._out.buffered} in the transport"

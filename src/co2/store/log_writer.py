@@ -13,7 +13,7 @@ from pathlib import Path
 import apsw
 
 from co2.protocol.log import Entry
-from co2.store.log_file import MARK_AGE, LogFile
+from co2.store.log_file import LogFile
 from co2.store.sqlite import mark_damaged
 
 __all__ = ["MUCH", "RESERVE", "LogWriter"]
@@ -207,13 +207,11 @@ class LogWriter:
         file, now = self._file, self._now()
         file.begin()
         file.insert(entries, now)
-        file.write_marks(marks.items(), now)
+        file.write_marks(marks.items())
         for key, value in meta.items():
             file.write_meta(key, value)
         size = self.bytes + sum(len(entry.batch) for entry in entries)
         up_to, freed = file.delete_oldest(DELETE_AT_ONCE, size - self._max_bytes, now - self._max_age)
-        if freed:
-            file.forget_marks(now - MARK_AGE)
         size -= freed
         file.write_meta("bytes", size)
         file.commit()

@@ -80,6 +80,7 @@ class RelayLog:
         self.gone = int(file.read_meta("gone"))
         self.losses = Losses(Loss(*loss) for loss in json.loads(file.read_meta("losses", "[]")))
         self.marks: Mapping[tuple[str, int], int]
+        file.forget_marks()
         self._marks = self.marks = file.marks()
         self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
