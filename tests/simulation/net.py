@@ -11,6 +11,9 @@ __all__ = ["CONNECT_TIMEOUT", "End", "Net", "Port"]
 CONNECT_TIMEOUT = 5.0
 """Seconds until a connection stands, or none comes; as in ``satellite/link.py``."""
 
+PIECE = 16 * 1024
+"""Bytes that come over at once, about."""
+
 NOTICED = (10.0, 25.0)
 """Seconds within which a silent other side is given up: pings see to it."""
 
@@ -61,8 +64,10 @@ class End:
         net = self.net
         size = sum(map(len, frames))
         self.buffered += size
-        self._last = max(self._last, net.engine.now + net.latency()) + size / net.bandwidth
-        self._way.append((self._last, frames, size))
+        self._last = max(self._last, net.engine.now + net.latency())
+        for part, part_size in [(frames, size)] if size <= PIECE else _pieces(frames):
+            self._last += part_size / net.bandwidth
+            self._way.append((self._last, part, part_size))
         self._go()
         if not self.full and self.buffered >= net.high:
             self.full = True
@@ -177,6 +182,17 @@ class End:
             engine.count("silent link given up")
             engine.trace(f"{self.name} hears nothing and gives its link up")
             self.die("no answer to a ping")
+
+
+def _pieces(frames: list[bytes]) -> list[tuple[list[bytes], int]]:
+    """Put frames together that come together."""
+    pieces: list[tuple[list[bytes], int]] = []
+    for data in frames:
+        if pieces and pieces[-1][1] + len(data) <= PIECE:
+            pieces[-1] = ([*pieces[-1][0], data], pieces[-1][1] + len(data))
+        else:
+            pieces.append(([data], len(data)))
+    return pieces
 
 
 @dataclass(slots=True)

@@ -110,7 +110,8 @@ def _excused(world: "World", ear: "Ear", run: "Run", number: int, siblings: bool
 
 
 def _in_log(world: "World", run: "Run", number: int) -> bool:
-    return any(position in world.history for position in world.truth.positions_now(run, number))
+    key = (run.number, number)
+    return any(world.history.get(position) == key for position in world.truth.positions_now(run, number))
 
 
 # ---- (e) bounds ---------------------------------------------------------------------------------------------

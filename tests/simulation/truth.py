@@ -265,13 +265,13 @@ class Truth:
         self.satellites: dict[str, SimSatellite] = {}
         self.log_id = ""
         self._aliases: dict[str, set[str]] = {}
-        self.gone = 0
         self.replaced = 0
         self.handed_out = 1
         self._by_epoch: dict[tuple[str, int], list[Run]] = defaultdict(list)
         self._durable: dict[tuple[str, int], int] = {}
         self._appended: dict[tuple[str, int], int] = {}
         self._pending: list[tuple[Entry, str]] = []
+        self._known_soon: list[tuple[int, Run]] = []
         self._joins: dict[tuple[str, str], float] = {}
 
     # ---- sending ---------------------------------------------------------------------------------------
@@ -331,6 +331,7 @@ class Truth:
     def relay_ended(self) -> None:
         """Its process is no more."""
         self._pending.clear()
+        self._known_soon.clear()
 
     def appended(self, log: "RelayLog", entry: "Entry") -> None:
         """Something was put into the log."""
@@ -358,7 +359,10 @@ class Truth:
 
     def committed(self, log: "RelayLog", position: int, unsynced: int) -> None:
         """A commit says that everything up to there is on disk; is it?"""
-        self.gone = log.gone
+        self._known_soon = [(left - 1, run) for left, run in self._known_soon]
+        for left, run in self._known_soon:
+            if not left:
+                run.in_doubt = 0
         while self._pending and self._pending[0][0].end <= position:
             entry, _ = self._pending.pop(0)
             if entry.epoch and not unsynced:
@@ -394,8 +398,8 @@ class Truth:
                 self._joins[ip, ear.name] = self.engine.now
                 if satellite.core.state == "open":
                     ear.subscribed(self.engine.now)
-        # What it was told to be safe and is not, it knows, and so does the relay now.
-        satellite.run.in_doubt = 0
+        # What it was told to be safe and is not, it knows; and so does the relay, once that is on disk.
+        self._known_soon.append((2, satellite.run))
 
     def left(self, peer: "Peer", reason: str) -> None:
         """The relay has ended a link."""
