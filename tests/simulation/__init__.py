@@ -1,1 +1,1 @@
-"""The deterministic simulator: the product's own logic with simulated clock, net, disk and processes, from one seed."""
+"""The deterministic simulator: the product's own logic with simulated clock, net, disk, processes; one seed."""

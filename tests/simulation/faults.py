@@ -240,7 +240,9 @@ class Plan:
         return bool(names)
 
     def wall_clock(self) -> bool:
-        self.world.engine.wall_offset += self.world.dice.choice((-1, 1)) * self.world.dice.choice((3.0, 3600.0, 3e8))
+        self.world.engine.wall_offset += self.world.dice.choice((-1, 1)) * self.world.dice.choice(
+            (3.0, 3600.0, 3e8)
+        )
         return True
 
     # ---- the end ---------------------------------------------------------------------------------------

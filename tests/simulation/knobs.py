@@ -55,7 +55,7 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "DELETE_AT_ONCE": (NORMAL, 3),
     "LEASE": (NORMAL, 6000),
     "LOG_BACKLOG": (24 * KIB,),
-    "MAX_WAITING": (NORMAL, 256 * KIB),
+    "MAX_WAITING": (NORMAL, 160 * KIB),
     "WINDOW": (NORMAL, 1 * KIB, 8 * KIB),
     "MAX_FROM_NETWORK": (NORMAL, 4 * KIB, 16 * KIB),
 }
@@ -93,9 +93,7 @@ def installed(knobs: Knobs, dice: random.Random) -> Iterator[None]:
         for name, value in knobs.items():
             for place in _PLACES[name] if value != NORMAL else ():
                 module, _, attribute = place.partition(":")
-                undo.enter_context(
-                    mock.patch.object(importlib.import_module(module), attribute or name, value)
-                )
+                undo.enter_context(mock.patch.object(importlib.import_module(module), attribute or name, value))
         for module in ("co2.store.relay_log", "co2.store.log_file"):
             undo.enter_context(mock.patch.object(importlib.import_module(module), "secrets", _Secrets(dice)))
         for module in ("co2.plugin.deaths", "co2.satellite.link"):

@@ -162,7 +162,8 @@ def check_history(world: "World") -> None:
         run = world.truth.runs.get(run_number)
         if run is None or position not in world.truth.positions_now(run, number):
             world.oracles.broken(
-                "g: the log shows what was put there", f"{run_number}/{number} at {position}, which nobody put there"
+                "g: the log shows what was put there",
+                f"{run_number}/{number} at {position}, which nobody put there",
             )
             return
         if not run.epoch:

@@ -208,7 +208,9 @@ class SimChild:
         """Say, a moment later, where all plugins stand."""
         if not self._reporting and not self.ended:
             self._reporting = True
-            self.package.engine.after(REPORT * self.package.world.dice.random(), self.package.process, self._report)
+            self.package.engine.after(
+                REPORT * self.package.world.dice.random(), self.package.process, self._report
+            )
 
     def _report(self) -> None:
         self._reporting = False

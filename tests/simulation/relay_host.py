@@ -404,6 +404,8 @@ class SimRelay:
             case IdReused(peer, epoch, seq):
                 engine.trace(f"E_ID_REUSE {peer.origin} {seq}")
                 world.reused.append((peer.origin, epoch, seq))
+                if not world.may_reuse:
+                    world.oracles.broken("g: no number is used twice", f"{seq} of {peer.origin}: E_ID_REUSE")
 
     def _read_disk(self, stream: Stream) -> None:
         reading = self.log.read_disk(stream.position, streams.CHUNK)

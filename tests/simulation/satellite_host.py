@@ -91,6 +91,7 @@ class SimSatellite:
         self.outbox: Outbox
         self.run: Run
         self.packages: dict[str, SimPackage] = {}
+        self._restored = False
 
     # ---- life ------------------------------------------------------------------------------------------
 
@@ -123,13 +124,16 @@ class SimSatellite:
         self._welcomed = False
         for ear in self.ears:
             place = self._cursors.positions.get(ear.package) if ear.durable else None
-            ear.new_life(None if place is None else (self._cursors.log_id, place))
+            ear.new_life(None if place is None else (self._cursors.log_id, place), restored=self._restored)
+        self._restored = False
         world.truth.satellite_started(self)
         ears = {ear.plugin: ear for ear in self.ears}
         idle = {plugin.name: Ear(world.truth, self, plan.name, plugin.name, [], False)
                 for plan in self.plans for plugin in plan.plugins if not plugin.receives}  # fmt: skip
         self.packages = {
-            plan.name: SimPackage(self, plan, {one.name: ears.get(one.name) or idle[one.name] for one in plan.plugins})
+            plan.name: SimPackage(
+                self, plan, {one.name: ears.get(one.name) or idle[one.name] for one in plan.plugins}
+            )
             for plan in self.plans
         }
         self._look_after_outbox()
@@ -178,6 +182,7 @@ class SimSatellite:
         """Take an older state folder; while it is down."""
         shutil.rmtree(self.folder)
         shutil.copytree(copy, self.folder)
+        self._restored = True
         # What is on its disk now, it need not be able to send any more.
         for run in self.world.truth.runs.values():
             if run.origin == self.origin and not run.alive:
@@ -203,7 +208,9 @@ class SimSatellite:
         channels = [f"meter.{dice.randint(1, 2)}"] if live else world.channels_for(dice)
         self.send(plan.name, plugin.name, [(dice.choice(channels), world.fate()) for _ in range(count)], live=live)
 
-    def send(self, package: str, plugin: str, messages: list[tuple[str, str | None]], *, live: bool = False) -> None:
+    def send(
+        self, package: str, plugin: str, messages: list[tuple[str, str | None]], *, live: bool = False
+    ) -> None:
         """A plugin sends: channel and fate of each message; with the next numbers of this run."""
         run, world = self.run, self.world
         packed = []
@@ -383,11 +390,16 @@ class SimSatellite:
         own = frame.host_id.partition("@")[0] == self.origin and frame.sender == name
         envelope = Envelope(frame.host_id, frame.client_address, frame.plugin if own else "")
         count = batch_count(frame.batch)
-        self.engine.trace(f"{self.name}/{name} {frame.position}+{count} of {frame.host_id[:6]} {frame.seq} skip {skip}")
-        position = frame.position if frame.package else 0
-        return package.deliver_from_network(
-            Parcel(envelope, frame.batch, count, skip, position, self.core.log_id)
+        self.engine.trace(
+            f"{self.name}/{name} {frame.position}+{count} of {frame.host_id[:6]} {frame.seq} skip {skip}"
         )
+        position = frame.position if frame.package else 0
+        if package.ledger.durable and frame.package:
+            last = frame.seq + count - 1
+            self.world.truth.given_to_durable(
+                f"{self.name}/{name}", frame.host_id.partition("@")[0], frame.epoch, last
+            )
+        return package.deliver_from_network(Parcel(envelope, frame.batch, count, skip, position, self.core.log_id))
 
     def has_room(self, name: str) -> None:
         """A package that could take no more has room again."""
@@ -469,4 +481,3 @@ _FROM_RELAY = {
     goodbyes.LOG_REPLACED,
     goodbyes.OUT_OF_ORDER,
 }
-

@@ -103,7 +103,13 @@ class Ear:
     """
 
     def __init__(
-        self, truth: "Truth", satellite: "SimSatellite", package: str, plugin: str, channels: list[str], durable: bool
+        self,
+        truth: "Truth",
+        satellite: "SimSatellite",
+        package: str,
+        plugin: str,
+        channels: list[str],
+        durable: bool,
     ) -> None:
         self.truth = truth
         self.satellite = satellite
@@ -128,8 +134,10 @@ class Ear:
 
     # ---- lives -----------------------------------------------------------------------------------------
 
-    def new_life(self, cursor: tuple[str, int] | None) -> None:
-        """Its satellite starts; with what is on disk of where it was."""
+    def new_life(self, cursor: tuple[str, int] | None, *, restored: bool) -> None:
+        """Its satellite starts; with what is on disk of where it was, which may be an older copy."""
+        if self.saved is not None and cursor is None and not restored:
+            self.truth.oracles.broken("a: a durable package goes on", f"{self.name} has lost its place on disk")
         self.since = self.loaded_at = None
         self.got.clear()
         self.times.clear()
@@ -176,6 +184,8 @@ class Ear:
             return
         if sent.plugin == f"{run.origin}/{self.plugin}" and run.origin == self.satellite.origin:
             broken("d: nobody hears itself", f"{self.name} heard what it had sent: {key}")
+        if not run.epoch and key not in self.truth.on_disk:
+            broken("g: what has no number comes from the disk", f"{self.name} heard {key}, which is not there")
         if not self.interests.wants_one(sent.channel):
             broken("d: only what is wanted", f"{self.name} heard channel {sent.channel!r}")
         self._check_repeat(run, key, message)
@@ -188,7 +198,10 @@ class Ear:
         again = bool(message.get("repeat"))
         inside, self._inside = self._inside, None
         if inside is not None and inside not in self.given_up and (key != inside or not again):
-            broken("c: the message of a death comes again, marked", f"{self.name} died in {inside}, then {key} {again}")
+            broken(
+                "c: the message of a death comes again, marked",
+                f"{self.name} died in {inside}, then {key} {again}",
+            )
         if again and key != inside:
             broken("c: only the message of a death is marked", f"{self.name}: {key}")
         self.times[key] += not again
@@ -208,7 +221,7 @@ class Ear:
             return
         log_id, floor = self.floor
         positions = self.truth.positions_now(run, key[1])
-        if log_id == self.truth.log_id and all(position <= floor for position in positions):
+        if log_id == self.truth.log_id and positions and all(position <= floor for position in positions):
             self.truth.oracles.broken(
                 "c: a new life goes on where the last one was saved",
                 f"{self.name} heard {key} of {run.origin} again, at {positions}; it began after {self.floor}",
@@ -271,6 +284,10 @@ class Truth:
         self._durable: dict[tuple[str, int], int] = {}
         self._appended: dict[tuple[str, int], int] = {}
         self._pending: list[tuple[Entry, str]] = []
+        self._left: list[tuple[Entry, str]] = []
+        self.on_disk: set[Key] = set()
+        self._ever_durable: dict[tuple[str, int], int] = {}
+        self._latest: dict[str, int] = {}
         self._known_soon: list[tuple[int, Run]] = []
         self._joins: dict[tuple[str, str], float] = {}
 
@@ -301,14 +318,22 @@ class Truth:
 
     def log_opened(self, log: "RelayLog") -> None:
         """A process of the relay begins with what is on disk."""
-        self._pending.clear()
+        # What the process before was about to commit may be there after all.
+        end = int(log._reader.read_meta("end"))
+        for entry, _ in self._left:
+            if not entry.epoch and entry.end <= end:
+                self._found_on_disk(entry)
+        self._left.clear()
         self._durable = dict(log.marks)
+        for key, last in self._durable.items():
+            self._ever_durable[key] = max(last, self._ever_durable.get(key, 0))
         self._appended = dict(log.marks)
         self.log_id = log.log_id
         self._aliases.setdefault(log.log_id, {log.log_id})
         if log.last < self.handed_out:
             self.oracles.broken(
-                "g: a position is used once", f"the log goes on at {log.last + 1}, {self.handed_out} was handed out"
+                "g: a position is used once",
+                f"the log goes on at {log.last + 1}, {self.handed_out} was handed out",
             )
 
     def log_renamed(self, log: "RelayLog", before: str) -> None:
@@ -322,7 +347,7 @@ class Truth:
         return [position for where, position in run.positions(number) if where in names]
 
     def state_replaced(self) -> None:
-        """The relay has another state folder: what it had acknowledged may be lost, and is told where it can be."""
+        """The relay has another state folder: what it had acknowledged may be lost; that is told where it can be."""
         self.replaced += 1
         self.handed_out = 1
         for run in self.runs.values():
@@ -330,7 +355,7 @@ class Truth:
 
     def relay_ended(self) -> None:
         """Its process is no more."""
-        self._pending.clear()
+        self._left, self._pending = self._pending, []
         self._known_soon.clear()
 
     def appended(self, log: "RelayLog", entry: "Entry") -> None:
@@ -351,11 +376,26 @@ class Truth:
             run = self.run_of(*key)
             if run is not None:
                 run.rows.append((entry.seq - 1, entry.count, log.log_id, entry.position))
+                self._check_runs(run)
             return
         for at, packed in enumerate(split_batch(entry.batch)):
             number, index, *_ = msgspec.msgpack.decode(packed)["data"]
             if (run := self.runs.get(number)) is not None:
                 run.rows.append((index, 1, log.log_id, entry.position + at))
+
+    def _check_runs(self, run: Run) -> None:
+        """What earlier runs have left comes before what a new one sends; clones take turns as they like."""
+        alike = [satellite for satellite in self.satellites.values() if satellite.origin == run.origin]
+        if len(alike) == 1 and run.number < self._latest.get(run.origin, 0):
+            self.oracles.broken("b: earlier runs come first", f"run {run.number} of {run.origin} after a later")
+        self._latest[run.origin] = max(run.number, self._latest.get(run.origin, 0))
+
+    def given_to_durable(self, ear_name: str, origin: str, epoch: int, last: int) -> None:
+        """A durable package is given something out of the log."""
+        if epoch and last > self._ever_durable.get((origin, epoch), 0):
+            self.oracles.broken(
+                "g: a durable package gets what is on disk", f"{ear_name} is given {last} of {origin} before"
+            )
 
     def committed(self, log: "RelayLog", position: int, unsynced: int) -> None:
         """A commit says that everything up to there is on disk; is it?"""
@@ -366,7 +406,16 @@ class Truth:
         while self._pending and self._pending[0][0].end <= position:
             entry, _ = self._pending.pop(0)
             if entry.epoch and not unsynced:
-                self._durable[entry.origin, entry.epoch] = entry.seq + entry.count - 1
+                key, last = (entry.origin, entry.epoch), entry.seq + entry.count - 1
+                self._durable[key] = last
+                self._ever_durable[key] = max(last, self._ever_durable.get(key, 0))
+            elif not entry.epoch:
+                self._found_on_disk(entry)
+
+    def _found_on_disk(self, entry: "Entry") -> None:
+        for packed in split_batch(entry.batch):
+            number, index, *_ = msgspec.msgpack.decode(packed)["data"]
+            self.on_disk.add((number, index))
 
     def acknowledging(self, origin: str, epoch: int, seq: int) -> None:
         """The relay tells a satellite that everything up to there is on disk."""

@@ -10,7 +10,7 @@ import msgspec
 from tests.simulation import faults
 from tests.simulation.clients import Fetcher, XmlSender
 from tests.simulation.engine import Engine
-from tests.simulation.knobs import drawn, installed
+from tests.simulation.knobs import NORMAL, drawn, installed
 from tests.simulation.net import Net
 from tests.simulation.oracles import (
     Broken,
@@ -66,6 +66,7 @@ class World:
         self.receive_deadline = dice.choice((5.0, 30.0))
         self.sending = True
         self.budget = dice.choice((300, 900, 1800))
+        self.may_reuse = False
         self.reused: list[tuple[str, int, int]] = []
         self.history: dict[int, tuple[int, int]] = {}
         self.satellites: list[SimSatellite] = []
@@ -76,6 +77,8 @@ class World:
         self._sync = dice.choice((0.0008, 0.004, 0.02, 0.3))
         self._pad = dice.choice((0, 0, 30, 300))
         self._copies = 0
+        if self.knobs["MAX_WAITING"] != NORMAL and self._pad <= 30:
+            self.knobs["MAX_WAITING"] = 32 * 1024
         self.relay: SimRelay
 
     # ---- what is drawn ---------------------------------------------------------------------------------
@@ -115,7 +118,9 @@ class World:
             plans.append(PackagePlan(name, plugins, rate, dice.random() < 0.3))
         return plans
 
-    def add_satellite(self, plans: list[PackagePlan], *, origin: str = "", copy: Path | None = None) -> SimSatellite:
+    def add_satellite(
+        self, plans: list[PackagePlan], *, origin: str = "", copy: Path | None = None
+    ) -> SimSatellite:
         """Add a satellite and start it."""
         number = len(self.satellites)
         satellite = SimSatellite(self, f"s{number}", number + 1, plans, origin or f"sat{number}")
@@ -288,5 +293,3 @@ def run_seed(seed: int, *, keep_all: bool = False) -> Outcome:
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
