@@ -20,7 +20,7 @@ Timer = list[Any]
 
 
 class Process:
-    """A process of the operating system: what it was to do is gone when it is dead, and waits while it stands still.
+    """A process of the operating system: what it was to do is gone when it is dead, and waits while it stands.
 
     Attributes:
         name: for the trace.

@@ -58,7 +58,7 @@ def what_is_missing(world: "World") -> None:
                 world.oracles.broken(
                     "a: nothing is lost in silence",
                     f"{ear.name} misses {len(missing)} of run {run.number} ({run.origin}): {missing[:8]}, "
-                    f"in the log at {run.positions(missing[0])[:3]}; it hears since {ear.since}, gaps {ear.gaps[-3:]}",
+                    f"in the log at {run.positions(missing[0])[:3]}; since {ear.since}, gaps {ear.gaps[-3:]}",
                 )
                 return
 

@@ -1,4 +1,4 @@
-"""A plugin package: the books of its parent, and a child that runs the product's own receiving in simulated time."""
+"""A plugin package: the books of its parent, and a child with the product's own receiving in simulated time."""
 
 from collections import deque
 from collections.abc import Callable

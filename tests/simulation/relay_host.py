@@ -1,4 +1,4 @@
-"""A relay's process: the core and the real log on a simulated disk; what ``relay/links.py`` and ``host.py`` wire."""
+"""A relay's process: core and log as they are on a simulated disk, wired as in ``relay/links.py`` and ``host.py``."""
 
 import contextlib
 from collections.abc import Callable
@@ -56,7 +56,7 @@ class SimDisk(Disk):
 
 
 class SimWriter(LogWriter):
-    """The log's writer, whose thread is events of the simulator: what it takes is on disk some milliseconds later."""
+    """The log's writer, whose thread is events of the simulator: what it takes gets to disk some time later."""
 
     def __init__(self, relay: "SimRelay", *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A satellite's process: core, outbox and books as they are; what ``satellite/link.py`` and ``satellite.py`` wire."""
+"""A satellite's process: core, outbox and books as they are, wired as in ``satellite/link.py``, ``satellite.py``."""
 
 import shutil
 from pathlib import Path
@@ -91,7 +91,7 @@ class SimSatellite:
         self.outbox: Outbox
         self.run: Run
         self.packages: dict[str, SimPackage] = {}
-        self._restored = False
+        self._restored = self.was_restored = False
 
     # ---- life ------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ class SimSatellite:
         """Take an older state folder; while it is down."""
         shutil.rmtree(self.folder)
         shutil.copytree(copy, self.folder)
-        self._restored = True
+        self._restored = self.was_restored = True
         # What is on its disk now, it need not be able to send any more.
         for run in self.world.truth.runs.values():
             if run.origin == self.origin and not run.alive:

@@ -347,7 +347,7 @@ class Truth:
         return [position for where, position in run.positions(number) if where in names]
 
     def state_replaced(self) -> None:
-        """The relay has another state folder: what it had acknowledged may be lost; that is told where it can be."""
+        """The relay has another state folder: what it had acknowledged may be lost, and told where it can be."""
         self.replaced += 1
         self.handed_out = 1
         for run in self.runs.values():
@@ -384,9 +384,9 @@ class Truth:
                 run.rows.append((index, 1, log.log_id, entry.position + at))
 
     def _check_runs(self, run: Run) -> None:
-        """What earlier runs have left comes before what a new one sends; clones take turns as they like."""
+        """What earlier runs have left comes before what a new one sends; but for clones, and restored copies."""
         alike = [satellite for satellite in self.satellites.values() if satellite.origin == run.origin]
-        if len(alike) == 1 and run.number < self._latest.get(run.origin, 0):
+        if len(alike) == 1 and not alike[0].was_restored and run.number < self._latest.get(run.origin, 0):
             self.oracles.broken("b: earlier runs come first", f"run {run.number} of {run.origin} after a later")
         self._latest[run.origin] = max(run.number, self._latest.get(run.origin, 0))
 

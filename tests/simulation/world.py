@@ -58,7 +58,7 @@ class World:
             self.engine,
             high=dice.choice((4 * 2**20, 8 * 1024, 32 * 1024)),
             bandwidth=dice.choice((1e8, 1e8, 1e6, 1e5)),
-            latency=dice.choice(((0.00005, 0.0003), (0.0002, 0.005), (0.001, 0.08))),
+            latency=dice.choice(((0.00005, 0.0003), (0.0002, 0.005), (0.001, 0.08), (0.05, 0.3))),
         )
         self.log_bytes = dice.choice((2**30, 2**30, 2**30, 20_000, 60_000))
         self.log_age = dice.choice((86_400.0, 86_400.0, 86_400.0, 25.0))
@@ -78,7 +78,7 @@ class World:
         self._pad = dice.choice((0, 0, 30, 300))
         self._copies = 0
         if self.knobs["MAX_WAITING"] != NORMAL and self._pad <= 30:
-            self.knobs["MAX_WAITING"] = 32 * 1024
+            self.knobs["MAX_WAITING"] = 64 * 1024
         self.relay: SimRelay
 
     # ---- what is drawn ---------------------------------------------------------------------------------
