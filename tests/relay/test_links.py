@@ -75,8 +75,8 @@ def test_a_satellite_that_says_goodbye_is_gone_at_once() -> None:
 
 def test_one_whose_connection_is_reset_is_gone_at_once_and_comes_back() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
-        (connection,) = relay.links._connections.values()
-        connection._transport.abort()
+        (wire,) = relay.links._wires.values()
+        wire.abort()
         await until(lambda: relay.gone)
         await until(lambda: relay.present and ham.link.joined.is_set())
 

@@ -71,6 +71,7 @@ class RelayHost:
             now=time.time,
             on_commit=lambda position: self._from_log_thread(lambda: self.relay.committed(position)),
             on_failed=lambda why: self._from_log_thread(lambda: self._log_failed(why)),
+            soon=self._loop.call_soon,
         )
         if self.log.replaced:
             _logger.error("the log is a new one: %s", self.log.replaced)
@@ -83,7 +84,7 @@ class RelayHost:
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
-            links=self.relay.links.carry,
+            links=self.relay.links.open,
         )
 
     @property

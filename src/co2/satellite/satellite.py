@@ -181,7 +181,7 @@ class Satellite:
         """Give the numbers that say how messages fared."""
         packages = self.supervisor.status()
         return {
-            "received": self.intake.received + self.link.received,
+            "received": self.intake.received + self.link.frames,
             "repeats": self.intake.repeats + self.link.core.repeats,
             "gaps": self.intake.gaps + self.link.gaps,
             "sent": self.outbox.acked_messages,

@@ -57,6 +57,8 @@ class LogThread:
         now: wall time.
         on_commit: called with the position that is on disk, and the one up to which none is kept.
         on_failed: called once when the disk does not do its work.
+        soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
+            is just being passed on.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class LogThread:
         now: Callable[[], float],
         on_commit: Callable[[int, int], None],
         on_failed: Callable[[str], None],
+        soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self.full = False
         self.failed = ""
@@ -82,6 +85,7 @@ class LogThread:
         self._now = now
         self._on_commit = on_commit
         self._on_failed = on_failed
+        self._soon = soon
         self._gone = 0
         self._work = threading.Condition()
         self._entries: list[Entry] = []
@@ -89,6 +93,7 @@ class LogThread:
         self._meta: dict[str, int | str] = {}
         self._hurry = False
         self._idle = False
+        self._is_called = False
         self._closing = False
         self._moved = 0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
@@ -116,8 +121,16 @@ class LogThread:
                 self._marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
             self._hurry |= hurry
-            if self._idle or hurry or self.waiting_bytes >= MUCH:  # else it comes by itself, very soon
-                self._work.notify()
+            is_due = self._idle or hurry or self.waiting_bytes >= MUCH  # else it comes by itself, very soon
+        if is_due and not self._is_called:
+            self._is_called = True
+            self._soon(self._call)
+
+    def _call(self) -> None:
+        """Wake the thread: it should not wait now."""
+        self._is_called = False
+        with self._work:
+            self._work.notify()
 
     def put_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Hand over where a run is."""

@@ -64,6 +64,7 @@ class RelayLog:
         now: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
+        soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self.replaced = ""
         self._path = path
@@ -84,7 +85,7 @@ class RelayLog:
         self._on_commit = on_commit
         self._thread = LogThread(
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
-            on_commit=self._committed_in_thread, on_failed=on_failed,
+            on_commit=self._committed_in_thread, on_failed=on_failed, soon=soon,
         )  # fmt: skip
         # Each run with the position that it begins at.
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
@@ -102,6 +103,7 @@ class RelayLog:
         now: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None] = lambda why: None,
+        soon: Callable[[Callable[[], None]], object] = lambda call: call(),
         vfs: str | None = None,
     ) -> "RelayLog":
         """Open the log; a file that cannot be read is set aside under another name, and a new one begins.
@@ -113,6 +115,7 @@ class RelayLog:
             now: wall time.
             on_commit: called with the position up to which all is on disk, in the log's own thread.
             on_failed: called once, there too, when the disk does not do its work.
+            soon: calls a function a little later, in the thread that appends.
             vfs: name of an APSW VFS, None for the platform's.
 
         Raises:
@@ -137,6 +140,7 @@ class RelayLog:
                     now=now,
                     on_commit=on_commit,
                     on_failed=on_failed,
+                    soon=soon,
                 )
                 undo.pop_all()
             return log

@@ -1,0 +1,219 @@
+"""One end of a link's WebSocket, relay's or satellite's: frames up and down, pings, an end in good order.
+
+What comes in is handed up within the transport's own call, and what goes out is written to the socket at once: no
+task, no queue, no turn of the event loop stands between a frame that comes and the frames that it becomes.
+"""
+
+import asyncio
+import os
+from typing import Protocol
+
+from co2.errors import BadWebSocket
+from co2.host_id import normal_ip
+from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
+
+__all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
+
+MAX_BUFFERED = 4 * 1024 * 1024
+"""Bytes that wait in the transport before the owner is told to pause; at a quarter of it, to resume."""
+
+PING_INTERVAL = 10.0
+"""Seconds of silence after which the other side is pinged; as long again without a word, and it is dead."""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the other side has to close its end, once ours is closed."""
+
+JOINED = 64 * 1024
+"""Bytes of messages that are copied together for the transport; more go as they are."""
+
+
+class WireOwner(Protocol):
+    """Who uses a wire."""
+
+    def received(self, frames: list[bytes]) -> None:
+        """Take frames that have come at the same time."""
+
+    def filled(self) -> None:
+        """The transport holds more than :data:`MAX_BUFFERED`."""
+
+    def drained(self) -> None:
+        """It has room again."""
+
+    def ended(self, why: str) -> None:
+        """The connection is gone. Called once, and nothing after it."""
+
+
+class LinkWire(asyncio.Protocol):
+    """One end of a connection that has become a WebSocket.
+
+    Args:
+        transport: its transport; becomes this wire's own.
+        is_client: whether we have opened it.
+        max_frame: bytes of one message.
+
+    Attributes:
+        address: (ip, port) of the other side.
+        is_full: the transport holds more than :data:`MAX_BUFFERED`.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, is_client: bool, max_frame: int) -> None:
+        peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
+        self.address = (normal_ip(str(peer[0])), int(peer[1]))
+        self.is_full = False
+        self._masks = is_client
+        self._reader = WebSocketReader(max_frame, masked=not is_client)
+        self._transport = transport
+        sock = transport.get_extra_info("socket")
+        # What is encrypted has to pass through the transport.
+        is_plain = sock is not None and transport.get_extra_info("ssl_object") is None and os.name == "posix"
+        self._descriptor = sock.fileno() if is_plain else -1
+        self._owner: WireOwner | None = None
+        self._loop = asyncio.get_running_loop()
+        self._silent = 0
+        self._closing = False
+        self._why = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
+        """Begin.
+
+        Args:
+            owner: who is told of everything.
+            rest: bytes that have come already.
+        """
+        self._owner = owner
+        self._transport.set_write_buffer_limits(high=MAX_BUFFERED, low=MAX_BUFFERED // 4)
+        self._transport.set_protocol(self)
+        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+        if rest:
+            self.data_received(rest)
+
+    def release(self) -> None:
+        """The owner wants to hear no more of it."""
+        self._owner = None
+
+    # ---- what the transport tells ----------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes as they come."""
+        self._silent = 0
+        try:
+            frames = self._reader.feed(data)
+        except BadWebSocket as error:
+            self.close(error.close_code, str(error))
+            return
+        if self._reader.control:
+            control, self._reader.control = self._reader.control, []
+            self._take_control(control)
+        if frames and not self._closing and self._owner is not None:
+            self._owner.received(frames)
+
+    def pause_writing(self) -> None:
+        """The transport is full."""
+        self.is_full = True
+        if self._owner is not None:
+            self._owner.filled()
+
+    def resume_writing(self) -> None:
+        """The transport has room."""
+        self.is_full = False
+        if self._owner is not None:
+            self._owner.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner, and stop."""
+        self._descriptor = -1
+        if self._timer is not None:
+            self._timer.cancel()
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            text = os.strerror(exc.errno).lower() if isinstance(exc, OSError) and exc.errno else ""
+            owner.ended(self._why or text or "the connection was closed")
+
+    # ---- what the owner asks ---------------------------------------------------------------------------
+
+    def write(self, messages: list[bytes]) -> None:
+        """Write what :func:`joined` gives."""
+        transport = self._transport
+        if self._closing or transport.is_closing():
+            return
+        if len(messages) > 1:
+            transport.writelines(messages)
+            return
+        data = messages[0]
+        if self._descriptor >= 0 and not transport.get_write_buffer_size():
+            # Past the transport, which would write at the end of its loop's turn.
+            try:
+                written = os.write(self._descriptor, data)
+            except OSError:
+                written = 0  # full; or broken, which the transport finds out too
+            if written == len(data):
+                return
+            data = data[written:]
+        transport.write(data)
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def close(self, code: int = NORMAL, why: str = "") -> None:
+        """Close it in good order: what was written still arrives, what comes is not taken any more."""
+        if self._closing:
+            return
+        if not self._transport.is_closing():
+            self._transport.write(control_frame(CLOSE, code.to_bytes(2, "big"), self._masks))
+        self._begin_to_close(why)
+
+    def abort(self) -> None:
+        """Close it at once; what the other side has not read is given up."""
+        self._transport.abort()
+
+    # ---- control ---------------------------------------------------------------------------------------
+
+    def _take_control(self, control: list[tuple[int, bytes]]) -> None:
+        for opcode, payload in control:
+            if opcode == PING:
+                if not self._closing and not self._transport.is_closing():
+                    self._transport.write(control_frame(PONG, payload, self._masks))
+            elif opcode == CLOSE:
+                self.close()
+                self._transport.close()  # both sides have said it
+
+    def _begin_to_close(self, why: str) -> None:
+        self._closing = True
+        self._why = self._why or why
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def _look(self) -> None:
+        """Twice an interval: ping who is silent, end who does not answer."""
+        self._silent += 1
+        if self._silent > 4:
+            self._why = f"no answer for {2 * PING_INTERVAL:g} s"
+            self._transport.abort()
+            return
+        if self._silent > 2 and not self._transport.get_write_buffer_size():
+            self._transport.write(control_frame(PING, b"", self._masks))
+        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+
+
+def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:
+    """Give frames as WebSocket messages, in few pieces.
+
+    Args:
+        frames: what is to be written.
+        masked: whether a client writes them.
+    """
+    if len(frames) == 1 and len(frames[0]) <= JOINED:
+        return [message_head(len(frames[0]), masked) + frames[0]]
+    messages: list[bytes] = []
+    for data in frames:
+        messages += (message_head(len(data), masked), data)
+    return [b"".join(messages)] if sum(map(len, messages)) <= JOINED else messages
