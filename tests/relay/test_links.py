@@ -73,6 +73,21 @@ def test_a_satellite_that_says_goodbye_is_gone_at_once() -> None:
     network(test, "ham")
 
 
+def test_the_goodbye_of_a_relay_that_closes_at_once_is_heard() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        other = Satellite(relay, "spam")
+        await until(other.link.joined.is_set)
+        await other.kill()
+        relay.max_links = 1
+        late = Satellite(relay, "late")
+        await until(lambda: late.link.last_error != "not tried yet")
+        assert late.link.last_error.startswith(goodbyes.FULL)
+        assert late.link._retry_after > 0
+        await late.kill()
+
+    network(test, "ham")
+
+
 def test_one_whose_connection_is_reset_is_gone_at_once_and_comes_back() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         (wire,) = relay.links._wires.values()

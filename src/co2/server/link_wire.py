@@ -8,7 +8,6 @@ import asyncio
 import os
 from typing import Protocol
 
-from co2.errors import BadWebSocket
 from co2.host_id import normal_ip
 from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
 
@@ -18,13 +17,20 @@ MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes that wait in the transport before the owner is told to pause; at a quarter of it, to resume."""
 
 PING_INTERVAL = 10.0
-"""Seconds of silence after which the other side is pinged; as long again without a word, and it is dead."""
+"""Seconds of silence after which the other side is pinged; as long again without a word, and it is dead.
+
+Who reads what waits for it is not silent, and who is not read has no chance to speak.
+"""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that the other side has to close its end, once ours is closed."""
 
 JOINED = 64 * 1024
 """Bytes of messages that are copied together for the transport; more go as they are."""
+
+_ASKED = 2
+_DEAD = 4
+"""Half intervals of silence after which the other side is asked, and given up."""
 
 
 class WireOwner(Protocol):
@@ -70,6 +76,9 @@ class LinkWire(asyncio.Protocol):
         self._owner: WireOwner | None = None
         self._loop = asyncio.get_running_loop()
         self._silent = 0
+        self._held = False
+        self._given = 0
+        self._drained = 0
         self._closing = False
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -97,16 +106,15 @@ class LinkWire(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes as they come."""
         self._silent = 0
-        try:
-            frames = self._reader.feed(data)
-        except BadWebSocket as error:
-            self.close(error.close_code, str(error))
-            return
-        if self._reader.control:
-            control, self._reader.control = self._reader.control, []
-            self._take_control(control)
+        reader = self._reader
+        frames = reader.feed(data)
         if frames and not self._closing and self._owner is not None:
             self._owner.received(frames)
+        if reader.control:
+            control, reader.control = reader.control, []
+            self._take_control(control)
+        if reader.error is not None:
+            self.close(reader.error.close_code, str(reader.error))
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -138,6 +146,7 @@ class LinkWire(asyncio.Protocol):
         if self._closing or transport.is_closing():
             return
         if len(messages) > 1:
+            self._given += sum(map(len, messages))
             transport.writelines(messages)
             return
         data = messages[0]
@@ -150,17 +159,21 @@ class LinkWire(asyncio.Protocol):
             if written == len(data):
                 return
             data = data[written:]
+        self._given += len(data)
         transport.write(data)
 
     def pause_reading(self) -> None:
         """Read no more for now."""
-        if not self._transport.is_closing():
+        if not self._held and not self._closing and not self._transport.is_closing():
+            self._held = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self._held:
+            self._held = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def close(self, code: int = NORMAL, why: str = "") -> None:
         """Close it in good order: what was written still arrives, what comes is not taken any more."""
@@ -188,6 +201,7 @@ class LinkWire(asyncio.Protocol):
     def _begin_to_close(self, why: str) -> None:
         self._closing = True
         self._why = self._why or why
+        self.resume_reading()  # else the other side's Close would not come
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
@@ -195,13 +209,23 @@ class LinkWire(asyncio.Protocol):
     def _look(self) -> None:
         """Twice an interval: ping who is silent, end who does not answer."""
         self._silent += 1
-        if self._silent > 4:
+        if self._is_read():
+            self._silent = 0
+        elif self._held:
+            self._silent = min(self._silent, _ASKED + 1)  # so that at least we are heard
+        if self._silent > _DEAD:
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
             self._transport.abort()
             return
-        if self._silent > 2 and not self._transport.get_write_buffer_size():
+        if self._silent > _ASKED and not self._transport.get_write_buffer_size():
             self._transport.write(control_frame(PING, b"", self._masks))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+
+    def _is_read(self) -> bool:
+        """Tell whether the other side has read on of what waits here, since this was asked last."""
+        waiting = self._transport.get_write_buffer_size()
+        before, self._drained = self._drained, self._given - waiting
+        return waiting > 0 and before < self._drained
 
 
 def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:
