@@ -424,8 +424,9 @@ class RelayCore:
         client_address: tuple[str, int],
         batch: bytes,
         channels: tuple[str, ...] | None,
+        message_id: str = "",
     ) -> Entry:
-        """Take in a message that has no number: it is passed on once it is on disk.
+        """Take in a message that has no number: it is passed on once it is on disk, and its id, if any, with it.
 
         Raises:
             StorageFull: there is no room.
@@ -438,6 +439,7 @@ class RelayCore:
             batch=batch,
             channels=channels,
             crc=zlib.crc32(batch),
+            message_id=message_id,
         )
         self._held.append(entry.end)
         self._fresh.append(entry)

@@ -17,6 +17,7 @@ from co2.protocol.log import Log, Reading
 from co2.protocol.relay import CallReceived, DiskWanted, IdReused, Joined, Left, RelayCore, ResultReceived
 from co2.protocol.streams import CHUNK, Peer, Stream
 from co2.server.link_wire import LinkWire, joined
+from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "DurableLog", "Links", "Owner"]
@@ -39,6 +40,10 @@ class DurableLog(Log, Protocol):
     @property
     def backlog(self) -> int:
         """Bytes that wait for the disk."""
+
+    @property
+    def ids(self) -> RelayedIds:
+        """Of messages that came with one."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor; takes its time."""
