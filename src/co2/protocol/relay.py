@@ -1,8 +1,6 @@
 """The relay's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-::
-
-    opening ──Hello──▶ open ──Goodbye, or a frame out of place──▶ closed
+Which frame is in place when says :data:`co2.protocol.transitions.RELAY`.
 
 What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
 to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
@@ -43,6 +41,7 @@ from co2.protocol.losses import Loss
 from co2.protocol.roster import RosterBook
 from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
+from co2.protocol.transitions import RELAY, Lost, in_place, next_state
 
 __all__ = ["CallReceived", "DiskWanted", "IdReused", "Joined", "Left", "RelayCore", "ResultReceived"]
 
@@ -125,7 +124,8 @@ class RelayCore:
         self._visible = log.last
         self._lost_at = 0
         self._committed = log.committed
-        self._handlers: dict[type, Callable[[Peer, Any], None]] = {
+        handlers: dict[type, Callable[[Peer, Any], None]] = {
+            Hello: self._hello,
             Publish: self._publish,
             Interest: self._interest,
             Replay: self._replay,
@@ -134,6 +134,7 @@ class RelayCore:
             Result: lambda peer, result: self.events.append(ResultReceived(peer, result)),
             Goodbye: lambda peer, goodbye: self._leave(peer, goodbye.reason, goodbye.text),
         }
+        self._handlers = in_place(RELAY, handlers)
 
     # ---- links -----------------------------------------------------------------------------------------
 
@@ -155,11 +156,7 @@ class RelayCore:
             return
         try:
             frame: SatelliteFrame = decode_satellite_frame(data)
-            if peer.state == "opening":
-                if isinstance(frame, Hello):
-                    self._hello(peer, frame)
-                    return
-            elif (handler := self._handlers.get(type(frame))) is not None:
+            if (handler := self._handlers[peer.state].get(type(frame))) is not None:
                 handler(peer, frame)
                 return
         except BadRequest as error:
@@ -212,7 +209,7 @@ class RelayCore:
         if older is not None and not self._take_over(older, peer):
             return
         peer.host_id = HostId(proposed.origin, peer.address[0], proposed.port)
-        peer.state = "open"
+        peer.state = next_state(RELAY, peer.state, Hello)
         self.peers[peer.origin] = peer
         same_log = hello.log_id == self.log.log_id
         acks = [(epoch, self._meet(peer, epoch, first, same_log)) for epoch, first in hello.outbox]
@@ -299,7 +296,7 @@ class RelayCore:
         if peer.state == "closed":
             return
         was_open = peer.state == "open"
-        peer.state = "closed"
+        peer.state = next_state(RELAY, peer.state, Lost)
         if was_open and self.peers.get(peer.origin) is peer:
             del self.peers[peer.origin]
         self._unacked.pop(peer, None)

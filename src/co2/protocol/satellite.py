@@ -1,8 +1,6 @@
 """The satellite's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-::
-
-    away ──connected──▶ hello ──Welcome──▶ open ──Goodbye, a frame out of place, or lost──▶ away
+Which frame is in place when says :data:`co2.protocol.transitions.SATELLITE`.
 
 What a package sends is cut into the outbox and goes out as long as it takes. What comes in goes to the packages
 that want it: those that are live share the live stream; one that takes its messages too slowly leaves it, and
@@ -41,6 +39,7 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.outbox import Outbox
+from co2.protocol.transitions import SATELLITE, Connected, Lost, in_place, next_state
 
 __all__ = [
     "CallReceived",
@@ -184,7 +183,8 @@ class SatelliteCore:
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
         self._readers: dict[str, _Reader] = {}
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        handlers: dict[type, Callable[[Any], None]] = {
+            Welcome: self._welcome,
             Ack: self._ack,
             Deliver: self._deliver,
             Replay: self._replayed,
@@ -192,7 +192,9 @@ class SatelliteCore:
             Roster: lambda roster: self.events.append(RosterTold(roster)),
             Call: lambda call: self.events.append(CallReceived(call)),
             Result: lambda result: self.events.append(ResultReceived(result)),
+            Goodbye: lambda goodbye: self._end(goodbye.reason, goodbye.text, goodbye.retry_after),
         }
+        self._handlers = in_place(SATELLITE, handlers)
 
     # ---- the link --------------------------------------------------------------------------------------
 
@@ -201,7 +203,7 @@ class SatelliteCore:
         self._out.clear()
         self._out_bytes = 0
         self.paused = False
-        self.state = "hello"
+        self.state = next_state(SATELLITE, self.state, Connected)
         methods, plugins = self._names()
         self._write(
             Hello(
@@ -221,14 +223,7 @@ class SatelliteCore:
             return
         try:
             frame: RelayFrame = decode_relay_frame(data)
-            if isinstance(frame, Goodbye):
-                self._end(frame.reason, frame.text, frame.retry_after)
-                return
-            if self.state == "hello":
-                if isinstance(frame, Welcome):
-                    self._welcome(frame)
-                    return
-            elif (handler := self._handlers.get(type(frame))) is not None:
+            if (handler := self._handlers[self.state].get(type(frame))) is not None:
                 handler(frame)
                 return
         except BadRequest as error:
@@ -258,7 +253,7 @@ class SatelliteCore:
         return taken
 
     def _end(self, reason: str, text: str, retry_after: float) -> None:
-        self.state = "away"
+        self.state = next_state(SATELLITE, self.state, Lost)
         for reader in self._readers.values():
             if reader.is_live:
                 reader.position = self.live_position
@@ -275,7 +270,7 @@ class SatelliteCore:
         other_log = bool(self.log_id) and welcome.log_id != self.log_id
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
-        self.state = "open"
+        self.state = next_state(SATELLITE, self.state, Welcome)
         for epoch, seq in welcome.acks:
             self.outbox.acknowledged(epoch, seq)
         self.outbox.again()
