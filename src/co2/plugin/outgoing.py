@@ -41,6 +41,9 @@ _DIRECT_AFTER = 50e-6
 _NAP = 200e-6
 """Seconds that the writer waits for a bigger frame, where not even one full frame waits."""
 
+_LINGER = 2e-3
+"""Seconds since a sender has written a full frame by itself, in which the writer leaves the next one to it too."""
+
 _PAUSE_MS = 5
 """Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
 
@@ -83,7 +86,7 @@ class Outgoing:
         self._rest = b""
         self._writing = False
         self._wrote_messages = False
-        self._last_write = 0.0
+        self._last_write = self._last_full = 0.0
         self._open = False
         self._held = False
         self._closing = False
@@ -243,7 +246,7 @@ class Outgoing:
             self._rest = self._sent(encode_frame(frame))
             if self._rest:
                 self._rest = self._sent_patiently()
-            self._last_write = time.monotonic()
+        self._last_write = self._last_full = time.monotonic()
         self._room.notify_all()
         if self._rest:
             lane.alert = lane.limit
@@ -271,7 +274,7 @@ class Outgoing:
             self._writing = False
         return rest
 
-    def _take(self) -> bytes:
+    def _take(self, lingers: bool) -> bytes:
         if self._writing:
             return b""  # a sender is at it, and wakes us
         if self._rest:
@@ -284,7 +287,7 @@ class Outgoing:
                 parts.append(encode_frame(applied))
         while self._control and len(parts) < _CONTROL_BATCH:
             parts.append(encode_frame(self._next_control()))
-        if self._open and not self._held and (messages := self._messages()):
+        if self._open and not self._held and not lingers and (messages := self._messages()):
             self._wrote_messages = True
             parts.append(messages)
         return b"".join(parts)
@@ -352,9 +355,10 @@ class Outgoing:
         with self._lock:
             self._wrote_messages = False
             while True:
+                lingers = not self._closing and time.monotonic() - self._last_full < _LINGER
                 # First the word, then the look: whoever appends after the look sees the word.
-                self.asleep = self._closing or (self._open and not self._held)
-                if data := self._take():
+                self.asleep = self._closing or (self._open and not self._held and not lingers)
+                if data := self._take(lingers):
                     self.asleep = False
                     self._writing = True
                     self._last_write = time.monotonic()
@@ -362,7 +366,7 @@ class Outgoing:
                 if self._closing and not self._writing:
                     self._end()
                     return b""
-                self._work.wait()
+                self._work.wait(_LINGER if lingers else None)
 
     def _end(self) -> None:
         self._ended = self.asleep = True

@@ -1,12 +1,11 @@
 """The way into a plugin host: frames from the socket, read by one thread at a time.
 
-A package with one receiving plugin, which is most of them, is read by that plugin's own thread: a message then costs
-no change of threads. While the plugin is busy a stand-in reads, so that calls, answers and the end come through; it
-also reads for packages with several receivers.
+A package with one receiving plugin, which is most of them, is read by that plugin's own thread: a message then
+costs no change of threads. While the plugin is busy a stand-in reads, so that calls, answers and the end come
+through; it also reads for packages with several receivers.
 """
 
 import contextlib
-import os
 import select
 import socket
 import threading
