@@ -42,7 +42,7 @@ def read(stream: bytes, sizes: Sequence[int] = (), masked: bool = False, max_siz
     outcome = Outcome()
     at = 0
     for size in [*sizes, len(stream)]:
-        outcome.messages += reader.feed(stream[at : at + size])
+        outcome.messages += map(bytes, reader.feed(stream[at : at + size]))
         at += size
     outcome.control = reader.control
     if reader.error is not None:
