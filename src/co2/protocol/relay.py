@@ -446,6 +446,11 @@ class RelayCore:
     # ---- messages out ----------------------------------------------------------------------------------
 
     @property
+    def takeovers(self) -> int:
+        """How often a newer link took the place of an older one."""
+        return self._takeovers.count
+
+    @property
     def visible(self) -> int:
         """Position up to which live readers may read."""
         return self._visible

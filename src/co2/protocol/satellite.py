@@ -357,6 +357,10 @@ class SatelliteCore:
             if self.state == "open":
                 self._replay(reader)
 
+    def count(self, state: str) -> int:
+        """Give how many packages are ``current``, ``behind`` or ``replaying``."""
+        return sum(reader.state == state for reader in self._readers.values())
+
     def durable_beginnings(self) -> dict[str, int]:
         """Give where each durable package began in this log."""
         return {

@@ -181,6 +181,16 @@ class Peer:
         """Whether its streams may read on."""
         return self.state == "open" and not self.paused and self.out_bytes < ROOM
 
+    @property
+    def behind(self) -> int:
+        """How many of its packages can take nothing for now."""
+        return sum(stream.room == 0 for stream in self.streams.values())
+
+    @property
+    def replaying(self) -> int:
+        """How many of its packages are catching up."""
+        return sum(bool(stream.room) for stream in self.streams.values())
+
     def write(self, data: bytes) -> None:
         """Put a frame out."""
         self.out.append(data)

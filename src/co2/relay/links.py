@@ -113,6 +113,23 @@ class Links:
             wire.pause_reading()  # its sender then waits, and knows it
             self._held.append(wire)
 
+    def buffered(self, peer: Peer) -> int:
+        """Give the bytes that wait for a link's other side."""
+        wire = self._wires.get(peer)
+        return peer.out_bytes + (wire.buffered if wire is not None else 0)
+
+    def counted(self) -> dict[str, int]:
+        """Give how the links are, all together."""
+        wires, peers = self._wires.values(), self._wires
+        return {
+            "links": len(wires),
+            "links_full": sum(wire.is_full for wire in wires),
+            "links_held": sum(wire.is_held for wire in wires),
+            "link_bytes": sum(map(self.buffered, peers)),
+            "packages_behind": sum(peer.behind for peer in peers),
+            "packages_replaying": sum(peer.replaying for peer in peers),
+        }
+
     def drained(self, peer: Peer) -> None:
         """A link's transport has room again."""
         self.core.resume(peer)

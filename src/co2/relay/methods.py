@@ -162,6 +162,7 @@ class RelayMethods:
     def get_satellites(self, _params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
         """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each."""
         now = self._relay.now()
+        buffered = self._relay.links.buffered
         return [
             {
                 "host_id": str(member.host_id),
@@ -177,6 +178,16 @@ class RelayMethods:
                 "refused": member.refused,
                 "gaps": member.gaps_told,
                 "behind": member.behind(self._relay.log.last),
+                "link": None
+                if member.peer is None
+                else {
+                    "bytes": buffered(member.peer),
+                    "full": member.peer.paused,
+                    "behind": member.peer.behind,
+                    "replaying": member.peer.replaying,
+                    "repeats": member.peer.repeats,
+                    "live_dropped": member.peer.live_dropped,
+                },
                 "last_error": member.last_error,
             }
             for member in self._relay.members

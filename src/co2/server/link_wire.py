@@ -63,12 +63,14 @@ class LinkWire(asyncio.Protocol):
     Attributes:
         address: (ip, port) of the other side.
         is_full: the transport holds more than :data:`MAX_BUFFERED`.
+        is_held: nothing is read for now.
     """
 
     def __init__(self, transport: asyncio.Transport, *, is_client: bool, max_frame: int) -> None:
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
         self.address = (normal_ip(str(peer[0])), int(peer[1]))
         self.is_full = False
+        self.is_held = False
         self._masks = is_client
         self._reader = WebSocketReader(max_frame, masked=not is_client)
         self._transport = transport
@@ -79,12 +81,16 @@ class LinkWire(asyncio.Protocol):
         self._owner: WireOwner | None = None
         self._loop = asyncio.get_running_loop()
         self._silent = 0
-        self._held = False
         self._given = 0
         self._drained = 0
         self._closing = False
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in the transport."""
+        return self._transport.get_write_buffer_size()
 
     def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
         """Begin.
@@ -165,14 +171,14 @@ class LinkWire(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         """Read no more for now."""
-        if not self._held and not self._closing and not self._transport.is_closing():
-            self._held = True
+        if not self.is_held and not self._closing and not self._transport.is_closing():
+            self.is_held = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if self._held:
-            self._held = False
+        if self.is_held:
+            self.is_held = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -212,7 +218,7 @@ class LinkWire(asyncio.Protocol):
         self._silent += 1
         if self._is_read():
             self._silent = 0
-        elif self._held:
+        elif self.is_held:
             self._silent = min(self._silent, _ASKED + 1)  # so that at least we are heard
         if self._silent > _DEAD:
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
