@@ -187,10 +187,10 @@ def test_links_that_are_not_read_and_packages_that_do_not_keep_up_are_counted() 
 
 def test_newer_links_that_take_a_place_are_counted() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
-        assert relay.links.core.takeovers == 0
+        assert relay.links.core.takeovers.count == 0
         again = Satellite(relay, "ham", epoch=8)
         await until(again.link.joined.is_set)
-        assert relay.links.core.takeovers == 1
+        assert relay.links.core.takeovers.count == 1
         await again.kill()
 
     network(test, "ham")

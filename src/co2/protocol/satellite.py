@@ -13,8 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from co2.errors import BadRequest
 from co2.host_id import HostId
 from co2.protocol import goodbyes
@@ -41,6 +39,16 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.outbox import Outbox
+from co2.protocol.satellite_events import (
+    CallReceived,
+    Delivered,
+    Ended,
+    Event,
+    GapTold,
+    ResultReceived,
+    RosterTold,
+    Welcomed,
+)
 from co2.protocol.transitions import SATELLITE, Connected, Lost, in_place, next_state
 
 __all__ = [
@@ -62,63 +70,6 @@ REPLAY_ROOM = 2 * 1024 * 1024
 
 MAX_SEEN = 10_000
 """Senders' runs whose last number a package remembers; the one that was silent longest goes first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Welcomed:
-    """The link is open."""
-
-    welcome: Welcome
-    other_log: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The link has come to its end: write what is out, close it, wait at least ``retry_after`` seconds."""
-
-    reason: str
-    text: str
-    retry_after: float
-
-
-class Delivered(msgspec.Struct, frozen=True):
-    """A frame for these packages; so many messages at its front they have had."""
-
-    packages: Sequence[str]
-    frame: Deliver
-    skip: int
-
-
-@dataclass(frozen=True, slots=True)
-class GapTold:
-    """These packages will not get an interval."""
-
-    packages: Sequence[str]
-    gap: Gap
-
-
-@dataclass(frozen=True, slots=True)
-class RosterTold:
-    """Who is connected to the relay."""
-
-    roster: Roster
-
-
-@dataclass(frozen=True, slots=True)
-class CallReceived:
-    """The relay calls a method of ours."""
-
-    call: Call
-
-
-@dataclass(frozen=True, slots=True)
-class ResultReceived:
-    """The relay has answered a call of ours."""
-
-    result: Result
-
-
-Event = Welcomed | Ended | Delivered | GapTold | RosterTold | CallReceived | ResultReceived
 
 
 @dataclass(slots=True)

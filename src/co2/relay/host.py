@@ -144,7 +144,7 @@ class RelayHost:
             "gaps": totals.gaps,
             "live_dropped": totals.live_dropped,
             "dropped_satellites": relay.dropped_members,
-            "takeovers": relay.links.core.takeovers,
+            "takeovers": relay.links.core.takeovers.count,
             "reused_numbers": relay.links.reused_numbers,
             "log_bytes": self.log.size,
             "backlog_bytes": self.log.backlog,
