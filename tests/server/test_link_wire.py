@@ -230,7 +230,7 @@ def test_who_is_silent_is_pinged_and_who_does_not_answer_is_given_up(run: Run, q
         assert not owner.why
         await until(lambda: owner.why)
         assert owner.why == ["no answer for 0.2 s"]
-        assert asyncio.get_running_loop().time() - began >= 2 * quick_pings
+        assert asyncio.get_running_loop().time() - began >= 1.5 * quick_pings
         await other.read_until(lambda: other.is_over)
 
     run(test)

@@ -17,7 +17,7 @@ MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes that wait in the transport before the owner is told to pause; at a quarter of it, to resume."""
 
 PING_INTERVAL = 10.0
-"""Seconds of silence after which the other side is pinged; as long again without a word, and it is dead.
+"""Seconds of silence within which the other side is pinged; as long again without a word, and it is dead.
 
 Who reads what waits for it is not silent, and who is not read has no chance to speak.
 """
@@ -33,7 +33,7 @@ MAX_PIECES = 512
 
 _ASKED = 2
 _DEAD = 4
-"""Half intervals of silence after which the other side is asked, and given up."""
+"""Looks, two in an interval, that find nothing new until the other side is asked, and given up."""
 
 
 class WireOwner(Protocol):
@@ -219,12 +219,12 @@ class LinkWire(asyncio.Protocol):
         if self._is_read():
             self._silent = 0
         elif self.is_held:
-            self._silent = min(self._silent, _ASKED + 1)  # so that at least we are heard
-        if self._silent > _DEAD:
+            self._silent = min(self._silent, _ASKED)  # so that at least we are heard
+        if self._silent >= _DEAD:
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
             self._transport.abort()
             return
-        if self._silent > _ASKED and not self._transport.get_write_buffer_size():
+        if self._silent >= _ASKED and not self._transport.get_write_buffer_size():
             self._transport.write(control_frame(PING, b"", self._masks))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
 
