@@ -82,7 +82,7 @@ class WebSocketReader:
         self._parts_size = 0
         self._fragmented = False
 
-    def feed(self, data: bytes) -> list[bytes | memoryview]:
+    def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
         """Take bytes as they came, give the messages that are complete: views, to be used at once.
 
         Raises:
@@ -102,7 +102,7 @@ class WebSocketReader:
             del buffer[:used]
         return messages
 
-    def _cut(self, data: bytes, messages: list[bytes | memoryview]) -> int:
+    def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview]) -> int:
         """Take all whole frames from the front; give how many bytes these were."""
         start, end = 0, len(data)
         view = memoryview(data)
@@ -127,7 +127,7 @@ class WebSocketReader:
                 return start
             payload: bytes | memoryview = view[at : at + size]
             if mask_size and (mask := data[at - 4 : at]) != _NO_MASK:
-                payload = _unmasked(bytes(payload), mask)
+                payload = _unmasked(bytes(payload), bytes(mask))
             start = at + size
             if first == _FIN | _BINARY and not self._fragmented:
                 messages.append(payload)
