@@ -7,7 +7,6 @@ to every live stream that stands at the head; when it is on disk its sender is a
 it. Whatever has no number of its own (from XML-RPC) is passed on only then, and holds up so long what came after.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
+from co2.protocol.checksum import crc32
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     Ack,
@@ -268,7 +268,7 @@ class RelayCore:
 
     def _publish(self, peer: Peer, frame: Publish) -> None:
         count = batch_count(frame.batch)
-        if zlib.crc32(frame.batch) != frame.crc:
+        if crc32(frame.batch) != frame.crc:
             self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
             return
         if not frame.epoch:
@@ -349,7 +349,7 @@ class RelayCore:
             client_address=client_address,
             batch=batch,
             channels=channels,
-            crc=zlib.crc32(batch),
+            crc=crc32(batch),
             message_id=message_id,
         )
         self._held.append(entry.end)

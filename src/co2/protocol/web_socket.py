@@ -88,7 +88,7 @@ class WebSocketReader:
         self._fragmented = False
         self._over = False
 
-    def feed(self, data: bytes) -> list[bytes | memoryview]:
+    def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
         """Take bytes as they came, give the messages that are complete: views, to be used at once."""
         messages: list[bytes | memoryview] = []
         if self._over:
@@ -111,7 +111,7 @@ class WebSocketReader:
             buffer.clear()
         return messages
 
-    def _cut(self, data: bytes, messages: list[bytes | memoryview]) -> int:
+    def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview]) -> int:
         """Take all whole frames from the front; give how many bytes these were."""
         start, end = 0, len(data)
         view = memoryview(data)
@@ -138,7 +138,7 @@ class WebSocketReader:
                 return start
             payload: bytes | memoryview = view[at : at + size]
             if mask_size and (mask := data[at - 4 : at]) != _NO_MASK:
-                payload = _unmasked(bytes(payload), mask)
+                payload = _unmasked(bytes(payload), bytes(mask))
             start = at + size
             if first == _FIN | _BINARY and not self._fragmented:
                 messages.append(payload)

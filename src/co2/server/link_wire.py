@@ -36,6 +36,10 @@ _DEAD = 4
 """Looks, two in an interval, that find nothing new until the other side is asked, and given up."""
 
 
+_incoming = memoryview(bytearray(256 * 1024))
+"""Where transports put what has come. One for all wires: each has taken it before the next one is read."""
+
+
 class WireOwner(Protocol):
     """Who uses a wire."""
 
@@ -52,7 +56,7 @@ class WireOwner(Protocol):
         """The connection is gone. Called once, and nothing after it."""
 
 
-class LinkWire(asyncio.Protocol):
+class LinkWire(asyncio.BufferedProtocol):
     """One end of a connection that has become a WebSocket.
 
     Args:
@@ -104,7 +108,7 @@ class LinkWire(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
         if rest:
-            self.data_received(rest)
+            self._take(rest)
 
     def release(self) -> None:
         """The owner wants to hear no more of it."""
@@ -112,8 +116,15 @@ class LinkWire(asyncio.Protocol):
 
     # ---- what the transport tells ----------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next bytes go."""
+        return _incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take bytes as they come."""
+        self._take(_incoming[:nbytes])
+
+    def _take(self, data: bytes | memoryview) -> None:
         self._silent = 0
         reader = self._reader
         frames = reader.feed(data)
