@@ -17,6 +17,7 @@
         ├── ParseError             -32700 not well-formed
         │   └── WrongEncoding      -32701 anything but UTF-8
         ├── BadRequest             -32600 well-formed, but no proper request
+        │   └── BadWebSocket       what came on a link is no WebSocket of ours
         ├── NoSuchMethod           -32601
         ├── BadParams              -32602
         ├── InternalError          -32603 our own bug; details are in the log, under an id
@@ -42,6 +43,7 @@ __all__ = [
     "Ambiguous",
     "BadParams",
     "BadRequest",
+    "BadWebSocket",
     "CallTimeout",
     "Co2Error",
     "ConfigError",
@@ -209,6 +211,19 @@ class BadRequest(PeerError):
     """Well-formed, but not a request that this server takes."""
 
     code = -32600
+
+
+class BadWebSocket(BadRequest):
+    """What came on a link is no WebSocket of ours.
+
+    Args:
+        close_code: that the WebSocket is closed with (RFC 6455, 7.4.1).
+        text: what is wrong.
+    """
+
+    def __init__(self, close_code: int, text: str) -> None:
+        super().__init__(text)
+        self.close_code = close_code
 
 
 class NoSuchMethod(PeerError):

@@ -64,7 +64,7 @@ class Relay:
             limits=Limits(),
             allowed_hosts=(),
             access_log=None,
-            links=self._links.carry,
+            links=self._links.open,
         )
         sock = bind_socket("127.0.0.1", self.port, next_free=False)
         self.port = sock.getsockname()[1]

@@ -1,7 +1,6 @@
 """Bugs that are planted one at a time, to see that the oracles find them: each breaks one thing of the product."""
 
 import contextlib
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from co2.plugin.receiving import Receiver
 from co2.plugin.waiting import Missing, Window
 from co2.protocol import satellite as satellite_module
 from co2.protocol.batch import batch_count, join_batches
+from co2.protocol.checksum import crc32
 from co2.protocol.frames import Gap, Progress
 from co2.protocol.link_frames import (
     BEGINNING,
@@ -101,9 +101,9 @@ def _durable_stream_given_uncommitted_messages(original: Any) -> Any:
     return lambda self, stream: self._visible if stream.durable else original(self, stream)
 
 
-@_bug("a rolled-back log keeps its id", "ac", RelayCore, "_replace_log")
+@_bug("a rolled-back log keeps its id", "acf", RelayLog, "holds")
 def _log_id_not_changed(_original: Any) -> Any:
-    return lambda self, why: None
+    return lambda self, run, position: True
 
 
 @_bug("what the relay has lost is told to nobody", "a", RelayLog, "add_loss")
@@ -338,7 +338,7 @@ def _frame_cut_anew_when_sent_again(original: Any) -> Any:
             first, second = (decode_satellite_frame(cut.data) for cut in cuts[:2])
             if (first.plugin, first.channels) == (second.plugin, second.channels):
                 batch = join_batches([first.batch, second.batch])
-                first.batch, first.crc = batch, zlib.crc32(batch)
+                first.batch, first.crc = batch, crc32(batch)
                 data = encode_link_frame(first)
                 segment.cuts[:2] = [Cut(cuts[0].epoch, cuts[0].first, cuts[1].last, data, cuts[0].at)]
                 return

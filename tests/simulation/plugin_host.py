@@ -268,6 +268,10 @@ class SimPackage:
         return self.state != "parked" and self.ledger.wants(channels, sender)
 
     def deliver(self, source: str, parcel: Parcel) -> None:
+        child = self.child if self.state == "running" else None
+        if child is not None and (frame := self.ledger.give_at_once(parcel)) is not None:
+            self._send(child, frame)
+            return
         self.ledger.put(source, parcel)
         self._pump()
 

@@ -1,4 +1,4 @@
-"""A relay's process: core and log as they are on a simulated disk, wired as in ``relay/links.py`` and ``host.py``."""
+"""A relay's process: core and log as they are, on a simulated disk, wired as ``relay/links.py`` has it."""
 
 import contextlib
 from collections.abc import Callable
@@ -13,7 +13,6 @@ from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING, decode_relay_frame
 from co2.protocol.relay import DiskWanted, IdReused, Joined, Left, RelayCore
 from co2.protocol.streams import Peer, Stream
-from co2.relay.dedupe import RecentIds
 from co2.relay.reading import MessageReader, Messages
 from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
 from co2.store import log_writer
@@ -174,12 +173,10 @@ class SimRelay:
         """Start its process."""
         self.process = Process("relay")
         self._ends: dict[Peer, End] = {}
-        self._waiting: dict[End, list[list[bytes]]] = {}
-        self._peer_of: dict[End, Peer] = {}
+        self._held: list[End] = []
         self._telling = False
         self._told_at = 0.0
         self._relays: list[tuple[int, Callable[[int], None]]] = []
-        self.recent = RecentIds()
         world = self.world
         self.log = RelayLog.open(
             self.path,
@@ -304,8 +301,10 @@ class SimRelay:
     def _committed(self, position: int) -> None:
         self.engine.trace(f"relay committed {position}")
         self.core.committed(position)
-        for end in list(self._waiting):
-            self._feed(end)
+        if self._held and self.log.backlog <= LINK_BACKLOG:
+            held, self._held = self._held, []
+            for end in held:
+                end.read_again()
         self.flush()
         done = [answer for answer in self._relays if answer[0] <= position]
         self._relays = [answer for answer in self._relays if answer[0] > position]
@@ -324,31 +323,17 @@ class SimRelay:
         end.on_room = lambda: self._resume(peer)
 
     def _received(self, end: End, peer: Peer, frames: list[bytes]) -> None:
-        if end in self._waiting or self.log.backlog > LINK_BACKLOG:
-            self._waiting.setdefault(end, []).append(frames)
-            end.reading = False
-            self.engine.count("link waits for the disk")
-            self._peer_of[end] = peer
-            return
-        self._take_in(peer, frames)
-
-    def _feed(self, end: End) -> None:
-        frames = self._waiting[end]
-        while frames and self.log.backlog <= LINK_BACKLOG:
-            self._take_in(self._peer_of[end], frames.pop(0))
-        if not frames:
-            del self._waiting[end]
-            end.read_again()
-
-    def _take_in(self, peer: Peer, frames: list[bytes]) -> None:
         repeats = peer.repeats
         self.core.receive(peer, *frames)
         if peer.repeats > repeats:
             self.engine.count("frames that were known come again", peer.repeats - repeats)
         self.flush()
+        if self.log.backlog > LINK_BACKLOG and peer in self._ends:
+            self.engine.count("link waits for the disk")
+            end.reading = False
+            self._held.append(end)
 
     def _closed(self, end: End, peer: Peer, why: str) -> None:
-        self._waiting.pop(end, None)
         self.core.lost(peer, why)
         self._ends.pop(peer, None)
         self.flush()
@@ -439,7 +424,7 @@ class SimRelay:
             StorageFull: there is no room.
             StorageFailed: the disk does not do its work.
         """
-        first = self.recent.position(origin, message_id)
+        first = self.log.ids.position(origin, message_id)
         if first is None:
             entry = self.core.append_unnumbered(
                 origin=origin,
@@ -447,9 +432,9 @@ class SimRelay:
                 client_address=(ip, 50_000),
                 batch=make_batch([packed]),
                 channels=channels,
+                message_id=message_id,
             )
             first = entry.position
-            self.recent.remember(origin, message_id, first)
             self.flush()
         if first <= self.core._committed:
             answer(first)

@@ -1,4 +1,4 @@
-"""A satellite's process: core, outbox and books as they are, wired as in ``satellite/link.py``, ``satellite.py``."""
+"""A satellite's process: core, outbox and books as they are, wired as ``satellite/link.py`` has it."""
 
 import shutil
 from pathlib import Path

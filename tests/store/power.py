@@ -59,8 +59,8 @@ class Disk(apsw.VFS):
         sync_fails: every sync fails, and what it should have brought to disk is lost.
         room: bytes that files may still grow by, None for no bound.
         operations: writes, syncs, changes of length and of names so far.
-        cut_mode: what a cut leaves of what was not synced: ``all`` of it, ``none``, ``some``, the ``first``; ``kill``
-            for all, and none of it torn, as when only the process ends; '' for a throw of the dice.
+        cut_mode: what a cut leaves of what was not synced: ``all`` of it, ``none``, ``some``, the ``first``;
+            ``kill`` for all, and none of it torn, as when only the process ends; '' for a throw of the dice.
     """
 
     def __init__(self, name: str, dice: random.Random) -> None:

@@ -21,6 +21,9 @@ __all__ = ["Child", "ProcessChild", "ThreadChild", "make_child"]
 
 SOCKET_BUFFER = 1024 * 1024
 
+READ_SIZE = 128 * 1024
+"""Bytes that are read from a child at once."""
+
 _DRAIN = 0.5
 """Seconds to read what a child that has ended left behind; programs it started may keep its pipes open."""
 
@@ -32,18 +35,22 @@ _logger = logging.getLogger("co2.plugins")
 OnFrame = Callable[[ChildFrame], None]
 
 
-class _Link(asyncio.Protocol):
+class _Link(asyncio.BufferedProtocol):
     """Our end of the socket pair."""
 
     def __init__(self, on_frame: OnFrame, on_garbage: Callable[[str], None]) -> None:
         self.closed = asyncio.get_running_loop().create_future()
         self._reader = FrameReader("child")
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._on_frame = on_frame
         self._on_garbage = on_garbage
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            frames = self._reader.feed(data)
+            frames = self._reader.feed(self._buffer[:nbytes])
         except BadRequest as error:
             self._on_garbage(str(error))
             return
@@ -76,6 +83,7 @@ class Child:
         self.exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._on_frame = on_frame
         self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
         self._link: _Link | None = None
 
     async def start(self) -> None:
@@ -84,8 +92,17 @@ class Child:
 
     def send(self, frame: HostFrame) -> None:
         """Send a frame; one that has ended does not mind."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_frame(frame))
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        data = encode_frame(frame)
+        if not transport.get_write_buffer_size():
+            # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
+            # which the transport finds out too.
+            with contextlib.suppress(OSError):
+                data = data[os.write(self._descriptor, data) :]
+        if data:
+            transport.write(data)
 
     def kill(self) -> None:
         """End it at once."""
@@ -112,6 +129,7 @@ class Child:
             lambda: _Link(self._on_frame, self._garbage), sock=sock
         )
         self._transport = transport
+        self._descriptor = sock.fileno()
         self._link = link
 
     def _garbage(self, problem: str) -> None:

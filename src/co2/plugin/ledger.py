@@ -117,6 +117,10 @@ class Ledger:
             self._waiting.clear(but=NETWORK)
         return [Start(self._progress), *self._window.again()]
 
+    def give_at_once(self, parcel: Parcel) -> Deliver | Gap | None:
+        """Give the frame of a batch that need not wait; None where it must be queued."""
+        return self._window.give(parcel) if not self._waiting.bytes and self._window.room > 0 else None
+
     def give(self) -> Iterator[Deliver | Gap]:
         """Give what the child may have now."""
         while self._window.room > 0 and (taken := self._waiting.take(self._window.room)) is not None:

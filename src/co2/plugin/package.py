@@ -346,6 +346,10 @@ class Package:
 
     def deliver(self, source: str, parcel: Parcel) -> None:
         """Queue a batch for the package, and give the child what it may have."""
+        child = self._child if self.state == "running" and not self._stopping.is_set() else None
+        if child is not None and (frame := self._ledger.give_at_once(parcel)) is not None:
+            child.send(frame)
+            return
         self._ledger.put(source, parcel)
         self._pump()
 

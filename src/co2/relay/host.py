@@ -71,6 +71,7 @@ class RelayHost:
             now=time.time,
             on_commit=lambda position: self._from_log_thread(lambda: self.relay.committed(position)),
             on_failed=lambda why: self._from_log_thread(lambda: self._log_failed(why)),
+            soon=self._loop.call_soon,
         )
         if self.log.replaced:
             _logger.error("the log is a new one: %s", self.log.replaced)
@@ -83,7 +84,7 @@ class RelayHost:
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
-            links=self.relay.links.carry,
+            links=self.relay.links.open,
         )
 
     @property
@@ -134,15 +135,23 @@ class RelayHost:
     def counters(self) -> dict[str, int]:
         """Give the numbers that say how messages fared."""
         relay = self.relay
-        linked = [member.peer for member in relay.members if member.peer is not None]
+        totals = relay.members.totals()
         return {
             "relayed": relay.relayed,
-            "repeats": relay.methods.repeats + sum(peer.repeats for peer in linked),
+            "delivered": totals.sent,
+            "refused": totals.refused,
+            "repeats": relay.methods.repeats + totals.repeats,
+            "gaps": totals.gaps,
+            "live_dropped": totals.live_dropped,
             "dropped_satellites": relay.dropped_members,
+            "takeovers": relay.links.core.takeovers.count,
+            "reused_numbers": relay.links.reused_numbers,
             "log_bytes": self.log.size,
+            "backlog_bytes": self.log.backlog,
+            "damaged": self.log.damaged,
             "position": relay.log.last,
             "on_disk": relay.log.committed,
-            "reused_numbers": relay.links.reused_numbers,
+            **relay.links.counted(),
         }
 
     def _add_methods(self) -> None:

@@ -1,7 +1,7 @@
 """The links of a relay: WebSockets on one side, the state machine on the other, the log beneath.
 
-One task per link reads; nobody waits for anybody when writing: what a link's transport does not take stays in the
-log, behind that link's cursor.
+Nobody waits for anybody: what comes is taken, kept and passed on within one call of the transport's, and what a
+link's transport does not take stays in the log, behind that link's cursor.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from co2.protocol.link_frames import Call, Result
 from co2.protocol.log import Log, Reading
 from co2.protocol.relay import CallReceived, DiskWanted, IdReused, Joined, Left, RelayCore, ResultReceived
 from co2.protocol.streams import CHUNK, Peer, Stream
-from co2.server.link_door import LinkConnection, joined
+from co2.server.link_wire import LinkWire, joined
+from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "DurableLog", "Links", "Owner"]
@@ -39,6 +40,10 @@ class DurableLog(Log, Protocol):
     @property
     def backlog(self) -> int:
         """Bytes that wait for the disk."""
+
+    @property
+    def ids(self) -> RelayedIds:
+        """Of messages that came with one."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor; takes its time."""
@@ -81,42 +86,71 @@ class Links:
         self.reused_numbers = 0
         self._log = log
         self._owner = owner
-        self._connections: dict[Peer, LinkConnection] = {}
+        self._wires: dict[Peer, LinkWire] = {}
+        self._held: list[LinkWire] = []
+        self._closing: list[LinkWire] = []
+        self._emptied: asyncio.Future[None] | None = None
         self._calls: dict[tuple[Peer, int], asyncio.Future[Result]] = {}
         self._numbers = itertools.count(1)
-        self._commits = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def carry(self, connection: LinkConnection) -> None:
-        """Carry one link from its beginning to its end: the handler of ``/link``."""
-        core = self.core
-        peer = core.opened(connection.address)
-        self._connections[peer] = connection
-        connection.watch(lambda: core.pause(peer), lambda: self._resume(peer))
-        why = "the connection was closed"
+    def open(self, wire: LinkWire) -> "_Carried":
+        """Take in a new link; give who carries it to its end: the handler of ``/link``."""
+        peer = self.core.opened(wire.address)
+        self._wires[peer] = wire
+        return _Carried(self, peer)
+
+    def received(self, peer: Peer, frames: list[bytes | memoryview]) -> None:
+        """Take what a link brings."""
         try:
-            while peer.state != "closed":
-                if self._log.backlog > MAX_BACKLOG:
-                    await self._disk_keeps_up()
-                frames = await connection.receive()
-                if not frames:
-                    break
-                core.receive(peer, *frames)
-                self.flush()
+            self.core.receive(peer, *frames)
         except Exception as error:
-            _logger.exception("the link of %s failed", peer.host_id if peer.origin else connection.address[0])
-            why = f"an error of ours: {type(error).__name__}"
-        finally:
-            core.lost(peer, why)
-            self.flush()
-            del self._connections[peer]
+            _logger.exception("the link of %s failed", peer.host_id if peer.origin else peer.address[0])
+            self.core.lost(peer, f"an error of ours: {type(error).__name__}")
+        self.flush()
+        if self._log.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
+            wire.pause_reading()  # its sender then waits, and knows it
+            self._held.append(wire)
+
+    def buffered(self, peer: Peer) -> int:
+        """Give the bytes that wait for a link's other side."""
+        wire = self._wires.get(peer)
+        return peer.out_bytes + (wire.buffered if wire is not None else 0)
+
+    def counted(self) -> dict[str, int]:
+        """Give how the links are, all together."""
+        wires, peers = self._wires.values(), self._wires
+        return {
+            "links": len(wires),
+            "links_full": sum(wire.is_full for wire in wires),
+            "links_held": sum(wire.is_held for wire in wires),
+            "link_bytes": sum(map(self.buffered, peers)),
+            "packages_behind": sum(peer.behind for peer in peers),
+            "packages_replaying": sum(peer.replaying for peer in peers),
+        }
+
+    def drained(self, peer: Peer) -> None:
+        """A link's transport has room again."""
+        self.core.resume(peer)
+        self.flush()
+
+    def ended(self, peer: Peer, why: str) -> None:
+        """A link's connection is gone."""
+        self.core.lost(peer, why)
+        self.flush()
+        del self._wires[peer]
+        if not self._wires and self._emptied is not None and not self._emptied.done():
+            self._emptied.set_result(None)
 
     def committed(self, position: int) -> None:
         """Everything up to this position is on disk."""
         self.core.committed(position)
-        self._commits.set()
         self.flush()
+        if self._held and self._log.backlog <= MAX_BACKLOG:
+            held, self._held = self._held, []
+            for wire in held:
+                wire.resume_reading()
 
     def flush(self) -> None:
         """Act on what has happened, and write what is out."""
@@ -128,13 +162,15 @@ class Links:
             last: list[bytes] = []
             messages: list[bytes] = []
             for peer in ready:
-                connection = self._connections.get(peer)
                 frames = core.taken(peer)
-                if connection is None:
+                wire = self._wires.get(peer)
+                if wire is None or not frames:
                     continue
                 if frames != last:  # what all get is the same objects, so this is quick, and they are joined once
                     last, messages = frames, joined(frames)
-                connection.write(messages)
+                wire.write(messages)
+        while self._closing:
+            self._closing.pop().close()
 
     async def call(self, peer: Peer, method: str, argument: Any, timeout: float) -> Any:
         """Call a method of a satellite.
@@ -169,30 +205,22 @@ class Links:
         return unpack_value(result.value)
 
     async def stop(self) -> None:
-        """Say goodbye to everybody."""
+        """Say goodbye to everybody; who does not close its end soon is cut off."""
         self._stopping = True
-        for peer in list(self._connections):
+        for peer in list(self._wires):
             self.core.end(peer, goodbyes.STOPPING, "the relay stops")
-        connections = list(self._connections.values())
         self.flush()
-        closing = [asyncio.ensure_future(connection.close()) for connection in connections]
-        if closing:
-            await asyncio.wait(closing, timeout=CLOSE_TIMEOUT)
-        for connection in connections:
-            connection.abort()
-        for task in [*closing, *self._tasks]:
+        wires = list(self._wires.values())
+        for wire in wires:
+            wire.close()
+        if wires:
+            self._emptied = asyncio.get_running_loop().create_future()
+            await asyncio.wait((self._emptied,), timeout=CLOSE_TIMEOUT)
+        for wire in wires:
+            wire.abort()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*closing, *self._tasks, return_exceptions=True)
-
-    async def _disk_keeps_up(self) -> None:
-        """Read no more from a link while too much waits for the disk: its sender then waits, and knows it."""
-        while self._log.backlog > MAX_BACKLOG:
-            self._commits.clear()
-            await self._commits.wait()
-
-    def _resume(self, peer: Peer) -> None:
-        self.core.resume(peer)
-        self.flush()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _take(self, event: Any) -> None:
         match event:
@@ -220,9 +248,9 @@ class Links:
         for (whose, _), answer in list(self._calls.items()):
             if whose is peer and not answer.done():
                 answer.set_result(Result(0, b"", Unreachable.code, f"{peer.host_id}: its link has ended"))
-        connection = self._connections.get(peer)
-        if connection is not None and not self._stopping:
-            self._spawn(connection.close())
+        wire = self._wires.get(peer)
+        if wire is not None and not self._stopping:
+            self._closing.append(wire)
         self._owner.left(peer, reason, text)
 
     async def _read_disk(self, stream: Stream) -> None:
@@ -253,3 +281,25 @@ class Links:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _logger.error("a task of the relay ended", exc_info=error)
+
+
+class _Carried:
+    """One link, for its wire."""
+
+    __slots__ = ("_links", "_peer")
+
+    def __init__(self, links: Links, peer: Peer) -> None:
+        self._links = links
+        self._peer = peer
+
+    def received(self, frames: list[bytes | memoryview]) -> None:
+        self._links.received(self._peer, frames)
+
+    def filled(self) -> None:
+        self._links.core.pause(self._peer)
+
+    def drained(self) -> None:
+        self._links.drained(self._peer)
+
+    def ended(self, why: str) -> None:
+        self._links.ended(self._peer, why)

@@ -1,6 +1,6 @@
 """The satellite's link: opened by us, so it works from behind NAT, and opened again for ever.
 
-One task reads, one writes; the state machine is :class:`co2.protocol.satellite.SatelliteCore`.
+The state machine is :class:`co2.protocol.satellite.SatelliteCore`.
 """
 
 import asyncio
@@ -14,12 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
 from co2.protocol import goodbyes
-from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL, Call, Deliver, Gap, Result, Roster
+from co2.protocol.link_frames import Call, Deliver, Gap, Result, Roster
 from co2.protocol.outbox import Outbox, Segment
 from co2.protocol.satellite import (
     CallReceived,
@@ -31,20 +29,14 @@ from co2.protocol.satellite import (
     SatelliteCore,
     Welcomed,
 )
+from co2.satellite.dial import dial
+from co2.server.link_wire import LinkWire, joined
 from co2.values import pack_value, unpack_value
 
-__all__ = ["CONNECT_TIMEOUT", "MAX_CALLS", "PING_INTERVAL", "Link", "Receiver", "retry_delays"]
+__all__ = ["CONNECT_TIMEOUT", "MAX_CALLS", "Link", "Receiver", "retry_delays"]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until the relay must have answered the WebSocket handshake, and then our Hello."""
-
-PING_INTERVAL = 10.0
-"""Seconds of silence after which the relay is pinged; half as long again without an answer, and it is dead."""
-
-MAX_BUFFERED = 4 * 1024 * 1024
-"""Bytes that wait in the connection before the outbox gives no more; at a quarter it does again."""
-
-_MASK = bytes(4)
 
 MAX_CALLS = 1000
 """Calls to the relay that may be under way; one more is refused."""
@@ -77,57 +69,6 @@ class Receiver(Protocol):
         """The relay calls a method of ours."""
 
 
-class WayOut:
-    """Writes to a WebSocket that we have opened, at once and without a task.
-
-    aiohttp's own way to send is a coroutine, which needs a task and a turn of the loop for each live message; so
-    frames are written to its transport. They are masked with zeros: masks keep web pages from fooling proxies with
-    what they send (RFC 6455, 10.3), and no page speaks here.
-
-    Args:
-        web_socket: the WebSocket.
-    """
-
-    def __init__(self, web_socket: aiohttp.ClientWebSocketResponse) -> None:
-        self.draining = False
-        self._protocol = web_socket._writer.protocol
-        self._transport = web_socket._writer.transport
-        self._transport.set_write_buffer_limits(high=MAX_BUFFERED, low=MAX_BUFFERED // 4)
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the connection takes more."""
-        return not self.draining and self._transport.get_write_buffer_size() < MAX_BUFFERED
-
-    def write(self, frames: list[bytes]) -> None:
-        """Write frames, each as a binary message."""
-        if not self._transport.is_closing():
-            messages: list[bytes] = []
-            for data in frames:
-                messages += (_message_head(len(data)), data)
-            self._transport.writelines(messages)
-
-    async def drain(self, then: Callable[[], None]) -> None:
-        """Wait until the other side has read most of it."""
-        self.draining = True
-        try:
-            await self._protocol._drain_helper()
-        except ConnectionError:
-            return  # the reading side finds out, and why
-        finally:
-            self.draining = False
-        then()
-
-
-def _message_head(size: int) -> bytes:
-    """Write the head of a binary message, masked with zeros (RFC 6455, 5.2)."""
-    if size < 126:
-        return bytes((0x82, 0x80 | size)) + _MASK
-    if size < 65_536:
-        return b"\x82\xfe" + size.to_bytes(2, "big") + _MASK
-    return b"\x82\xff" + size.to_bytes(8, "big") + _MASK
-
-
 class Link:
     """The link to the relay, or the attempt to have one.
 
@@ -156,12 +97,12 @@ class Link:
         self.relay_ips: frozenset[str] = frozenset()
         self._roster: dict[str, dict[str, Any]] = {}
         self.last_error = "not tried yet"
-        self.received = 0
+        self.frames = 0
         self.gaps = 0
         self._receiver = receiver
         self._outbox = outbox
         self._load = load
-        self._way_out: WayOut | None = None
+        self._wire: LinkWire | None = None
         self._calls: dict[int, asyncio.Future[Result]] = {}
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -169,6 +110,8 @@ class Link:
         self._leaving = False
         self._told: dict[str, int] = {}
         self._ended = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._welcomed = False
         self._flushes: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
@@ -181,20 +124,22 @@ class Link:
         """Who is connected, as the relay tells: host_id, methods and plugins of each."""
         return list(self._roster.values())
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the relay's side of the connection."""
+        return 0 if self._wire is None else self._wire.buffered
+
     async def run(self) -> None:
         """Stay linked for ever; ends by cancellation."""
         delays = iter(retry_delays())
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
-        connector = aiohttp.TCPConnector(use_dns_cache=False)
-        async with aiohttp.ClientSession(timeout=timeout, connector=connector, trust_env=False) as session:
-            while True:
-                self._retry_after = 0.0
-                try:
-                    if await self._live(session):
-                        delays = iter(retry_delays())
-                except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                    self._lost(_what_went_wrong(error))
-                await asyncio.sleep(max(next(delays), self._retry_after))
+        while True:
+            self._retry_after = 0.0
+            try:
+                if await self._live():
+                    delays = iter(retry_delays())
+            except (Unreachable, OSError, TimeoutError) as error:
+                self._lost(_what_went_wrong(error))
+            await asyncio.sleep(max(next(delays), self._retry_after))
 
     def publish(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool) -> None:
         """Send messages of a plugin."""
@@ -206,15 +151,13 @@ class Link:
 
     def work(self) -> None:
         """Write what waits, as far as the connection takes it; the rest stays in the outbox."""
-        out = self._way_out
-        if out is None:
+        wire = self._wire
+        if wire is None:
             return
-        while out.has_room and (frames := self.core.taken()):
-            out.write(frames)
+        while not wire.is_full and (frames := self.core.taken()):
+            wire.write(joined(frames, masked=True))
         if (segment := self._outbox.wanted()) is not None:
             self._load(segment)
-        if not out.has_room and not out.draining:
-            self._spawn(out.drain(self.work))
 
     def tell_applied(self) -> None:
         """Tell the relay how far the packages are, where that is news."""
@@ -274,52 +217,62 @@ class Link:
 
     # ---- one connection --------------------------------------------------------------------------------
 
-    async def _live(self, session: aiohttp.ClientSession) -> bool:
+    async def _live(self) -> bool:
         """Have a link until its end; tell whether the relay said Welcome."""
         async with asyncio.timeout(CONNECT_TIMEOUT):
-            self.relay_ips = await self._resolve()
-            web_socket = await session.ws_connect(
-                f"{self.url}/link",
-                protocols=(SUBPROTOCOL,),
-                heartbeat=PING_INTERVAL,
-                max_msg_size=MAX_LINK_FRAME,
-                compress=0,
-                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-            )
-        async with web_socket:
-            if web_socket.protocol != SUBPROTOCOL:
-                raise aiohttp.ClientError(f"what answers at {self.url} does not speak {SUBPROTOCOL}")
-            return await self._talk(web_socket)
-
-    async def _talk(self, web_socket: aiohttp.ClientWebSocketResponse) -> bool:
+            wire, rest = await dial(self.url, await self._resolve())
         self._ended.clear()
-        self._way_out = WayOut(web_socket)
+        self._settled.clear()
+        self._welcomed = False
+        self._wire = wire
         self.core.connected()
+        wire.carry(self, rest)
         self.work()
-        welcomed = False
         try:
-            while self.core.state != "away" and (data := await self._next(web_socket, welcomed)) is not None:
-                self.core.receive(data)
-                welcomed |= self.core.state == "open"
-                self._take_events()
+            async with asyncio.timeout(CONNECT_TIMEOUT):
+                await self._settled.wait()
+            await self._ended.wait()
         finally:
-            self.core.lost("the connection was closed")
-            self._take_events()
-            self._way_out = None
-            self.joined.clear()
-            self._ended.set()
-        return welcomed
+            wire.release()
+            self.ended("given up")
+            wire.close()
+        return self._welcomed
 
-    async def _resolve(self) -> frozenset[str]:
-        """Give the addresses of the relay: from there, and from nowhere else, ``notify`` may come."""
+    def received(self, frames: list[bytes | memoryview]) -> None:
+        """Take what the relay has sent."""
+        core = self.core
+        for data in frames:
+            core.receive(data)
+            if core.events:
+                self._take_events()
+        self._settle_flushes()
+        self.work()
+        if core.state == "away" and self._wire is not None:
+            self._wire.close()
+
+    def filled(self) -> None:
+        """The connection takes no more for now: :meth:`work` sees it."""
+
+    def drained(self) -> None:
+        """The connection has room again."""
+        self.work()
+
+    def ended(self, why: str) -> None:
+        """The connection is gone."""
+        self._wire = None
+        self.core.lost(why)
+        self._take_events()
+        self.joined.clear()
+        self._ended.set()
+        self._settled.set()
+
+    async def _resolve(self) -> list[str]:
+        """Give the addresses of the relay. From there, and from nowhere else, ``notify`` may come."""
         parts = urlsplit(self.url)
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
-        return frozenset(normal_ip(str(address[4][0])) for address in found)
-
-    async def _next(self, web_socket: aiohttp.ClientWebSocketResponse, welcomed: bool) -> bytes | None:
-        message = await web_socket.receive(None if welcomed else CONNECT_TIMEOUT)
-        data: bytes | None = message.data if message.type is aiohttp.WSMsgType.BINARY else None
-        return data
+        addresses = [str(address[4][0]) for address in found]
+        self.relay_ips = frozenset(map(normal_ip, addresses))
+        return addresses
 
     def _take_events(self) -> None:
         events = self.core.events
@@ -327,7 +280,7 @@ class Link:
             event = events.popleft()
             match event:
                 case Delivered(packages, frame, skip):
-                    self.received += 1
+                    self.frames += 1
                     for package in packages:
                         if not self._receiver.deliver(package, frame, skip):
                             self.core.fell_behind(package)
@@ -343,14 +296,14 @@ class Link:
                     self._learn(roster)
                 case Welcomed():
                     self.last_error = ""
+                    self._welcomed = True
                     self.joined.set()
+                    self._settled.set()
                     _logger.info("linked to %s as %s", event.welcome.relay, self.core.host_id)
                 case Ended(reason, text, retry_after):
                     self._retry_after = retry_after
                     if not self._leaving:
                         self._lost(f"{reason}: {text}" if reason else text)
-        self._settle_flushes()
-        self.work()
 
     def _learn(self, roster: Roster) -> None:
         if roster.begins:
@@ -409,13 +362,8 @@ class Link:
 
 
 def _what_went_wrong(error: Exception) -> str:
-    if isinstance(error, aiohttp.WSServerHandshakeError):
-        return f"what answers there is no relay of co2 (HTTP {error.status})"
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_TIMEOUT:g} s"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        return os.strerror(number).lower() if number else str(error.os_error)
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -187,14 +187,19 @@ class Satellite:
         """Give the numbers that say how messages fared."""
         packages = self.supervisor.status()
         return {
-            "received": self.intake.received + self.link.received,
+            "received": self.intake.received + self.link.frames,
             "repeats": self.intake.repeats + self.link.core.repeats,
             "gaps": self.intake.gaps + self.link.gaps,
             "sent": self.outbox.acked_messages,
             "live_dropped": self.link.core.live_dropped,
             "waiting": len(self.outbox),
             "waiting_bytes": self.outbox.bytes,
+            "memory_bytes": self.outbox.memory_bytes,
             "stored_bytes": self.outbox.stored_bytes,
+            "send_waits": sum(row.send_waits for row in packages),
+            "link_bytes": self.link.buffered,
+            "packages_behind": self.link.core.count("behind"),
+            "packages_replaying": self.link.core.count("replaying"),
             "lost": self.outbox.lost,
             "dead_letters": sum(row.dead_letters for row in packages),
             "dead_letters_kept": self.dead_letters.kept,

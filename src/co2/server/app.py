@@ -30,7 +30,7 @@ class HttpServer:
         limits: all of them.
         allowed_hosts: names that are accepted as Host besides this machine's own and any IP address.
         access_log: gets one line per answered request; None for none.
-        links: carries each link at ``/link`` from its beginning to its end; None for a host that takes none.
+        links: gives who carries each new link at ``/link``; None for a host that takes none.
     """
 
     def __init__(

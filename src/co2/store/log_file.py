@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from co2.protocol.checksum import crc32
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry
 from co2.store.sqlite import close_database, open_database
@@ -31,6 +31,10 @@ CREATE INDEX numbered ON frame (origin, epoch, seq) WHERE epoch != 0;
 CREATE TABLE mark (
     origin TEXT, epoch INTEGER, seq INTEGER, at REAL, checksum INTEGER, PRIMARY KEY (origin, epoch)
 ) WITHOUT ROWID;
+"""
+# Made with the first id: an older program still reads the file, and does not know of it.
+_IDS = """
+CREATE TABLE IF NOT EXISTS relayed (position INTEGER PRIMARY KEY, origin TEXT, id TEXT, checksum INTEGER)
 """
 # Text as bytes: what is damaged need not be UTF-8, and must not end the whole reading.
 _HEAD = (
@@ -87,7 +91,7 @@ class LogFile:
             self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
-        for table in ("meta", "mark"):
+        for table in ("meta", "mark", *(("relayed",) if self._has_ids() else ())):
             found = self._db.execute(f"PRAGMA integrity_check({table})").fetchall()
             if found != [("ok",)]:
                 raise apsw.CorruptError(f"its table {table}: {str(found[0][0])[:200]}")
@@ -125,6 +129,14 @@ class LogFile:
         rows = [(origin, epoch, seq, at, _checksum(origin, epoch, seq)) for (origin, epoch), seq in marks]
         self._db.executemany(_MARK, rows)
 
+    def write_ids(self, ids: Sequence[tuple[int, str, str]], forgotten: Sequence[int]) -> None:
+        """Write (position, origin, id) of messages that came with one; delete those of these positions."""
+        if not ids and not forgotten:
+            return
+        self._db.execute(_IDS)
+        self._db.executemany("INSERT INTO relayed VALUES (?, ?, ?, ?)", [(*row, _checksum(*row)) for row in ids])
+        self._db.executemany("DELETE FROM relayed WHERE position = ?", [(position,) for position in forgotten])
+
     def write_meta(self, key: str, value: Any) -> None:
         """Write one of the log's own facts."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, _checksum(key, value)))
@@ -157,10 +169,10 @@ class LogFile:
 
     def forget_marks(self) -> None:
         """Forget runs that were not heard of for longest, where there are too many."""
-        (found,) = self._db.execute("SELECT count(*) FROM mark").fetchall()
+        found: Any = self._db.execute("SELECT count(*) FROM mark").fetchall()
         self._db.execute(
             "DELETE FROM mark WHERE (origin, epoch) IN (SELECT origin, epoch FROM mark ORDER BY at LIMIT ?)",
-            (max(0, int(found[0]) - MAX_MARKS),),
+            (max(0, found[0][0] - MAX_MARKS),),
         )
 
     # ---- reading ---------------------------------------------------------------------------------------
@@ -199,6 +211,22 @@ class LogFile:
             marks[origin, epoch] = seq
         return marks
 
+    def ids(self) -> Iterable[tuple[int, str, str]]:
+        """Give (position, origin, id) of messages that came with one, in order; what is damaged is left out."""
+        if not self._has_ids():
+            return
+        query = "SELECT position, CAST(origin AS BLOB), CAST(id AS BLOB), checksum FROM relayed ORDER BY position"
+        for position, *texts, checksum in self._db.execute(query):
+            try:
+                origin, message_id = (str(text, "utf-8") for text in texts)
+            except (TypeError, ValueError):
+                continue
+            if _checksum(position, origin, message_id) == checksum:
+                yield position, origin, message_id
+
+    def _has_ids(self) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'relayed'").fetchall())
+
     def entries(self, after: int, max_bytes: int) -> Iterable[Entry | int]:
         """Give frames that end after a position, in order; where some are missing, the position up to which.
 
@@ -213,7 +241,7 @@ class LogFile:
         size = 0
         for *row, batch in self._db.execute(query, (after,)):
             head = _whole_head(row)
-            if head is None or not isinstance(batch, bytes) or zlib.crc32(batch) != head[12]:
+            if head is None or not isinstance(batch, bytes) or crc32(batch) != head[12]:
                 continue  # the next one tells that it is missing
             position, count, previous = head[:3]
             if position + count - 1 <= after:
@@ -258,11 +286,11 @@ def _row(entry: Entry, previous: int, at: float) -> tuple[Any, ...]:
         *(entry.position, entry.count, previous, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
         *(entry.package, entry.plugin, channels, entry.crc, at),
     )
-    return (*head, zlib.crc32(_encode(head)), entry.batch)
+    return (*head, crc32(_encode(head)), entry.batch)
 
 
 def _checksum(*values: Any) -> int:
-    return zlib.crc32(_encode(values))
+    return crc32(_encode(values))
 
 
 def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
@@ -282,7 +310,7 @@ def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
             ),
             *(seq, str(package, "utf-8"), str(plugin, "utf-8"), *rest),
         )
-        return head if zlib.crc32(_encode(head)) == checksum else None
+        return head if crc32(_encode(head)) == checksum else None
     except (TypeError, ValueError, OverflowError):
         return None
 

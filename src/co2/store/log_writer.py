@@ -35,7 +35,9 @@ RESTART_PAGES = 8192
 
 _logger = logging.getLogger("co2.relay")
 
-_Batch = tuple[list[Entry], dict[tuple[str, int], int], dict[str, int | str]]
+_Batch = tuple[
+    list[Entry], dict[tuple[str, int], int], dict[str, int | str], list[tuple[int, str, str]], list[int]
+]
 
 
 class LogWriter:
@@ -49,6 +51,8 @@ class LogWriter:
         now: wall time.
         on_commit: called with the position that is on disk, and the one up to which none is kept.
         on_failed: called once when the disk does not do its work.
+        soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
+            is just being passed on.
 
     Attributes:
         full: the disk is; nothing more should be handed over.
@@ -67,6 +71,7 @@ class LogWriter:
         now: Callable[[], float],
         on_commit: Callable[[int, int], None],
         on_failed: Callable[[str], None],
+        soon: Callable[[Callable[[], None]], object],
     ) -> None:
         self.full = False
         self.failed = ""
@@ -80,13 +85,17 @@ class LogWriter:
         self._now = now
         self._on_commit = on_commit
         self._on_failed = on_failed
+        self._soon = soon
         self._gone = 0
         self._work = threading.Condition()
         self._entries: list[Entry] = []
         self._marks: dict[tuple[str, int], int] = {}
         self._meta: dict[str, int | str] = {}
+        self._ids: list[tuple[int, str, str]] = []
+        self._forgotten: list[int] = []
         self._taken: _Batch | None = None
         self._hurry = False
+        self._is_called = False
         self._moved = 0
 
     def start(self, meta: dict[str, int | str]) -> None:
@@ -97,7 +106,7 @@ class LogWriter:
         """
         self._keep_reserve()
         try:
-            self.bytes = self._write([], {}, meta)
+            self.bytes = self._write([], {}, meta, [], [])
         except apsw.FullError:
             self._file.rollback()
             self._meta = meta
@@ -105,22 +114,37 @@ class LogWriter:
 
     # ---- handed over -----------------------------------------------------------------------------------
 
-    def put(self, entry: Entry, *, hurry: bool) -> None:
-        """Hand over a frame."""
+    def put(self, entry: Entry, *, hurry: bool, message_id: str = "") -> None:
+        """Hand over a frame, and the id that its sender gave it: neither gets to disk without the other."""
         with self._work:
             self._entries.append(entry)
+            if message_id:
+                self._ids.append((entry.position, entry.origin, message_id))
             if entry.epoch:
                 self._marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
             self._hurry |= hurry
-            if hurry or self._is_idle or self.waiting_bytes >= MUCH:  # else it comes by itself, very soon
-                self._wake()
+            is_due = self._is_idle or hurry or self.waiting_bytes >= MUCH  # else it comes by itself, very soon
+        if is_due and not self._is_called:
+            self._is_called = True
+            self._soon(self._call)
+
+    def _call(self) -> None:
+        """Whoever writes should not wait now."""
+        self._is_called = False
+        with self._work:
+            self._wake()
 
     def put_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Hand over where a run is."""
         with self._work:
             self._marks[origin, epoch] = seq
             self._wake()
+
+    def forget_ids(self, positions: list[int]) -> None:
+        """Hand over where ids may go; that has time until the next commit."""
+        with self._work:
+            self._forgotten += positions
 
     def put_meta(self, key: str, value: int | str) -> None:
         """Hand over one of the log's own facts."""
@@ -150,8 +174,8 @@ class LogWriter:
         """Take what waits for the next commit; what comes later is for another one."""
         with self._work:
             if self._taken is None:
-                self._taken = (self._entries, self._marks, self._meta)
-                self._entries, self._marks, self._meta = [], {}, {}
+                self._taken = (self._entries, self._marks, self._meta, self._ids, self._forgotten)
+                self._entries, self._marks, self._meta, self._ids, self._forgotten = [], {}, {}, [], []
                 self._hurry = False
 
     def turn(self) -> bool:
@@ -202,12 +226,15 @@ class LogWriter:
         entries: list[Entry],
         marks: dict[tuple[str, int], int],
         meta: dict[str, int | str],
+        ids: list[tuple[int, str, str]],
+        forgotten: list[int],
     ) -> int:
         """Write one transaction; give the bytes of messages that are kept after it."""
         file, now = self._file, self._now()
         file.begin()
         file.insert(entries, now)
         file.write_marks(marks.items())
+        file.write_ids(ids, forgotten)
         for key, value in meta.items():
             file.write_meta(key, value)
         size = self.bytes + sum(len(entry.batch) for entry in entries)

@@ -22,6 +22,7 @@ from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
+from co2.store.relayed_ids import RelayedIds
 from co2.store.sqlite import check_files, mark_damaged, set_aside
 
 __all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "MAX_RUNS", "RelayLog"]
@@ -52,6 +53,7 @@ class RelayLog:
         damaged: frames found damaged. They stay where they are; whoever reads there is told a gap.
         marks: last seq appended by (origin, epoch).
         losses: what was acknowledged and is not in it.
+        ids: of messages that came with one.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class RelayLog:
         now: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
+        soon: Callable[[Callable[[], None]], object],
         writer: Callable[..., LogWriter] = LogThread,
     ) -> None:
         self.replaced = ""
@@ -82,13 +85,16 @@ class RelayLog:
         self.marks: Mapping[tuple[str, int], int]
         file.forget_marks()
         self._marks = self.marks = file.marks()
+        self.ids = RelayedIds()
         self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
         self._writer = writer(
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
-            on_commit=self._committed_in_thread, on_failed=on_failed,
+            on_commit=self._committed_in_thread, on_failed=on_failed, soon=soon,
         )  # fmt: skip
+        for position, origin, message_id in file.ids():
+            self._writer.forget_ids(self.ids.remember(origin, message_id, position))
         # Each run with the position that it begins at.
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
@@ -105,6 +111,7 @@ class RelayLog:
         now: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None] = lambda why: None,
+        soon: Callable[[Callable[[], None]], object] = lambda call: call(),
         vfs: str | None = None,
         writer: Callable[..., LogWriter] = LogThread,
     ) -> "RelayLog":
@@ -117,6 +124,7 @@ class RelayLog:
             now: wall time.
             on_commit: called with the position up to which all is on disk, in the log's own thread.
             on_failed: called once, there too, when the disk does not do its work.
+            soon: calls a function a little later, in the thread that appends.
             vfs: name of an APSW VFS, None for the platform's.
             writer: what writes; the simulator brings one without a thread.
 
@@ -142,6 +150,7 @@ class RelayLog:
                     now=now,
                     on_commit=on_commit,
                     on_failed=on_failed,
+                    soon=soon,
                     writer=writer,
                 )
                 undo.pop_all()
@@ -193,8 +202,11 @@ class RelayLog:
         plugin: str = "",
         channels: tuple[str, ...] | None = None,
         crc: int = 0,
+        message_id: str = "",
     ) -> Entry:
         """Put a frame at the head. One without a number has somebody waiting for the disk, so that hurries.
+
+        A ``message_id`` is kept with it, for :attr:`ids`.
 
         Raises:
             StorageFull: the disk is full, or too much waits for it; nothing was taken.
@@ -218,7 +230,9 @@ class RelayLog:
         if epoch:
             self._marks[origin, epoch] = seq + count - 1
         self._tail.append(entry, self.committed)
-        writer.put(entry, hurry=not epoch)
+        writer.put(entry, hurry=not epoch, message_id=message_id)
+        if message_id:
+            writer.forget_ids(self.ids.remember(origin, message_id, position))
         return entry
 
     def holds(self, run: str, position: int) -> bool:

@@ -1,0 +1,182 @@
+"""The WebSocket of the link, without I/O: bytes in, whole binary messages out (RFC 6455).
+
+Our own because every frame on the link passes here twice: what a general library does for each message (a queue, a
+future, a turn of the event loop) took longer than everything else that a relay does with it.
+"""
+
+import base64
+import hashlib
+
+from co2.errors import BadWebSocket
+
+__all__ = ["CLOSE", "NORMAL", "PING", "PONG", "WebSocketReader", "accept_key", "control_frame", "message_head"]
+
+CLOSE = 0x8
+PING = 0x9
+PONG = 0xA
+
+NORMAL = 1000
+"""Close code of an end in good order (RFC 6455, 7.4.1)."""
+
+PROTOCOL_ERROR = 1002
+UNSUPPORTED = 1003
+TOO_BIG = 1009
+
+_CONTINUATION = 0x0
+_TEXT = 0x1
+_BINARY = 0x2
+_FIN = 0x80
+_MASKED = 0x80
+_MAX_CONTROL = 125
+"""Bytes of a control frame; it is also the longest size that stands in the second byte."""
+_NO_MASK = bytes(4)
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+def accept_key(key: str) -> str:
+    """Give what a server answers to a client's ``Sec-WebSocket-Key`` (RFC 6455, 4.2.2)."""
+    digest = hashlib.sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest()
+    return base64.b64encode(digest).decode()
+
+
+def message_head(size: int, masked: bool) -> bytes:
+    """Give the head of a binary message of so many bytes; they go right after it.
+
+    Args:
+        size: bytes of the message.
+        masked: as what a client sends must be. The mask is zeros: masks keep web pages from fooling proxies with
+            what they send (RFC 6455, 10.3), and no page speaks here.
+    """
+    mask = _NO_MASK if masked else b""
+    bit = _MASKED if masked else 0
+    if size < 126:
+        return bytes((_FIN | _BINARY, bit | size)) + mask
+    if size < 65_536:
+        return bytes((_FIN | _BINARY, bit | 126)) + size.to_bytes(2, "big") + mask
+    return bytes((_FIN | _BINARY, bit | 127)) + size.to_bytes(8, "big") + mask
+
+
+def control_frame(opcode: int, payload: bytes, masked: bool) -> bytes:
+    """Give a whole control frame: :data:`PING`, :data:`PONG` or :data:`CLOSE`, at most 125 bytes of payload."""
+    bit = _MASKED if masked else 0
+    return bytes((_FIN | opcode, bit | len(payload))) + (_NO_MASK if masked else b"") + payload
+
+
+class WebSocketReader:
+    """Cut a stream of bytes into messages.
+
+    Nothing is read after a Close or after what is no WebSocket of the link's; what came before is given.
+
+    Args:
+        max_size: bytes of a message, at least 125.
+        masked: whether the other side masks: clients do, servers do not.
+
+    Attributes:
+        control: control frames that have come, as (opcode, payload); the owner takes them out.
+        error: what is wrong with the stream, and ended it.
+    """
+
+    def __init__(self, max_size: int, masked: bool) -> None:
+        self.control: list[tuple[int, bytes]] = []
+        self.error: BadWebSocket | None = None
+        self._max_size = max_size
+        self._bit = _MASKED if masked else 0
+        self._buffer = bytearray()
+        self._needed = 0
+        self._parts: list[bytes] = []
+        self._parts_size = 0
+        self._fragmented = False
+        self._over = False
+
+    def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
+        """Take bytes as they came, give the messages that are complete: views, to be used at once."""
+        messages: list[bytes | memoryview] = []
+        if self._over:
+            return messages
+        buffer = self._buffer
+        try:
+            if not buffer:
+                used = self._cut(data, messages)
+                if used != len(data):
+                    buffer += data[used:] if used else data
+                return messages
+            buffer += data
+            if len(buffer) >= self._needed:
+                # A copy, once per message: what is left of it must not hold the buffer.
+                used = self._cut(bytes(buffer), messages)
+                del buffer[:used]
+        except BadWebSocket as error:
+            self.error = error
+            self._over = True
+            buffer.clear()
+        return messages
+
+    def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview]) -> int:
+        """Take all whole frames from the front; give how many bytes these were."""
+        start, end = 0, len(data)
+        view = memoryview(data)
+        mask_size = 4 if self._bit else 0
+        while end - start >= 2:
+            first, second = data[start], data[start + 1]
+            if second & _MASKED != self._bit:
+                raise BadWebSocket(PROTOCOL_ERROR, "a client masks its frames, a server does not")
+            size = second & 0x7F
+            at = start + 2
+            if size > _MAX_CONTROL:
+                if first & CLOSE:
+                    raise BadWebSocket(PROTOCOL_ERROR, "a control frame that is too long")
+                at += 2 if size == 126 else 8
+                if end < at:
+                    self._needed = at - start
+                    return start
+                size = int.from_bytes(data[start + 2 : at], "big")
+                if size + self._parts_size > self._max_size:
+                    raise BadWebSocket(TOO_BIG, f"a message of {size} bytes; the limit is {self._max_size}")
+            at += mask_size
+            if end - at < size:
+                self._needed = at + size - start
+                return start
+            payload: bytes | memoryview = view[at : at + size]
+            if mask_size and (mask := data[at - 4 : at]) != _NO_MASK:
+                payload = _unmasked(bytes(payload), bytes(mask))
+            start = at + size
+            if first == _FIN | _BINARY and not self._fragmented:
+                messages.append(payload)
+            else:
+                self._take(first, bytes(payload), messages)
+                if self._over:
+                    return end
+        self._needed = 2
+        return start
+
+    def _take(self, first: int, payload: bytes, messages: list[bytes | memoryview]) -> None:
+        """Take a frame that is not simply a message."""
+        opcode = first & 0x0F
+        if first & 0x70 or opcode not in (_CONTINUATION, _TEXT, _BINARY, CLOSE, PING, PONG):
+            raise BadWebSocket(PROTOCOL_ERROR, f"a frame that begins with 0x{first:02x}")
+        if opcode >= CLOSE:
+            if not first & _FIN:
+                raise BadWebSocket(PROTOCOL_ERROR, "a control frame in parts")
+            self.control.append((opcode, payload))
+            self._over = opcode == CLOSE
+            return
+        if opcode == _TEXT:
+            raise BadWebSocket(UNSUPPORTED, "text; the link's messages are binary")
+        if (opcode == _CONTINUATION) != self._fragmented:
+            raise BadWebSocket(PROTOCOL_ERROR, "a part of a message out of place")
+        self._parts.append(payload)
+        # Also counts the parts, so that empty ones come to an end.
+        self._parts_size += len(payload) + 1
+        if self._parts_size > self._max_size:
+            raise BadWebSocket(TOO_BIG, f"a message of more than {self._max_size} bytes, in parts")
+        self._fragmented = not first & _FIN
+        if not self._fragmented:
+            messages.append(b"".join(self._parts))
+            self._parts.clear()
+            self._parts_size = 0
+
+
+def _unmasked(payload: bytes, mask: bytes) -> bytes:
+    size = len(payload)
+    key = mask * (size // 4 + 1)
+    return (int.from_bytes(payload, "little") ^ int.from_bytes(key[:size], "little")).to_bytes(size, "little")

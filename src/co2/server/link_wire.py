@@ -1,0 +1,273 @@
+"""One end of a link's WebSocket, relay's or satellite's: frames up and down, pings, an end in good order.
+
+What comes in is handed up within the transport's own call, and what goes out is written to the socket at once: no
+task, no queue, no turn of the event loop stands between a frame that comes and the frames that it becomes.
+"""
+
+import asyncio
+import os
+import threading
+from typing import Protocol
+
+from co2.host_id import normal_ip
+from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
+
+__all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
+
+MAX_BUFFERED = 4 * 1024 * 1024
+"""Bytes that wait in the transport before the owner is told to pause; at a quarter of it, to resume."""
+
+PING_INTERVAL = 10.0
+"""Seconds of silence within which the other side is pinged; as long again without a word, and it is dead.
+
+Who reads what waits for it is not silent, and who is not read has no chance to speak.
+"""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds that the other side has to close its end, once ours is closed."""
+
+JOINED = 4 * 1024
+"""Bytes of messages that are copied together for the transport; more go as they are."""
+
+MAX_PIECES = 512
+"""Pieces that the system takes in one call; more are the transport's."""
+
+_ASKED = 2
+_DEAD = 4
+"""Looks, two in an interval, that find nothing new until the other side is asked, and given up."""
+
+
+READ_SIZE = 256 * 1024
+"""Bytes that are read at once."""
+
+_buffers = threading.local()
+
+
+class WireOwner(Protocol):
+    """Who uses a wire."""
+
+    def received(self, frames: list[bytes | memoryview]) -> None:
+        """Take frames that have come at the same time; they are gone when this returns."""
+
+    def filled(self) -> None:
+        """The transport holds more than :data:`MAX_BUFFERED`."""
+
+    def drained(self) -> None:
+        """It has room again."""
+
+    def ended(self, why: str) -> None:
+        """The connection is gone. Called once, and nothing after it."""
+
+
+class LinkWire(asyncio.BufferedProtocol):
+    """One end of a connection that has become a WebSocket.
+
+    Args:
+        transport: its transport; becomes this wire's own.
+        is_client: whether we have opened it.
+        max_frame: bytes of one message.
+
+    Attributes:
+        address: (ip, port) of the other side.
+        is_full: the transport holds more than :data:`MAX_BUFFERED`.
+        is_held: nothing is read for now.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, is_client: bool, max_frame: int) -> None:
+        peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
+        self.address = (normal_ip(str(peer[0])), int(peer[1]))
+        self.is_full = False
+        self.is_held = False
+        self._masks = is_client
+        self._reader = WebSocketReader(max_frame, masked=not is_client)
+        self._transport = transport
+        self._buffer = _read_buffer()
+        sock = transport.get_extra_info("socket")
+        # What is encrypted has to pass through the transport.
+        is_plain = sock is not None and transport.get_extra_info("ssl_object") is None and os.name == "posix"
+        self._descriptor = sock.fileno() if is_plain else -1
+        self._owner: WireOwner | None = None
+        self._loop = asyncio.get_running_loop()
+        self._silent = 0
+        self._given = 0
+        self._drained = 0
+        self._closing = False
+        self._why = ""
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in the transport."""
+        return self._transport.get_write_buffer_size()
+
+    def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
+        """Begin.
+
+        Args:
+            owner: who is told of everything.
+            rest: bytes that have come already.
+        """
+        self._owner = owner
+        self._transport.set_write_buffer_limits(high=MAX_BUFFERED, low=MAX_BUFFERED // 4)
+        self._transport.set_protocol(self)
+        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+        if rest:
+            self._take(rest)
+
+    def release(self) -> None:
+        """The owner wants to hear no more of it."""
+        self._owner = None
+
+    # ---- what the transport tells ----------------------------------------------------------------------
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next bytes go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take bytes as they come."""
+        self._take(self._buffer[:nbytes])
+
+    def _take(self, data: bytes | memoryview) -> None:
+        self._silent = 0
+        reader = self._reader
+        frames = reader.feed(data)
+        if frames and not self._closing and self._owner is not None:
+            self._owner.received(frames)
+        if reader.control:
+            control, reader.control = reader.control, []
+            self._take_control(control)
+        if reader.error is not None:
+            self.close(reader.error.close_code, str(reader.error))
+
+    def pause_writing(self) -> None:
+        """The transport is full."""
+        self.is_full = True
+        if self._owner is not None:
+            self._owner.filled()
+
+    def resume_writing(self) -> None:
+        """The transport has room."""
+        self.is_full = False
+        if self._owner is not None:
+            self._owner.drained()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the owner, and stop."""
+        self._descriptor = -1
+        if self._timer is not None:
+            self._timer.cancel()
+        owner, self._owner = self._owner, None
+        if owner is not None:
+            text = os.strerror(exc.errno).lower() if isinstance(exc, OSError) and exc.errno else ""
+            owner.ended(self._why or text or "the connection was closed")
+
+    # ---- what the owner asks ---------------------------------------------------------------------------
+
+    def write(self, messages: list[bytes]) -> None:
+        """Write what :func:`joined` gives."""
+        transport = self._transport
+        if self._closing or transport.is_closing():
+            return
+        if self._descriptor < 0 or transport.get_write_buffer_size() or len(messages) > MAX_PIECES:
+            self._given += sum(map(len, messages))
+            transport.writelines(messages)
+            return
+        # Past the transport, which would write at the end of its loop's turn.
+        try:
+            written = os.writev(self._descriptor, messages)
+        except OSError:
+            written = 0  # full; or broken, which the transport finds out too
+        for data in messages:
+            if written < len(data):
+                self._given += len(data) - written
+                transport.write(data[written:] if written else data)
+            written = max(0, written - len(data))
+
+    def pause_reading(self) -> None:
+        """Read no more for now."""
+        if not self.is_held and not self._closing and not self._transport.is_closing():
+            self.is_held = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read on."""
+        if self.is_held:
+            self.is_held = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
+
+    def close(self, code: int = NORMAL, why: str = "") -> None:
+        """Close it in good order: what was written still arrives, what comes is not taken any more."""
+        if self._closing:
+            return
+        if not self._transport.is_closing():
+            self._transport.write(control_frame(CLOSE, code.to_bytes(2, "big"), self._masks))
+        self._begin_to_close(why)
+
+    def abort(self) -> None:
+        """Close it at once; what the other side has not read is given up."""
+        self._transport.abort()
+
+    # ---- control ---------------------------------------------------------------------------------------
+
+    def _take_control(self, control: list[tuple[int, bytes]]) -> None:
+        for opcode, payload in control:
+            if opcode == PING:
+                if not self._closing and not self._transport.is_closing():
+                    self._transport.write(control_frame(PONG, payload, self._masks))
+            elif opcode == CLOSE:
+                self.close()
+                self._transport.close()  # both sides have said it
+
+    def _begin_to_close(self, why: str) -> None:
+        self._closing = True
+        self._why = self._why or why
+        self.resume_reading()  # else the other side's Close would not come
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def _look(self) -> None:
+        """Twice an interval: ping who is silent, end who does not answer."""
+        self._silent += 1
+        if self._is_read():
+            self._silent = 0
+        elif self.is_held:
+            self._silent = min(self._silent, _ASKED)  # so that at least we are heard
+        if self._silent >= _DEAD:
+            self._why = f"no answer for {2 * PING_INTERVAL:g} s"
+            self._transport.abort()
+            return
+        if self._silent >= _ASKED and not self._transport.get_write_buffer_size():
+            self._transport.write(control_frame(PING, b"", self._masks))
+        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+
+    def _is_read(self) -> bool:
+        """Tell whether the other side has read on of what waits here, since this was asked last."""
+        waiting = self._transport.get_write_buffer_size()
+        before, self._drained = self._drained, self._given - waiting
+        return waiting > 0 and before < self._drained
+
+
+def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:
+    """Give frames as WebSocket messages, in few pieces.
+
+    Args:
+        frames: what is to be written.
+        masked: whether a client writes them.
+    """
+    if len(frames) == 1 and len(frames[0]) <= JOINED:
+        return [message_head(len(frames[0]), masked) + frames[0]]
+    messages: list[bytes] = []
+    for data in frames:
+        messages += (message_head(len(data), masked), data)
+    return [b"".join(messages)] if sum(map(len, messages)) <= JOINED else messages
+
+
+def _read_buffer() -> memoryview:
+    """Give where transports put what has come: one for all wires of a loop, each takes it before the next."""
+    buffer: memoryview | None = getattr(_buffers, "buffer", None)
+    if buffer is None:
+        buffer = _buffers.buffer = memoryview(bytearray(READ_SIZE))
+    return buffer
