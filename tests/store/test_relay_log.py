@@ -17,7 +17,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
 from co2.protocol.losses import Loss
-from co2.store import log_thread, memory_tail
+from co2.store import log_file, log_thread, memory_tail
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 
@@ -409,3 +409,26 @@ def test_a_commit_that_somebody_waits_for_is_quick(logs: Logs) -> None:
         wait_for(lambda entry=entry: log.committed >= entry.end, "on disk")
         times.append(time.monotonic() - began)
     assert min(times) < 0.5
+
+
+def test_marks_do_not_age_by_the_wall_clock(logs: Logs) -> None:
+    """A clock that jumps by years must not make repeats new, nor tell losses that were none."""
+    log = logs.open()
+    append(log, b"\x01", origin="ham", epoch=7, seq=1)
+    log.close()
+    logs.now += 10 * 365 * 86_400
+    log = logs.open()
+    append(log, b"\x02", origin="ham", epoch=8, seq=1)
+    on_disk(log)
+    log.close()
+    assert logs.open().marks == {("ham", 7): 1, ("ham", 8): 1}
+
+
+def test_of_too_many_marks_those_go_that_were_silent_longest(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "MAX_MARKS", 2)
+    log = logs.open()
+    for epoch in (7, 8, 9):
+        append(log, b"\x01", origin="ham", epoch=epoch, seq=1)
+        on_disk(log)
+    log.close()
+    assert logs.open().marks == {("ham", 8): 1, ("ham", 9): 1}
