@@ -219,11 +219,12 @@ class SimRelay:
         self.log.append = watched  # type: ignore[method-assign]
         self.log.replace_id = renamed  # type: ignore[method-assign]
 
-    def end(self, mode: str) -> None:
+    def end(self, mode: str, commit: str = "") -> None:
         """End its process at once.
 
         Args:
             mode: of the disk's cut: ``kill`` when only the process ends, '' for the power.
+            commit: what becomes of the one under way: ``lost``, ``done``, ``torn``; '' for a throw of the dice.
         """
         if not self.up:
             return
@@ -236,11 +237,11 @@ class SimRelay:
         dice = self.world.dice
         if writer.in_flight and not self.disk.off:
             # The commit under way has got somewhere: not begun, all of it, or anything between.
-            how = dice.random()
-            if how < 0.4:
+            commit = commit or dice.choice(("lost", "done", "torn"))
+            if commit == "torn":
                 self.disk.cut_after(dice.randint(0, 25))
                 self.engine.count("ended within a commit")
-            if how < 0.7:
+            if commit != "lost":
                 writer._on_commit = lambda position, gone: self.world.truth.committed(
                     self.log, position, self.disk.unsynced
                 )
