@@ -205,6 +205,11 @@ class Plan:
         package = self.world.dice.choice(list(satellite.packages.values()))
         return satellite.up and package.kill(in_a_message=self.world.dice.random() < 0.8)
 
+    def stand_child(self) -> bool:
+        satellite = self._satellite()
+        package = self.world.dice.choice(list(satellite.packages.values()))
+        return satellite.up and package.stand(self.world.dice.choice((0.5, 3.0, 20.0)) * self.world.dice.random())
+
     # ---- the net ---------------------------------------------------------------------------------------
 
     def cut_link(self) -> bool:
@@ -284,6 +289,7 @@ def copy_tree(source: Path, target: Path) -> None:
 
 FAULTS = {
     "a child killed": Plan.kill_child,
+    "a child stands still": Plan.stand_child,
     "a connection cut": Plan.cut_link,
     "a clogged link": Plan.clog,
     "a half-open link": Plan.half_open,

@@ -150,6 +150,11 @@ def check_drained(world: "World", seconds: float) -> None:
     """(f): once all is healed, everything is drained in time."""
     if why := world.what_waits():
         world.oracles.broken("f: drained after healing", f"not within {seconds:g} s: {why}")
+        return
+    for ear in world.truth.ears:
+        if ear.satellite.up and ear.since is None:
+            world.oracles.broken("f: every package is subscribed", f"the relay has not heard of {ear.name}")
+            return
 
 
 # ---- (g) history --------------------------------------------------------------------------------------------

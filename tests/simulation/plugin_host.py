@@ -124,7 +124,7 @@ class SimActor:
     def step(self) -> None:
         self.busy = False
         child = self.child
-        if not self.mail or child.ended or child.dies:
+        if not self.mail or child.ended or child.dies or child.stands:
             return
         self.busy = True
         frame = self.mail.popleft()
@@ -152,7 +152,7 @@ class SimChild:
         self.package = package
         self.words = ProgressWords()
         self.ended = False
-        self.hung = False
+        self.hung = self.stands = False
         self.left: tuple[list[int], str, SimActor] | None = None
         self.between = -1
         self._reporting = False
@@ -177,6 +177,13 @@ class SimChild:
                     actor.receiver.start(Progress(progress.done, progress.inside))
             elif actor.plan.receives:
                 actor.take(frame)
+
+    def go_on(self) -> None:
+        """It stood still, and does no more."""
+        self.stands = False
+        for actor in self.actors:
+            if not actor.busy:
+                actor.step()
 
     def plan_death(self, actor: SimActor, frame: Deliver | Gap) -> None:
         """A kill that is due comes in the middle of what is taken now."""
@@ -316,6 +323,15 @@ class SimPackage:
             return False
         self._deaths.append(self.engine.now)
         self.child_ended(self.child, None)
+        return True
+
+    def stand(self, seconds: float) -> bool:
+        """Have its child stand still for a while."""
+        child = self.child
+        if child is None or child.stands:
+            return False
+        child.stands = True
+        self.engine.after(seconds, self.process, child.go_on)
         return True
 
     def fate(self, actor: SimActor, message: dict[str, Any]) -> str | None:
