@@ -204,7 +204,7 @@ def _read_off_by_one(original: Any) -> Any:
     return read
 
 
-@_bug("marks that a month of wall time has passed are forgotten", "ga", LogWriter, "_write")
+@_bug("marks that a month of wall time has passed are forgotten", "gad", LogWriter, "_write")
 def _marks_forgotten_by_age(original: Any) -> Any:
     def write(self: Any, *args: Any) -> int:
         now = self._now()

@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 __all__ = ["FAULTS", "Plan"]
 
 
+NEW, OLDER = "relay with a new state folder", "relay with an older state folder"
+
+
 class Plan:
     """The faults of a world."""
 
@@ -19,8 +22,11 @@ class Plan:
         self.duration = dice.choice((6.0, 15.0, 30.0, 60.0))
         names = sorted(FAULTS)
         self.on = [name for name in names if dice.random() < dice.choice((0.15, 0.4))]
+        if OLDER in self.on:
+            self.on = [name for name in self.on if name != NEW]  # one of them is enough to tell about
         self.often = dice.choice((0.3, 1.0, 3.0))
         self._relay_copy: Path | None = None
+        self._away: list[str] = []
         self._satellite_copies: dict[str, Path] = {}
         self._clone: SimSatellite | None = None
         self._cuts_power = dice.random() < 0.5
@@ -111,9 +117,16 @@ class Plan:
         if copy is None:
             self._relay_copy = world.copy_folder()
             copy_tree(relay.folder, self._relay_copy)
+            if world.dice.random() < 0.5:
+                # Who hears is away until it is put back: so nobody can know that it was, but who only sends.
+                self._away = [one.name for one in world.satellites if one.ears]
+                for name in self._away:
+                    world.net.partitioned.add(name)
+                    world.net.cut(name)
         else:
             relay.change_disk(copy)
             world.truth.state_replaced()
+            world.engine.after(8.0, None, world.net.partitioned.difference_update, self._away)
         self._relay_soon()
         return copy is not None
 
@@ -300,8 +313,8 @@ FAULTS = {
     "relay killed": Plan.kill_relay,
     "relay stands still": Plan.stand_relay,
     "relay stopped": Plan.stop_relay,
-    "relay with a new state folder": Plan.new_state,
-    "relay with an older state folder": Plan.older_state,
+    NEW: Plan.new_state,
+    OLDER: Plan.older_state,
     "relay's power cut": Plan.cut_power,
     "satellite killed": Plan.kill_satellite,
     "satellite stands still": Plan.stand_satellite,

@@ -257,6 +257,8 @@ class Ear:
         reasons = tuple(gap["reason"].split("; "))
         self.truth.engine.trace(f"{self.name} is told a gap: {gap}")
         for reason in reasons:
+            if not self.truth.replaced and reason.startswith(("the relay lost", "log replaced")):
+                self.truth.oracles.broken("d: no gap is invented", f"{self.name} is told: {reason}")
             self.truth.engine.count(f"gap told: {_kind(reason)}")
         self.gaps.append(Gap(self.truth.engine.now, gap["after"], gap["next"], reasons))
 

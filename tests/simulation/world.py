@@ -100,6 +100,7 @@ class World:
     def _drawn_plans(self, number: int) -> list[PackagePlan]:
         dice = self.dice
         plans = []
+        hears = dice.choice((0.8, 0.8, 0.8, 0.0)) if number else 0.8
         for at in range(dice.choice((1, 2, 2, 3))):
             durable = dice.random() < 0.35
             cost = dice.choice((0.00001, 0.00001, 0.00001, 0.002, 0.05))
@@ -107,14 +108,14 @@ class World:
             plugins = [
                 PluginPlan(
                     f"{name}.m.X{index}",
-                    receives=dice.random() < 0.8,
+                    receives=dice.random() < hears,
                     channels=dice.choice(PATTERNS),
                     durable=durable,
                     cost=cost,
                 )
                 for index in range(dice.choice((1, 1, 1, 2)))
             ]
-            rate = dice.choice((0.0, 1.0, 5.0, 20.0)) if number or at else 10.0
+            rate = dice.choice((0.0, 1.0, 5.0, 20.0)) if hears and (number or at) else 10.0
             plans.append(PackagePlan(name, plugins, rate, dice.random() < 0.3))
         return plans
 
