@@ -311,7 +311,7 @@ def _lost_hello_moves_packages(original: Any) -> Any:
     return end
 
 
-@_bug("a live message waits in the outbox with the others", "gd", SatelliteCore, "publish_live")
+@_bug("a live message waits in the outbox with the others", "gdc", SatelliteCore, "publish_live")
 def _live_message_takes_a_seq(_original: Any) -> Any:
     return lambda self, package, plugin, channels, batch: self.publish(package, plugin, channels, batch)
 

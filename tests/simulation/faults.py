@@ -105,6 +105,12 @@ class Plan:
         relay.change_disk(self.world.copy_folder())
         self.world.truth.state_replaced()
         self._relay_soon()
+        if self.world.dice.random() < 0.4:
+            # A satellite whose plugins do not come to hear of it, and which is killed soon after.
+            satellite = self._satellite()
+            for package in satellite.packages.values():
+                package.stand(8.0)
+            self.world.engine.after(self.world.dice.uniform(0.5, 6.0), None, self._kill, satellite)
         return True
 
     def older_state(self) -> bool:
@@ -169,8 +175,10 @@ class Plan:
     # ---- satellites ------------------------------------------------------------------------------------
 
     def kill_satellite(self) -> bool:
-        satellite = self._satellite()
-        if not satellite.up:
+        return self._kill(self._satellite())
+
+    def _kill(self, satellite: "SimSatellite") -> bool:
+        if not satellite.up or not self.world.sending:
             return False
         satellite.kill()
         self._satellite_soon(satellite)
