@@ -105,6 +105,9 @@ class Child:
         if self._transport is not None:
             self._transport.close()
 
+    def forget(self) -> None:
+        """Let go of the words, too: nobody looks at them any more."""
+
     async def _connect(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         sock.setblocking(False)
@@ -232,6 +235,11 @@ class ProcessChild(Child):
         for output in self._outputs.values():
             output.close()
         self._budget.tell(self._logger)
+
+    def forget(self) -> None:
+        """Unmap the words."""
+        if self.pid is not None:
+            self.words.close()
 
     def _kill_session(self) -> None:
         # The session was made for this child, so its group has the child's pid; a group with members keeps

@@ -12,31 +12,38 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from co2.errors import BadRequest, NotRunning
 from co2.plugin.actor import Actor
 from co2.plugin.flushes import Flushes
-from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
+from co2.plugin.loader import FoundPlugin, LoadFailure, code_of, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
 from co2.protocol.frames import (
     Applied,
     Call,
+    Checked,
     Deliver,
+    Exited,
     Flow,
     Flushed,
     FrameReader,
     Gap,
     Goodbye,
+    Handover,
     Load,
     Loaded,
     LoadFailed,
+    Make,
     MethodInfo,
     PluginInfo,
     Repeat,
+    Resume,
     Start,
     Stop,
+    Takeover,
     Withdraw,
     encode_frame,
     text_for_frame,
@@ -88,25 +95,40 @@ class PluginHost:
         self._receivers: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
         self._last_applied = (0, 0, 0, 0)
-        self._load = threading.Event()
-        self._load_frame: Load | None = None
-        self._stop = threading.Event()
-        self._exit_timeout = ORPHAN_EXIT
+        self._failed_before = 0
+        self._orders: SimpleQueue[Load | Make | Stop | None] = SimpleQueue()
+        self._load = Load("", "", {}, {}, 0.0)
+        self._found: list[FoundPlugin] = []
+        self._warnings: list[str] = []
         self._reader = threading.Thread(target=self._read, name="co2-reader", daemon=True)
 
     def run(self) -> None:
         """Load, carry, stop. Returns when the satellite has said so, or is gone."""
         self._reader.start()
-        self._load.wait()
-        if self._load_frame is not None and self._load_all(self._load_frame):
-            self._stop.wait()
-            self._exit_all(self._exit_timeout)
-            self._outgoing.frame(Goodbye())
+        while self._obey(self._orders.get()):
+            pass
         self._outgoing.close(1.0)
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._reader.join(1.0)
         self._sock.close()
+
+    def _obey(self, order: Load | Make | Stop | None) -> bool:
+        """Do what the satellite has ordered; tell whether the host goes on."""
+        match order:
+            case Load():
+                return self._attempt(lambda: self._check(order))
+            case Make():
+                return self._attempt(self._make_all)
+            case Stop():
+                self._exit_all(order.timeout)
+                if order.keep:
+                    self._retire(order.timeout)
+                else:
+                    self._outgoing.frame(Goodbye())
+                return order.keep
+        self._exit_all(ORPHAN_EXIT)
+        return False
 
     # reading
 
@@ -123,8 +145,7 @@ class PluginHost:
             self._broken()
         self._gone()
         self._flushes.close()
-        self._stop.set()
-        self._load.set()
+        self._orders.put(None)
 
     def _received(self) -> bytes:
         try:
@@ -149,21 +170,31 @@ class PluginHost:
                 self._outgoing.flow(frame.open)
             case Flushed():
                 self._flushes.answer(frame.flush_id, frame.error)
-            case Load():
-                self._load_frame = frame
-                self._load.set()
+            case _:
+                self._take_order(frame)
+
+    def _take_order(self, frame: object) -> None:
+        """Take what concerns the life of the plugins."""
+        match frame:
+            case Handover():
+                for actor in self._actors:
+                    actor.halt(frame.number)
+            case Takeover():
+                next(actor for actor in self._actors if actor.name == frame.plugin).take_over(frame.value)
+            case Resume():
+                for actor in self._actors:
+                    actor.resume()
             case Start():
                 for actor in self._actors:
-                    actor.start(frame.progress.get(actor.name))
+                    actor.start(frame.progress.get(actor.name), on_trial=frame.on_trial)
                 self._outgoing.start()
-            case Stop():
-                self._exit_timeout = frame.timeout
-                self._stop.set()
+            case Load() | Make() | Stop():
+                self._orders.put(frame)
 
     def _applied(self) -> Applied | None:
         now = (
             min((actor.done for actor in self._receivers), default=0),
-            sum(actor.failed for actor in self._actors),
+            self._failed_before + sum(actor.failed for actor in self._actors),
             self._outgoing.waited,
             self._outgoing.unkept,
         )
@@ -174,32 +205,43 @@ class PluginHost:
 
     # loading
 
-    def _load_all(self, load: Load) -> bool:
+    def _attempt(self, step: Callable[[], Checked | Loaded]) -> bool:
+        """Take a step of loading and tell the satellite what came of it."""
         try:
-            self._before_load(load)
-            loaded = self._make_all(load)
-            encode_frame(loaded)
+            frame = step()
+            encode_frame(frame)
         except LoadFailure as failure:
             self._refuse(failure)
             return False
         except BaseException as error:
-            self._refuse(LoadFailure.of("it cannot be loaded", error, Path(load.folder)))
+            self._refuse(LoadFailure.of("it cannot be loaded", error, Path(self._load.folder)))
             return False
-        self._after_load()
-        self._outgoing.frame(loaded)
+        if isinstance(frame, Loaded):
+            self._after_load()
+        self._outgoing.frame(frame)
         return True
 
     def _refuse(self, failure: LoadFailure) -> None:
         texts = (failure.problem[:4096], failure.where[:4096], failure.details)
-        self._outgoing.frame(LoadFailed(*map(text_for_frame, texts)))
+        problem, where, details = map(text_for_frame, texts)
+        self._outgoing.frame(LoadFailed(problem, where, details, failure.taken))
         self._exit_all(1.0)
 
-    def _make_all(self, load: Load) -> Loaded:
+    def _check(self, load: Load) -> Checked:
+        """Import the package and look at its plugins; make none of them."""
+        self._load = load
+        self._before_load(load)
         module = import_package(load.package, load.folder)
-        found, warnings = find_plugins(load.package, module)
+        self._found, self._warnings = find_plugins(load.package, module)
+        exclusive = any(one.kind.exclusive for one in self._found)
+        return Checked(code_of(load.package, load.folder), exclusive)
+
+    def _make_all(self) -> Loaded:
+        """Make every plugin, from the code that was imported."""
+        load = self._load
         plugins: list[PluginInfo] = []
         methods: list[MethodInfo] = []
-        for index, one in enumerate(found):
+        for index, one in enumerate(self._found):
             actor = Actor(
                 one.name,
                 one.kind,
@@ -219,7 +261,7 @@ class PluginHost:
                 self._functions[method] = (actor, getattr(actor.plugin, attribute))
             if one.receives:
                 self._receivers.append(actor)
-        return Loaded(plugins, methods, warnings)
+        return Loaded(plugins, methods, self._warnings)
 
     @staticmethod
     def _make(actor: Actor, one: FoundPlugin, load: Load) -> None:
@@ -250,6 +292,15 @@ class PluginHost:
         for actor, done in waiting:
             if not done.wait(max(0.0, deadline - time.monotonic())):
                 self._outgoing.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
+
+    def _retire(self, timeout: float) -> None:
+        """Keep nothing of the plugins but their code."""
+        self._outgoing.retire(timeout)
+        self._flushes.close()
+        self._flushes = Flushes()
+        self._failed_before += sum(actor.failed for actor in self._actors)
+        self._actors, self._receivers, self._functions = [], [], {}
+        self._outgoing.frame(Exited())
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ class PluginSettings(Protocol):
         load_timeout: for import and every ``__init__`` of a package.
         send_timeout: how long ``send`` waits for room.
         plugin_memory: MiB of address space of one plugin host, 0 for no limit.
+        exit_timeout: for every ``__exit__`` of a package whose code is changed.
     """
 
     @property
@@ -49,6 +50,8 @@ class PluginSettings(Protocol):
     def send_timeout(self) -> float: ...
     @property
     def plugin_memory(self) -> int: ...
+    @property
+    def exit_timeout(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,9 @@ class PackageStatus:
         send_waits: calls of ``send`` that had to wait for room.
         waiting: messages queued for it.
         slowest: longest call into it that was seen, in seconds; quick ones are not measured.
+        load: number of the load that runs, or ran last; each attempt to load the package has one.
+        code: hash of the code that runs, or ran last; '' for none.
+        reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
     """
 
     name: str
@@ -91,3 +97,6 @@ class PackageStatus:
     send_waits: int = 0
     waiting: int = 0
     slowest: float = 0.0
+    load: int = 0
+    code: str = ""
+    reloads: Mapping[str, int] = field(default_factory=dict)
