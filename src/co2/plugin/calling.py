@@ -66,7 +66,12 @@ class Calling:
     # the child of now
 
     def begin(self, send: Send) -> None:
-        """Calls go to this child from now on: first those that were held."""
+        """Calls go to this child from now on: first those that were held. The one before answers no more."""
+        self._calls.fail(f"the code of {self._package} was changed", but=self._held or ())
+        self.resume(send)
+
+    def resume(self, send: Send) -> None:
+        """Go on with a child that still has all the calls it was given."""
         held, self._held, self._send = self._held or {}, None, send
         for call_id, frame in held.items():
             if self._can_take(frame):
@@ -75,8 +80,13 @@ class Calling:
                 self._calls.answer(call_id, b"", self._gone(frame))
 
     def hold(self) -> None:
-        """Calls wait until :meth:`begin`."""
+        """Calls wait until :meth:`begin` or :meth:`resume`."""
         self._held = {} if self._held is None else self._held
+
+    def lose(self, why: str) -> None:
+        """The child of now has died: it answers no more. What comes waits, until it is known what follows."""
+        self.hold()
+        self._calls.fail(why, but=self._held or ())
 
     def end(self, why: str, state: str) -> None:
         """No result will come from the child of now; whoever calls is told the state from now on."""

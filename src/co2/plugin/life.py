@@ -281,8 +281,14 @@ class Life:
             took=self._took,
             news=self._news.set,
         )
+        one.ended.add_done_callback(lambda _how: self._lost(one))
         self.alive.append(one)
         return one
+
+    def _lost(self, one: Incarnation) -> None:
+        if one is self.current and not one.kept:
+            self._delivery.hold()
+            self._calling.lose(f"the plugin host of {self.spec.name} died")
 
     def _begin(self, one: Incarnation, *, on_trial: bool) -> None:
         """Let a load carry the package from now on, and give it what the one before did not do."""
@@ -383,7 +389,7 @@ class Life:
         if not old.kept:
             old.send(Resume())
             self._delivery.resume(old.send)
-            self._calling.begin(old.send)
+            self._calling.resume(old.send)
             return
         try:
             await old.make(EXCLUSIVE_START)
