@@ -10,7 +10,7 @@ from co2.config.private import check_private
 from co2.config.schema import KEYS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
 from co2.errors import ConfigError
 
-__all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "relay_url"]
+__all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "plugin_tables", "relay_url"]
 
 CONFIG_FILE = "co2.toml"
 MAX_SIZE = 1024 * 1024
@@ -66,6 +66,20 @@ def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
     config = load_config("satellite", {"relay": given}, environ, cwd)
     assert isinstance(config, SatelliteConfig)
     return config.relay
+
+
+def plugin_tables(path: Path | None) -> Mapping[str, Mapping[str, Any]]:
+    """Read the tables ``[plugin.NAME]`` anew, by name; nothing where no file was read before.
+
+    Args:
+        path: the ``config_file`` of a configuration.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    if path is None:
+        return {}
+    return _plugin_tables(*_read_file({"config": str(path)}, {}, path.parent))
 
 
 def _read_file(

@@ -16,6 +16,7 @@ from co2.config.checks import (
     one_of,
     port,
     seconds,
+    switch,
     url,
 )
 
@@ -89,6 +90,7 @@ KEYS: tuple[Key, ...] = (
     Key(
         "plugin_memory", count(0, 2**30), 2048, _SATELLITE, "MiB of address space per plugin host, 0 for no limit"
     ),
+    Key("watch", switch, False, _SATELLITE, "reload a package when its code changes"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
 )
 
@@ -148,4 +150,5 @@ class SatelliteConfig(HostConfig):
     exit_timeout: float = 3.0
     send_timeout: float = 5.0
     plugin_memory: int = 2048
+    watch: bool = False
     outbox_max: int = 1024 * MIB

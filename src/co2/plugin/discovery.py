@@ -37,11 +37,17 @@ class PluginChoice(Protocol):
     def plugin_config(self) -> Mapping[str, Mapping[str, Any]]: ...
 
 
-def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem]]:
+def find_packages(
+    config: PluginChoice, names: Sequence[str] | None = None
+) -> tuple[list[PackageSpec], list[Problem]]:
     """Find the packages to load.
 
     A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins. Without that
     list, the one in a ``config.py`` of 2003 in the plugin folder counts; without that, every package there.
+
+    Args:
+        config: what it says about them.
+        names: find these, whatever is listed.
 
     Returns:
         The packages, and (name, problem) for each that cannot be loaded.
@@ -50,7 +56,7 @@ def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem
         ConfigError: a ``config.py`` of 2003 that cannot be read.
     """
     folder = config.plugin_dir.absolute()
-    names = config.plugin_list
+    names = config.plugin_list if names is None else names
     if names is None and (folder / "config.py").is_file():
         listed = read_plugin_list_2003(folder / "config.py")
         names = None if listed is None else tuple(listed)

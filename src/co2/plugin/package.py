@@ -111,6 +111,14 @@ class Package:
         """Whether it goes on where it left off after a restart of its satellite."""
         return self.life.current is not None and self.life.current.durable
 
+    def log(self, after: int, max_rows: int) -> list[dict[str, Any]]:
+        """Give the last lines of its log, those with a number above ``after``."""
+        return self._records.tail.rows(after, max_rows)
+
+    def close(self) -> None:
+        """It has ended for good."""
+        self._records.close()
+
     # what its children say
 
     def _took(self, one: Incarnation, frame: ChildFrame) -> None:

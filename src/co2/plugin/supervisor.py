@@ -91,6 +91,8 @@ class Supervisor:
         await asyncio.gather(*(package.life.stop(timeout) for package in self._packages.values()))
         if self._lives:
             await asyncio.wait(self._lives.values())
+        for package in self._packages.values():
+            package.close()
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -127,6 +129,7 @@ class Supervisor:
         await package.life.stop(timeout)
         await asyncio.wait([self._lives[name]])
         if self._packages.get(name) is package:
+            package.close()
             del self._packages[name], self._lives[name]
             _logger.info("%s: unloaded", name)
             self.methods_changed()
@@ -279,6 +282,11 @@ class Supervisor:
         if carried is None:
             raise PluginFailed(f"{letter.plugin}.receive: no plugin package {package} is loaded")
         await carried.repeat(letter, self._settings.receive_deadline + 1.0)
+
+    def log(self, name: str, after: int, max_rows: int) -> list[dict[str, Any]] | None:
+        """Give the last lines of a package's log; None for one that is not loaded."""
+        package = self._packages.get(name)
+        return package.log(after, max_rows) if package is not None else None
 
     def spec(self, name: str) -> PackageSpec | None:
         """Give what a package was loaded with last; None for one that is not loaded."""
