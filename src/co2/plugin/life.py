@@ -218,6 +218,7 @@ class Life:
             return "stopped"
         if at_rest:
             self._deaths = Deaths()
+            self._records.forget_error()
         self._begin(one, on_trial=False)
         self._tell("runs again" if self.counters.restarts else "loaded")
         self._answer(requests)
@@ -324,6 +325,7 @@ class Life:
             self._answer(requests, f"{error.problem}{goes_on}")
             return
         self.counters.reloads["ok"] += 1
+        self._records.forget_error()
         self._tell("reloaded")
         self._answer(requests)
 

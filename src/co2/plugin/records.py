@@ -61,6 +61,10 @@ class Records:
         """Seconds since the last error, None for never."""
         return round(time.monotonic() - self._last_error_at, 3) if self.last_error else None
 
+    def forget_error(self) -> None:
+        """What went wrong was mended."""
+        self.last_error = ""
+
     def close(self) -> None:
         """Nothing will be written any more."""
         self.logger.removeHandler(self.tail)

@@ -35,6 +35,7 @@ from co2.server.plugin_control import PluginControl, package_row
 from co2.server.plugin_watch import PluginWatch
 from co2.server.properties import hardware, software
 from co2.store.cursors import Cursors
+from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Entry, Registry
@@ -113,9 +114,11 @@ class Satellite:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
         self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
         self._add_methods()
+        view = SatelliteView(self)
         self.server = HttpServer(
             registry=self.registry,
-            pages=make_pages(SatelliteView(self)),
+            pages=make_pages(view),
+            buttons=make_buttons(view),
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
