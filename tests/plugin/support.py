@@ -38,6 +38,9 @@ class Settings:
     exit_timeout: float = 3.0
     send_timeout: float = 5.0
     plugin_memory: int = 2048
+    plugin_open_files: int = 0
+    plugin_cpu_seconds: int = 0
+    plugin_deaths: int = 5
 
 
 class Lines(logging.Handler):

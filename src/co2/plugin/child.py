@@ -250,7 +250,9 @@ class ProcessChild(Child):
 
     def _process_exited(self) -> None:
         code = self._process.get_returncode()
-        if code is not None and code < 0:
+        if code == -signal.SIGXCPU:
+            self._ended("has used up its CPU seconds (SIGXCPU)")
+        elif code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 self._ended(f"was killed by {signal.Signals(-code).name}")
         self._ended(f"ended with exit status {code}")

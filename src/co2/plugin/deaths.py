@@ -101,12 +101,12 @@ class Deaths:
                 del self._tries[key]
         return given_up
 
-    def park(self, now: float) -> bool:
-        """Tell whether it is enough."""
+    def park(self, now: float, deaths: int = PARK_DEATHS) -> bool:
+        """Tell whether it is enough: so many ``deaths``."""
         while self._outside and self._outside[0] < now - PARK_WITHIN:
             self._outside.popleft()
         self._messages = {key: at for key, at in self._messages.items() if at >= now - PARK_WITHIN}
-        return len(self._outside) >= PARK_DEATHS or len(self._messages) >= PARK_DEATHS
+        return len(self._outside) >= deaths or len(self._messages) >= deaths
 
     def forget_up_to(self, last: int) -> None:
         """Forget tries of messages that everybody is done with."""

@@ -27,6 +27,7 @@ class PluginChoice(Protocol):
         plugin_dir: folder that holds packages; it need not exist.
         plugin_list: their names, bundled ones included; None for all in the folder.
         plugin_config: the tables ``[plugin.<name>]``.
+        plugin_limits: the tables ``[limits.<name>]``.
     """
 
     @property
@@ -35,6 +36,8 @@ class PluginChoice(Protocol):
     def plugin_list(self) -> tuple[str, ...] | None: ...
     @property
     def plugin_config(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def plugin_limits(self) -> Mapping[str, Mapping[str, int]]: ...
 
 
 def find_packages(
@@ -63,6 +66,10 @@ def find_packages(
     specs: list[PackageSpec] = []
     problems: list[Problem] = []
     folder_problem = _open_to_others(folder) if folder.is_dir() else ""
+
+    def spec(name: str, folder: Path | None) -> PackageSpec:
+        return PackageSpec(name, folder, config.plugin_config.get(name, {}), config.plugin_limits.get(name, {}))
+
     for name in dict.fromkeys(_all_in(folder) if names is None else names):
         if name in RESERVED:
             problems.append(
@@ -75,9 +82,9 @@ def find_packages(
             if problem:
                 problems.append((name, problem))
             else:
-                specs.append(PackageSpec(name, folder, config.plugin_config.get(name, {})))
+                specs.append(spec(name, folder))
         elif name in bundled_packages():
-            specs.append(PackageSpec(name, None, config.plugin_config.get(name, {})))
+            specs.append(spec(name, None))
         else:
             problems.append((name, _not_found(name, folder)))
     return specs, problems

@@ -340,12 +340,16 @@ def _prepare_process(load: Load) -> None:
     sys.dont_write_bytecode = True  # the plugin folder belongs to its author
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a plugin goes first
-    if load.memory:
-        wanted = load.memory * 1024 * 1024
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    for kind, wanted in (
+        (resource.RLIMIT_AS, load.memory * 1024 * 1024),
+        (resource.RLIMIT_NOFILE, load.open_files),
+        (resource.RLIMIT_CPU, load.cpu_seconds),
+    ):
+        _, hard = resource.getrlimit(kind)
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        if wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(kind, (limit, hard))
 
 
 def _stay_awake(timeout: float) -> None:

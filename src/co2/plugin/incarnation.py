@@ -371,8 +371,10 @@ class Incarnation:
             dict(spec.config),
             settings.send_timeout,
             settings.load_timeout,
-            settings.plugin_memory,
+            spec.limits.get("memory", settings.plugin_memory),
             max(settings.receive_deadline, settings.load_timeout) + HANG_GRACE,
+            spec.limits.get("open_files", settings.plugin_open_files),
+            spec.limits.get("cpu_seconds", settings.plugin_cpu_seconds),
         )
 
     async def _kill(self, what: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from co2.errors import LoadError
 from co2.plugin.calling import Calling
-from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress, taken_up
+from co2.plugin.deaths import MAX_TRIES, PARK_WITHIN, Deaths, backoff, read_progress, taken_up
 from co2.plugin.delivery import NETWORK, Delivery
 from co2.plugin.incarnation import Incarnation, NotLoaded, Took
 from co2.plugin.records import Records, preview
@@ -480,13 +480,14 @@ class Life:
         if one is not None:
             self._done_with(one)
             self._bury(one)
-        if not self._deaths.park(now):
+        deaths = self.spec.limits.get("deaths", self._settings.plugin_deaths)
+        if not self._deaths.park(now, deaths):
             return True
         self.state = "parked"
         self._calling.end(f"the plugin host of {self.spec.name} died", "parked")
         self._records.error(
-            f"plugin package {self.spec.name} is parked: its plugin host died {PARK_DEATHS} times within "
-            f"{PARK_WITHIN:g} s; the last one {how}"
+            f"plugin package {self.spec.name} is parked: its plugin host died {deaths} times within "
+            f"{PARK_WITHIN:g} s; the last one {how}. Try again with: co2 plugin reload {self.spec.name}"
         )
         return False
 

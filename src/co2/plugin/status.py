@@ -18,11 +18,14 @@ class PackageSpec:
         name: of the package.
         folder: the folder that holds it; None for a bundled one.
         config: the table ``[plugin.<name>]``.
+        limits: the table ``[limits.<name>]``: ``memory``, ``open_files``, ``cpu_seconds``, ``deaths``; what it
+            does not have is as for all.
     """
 
     name: str
     folder: Path | None
     config: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 class PluginSettings(Protocol):
@@ -35,6 +38,9 @@ class PluginSettings(Protocol):
         load_timeout: for import and every ``__init__`` of a package.
         send_timeout: how long ``send`` waits for room.
         plugin_memory: MiB of address space of one plugin host, 0 for no limit.
+        plugin_open_files: open files of one plugin host, 0 for what the system allows.
+        plugin_cpu_seconds: CPU seconds of one plugin host, 0 for no limit.
+        plugin_deaths: deaths within a minute that park a package.
         exit_timeout: for every ``__exit__`` of a package whose code is changed.
     """
 
@@ -50,6 +56,12 @@ class PluginSettings(Protocol):
     def send_timeout(self) -> float: ...
     @property
     def plugin_memory(self) -> int: ...
+    @property
+    def plugin_open_files(self) -> int: ...
+    @property
+    def plugin_cpu_seconds(self) -> int: ...
+    @property
+    def plugin_deaths(self) -> int: ...
     @property
     def exit_timeout(self) -> float: ...
 

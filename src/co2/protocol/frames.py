@@ -135,6 +135,8 @@ class Load(_Frame):
         memory: MiB of address space that the child may use, 0 for no limit.
         hang_timeout: seconds in which the child must be able to run some Python; it ends itself where it is not,
             for nobody else may be there to end it.
+        open_files: that the child may have, 0 for what the system allows.
+        cpu_seconds: that the child may use in its life, 0 for no limit.
     """
 
     package: str
@@ -145,6 +147,8 @@ class Load(_Frame):
     load_timeout: float = 10.0
     memory: int = 0
     hang_timeout: float = 60.0
+    open_files: int = 0
+    cpu_seconds: int = 0
 
 
 class Make(_Frame):

@@ -229,8 +229,9 @@ class Satellite:
 
     def _find(self, names: Sequence[str] | None) -> tuple[list[PackageSpec], list[tuple[str, str]]]:
         """Find packages, with the tables of the configuration file as they are now."""
-        tables = plugin_tables(self.config.config_file)
-        return find_packages(dataclasses.replace(self.config, plugin_config=tables), names)
+        tables, limits = plugin_tables(self.config.config_file)
+        config = dataclasses.replace(self.config, plugin_config=tables, plugin_limits=limits)
+        return find_packages(config, names)
 
     async def _repeat(self, package: str, letter: DeadLetter) -> None:
         await self.supervisor.repeat(package, letter)

@@ -123,7 +123,7 @@ class Gate:
         if origin is not None and origin.lower() != f"http://{head.headers['host'].lower()}":
             raise Refused(403, "a request of another origin")
         site = head.headers.get("sec-fetch-site", "none")
-        if head.path in self._buttons and origin is None:
+        if origin is None and head.method == "POST" and head.path in self._buttons:
             raise Refused(403, "a button is pressed on one of our pages, and a browser says so with Origin")
         if head.method not in _PAGE_METHODS and site.lower() not in ("same-origin", "none"):
             raise Refused(403, "a request of another site")
