@@ -54,7 +54,10 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "relay": ("http://10.0.0.1:2003", "http://[::1]:1", "http://co2.example:65535"),
     "isolation": ("thread", "process", "thread"),
     "plugin_memory": ("0", "1", "100"),
-    "watch": ("true", "no", "1"),
+    "plugin_open_files": ("1", "64", "100"),
+    "plugin_cpu_seconds": ("1", "60", "100"),
+    "plugin_deaths": ("1", "2", "3"),
+    "watch": ("true", "no", "yes"),
     "log_bytes": ("1048576", "2097152", "3145728"),
     "outbox_max": ("1048576", "2097152", "3145728"),
     "max_sats": ("1", "2", "3"),
@@ -140,6 +143,8 @@ def as_value(key: Key, text: str, folder: Path) -> Any:
         return folder / text
     if key.name in ("plugin_list", "allowed_hosts"):
         return tuple(text.split(","))
+    if key.name == "watch":
+        return text != "no"
     return float(text) if re.fullmatch(r"[\d.]+", text) and key.name != "bind" and text.count(".") < 2 else text
 
 
