@@ -29,10 +29,13 @@ _DUMP = 0.3
 
 _logger = logging.getLogger("co2.plugins")
 
+_incoming = memoryview(bytearray(256 * 1024))
+"""Where transports put what has come. One for all children: each is read before the next one."""
+
 OnFrame = Callable[[ChildFrame], None]
 
 
-class _Link(asyncio.Protocol):
+class _Link(asyncio.BufferedProtocol):
     """Our end of the socket pair."""
 
     def __init__(self, on_frame: OnFrame, on_garbage: Callable[[str], None]) -> None:
@@ -41,9 +44,12 @@ class _Link(asyncio.Protocol):
         self._on_frame = on_frame
         self._on_garbage = on_garbage
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            frames = self._reader.feed(data)
+            frames = self._reader.feed(_incoming[:nbytes])
         except BadRequest as error:
             self._on_garbage(str(error))
             return
@@ -76,6 +82,7 @@ class Child:
         self.exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._on_frame = on_frame
         self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
         self._link: _Link | None = None
 
     async def start(self) -> None:
@@ -84,8 +91,17 @@ class Child:
 
     def send(self, frame: HostFrame) -> None:
         """Send a frame; one that has ended does not mind."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_frame(frame))
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        data = encode_frame(frame)
+        if not transport.get_write_buffer_size():
+            # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
+            # which the transport finds out too.
+            with contextlib.suppress(OSError):
+                data = data[os.write(self._descriptor, data) :]
+        if data:
+            transport.write(data)
 
     def kill(self) -> None:
         """End it at once."""
@@ -115,6 +131,7 @@ class Child:
             lambda: _Link(self._on_frame, self._garbage), sock=sock
         )
         self._transport = transport
+        self._descriptor = sock.fileno()
         self._link = link
 
     def _garbage(self, problem: str) -> None:

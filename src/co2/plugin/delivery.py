@@ -44,6 +44,9 @@ class Delivery:
 
     def deliver(self, source: str, parcel: Parcel) -> None:
         """Queue a batch for the package, and give the child what it may have."""
+        if self._give is not None and not self.waiting.bytes and self.window.room > 0:
+            self._give(self.window.give(parcel))
+            return
         self.waiting.put(source, parcel)
         self._pump()
 

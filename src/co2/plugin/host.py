@@ -15,12 +15,13 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from co2.errors import BadRequest, NotRunning
+from co2.errors import NotRunning
 from co2.plugin.actor import Actor
 from co2.plugin.flushes import Flushes
 from co2.plugin.loader import FoundPlugin, LoadFailure, code_of, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
+from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
     Applied,
     Call,
@@ -29,7 +30,6 @@ from co2.protocol.frames import (
     Exited,
     Flow,
     Flushed,
-    FrameReader,
     Gap,
     Goodbye,
     Handover,
@@ -55,7 +55,6 @@ __all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
 ORPHAN_EXIT = 3.0
 """Seconds for every ``__exit__`` when the satellite is gone."""
 
-READ_SIZE = 1024 * 1024
 WARNING = 30
 EXIT_BROKEN = 70
 """Exit status of a plugin host that cannot go on: memory is out, or its socket is broken."""
@@ -88,7 +87,6 @@ class PluginHost:
         self._before_load = before_load
         self._after_load = loaded
         self._gone = gone
-        self._broken = broken
         self._outgoing = Outgoing(sock, self._applied, broken)
         self._flushes = Flushes()
         self._actors: list[Actor] = []
@@ -100,17 +98,23 @@ class PluginHost:
         self._load = Load("", "", {}, {}, 0.0)
         self._found: list[FoundPlugin] = []
         self._warnings: list[str] = []
-        self._reader = threading.Thread(target=self._read, name="co2-reader", daemon=True)
+        self._way_in = WayIn(
+            sock,
+            self._take,
+            garbage=lambda why: self._outgoing.record("", WARNING, f"the satellite sent what is no frame: {why}"),
+            broken=broken,
+            ended=self._nothing_comes,
+        )
 
     def run(self) -> None:
         """Load, carry, stop. Returns when the satellite has said so, or is gone."""
-        self._reader.start()
+        self._way_in.start()
         while self._obey(self._orders.get()):
             pass
         self._outgoing.close(1.0)
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        self._reader.join(1.0)
+        self._way_in.join(1.0)
         self._sock.close()
 
     def _obey(self, order: Load | Make | Stop | None) -> bool:
@@ -121,6 +125,7 @@ class PluginHost:
             case Make():
                 return self._attempt(self._make_all)
             case Stop():
+                self._way_in.set_principal(None)
                 self._exit_all(order.timeout)
                 if order.keep:
                     self._retire(order.timeout)
@@ -132,26 +137,10 @@ class PluginHost:
 
     # reading
 
-    def _read(self) -> None:
-        reader = FrameReader("host")
-        try:
-            while data := self._received():
-                for frame in reader.feed(data):
-                    self._take(frame)
-        except BadRequest as error:
-            self._outgoing.record("", WARNING, f"the satellite sent what is no frame: {error}")
-        except BaseException:
-            # Memory is out in the one thread that must not miss a byte: start again from what is known.
-            self._broken()
+    def _nothing_comes(self) -> None:
         self._gone()
         self._flushes.close()
         self._orders.put(None)
-
-    def _received(self) -> bytes:
-        try:
-            return self._sock.recv(READ_SIZE)
-        except OSError:
-            return b""
 
     def _take(self, frame: object) -> None:
         match frame:
@@ -187,6 +176,8 @@ class PluginHost:
             case Start():
                 for actor in self._actors:
                     actor.start(frame.progress.get(actor.name), on_trial=frame.on_trial)
+                if len(self._receivers) == 1:
+                    self._receivers[0].read_from(self._way_in)
                 self._outgoing.start()
             case Load() | Make() | Stop():
                 self._orders.put(frame)

@@ -469,29 +469,39 @@ class FrameReader:
         self._decode = _decoders[sender].decode
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Any]:
+    def feed(self, data: bytes | memoryview) -> list[Any]:
         """Take bytes as they came, give the frames that are complete.
 
         Raises:
             BadRequest: a frame that is too long, or none that we know. The stream cannot go on.
         """
         buffer = self._buffer
-        buffer += data
         frames: list[Any] = []
-        start = 0
+        if not buffer:
+            with memoryview(data) as view:
+                used = self._cut(view, frames)
+                buffer += view[used:]
+            return frames
+        buffer += data
         # A view, so that a frame's bytes are copied once; it must be gone before the buffer shrinks.
         with memoryview(buffer) as view:
-            while len(buffer) - start >= 4:
-                size = int.from_bytes(view[start : start + 4], "big")
-                if size > MAX_FRAME_SIZE:
-                    raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
-                end = start + 4 + size
-                if len(buffer) < end:
-                    break
-                try:
-                    frames.append(self._decode(view[start + 4 : end]))
-                except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                    raise BadRequest(f"not a frame: {error}") from None
-                start = end
-        del buffer[:start]
+            used = self._cut(view, frames)
+        del buffer[:used]
         return frames
+
+    def _cut(self, view: memoryview, frames: list[Any]) -> int:
+        """Take all whole frames from the front; give how many bytes these were."""
+        start, left = 0, len(view)
+        while left >= 4:
+            size = int.from_bytes(view[start : start + 4], "big")
+            if size > MAX_FRAME_SIZE:
+                raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
+            end = start + 4 + size
+            if left < 4 + size:
+                break
+            try:
+                frames.append(self._decode(view[start + 4 : end]))
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise BadRequest(f"not a frame: {error}") from None
+            start, left = end, left - 4 - size
+        return start

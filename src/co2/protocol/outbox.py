@@ -4,13 +4,15 @@ They wait in memory while acknowledgements come soon. What waits longer goes to 
 satellite, and leaves memory where it is much. This module says what and when; ``store/outbox_store.py`` does it.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from co2.errors import BadRequest
 from co2.protocol.batch import batch_count
+from co2.protocol.checksum import crc32
 from co2.protocol.link_frames import MAX_EPOCHS, Publish, encode_link_frame
 
 __all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Outbox", "Segment"]
@@ -31,8 +33,7 @@ _OVERHEAD = 200
 """Bytes that a waiting frame takes besides itself, roughly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True, gc=False):
     """One frame, as it goes out and, after a lost connection, goes out again.
 
     Attributes:
@@ -148,7 +149,7 @@ class Outbox:
         """Cut a frame: number it, checksum it, keep it."""
         count = batch_count(batch)
         names = None if channels is None else list(channels)
-        publish = Publish(self.epoch, self._next, package, plugin, names, zlib.crc32(batch), batch)
+        publish = Publish(self.epoch, self._next, package, plugin, names, crc32(batch), batch)
         cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())
         self._next += count
         segment = self._segments[-1] if self._segments else None

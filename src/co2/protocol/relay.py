@@ -9,7 +9,6 @@ to every live stream that stands at the head; when it is on disk its sender is a
 it. Whatever has no number of its own (from XML-RPC) is passed on only then, and holds up so long what came after.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
+from co2.protocol.checksum import crc32
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     BEGINNING,
@@ -141,7 +141,7 @@ class RelayCore:
         """Take in a new connection."""
         return Peer(self, address)
 
-    def receive(self, peer: Peer, *frames: bytes) -> None:
+    def receive(self, peer: Peer, *frames: bytes | memoryview) -> None:
         """Take frames that have come at the same time; what they hold is passed on together.
 
         Garbage ends this one link, with a Goodbye that says why.
@@ -150,7 +150,7 @@ class RelayCore:
             self._take(peer, data)
         self._advance()
 
-    def _take(self, peer: Peer, data: bytes) -> None:
+    def _take(self, peer: Peer, data: bytes | memoryview) -> None:
         if peer.state == "closed":
             return
         try:
@@ -357,7 +357,7 @@ class RelayCore:
 
     def _publish(self, peer: Peer, frame: Publish) -> None:
         count = batch_count(frame.batch)
-        if zlib.crc32(frame.batch) != frame.crc:
+        if crc32(frame.batch) != frame.crc:
             self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
             return
         if not frame.epoch:
@@ -437,7 +437,7 @@ class RelayCore:
             client_address=client_address,
             batch=batch,
             channels=channels,
-            crc=zlib.crc32(batch),
+            crc=crc32(batch),
         )
         self._held.append(entry.end)
         self._fresh.append(entry)

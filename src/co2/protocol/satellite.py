@@ -9,16 +9,18 @@ that want it: those that are live share the live stream; one that takes its mess
 catches up through a replay of its own.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from co2.errors import BadRequest
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
+from co2.protocol.checksum import crc32
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     BEGINNING,
@@ -80,8 +82,7 @@ class Ended:
     retry_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """A frame for these packages; so many messages at its front they have had."""
 
     packages: Sequence[str]
@@ -215,7 +216,7 @@ class SatelliteCore:
             )
         )
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Take one frame. Garbage ends the link."""
         if self.state == "away":
             return
@@ -414,14 +415,14 @@ class SatelliteCore:
             self.live_dropped += batch_count(batch)
             return
         names = None if channels is None else list(channels)
-        self._write(Publish(0, 0, package, plugin, names, zlib.crc32(batch), batch))
+        self._write(Publish(0, 0, package, plugin, names, crc32(batch), batch))
 
     def _ack(self, ack: Ack) -> None:
         self.outbox.acknowledged(ack.epoch, ack.seq)
 
     def _deliver(self, frame: Deliver) -> None:
         count = batch_count(frame.batch)
-        if zlib.crc32(frame.batch) != frame.crc:
+        if crc32(frame.batch) != frame.crc:
             self.end(goodbyes.DAMAGED, f"the checksum of the frame at {frame.position} is another")
             return
         end = frame.position + count - 1

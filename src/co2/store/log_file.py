@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from co2.protocol.checksum import crc32
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry
 from co2.store.sqlite import close_database, open_database
@@ -208,7 +208,7 @@ class LogFile:
         size = 0
         for *row, batch in self._db.execute(query, (after,)):
             head = _whole_head(row)
-            if head is None or not isinstance(batch, bytes) or zlib.crc32(batch) != head[12]:
+            if head is None or not isinstance(batch, bytes) or crc32(batch) != head[12]:
                 continue  # the next one tells that it is missing
             position, count, previous = head[:3]
             if position + count - 1 <= after:
@@ -253,11 +253,11 @@ def _row(entry: Entry, previous: int, at: float) -> tuple[Any, ...]:
         *(entry.position, entry.count, previous, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
         *(entry.package, entry.plugin, channels, entry.crc, at),
     )
-    return (*head, zlib.crc32(_encode(head)), entry.batch)
+    return (*head, crc32(_encode(head)), entry.batch)
 
 
 def _checksum(*values: Any) -> int:
-    return zlib.crc32(_encode(values))
+    return crc32(_encode(values))
 
 
 def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
@@ -277,7 +277,7 @@ def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
             ),
             *(seq, str(package, "utf-8"), str(plugin, "utf-8"), *rest),
         )
-        return head if zlib.crc32(_encode(head)) == checksum else None
+        return head if crc32(_encode(head)) == checksum else None
     except (TypeError, ValueError, OverflowError):
         return None
 
