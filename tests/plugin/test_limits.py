@@ -51,7 +51,7 @@ async def test_one_that_has_used_up_its_cpu_seconds_is_started_again(tmp_path: P
 
 @in_loop
 async def test_how_many_deaths_park_it(tmp_path: Path) -> None:
-    dies = "import os, threading\nthreading.Timer(0.01, os._exit, (1,)).start()\n"
+    dies = "import os, threading\nthreading.Timer(0.3, os._exit, (1,)).start()\n"
     spec = write_package(tmp_path, "ham", spam=dies + LIMITS)
     async with carrying([dataclasses.replace(spec, limits={"deaths": 1})]) as carrier:
         await carrier.until(lambda: carrier.state("ham") == "parked", "parked")

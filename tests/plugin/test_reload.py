@@ -425,7 +425,7 @@ async def test_a_package_that_has_failed_or_is_parked_is_tried_again(tmp_path: P
         with pytest.raises(LoadError, match="no_such_module"):
             await reload(carrier, write(tmp_path, "import no_such_module"))
         assert carrier.state("ham") == "failed"
-        dies = "import os, threading\nthreading.Timer(0.01, os._exit, (1,)).start()\n"
+        dies = "import os, threading\nthreading.Timer(0.3, os._exit, (1,)).start()\n"
         await reload(carrier, write(tmp_path, dies + echo(1)))
         await carrier.until(lambda: carrier.state("ham") == "parked", "parked", 60)
         carrier.deliver("waits")
