@@ -139,6 +139,11 @@ class Outbox:
         return self._next - 1
 
     @property
+    def memory_bytes(self) -> int:
+        """Bytes that are in memory; they may be on disk too."""
+        return self._in_memory
+
+    @property
     def stored_bytes(self) -> int:
         """Bytes that are on disk."""
         return self.bytes - self._unstored

@@ -32,6 +32,10 @@ CREATE TABLE mark (
     origin TEXT, epoch INTEGER, seq INTEGER, at REAL, checksum INTEGER, PRIMARY KEY (origin, epoch)
 ) WITHOUT ROWID;
 """
+# Made with the first id: an older program still reads the file, and does not know of it.
+_IDS = """
+CREATE TABLE IF NOT EXISTS relayed (position INTEGER PRIMARY KEY, origin TEXT, id TEXT, checksum INTEGER)
+"""
 # Text as bytes: what is damaged need not be UTF-8, and must not end the whole reading.
 _HEAD = (
     "position, count, previous, CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(ip AS BLOB), port, epoch, seq, "
@@ -87,7 +91,7 @@ class LogFile:
             self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
-        for table in ("meta", "mark"):
+        for table in ("meta", "mark", *(("relayed",) if self._has_ids() else ())):
             found = self._db.execute(f"PRAGMA integrity_check({table})").fetchall()
             if found != [("ok",)]:
                 raise apsw.CorruptError(f"its table {table}: {str(found[0][0])[:200]}")
@@ -123,6 +127,14 @@ class LogFile:
         """Write where runs are."""
         rows = [(origin, epoch, seq, at, _checksum(origin, epoch, seq)) for (origin, epoch), seq in marks]
         self._db.executemany(_MARK, rows)
+
+    def write_ids(self, ids: Sequence[tuple[int, str, str]], forgotten: Sequence[int]) -> None:
+        """Write (position, origin, id) of messages that came with one; delete those of these positions."""
+        if not ids and not forgotten:
+            return
+        self._db.execute(_IDS)
+        self._db.executemany("INSERT INTO relayed VALUES (?, ?, ?, ?)", [(*row, _checksum(*row)) for row in ids])
+        self._db.executemany("DELETE FROM relayed WHERE position = ?", [(position,) for position in forgotten])
 
     def write_meta(self, key: str, value: Any) -> None:
         """Write one of the log's own facts."""
@@ -193,6 +205,22 @@ class LogFile:
                 raise apsw.CorruptError("a mark is damaged")
             marks[origin, epoch] = seq
         return marks
+
+    def ids(self) -> Iterable[tuple[int, str, str]]:
+        """Give (position, origin, id) of messages that came with one, in order; what is damaged is left out."""
+        if not self._has_ids():
+            return
+        query = "SELECT position, CAST(origin AS BLOB), CAST(id AS BLOB), checksum FROM relayed ORDER BY position"
+        for position, *texts, checksum in self._db.execute(query):
+            try:
+                origin, message_id = (str(text, "utf-8") for text in texts)
+            except (TypeError, ValueError):
+                continue
+            if _checksum(position, origin, message_id) == checksum:
+                yield position, origin, message_id
+
+    def _has_ids(self) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'relayed'").fetchall())
 
     def entries(self, after: int, max_bytes: int) -> Iterable[Entry | int]:
         """Give frames that end after a position, in order; where some are missing, the position up to which.
