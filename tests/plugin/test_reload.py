@@ -308,6 +308,8 @@ async def test_where_handover_fails_the_old_one_goes_on(tmp_path: Path) -> None:
         carrier.deliver("x")
         await carrier.until(lambda: carrier.published, "an answer")
         assert messages(carrier) == [(1, "x")]
+        await carrier.supervisor.reload(write(tmp_path, echo(3)), fresh=True)
+        assert await version(carrier) == 3
 
 
 CRASHES = {

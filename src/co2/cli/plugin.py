@@ -76,14 +76,15 @@ def load(name: str, url: str | None, as_json: bool) -> int:
     Example:
       co2 plugin load osc
     """
-    return _change("load", "loaded", name, url, as_json)
+    return _change("load", "loaded", {"package": name}, url, as_json)
 
 
 @plugin.command("reload")
 @_name
 @_url
+@click.option("--fresh", is_flag=True, help="Let the new code take nothing over from the old one's handover().")
 @json_option
-def reload(name: str, url: str | None, as_json: bool) -> int:
+def reload(name: str, url: str | None, fresh: bool, as_json: bool) -> int:
     """Have a package run the code that is in its folder now. No message is lost; where the new code does not
     load, the old one goes on. One that is parked or has failed is tried again.
 
@@ -91,7 +92,7 @@ def reload(name: str, url: str | None, as_json: bool) -> int:
     Example:
       co2 plugin reload ham
     """
-    return _change("reload", "reloaded", name, url, as_json)
+    return _change("reload", "reloaded", {"package": name, "fresh": fresh}, url, as_json)
 
 
 @plugin.command("unload")
@@ -141,14 +142,14 @@ def logs(name: str, url: str | None, *, lines: int, follow: bool, as_json: bool)
             time.sleep(FOLLOW_INTERVAL)
 
 
-def _change(method: str, done: str, name: str, url: str | None, as_json: bool) -> int:
+def _change(method: str, done: str, argument: dict[str, Any], url: str | None, as_json: bool) -> int:
     with _client(url) as client:
-        row = client.call(f"co2.plugin.{method}", {"package": name})
+        row = client.call(f"co2.plugin.{method}", argument)
     if as_json:
         print_json(row)
     else:
         plugins = ", ".join(row["plugins"])
-        click.echo(one_line(f"{name}: {done}, load {row['load']}, code {row['code']}: {plugins}"))
+        click.echo(one_line(f"{row['name']}: {done}, load {row['load']}, code {row['code']}: {plugins}"))
     return 0
 
 

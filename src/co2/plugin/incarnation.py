@@ -219,8 +219,12 @@ class Incarnation:
 
     # change of code
 
-    async def handover(self, timeout: float) -> dict[str, bytes] | None:
+    async def handover(self, timeout: float, *, fresh: bool = False) -> dict[str, bytes] | None:
         """Have its plugins stop between two messages; give what each hands over; None when they do not in time.
+
+        Args:
+            timeout: seconds.
+            fresh: what they give, or raise, does not matter.
 
         Raises:
             NotLoaded: a ``handover`` raised.
@@ -239,8 +243,10 @@ class Incarnation:
                     problems.append(f"{answer.plugin}.handover failed: {answer.problem}")
                 elif answer.value is not None:
                     values[answer.plugin] = answer.value
-        if problems:
-            raise NotLoaded("; ".join(problems))
+        if problems and not fresh:
+            raise NotLoaded(f"{'; '.join(problems)}; co2 plugin reload {self._spec.name} --fresh does without")
+        if fresh:
+            values = {}
         return None if deadline.passed or count < len(self.plugins) else values
 
     async def takeover(self, values: Mapping[str, bytes], timeout: float) -> None:

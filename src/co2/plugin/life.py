@@ -133,7 +133,7 @@ class Life:
         self._requests: list[asyncio.Future[None]] = []
         self._trial: _Trial | None = None
         self._ending: set[asyncio.Task[None]] = set()
-        self._exclusive = False
+        self._exclusive = self._fresh = False
         self._progress: dict[str, Progress] = {}
         self._deaths = Deaths()
 
@@ -172,8 +172,12 @@ class Life:
         self._answer(self._requests, "it was stopped")
         self.settled.set()
 
-    async def reload(self, spec: PackageSpec) -> None:
+    async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
         """Have the code of now carry the package. One that is parked or has failed is tried again.
+
+        Args:
+            spec: as the configuration has it now.
+            fresh: nothing is handed over to the new code.
 
         Raises:
             LoadError: it cannot; where the package ran it goes on as it was.
@@ -181,6 +185,7 @@ class Life:
         if self.stopping:
             raise LoadError(self.spec.name, "it is being stopped")
         self.spec = spec
+        self._fresh = self._fresh or fresh
         request: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._requests.append(request)
         self._news.set()
@@ -201,6 +206,7 @@ class Life:
     async def _live(self) -> str:
         """Load the package and stay with it until its end; tell how that came."""
         requests, self._requests = self._requests, []
+        self._fresh = False
         at_rest = self.state if self.state in _AT_REST else ""
         self.state = "restarting" if self.counters.restarts else "starting"
         one = self._new()
@@ -314,10 +320,11 @@ class Life:
     async def _reload(self) -> None:
         """Put new code in the place of the one that runs; where that fails it goes on, or comes back."""
         requests, self._requests = self._requests, []
+        fresh, self._fresh = self._fresh, False
         old = self.current
         assert old is not None
         try:
-            await self._change(old)
+            await self._change(old, fresh)
         except NotLoaded as error:
             self.counters.reloads["failed"] += 1
             goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, goes on"
@@ -329,13 +336,13 @@ class Life:
         self._tell("reloaded")
         self._answer(requests)
 
-    async def _change(self, old: Incarnation) -> None:
+    async def _change(self, old: Incarnation, fresh: bool) -> None:
         new, exclusive = await self._load_beside(old)
         self._delivery.hold()
         self._calling.hold()
         values: dict[str, bytes] | None = {}
         try:
-            values = await old.handover(HANDOVER_TIMEOUT)
+            values = await old.handover(HANDOVER_TIMEOUT, fresh=fresh)
             if values is None and not old.ended.done():
                 self._logger.warning("nothing is handed over: it did not stop within %g s", HANDOVER_TIMEOUT)
             if exclusive:

@@ -134,8 +134,12 @@ class Supervisor:
             _logger.info("%s: unloaded", name)
             self.methods_changed()
 
-    async def reload(self, spec: PackageSpec) -> None:
+    async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
         """Have the code and configuration of now carry a package; one that has failed or is parked is tried again.
+
+        Args:
+            spec: which one, as the configuration has it now.
+            fresh: nothing is handed over to the new code.
 
         Raises:
             LoadError: it cannot be loaded, or it is not loaded at all. Where it ran it goes on as it was.
@@ -143,7 +147,7 @@ class Supervisor:
         package = self._packages.get(spec.name)
         if package is None:
             raise LoadError(spec.name, "it is not loaded")
-        await package.life.reload(spec)
+        await package.life.reload(spec, fresh=fresh)
 
     def _carry(self, spec: PackageSpec) -> Package:
         package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)

@@ -1,6 +1,7 @@
 """Load, unload and reload plugin packages of a running host: over XML-RPC, from the page, when files change."""
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -58,13 +59,17 @@ class PluginControl:
         """
         return await self._do(name, self._supervisor.load)
 
-    async def reload(self, name: str) -> PackageStatus:
+    async def reload(self, name: str, *, fresh: bool = False) -> PackageStatus:
         """Bring in the new code of a package, and its configuration.
+
+        Args:
+            name: of the package.
+            fresh: nothing is handed over to the new code.
 
         Raises:
             NotLoadable: the text says why; where it ran it goes on as it was.
         """
-        return await self._do(name, self._supervisor.reload)
+        return await self._do(name, functools.partial(self._supervisor.reload, fresh=fresh))
 
     async def unload(self, name: str) -> None:
         """End a package and forget it.
@@ -169,11 +174,15 @@ class PluginControl:
     async def _reload(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Have a plugin package run the code that is in its folder now. Only from the host's own machine.
 
-        Takes the name, or {package}. No message is lost or doubled. Where the new code does not load, the old one
-        goes on, and the answer is a Fault that says why. Returns {name, state, load, code, …}.
+        Takes the name, or {package, fresh}. No message is lost or doubled. Where the new code does not load, the
+        old one goes on, and the answer is a Fault that says why. With ``fresh`` true the new code takes nothing over
+        from the old one's handover. Returns {name, state, load, code, …}.
         """
         _only_from_here(caller)
-        return package_row(await self.reload(_name(params)))
+        fresh = params[0].get("fresh", False) if params and isinstance(params[0], dict) else False
+        if not isinstance(fresh, bool):
+            raise BadParams("key 'fresh': a boolean is wanted")
+        return package_row(await self.reload(_name(params), fresh=fresh))
 
     async def _get_log(self, params: Sequence[Any], caller: Caller) -> list[dict[str, Any]]:
         """Give the last lines of a plugin package's log. Only from the host's own machine.
