@@ -21,6 +21,10 @@ from co2.xmlrpc.registry import Registry
 __all__ = ["HttpServer", "PageHandler", "bind_socket"]
 
 
+BACKLOG = 1024
+"""Connections that wait to be accepted; who comes when they are so many tries again after a second."""
+
+
 class HttpServer:
     """Serves a registry and pages.
 
@@ -68,7 +72,7 @@ class HttpServer:
             link_door=LinkDoor(self._links, SUBPROTOCOL, MAX_LINK_FRAME) if self._links is not None else None,
         )
         service.connections.start()
-        self._listening = await loop.create_server(lambda: Connection(service), sock=sock)
+        self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=BACKLOG)
 
     def stop_listening(self) -> None:
         """Take no more connections: who is told goodbye does not come back to a host that ends."""
