@@ -15,14 +15,10 @@ from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
 from co2.server.page_server import PageHandler, PageServer
-from co2.server.sockets import bind_socket
+from co2.server.sockets import BACKLOG, bind_socket
 from co2.xmlrpc.registry import Registry
 
 __all__ = ["HttpServer", "PageHandler", "bind_socket"]
-
-
-BACKLOG = 1024
-"""Connections that wait to be accepted; who comes when they are so many tries again after a second."""
 
 
 class HttpServer:
