@@ -14,7 +14,11 @@ from tests.harness import HostProcess, Proxy, running, wait_for, write_plugin
 RATE = 20_000
 """Messages a second."""
 
-RELOADS = int(os.environ.get("CO2_TEST_RELOADS", "200"))
+RELOADS = int(os.environ.get("CO2_TEST_RELOADS", "80"))
+"""`make reloads` makes 200 of them, with nothing else beside."""
+
+PAUSE = 0.05 if RELOADS >= 200 else 0.25
+"""Seconds between two messages, over a reload, that 99 of 100 keep below; more where other tests run meanwhile."""
 
 SENDER = f"""
 import threading, time
@@ -127,7 +131,7 @@ def package(proxy: Proxy) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 def test_reloads_under_load(tmp_path: Path) -> None:
     base = tmp_path / "satellite"
     write_plugin(base, "sender", sender=SENDER)
@@ -173,7 +177,7 @@ def test_reloads_under_load(tmp_path: Path) -> None:
     told = {"reloads": RELOADS, "messages": sent, "early": early, "late": late}
     told |= {"p50": pauses[len(pauses) // 2], "p99": pauses[int(len(pauses) * 0.99)], "max": pauses[-1]}
     print(json.dumps(told))
-    assert pauses[int(len(pauses) * 0.99)] <= 0.05, told
+    assert pauses[int(len(pauses) * 0.99)] <= PAUSE, told
     assert late["threads"] <= early["threads"], told
     assert late["files"] <= early["files"], told
     # What waits for the relay, where that is slow meanwhile, may take 32 MiB for a moment, and leaves more behind
