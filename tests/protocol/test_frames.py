@@ -18,6 +18,10 @@ HOST = [
     f.Call(7, "ham.spam.call_me", RAW),
     f.Flow(False),
     f.Flushed(4, "the relay is away"),
+    f.Answer(9, RAW),
+    f.Answer(10, b"\xc0", -32601, "no such method"),
+    f.Hosts(11, [f.Host("a@127.0.0.1:1", ["ham.spam.call_me"], ["ham.spam.X_Spam"], True)], more=True),
+    f.Hosts(0, [], [f.Host("a@127.0.0.1:1")]),
     f.Stop(3.0),
 ]
 CHILD = [
@@ -31,6 +35,9 @@ CHILD = [
     f.Applied(9, 1, 2),
     f.Result(7, RAW),
     f.Result(8, b"\xc0", "failed"),
+    f.Result(8, b"\xc0", "level: missing", True),
+    f.Ask(9, "ham.spam.call_me", "", RAW, 30.0),
+    f.AskHosts(11),
     f.Record("ham.spam.X_Spam", 20, "text"),
     f.Goodbye(),
 ]

@@ -17,10 +17,12 @@ from typing import Any
 from co2.errors import BadRequest, NotRunning
 from co2.plugin.actor import Actor
 from co2.plugin.flushes import Flushes
+from co2.plugin.kit import Tools
 from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
 from co2.protocol.frames import (
+    Answer,
     Applied,
     Call,
     Deliver,
@@ -29,6 +31,7 @@ from co2.protocol.frames import (
     FrameReader,
     Gap,
     Goodbye,
+    Hosts,
     Load,
     Loaded,
     LoadFailed,
@@ -84,8 +87,10 @@ class PluginHost:
         self._broken = broken
         self._outgoing = Outgoing(sock, self._applied, broken)
         self._flushes = Flushes()
+        self._tools = Tools(self._outgoing)
         self._actors: list[Actor] = []
         self._receivers: list[Actor] = []
+        self._greeting: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
         self._last_applied = (0, 0, 0, 0)
         self._load = threading.Event()
@@ -123,6 +128,7 @@ class PluginHost:
             self._broken()
         self._gone()
         self._flushes.close()
+        self._tools.asks.close()
         self._stop.set()
         self._load.set()
 
@@ -132,7 +138,7 @@ class PluginHost:
         except OSError:
             return b""
 
-    def _take(self, frame: object) -> None:
+    def _take(self, frame: object) -> None:  # noqa: PLR0912 - one branch for each frame
         match frame:
             case Deliver() | Gap():
                 for actor in self._receivers:
@@ -149,6 +155,8 @@ class PluginHost:
                 self._outgoing.flow(frame.open)
             case Flushed():
                 self._flushes.answer(frame.flush_id, frame.error)
+            case Answer() | Hosts():
+                self._tools.take(frame, self._greeting)
             case Load():
                 self._load_frame = frame
                 self._load.set()
@@ -156,6 +164,7 @@ class PluginHost:
                 for actor in self._actors:
                     actor.start(frame.progress.get(actor.name))
                 self._outgoing.start()
+                self._tools.timers.start()
             case Stop():
                 self._exit_timeout = frame.timeout
                 self._stop.set()
@@ -195,6 +204,7 @@ class PluginHost:
         self._exit_all(1.0)
 
     def _make_all(self, load: Load) -> Loaded:
+        self._tools.prepare(load)
         module = import_package(load.package, load.folder)
         found, warnings = find_plugins(load.package, module)
         plugins: list[PluginInfo] = []
@@ -205,6 +215,8 @@ class PluginHost:
                 one.kind,
                 outgoing=self._outgoing,
                 flushes=self._flushes,
+                tools=self._tools,
+                methods=one.methods.keys(),
                 send_timeout=load.send_timeout,
                 words=self._words,
                 index=index,
@@ -219,6 +231,8 @@ class PluginHost:
                 self._functions[method] = (actor, getattr(actor.plugin, attribute))
             if one.receives:
                 self._receivers.append(actor)
+            if one.greets:
+                self._greeting.append(actor)
         return Loaded(plugins, methods, warnings)
 
     @staticmethod
@@ -242,6 +256,7 @@ class PluginHost:
     def _exit_all(self, timeout: float) -> None:
         """Call every ``__exit__`` at once; whoever takes longer than ``timeout`` seconds is left behind."""
         deadline = time.monotonic() + timeout
+        self._tools.timers.close()
         waiting = []
         for actor in self._actors:
             done = threading.Event()
@@ -250,6 +265,7 @@ class PluginHost:
         for actor, done in waiting:
             if not done.wait(max(0.0, deadline - time.monotonic())):
                 self._outgoing.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
+        self._tools.close()
 
 
 def main() -> None:

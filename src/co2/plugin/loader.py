@@ -73,6 +73,11 @@ class FoundPlugin:
         """Whether it overrides ``receive``."""
         return self.kind.receive is not Co2Plugin.receive
 
+    @property
+    def greets(self) -> bool:
+        """Whether it overrides ``joined`` or ``left``."""
+        return self.kind.joined is not Co2Plugin.joined or self.kind.left is not Co2Plugin.left
+
 
 def import_package(package: str, folder: str) -> types.ModuleType:
     """Import the package itself.
@@ -146,7 +151,8 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
         methods.append(MethodInfo(name, help_of(function.__doc__), signatures_of(function)))
     kind = found.kind
     help_text = help_of(vars(kind).get("__doc__"))
-    return PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable), methods
+    info = PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable, found.greets)
+    return info, methods
 
 
 def _module_names(module: types.ModuleType, place: Path) -> list[str]:
@@ -223,6 +229,8 @@ def _check_base(plugin: FoundPlugin) -> None:
     if not any(takes(blank.bound("__exit__"), count) for count in (0, 3)):
         raise _wrong_arguments(plugin, "__exit__", "__exit__(self) or __exit__(self, kind, value, traceback)")
     _check_takes(plugin, "gap", "gap(self, gap)")
+    _check_takes(plugin, "joined", "joined(self, host)")
+    _check_takes(plugin, "left", "left(self, host)")
     if problem := attribute_problem(plugin.kind):
         raise LoadFailure(problem, f"{plugin.where}, class {plugin.kind.__name__}")
     for method in ("send", "flush", "log", "debug"):

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from co2.errors import BadParams, BadRequest, CallTimeout, PluginFailed, TooBig, ValueRefused
+from co2.plugin.asking import Asking, Network
 from co2.plugin.calls import PendingCalls
 from co2.plugin.child import Child, make_child
 from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
 from co2.plugin.flushing import Flushing
-from co2.plugin.progress import ProgressWords
+from co2.plugin.progress import CALLBACKS, ProgressWords
 from co2.plugin.records import Records, preview
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Missing, Parcel, Waiting, Window
@@ -20,11 +21,14 @@ from co2.plugin.watch import Slow, Watch
 from co2.protocol.batch import batch_count
 from co2.protocol.frames import (
     Applied,
+    Ask,
+    AskHosts,
     Call,
     ChildFrame,
     DeadLetter,
     Flow,
     Flush,
+    Host,
     Load,
     Loaded,
     LoadFailed,
@@ -65,6 +69,10 @@ class Hub(Protocol):
     @property
     def paused(self) -> bool:
         """Whether plugins may not send now."""
+
+    @property
+    def network(self) -> Network:
+        """What plugins may ask."""
 
     def published(
         self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
@@ -115,6 +123,7 @@ class Package:
         self._window = Window()
         self._wanted = Wanted(())
         self._flushing = Flushing()
+        self._asking = Asking(hub.network)
         self._calls = PendingCalls()
         self._progress: dict[str, Progress] = {}
         self._deaths = Deaths()
@@ -205,6 +214,7 @@ class Package:
                     settings.load_timeout,
                     settings.plugin_memory,
                     max(settings.receive_deadline, settings.load_timeout) + HANG_GRACE,
+                    **self._spec.load_keys(),
                 )
             )
         except (BadRequest, TypeError, ValueError) as error:
@@ -261,6 +271,7 @@ class Package:
         if self._hub.paused:
             child.send(Flow(False))
         child.send(Start(self._progress))
+        self._asking.started(child, loaded.plugins)
         self.state = "running"
         for frame in self._window.again():
             child.send(frame)
@@ -290,6 +301,7 @@ class Package:
             self._progress = read_progress(child.words, self.plugins, self._progress)
             self._settle_done()  # it need not have come to say so
         self._flushing.cancel()
+        self._asking.cancel()
         self._calls.fail(f"the plugin host of {self.name} died")
         before, now = self._earlier, self._applied
         unkept = child.words.letters - self._letters_come  # also those that went down with the child
@@ -371,7 +383,9 @@ class Package:
                 self._letters_come += 1
                 self._keep(frame)
             case Result():
-                self._calls.answer(frame.call_id, frame.value, frame.error)
+                self._calls.answer(frame.call_id, frame.value, frame.error, refused=frame.refused)
+            case Ask() | AskHosts():
+                self._asking.take(self._child, frame)
             case Record():
                 self._records.take(frame)
             case Loaded() | LoadFailed():
@@ -433,13 +447,17 @@ class Package:
         if self._child is not None:
             self._child.send(Flow(is_open))
 
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell its plugins who has joined and left the network."""
+        self._asking.tell(self._child, joined, left)
+
     # calls
 
     async def call(self, method: str, argument: Mapping[str, Any], timeout: float) -> Any:
         """Call an ``x_`` method.
 
         Raises:
-            BadParams: the argument cannot travel.
+            BadParams: the argument cannot travel, or it does not take it.
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
@@ -506,6 +524,8 @@ class Package:
         return self._earlier.unkept + self._applied.unkept
 
     def _what(self, slow: Slow) -> str:
+        if slow.call_id >= CALLBACKS:
+            return "a function called by every(), joined or left"
         return "receive" if slow.inside else (self._calls.method(slow.call_id) or "an x_ method")
 
     async def _kill(self, child: Child, what: str) -> None:

@@ -7,7 +7,7 @@ the value, and a message nested too deep would make its whole frame unreadable.)
 
 Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Repeat, Withdraw, Flow and Flushed
 in any number, then Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, DeadLetter, Result in
-any number, then Goodbye. Record may come at any time.
+any number, then Goodbye. Record may come at any time, and so may Ask and AskHosts, which Answer and Hosts answer.
 """
 
 from typing import Any
@@ -19,7 +19,10 @@ from co2.errors import BadRequest
 __all__ = [
     "MAX_CHANNELS",
     "MAX_FRAME_SIZE",
+    "Answer",
     "Applied",
+    "Ask",
+    "AskHosts",
     "Call",
     "ChildFrame",
     "DeadLetter",
@@ -30,7 +33,9 @@ __all__ = [
     "FrameReader",
     "Gap",
     "Goodbye",
+    "Host",
     "HostFrame",
+    "Hosts",
     "Load",
     "LoadFailed",
     "Loaded",
@@ -83,6 +88,7 @@ class PluginInfo(msgspec.Struct, frozen=True):
         help: the class's docstring, '' for none.
         channels: patterns over channels that it wants, see ``protocol/interests.py``; empty for everything.
         durable: whether it goes on where it left off after a restart of its satellite.
+        greets: whether it wants to know who joins and leaves the network.
     """
 
     name: str
@@ -91,6 +97,23 @@ class PluginInfo(msgspec.Struct, frozen=True):
     help: str
     channels: list[str] = []
     durable: bool = False
+    greets: bool = False
+
+
+class Host(msgspec.Struct, frozen=True):
+    """A satellite of the network, as plugins see it.
+
+    Attributes:
+        host_id: ``<random>@<ip>:<port>``.
+        methods: names of what can be called there.
+        plugins: names of the plugins there.
+        own: whether it is the plugin's own satellite.
+    """
+
+    host_id: str
+    methods: list[str] = []
+    plugins: list[str] = []
+    own: bool = False
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -110,7 +133,7 @@ class Load(_Frame):
 
     Attributes:
         package: name of the package.
-        folder: the folder that holds it; '' for a bundled package (``co2.plugins``).
+        folder: the folder that holds it; '' for one that is installed.
         var_dict: what plugins get as ``var_dict``.
         config: the table ``[plugin.<package>]``, becomes ``self.config``.
         send_timeout: seconds that ``send`` waits for room.
@@ -118,6 +141,9 @@ class Load(_Frame):
         memory: MiB of address space that the child may use, 0 for no limit.
         hang_timeout: seconds in which the child must be able to run some Python; it ends itself where it is not,
             for nobody else may be there to end it.
+        module: what Python imports a package by that is installed; '' for one in ``folder``.
+        config_file: where ``config`` stands, '' for nowhere.
+        store: path of the file behind ``self.store``, '' for none.
     """
 
     package: str
@@ -128,6 +154,9 @@ class Load(_Frame):
     load_timeout: float = 10.0
     memory: int = 0
     hang_timeout: float = 60.0
+    module: str = ""
+    config_file: str = ""
+    store: str = ""
 
 
 class Start(_Frame):
@@ -224,6 +253,38 @@ class Flushed(_Frame):
     error: str = ""
 
 
+class Answer(_Frame):
+    """Answer to an Ask.
+
+    Attributes:
+        call_id: of the Ask.
+        value: the result, encoded.
+        code: fault code, 0 for success.
+        error: what went wrong.
+    """
+
+    call_id: int
+    value: bytes
+    code: int = 0
+    error: str = ""
+
+
+class Hosts(_Frame):
+    """Satellites of the network: a part of the answer to an AskHosts, or news.
+
+    Attributes:
+        call_id: of the AskHosts; 0 for news.
+        hosts: those that are there; of news, those that are new or tell something else.
+        left: those that have left; in news only.
+        more: another part follows.
+    """
+
+    call_id: int
+    hosts: list[Host]
+    left: list[Host] = []
+    more: bool = False
+
+
 class Stop(_Frame):
     """Run every ``__exit__``, flush, say Goodbye and end. ``timeout`` in seconds."""
 
@@ -311,11 +372,43 @@ class DeadLetter(_Frame):
 
 
 class Result(_Frame):
-    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''."""
+    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''.
+
+    Attributes:
+        call_id: of the Call or Repeat.
+        value: what was returned, encoded.
+        error: what went wrong.
+        refused: the argument was wrong, so that nothing of the plugin was called.
+    """
 
     call_id: int
     value: bytes
     error: str = ""
+    refused: bool = False
+
+
+class Ask(_Frame):
+    """A plugin calls a method, anywhere in the network.
+
+    Attributes:
+        call_id: chosen by the child, never used twice.
+        method: its name.
+        host_id: of the host that is to be called; '' for the one that has the method.
+        argument: one encoded dictionary.
+        timeout: seconds that the plugin waits.
+    """
+
+    call_id: int
+    method: str
+    host_id: str
+    argument: bytes
+    timeout: float
+
+
+class AskHosts(_Frame):
+    """A plugin asks which satellites there are. ``call_id`` as that of an Ask."""
+
+    call_id: int
 
 
 class Record(_Frame):
@@ -330,8 +423,10 @@ class Goodbye(_Frame):
     """Last frame of a child that stops in good order."""
 
 
-HostFrame = Load | Start | Deliver | Gap | Call | Repeat | Withdraw | Flow | Flushed | Stop
-ChildFrame = Loaded | LoadFailed | Publish | Flush | Applied | DeadLetter | Result | Record | Goodbye
+HostFrame = Load | Start | Deliver | Gap | Call | Repeat | Withdraw | Flow | Flushed | Answer | Hosts | Stop
+ChildFrame = (
+    Loaded | LoadFailed | Publish | Flush | Applied | DeadLetter | Result | Ask | AskHosts | Record | Goodbye
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {
