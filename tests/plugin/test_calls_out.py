@@ -11,7 +11,7 @@ from co2.errors import Ambiguous, BadParams, CallTimeout, InternalError, NoSuchM
 from co2.plugin import asks
 from co2.plugin.asks import Asks
 from co2.plugin.supervisor import Supervisor
-from co2.protocol.frames import Answer, Ask, Host, Hosts
+from co2.protocol.frames import Answered, Ask, Host, Hosts
 from tests.plugin.support import Carrier, Settings, carrying, write_package
 
 CALLER = """
@@ -240,10 +240,10 @@ def test_answers_that_nobody_waits_for_are_left_alone() -> None:
     woken: list[int] = []
     pending = book.begin("x.y.z", "", b"\xc0", 1.0, lambda: woken.append(1))
     assert isinstance(sent[0], Ask)
-    book.take(Answer(pending.call_id + 1, b"\xc0"))
+    book.take(Answered(pending.call_id + 1, b"\xc0"))
     book.take(Hosts(pending.call_id + 1, []))
     assert not woken
-    book.take(Answer(pending.call_id, b"\x03"))
+    book.take(Answered(pending.call_id, b"\x03"))
     assert woken == [1]
     assert asks.result_of(pending, "x.y.z", 1.0) == b"\x03"
 
@@ -259,7 +259,7 @@ def test_when_the_satellite_is_gone_nobody_waits_for_an_answer() -> None:
 def test_a_code_that_is_not_ours_stays_as_it_came() -> None:
     book = Asks(lambda frame: None)
     pending = book.begin("x.y.z", "", b"\xc0", 1.0, lambda: None)
-    book.take(Answer(pending.call_id, b"\xc0", 17, "theirs"))
+    book.take(Answered(pending.call_id, b"\xc0", 17, "theirs"))
     with pytest.raises(PeerError) as caught:
         asks.result_of(pending, "x.y.z", 1.0)
     assert (caught.value.code, str(caught.value)) == (17, "theirs")

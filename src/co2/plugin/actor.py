@@ -18,6 +18,7 @@ from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import CALLBACKS, EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.signatures import takes
+from co2.plugin.way_in import WayIn
 from co2.protocol.frames import Call, DeadLetter, Deliver, Flush, Gap, Progress, Repeat, Result, text_for_frame
 from co2.values import Message, pack_value
 
@@ -57,6 +58,7 @@ class Actor:
     Attributes:
         send: what the plugin sends with.
         kit: what else it has.
+        idle: its thread waits.
     """
 
     def __init__(
@@ -90,6 +92,8 @@ class Actor:
         self._mail: deque[Deliver | Gap] = deque()
         self.jobs: deque[Callable[[], None]] = deque()
         self._bell = Bell()
+        self._way_in: WayIn | None = None
+        self.idle = False
         self._awaited: set[int] = set()
         self._stopping = False
         self._loop: Coroutines | None = None
@@ -136,15 +140,21 @@ class Actor:
         if progress is not None:
             self._receiver.start(progress)
 
+    def read_from(self, way_in: WayIn) -> None:
+        """Have the plugin's thread read the socket itself, from now on."""
+        self._way_in = way_in
+        way_in.set_principal(self)
+        self.wake()
+
     def deliver(self, frame: Deliver | Gap) -> None:
         """Put messages, or a gap, into the mailbox."""
         self._mail.append(frame)
-        self._wake()
+        self.wake()
 
     def do(self, job: Callable[[], None]) -> None:
         """Have something done in the plugin's thread, before the messages that wait."""
         self.jobs.append(job)
-        self._wake()
+        self.wake()
 
     def make(self, var_dict: Message, config: Message) -> BaseException | None:
         """Make the plugin, in its thread; give what its ``__init__`` raised."""
@@ -189,10 +199,15 @@ class Actor:
             done.set()
 
         self.jobs.appendleft(job)
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """There may be something to do."""
+        if threading.get_ident() == self._thread.ident:
+            return  # it has read that itself
         self._bell.ring()
+        if self._way_in is not None and self._way_in.polling:
+            self._way_in.wake()
         if self._loop is not None:
             self._loop.wake()
 
@@ -211,10 +226,9 @@ class Actor:
 
     def _step(self) -> None:
         while not self.jobs and not self._mail:
-            if self._loop is not None:
-                self._loop.wait()
-                continue
-            self._rest()
+            self.idle = True
+            self._wait()
+            self.idle = False
         if self.jobs:
             self.jobs.popleft()()
         elif self._mail:
@@ -225,12 +239,22 @@ class Actor:
                 self._mail.popleft()
             self.report()
 
-    def _rest(self) -> None:
+    def _wait(self) -> None:
         """Wait for mail or a job; after a while say where the plugin stands."""
-        if self.done == self._reported:
+        if self._loop is not None:
+            if self._way_in is not None:
+                self._way_in.set_principal(None)  # its tasks go on between the messages, in the loop
+                self._way_in = None
+            self._loop.wait()
+        elif self._way_in is not None:
+            self._way_in.wait(self._has_something, self._bell)
+        elif self.done == self._reported:
             self._bell.wait()
         elif not self._bell.wait(max(0.0, self._reported_at + _REPORT_EVERY - time.monotonic())):
             self._report_now()
+
+    def _has_something(self) -> bool:
+        return bool(self.jobs or self._mail)
 
     # ground: what the receiver needs
 
@@ -247,6 +271,11 @@ class Actor:
             or time.monotonic() - self._reported_at >= _REPORT_EVERY
             or (self._loop is not None and not self._mail)
         ):
+            self._report_now()
+
+    def tell_progress(self) -> None:
+        """Say where the plugin stands, where that is news."""
+        if self.done != self._reported:
             self._report_now()
 
     def _report_now(self) -> None:

@@ -16,7 +16,7 @@ from co2.errors import (
     ValueRefused,
 )
 from co2.plugin.child import Child
-from co2.protocol.frames import Answer, Ask, AskHosts, Host, Hosts, PluginInfo, text_for_frame
+from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, PluginInfo, text_for_frame
 from co2.values import pack_value, unpack_value
 
 __all__ = ["MAX_ASKED", "Asking", "Network", "NoNetwork"]
@@ -85,7 +85,7 @@ class Asking:
                 child.send(part)
         elif len(self._tasks) >= MAX_ASKED:
             text = f"{frame.method}: too many calls of this package are under way"
-            child.send(Answer(frame.call_id, _NOTHING, Unreachable.code, text))
+            child.send(Answered(frame.call_id, _NOTHING, Unreachable.code, text))
         else:
             task = asyncio.ensure_future(self._answer(child, frame))
             self._tasks.add(task)
@@ -114,13 +114,13 @@ class Asking:
     async def _answer(self, child: Child, ask: Ask) -> None:
         child.send(await self._answered(ask))
 
-    async def _answered(self, ask: Ask) -> Answer:
+    async def _answered(self, ask: Ask) -> Answered:
         try:
             argument = unpack_value(ask.argument)
             assert isinstance(argument, Mapping)
             async with asyncio.timeout(ask.timeout):
                 value = await self._network.call(ask.method, ask.host_id, dict(argument), ask.timeout)
-            return Answer(ask.call_id, pack_value(value))
+            return Answered(ask.call_id, pack_value(value))
         except TimeoutError:
             return _failed(ask, CallTimeout.code, f"no answer within {ask.timeout:g} s")
         except (ValueRefused, TooBig) as error:
@@ -134,8 +134,8 @@ class Asking:
             return _failed(ask, InternalError.code, f"{ask.method}: the satellite failed: {type(error).__name__}")
 
 
-def _failed(ask: Ask, code: int, text: str) -> Answer:
-    return Answer(ask.call_id, _NOTHING, code, text_for_frame(text)[:4096])
+def _failed(ask: Ask, code: int, text: str) -> Answered:
+    return Answered(ask.call_id, _NOTHING, code, text_for_frame(text)[:4096])
 
 
 def _parts(hosts: Sequence[Host], call_id: int) -> Iterator[Hosts]:

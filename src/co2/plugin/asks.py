@@ -19,7 +19,7 @@ from co2.errors import (
     UnknownHost,
     Unreachable,
 )
-from co2.protocol.frames import Answer, Ask, AskHosts, Host, Hosts
+from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts
 
 __all__ = ["MAX_ASKS", "MAX_ASK_BYTES", "MAX_TIMEOUT", "Asks", "Pending", "checked_timeout", "result_of"]
 
@@ -61,7 +61,7 @@ class Pending:
         self.call_id = call_id
         self.size = size
         self.wake = wake
-        self.answer: Answer | None = None
+        self.answer: Answered | None = None
         self.hosts: list[Host] = []
         self.finished = False
         self.gone = False
@@ -133,12 +133,12 @@ class Asks:
             if self._pending.pop(pending.call_id, None) is not None:
                 self._bytes -= pending.size
 
-    def take(self, frame: Answer | Hosts) -> None:
+    def take(self, frame: Answered | Hosts) -> None:
         """Take an answer, or a part of one."""
         pending = self._pending.get(frame.call_id)
         if pending is None:
             return
-        if isinstance(frame, Answer):
+        if isinstance(frame, Answered):
             pending.answer = frame
         else:
             pending.hosts += frame.hosts
@@ -195,7 +195,7 @@ def _silence(pending: Pending, what: str, timeout: float) -> Exception:
     return CallTimeout(what, timeout)
 
 
-def _error(answer: Answer, method: str, timeout: float) -> PeerError:
+def _error(answer: Answered, method: str, timeout: float) -> PeerError:
     """Make the error again that the other side has met; one that is not ours keeps its code and text."""
     if answer.code == NoSuchMethod.code:
         return NoSuchMethod(method)

@@ -76,6 +76,7 @@ class Child:
         self.exited: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._on_frame = on_frame
         self._transport: asyncio.Transport | None = None
+        self._descriptor = -1
         self._link: _Link | None = None
 
     async def start(self) -> None:
@@ -84,8 +85,17 @@ class Child:
 
     def send(self, frame: HostFrame) -> None:
         """Send a frame; one that has ended does not mind."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode_frame(frame))
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        data = encode_frame(frame)
+        if not transport.get_write_buffer_size():
+            # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
+            # which the transport finds out too.
+            with contextlib.suppress(OSError):
+                data = data[os.write(self._descriptor, data) :]
+        if data:
+            transport.write(data)
 
     def kill(self) -> None:
         """End it at once."""
@@ -112,6 +122,7 @@ class Child:
             lambda: _Link(self._on_frame, self._garbage), sock=sock
         )
         self._transport = transport
+        self._descriptor = sock.fileno()
         self._link = link
 
     def _garbage(self, problem: str) -> None:

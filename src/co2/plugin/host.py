@@ -14,21 +14,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from co2.errors import BadRequest, NotRunning
+from co2.errors import NotRunning
 from co2.plugin.actor import Actor
 from co2.plugin.flushes import Flushes
 from co2.plugin.kit import Tools
 from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
+from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
-    Answer,
+    Answered,
     Applied,
     Call,
     Deliver,
     Flow,
     Flushed,
-    FrameReader,
     Gap,
     Goodbye,
     Hosts,
@@ -51,7 +51,6 @@ __all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
 ORPHAN_EXIT = 3.0
 """Seconds for every ``__exit__`` when the satellite is gone."""
 
-READ_SIZE = 1024 * 1024
 WARNING = 30
 EXIT_BROKEN = 70
 """Exit status of a plugin host that cannot go on: memory is out, or its socket is broken."""
@@ -84,7 +83,6 @@ class PluginHost:
         self._before_load = before_load
         self._after_load = loaded
         self._gone = gone
-        self._broken = broken
         self._outgoing = Outgoing(sock, self._applied, broken)
         self._flushes = Flushes()
         self._tools = Tools(self._outgoing)
@@ -97,46 +95,37 @@ class PluginHost:
         self._load_frame: Load | None = None
         self._stop = threading.Event()
         self._exit_timeout = ORPHAN_EXIT
-        self._reader = threading.Thread(target=self._read, name="co2-reader", daemon=True)
+        self._way_in = WayIn(
+            sock,
+            self._take,
+            garbage=lambda why: self._outgoing.record("", WARNING, f"the satellite sent what is no frame: {why}"),
+            broken=broken,
+            ended=self._nothing_comes,
+        )
 
     def run(self) -> None:
         """Load, carry, stop. Returns when the satellite has said so, or is gone."""
-        self._reader.start()
+        self._way_in.start()
         self._load.wait()
         if self._load_frame is not None and self._load_all(self._load_frame):
             self._stop.wait()
+            self._way_in.set_principal(None)
             self._exit_all(self._exit_timeout)
             self._outgoing.frame(Goodbye())
         self._outgoing.close(1.0)
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        self._reader.join(1.0)
+        self._way_in.join(1.0)
         self._sock.close()
 
     # reading
 
-    def _read(self) -> None:
-        reader = FrameReader("host")
-        try:
-            while data := self._received():
-                for frame in reader.feed(data):
-                    self._take(frame)
-        except BadRequest as error:
-            self._outgoing.record("", WARNING, f"the satellite sent what is no frame: {error}")
-        except BaseException:
-            # Memory is out in the one thread that must not miss a byte: start again from what is known.
-            self._broken()
+    def _nothing_comes(self) -> None:
         self._gone()
         self._flushes.close()
         self._tools.asks.close()
         self._stop.set()
         self._load.set()
-
-    def _received(self) -> bytes:
-        try:
-            return self._sock.recv(READ_SIZE)
-        except OSError:
-            return b""
 
     def _take(self, frame: object) -> None:  # noqa: PLR0912 - one branch for each frame
         match frame:
@@ -155,7 +144,7 @@ class PluginHost:
                 self._outgoing.flow(frame.open)
             case Flushed():
                 self._flushes.answer(frame.flush_id, frame.error)
-            case Answer() | Hosts():
+            case Answered() | Hosts():
                 self._tools.take(frame, self._greeting)
             case Load():
                 self._load_frame = frame
@@ -163,6 +152,8 @@ class PluginHost:
             case Start():
                 for actor in self._actors:
                     actor.start(frame.progress.get(actor.name))
+                if len(self._receivers) == 1:
+                    self._receivers[0].read_from(self._way_in)
                 self._outgoing.start()
                 self._tools.timers.start()
             case Stop():

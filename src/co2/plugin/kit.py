@@ -10,7 +10,7 @@ from co2.errors import CallRefused, NotRunning
 from co2.plugin.api import WARNING, Co2Plugin
 from co2.plugin.asks import Asks, checked_timeout
 from co2.plugin.timers import Timer, Timers
-from co2.protocol.frames import Answer, Host, Hosts, Load
+from co2.protocol.frames import Answered, Host, Hosts, Load
 from co2.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class Tools:
                 self._store = KeyValues(Path(self._store_path), partial(self._outgoing.record, "", WARNING))
             return self._store
 
-    def take(self, frame: Answer | Hosts, greeting: "Collection[Actor]") -> None:
+    def take(self, frame: Answered | Hosts, greeting: "Collection[Actor]") -> None:
         """Take what the satellite answers, or tells those plugins that want to know who is there."""
-        if isinstance(frame, Answer) or frame.call_id:
+        if isinstance(frame, Answered) or frame.call_id:
             self.asks.take(frame)
             return
         for actor in greeting:

@@ -64,6 +64,7 @@ class Lane:
 
     Attributes:
         limit: entries that may wait; 0 when nothing may be sent any more.
+        alert: entries that may wait before their sender writes them by itself; 0 likewise.
         entries: what waits.
         is_live: tells whether messages of a channel are live; None where no channel is.
     """
@@ -71,8 +72,13 @@ class Lane:
     def __init__(self, name: str, live: tuple[str, ...] = ()) -> None:
         self.name = name
         self.limit = MAX_QUEUED_MESSAGES
+        self.alert = MAX_BATCH_MESSAGES - 1
         self.entries: list[Entry] = []
         self.is_live = Interests(live).wants_one if live else None
+
+    def close(self) -> None:
+        """Take no more."""
+        self.limit = self.alert = 0
 
     def cut(self) -> tuple[Publish | Flush, int]:
         """Take the next frame off the front; also give the measured bytes that this freed. Not when empty."""
@@ -157,10 +163,13 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
                 packed = encode(message)
             except Exception:
                 packed = pack(message)
-            if len(packed) <= SMALL and len(entries) < lane.limit:
-                append(packed)
-                if road.asleep:
-                    road.attend()
+            if len(packed) <= SMALL:
+                if len(entries) < lane.alert:
+                    append(packed)
+                    if road.asleep:
+                        road.attend()
+                else:
+                    road.add(lane, packed, timeout)
                 return
             channel = ""
         elif keys == 2 and type(channel := message.get("channel")) is str:
@@ -178,7 +187,7 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
         if size > MAX_MESSAGE_SIZE:
             raise TooBig(size, MAX_MESSAGE_SIZE)
         entry = (packed, channel, is_live is not None and channel != "" and is_live(channel))
-        if size > SMALL or len(entries) >= lane.limit:
+        if size > SMALL or len(entries) >= lane.alert:
             road.add(lane, entry, timeout)
             return
         append(entry)

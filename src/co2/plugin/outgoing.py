@@ -1,13 +1,14 @@
 """The way out of a plugin host: what plugins send, and what the host wants to know, to one socket.
 
 Messages wait in the lanes of their plugins (``lanes.py``); one thread writes them out in big frames, and naps a
-moment where few wait, so that the next frame is big. While it sleeps because nothing is there, the sender itself
-writes what it has sent: that saves a change of threads, and what it wrote outlives the process.
+moment where few wait, so that the next frame is big. Senders write by themselves what they have sent into silence,
+and what has become a full frame: that saves a change of threads, what was encoded is still in the processor's
+cache, and what is written outlives the process.
 
-Frames leave in the order in which they were cut: senders write only with the lock, and only while the writer
-waits for work, so never beside it.
+Frames leave in the order in which they were cut: who cuts has the lock, and keeps ``writing`` until it is written.
 """
 
+import select
 import socket
 import threading
 import time
@@ -40,6 +41,12 @@ _DIRECT_AFTER = 50e-6
 _NAP = 200e-6
 """Seconds that the writer waits for a bigger frame, where not even one full frame waits."""
 
+_LINGER = 2e-3
+"""Seconds since a sender has written a full frame by itself, in which the writer leaves the next one to it too."""
+
+_PAUSE_MS = 5
+"""Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
+
 
 class Outgoing:
     """Frames waiting for the socket.
@@ -64,6 +71,8 @@ class Outgoing:
         self._sock = sock
         self._applied = applied
         self._broken = broken
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLOUT)
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
@@ -75,8 +84,9 @@ class Outgoing:
         self._letters = self._letter_bytes = 0
         self._report = False
         self._rest = b""
+        self._writing = False
         self._wrote_messages = False
-        self._last_write = 0.0
+        self._last_write = self._last_full = 0.0
         self._open = False
         self._held = False
         self._closing = False
@@ -88,7 +98,7 @@ class Outgoing:
         """Take a plugin's lane in."""
         with self._lock:
             if self._closing:
-                lane.limit = 0
+                lane.close()
             self._lanes.append(lane)
 
     def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
@@ -107,6 +117,8 @@ class Outgoing:
                 self._wait_for_room(lane, timeout)
             lane.entries.append(entry)
             self._measured += size_of(entry)
+            if len(lane.entries) > lane.alert and self._may_write():
+                self._write_full(lane)
         if self.asleep:
             self.attend()
 
@@ -123,8 +135,8 @@ class Outgoing:
                 return
             if (
                 self._control
-                or self._rest
                 or self._report
+                or not self._may_write()
                 or time.monotonic() - self._last_write <= _DIRECT_AFTER
                 or not self._write_now()
             ):
@@ -193,7 +205,7 @@ class Outgoing:
     def _close_lanes(self) -> None:
         self._closing = True
         for lane in self._lanes:
-            lane.limit = 0
+            lane.close()
         self._wake()
         self._room.notify_all()
 
@@ -213,20 +225,58 @@ class Outgoing:
             if self._closing:
                 raise NotRunning(f"{lane.name} has stopped, so it cannot send")
 
+    def _may_write(self) -> bool:
+        """Whether a sender may write now: messages may go, and nobody is in the middle of something."""
+        return self._open and not self._held and not self._writing and not self._rest
+
     def _write_now(self) -> bool:
         """Write what the socket takes at once; tell whether that was all."""
         data = self._messages()
         if not data:
             return True  # somebody else was quicker
         self._last_write = time.monotonic()
-        try:
-            written = self._sock.send(data, socket.MSG_DONTWAIT)
-        except OSError:
-            written = 0  # full; or broken, which the thread finds out too
-        self._rest = data[written:]
+        self._rest = self._sent(data)
         return not self._rest and not self._waiting()
 
-    def _take(self) -> bytes:
+    def _write_full(self, lane: Lane) -> None:
+        """Write full frames of a lane, waiting a moment for the socket; what it does not take is the writer's."""
+        while len(lane.entries) >= MAX_BATCH_MESSAGES and self._may_write():
+            frame, freed = lane.cut()
+            self._measured -= freed
+            self._rest = self._sent(encode_frame(frame))
+            if self._rest:
+                self._rest = self._sent_patiently()
+        self._last_write = self._last_full = time.monotonic()
+        self._room.notify_all()
+        if self._rest:
+            lane.alert = lane.limit
+        if self._rest or self._control or self._report or self._closing:
+            self._wake()
+
+    def _sent(self, data: bytes) -> bytes:
+        """Give the socket what it takes at once; give the rest."""
+        try:
+            return data[self._sock.send(data, socket.MSG_DONTWAIT) :]
+        except OSError:
+            return data  # full; or broken, which the thread finds out too
+
+    def _sent_patiently(self) -> bytes:
+        """Wait for the socket, without the lock, and give it the rest; give what is still left of it."""
+        rest, self._rest, self._writing = self._rest, b"", True
+        self._lock.release()
+        try:
+            while rest and self._poll.poll(_PAUSE_MS):
+                before, rest = len(rest), self._sent(rest)
+                if len(rest) == before:
+                    break  # broken
+        finally:
+            self._lock.acquire()
+            self._writing = False
+        return rest
+
+    def _take(self, lingers: bool) -> bytes:
+        if self._writing:
+            return b""  # a sender is at it, and wakes us
         if self._rest:
             data, self._rest = self._rest, b""
             return data
@@ -237,7 +287,7 @@ class Outgoing:
                 parts.append(encode_frame(applied))
         while self._control and len(parts) < _CONTROL_BATCH:
             parts.append(encode_frame(self._next_control()))
-        if self._open and not self._held and (messages := self._messages()):
+        if self._open and not self._held and not lingers and (messages := self._messages()):
             self._wrote_messages = True
             parts.append(messages)
         return b"".join(parts)
@@ -257,6 +307,8 @@ class Outgoing:
             given.add(lane.name)
             frame, freed = lane.cut()
             self._measured -= freed
+            if len(lane.entries) < MAX_BATCH_MESSAGES and lane.limit:
+                lane.alert = MAX_BATCH_MESSAGES - 1
             parts.append(encode_frame(frame))
             size += len(parts[-1])
         if parts:
@@ -286,6 +338,7 @@ class Outgoing:
         try:
             while data := self._next():
                 self._sock.sendall(data)
+                self._writing = False
                 if self._wrote_messages and self._waiting() < MAX_BATCH_MESSAGES:
                     time.sleep(_NAP)
         except (BrokenPipeError, ConnectionResetError):
@@ -302,16 +355,18 @@ class Outgoing:
         with self._lock:
             self._wrote_messages = False
             while True:
+                lingers = not self._closing and time.monotonic() - self._last_full < _LINGER
                 # First the word, then the look: whoever appends after the look sees the word.
-                self.asleep = self._closing or (self._open and not self._held)
-                if data := self._take():
+                self.asleep = self._closing or (self._open and not self._held and not lingers)
+                if data := self._take(lingers):
                     self.asleep = False
+                    self._writing = True
                     self._last_write = time.monotonic()
                     return data
-                if self._closing:
+                if self._closing and not self._writing:
                     self._end()
                     return b""
-                self._work.wait()
+                self._work.wait(_LINGER if lingers else None)
 
     def _end(self) -> None:
         self._ended = self.asleep = True

@@ -258,13 +258,12 @@ class Supervisor:
         self, package: Package, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
     ) -> None:
         """Take what a plugin sent: for the network, and for its siblings at once."""
-        host_id, address, count = self._host_id(), self._address(), batch_count(batch)
         for other in self._packages.values():
             sender = plugin if other is package else ""
-            if other.durable:
-                continue  # it gets them from the relay, with a position to come back to
-            if other.wants(channels, sender):
-                other.deliver(package.name, Parcel(Envelope(host_id, address, sender), batch, count))
+            # A durable one gets them from the relay, with a position to come back to.
+            if other.wants(channels, sender) and not other.durable:
+                envelope = Envelope(self._host_id(), self._address(), sender)
+                other.deliver(package.name, Parcel(envelope, batch, batch_count(batch)))
         self._on_publish(package.name, plugin, channels, batch, live)
 
     def flushed(self, package: Package) -> Awaitable[None]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from functools import reduce
 from operator import add
 
+import msgspec
+
 from co2.plugin.opened import pieces
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, join_batches
 from co2.protocol.frames import Deliver, Gap
@@ -24,8 +26,7 @@ MAX_REASONS = 4
 """Reasons that one gap names, where several became one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """What travels beside messages.
 
     Attributes:
@@ -39,8 +40,7 @@ class Envelope:
     sender: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Parcel:
+class Parcel(msgspec.Struct, frozen=True):
     """One batch on its way to a package.
 
     Attributes:

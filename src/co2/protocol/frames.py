@@ -7,7 +7,7 @@ the value, and a message nested too deep would make its whole frame unreadable.)
 
 Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Repeat, Withdraw, Flow and Flushed
 in any number, then Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, DeadLetter, Result in
-any number, then Goodbye. Record may come at any time, and so may Ask and AskHosts, which Answer and Hosts answer.
+any number, then Goodbye. Record may come at any time, and so may Ask and AskHosts, answered by Answered and Hosts.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ from co2.errors import BadRequest
 __all__ = [
     "MAX_CHANNELS",
     "MAX_FRAME_SIZE",
-    "Answer",
+    "Answered",
     "Applied",
     "Ask",
     "AskHosts",
@@ -253,7 +253,7 @@ class Flushed(_Frame):
     error: str = ""
 
 
-class Answer(_Frame):
+class Answered(_Frame):
     """Answer to an Ask.
 
     Attributes:
@@ -423,7 +423,7 @@ class Goodbye(_Frame):
     """Last frame of a child that stops in good order."""
 
 
-HostFrame = Load | Start | Deliver | Gap | Call | Repeat | Withdraw | Flow | Flushed | Answer | Hosts | Stop
+HostFrame = Load | Start | Deliver | Gap | Call | Repeat | Withdraw | Flow | Flushed | Answered | Hosts | Stop
 ChildFrame = (
     Loaded | LoadFailed | Publish | Flush | Applied | DeadLetter | Result | Ask | AskHosts | Record | Goodbye
 )
@@ -463,29 +463,39 @@ class FrameReader:
         self._decode = _decoders[sender].decode
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[Any]:
+    def feed(self, data: bytes | memoryview) -> list[Any]:
         """Take bytes as they came, give the frames that are complete.
 
         Raises:
             BadRequest: a frame that is too long, or none that we know. The stream cannot go on.
         """
         buffer = self._buffer
-        buffer += data
         frames: list[Any] = []
-        start = 0
+        if not buffer:
+            with memoryview(data) as view:
+                used = self._cut(view, frames)
+                buffer += view[used:]
+            return frames
+        buffer += data
         # A view, so that a frame's bytes are copied once; it must be gone before the buffer shrinks.
         with memoryview(buffer) as view:
-            while len(buffer) - start >= 4:
-                size = int.from_bytes(view[start : start + 4], "big")
-                if size > MAX_FRAME_SIZE:
-                    raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
-                end = start + 4 + size
-                if len(buffer) < end:
-                    break
-                try:
-                    frames.append(self._decode(view[start + 4 : end]))
-                except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                    raise BadRequest(f"not a frame: {error}") from None
-                start = end
-        del buffer[:start]
+            used = self._cut(view, frames)
+        del buffer[:used]
         return frames
+
+    def _cut(self, view: memoryview, frames: list[Any]) -> int:
+        """Take all whole frames from the front; give how many bytes these were."""
+        start, left = 0, len(view)
+        while left >= 4:
+            size = int.from_bytes(view[start : start + 4], "big")
+            if size > MAX_FRAME_SIZE:
+                raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
+            end = start + 4 + size
+            if left < 4 + size:
+                break
+            try:
+                frames.append(self._decode(view[start + 4 : end]))
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise BadRequest(f"not a frame: {error}") from None
+            start, left = end, left - 4 - size
+        return start

@@ -336,7 +336,7 @@ def encode_link_frame(frame: SatelliteFrame | RelayFrame) -> bytes:
     return data
 
 
-def decode_satellite_frame(data: bytes) -> Any:
+def decode_satellite_frame(data: bytes | memoryview) -> Any:
     """Decode a frame that a satellite sent.
 
     Raises:
@@ -345,7 +345,7 @@ def decode_satellite_frame(data: bytes) -> Any:
     return _decode(_satellite_decoder, data)
 
 
-def decode_relay_frame(data: bytes) -> Any:
+def decode_relay_frame(data: bytes | memoryview) -> Any:
     """Decode a frame that a relay sent.
 
     Raises:
@@ -354,7 +354,7 @@ def decode_relay_frame(data: bytes) -> Any:
     return _decode(_relay_decoder, data)
 
 
-def _decode(decoder: "msgspec.msgpack.Decoder[Any]", data: bytes) -> Any:
+def _decode(decoder: "msgspec.msgpack.Decoder[Any]", data: bytes | memoryview) -> Any:
     if len(data) > MAX_LINK_FRAME:
         raise BadRequest(f"a frame of {len(data)} bytes; the limit is {MAX_LINK_FRAME}")
     try:

@@ -4,16 +4,17 @@ The durable log is :class:`co2.store.relay_log.RelayLog`; tests and the simulato
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from co2.protocol.losses import Loss, Losses
 
 __all__ = ["Entry", "Log", "LogGap", "Reading"]
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct, eq=False):
     """One frame in the log.
 
     Attributes:
@@ -44,7 +45,7 @@ class Entry:
     channels: tuple[str, ...] | None
     crc: int
     batch: bytes
-    written: dict[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    written: dict[str, bytes] = {}
 
     @property
     def end(self) -> int:

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from co2.errors import BadRequest
 from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import MAX_EPOCHS, Publish, encode_link_frame
@@ -31,8 +33,7 @@ _OVERHEAD = 200
 """Bytes that a waiting frame takes besides itself, roughly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True, gc=False):
     """One frame, as it goes out and, after a lost connection, goes out again.
 
     Attributes:

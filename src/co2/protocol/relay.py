@@ -141,7 +141,7 @@ class RelayCore:
         """Take in a new connection."""
         return Peer(self, address)
 
-    def receive(self, peer: Peer, *frames: bytes) -> None:
+    def receive(self, peer: Peer, *frames: bytes | memoryview) -> None:
         """Take frames that have come at the same time; what they hold is passed on together.
 
         Garbage ends this one link, with a Goodbye that says why.
@@ -150,7 +150,7 @@ class RelayCore:
             self._take(peer, data)
         self._advance()
 
-    def _take(self, peer: Peer, data: bytes) -> None:
+    def _take(self, peer: Peer, data: bytes | memoryview) -> None:
         if peer.state == "closed":
             return
         try:

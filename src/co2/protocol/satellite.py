@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from co2.errors import BadRequest
 from co2.host_id import HostId
 from co2.protocol import goodbyes
@@ -80,8 +82,7 @@ class Ended:
     retry_after: float
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(msgspec.Struct, frozen=True):
     """A frame for these packages; so many messages at its front they have had."""
 
     packages: Sequence[str]
@@ -215,7 +216,7 @@ class SatelliteCore:
             )
         )
 
-    def receive(self, data: bytes) -> None:
+    def receive(self, data: bytes | memoryview) -> None:
         """Take one frame. Garbage ends the link."""
         if self.state == "away":
             return

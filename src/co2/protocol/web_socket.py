@@ -82,14 +82,14 @@ class WebSocketReader:
         self._parts_size = 0
         self._fragmented = False
 
-    def feed(self, data: bytes) -> list[bytes]:
-        """Take bytes as they came, give the messages that are complete.
+    def feed(self, data: bytes) -> list[bytes | memoryview]:
+        """Take bytes as they came, give the messages that are complete: views, to be used at once.
 
         Raises:
             BadWebSocket: what came is no WebSocket of the link's. The stream cannot go on.
         """
         buffer = self._buffer
-        messages: list[bytes] = []
+        messages: list[bytes | memoryview] = []
         if not buffer:
             used = self._cut(data, messages)
             if used != len(data):
@@ -102,9 +102,10 @@ class WebSocketReader:
             del buffer[:used]
         return messages
 
-    def _cut(self, data: bytes, messages: list[bytes]) -> int:
+    def _cut(self, data: bytes, messages: list[bytes | memoryview]) -> int:
         """Take all whole frames from the front; give how many bytes these were."""
         start, end = 0, len(data)
+        view = memoryview(data)
         mask_size = 4 if self._bit else 0
         while end - start >= 2:
             first, second = data[start], data[start + 1]
@@ -124,18 +125,18 @@ class WebSocketReader:
             if end - at < size:
                 self._needed = at + size - start
                 return start
-            payload = data[at : at + size]
+            payload: bytes | memoryview = view[at : at + size]
             if mask_size and (mask := data[at - 4 : at]) != _NO_MASK:
-                payload = _unmasked(payload, mask)
+                payload = _unmasked(bytes(payload), mask)
             start = at + size
             if first == _FIN | _BINARY and not self._fragmented:
                 messages.append(payload)
             else:
-                self._take(first, payload, messages)
+                self._take(first, bytes(payload), messages)
         self._needed = 2
         return start
 
-    def _take(self, first: int, payload: bytes, messages: list[bytes]) -> None:
+    def _take(self, first: int, payload: bytes, messages: list[bytes | memoryview]) -> None:
         """Take a frame that is not simply a message."""
         opcode = first & 0x0F
         if first & 0x70 or opcode not in (_CONTINUATION, _TEXT, _BINARY, CLOSE, PING, PONG):

@@ -96,7 +96,7 @@ class Links:
         self._wires[peer] = wire
         return _Carried(self, peer)
 
-    def received(self, peer: Peer, frames: list[bytes]) -> None:
+    def received(self, peer: Peer, frames: list[bytes | memoryview]) -> None:
         """Take what a link brings."""
         try:
             self.core.receive(peer, *frames)
@@ -270,7 +270,7 @@ class _Carried:
         self._links = links
         self._peer = peer
 
-    def received(self, frames: list[bytes]) -> None:
+    def received(self, frames: list[bytes | memoryview]) -> None:
         self._links.received(self._peer, frames)
 
     def filled(self) -> None:

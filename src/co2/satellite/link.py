@@ -238,7 +238,7 @@ class Link:
             wire.close()
         return self._welcomed
 
-    def received(self, frames: list[bytes]) -> None:
+    def received(self, frames: list[bytes | memoryview]) -> None:
         """Take what the relay has sent."""
         core = self.core
         for data in frames:

@@ -23,15 +23,18 @@ PING_INTERVAL = 10.0
 CLOSE_TIMEOUT = 1.0
 """Seconds that the other side has to close its end, once ours is closed."""
 
-JOINED = 64 * 1024
+JOINED = 4 * 1024
 """Bytes of messages that are copied together for the transport; more go as they are."""
+
+MAX_PIECES = 512
+"""Pieces that the system takes in one call; more are the transport's."""
 
 
 class WireOwner(Protocol):
     """Who uses a wire."""
 
-    def received(self, frames: list[bytes]) -> None:
-        """Take frames that have come at the same time."""
+    def received(self, frames: list[bytes | memoryview]) -> None:
+        """Take frames that have come at the same time; they are gone when this returns."""
 
     def filled(self) -> None:
         """The transport holds more than :data:`MAX_BUFFERED`."""
@@ -137,20 +140,18 @@ class LinkWire(asyncio.Protocol):
         transport = self._transport
         if self._closing or transport.is_closing():
             return
-        if len(messages) > 1:
+        if self._descriptor < 0 or transport.get_write_buffer_size() or len(messages) > MAX_PIECES:
             transport.writelines(messages)
             return
-        data = messages[0]
-        if self._descriptor >= 0 and not transport.get_write_buffer_size():
-            # Past the transport, which would write at the end of its loop's turn.
-            try:
-                written = os.write(self._descriptor, data)
-            except OSError:
-                written = 0  # full; or broken, which the transport finds out too
-            if written == len(data):
-                return
-            data = data[written:]
-        transport.write(data)
+        # Past the transport, which would write at the end of its loop's turn.
+        try:
+            written = os.writev(self._descriptor, messages)
+        except OSError:
+            written = 0  # full; or broken, which the transport finds out too
+        for data in messages:
+            if written < len(data):
+                transport.write(data[written:] if written else data)
+            written = max(0, written - len(data))
 
     def pause_reading(self) -> None:
         """Read no more for now."""

@@ -1,0 +1,199 @@
+"""The way into a plugin host: frames from the socket, read by one thread at a time.
+
+A package with one receiving plugin, which is most of them, is read by that plugin's own thread: a message then
+costs no change of threads. While the plugin is busy a stand-in reads, so that calls, answers and the end come
+through; it also reads for packages with several receivers.
+"""
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from co2.errors import BadRequest
+from co2.plugin.bell import Bell
+from co2.protocol.frames import FrameReader
+
+__all__ = ["READ_SIZE", "TICK", "Principal", "WayIn"]
+
+READ_SIZE = 256 * 1024
+"""Bytes that are read at once: few enough that who takes them is back in milliseconds."""
+
+TICK = 0.01
+"""Seconds after which the stand-in reads for a plugin that is busy."""
+
+
+class Principal(Protocol):
+    """The plugin whose thread reads.
+
+    Attributes:
+        idle: it waits.
+    """
+
+    idle: bool
+
+    def wake(self) -> None:
+        """There may be something to do."""
+
+    def tell_progress(self) -> None:
+        """Say where it stands, where that is news."""
+
+
+class WayIn:
+    """Reads the socket.
+
+    Args:
+        sock: to the satellite.
+        take: called with each frame.
+        garbage: called with what is wrong, where something is no frame; nothing comes after it.
+        broken: called when reading cannot go on for lack of memory.
+        ended: called once, when nothing more comes.
+
+    Attributes:
+        polling: the principal waits in here: :meth:`wake` wakes it.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        take: Callable[[Any], None],
+        *,
+        garbage: Callable[[str], None],
+        broken: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._sock = sock
+        self._take = take
+        self._garbage = garbage
+        self._broken = broken
+        self._on_end = ended
+        self._ended = False
+        self.polling = False
+        self._reader = FrameReader("host")
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._role = threading.Lock()
+        self._reads = 0
+        self._principal: Principal | None = None
+        self._wakes, self._wake = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken = self._wakes.fileno()
+        self._both = select.poll()
+        self._both.register(sock, select.POLLIN)
+        self._both.register(self._wakes, select.POLLIN)
+        self._stand_in_rests = False
+        self._stand_in_bell = Bell()
+        self._stand_in = threading.Thread(target=self._stand_in_run, name="co2-reader", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._stand_in.start()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end, at most so many seconds, and let go of everything."""
+        self._stand_in_bell.ring()
+        self._stand_in.join(timeout)
+        if not self._stand_in.is_alive():
+            self._wakes.close()
+            self._wake.close()
+
+    def set_principal(self, principal: Principal | None) -> None:
+        """Say whose thread reads from now on; nobody's: the stand-in's."""
+        self._principal = principal
+        self._stand_in_bell.ring()
+
+    # ---- the principal's thread ------------------------------------------------------------------------
+
+    def wait(self, something: Callable[[], bool], otherwise: Bell) -> None:
+        """Read, or wait for :meth:`wake`, or for a bell while somebody else reads.
+
+        Args:
+            something: tells whether there is something to do already.
+            otherwise: rung by whoever makes that true.
+        """
+        if self._principal is None or not self._role.acquire(blocking=False):
+            otherwise.wait()
+            return
+        self.polling = True  # first the word, then the look: who makes something after the look sees the word
+        try:
+            if not something():
+                ready = self._both.poll()
+                self.polling = False
+                if len(ready) > 1 or ready[0][0] == self._woken:
+                    self._wakes.recv(4096)
+                if len(ready) > 1 or ready[0][0] != self._woken:
+                    self._read()
+        finally:
+            self.polling = False
+            self._role.release()
+        if self._stand_in_rests:
+            self._stand_in_rests = False
+            self._stand_in_bell.ring()
+
+    def wake(self) -> None:
+        """Wake the principal where it waits in here; from any other thread."""
+        with contextlib.suppress(OSError):
+            self._wake.send(b"\0")
+
+    # ---- reading, with the role ------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        """Take what is there, and wait for it where nothing is."""
+        self._reads += 1
+        try:
+            size = self._sock.recv_into(self._buffer)
+            if size:
+                for frame in self._reader.feed(self._buffer[:size]):
+                    self._take(frame)
+                return
+        except OSError:
+            pass
+        except BadRequest as error:
+            self._garbage(str(error))
+        except BaseException:
+            # Memory is out in the one place that must not miss a byte: start again from what is known.
+            self._broken()
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._principal = None
+        self._on_end()
+
+    # ---- the stand-in's thread -------------------------------------------------------------------------
+
+    def _stand_in_run(self) -> None:
+        while not self._ended:
+            principal = self._principal
+            if principal is None:
+                with self._role:
+                    self._read()
+            else:
+                self._stand_by(principal)
+
+    def _stand_by(self, principal: Principal) -> None:
+        """Look now and then whether the principal has read, and read while it does not."""
+        while principal is self._principal and not self._ended:
+            reads = self._reads
+            time.sleep(TICK)
+            if not principal.idle:
+                if reads == self._reads:
+                    self._read_for(principal)
+            elif reads == self._reads:
+                principal.tell_progress()
+                self._stand_in_rests = True
+                if principal.idle and reads == self._reads:
+                    self._stand_in_bell.wait()
+                self._stand_in_rests = False
+
+    def _read_for(self, principal: Principal) -> None:
+        """Read as long as the principal is busy."""
+        sock = select.poll()
+        sock.register(self._sock, select.POLLIN)
+        with self._role:
+            while not principal.idle and not self._ended and principal is self._principal:
+                if sock.poll(TICK * 1000):
+                    self._read()
+        principal.wake()
