@@ -15,6 +15,7 @@ from co2.plugin.kit import Kit, Tools
 from co2.plugin.lanes import Lane, make_send
 from co2.plugin.opened import unpack_deep
 from co2.plugin.outgoing import Outgoing
+from co2.plugin.parameters import ArgumentRefused
 from co2.plugin.progress import CALLBACKS, EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.signatures import takes
@@ -156,7 +157,7 @@ class Actor:
         self.jobs.append(job)
         self.wake()
 
-    def make(self, var_dict: Message, config: Message) -> BaseException | None:
+    def make(self, var_dict: Message, config: Any) -> BaseException | None:
         """Make the plugin, in its thread; give what its ``__init__`` raised."""
         finished: list[BaseException | None] = []
         made = threading.Event()
@@ -282,7 +283,7 @@ class Actor:
         self._reported, self._reported_at = self.done, time.monotonic()
         self._outgoing.report()
 
-    def _make(self, var_dict: Message, config: Message) -> BaseException | None:
+    def _make(self, var_dict: Message, config: Any) -> BaseException | None:
         kind = self._kind
         try:
             plugin = kind.__new__(kind)
@@ -327,6 +328,8 @@ class Actor:
         self._words[word] = 2 * call_id + 1
         try:
             answer = work()
+        except ArgumentRefused as error:
+            answer = Result(call_id, _NOTHING, text_for_frame(f"{what}: {error}"), refused=True)
         except BaseException as error:
             log_id = os.urandom(4).hex()
             self.complain(f"{what} failed, log id {log_id}", error)

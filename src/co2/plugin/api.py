@@ -70,8 +70,9 @@ class Co2Plugin:
     """
 
     # A host sets all three before __init__ runs, so that they are there even above super().__init__(var_dict).
-    config: dict[str, Any] = {}  # noqa: RUF012 - a default for plugins outside of any host, never written
-    """The table ``[plugin.<package>]`` of the configuration."""
+    config: Any = {}  # noqa: RUF012 - a default for plugins outside of any host, never written
+    """The table ``[plugin.<package>]`` of the configuration: a dictionary; or what the attribute ``Config`` of the
+    class or of the package says, a ``msgspec.Struct`` or a dataclass."""
     name: str = ""
     """``<package>.<module>.<class>``, unless the class has a ``name`` of its own."""
     channels: Sequence[str] = ()

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from co2.errors import NotRunning
+from co2.errors import ConfigError, NotRunning
 from co2.plugin.actor import Actor
+from co2.plugin.configs import Configs
 from co2.plugin.flushes import Flushes
 from co2.plugin.kit import Tools
 from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
@@ -44,7 +45,7 @@ from co2.protocol.frames import (
     encode_frame,
     text_for_frame,
 )
-from co2.values import Message, pack_value, unpack_value
+from co2.values import Message
 
 __all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
 
@@ -182,6 +183,9 @@ class PluginHost:
         except LoadFailure as failure:
             self._refuse(failure)
             return False
+        except ConfigError as error:
+            self._refuse(LoadFailure(error.problem, error.where))
+            return False
         except BaseException as error:
             self._refuse(LoadFailure.of("it cannot be loaded", error, Path(load.folder)))
             return False
@@ -198,6 +202,8 @@ class PluginHost:
         self._tools.prepare(load)
         module = import_package(load.package, load.folder)
         found, warnings = find_plugins(load.package, module)
+        configs = Configs(load.package, load.config, load.config_file, module, [one.kind for one in found])
+        configs.check()
         plugins: list[PluginInfo] = []
         methods: list[MethodInfo] = []
         for index, one in enumerate(found):
@@ -213,13 +219,13 @@ class PluginHost:
                 index=index,
             )
             self._actors.append(actor)
-            self._make(actor, one, load)
+            self._make(actor, one, load, configs.of(one.kind))
             assert actor.plugin is not None
             info, offered = plugin_info(one, actor.plugin)
             plugins.append(info)
             methods += offered
             for method, attribute in one.methods.items():
-                self._functions[method] = (actor, getattr(actor.plugin, attribute))
+                self._functions[method] = (actor, one.function(actor.plugin, attribute))
             if one.receives:
                 self._receivers.append(actor)
             if one.greets:
@@ -227,9 +233,7 @@ class PluginHost:
         return Loaded(plugins, methods, warnings)
 
     @staticmethod
-    def _make(actor: Actor, one: FoundPlugin, load: Load) -> None:
-        # Each plugin gets copies of its own: what one changes in its configuration is not its sibling's business.
-        config = unpack_value(pack_value(load.config))
+    def _make(actor: Actor, one: FoundPlugin, load: Load, config: Any) -> None:
         error = actor.make(dict(load.var_dict), config)
         name = one.kind.__name__
         place = Path(getattr(sys.modules[one.kind.__module__], "__file__", "") or load.folder).parent

@@ -17,9 +17,11 @@ from typing import Any
 from co2.plugin.actor import error_line, traceback_text
 from co2.plugin.api import Co2Plugin
 from co2.plugin.attributes import attribute_problem
+from co2.plugin.parameters import Parameters, ParametersRefused, parameters_of
 from co2.plugin.progress import MAX_PLUGINS
 from co2.plugin.signatures import help_of, signatures_of, takes
 from co2.protocol.frames import MethodInfo, PluginInfo
+from co2.values import Message
 
 __all__ = ["BUNDLED", "FoundPlugin", "LoadFailure", "find_plugins", "import_package", "plugin_info"]
 
@@ -60,6 +62,7 @@ class FoundPlugin:
         name: ``<package>.<module>.<class>``.
         kind: the class.
         methods: its ``x_`` methods: name in the registry, name of the attribute.
+        parameters: of those of them that have any, by name of the attribute.
         line: ``file:line`` of its first method, '' where it has none.
     """
 
@@ -67,6 +70,13 @@ class FoundPlugin:
     kind: type[Co2Plugin]
     methods: dict[str, str] = field(default_factory=dict)
     where: str = ""
+    parameters: dict[str, Parameters] = field(default_factory=dict)
+
+    def function(self, plugin: Co2Plugin, attribute: str) -> Callable[[Message], Any]:
+        """Give what takes the dictionary of a call of an ``x_`` method."""
+        function: Callable[..., Any] = getattr(plugin, attribute)
+        parameters = self.parameters.get(attribute)
+        return function if parameters is None else parameters.bound(function)
 
     @property
     def receives(self) -> bool:
@@ -147,12 +157,19 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
         text = found.name
     methods = []
     for name, attribute in found.methods.items():
-        function = getattr(plugin, attribute)
-        methods.append(MethodInfo(name, help_of(function.__doc__), signatures_of(function)))
+        methods.append(_method_info(name, getattr(plugin, attribute), found.parameters.get(attribute)))
     kind = found.kind
     help_text = help_of(vars(kind).get("__doc__"))
     info = PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable, found.greets)
     return info, methods
+
+
+def _method_info(name: str, function: Callable[..., Any], parameters: Parameters | None) -> MethodInfo:
+    help_text = help_of(function.__doc__)
+    if parameters is None:
+        return MethodInfo(name, help_text, signatures_of(function))
+    text = f"{help_text}\n\nTakes {{'data': {parameters.text}}}.".lstrip()
+    return MethodInfo(name, text, signatures_of(function, parameters.text))
 
 
 def _module_names(module: types.ModuleType, place: Path) -> list[str]:
@@ -215,7 +232,7 @@ def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str]) -> l
         _check_base(plugin)
         for attribute in dir(kind):
             if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
-                _check_takes(plugin, attribute, f"{attribute}(self, data_dict)")
+                _check_method(plugin, attribute)
                 plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
         plugins.append(plugin)
     return plugins
@@ -236,6 +253,21 @@ def _check_base(plugin: FoundPlugin) -> None:
     for method in ("send", "flush", "log", "debug"):
         if not callable(getattr(plugin.kind, method)):
             raise _wrong_arguments(plugin, method, f"a method {method}")
+
+
+def _check_method(plugin: FoundPlugin, attribute: str) -> None:
+    try:
+        parameters = parameters_of(_Blank(plugin.kind).bound(attribute))
+    except ParametersRefused as error:
+        value = getattr(plugin.kind, attribute)
+        name = plugin.name.rpartition(".")[2]
+        raise LoadFailure(
+            f"{name}.{attribute}: {error}", f"{_line_of(value) or plugin.where}, class {name}"
+        ) from None
+    if parameters is None:
+        _check_takes(plugin, attribute, f"{attribute}(self, data_dict), or parameters that all have annotations")
+    else:
+        plugin.parameters[attribute] = parameters
 
 
 def _check_takes(plugin: FoundPlugin, attribute: str, expected: str) -> None:
