@@ -200,7 +200,7 @@ class PluginHost:
 
     def _make_all(self, load: Load) -> Loaded:
         self._tools.prepare(load)
-        module = import_package(load.package, load.folder)
+        module = import_package(load.package, load.folder, load.module)
         found, warnings = find_plugins(load.package, module)
         configs = Configs(load.package, load.config, load.config_file, module, [one.kind for one in found])
         configs.check()

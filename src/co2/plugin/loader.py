@@ -18,15 +18,14 @@ from co2.plugin.actor import error_line, traceback_text
 from co2.plugin.api import Co2Plugin
 from co2.plugin.attributes import attribute_problem
 from co2.plugin.parameters import Parameters, ParametersRefused, parameters_of
+from co2.plugin.places import place_of
 from co2.plugin.progress import MAX_PLUGINS
+from co2.plugin.requirements import RequirementsProblem, check_requirements
 from co2.plugin.signatures import help_of, signatures_of, takes
 from co2.protocol.frames import MethodInfo, PluginInfo
 from co2.values import Message
 
-__all__ = ["BUNDLED", "FoundPlugin", "LoadFailure", "find_plugins", "import_package", "plugin_info"]
-
-BUNDLED = "co2.plugins"
-"""Where bundled packages are imported from. Their plugins are called after the package all the same."""
+__all__ = ["FoundPlugin", "LoadFailure", "find_plugins", "import_package", "plugin_info"]
 
 _METHOD_NAME = re.compile(r"x_[A-Za-z0-9_]+")
 _loaded: set[str] = set()
@@ -89,20 +88,37 @@ class FoundPlugin:
         return self.kind.joined is not Co2Plugin.joined or self.kind.left is not Co2Plugin.left
 
 
-def import_package(package: str, folder: str) -> types.ModuleType:
-    """Import the package itself.
+def import_package(package: str, folder: str, module: str = "") -> types.ModuleType:
+    """Import the package itself; what it requires is looked for before.
 
     Args:
         package: its name.
-        folder: the folder that holds it, '' for a bundled one.
+        folder: the folder that holds it, '' for one that is installed.
+        module: what Python imports it by, where it is installed; '' for a bundled one.
 
     Raises:
         LoadFailure: it cannot be imported.
     """
+    try:
+        where = place_of(package, folder, module)
+    except ImportError as error:
+        raise LoadFailure(str(error)) from None
+    _check_requirements(where.file)
     if not folder:
-        return _import(f"{BUNDLED}.{package}", package, Path(__file__).parents[1] / "plugins" / package)
-    place = Path(folder, package)
-    file = place / "__init__.py"
+        return _import(where.module, package, where.path)
+    return _import_from_folder(package, folder, where.path, where.file)
+
+
+def _check_requirements(file: Path) -> None:
+    try:
+        check_requirements(file.read_bytes())
+    except RequirementsProblem as error:
+        raise LoadFailure(error.problem, f"{file}:{error.line}") from None
+    except OSError:
+        return  # importing it says what is wrong
+
+
+def _import_from_folder(package: str, folder: str, place: Path, file: Path) -> types.ModuleType:
     if package in sys.stdlib_module_names or (package in sys.modules and package not in _loaded):
         raise LoadFailure(
             f"{package!r} is the name of a module that Python or co2 needs itself: rename the package",
@@ -113,7 +129,8 @@ def import_package(package: str, folder: str) -> types.ModuleType:
     _loaded.add(package)
     if folder not in sys.path:
         sys.path.append(folder)  # at the end: a plugin package never hides an installed one
-    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=[str(place)])
+    inside = None if place == file else [str(place)]
+    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=inside)
     if spec is None or spec.loader is None or not file.is_file():
         raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(file))
     module = importlib.util.module_from_spec(spec)
@@ -134,19 +151,26 @@ def find_plugins(package: str, module: types.ModuleType) -> tuple[list[FoundPlug
     found: list[FoundPlugin] = []
     warnings: list[str] = []
     place = Path(module.__file__ or "").parent
+    if not hasattr(module, "__path__"):
+        return _checked(
+            _plugins_of(module, f"{package}.{package}", warnings), Path(module.__file__ or "")
+        ), warnings
     for kind in _own_x_classes(module):
         text = f"{_where(kind)}: {kind.__name__} is in __init__.py; plugins belong in a module: ignored"
         warnings.append(text)
     for name in _module_names(module, place):
         part = _import(f"{module.__name__}.{name}", name, place)
-        plugins = _plugins_of(part, f"{package}.{name}", warnings)
-        _check_duplicates(plugins)
-        found += plugins
+        found += _plugins_of(part, f"{package}.{name}", warnings)
+    return _checked(found, place), warnings
+
+
+def _checked(found: list[FoundPlugin], place: Path) -> list[FoundPlugin]:
     if not found:
-        raise LoadFailure("it has no class X_…(plugin.Co2Plugin) in any of its modules", str(place))
+        what = "it" if place.suffix == ".py" else "any of its modules"
+        raise LoadFailure(f"there is no class X_…(plugin.Co2Plugin) in {what}", str(place))
     if len(found) > MAX_PLUGINS:
         raise LoadFailure(f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible", str(place))
-    return found, warnings
+    return found
 
 
 def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list[MethodInfo]]:
@@ -235,6 +259,7 @@ def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str]) -> l
                 _check_method(plugin, attribute)
                 plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
         plugins.append(plugin)
+    _check_duplicates(plugins)
     return plugins
 
 

@@ -82,7 +82,7 @@ class Satellite:
         self._tasks: list[asyncio.Task[None]] = []
         found, self.not_found = find_packages(config)
         stores = foundation.state.path / STORES_FOLDER
-        specs = [replace(spec, store=stores / f"{spec.name}.db") for spec in found]
+        self._specs = [replace(spec, store=stores / f"{spec.name}.db") for spec in found]
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
@@ -98,7 +98,7 @@ class Satellite:
         self.dead_letters = DeadLetters(foundation.state.path / DEAD_LETTERS_FILE, self._repeat)
         self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self.supervisor = Supervisor(
-            specs,
+            self._specs,
             settings=config,
             var_dict=self._var_dict(),
             host_id=lambda: str(self.link.host_id),
@@ -137,6 +137,9 @@ class Satellite:
         await self.dead_letters.start()
         for name, problem in self.not_found:
             _logger.error("plugin package %s is not loaded: %s", name, problem)
+        for spec in self._specs:
+            if spec.note:
+                _logger.warning("plugin package %s: %s", spec.name, spec.note)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
         for task in self._tasks:
             task.add_done_callback(_report)
