@@ -21,6 +21,7 @@ COMMANDS = {
     "ps": "co2.cli.show",
     "methods": "co2.cli.show",
     "dead-letters": "co2.cli.dead_letters",
+    "plugin": "co2.cli.plugin",
 }
 """Where each command is."""
 
@@ -32,6 +33,7 @@ _SHORT = {
     "call": "Call a method of a host or of a plugin.",
     "ps": "Show who is on the network.",
     "methods": "Show what can be called.",
+    "plugin": "Write and check plugins.",
     "dead-letters": "Show, repeat or drop messages that plugins did not take.",
 }
 

@@ -24,6 +24,7 @@ __all__ = [
     "bundled_packages",
     "find_packages",
     "name_problem",
+    "package_problem",
     "packages_in",
 ]
 
@@ -118,7 +119,7 @@ def _find(name: str, folder: Path, folder_problem: str) -> PackageSpec:
     place, single = folder / name, folder / f"{name}.py"
     if place.is_dir() or single.is_file():
         package = place if place.is_dir() else single
-        if problem := folder_problem or _package_problem(package):
+        if problem := folder_problem or package_problem(package):
             raise _NotFoundError(problem)
         return PackageSpec(name, folder, note=_clash(name, package, single))
     if name in bundled_packages():
@@ -163,7 +164,8 @@ def _holds_plugin(file: Path) -> bool:
     return any(isinstance(node, ast.ClassDef) and node.name.startswith("X_") for node in tree.body)
 
 
-def _package_problem(place: Path) -> str:
+def package_problem(place: Path) -> str:
+    """Tell why a folder or single file cannot be a package, as seen from outside; '' if it can."""
     if place.suffix == ".py":
         return _open_to_others(place)
     if not (place / "__init__.py").is_file():

@@ -142,35 +142,57 @@ def _import_from_folder(package: str, folder: str, place: Path, file: Path) -> t
     return module
 
 
-def find_plugins(package: str, module: types.ModuleType) -> tuple[list[FoundPlugin], list[str]]:
+def _raise(failure: LoadFailure) -> None:
+    raise failure
+
+
+Refuse = Callable[[LoadFailure], None]
+
+
+def find_plugins(
+    package: str, module: types.ModuleType, refuse: Refuse = _raise
+) -> tuple[list[FoundPlugin], list[str]]:
     """Import the modules of a package and find its plugins; also give warnings.
+
+    Args:
+        package: its name.
+        module: as it was imported.
+        refuse: called with what is wrong; raises it, unless somebody wants to see all of it.
 
     Raises:
         LoadFailure: something is wrong with one of them.
     """
     found: list[FoundPlugin] = []
     warnings: list[str] = []
-    place = Path(module.__file__ or "").parent
+    file = Path(module.__file__ or "")
     if not hasattr(module, "__path__"):
-        return _checked(
-            _plugins_of(module, f"{package}.{package}", warnings), Path(module.__file__ or "")
-        ), warnings
+        found = _plugins_of(module, f"{package}.{package}", warnings, refuse)
+        _check_number(found, file, refuse)
+        return found, warnings
     for kind in _own_x_classes(module):
         text = f"{_where(kind)}: {kind.__name__} is in __init__.py; plugins belong in a module: ignored"
         warnings.append(text)
-    for name in _module_names(module, place):
-        part = _import(f"{module.__name__}.{name}", name, place)
-        found += _plugins_of(part, f"{package}.{name}", warnings)
-    return _checked(found, place), warnings
+    unseen = False
+    for name in _module_names(module, file.parent):
+        try:
+            part = _import(f"{module.__name__}.{name}", name, file.parent)
+        except LoadFailure as failure:
+            refuse(failure)
+            unseen = True
+        else:
+            found += _plugins_of(part, f"{package}.{name}", warnings, refuse)
+    if not unseen:
+        _check_number(found, file.parent, refuse)
+    return found, warnings
 
 
-def _checked(found: list[FoundPlugin], place: Path) -> list[FoundPlugin]:
+def _check_number(found: list[FoundPlugin], place: Path, refuse: Refuse) -> None:
     if not found:
         what = "it" if place.suffix == ".py" else "any of its modules"
-        raise LoadFailure(f"there is no class X_…(plugin.Co2Plugin) in {what}", str(place))
+        refuse(LoadFailure(f"there is no class X_…(plugin.Co2Plugin) in {what}", str(place)))
     if len(found) > MAX_PLUGINS:
-        raise LoadFailure(f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible", str(place))
-    return found
+        problem = f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible"
+        refuse(LoadFailure(problem, str(place)))
 
 
 def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list[MethodInfo]]:
@@ -243,7 +265,7 @@ def _own_x_classes(module: types.ModuleType) -> Iterator[type]:
             yield value
 
 
-def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str]) -> list[FoundPlugin]:
+def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str], refuse: Refuse) -> list[FoundPlugin]:
     plugins = []
     for kind in _own_x_classes(module):
         if not issubclass(kind, Co2Plugin):
@@ -253,14 +275,21 @@ def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str]) -> l
             )
             continue
         plugin = FoundPlugin(f"{prefix}.{kind.__name__}", kind, where=_where(kind))
-        _check_base(plugin)
+        _attempt(refuse, _check_base, plugin)
         for attribute in dir(kind):
             if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
-                _check_method(plugin, attribute)
+                _attempt(refuse, _check_method, plugin, attribute)
                 plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
         plugins.append(plugin)
-    _check_duplicates(plugins)
+    _attempt(refuse, _check_duplicates, plugins)
     return plugins
+
+
+def _attempt(refuse: Refuse, check: Callable[..., None], *args: Any) -> None:
+    try:
+        check(*args)
+    except LoadFailure as failure:
+        refuse(failure)
 
 
 def _check_base(plugin: FoundPlugin) -> None:
