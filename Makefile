@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 
-.PHONY: help venv peers demo test soak lint bench clean
+.PHONY: help venv peers demo test soak diagrams lint bench clean
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -31,9 +31,12 @@ test: venv peers  ## the whole suite
 soak: venv  ## kill, cut and stop real hosts a thousand times; every message is accounted for (about an hour)
 	@$(BIN)/python -m tests.soak $(SOAK)
 
+diagrams: venv  ## draw the states of a link into docs/architecture.md
+	@$(BIN)/python tools/draw_link.py
+
 lint: venv  ## format, lint, types, import direction
-	@$(BIN)/ruff format --check src tests bench
-	@$(BIN)/ruff check src tests bench
+	@$(BIN)/ruff format --check src tests bench tools
+	@$(BIN)/ruff check src tests bench tools
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

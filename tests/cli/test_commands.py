@@ -9,6 +9,7 @@ import pytest
 
 from co2 import __version__
 from co2.cli.main import COMMANDS, main
+from co2.cli.show import _link
 from tests.cli.network import NASTY, Network, at_terminal, co2, watch
 from tests.harness import RECORDER, running, wait_for, write_plugin
 
@@ -159,7 +160,8 @@ def test_ps_is_a_table(net: Network) -> None:
     first, headings, row = done.stdout.splitlines()
     assert first.startswith(f"relay {net.relay.host_id}, co2 {__version__}, up ")
     assert ", 1 satellite (as of " in first
-    assert headings.split()[:6] == ["HOST_ID", "STATE", "KIND", "AGE", "LAG", "METHODS"]
+    assert headings.split()[:7] == ["HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS"]
+    assert row[headings.index("LINK") :].startswith("ok ")
     assert row.split()[0] == net.satellite.host_id
     assert row.index("nasty.nasty.X_Nasty, recorder.rec.X_Recorder") == headings.index("PLUGINS")
 
@@ -168,6 +170,37 @@ def test_ps_in_json(net: Network) -> None:
     found = json.loads(co2(net, "ps", "--json").stdout)
     assert found["relay"]["host_id"] == net.relay.host_id
     assert [row["host_id"] for row in found["satellites"]] == [net.satellite.host_id]
+    assert found["satellites"][0]["link"]["full"] is False
+
+
+def test_ps_with_counters_of_every_host(net: Network) -> None:
+    co2(net, "send", '{"data": "counted"}')
+    with net.relay.proxy() as proxy:
+        foreign = proxy.relay.register({})["host_id"]
+        try:
+            done = co2(net, "ps", "--counters")
+            found = json.loads(co2(net, "ps", "--counters", "--json").stdout)
+        finally:
+            proxy.relay.unregister({"host_id": foreign})
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = dict(line.split(maxsplit=1) for line in done.stdout.partition("COUNTERS")[2].splitlines() if line)
+    assert set(rows) == {net.relay.host_id, net.satellite.host_id, foreign}
+    assert re.search(r"\brelayed [1-9]", rows[net.relay.host_id])
+    assert re.search(r"\breceived [1-9]", rows[net.satellite.host_id])
+    assert rows[foreign] == "-"
+    counters = {row["host_id"]: row["counters"] for row in found["satellites"]}
+    assert counters[net.satellite.host_id]["memory_bytes"] == 0
+    assert counters[foreign] is None
+    assert found["relay"]["counters"]["takeovers"] == 0
+
+
+def test_what_holds_a_link_up_is_said_in_words() -> None:
+    quiet = {"bytes": 0, "full": False, "behind": 0, "replaying": 0, "repeats": 3, "live_dropped": 1}
+    assert _link(None) == "-"
+    assert _link(quiet) == "ok"
+    assert _link(quiet | {"bytes": 5000, "full": True, "behind": 2, "replaying": 1}) == (
+        "5000 bytes, full, 2 behind, 1 replaying"
+    )
 
 
 def test_methods_of_the_relay_and_behind_it(net: Network) -> None:

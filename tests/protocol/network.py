@@ -15,6 +15,7 @@ from co2.protocol.outbox import Outbox
 from co2.protocol.relay import DiskWanted, IdReused, RelayCore
 from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore
 from co2.protocol.streams import Peer
+from co2.store.relayed_ids import RelayedIds
 
 __all__ = ["FakeLog", "FakeSatellite", "Network", "batch_of"]
 
@@ -41,18 +42,23 @@ class FakeLog:
         self.gone = FIRST_POSITION - 1
         self.in_memory_from = 0
         self.backlog = 0
+        self.ids = RelayedIds()
         self._ids = itertools.count(2)
 
     @property
     def last(self) -> int:
         return self.entries[-1].end if self.entries else BEGINNING
 
-    def append(self, *, batch: bytes, origin: str, epoch: int = 0, seq: int = 0, **rest: Any) -> Entry:
+    def append(
+        self, *, batch: bytes, origin: str, epoch: int = 0, seq: int = 0, message_id: str = "", **rest: Any
+    ) -> Entry:
         count = len(split_batch(batch))
         fields = {"package": "", "plugin": "", "channels": None, "crc": 0, **rest}
         entry = Entry(position=self.next, count=count, batch=batch, origin=origin, epoch=epoch, seq=seq, **fields)
         self.next += count
         self.entries.append(entry)
+        if message_id:
+            self.ids.remember(origin, message_id, entry.position)
         if epoch:
             self.set_mark(origin, epoch, seq + count - 1)
         return entry

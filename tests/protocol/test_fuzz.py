@@ -17,7 +17,7 @@ from co2.protocol.link_frames import MAX_LINK_FRAME, encode_link_frame
 from co2.protocol.relay import Left
 from tests.protocol.network import FakeSatellite, Network
 from tests.protocol.test_frames import CHILD, HOST
-from tests.protocol.test_link import OF_RELAY, OF_SATELLITE
+from tests.protocol.test_transitions import OF_RELAY, OF_SATELLITE
 
 EXAMPLES = settings(max_examples=int(os.environ.get("CO2_FUZZ_EXAMPLES", "300")), deadline=None)
 FROM_SATELLITE = [encode_link_frame(frame) for frame in OF_SATELLITE.values()]

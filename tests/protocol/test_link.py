@@ -6,25 +6,17 @@ import pytest
 
 from co2.protocol import goodbyes
 from co2.protocol.link_frames import (
-    Ack,
-    Applied,
-    Call,
     Deliver,
     Gap,
-    Goodbye,
-    Hello,
-    Interest,
     Publish,
     Replay,
-    Result,
-    Roster,
-    Welcome,
     decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
-from co2.protocol.relay import CallReceived, RelayCore, ResultReceived
+from co2.protocol.relay import RelayCore
 from co2.protocol.satellite import SatelliteCore
 from tests.protocol.network import FakeSatellite, Network, batch_of
+from tests.protocol.test_transitions import HELLO
 
 
 def test_a_message_reaches_every_package_of_the_others_and_not_its_sender() -> None:
@@ -521,69 +513,7 @@ def test_live_messages_go_to_who_is_there_and_leave_no_trace() -> None:
     assert ham.core.live_dropped == 1
 
 
-# ---- every state with every frame --------------------------------------------------------------------------
-
-HELLO = Hello("ham@10.0.0.2:2004", "", "", [], [(7, 1)], [], [])
-OF_SATELLITE = {
-    "Hello": HELLO,
-    "Publish": Publish(7, 1, "p", "p.m.X", [""], crc32(batch_of(1)), batch_of(1)),
-    "Interest": Interest([], [], []),
-    "Replay": Replay("p", 1, 1),
-    "Applied": Applied({}),
-    "Call": Call(1, "ping", b"\xc0", 1.0),
-    "Result": Result(1),
-    "Goodbye": Goodbye("stopping", ""),
-}
-OF_RELAY = {
-    "Welcome": Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log-1", "run-1", 1, []),
-    "Ack": Ack(7, 0),
-    "Deliver": Deliver(2, "", "x@10.0.0.3:2004", ("10.0.0.3", 1), 1, 1, "p", "p.m.X", [""],
-                       crc32(batch_of(1)), batch_of(1)),
-    "Replay": Replay("p", 1, 1),
-    "Gap": Gap("", 1, 2, "retention"),
-    "Roster": Roster([]),
-    "Call": Call(1, "ping", b"\xc0", 1.0),
-    "Result": Result(1),
-    "Goodbye": Goodbye("stopping", ""),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("state", ["opening", "open", "closed"])
-@pytest.mark.parametrize("name", OF_SATELLITE)
-def test_the_relay_in_each_state_with_each_frame(state: str, name: str) -> None:
-    net = Network()
-    peer = net.relay.opened(("10.0.0.2", 1))
-    if state != "opening":
-        net.relay.receive(peer, encode_link_frame(HELLO))
-    if state == "closed":
-        net.relay.lost(peer, "cut")
-    net.relay.taken(peer)
-    net.relay.receive(peer, encode_link_frame(OF_SATELLITE[name]))
-    fine = (state == "opening" and name == "Hello") or (
-        state == "open" and name not in ("Hello", "Goodbye", "Replay")
-    )
-    assert peer.state == ("open" if fine else "closed")
-    if state == "opening" and not fine:
-        assert b"out-of-place" in b"".join(peer.taken())
-    if fine and name in ("Call", "Result"):
-        assert isinstance(net.relay.events[-1], CallReceived | ResultReceived)
-
-
-@pytest.mark.parametrize("state", ["away", "hello", "open"])
-@pytest.mark.parametrize("name", OF_RELAY)
-def test_the_satellite_in_each_state_with_each_frame(state: str, name: str) -> None:
-    satellite = FakeSatellite("ham", 7, 2)
-    core = satellite.core
-    if state != "away":
-        core.connected()
-    if state == "open":
-        core.receive(encode_link_frame(OF_RELAY["Welcome"]))
-    core.taken()
-    core.receive(encode_link_frame(OF_RELAY[name]))
-    fine = (state == "hello" and name == "Welcome") or (state == "open" and name not in ("Welcome", "Goodbye"))
-    assert core.state == ("open" if fine else "away")
-    if state != "away" and not fine and name != "Goodbye":
-        assert b"out-of-place" in b"".join(core.taken())
+# ---- frames that break a rule ------------------------------------------------------------------------------
 
 
 def _relay_takes(data: bytes) -> RelayCore:

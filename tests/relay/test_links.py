@@ -9,6 +9,7 @@ import pytest
 from co2.errors import CallTimeout, RemoteFault, Unreachable
 from co2.protocol import goodbyes
 from co2.protocol.link_frames import SUBPROTOCOL
+from co2.relay.links import MAX_BACKLOG
 from tests.relay.linked import Relay, Satellite, network, until
 
 
@@ -73,6 +74,21 @@ def test_a_satellite_that_says_goodbye_is_gone_at_once() -> None:
     network(test, "ham")
 
 
+def test_the_goodbye_of_a_relay_that_closes_at_once_is_heard() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        other = Satellite(relay, "spam")
+        await until(other.link.joined.is_set)
+        await other.kill()
+        relay.max_links = 1
+        late = Satellite(relay, "late")
+        await until(lambda: late.link.last_error != "not tried yet")
+        assert late.link.last_error.startswith(goodbyes.FULL)
+        assert late.link._retry_after > 0
+        await late.kill()
+
+    network(test, "ham")
+
+
 def test_one_whose_connection_is_reset_is_gone_at_once_and_comes_back() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         (wire,) = relay.links._wires.values()
@@ -133,11 +149,49 @@ def test_a_satellite_that_stands_still_costs_the_relay_no_memory_and_misses_noth
             await asyncio.wait_for(ham.link.flushed(), 20)
             assert slow.paused
             assert slow.out_bytes < 2 * 2**20
+            counted = relay.links.counted()
+            assert (counted["links"], counted["links_full"], counted["links_held"]) == (2, 1, 0)
+            assert counted["link_bytes"] == relay.links.buffered(slow) > 2**20
             got = 0
             while got < 60:
                 message = await socket.receive(10)
                 got += len(message.data) > 400_000
+            assert relay.links.counted()["links_full"] == 0
             await socket.close()
+
+    network(test, "ham")
+
+
+def test_links_that_are_not_read_and_packages_that_do_not_keep_up_are_counted() -> None:
+    async def test(relay: Relay, ham: Satellite, spam: Satellite) -> None:
+        spam.full.add("p")
+        ham.send(1)
+        await until(lambda: relay.links.counted()["packages_behind"] == 1)
+        assert spam.link.core.count("behind") == 1
+        assert relay.links.counted()["packages_replaying"] == 0
+        spam.full.clear()
+        spam.link.core.catch_up("p")
+        spam.link.work()
+        await until(lambda: relay.links.counted()["packages_behind"] == 0)
+        await until(lambda: spam.link.core.count("current") == 1)
+        relay.log.backlog = MAX_BACKLOG + 1
+        ham.send(2)
+        await until(lambda: relay.links.counted()["links_held"] == 1)
+        relay.log.backlog = 0
+        relay.links.committed(relay.log.last)
+        assert relay.links.counted()["links_held"] == 0
+        await until(lambda: spam.got["p"] == [1, 2])
+
+    network(test, "ham", "spam")
+
+
+def test_newer_links_that_take_a_place_are_counted() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        assert relay.links.core.takeovers.count == 0
+        again = Satellite(relay, "ham", epoch=8)
+        await until(again.link.joined.is_set)
+        assert relay.links.core.takeovers.count == 1
+        await again.kill()
 
     network(test, "ham")
 

@@ -1,6 +1,7 @@
 """A machine whose power is cut while its relay log is written, and what must be true when it is on again."""
 
 import contextlib
+import hashlib
 import random
 import time
 import zlib
@@ -13,6 +14,7 @@ from co2.errors import StorageFailed
 from co2.protocol.batch import make_batch
 from co2.protocol.log import Entry
 from co2.store.relay_log import RelayLog
+from co2.store.relayed_ids import RelayedIds
 from tests.store.power import Disk
 
 __all__ = ["MAX_BYTES", "Loss", "Machine"]
@@ -53,6 +55,7 @@ class Machine:
         self.acknowledged = 0
         self.epochs: dict[str, int] = {}
         self.marks: dict[tuple[str, int], int] = {}
+        self.ids = RelayedIds()
 
     def cut_once(self) -> None:
         """Open the log, write until the power is cut, switch on again, check.
@@ -148,6 +151,8 @@ class Machine:
             plugin="p.m.X" if origin else "",
             channels=("stage.left", ""),
             crc=zlib.crc32(batch),
+            # Of the content, so that the check needs no books of its own.
+            message_id="" if origin else _id_of(batch),
         )
 
     def _end(self, log: RelayLog | None) -> None:
@@ -186,6 +191,7 @@ class Machine:
         if deleted and size + len(deleted[-1].batch) <= MAX_BYTES:
             raise Loss("retention took more than it had to")
         self._check_marks(log)
+        self._check_ids(log)
         if log.damaged:
             raise Loss(f"{log.damaged} damaged frames")
         del self.kept[: max(0, len(deleted) - 1)]
@@ -201,6 +207,15 @@ class Machine:
             if seq != self.marks.get(run, 0):
                 raise Loss(f"a mark {seq} of {run}, of which nothing is there")
 
+    def _check_ids(self, log: RelayLog) -> None:
+        for entry in self.kept:
+            if not entry.epoch and self.ids.position("xml", _id_of(entry.batch)) is None:
+                self.ids.remember("xml", _id_of(entry.batch), entry.position)
+                if log.ids.position("xml", _id_of(entry.batch)) != entry.position:
+                    raise Loss(f"the message at {entry.position} is there, its id is not")
+        if len(log.ids) != len(self.ids):
+            raise Loss(f"{len(log.ids)} ids of {len(self.ids)} messages")
+
     def _read(self, log: RelayLog) -> list[Entry]:
         found: list[Entry] = []
         after = 0
@@ -212,3 +227,7 @@ class Machine:
                 return found
             found += reading.entries
             after = reading.next
+
+
+def _id_of(batch: bytes) -> str:
+    return hashlib.sha256(batch).hexdigest()

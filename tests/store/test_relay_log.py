@@ -55,7 +55,9 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
     made.close()
 
 
-def append(log: RelayLog, *messages: bytes, seq: int = 0, epoch: int = 7, origin: str = "ham") -> Entry:
+def append(
+    log: RelayLog, *messages: bytes, seq: int = 0, epoch: int = 7, origin: str = "ham", message_id: str = ""
+) -> Entry:
     batch = make_batch(messages)
     return log.append(
         origin=origin,
@@ -68,6 +70,7 @@ def append(log: RelayLog, *messages: bytes, seq: int = 0, epoch: int = 7, origin
         plugin="p.m.X",
         channels=("stage.left", ""),
         crc=zlib.crc32(batch),
+        message_id=message_id,
     )
 
 

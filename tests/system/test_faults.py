@@ -224,3 +224,23 @@ def test_killed_hosts_leave_no_child_behind(tmp_path: Path) -> None:
         return Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
 
     wait_for(gone, "the child ends when its parent is killed")
+
+
+def test_a_repeat_with_an_id_is_harmless_also_when_the_relay_was_killed_in_between(tmp_path: Path) -> None:
+    folder = tmp_path / "relay"
+    call = {"host_id": "client@127.0.0.1:0", "data": "once"}
+    answered: dict[str, int] = {}
+    for run in range(3):
+        with running(folder, "relay") as relay, relay.proxy() as proxy:
+            for message_id, position in answered.items():
+                assert proxy.relay.relay({**call, "id": message_id}) == position
+            for number in range(5):
+                message_id = f"{run}-{number}"
+                answered[message_id] = proxy.relay.relay({**call, "id": message_id})
+            relay.kill()
+    assert len(set(answered.values())) == 15
+    with running(folder, "relay") as relay, relay.proxy() as proxy:
+        assert proxy.relay.relay({**call, "id": "2-4"}) == answered["2-4"]
+        reader = proxy.relay.register({})
+        read = proxy.relay.fetch({"host_id": reader["host_id"], "after": 0})
+        assert [message["position"] for message in read["messages"]] == list(answered.values())

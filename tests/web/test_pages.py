@@ -3,13 +3,16 @@
 import asyncio
 import dataclasses
 import json
+import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from co2.web.metrics import LAGS_TOLD
 from co2.web.pages import make_pages
 from co2.web.view import DeadLetterRow
 from tests.web import fakes
@@ -236,6 +239,34 @@ def test_metrics():
     relay = samples(fakes.relay())
     assert relay["co2_satellites", "ok"] == 2
     assert relay["co2_satellites", "unreachable"] == 1
+    assert found["co2_events_total", "send_waits"] == 9
+    assert found["co2_bytes", "outbox_disk"] == 300
+    assert found["co2_lagging", "packages_behind"] == 1
+    lags = {name[1]: value for name, value in relay.items() if name[0] == "co2_satellite_lag"}
+    assert lags == {"77aa61c29b04d7e5@[fd00::21]:2004": 4210, "desk_patch@192.168.1.31:0": 3}
+
+
+def test_only_the_satellites_that_are_furthest_behind_are_told_one_by_one():
+    view = fakes.relay()
+    view.satellite_rows = [
+        dataclasses.replace(view.satellite_rows[0], host_id=f"s{number}@10.0.0.1:1", lag=number)
+        for number in range(200)
+    ]
+    lags = [value for name, value in samples(view).items() if name[0] == "co2_satellite_lag"]
+    assert sorted(lags) == list(range(200 - LAGS_TOLD, 200))
+
+
+@pytest.mark.parametrize("view", [fakes.relay, fakes.satellite])
+def test_every_metric_is_in_the_docs_and_the_other_way_round(view):
+    table = (Path(__file__).parent.parent.parent / "docs/protocol.md").read_text().partition("### Metrics")[2]
+    documented = set(re.findall(r"`(co2_\w+)`", table))
+    told = {name[0] for name in samples(view()) if name[0].startswith("co2_")}
+    loose = {name for name in told if name.startswith("co2_plugin_")}
+    for name in loose:
+        assert f"`{name.removeprefix('co2_plugin_').removesuffix('_total')}`" in table
+    assert told - loose <= documented
+    both = {name[0] for made in (fakes.relay, fakes.satellite) for name in samples(made())}
+    assert documented <= both
 
 
 def test_metrics_survive_any_name():

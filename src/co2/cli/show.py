@@ -20,18 +20,26 @@ BATCH = 32
 @click.command()
 @url_option("--relay")
 @json_option
-def ps(url: str | None, as_json: bool) -> int:
+@click.option("--counters", is_flag=True, help="Ask every satellite for its counters too.")
+def ps(url: str | None, as_json: bool, counters: bool) -> int:
     """Show who is on the network: the relay and its satellites, with state, plugins and how far each is behind.
+
+    LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
+    for that, plugin packages that are behind or catching up.
 
     \b
     Examples:
       co2 ps
+      co2 ps --counters
       co2 ps --json | jq '.satellites[].host_id'
     """
     found = find_url(url, "--relay")
     with SimpleClient(found, CALL_TIMEOUT) as client:
         relay = client.call("co2.get_properties")
         satellites = client.call("relay.get_satellites")
+        if counters:
+            for row in satellites:
+                row["counters"] = _counters(client, row)
     if as_json:
         print_json({"relay": relay, "satellites": satellites})
         return 0
@@ -40,9 +48,39 @@ def ps(url: str | None, as_json: bool) -> int:
         f"{len(satellites)} satellite{'' if len(satellites) == 1 else 's'} (as of {time.strftime('%H:%M:%S')})"
     )
     if satellites:
-        headings = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "METHODS", "PLUGINS", "LAST ERROR")
+        headings = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "LAST ERROR")
         print_table(headings, [_satellite(row) for row in satellites])
+    if counters:
+        click.echo()
+        print_table(("HOST_ID", "COUNTERS"), [(row["host_id"], _shown(row)) for row in (relay, *satellites)])
     return 0
+
+
+def _counters(client: SimpleClient, row: dict[str, Any]) -> dict[str, Any] | None:
+    """Ask a satellite for its counters, through the relay; None for one that does not tell."""
+    try:
+        question = {"method_name": "co2.get_properties", "host_id": row["host_id"], "data": None}
+        found = client.call("method_call", question)
+    except RemoteFault:
+        return None
+    counters = found.get("counters") if isinstance(found, dict) else None
+    return counters if isinstance(counters, dict) else None
+
+
+def _shown(row: dict[str, Any]) -> str:
+    """Write a host's counters, but for those that are 0."""
+    if not isinstance(row.get("counters"), dict):
+        return "-"
+    return ", ".join(f"{name} {value}" for name, value in row["counters"].items() if value) or "all 0"
+
+
+def _link(link: dict[str, Any] | None) -> str:
+    if link is None:
+        return "-"
+    told = [f"{link['bytes']} bytes"] if link["bytes"] else []
+    told += ["full"] if link["full"] else []
+    told += [f"{link[key]} {key}" for key in ("behind", "replaying") if link[key]]
+    return ", ".join(told) or "ok"
 
 
 def _satellite(row: dict[str, Any]) -> Sequence[Any]:
@@ -52,6 +90,7 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
         row["kind"],
         age(row["age"]),
         row["lag"],
+        _link(row.get("link")),
         len(row["methods"]),
         ", ".join(row["plugins"]) or "-",
         as_text(row["last_error"]) or "-",

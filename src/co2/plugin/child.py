@@ -29,10 +29,13 @@ _DUMP = 0.3
 
 _logger = logging.getLogger("co2.plugins")
 
+_incoming = memoryview(bytearray(256 * 1024))
+"""Where transports put what has come. One for all children: each is read before the next one."""
+
 OnFrame = Callable[[ChildFrame], None]
 
 
-class _Link(asyncio.Protocol):
+class _Link(asyncio.BufferedProtocol):
     """Our end of the socket pair."""
 
     def __init__(self, on_frame: OnFrame, on_garbage: Callable[[str], None]) -> None:
@@ -41,9 +44,12 @@ class _Link(asyncio.Protocol):
         self._on_frame = on_frame
         self._on_garbage = on_garbage
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return _incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
         try:
-            frames = self._reader.feed(data)
+            frames = self._reader.feed(_incoming[:nbytes])
         except BadRequest as error:
             self._on_garbage(str(error))
             return

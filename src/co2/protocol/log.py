@@ -14,7 +14,7 @@ from co2.protocol.losses import Loss, Losses
 __all__ = ["Entry", "Log", "LogGap", "Reading"]
 
 
-class Entry(msgspec.Struct, eq=False):
+class Entry(msgspec.Struct):
     """One frame in the log.
 
     Attributes:
@@ -126,8 +126,9 @@ class Log(Protocol):
         plugin: str = "",
         channels: tuple[str, ...] | None = None,
         crc: int = 0,
+        message_id: str = "",
     ) -> Entry:
-        """Put a frame at the head; it is on disk a little later.
+        """Put a frame at the head; it is on disk a little later, and with it the id that its sender gave it.
 
         Raises:
             StorageFull: there is no room; nothing was taken.

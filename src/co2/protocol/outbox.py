@@ -4,7 +4,6 @@ They wait in memory while acknowledgements come soon. What waits longer goes to 
 satellite, and leaves memory where it is much. This module says what and when; ``store/outbox_store.py`` does it.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import msgspec
 
 from co2.errors import BadRequest
 from co2.protocol.batch import batch_count
+from co2.protocol.checksum import crc32
 from co2.protocol.link_frames import MAX_EPOCHS, Publish, encode_link_frame
 
 __all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Outbox", "Segment"]
@@ -139,6 +139,11 @@ class Outbox:
         return self._next - 1
 
     @property
+    def memory_bytes(self) -> int:
+        """Bytes that are in memory; they may be on disk too."""
+        return self._in_memory
+
+    @property
     def stored_bytes(self) -> int:
         """Bytes that are on disk."""
         return self.bytes - self._unstored
@@ -149,7 +154,7 @@ class Outbox:
         """Cut a frame: number it, checksum it, keep it."""
         count = batch_count(batch)
         names = None if channels is None else list(channels)
-        publish = Publish(self.epoch, self._next, package, plugin, names, zlib.crc32(batch), batch)
+        publish = Publish(self.epoch, self._next, package, plugin, names, crc32(batch), batch)
         cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())
         self._next += count
         segment = self._segments[-1] if self._segments else None

@@ -1,27 +1,23 @@
 """The relay's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-::
-
-    opening ──Hello──▶ open ──Goodbye, or a frame out of place──▶ closed
+Which frame is in place when says :data:`co2.protocol.transitions.RELAY`.
 
 What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
 to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
 it. Whatever has no number of its own (from XML-RPC) is passed on only then, and holds up so long what came after.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
+from co2.protocol.checksum import crc32
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
-    BEGINNING,
     Ack,
     Applied,
     Call,
@@ -40,62 +36,14 @@ from co2.protocol.link_frames import (
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
 from co2.protocol.losses import Loss
+from co2.protocol.relay_events import CallReceived, DiskWanted, Event, IdReused, Joined, Left, ResultReceived
 from co2.protocol.roster import RosterBook
 from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
+from co2.protocol.transitions import RELAY, Lost, in_place, next_state
+from co2.protocol.welcome import in_this_log, live_beginning, meet
 
 __all__ = ["CallReceived", "DiskWanted", "IdReused", "Joined", "Left", "RelayCore", "ResultReceived"]
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """A satellite has said Hello, or told other methods and plugins."""
-
-    peer: Peer
-
-
-@dataclass(frozen=True, slots=True)
-class Left:
-    """A link has ended, or is about to: write what is out, then close it."""
-
-    peer: Peer
-    reason: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class CallReceived:
-    """A satellite calls a method of ours."""
-
-    peer: Peer
-    call: Call
-
-
-@dataclass(frozen=True, slots=True)
-class ResultReceived:
-    """A satellite has answered a call of ours."""
-
-    peer: Peer
-    result: Result
-
-
-@dataclass(frozen=True, slots=True)
-class DiskWanted:
-    """Read the log from disk after ``stream.position`` and hand it to :meth:`RelayCore.disk_read`."""
-
-    stream: Stream
-
-
-@dataclass(frozen=True, slots=True)
-class IdReused:
-    """A number that was used came with other messages: E_ID_REUSE. It was not appended."""
-
-    peer: Peer
-    epoch: int
-    seq: int
-
-
-Event = Joined | Left | CallReceived | ResultReceived | DiskWanted | IdReused
 
 
 class RelayCore:
@@ -116,7 +64,7 @@ class RelayCore:
         self.peers: dict[str, Peer] = {}
         self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
-        self._takeovers = Takeovers(now)
+        self.takeovers = Takeovers(now)
         self._at_head: dict[Stream, None] = {}
         self._durable: dict[Stream, None] = {}
         self._unacked: dict[Peer, None] = {}
@@ -125,7 +73,8 @@ class RelayCore:
         self._visible = log.last
         self._lost_at = 0
         self._committed = log.committed
-        self._handlers: dict[type, Callable[[Peer, Any], None]] = {
+        handlers: dict[type, Callable[[Peer, Any], None]] = {
+            Hello: self._hello,
             Publish: self._publish,
             Interest: self._interest,
             Replay: self._replay,
@@ -134,6 +83,7 @@ class RelayCore:
             Result: lambda peer, result: self.events.append(ResultReceived(peer, result)),
             Goodbye: lambda peer, goodbye: self._leave(peer, goodbye.reason, goodbye.text),
         }
+        self._handlers = in_place(RELAY, handlers)
 
     # ---- links -----------------------------------------------------------------------------------------
 
@@ -155,11 +105,7 @@ class RelayCore:
             return
         try:
             frame: SatelliteFrame = decode_satellite_frame(data)
-            if peer.state == "opening":
-                if isinstance(frame, Hello):
-                    self._hello(peer, frame)
-                    return
-            elif (handler := self._handlers.get(type(frame))) is not None:
+            if (handler := self._handlers[peer.state].get(type(frame))) is not None:
                 handler(peer, frame)
                 return
         except BadRequest as error:
@@ -212,7 +158,7 @@ class RelayCore:
         if older is not None and not self._take_over(older, peer):
             return
         peer.host_id = HostId(proposed.origin, peer.address[0], proposed.port)
-        peer.state = "open"
+        peer.state = next_state(RELAY, peer.state, Hello)
         self.peers[peer.origin] = peer
         same_log = hello.log_id == self.log.log_id
         acks = [(epoch, self._meet(peer, epoch, first, same_log)) for epoch, first in hello.outbox]
@@ -225,7 +171,7 @@ class RelayCore:
         self.events.append(Joined(peer))
 
     def _take_over(self, older: Peer, newer: Peer) -> bool:
-        if self._takeovers.too_many(older.origin):
+        if self.takeovers.too_many(older.origin):
             text = "several satellites run with copies of one state folder: give each its own"
             for peer in (older, newer):
                 self.end(peer, goodbyes.CLONED, text, retry_after=60.0)
@@ -234,27 +180,16 @@ class RelayCore:
         return True
 
     def _meet(self, peer: Peer, epoch: int, first: int, same_log: bool) -> int:
-        """Find where a run's numbers go on; give the last seq of it that is on disk.
-
-        A mark further back than what the satellite was acknowledged, or none where it was this very log that did,
-        means that this relay has lost something.
-        """
-        mark = self.log.marks.get((peer.origin, epoch))
-        if mark is None and not same_log:
-            self.log.set_mark(peer.origin, epoch, first - 1)
-            return first - 1
-        mark = mark or 0
-        if mark < first - 1:
-            reason = f"the relay lost messages {mark + 1} to {first - 1} of {peer.host_id}"
+        """Find where a run's numbers go on; give the last seq of it that is on disk."""
+        found = meet(self.log, peer, epoch, first, same_log)
+        if found.lost:  # noted before the mark is: a crash in between must not hide it
             self._lost_at = self.log.last
-            self.log.add_loss(Loss(self._lost_at, peer.origin, reason))
+            self.log.add_loss(Loss(self._lost_at, peer.origin, found.lost))
             for stream in (*self._at_head, *self._durable):
                 self._tell_losses(stream, stream.position + 1)
-        if mark < first - 1 or (peer.origin, epoch) not in self.log.marks:
-            self.log.set_mark(peer.origin, epoch, first - 1)
-            return first - 1
-        # What is not on disk yet comes once more, and is acknowledged with the commit.
-        return mark if self.log.committed >= self.log.last else first - 1
+        if found.is_new_mark:
+            self.log.set_mark(peer.origin, epoch, found.acked)
+        return found.acked
 
     def _welcome(
         self, peer: Peer, hello: Hello, acks: list[tuple[int, int]]
@@ -262,29 +197,15 @@ class RelayCore:
         """Say Welcome; give the subscriptions as they stand in this log, and the gaps that this makes."""
         known = [sub.position for sub in hello.subscriptions if sub.position is not None]
         if known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known)):
-            self._replace_log("a satellite has read further than this log ever went: it was rolled back")
-        gaps = []
-        subscriptions = hello.subscriptions
-        if hello.log_id and hello.log_id != self.log.log_id:
-            subscriptions = []
-            for sub in hello.subscriptions:
-                if sub.position is not None:
-                    gaps.append((sub.package, LogGap(sub.position, BEGINNING, "log replaced")))
-                    sub = Subscription(sub.package, BEGINNING, sub.channels, sub.durable)  # noqa: PLW2901
-                subscriptions.append(sub)
-        live = [sub.position for sub in subscriptions if not sub.durable]
-        positions = [position for position in live if position is not None]
-        head = self._visible if len(positions) < len(live) or not positions else max(positions)
-        peer.live = Stream(peer, "", min(head, self._visible) if not positions else head, union(subscriptions))
+            self.log.replace_id()
+            for other in [other for other in self.peers.values() if other.live is not None]:
+                text = "a satellite has read further than this log ever went: it was rolled back"
+                self.end(other, goodbyes.LOG_REPLACED, text)
+        subscriptions, gaps = in_this_log(self.log, hello)
+        peer.live = Stream(peer, "", live_beginning(subscriptions, self._visible), union(subscriptions))
         welcome = Welcome(str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks)
         peer.write(encode_link_frame(welcome))
         return subscriptions, gaps
-
-    def _replace_log(self, why: str) -> None:
-        self.log.replace_id()
-        for peer in list(self.peers.values()):
-            if peer.live is not None:
-                self.end(peer, goodbyes.LOG_REPLACED, why)
 
     def _tell_losses(self, stream: Stream, before: int) -> None:
         """Tell a stream's reader what is missing before the position that it gets next."""
@@ -299,7 +220,7 @@ class RelayCore:
         if peer.state == "closed":
             return
         was_open = peer.state == "open"
-        peer.state = "closed"
+        peer.state = next_state(RELAY, peer.state, Lost)
         if was_open and self.peers.get(peer.origin) is peer:
             del self.peers[peer.origin]
         self._unacked.pop(peer, None)
@@ -318,18 +239,8 @@ class RelayCore:
 
     def _subscribe(self, peer: Peer, subscriptions: Sequence[Subscription]) -> None:
         """Give each durable package its stream; live packages share one, until they ask for a replay."""
-        peer.subscriptions = {sub.package: sub for sub in subscriptions}
-        for package in [package for package in peer.streams if package not in peer.subscriptions]:
-            self._forget(peer.streams.pop(package))
-        for sub in peer.subscriptions.values():
-            interests = Interests(sub.channels)
-            stream = peer.streams.get(sub.package)
-            if stream is not None:
-                stream.interests = interests
-            elif sub.durable:
-                position = self._committed if sub.position is None else sub.position
-                peer.streams[sub.package] = Stream(peer, sub.package, position, interests, durable=True)
-        peer.settle_live()
+        for stream in peer.subscribe(subscriptions, self._committed):
+            self._forget(stream)
         self.pump(peer)
 
     def _replay(self, peer: Peer, frame: Replay) -> None:
@@ -357,7 +268,7 @@ class RelayCore:
 
     def _publish(self, peer: Peer, frame: Publish) -> None:
         count = batch_count(frame.batch)
-        if zlib.crc32(frame.batch) != frame.crc:
+        if crc32(frame.batch) != frame.crc:
             self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
             return
         if not frame.epoch:
@@ -424,8 +335,9 @@ class RelayCore:
         client_address: tuple[str, int],
         batch: bytes,
         channels: tuple[str, ...] | None,
+        message_id: str = "",
     ) -> Entry:
-        """Take in a message that has no number: it is passed on once it is on disk.
+        """Take in a message that has no number: it is passed on once it is on disk, and its id, if any, with it.
 
         Raises:
             StorageFull: there is no room.
@@ -437,7 +349,8 @@ class RelayCore:
             client_address=client_address,
             batch=batch,
             channels=channels,
-            crc=zlib.crc32(batch),
+            crc=crc32(batch),
+            message_id=message_id,
         )
         self._held.append(entry.end)
         self._fresh.append(entry)
@@ -548,8 +461,7 @@ class RelayCore:
                 self._tell_losses(stream, entry.position)
                 stream.give(entry)
                 if stream.room == 0:
-                    peer = stream.peer
-                    peer.write(encode_link_frame(Replay(stream.package, stream.position, 0)))
+                    stream.peer.write(encode_link_frame(Replay(stream.package, stream.position, 0)))
         if stream.room == 0:
             return True
         stream.position = max(stream.position, min(reading.next, limit))

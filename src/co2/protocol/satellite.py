@@ -1,26 +1,22 @@
 """The satellite's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-::
-
-    away ──connected──▶ hello ──Welcome──▶ open ──Goodbye, a frame out of place, or lost──▶ away
+Which frame is in place when says :data:`co2.protocol.transitions.SATELLITE`.
 
 What a package sends is cut into the outbox and goes out as long as it takes. What comes in goes to the packages
 that want it: those that are live share the live stream; one that takes its messages too slowly leaves it, and
 catches up through a replay of its own.
 """
 
-import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from co2.errors import BadRequest
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
+from co2.protocol.checksum import crc32
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     BEGINNING,
@@ -43,6 +39,17 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.outbox import Outbox
+from co2.protocol.satellite_events import (
+    CallReceived,
+    Delivered,
+    Ended,
+    Event,
+    GapTold,
+    ResultReceived,
+    RosterTold,
+    Welcomed,
+)
+from co2.protocol.transitions import SATELLITE, Connected, Lost, in_place, next_state
 
 __all__ = [
     "CallReceived",
@@ -63,63 +70,6 @@ REPLAY_ROOM = 2 * 1024 * 1024
 
 MAX_SEEN = 10_000
 """Senders' runs whose last number a package remembers; the one that was silent longest goes first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Welcomed:
-    """The link is open."""
-
-    welcome: Welcome
-    other_log: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The link has come to its end: write what is out, close it, wait at least ``retry_after`` seconds."""
-
-    reason: str
-    text: str
-    retry_after: float
-
-
-class Delivered(msgspec.Struct, frozen=True):
-    """A frame for these packages; so many messages at its front they have had."""
-
-    packages: Sequence[str]
-    frame: Deliver
-    skip: int
-
-
-@dataclass(frozen=True, slots=True)
-class GapTold:
-    """These packages will not get an interval."""
-
-    packages: Sequence[str]
-    gap: Gap
-
-
-@dataclass(frozen=True, slots=True)
-class RosterTold:
-    """Who is connected to the relay."""
-
-    roster: Roster
-
-
-@dataclass(frozen=True, slots=True)
-class CallReceived:
-    """The relay calls a method of ours."""
-
-    call: Call
-
-
-@dataclass(frozen=True, slots=True)
-class ResultReceived:
-    """The relay has answered a call of ours."""
-
-    result: Result
-
-
-Event = Welcomed | Ended | Delivered | GapTold | RosterTold | CallReceived | ResultReceived
 
 
 @dataclass(slots=True)
@@ -185,7 +135,8 @@ class SatelliteCore:
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
         self._readers: dict[str, _Reader] = {}
-        self._handlers: dict[type, Callable[[Any], None]] = {
+        handlers: dict[type, Callable[[Any], None]] = {
+            Welcome: self._welcome,
             Ack: self._ack,
             Deliver: self._deliver,
             Replay: self._replayed,
@@ -193,7 +144,9 @@ class SatelliteCore:
             Roster: lambda roster: self.events.append(RosterTold(roster)),
             Call: lambda call: self.events.append(CallReceived(call)),
             Result: lambda result: self.events.append(ResultReceived(result)),
+            Goodbye: lambda goodbye: self._end(goodbye.reason, goodbye.text, goodbye.retry_after),
         }
+        self._handlers = in_place(SATELLITE, handlers)
 
     # ---- the link --------------------------------------------------------------------------------------
 
@@ -202,7 +155,7 @@ class SatelliteCore:
         self._out.clear()
         self._out_bytes = 0
         self.paused = False
-        self.state = "hello"
+        self.state = next_state(SATELLITE, self.state, Connected)
         methods, plugins = self._names()
         self._write(
             Hello(
@@ -222,14 +175,7 @@ class SatelliteCore:
             return
         try:
             frame: RelayFrame = decode_relay_frame(data)
-            if isinstance(frame, Goodbye):
-                self._end(frame.reason, frame.text, frame.retry_after)
-                return
-            if self.state == "hello":
-                if isinstance(frame, Welcome):
-                    self._welcome(frame)
-                    return
-            elif (handler := self._handlers.get(type(frame))) is not None:
+            if (handler := self._handlers[self.state].get(type(frame))) is not None:
                 handler(frame)
                 return
         except BadRequest as error:
@@ -259,7 +205,7 @@ class SatelliteCore:
         return taken
 
     def _end(self, reason: str, text: str, retry_after: float) -> None:
-        self.state = "away"
+        self.state = next_state(SATELLITE, self.state, Lost)
         for reader in self._readers.values():
             if reader.is_live:
                 reader.position = self.live_position
@@ -276,7 +222,7 @@ class SatelliteCore:
         other_log = bool(self.log_id) and welcome.log_id != self.log_id
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
-        self.state = "open"
+        self.state = next_state(SATELLITE, self.state, Welcome)
         for epoch, seq in welcome.acks:
             self.outbox.acknowledged(epoch, seq)
         self.outbox.again()
@@ -362,6 +308,10 @@ class SatelliteCore:
             if self.state == "open":
                 self._replay(reader)
 
+    def count(self, state: str) -> int:
+        """Give how many packages are ``current``, ``behind`` or ``replaying``."""
+        return sum(reader.state == state for reader in self._readers.values())
+
     def durable_beginnings(self) -> dict[str, int]:
         """Give where each durable package began in this log."""
         return {
@@ -415,14 +365,14 @@ class SatelliteCore:
             self.live_dropped += batch_count(batch)
             return
         names = None if channels is None else list(channels)
-        self._write(Publish(0, 0, package, plugin, names, zlib.crc32(batch), batch))
+        self._write(Publish(0, 0, package, plugin, names, crc32(batch), batch))
 
     def _ack(self, ack: Ack) -> None:
         self.outbox.acknowledged(ack.epoch, ack.seq)
 
     def _deliver(self, frame: Deliver) -> None:
         count = batch_count(frame.batch)
-        if zlib.crc32(frame.batch) != frame.crc:
+        if crc32(frame.batch) != frame.crc:
             self.end(goodbyes.DAMAGED, f"the checksum of the frame at {frame.position} is another")
             return
         end = frame.position + count - 1

@@ -181,6 +181,16 @@ class Peer:
         """Whether its streams may read on."""
         return self.state == "open" and not self.paused and self.out_bytes < ROOM
 
+    @property
+    def behind(self) -> int:
+        """How many of its packages can take nothing for now."""
+        return sum(stream.room == 0 for stream in self.streams.values())
+
+    @property
+    def replaying(self) -> int:
+        """How many of its packages are catching up."""
+        return sum(bool(stream.room) for stream in self.streams.values())
+
     def write(self, data: bytes) -> None:
         """Put a frame out."""
         self.out.append(data)
@@ -198,6 +208,26 @@ class Peer:
         taken, self.out = self.out, []
         self.out_bytes = 0
         return taken
+
+    def subscribe(self, subscriptions: Iterable[Subscription], head: int) -> list[Stream]:
+        """Take what the packages want from now on; give the streams that are no more.
+
+        Args:
+            subscriptions: all of them.
+            head: where a durable one without a position begins.
+        """
+        self.subscriptions = {sub.package: sub for sub in subscriptions}
+        gone = [self.streams.pop(package) for package in list(self.streams) if package not in self.subscriptions]
+        for sub in self.subscriptions.values():
+            interests = Interests(sub.channels)
+            stream = self.streams.get(sub.package)
+            if stream is not None:
+                stream.interests = interests
+            elif sub.durable:
+                position = head if sub.position is None else sub.position
+                self.streams[sub.package] = Stream(self, sub.package, position, interests, durable=True)
+        self.settle_live()
+        return gone
 
     def settle_live(self) -> None:
         """Have the live stream give what the packages want that do not read for themselves."""

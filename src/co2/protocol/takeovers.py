@@ -18,14 +18,19 @@ class Takeovers:
 
     Args:
         now: monotonic seconds.
+
+    Attributes:
+        count: of all origins, since the start.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
+        self.count = 0
         self._now = now
         self._times: dict[str, deque[float]] = {}
 
     def too_many(self, origin: str) -> bool:
         """Count one takeover; tell whether it is one too many."""
+        self.count += 1
         now = self._now()
         times = self._times.pop(origin, deque())
         self._times[origin] = times

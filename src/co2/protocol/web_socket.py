@@ -28,6 +28,7 @@ _BINARY = 0x2
 _FIN = 0x80
 _MASKED = 0x80
 _MAX_CONTROL = 125
+"""Bytes of a control frame; it is also the longest size that stands in the second byte."""
 _NO_MASK = bytes(4)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -64,16 +65,20 @@ def control_frame(opcode: int, payload: bytes, masked: bool) -> bytes:
 class WebSocketReader:
     """Cut a stream of bytes into messages.
 
+    Nothing is read after a Close or after what is no WebSocket of the link's; what came before is given.
+
     Args:
-        max_size: bytes of a message.
+        max_size: bytes of a message, at least 125.
         masked: whether the other side masks: clients do, servers do not.
 
     Attributes:
         control: control frames that have come, as (opcode, payload); the owner takes them out.
+        error: what is wrong with the stream, and ended it.
     """
 
     def __init__(self, max_size: int, masked: bool) -> None:
         self.control: list[tuple[int, bytes]] = []
+        self.error: BadWebSocket | None = None
         self._max_size = max_size
         self._bit = _MASKED if masked else 0
         self._buffer = bytearray()
@@ -81,28 +86,32 @@ class WebSocketReader:
         self._parts: list[bytes] = []
         self._parts_size = 0
         self._fragmented = False
+        self._over = False
 
-    def feed(self, data: bytes) -> list[bytes | memoryview]:
-        """Take bytes as they came, give the messages that are complete: views, to be used at once.
-
-        Raises:
-            BadWebSocket: what came is no WebSocket of the link's. The stream cannot go on.
-        """
-        buffer = self._buffer
+    def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
+        """Take bytes as they came, give the messages that are complete: views, to be used at once."""
         messages: list[bytes | memoryview] = []
-        if not buffer:
-            used = self._cut(data, messages)
-            if used != len(data):
-                buffer += data[used:] if used else data
+        if self._over:
             return messages
-        buffer += data
-        if len(buffer) >= self._needed:
-            # A copy, once per message: what is left of it must not hold the buffer.
-            used = self._cut(bytes(buffer), messages)
-            del buffer[:used]
+        buffer = self._buffer
+        try:
+            if not buffer:
+                used = self._cut(data, messages)
+                if used != len(data):
+                    buffer += data[used:] if used else data
+                return messages
+            buffer += data
+            if len(buffer) >= self._needed:
+                # A copy, once per message: what is left of it must not hold the buffer.
+                used = self._cut(bytes(buffer), messages)
+                del buffer[:used]
+        except BadWebSocket as error:
+            self.error = error
+            self._over = True
+            buffer.clear()
         return messages
 
-    def _cut(self, data: bytes, messages: list[bytes | memoryview]) -> int:
+    def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview]) -> int:
         """Take all whole frames from the front; give how many bytes these were."""
         start, end = 0, len(data)
         view = memoryview(data)
@@ -113,7 +122,9 @@ class WebSocketReader:
                 raise BadWebSocket(PROTOCOL_ERROR, "a client masks its frames, a server does not")
             size = second & 0x7F
             at = start + 2
-            if size > 125:
+            if size > _MAX_CONTROL:
+                if first & CLOSE:
+                    raise BadWebSocket(PROTOCOL_ERROR, "a control frame that is too long")
                 at += 2 if size == 126 else 8
                 if end < at:
                     self._needed = at - start
@@ -127,12 +138,14 @@ class WebSocketReader:
                 return start
             payload: bytes | memoryview = view[at : at + size]
             if mask_size and (mask := data[at - 4 : at]) != _NO_MASK:
-                payload = _unmasked(bytes(payload), mask)
+                payload = _unmasked(bytes(payload), bytes(mask))
             start = at + size
             if first == _FIN | _BINARY and not self._fragmented:
                 messages.append(payload)
             else:
                 self._take(first, bytes(payload), messages)
+                if self._over:
+                    return end
         self._needed = 2
         return start
 
@@ -142,9 +155,10 @@ class WebSocketReader:
         if first & 0x70 or opcode not in (_CONTINUATION, _TEXT, _BINARY, CLOSE, PING, PONG):
             raise BadWebSocket(PROTOCOL_ERROR, f"a frame that begins with 0x{first:02x}")
         if opcode >= CLOSE:
-            if not first & _FIN or len(payload) > _MAX_CONTROL:
-                raise BadWebSocket(PROTOCOL_ERROR, "a control frame in parts, or too long")
+            if not first & _FIN:
+                raise BadWebSocket(PROTOCOL_ERROR, "a control frame in parts")
             self.control.append((opcode, payload))
+            self._over = opcode == CLOSE
             return
         if opcode == _TEXT:
             raise BadWebSocket(UNSUPPORTED, "text; the link's messages are binary")

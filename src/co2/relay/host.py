@@ -135,15 +135,23 @@ class RelayHost:
     def counters(self) -> dict[str, int]:
         """Give the numbers that say how messages fared."""
         relay = self.relay
-        linked = [member.peer for member in relay.members if member.peer is not None]
+        totals = relay.members.totals()
         return {
             "relayed": relay.relayed,
-            "repeats": relay.methods.repeats + sum(peer.repeats for peer in linked),
+            "delivered": totals.sent,
+            "refused": totals.refused,
+            "repeats": relay.methods.repeats + totals.repeats,
+            "gaps": totals.gaps,
+            "live_dropped": totals.live_dropped,
             "dropped_satellites": relay.dropped_members,
+            "takeovers": relay.links.core.takeovers.count,
+            "reused_numbers": relay.links.reused_numbers,
             "log_bytes": self.log.size,
+            "backlog_bytes": self.log.backlog,
+            "damaged": self.log.damaged,
             "position": relay.log.last,
             "on_disk": relay.log.committed,
-            "reused_numbers": relay.links.reused_numbers,
+            **relay.links.counted(),
         }
 
     def _add_methods(self) -> None:

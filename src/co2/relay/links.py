@@ -17,6 +17,7 @@ from co2.protocol.log import Log, Reading
 from co2.protocol.relay import CallReceived, DiskWanted, IdReused, Joined, Left, RelayCore, ResultReceived
 from co2.protocol.streams import CHUNK, Peer, Stream
 from co2.server.link_wire import LinkWire, joined
+from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "DurableLog", "Links", "Owner"]
@@ -39,6 +40,10 @@ class DurableLog(Log, Protocol):
     @property
     def backlog(self) -> int:
         """Bytes that wait for the disk."""
+
+    @property
+    def ids(self) -> RelayedIds:
+        """Of messages that came with one."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor; takes its time."""
@@ -107,6 +112,23 @@ class Links:
         if self._log.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
             wire.pause_reading()  # its sender then waits, and knows it
             self._held.append(wire)
+
+    def buffered(self, peer: Peer) -> int:
+        """Give the bytes that wait for a link's other side."""
+        wire = self._wires.get(peer)
+        return peer.out_bytes + (wire.buffered if wire is not None else 0)
+
+    def counted(self) -> dict[str, int]:
+        """Give how the links are, all together."""
+        wires, peers = self._wires.values(), self._wires
+        return {
+            "links": len(wires),
+            "links_full": sum(wire.is_full for wire in wires),
+            "links_held": sum(wire.is_held for wire in wires),
+            "link_bytes": sum(map(self.buffered, peers)),
+            "packages_behind": sum(peer.behind for peer in peers),
+            "packages_replaying": sum(peer.replaying for peer in peers),
+        }
 
     def drained(self, peer: Peer) -> None:
         """A link's transport has room again."""

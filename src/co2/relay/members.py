@@ -109,12 +109,17 @@ class Totals:
     sent: int = 0
     refused: int = 0
     gaps: int = 0
+    repeats: int = 0
+    live_dropped: int = 0
 
     def add(self, member: Member) -> None:
         """Count a member in."""
         self.sent += member.delivered
         self.refused += member.refused
         self.gaps += member.gaps_told
+        if member.peer is not None:
+            self.repeats += member.peer.repeats
+            self.live_dropped += member.peer.live_dropped
 
 
 class Members:

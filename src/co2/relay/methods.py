@@ -9,7 +9,6 @@ from co2.host_id import HostId
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING
 from co2.relay.courier import write_plain
-from co2.relay.dedupe import MAX_ID_LENGTH, RecentIds
 from co2.relay.members import Member
 from co2.relay.reading import Messages
 from co2.server.arguments import callers_host_id, integer, number, one_dict, text
@@ -20,7 +19,7 @@ from co2.xmlrpc.writer import Written
 if TYPE_CHECKING:
     from co2.relay.relay import Relay
 
-__all__ = ["FETCH_BYTES", "FETCH_MAX", "FETCH_WAIT", "MAX_NAMES", "RelayMethods", "names_in"]
+__all__ = ["FETCH_BYTES", "FETCH_MAX", "FETCH_WAIT", "MAX_ID_LENGTH", "MAX_NAMES", "RelayMethods", "names_in"]
 
 FETCH_MAX = 1_000
 """Messages in one answer to relay.fetch."""
@@ -30,6 +29,9 @@ FETCH_WAIT = 25.0
 
 FETCH_BYTES = 1024 * 1024
 """Bytes, in XML, after which an answer to relay.fetch is cut; one message is always given."""
+
+MAX_ID_LENGTH = 64
+"""Characters of an ``id`` of relay.relay."""
 
 MAX_NAMES = 10_000
 """Methods, and plugins, that one satellite may name."""
@@ -48,7 +50,6 @@ class RelayMethods:
         self.relayed = 0
         self.repeats = 0
         self._relay = relay
-        self._recent = RecentIds()
 
     def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Become a member of this relay's network.
@@ -98,13 +99,13 @@ class RelayMethods:
 
         Takes {host_id, data, id?, …}; other keys travel along. Returns the message's position in the log, once it
         is on disk. A repeated ``id`` (at most 64 characters, within the host's last 10,000) returns the first
-        one's position.
+        one's position, also after a restart of the relay.
         """
         argument = one_dict(params)
         host_id = callers_host_id(argument, caller)
         self._relay.members.check_owner(host_id)
         message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
-        if message_id and (first := self._recent.position(host_id.origin, message_id)) is not None:
+        if message_id and (first := self._relay.log.ids.position(host_id.origin, message_id)) is not None:
             self.repeats += 1
             await self._relay.waits.on_disk(first)
             return first
@@ -115,9 +116,8 @@ class RelayMethods:
             client_address=(caller.address, caller.port),
             batch=make_batch([packed]),
             channels=channels,
+            message_id=message_id,
         )
-        if message_id:
-            self._recent.remember(host_id.origin, message_id, entry.position)
         self.relayed += 1
         self._relay.links.flush()
         await self._relay.waits.on_disk(entry.position)
@@ -162,6 +162,7 @@ class RelayMethods:
     def get_satellites(self, _params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
         """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each."""
         now = self._relay.now()
+        buffered = self._relay.links.buffered
         return [
             {
                 "host_id": str(member.host_id),
@@ -177,6 +178,16 @@ class RelayMethods:
                 "refused": member.refused,
                 "gaps": member.gaps_told,
                 "behind": member.behind(self._relay.log.last),
+                "link": None
+                if member.peer is None
+                else {
+                    "bytes": buffered(member.peer),
+                    "full": member.peer.paused,
+                    "behind": member.peer.behind,
+                    "replaying": member.peer.replaying,
+                    "repeats": member.peer.repeats,
+                    "live_dropped": member.peer.live_dropped,
+                },
                 "last_error": member.last_error,
             }
             for member in self._relay.members

@@ -75,18 +75,27 @@ class RelayView:
     def numbers(self) -> Numbers:
         """Counters and gauges."""
         relay = self._host.relay
-        members = list(relay.members)
-        totals = relay.members.totals()
+        counters = self._host.counters()
         return Numbers(
-            messages={"in": relay.relayed, "out": totals.sent},
+            messages={"in": counters["relayed"], "out": counters["delivered"]},
             dropped={
-                "refused": totals.refused,
-                "gaps": totals.gaps,
-                "satellites_dropped": relay.dropped_members,
+                "refused": counters["refused"],
+                "gaps": counters["gaps"],
+                "live": counters["live_dropped"],
+                "satellites_dropped": counters["dropped_satellites"],
             },
+            events={key: counters[key] for key in ("repeats", "gaps", "takeovers", "reused_numbers", "damaged")},
             queues={
-                "log": relay.log.last - relay.log.committed,
-                "largest_lag": max((relay.log.last - m.position for m in members), default=0),
+                "log": counters["position"] - counters["on_disk"],
+                "largest_lag": max((relay.log.last - member.position for member in relay.members), default=0),
+            },
+            bytes={
+                "log": counters["log_bytes"],
+                "log_backlog": counters["backlog_bytes"],
+                "links": counters["link_bytes"],
+            },
+            lagging={
+                key: counters[key] for key in ("links_full", "links_held", "packages_behind", "packages_replaying")
             },
             **http_numbers(self._host.server),
         )

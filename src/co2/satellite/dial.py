@@ -51,6 +51,8 @@ async def dial(url: str, addresses: Sequence[str]) -> tuple[LinkWire, bytes]:
         transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
         await answer.complete
         _check(answer.head, key)
+        if transport.is_closing():  # whoever carries the wire would not be told
+            raise ConnectionResetError("the connection was closed")
         return LinkWire(transport, is_client=True, max_frame=MAX_LINK_FRAME), answer.rest
     except BaseException:
         transport.abort()

@@ -129,6 +129,11 @@ class Link:
         """Who is connected, as the relay tells: host_id, methods and plugins of each."""
         return [{"host_id": one.host_id, "methods": one.methods, "plugins": one.plugins} for one in self.hosts]
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the relay's side of the connection."""
+        return 0 if self._wire is None else self._wire.buffered
+
     async def run(self) -> None:
         """Stay linked for ever; ends by cancellation."""
         delays = iter(retry_delays())

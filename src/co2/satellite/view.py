@@ -98,6 +98,20 @@ class SatelliteView:
                 "plugins": sum(package.dropped for package in packages),
                 "dead_letters": counters["dead_letters"],
             },
+            events={
+                "repeats": counters["repeats"],
+                "gaps": counters["gaps"],
+                "send_waits": counters["send_waits"],
+                "lost": counters["lost"],
+                "dead_letters_gone": counters["dead_letters_gone"],
+            },
+            bytes={
+                "outbox": counters["waiting_bytes"],
+                "outbox_memory": counters["memory_bytes"],
+                "outbox_disk": counters["stored_bytes"],
+                "links": counters["link_bytes"],
+            },
+            lagging={key: counters[key] for key in ("packages_behind", "packages_replaying")},
             queues={
                 "outbox": counters["waiting"],
                 "dead_letters": counters["dead_letters_kept"],

@@ -361,12 +361,12 @@ class Connection(asyncio.Protocol):
         service = self._service
         assert service.link_door is not None
         service.connections.remove(self)
-        service.books.answered(self.caller, f"GET {LINK_PATH}", 101, 0, 0.0)
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._state = _CLOSED
         self.deadline = math.inf
-        service.link_door.admit(self._transport, request.head, rest)
+        status = service.link_door.admit(self._transport, request.head, rest)
+        service.books.answered(self.caller, f"GET {LINK_PATH}", status, 0, 0.0)
 
     def page_answered(self, what: str, status: int, size: int, seconds: float) -> None:
         """aiohttp has written a page (called by :class:`~co2.server.page_server.PageServer`)."""

@@ -40,8 +40,8 @@ class LinkDoor:
         self._wires: weakref.WeakSet[LinkWire] = weakref.WeakSet()
         self._stopped = False
 
-    def admit(self, transport: asyncio.Transport, head: Head, rest: bytes) -> None:
-        """Take over a connection.
+    def admit(self, transport: asyncio.Transport, head: Head, rest: bytes) -> int:
+        """Take over a connection; give the HTTP status that it was answered with.
 
         Args:
             transport: its transport; its protocol is another from here on.
@@ -50,12 +50,12 @@ class LinkDoor:
         """
         if self._stopped:
             transport.abort()
-            return
+            return 503
         key = head.headers.get("sec-websocket-key", "")
         if not self._is_handshake(head, key):
             transport.write(self._refusal())
             transport.close()
-            return
+            return 426
         lines = (
             "HTTP/1.1 101 Switching Protocols",
             "Upgrade: websocket",
@@ -67,6 +67,7 @@ class LinkDoor:
         wire = LinkWire(transport, is_client=False, max_frame=self._max_frame)
         self._wires.add(wire)
         wire.carry(self._handler(wire), rest)
+        return 101
 
     async def stop(self) -> None:
         """End all of them; what the other sides have not read is given up."""

@@ -8,7 +8,6 @@ import asyncio
 import os
 from typing import Protocol
 
-from co2.errors import BadWebSocket
 from co2.host_id import normal_ip
 from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
 
@@ -18,7 +17,10 @@ MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes that wait in the transport before the owner is told to pause; at a quarter of it, to resume."""
 
 PING_INTERVAL = 10.0
-"""Seconds of silence after which the other side is pinged; as long again without a word, and it is dead."""
+"""Seconds of silence within which the other side is pinged; as long again without a word, and it is dead.
+
+Who reads what waits for it is not silent, and who is not read has no chance to speak.
+"""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds that the other side has to close its end, once ours is closed."""
@@ -28,6 +30,14 @@ JOINED = 4 * 1024
 
 MAX_PIECES = 512
 """Pieces that the system takes in one call; more are the transport's."""
+
+_ASKED = 2
+_DEAD = 4
+"""Looks, two in an interval, that find nothing new until the other side is asked, and given up."""
+
+
+_incoming = memoryview(bytearray(256 * 1024))
+"""Where transports put what has come. One for all wires: each has taken it before the next one is read."""
 
 
 class WireOwner(Protocol):
@@ -46,7 +56,7 @@ class WireOwner(Protocol):
         """The connection is gone. Called once, and nothing after it."""
 
 
-class LinkWire(asyncio.Protocol):
+class LinkWire(asyncio.BufferedProtocol):
     """One end of a connection that has become a WebSocket.
 
     Args:
@@ -57,12 +67,14 @@ class LinkWire(asyncio.Protocol):
     Attributes:
         address: (ip, port) of the other side.
         is_full: the transport holds more than :data:`MAX_BUFFERED`.
+        is_held: nothing is read for now.
     """
 
     def __init__(self, transport: asyncio.Transport, *, is_client: bool, max_frame: int) -> None:
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
         self.address = (normal_ip(str(peer[0])), int(peer[1]))
         self.is_full = False
+        self.is_held = False
         self._masks = is_client
         self._reader = WebSocketReader(max_frame, masked=not is_client)
         self._transport = transport
@@ -73,9 +85,16 @@ class LinkWire(asyncio.Protocol):
         self._owner: WireOwner | None = None
         self._loop = asyncio.get_running_loop()
         self._silent = 0
+        self._given = 0
+        self._drained = 0
         self._closing = False
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait in the transport."""
+        return self._transport.get_write_buffer_size()
 
     def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
         """Begin.
@@ -89,7 +108,7 @@ class LinkWire(asyncio.Protocol):
         self._transport.set_protocol(self)
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
         if rest:
-            self.data_received(rest)
+            self._take(rest)
 
     def release(self) -> None:
         """The owner wants to hear no more of it."""
@@ -97,19 +116,25 @@ class LinkWire(asyncio.Protocol):
 
     # ---- what the transport tells ----------------------------------------------------------------------
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Say where the next bytes go."""
+        return _incoming
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Take bytes as they come."""
+        self._take(_incoming[:nbytes])
+
+    def _take(self, data: bytes | memoryview) -> None:
         self._silent = 0
-        try:
-            frames = self._reader.feed(data)
-        except BadWebSocket as error:
-            self.close(error.close_code, str(error))
-            return
-        if self._reader.control:
-            control, self._reader.control = self._reader.control, []
-            self._take_control(control)
+        reader = self._reader
+        frames = reader.feed(data)
         if frames and not self._closing and self._owner is not None:
             self._owner.received(frames)
+        if reader.control:
+            control, reader.control = reader.control, []
+            self._take_control(control)
+        if reader.error is not None:
+            self.close(reader.error.close_code, str(reader.error))
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -141,6 +166,7 @@ class LinkWire(asyncio.Protocol):
         if self._closing or transport.is_closing():
             return
         if self._descriptor < 0 or transport.get_write_buffer_size() or len(messages) > MAX_PIECES:
+            self._given += sum(map(len, messages))
             transport.writelines(messages)
             return
         # Past the transport, which would write at the end of its loop's turn.
@@ -150,18 +176,22 @@ class LinkWire(asyncio.Protocol):
             written = 0  # full; or broken, which the transport finds out too
         for data in messages:
             if written < len(data):
+                self._given += len(data) - written
                 transport.write(data[written:] if written else data)
             written = max(0, written - len(data))
 
     def pause_reading(self) -> None:
         """Read no more for now."""
-        if not self._transport.is_closing():
+        if not self.is_held and not self._closing and not self._transport.is_closing():
+            self.is_held = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         """Read on."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
+        if self.is_held:
+            self.is_held = False
+            if not self._transport.is_closing():
+                self._transport.resume_reading()
 
     def close(self, code: int = NORMAL, why: str = "") -> None:
         """Close it in good order: what was written still arrives, what comes is not taken any more."""
@@ -189,6 +219,7 @@ class LinkWire(asyncio.Protocol):
     def _begin_to_close(self, why: str) -> None:
         self._closing = True
         self._why = self._why or why
+        self.resume_reading()  # else the other side's Close would not come
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
@@ -196,13 +227,23 @@ class LinkWire(asyncio.Protocol):
     def _look(self) -> None:
         """Twice an interval: ping who is silent, end who does not answer."""
         self._silent += 1
-        if self._silent > 4:
+        if self._is_read():
+            self._silent = 0
+        elif self.is_held:
+            self._silent = min(self._silent, _ASKED)  # so that at least we are heard
+        if self._silent >= _DEAD:
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
             self._transport.abort()
             return
-        if self._silent > 2 and not self._transport.get_write_buffer_size():
+        if self._silent >= _ASKED and not self._transport.get_write_buffer_size():
             self._transport.write(control_frame(PING, b"", self._masks))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+
+    def _is_read(self) -> bool:
+        """Tell whether the other side has read on of what waits here, since this was asked last."""
+        waiting = self._transport.get_write_buffer_size()
+        before, self._drained = self._drained, self._given - waiting
+        return waiting > 0 and before < self._drained
 
 
 def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:

@@ -2,7 +2,6 @@
 
 import logging
 import secrets
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import apsw
 import msgspec
 
+from co2.protocol.checksum import crc32
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry
 from co2.store.sqlite import close_database, open_database
@@ -31,6 +31,10 @@ CREATE INDEX numbered ON frame (origin, epoch, seq) WHERE epoch != 0;
 CREATE TABLE mark (
     origin TEXT, epoch INTEGER, seq INTEGER, at REAL, checksum INTEGER, PRIMARY KEY (origin, epoch)
 ) WITHOUT ROWID;
+"""
+# Made with the first id: an older program still reads the file, and does not know of it.
+_IDS = """
+CREATE TABLE IF NOT EXISTS relayed (position INTEGER PRIMARY KEY, origin TEXT, id TEXT, checksum INTEGER)
 """
 # Text as bytes: what is damaged need not be UTF-8, and must not end the whole reading.
 _HEAD = (
@@ -87,7 +91,7 @@ class LogFile:
             self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
-        for table in ("meta", "mark"):
+        for table in ("meta", "mark", *(("relayed",) if self._has_ids() else ())):
             found = self._db.execute(f"PRAGMA integrity_check({table})").fetchall()
             if found != [("ok",)]:
                 raise apsw.CorruptError(f"its table {table}: {str(found[0][0])[:200]}")
@@ -123,6 +127,14 @@ class LogFile:
         """Write where runs are."""
         rows = [(origin, epoch, seq, at, _checksum(origin, epoch, seq)) for (origin, epoch), seq in marks]
         self._db.executemany(_MARK, rows)
+
+    def write_ids(self, ids: Sequence[tuple[int, str, str]], forgotten: Sequence[int]) -> None:
+        """Write (position, origin, id) of messages that came with one; delete those of these positions."""
+        if not ids and not forgotten:
+            return
+        self._db.execute(_IDS)
+        self._db.executemany("INSERT INTO relayed VALUES (?, ?, ?, ?)", [(*row, _checksum(*row)) for row in ids])
+        self._db.executemany("DELETE FROM relayed WHERE position = ?", [(position,) for position in forgotten])
 
     def write_meta(self, key: str, value: Any) -> None:
         """Write one of the log's own facts."""
@@ -194,6 +206,22 @@ class LogFile:
             marks[origin, epoch] = seq
         return marks
 
+    def ids(self) -> Iterable[tuple[int, str, str]]:
+        """Give (position, origin, id) of messages that came with one, in order; what is damaged is left out."""
+        if not self._has_ids():
+            return
+        query = "SELECT position, CAST(origin AS BLOB), CAST(id AS BLOB), checksum FROM relayed ORDER BY position"
+        for position, *texts, checksum in self._db.execute(query):
+            try:
+                origin, message_id = (str(text, "utf-8") for text in texts)
+            except (TypeError, ValueError):
+                continue
+            if _checksum(position, origin, message_id) == checksum:
+                yield position, origin, message_id
+
+    def _has_ids(self) -> bool:
+        return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'relayed'").fetchall())
+
     def entries(self, after: int, max_bytes: int) -> Iterable[Entry | int]:
         """Give frames that end after a position, in order; where some are missing, the position up to which.
 
@@ -208,7 +236,7 @@ class LogFile:
         size = 0
         for *row, batch in self._db.execute(query, (after,)):
             head = _whole_head(row)
-            if head is None or not isinstance(batch, bytes) or zlib.crc32(batch) != head[12]:
+            if head is None or not isinstance(batch, bytes) or crc32(batch) != head[12]:
                 continue  # the next one tells that it is missing
             position, count, previous = head[:3]
             if position + count - 1 <= after:
@@ -253,11 +281,11 @@ def _row(entry: Entry, previous: int, at: float) -> tuple[Any, ...]:
         *(entry.position, entry.count, previous, entry.origin, entry.host_id, ip, port, entry.epoch, entry.seq),
         *(entry.package, entry.plugin, channels, entry.crc, at),
     )
-    return (*head, zlib.crc32(_encode(head)), entry.batch)
+    return (*head, crc32(_encode(head)), entry.batch)
 
 
 def _checksum(*values: Any) -> int:
-    return zlib.crc32(_encode(values))
+    return crc32(_encode(values))
 
 
 def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
@@ -277,7 +305,7 @@ def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
             ),
             *(seq, str(package, "utf-8"), str(plugin, "utf-8"), *rest),
         )
-        return head if zlib.crc32(_encode(head)) == checksum else None
+        return head if crc32(_encode(head)) == checksum else None
     except (TypeError, ValueError, OverflowError):
         return None
 

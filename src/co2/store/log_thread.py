@@ -91,6 +91,8 @@ class LogThread:
         self._entries: list[Entry] = []
         self._marks: dict[tuple[str, int], int] = {}
         self._meta: dict[str, int | str] = {}
+        self._ids: list[tuple[int, str, str]] = []
+        self._forgotten: list[int] = []
         self._hurry = False
         self._idle = False
         self._is_called = False
@@ -106,17 +108,19 @@ class LogThread:
         """
         self._keep_reserve()
         try:
-            self.bytes = self._write([], {}, meta)
+            self.bytes = self._write([], {}, meta, [], [])
         except apsw.FullError:
             self._file.rollback()
             self._meta = meta
             self._tell_full()
         self._thread.start()
 
-    def put(self, entry: Entry, *, hurry: bool) -> None:
-        """Hand over a frame."""
+    def put(self, entry: Entry, *, hurry: bool, message_id: str = "") -> None:
+        """Hand over a frame, and the id that its sender gave it: neither gets to disk without the other."""
         with self._work:
             self._entries.append(entry)
+            if message_id:
+                self._ids.append((entry.position, entry.origin, message_id))
             if entry.epoch:
                 self._marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
@@ -137,6 +141,11 @@ class LogThread:
         with self._work:
             self._marks[origin, epoch] = seq
             self._work.notify()
+
+    def forget_ids(self, positions: list[int]) -> None:
+        """Hand over where ids may go; that has time until the next commit."""
+        with self._work:
+            self._forgotten += positions
 
     def put_meta(self, key: str, value: int | str) -> None:
         """Hand over one of the log's own facts."""
@@ -197,10 +206,12 @@ class LogThread:
             entries, self._entries = self._entries, []
             marks, self._marks = self._marks, {}
             meta, self._meta = self._meta, {}
+            ids, self._ids = self._ids, []
+            forgotten, self._forgotten = self._forgotten, []
             self._hurry = False
         while True:
             try:
-                size = self._write(entries, marks, meta)
+                size = self._write(entries, marks, meta, ids, forgotten)
                 break
             except apsw.FullError:
                 self._file.rollback()
@@ -217,12 +228,15 @@ class LogThread:
         entries: list[Entry],
         marks: dict[tuple[str, int], int],
         meta: dict[str, int | str],
+        ids: list[tuple[int, str, str]],
+        forgotten: list[int],
     ) -> int:
         """Write one transaction; give the bytes of messages that are kept after it."""
         file, now = self._file, self._now()
         file.begin()
         file.insert(entries, now)
         file.write_marks(marks.items(), now)
+        file.write_ids(ids, forgotten)
         for key, value in meta.items():
             file.write_meta(key, value)
         size = self.bytes + sum(len(entry.batch) for entry in entries)

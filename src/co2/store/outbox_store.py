@@ -6,13 +6,13 @@ One thread writes: what waits for it goes into one commit. Whoever reads does so
 import contextlib
 import logging
 import threading
-import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
 
+from co2.protocol.checksum import crc32
 from co2.protocol.outbox import SEGMENT, Cut, Segment
 from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
@@ -125,7 +125,7 @@ class OutboxStore:
         try:
             with self._reading:
                 for epoch, first, last, crc, data in self._reader.execute(query, rows):
-                    if zlib.crc32(data) == crc:
+                    if crc32(data) == crc:
                         found.append(Cut(epoch, first, last, data))
         except apsw.Error as error:
             _logger.error("a part of the outbox cannot be read back: %s", error)
@@ -198,7 +198,7 @@ class OutboxStore:
             for cut in cuts:
                 self._db.execute(
                     "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?)",
-                    (row, cut.epoch, cut.first, cut.last, zlib.crc32(cut.data), cut.data),
+                    (row, cut.epoch, cut.first, cut.last, crc32(cut.data), cut.data),
                 )
                 row += 1
             written.append((begun, row - 1))

@@ -21,6 +21,7 @@ from co2.protocol.losses import Loss, Losses
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.memory_tail import MemoryTail
+from co2.store.relayed_ids import RelayedIds
 from co2.store.sqlite import check_files, mark_damaged, set_aside
 
 __all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "MAX_RUNS", "RelayLog"]
@@ -51,6 +52,7 @@ class RelayLog:
         damaged: frames found damaged. They stay where they are; whoever reads there is told a gap.
         marks: last seq appended by (origin, epoch).
         losses: what was acknowledged and is not in it.
+        ids: of messages that came with one.
     """
 
     def __init__(
@@ -80,6 +82,7 @@ class RelayLog:
         self.losses = Losses(Loss(*loss) for loss in json.loads(file.read_meta("losses", "[]")))
         self.marks: Mapping[tuple[str, int], int]
         self._marks = self.marks = file.marks()
+        self.ids = RelayedIds()
         self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
@@ -87,6 +90,8 @@ class RelayLog:
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
             on_commit=self._committed_in_thread, on_failed=on_failed, soon=soon,
         )  # fmt: skip
+        for position, origin, message_id in file.ids():
+            self._thread.forget_ids(self.ids.remember(origin, message_id, position))
         # Each run with the position that it begins at.
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
@@ -191,8 +196,11 @@ class RelayLog:
         plugin: str = "",
         channels: tuple[str, ...] | None = None,
         crc: int = 0,
+        message_id: str = "",
     ) -> Entry:
         """Put a frame at the head. One without a number has somebody waiting for the disk, so that hurries.
+
+        A ``message_id`` is kept with it, for :attr:`ids`.
 
         Raises:
             StorageFull: the disk is full, or too much waits for it; nothing was taken.
@@ -216,7 +224,9 @@ class RelayLog:
         if epoch:
             self._marks[origin, epoch] = seq + count - 1
         self._tail.append(entry, self.committed)
-        thread.put(entry, hurry=not epoch)
+        thread.put(entry, hurry=not epoch, message_id=message_id)
+        if message_id:
+            thread.forget_ids(self.ids.remember(origin, message_id, position))
         return entry
 
     def holds(self, run: str, position: int) -> bool:

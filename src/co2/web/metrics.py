@@ -1,8 +1,10 @@
 """``/metrics`` for Prometheus: the host's plain counters, read when somebody scrapes.
 
-Labels are few and bounded: never a channel, a data key or anything that a caller named.
+Labels are few and bounded: never a channel, a data key or anything that a caller named; but for the host_ids of
+the satellites that are furthest behind.
 """
 
+import heapq
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 from aiohttp import web
@@ -10,10 +12,13 @@ from aiohttp import web
 from co2.web.headers import answer
 from co2.web.view import HostView
 
-__all__ = ["make_metrics_page"]
+__all__ = ["LAGS_TOLD", "make_metrics_page"]
 
 PageHandler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 Family = tuple[str, str, str, Mapping[object, float]]
+
+LAGS_TOLD = 50
+"""Satellites whose lag is told one by one, those that are furthest behind; hundreds of rows help nobody."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -67,6 +72,7 @@ def _counters(view: HostView) -> Iterator[Family]:
     packages = view.plugins()
     yield "co2_messages", "Messages since the start", "direction", _loose(numbers.messages)
     yield "co2_messages_dropped", "Messages that did not arrive", "reason", _loose(numbers.dropped)
+    yield "co2_events", "What happened on messages' way", "kind", _loose(numbers.events)
     yield "co2_calls", "XML-RPC calls answered", "outcome", _loose(numbers.calls)
     yield "co2_faults", "XML-RPC faults told to callers", "code", _loose(numbers.faults)
     yield "co2_http_requests", "HTTP requests answered", "status", _loose(numbers.requests)
@@ -92,6 +98,8 @@ def _gauges(view: HostView) -> Iterator[Family]:
     yield "co2_ready", "1 when the host does its work", "", {"": float(view.readiness().ready)}
     yield "co2_http_connections", "Open HTTP connections", "", {"": numbers.connections}
     yield "co2_queue_depth", "Messages waiting", "queue", _loose(numbers.queues)
+    yield "co2_bytes", "Bytes that are kept or wait", "place", _loose(numbers.bytes)
+    yield "co2_lagging", "Who does not keep up", "kind", _loose(numbers.lagging)
     yield "co2_peer_up", "1 when the peer answers", "peer", _loose(numbers.peers)
     yield (
         "co2_plugin_up",
@@ -113,9 +121,17 @@ def _gauges(view: HostView) -> Iterator[Family]:
     )
     if view.role == "relay":
         states: dict[object, float] = {}
-        for row in view.satellites():
+        rows = view.satellites()
+        for row in rows:
             states[row.state] = states.get(row.state, 0) + 1
         yield "co2_satellites", "Registered satellites", "state", states
+        furthest = heapq.nlargest(LAGS_TOLD, (row for row in rows if row.lag), key=lambda row: row.lag)
+        yield (
+            "co2_satellite_lag",
+            f"Messages in the log that a satellite has not got yet; the {LAGS_TOLD} that are furthest behind",
+            "satellite",
+            {row.host_id: row.lag for row in furthest},
+        )
 
 
 def _loose(values: Mapping[str, float] | Mapping[int, float]) -> Mapping[object, float]:

@@ -161,20 +161,26 @@ class Numbers:
     Attributes:
         messages: by direction, ``in`` and ``out``.
         dropped: messages by reason, one word each.
+        events: what happened on messages' way, by kind: ``repeats``, ``gaps``, ``takeovers`` …
         calls: XML-RPC calls by outcome, ``ok`` or ``fault``.
         faults: by fault code.
         requests: HTTP requests by status.
         queues: messages waiting, by queue (``outbox``, ``plugin:<package>``, ``log`` …).
+        bytes: that are kept or wait, by place (``outbox_memory``, ``log_backlog``, ``links`` …).
+        lagging: who does not keep up, by kind (``links_full``, ``packages_behind`` …).
         peers: whether each peer is up, by name.
         connections: open HTTP connections.
     """
 
     messages: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, int] = field(default_factory=dict)
+    events: Mapping[str, int] = field(default_factory=dict)
     calls: Mapping[str, int] = field(default_factory=dict)
     faults: Mapping[int, int] = field(default_factory=dict)
     requests: Mapping[int, int] = field(default_factory=dict)
     queues: Mapping[str, int] = field(default_factory=dict)
+    bytes: Mapping[str, int] = field(default_factory=dict)
+    lagging: Mapping[str, int] = field(default_factory=dict)
     peers: Mapping[str, bool] = field(default_factory=dict)
     connections: int = 0
 

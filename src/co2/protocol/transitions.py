@@ -1,0 +1,116 @@
+"""The life of a link as a table: which frame is in place when, and what it leads to.
+
+Both state machines take their frames by it (:func:`in_place`), and the diagram in ``docs/architecture.md`` is
+drawn from it (``tools/draw_link.py``). Whatever is not in it is out of place: the answer is a Goodbye that says
+so, and the link ends.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from co2.protocol.link_frames import (
+    Ack,
+    Applied,
+    Call,
+    Deliver,
+    Gap,
+    Goodbye,
+    Hello,
+    Interest,
+    Publish,
+    Replay,
+    Result,
+    Roster,
+    Welcome,
+)
+
+__all__ = ["RELAY", "SATELLITE", "Connected", "Lost", "Table", "drawn", "in_place", "next_state"]
+
+Handler = TypeVar("Handler", bound=Callable[..., None])
+
+
+class Connected:
+    """The connection stands. No frame, but it moves the satellite's side."""
+
+
+class Lost:
+    """The connection is gone, or we have said Goodbye ourselves. No frame either."""
+
+
+Table = Mapping[str, Mapping[type, str]]
+"""Next state, by state and frame; the first state is where it begins."""
+
+SATELLITE: Table = {
+    "away": {Connected: "hello"},
+    "hello": {Welcome: "open", Goodbye: "away", Lost: "away"},
+    "open": {
+        Ack: "open",
+        Deliver: "open",
+        Replay: "open",
+        Gap: "open",
+        Roster: "open",
+        Call: "open",
+        Result: "open",
+        Goodbye: "away",
+        Lost: "away",
+    },
+}
+
+RELAY: Table = {
+    "opening": {Hello: "open", Lost: "closed"},
+    "open": {
+        Publish: "open",
+        Interest: "open",
+        Replay: "open",
+        Applied: "open",
+        Call: "open",
+        Result: "open",
+        Goodbye: "closed",
+        Lost: "closed",
+    },
+    "closed": {},
+}
+
+
+def next_state(table: Table, state: str, what: type) -> str:
+    """Give the state that a frame, :class:`Connected` or :class:`Lost` leads to.
+
+    Raises:
+        KeyError: it is out of place.
+    """
+    return table[state][what]
+
+
+def in_place(table: Table, handlers: Mapping[type, Handler]) -> dict[str, dict[type, Handler]]:
+    """Give who handles which frame, by state.
+
+    Args:
+        table: :data:`SATELLITE` or :data:`RELAY`.
+        handlers: one for each frame that is in it.
+
+    Raises:
+        ValueError: a frame of the table has no handler, or a handler has no place in it.
+    """
+    known = {frame for frames in table.values() for frame in frames} - {Connected, Lost}
+    if known != set(handlers):
+        odd = ", ".join(sorted(frame.__name__ for frame in known ^ set(handlers)))
+        raise ValueError(f"not both in the table and handled: {odd}")
+    return {
+        state: {frame: handlers[frame] for frame in frames if frame not in (Connected, Lost)}
+        for state, frames in table.items()
+    }
+
+
+def drawn(table: Table) -> str:
+    """Draw a table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {next(iter(table))}"]
+    for state, frames in table.items():
+        arrows: dict[str, list[str]] = {}
+        for what, following in frames.items():
+            arrows.setdefault(following, []).append(_name(what))
+        lines += [f"    {state} --> {following}: {', '.join(names)}" for following, names in arrows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _name(what: Any) -> str:
+    return str(what.__name__.lower() if what in (Connected, Lost) else what.__name__)
