@@ -21,6 +21,9 @@ __all__ = ["Child", "ProcessChild", "ThreadChild", "make_child"]
 
 SOCKET_BUFFER = 1024 * 1024
 
+READ_SIZE = 128 * 1024
+"""Bytes that are read from a child at once."""
+
 _DRAIN = 0.5
 """Seconds to read what a child that has ended left behind; programs it started may keep its pipes open."""
 
@@ -28,9 +31,6 @@ _DUMP = 0.3
 """Seconds for a child to write where it hangs."""
 
 _logger = logging.getLogger("co2.plugins")
-
-_incoming = memoryview(bytearray(256 * 1024))
-"""Where transports put what has come. One for all children: each is read before the next one."""
 
 OnFrame = Callable[[ChildFrame], None]
 
@@ -41,15 +41,16 @@ class _Link(asyncio.BufferedProtocol):
     def __init__(self, on_frame: OnFrame, on_garbage: Callable[[str], None]) -> None:
         self.closed = asyncio.get_running_loop().create_future()
         self._reader = FrameReader("child")
+        self._buffer = memoryview(bytearray(READ_SIZE))
         self._on_frame = on_frame
         self._on_garbage = on_garbage
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        return _incoming
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         try:
-            frames = self._reader.feed(_incoming[:nbytes])
+            frames = self._reader.feed(self._buffer[:nbytes])
         except BadRequest as error:
             self._on_garbage(str(error))
             return

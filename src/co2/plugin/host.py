@@ -141,6 +141,11 @@ class PluginHost:
             case Withdraw():
                 for actor in self._actors:
                     actor.withdraw(frame.call_id)
+            case _:
+                self._take_control(frame)
+
+    def _take_control(self, frame: object) -> None:
+        match frame:
             case Flow():
                 self._outgoing.flow(frame.open)
             case Flushed():

@@ -404,10 +404,10 @@ class Package:
 
     def deliver(self, source: str, parcel: Parcel) -> None:
         """Queue a batch for the package, and give the child what it may have."""
-        if self.state == "running" and self._child is not None and not self._stopping.is_set():
-            if not self._waiting.bytes and self._window.room > 0:
-                self._child.send(self._window.give(parcel))
-                return
+        child = self._child if self.state == "running" and not self._stopping.is_set() else None
+        if child is not None and not self._waiting.bytes and self._window.room > 0:
+            child.send(self._window.give(parcel))
+            return
         self._waiting.put(source, parcel)
         self._pump()
 

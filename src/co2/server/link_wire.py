@@ -6,6 +6,7 @@ task, no queue, no turn of the event loop stands between a frame that comes and 
 
 import asyncio
 import os
+import threading
 from typing import Protocol
 
 from co2.host_id import normal_ip
@@ -36,8 +37,10 @@ _DEAD = 4
 """Looks, two in an interval, that find nothing new until the other side is asked, and given up."""
 
 
-_incoming = memoryview(bytearray(256 * 1024))
-"""Where transports put what has come. One for all wires: each has taken it before the next one is read."""
+READ_SIZE = 256 * 1024
+"""Bytes that are read at once."""
+
+_buffers = threading.local()
 
 
 class WireOwner(Protocol):
@@ -78,6 +81,7 @@ class LinkWire(asyncio.BufferedProtocol):
         self._masks = is_client
         self._reader = WebSocketReader(max_frame, masked=not is_client)
         self._transport = transport
+        self._buffer = _read_buffer()
         sock = transport.get_extra_info("socket")
         # What is encrypted has to pass through the transport.
         is_plain = sock is not None and transport.get_extra_info("ssl_object") is None and os.name == "posix"
@@ -118,11 +122,11 @@ class LinkWire(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where the next bytes go."""
-        return _incoming
+        return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """Take bytes as they come."""
-        self._take(_incoming[:nbytes])
+        self._take(self._buffer[:nbytes])
 
     def _take(self, data: bytes | memoryview) -> None:
         self._silent = 0
@@ -259,3 +263,11 @@ def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:
     for data in frames:
         messages += (message_head(len(data), masked), data)
     return [b"".join(messages)] if sum(map(len, messages)) <= JOINED else messages
+
+
+def _read_buffer() -> memoryview:
+    """Give where transports put what has come: one for all wires of a loop, each takes it before the next."""
+    buffer: memoryview | None = getattr(_buffers, "buffer", None)
+    if buffer is None:
+        buffer = _buffers.buffer = memoryview(bytearray(READ_SIZE))
+    return buffer
