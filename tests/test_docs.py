@@ -12,6 +12,7 @@ from co2.config import load_config
 from co2.config.schema import KEYS
 from co2.plugins.osc.settings import read_settings
 from tests.harness import running, wait_for
+from tests.plugin.support import carrying, in_loop, write_package
 from tests.plugins.carry import carried
 
 ROOT = Path(__file__).parent.parent
@@ -81,7 +82,9 @@ def test_every_key_is_in_its_table_with_its_default():
     assert set(told) == {(section_of[key.roles], key.name) for key in KEYS}
     for key in KEYS:
         default = told[section_of[key.roles], key.name]
-        if isinstance(key.default, int | float):
+        if isinstance(key.default, bool):
+            assert default == str(key.default).lower(), key.name
+        elif isinstance(key.default, int | float):
             assert float(default.partition(" ")[0].replace(",", "")) == key.default, key.name
         elif isinstance(key.default, str):
             assert default == f'`"{key.default}"`', key.name
@@ -131,6 +134,19 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
 def test_the_osc_example_is_one():
     tables = tomllib.loads(blocks("docs/plugins.md", "toml")[1])
     assert read_settings(tables["plugin"]["osc"]).send == (("stage", ">"), ("*", "meter"))
+
+
+@in_loop
+async def test_the_example_of_a_reload_keeps_its_count(tmp_path):
+    (code,) = [code for code in blocks("docs/plugins.md", "python") if "def handover" in code]
+    spec = write_package(tmp_path, "ham", spam=code)
+    async with carrying([spec]) as carrier:
+        carrier.deliver("a", "b")
+        await carrier.until(lambda: carrier.sent() == [1, 2], "two messages")
+        await carrier.supervisor.reload(write_package(tmp_path, "ham", spam=code.replace('"count", ', '"c", ')))
+        carrier.deliver("c")
+        await carrier.until(lambda: carrier.sent() == [1, 2, 3], "a third one")
+        assert carrier.status("ham").load == 2
 
 
 class Enough(BaseException):

@@ -35,6 +35,7 @@
         ├── StorageFull            1010 the relay's disk has no room for another message
         │   └── StorageFailed      1011 the relay's disk does not do its work
         ├── Denied                 1012 not for this caller: only from the host's own machine
+        ├── NotLoadable            1013 a plugin package cannot be loaded, unloaded or reloaded
         └── RemoteFault            whatever code and text the other side answered with
 
 Codes from -32768 to -32000 are those of the XML-RPC fault code convention (Dan Libby, 2001);
@@ -58,6 +59,7 @@ __all__ = [
     "MessageError",
     "NoSuchMethod",
     "NotCallable",
+    "NotLoadable",
     "NotOurRelay",
     "NotRunning",
     "OutboxFull",
@@ -372,6 +374,12 @@ class Denied(PeerError):
     """A method that changes the host was called from elsewhere, or through a relay."""
 
     code = 1012
+
+
+class NotLoadable(PeerError):
+    """A plugin package cannot be loaded, unloaded or reloaded; one that ran goes on as it was."""
+
+    code = 1013
 
 
 class RemoteFault(PeerError):

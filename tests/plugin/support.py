@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ class Settings:
     exit_timeout: float = 3.0
     send_timeout: float = 5.0
     plugin_memory: int = 2048
+    plugin_open_files: int = 0
+    plugin_cpu_seconds: int = 0
+    plugin_deaths: int = 5
 
 
 class Lines(logging.Handler):
@@ -99,6 +103,19 @@ class Carrier:
         if not self.stopped:
             self.stopped = True
             await self.supervisor.stop(timeout)
+
+
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make a test of a coroutine function."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def scenario() -> None:
+            await test(*args, **kwargs)
+
+        asyncio.run(scenario())
+
+    return run
 
 
 @contextlib.contextmanager

@@ -24,7 +24,9 @@ class X_Fader(plugin.Co2Plugin):
 
 
 def config(folder: Path, *names: str) -> Any:
-    return SimpleNamespace(plugin_dir=folder, plugin_list=names or None, plugin_config={}, config_file=None)
+    return SimpleNamespace(
+        plugin_dir=folder, plugin_list=names or None, plugin_config={}, plugin_limits={}, config_file=None
+    )
 
 
 @pytest.fixture

@@ -125,7 +125,9 @@ def test_a_load_that_hangs_is_ended_and_the_place_is_told(name: str, line: str) 
 def test_a_reserved_name_is_not_loaded() -> None:
     from co2.plugin.discovery import find_packages
 
-    config = SimpleNamespace(plugin_dir=PLUGINS, plugin_list=("healthy", "web"), plugin_config={})
+    config = SimpleNamespace(
+        plugin_dir=PLUGINS, plugin_list=("healthy", "web"), plugin_config={}, plugin_limits={}
+    )
     specs, problems = find_packages(config)
     assert [spec.name for spec in specs] == ["healthy"]
     assert [name for name, _ in problems] == ["web"]

@@ -33,8 +33,8 @@ _SHORT = {
     "call": "Call a method of a host or of a plugin.",
     "ps": "Show who is on the network.",
     "methods": "Show what can be called.",
-    "plugin": "Write and check plugins.",
     "dead-letters": "Show, repeat or drop messages that plugins did not take.",
+    "plugin": "Show which plugin code runs; load, unload and reload it; write and check it.",
 }
 
 

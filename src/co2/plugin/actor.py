@@ -1,10 +1,12 @@
 """One plugin with its thread and its mailbox: everything of it is called there, one at a time."""
 
 import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import TooBig, ValueRefused
@@ -19,17 +21,28 @@ from co2.plugin.parameters import ArgumentRefused
 from co2.plugin.progress import CALLBACKS, EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.signatures import takes
+from co2.plugin.tracebacks import MAX_TRACEBACK, error_line, place_in, traceback_text
 from co2.plugin.way_in import WayIn
-from co2.protocol.frames import Call, DeadLetter, Deliver, Flush, Gap, Progress, Repeat, Result, text_for_frame
-from co2.values import Message, pack_value
+from co2.protocol.frames import (
+    Call,
+    DeadLetter,
+    Deliver,
+    Flush,
+    Gap,
+    HandedOver,
+    Progress,
+    Repeat,
+    Result,
+    Stumbled,
+    TakenOver,
+    text_for_frame,
+)
+from co2.values import Message, pack_value, unpack_value
 
 if TYPE_CHECKING:
     from co2.plugin.coroutines import Coroutines
 
-__all__ = ["Actor", "error_line", "traceback_text"]
-
-MAX_TRACEBACK = 16 * 1024
-"""Characters of a traceback that travel to the log; of a longer one the end."""
+__all__ = ["Actor"]
 
 ERROR = 40
 
@@ -96,7 +109,7 @@ class Actor:
         self._way_in: WayIn | None = None
         self.idle = False
         self._awaited: set[int] = set()
-        self._stopping = False
+        self._stopping = self._halted = False
         self._loop: Coroutines | None = None
         self._receiver = Receiver(self, kind.channels, words, 2 * index)
         outgoing.join(self._lane)
@@ -136,10 +149,9 @@ class Actor:
 
     # what the plugin host calls, from its own threads
 
-    def start(self, progress: Progress | None) -> None:
+    def start(self, progress: Progress | None, *, on_trial: bool = False) -> None:
         """Say where the plugin goes on; messages up to there are skipped."""
-        if progress is not None:
-            self._receiver.start(progress)
+        self._receiver.start(progress or Progress(0, 0), on_trial=on_trial)
 
     def read_from(self, way_in: WayIn) -> None:
         """Have the plugin's thread read the socket itself, from now on."""
@@ -174,6 +186,22 @@ class Actor:
         """Give it a dead letter once more; the result goes to the host."""
         self._awaited.add(frame.call_id)
         self.do(lambda: self._repeat(frame))
+
+    def halt(self, number: int) -> None:
+        """Have it stop between two messages and hand over; what it gives goes to the host."""
+        self.do(lambda: self._hand_over(number))
+
+    def take_over(self, value: bytes) -> None:
+        """Give it what the one before has handed over."""
+        self.do(lambda: self._take_over(value))
+
+    def resume(self) -> None:
+        """Have it go on where it stopped."""
+
+        def job() -> None:
+            self._halted = False
+
+        self.do(job)
 
     def call(self, frame: Call, function: Callable[[Message], Any]) -> None:
         """Call an ``x_`` method; the result goes to the host."""
@@ -226,7 +254,7 @@ class Actor:
             self._loop.close()
 
     def _step(self) -> None:
-        while not self.jobs and not self._mail:
+        while not self.jobs and (not self._mail or self._halted):
             self.idle = True
             self._wait()
             self.idle = False
@@ -236,7 +264,7 @@ class Actor:
             frame = self._mail[0]
             assert self.plugin is not None
             self._receiver.take(self.plugin, frame)
-            if self._mail and self._mail[0] is frame:
+            if self._mail and self._mail[0] is frame and not self._halted:
                 self._mail.popleft()
             self.report()
 
@@ -255,7 +283,7 @@ class Actor:
             self._report_now()
 
     def _has_something(self) -> bool:
-        return bool(self.jobs or self._mail)
+        return bool(self.jobs or (self._mail and not self._halted))
 
     # ground: what the receiver needs
 
@@ -263,7 +291,7 @@ class Actor:
         """Do what came meanwhile; tell whether the plugin goes on."""
         while self.jobs:
             self.jobs.popleft()()
-        return not self._stopping
+        return not self._stopping and not self._halted
 
     def report(self) -> None:
         """Say where the plugin stands, now and then."""
@@ -350,6 +378,37 @@ class Actor:
         self._words[word] = 2 * (CALLBACKS + self._callbacks) + 2
         done()
 
+    def _hand_over(self, number: int) -> None:
+        self._halted = True
+        value, problem = None, ""
+        if self.plugin is not None and type(self.plugin).handover is not Co2Plugin.handover:
+            try:
+                value = pack_value(self.finished(self.plugin.handover()))
+            except BaseException as error:
+                problem = self._problem("handover", error)
+        self._outgoing.frame(HandedOver(number, self.name, value, problem))
+
+    def _take_over(self, value: bytes) -> None:
+        problem = ""
+        try:
+            assert self.plugin is not None
+            self.finished(self.plugin.takeover(unpack_value(value)))
+        except BaseException as error:
+            problem = self._problem("takeover", error)
+        self._outgoing.frame(TakenOver(self.name, problem))
+
+    def stumble(self, error: BaseException) -> None:
+        """Take no more messages: the first one on trial has failed, and the host decides what becomes of it."""
+        self._halted = True
+        self._outgoing.frame(Stumbled(self.name, self._problem("receive", error)))
+
+    def _problem(self, what: str, error: BaseException) -> str:
+        """Tell an error in a line, with its place; all of it goes to the log."""
+        self.complain(f"{what} failed", error)
+        file = getattr(sys.modules.get(self._kind.__module__), "__file__", None)
+        place = place_in(Path(file).parent, error) if file else ""
+        return f"{place}: {error_line(error)}" if place else error_line(error)
+
     def _exit(self) -> None:
         if self.plugin is None:
             return
@@ -384,22 +443,6 @@ class Actor:
         except BaseException:
             text = what
         self._outgoing.record(self.name, ERROR, text)
-
-
-def traceback_text(error: BaseException) -> str:
-    """Format an exception for the log; of a very long traceback the end."""
-    import traceback
-
-    return "".join(traceback.format_exception(error)).rstrip()[-MAX_TRACEBACK:]
-
-
-def error_line(error: BaseException) -> str:
-    """Give type and first line of an exception, at most 200 characters: what a caller may know."""
-    try:
-        text = text_for_frame(str(error).partition("\n")[0])
-    except BaseException:
-        text = ""
-    return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:200]
 
 
 def _set(plugin: Co2Plugin, name: str, value: object) -> None:

@@ -90,6 +90,9 @@ class Co2Plugin:
     thread. It raises NotRunning where no host carries the plugin, StoreLimit, ValueRefused and TooBig (also
     ValueErrors) for what cannot be stored, StorageFull and StorageFailed where the disk has no room or does not
     do its work."""
+    exclusive: bool = False
+    """It holds what only one can have, a port or a device: at a reload the old one exits before the new one is
+    made, not after."""
     _co2: Binding | None = None
 
     def __init__(self, var_dict: Mapping[str, Any]) -> None:
@@ -249,6 +252,20 @@ class Co2Plugin:
         """
         self._record(WARNING, "gap: messages are missing: %s", (gap["reason"],))
 
+    def handover(self) -> Any:
+        """Give what the one that follows at a reload is to know; override it. Anything that can travel.
+
+        Comes between two messages; after it this one gets no more, unless the new code fails: then it goes on, so
+        nothing should be closed here.
+        """
+
+    def takeover(self, value: Any) -> Any:
+        """Take what ``handover`` of the one before has given; override it. Comes before any message.
+
+        Args:
+            value: as it travelled: tuples and sets are lists.
+        """
+
     def log(self, text: object, *values: object) -> None:
         """Write a line to the satellite's log. Text and values as in the ``logging`` module."""
         self._record(INFO, text, values)
@@ -258,7 +275,7 @@ class Co2Plugin:
         self._record(DEBUG, text, values)
 
     def __exit__(self, *exc_info: object) -> Any:
-        """Clean up; called when the host stops. What is sent here still goes out."""
+        """Clean up; called when the host stops, and at a reload. What is sent here still goes out."""
 
     def __str__(self) -> str:
         return _name_of(self)

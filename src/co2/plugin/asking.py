@@ -16,7 +16,7 @@ from co2.errors import (
     ValueRefused,
 )
 from co2.plugin.child import Child
-from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, PluginInfo, text_for_frame
+from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, text_for_frame
 from co2.values import pack_value, unpack_value
 
 __all__ = ["MAX_ASKED", "Asking", "Network", "NoNetwork"]
@@ -65,40 +65,27 @@ class NoNetwork:
 
 
 class Asking:
-    """The questions of one package.
+    """The questions of one child."""
 
-    Args:
-        network: answers them.
-    """
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
+    def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._greets = False
 
-    def take(self, child: Child | None, frame: Ask | AskHosts) -> None:
-        """Answer a question of a child."""
-        if child is None:
-            return
+    def take(self, child: Child, frame: Ask | AskHosts, network: Network) -> None:
+        """Answer a question of the child, as the network does."""
         if isinstance(frame, AskHosts):
-            for part in _parts(self._network.hosts(), frame.call_id):
-                child.send(part)
+            self._take_hosts(child, frame.call_id, network.hosts())
         elif len(self._tasks) >= MAX_ASKED:
             text = f"{frame.method}: too many calls of this package are under way"
             child.send(Answered(frame.call_id, _NOTHING, Unreachable.code, text))
         else:
-            task = asyncio.ensure_future(self._answer(child, frame))
+            task = asyncio.ensure_future(self._answer(child, frame, network))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def started(self, child: Child, plugins: Sequence[PluginInfo]) -> None:
-        """A child begins: tell it who is there, if its plugins want to know."""
-        self._greets = any(plugin.greets for plugin in plugins)
-        self.tell(child, [host for host in self._network.hosts() if not host.own], ())
-
-    def tell(self, child: Child | None, joined: Sequence[Host], left: Sequence[Host]) -> None:
-        """Tell a child, if its plugins want to know, who has joined and left."""
-        if child is None or not self._greets:
+    def tell(self, child: Child, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell the child, if its plugins want to know, who has joined and left."""
+        if not self._greets:
             return
         for part in _parts(joined, 0):
             child.send(part)
@@ -111,27 +98,37 @@ class Asking:
         for task in self._tasks:
             task.cancel()
 
-    async def _answer(self, child: Child, ask: Ask) -> None:
-        child.send(await self._answered(ask))
+    def _take_hosts(self, child: Child, call_id: int, hosts: Sequence[Host]) -> None:
+        if not call_id:
+            self._greets = True
+            self.tell(child, [host for host in hosts if not host.own], ())
+            return
+        for part in _parts(hosts, call_id):
+            child.send(part)
 
-    async def _answered(self, ask: Ask) -> Answered:
-        try:
-            argument = unpack_value(ask.argument)
-            assert isinstance(argument, Mapping)
-            async with asyncio.timeout(ask.timeout):
-                value = await self._network.call(ask.method, ask.host_id, dict(argument), ask.timeout)
-            return Answered(ask.call_id, pack_value(value))
-        except TimeoutError:
-            return _failed(ask, CallTimeout.code, f"no answer within {ask.timeout:g} s")
-        except (ValueRefused, TooBig) as error:
-            return _failed(ask, BadParams.code, f"{ask.method}: its result cannot travel: {error}")
-        except PeerError as error:
-            return _failed(ask, error.code, str(error))
-        except NotRunning as error:
-            return _failed(ask, Unreachable.code, str(error))
-        except Exception as error:
-            _logger.exception("a call of a plugin failed")
-            return _failed(ask, InternalError.code, f"{ask.method}: the satellite failed: {type(error).__name__}")
+    @staticmethod
+    async def _answer(child: Child, ask: Ask, network: Network) -> None:
+        child.send(await _answered(ask, network))
+
+
+async def _answered(ask: Ask, network: Network) -> Answered:
+    try:
+        argument = unpack_value(ask.argument)
+        assert isinstance(argument, Mapping)
+        async with asyncio.timeout(ask.timeout):
+            value = await network.call(ask.method, ask.host_id, dict(argument), ask.timeout)
+        return Answered(ask.call_id, pack_value(value))
+    except TimeoutError:
+        return _failed(ask, CallTimeout.code, f"no answer within {ask.timeout:g} s")
+    except (ValueRefused, TooBig) as error:
+        return _failed(ask, BadParams.code, f"{ask.method}: its result cannot travel: {error}")
+    except PeerError as error:
+        return _failed(ask, error.code, str(error))
+    except NotRunning as error:
+        return _failed(ask, Unreachable.code, str(error))
+    except Exception as error:
+        _logger.exception("a call of a plugin failed")
+        return _failed(ask, InternalError.code, f"{ask.method}: the satellite failed: {type(error).__name__}")
 
 
 def _failed(ask: Ask, code: int, text: str) -> Answered:

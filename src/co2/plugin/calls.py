@@ -1,6 +1,7 @@
 """Calls of ``x_`` methods that wait for their results."""
 
 import asyncio
+from collections.abc import Container
 from dataclasses import dataclass
 
 from co2.errors import BadParams, CallTimeout, PluginFailed
@@ -74,8 +75,8 @@ class PendingCalls:
         pending = self._pending.get(call_id)
         return pending.method if pending is not None else ""
 
-    def fail(self, why: str) -> None:
-        """No result will come any more."""
-        for pending in self._pending.values():
-            if not pending.answer.done():
+    def fail(self, why: str, but: Container[int] = ()) -> None:
+        """No result will come any more, for any call but these."""
+        for call_id, pending in self._pending.items():
+            if call_id not in but and not pending.answer.done():
                 pending.answer.set_exception(PluginFailed(f"{pending.method}: {why}"))

@@ -173,8 +173,6 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
             kinds = [one.kind for one in found]
             configs = Configs(order["package"], json.loads(order["table"]), order["file"], module, kinds)
             configs.check()
-            for kind in kinds:
-                configs.of(kind)
     except LoadFailure as failure:
         failures.append(failure)
     except ConfigError as error:

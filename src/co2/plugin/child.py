@@ -122,6 +122,9 @@ class Child:
         if self._transport is not None:
             self._transport.close()
 
+    def forget(self) -> None:
+        """Let go of the words, too: nobody looks at them any more."""
+
     async def _connect(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         sock.setblocking(False)
@@ -251,6 +254,11 @@ class ProcessChild(Child):
             output.close()
         self._budget.tell(self._logger)
 
+    def forget(self) -> None:
+        """Unmap the words."""
+        if self.pid is not None:
+            self.words.close()
+
     def _kill_session(self) -> None:
         # The session was made for this child, so its group has the child's pid; a group with members keeps
         # its number from being given to anybody else.
@@ -260,7 +268,9 @@ class ProcessChild(Child):
 
     def _process_exited(self) -> None:
         code = self._process.get_returncode()
-        if code is not None and code < 0:
+        if code == -signal.SIGXCPU:
+            self._ended("has used up its CPU seconds (SIGXCPU)")
+        elif code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 self._ended(f"was killed by {signal.Signals(-code).name}")
         self._ended(f"ended with exit status {code}")

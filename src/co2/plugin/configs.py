@@ -48,21 +48,22 @@ class Configs:
         self._kinds = kinds
 
     def check(self) -> None:
-        """Look whether every key belongs to somebody.
+        """Look whether the table is as its plugins want it, before any of them is made.
 
         Raises:
-            ConfigError: a ``Config`` that is no form; or a key that none of them knows.
+            ConfigError: a ``Config`` that is no form; a key that none of them knows; or as :meth:`of`.
         """
         for kind in self._kinds:
             if (form := self._form(kind)) is not None and (problem := kind_problem(form)):
                 raise ConfigError(f"{kind.__name__}.{FORM}", problem)
         forms = [self._form(kind) for kind in self._kinds]
-        if None in forms:
-            return  # a plugin that takes the dictionary may read any key
-        known = [name for form in forms for name in _fields(form)]
-        for key in unpack_value(self._table):
-            if key not in known:
-                raise ConfigError(f"{self._where} {key}", unknown(key, known))
+        if None not in forms:  # a plugin that takes the dictionary may read any key
+            known = [name for form in forms for name in _fields(form)]
+            for key in unpack_value(self._table):
+                if key not in known:
+                    raise ConfigError(f"{self._where} {key}", unknown(key, known))
+        for kind in self._kinds:
+            self.of(kind)
 
     def of(self, kind: type[Co2Plugin]) -> Any:
         """Give a plugin of this class a configuration of its own: what it changes is not its sibling's business.

@@ -6,7 +6,7 @@ bundled with co2, then those that were installed with pip. The first that has th
 
 import ast
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +46,7 @@ class PluginChoice(Protocol):
         plugin_dir: folder that holds packages; it need not exist.
         plugin_list: their names, bundled ones included; None for all in the folder.
         plugin_config: the tables ``[plugin.<name>]``.
+        plugin_limits: the tables ``[limits.<name>]``.
     """
 
     @property
@@ -54,14 +55,22 @@ class PluginChoice(Protocol):
     def plugin_list(self) -> tuple[str, ...] | None: ...
     @property
     def plugin_config(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def plugin_limits(self) -> Mapping[str, Mapping[str, int]]: ...
 
 
-def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem]]:
+def find_packages(
+    config: PluginChoice, names: Sequence[str] | None = None
+) -> tuple[list[PackageSpec], list[Problem]]:
     """Find the packages to load.
 
     A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins, then among those
     that are installed. Without that list, the one in a ``config.py`` of 2003 in the plugin folder counts; without
     that, everything in the folder.
+
+    Args:
+        config: what it says about them.
+        names: find these, whatever is listed.
 
     Returns:
         The packages, and (name, problem) for each that cannot be loaded.
@@ -70,7 +79,7 @@ def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem
         ConfigError: a ``config.py`` of 2003 that cannot be read.
     """
     folder = config.plugin_dir.absolute()
-    names = config.plugin_list
+    names = config.plugin_list if names is None else names
     if names is None and (folder / CONFIG_2003).is_file():
         listed = read_plugin_list_2003(folder / CONFIG_2003)
         names = None if listed is None else tuple(listed)
@@ -83,8 +92,9 @@ def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem
         except _NotFoundError as error:
             problems.append((name, str(error)))
         else:
-            table = config.plugin_config.get(name, {})
-            specs.append(replace(spec, config=table, config_file=getattr(config, "config_file", None)))
+            table, limits = config.plugin_config.get(name, {}), config.plugin_limits.get(name, {})
+            file = getattr(config, "config_file", None)
+            specs.append(replace(spec, config=table, limits=limits, config_file=file))
     return specs, problems
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from co2.errors import ConfigError, NotRunning
@@ -19,28 +20,35 @@ from co2.plugin.actor import Actor
 from co2.plugin.configs import Configs
 from co2.plugin.flushes import Flushes
 from co2.plugin.kit import Tools
-from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
+from co2.plugin.loader import FoundPlugin, LoadFailure, code_of, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
 from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
     Answered,
     Applied,
+    AskHosts,
     Call,
+    Checked,
     Deliver,
+    Exited,
     Flow,
     Flushed,
     Gap,
     Goodbye,
+    Handover,
     Hosts,
     Load,
     Loaded,
     LoadFailed,
+    Make,
     MethodInfo,
     PluginInfo,
     Repeat,
+    Resume,
     Start,
     Stop,
+    Takeover,
     Withdraw,
     encode_frame,
     text_for_frame,
@@ -92,10 +100,12 @@ class PluginHost:
         self._greeting: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
         self._last_applied = (0, 0, 0, 0)
-        self._load = threading.Event()
-        self._load_frame: Load | None = None
-        self._stop = threading.Event()
-        self._exit_timeout = ORPHAN_EXIT
+        self._failed_before = 0
+        self._orders: SimpleQueue[Load | Make | Stop | None] = SimpleQueue()
+        self._load = Load("", "", {}, {}, 0.0)
+        self._found: list[FoundPlugin] = []
+        self._configs: Configs
+        self._warnings: list[str] = []
         self._way_in = WayIn(
             sock,
             self._take,
@@ -107,17 +117,31 @@ class PluginHost:
     def run(self) -> None:
         """Load, carry, stop. Returns when the satellite has said so, or is gone."""
         self._way_in.start()
-        self._load.wait()
-        if self._load_frame is not None and self._load_all(self._load_frame):
-            self._stop.wait()
-            self._way_in.set_principal(None)
-            self._exit_all(self._exit_timeout)
-            self._outgoing.frame(Goodbye())
+        while self._obey(self._orders.get()):
+            pass
         self._outgoing.close(1.0)
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._way_in.join(1.0)
         self._sock.close()
+
+    def _obey(self, order: Load | Make | Stop | None) -> bool:
+        """Do what the satellite has ordered; tell whether the host goes on."""
+        match order:
+            case Load():
+                return self._attempt(lambda: self._check(order))
+            case Make():
+                return self._attempt(self._make_all)
+            case Stop():
+                self._way_in.set_principal(None)
+                self._exit_all(order.timeout)
+                if order.keep:
+                    self._retire(order.timeout)
+                else:
+                    self._outgoing.frame(Goodbye())
+                return order.keep
+        self._exit_all(ORPHAN_EXIT)
+        return False
 
     # reading
 
@@ -125,10 +149,9 @@ class PluginHost:
         self._gone()
         self._flushes.close()
         self._tools.asks.close()
-        self._stop.set()
-        self._load.set()
+        self._orders.put(None)
 
-    def _take(self, frame: object) -> None:  # noqa: PLR0912 - one branch for each frame
+    def _take(self, frame: object) -> None:
         match frame:
             case Deliver() | Gap():
                 for actor in self._receivers:
@@ -152,24 +175,38 @@ class PluginHost:
                 self._flushes.answer(frame.flush_id, frame.error)
             case Answered() | Hosts():
                 self._tools.take(frame, self._greeting)
-            case Load():
-                self._load_frame = frame
-                self._load.set()
+            case _:
+                self._take_order(frame)
+
+    def _take_order(self, frame: object) -> None:
+        """Take what concerns the life of the plugins."""
+        match frame:
+            case Handover():
+                self._tools.timers.hold()
+                for actor in self._actors:
+                    actor.halt(frame.number)
+            case Takeover():
+                next(actor for actor in self._actors if actor.name == frame.plugin).take_over(frame.value)
+            case Resume():
+                for actor in self._actors:
+                    actor.resume()
+                self._tools.timers.start()
             case Start():
                 for actor in self._actors:
-                    actor.start(frame.progress.get(actor.name))
+                    actor.start(frame.progress.get(actor.name), on_trial=frame.on_trial)
                 if len(self._receivers) == 1:
                     self._receivers[0].read_from(self._way_in)
                 self._outgoing.start()
                 self._tools.timers.start()
-            case Stop():
-                self._exit_timeout = frame.timeout
-                self._stop.set()
+                if self._greeting:
+                    self._outgoing.frame(AskHosts(0))
+            case Load() | Make() | Stop():
+                self._orders.put(frame)
 
     def _applied(self) -> Applied | None:
         now = (
             min((actor.done for actor in self._receivers), default=0),
-            sum(actor.failed for actor in self._actors),
+            self._failed_before + sum(actor.failed for actor in self._actors),
             self._outgoing.waited,
             self._outgoing.unkept,
         )
@@ -180,11 +217,11 @@ class PluginHost:
 
     # loading
 
-    def _load_all(self, load: Load) -> bool:
+    def _attempt(self, step: Callable[[], Checked | Loaded]) -> bool:
+        """Take a step of loading and tell the satellite what came of it."""
         try:
-            self._before_load(load)
-            loaded = self._make_all(load)
-            encode_frame(loaded)
+            frame = step()
+            encode_frame(frame)
         except LoadFailure as failure:
             self._refuse(failure)
             return False
@@ -192,26 +229,38 @@ class PluginHost:
             self._refuse(LoadFailure(error.problem, error.where))
             return False
         except BaseException as error:
-            self._refuse(LoadFailure.of("it cannot be loaded", error, Path(load.folder)))
+            self._refuse(LoadFailure.of("it cannot be loaded", error, Path(self._load.folder)))
             return False
-        self._after_load()
-        self._outgoing.frame(loaded)
+        if isinstance(frame, Loaded):
+            self._after_load()
+        self._outgoing.frame(frame)
         return True
 
     def _refuse(self, failure: LoadFailure) -> None:
         texts = (failure.problem[:4096], failure.where[:4096], failure.details)
-        self._outgoing.frame(LoadFailed(*map(text_for_frame, texts)))
+        problem, where, details = map(text_for_frame, texts)
+        self._outgoing.frame(LoadFailed(problem, where, details, failure.taken))
         self._exit_all(1.0)
 
-    def _make_all(self, load: Load) -> Loaded:
+    def _check(self, load: Load) -> Checked:
+        """Import the package and look at its plugins; make none of them."""
+        self._load = load
+        self._before_load(load)
         self._tools.prepare(load)
         module = import_package(load.package, load.folder, load.module)
-        found, warnings = find_plugins(load.package, module)
-        configs = Configs(load.package, load.config, load.config_file, module, [one.kind for one in found])
-        configs.check()
+        self._found, self._warnings = find_plugins(load.package, module)
+        kinds = [one.kind for one in self._found]
+        self._configs = Configs(load.package, load.config, load.config_file, module, kinds)
+        self._configs.check()
+        exclusive = any(kind.exclusive for kind in kinds)
+        return Checked(code_of(load.package, load.folder, load.module), exclusive)
+
+    def _make_all(self) -> Loaded:
+        """Make every plugin, from the code that was imported."""
+        load = self._load
         plugins: list[PluginInfo] = []
         methods: list[MethodInfo] = []
-        for index, one in enumerate(found):
+        for index, one in enumerate(self._found):
             actor = Actor(
                 one.name,
                 one.kind,
@@ -224,7 +273,7 @@ class PluginHost:
                 index=index,
             )
             self._actors.append(actor)
-            self._make(actor, one, load, configs.of(one.kind))
+            self._make(actor, one, load, self._configs.of(one.kind))
             assert actor.plugin is not None
             info, offered = plugin_info(one, actor.plugin)
             plugins.append(info)
@@ -235,7 +284,7 @@ class PluginHost:
                 self._receivers.append(actor)
             if one.greets:
                 self._greeting.append(actor)
-        return Loaded(plugins, methods, warnings)
+        return Loaded(plugins, methods, self._warnings)
 
     @staticmethod
     def _make(actor: Actor, one: FoundPlugin, load: Load, config: Any) -> None:
@@ -266,6 +315,16 @@ class PluginHost:
             if not done.wait(max(0.0, deadline - time.monotonic())):
                 self._outgoing.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
         self._tools.close()
+
+    def _retire(self, timeout: float) -> None:
+        """Keep nothing of the plugins but their code."""
+        self._outgoing.retire(timeout)
+        self._flushes.close()
+        self._flushes = Flushes()
+        self._failed_before += sum(actor.failed for actor in self._actors)
+        self._tools.renew()
+        self._actors, self._receivers, self._greeting, self._functions = [], [], [], {}
+        self._outgoing.frame(Exited())
 
 
 def main() -> None:
@@ -305,12 +364,16 @@ def _prepare_process(load: Load) -> None:
     sys.dont_write_bytecode = True  # the plugin folder belongs to its author
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a plugin goes first
-    if load.memory:
-        wanted = load.memory * 1024 * 1024
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    for kind, wanted in (
+        (resource.RLIMIT_AS, load.memory * 1024 * 1024),
+        (resource.RLIMIT_NOFILE, load.open_files),
+        (resource.RLIMIT_CPU, load.cpu_seconds),
+    ):
+        _, hard = resource.getrlimit(kind)
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        if wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(kind, (limit, hard))
 
 
 def _stay_awake(timeout: float) -> None:

@@ -84,8 +84,15 @@ class Tools:
     def close(self) -> None:
         """The plugins have ended."""
         self.timers.close()
-        if self._store is not None:
-            self._store.close()
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+
+    def renew(self) -> None:
+        """Plugins will be made afresh. Questions keep their numbers: a late answer must not be another one's."""
+        self.timers = Timers()
+        with self._lock:
+            self._store = None
 
 
 class Kit:

@@ -4,8 +4,9 @@ All or nothing: the first thing that is wrong refuses the package, with file, li
 what was expected.
 """
 
+import errno
 import importlib
-import importlib.util
+import importlib.machinery
 import re
 import sys
 import types
@@ -14,21 +15,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from co2.plugin.actor import error_line, traceback_text
 from co2.plugin.api import Co2Plugin
 from co2.plugin.attributes import attribute_problem
+from co2.plugin.code import Uncached, serve_code
 from co2.plugin.parameters import Parameters, ParametersRefused, parameters_of
-from co2.plugin.places import place_of
+from co2.plugin.places import Place, place_of
 from co2.plugin.progress import MAX_PLUGINS
 from co2.plugin.requirements import RequirementsProblem, check_requirements
 from co2.plugin.signatures import help_of, signatures_of, takes
+from co2.plugin.tracebacks import error_line, place_in, traceback_text
 from co2.protocol.frames import MethodInfo, PluginInfo
 from co2.values import Message
 
-__all__ = ["FoundPlugin", "LoadFailure", "find_plugins", "import_package", "plugin_info"]
+__all__ = [
+    "FoundPlugin",
+    "LoadFailure",
+    "code_of",
+    "find_plugins",
+    "import_package",
+    "plugin_info",
+]
+
+_TAKEN = (errno.EADDRINUSE, errno.EBUSY, errno.EACCES)
+"""What an ``__init__`` gets where somebody else has the port or the device."""
+
+_CHAIN = 8
+"""Errors of which one came from the other that are looked at."""
 
 _METHOD_NAME = re.compile(r"x_[A-Za-z0-9_]+")
-_loaded: set[str] = set()
+_loaded: dict[str, str] = {}
 
 
 class LoadFailure(Exception):
@@ -38,19 +53,21 @@ class LoadFailure(Exception):
         problem: what was found and what was expected.
         where: ``file:line`` and class, where known.
         details: the traceback, '' for none.
+        taken: something that only one can have was taken, a port or a device.
     """
 
-    def __init__(self, problem: str, where: str = "", details: str = "") -> None:
+    def __init__(self, problem: str, where: str = "", details: str = "", *, taken: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.where = where
         self.details = details
+        self.taken = taken
 
     @classmethod
     def of(cls, what: str, error: BaseException, folder: Path) -> "LoadFailure":
         """Make one of an exception: the line is the last one in the package's own files."""
-        place = _place(error, folder)
-        return cls(f"{what}: {error_line(error)}", place, traceback_text(_without_our_frames(error, folder)))
+        details = traceback_text(_without_our_frames(error, folder))
+        return cls(f"{what}: {error_line(error)}", place_in(folder, error), details, taken=_is_taken(error))
 
 
 @dataclass(slots=True)
@@ -89,7 +106,7 @@ class FoundPlugin:
 
 
 def import_package(package: str, folder: str, module: str = "") -> types.ModuleType:
-    """Import the package itself; what it requires is looked for before.
+    """Import the package itself, once what it requires is there; its code is read now, all of it.
 
     Args:
         package: its name.
@@ -100,13 +117,18 @@ def import_package(package: str, folder: str, module: str = "") -> types.ModuleT
         LoadFailure: it cannot be imported.
     """
     try:
-        where = place_of(package, folder, module)
+        place = place_of(package, folder, module)
     except ImportError as error:
         raise LoadFailure(str(error)) from None
-    _check_requirements(where.file)
-    if not folder:
-        return _import(where.module, package, where.path)
-    return _import_from_folder(package, folder, where.path, where.file)
+    _check_requirements(place.file)
+    if folder:
+        _prepare_folder(package, folder, place)
+    return _imported(place)
+
+
+def code_of(package: str, folder: str, module: str = "") -> str:
+    """Give the hash of the code that was imported last; arguments as of :func:`import_package`."""
+    return _loaded[place_of(package, folder, module).module]
 
 
 def _check_requirements(file: Path) -> None:
@@ -118,28 +140,30 @@ def _check_requirements(file: Path) -> None:
         return  # importing it says what is wrong
 
 
-def _import_from_folder(package: str, folder: str, place: Path, file: Path) -> types.ModuleType:
+def _prepare_folder(package: str, folder: str, place: Place) -> None:
     if package in sys.stdlib_module_names or (package in sys.modules and package not in _loaded):
         raise LoadFailure(
             f"{package!r} is the name of a module that Python or co2 needs itself: rename the package",
-            str(place),
+            str(place.path),
         )
-    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
-        del sys.modules[name]  # an earlier one of that name, from another folder or another time
-    _loaded.add(package)
+    if not place.file.is_file():
+        raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(place.file))
     if folder not in sys.path:
         sys.path.append(folder)  # at the end: a plugin package never hides an installed one
-    inside = None if place == file else [str(place)]
-    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=inside)
-    if spec is None or spec.loader is None or not file.is_file():
-        raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(file))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[package] = module
+    # Modules that lie in the plugin folder itself are compiled each time, too.
+    sys.path_importer_cache[folder] = importlib.machinery.FileFinder(
+        folder,
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (Uncached, importlib.machinery.SOURCE_SUFFIXES),
+    )
+
+
+def _imported(place: Place) -> types.ModuleType:
+    _loaded[place.module] = serve_code(place.module, place.path).digest
     try:
-        spec.loader.exec_module(module)
+        return importlib.import_module(place.module)
     except BaseException as error:
-        raise LoadFailure.of("the package cannot be imported", error, place) from None
-    return module
+        raise LoadFailure.of("the package cannot be imported", error, place.path) from None
 
 
 def _raise(failure: LoadFailure) -> None:
@@ -206,7 +230,7 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
         methods.append(_method_info(name, getattr(plugin, attribute), found.parameters.get(attribute)))
     kind = found.kind
     help_text = help_of(vars(kind).get("__doc__"))
-    info = PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable, found.greets)
+    info = PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable)
     return info, methods
 
 
@@ -302,6 +326,8 @@ def _check_base(plugin: FoundPlugin) -> None:
     _check_takes(plugin, "gap", "gap(self, gap)")
     _check_takes(plugin, "joined", "joined(self, host)")
     _check_takes(plugin, "left", "left(self, host)")
+    _check_takes(plugin, "handover", "handover(self)", 0)
+    _check_takes(plugin, "takeover", "takeover(self, value)")
     if problem := attribute_problem(plugin.kind):
         raise LoadFailure(problem, f"{plugin.where}, class {plugin.kind.__name__}")
     for method in ("send", "flush", "log", "debug"):
@@ -324,8 +350,8 @@ def _check_method(plugin: FoundPlugin, attribute: str) -> None:
         plugin.parameters[attribute] = parameters
 
 
-def _check_takes(plugin: FoundPlugin, attribute: str, expected: str) -> None:
-    if not takes(_Blank(plugin.kind).bound(attribute), 1):
+def _check_takes(plugin: FoundPlugin, attribute: str, expected: str, count: int = 1) -> None:
+    if not takes(_Blank(plugin.kind).bound(attribute), count):
         raise _wrong_arguments(plugin, attribute, expected)
 
 
@@ -398,14 +424,12 @@ def _without_our_frames(error: BaseException, folder: Path) -> BaseException:
     return error.with_traceback(trace) if trace is not None else error
 
 
-def _place(error: BaseException, folder: Path) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if Path(file).is_relative_to(folder):
-            place = f"{file}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
+def _is_taken(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it came from, says that somebody else has what is wanted."""
+    for _ in range(_CHAIN):
+        if error is None:
+            return False
+        if isinstance(error, OSError) and error.errno in _TAKEN:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

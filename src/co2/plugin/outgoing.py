@@ -88,7 +88,7 @@ class Outgoing:
         self._wrote_messages = False
         self._last_write = self._last_full = 0.0
         self._open = False
-        self._held = False
+        self._held = self._retired = False
         self._closing = False
         self._ended = False
         self._thread = threading.Thread(target=self._write_all, name="co2-writer", daemon=True)
@@ -99,6 +99,8 @@ class Outgoing:
         with self._lock:
             if self._closing:
                 lane.close()
+            if self._retired:
+                self._open = self._retired = False
             self._lanes.append(lane)
 
     def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
@@ -111,7 +113,7 @@ class Outgoing:
             NotRunning: the host stops.
         """
         with self._lock:
-            if self._closing:
+            if not lane.limit:
                 raise NotRunning(f"{lane.name} has stopped, so it cannot send")
             if self._is_full(lane):
                 self._wait_for_room(lane, timeout)
@@ -186,8 +188,23 @@ class Outgoing:
     def flow(self, is_open: bool) -> None:
         """Hold messages back, or let them go again."""
         with self._lock:
-            self._held = not is_open
+            self._held = not (is_open or self._retired)
             self._wake()
+
+    def retire(self, timeout: float) -> None:
+        """Take no more messages of the plugins that are there, and write what waits, within ``timeout`` seconds.
+
+        When other plugins :meth:`join` afterwards, all is held until :meth:`start`.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._retired, self._held = True, False
+            for lane in self._lanes:
+                lane.close()
+            self._wake()
+            self._room.notify_all()
+            while self._open and self._waiting() and (left := deadline - time.monotonic()) > 0:
+                self._room.wait(left)
 
     def close(self, timeout: float) -> None:
         """Take no more messages, write what waits, within ``timeout`` seconds."""
@@ -222,7 +239,7 @@ class Outgoing:
             if left <= 0:
                 raise OutboxFull(timeout)
             self._room.wait(left)
-            if self._closing:
+            if not lane.limit:
                 raise NotRunning(f"{lane.name} has stopped, so it cannot send")
 
     def _may_write(self) -> bool:

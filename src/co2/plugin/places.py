@@ -50,11 +50,22 @@ def place_of(package: str, folder: str, module: str = "") -> Place:
     if not module:
         path = Path(__file__).parents[1] / "plugins" / package
         return Place(f"{BUNDLED}.{package}", path, path / "__init__.py")
+    return _installed(module)
+
+
+def _installed(module: str) -> Place:
+    """Find an installed module; not by Python's own look-up, which imports what stands before a dot."""
+    top, *inner = module.split(".")
     try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
-        raise ImportError(f"the module {module!r} cannot be found: {error}") from None
-    if spec is None or not spec.origin or not spec.origin.endswith(".py"):
-        raise ImportError(f"the module {module!r} cannot be found, or is not written in Python")
-    file = Path(spec.origin)
-    return Place(module, file if spec.submodule_search_locations is None else file.parent, file)
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None or not spec.origin:
+        raise ImportError(f"the module {top!r} cannot be found")
+    path = Path(spec.origin)
+    if spec.submodule_search_locations is not None:
+        path = path.parent.joinpath(*inner)
+    for found, file in ((path, path / "__init__.py"), (path.with_suffix(".py"), path.with_suffix(".py"))):
+        if file.is_file():
+            return Place(module, found, file)
+    raise ImportError(f"the module {module!r} cannot be found, or is not written in Python")

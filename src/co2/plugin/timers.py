@@ -79,7 +79,7 @@ class Timers:
         self._changed = threading.Condition(self._lock)
         self._queue: list[tuple[float, int, Timer]] = []
         self._count = 0
-        self._running = False
+        self._running = self._begun = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
@@ -104,14 +104,12 @@ class Timers:
             return timer
 
     def start(self) -> None:
-        """Begin to call."""
+        """Begin to call: times count from now; or go on after :meth:`hold`: what is due is called once."""
         with self._lock:
             self._running = True
-            now = time.monotonic()
-            waiting, self._queue = self._queue, []
-            for _, _, timer in waiting:
-                timer.begin(now + timer.seconds)
-                self._add(now + timer.seconds, timer)
+            if not self._begun:
+                self._begun = True
+                self._begin(time.monotonic())
             if self._queue:
                 self._work()
 
@@ -126,6 +124,12 @@ class Timers:
             self._closed = True
             self._queue.clear()
             self._changed.notify()
+
+    def _begin(self, now: float) -> None:
+        waiting, self._queue = self._queue, []
+        for _, _, timer in waiting:
+            timer.begin(now + timer.seconds)
+            self._add(now + timer.seconds, timer)
 
     def _forget_cancelled(self) -> None:
         queue = [entry for entry in self._queue if not entry[2].cancelled]

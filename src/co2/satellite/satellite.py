@@ -2,19 +2,20 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import logging
 import secrets
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from co2 import __version__
-from co2.config import SatelliteConfig
+from co2.config import SatelliteConfig, plugin_tables
 from co2.errors import Ambiguous, BadParams, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
+from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.protocol.frames import DeadLetter, Host
 from co2.protocol.link_frames import Deliver, Gap
@@ -31,8 +32,11 @@ from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
+from co2.server.plugin_control import PluginControl, package_row
+from co2.server.plugin_watch import PluginWatch
 from co2.server.properties import hardware, software
 from co2.store.cursors import Cursors
+from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Entry, Registry
@@ -80,9 +84,9 @@ class Satellite:
         self._sock = foundation.sock
         self._started = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stores = foundation.state.path / STORES_FOLDER
         found, self.not_found = find_packages(config)
-        stores = foundation.state.path / STORES_FOLDER
-        self._specs = [replace(spec, store=stores / f"{spec.name}.db") for spec in found]
+        self._specs = self._with_stores(found)
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
@@ -110,15 +114,19 @@ class Satellite:
             flushed=lambda _package: self.link.flushed(),
             network=PluginNetwork(self.link, self._calls, self._names),
         )
+        self.plugins = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
+        self._subscribed: dict[str, bool] = {}
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
         self.link.core.log_id, self.link.core.run = self._cursors.log_id, self._cursors.run
         if self._cursors.replaced:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
         self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
         self._add_methods()
+        view = SatelliteView(self)
         self.server = HttpServer(
             registry=self.registry,
-            pages=make_pages(SatelliteView(self)),
+            pages=make_pages(view),
+            buttons=make_buttons(view),
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
@@ -141,9 +149,17 @@ class Satellite:
             if spec.note:
                 _logger.warning("plugin package %s: %s", spec.name, spec.note)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
+        await self.supervisor.start()
+        if self.config.watch:
+            also = [path for path in (self.config.config_file,) if path is not None]
+            watch = PluginWatch(self.config.plugin_dir.absolute(), self.plugins.reload_changed, *also)
+            self._tasks.append(asyncio.create_task(watch.run()))
         for task in self._tasks:
             task.add_done_callback(_report)
-        await self.supervisor.start()
+
+    async def hangup(self) -> None:
+        """Reload every package whose code has changed."""
+        await self.plugins.reload_changed()
 
     async def stop(self) -> None:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
@@ -176,8 +192,11 @@ class Satellite:
             "software": software(),
             "hardware": hardware(),
             "plugins": [
-                {"name": row.name, "state": row.state, "last_error": row.last_error}
-                for row in self.supervisor.status()
+                *map(package_row, self.supervisor.status()),
+                *(
+                    package_row(PackageStatus(name=name, state="failed", last_error=why))
+                    for name, why in self.not_found
+                ),
             ],
             "network": [{"host_id": row["host_id"], "methods": row["methods"]} for row in link.roster],
             "counters": self.counters(),
@@ -223,6 +242,16 @@ class Satellite:
     def _names(self) -> tuple[list[str], list[str]]:
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
         return sorted(self.supervisor.methods), plugins
+
+    def _find(self, names: Sequence[str] | None) -> tuple[list[PackageSpec], list[tuple[str, str]]]:
+        """Find packages, with the tables of the configuration file as they are now."""
+        tables, limits = plugin_tables(self.config.config_file)
+        config = dataclasses.replace(self.config, plugin_config=tables, plugin_limits=limits)
+        found, problems = find_packages(config, names)
+        return self._with_stores(found), problems
+
+    def _with_stores(self, specs: Sequence[PackageSpec]) -> list[PackageSpec]:
+        return [dataclasses.replace(spec, store=self._stores / f"{spec.name}.db") for spec in specs]
 
     async def _repeat(self, package: str, letter: DeadLetter) -> None:
         await self.supervisor.repeat(package, letter)
@@ -309,6 +338,7 @@ class Satellite:
             "notify", self.intake.notify, help=Intake.notify.__doc__ or "", signatures=[["boolean", "struct"]]
         )
         self.dead_letters.add_methods(self.registry)
+        self.plugins.add_methods(self.registry)
 
     def _methods_changed(self) -> None:
         entries = {
@@ -317,16 +347,20 @@ class Satellite:
         }
         self.registry.replace_group("plugins", entries)
         core = self.link.core
+        before, self._subscribed = self._subscribed, {}
         for row in self.supervisor.status():
             receivers = [plugin for plugin in row.plugins if plugin.receives]
             if receivers:
                 everything = any(not plugin.channels for plugin in receivers)
                 channels = sorted({channel for plugin in receivers for channel in plugin.channels})
                 durable = any(plugin.durable for plugin in receivers)
-                position = self._cursors.positions.get(row.name) if durable else None
+                # One that becomes durable while it runs has had what came up to now.
+                goes_on = durable and row.name not in before
+                position = self._cursors.positions.get(row.name) if goes_on else None
                 core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
-            else:
-                core.unsubscribe(row.name)
+                self._subscribed[row.name] = durable
+        for name in before.keys() - self._subscribed.keys():
+            core.unsubscribe(name)
         core.names_changed()
         self.link.work()
 

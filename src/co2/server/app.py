@@ -31,6 +31,7 @@ class HttpServer:
         allowed_hosts: names that are accepted as Host besides this machine's own and any IP address.
         access_log: gets one line per answered request; None for none.
         links: gives who carries each new link at ``/link``; None for a host that takes none.
+        buttons: handlers of POST without a body, from a form on one of the pages, by exact path.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class HttpServer:
         allowed_hosts: Iterable[str],
         access_log: logging.Logger | None,
         links: LinkHandler | None = None,
+        buttons: Mapping[str, PageHandler] | None = None,
     ) -> None:
-        self._pages = dict(pages)
+        self._pages = {**pages, **(buttons or {})}
         self._limits = limits
-        self._gate = Gate(self._pages, allowed_hosts, limits, LINK_PATH if links is not None else "")
+        link = LINK_PATH if links is not None else ""
+        self._gate = Gate(pages, allowed_hosts, limits, link, buttons=buttons or ())
         self._links = links
         self._endpoint = Endpoint(registry)
         self._access_log = access_log
