@@ -61,7 +61,7 @@ def test_the_bundled_ones_are_good(check: Any) -> None:
     ("code", "problem", "line"),
     [
         ("class X_Ham(plugin.Co2Plugin)\n    pass", "SyntaxError: expected ':'", 2),
-        ("class Ham(plugin.Co2Plugin): ...", "there is no class X_", 0),
+        ("class Ham(plugin.Co2Plugin): ...", "it has no class X_", 0),
         ("import nope", "No module named 'nope'", 2),
         ("1 / 0", "ZeroDivisionError", 2),
         ("import os; os._exit(3)", "Python ended with 3 while it was imported", 0),

@@ -212,8 +212,8 @@ def find_plugins(
 
 def _check_number(found: list[FoundPlugin], place: Path, refuse: Refuse) -> None:
     if not found:
-        what = "it" if place.suffix == ".py" else "any of its modules"
-        refuse(LoadFailure(f"there is no class X_…(plugin.Co2Plugin) in {what}", str(place)))
+        where = "" if place.suffix == ".py" else " in any of its modules"
+        refuse(LoadFailure(f"it has no class X_…(plugin.Co2Plugin){where}", str(place)))
     if len(found) > MAX_PLUGINS:
         problem = f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible"
         refuse(LoadFailure(problem, str(place)))
