@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
 import textwrap
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -513,6 +515,29 @@ async def test_several_who_ask_at_once_get_one_reload(tmp_path: Path) -> None:
         await asyncio.gather(*(reload(carrier, spec) for _ in range(5)))
         assert await version(carrier) == 2
         assert carrier.status("ham").load == 2
+
+
+@in_loop
+async def test_reloads_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("co2.plugin.life.TRIAL", 0.0)
+
+    async with ham(tmp_path, echo(1)) as carrier:
+
+        async def weight() -> tuple[int, int, int]:
+            await carrier.until(lambda: len(_life(carrier).alive) == 1, "the ends of those before")
+            gc.collect()
+            files = len([*Path("/proc/self/fd").iterdir()])
+            return files, threading.active_count(), len(gc.get_objects())
+
+        weights = []
+        for number in range(2, 47):
+            await reload(carrier, write(tmp_path, echo(number)))
+            if number in (6, 46):
+                carrier.log.records.clear()
+                weights.append(await weight())
+        (files, threads, objects), late = weights
+        assert late[:2] == (files, threads)
+        assert late[2] - objects < 400, "less than 10 a reload"
 
 
 @in_loop

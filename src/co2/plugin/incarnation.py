@@ -30,6 +30,7 @@ from co2.protocol.frames import (
     MethodInfo,
     PluginInfo,
     Progress,
+    Publish,
     Start,
     Stop,
     Stumbled,
@@ -318,6 +319,8 @@ class Incarnation:
 
     def _take(self, frame: ChildFrame) -> None:
         match frame:
+            case Publish():  # first, for there are many
+                self._took(self, frame)
             case Checked() | Loaded() | LoadFailed() | HandedOver() | TakenOver() | Exited():
                 self._answers.put_nowait(frame)
             case Stumbled():

@@ -326,6 +326,9 @@ class Life:
         try:
             await self._change(old, fresh)
         except NotLoaded as error:
+            if self.stopping:
+                self._answer(requests, "it was stopped")
+                return
             self.counters.reloads["failed"] += 1
             goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, goes on"
             self._records.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")

@@ -174,8 +174,8 @@ class PluginControl:
         """Have a plugin package run the code that is in its folder now. Only from the host's own machine.
 
         Takes the name, or {package, fresh}. No message is lost or doubled. Where the new code does not load, the
-        old one goes on, and the answer is a Fault that says why. With ``fresh`` true the new code takes nothing over
-        from the old one's handover. Returns {name, state, load, code, …}.
+        old one goes on, and the answer is a Fault that says why. With ``fresh`` true the new code takes nothing
+        over from the old one's handover. Returns {name, state, load, code, …}.
         """
         _only_from_here(caller)
         fresh = params[0].get("fresh", False) if params and isinstance(params[0], dict) else False
