@@ -15,7 +15,7 @@ from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
 from co2.server.page_server import PageHandler, PageServer
-from co2.server.sockets import bind_socket
+from co2.server.sockets import BACKLOG, bind_socket
 from co2.xmlrpc.registry import Registry
 
 __all__ = ["HttpServer", "PageHandler", "bind_socket"]
@@ -71,7 +71,7 @@ class HttpServer:
             link_door=LinkDoor(self._links, SUBPROTOCOL, MAX_LINK_FRAME) if self._links is not None else None,
         )
         service.connections.start()
-        self._listening = await loop.create_server(lambda: Connection(service), sock=sock)
+        self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=BACKLOG)
 
     def stop_listening(self) -> None:
         """Take no more connections: who is told goodbye does not come back to a host that ends."""
