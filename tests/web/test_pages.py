@@ -20,7 +20,7 @@ from tests.web import fakes
 HTML_PATHS = ("/", "/methods", "/plugins", "/satellites")
 
 
-class Answered:
+class Answer:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
         self.text = body.decode()
@@ -44,7 +44,7 @@ def get(view, *paths, method="GET"):
         async with aiohttp.ClientSession(f"http://127.0.0.1:{address[1]}") as session:
             for path in paths:
                 async with session.request(method, path) as response:
-                    answers.append(Answered(response.status, response.headers, await response.read()))
+                    answers.append(Answer(response.status, response.headers, await response.read()))
         await runner.cleanup()
         return answers
 

@@ -18,7 +18,7 @@ class X_Spam(plugin.Co2Plugin):
             file.write(json.dumps({**data_dict, "address_type": kind}, default=repr) + "\n")
 
     def x_call_me(self, data_dict):
-        """Answered with what was given."""
+        """Answer with what was given."""
         return {"called": data_dict["data"]}
 
     def x_add(self, data_dict: dict) -> int:
