@@ -368,6 +368,21 @@ async def test_a_plugin_that_raises_later_is_as_ever(tmp_path: Path) -> None:
 
 
 @in_loop
+async def test_a_dead_letter_is_taken_by_the_mended_code(tmp_path: Path) -> None:
+    async with ham(tmp_path, echo(1).replace("self.send(", "1 / data_dict['data']; self.send(")) as carrier:
+        carrier.deliver(1, 0)
+        await carrier.until(lambda: carrier.letters, "a dead letter")
+        package, letter = carrier.letters[0]
+        mending = asyncio.create_task(reload(carrier, write(tmp_path, echo(2))))
+        with pytest.raises(PluginFailed, match="ZeroDivisionError"):
+            await carrier.supervisor.repeat(package, letter)
+        await mending
+        await carrier.supervisor.repeat(package, letter)
+        assert messages(carrier) == [(1, 1), (2, 0)]
+        assert carrier.published[-1]["repeat"] is True
+
+
+@in_loop
 async def test_after_its_trial_a_crash_starts_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("co2.plugin.life.TRIAL", 0.1)
     async with ham(tmp_path, echo(1)) as carrier:

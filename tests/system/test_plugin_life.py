@@ -153,6 +153,54 @@ def test_row_4_hangup_reloads_what_has_changed_and_nothing_else(tmp_path: Path) 
         assert say(proxy) == "peng"
 
 
+AT_A_TERMINAL = """
+import os, pty, signal, sys, time
+
+nohup, *command = sys.argv[1:]
+pid, terminal = pty.fork()
+if pid == 0:
+    if nohup == "nohup":
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    os.execv(command[0], command)
+said = b""
+while b"ready " not in said:
+    said += os.read(terminal, 4096)
+os.close(terminal)  # as a window that is closed
+deadline = time.monotonic() + (20 if nohup == "no" else 1)
+while time.monotonic() < deadline:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if ended:
+        sys.exit(status)
+    time.sleep(0.02)
+os.kill(pid, signal.SIGKILL)
+os.waitpid(pid, 0)
+sys.exit(77)
+"""
+
+
+@pytest.mark.parametrize(("nohup", "code"), [("no", 0), ("nohup", 77)])
+def test_a_closed_terminal_ends_a_host_unless_it_was_started_with_nohup(
+    tmp_path: Path, nohup: str, code: int
+) -> None:
+    host = [sys.executable, "-m", "co2", "satellite", "--port", "0", "--state", str(tmp_path / "state")]
+    done = subprocess.run(
+        [sys.executable, "-c", AT_A_TERMINAL, nohup, *host, "--relay", "http://127.0.0.1:1"],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stderr
+    log = (tmp_path / "state" / "logs" / "co2.log").read_text()
+    assert ("stopped" in log) == (nohup == "no")
+
+
+def test_a_relay_minds_no_hangup(tmp_path: Path) -> None:
+    with running(tmp_path, "relay") as relay, relay.proxy() as proxy:
+        os.kill(relay.pid, signal.SIGHUP)
+        wait_for(lambda: "SIGHUP" in relay.log(), "it has come")
+        assert proxy.ping() is True
+
+
 # ---- row 6: what hangs or crashes hurts nobody else ------------------------------------------------------
 
 

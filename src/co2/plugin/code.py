@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Code", "Uncached", "read_code", "serve_code"]
+__all__ = ["NOT_OURS", "Code", "Uncached", "read_code", "serve_code"]
 
-_NOT_OURS = frozenset(("__pycache__", "site-packages", "node_modules"))
+NOT_OURS = frozenset(("__pycache__", "site-packages", "node_modules"))
 """Folders in a package's that hold no code of its own; hidden ones do not either."""
 
 _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
@@ -56,7 +56,7 @@ def read_code(place: Path) -> Code:
             folders.clear()  # a link that leads back up
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if name not in _NOT_OURS and not name.startswith("."))
+        folders[:] = sorted(name for name in folders if name not in NOT_OURS and not name.startswith("."))
         for name in sorted(files):
             if not name.endswith((".py", *_COMPILED)):
                 continue

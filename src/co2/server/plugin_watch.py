@@ -6,6 +6,8 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from co2.plugin.code import NOT_OURS
+
 __all__ = ["LOOK_INTERVAL", "PluginWatch", "signature"]
 
 LOOK_INTERVAL = 1.0
@@ -15,7 +17,7 @@ QUIET = 50
 LONGEST_BURST = 500
 """Milliseconds without an event that end a burst of them, and of a burst at most: editors write several files."""
 
-_CODE = (".py", ".so", ".pyd", ".toml")
+_CODE = (".py", ".so", ".pyd")
 
 _logger = logging.getLogger("co2.plugins")
 
@@ -81,12 +83,19 @@ class PluginWatch:
 
 
 def signature(folder: Path, *also: Path) -> frozenset[tuple[str, int, int, int]]:
-    """Give what tells files apart without reading them: path, time, size and number of each file of code."""
-    found = set()
-    for place, folders, files in os.walk(folder, followlinks=False):
-        folders[:] = [name for name in folders if name != "__pycache__" and not name.startswith(".")]
-        found |= {_stat(Path(place, name)) for name in files if name.endswith(_CODE)}
-    return frozenset(found | {_stat(path) for path in also})
+    """Give what tells files apart without reading them: path, time, size and number of each file of a package.
+
+    Args:
+        folder: that holds packages.
+        also: further files.
+    """
+    found = {_stat(path) for path in also}
+    packages = [path.parent for path in folder.glob("[!._]*/__init__.py")]  # beside them may be anything
+    for package in packages:
+        for place, folders, files in os.walk(package):
+            folders[:] = [name for name in folders if name not in NOT_OURS and not name.startswith(".")]
+            found |= {_stat(Path(place, name)) for name in files if name.endswith(_CODE)}
+    return frozenset(found)
 
 
 def _stat(path: Path) -> tuple[str, int, int, int]:
