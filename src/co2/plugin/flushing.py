@@ -20,7 +20,7 @@ class Flushing:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, child: Child, flush_id: int, acknowledged: Awaitable[None]) -> None:
-        """Answered a flush as soon as ``acknowledged`` is done."""
+        """Answer a flush as soon as ``acknowledged`` is done."""
         task = asyncio.ensure_future(self._answer(child, flush_id, acknowledged))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
