@@ -484,7 +484,7 @@ async def test_the_old_one_dies_while_the_new_one_loads(tmp_path: Path) -> None:
     code = "import os\n" + echo(1) + "    def x_end(self, data_dict): os._exit(1)"
     async with ham(tmp_path, code) as carrier:
         loading = asyncio.create_task(reload(carrier, write(tmp_path, slow)))
-        await carrier.until(lambda: len(_life(carrier).alive) == 2, "two of them")
+        await carrier.until(lambda: len(_life(carrier).books.alive) == 2, "two of them")
         with pytest.raises(PluginFailed):
             await asyncio.wait_for(carrier.call("ham.spam.end"), 5)
         carrier.deliver(1, 2)
@@ -517,7 +517,7 @@ async def test_a_reload_within_the_trial_of_the_last_one(tmp_path: Path) -> None
     async with ham(tmp_path, echo(1)) as carrier:
         for number in range(2, 6):
             await reload(carrier, write(tmp_path, echo(number)))
-        await carrier.until(lambda: len(_life(carrier).alive) == 2, "the ends of those before the last")
+        await carrier.until(lambda: len(_life(carrier).books.alive) == 2, "the ends of those before the last")
         carrier.deliver(1)
         await carrier.until(lambda: carrier.published, "an answer")
         assert messages(carrier) == [(5, 1)]
@@ -539,7 +539,7 @@ async def test_reloads_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.
     async with ham(tmp_path, echo(1)) as carrier:
 
         async def weight() -> tuple[int, int, int]:
-            await carrier.until(lambda: len(_life(carrier).alive) == 1, "the ends of those before")
+            await carrier.until(lambda: len(_life(carrier).books.alive) == 1, "the ends of those before")
             gc.collect()
             files = len([*Path("/proc/self/fd").iterdir()])
             return files, threading.active_count(), len(gc.get_objects())
@@ -575,7 +575,7 @@ async def test_a_stop_in_the_middle_of_a_reload(tmp_path: Path) -> None:
     code = echo(1) + "    def __exit__(self, *exc_info): self.send({'data': 'bye'})"
     async with ham(tmp_path, code) as carrier:
         loading = asyncio.create_task(reload(carrier, write(tmp_path, slow)))
-        await carrier.until(lambda: len(_life(carrier).alive) == 2, "two of them")
+        await carrier.until(lambda: len(_life(carrier).books.alive) == 2, "two of them")
         await carrier.stop()
         with pytest.raises(LoadError):
             await loading

@@ -10,19 +10,20 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from co2.errors import LoadError
+from co2.plugin.books import Books
 from co2.plugin.calling import Calling
-from co2.plugin.deaths import MAX_TRIES, PARK_WITHIN, Deaths, backoff, read_progress, taken_up
+from co2.plugin.deaths import PARK_WITHIN, backoff
 from co2.plugin.delivery import NETWORK, Delivery
 from co2.plugin.incarnation import Incarnation, NotLoaded, Took
-from co2.plugin.records import Records, preview
+from co2.plugin.records import Records
 from co2.plugin.status import PackageSpec, PluginSettings
-from co2.protocol.frames import Applied, DeadLetter, Progress, Resume
+from co2.protocol.frames import DeadLetter, Resume
 
-__all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Counters", "Life"]
+__all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Life"]
 
 QUICK_LIFE = 60.0
 """A plugin host that lived longer than so many seconds starts again with the shortest delay."""
@@ -56,25 +57,6 @@ class _Trial:
     until: float
 
 
-@dataclass(slots=True)
-class Counters:
-    """What a package's life counts.
-
-    Attributes:
-        loads: number of the last load.
-        restarts: how often its plugin host was started anew after a death.
-        reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
-        earlier: sums over plugin hosts that have ended.
-        slowest: longest call that was seen, in seconds.
-    """
-
-    loads: int = 0
-    restarts: int = 0
-    reloads: dict[str, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "reverted": 0})
-    earlier: Applied = field(default_factory=lambda: Applied(0))
-    slowest: float = 0.0
-
-
 class Life:
     """Carries one package.
 
@@ -94,8 +76,7 @@ class Life:
         state: see :class:`~co2.plugin.status.PackageStatus`.
         settled: set once it runs, or will not.
         current: who carries the package now, or did last; None before the first load.
-        alive: every load whose counters are not added up yet, nearly always because its child lives.
-        counters: see there.
+        books: its loads, what they count, and where its plugins stand.
     """
 
     def __init__(
@@ -116,8 +97,7 @@ class Life:
         self.state = "starting"
         self.settled = asyncio.Event()
         self.current: Incarnation | None = None
-        self.alive: list[Incarnation] = []
-        self.counters = Counters()
+        self.books = Books(spec.name, records, delivery, dead_letter)
         self._settings = settings
         self._var_dict = var_dict
         self._records = records
@@ -127,15 +107,12 @@ class Life:
         self._took = took
         self._paused = paused
         self._changed = changed
-        self._dead_letter = dead_letter
         self._stopping = False
         self._news = asyncio.Event()
         self._requests: list[asyncio.Future[None]] = []
         self._trial: _Trial | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self._exclusive = self._fresh = False
-        self._progress: dict[str, Progress] = {}
-        self._deaths = Deaths()
 
     # from outside
 
@@ -161,7 +138,7 @@ class Life:
                 delays = backoff()
             if self.state not in _AT_REST and self._died(how):
                 await self._pause(next(delays))
-                self.counters.restarts += not self.stopping
+                self.books.counters.restarts += not self.stopping
             else:
                 await self._pause(None)
         self._calling.end(f"the plugin package {self.spec.name} is not running", "stopped")
@@ -198,7 +175,7 @@ class Life:
         self._news.set()
         running = self.running
         await asyncio.gather(
-            *(one.stop(timeout) if one is running or one.kept else one.end() for one in [*self.alive])
+            *(one.stop(timeout) if one is running or one.kept else one.end() for one in [*self.books.alive])
         )
 
     # one row of loads without a death in between
@@ -208,25 +185,25 @@ class Life:
         requests, self._requests = self._requests, []
         self._fresh = False
         at_rest = self.state if self.state in _AT_REST else ""
-        self.state = "restarting" if self.counters.restarts else "starting"
+        self.state = "restarting" if self.books.counters.restarts else "starting"
         one = self._new()
         try:
             await one.check()
             await one.make()
         except NotLoaded as error:
             await one.end()
-            self._bury(one)
+            self.books.bury(one)
             return self._not_loaded(error, requests, at_rest)
         if self.stopping:
             await one.end()
-            self._bury(one)
+            self.books.bury(one)
             self._answer(requests, "it was stopped")
             return "stopped"
         if at_rest:
-            self._deaths = Deaths()
+            self.books.forgive()
             self._records.forget_error()
         self._begin(one, on_trial=False)
-        self._tell("runs again" if self.counters.restarts else "loaded")
+        self._tell("runs again" if self.books.counters.restarts else "loaded")
         self._answer(requests)
         return await self._carry()
 
@@ -235,7 +212,7 @@ class Life:
             self._answer(requests, "it was stopped")
             return "stopped"
         self._answer(requests, error.problem)
-        if self.counters.restarts and not at_rest:
+        if self.books.counters.restarts and not at_rest:
             # What has run before will run again: maybe a port is still taken by what the last child left behind.
             return error.problem.removeprefix("the plugin host ") if error.died else f"not loaded: {error.problem}"
         self.state = at_rest or "failed"
@@ -270,17 +247,17 @@ class Life:
         """Nobody carries the package now."""
         self._delivery.hold()
         self._calling.end(f"the plugin host of {self.spec.name} died", "restarting")
-        self._settle(one)
+        self.books.settle(one)
         if self.stopping:
-            self._bury(one)
+            self.books.bury(one)
         else:
             self.state = "restarting"
         return how
 
     def _new(self) -> Incarnation:
-        self.counters.loads += 1
+        self.books.counters.loads += 1
         one = Incarnation(
-            self.counters.loads,
+            self.books.counters.loads,
             self.spec,
             settings=self._settings,
             var_dict=self._var_dict,
@@ -289,7 +266,7 @@ class Life:
             news=self._news.set,
         )
         one.ended.add_done_callback(lambda _how: self._lost(one))
-        self.alive.append(one)
+        self.books.alive.append(one)
         return one
 
     def _lost(self, one: Incarnation) -> None:
@@ -306,8 +283,7 @@ class Life:
         elif one.durable and (before is None or not before.durable):
             # What siblings have sent while that was not known comes from the relay.
             self._delivery.forget(but=NETWORK)
-        self._progress = taken_up(one.plugins, self._progress)
-        one.start(self._progress, paused=self._paused(), on_trial=on_trial)
+        one.start(self.books.place(one), paused=self._paused(), on_trial=on_trial)
         self.state = "running"
         self._delivery.begin(one.send)
         self._calling.begin(one.send)
@@ -329,12 +305,12 @@ class Life:
             if self.stopping:
                 self._answer(requests, "it was stopped")
                 return
-            self.counters.reloads["failed"] += 1
+            self.books.counters.reloads["failed"] += 1
             goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, goes on"
             self._records.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")
             self._answer(requests, f"{error.problem}{goes_on}")
             return
-        self.counters.reloads["ok"] += 1
+        self.books.counters.reloads["ok"] += 1
         self._records.forget_error()
         self._tell("reloaded")
         self._answer(requests)
@@ -354,7 +330,7 @@ class Life:
             await new.takeover(values or {}, HANDOVER_TIMEOUT)
         except NotLoaded:
             await new.end()
-            self._bury(new)
+            self.books.bury(new)
             await self._come_back(old, values or {})
             raise
         if not exclusive:
@@ -363,13 +339,13 @@ class Life:
         if self.stopping or new.ended.done():
             # The one is gone before it did anything, the other has exited: what comes next is as after a death.
             await asyncio.gather(old.end(), new.end())
-            self._bury(new)
+            self.books.bury(new)
             raise NotLoaded("the plugin host ended before it was started", died=True)
         self._begin(new, on_trial=old.kept)
         if old.kept:
             self._trial = _Trial(old, values or {}, time.monotonic() + TRIAL)
         else:
-            self._bury(old)
+            self.books.bury(old)
 
     async def _load_beside(self, old: Incarnation) -> tuple[Incarnation, bool]:
         """Load new code while the old one works; also tell whether only one of them can be up at a time."""
@@ -381,7 +357,7 @@ class Life:
                 await new.make()
         except NotLoaded as error:
             await new.end()
-            self._bury(new)
+            self.books.bury(new)
             if not error.taken or self._exclusive:
                 raise
         else:
@@ -392,7 +368,7 @@ class Life:
 
     async def _retire(self, old: Incarnation) -> None:
         await old.retire(self._settings.exit_timeout)
-        self._settle(old)
+        self.books.settle(old)
 
     async def _come_back(self, old: Incarnation, values: Mapping[str, bytes]) -> None:
         """Let the old code go on: it has stopped for a moment, or its plugins have exited and are made afresh."""
@@ -423,13 +399,13 @@ class Life:
         if not new.ended.done():
             await new.retire(self._settings.exit_timeout)
         await new.end()
-        self._settle(new)
+        self.books.settle(new)
         await self._come_back(trial.old, trial.values)
         if self.current is not trial.old:
-            self._bury(trial.old)
+            self.books.bury(trial.old)
             return False
-        self._bury(new)
-        self.counters.reloads["reverted"] += 1
+        self.books.bury(new)
+        self.books.counters.reloads["reverted"] += 1
         self._records.error(
             f"the new code (load {new.number}, code {new.code}) crashed within {TRIAL:g} s, so the code of before "
             f"runs again (load {trial.old.number}, code {trial.old.code}): {why}"
@@ -447,51 +423,16 @@ class Life:
     async def _finish(self, old: Incarnation) -> None:
         await old.stop(self._settings.exit_timeout)
         await old.ended
-        self._bury(old)
+        self.books.bury(old)
 
-    # books
-
-    def _settle(self, one: Incarnation) -> None:
-        """Note where its plugins stand: it need not have come to say so."""
-        self._progress = read_progress(one.child.words, one.plugins, self._progress)
-        self._done_with(one)
-
-    def _done_with(self, one: Incarnation) -> None:
-        done = [self._progress[plugin.name].done for plugin in one.plugins if plugin.receives]
-        if done:
-            self._delivery.done(min(done))
-
-    def _bury(self, one: Incarnation) -> None:
-        """Add up what a load has counted that is no more."""
-        if one not in self.alive:
-            return
-        self.alive.remove(one)
-        if one.watch is not None:
-            self.counters.slowest = max(self.counters.slowest, one.watch.slowest)
-            one.watch = None
-        # Also the letters that went down with the child.
-        unkept = one.letters - one.letters_come
-        before, now = self.counters.earlier, one.applied
-        self.counters.earlier = Applied(
-            0, before.failed + now.failed, before.waited + now.waited, before.unkept + unkept
-        )
-        one.applied = Applied(0)
-        one.child.forget()
+    # what is left
 
     def _died(self, how: str) -> bool:
         """Tell of a death, and decide what follows: whether there is another try, and where it goes on."""
         self.state = "restarting"
-        one = self.current if self.current in self.alive else None  # None: it died while it loaded
-        reason = one.reason if one is not None else ""
-        self._records.error(reason or f"the plugin host of {self.spec.name} {how}; it is started again")
-        now = time.monotonic()
-        for plugin, number in self._deaths.add(now, _suspects(one) if one is not None else []):
-            self._give_up(plugin, number, reason or f"it {how}")
-        if one is not None:
-            self._done_with(one)
-            self._bury(one)
+        one = self.current if self.current in self.books.alive else None  # None: it died while it loaded
         deaths = self.spec.limits.get("deaths", self._settings.plugin_deaths)
-        if not self._deaths.park(now, deaths):
+        if not self.books.died(one, how, deaths):
             return True
         self.state = "parked"
         self._calling.end(f"the plugin host of {self.spec.name} died", "parked")
@@ -500,25 +441,6 @@ class Life:
             f"{PARK_WITHIN:g} s; the last one {how}. Try again with: co2 plugin reload {self.spec.name}"
         )
         return False
-
-    def forget_deaths(self, last: int) -> None:
-        """All plugins are done with everything up to this number."""
-        self._deaths.forget_up_to(last)
-
-    def _give_up(self, plugin: str, number: int, how: str) -> None:
-        """Make a dead letter of the message that the child died in once too often."""
-        self._progress[plugin] = Progress(number, 0)
-        found = self._delivery.window.find(number)
-        if found is None:
-            self._records.error(f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again")
-            return
-        envelope, message = found
-        reason = f"the plugin host died {MAX_TRIES} times in this message: {how}"
-        self._dead_letter(DeadLetter(plugin, envelope.host_id, envelope.client_address, reason, message))
-        self._records.error(
-            f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; "
-            f"from {envelope.host_id}: {preview(message)}"
-        )
 
     def _tell(self, what: str) -> None:
         one = self.current
@@ -547,15 +469,3 @@ class Life:
         until = None if seconds is None else time.monotonic() + seconds
         while not self.stopping and not self._requests and (until is None or time.monotonic() < until):
             await self._news_within(None if until is None else until - time.monotonic())
-
-
-def _suspects(one: Incarnation) -> list[tuple[str, int]]:
-    """Give (plugin, message number) of those that may have killed the child."""
-    if one.guilty is not None:
-        return [(one.guilty.plugin, one.guilty.inside)] if one.guilty.inside else []
-    words = one.child.words
-    return [
-        (plugin.name, words.message(index) // 2)
-        for index, plugin in enumerate(one.plugins)
-        if words.message(index) % 2
-    ]

@@ -140,7 +140,7 @@ class Package:
             case Applied():
                 if one is self.life.current:
                     self._delivery.done(frame.last)
-                    self.life.forget_deaths(frame.last)
+                    self.life.books.forget_deaths(frame.last)
             case DeadLetter():
                 self._keep(frame)
             case Result():
@@ -227,7 +227,7 @@ class Package:
     def look(self, now: float) -> None:
         """Warn about who is slow, kill who is too slow; called several times a second."""
         self._records.tell(now, self._delivery.waiting.dropped, self._unkept)
-        for one in self.life.alive:
+        for one in self.life.books.alive:
             one.child.tick()
         current = self.life.current
         if current is None or current.watch is None or current.ended.done():
@@ -256,14 +256,14 @@ class Package:
 
     @property
     def _unkept(self) -> int:
-        return self.life.counters.earlier.unkept + sum(one.applied.unkept for one in self.life.alive)
+        return self.life.books.counters.earlier.unkept + sum(one.applied.unkept for one in self.life.books.alive)
 
     def status(self) -> PackageStatus:
         """Tell how it is."""
         life = self.life
-        counters, one = life.counters, life.current
+        counters, one = life.books.counters, life.current
         watch = one.watch if one is not None else None
-        carrying = one if one in life.alive else (life.alive[-1] if life.alive else None)
+        carrying = one if one in life.books.alive else (life.books.alive[-1] if life.books.alive else None)
         return PackageStatus(
             name=self.name,
             state=life.state,
@@ -274,11 +274,11 @@ class Package:
             last_error_age=self._records.last_error_age,
             received=self._delivery.received,
             sent=self._sent,
-            failed=counters.earlier.failed + sum(one.applied.failed for one in life.alive),
+            failed=counters.earlier.failed + sum(one.applied.failed for one in life.books.alive),
             dead_letters=self._letters + self._unkept,
             letters_unkept=self._unkept,
             dropped=self._delivery.waiting.dropped,
-            send_waits=counters.earlier.waited + sum(one.applied.waited for one in life.alive),
+            send_waits=counters.earlier.waited + sum(one.applied.waited for one in life.books.alive),
             waiting=len(self._delivery),
             slowest=round(max(counters.slowest, watch.slowest if watch is not None else 0.0), 3),
             load=one.number if one is not None else counters.loads,
