@@ -191,7 +191,7 @@ class Package:
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         """Tell its plugins who has joined and left the network."""
-        for one in self.life.alive:
+        for one in self.life.books.alive:
             one.asking.tell(one.child, joined, left)
 
     # calls
