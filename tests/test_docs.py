@@ -24,20 +24,24 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
 
 
+def anchors(text: str) -> set[str]:
+    """What can be linked to on a page."""
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = page.read_text()
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#\s]+)(?:#([^)]*))?\)", text):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
-    anchors = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)
-    }
-    for target in re.findall(r"\]\(#([^)]*)\)", text):
-        assert target in anchors
+            assert not anchor or anchor in anchors((page.parent / target).read_text()), (target, anchor)
+    for anchor in re.findall(r"\]\(#([^)]*)\)", text):
+        assert anchor in anchors(text)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/plugins.md", "docs/protocol.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/plugins.md", "docs/plugin-kit.md", "docs/protocol.md"])
 def test_code_is_python(page):
     for code in blocks(page, "python"):
         compile(code.replace("…", "None"), page, "exec")
@@ -91,9 +95,40 @@ def test_the_example_configuration_is_one(tmp_path, role):
     (tmp_path / "co2.toml").write_text(blocks("docs/configuration.md", "toml")[0])
     config = load_config(role, {}, {}, tmp_path)
     assert config.plugin_config["osc"]["listen"] == "127.0.0.1:9000"
-    for example in blocks("docs/plugins.md", "toml"):
+    for example in blocks("docs/plugins.md", "toml") + blocks("docs/plugin-kit.md", "toml"):
         (tmp_path / "co2.toml").write_text(example)
         load_config(role, {}, {}, tmp_path)
+
+
+def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
+    """All of them together are a package: it is loaded, called and looked at as the page says."""
+    (tmp_path / "co2.toml").write_text(blocks("docs/plugin-kit.md", "toml")[0])
+    for code in blocks("docs/plugin-kit.md", "python"):
+        path = tmp_path / re.match(r"# (\S+)", code)[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+    with running(tmp_path / "relay", "relay") as relay:
+        with (
+            running(tmp_path, "satellite", "--relay", relay.url) as host,
+            running(tmp_path / "other", "satellite", "--relay", relay.url) as other,
+            host.proxy() as proxy,
+        ):
+            ham = proxy.ham
+            assert ham.speaker.speak({"data": None}) == "John!!!!!!!!!!!"
+            assert [ham.counter.count({"data": None}) for _ in range(2)] == [1, 2]
+            assert ham.greeter.greet({"data": {"name": "John", "times": 2}}) == "hello John John"
+            assert ham.caller.ask({"data": "John"}) == "hello John"
+            assert ham.caller.ask_all({"data": None})[0] == "hello all"
+            told = "Takes {'data': {name: string, times: int = 1}}."
+            assert told in proxy.co2.get_method_help("ham.greeter.greet")
+            assert told in (ROOT / "docs/plugin-kit.md").read_text()
+            origin = host.host_id.partition("@")[0]
+            assert [one.partition("@")[0] for one in ham.watcher.greeters({"data": None})] == [origin]
+            joined = f"{other.host_id.partition('@')[0]}@127.0.0.1:{other.port} is here with []"
+            wait_for(lambda: joined in host.log(), "who joined")
+            wait_for(lambda: proxy.co2.get_properties()["counters"]["sent"] == 3, "three ticks")
+        with running(tmp_path, "satellite", "--relay", relay.url) as host, host.proxy() as proxy:
+            assert proxy.ham.counter.count({"data": None}) == 3
 
 
 def test_the_osc_example_is_one():

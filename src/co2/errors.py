@@ -11,6 +11,8 @@
     │   ├── OutboxFull             (TimeoutError) no room to send within send_timeout
     │   ├── FlushTimeout           (TimeoutError) flush() was not acknowledged in time
     │   ├── NotRunning             send() outside of a running host
+    │   ├── CallRefused            (RuntimeError) a call that cannot be made: of oneself, or too many
+    │   ├── StoreLimit             (ValueError) more than self.store may hold
     │   ├── LoadError              a plugin package that cannot be loaded
     │   └── StateError             the state folder is locked, a link, or open to others
     └── PeerError                  the other side misbehaved, or is not there; has a fault code
@@ -45,6 +47,7 @@ __all__ = [
     "BadParams",
     "BadRequest",
     "BadWebSocket",
+    "CallRefused",
     "CallTimeout",
     "Co2Error",
     "ConfigError",
@@ -67,6 +70,7 @@ __all__ = [
     "StateError",
     "StorageFailed",
     "StorageFull",
+    "StoreLimit",
     "TooBig",
     "TooManySatellites",
     "UnknownHost",
@@ -165,6 +169,14 @@ class FlushTimeout(UsageError, TimeoutError):
 
 class NotRunning(UsageError):
     """send() was called on a plugin that no host carries (any more)."""
+
+
+class CallRefused(UsageError, RuntimeError):
+    """A call that cannot be made: a plugin calls itself, or has too many calls under way."""
+
+
+class StoreLimit(UsageError, ValueError):
+    """More than a package's store may hold, or a key that is too long. Nothing was stored."""
 
 
 class LoadError(UsageError):

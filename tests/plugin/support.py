@@ -64,6 +64,7 @@ class Carrier:
 
     supervisor: Supervisor
     log: Lines
+    network: Any = None
     published: list[dict[str, Any]] = field(default_factory=list)
     frames: list[tuple[str, str, Any, bytes, bool]] = field(default_factory=list)
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
@@ -132,7 +133,10 @@ def logged() -> Iterator[Lines]:
 
 @contextlib.asynccontextmanager
 async def carrying(
-    specs: Sequence[PackageSpec], settings: Settings | None = None, var_dict: dict[str, Any] | None = None
+    specs: Sequence[PackageSpec],
+    settings: Settings | None = None,
+    var_dict: dict[str, Any] | None = None,
+    network: Any = None,
 ) -> AsyncIterator[Carrier]:
     """Start a Supervisor with these packages, stop it at the end."""
     with logged() as log:
@@ -160,8 +164,9 @@ async def carrying(
             flushed=flushed,
             on_methods_changed=changed,
             on_dead_letter=lambda package, letter: carrier.letters.append((package, letter)),
+            network=network,
         )
-        carrier = Carrier(supervisor, log)
+        carrier = Carrier(supervisor, log, network)
         carrier.acknowledged.set()
         await supervisor.start()
         try:

@@ -89,8 +89,8 @@ def test_source_and_files_of_the_package_are_to_be_had(tmp_path: Path) -> None:
 
 
 def test_only_the_newest_code_of_a_package_is_served(tmp_path: Path) -> None:
-    write_package(tmp_path, "ham", init="x = 1")
+    write_package(tmp_path, "of_this_test", init="x = 1")  # others may have left something behind
     before = len(sys.meta_path)
     for _ in range(3):
-        serve_code("ham", tmp_path / "ham")
+        serve_code("of_this_test", tmp_path / "of_this_test")
     assert len(sys.meta_path) == before + 1

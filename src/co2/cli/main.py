@@ -34,7 +34,7 @@ _SHORT = {
     "ps": "Show who is on the network.",
     "methods": "Show what can be called.",
     "dead-letters": "Show, repeat or drop messages that plugins did not take.",
-    "plugin": "Show which plugin code runs; load, unload and reload it.",
+    "plugin": "Show which plugin code runs; load, unload and reload it; write and check it.",
 }
 
 

@@ -10,6 +10,8 @@ import click
 
 from co2.cli.arguments import json_option
 from co2.cli.output import as_text, one_line, print_json, print_table
+from co2.cli.plugin_check import check
+from co2.cli.plugin_new import new
 from co2.config import SatelliteConfig, load_config
 from co2.errors import ConfigError
 from co2.xmlrpc.simple_client import SimpleClient
@@ -32,10 +34,11 @@ _name = click.argument("name", metavar="NAME")
 
 @click.group()
 def plugin() -> None:
-    """Show which plugin code runs in a satellite; load, unload and reload it while it runs.
+    """Show which plugin code runs in a satellite; load, unload and reload it while it runs; write and check it.
 
     \b
     Examples:
+      co2 plugin new ham
       co2 plugin ls
       co2 plugin reload ham
       co2 plugin logs ham --follow
@@ -184,3 +187,7 @@ def _print_line(row: dict[str, Any], as_json: bool) -> None:
     at = datetime.fromtimestamp(row["at"]).astimezone().strftime("%H:%M:%S")
     for line in as_text(row["text"]).splitlines() or [""]:
         click.echo(f"{at} {row['level']:<7} {one_line(row['source'])}: {one_line(line)}")
+
+
+plugin.add_command(new)
+plugin.add_command(check)

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from co2.errors import TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
 from co2.plugin.bell import Bell
 from co2.plugin.flushes import Flushes
+from co2.plugin.kit import Kit, Tools
 from co2.plugin.lanes import Lane, make_send
 from co2.plugin.opened import unpack_deep
 from co2.plugin.outgoing import Outgoing
-from co2.plugin.progress import EXITING, LETTER_WORDS
+from co2.plugin.parameters import ArgumentRefused
+from co2.plugin.progress import CALLBACKS, EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.signatures import takes
 from co2.plugin.tracebacks import MAX_TRACEBACK, error_line, place_in, traceback_text
@@ -33,6 +35,7 @@ from co2.protocol.frames import (
     Result,
     Stumbled,
     TakenOver,
+    text_for_frame,
 )
 from co2.values import Message, pack_value, unpack_value
 
@@ -60,12 +63,15 @@ class Actor:
         kind: its class.
         outgoing: the way to the host.
         flushes: those of the package.
+        tools: likewise.
+        methods: names under which its ``x_`` methods are called.
         send_timeout: seconds that ``send`` waits for room.
         words: progress words of the package.
         index: of this plugin in them.
 
     Attributes:
         send: what the plugin sends with.
+        kit: what else it has.
         idle: its thread waits.
     """
 
@@ -76,6 +82,8 @@ class Actor:
         *,
         outgoing: Outgoing,
         flushes: Flushes,
+        tools: Tools,
+        methods: Collection[str],
         send_timeout: float,
         words: "memoryview[int]",
         index: int,
@@ -86,6 +94,8 @@ class Actor:
         self._kind = kind
         self._outgoing = outgoing
         self._flushes = flushes
+        self.kit = Kit(tools, self, methods)
+        self._callbacks = self._callbacks_failed = 0
         self._lane = Lane(name, tuple(kind.live))
         self.send: Callable[[Mapping[str, Any]], None] = make_send(self._lane, outgoing, send_timeout)
         self._words = words
@@ -108,8 +118,13 @@ class Actor:
 
     @property
     def failed(self) -> int:
-        """Calls of ``receive`` and ``gap`` that raised."""
-        return self._receiver.failed
+        """Calls of ``receive`` and ``gap``, of timers, ``joined`` and ``left`` that raised."""
+        return self._receiver.failed + self._callbacks_failed
+
+    @property
+    def in_own_thread(self) -> bool:
+        """Whether this is the plugin's thread."""
+        return threading.current_thread() is self._thread
 
     @property
     def done(self) -> int:
@@ -154,7 +169,7 @@ class Actor:
         self.jobs.append(job)
         self.wake()
 
-    def make(self, var_dict: Message, config: Message) -> BaseException | None:
+    def make(self, var_dict: Message, config: Any) -> BaseException | None:
         """Make the plugin, in its thread; give what its ``__init__`` raised."""
         finished: list[BaseException | None] = []
         made = threading.Event()
@@ -196,6 +211,10 @@ class Actor:
     def withdraw(self, call_id: int) -> None:
         """Nobody waits for a call any more: one that has not begun is left out."""
         self._awaited.discard(call_id)
+
+    def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        """Have a function of the plugin called in its thread, and then ``done``."""
+        self.do(lambda: self._callback(what, function, done))
 
     def exit(self, done: threading.Event) -> None:
         """Drop what waits, call ``__exit__`` and end; then set ``done``."""
@@ -292,7 +311,7 @@ class Actor:
         self._reported, self._reported_at = self.done, time.monotonic()
         self._outgoing.report()
 
-    def _make(self, var_dict: Message, config: Message) -> BaseException | None:
+    def _make(self, var_dict: Message, config: Any) -> BaseException | None:
         kind = self._kind
         try:
             plugin = kind.__new__(kind)
@@ -337,12 +356,27 @@ class Actor:
         self._words[word] = 2 * call_id + 1
         try:
             answer = work()
+        except ArgumentRefused as error:
+            answer = Result(call_id, _NOTHING, text_for_frame(f"{what}: {error}"), refused=True)
         except BaseException as error:
             log_id = os.urandom(4).hex()
             self.complain(f"{what} failed, log id {log_id}", error)
             answer = Result(call_id, _NOTHING, f"{what}: {error_line(error)} (log id {log_id})")
         self._words[word] = 2 * call_id + 2
         self._outgoing.frame(answer)
+
+    def _callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        word = self._activity_word
+        self._callbacks += 1
+        self._words[word] = 2 * (CALLBACKS + self._callbacks) + 1
+        try:
+            self.finished(function())
+        except BaseException as error:
+            self._callbacks_failed += 1
+            self.complain(f"{what} failed", error)
+            self._outgoing.report()
+        self._words[word] = 2 * (CALLBACKS + self._callbacks) + 2
+        done()
 
     def _hand_over(self, number: int) -> None:
         self._halted = True

@@ -34,7 +34,7 @@ class Calling:
         """Call an ``x_`` method.
 
         Raises:
-            BadParams: the argument cannot travel.
+            BadParams: the argument cannot travel, or it does not take it.
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
@@ -55,9 +55,9 @@ class Calling:
         rest = letter.plugin, letter.host_id, letter.client_address, letter.message
         await self._call(what, len(letter.message), timeout, lambda call_id: Repeat(call_id, *rest))
 
-    def answer(self, call_id: int, value: bytes, error: str) -> None:
-        """Take a result."""
-        self._calls.answer(call_id, value, error)
+    def answer(self, call_id: int, value: bytes, error: str, *, refused: bool) -> None:
+        """Take a result; ``refused`` where the argument was wrong."""
+        self._calls.answer(call_id, value, error, refused=refused)
 
     def method(self, call_id: int) -> str:
         """Give the name of the method called, '' when nobody waits for it any more."""

@@ -6,6 +6,7 @@ loaded, and no compiled file is read or written. What was read stays: a module t
 same age as the others, whatever happened to its file since. What is imported from elsewhere loads as ever.
 """
 
+import contextlib
 import importlib.machinery
 import importlib.util
 import os
@@ -40,10 +41,14 @@ def read_code(place: Path) -> Code:
     """Read the code of a package; what cannot be read is left out, and fails where it is imported.
 
     Args:
-        place: the package's folder.
+        place: the package's folder, or its one file.
     """
     sources: dict[str, bytes] = {}
     hashed: list[bytes] = []
+    if place.is_file():
+        with contextlib.suppress(OSError):
+            sources[place.name] = place.read_bytes()
+        hashed += sources.values()
     seen: set[str] = set()
     for folder, folders, files in os.walk(place, followlinks=True):
         real = os.path.realpath(folder)
@@ -101,6 +106,8 @@ class _Finder:
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         """Give the spec of a module of the package; None for any other, and for what is no source."""
+        if fullname == self.package and self._place.name in self._code.sources:
+            return self._spec(fullname, self._place, self._code.sources[self._place.name])  # a single file
         if fullname != self.package and not fullname.startswith(f"{self.package}."):
             return None
         stem = fullname[len(self.package) + 1 :].replace(".", "/")
@@ -108,14 +115,17 @@ class _Finder:
             source = self._code.sources.get(relative)
             if source is None:
                 continue
-            file = self._place / relative
-            return importlib.util.spec_from_file_location(
-                fullname,
-                file,
-                loader=_Source(fullname, str(file), source),
-                submodule_search_locations=[str(file.parent)] if file.name == "__init__.py" else None,
-            )
+            return self._spec(fullname, self._place / relative, source)
         return None
+
+    @staticmethod
+    def _spec(fullname: str, file: Path, source: bytes) -> importlib.machinery.ModuleSpec | None:
+        return importlib.util.spec_from_file_location(
+            fullname,
+            file,
+            loader=_Source(fullname, str(file), source),
+            submodule_search_locations=[str(file.parent)] if file.name == "__init__.py" else None,
+        )
 
 
 def serve_code(package: str, place: Path) -> Code:
@@ -125,7 +135,7 @@ def serve_code(package: str, place: Path) -> Code:
 
     Args:
         package: full name under which it is imported.
-        place: its folder.
+        place: its folder, or its one file.
     """
     code = read_code(place)
     sys.meta_path[:] = [

@@ -15,15 +15,19 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from co2.errors import NotRunning
+from co2.errors import ConfigError, NotRunning
 from co2.plugin.actor import Actor
+from co2.plugin.configs import Configs
 from co2.plugin.flushes import Flushes
+from co2.plugin.kit import Tools
 from co2.plugin.loader import FoundPlugin, LoadFailure, code_of, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
 from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
+    Answered,
     Applied,
+    AskHosts,
     Call,
     Checked,
     Deliver,
@@ -33,6 +37,7 @@ from co2.protocol.frames import (
     Gap,
     Goodbye,
     Handover,
+    Hosts,
     Load,
     Loaded,
     LoadFailed,
@@ -48,7 +53,7 @@ from co2.protocol.frames import (
     encode_frame,
     text_for_frame,
 )
-from co2.values import Message, pack_value, unpack_value
+from co2.values import Message
 
 __all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
 
@@ -89,14 +94,17 @@ class PluginHost:
         self._gone = gone
         self._outgoing = Outgoing(sock, self._applied, broken)
         self._flushes = Flushes()
+        self._tools = Tools(self._outgoing)
         self._actors: list[Actor] = []
         self._receivers: list[Actor] = []
+        self._greeting: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
         self._last_applied = (0, 0, 0, 0)
         self._failed_before = 0
         self._orders: SimpleQueue[Load | Make | Stop | None] = SimpleQueue()
         self._load = Load("", "", {}, {}, 0.0)
         self._found: list[FoundPlugin] = []
+        self._configs: Configs
         self._warnings: list[str] = []
         self._way_in = WayIn(
             sock,
@@ -140,6 +148,7 @@ class PluginHost:
     def _nothing_comes(self) -> None:
         self._gone()
         self._flushes.close()
+        self._tools.asks.close()
         self._orders.put(None)
 
     def _take(self, frame: object) -> None:
@@ -164,6 +173,8 @@ class PluginHost:
                 self._outgoing.flow(frame.open)
             case Flushed():
                 self._flushes.answer(frame.flush_id, frame.error)
+            case Answered() | Hosts():
+                self._tools.take(frame, self._greeting)
             case _:
                 self._take_order(frame)
 
@@ -171,6 +182,7 @@ class PluginHost:
         """Take what concerns the life of the plugins."""
         match frame:
             case Handover():
+                self._tools.timers.hold()
                 for actor in self._actors:
                     actor.halt(frame.number)
             case Takeover():
@@ -178,12 +190,16 @@ class PluginHost:
             case Resume():
                 for actor in self._actors:
                     actor.resume()
+                self._tools.timers.start()
             case Start():
                 for actor in self._actors:
                     actor.start(frame.progress.get(actor.name), on_trial=frame.on_trial)
                 if len(self._receivers) == 1:
                     self._receivers[0].read_from(self._way_in)
                 self._outgoing.start()
+                self._tools.timers.start()
+                if self._greeting:
+                    self._outgoing.frame(AskHosts(0))
             case Load() | Make() | Stop():
                 self._orders.put(frame)
 
@@ -209,6 +225,9 @@ class PluginHost:
         except LoadFailure as failure:
             self._refuse(failure)
             return False
+        except ConfigError as error:
+            self._refuse(LoadFailure(error.problem, error.where))
+            return False
         except BaseException as error:
             self._refuse(LoadFailure.of("it cannot be loaded", error, Path(self._load.folder)))
             return False
@@ -227,10 +246,14 @@ class PluginHost:
         """Import the package and look at its plugins; make none of them."""
         self._load = load
         self._before_load(load)
-        module = import_package(load.package, load.folder)
+        self._tools.prepare(load)
+        module = import_package(load.package, load.folder, load.module)
         self._found, self._warnings = find_plugins(load.package, module)
-        exclusive = any(one.kind.exclusive for one in self._found)
-        return Checked(code_of(load.package, load.folder), exclusive)
+        kinds = [one.kind for one in self._found]
+        self._configs = Configs(load.package, load.config, load.config_file, module, kinds)
+        self._configs.check()
+        exclusive = any(kind.exclusive for kind in kinds)
+        return Checked(code_of(load.package, load.folder, load.module), exclusive)
 
     def _make_all(self) -> Loaded:
         """Make every plugin, from the code that was imported."""
@@ -243,26 +266,28 @@ class PluginHost:
                 one.kind,
                 outgoing=self._outgoing,
                 flushes=self._flushes,
+                tools=self._tools,
+                methods=one.methods.keys(),
                 send_timeout=load.send_timeout,
                 words=self._words,
                 index=index,
             )
             self._actors.append(actor)
-            self._make(actor, one, load)
+            self._make(actor, one, load, self._configs.of(one.kind))
             assert actor.plugin is not None
             info, offered = plugin_info(one, actor.plugin)
             plugins.append(info)
             methods += offered
             for method, attribute in one.methods.items():
-                self._functions[method] = (actor, getattr(actor.plugin, attribute))
+                self._functions[method] = (actor, one.function(actor.plugin, attribute))
             if one.receives:
                 self._receivers.append(actor)
+            if one.greets:
+                self._greeting.append(actor)
         return Loaded(plugins, methods, self._warnings)
 
     @staticmethod
-    def _make(actor: Actor, one: FoundPlugin, load: Load) -> None:
-        # Each plugin gets copies of its own: what one changes in its configuration is not its sibling's business.
-        config = unpack_value(pack_value(load.config))
+    def _make(actor: Actor, one: FoundPlugin, load: Load, config: Any) -> None:
         error = actor.make(dict(load.var_dict), config)
         name = one.kind.__name__
         place = Path(getattr(sys.modules[one.kind.__module__], "__file__", "") or load.folder).parent
@@ -280,6 +305,7 @@ class PluginHost:
     def _exit_all(self, timeout: float) -> None:
         """Call every ``__exit__`` at once; whoever takes longer than ``timeout`` seconds is left behind."""
         deadline = time.monotonic() + timeout
+        self._tools.timers.close()
         waiting = []
         for actor in self._actors:
             done = threading.Event()
@@ -288,6 +314,7 @@ class PluginHost:
         for actor, done in waiting:
             if not done.wait(max(0.0, deadline - time.monotonic())):
                 self._outgoing.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
+        self._tools.close()
 
     def _retire(self, timeout: float) -> None:
         """Keep nothing of the plugins but their code."""
@@ -295,7 +322,8 @@ class PluginHost:
         self._flushes.close()
         self._flushes = Flushes()
         self._failed_before += sum(actor.failed for actor in self._actors)
-        self._actors, self._receivers, self._functions = [], [], {}
+        self._tools.renew()
+        self._actors, self._receivers, self._greeting, self._functions = [], [], [], {}
         self._outgoing.frame(Exited())
 
 

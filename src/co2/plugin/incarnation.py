@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from co2.errors import BadRequest
+from co2.plugin.asking import Asking
 from co2.plugin.child import Child, make_child
 from co2.plugin.flushing import Flushing
 from co2.plugin.status import PackageSpec, PluginSettings
@@ -88,6 +89,7 @@ class Incarnation:
         ended: done when the child has ended and all that it said is read; tells how it ended.
         stumbled: what its plugin raised in its first message, '' for nothing.
         kept: its plugins have exited, its code is still there.
+        asking: answers what its plugins ask the network.
         applied: counters, as the child told them last.
         letters_come: dead letters that came.
         watch: looks after its plugins while they run.
@@ -128,6 +130,7 @@ class Incarnation:
         self._news = news
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue()
         self._flushing = Flushing()
+        self.asking = Asking()
         self._handovers = 0
         self._until = 0.0
         self._doomed = False
@@ -384,6 +387,7 @@ class Incarnation:
             max(settings.receive_deadline, settings.load_timeout) + HANG_GRACE,
             spec.limits.get("open_files", settings.plugin_open_files),
             spec.limits.get("cpu_seconds", settings.plugin_cpu_seconds),
+            **spec.load_keys(),
         )
 
     async def _kill(self, what: str) -> None:
@@ -395,6 +399,7 @@ class Incarnation:
 
     def _cancel_tasks(self) -> None:
         self._flushing.cancel()
+        self.asking.cancel()
         if self._killing is not None:
             self._killing.cancel()
             self._killing = None

@@ -4,10 +4,12 @@ from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 from co2.errors import PluginFailed
+from co2.plugin.asking import Network
 from co2.plugin.calling import Calling
 from co2.plugin.delivery import Delivery
 from co2.plugin.incarnation import Incarnation
 from co2.plugin.life import Life
+from co2.plugin.progress import CALLBACKS
 from co2.plugin.records import Records
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Missing, Parcel
@@ -15,11 +17,14 @@ from co2.plugin.watch import Slow
 from co2.protocol.batch import batch_count
 from co2.protocol.frames import (
     Applied,
+    Ask,
+    AskHosts,
     Call,
     ChildFrame,
     DeadLetter,
     Flow,
     Flush,
+    Host,
     MethodInfo,
     PluginInfo,
     Publish,
@@ -37,6 +42,10 @@ class Hub(Protocol):
     @property
     def paused(self) -> bool:
         """Whether plugins may not send now."""
+
+    @property
+    def network(self) -> Network:
+        """What plugins may ask."""
 
     def published(
         self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
@@ -135,7 +144,9 @@ class Package:
             case DeadLetter():
                 self._keep(frame)
             case Result():
-                self._calling.answer(frame.call_id, frame.value, frame.error)
+                self._calling.answer(frame.call_id, frame.value, frame.error, refused=frame.refused)
+            case Ask() | AskHosts():
+                one.asking.take(one.child, frame, self._hub.network)
             case Record():
                 self._records.take(frame)
 
@@ -178,13 +189,18 @@ class Package:
         if (one := self.life.running) is not None:
             one.send(Flow(is_open))
 
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell its plugins who has joined and left the network."""
+        for one in self.life.books.alive:
+            one.asking.tell(one.child, joined, left)
+
     # calls
 
     async def call(self, method: str, argument: Mapping[str, Any], timeout: float) -> Any:
         """Call an ``x_`` method.
 
         Raises:
-            BadParams: the argument cannot travel.
+            BadParams: the argument cannot travel, or it does not take it.
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
@@ -234,6 +250,8 @@ class Package:
                 current.kill_slow(slow, what)
 
     def _what(self, slow: Slow) -> str:
+        if slow.call_id >= CALLBACKS:
+            return "a function called by every(), joined or left"
         return "receive" if slow.inside else (self._calling.method(slow.call_id) or "an x_ method")
 
     @property

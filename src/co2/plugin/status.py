@@ -16,16 +16,29 @@ class PackageSpec:
 
     Attributes:
         name: of the package.
-        folder: the folder that holds it; None for a bundled one.
+        folder: the folder that holds it; None for one that is installed.
         config: the table ``[plugin.<name>]``.
         limits: the table ``[limits.<name>]``: ``memory``, ``open_files``, ``cpu_seconds``, ``deaths``; what it
             does not have is as for all.
+        module: what Python imports it by, where it is installed; '' for a bundled one.
+        config_file: where that table stands; None for nowhere.
+        store: the file behind ``self.store``; None for none.
+        note: what people should know of where it was found; '' for nothing.
     """
 
     name: str
     folder: Path | None
     config: Mapping[str, Any] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
+    module: str = ""
+    config_file: Path | None = None
+    store: Path | None = None
+    note: str = ""
+
+    def load_keys(self) -> dict[str, str]:
+        """Give what a Load frame says of where things are, but for the folder."""
+        config_file, store = self.config_file or "", self.store or ""
+        return {"module": self.module, "config_file": str(config_file), "store": str(store)}
 
 
 class PluginSettings(Protocol):

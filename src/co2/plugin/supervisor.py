@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadParams, LoadError, NoSuchMethod, PluginFailed
+from co2.plugin.asking import Network, NoNetwork
 from co2.plugin.delivery import NETWORK
 from co2.plugin.package import Package
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
 from co2.protocol.batch import batch_count
-from co2.protocol.frames import DeadLetter, MethodInfo
+from co2.protocol.frames import DeadLetter, Host, MethodInfo
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
@@ -37,6 +38,7 @@ class Supervisor:
         flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
         on_room: called with a package that took no more from the network and does again.
         on_methods_changed: called when :attr:`methods` or the plugins are others than before.
+        network: what plugins can call and ask; None for nothing.
         on_dead_letter: takes package and letter for each message that a plugin did not take; must not block.
     """
 
@@ -53,8 +55,10 @@ class Supervisor:
         on_methods_changed: Callable[[], None],
         on_room: Callable[[str], None] = lambda package: None,
         on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
+        network: Network | None = None,
     ) -> None:
         self.paused = False
+        self.network = network or NoNetwork()
         self._settings = settings
         self._host_id = host_id
         self._address = address
@@ -237,6 +241,11 @@ class Supervisor:
             for package in self._packages.values()
             if package.durable and (position := package.position(log_id))
         }
+
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell the plugins that want to know who has joined and left the network."""
+        for package in self._packages.values():
+            package.hosts_changed(joined, left)
 
     def has_room(self, package: Package) -> None:
         """Pass on that a package takes messages from the network again."""

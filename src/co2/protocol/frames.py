@@ -7,7 +7,8 @@ the value, and a message nested too deep would make its whole frame unreadable.)
 
 Order, host → child: Load, then (after Checked) Make, then (after Loaded) Start, then Deliver, Gap, Call, Repeat,
 Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed in place of one,
-then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any time.
+then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any time, and so
+may Ask and AskHosts, answered by Answered and Hosts.
 
 A change of code, from an old child to a new one that has said Loaded: the old one gets Handover and answers with
 HandedOver, plugin by plugin; each plugin of the new one that is to get a value gets Takeover and answers with
@@ -26,7 +27,10 @@ __all__ = [
     "MAX_CHANNELS",
     "MAX_FRAME_SIZE",
     "Answer",
+    "Answered",
     "Applied",
+    "Ask",
+    "AskHosts",
     "Call",
     "Change",
     "Checked",
@@ -42,7 +46,9 @@ __all__ = [
     "Goodbye",
     "HandedOver",
     "Handover",
+    "Host",
     "HostFrame",
+    "Hosts",
     "Load",
     "LoadFailed",
     "Loaded",
@@ -110,6 +116,22 @@ class PluginInfo(msgspec.Struct, frozen=True):
     durable: bool = False
 
 
+class Host(msgspec.Struct, frozen=True):
+    """A satellite of the network, as plugins see it.
+
+    Attributes:
+        host_id: ``<random>@<ip>:<port>``.
+        methods: names of what can be called there.
+        plugins: names of the plugins there.
+        own: whether it is the plugin's own satellite.
+    """
+
+    host_id: str
+    methods: list[str] = []
+    plugins: list[str] = []
+    own: bool = False
+
+
 class Progress(msgspec.Struct, frozen=True):
     """Where a plugin stood when its last plugin host died.
 
@@ -127,7 +149,7 @@ class Load(_Frame):
 
     Attributes:
         package: name of the package.
-        folder: the folder that holds it; '' for a bundled package (``co2.plugins``).
+        folder: the folder that holds it; '' for one that is installed.
         var_dict: what plugins get as ``var_dict``.
         config: the table ``[plugin.<package>]``, becomes ``self.config``.
         send_timeout: seconds that ``send`` waits for room.
@@ -137,6 +159,9 @@ class Load(_Frame):
             for nobody else may be there to end it.
         open_files: that the child may have, 0 for what the system allows.
         cpu_seconds: that the child may use in its life, 0 for no limit.
+        module: what Python imports a package by that is installed; '' for one in ``folder``.
+        config_file: where ``config`` stands, '' for nowhere.
+        store: path of the file behind ``self.store``, '' for none.
     """
 
     package: str
@@ -149,6 +174,9 @@ class Load(_Frame):
     hang_timeout: float = 60.0
     open_files: int = 0
     cpu_seconds: int = 0
+    module: str = ""
+    config_file: str = ""
+    store: str = ""
 
 
 class Make(_Frame):
@@ -267,6 +295,38 @@ class Flushed(_Frame):
 
     flush_id: int
     error: str = ""
+
+
+class Answered(_Frame):
+    """Answer to an Ask.
+
+    Attributes:
+        call_id: of the Ask.
+        value: the result, encoded.
+        code: fault code, 0 for success.
+        error: what went wrong.
+    """
+
+    call_id: int
+    value: bytes
+    code: int = 0
+    error: str = ""
+
+
+class Hosts(_Frame):
+    """Satellites of the network: a part of the answer to an AskHosts, or news.
+
+    Attributes:
+        call_id: of the AskHosts; 0 for news.
+        hosts: those that are there; of news, those that are new or tell something else.
+        left: those that have left; in news only.
+        more: another part follows.
+    """
+
+    call_id: int
+    hosts: list[Host]
+    left: list[Host] = []
+    more: bool = False
 
 
 class Stop(_Frame):
@@ -410,11 +470,47 @@ class DeadLetter(_Frame):
 
 
 class Result(_Frame):
-    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''."""
+    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''.
+
+    Attributes:
+        call_id: of the Call or Repeat.
+        value: what was returned, encoded.
+        error: what went wrong.
+        refused: the argument was wrong, so that nothing of the plugin was called.
+    """
 
     call_id: int
     value: bytes
     error: str = ""
+    refused: bool = False
+
+
+class Ask(_Frame):
+    """A plugin calls a method, anywhere in the network.
+
+    Attributes:
+        call_id: chosen by the child, never used twice.
+        method: its name.
+        host_id: of the host that is to be called; '' for the one that has the method.
+        argument: one encoded dictionary.
+        timeout: seconds that the plugin waits.
+    """
+
+    call_id: int
+    method: str
+    host_id: str
+    argument: bytes
+    timeout: float
+
+
+class AskHosts(_Frame):
+    """A plugin asks which satellites there are.
+
+    Attributes:
+        call_id: as that of an Ask; 0 for wanting to know of the others from now on, those that are there first.
+    """
+
+    call_id: int
 
 
 class Record(_Frame):
@@ -430,9 +526,25 @@ class Goodbye(_Frame):
 
 
 Change = Handover | Takeover | Resume
-HostFrame = Load | Make | Start | Deliver | Gap | Call | Repeat | Withdraw | Flow | Flushed | Change | Stop
+HostFrame = (
+    Load
+    | Make
+    | Start
+    | Deliver
+    | Gap
+    | Call
+    | Repeat
+    | Withdraw
+    | Flow
+    | Flushed
+    | Answered
+    | Hosts
+    | Change
+    | Stop
+)
 Answer = Checked | Loaded | LoadFailed | HandedOver | TakenOver | Exited
-ChildFrame = Answer | Stumbled | Publish | Flush | Applied | DeadLetter | Result | Record | Goodbye
+Question = Ask | AskHosts
+ChildFrame = Answer | Stumbled | Publish | Flush | Applied | DeadLetter | Result | Question | Record | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {

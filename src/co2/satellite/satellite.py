@@ -17,13 +17,14 @@ from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
-from co2.protocol.frames import DeadLetter
+from co2.protocol.frames import DeadLetter, Host
 from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import Outbox
 from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
 from co2.satellite.outbox_disk import OutboxDisk
+from co2.satellite.plugin_network import PluginNetwork
 from co2.satellite.view import SatelliteView
 from co2.server.app import HttpServer
 from co2.server.arguments import one_dict
@@ -54,6 +55,9 @@ CURSORS_FILE = "cursors.json"
 DEAD_LETTERS_FILE = "dead_letters.db"
 """Name, in the state folder, of the file of messages that plugins did not take."""
 
+STORES_FOLDER = "stores"
+"""Name, in the state folder, of the folder with what plugins keep in ``self.store``, a file for each package."""
+
 CURSOR_INTERVAL = 0.5
 """Seconds between two looks at how far durable packages are."""
 
@@ -80,7 +84,9 @@ class Satellite:
         self._sock = foundation.sock
         self._started = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
-        specs, self.not_found = find_packages(config)
+        self._stores = foundation.state.path / STORES_FOLDER
+        found, self.not_found = find_packages(config)
+        self._specs = self._with_stores(found)
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
@@ -94,8 +100,9 @@ class Satellite:
             load=self._outbox_disk.load,
         )
         self.dead_letters = DeadLetters(foundation.state.path / DEAD_LETTERS_FILE, self._repeat)
+        self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self.supervisor = Supervisor(
-            specs,
+            self._specs,
             settings=config,
             var_dict=self._var_dict(),
             host_id=lambda: str(self.link.host_id),
@@ -105,6 +112,7 @@ class Satellite:
             on_room=self._has_room,
             on_dead_letter=self.dead_letters.take,
             flushed=lambda _package: self.link.flushed(),
+            network=PluginNetwork(self.link, self._calls, self._names),
         )
         self.plugins = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
         self._subscribed: dict[str, bool] = {}
@@ -137,6 +145,9 @@ class Satellite:
         await self.dead_letters.start()
         for name, problem in self.not_found:
             _logger.error("plugin package %s is not loaded: %s", name, problem)
+        for spec in self._specs:
+            if spec.note:
+                _logger.warning("plugin package %s: %s", spec.name, spec.note)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
         await self.supervisor.start()
         if self.config.watch:
@@ -236,7 +247,11 @@ class Satellite:
         """Find packages, with the tables of the configuration file as they are now."""
         tables, limits = plugin_tables(self.config.config_file)
         config = dataclasses.replace(self.config, plugin_config=tables, plugin_limits=limits)
-        return find_packages(config, names)
+        found, problems = find_packages(config, names)
+        return self._with_stores(found), problems
+
+    def _with_stores(self, specs: Sequence[PackageSpec]) -> list[PackageSpec]:
+        return [dataclasses.replace(spec, store=self._stores / f"{spec.name}.db") for spec in specs]
 
     async def _repeat(self, package: str, letter: DeadLetter) -> None:
         await self.supervisor.repeat(package, letter)
@@ -276,6 +291,14 @@ class Satellite:
         caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0, relayed=True)
         return await self.registry.dispatch(method, [argument] if argument else [], caller)
 
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """The network has changed: plugins may want to know of others than this satellite."""
+        others = [
+            [host for host in hosts if not self._is_me(HostId.parse(host.host_id))] for hosts in (joined, left)
+        ]
+        if any(others):
+            self.supervisor.hosts_changed(*others)
+
     async def _keep_cursors(self) -> None:
         """Write down, now and then, how far durable packages are, and tell the relay of all."""
         for tick in itertools.count(1):
@@ -304,10 +327,9 @@ class Satellite:
 
     def _add_methods(self) -> None:
         add_introspection(self.registry, self.properties)
-        calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self.registry.add(
             "method_call",
-            calls.method_call,
+            self._calls.method_call,
             help=MethodCalls.method_call.__doc__ or "",
             signatures=[["any", "struct"]],
             aliases=("web.method_call",),
@@ -356,23 +378,26 @@ class Satellite:
 
     async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
         if host_id is None:
-            found = await self._find_method(method)
-            if not found:
-                raise NoSuchMethod(method)
+            found = self._having(method)
             if len(found) > 1:
                 raise Ambiguous(f"several hosts have {method}; say which with host_id: {', '.join(found)}")
-            host_id = HostId.parse(found[0])
-        passed_on = {**argument, "method_name": method, "host_id": str(host_id)}
+            if found:
+                host_id = HostId.parse(found[0])
+            elif not self.link.joined.is_set():
+                raise NoSuchMethod(method)
+        passed_on = {**argument, "method_name": method}
+        if host_id is not None:
+            passed_on["host_id"] = str(host_id)
+        # Without a host_id the relay looks: it has methods of its own, and knows who joined a moment ago.
         return await self.link.call("method_call", passed_on, CALL_TIMEOUT)
 
-    async def _find_method(self, method: str) -> list[str]:
-        """Give the host_ids of other satellites that have a method; asks the relay where the roster has none."""
-        rows = self.link.roster
-        if not any(method in row["methods"] for row in rows) and self.link.joined.is_set():
-            rows = await self.link.call("relay.get_satellites", {}, CALL_TIMEOUT)
+    def _having(self, method: str) -> list[str]:
+        """Give the host_ids of the other satellites that have a method, as far as this one has been told."""
         me = self.link.host_id.origin
         return [
-            row["host_id"] for row in rows if method in row["methods"] and row["host_id"].partition("@")[0] != me
+            host.host_id
+            for host in self.link.hosts
+            if method in host.methods and host.host_id.partition("@")[0] != me
         ]
 
 

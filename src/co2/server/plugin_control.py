@@ -4,12 +4,11 @@ import asyncio
 import functools
 import logging
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from co2.errors import BadParams, ConfigError, Denied, LoadError, NotLoadable
 from co2.plugin.code import read_code
-from co2.plugin.loader import place_of
+from co2.plugin.places import place_of
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.server.arguments import integer, text
@@ -221,7 +220,10 @@ def package_row(row: PackageStatus) -> dict[str, Any]:
 
 
 def _digest(spec: PackageSpec) -> str:
-    return read_code(Path(place_of(spec.name, str(spec.folder or "")))).digest
+    try:
+        return read_code(place_of(spec.name, str(spec.folder or ""), spec.module).path).digest
+    except ImportError:
+        return ""  # it is not installed any more: loading it says so
 
 
 def _name(params: Sequence[Any]) -> str:
