@@ -1,4 +1,4 @@
-"""Who reads the socket of a plugin host: always somebody."""
+"""A principal that is up before the one who reads has finished: somebody reads all the same."""
 
 import contextlib
 import socket
