@@ -145,12 +145,12 @@ def test_a_full_frame_is_written_by_the_sender_itself(way: Way) -> None:
         return write(data)
 
     way.out._sent = noted  # type: ignore[method-assign]
-    for number in range(MAX_BATCH_MESSAGES):
+    for number in range(lanes.FULL):
         lane.entries.append(pack({"data": number}))  # as quick sends do while the writer naps
-    send({"data": MAX_BATCH_MESSAGES})
+    send({"data": lanes.FULL})
     assert writers == {threading.get_ident()}
-    way.until(lambda: len(way.data()) == MAX_BATCH_MESSAGES + 1)
-    assert way.data() == [*range(MAX_BATCH_MESSAGES + 1)]
+    way.until(lambda: len(way.data()) == lanes.FULL + 1)
+    assert way.data() == [*range(lanes.FULL + 1)]
 
 
 def test_what_the_socket_does_not_take_of_a_full_frame_is_the_writers_and_comes_first(way: Way) -> None:

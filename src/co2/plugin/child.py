@@ -21,7 +21,7 @@ __all__ = ["Child", "ProcessChild", "ThreadChild", "make_child"]
 
 SOCKET_BUFFER = 1024 * 1024
 
-READ_SIZE = 128 * 1024
+READ_SIZE = 256 * 1024
 """Bytes that are read from a child at once."""
 
 _DRAIN = 0.5

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from co2.errors import NotRunning, OutboxFull
-from co2.plugin.lanes import MAX_QUEUED, Entry, Lane, size_of
+from co2.plugin.lanes import FULL, MAX_QUEUED, Entry, Lane, size_of
 from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.frames import Applied, ChildFrame, DeadLetter, Record, encode_frame, text_for_frame
 
@@ -42,7 +42,7 @@ _NAP = 200e-6
 """Seconds that the writer waits for a bigger frame, where not even one full frame waits."""
 
 _LINGER = 2e-3
-"""Seconds since a sender has written a full frame by itself, in which the writer leaves the next one to it too."""
+"""Seconds since a sender has written full frames by itself, in which the writer leaves the next ones to it too."""
 
 _PAUSE_MS = 5
 """Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
@@ -258,9 +258,12 @@ class Outgoing:
     def _write_full(self, lane: Lane) -> None:
         """Write full frames of a lane, waiting a moment for the socket; what it does not take is the writer's."""
         while len(lane.entries) >= MAX_BATCH_MESSAGES and self._may_write():
-            frame, freed = lane.cut()
-            self._measured -= freed
-            self._rest = self._sent(encode_frame(frame))
+            parts = []
+            while len(lane.entries) >= MAX_BATCH_MESSAGES:
+                frame, freed = lane.cut()
+                self._measured -= freed
+                parts.append(encode_frame(frame))
+            self._rest = self._sent(b"".join(parts))
             if self._rest:
                 self._rest = self._sent_patiently()
         self._last_write = self._last_full = time.monotonic()
@@ -325,7 +328,7 @@ class Outgoing:
             frame, freed = lane.cut()
             self._measured -= freed
             if len(lane.entries) < MAX_BATCH_MESSAGES and lane.limit:
-                lane.alert = MAX_BATCH_MESSAGES - 1
+                lane.alert = FULL - 1
             parts.append(encode_frame(frame))
             size += len(parts[-1])
         if parts:
