@@ -88,7 +88,7 @@ class Carried:
         self.name = found.name
         self.found = found
         self.initialised = False
-        self.plugin: Co2Plugin
+        self.plugin: Any = None
         self.sent: list[Message] = []
         self.received: list[Message] = []
         self.gaps: list[Message] = []
@@ -216,9 +216,11 @@ class Carried:
             raise PluginFailed(f"{method}: {error_line(error)}") from error
 
     def exit(self) -> None:
-        """Drop what waits, and call ``__exit__``."""
+        """Drop what waits, and call ``__exit__``, where the plugin was made at all."""
         self.mail.clear()
         self.jobs.clear()
+        if self.plugin is None:
+            return
         function = self.plugin.__exit__
         try:
             self._work(lambda: self.finished(function(None, None, None) if takes(function, 3) else function()))
@@ -228,8 +230,9 @@ class Carried:
     def end(self) -> None:
         """It sends no more."""
         self._lane.close()
-        if self._loop is not None:
-            self._loop.close()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.close()
 
     def turn(self) -> None:
         """Let tasks that the plugin has started go on a little."""

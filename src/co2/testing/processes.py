@@ -320,7 +320,7 @@ def _toml(tables: Mapping[str, Any], path: str = "") -> str:
     """Write tables as TOML."""
     plain = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
     text = "".join(f"{_key(key)} = {_value(value)}\n" for key, value in plain.items())
-    if path and text:
+    if path and (text or not tables):
         text = f"[{path}]\n{text}\n"
     for key, value in tables.items():
         if isinstance(value, Mapping):
@@ -329,7 +329,7 @@ def _toml(tables: Mapping[str, Any], path: str = "") -> str:
 
 
 def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key)
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
 
 
 def _value(value: Any) -> str:
@@ -338,7 +338,7 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, bool | str):
-        return json.dumps(value)  # what JSON writes is TOML too
+        return json.dumps(value, ensure_ascii=False)  # what JSON writes is TOML too
     if isinstance(value, Path):
-        return json.dumps(str(value))
+        return json.dumps(str(value), ensure_ascii=False)
     return repr(value)

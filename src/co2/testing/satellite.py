@@ -56,6 +56,19 @@ class Package:
         for one in self.carried:
             one.make(configs.of(one.found.kind), dict(self.satellite.var_dict))
 
+    def exit(self) -> None:
+        """Call every ``__exit__``."""
+        self.tools.timers.close()
+        for one in self.carried:
+            one.exit()
+
+    def end(self) -> None:
+        """They send no more, and have nothing open."""
+        for one in self.carried:
+            one.end()
+        self.tools.close()
+        self.tools.asks.close()
+
     def start(self) -> None:
         """Have times begin."""
         self.tools.timers.start()
@@ -187,19 +200,15 @@ class Satellite:
 
     def stop(self) -> None:
         """Stop it in good order: every ``__exit__``, the last messages, goodbye."""
-        with self.network.working():
-            for package in reversed(self.packages.values()):
-                package.tools.timers.close()
-                for one in package.carried:
-                    one.exit()
-        with self.network.working():
+        try:
+            with self.network.working():
+                for package in reversed(self.packages.values()):
+                    package.exit()
+        finally:
             for package in self.packages.values():
-                for one in package.carried:
-                    one.end()
-                package.tools.close()
-                package.tools.asks.close()
-        self.disconnect()
-        self.network.forget(self)
+                package.end()
+            self.disconnect()
+            self.network.forget(self)
 
     # ---- what the network does -------------------------------------------------------------------------
 
@@ -218,8 +227,14 @@ class Satellite:
     def carry(self, found: Sequence[FoundPackage], tables: Mapping[str, Mapping[str, Any]], stores: Path) -> None:
         """Make the plugins of these packages, and then let out what they have sent."""
         packages = [Package(one, self, stores / f"{one.name}.db") for one in found]
-        for package in packages:
-            package.make(tables.get(package.name, {}))
+        try:
+            for package in packages:
+                package.make(tables.get(package.name, {}))
+        except BaseException:
+            for package in packages:
+                package.exit()
+                package.end()
+            raise
         for package in packages:
             self.packages[package.name] = package
             package.start()
