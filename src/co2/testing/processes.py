@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
+from co2.plugin.code import NOT_OURS
 from co2.testing.waiting import PATIENCE, wait_for
 
 __all__ = ["HostProcess", "Hosts", "Proxy", "RealNetwork"]
@@ -230,10 +231,7 @@ class Hosts:
         (folder / "plugins").mkdir(parents=True)
         named = []
         for plugin in plugins:
-            if isinstance(plugin, Path):
-                copy = shutil.copytree if plugin.is_dir() else shutil.copy
-                cast(Any, copy)(plugin.resolve(), folder / "plugins" / plugin.resolve().name)
-            name = plugin.resolve().stem if isinstance(plugin, Path) else plugin
+            name = _copied(plugin.resolve(), folder / "plugins") if isinstance(plugin, Path) else plugin
             named += ["--plugin", name]
         (folder / "co2.toml").write_text(_toml({**self._tables, **(config or {})}))
         more = ["--relay", relay] if relay else []
@@ -314,6 +312,15 @@ class RealNetwork:
         """
         with self.relay.proxy() as proxy:
             return proxy.method_call({**keys, "method_name": method, "data": data})
+
+
+def _copied(package: Path, folder: Path) -> str:
+    """Copy a package into a plugin folder, but for what is none of its code; give its name."""
+    if package.is_dir():
+        shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns(".*", *NOT_OURS))
+        return package.name
+    shutil.copy(package, folder)
+    return package.stem
 
 
 def _toml(tables: Mapping[str, Any], path: str = "") -> str:
