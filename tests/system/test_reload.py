@@ -17,8 +17,12 @@ RATE = 20_000
 RELOADS = int(os.environ.get("CO2_TEST_RELOADS", "80"))
 """`make reloads` makes 200 of them, with nothing else beside."""
 
-PAUSE = 0.05 if RELOADS >= 200 else 0.25
+ALONE = RELOADS >= 200
+PAUSE = 0.05 if ALONE else 0.25
 """Seconds between two messages, over a reload, that 99 of 100 keep below; more where other tests run meanwhile."""
+
+GROWTH = 1.1 if ALONE else 1.6
+"""Of memory: where the relay gets no turn for a while, up to 32 MiB wait for it, and that leaves more behind."""
 
 SENDER = f"""
 import threading, time
@@ -180,6 +184,4 @@ def test_reloads_under_load(tmp_path: Path) -> None:
     assert pauses[int(len(pauses) * 0.99)] <= PAUSE, told
     assert late["threads"] <= early["threads"], told
     assert late["files"] <= early["files"], told
-    # What waits for the relay, where that is slow meanwhile, may take 32 MiB for a moment, and leaves more behind
-    # than 200 reloads; what these leave is measured in tests/plugin/test_reload.py.
-    assert late["KiB"] <= early["KiB"] + 32 * 1024, told
+    assert late["KiB"] <= early["KiB"] * GROWTH, told

@@ -35,6 +35,10 @@ _logger = logging.getLogger("co2.plugins")
 OnFrame = Callable[[ChildFrame], None]
 
 
+def _ignore(_what: object) -> None:
+    """Takes the place of what is called when there is news."""
+
+
 class _Link(asyncio.BufferedProtocol):
     """Our end of the socket pair."""
 
@@ -59,6 +63,9 @@ class _Link(asyncio.BufferedProtocol):
                 self._on_frame(frame)
             except Exception:
                 _logger.exception("a frame of a plugin host could not be handled")
+
+    def forget(self) -> None:
+        self._on_frame, self._on_garbage = _ignore, _ignore
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
@@ -123,7 +130,14 @@ class Child:
             self._transport.close()
 
     def forget(self) -> None:
-        """Let go of the words, too: nobody looks at them any more."""
+        """Let go of the words, too, and of all that leads back to here: nobody looks at it any more.
+
+        Hosts look for what only holds itself very rarely, and a link has a big buffer.
+        """
+        if self._link is not None:
+            self._link.forget()
+        self._link = self._transport = None
+        self._on_frame = _ignore
 
     async def _connect(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -255,9 +269,11 @@ class ProcessChild(Child):
         self._budget.tell(self._logger)
 
     def forget(self) -> None:
-        """Unmap the words."""
+        """Unmap the words, too."""
+        super().forget()
         if self.pid is not None:
             self.words.close()
+            del self._process, self._protocol
 
     def _kill_session(self) -> None:
         # The session was made for this child, so its group has the child's pid; a group with members keeps

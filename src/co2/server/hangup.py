@@ -8,6 +8,9 @@ from collections.abc import Awaitable, Callable
 
 __all__ = ["Hangups"]
 
+LOOK_AGAIN = 0.5
+"""Seconds after the signal until it is looked once more whether the terminal is gone."""
+
 _logger = logging.getLogger("co2")
 
 
@@ -29,12 +32,20 @@ class Hangups:
 
     def take(self) -> None:
         """The signal came. While one is worked on, any number of further ones is one more."""
-        if self._at_terminal and not _has_terminal():
-            self._stopping.set()
+        if self._end_with_terminal():
             return
+        # The signal may come a moment before the terminal is gone for us.
+        asyncio.get_running_loop().call_later(LOOK_AGAIN, self._end_with_terminal)
         self._again = True
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._take_in(), name="SIGHUP")
+
+    def _end_with_terminal(self) -> bool:
+        """End the host where its terminal is gone; tell whether it is."""
+        if self._at_terminal and not _has_terminal():
+            self._stopping.set()
+            return True
+        return False
 
     async def stop(self) -> None:
         """Do nothing more."""
