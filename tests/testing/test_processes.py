@@ -8,7 +8,7 @@ import pytest
 
 from co2.config import load_config
 from co2.testing import assert_received, wait_for
-from co2.testing.processes import _toml
+from co2.testing.tables import toml_text
 from tests.plugin.support import write_package
 
 ECHO = """
@@ -62,10 +62,10 @@ def test_tables_are_written_as_they_are_read(tmp_path: Path) -> None:
             "egg": {},
         },
     }
-    assert tomllib.loads(_toml({**tables, "top": 1})) == {
+    assert tomllib.loads(toml_text({**tables, "top": 1})) == {
         **tables,
         "plugin": {"ham": {**tables["plugin"]["ham"], "deep": {"b": 1e-7, "odd key": {}}}, "egg": {}},
         "top": 1,
     }
-    (tmp_path / "co2.toml").write_text(_toml({"satellite": {"watch": True}}))
+    (tmp_path / "co2.toml").write_text(toml_text({"satellite": {"watch": True}}))
     assert load_config("satellite", {}, {}, tmp_path).watch is True

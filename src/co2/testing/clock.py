@@ -1,5 +1,6 @@
 """A clock that stands still until a test turns it, and timers that go by it."""
 
+import heapq
 from collections.abc import Callable
 
 from co2.plugin.timers import Timers
@@ -18,16 +19,20 @@ class TurnedTimers(Timers):
 
     def due(self) -> float | None:
         """When the first call is due; None for never."""
-        self._forget_cancelled()
-        return self._queue[0][0] if self._running and not self._closed and self._queue else None
+        with self._lock:
+            return self._first()
 
     def fire(self) -> None:
         """Have made what is due now."""
         with self._lock:
-            while (due := self.due()) is not None and due <= (now := self._now()):
-                _, _, timer = self._queue.pop(0)
-                self._queue.sort()
+            now = self._now()
+            while (due := self._first()) is not None and due <= now:
+                _, _, timer = heapq.heappop(self._queue)
                 self._add(timer.fire(now), timer)
+
+    def _first(self) -> float | None:
+        self._forget_cancelled()
+        return self._queue[0][0] if self._running and not self._closed and self._queue else None
 
     def _work(self) -> None:
         """Nobody sees to timers but the clock."""

@@ -1,6 +1,5 @@
 """Real hosts in processes of their own, on free ports, for tests."""
 
-import json
 import os
 import re
 import shutil
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from co2.plugin.code import NOT_OURS
+from co2.testing.tables import toml_text
 from co2.testing.waiting import PATIENCE, wait_for
 
 __all__ = ["HostProcess", "Hosts", "Proxy", "RealNetwork"]
@@ -233,7 +233,7 @@ class Hosts:
         for plugin in plugins:
             name = _copied(plugin.resolve(), folder / "plugins") if isinstance(plugin, Path) else plugin
             named += ["--plugin", name]
-        (folder / "co2.toml").write_text(_toml({**self._tables, **(config or {})}))
+        (folder / "co2.toml").write_text(toml_text({**self._tables, **(config or {})}))
         more = ["--relay", relay] if relay else []
         host = HostProcess(folder, role, *named, *more, *args, env=env)
         self.all.append(host)
@@ -321,31 +321,3 @@ def _copied(package: Path, folder: Path) -> str:
         return package.name
     shutil.copy(package, folder)
     return package.stem
-
-
-def _toml(tables: Mapping[str, Any], path: str = "") -> str:
-    """Write tables as TOML."""
-    plain = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
-    text = "".join(f"{_key(key)} = {_value(value)}\n" for key, value in plain.items())
-    if path and (text or not tables):
-        text = f"[{path}]\n{text}\n"
-    for key, value in tables.items():
-        if isinstance(value, Mapping):
-            text += _toml(value, f"{path}.{_key(key)}".lstrip("."))
-    return text
-
-
-def _key(key: str) -> str:
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else json.dumps(key, ensure_ascii=False)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False)  # what JSON writes is TOML too
-    if isinstance(value, Path):
-        return json.dumps(str(value), ensure_ascii=False)
-    return repr(value)
