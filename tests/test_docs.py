@@ -1,13 +1,15 @@
 """What the documentation says is so: links, tables and code blocks."""
 
 import re
+import subprocess
+import sys
 import threading
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from co2 import errors
+from co2 import errors, testing
 from co2.config import load_config
 from co2.config.schema import KEYS
 from co2.plugins.osc.settings import read_settings
@@ -41,7 +43,9 @@ def test_links_lead_somewhere(page):
         assert anchor in anchors(text)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/plugins.md", "docs/plugin-kit.md", "docs/protocol.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/plugins.md", "docs/plugin-kit.md", "docs/testing.md", "docs/protocol.md"]
+)
 def test_code_is_python(page):
     for code in blocks(page, "python"):
         compile(code.replace("…", "None"), page, "exec")
@@ -129,6 +133,38 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             wait_for(lambda: proxy.co2.get_properties()["counters"]["sent"] == 3, "three ticks")
         with running(tmp_path, "satellite", "--relay", relay.url) as host, host.proxy() as proxy:
             assert proxy.ham.counter.count({"data": None}) == 3
+
+
+def test_the_examples_of_testing_pass(tmp_path):
+    """All of them together are one test file beside a package, for a pytest of its own."""
+    files: dict[str, str] = {}
+    for code in blocks("docs/testing.md", "python"):
+        name = re.match(r"# (\S+)", code)[1]
+        files[name] = files.get(name, "") + code
+    for name, code in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(code)
+    (tmp_path / "plugins/ham/__init__.py").touch()
+    options = [
+        "-q",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "pythonpath=plugins",
+        "--rootdir",
+        str(tmp_path),
+    ]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{files['test_spam.py'].count('def test_')} passed" in done.stdout
+
+
+def test_every_name_of_testing_is_on_its_page_in_an_example():
+    used = "\n".join(blocks("docs/testing.md", "python"))
+    assert not [name for name in testing.__all__ if not re.search(rf"\b{name}\b", used)]
 
 
 def test_the_osc_example_is_one():

@@ -25,7 +25,7 @@ def run(*command: str, cwd: Path, **env: str) -> str:
 def test_it_passes_its_own_test(tmp_path: Path, name: str) -> None:
     run("-m", "co2", "plugin", "new", name, cwd=tmp_path)
     told = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path / name)
-    assert "5 passed" in told
+    assert "7 passed" in told
 
 
 def test_it_runs_from_its_folder(tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ class @KIND@(plugin.Co2Plugin):
 '''
 
 _TEST = '''
-"""What the plugin does, without a network: a plugin is a plain class."""
+"""What the plugin does. The fixtures come with co2: co2_net is a network in memory, co2_network a real one."""
 
 import subprocess
 import sys
@@ -133,37 +133,40 @@ from pathlib import Path
 
 import pytest
 
+from co2.testing import assert_received
 from @NAME@.@NAME@ import @KIND@
 
-
-class Tried(@KIND@):
-    """The plugin as it is, but what it sends stays here."""
-
-    def __init__(self):
-        self.config = self.Config()
-        self.sent = []
-        super().__init__({"role": "satellite"})
-
-    def send(self, data_dict):
-        self.sent.append(data_dict)
+PACKAGE = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(("given", "level"), [(0.5, 0.5), (7, 1.0), (-7, 0.0)])
-def test_the_level_stays_between_0_and_1(given, level):
-    assert Tried().x_set(given) == level
+def test_the_level_stays_between_0_and_1(co2_net, given, level):
+    co2_net.satellite(@KIND@)
+    assert co2_net.call("@NAME@.@NAME@.set", {"level": given}) == level
 
 
-def test_everybody_is_told_when_it_changes():
-    tried = Tried()
-    tried.receive({"channel": "@NAME@.set", "data": 0.5})
-    tried.receive({"channel": "@NAME@.set", "data": 0.5})
-    tried.receive({"channel": "something.else", "data": 0.7})
-    assert tried.sent == [{"channel": "@NAME@", "data": 0.5}]
+def test_everybody_is_told_when_it_changes(co2_net):
+    satellite = co2_net.satellite(@KIND@)
+    co2_net.send({"channel": "@NAME@.set", "data": 0.5})
+    co2_net.send({"channel": "@NAME@.set", "data": 0.5})
+    co2_net.send({"channel": "something.else", "data": 0.7})
+    assert satellite.sent == [{"channel": "@NAME@", "data": 0.5}]
+
+
+def test_another_channel(co2_net):
+    co2_net.satellite(@KIND@, config={"channel": "stage"})
+    co2_net.send({"channel": "stage.set", "data": 1})
+    assert_received(co2_net, channel="stage", data=1.0)
+
+
+def test_with_real_hosts(co2_network):
+    co2_network.satellite(PACKAGE)
+    co2_network.send({"channel": "@NAME@.set", "data": 0.5})
+    assert_received(co2_network, channel="@NAME@", data=0.5)
 
 
 def test_co2_would_load_it():
-    package = Path(__file__).parents[1]
-    command = [sys.executable, "-m", "co2", "plugin", "check", str(package)]
+    command = [sys.executable, "-m", "co2", "plugin", "check", str(PACKAGE)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 '''

@@ -15,6 +15,7 @@ from co2.plugin.bell import Bell
 from co2.plugin.flushes import Flushes
 from co2.plugin.kit import Kit, Tools
 from co2.plugin.lanes import Lane, make_send
+from co2.plugin.making import make_plugin
 from co2.plugin.opened import unpack_deep
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.parameters import ArgumentRefused
@@ -312,17 +313,8 @@ class Actor:
         self._outgoing.report()
 
     def _make(self, var_dict: Message, config: Any) -> BaseException | None:
-        kind = self._kind
         try:
-            plugin = kind.__new__(kind)
-            _set(plugin, "_co2", self)
-            _set(plugin, "config", config)
-            if kind.send is Co2Plugin.send:
-                _set(plugin, "send", self.send)  # without the step through the class: a third less per message
-            if kind.name is Co2Plugin.name:
-                _set(plugin, "name", self.name)
-            plugin.__init__(var_dict)  # type: ignore[misc]  # bound before __init__, so that send works there
-            self.plugin = plugin
+            self.plugin = make_plugin(self._kind, self, config, var_dict)
         except BaseException as error:
             return error
         return None
@@ -443,15 +435,3 @@ class Actor:
         except BaseException:
             text = what
         self._outgoing.record(self.name, ERROR, text)
-
-
-def _set(plugin: Co2Plugin, name: str, value: object) -> None:
-    """Set an attribute of a plugin, whatever its class makes of attributes.
-
-    Not through ``__dict__`` where it can be helped: CPython keeps the attributes of an object in a quicker place
-    until somebody asks for that, and a plugin uses them with every message.
-    """
-    try:
-        object.__setattr__(plugin, name, value)
-    except AttributeError:  # a property of that name
-        plugin.__dict__[name] = value

@@ -10,12 +10,11 @@ from co2.errors import CallRefused, NotRunning
 from co2.plugin.api import WARNING, Co2Plugin
 from co2.plugin.asks import Asks, checked_timeout
 from co2.plugin.timers import Timer, Timers
-from co2.protocol.frames import Answered, Host, Hosts, Load
+from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, Load
 from co2.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
     from co2.plugin.actor import Actor
-    from co2.plugin.outgoing import Outgoing
     from co2.store.key_values import KeyValues
 
 __all__ = ["HOSTS_TIMEOUT", "Kit", "Tools"]
@@ -39,16 +38,28 @@ class Carrier(Protocol):
         """Have a function of the plugin called in its thread; then ``done``."""
 
 
+class WayOut(Protocol):
+    """What tools need of the way to the host: ``outgoing.py``."""
+
+    def frame(self, frame: Ask | AskHosts, /) -> None:
+        """Queue a question."""
+
+    def record(self, source: str, level: int, text: str) -> None:
+        """Queue a line for the log."""
+
+
 class Tools:
     """The tools of one package, shared by its plugins.
 
     Args:
         outgoing: the way to the host.
+        make_timers: makes its timers.
     """
 
-    def __init__(self, outgoing: "Outgoing") -> None:
+    def __init__(self, outgoing: "WayOut", make_timers: Callable[[], Timers] = Timers) -> None:
         self.asks = Asks(outgoing.frame)
-        self.timers = Timers()
+        self.timers = make_timers()
+        self._make_timers = make_timers
         self.origin = ""
         self._outgoing = outgoing
         self._store: KeyValues | None = None
@@ -90,7 +101,7 @@ class Tools:
 
     def renew(self) -> None:
         """Plugins will be made afresh. Questions keep their numbers: a late answer must not be another one's."""
-        self.timers = Timers()
+        self.timers = self._make_timers()
         with self._lock:
             self._store = None
 

@@ -31,6 +31,7 @@ __all__ = [
     "FoundPlugin",
     "LoadFailure",
     "code_of",
+    "find_plugin",
     "find_plugins",
     "import_package",
     "plugin_info",
@@ -298,15 +299,30 @@ def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str], refu
                 " (names that begin with X_ are for plugins)"
             )
             continue
-        plugin = FoundPlugin(f"{prefix}.{kind.__name__}", kind, where=_where(kind))
-        _attempt(refuse, _check_base, plugin)
-        for attribute in dir(kind):
-            if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
-                _attempt(refuse, _check_method, plugin, attribute)
-                plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
+        plugin = find_plugin(kind, prefix, refuse)
         plugins.append(plugin)
     _attempt(refuse, _check_duplicates, plugins)
     return plugins
+
+
+def find_plugin(kind: type[Co2Plugin], prefix: str, refuse: Refuse = _raise) -> FoundPlugin:
+    """Look at one plugin class.
+
+    Args:
+        kind: the class.
+        prefix: ``<package>.<module>``.
+        refuse: as in :func:`find_plugins`.
+
+    Raises:
+        LoadFailure: something is wrong with it.
+    """
+    plugin = FoundPlugin(f"{prefix}.{kind.__name__}", kind, where=_where(kind))
+    _attempt(refuse, _check_base, plugin)
+    for attribute in dir(kind):
+        if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
+            _attempt(refuse, _check_method, plugin, attribute)
+            plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
+    return plugin
 
 
 def _attempt(refuse: Refuse, check: Callable[..., None], *args: Any) -> None:

@@ -72,9 +72,14 @@ class Timer:
 
 
 class Timers:
-    """The timers of one package; from any thread. Nothing is called before :meth:`start`."""
+    """The timers of one package; from any thread. Nothing is called before :meth:`start`.
 
-    def __init__(self) -> None:
+    Args:
+        now: gives seconds, monotonic.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._queue: list[tuple[float, int, Timer]] = []
@@ -96,7 +101,7 @@ class Timers:
             self._forget_cancelled()
             if len(self._queue) >= MAX_TIMERS:
                 raise CallRefused(f"{MAX_TIMERS} timers of this package run already: cancel some")
-            due = time.monotonic() + seconds
+            due = self._now() + seconds
             timer = Timer(float(seconds), due, put)
             self._add(due, timer)
             if self._running:
@@ -109,7 +114,7 @@ class Timers:
             self._running = True
             if not self._begun:
                 self._begun = True
-                self._begin(time.monotonic())
+                self._begin(self._now())
             if self._queue:
                 self._work()
 
@@ -155,7 +160,7 @@ class Timers:
                     self._changed.wait()
                     continue
                 due, _, timer = self._queue[0]
-                now = time.monotonic()
+                now = self._now()
                 if timer.cancelled:
                     heapq.heappop(self._queue)
                 elif due > now:
