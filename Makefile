@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 
-.PHONY: help venv peers demo test soak reloads diagrams lint bench clean
+.PHONY: help venv peers demo test soak reloads simulate diagrams lint bench clean
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -30,6 +30,9 @@ test: venv peers  ## the whole suite
 
 soak: venv  ## kill, cut and stop real hosts a thousand times; every message is accounted for (about an hour)
 	@$(BIN)/python -m tests.soak $(SOAK)
+
+simulate: venv  ## SEEDS=1000 worlds from a seed each, FIRST=0 the first, JOBS=2; SIMULATE=--bugs for the planted ones
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) --jobs $(or $(JOBS),2) $(SIMULATE)
 
 diagrams: venv  ## draw the states of a link into docs/architecture.md
 	@$(BIN)/python tools/draw_link.py

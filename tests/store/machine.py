@@ -117,7 +117,7 @@ class Machine:
                 log.set_mark(origin, self.epochs[origin], 0)
         pause = dice.choice((0.0, 0.0003, 0.002))
         deadline = time.monotonic() + 20
-        while not self.disk.off and not log._thread.failed:
+        while not self.disk.off and not log._writer.failed:
             if time.monotonic() > deadline:
                 raise Loss("nothing gets to disk")
             if log.last - log.committed > AHEAD:
@@ -160,7 +160,7 @@ class Machine:
         if log is not None:
             if not self.disk.off:
                 self.disk.cut()
-            log._thread.close(10)
+            log._writer.close(10)
         self._close_all()
 
     def _close_all(self) -> None:

@@ -59,6 +59,8 @@ class Disk(apsw.VFS):
         sync_fails: every sync fails, and what it should have brought to disk is lost.
         room: bytes that files may still grow by, None for no bound.
         operations: writes, syncs, changes of length and of names so far.
+        cut_mode: what a cut leaves of what was not synced: ``all`` of it, ``none``, ``some``, the ``first``;
+            ``kill`` for all, and none of it torn, as when only the process ends; '' for a throw of the dice.
     """
 
     def __init__(self, name: str, dice: random.Random) -> None:
@@ -68,6 +70,7 @@ class Disk(apsw.VFS):
         self.sync_fails = False
         self.room: int | None = None
         self.operations = 0
+        self.cut_mode = ""
         self.dice = dice
         self._cut_at: int | None = None
         self._lock = threading.RLock()
@@ -89,7 +92,7 @@ class Disk(apsw.VFS):
             if self.off:
                 return
             self.off = True
-            mode = self.dice.choice(("some", "some", "none", "all", "first"))
+            mode = self.cut_mode or self.dice.choice(("some", "some", "none", "all", "first"))
             named = dict(self._named)
             for name, kept in _chosen(self._names, mode, self.dice):
                 if kept is None:
@@ -231,14 +234,14 @@ def _chosen(changes: list[Any], mode: str, dice: random.Random) -> list[Any]:
     """What of these gets to disk, in order."""
     if mode == "first":
         return changes[: dice.randint(0, len(changes))]
-    chance = {"none": 0.0, "all": 1.0, "some": dice.random()}[mode]
+    chance = {"none": 0.0, "all": 1.0, "kill": 1.0, "some": dice.random()}[mode]
     return [change for change in changes if dice.random() < chance]
 
 
 def _surviving(kept: _Kept, mode: str, dice: random.Random) -> bytearray:
     content = bytearray(kept.platter)
     taken = _chosen(kept.pending, mode, dice)
-    torn = dice.choice(taken) if taken and dice.random() < 0.7 else None
+    torn = dice.choice(taken) if taken and mode != "kill" and dice.random() < 0.7 else None
     for change in taken:
         for part in _torn(change, dice) if change is torn else [change]:
             _apply(content, part)

@@ -9,7 +9,7 @@ import pytest
 
 from co2.protocol.batch import make_batch
 from co2.protocol.log import Entry
-from co2.store import log_thread
+from co2.store import log_writer
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 
@@ -69,7 +69,7 @@ def append(log: RelayLog, batch: bytes, origin: str = "eggs", epoch: int = 9) ->
 
 
 def on_disk(log: RelayLog) -> None:
-    wait_for(lambda: log.committed >= log.last or log._thread.failed, "on disk")
+    wait_for(lambda: log.committed >= log.last or log._writer.failed, "on disk")
 
 
 def damaged(content: bytes, dice: random.Random) -> bytes:
@@ -140,7 +140,7 @@ def trial(folder: Path, original: Original, files: Files, seed: int) -> str:
                         assert log.find(entry.origin, entry.epoch, entry.seq) in (entry.crc, None)
         new = append(log, make_batch([b"\x01"]))
         on_disk(log)
-        if log._thread.failed:
+        if log._writer.failed:
             outcome += ", not written"
         else:
             reading = log.read_disk(new.position - 1, 2**20)
@@ -162,8 +162,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_thread, "RESERVE", 65_536)
-    monkeypatch.setattr(log_thread, "MUCH", 65_536)
+    monkeypatch.setattr(log_writer, "RESERVE", 65_536)
+    monkeypatch.setattr(log_writer, "MUCH", 65_536)
 
 
 @pytest.mark.parametrize("block", range(TRIALS // BLOCK))

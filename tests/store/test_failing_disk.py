@@ -12,7 +12,7 @@ import pytest
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch
 from co2.protocol.log import Entry
-from co2.store import log_thread
+from co2.store import log_thread, log_writer
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 from tests.store.power import Disk
@@ -55,8 +55,8 @@ class Watched:
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
-    monkeypatch.setattr(log_thread, "RESERVE", 65_536)
-    monkeypatch.setattr(log_thread, "MUCH", 65_536)
+    monkeypatch.setattr(log_writer, "RESERVE", 65_536)
+    monkeypatch.setattr(log_writer, "MUCH", 65_536)
     monkeypatch.setattr(log_thread, "RETRY", 0.02)
     disk = Disk("failing", random.Random(1))
     made = Watched(tmp_path / "log.db", disk)

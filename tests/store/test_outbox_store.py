@@ -9,7 +9,7 @@ import apsw
 import pytest
 
 from co2.protocol.outbox import Cut, Segment
-from co2.store.outbox_store import OutboxStore
+from co2.store.outbox_thread import OutboxThread
 from tests.harness import wait_for
 
 
@@ -18,11 +18,11 @@ class Stores:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.opened: list[OutboxStore] = []
+        self.opened: list[OutboxThread] = []
         self.stored: list[tuple[Segment, tuple[int, int]]] = []
 
-    def open(self) -> OutboxStore:
-        store = OutboxStore.open(self.path, lambda segment, rows: self.stored.append((segment, rows)))
+    def open(self) -> OutboxThread:
+        store = OutboxThread.open(self.path, lambda segment, rows: self.stored.append((segment, rows)))
         self.opened.append(store)
         return store
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from co2.store import log_thread, relay_log
+from co2.store import log_thread, log_writer, relay_log
 from co2.store.log_file import LogFile
 from tests.store.machine import Loss, Machine
 from tests.store.power import Disk
@@ -21,10 +21,10 @@ CUTS = 12
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that happens once in many megabytes happens often."""
     monkeypatch.setattr(log_thread, "INTERVAL", 0.0005)
-    monkeypatch.setattr(log_thread, "RESERVE", 65_536)
-    monkeypatch.setattr(log_thread, "MUCH", 65_536)
-    monkeypatch.setattr(log_thread, "CHECKPOINT_PAGES", 24)
-    monkeypatch.setattr(log_thread, "RESTART_PAGES", 60)
+    monkeypatch.setattr(log_writer, "RESERVE", 65_536)
+    monkeypatch.setattr(log_writer, "MUCH", 65_536)
+    monkeypatch.setattr(log_writer, "CHECKPOINT_PAGES", 24)
+    monkeypatch.setattr(log_writer, "RESTART_PAGES", 60)
     monkeypatch.setattr(relay_log, "LEASE", 5_000)
 
 

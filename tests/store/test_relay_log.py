@@ -17,7 +17,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
 from co2.protocol.losses import Loss
-from co2.store import log_thread, memory_tail
+from co2.store import log_file, log_thread, memory_tail
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 
@@ -228,7 +228,7 @@ def test_a_reader_is_told_the_gap_though_retention_has_only_just_committed(
     message = b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000)
     oldest = append(log, message)
     on_disk(log)
-    monkeypatch.setattr(log._thread, "_on_commit", lambda position, gone: None)  # it has not come to tell
+    monkeypatch.setattr(log._writer, "_on_commit", lambda position, gone: None)  # it has not come to tell
     append(log, message)
     new = append(log, message)
     wait_for(lambda: not log.backlog, "on disk")
@@ -356,7 +356,7 @@ def test_a_full_disk_refuses_what_is_new_serves_what_is_old_and_recovers(
     log = logs.open()
     old = append(log, b"\x01")
     on_disk(log)
-    file: Any = log._thread._file
+    file: Any = log._writer._file
     commit, full = file.commit, [True]
 
     def committing() -> None:
@@ -391,7 +391,7 @@ def test_a_disk_that_fails_acknowledges_nothing_any_more(logs: Logs, monkeypatch
     def failing() -> None:
         raise apsw.IOError("disk I/O error")
 
-    monkeypatch.setattr(log._thread._file, "commit", failing)
+    monkeypatch.setattr(log._writer._file, "commit", failing)
     append(log, b"\x02")
     wait_for(lambda: logs.failures, "it is told")
     assert len(logs.failures) == 1
@@ -409,3 +409,26 @@ def test_a_commit_that_somebody_waits_for_is_quick(logs: Logs) -> None:
         wait_for(lambda entry=entry: log.committed >= entry.end, "on disk")
         times.append(time.monotonic() - began)
     assert min(times) < 0.5
+
+
+def test_marks_do_not_age_by_the_wall_clock(logs: Logs) -> None:
+    """A clock that jumps by years must not make repeats new, nor tell losses that were none."""
+    log = logs.open()
+    append(log, b"\x01", origin="ham", epoch=7, seq=1)
+    log.close()
+    logs.now += 10 * 365 * 86_400
+    log = logs.open()
+    append(log, b"\x02", origin="ham", epoch=8, seq=1)
+    on_disk(log)
+    log.close()
+    assert logs.open().marks == {("ham", 7): 1, ("ham", 8): 1}
+
+
+def test_of_too_many_marks_those_go_that_were_silent_longest(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "MAX_MARKS", 2)
+    log = logs.open()
+    for epoch in (7, 8, 9):
+        append(log, b"\x01", origin="ham", epoch=epoch, seq=1)
+        on_disk(log)
+    log.close()
+    assert logs.open().marks == {("ham", 8): 1, ("ham", 9): 1}

@@ -228,7 +228,8 @@ class Deliver(_Frame):
 class Replay(_Frame):
     """A package reads for itself, at its own pace, with a cursor of its own.
 
-    To the relay: give it what comes after ``position``, as many bytes as it has ``room`` for; 0 for nothing yet.
+    To the relay: give it what comes after ``position``, as many bytes as it has ``room`` for; 0 for nothing yet,
+    which the relay answers with the same frame: what it wrote before that does not count.
     From the relay: that was it, up to ``position``. With ``room`` left it has caught up: what comes after is in
     the live stream (or, for a durable package, comes as it gets to disk). With none left there is more to ask for.
     """

@@ -252,6 +252,9 @@ class RelayCore:
             self._forget(peer.streams[frame.package])
         interests, room = Interests(sub.channels), max(0, frame.room)
         peer.streams[frame.package] = Stream(peer, frame.package, frame.position, interests, sub.durable, room)
+        if not room:
+            # What was written before this is of the stream before: its reader waits for this, and leaves that out.
+            peer.write(encode_link_frame(Replay(frame.package, frame.position, 0)))
         peer.settle_live()
         self.pump(peer)
 

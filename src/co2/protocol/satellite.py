@@ -80,7 +80,10 @@ class _Reader:
         position: of the last message that it was given; for a live one the core's ``live_position`` counts.
         state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
         full: it replays, and can take no more than what it has asked for.
-        begun: position where it began in the log of now, None before that is known.
+        stopping: it fell behind, and what the relay wrote before it knew that may still come: none of it counts.
+        eager: it has room again, while it is stopping.
+        begun: position where it began in the log of now, None before that is known; 0 for one that has to be told
+            first that this is another log than before.
         seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
             same messages come at other positions.
     """
@@ -91,6 +94,8 @@ class _Reader:
     position: int | None
     state: str = "current"
     full: bool = False
+    stopping: bool = False
+    eager: bool = False
     begun: int | None = None
     seen: dict[tuple[str, int], int] = field(default_factory=dict)
 
@@ -132,6 +137,7 @@ class SatelliteCore:
         self.repeats = 0
         self.live_dropped = 0
         self._names = names
+        self._untold = False
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
         self._readers: dict[str, _Reader] = {}
@@ -154,7 +160,7 @@ class SatelliteCore:
         """The connection stands: say Hello."""
         self._out.clear()
         self._out_bytes = 0
-        self.paused = False
+        self.paused = self._untold = False
         self.state = next_state(SATELLITE, self.state, Connected)
         methods, plugins = self._names()
         self._write(
@@ -205,13 +211,17 @@ class SatelliteCore:
         return taken
 
     def _end(self, reason: str, text: str, retry_after: float) -> None:
-        self.state = next_state(SATELLITE, self.state, Lost)
+        was_open, self.state = self.state == "open", next_state(SATELLITE, self.state, Lost)
         for reader in self._readers.values():
             if reader.is_live:
-                reader.position = self.live_position
+                if was_open:  # else each is where the link before has left it
+                    reader.position = self.live_position
             elif reader.state == "replaying":
                 reader.state = "behind" if reader.full else "current"
                 reader.full = False
+            elif reader.eager:
+                reader.state = "current"
+            reader.stopping = reader.eager = False
         self.events.append(Ended(reason, text, retry_after))
 
     def _welcome(self, welcome: Welcome) -> None:
@@ -228,18 +238,30 @@ class SatelliteCore:
         self.outbox.again()
         for reader in self._readers.values():
             self._place(reader, other_log)
+        if self._untold:  # the relay knows of them before one of them asks it for something
+            self._tell_interest()
+        for reader in self._readers.values():
+            self._go_on(reader)
         self.events.append(Welcomed(welcome, other_log))
 
     def _place(self, reader: _Reader, other_log: bool) -> None:
-        """Have a package go on where it was."""
+        """Say where a package is in the log of now."""
         if other_log and reader.position is not None:
-            reader.position = BEGINNING
+            reader.position, reader.begun = BEGINNING, 0
         if reader.position is None:
             reader.position = self.live_position
-        if reader.begun is None or other_log:
+        elif not reader.position:
+            # A run before this one was told that the log is another, and ended before the package was.
+            reader.position, reader.begun = BEGINNING, 0
+            self.events.append(GapTold([reader.package], Gap(reader.package, 0, BEGINNING, "log replaced")))
+        if reader.begun is None:
             reader.begun = reader.position
+
+    def _go_on(self, reader: _Reader) -> None:
+        """Have a package go on where it is."""
+        assert reader.position is not None
         if reader.state == "behind":
-            self._write(Replay(reader.package, reader.position, 0))
+            self._stop(reader)
         elif not reader.durable and reader.position < self.live_position:
             self._replay(reader)
 
@@ -273,6 +295,7 @@ class SatelliteCore:
         self._tell_interest()
         if known is None and self.state == "open":
             self._place(reader, other_log=False)
+            self._go_on(reader)
 
     def unsubscribe(self, package: str) -> None:
         """A package receives no more."""
@@ -287,15 +310,17 @@ class SatelliteCore:
         """A package can take no more for now: it gets nothing until it catches up."""
         reader = self._readers.get(package)
         if reader is None or reader.state == "behind":
+            if reader is not None:
+                reader.eager = False
             return
         if reader.state == "replaying":
             reader.full = True  # what it has asked for is on its way; it does not ask for more
             return
-        if reader.is_live:
+        if reader.is_live and self.state == "open":
             reader.position = self.live_position
         reader.state = "behind"
         if self.state == "open" and reader.position is not None:
-            self._write(Replay(package, reader.position, 0))
+            self._stop(reader)
 
     def catch_up(self, package: str) -> None:
         """A package that fell behind has room again."""
@@ -303,7 +328,9 @@ class SatelliteCore:
         if reader is None or reader.state == "current":
             return
         reader.full = False
-        if reader.state == "behind":
+        if reader.stopping:
+            reader.eager = True
+        elif reader.state == "behind":
             reader.state = "current"
             if self.state == "open":
                 self._replay(reader)
@@ -313,7 +340,7 @@ class SatelliteCore:
         return sum(reader.state == state for reader in self._readers.values())
 
     def durable_beginnings(self) -> dict[str, int]:
-        """Give where each durable package began in this log."""
+        """Give where each durable package began in this log; 0 where it must be told that this is another."""
         return {
             package: reader.begun
             for package, reader in self._readers.items()
@@ -341,8 +368,17 @@ class SatelliteCore:
 
     def _tell_interest(self) -> None:
         if self.state == "open":
+            self._untold = False
             methods, plugins = self._names()
             self._write(Interest(self._subscriptions(), methods, plugins))
+        elif self.state == "hello":
+            self._untold = True  # the Hello said something else
+
+    def _stop(self, reader: _Reader) -> None:
+        """Have the relay give a package nothing for now. It answers; what came before that does not count."""
+        assert reader.position is not None
+        reader.stopping, reader.eager = True, False
+        self._write(Replay(reader.package, reader.position, 0))
 
     def _replay(self, reader: _Reader) -> None:
         assert reader.position is not None
@@ -406,9 +442,16 @@ class SatelliteCore:
         return [reader], skip
 
     def _replayed(self, frame: Replay) -> None:
-        """All that a package has asked for has come."""
+        """All that a package has asked for has come; or nothing more will, as it fell behind."""
         reader = self._readers.get(frame.package)
-        if reader is None or reader.state != "replaying":
+        if reader is None:
+            return
+        if reader.stopping:
+            reader.stopping = False
+            if reader.eager:
+                self._replay(reader)
+            return
+        if reader.state != "replaying":
             return
         reader.position = frame.position
         full = reader.full
@@ -427,9 +470,10 @@ class SatelliteCore:
     def _gap(self, gap: Gap) -> None:
         if gap.package:
             reader = self._readers.get(gap.package)
-            packages = [gap.package] if reader is not None else []
-            if reader is not None:
-                reader.position = gap.next
+            if reader is None or (reader.stopping and gap.next > BEGINNING):
+                return  # what came before it did not count; it is told again in its place
+            packages = [gap.package]
+            reader.position = gap.next
         else:
             packages = [reader.package for reader in self._readers.values() if reader.is_live]
             self.live_position = max(self.live_position, gap.next)

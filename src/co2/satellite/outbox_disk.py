@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from co2.protocol.outbox import Outbox, Segment
-from co2.store.outbox_store import OutboxStore
+from co2.store.outbox_thread import OutboxThread
 
 __all__ = ["TICK", "OutboxDisk"]
 
@@ -34,7 +34,7 @@ class OutboxDisk:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loads: set[asyncio.Task[None]] = set()
-        self._store = OutboxStore.open(path, self._stored_in_thread)
+        self._store = OutboxThread.open(path, self._stored_in_thread)
         if self._store.replaced:
             _logger.error("messages that waited for the relay are not sent: %s", self._store.replaced)
         outbox.found(self._store.left())

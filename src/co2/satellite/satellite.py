@@ -118,6 +118,12 @@ class Satellite:
         self._subscribed: dict[str, bool] = {}
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
         self.link.core.log_id, self.link.core.run = self._cursors.log_id, self._cursors.run
+        # Durable packages are told of from the first Hello on, though they load later: that they have read in
+        # another log, or further than this one goes, is found out there.
+        self._not_loaded = {spec.name for spec in self._specs} & self._cursors.positions.keys()
+        for package in sorted(self._not_loaded):
+            self.link.core.subscribe(package, durable=True, position=self._cursors.positions[package])
+            self.link.core.fell_behind(package)
         if self._cursors.replaced:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
         self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
@@ -359,6 +365,12 @@ class Satellite:
                 position = self._cursors.positions.get(row.name) if goes_on else None
                 core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
                 self._subscribed[row.name] = durable
+                if row.name in self._not_loaded:
+                    self._not_loaded.discard(row.name)
+                    core.catch_up(row.name)
+            elif row.name in self._not_loaded and row.state != "starting":
+                self._not_loaded.discard(row.name)
+                core.unsubscribe(row.name)
         for name in before.keys() - self._subscribed.keys():
             core.unsubscribe(name)
         core.names_changed()

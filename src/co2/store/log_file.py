@@ -15,10 +15,10 @@ from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry
 from co2.store.sqlite import close_database, open_database
 
-__all__ = ["MARK_AGE", "LogFile"]
+__all__ = ["MAX_MARKS", "LogFile"]
 
-MARK_AGE = 30 * 86_400
-"""Seconds after which the mark of a run that was not heard of is forgotten."""
+MAX_MARKS = 100_000
+"""Runs whose marks are kept; those that were silent longest go. Not by age: the wall clock may jump."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
@@ -123,8 +123,9 @@ class LogFile:
         self._db.executemany(_INSERT, rows)
         self.write_meta("end", end)
 
-    def write_marks(self, marks: Iterable[tuple[tuple[str, int], int]], at: float) -> None:
-        """Write where runs are."""
+    def write_marks(self, marks: Iterable[tuple[tuple[str, int], int]]) -> None:
+        """Write where runs are, and how far the log was then: that is their age."""
+        at = self.read_meta("end")
         rows = [(origin, epoch, seq, at, _checksum(origin, epoch, seq)) for (origin, epoch), seq in marks]
         self._db.executemany(_MARK, rows)
 
@@ -166,9 +167,13 @@ class LogFile:
             self.write_meta("gone", up_to)
         return up_to, freed
 
-    def forget_marks(self, older_than: float) -> None:
-        """Forget runs that were not heard of since."""
-        self._db.execute("DELETE FROM mark WHERE at < ?", (older_than,))
+    def forget_marks(self) -> None:
+        """Forget runs that were not heard of for longest, where there are too many."""
+        found: Any = self._db.execute("SELECT count(*) FROM mark").fetchall()
+        self._db.execute(
+            "DELETE FROM mark WHERE (origin, epoch) IN (SELECT origin, epoch FROM mark ORDER BY at LIMIT ?)",
+            (max(0, found[0][0] - MAX_MARKS),),
+        )
 
     # ---- reading ---------------------------------------------------------------------------------------
 

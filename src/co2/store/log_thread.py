@@ -1,103 +1,36 @@
-"""The thread that brings the relay's log to disk: many frames in one commit, so that one fsync does for all.
+"""The thread that brings the relay's log to disk.
 
 It commits as soon as the last commit has ended, but not more often than every :data:`INTERVAL`, unless much waits
 or somebody is held up by it.
 """
 
-import contextlib
-import logging
 import threading
 import time
-from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
-import apsw
+from co2.store import log_writer
+from co2.store.log_writer import LogWriter
 
-from co2.protocol.log import Entry
-from co2.store.log_file import MARK_AGE, LogFile
-from co2.store.sqlite import mark_damaged
-
-__all__ = ["INTERVAL", "RESERVE", "LogThread"]
+__all__ = ["INTERVAL", "LogThread"]
 
 INTERVAL = 0.005
 """Seconds from one commit to the next, at least."""
 
-MUCH = 1024 * 1024
-"""Waiting bytes that are committed without delay."""
-
-RESERVE = 16 * 1024 * 1024
-"""Bytes of a file that is given up when the disk is full: with them what was taken in still gets there."""
-
 RETRY = 0.5
 """Seconds between two tries on a full disk."""
-
-DELETE_AT_ONCE = 256
-"""Old frames that one commit deletes at most."""
-
-CHECKPOINT_PAGES = 1024
-"""Pages that come to the WAL before they are moved into the database: 16 MiB."""
-
-RESTART_PAGES = 8192
-"""Pages in the WAL after which a commit waits until all are moved: 128 MiB."""
 
 _IDLE = 30.0
 """Seconds after which age is looked at again though nothing comes."""
 
-_logger = logging.getLogger("co2.relay")
 
+class LogThread(LogWriter):
+    """A writer with a thread of its own; see :class:`~co2.store.log_writer.LogWriter` for the rest."""
 
-class LogThread:
-    """Writes what is handed to it.
-
-    Args:
-        file: the connection that writes; used in this thread only.
-        path: of the file, for the reserve beside it.
-        max_bytes: bytes of messages that are kept.
-        max_age: seconds that they are kept.
-        now: wall time.
-        on_commit: called with the position that is on disk, and the one up to which none is kept.
-        on_failed: called once when the disk does not do its work.
-        soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
-            is just being passed on.
-    """
-
-    def __init__(
-        self,
-        file: LogFile,
-        path: Path,
-        *,
-        max_bytes: int,
-        max_age: float,
-        now: Callable[[], float],
-        on_commit: Callable[[int, int], None],
-        on_failed: Callable[[str], None],
-        soon: Callable[[Callable[[], None]], object],
-    ) -> None:
-        self.full = False
-        self.failed = ""
-        self.waiting_bytes = 0
-        self.bytes = int(file.read_meta("bytes"))
-        self._file = file
-        self._path = path
-        self._reserve = path.with_name(f"{path.name}.reserve")
-        self._max_bytes = max_bytes
-        self._max_age = max_age
-        self._now = now
-        self._on_commit = on_commit
-        self._on_failed = on_failed
-        self._soon = soon
-        self._gone = 0
-        self._work = threading.Condition()
-        self._entries: list[Entry] = []
-        self._marks: dict[tuple[str, int], int] = {}
-        self._meta: dict[str, int | str] = {}
-        self._ids: list[tuple[int, str, str]] = []
-        self._forgotten: list[int] = []
-        self._hurry = False
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self._idle = False
         self._is_called = False
         self._closing = False
-        self._moved = 0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
 
     def start(self, meta: dict[str, int | str]) -> None:
@@ -106,187 +39,46 @@ class LogThread:
         Args:
             meta: facts of the log that are on disk before anything is taken.
         """
-        self._keep_reserve()
-        try:
-            self.bytes = self._write([], {}, meta, [], [])
-        except apsw.FullError:
-            self._file.rollback()
-            self._meta = meta
-            self._tell_full()
+        super().start(meta)
         self._thread.start()
 
-    def put(self, entry: Entry, *, hurry: bool, message_id: str = "") -> None:
-        """Hand over a frame, and the id that its sender gave it: neither gets to disk without the other."""
-        with self._work:
-            self._entries.append(entry)
-            if message_id:
-                self._ids.append((entry.position, entry.origin, message_id))
-            if entry.epoch:
-                self._marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
-            self.waiting_bytes += len(entry.batch)
-            self._hurry |= hurry
-            is_due = self._idle or hurry or self.waiting_bytes >= MUCH  # else it comes by itself, very soon
-        if is_due and not self._is_called:
-            self._is_called = True
-            self._soon(self._call)
-
-    def _call(self) -> None:
-        """Wake the thread: it should not wait now."""
-        self._is_called = False
-        with self._work:
-            self._work.notify()
-
-    def put_mark(self, origin: str, epoch: int, seq: int) -> None:
-        """Hand over where a run is."""
-        with self._work:
-            self._marks[origin, epoch] = seq
-            self._work.notify()
-
-    def forget_ids(self, positions: list[int]) -> None:
-        """Hand over where ids may go; that has time until the next commit."""
-        with self._work:
-            self._forgotten += positions
-
-    def put_meta(self, key: str, value: int | str) -> None:
-        """Hand over one of the log's own facts."""
-        with self._work:
-            self._meta[key] = value
-            self._work.notify()
-
     def close(self, timeout: float) -> None:
-        """Write what waits, and end."""
+        """Write what waits, and end, within so many seconds."""
         with self._work:
             self._closing = True
             self._work.notify()
         self._thread.join(timeout)
 
-    # ---- the thread ------------------------------------------------------------------------------------
+    @property
+    def _is_idle(self) -> bool:
+        return self._idle
+
+    def _wake(self) -> None:
+        self._work.notify()
 
     def _run(self) -> None:
         last = 0.0
         try:
             while self._wait(last):
                 last = time.monotonic()
-                self._commit()
-                self._checkpoint()
-        except Exception as error:
-            # A failed fsync says nothing about what is on disk, and a second one that succeeds says it wrongly:
-            # from here on nothing is acknowledged any more.
-            self.failed = f"{type(error).__name__}: {error}"
-            if isinstance(error, apsw.CorruptError):
-                mark_damaged(self._path)
-            _logger.critical("the log's disk does not do its work, nothing more is acknowledged: %s", self.failed)
-            self._on_failed(self.failed)
+                if not self.turn():
+                    break
         finally:
-            with contextlib.suppress(apsw.Error):
-                self._file.close()
+            self.end()
 
     def _wait(self, last: float) -> bool:
         """Wait until it is time to commit; False when all is written and the log closes."""
         with self._work:
-            if not self._something() and not self._closing:
+            if self.full and self._taken is not None:
+                self._work.wait(RETRY)
+                return True
+            if not self.something() and not self._closing:
                 self._idle = True
                 self._work.wait(RETRY if self.full else _IDLE)
                 self._idle = False
-            while not self._closing and not self._hurry and self.waiting_bytes < MUCH:
+            while not self._closing and not self._hurry and self.waiting_bytes < log_writer.MUCH:
                 left = last + INTERVAL - time.monotonic()
                 if left <= 0:
                     break
                 self._work.wait(left)
-            return self._something() or not self._closing
-
-    def _something(self) -> bool:
-        return bool(self._entries or self._marks or self._meta)
-
-    def _commit(self) -> None:
-        if self.full and not self._something():
-            self._recovered()
-            return
-        with self._work:
-            entries, self._entries = self._entries, []
-            marks, self._marks = self._marks, {}
-            meta, self._meta = self._meta, {}
-            ids, self._ids = self._ids, []
-            forgotten, self._forgotten = self._forgotten, []
-            self._hurry = False
-        while True:
-            try:
-                size = self._write(entries, marks, meta, ids, forgotten)
-                break
-            except apsw.FullError:
-                self._file.rollback()
-                self._wait_for_space()
-        self.bytes = size
-        with self._work:
-            self.waiting_bytes -= sum(len(entry.batch) for entry in entries)
-        if self.full:
-            self._recovered()
-        self._on_commit(entries[-1].end if entries else 0, self._gone)
-
-    def _write(
-        self,
-        entries: list[Entry],
-        marks: dict[tuple[str, int], int],
-        meta: dict[str, int | str],
-        ids: list[tuple[int, str, str]],
-        forgotten: list[int],
-    ) -> int:
-        """Write one transaction; give the bytes of messages that are kept after it."""
-        file, now = self._file, self._now()
-        file.begin()
-        file.insert(entries, now)
-        file.write_marks(marks.items(), now)
-        file.write_ids(ids, forgotten)
-        for key, value in meta.items():
-            file.write_meta(key, value)
-        size = self.bytes + sum(len(entry.batch) for entry in entries)
-        up_to, freed = file.delete_oldest(DELETE_AT_ONCE, size - self._max_bytes, now - self._max_age)
-        if freed:
-            file.forget_marks(now - MARK_AGE)
-        size -= freed
-        file.write_meta("bytes", size)
-        file.commit()
-        if up_to:
-            self._gone = up_to
-        return size
-
-    def _checkpoint(self) -> None:
-        """Move the WAL into the database, a part at a time, so that no commit waits long."""
-        pages = self._file.wal_pages
-        if pages - self._moved < CHECKPOINT_PAGES and pages >= self._moved:
-            return
-        with contextlib.suppress(apsw.BusyError, apsw.FullError):  # then later: it is all in the WAL
-            self._file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
-            if pages > RESTART_PAGES:
-                self._file.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
-        self._moved = pages
-
-    # ---- a full disk -----------------------------------------------------------------------------------
-
-    def _wait_for_space(self) -> None:
-        if not self.full:
-            self._tell_full()
-        self._reserve.unlink(missing_ok=True)
-        with self._work:
-            self._work.wait(RETRY)
-
-    def _tell_full(self) -> None:
-        self.full = True
-        _logger.error("the disk is full: new messages are refused until there is room; old ones are served")
-
-    def _recovered(self) -> None:
-        if self._keep_reserve():
-            self.full = False
-            _logger.warning("the disk has room again: messages are taken")
-
-    def _keep_reserve(self) -> bool:
-        """Keep a file that can be given up; tell whether there is room for it."""
-        try:
-            if not self._reserve.exists() or self._reserve.stat().st_size < RESERVE:
-                with self._reserve.open("wb") as file:
-                    for _ in range(RESERVE // MUCH):
-                        file.write(b"\0" * MUCH)
-        except OSError:
-            self._reserve.unlink(missing_ok=True)
-            return False
-        return True
+            return self.something() or not self._closing

@@ -1,6 +1,7 @@
 """The part of a satellite's outbox that is on disk: frames that wait for the relay, so that they survive.
 
-One thread writes: what waits for it goes into one commit. Whoever reads does so on a connection of its own.
+One writes: what waits goes into one commit. Whoever reads does so on a connection of its own. Without a thread:
+``outbox_thread.py`` has it.
 """
 
 import contextlib
@@ -8,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import apsw
 
@@ -18,9 +19,6 @@ from co2.store.sqlite import check_files, close_database, open_database, set_asi
 
 __all__ = ["OutboxStore"]
 
-RETRY = 0.5
-"""Seconds between two tries on a full disk."""
-
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE frame (
@@ -28,6 +26,8 @@ CREATE TABLE frame (
 );
 """
 _OVERHEAD = 200
+
+OnStored = Callable[[Segment, tuple[int, int]], None]
 
 _logger = logging.getLogger("co2.satellite")
 
@@ -37,7 +37,8 @@ class OutboxStore:
 
     Args:
         path: of the file.
-        on_stored: called with a segment and its rows when it is on disk, in the store's own thread.
+        on_stored: called with a segment and its rows when it is on disk, by whoever calls :meth:`turn`.
+        vfs: name of an APSW VFS, None for the platform's.
 
     Attributes:
         replaced: why an older file was set aside, '' for none.
@@ -45,36 +46,34 @@ class OutboxStore:
         full: the disk is.
     """
 
-    def __init__(self, path: Path, on_stored: Callable[[Segment, tuple[int, int]], None]) -> None:
+    def __init__(self, path: Path, on_stored: OnStored, vfs: str | None = None) -> None:
         self.replaced = self.failed = ""
         self.full = False
-        self._db = self._prepared(path)
-        self._reader = open_database(path)
+        self._db = self._prepared(path, vfs)
+        self._reader = open_database(path, vfs)
         self._reading = threading.Lock()
         self._on_stored = on_stored
         self._work = threading.Condition()
         self._segments: list[Segment] = []
         self._forget = 0
-        self._closing = False
+        self._taken: tuple[list[Segment], int] | None = None
         self._next = self._last_id() + 1
-        self._thread = threading.Thread(target=self._run, name="co2-outbox", daemon=True)
-        self._thread.start()
 
     @classmethod
-    def open(cls, path: Path, on_stored: Callable[[Segment, tuple[int, int]], None]) -> "OutboxStore":
+    def open(cls, path: Path, on_stored: OnStored, vfs: str | None = None) -> Self:
         """Open the file; one that cannot be read is set aside under another name, and a new one begins."""
         try:
             check_files(path)
-            return cls(path, on_stored)
+            return cls(path, on_stored, vfs)
         except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
             aside = set_aside(path)
-            store = cls(path, on_stored)
+            store = cls(path, on_stored, vfs)
             store.replaced = f"the older outbox cannot be read ({error}); it is kept as {aside.name}"
             return store
 
     @staticmethod
-    def _prepared(path: Path) -> apsw.Connection:
-        db = open_database(path)
+    def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
+        db = open_database(path, vfs)
         try:
             version = db.execute("PRAGMA user_version").fetchall()[0][0]
             if version == 0:
@@ -110,13 +109,13 @@ class OutboxStore:
         """Have a segment written, behind all before it."""
         with self._work:
             self._segments.append(segment)
-            self._work.notify()
+            self._wake()
 
     def forget(self, row: int) -> None:
         """Have everything up to a row deleted."""
         with self._work:
             self._forget = max(self._forget, row)
-            self._work.notify()
+            self._wake()
 
     def load(self, rows: tuple[int, int]) -> list[Cut]:
         """Read frames, but for those that are damaged. In any thread; takes milliseconds."""
@@ -132,54 +131,49 @@ class OutboxStore:
         return found
 
     def close(self, timeout: float) -> None:
-        """Write what waits, and end."""
-        with self._work:
-            self._closing = True
-            self._work.notify()
-        self._thread.join(timeout)
-        with self._reading:
-            self._reader.close()
+        """Write what waits, and end, within so many seconds."""
+        raise NotImplementedError
 
-    # ---- the thread ------------------------------------------------------------------------------------
+    def _wake(self) -> None:
+        """Called, with the lock held, when there is something to write."""
 
-    def _run(self) -> None:
+    # ---- written ---------------------------------------------------------------------------------------
+
+    def something(self) -> bool:
+        """Tell whether anything waits."""
+        return bool(self._segments or self._forget or self._taken)
+
+    def turn(self) -> bool:
+        """Commit what waits; tell whether there may be another turn. On a full disk it is tried again there."""
         try:
-            while self._wait():
-                self._commit()
+            self._commit()
         except Exception as error:
             self.failed = f"{type(error).__name__}: {error}"
             _logger.critical("the outbox cannot be written, what waits is in memory only: %s", self.failed)
-        finally:
-            with contextlib.suppress(apsw.Error):
-                self._db.close()
+            return False
+        return True
 
-    def _wait(self) -> bool:
-        with self._work:
-            while not self._segments and not self._forget:
-                if self._closing:
-                    return False
-                self._work.wait()
-            return True
+    def end(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(apsw.Error):
+            self._db.close()
 
     def _commit(self) -> None:
         with self._work:
-            segments, self._segments = self._segments, []
-            forget, self._forget = self._forget, 0
-        while True:
-            try:
-                rows = self._write(segments, forget)
-                break
-            except apsw.FullError:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                if not self.full:
-                    self.full = True
-                    _logger.error("the disk is full: what waits for the relay stays in memory until there is room")
-                with self._work:
-                    if self._closing:
-                        return
-                    self._work.wait(RETRY)
-                    forget = max(forget, self._forget)
+            if self._taken is None:
+                self._taken, self._segments = (self._segments, 0), []
+            segments, forget = self._taken[0], max(self._taken[1], self._forget)
+            self._taken, self._forget = (segments, forget), 0
+        try:
+            rows = self._write(segments, forget)
+        except apsw.FullError:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if not self.full:
+                self.full = True
+                _logger.error("the disk is full: what waits for the relay stays in memory until there is room")
+            return
+        self._taken = None
         if self.full:
             self.full = False
             _logger.warning("the disk has room again: what waits for the relay goes there")

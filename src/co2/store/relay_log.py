@@ -20,6 +20,7 @@ from co2.protocol.log import Entry, LogGap, Reading
 from co2.protocol.losses import Loss, Losses
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
+from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
 from co2.store.relayed_ids import RelayedIds
 from co2.store.sqlite import check_files, mark_damaged, set_aside
@@ -67,6 +68,7 @@ class RelayLog:
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
         soon: Callable[[Callable[[], None]], object],
+        writer: Callable[..., LogWriter] = LogThread,
     ) -> None:
         self.replaced = ""
         self._path = path
@@ -81,22 +83,23 @@ class RelayLog:
         self.gone = int(file.read_meta("gone"))
         self.losses = Losses(Loss(*loss) for loss in json.loads(file.read_meta("losses", "[]")))
         self.marks: Mapping[tuple[str, int], int]
+        file.forget_marks()
         self._marks = self.marks = file.marks()
         self.ids = RelayedIds()
         self._damaged: set[int] = set()
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
-        self._thread = LogThread(
+        self._writer = writer(
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
             on_commit=self._committed_in_thread, on_failed=on_failed, soon=soon,
         )  # fmt: skip
         for position, origin, message_id in file.ids():
-            self._thread.forget_ids(self.ids.remember(origin, message_id, position))
+            self._writer.forget_ids(self.ids.remember(origin, message_id, position))
         # Each run with the position that it begins at.
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
         self._stored_lease = self.last + 1 + LEASE
-        self._thread.start({"runs": json.dumps(runs), "lease": self._stored_lease})
+        self._writer.start({"runs": json.dumps(runs), "lease": self._stored_lease})
 
     @classmethod
     def open(
@@ -110,6 +113,7 @@ class RelayLog:
         on_failed: Callable[[str], None] = lambda why: None,
         soon: Callable[[Callable[[], None]], object] = lambda call: call(),
         vfs: str | None = None,
+        writer: Callable[..., LogWriter] = LogThread,
     ) -> "RelayLog":
         """Open the log; a file that cannot be read is set aside under another name, and a new one begins.
 
@@ -122,6 +126,7 @@ class RelayLog:
             on_failed: called once, there too, when the disk does not do its work.
             soon: calls a function a little later, in the thread that appends.
             vfs: name of an APSW VFS, None for the platform's.
+            writer: what writes; the simulator brings one without a thread.
 
         Raises:
             StorageFailed: the disk does not do its work.
@@ -146,6 +151,7 @@ class RelayLog:
                     on_commit=on_commit,
                     on_failed=on_failed,
                     soon=soon,
+                    writer=writer,
                 )
                 undo.pop_all()
             return log
@@ -176,12 +182,12 @@ class RelayLog:
     @property
     def size(self) -> int:
         """Bytes of messages that are kept."""
-        return self._thread.bytes
+        return self._writer.bytes
 
     @property
     def backlog(self) -> int:
         """Bytes that wait for the disk."""
-        return self._thread.waiting_bytes
+        return self._writer.waiting_bytes
 
     def append(
         self,
@@ -206,12 +212,12 @@ class RelayLog:
             StorageFull: the disk is full, or too much waits for it; nothing was taken.
             StorageFailed: the disk does not do its work.
         """
-        thread = self._thread
-        if thread.failed:
-            raise StorageFailed(f"the relay's disk does not do its work: {thread.failed}")
-        if thread.full:
+        writer = self._writer
+        if writer.failed:
+            raise StorageFailed(f"the relay's disk does not do its work: {writer.failed}")
+        if writer.full:
             raise StorageFull("the relay's disk is full: make room there; what is sent again then is taken")
-        if thread.waiting_bytes > MAX_BACKLOG:
+        if writer.waiting_bytes > MAX_BACKLOG:
             raise StorageFull(f"{MAX_BACKLOG} bytes wait for the relay's disk: it is slower than what comes")
         count = batch_count(batch)
         position = self.last + 1
@@ -224,9 +230,9 @@ class RelayLog:
         if epoch:
             self._marks[origin, epoch] = seq + count - 1
         self._tail.append(entry, self.committed)
-        thread.put(entry, hurry=not epoch, message_id=message_id)
+        writer.put(entry, hurry=not epoch, message_id=message_id)
         if message_id:
-            thread.forget_ids(self.ids.remember(origin, message_id, position))
+            writer.forget_ids(self.ids.remember(origin, message_id, position))
         return entry
 
     def holds(self, run: str, position: int) -> bool:
@@ -240,30 +246,30 @@ class RelayLog:
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Say where the numbers of a run begin for this log."""
         self._marks[origin, epoch] = seq
-        self._thread.put_mark(origin, epoch, seq)
+        self._writer.put_mark(origin, epoch, seq)
 
     def add_loss(self, loss: Loss) -> None:
         """Remember a loss for everybody who reads over it, also in later runs."""
         self.losses.add(loss)
         losses = [(known.position, known.origin, known.reason) for known in self.losses]
-        self._thread.put_meta("losses", json.dumps(losses))
+        self._writer.put_meta("losses", json.dumps(losses))
 
     def replace_id(self) -> None:
         """Take a new name: this log is not the one that its readers know."""
         self.log_id = secrets.token_hex(16)
-        self._thread.put_meta("log_id", self.log_id)
+        self._writer.put_meta("log_id", self.log_id)
 
     def close(self) -> None:
         """Bring all to disk and close the file; the next run goes on right after the last message."""
-        self._thread.put_meta("lease", self.last + 1)
-        self._thread.close(CLOSE_TIMEOUT)
+        self._writer.put_meta("lease", self.last + 1)
+        self._writer.close(CLOSE_TIMEOUT)
         with self._reading:
-            self._reader.close(tidy=not self._thread.failed)
+            self._reader.close(tidy=not self._writer.failed)
 
     def _lease_up_to(self, position: int) -> None:
         # In the same queue as the frames and before them: a commit that holds one of the new positions holds this.
         self._stored_lease = position
-        self._thread.put_meta("lease", position)
+        self._writer.put_meta("lease", position)
 
     def _committed_in_thread(self, position: int, gone: int) -> None:
         if position:

@@ -1,0 +1,133 @@
+"""Packages that take their messages too slowly, at the moments when a link ends or something is on its way."""
+
+from co2.host_id import HostId
+from co2.protocol.link_frames import BEGINNING
+from co2.protocol.outbox import Outbox
+from co2.protocol.satellite import GapTold, SatelliteCore
+from tests.protocol.network import FakeSatellite, Network
+
+
+def hand_over(network: Network, satellite: FakeSatellite) -> None:
+    """Carry to a satellite what is out for it, and nothing back."""
+    assert satellite.peer is not None
+    for data in network.relay.taken(satellite.peer):
+        satellite.core.receive(data)
+    satellite.take_events()
+
+
+def test_what_is_on_its_way_to_a_durable_package_that_falls_behind_comes_again_in_its_place() -> None:
+    network = Network()
+    ham = network.satellite("ham", "p", durable=True)
+    spam = network.satellite("spam")
+    spam.send(1)
+    network.run()
+    assert spam.peer is not None
+    # Two frames are on their way; the package has no room for the first, and has room again before the second.
+    spam.send(2)
+    for data in spam.core.taken():
+        network.relay.receive(spam.peer, data)
+    network.commit()
+    ham.core.fell_behind("p")
+    hand_over(network, ham)
+    spam.send(3)
+    for data in spam.core.taken():
+        network.relay.receive(spam.peer, data)
+    network.commit()
+    ham.core.catch_up("p")
+    hand_over(network, ham)
+    network.run()
+    assert ham.got["p"] == [1, 2, 3]
+
+
+def test_a_package_that_fell_behind_twice_is_still_where_it_was() -> None:
+    network = Network()
+    ham = network.satellite("ham", "p", durable=True)
+    spam = network.satellite("spam")
+    spam.send(1)
+    network.run()
+    ham.core.fell_behind("p")
+    ham.core.catch_up("p")
+    ham.core.fell_behind("p")
+    spam.send(2)
+    network.run()
+    assert ham.got["p"] == [1]
+    ham.core.catch_up("p")
+    network.run()
+    assert ham.got["p"] == [1, 2]
+
+
+def test_a_link_lost_before_its_welcome_leaves_packages_where_they_were() -> None:
+    network = Network()
+    ham = network.satellite("ham", "p", "q")
+    spam = network.satellite("spam")
+    network.run()
+    ham.core.fell_behind("p")
+    for value in range(3):
+        spam.send(value)
+    network.run()
+    ham.core.catch_up("p")  # it asks for what it has missed
+    network.cut(ham)
+    ham.core.connected()  # and this link ends before the relay has said Welcome
+    ham.core.taken()
+    ham.core.lost("cut again")
+    ham.take_events()
+    network.connect(ham)
+    assert ham.got == {"p": [0, 1, 2], "q": [0, 1, 2]}
+
+
+def test_a_package_that_falls_behind_while_there_is_no_link_goes_on_where_it_was() -> None:
+    network = Network()
+    ham = network.satellite("ham", "p", "q")
+    spam = network.satellite("spam")
+    network.run()
+    ham.core.fell_behind("p")
+    for value in range(3):
+        spam.send(value)
+    network.run()
+    ham.core.catch_up("p")
+    network.cut(ham)
+    ham.core.fell_behind("p")
+    network.connect(ham)
+    ham.core.catch_up("p")
+    network.run()
+    assert ham.got["p"] == [0, 1, 2]
+
+
+def test_what_a_package_wants_that_loads_between_hello_and_welcome_is_told() -> None:
+    network = Network()
+    spam = network.satellite("spam")
+    ham = FakeSatellite("ham", 7, 9)
+    network.satellites.append(ham)
+    ham.peer = network.relay.opened(ham.address)
+    ham.core.connected()
+    frames = ham.core.taken()
+    ham.core.subscribe("p", durable=True)
+    for data in frames:
+        network.relay.receive(ham.peer, data)
+    network.run()
+    spam.send(1)
+    network.run()
+    assert ham.got["p"] == [1]
+
+
+def test_that_the_log_is_another_is_told_by_the_next_run_where_this_one_did_not_come_to_it() -> None:
+    network = Network()
+    ham = network.satellite("ham", "p", durable=True)
+    network.cut(ham)
+    network.log.replace_id()
+    network.connect(ham)
+    assert [reason for _, reason in ham.gaps] == ["log replaced"]
+    # Its plugin was not told yet: what is written down says so.
+    assert ham.core.durable_beginnings() == {"p": 0}
+    later = SatelliteCore(HostId("ham", "10.0.0.2", 2004), Outbox(9, 10**6, print, print), lambda: ([], []))
+    later.log_id, later.run = ham.core.log_id, ham.core.run
+    later.subscribe("p", durable=True, position=0)
+    later.connected()
+    peer = network.relay.opened(ham.address)
+    for data in later.taken():
+        network.relay.receive(peer, data)
+    for data in network.relay.taken(peer):
+        later.receive(data)
+    told = [event for event in later.events if isinstance(event, GapTold)]
+    assert [(event.packages, event.gap.reason) for event in told] == [(["p"], "log replaced")]
+    assert later.positions()["p"] == BEGINNING

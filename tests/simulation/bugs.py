@@ -1,0 +1,438 @@
+"""Bugs that are planted one at a time, to see that the oracles find them: each breaks one thing of the product."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from co2.plugin.deaths import Deaths
+from co2.plugin.delivery import Delivery
+from co2.plugin.receiving import Receiver
+from co2.plugin.waiting import Missing, Window
+from co2.protocol import satellite as satellite_module
+from co2.protocol.batch import batch_count, join_batches
+from co2.protocol.checksum import crc32
+from co2.protocol.frames import Gap, Progress
+from co2.protocol.link_frames import (
+    BEGINNING,
+    Ack,
+    Publish,
+    Subscription,
+    decode_satellite_frame,
+    encode_link_frame,
+)
+from co2.protocol.log import Reading
+from co2.protocol.outbox import Cut, Outbox
+from co2.protocol.relay import RelayCore
+from co2.protocol.satellite import SatelliteCore
+from co2.protocol.streams import Stream
+from co2.store.cursors import Cursors
+from co2.store.log_file import LogFile
+from co2.store.log_writer import LogWriter
+from co2.store.memory_tail import MemoryTail
+from co2.store.outbox_store import OutboxStore
+from co2.store.relay_log import RelayLog
+from tests.simulation.ledger import Ledger
+
+__all__ = ["BUGS", "Bug", "planted"]
+
+Reader = satellite_module._Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """One bug.
+
+    Attributes:
+        breaks: what, in a line.
+        oracles: first letters of those that may find it.
+        where: class and name of what is replaced.
+        instead: makes the replacement of the original.
+    """
+
+    breaks: str
+    oracles: str
+    where: tuple[Any, str]
+    instead: Callable[[Any], Any]
+
+
+BUGS: dict[str, Bug] = {}
+
+
+def _bug(breaks: str, oracles: str, where: Any, name: str) -> Callable[[Callable[[Any], Any]], None]:
+    def take(instead: Callable[[Any], Any]) -> None:
+        BUGS[instead.__name__.strip("_").replace("_", " ")] = Bug(breaks, oracles, (where, name), instead)
+
+    return take
+
+
+@contextlib.contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Plant a bug for a while; '' for none."""
+    if not name:
+        yield
+        return
+    bug = BUGS[name]
+    where, attribute = bug.where
+    raw = where.__dict__[attribute]
+    original = raw.__func__ if isinstance(raw, (classmethod, staticmethod)) else raw
+    replaced = bug.instead(original)
+    if isinstance(raw, (classmethod, staticmethod)):
+        replaced = type(raw)(replaced)
+    with mock.patch.object(where, attribute, replaced):
+        yield
+
+
+# ---- the relay ----------------------------------------------------------------------------------------------
+
+
+@_bug("a message is acknowledged when it comes", "g", RelayCore, "_publish")
+def _acknowledged_before_the_commit(original: Any) -> Any:
+    def publish(self: Any, peer: Any, frame: Publish) -> None:
+        original(self, peer, frame)
+        if frame.epoch and peer.state == "open":
+            peer.write(encode_link_frame(Ack(frame.epoch, frame.seq + batch_count(frame.batch) - 1)))
+
+    return publish
+
+
+@_bug("durable packages get what is not on disk yet", "gac", RelayCore, "_limit")
+def _durable_stream_given_uncommitted_messages(original: Any) -> Any:
+    return lambda self, stream: self._visible if stream.durable else original(self, stream)
+
+
+@_bug("a rolled-back log keeps its id", "acf", RelayLog, "holds")
+def _log_id_not_changed(_original: Any) -> Any:
+    return lambda self, run, position: True
+
+
+@_bug("what the relay has lost is told to nobody", "a", RelayLog, "add_loss")
+def _loss_not_told(_original: Any) -> Any:
+    return lambda self, loss: None
+
+
+@_bug("a satellite's live packages get what it has sent itself", "cd", Stream, "wants")
+def _own_messages_given_back(_original: Any) -> Any:
+    return lambda self, entry: self.interests is not None and self.interests.wants(entry.channels)
+
+
+@_bug("what has no number is passed on before it is on disk", "g", RelayCore, "append_unnumbered")
+def _unnumbered_messages_passed_on_at_once(original: Any) -> Any:
+    def append(self: Any, **kwargs: Any) -> Any:
+        entry = original(self, **kwargs)
+        self._held.clear()
+        self._advance()
+        return entry
+
+    return append
+
+
+@_bug("a stream with no room goes on at the head when it has some", "a", RelayCore, "pump")
+def _drain_to_the_head(original: Any) -> Any:
+    def pump(self: Any, peer: Any) -> None:
+        if peer.state == "open" and peer.live is not None and peer.live not in self._at_head:
+            peer.live.position = self._visible
+        original(self, peer)
+
+    return pump
+
+
+@_bug("a frame that starts behind the mark is taken as new", "gcb", RelayCore, "_repeated")
+def _repeats_appended(_original: Any) -> Any:
+    def repeated(self: Any, peer: Any, frame: Publish, last: int) -> None:
+        entry = self.log.append(
+            origin=peer.origin, host_id=str(peer.host_id), client_address=peer.address, batch=frame.batch,
+            epoch=frame.epoch, seq=frame.seq, package=frame.package, plugin=frame.plugin,
+            channels=None if frame.channels is None else tuple(frame.channels), crc=frame.crc,
+        )  # fmt: skip
+        peer.unacked.append((entry.end, frame.epoch, last))
+        self._unacked[peer] = None
+        self._fresh.append(entry)
+
+    return repeated
+
+
+# ---- the log ------------------------------------------------------------------------------------------------
+
+
+@_bug("commits are not synced", "g", LogFile, "__init__")
+def _fsync_skipped(original: Any) -> Any:
+    def careless(self: LogFile, *args: Any) -> None:
+        original(self, *args)
+        self._db.execute("PRAGMA synchronous = OFF")
+
+    return careless
+
+
+@_bug("marks get to disk with the commit after their messages", "ga", LogFile, "write_marks")
+def _marks_not_in_the_same_transaction(original: Any) -> Any:
+    def write(self: LogFile, marks: Any) -> None:
+        late: dict[Any, Any] = getattr(self, "late", {})
+        original(self, late.items())
+        self.late = dict(marks)  # type: ignore[attr-defined]
+
+    return write
+
+
+@_bug("after a crash positions go on after the last message on disk", "g", LogFile, "read_meta")
+def _positions_used_again(original: Any) -> Any:
+    return lambda self, key, default=None: (
+        original(self, "end") + 1 if key == "lease" else original(self, key, default)
+    )
+
+
+@_bug("what retention took is passed over in silence", "a", RelayLog, "read_disk")
+def _gap_not_told_on_retention(original: Any) -> Any:
+    def read(self: RelayLog, after: int, max_bytes: int) -> Reading:
+        found: Reading = original(self, after, max_bytes)
+        return Reading(found.entries, found.next, None)
+
+    return read
+
+
+@_bug("what is not on disk yet leaves memory", "af", MemoryTail, "append")
+def _uncommitted_leaves_memory(original: Any) -> Any:
+    return lambda self, entry, committed: original(self, entry, entry.end)
+
+
+@_bug("a read from disk gives the position after what it has read", "a", RelayLog, "read_disk")
+def _read_off_by_one(original: Any) -> Any:
+    def read(self: RelayLog, after: int, max_bytes: int) -> Reading:
+        found: Reading = original(self, after + 1 if after > BEGINNING else after, max_bytes)
+        return found
+
+    return read
+
+
+@_bug("marks that a month of wall time has passed are forgotten", "gad", LogWriter, "_write")
+def _marks_forgotten_by_age(original: Any) -> Any:
+    def write(self: Any, *args: Any) -> int:
+        now = self._now()
+        if now - getattr(self, "last_write", now) > 30 * 86_400:
+            self._file._db.execute("DELETE FROM mark")
+        self.last_write = now
+        size: int = original(self, *args)
+        return size
+
+    return write
+
+
+# ---- the satellite ------------------------------------------------------------------------------------------
+
+
+@_bug("a package goes on one message too late after a reconnect", "a", SatelliteCore, "_subscriptions")
+def _cursor_off_by_one(original: Any) -> Any:
+    def subscriptions(self: Any) -> list[Subscription]:
+        return [
+            Subscription(sub.package, sub.position and sub.position + 1, sub.channels, sub.durable)
+            for sub in original(self)
+        ]
+
+    return subscriptions
+
+
+@_bug("only the last sender is remembered for telling repeats", "c", Reader, "is_new")
+def _dedupe_by_a_window(original: Any) -> Any:
+    def is_new(self: Any, origin: str, epoch: int, last: int) -> bool:
+        new: bool = original(self, origin, epoch, last)
+        if len(self.seen) > 1:
+            self.seen.pop(next(iter(self.seen)))
+        return new
+
+    return is_new
+
+
+@_bug("numbers of different runs are compared", "a", Reader, "is_new")
+def _epoch_ignored(original: Any) -> Any:
+    return lambda self, origin, epoch, last: original(self, origin, 1 if epoch else 0, last)
+
+
+@_bug("what a package has had is not remembered", "c", Reader, "is_new")
+def _seen_map_ignored(_original: Any) -> Any:
+    return lambda self, origin, epoch, last: True
+
+
+@_bug("a replay moves the place of the live stream", "a", SatelliteCore, "_readers_apart")
+def _live_position_moved_by_a_replay(original: Any) -> Any:
+    def apart(self: Any, frame: Any, end: int) -> Any:
+        found = original(self, frame, end)
+        self.live_position = max(self.live_position, end)
+        return found
+
+    return apart
+
+
+@_bug("one message too many is skipped of a frame that was had in part", "a", SatelliteCore, "_readers_apart")
+def _skip_computed_wrong(original: Any) -> Any:
+    def apart(self: Any, frame: Any, end: int) -> Any:
+        readers, skip = original(self, frame, end)
+        return readers, min(skip + 1, batch_count(frame.batch)) if skip else 0
+
+    return apart
+
+
+@_bug("a package's channels are not told after a reconnect", "a", SatelliteCore, "_subscriptions")
+def _interests_lost_after_reconnect(original: Any) -> Any:
+    def subscriptions(self: Any) -> list[Subscription]:
+        found = original(self)
+        if self.state != "hello":
+            return found  # type: ignore[no-any-return]
+        return [Subscription(sub.package, sub.position, [], sub.durable) for sub in found]
+
+    return subscriptions
+
+
+@_bug(
+    "what a package wants is not told when it loads between Hello and Welcome",
+    "af",
+    SatelliteCore,
+    "_tell_interest",
+)
+def _interest_lost_in_hello(original: Any) -> Any:
+    return lambda self: original(self) if self.state == "open" else None
+
+
+@_bug("frames on their way to a package that fell behind count after it caught up", "a", SatelliteCore, "_stop")
+def _what_was_on_its_way_counts(original: Any) -> Any:
+    def stop(self: Any, reader: Any) -> None:
+        original(self, reader)
+        reader.stopping = False
+
+    return stop
+
+
+@_bug("a link lost before its Welcome moves packages that were behind to the head", "a", SatelliteCore, "_end")
+def _lost_hello_moves_packages(original: Any) -> Any:
+    def end(self: Any, *args: Any) -> None:
+        if self.state == "hello":
+            self.state = "open"
+        original(self, *args)
+
+    return end
+
+
+@_bug("a live message waits in the outbox with the others", "gd", SatelliteCore, "publish_live")
+def _live_message_takes_a_seq(_original: Any) -> Any:
+    return lambda self, package, plugin, channels, batch: self.publish(package, plugin, channels, batch)
+
+
+@_bug("that the log is another is saved as told before it was", "a", SatelliteCore, "durable_beginnings")
+def _gap_forgotten_at_a_restart(original: Any) -> Any:
+    def beginnings(self: Any) -> Mapping[str, int]:
+        return {package: max(BEGINNING, position) for package, position in original(self).items()}
+
+    return beginnings
+
+
+# ---- the outbox ---------------------------------------------------------------------------------------------
+
+
+@_bug("frames that are sent again are cut anew", "gf", Outbox, "again")
+def _frame_cut_anew_when_sent_again(original: Any) -> Any:
+    def again(self: Any) -> None:
+        original(self)
+        for segment in self._segments:
+            cuts = segment.cuts or []
+            if len(cuts) < 2:
+                continue
+            first, second = (decode_satellite_frame(cut.data) for cut in cuts[:2])
+            if (first.plugin, first.channels) == (second.plugin, second.channels):
+                batch = join_batches([first.batch, second.batch])
+                first.batch, first.crc = batch, crc32(batch)
+                data = encode_link_frame(first)
+                segment.cuts[:2] = [Cut(cuts[0].epoch, cuts[0].first, cuts[1].last, data, cuts[0].at)]
+                return
+
+    return again
+
+
+@_bug("what is left of earlier runs goes out after the new", "b", Outbox, "put")
+def _old_epochs_sent_after_the_new(original: Any) -> Any:
+    def put(self: Any, *args: Any) -> None:
+        original(self, *args)
+        if self._segments[0].epoch != self.epoch:
+            old = [segment for segment in self._segments if segment.epoch != self.epoch]
+            new = [segment for segment in self._segments if segment.epoch == self.epoch]
+            self._segments.clear()
+            self._segments.extend([*new, *old])
+            self._at = self._inside = 0
+
+    return put
+
+
+@_bug("frames are forgotten when they are written", "a", Outbox, "give")
+def _outbox_forgets_on_write(original: Any) -> Any:
+    def give(self: Any, max_bytes: int) -> list[bytes]:
+        given: list[bytes] = original(self, max_bytes)
+        if given:
+            last = decode_satellite_frame(given[-1])
+            Outbox.acknowledged(self, last.epoch, last.seq + batch_count(last.batch) - 1)
+        return given
+
+    return give
+
+
+@_bug("rows of the outbox are deleted before their messages are acknowledged", "a", Outbox, "stored")
+def _outbox_rows_deleted_early(original: Any) -> Any:
+    def stored(self: Any, segment: Any, rows: tuple[int, int]) -> None:
+        original(self, segment, rows)
+        self._gone = max(self._gone, rows[1])
+
+    return stored
+
+
+@_bug("what is left on the satellite's disk is not found", "a", OutboxStore, "left")
+def _outbox_not_read_at_the_start(_original: Any) -> Any:
+    return lambda self: []
+
+
+@_bug("the place of a durable package is not read at the start", "a", Cursors, "open")
+def _cursors_not_read(_original: Any) -> Any:
+    return lambda cls, path: cls(path)
+
+
+# ---- plugin hosts -------------------------------------------------------------------------------------------
+
+
+@_bug("deaths in a message are not counted", "f", Deaths, "add")
+def _poison_not_counted(original: Any) -> Any:
+    def add(self: Any, now: float, inside: Any) -> list[Any]:
+        original(self, now, inside)
+        self._tries.clear()
+        return []
+
+    return add
+
+
+@_bug("the message of a death is not marked", "c", Receiver, "_mark_repeat")
+def _repeat_not_marked(_original: Any) -> Any:
+    return lambda message: None
+
+
+@_bug("a new child goes on after the message of the death", "c", Ledger, "buried")
+def _message_of_a_death_skipped(original: Any) -> Any:
+    def buried(self: Any, words: Any) -> None:
+        original(self, words)
+        self._progress = {name: Progress(max(one.done, one.inside), 0) for name, one in self._progress.items()}
+
+    return buried
+
+
+@_bug("what a dead child had is not given to the next", "caf", Window, "again")
+def _window_forgotten_at_a_death(_original: Any) -> Any:
+    return lambda self: []
+
+
+@_bug("a package that has no room is told nothing of it", "af", Delivery, "_pump")
+def _room_not_told(original: Any) -> Any:
+    def pump(self: Any) -> None:
+        self._on_room = lambda: None
+        original(self)
+
+    return pump
+
+
+@_bug("a gap does not say how many siblings' messages went", "a", Missing, "told")
+def _dropped_not_told(_original: Any) -> Any:
+    return lambda self, number: Gap(number, self.after, self.next, "; ".join(self.reasons))

@@ -1,0 +1,458 @@
+"""A relay's process: core and log as they are, on a simulated disk, wired as ``relay/links.py`` has it."""
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import apsw
+
+from co2.errors import StorageFailed, StorageFull
+from co2.protocol import goodbyes, streams
+from co2.protocol.batch import make_batch
+from co2.protocol.link_frames import BEGINNING, decode_relay_frame
+from co2.protocol.relay import DiskWanted, IdReused, Joined, Left, RelayCore
+from co2.protocol.streams import Peer, Stream
+from co2.relay.reading import MessageReader, Messages
+from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
+from co2.store import log_writer
+from co2.store.log_thread import INTERVAL, RETRY
+from co2.store.log_writer import LogWriter
+from co2.store.relay_log import RelayLog
+from tests.simulation.engine import Process
+from tests.simulation.knobs import LINK_BACKLOG
+from tests.simulation.net import End, Port
+from tests.store.power import Disk
+
+if TYPE_CHECKING:
+    from co2.protocol.log import Entry
+    from tests.simulation.world import World
+
+__all__ = ["SimDisk", "SimRelay"]
+
+PORT = 2003
+
+
+class SimDisk(Disk):
+    """The relay's disk; a sync that failed leaves what it should have written where a later one finds it."""
+
+    def __init__(self, name: str, dice: Any) -> None:
+        super().__init__(name, dice)
+        self.last_syncs = 0
+
+    def sync(self, kept: Any, *, folder: bool) -> None:
+        if self.sync_fails:
+            raise apsw.IOError("Input/output error")
+        super().sync(kept, folder=folder)
+
+    @property
+    def unsynced(self) -> int:
+        """Changes of WALs that a power cut may take back."""
+        return sum(len(kept.pending) for name, kept in self._live.items() if name.endswith("-wal"))
+
+    def xRandomness(self, size: int) -> bytes:
+        return self.dice.randbytes(size)
+
+
+class SimWriter(LogWriter):
+    """The log's writer, whose thread is events of the simulator: what it takes gets to disk some time later."""
+
+    def __init__(self, relay: "SimRelay", *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._relay = relay
+        self._timer: Any = None
+        self._busy = False
+        self._last = 0.0
+
+    def _wake(self) -> None:
+        engine = self._relay.engine
+        if self._busy:
+            return
+        at_once = self._hurry or self.waiting_bytes >= log_writer.MUCH
+        if at_once:
+            engine.cancel(self._timer)
+            self._timer = None
+        if self._timer is None:
+            delay = 0.0 if at_once else max(0.0002, self._last + INTERVAL - engine.now)
+            self._timer = engine.after(delay, self._relay.process, self._begin)
+
+    def _begin(self) -> None:
+        self._timer = None
+        self._busy = True
+        self._last = self._relay.engine.now
+        if not self.full or self.something():
+            self.take()
+        self._relay.engine.after(self._relay.world.sync_time(), self._relay.process, self._finish)
+
+    def _finish(self) -> None:
+        relay = self._relay
+        going = self.turn()
+        self._busy = False
+        if not going or relay.disk.off:
+            relay.log_failed(self.failed)
+            return
+        if self.full:
+            relay.engine.count("log's disk full")
+            self._timer = relay.engine.after(RETRY, relay.process, self._begin)
+        elif self.something():
+            with self._work:
+                self._wake()
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a commit is under way."""
+        return self._busy
+
+    def _keep_reserve(self) -> bool:
+        return self._relay.disk.room is None
+
+    def close(self, timeout: float) -> None:
+        while self.something() and self.turn():
+            pass
+        self.end()
+
+
+class SimReader(MessageReader):
+    """The reader of single messages, which gets to the disk without a thread."""
+
+    async def _chunk(self, after: int) -> Any:
+        reading = self._log.read(after, streams.CHUNK)
+        return self._log.read_disk(after, streams.CHUNK) if reading.on_disk else reading
+
+    def messages(self, after: int, max_messages: int, not_from: str) -> Messages:
+        """Read on from a cursor."""
+        work = self.read(after, max_messages, 1024 * 1024, not_from)
+        try:
+            work.send(None)
+        except StopIteration as done:
+            found: Messages = done.value
+            return found
+        raise AssertionError("it waits")
+
+
+class SimRelay:
+    """One relay, through all its processes.
+
+    Attributes:
+        disk: that its log is on; another one for another state folder.
+        log: of the process of now.
+        core: likewise.
+    """
+
+    def __init__(self, world: "World", folder: Path) -> None:
+        self.world = world
+        self.engine = world.engine
+        self.folder = folder
+        self.up = False
+        self.process = Process("relay")
+        self.exit_wanted = False
+        self._disks = 0
+        self.disk: SimDisk
+        self.log: RelayLog
+        self.core: RelayCore
+        self.reader: SimReader
+        self.change_disk(folder)
+
+    def change_disk(self, folder: Path) -> None:
+        """Take another state folder; while it is down."""
+        if self._disks:
+            self.disk.unregister()
+        self._disks += 1
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.disk = SimDisk(f"sim-{id(self.world)}-{self._disks}", self.world.dice)
+
+    @property
+    def path(self) -> Path:
+        """Of the log."""
+        return self.folder / "log.db"
+
+    # ---- life ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start its process."""
+        self.process = Process("relay")
+        self._ends: dict[Peer, End] = {}
+        self._held: list[End] = []
+        self._telling = False
+        self._told_at = 0.0
+        self._relays: list[tuple[int, Callable[[int], None]]] = []
+        world = self.world
+        self.log = RelayLog.open(
+            self.path,
+            max_bytes=world.log_bytes,
+            max_age=world.log_age,
+            now=self.engine.wall,
+            on_commit=self._committed_in_thread,
+            on_failed=lambda why: None,
+            vfs=self.disk.vfs_name,
+            writer=lambda *args, **kwargs: SimWriter(self, *args, **kwargs),
+        )
+        if self.log.replaced:
+            world.oracles.broken("log set aside", f"a sound log was set aside: {self.log.replaced}")
+        self.core = RelayCore(
+            self.log, f"relay@10.0.0.1:{PORT}", max_peers=lambda: 1000, now=lambda: self.engine.now
+        )
+        self.reader = SimReader(self.log)
+        self._watch_log()
+        world.truth.log_opened(self.log)
+        world.net.port = Port(self.process, self.accept)
+        self.up = True
+        self.engine.trace(f"relay up: log {self.log.log_id[:6]}, position {self.log.last}")
+
+    def _watch_log(self) -> None:
+        append, truth = self.log.append, self.world.truth
+
+        def watched(**kwargs: Any) -> "Entry":
+            entry = append(**kwargs)
+            truth.appended(self.log, entry)
+            return entry
+
+        replace_id, log = self.log.replace_id, self.log
+
+        def renamed() -> None:
+            before = log.log_id
+            replace_id()
+            self.engine.count("log replaced: it was rolled back")
+            truth.log_renamed(log, before)
+
+        self.log.append = watched  # type: ignore[method-assign]
+        self.log.replace_id = renamed  # type: ignore[method-assign]
+
+    def end(self, mode: str, commit: str = "") -> None:
+        """End its process at once.
+
+        Args:
+            mode: of the disk's cut: ``kill`` when only the process ends, '' for the power.
+            commit: what becomes of the one under way: ``lost``, ``done``, ``torn``; '' for a throw of the dice.
+        """
+        if not self.up:
+            return
+        self.up = False
+        self.process.alive = False
+        self.world.net.port = None
+        self.world.net.vanished(self.process)
+        writer: Any = self.log._writer
+        self.disk.cut_mode = mode
+        dice = self.world.dice
+        if writer.in_flight and not self.disk.off:
+            # The commit under way has got somewhere: not begun, all of it, or anything between.
+            commit = commit or dice.choice(("lost", "done", "torn"))
+            if commit == "torn":
+                self.disk.cut_after(dice.randint(0, 25))
+                self.engine.count("ended within a commit")
+            if commit != "lost":
+                writer._on_commit = lambda position, gone: self.world.truth.committed(
+                    self.log, position, self.disk.unsynced
+                )
+                writer.turn()
+        if not self.disk.off:
+            self.disk.cut()
+        self._close_files()
+        self.disk.power_on()
+        self.disk.cut_mode = ""
+        self.world.truth.relay_ended()
+
+    def stop(self) -> None:
+        """Stop it in good order."""
+        if not self.up:
+            return
+        for peer in list(self._ends):
+            self.core.end(peer, goodbyes.STOPPING, "the relay stops")
+        self.flush()
+        self.log.close()
+        self.up = False
+        self.process.alive = False
+        self.world.net.port = None
+        self.world.net.vanished(self.process)
+        self._close_files()
+        self.world.truth.relay_ended()
+
+    def dispose(self) -> None:
+        """Let go of everything."""
+        if self.up:
+            self.end("kill")
+        self.disk.unregister()
+
+    def _close_files(self) -> None:
+        for connection in apsw.connections():
+            if connection.filename == str(self.path):
+                with contextlib.suppress(apsw.Error):  # it wants to tidy up, without power
+                    connection.close(True)
+
+    def log_failed(self, why: str) -> None:
+        """The disk does not do its work: the process ends by itself, as ``host.py`` has it."""
+        self.engine.trace(f"the relay ends: its log failed: {why}")
+        self.engine.count("relay ended by its disk")
+        self.engine.after(0.0, None, self._give_up)
+
+    def _give_up(self) -> None:
+        if self.up:
+            self.end("kill")
+            self.exit_wanted = True
+
+    # ---- the log ---------------------------------------------------------------------------------------
+
+    def _committed_in_thread(self, position: int) -> None:
+        self.world.truth.committed(self.log, position, self.disk.unsynced)
+        when = max(self._told_at, self.engine.now + self.world.dice.choice((0.0, 0.0001, 0.002)))
+        self._told_at = when
+        self.engine.after(when - self.engine.now, self.process, self._committed, position)
+
+    def _committed(self, position: int) -> None:
+        self.engine.trace(f"relay committed {position}")
+        self.core.committed(position)
+        if self._held and self.log.backlog <= LINK_BACKLOG:
+            held, self._held = self._held, []
+            for end in held:
+                end.read_again()
+        self.flush()
+        done = [answer for answer in self._relays if answer[0] <= position]
+        self._relays = [answer for answer in self._relays if answer[0] > position]
+        for waited, answer in done:
+            answer(waited)
+
+    # ---- links -----------------------------------------------------------------------------------------
+
+    def accept(self, end: End, ip: str) -> None:
+        """A connection has come."""
+        peer = self.core.opened((ip, 40_000))
+        self._ends[peer] = end
+        end.on_frames = lambda frames: self._received(end, peer, frames)
+        end.on_closed = lambda why: self._closed(end, peer, why)
+        end.on_full = lambda: self.core.pause(peer)
+        end.on_room = lambda: self._resume(peer)
+
+    def _received(self, end: End, peer: Peer, frames: list[bytes]) -> None:
+        repeats = peer.repeats
+        self.core.receive(peer, *frames)
+        if peer.repeats > repeats:
+            self.engine.count("frames that were known come again", peer.repeats - repeats)
+        self.flush()
+        if self.log.backlog > LINK_BACKLOG and peer in self._ends:
+            self.engine.count("link waits for the disk")
+            end.reading = False
+            self._held.append(end)
+
+    def _closed(self, end: End, peer: Peer, why: str) -> None:
+        self.core.lost(peer, why)
+        self._ends.pop(peer, None)
+        self.flush()
+
+    def _resume(self, peer: Peer) -> None:
+        self.core.resume(peer)
+        self.flush()
+
+    def flush(self) -> None:
+        """Act on what has happened, and write what is out."""
+        core = self.core
+        while core.events or core.ready:
+            while core.events:
+                self._take(core.events.popleft())
+            ready, core.ready = core.ready, {}
+            for peer in ready:
+                end = self._ends.get(peer)
+                frames = core.taken(peer)
+                if end is not None and frames:
+                    self._look_at_acks(peer, frames)
+                    end.write(frames)
+
+    def _look_at_acks(self, peer: Peer, frames: list[bytes]) -> None:
+        for data in frames:
+            if data[1:5] == b"\xa3Ack":
+                ack = decode_relay_frame(data)
+                self.world.truth.acknowledging(peer.origin, ack.epoch, ack.seq)
+            elif data[1:9] == b"\xa7Welcome":
+                for epoch, seq in decode_relay_frame(data).acks:
+                    self.world.truth.acknowledging(peer.origin, epoch, seq)
+
+    def _take(self, event: Any) -> None:
+        engine, world = self.engine, self.world
+        match event:
+            case DiskWanted(stream):
+                engine.count("read from disk")
+                engine.after(world.dice.uniform(0.0003, 0.01), self.process, self._read_disk, stream)
+            case Joined(peer):
+                engine.trace(f"relay: {peer.origin} is here")
+                world.truth.joined(peer)
+                self.core.roster.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
+                self._roster_changed()
+            case Left(peer, reason, text):
+                engine.trace(f"relay: {peer.origin or '?'} has left: {reason} {text}")
+                if reason:
+                    engine.count(f"goodbye of the relay: {reason}")
+                end = self._ends.pop(peer, None)
+                if end is not None:
+                    world.truth.left(peer, reason)
+                    engine.after(0.0, self.process, end.close)
+                self.core.roster.remove(peer.origin)
+                self._roster_changed()
+            case IdReused(peer, epoch, seq):
+                engine.trace(f"E_ID_REUSE {peer.origin} {seq}")
+                world.reused.append((peer.origin, epoch, seq))
+                if not world.may_reuse:
+                    world.oracles.broken("g: no number is used twice", f"{seq} of {peer.origin}: E_ID_REUSE")
+
+    def _read_disk(self, stream: Stream) -> None:
+        reading = self.log.read_disk(stream.position, streams.CHUNK)
+        self.engine.after(self.world.dice.uniform(0.0, 0.003), self.process, self._disk_read, stream, reading)
+
+    def _disk_read(self, stream: Stream, reading: Any) -> None:
+        if reading.gap is not None:
+            self.engine.count(f"gap in the log: {reading.gap.reason}")
+        self.core.disk_read(stream, reading)
+        self.flush()
+
+    def _roster_changed(self) -> None:
+        if not self._telling:
+            self._telling = True
+            self.engine.after(ROSTER_DELAY, self.process, self._tell_roster)
+
+    def _tell_roster(self) -> None:
+        self._telling = False
+        if self.core.roster.tell(int(ROSTER_RATE * ROSTER_DELAY)):
+            self._roster_changed()
+        self.flush()
+
+    # ---- XML-RPC ---------------------------------------------------------------------------------------
+
+    def relay(
+        self, origin: str, ip: str, message_id: str, packed: bytes, channels: Any, answer: Callable[[int], None]
+    ) -> None:
+        """``relay.relay``: answered with the position once it is on disk.
+
+        Raises:
+            StorageFull: there is no room.
+            StorageFailed: the disk does not do its work.
+        """
+        first = self.log.ids.position(origin, message_id)
+        if first is None:
+            entry = self.core.append_unnumbered(
+                origin=origin,
+                host_id=f"{origin}@{ip}:0",
+                client_address=(ip, 50_000),
+                batch=make_batch([packed]),
+                channels=channels,
+                message_id=message_id,
+            )
+            first = entry.position
+            self.flush()
+        if first <= self.core._committed:
+            answer(first)
+        else:
+            self._relays.append((first, answer))
+
+    def fetch(self, origin: str, after: int, maximum: int) -> tuple[str, Messages, list[tuple[int, int, str]]]:
+        """``relay.fetch`` without waiting: the log id, what was read, and gaps."""
+        gaps = []
+        if after >= self.log.lease:
+            gaps.append((after, BEGINNING, "log replaced"))
+            after = BEGINNING
+        read = self.reader.messages(after, maximum, origin)
+        if read.gap is not None:
+            gaps.append((read.gap.after, read.gap.next, read.gap.reason))
+        return self.log.log_id, read, gaps
+
+
+REFUSED = (StorageFull, StorageFailed)
+"""What ``relay.relay`` answers with a Fault."""
