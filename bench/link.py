@@ -189,6 +189,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
     for name, why in result["failed"].items():
         lines += [f"{name} was not measured everywhere: {why}.", ""]
     lines += goals.lines(row(goal) for goal in result["goals"])
+    lines += ["Where the time goes, and what limits it: [performance.md](performance.md).", ""]
     return [*lines, "![throughput](bench/link.svg)", "", "![latency](bench/latency.svg)", ""]
 
 

@@ -1,17 +1,20 @@
 """What the documentation says is so: links, tables and code blocks."""
 
 import re
+import subprocess
+import sys
 import threading
 import tomllib
 from pathlib import Path
 
 import pytest
 
-from co2 import errors
+from co2 import errors, testing
 from co2.config import load_config
 from co2.config.schema import KEYS
 from co2.plugins.osc.settings import read_settings
 from tests.harness import running, wait_for
+from tests.plugin.support import carrying, in_loop, write_package
 from tests.plugins.carry import carried
 
 ROOT = Path(__file__).parent.parent
@@ -23,20 +26,26 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
 
 
+def anchors(text: str) -> set[str]:
+    """What can be linked to on a page."""
+    titles = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = page.read_text()
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    for target, anchor in re.findall(r"\]\(([^)#\s]+)(?:#([^)]*))?\)", text):
         if not target.startswith(("http://", "https://")):
             assert (page.parent / target).exists(), target
-    anchors = {
-        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)
-    }
-    for target in re.findall(r"\]\(#([^)]*)\)", text):
-        assert target in anchors
+            assert not anchor or anchor in anchors((page.parent / target).read_text()), (target, anchor)
+    for anchor in re.findall(r"\]\(#([^)]*)\)", text):
+        assert anchor in anchors(text)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/plugins.md", "docs/protocol.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/plugins.md", "docs/plugin-kit.md", "docs/testing.md", "docs/protocol.md"]
+)
 def test_code_is_python(page):
     for code in blocks(page, "python"):
         compile(code.replace("…", "None"), page, "exec")
@@ -77,7 +86,9 @@ def test_every_key_is_in_its_table_with_its_default():
     assert set(told) == {(section_of[key.roles], key.name) for key in KEYS}
     for key in KEYS:
         default = told[section_of[key.roles], key.name]
-        if isinstance(key.default, int | float):
+        if isinstance(key.default, bool):
+            assert default == str(key.default).lower(), key.name
+        elif isinstance(key.default, int | float):
             assert float(default.partition(" ")[0].replace(",", "")) == key.default, key.name
         elif isinstance(key.default, str):
             assert default == f'`"{key.default}"`', key.name
@@ -88,14 +99,90 @@ def test_the_example_configuration_is_one(tmp_path, role):
     (tmp_path / "co2.toml").write_text(blocks("docs/configuration.md", "toml")[0])
     config = load_config(role, {}, {}, tmp_path)
     assert config.plugin_config["osc"]["listen"] == "127.0.0.1:9000"
-    for example in blocks("docs/plugins.md", "toml"):
+    for example in blocks("docs/plugins.md", "toml") + blocks("docs/plugin-kit.md", "toml"):
         (tmp_path / "co2.toml").write_text(example)
         load_config(role, {}, {}, tmp_path)
+
+
+def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
+    """All of them together are a package: it is loaded, called and looked at as the page says."""
+    (tmp_path / "co2.toml").write_text(blocks("docs/plugin-kit.md", "toml")[0])
+    for code in blocks("docs/plugin-kit.md", "python"):
+        path = tmp_path / re.match(r"# (\S+)", code)[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+    with running(tmp_path / "relay", "relay") as relay:
+        with (
+            running(tmp_path, "satellite", "--relay", relay.url) as host,
+            running(tmp_path / "other", "satellite", "--relay", relay.url) as other,
+            host.proxy() as proxy,
+        ):
+            ham = proxy.ham
+            assert ham.speaker.speak({"data": None}) == "John!!!!!!!!!!!"
+            assert [ham.counter.count({"data": None}) for _ in range(2)] == [1, 2]
+            assert ham.greeter.greet({"data": {"name": "John", "times": 2}}) == "hello John John"
+            assert ham.caller.ask({"data": "John"}) == "hello John"
+            assert ham.caller.ask_all({"data": None})[0] == "hello all"
+            told = "Takes {'data': {name: string, times: int = 1}}."
+            assert told in proxy.co2.get_method_help("ham.greeter.greet")
+            assert told in (ROOT / "docs/plugin-kit.md").read_text()
+            origin = host.host_id.partition("@")[0]
+            assert [one.partition("@")[0] for one in ham.watcher.greeters({"data": None})] == [origin]
+            joined = f"{other.host_id.partition('@')[0]}@127.0.0.1:{other.port} is here with []"
+            wait_for(lambda: joined in host.log(), "who joined")
+            wait_for(lambda: proxy.co2.get_properties()["counters"]["sent"] == 3, "three ticks")
+        with running(tmp_path, "satellite", "--relay", relay.url) as host, host.proxy() as proxy:
+            assert proxy.ham.counter.count({"data": None}) == 3
+
+
+def test_the_examples_of_testing_pass(tmp_path):
+    """All of them together are one test file beside a package, for a pytest of its own."""
+    files: dict[str, str] = {}
+    for code in blocks("docs/testing.md", "python"):
+        name = re.match(r"# (\S+)", code)[1]
+        files[name] = files.get(name, "") + code
+    for name, code in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(code)
+    (tmp_path / "plugins/ham/__init__.py").touch()
+    options = [
+        "-q",
+        "-W",
+        "error",
+        "-p",
+        "no:cacheprovider",
+        "-o",
+        "pythonpath=plugins",
+        "--rootdir",
+        str(tmp_path),
+    ]
+    command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{files['test_spam.py'].count('def test_')} passed" in done.stdout
+
+
+def test_every_name_of_testing_is_on_its_page_in_an_example():
+    used = "\n".join(blocks("docs/testing.md", "python"))
+    assert not [name for name in testing.__all__ if not re.search(rf"\b{name}\b", used)]
 
 
 def test_the_osc_example_is_one():
     tables = tomllib.loads(blocks("docs/plugins.md", "toml")[1])
     assert read_settings(tables["plugin"]["osc"]).send == (("stage", ">"), ("*", "meter"))
+
+
+@in_loop
+async def test_the_example_of_a_reload_keeps_its_count(tmp_path):
+    (code,) = [code for code in blocks("docs/plugins.md", "python") if "def handover" in code]
+    spec = write_package(tmp_path, "ham", spam=code)
+    async with carrying([spec]) as carrier:
+        carrier.deliver("a", "b")
+        await carrier.until(lambda: carrier.sent() == [1, 2], "two messages")
+        await carrier.supervisor.reload(write_package(tmp_path, "ham", spam=code.replace('"count", ', '"c", ')))
+        carrier.deliver("c")
+        await carrier.until(lambda: carrier.sent() == [1, 2, 3], "a third one")
+        assert carrier.status("ham").load == 2
 
 
 class Enough(BaseException):

@@ -11,6 +11,8 @@
     │   ├── OutboxFull             (TimeoutError) no room to send within send_timeout
     │   ├── FlushTimeout           (TimeoutError) flush() was not acknowledged in time
     │   ├── NotRunning             send() outside of a running host
+    │   ├── CallRefused            (RuntimeError) a call that cannot be made: of oneself, or too many
+    │   ├── StoreLimit             (ValueError) more than self.store may hold
     │   ├── LoadError              a plugin package that cannot be loaded
     │   └── StateError             the state folder is locked, a link, or open to others
     └── PeerError                  the other side misbehaved, or is not there; has a fault code
@@ -33,6 +35,7 @@
         ├── StorageFull            1010 the relay's disk has no room for another message
         │   └── StorageFailed      1011 the relay's disk does not do its work
         ├── Denied                 1012 not for this caller: only from the host's own machine
+        ├── NotLoadable            1013 a plugin package cannot be loaded, unloaded or reloaded
         └── RemoteFault            whatever code and text the other side answered with
 
 Codes from -32768 to -32000 are those of the XML-RPC fault code convention (Dan Libby, 2001);
@@ -44,6 +47,7 @@ __all__ = [
     "BadParams",
     "BadRequest",
     "BadWebSocket",
+    "CallRefused",
     "CallTimeout",
     "Co2Error",
     "ConfigError",
@@ -55,6 +59,7 @@ __all__ = [
     "MessageError",
     "NoSuchMethod",
     "NotCallable",
+    "NotLoadable",
     "NotOurRelay",
     "NotRunning",
     "OutboxFull",
@@ -65,6 +70,7 @@ __all__ = [
     "StateError",
     "StorageFailed",
     "StorageFull",
+    "StoreLimit",
     "TooBig",
     "TooManySatellites",
     "UnknownHost",
@@ -163,6 +169,14 @@ class FlushTimeout(UsageError, TimeoutError):
 
 class NotRunning(UsageError):
     """send() was called on a plugin that no host carries (any more)."""
+
+
+class CallRefused(UsageError, RuntimeError):
+    """A call that cannot be made: a plugin calls itself, or has too many calls under way."""
+
+
+class StoreLimit(UsageError, ValueError):
+    """More than a package's store may hold, or a key that is too long. Nothing was stored."""
 
 
 class LoadError(UsageError):
@@ -360,6 +374,12 @@ class Denied(PeerError):
     """A method that changes the host was called from elsewhere, or through a relay."""
 
     code = 1012
+
+
+class NotLoadable(PeerError):
+    """A plugin package cannot be loaded, unloaded or reloaded; one that ran goes on as it was."""
+
+    code = 1013
 
 
 class RemoteFault(PeerError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from co2.config import RelayConfig, SatelliteConfig, load_config
+from co2.config import RelayConfig, SatelliteConfig, load_config, plugin_tables
 from co2.config.load import MAX_SIZE
 from co2.config.schema import KEYS, Key
 from co2.errors import ConfigError
@@ -36,6 +36,10 @@ BAD: dict[str, tuple[str, str, str]] = {
     "exit_timeout": ("3.1", "3.1", "seconds, a number from 0.1 to 3"),
     "send_timeout": ('"5"', "5s", "seconds, a number from 0 to 3600"),
     "plugin_memory": ("0x" + "f" * 5000, "-1", "an integer from 0 to"),
+    "plugin_open_files": ("true", "many", "an integer from 0 to"),
+    "plugin_cpu_seconds": ("1.5", "-1", "an integer from 0 to"),
+    "plugin_deaths": ("0", "0", "an integer from 1 to"),
+    "watch": ("2", "perhaps", "true or false"),
     "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
 }
 
@@ -50,6 +54,10 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "relay": ("http://10.0.0.1:2003", "http://[::1]:1", "http://co2.example:65535"),
     "isolation": ("thread", "process", "thread"),
     "plugin_memory": ("0", "1", "100"),
+    "plugin_open_files": ("1", "64", "100"),
+    "plugin_cpu_seconds": ("1", "60", "100"),
+    "plugin_deaths": ("1", "2", "3"),
+    "watch": ("true", "no", "yes"),
     "log_bytes": ("1048576", "2097152", "3145728"),
     "outbox_max": ("1048576", "2097152", "3145728"),
     "max_sats": ("1", "2", "3"),
@@ -135,6 +143,8 @@ def as_value(key: Key, text: str, folder: Path) -> Any:
         return folder / text
     if key.name in ("plugin_list", "allowed_hosts"):
         return tuple(text.split(","))
+    if key.name == "watch":
+        return text != "no"
     return float(text) if re.fullmatch(r"[\d.]+", text) and key.name != "bind" and text.count(".") < 2 else text
 
 
@@ -209,6 +219,30 @@ def test_a_plugins_table_is_a_table(tmp_path: Path) -> None:
     path = write(tmp_path, "[plugin]\nosc = 9000\n")
     error = wrong("satellite", tmp_path)
     assert (error.where, error.problem) == (f"{path}: plugin.osc", "a table [plugin.osc] is wanted, found 9000")
+
+
+def test_a_package_may_have_limits_of_its_own(tmp_path: Path) -> None:
+    path = write(tmp_path, "[limits.ham]\nmemory = 512\ndeaths = 1\n[limits.eggs]\n[plugin.ham]\na = 1\n")
+    config = load_config("satellite", {}, {}, tmp_path)
+    assert config.plugin_limits == {"ham": {"memory": 512, "deaths": 1}, "eggs": {}}
+    assert plugin_tables(path) == ({"ham": {"a": 1}}, config.plugin_limits)
+    assert plugin_tables(None) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "problem"),
+    [
+        ("[limits.ham]\nmemroy = 1\n", "[limits.ham]", "unknown key 'memroy'; did you mean 'memory'?"),
+        ("[limits.ham]\nmemory = -1\n", "[limits.ham] memory", "found -1, wanted: an integer from 0 to"),
+        ("[limits]\nham = 1\n", "limits.ham", "a table [limits.ham] is wanted, found 1"),
+        ('[limits."a b"]\nmemory = 1\n', "[limits.'a b']", "a package's name has letters, digits and _ only"),
+    ],
+)
+def test_bad_limits(content: str, where: str, problem: str, tmp_path: Path) -> None:
+    path = write(tmp_path, content)
+    error = wrong("satellite", tmp_path)
+    assert error.where == f"{path}: {where}"
+    assert error.problem.startswith(problem)
 
 
 # ---- the file ------------------------------------------------------------------------------------------

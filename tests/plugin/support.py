@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ class Settings:
     exit_timeout: float = 3.0
     send_timeout: float = 5.0
     plugin_memory: int = 2048
+    plugin_open_files: int = 0
+    plugin_cpu_seconds: int = 0
+    plugin_deaths: int = 5
 
 
 class Lines(logging.Handler):
@@ -60,6 +64,7 @@ class Carrier:
 
     supervisor: Supervisor
     log: Lines
+    network: Any = None
     published: list[dict[str, Any]] = field(default_factory=list)
     frames: list[tuple[str, str, Any, bytes, bool]] = field(default_factory=list)
     acknowledged: asyncio.Event = field(default_factory=asyncio.Event)
@@ -100,6 +105,19 @@ class Carrier:
             await self.supervisor.stop(timeout)
 
 
+def in_loop(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Make a test of a coroutine function."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        async def scenario() -> None:
+            await test(*args, **kwargs)
+
+        asyncio.run(scenario())
+
+    return run
+
+
 @contextlib.contextmanager
 def logged() -> Iterator[Lines]:
     logger = logging.getLogger("co2.plugins")
@@ -115,7 +133,10 @@ def logged() -> Iterator[Lines]:
 
 @contextlib.asynccontextmanager
 async def carrying(
-    specs: Sequence[PackageSpec], settings: Settings | None = None, var_dict: dict[str, Any] | None = None
+    specs: Sequence[PackageSpec],
+    settings: Settings | None = None,
+    var_dict: dict[str, Any] | None = None,
+    network: Any = None,
 ) -> AsyncIterator[Carrier]:
     """Start a Supervisor with these packages, stop it at the end."""
     with logged() as log:
@@ -143,8 +164,9 @@ async def carrying(
             flushed=flushed,
             on_methods_changed=changed,
             on_dead_letter=lambda package, letter: carrier.letters.append((package, letter)),
+            network=network,
         )
-        carrier = Carrier(supervisor, log)
+        carrier = Carrier(supervisor, log, network)
         carrier.acknowledged.set()
         await supervisor.start()
         try:

@@ -14,7 +14,27 @@ BOMB = "raise SystemExit('executed')"
 
 
 def config(folder: Path, *names: str, tables: dict[str, Any] | None = None) -> Any:
-    return SimpleNamespace(plugin_dir=folder, plugin_list=names or None, plugin_config=tables or {})
+    return SimpleNamespace(
+        plugin_dir=folder,
+        plugin_list=names or None,
+        plugin_config=tables or {},
+        plugin_limits={"ham": {"memory": 99}},
+    )
+
+
+def test_a_package_has_limits_of_its_own(tmp_path: Path) -> None:
+    for name in ("ham", "eggs"):
+        write_package(tmp_path, name)
+    specs, _ = find_packages(config(tmp_path))
+    assert {spec.name: spec.limits for spec in specs} == {"ham": {"memory": 99}, "eggs": {}}
+
+
+def test_packages_are_found_by_name_whatever_is_listed(tmp_path: Path) -> None:
+    for name in ("ham", "eggs"):
+        write_package(tmp_path, name)
+    specs, problems = find_packages(config(tmp_path, "ham"), ["eggs", "osc", "spam"])
+    assert [spec.name for spec in specs] == ["eggs", "osc"]
+    assert [name for name, _ in problems] == ["spam"]
 
 
 def test_every_package_of_the_folder_and_no_bundled_one(tmp_path: Path) -> None:

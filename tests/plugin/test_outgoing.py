@@ -134,6 +134,43 @@ def test_frames_are_as_big_as_a_batch_may_be(way: Way) -> None:
     assert lane.entries == []
 
 
+def test_a_full_frame_is_written_by_the_sender_itself(way: Way) -> None:
+    lane, send = way.lane()
+    way.out.start()
+    writers: set[int] = set()
+    write = way.out._sent
+
+    def noted(data: bytes) -> bytes:
+        writers.add(threading.get_ident())
+        return write(data)
+
+    way.out._sent = noted  # type: ignore[method-assign]
+    for number in range(lanes.FULL):
+        lane.entries.append(pack({"data": number}))  # as quick sends do while the writer naps
+    send({"data": lanes.FULL})
+    assert writers == {threading.get_ident()}
+    way.until(lambda: len(way.data()) == lanes.FULL + 1)
+    assert way.data() == [*range(lanes.FULL + 1)]
+
+
+def test_what_the_socket_does_not_take_of_a_full_frame_is_the_writers_and_comes_first(way: Way) -> None:
+    lane, send = way.lane()
+    way.out.start()
+    size = 3 * lanes.MAX_QUEUED_MESSAGES // 2
+    began = time.monotonic()
+    # Nobody reads: the sender fills the socket, waits a moment for it, and goes on into the queue.
+    sending = threading.Thread(target=lambda: [send({"data": [number, "x" * 100]}) for number in range(size)])
+    sending.start()
+    deadline = time.monotonic() + PATIENCE
+    while not way.out._rest and not way.out._writing and sending.is_alive():
+        assert time.monotonic() < deadline
+    assert lane.limit == lanes.MAX_QUEUED_MESSAGES
+    way.until(lambda: len(way.data()) == size)
+    sending.join()
+    assert [number for number, _ in way.data()] == [*range(size)]
+    assert time.monotonic() - began < PATIENCE
+
+
 def test_small_messages_of_the_greatest_size_fit_one_batch_by_number(way: Way) -> None:
     _, send = way.lane()
     filler = SMALL - len(b"\x81\xa4data\xda\x00\x00")

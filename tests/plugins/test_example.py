@@ -2,29 +2,36 @@
 
 import pytest
 
+from co2.errors import PluginFailed
 from co2.plugins.example.example import X_Example
-from tests.plugins.carry import carried
-
-JOHN = {"host_id": "1@127.0.0.1:2004", "client_address": ("127.0.0.1", 4567)}
+from co2.testing import assert_received
 
 
-def test_says_hello_answers_and_says_goodbye():
-    with carried(X_Example) as plugin:
-        assert plugin.sent == [{"channel": "hello", "data": "example"}]
-        plugin.receive({"channel": "hello", "data": "a stranger", **JOHN})
-        assert plugin.sent[1:] == [{"channel": "greeting", "data": "Hello, a stranger!"}]
-        plugin.receive({"channel": "greeting", "data": "Hello, example!", **JOHN})
-        plugin.receive({"data": 2, **JOHN})
-        assert len(plugin.sent) == 2
-        assert plugin.x_count({}) == {"1@127.0.0.1:2004": 3}
-    assert plugin.sent[-1] == {"channel": "goodbye", "data": "example"}
-    assert plugin.logged[-1] == "heard 3 messages, goodbye"
+def test_says_hello_answers_and_says_goodbye(co2_net):
+    satellite = co2_net.satellite("example")
+    assert satellite.sent == [{"channel": "hello", "data": "example"}]
+    co2_net.send({"channel": "hello", "data": "a stranger"})
+    assert satellite.sent[1:] == [{"channel": "greeting", "data": "Hello, a stranger!"}]
+    co2_net.send({"channel": "greeting", "data": "Hello, example!"})
+    co2_net.send({"data": 2})
+    assert len(satellite.sent) == 2
+    assert list(co2_net.call("example.example.count").values()) == [3]
+    satellite.stop()
+    assert_received(co2_net, channel="goodbye", data="example")
+    assert satellite.logged[-1] == "heard 3 messages, goodbye"
 
 
-def test_configuration_and_methods():
-    with carried(X_Example, name="Brian", greeting="Good evening") as plugin:
-        assert plugin.sent[0]["data"] == "Brian"
-        assert plugin.x_greet({"data": "John"}) == "Good evening, John!"
-        assert plugin.sent[1]["data"] == "Good evening, John!"
-        with pytest.raises(TypeError, match="should be a name"):
-            plugin.x_greet({"data": 5})
+def test_two_of_them_greet_each_other_once(co2_net):
+    first, second = co2_net.satellite(X_Example), co2_net.satellite(X_Example, config={"name": "Brian"})
+    assert [message["data"] for message in first.sent] == ["example", "Hello, Brian!"]
+    assert [message["data"] for message in second.sent] == ["Brian"]
+    assert first.plugin.x_count({}) == {second.host_id: 1}
+
+
+def test_configuration_and_methods(co2_net):
+    satellite = co2_net.satellite(X_Example, config={"name": "Brian", "greeting": "Good evening"})
+    assert satellite.sent[0]["data"] == "Brian"
+    assert co2_net.call("example.example.greet", "John") == "Good evening, John!"
+    assert satellite.sent[1]["data"] == "Good evening, John!"
+    with pytest.raises(PluginFailed, match="should be a name"):
+        co2_net.call("example.example.greet", 5)

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from co2.plugins.osc.osc import X_Osc
 from co2.plugins.osc.packets import Bundle, Message, build, parse
+from co2.testing import assert_received
 from tests.harness import wait_for
 from tests.plugins.carry import carried
 from tests.plugins.test_osc_packets import packets
@@ -45,6 +46,20 @@ def test_both_ways_on_one_socket(engine):
         datagram, source = engine.recvfrom(65536)
         assert parse(datagram) == Message("/stage/fader1", "ifsb", message["data"])
         assert source == plugin.address
+
+
+def test_from_one_osc_program_through_the_network_to_another(co2_net, engine):
+    config = {"listen": "127.0.0.1:0", "send_to": [name(engine)]}
+    left, right = co2_net.satellite("osc", config=config), co2_net.satellite("osc", config=config)
+    engine.sendto(build(Message("/stage/fader1", "if", [3, 0.5])), left.plugin.address)
+    message = assert_received(right, channel="stage.fader1", data=[3, 0.5])
+    assert message["osc"]["from"] == name(engine)
+    assert parse(engine.recvfrom(65536)[0]) == Message("/stage/fader1", "if", [3, 0.5])
+    co2_net.send({"channel": "stage.light", "data": "on"})
+    heard = [engine.recvfrom(65536) for _ in range(2)]
+    assert {parse(datagram).address for datagram, _ in heard} == {"/stage/light"}
+    assert {source for _, source in heard} == {left.plugin.address, right.plugin.address}
+    assert co2_net.call("osc.osc.status", host_id=right.host_id)["counts"]["out"] == 2
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -9,6 +9,7 @@ import pytest
 
 from co2.plugins.sysinfo.readings import Meter
 from co2.plugins.sysinfo.sysinfo import X_Sysinfo, machine_name
+from co2.testing import assert_received
 from co2.values import to_jsonable
 from tests.harness import wait_for
 from tests.plugins.carry import carried
@@ -28,12 +29,13 @@ def test_a_reading_is_plausible():
     json.dumps(to_jsonable(first), allow_nan=False)
 
 
-def test_it_sends_every_interval_and_stops():
-    with carried(X_Sysinfo, interval=0.05) as plugin:
-        wait_for(lambda: len(plugin.sent) >= 2)
-        assert plugin.sent[0]["channel"] == f"sysinfo.{machine_name()}"
-        assert plugin.x_read({})["cpu"]["count"] == os.cpu_count()
-        thread = plugin._thread
+def test_it_sends_every_interval_and_stops(co2_net):
+    satellite = co2_net.satellite("sysinfo", config={"interval": 0.05})
+    wait_for(lambda: len(satellite.sent) >= 2)
+    assert_received(co2_net, channel=f"sysinfo.{machine_name()}")
+    assert co2_net.call("sysinfo.sysinfo.read")["cpu"]["count"] == os.cpu_count()
+    thread = satellite.plugin._thread
+    satellite.stop()
     assert not thread.is_alive()
 
 
@@ -49,9 +51,9 @@ def test_what_goes_wrong_is_logged_and_it_goes_on():
 @pytest.mark.parametrize(
     "config", [{"interval": 0}, {"interval": "1"}, {"interval": True}, {"intervall": 1}, {"channel": 5}]
 )
-def test_a_configuration_that_is_wrong(config):
-    with pytest.raises(ValueError, match=next(iter(config))), carried(X_Sysinfo, **config):
-        pass
+def test_a_configuration_that_is_wrong(co2_net, config):
+    with pytest.raises(ValueError, match=next(iter(config))):
+        co2_net.satellite(X_Sysinfo, config=config)
 
 
 def test_the_name_of_the_machine_is_one_token(monkeypatch):

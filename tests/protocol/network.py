@@ -1,21 +1,20 @@
 """A relay and satellites in memory: the two state machines joined by queues that the test turns."""
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from co2.host_id import HostId
 from co2.protocol.batch import make_batch, split_batch
-from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
-from co2.protocol.log import Entry, LogGap, Reading
-from co2.protocol.losses import Losses
+from co2.protocol.link_frames import FIRST_POSITION
+from co2.protocol.log import Reading
 from co2.protocol.outbox import Outbox
 from co2.protocol.relay import DiskWanted, IdReused, RelayCore
 from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore
 from co2.protocol.streams import Peer
-from co2.store.relayed_ids import RelayedIds
+from co2.testing.memory_log import MemoryLog
 
 __all__ = ["FakeLog", "FakeSatellite", "Network", "batch_of"]
 
@@ -25,46 +24,15 @@ def batch_of(*values: Any) -> bytes:
     return make_batch([msgspec.msgpack.encode({"data": value}) for value in values])
 
 
-class FakeLog:
+class FakeLog(MemoryLog):
     """A log in memory whose disk is committed when the test says so."""
 
     def __init__(self) -> None:
-        self.log_id = "log-1"
-        self.entries: list[Entry] = []
-        self.marks: Mapping[tuple[str, int], int] = {}
-        self.losses = Losses()
-        self.add_loss = self.losses.add
-        self.committed = BEGINNING
-        self.next = FIRST_POSITION
-        self.lease = 10**6
-        self.runs = {"run-1": FIRST_POSITION}
-        self.run = "run-1"
-        self.gone = FIRST_POSITION - 1
+        super().__init__()
+        self.runs = {self.run: FIRST_POSITION}
         self.in_memory_from = 0
         self.backlog = 0
-        self.ids = RelayedIds()
         self._ids = itertools.count(2)
-
-    @property
-    def last(self) -> int:
-        return self.entries[-1].end if self.entries else BEGINNING
-
-    def append(
-        self, *, batch: bytes, origin: str, epoch: int = 0, seq: int = 0, message_id: str = "", **rest: Any
-    ) -> Entry:
-        count = len(split_batch(batch))
-        fields = {"package": "", "plugin": "", "channels": None, "crc": 0, **rest}
-        entry = Entry(position=self.next, count=count, batch=batch, origin=origin, epoch=epoch, seq=seq, **fields)
-        self.next += count
-        self.entries.append(entry)
-        if message_id:
-            self.ids.remember(origin, message_id, entry.position)
-        if epoch:
-            self.set_mark(origin, epoch, seq + count - 1)
-        return entry
-
-    def set_mark(self, origin: str, epoch: int, seq: int) -> None:
-        self.marks = {**self.marks, (origin, epoch): seq}
 
     def read(self, after: int, max_bytes: int) -> Reading:
         if after < self.in_memory_from:
@@ -72,17 +40,7 @@ class FakeLog:
         return self.read_disk(after, max_bytes)
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
-        gap = LogGap(after, self.gone, "retention") if 0 < after < self.gone else None
-        after = max(after, self.gone)
-        given: list[Entry] = []
-        for entry in self.entries:
-            if entry.end > after and max_bytes > 0:
-                given.append(entry)
-                max_bytes -= len(entry.batch)
-        return Reading(given, given[-1].end if given else after, gap)
-
-    def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        return next((e.crc for e in self.entries if (e.origin, e.epoch, e.seq) == (origin, epoch, seq)), None)
+        return super().read(after, max_bytes)
 
     def replace_id(self) -> None:
         self.log_id = f"log-{next(self._ids)}"

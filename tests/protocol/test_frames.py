@@ -12,26 +12,43 @@ BATCH = make_batch([RAW, RAW])
 
 HOST = [
     f.Load("ham", "/plugins", {"role": "satellite"}, {"port": 1}, 5.0, 10.0, 2048),
+    f.Make(),
+    f.Takeover("ham.spam.X_Spam", RAW),
     f.Start({"ham.spam.X_Spam": f.Progress(3, 4)}),
     f.Deliver(1, "a@127.0.0.1:1", ("127.0.0.1", 1), BATCH, "ham.spam.X_Spam", 1),
     f.Gap(3, 17, 29, "retention"),
     f.Call(7, "ham.spam.call_me", RAW),
     f.Flow(False),
     f.Flushed(4, "the relay is away"),
-    f.Stop(3.0),
+    f.Answered(9, RAW),
+    f.Answered(10, b"\xc0", -32601, "no such method"),
+    f.Hosts(11, [f.Host("a@127.0.0.1:1", ["ham.spam.call_me"], ["ham.spam.X_Spam"], True)], more=True),
+    f.Hosts(0, [], [f.Host("a@127.0.0.1:1")]),
+    f.Handover(2),
+    f.Resume(),
+    f.Stop(3.0, True),
 ]
 CHILD = [
+    f.Checked("17d95d1d6bbd", True),
     f.Loaded(
         [f.PluginInfo("n", "t", True, "h", ["stage.>"], True)], [f.MethodInfo("m", "", [["any", "struct"]])], ["w"]
     ),
-    f.LoadFailed("problem", "file:1", "trace"),
+    f.LoadFailed("problem", "file:1", "trace", True),
+    f.TakenOver("ham.spam.X_Spam", "ValueError"),
     f.Publish("ham.spam.X_Spam", ["", "stage.left"], BATCH),
     f.Publish("ham.spam.X_Spam", None, BATCH, True),
     f.Flush(4),
     f.Applied(9, 1, 2),
     f.Result(7, RAW),
     f.Result(8, b"\xc0", "failed"),
+    f.Result(8, b"\xc0", "level: missing", True),
+    f.Ask(9, "ham.spam.call_me", "", RAW, 30.0),
+    f.AskHosts(11),
     f.Record("ham.spam.X_Spam", 20, "text"),
+    f.Stumbled("ham.spam.X_Spam", "ValueError"),
+    f.HandedOver(2, "ham.spam.X_Spam", RAW),
+    f.HandedOver(2, "ham.spam.X_Spam", None, "KeyError"),
+    f.Exited(),
     f.Goodbye(),
 ]
 

@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from co2.host_id import HostId
 from co2.protocol.batch import split_batch
+from co2.protocol.frames import Host
 from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import Outbox
 from co2.protocol.streams import Peer
@@ -135,6 +136,9 @@ class Satellite:
 
     def gap(self, package: str, gap: Gap) -> None:
         self.gaps.append((package, gap.reason))
+
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Nobody here wants to know."""
 
     async def called(self, method: str, argument: Any) -> Any:
         return {"method": method, "argument": argument}

@@ -7,7 +7,7 @@ from typing import Any
 from unittest import mock
 
 from co2.plugin.deaths import Deaths
-from co2.plugin.ledger import Ledger
+from co2.plugin.delivery import Delivery
 from co2.plugin.receiving import Receiver
 from co2.plugin.waiting import Missing, Window
 from co2.protocol import satellite as satellite_module
@@ -33,6 +33,7 @@ from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
 from co2.store.outbox_store import OutboxStore
 from co2.store.relay_log import RelayLog
+from tests.simulation.ledger import Ledger
 
 __all__ = ["BUGS", "Bug", "planted"]
 
@@ -423,9 +424,13 @@ def _window_forgotten_at_a_death(_original: Any) -> Any:
     return lambda self: []
 
 
-@_bug("a package that has no room is told nothing of it", "af", Ledger, "has_room_again")
-def _room_not_told(_original: Any) -> Any:
-    return lambda self: False
+@_bug("a package that has no room is told nothing of it", "af", Delivery, "_pump")
+def _room_not_told(original: Any) -> Any:
+    def pump(self: Any) -> None:
+        self._on_room = lambda: None
+        original(self)
+
+    return pump
 
 
 @_bug("a gap does not say how many siblings' messages went", "a", Missing, "told")

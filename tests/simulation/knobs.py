@@ -32,7 +32,7 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "LOG_BACKLOG": ("co2.store.relay_log:MAX_BACKLOG",),
     "MAX_WAITING": ("co2.plugin.waiting",),
     "WINDOW": ("co2.plugin.waiting",),
-    "MAX_FROM_NETWORK": ("co2.plugin.ledger",),
+    "MAX_FROM_NETWORK": ("co2.plugin.delivery",),
 }
 
 NORMAL = "normal"

@@ -139,8 +139,8 @@ def check_bounds(world: "World") -> None:
             continue
         check(f"the outbox of {satellite.name}", satellite.outbox.bytes, world.outbox_max)
         for package in satellite.packages.values():
-            check(f"what waits for {package.name}", package.ledger._waiting.bytes, waiting.MAX_WAITING)
-            check(f"the window of {package.name}", package.ledger._window.bytes, waiting.WINDOW)
+            check(f"what waits for {package.name}", package.ledger.delivery.waiting.bytes, waiting.MAX_WAITING)
+            check(f"the window of {package.name}", package.ledger.delivery.window.bytes, waiting.WINDOW)
 
 
 # ---- (f) liveness -------------------------------------------------------------------------------------------

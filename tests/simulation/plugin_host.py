@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from co2.plugin.deaths import backoff
-from co2.plugin.ledger import Ledger
 from co2.plugin.progress import ProgressWords
 from co2.plugin.receiving import Receiver
 from co2.plugin.waiting import Missing, Parcel
 from co2.plugin.watch import Slow
 from co2.protocol.frames import Deliver, Gap, PluginInfo, Progress, Start
+from tests.simulation.ledger import Ledger
 from tests.simulation.truth import Ear
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ class SimPackage:
         self.plan = plan
         self.name = plan.name
         self.ears = ears
-        self.ledger = Ledger()
+        self.ledger = Ledger(lambda: self.satellite.has_room(self.name))
         self.state = "starting"
         self.child: SimChild | None = None
         self.kill_due = False
@@ -258,11 +258,8 @@ class SimPackage:
         if child.ended:
             return
         changed = not self.ledger.plugins
-        first = self.ledger.begin([plugin.info for plugin in self.plan.plugins])
         self.state = "running"
-        for frame in first:
-            self._send(child, frame)
-        self._pump()
+        self.ledger.begin([plugin.info for plugin in self.plan.plugins], lambda frame: self._send(child, frame))
         if changed:
             self.satellite.methods_changed(self)
 
@@ -275,32 +272,16 @@ class SimPackage:
         return self.state != "parked" and self.ledger.wants(channels, sender)
 
     def deliver(self, source: str, parcel: Parcel) -> None:
-        child = self.child if self.state == "running" else None
-        if child is not None and (frame := self.ledger.give_at_once(parcel)) is not None:
-            self._send(child, frame)
-            return
-        self.ledger.put(source, parcel)
-        self._pump()
+        self.ledger.delivery.deliver(source, parcel)
 
     def deliver_from_network(self, parcel: Parcel) -> bool:
-        self.deliver("", parcel)
-        return self.ledger.takes_more()
+        return self.ledger.delivery.deliver_from_network(parcel)
 
     def gap(self, source: str, gap: Missing) -> None:
-        self.ledger.put_gap(source, gap)
-        self._pump()
-
-    def _pump(self) -> None:
-        if self.state != "running" or self.child is None:
-            return
-        for frame in self.ledger.give():
-            self._send(self.child, frame)
-        if self.ledger.has_room_again():
-            self.satellite.has_room(self.name)
+        self.ledger.delivery.gap(source, gap)
 
     def applied(self, last: int) -> None:
         self.ledger.applied(last)
-        self._pump()
 
     # deaths
 

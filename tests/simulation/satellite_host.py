@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from co2.host_id import HostId
-from co2.plugin.ledger import NETWORK
+from co2.plugin.delivery import NETWORK
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count, make_batch

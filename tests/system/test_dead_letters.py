@@ -72,7 +72,9 @@ class Net:
 
     def recorded(self) -> list[Any]:
         path = self.sat.folder / "received.jsonl"
-        return [json.loads(line)["data"] for line in path.read_text().splitlines()] if path.exists() else []
+        # What is being written at this moment may end in the middle of a line.
+        lines = path.read_text().rpartition("\n")[0].splitlines() if path.exists() else []
+        return [json.loads(line)["data"] for line in lines]
 
     def picky(self) -> list[int]:
         path = self.sat.folder / "picky.jsonl"

@@ -52,6 +52,7 @@ def relay(**flags: Any) -> int:
 @_common
 @click.option("--port", metavar="PORT", help="Port to listen on, 0 for any.  [default: 2004 or the next free one]")
 @click.option("--plugin", "plugin_list", metavar="NAME", multiple=True, help="Package to load; may be repeated.")
+@click.option("--watch", is_flag=True, default=None, help="Reload a package when its code changes.")
 def satellite(**flags: Any) -> int:
     """Run a satellite until Ctrl-C. It carries the plugins in ./plugins, or those that you name.
 
@@ -63,6 +64,7 @@ def satellite(**flags: Any) -> int:
       co2 satellite                       every package in ./plugins
       co2 satellite --plugin sysinfo --plugin osc
       co2 satellite --relay http://192.168.1.20:2003
+      co2 satellite --watch               while you write a plugin
     """
     flags["plugin_list"] = flags["plugin_list"] or None
     config = load_config("satellite", flags, os.environ, Path.cwd())

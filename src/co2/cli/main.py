@@ -21,6 +21,7 @@ COMMANDS = {
     "ps": "co2.cli.show",
     "methods": "co2.cli.show",
     "dead-letters": "co2.cli.dead_letters",
+    "plugin": "co2.cli.plugin",
 }
 """Where each command is."""
 
@@ -33,6 +34,7 @@ _SHORT = {
     "ps": "Show who is on the network.",
     "methods": "Show what can be called.",
     "dead-letters": "Show, repeat or drop messages that plugins did not take.",
+    "plugin": "Show which plugin code runs; load, unload and reload it; write and check it.",
 }
 
 

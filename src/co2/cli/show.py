@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
+from co2.cli.failures import exit_code
 from co2.cli.output import age, as_text, one_line, print_json, print_table
 from co2.errors import RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
@@ -19,9 +20,10 @@ BATCH = 32
 
 @click.command()
 @url_option("--relay")
+@click.option("--plugins", is_flag=True, help="Show the plugin packages of all satellites, and which code runs.")
 @json_option
 @click.option("--counters", is_flag=True, help="Ask every satellite for its counters too.")
-def ps(url: str | None, as_json: bool, counters: bool) -> int:
+def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
     """Show who is on the network: the relay and its satellites, with state, plugins and how far each is behind.
 
     LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
@@ -30,6 +32,7 @@ def ps(url: str | None, as_json: bool, counters: bool) -> int:
     \b
     Examples:
       co2 ps
+      co2 ps --plugins
       co2 ps --counters
       co2 ps --json | jq '.satellites[].host_id'
     """
@@ -37,6 +40,8 @@ def ps(url: str | None, as_json: bool, counters: bool) -> int:
     with SimpleClient(found, CALL_TIMEOUT) as client:
         relay = client.call("co2.get_properties")
         satellites = client.call("relay.get_satellites")
+        if plugins:
+            return _packages(client, satellites, as_json)
         if counters:
             for row in satellites:
                 row["counters"] = _counters(client, row)
@@ -54,6 +59,42 @@ def ps(url: str | None, as_json: bool, counters: bool) -> int:
         click.echo()
         print_table(("HOST_ID", "COUNTERS"), [(row["host_id"], _shown(row)) for row in (relay, *satellites)])
     return 0
+
+
+def _packages(client: SimpleClient, satellites: Sequence[dict[str, Any]], as_json: bool) -> int:
+    rows: list[dict[str, Any]] = []
+    code = 0
+    for satellite in satellites:
+        if satellite["kind"] != "co2":
+            continue
+        host_id = satellite["host_id"]
+        argument = {"method_name": "co2.get_properties", "host_id": host_id, "data": None}
+        try:
+            rows += [{"satellite": host_id, **row} for row in client.call("method_call", argument)["plugins"]]
+        except RemoteFault as fault:
+            code, text = exit_code(fault)
+            click.echo(f"co2: {one_line(host_id)}: {one_line(text)}", err=True)
+    if as_json:
+        print_json(rows)
+    elif rows:
+        headings = ("SATELLITE", "PACKAGE", "STATE", "LOAD", "CODE", "RESTARTS", "DEAD LETTERS", "LAST ERROR")
+        print_table(headings, [_package(row) for row in rows])
+    elif not code:
+        click.echo("no plugins")
+    return code
+
+
+def _package(row: dict[str, Any]) -> Sequence[Any]:
+    return (
+        row["satellite"],
+        row["name"],
+        row["state"],
+        row["load"] or "-",
+        row["code"] or "-",
+        row["restarts"],
+        row["dead_letters"],
+        as_text(row["last_error"]) or "-",
+    )
 
 
 def _counters(client: SimpleClient, row: dict[str, Any]) -> dict[str, Any] | None:

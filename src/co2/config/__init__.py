@@ -1,6 +1,6 @@
 """Configuration: defaults < co2.toml < CO2_… variables < flags; and the ``config.py`` of 2003, read with ast."""
 
-from co2.config.load import CONFIG_FILE, load_config, relay_url
+from co2.config.load import CONFIG_FILE, load_config, plugin_tables, relay_url
 from co2.config.plugin_list_2003 import read_plugin_list_2003
 from co2.config.schema import HostConfig, RelayConfig, SatelliteConfig
 
@@ -10,6 +10,7 @@ __all__ = [
     "RelayConfig",
     "SatelliteConfig",
     "load_config",
+    "plugin_tables",
     "read_plugin_list_2003",
     "relay_url",
 ]

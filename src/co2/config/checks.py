@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["address", "count", "folder", "host_names", "names", "one_of", "port", "seconds", "url"]
+__all__ = ["address", "count", "folder", "host_names", "names", "one_of", "port", "seconds", "switch", "url"]
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
 
@@ -49,6 +49,16 @@ def seconds(low: float, high: float) -> Callable[[Any], float]:
         return float(found)
 
     return check
+
+
+def switch(found: Any) -> bool:
+    """Check a yes or no; text as a variable or a flag has it."""
+    known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(found, bool):
+        return found
+    if isinstance(found, str | int) and str(found).lower() in known:
+        return known[str(found).lower()]
+    raise ValueError("true or false")
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:

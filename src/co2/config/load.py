@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from co2.config.private import check_private
-from co2.config.schema import KEYS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
+from co2.config.schema import KEYS, LIMITS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
 from co2.errors import ConfigError
 
-__all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "relay_url"]
+__all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "plugin_tables", "relay_url"]
 
 CONFIG_FILE = "co2.toml"
 MAX_SIZE = 1024 * 1024
 """Bytes of a configuration file that we read."""
 
-_TABLES = ("relay", "satellite", "plugin")
+_TABLES = ("relay", "satellite", "plugin", "limits")
 _VARIABLES = frozenset(f"CO2_{key.name.upper()}" for key in KEYS) | {"CO2_CONFIG", "CO2_DEBUG"}
 _IGNORED_PREFIX = "CO2_TEST_"
 
@@ -49,7 +49,8 @@ def load_config(
     config = make(
         role=role,
         port_given="port" in given,
-        plugin_config=_plugin_tables(path, tables),
+        plugin_config=_package_tables(path, tables, "plugin"),
+        plugin_limits=_limits(path, tables),
         config_file=path,
         **{name: value for name, value in values.items() if name != "role"},
     )
@@ -66,6 +67,23 @@ def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
     config = load_config("satellite", {"relay": given}, environ, cwd)
     assert isinstance(config, SatelliteConfig)
     return config.relay
+
+
+def plugin_tables(
+    path: Path | None,
+) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, int]]]:
+    """Read the tables ``[plugin.NAME]`` and ``[limits.NAME]`` anew; nothing where no file was read before.
+
+    Args:
+        path: the ``config_file`` of a configuration.
+
+    Raises:
+        ConfigError: as :func:`load_config`.
+    """
+    if path is None:
+        return {}, {}
+    found = _read_file({"config": str(path)}, {}, path.parent)
+    return _package_tables(*found, "plugin"), _limits(*found)
 
 
 def _read_file(
@@ -94,7 +112,7 @@ def _read_file(
             raise ConfigError(str(path), f"unknown table or key {table!r}{_nearest(table, _TABLES)}")
         if not isinstance(content, dict):
             raise ConfigError(f"{path}: {table}", f"a table [{table}] is wanted, found {_shown(content)}")
-        if table != "plugin":
+        if table in ("relay", "satellite"):
             _check_table(path, table, content)
     return path, tables
 
@@ -145,17 +163,30 @@ def _flag(name: str) -> str:
     return "plugin" if name == "plugin_list" else name.replace("_", "-")
 
 
-def _plugin_tables(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _package_tables(path: Path | None, tables: Mapping[str, Any], table: str) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
-    for name, content in tables.get("plugin", {}).items():
+    for name, content in tables.get(table, {}).items():
         if not PLUGIN_NAME.fullmatch(name):
-            raise ConfigError(f"{path}: [plugin.{name!r:.80}]", "a package's name has letters, digits and _ only")
+            raise ConfigError(f"{path}: [{table}.{name!r:.80}]", "a package's name has letters, digits and _ only")
         if not isinstance(content, dict):
             raise ConfigError(
-                f"{path}: plugin.{name}", f"a table [plugin.{name}] is wanted, found {_shown(content)}"
+                f"{path}: {table}.{name}", f"a table [{table}.{name}] is wanted, found {_shown(content)}"
             )
         found[name] = content
     return found
+
+
+def _limits(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
+    limits: dict[str, Mapping[str, int]] = {}
+    for package, content in _package_tables(path, tables, "limits").items():
+        where = f"{path}: [limits.{package}]"
+        for name in content:
+            if name not in LIMITS:
+                raise ConfigError(where, f"unknown key {name!r}{_nearest(name, LIMITS)}")
+        limits[package] = {
+            name: _checked(f"{where} {name}", LIMITS[name].check, found) for name, found in content.items()
+        }
+    return limits
 
 
 def _checked(where: str, check: Callable[[Any], Any], found: Any) -> Any:

@@ -16,10 +16,11 @@ from co2.config.checks import (
     one_of,
     port,
     seconds,
+    switch,
     url,
 )
 
-__all__ = ["KEYS", "HostConfig", "Key", "RelayConfig", "SatelliteConfig", "keys_of"]
+__all__ = ["KEYS", "LIMITS", "HostConfig", "Key", "RelayConfig", "SatelliteConfig", "keys_of"]
 
 PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
@@ -89,8 +90,25 @@ KEYS: tuple[Key, ...] = (
     Key(
         "plugin_memory", count(0, 2**30), 2048, _SATELLITE, "MiB of address space per plugin host, 0 for no limit"
     ),
+    Key(
+        "plugin_open_files",
+        count(0, 2**20),
+        0,
+        _SATELLITE,
+        "open files per plugin host, 0 for what the system has",
+    ),
+    Key("plugin_cpu_seconds", count(0, 2**31 - 1), 0, _SATELLITE, "CPU seconds per plugin host, 0 for no limit"),
+    Key("plugin_deaths", count(1, 1000), 5, _SATELLITE, "deaths of a plugin host in 60 s that park its package"),
+    Key("watch", switch, False, _SATELLITE, "reload a package when its code changes"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
 )
+
+
+LIMITS = {
+    name: next(key for key in KEYS if key.name == f"plugin_{name}")
+    for name in ("memory", "open_files", "cpu_seconds", "deaths")
+}
+"""Keys of a table ``[limits.<package>]``: for this package in place of the satellite's."""
 
 
 def keys_of(role: str) -> dict[str, Key]:
@@ -106,6 +124,7 @@ class HostConfig:
         role: ``relay`` or ``satellite``.
         port_given: False lets a taken port be replaced by the next free one.
         plugin_config: the tables ``[plugin.NAME]`` by name.
+        plugin_limits: the tables ``[limits.NAME]`` by name, checked.
         config_file: the file that was read, None for none.
     """
 
@@ -117,6 +136,7 @@ class HostConfig:
     plugin_dir: Path = Path("plugins")
     plugin_list: tuple[str, ...] | None = None
     plugin_config: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    plugin_limits: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
     allowed_hosts: tuple[str, ...] = ()
     config_file: Path | None = None
 
@@ -148,4 +168,8 @@ class SatelliteConfig(HostConfig):
     exit_timeout: float = 3.0
     send_timeout: float = 5.0
     plugin_memory: int = 2048
+    plugin_open_files: int = 0
+    plugin_cpu_seconds: int = 0
+    plugin_deaths: int = 5
+    watch: bool = False
     outbox_max: int = 1024 * MIB

@@ -1,33 +1,49 @@
 """One plugin with its thread and its mailbox: everything of it is called there, one at a time."""
 
 import os
+import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
 from co2.plugin.bell import Bell
 from co2.plugin.flushes import Flushes
+from co2.plugin.kit import Kit, Tools
 from co2.plugin.lanes import Lane, make_send
+from co2.plugin.making import make_plugin
 from co2.plugin.opened import unpack_deep
 from co2.plugin.outgoing import Outgoing
-from co2.plugin.progress import EXITING, LETTER_WORDS
+from co2.plugin.parameters import ArgumentRefused
+from co2.plugin.progress import CALLBACKS, EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.signatures import takes
+from co2.plugin.tracebacks import MAX_TRACEBACK, error_line, place_in, traceback_text
 from co2.plugin.way_in import WayIn
-from co2.protocol.frames import Call, DeadLetter, Deliver, Flush, Gap, Progress, Repeat, Result, text_for_frame
-from co2.values import Message, pack_value
+from co2.protocol.frames import (
+    Call,
+    DeadLetter,
+    Deliver,
+    Flush,
+    Gap,
+    HandedOver,
+    Progress,
+    Repeat,
+    Result,
+    Stumbled,
+    TakenOver,
+    text_for_frame,
+)
+from co2.values import Message, pack_value, unpack_value
 
 if TYPE_CHECKING:
     from co2.plugin.coroutines import Coroutines
 
-__all__ = ["Actor", "error_line", "traceback_text"]
-
-MAX_TRACEBACK = 16 * 1024
-"""Characters of a traceback that travel to the log; of a longer one the end."""
+__all__ = ["Actor"]
 
 ERROR = 40
 
@@ -48,12 +64,15 @@ class Actor:
         kind: its class.
         outgoing: the way to the host.
         flushes: those of the package.
+        tools: likewise.
+        methods: names under which its ``x_`` methods are called.
         send_timeout: seconds that ``send`` waits for room.
         words: progress words of the package.
         index: of this plugin in them.
 
     Attributes:
         send: what the plugin sends with.
+        kit: what else it has.
         idle: its thread waits.
     """
 
@@ -64,6 +83,8 @@ class Actor:
         *,
         outgoing: Outgoing,
         flushes: Flushes,
+        tools: Tools,
+        methods: Collection[str],
         send_timeout: float,
         words: "memoryview[int]",
         index: int,
@@ -74,6 +95,8 @@ class Actor:
         self._kind = kind
         self._outgoing = outgoing
         self._flushes = flushes
+        self.kit = Kit(tools, self, methods)
+        self._callbacks = self._callbacks_failed = 0
         self._lane = Lane(name, tuple(kind.live))
         self.send: Callable[[Mapping[str, Any]], None] = make_send(self._lane, outgoing, send_timeout)
         self._words = words
@@ -87,7 +110,7 @@ class Actor:
         self._way_in: WayIn | None = None
         self.idle = False
         self._awaited: set[int] = set()
-        self._stopping = False
+        self._stopping = self._halted = False
         self._loop: Coroutines | None = None
         self._receiver = Receiver(self, kind.channels, words, 2 * index)
         outgoing.join(self._lane)
@@ -96,8 +119,13 @@ class Actor:
 
     @property
     def failed(self) -> int:
-        """Calls of ``receive`` and ``gap`` that raised."""
-        return self._receiver.failed
+        """Calls of ``receive`` and ``gap``, of timers, ``joined`` and ``left`` that raised."""
+        return self._receiver.failed + self._callbacks_failed
+
+    @property
+    def in_own_thread(self) -> bool:
+        """Whether this is the plugin's thread."""
+        return threading.current_thread() is self._thread
 
     @property
     def done(self) -> int:
@@ -122,10 +150,9 @@ class Actor:
 
     # what the plugin host calls, from its own threads
 
-    def start(self, progress: Progress | None) -> None:
+    def start(self, progress: Progress | None, *, on_trial: bool = False) -> None:
         """Say where the plugin goes on; messages up to there are skipped."""
-        if progress is not None:
-            self._receiver.start(progress)
+        self._receiver.start(progress or Progress(0, 0), on_trial=on_trial)
 
     def read_from(self, way_in: WayIn) -> None:
         """Have the plugin's thread read the socket itself, from now on."""
@@ -143,7 +170,7 @@ class Actor:
         self.jobs.append(job)
         self.wake()
 
-    def make(self, var_dict: Message, config: Message) -> BaseException | None:
+    def make(self, var_dict: Message, config: Any) -> BaseException | None:
         """Make the plugin, in its thread; give what its ``__init__`` raised."""
         finished: list[BaseException | None] = []
         made = threading.Event()
@@ -161,6 +188,22 @@ class Actor:
         self._awaited.add(frame.call_id)
         self.do(lambda: self._repeat(frame))
 
+    def halt(self, number: int) -> None:
+        """Have it stop between two messages and hand over; what it gives goes to the host."""
+        self.do(lambda: self._hand_over(number))
+
+    def take_over(self, value: bytes) -> None:
+        """Give it what the one before has handed over."""
+        self.do(lambda: self._take_over(value))
+
+    def resume(self) -> None:
+        """Have it go on where it stopped."""
+
+        def job() -> None:
+            self._halted = False
+
+        self.do(job)
+
     def call(self, frame: Call, function: Callable[[Message], Any]) -> None:
         """Call an ``x_`` method; the result goes to the host."""
         self._awaited.add(frame.call_id)
@@ -169,6 +212,10 @@ class Actor:
     def withdraw(self, call_id: int) -> None:
         """Nobody waits for a call any more: one that has not begun is left out."""
         self._awaited.discard(call_id)
+
+    def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        """Have a function of the plugin called in its thread, and then ``done``."""
+        self.do(lambda: self._callback(what, function, done))
 
     def exit(self, done: threading.Event) -> None:
         """Drop what waits, call ``__exit__`` and end; then set ``done``."""
@@ -208,7 +255,7 @@ class Actor:
             self._loop.close()
 
     def _step(self) -> None:
-        while not self.jobs and not self._mail:
+        while not self.jobs and (not self._mail or self._halted):
             self.idle = True
             self._wait()
             self.idle = False
@@ -218,7 +265,7 @@ class Actor:
             frame = self._mail[0]
             assert self.plugin is not None
             self._receiver.take(self.plugin, frame)
-            if self._mail and self._mail[0] is frame:
+            if self._mail and self._mail[0] is frame and not self._halted:
                 self._mail.popleft()
             self.report()
 
@@ -237,7 +284,7 @@ class Actor:
             self._report_now()
 
     def _has_something(self) -> bool:
-        return bool(self.jobs or self._mail)
+        return bool(self.jobs or (self._mail and not self._halted))
 
     # ground: what the receiver needs
 
@@ -245,7 +292,7 @@ class Actor:
         """Do what came meanwhile; tell whether the plugin goes on."""
         while self.jobs:
             self.jobs.popleft()()
-        return not self._stopping
+        return not self._stopping and not self._halted
 
     def report(self) -> None:
         """Say where the plugin stands, now and then."""
@@ -265,18 +312,9 @@ class Actor:
         self._reported, self._reported_at = self.done, time.monotonic()
         self._outgoing.report()
 
-    def _make(self, var_dict: Message, config: Message) -> BaseException | None:
-        kind = self._kind
+    def _make(self, var_dict: Message, config: Any) -> BaseException | None:
         try:
-            plugin = kind.__new__(kind)
-            _set(plugin, "_co2", self)
-            _set(plugin, "config", config)
-            if kind.send is Co2Plugin.send:
-                _set(plugin, "send", self.send)  # without the step through the class: a third less per message
-            if kind.name is Co2Plugin.name:
-                _set(plugin, "name", self.name)
-            plugin.__init__(var_dict)  # type: ignore[misc]  # bound before __init__, so that send works there
-            self.plugin = plugin
+            self.plugin = make_plugin(self._kind, self, config, var_dict)
         except BaseException as error:
             return error
         return None
@@ -310,12 +348,58 @@ class Actor:
         self._words[word] = 2 * call_id + 1
         try:
             answer = work()
+        except ArgumentRefused as error:
+            answer = Result(call_id, _NOTHING, text_for_frame(f"{what}: {error}"), refused=True)
         except BaseException as error:
             log_id = os.urandom(4).hex()
             self.complain(f"{what} failed, log id {log_id}", error)
             answer = Result(call_id, _NOTHING, f"{what}: {error_line(error)} (log id {log_id})")
         self._words[word] = 2 * call_id + 2
         self._outgoing.frame(answer)
+
+    def _callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        word = self._activity_word
+        self._callbacks += 1
+        self._words[word] = 2 * (CALLBACKS + self._callbacks) + 1
+        try:
+            self.finished(function())
+        except BaseException as error:
+            self._callbacks_failed += 1
+            self.complain(f"{what} failed", error)
+            self._outgoing.report()
+        self._words[word] = 2 * (CALLBACKS + self._callbacks) + 2
+        done()
+
+    def _hand_over(self, number: int) -> None:
+        self._halted = True
+        value, problem = None, ""
+        if self.plugin is not None and type(self.plugin).handover is not Co2Plugin.handover:
+            try:
+                value = pack_value(self.finished(self.plugin.handover()))
+            except BaseException as error:
+                problem = self._problem("handover", error)
+        self._outgoing.frame(HandedOver(number, self.name, value, problem))
+
+    def _take_over(self, value: bytes) -> None:
+        problem = ""
+        try:
+            assert self.plugin is not None
+            self.finished(self.plugin.takeover(unpack_value(value)))
+        except BaseException as error:
+            problem = self._problem("takeover", error)
+        self._outgoing.frame(TakenOver(self.name, problem))
+
+    def stumble(self, error: BaseException) -> None:
+        """Take no more messages: the first one on trial has failed, and the host decides what becomes of it."""
+        self._halted = True
+        self._outgoing.frame(Stumbled(self.name, self._problem("receive", error)))
+
+    def _problem(self, what: str, error: BaseException) -> str:
+        """Tell an error in a line, with its place; all of it goes to the log."""
+        self.complain(f"{what} failed", error)
+        file = getattr(sys.modules.get(self._kind.__module__), "__file__", None)
+        place = place_in(Path(file).parent, error) if file else ""
+        return f"{place}: {error_line(error)}" if place else error_line(error)
 
     def _exit(self) -> None:
         if self.plugin is None:
@@ -351,31 +435,3 @@ class Actor:
         except BaseException:
             text = what
         self._outgoing.record(self.name, ERROR, text)
-
-
-def traceback_text(error: BaseException) -> str:
-    """Format an exception for the log; of a very long traceback the end."""
-    import traceback
-
-    return "".join(traceback.format_exception(error)).rstrip()[-MAX_TRACEBACK:]
-
-
-def error_line(error: BaseException) -> str:
-    """Give type and first line of an exception, at most 200 characters: what a caller may know."""
-    try:
-        text = text_for_frame(str(error).partition("\n")[0])
-    except BaseException:
-        text = ""
-    return (f"{type(error).__name__}: {text}" if text else type(error).__name__)[:200]
-
-
-def _set(plugin: Co2Plugin, name: str, value: object) -> None:
-    """Set an attribute of a plugin, whatever its class makes of attributes.
-
-    Not through ``__dict__`` where it can be helped: CPython keeps the attributes of an object in a quicker place
-    until somebody asks for that, and a plugin uses them with every message.
-    """
-    try:
-        object.__setattr__(plugin, name, value)
-    except AttributeError:  # a property of that name
-        plugin.__dict__[name] = value

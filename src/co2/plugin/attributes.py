@@ -1,4 +1,4 @@
-"""What a plugin class says about itself: ``channels``, ``live`` and ``durable``."""
+"""What a plugin class says about itself: ``channels``, ``live``, ``durable`` and ``exclusive``."""
 
 from co2.errors import BadRequest
 from co2.plugin.api import Co2Plugin
@@ -14,8 +14,9 @@ def attribute_problem(kind: type[Co2Plugin]) -> str:
     for attribute, example in _EXAMPLES.items():
         if problem := _patterns_problem(getattr(kind, attribute), example):
             return f"{kind.__name__}.{attribute}: {problem}"
-    if not isinstance(kind.durable, bool):
-        return f"{kind.__name__}.durable: found {kind.durable!r:.80}, expected True or False"
+    for attribute in ("durable", "exclusive"):
+        if not isinstance(value := getattr(kind, attribute), bool):
+            return f"{kind.__name__}.{attribute}: found {value!r:.80}, expected True or False"
     return ""
 
 

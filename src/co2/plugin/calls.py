@@ -1,9 +1,10 @@
 """Calls of ``x_`` methods that wait for their results."""
 
 import asyncio
+from collections.abc import Container
 from dataclasses import dataclass
 
-from co2.errors import CallTimeout, PluginFailed
+from co2.errors import BadParams, CallTimeout, PluginFailed
 
 __all__ = ["MAX_CALLS", "MAX_CALL_BYTES", "PendingCalls"]
 
@@ -47,6 +48,7 @@ class PendingCalls:
         Raises:
             CallTimeout: it did not come within ``timeout`` seconds.
             PluginFailed: the method raised, or its plugin host died.
+            BadParams: it does not take this argument.
         """
         pending = self._pending[call_id]
         try:
@@ -58,13 +60,13 @@ class PendingCalls:
             if self._pending.pop(call_id, None) is not None:
                 self._bytes -= pending.size
 
-    def answer(self, call_id: int, value: bytes, error: str) -> None:
-        """Take a result."""
+    def answer(self, call_id: int, value: bytes, error: str, *, refused: bool = False) -> None:
+        """Take a result; ``refused`` where the argument was wrong."""
         pending = self._pending.get(call_id)
         if pending is None or pending.answer.done():
             return
         if error:
-            pending.answer.set_exception(PluginFailed(error))
+            pending.answer.set_exception(BadParams(error) if refused else PluginFailed(error))
         else:
             pending.answer.set_result(value)
 
@@ -73,8 +75,8 @@ class PendingCalls:
         pending = self._pending.get(call_id)
         return pending.method if pending is not None else ""
 
-    def fail(self, why: str) -> None:
-        """No result will come any more."""
-        for pending in self._pending.values():
-            if not pending.answer.done():
+    def fail(self, why: str, but: Container[int] = ()) -> None:
+        """No result will come any more, for any call but these."""
+        for call_id, pending in self._pending.items():
+            if call_id not in but and not pending.answer.done():
                 pending.answer.set_exception(PluginFailed(f"{pending.method}: {why}"))

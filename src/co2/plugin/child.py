@@ -21,7 +21,7 @@ __all__ = ["Child", "ProcessChild", "ThreadChild", "make_child"]
 
 SOCKET_BUFFER = 1024 * 1024
 
-READ_SIZE = 128 * 1024
+READ_SIZE = 256 * 1024
 """Bytes that are read from a child at once."""
 
 _DRAIN = 0.5
@@ -33,6 +33,10 @@ _DUMP = 0.3
 _logger = logging.getLogger("co2.plugins")
 
 OnFrame = Callable[[ChildFrame], None]
+
+
+def _ignore(_what: object) -> None:
+    """Takes the place of what is called when there is news."""
 
 
 class _Link(asyncio.BufferedProtocol):
@@ -59,6 +63,9 @@ class _Link(asyncio.BufferedProtocol):
                 self._on_frame(frame)
             except Exception:
                 _logger.exception("a frame of a plugin host could not be handled")
+
+    def forget(self) -> None:
+        self._on_frame, self._on_garbage = _ignore, _ignore
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.closed.done():
@@ -121,6 +128,16 @@ class Child:
             await asyncio.wait([self._link.closed], timeout=_DRAIN)
         if self._transport is not None:
             self._transport.close()
+
+    def forget(self) -> None:
+        """Let go of the words, too, and of all that leads back to here: nobody looks at it any more.
+
+        Hosts look for what only holds itself very rarely, and a link has a big buffer.
+        """
+        if self._link is not None:
+            self._link.forget()
+        self._link = self._transport = None
+        self._on_frame = _ignore
 
     async def _connect(self, sock: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -251,6 +268,13 @@ class ProcessChild(Child):
             output.close()
         self._budget.tell(self._logger)
 
+    def forget(self) -> None:
+        """Unmap the words, too."""
+        super().forget()
+        if self.pid is not None:
+            self.words.close()
+            del self._process, self._protocol
+
     def _kill_session(self) -> None:
         # The session was made for this child, so its group has the child's pid; a group with members keeps
         # its number from being given to anybody else.
@@ -260,7 +284,9 @@ class ProcessChild(Child):
 
     def _process_exited(self) -> None:
         code = self._process.get_returncode()
-        if code is not None and code < 0:
+        if code == -signal.SIGXCPU:
+            self._ended("has used up its CPU seconds (SIGXCPU)")
+        elif code is not None and code < 0:
             with contextlib.suppress(ValueError):
                 self._ended(f"was killed by {signal.Signals(-code).name}")
         self._ended(f"ended with exit status {code}")

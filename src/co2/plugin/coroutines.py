@@ -5,7 +5,10 @@ import contextlib
 from collections.abc import Awaitable
 from typing import Any
 
-__all__ = ["Coroutines"]
+from co2.plugin.asks import Asks, result_of
+from co2.values import unpack_value
+
+__all__ = ["Coroutines", "asked"]
 
 
 class Coroutines:
@@ -43,3 +46,26 @@ class Coroutines:
 
 async def _awaited(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
+
+
+async def asked(asks: Asks, method: str, host_id: str, packed: bytes, timeout: float) -> Any:
+    """Call a method of the network and await its result.
+
+    Raises:
+        CallRefused, NotRunning, PeerError: as ``Asks.call``.
+    """
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            loop.call_soon_threadsafe(came.set)
+
+    pending = asks.begin(method, host_id, packed, timeout, wake)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await came.wait()
+        return unpack_value(result_of(pending, method, timeout))
+    finally:
+        asks.forget(pending)

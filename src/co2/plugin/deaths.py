@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from co2.plugin.progress import ProgressWords
 from co2.protocol.frames import PluginInfo, Progress
 
-__all__ = ["MAX_TRIES", "PARK_DEATHS", "PARK_WITHIN", "Deaths", "backoff", "read_progress"]
+__all__ = ["MAX_TRIES", "PARK_DEATHS", "PARK_WITHIN", "Deaths", "backoff", "read_progress", "taken_up"]
 
 MAX_TRIES = 3
 """Deaths in the same message after which it is given up."""
@@ -40,6 +40,8 @@ def read_progress(
     """
     progress = {}
     for index, plugin in enumerate(plugins):
+        if not plugin.receives:
+            continue
         word = words.message(index)
         earlier = before.get(plugin.name, Progress(0, 0))
         if word == 0:
@@ -53,6 +55,22 @@ def read_progress(
             inside = earlier.inside if done < earlier.inside else 0
             progress[plugin.name] = Progress(done, inside)
     return progress
+
+
+def taken_up(plugins: Iterable[PluginInfo], progress: Mapping[str, Progress]) -> dict[str, Progress]:
+    """Tell where the plugins of a load begin, after those of another one.
+
+    One that is known goes on where it stood. One that is new takes the place of one that is gone; where nobody is
+    gone it begins with what comes next.
+
+    Args:
+        plugins: of the new load.
+        progress: of those before.
+    """
+    receivers = [plugin.name for plugin in plugins if plugin.receives]
+    gone = [stood.done for name, stood in progress.items() if name not in receivers]
+    first = min(gone) if gone else max((stood.done for stood in progress.values()), default=0)
+    return {name: progress.get(name, Progress(first, 0)) for name in receivers}
 
 
 class Deaths:
@@ -83,12 +101,12 @@ class Deaths:
                 del self._tries[key]
         return given_up
 
-    def park(self, now: float) -> bool:
-        """Tell whether it is enough."""
+    def park(self, now: float, deaths: int = PARK_DEATHS) -> bool:
+        """Tell whether it is enough: so many ``deaths``."""
         while self._outside and self._outside[0] < now - PARK_WITHIN:
             self._outside.popleft()
         self._messages = {key: at for key, at in self._messages.items() if at >= now - PARK_WITHIN}
-        return len(self._outside) >= PARK_DEATHS or len(self._messages) >= PARK_DEATHS
+        return len(self._outside) >= deaths or len(self._messages) >= deaths
 
     def forget_up_to(self, last: int) -> None:
         """Forget tries of messages that everybody is done with."""

@@ -1,19 +1,38 @@
-"""Which plugin packages there are to load: looked up by name, nothing is executed."""
+"""Which plugin packages there are to load: looked up by name, nothing is executed.
 
+In the plugin folder a package is a folder with an ``__init__.py`` or a single file; then come those that are
+bundled with co2, then those that were installed with pip. The first that has the name wins.
+"""
+
+import ast
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from co2.config import read_plugin_list_2003
 from co2.config.private import check_private
 from co2.errors import ConfigError
+from co2.plugin.installed import installed_packages
 from co2.plugin.status import PackageSpec
 
-__all__ = ["BUNDLED_FOLDER", "RESERVED", "PluginChoice", "bundled_packages", "find_packages"]
+__all__ = [
+    "BUNDLED_FOLDER",
+    "RESERVED",
+    "PluginChoice",
+    "bundled_packages",
+    "find_packages",
+    "name_problem",
+    "package_problem",
+    "packages_in",
+]
 
 RESERVED = frozenset({"sys", "system", "co2", "relay", "web"})
 """Names that begin the names of the hosts' own methods."""
+
+CONFIG_2003 = "config.py"
+"""In a plugin folder this is the configuration of a co2 of 2003, no plugin."""
 
 BUNDLED_FOLDER = Path(__file__).parents[1] / "plugins"
 
@@ -27,6 +46,7 @@ class PluginChoice(Protocol):
         plugin_dir: folder that holds packages; it need not exist.
         plugin_list: their names, bundled ones included; None for all in the folder.
         plugin_config: the tables ``[plugin.<name>]``.
+        plugin_limits: the tables ``[limits.<name>]``.
     """
 
     @property
@@ -35,13 +55,22 @@ class PluginChoice(Protocol):
     def plugin_list(self) -> tuple[str, ...] | None: ...
     @property
     def plugin_config(self) -> Mapping[str, Mapping[str, Any]]: ...
+    @property
+    def plugin_limits(self) -> Mapping[str, Mapping[str, int]]: ...
 
 
-def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem]]:
+def find_packages(
+    config: PluginChoice, names: Sequence[str] | None = None
+) -> tuple[list[PackageSpec], list[Problem]]:
     """Find the packages to load.
 
-    A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins. Without that
-    list, the one in a ``config.py`` of 2003 in the plugin folder counts; without that, every package there.
+    A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins, then among those
+    that are installed. Without that list, the one in a ``config.py`` of 2003 in the plugin folder counts; without
+    that, everything in the folder.
+
+    Args:
+        config: what it says about them.
+        names: find these, whatever is listed.
 
     Returns:
         The packages, and (name, problem) for each that cannot be loaded.
@@ -50,49 +79,105 @@ def find_packages(config: PluginChoice) -> tuple[list[PackageSpec], list[Problem
         ConfigError: a ``config.py`` of 2003 that cannot be read.
     """
     folder = config.plugin_dir.absolute()
-    names = config.plugin_list
-    if names is None and (folder / "config.py").is_file():
-        listed = read_plugin_list_2003(folder / "config.py")
+    names = config.plugin_list if names is None else names
+    if names is None and (folder / CONFIG_2003).is_file():
+        listed = read_plugin_list_2003(folder / CONFIG_2003)
         names = None if listed is None else tuple(listed)
     specs: list[PackageSpec] = []
     problems: list[Problem] = []
     folder_problem = _open_to_others(folder) if folder.is_dir() else ""
-    for name in dict.fromkeys(_all_in(folder) if names is None else names):
-        if name in RESERVED:
-            problems.append(
-                (name, f"{name!r} is reserved: the hosts' own methods begin with it; rename the folder")
-            )
-        elif not name.isidentifier():
-            problems.append((name, "the name of a package has letters, digits and _, and no digit first"))
-        elif (folder / name).is_dir():
-            problem = folder_problem or _package_problem(folder / name)
-            if problem:
-                problems.append((name, problem))
-            else:
-                specs.append(PackageSpec(name, folder, config.plugin_config.get(name, {})))
-        elif name in bundled_packages():
-            specs.append(PackageSpec(name, None, config.plugin_config.get(name, {})))
+    for name in dict.fromkeys(packages_in(folder) if names is None else names):
+        try:
+            spec = _find(name, folder, folder_problem)
+        except _NotFoundError as error:
+            problems.append((name, str(error)))
         else:
-            problems.append((name, _not_found(name, folder)))
+            table, limits = config.plugin_config.get(name, {}), config.plugin_limits.get(name, {})
+            file = getattr(config, "config_file", None)
+            specs.append(replace(spec, config=table, limits=limits, config_file=file))
     return specs, problems
+
+
+def name_problem(name: str) -> str:
+    """Tell why a package cannot have a name; '' where it can."""
+    if name in RESERVED:
+        return f"{name!r} is reserved: the hosts' own methods begin with it; rename it"
+    if not name.isidentifier():
+        return "the name of a package has letters, digits and _, and no digit first"
+    return ""
 
 
 def bundled_packages() -> list[str]:
     """Give the names of the plugins that come with co2."""
-    return sorted(_all_in(BUNDLED_FOLDER))
+    return packages_in(BUNDLED_FOLDER)
 
 
-def _all_in(folder: Path) -> Sequence[str]:
+def packages_in(folder: Path) -> list[str]:
+    """Give the names of all packages in a folder, single files included."""
     if not folder.is_dir():
         return []
-    return sorted(
-        entry.name
-        for entry in folder.iterdir()
-        if not entry.name.startswith(("_", ".")) and (entry / "__init__.py").is_file()
-    )
+    return sorted({name for entry in folder.iterdir() if (name := _package_name(entry))})
 
 
-def _package_problem(place: Path) -> str:
+class _NotFoundError(Exception):
+    """Why a package cannot be loaded."""
+
+
+def _find(name: str, folder: Path, folder_problem: str) -> PackageSpec:
+    if problem := name_problem(name):
+        raise _NotFoundError(problem)
+    place, single = folder / name, folder / f"{name}.py"
+    if place.is_dir() or single.is_file():
+        package = place if place.is_dir() else single
+        if problem := folder_problem or package_problem(package):
+            raise _NotFoundError(problem)
+        return PackageSpec(name, folder, note=_clash(name, package, single))
+    if name in bundled_packages():
+        return PackageSpec(name, None)
+    installed = installed_packages()
+    if name not in installed:
+        raise _NotFoundError(_not_found(name, folder, installed))
+    if installed[name].problem:
+        raise _NotFoundError(installed[name].problem)
+    return PackageSpec(name, None, module=installed[name].module)
+
+
+def _clash(name: str, package: Path, single: Path) -> str:
+    """Say what else has the name of a package in the plugin folder."""
+    if package != single and single.is_file():
+        return f"{package} is loaded, and {single} of the same name is not: remove one of them"
+    if name in bundled_packages():
+        return f"{package} is loaded, in place of the one of that name that comes with co2"
+    return ""
+
+
+def _package_name(entry: Path) -> str:
+    """Give the name of the package that something in a plugin folder is, '' for none."""
+    if entry.name.startswith(("_", ".")) or entry.name == CONFIG_2003:
+        return ""
+    if (entry / "__init__.py").is_file():
+        return entry.name
+    return entry.stem if entry.suffix == ".py" and entry.is_file() and _holds_plugin(entry) else ""
+
+
+def _holds_plugin(file: Path) -> bool:
+    """Tell whether a single file has a class ``X_…``: other files may lie in a plugin folder too."""
+    try:
+        source = file.read_bytes()
+        if b"X_" not in source:
+            return False
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return b"class X_" in source  # loading it says what is wrong
+    except OSError:
+        return False
+    return any(isinstance(node, ast.ClassDef) and node.name.startswith("X_") for node in tree.body)
+
+
+def package_problem(place: Path) -> str:
+    """Tell why a folder or single file cannot be a package, as seen from outside; '' if it can."""
+    if place.suffix == ".py":
+        return _open_to_others(place)
     if not (place / "__init__.py").is_file():
         return f"{place} has no file __init__.py, which makes a folder a package; it may be empty"
     for path in (place, *sorted(place.rglob("*.py"))):
@@ -109,9 +194,13 @@ def _open_to_others(path: Path) -> str:
     return ""
 
 
-def _not_found(name: str, folder: Path) -> str:
-    known: Iterable[str] = {*_all_in(folder), *bundled_packages()}
+def _not_found(name: str, folder: Path, installed: Iterable[str]) -> str:
+    known = {*packages_in(folder), *bundled_packages(), *installed}
     near = difflib.get_close_matches(name, known, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     bundled = ", ".join(bundled_packages())
-    return f"there is no package {name!r} in {folder}, nor among those that come with co2 ({bundled}){hint}"
+    others = ", ".join(sorted(installed))
+    return (
+        f"there is no package {name!r} in {folder}, nor among those that come with co2 ({bundled}) "
+        f"or are installed ({others or 'none'}){hint}"
+    )

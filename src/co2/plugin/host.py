@@ -12,36 +12,48 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
-from co2.errors import NotRunning
+from co2.errors import ConfigError, NotRunning
 from co2.plugin.actor import Actor
+from co2.plugin.configs import Configs
 from co2.plugin.flushes import Flushes
-from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
+from co2.plugin.kit import Tools
+from co2.plugin.loader import FoundPlugin, LoadFailure, code_of, find_plugins, import_package, plugin_info
 from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
 from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
+    Answered,
     Applied,
+    AskHosts,
     Call,
+    Checked,
     Deliver,
+    Exited,
     Flow,
     Flushed,
     Gap,
     Goodbye,
+    Handover,
+    Hosts,
     Load,
     Loaded,
     LoadFailed,
+    Make,
     MethodInfo,
     PluginInfo,
     Repeat,
+    Resume,
     Start,
     Stop,
+    Takeover,
     Withdraw,
     encode_frame,
     text_for_frame,
 )
-from co2.values import Message, pack_value, unpack_value
+from co2.values import Message
 
 __all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
 
@@ -82,14 +94,18 @@ class PluginHost:
         self._gone = gone
         self._outgoing = Outgoing(sock, self._applied, broken)
         self._flushes = Flushes()
+        self._tools = Tools(self._outgoing)
         self._actors: list[Actor] = []
         self._receivers: list[Actor] = []
+        self._greeting: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
         self._last_applied = (0, 0, 0, 0)
-        self._load = threading.Event()
-        self._load_frame: Load | None = None
-        self._stop = threading.Event()
-        self._exit_timeout = ORPHAN_EXIT
+        self._failed_before = 0
+        self._orders: SimpleQueue[Load | Make | Stop | None] = SimpleQueue()
+        self._load = Load("", "", {}, {}, 0.0)
+        self._found: list[FoundPlugin] = []
+        self._configs: Configs
+        self._warnings: list[str] = []
         self._way_in = WayIn(
             sock,
             self._take,
@@ -101,25 +117,39 @@ class PluginHost:
     def run(self) -> None:
         """Load, carry, stop. Returns when the satellite has said so, or is gone."""
         self._way_in.start()
-        self._load.wait()
-        if self._load_frame is not None and self._load_all(self._load_frame):
-            self._stop.wait()
-            self._way_in.set_principal(None)
-            self._exit_all(self._exit_timeout)
-            self._outgoing.frame(Goodbye())
+        while self._obey(self._orders.get()):
+            pass
         self._outgoing.close(1.0)
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._way_in.join(1.0)
         self._sock.close()
 
+    def _obey(self, order: Load | Make | Stop | None) -> bool:
+        """Do what the satellite has ordered; tell whether the host goes on."""
+        match order:
+            case Load():
+                return self._attempt(lambda: self._check(order))
+            case Make():
+                return self._attempt(self._make_all)
+            case Stop():
+                self._way_in.set_principal(None)
+                self._exit_all(order.timeout)
+                if order.keep:
+                    self._retire(order.timeout)
+                else:
+                    self._outgoing.frame(Goodbye())
+                return order.keep
+        self._exit_all(ORPHAN_EXIT)
+        return False
+
     # reading
 
     def _nothing_comes(self) -> None:
         self._gone()
         self._flushes.close()
-        self._stop.set()
-        self._load.set()
+        self._tools.asks.close()
+        self._orders.put(None)
 
     def _take(self, frame: object) -> None:
         match frame:
@@ -143,23 +173,40 @@ class PluginHost:
                 self._outgoing.flow(frame.open)
             case Flushed():
                 self._flushes.answer(frame.flush_id, frame.error)
-            case Load():
-                self._load_frame = frame
-                self._load.set()
+            case Answered() | Hosts():
+                self._tools.take(frame, self._greeting)
+            case _:
+                self._take_order(frame)
+
+    def _take_order(self, frame: object) -> None:
+        """Take what concerns the life of the plugins."""
+        match frame:
+            case Handover():
+                self._tools.timers.hold()
+                for actor in self._actors:
+                    actor.halt(frame.number)
+            case Takeover():
+                next(actor for actor in self._actors if actor.name == frame.plugin).take_over(frame.value)
+            case Resume():
+                for actor in self._actors:
+                    actor.resume()
+                self._tools.timers.start()
             case Start():
                 for actor in self._actors:
-                    actor.start(frame.progress.get(actor.name))
+                    actor.start(frame.progress.get(actor.name), on_trial=frame.on_trial)
                 if len(self._receivers) == 1:
                     self._receivers[0].read_from(self._way_in)
                 self._outgoing.start()
-            case Stop():
-                self._exit_timeout = frame.timeout
-                self._stop.set()
+                self._tools.timers.start()
+                if self._greeting:
+                    self._outgoing.frame(AskHosts(0))
+            case Load() | Make() | Stop():
+                self._orders.put(frame)
 
     def _applied(self) -> Applied | None:
         now = (
             min((actor.done for actor in self._receivers), default=0),
-            sum(actor.failed for actor in self._actors),
+            self._failed_before + sum(actor.failed for actor in self._actors),
             self._outgoing.waited,
             self._outgoing.unkept,
         )
@@ -170,57 +217,77 @@ class PluginHost:
 
     # loading
 
-    def _load_all(self, load: Load) -> bool:
+    def _attempt(self, step: Callable[[], Checked | Loaded]) -> bool:
+        """Take a step of loading and tell the satellite what came of it."""
         try:
-            self._before_load(load)
-            loaded = self._make_all(load)
-            encode_frame(loaded)
+            frame = step()
+            encode_frame(frame)
         except LoadFailure as failure:
             self._refuse(failure)
             return False
-        except BaseException as error:
-            self._refuse(LoadFailure.of("it cannot be loaded", error, Path(load.folder)))
+        except ConfigError as error:
+            self._refuse(LoadFailure(error.problem, error.where))
             return False
-        self._after_load()
-        self._outgoing.frame(loaded)
+        except BaseException as error:
+            self._refuse(LoadFailure.of("it cannot be loaded", error, Path(self._load.folder)))
+            return False
+        if isinstance(frame, Loaded):
+            self._after_load()
+        self._outgoing.frame(frame)
         return True
 
     def _refuse(self, failure: LoadFailure) -> None:
         texts = (failure.problem[:4096], failure.where[:4096], failure.details)
-        self._outgoing.frame(LoadFailed(*map(text_for_frame, texts)))
+        problem, where, details = map(text_for_frame, texts)
+        self._outgoing.frame(LoadFailed(problem, where, details, failure.taken))
         self._exit_all(1.0)
 
-    def _make_all(self, load: Load) -> Loaded:
-        module = import_package(load.package, load.folder)
-        found, warnings = find_plugins(load.package, module)
+    def _check(self, load: Load) -> Checked:
+        """Import the package and look at its plugins; make none of them."""
+        self._load = load
+        self._before_load(load)
+        self._tools.prepare(load)
+        module = import_package(load.package, load.folder, load.module)
+        self._found, self._warnings = find_plugins(load.package, module)
+        kinds = [one.kind for one in self._found]
+        self._configs = Configs(load.package, load.config, load.config_file, module, kinds)
+        self._configs.check()
+        exclusive = any(kind.exclusive for kind in kinds)
+        return Checked(code_of(load.package, load.folder, load.module), exclusive)
+
+    def _make_all(self) -> Loaded:
+        """Make every plugin, from the code that was imported."""
+        load = self._load
         plugins: list[PluginInfo] = []
         methods: list[MethodInfo] = []
-        for index, one in enumerate(found):
+        for index, one in enumerate(self._found):
             actor = Actor(
                 one.name,
                 one.kind,
                 outgoing=self._outgoing,
                 flushes=self._flushes,
+                tools=self._tools,
+                methods=one.methods.keys(),
                 send_timeout=load.send_timeout,
                 words=self._words,
                 index=index,
             )
             self._actors.append(actor)
-            self._make(actor, one, load)
+            self._make(actor, one, load, self._configs.of(one.kind))
             assert actor.plugin is not None
             info, offered = plugin_info(one, actor.plugin)
             plugins.append(info)
             methods += offered
             for method, attribute in one.methods.items():
-                self._functions[method] = (actor, getattr(actor.plugin, attribute))
+                self._functions[method] = (actor, one.function(actor.plugin, attribute))
             if one.receives:
                 self._receivers.append(actor)
-        return Loaded(plugins, methods, warnings)
+            if one.greets:
+                self._greeting.append(actor)
+        return Loaded(plugins, methods, self._warnings)
 
     @staticmethod
-    def _make(actor: Actor, one: FoundPlugin, load: Load) -> None:
-        # Each plugin gets copies of its own: what one changes in its configuration is not its sibling's business.
-        config = unpack_value(pack_value(load.config))
+    def _make(actor: Actor, one: FoundPlugin, load: Load, config: Any) -> None:
         error = actor.make(dict(load.var_dict), config)
         name = one.kind.__name__
         place = Path(getattr(sys.modules[one.kind.__module__], "__file__", "") or load.folder).parent
@@ -238,6 +305,7 @@ class PluginHost:
     def _exit_all(self, timeout: float) -> None:
         """Call every ``__exit__`` at once; whoever takes longer than ``timeout`` seconds is left behind."""
         deadline = time.monotonic() + timeout
+        self._tools.timers.close()
         waiting = []
         for actor in self._actors:
             done = threading.Event()
@@ -246,6 +314,17 @@ class PluginHost:
         for actor, done in waiting:
             if not done.wait(max(0.0, deadline - time.monotonic())):
                 self._outgoing.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
+        self._tools.close()
+
+    def _retire(self, timeout: float) -> None:
+        """Keep nothing of the plugins but their code."""
+        self._outgoing.retire(timeout)
+        self._flushes.close()
+        self._flushes = Flushes()
+        self._failed_before += sum(actor.failed for actor in self._actors)
+        self._tools.renew()
+        self._actors, self._receivers, self._greeting, self._functions = [], [], [], {}
+        self._outgoing.frame(Exited())
 
 
 def main() -> None:
@@ -285,12 +364,16 @@ def _prepare_process(load: Load) -> None:
     sys.dont_write_bytecode = True  # the plugin folder belongs to its author
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a plugin goes first
-    if load.memory:
-        wanted = load.memory * 1024 * 1024
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    for kind, wanted in (
+        (resource.RLIMIT_AS, load.memory * 1024 * 1024),
+        (resource.RLIMIT_NOFILE, load.open_files),
+        (resource.RLIMIT_CPU, load.cpu_seconds),
+    ):
+        _, hard = resource.getrlimit(kind)
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+        if wanted:
+            with contextlib.suppress(OSError, ValueError):
+                resource.setrlimit(kind, (limit, hard))
 
 
 def _stay_awake(timeout: float) -> None:

@@ -18,6 +18,7 @@ from co2.protocol.interests import MAX_CHANNEL, Interests, channels_of_frame, ch
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
 
 __all__ = [
+    "FULL",
     "MAX_QUEUED",
     "MAX_QUEUED_MESSAGES",
     "SMALL",
@@ -33,6 +34,10 @@ MAX_QUEUED = 4 * 1024 * 1024
 
 MAX_QUEUED_MESSAGES = 16 * 1024
 """Messages of one plugin that wait to be written; then its senders wait."""
+
+FULL = 2 * MAX_BATCH_MESSAGES
+"""Messages of one plugin that its sender writes by itself: two frames, since each write wakes every process on the
+way, and what they hold falls out of the others' caches."""
 
 SMALL = MAX_BATCH_BYTES // MAX_BATCH_MESSAGES
 """Bytes up to which a message is counted, not measured: as many as fit a batch by number fit it by size."""
@@ -72,7 +77,7 @@ class Lane:
     def __init__(self, name: str, live: tuple[str, ...] = ()) -> None:
         self.name = name
         self.limit = MAX_QUEUED_MESSAGES
-        self.alert = MAX_BATCH_MESSAGES - 1
+        self.alert = FULL - 1
         self.entries: list[Entry] = []
         self.is_live = Interests(live).wants_one if live else None
 

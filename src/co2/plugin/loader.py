@@ -4,8 +4,9 @@ All or nothing: the first thing that is wrong refuses the package, with file, li
 what was expected.
 """
 
+import errno
 import importlib
-import importlib.util
+import importlib.machinery
 import re
 import sys
 import types
@@ -14,20 +15,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from co2.plugin.actor import error_line, traceback_text
 from co2.plugin.api import Co2Plugin
 from co2.plugin.attributes import attribute_problem
+from co2.plugin.code import Uncached, serve_code
+from co2.plugin.parameters import Parameters, ParametersRefused, parameters_of
+from co2.plugin.places import Place, place_of
 from co2.plugin.progress import MAX_PLUGINS
+from co2.plugin.requirements import RequirementsProblem, check_requirements
 from co2.plugin.signatures import help_of, signatures_of, takes
+from co2.plugin.tracebacks import error_line, place_in, traceback_text
 from co2.protocol.frames import MethodInfo, PluginInfo
+from co2.values import Message
 
-__all__ = ["BUNDLED", "FoundPlugin", "LoadFailure", "find_plugins", "import_package", "plugin_info"]
+__all__ = [
+    "FoundPlugin",
+    "LoadFailure",
+    "code_of",
+    "find_plugin",
+    "find_plugins",
+    "import_package",
+    "plugin_info",
+]
 
-BUNDLED = "co2.plugins"
-"""Where bundled packages are imported from. Their plugins are called after the package all the same."""
+_TAKEN = (errno.EADDRINUSE, errno.EBUSY, errno.EACCES)
+"""What an ``__init__`` gets where somebody else has the port or the device."""
+
+_CHAIN = 8
+"""Errors of which one came from the other that are looked at."""
 
 _METHOD_NAME = re.compile(r"x_[A-Za-z0-9_]+")
-_loaded: set[str] = set()
+_loaded: dict[str, str] = {}
 
 
 class LoadFailure(Exception):
@@ -37,19 +54,21 @@ class LoadFailure(Exception):
         problem: what was found and what was expected.
         where: ``file:line`` and class, where known.
         details: the traceback, '' for none.
+        taken: something that only one can have was taken, a port or a device.
     """
 
-    def __init__(self, problem: str, where: str = "", details: str = "") -> None:
+    def __init__(self, problem: str, where: str = "", details: str = "", *, taken: bool = False) -> None:
         super().__init__(problem)
         self.problem = problem
         self.where = where
         self.details = details
+        self.taken = taken
 
     @classmethod
     def of(cls, what: str, error: BaseException, folder: Path) -> "LoadFailure":
         """Make one of an exception: the line is the last one in the package's own files."""
-        place = _place(error, folder)
-        return cls(f"{what}: {error_line(error)}", place, traceback_text(_without_our_frames(error, folder)))
+        details = traceback_text(_without_our_frames(error, folder))
+        return cls(f"{what}: {error_line(error)}", place_in(folder, error), details, taken=_is_taken(error))
 
 
 @dataclass(slots=True)
@@ -60,6 +79,7 @@ class FoundPlugin:
         name: ``<package>.<module>.<class>``.
         kind: the class.
         methods: its ``x_`` methods: name in the registry, name of the attribute.
+        parameters: of those of them that have any, by name of the attribute.
         line: ``file:line`` of its first method, '' where it has none.
     """
 
@@ -67,71 +87,137 @@ class FoundPlugin:
     kind: type[Co2Plugin]
     methods: dict[str, str] = field(default_factory=dict)
     where: str = ""
+    parameters: dict[str, Parameters] = field(default_factory=dict)
+
+    def function(self, plugin: Co2Plugin, attribute: str) -> Callable[[Message], Any]:
+        """Give what takes the dictionary of a call of an ``x_`` method."""
+        function: Callable[..., Any] = getattr(plugin, attribute)
+        parameters = self.parameters.get(attribute)
+        return function if parameters is None else parameters.bound(function)
 
     @property
     def receives(self) -> bool:
         """Whether it overrides ``receive``."""
         return self.kind.receive is not Co2Plugin.receive
 
+    @property
+    def greets(self) -> bool:
+        """Whether it overrides ``joined`` or ``left``."""
+        return self.kind.joined is not Co2Plugin.joined or self.kind.left is not Co2Plugin.left
 
-def import_package(package: str, folder: str) -> types.ModuleType:
-    """Import the package itself.
+
+def import_package(package: str, folder: str, module: str = "") -> types.ModuleType:
+    """Import the package itself, once what it requires is there; its code is read now, all of it.
 
     Args:
         package: its name.
-        folder: the folder that holds it, '' for a bundled one.
+        folder: the folder that holds it, '' for one that is installed.
+        module: what Python imports it by, where it is installed; '' for a bundled one.
 
     Raises:
         LoadFailure: it cannot be imported.
     """
-    if not folder:
-        return _import(f"{BUNDLED}.{package}", package, Path(__file__).parents[1] / "plugins" / package)
-    place = Path(folder, package)
-    file = place / "__init__.py"
+    try:
+        place = place_of(package, folder, module)
+    except ImportError as error:
+        raise LoadFailure(str(error)) from None
+    _check_requirements(place.file)
+    if folder:
+        _prepare_folder(package, folder, place)
+    return _imported(place)
+
+
+def code_of(package: str, folder: str, module: str = "") -> str:
+    """Give the hash of the code that was imported last; arguments as of :func:`import_package`."""
+    return _loaded[place_of(package, folder, module).module]
+
+
+def _check_requirements(file: Path) -> None:
+    try:
+        check_requirements(file.read_bytes())
+    except RequirementsProblem as error:
+        raise LoadFailure(error.problem, f"{file}:{error.line}") from None
+    except OSError:
+        return  # importing it says what is wrong
+
+
+def _prepare_folder(package: str, folder: str, place: Place) -> None:
     if package in sys.stdlib_module_names or (package in sys.modules and package not in _loaded):
         raise LoadFailure(
             f"{package!r} is the name of a module that Python or co2 needs itself: rename the package",
-            str(place),
+            str(place.path),
         )
-    for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
-        del sys.modules[name]  # an earlier one of that name, from another folder or another time
-    _loaded.add(package)
+    if not place.file.is_file():
+        raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(place.file))
     if folder not in sys.path:
         sys.path.append(folder)  # at the end: a plugin package never hides an installed one
-    spec = importlib.util.spec_from_file_location(package, file, submodule_search_locations=[str(place)])
-    if spec is None or spec.loader is None or not file.is_file():
-        raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(file))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[package] = module
+    # Modules that lie in the plugin folder itself are compiled each time, too.
+    sys.path_importer_cache[folder] = importlib.machinery.FileFinder(
+        folder,
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (Uncached, importlib.machinery.SOURCE_SUFFIXES),
+    )
+
+
+def _imported(place: Place) -> types.ModuleType:
+    _loaded[place.module] = serve_code(place.module, place.path).digest
     try:
-        spec.loader.exec_module(module)
+        return importlib.import_module(place.module)
     except BaseException as error:
-        raise LoadFailure.of("the package cannot be imported", error, place) from None
-    return module
+        raise LoadFailure.of("the package cannot be imported", error, place.path) from None
 
 
-def find_plugins(package: str, module: types.ModuleType) -> tuple[list[FoundPlugin], list[str]]:
+def _raise(failure: LoadFailure) -> None:
+    raise failure
+
+
+Refuse = Callable[[LoadFailure], None]
+
+
+def find_plugins(
+    package: str, module: types.ModuleType, refuse: Refuse = _raise
+) -> tuple[list[FoundPlugin], list[str]]:
     """Import the modules of a package and find its plugins; also give warnings.
+
+    Args:
+        package: its name.
+        module: as it was imported.
+        refuse: called with what is wrong; raises it, unless somebody wants to see all of it.
 
     Raises:
         LoadFailure: something is wrong with one of them.
     """
     found: list[FoundPlugin] = []
     warnings: list[str] = []
-    place = Path(module.__file__ or "").parent
+    file = Path(module.__file__ or "")
+    if not hasattr(module, "__path__"):
+        found = _plugins_of(module, f"{package}.{package}", warnings, refuse)
+        _check_number(found, file, refuse)
+        return found, warnings
     for kind in _own_x_classes(module):
         text = f"{_where(kind)}: {kind.__name__} is in __init__.py; plugins belong in a module: ignored"
         warnings.append(text)
-    for name in _module_names(module, place):
-        part = _import(f"{module.__name__}.{name}", name, place)
-        plugins = _plugins_of(part, f"{package}.{name}", warnings)
-        _check_duplicates(plugins)
-        found += plugins
-    if not found:
-        raise LoadFailure("it has no class X_…(plugin.Co2Plugin) in any of its modules", str(place))
-    if len(found) > MAX_PLUGINS:
-        raise LoadFailure(f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible", str(place))
+    unseen = False
+    for name in _module_names(module, file.parent):
+        try:
+            part = _import(f"{module.__name__}.{name}", name, file.parent)
+        except LoadFailure as failure:
+            refuse(failure)
+            unseen = True
+        else:
+            found += _plugins_of(part, f"{package}.{name}", warnings, refuse)
+    if not unseen:
+        _check_number(found, file.parent, refuse)
     return found, warnings
+
+
+def _check_number(found: list[FoundPlugin], place: Path, refuse: Refuse) -> None:
+    if not found:
+        where = "" if place.suffix == ".py" else " in any of its modules"
+        refuse(LoadFailure(f"it has no class X_…(plugin.Co2Plugin){where}", str(place)))
+    if len(found) > MAX_PLUGINS:
+        problem = f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible"
+        refuse(LoadFailure(problem, str(place)))
 
 
 def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list[MethodInfo]]:
@@ -142,11 +228,19 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
         text = found.name
     methods = []
     for name, attribute in found.methods.items():
-        function = getattr(plugin, attribute)
-        methods.append(MethodInfo(name, help_of(function.__doc__), signatures_of(function)))
+        methods.append(_method_info(name, getattr(plugin, attribute), found.parameters.get(attribute)))
     kind = found.kind
     help_text = help_of(vars(kind).get("__doc__"))
-    return PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable), methods
+    info = PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable)
+    return info, methods
+
+
+def _method_info(name: str, function: Callable[..., Any], parameters: Parameters | None) -> MethodInfo:
+    help_text = help_of(function.__doc__)
+    if parameters is None:
+        return MethodInfo(name, help_text, signatures_of(function))
+    text = f"{help_text}\n\nTakes {{'data': {parameters.text}}}.".lstrip()
+    return MethodInfo(name, text, signatures_of(function, parameters.text))
 
 
 def _module_names(module: types.ModuleType, place: Path) -> list[str]:
@@ -196,7 +290,7 @@ def _own_x_classes(module: types.ModuleType) -> Iterator[type]:
             yield value
 
 
-def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str]) -> list[FoundPlugin]:
+def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str], refuse: Refuse) -> list[FoundPlugin]:
     plugins = []
     for kind in _own_x_classes(module):
         if not issubclass(kind, Co2Plugin):
@@ -205,14 +299,37 @@ def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str]) -> l
                 " (names that begin with X_ are for plugins)"
             )
             continue
-        plugin = FoundPlugin(f"{prefix}.{kind.__name__}", kind, where=_where(kind))
-        _check_base(plugin)
-        for attribute in dir(kind):
-            if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
-                _check_takes(plugin, attribute, f"{attribute}(self, data_dict)")
-                plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
+        plugin = find_plugin(kind, prefix, refuse)
         plugins.append(plugin)
+    _attempt(refuse, _check_duplicates, plugins)
     return plugins
+
+
+def find_plugin(kind: type[Co2Plugin], prefix: str, refuse: Refuse = _raise) -> FoundPlugin:
+    """Look at one plugin class.
+
+    Args:
+        kind: the class.
+        prefix: ``<package>.<module>``.
+        refuse: as in :func:`find_plugins`.
+
+    Raises:
+        LoadFailure: something is wrong with it.
+    """
+    plugin = FoundPlugin(f"{prefix}.{kind.__name__}", kind, where=_where(kind))
+    _attempt(refuse, _check_base, plugin)
+    for attribute in dir(kind):
+        if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
+            _attempt(refuse, _check_method, plugin, attribute)
+            plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
+    return plugin
+
+
+def _attempt(refuse: Refuse, check: Callable[..., None], *args: Any) -> None:
+    try:
+        check(*args)
+    except LoadFailure as failure:
+        refuse(failure)
 
 
 def _check_base(plugin: FoundPlugin) -> None:
@@ -223,6 +340,10 @@ def _check_base(plugin: FoundPlugin) -> None:
     if not any(takes(blank.bound("__exit__"), count) for count in (0, 3)):
         raise _wrong_arguments(plugin, "__exit__", "__exit__(self) or __exit__(self, kind, value, traceback)")
     _check_takes(plugin, "gap", "gap(self, gap)")
+    _check_takes(plugin, "joined", "joined(self, host)")
+    _check_takes(plugin, "left", "left(self, host)")
+    _check_takes(plugin, "handover", "handover(self)", 0)
+    _check_takes(plugin, "takeover", "takeover(self, value)")
     if problem := attribute_problem(plugin.kind):
         raise LoadFailure(problem, f"{plugin.where}, class {plugin.kind.__name__}")
     for method in ("send", "flush", "log", "debug"):
@@ -230,8 +351,23 @@ def _check_base(plugin: FoundPlugin) -> None:
             raise _wrong_arguments(plugin, method, f"a method {method}")
 
 
-def _check_takes(plugin: FoundPlugin, attribute: str, expected: str) -> None:
-    if not takes(_Blank(plugin.kind).bound(attribute), 1):
+def _check_method(plugin: FoundPlugin, attribute: str) -> None:
+    try:
+        parameters = parameters_of(_Blank(plugin.kind).bound(attribute))
+    except ParametersRefused as error:
+        value = getattr(plugin.kind, attribute)
+        name = plugin.name.rpartition(".")[2]
+        raise LoadFailure(
+            f"{name}.{attribute}: {error}", f"{_line_of(value) or plugin.where}, class {name}"
+        ) from None
+    if parameters is None:
+        _check_takes(plugin, attribute, f"{attribute}(self, data_dict), or parameters that all have annotations")
+    else:
+        plugin.parameters[attribute] = parameters
+
+
+def _check_takes(plugin: FoundPlugin, attribute: str, expected: str, count: int = 1) -> None:
+    if not takes(_Blank(plugin.kind).bound(attribute), count):
         raise _wrong_arguments(plugin, attribute, expected)
 
 
@@ -304,14 +440,12 @@ def _without_our_frames(error: BaseException, folder: Path) -> BaseException:
     return error.with_traceback(trace) if trace is not None else error
 
 
-def _place(error: BaseException, folder: Path) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}:{error.lineno}"
-    place = ""
-    trace = error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if Path(file).is_relative_to(folder):
-            place = f"{file}:{trace.tb_lineno}"
-        trace = trace.tb_next
-    return place
+def _is_taken(error: BaseException | None) -> bool:
+    """Tell whether an error, or one that it came from, says that somebody else has what is wanted."""
+    for _ in range(_CHAIN):
+        if error is None:
+            return False
+        if isinstance(error, OSError) and error.errno in _TAKEN:
+            return True
+        error = error.__cause__ or error.__context__
+    return False

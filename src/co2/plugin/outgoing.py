@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 
 from co2.errors import NotRunning, OutboxFull
-from co2.plugin.lanes import MAX_QUEUED, Entry, Lane, size_of
+from co2.plugin.lanes import FULL, MAX_QUEUED, Entry, Lane, size_of
 from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.frames import Applied, ChildFrame, DeadLetter, Record, encode_frame, text_for_frame
 
@@ -42,7 +42,7 @@ _NAP = 200e-6
 """Seconds that the writer waits for a bigger frame, where not even one full frame waits."""
 
 _LINGER = 2e-3
-"""Seconds since a sender has written a full frame by itself, in which the writer leaves the next one to it too."""
+"""Seconds since a sender has written full frames by itself, in which the writer leaves the next ones to it too."""
 
 _PAUSE_MS = 5
 """Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
@@ -88,7 +88,7 @@ class Outgoing:
         self._wrote_messages = False
         self._last_write = self._last_full = 0.0
         self._open = False
-        self._held = False
+        self._held = self._retired = False
         self._closing = False
         self._ended = False
         self._thread = threading.Thread(target=self._write_all, name="co2-writer", daemon=True)
@@ -99,6 +99,8 @@ class Outgoing:
         with self._lock:
             if self._closing:
                 lane.close()
+            if self._retired:
+                self._open = self._retired = False
             self._lanes.append(lane)
 
     def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
@@ -111,7 +113,7 @@ class Outgoing:
             NotRunning: the host stops.
         """
         with self._lock:
-            if self._closing:
+            if not lane.limit:
                 raise NotRunning(f"{lane.name} has stopped, so it cannot send")
             if self._is_full(lane):
                 self._wait_for_room(lane, timeout)
@@ -186,8 +188,23 @@ class Outgoing:
     def flow(self, is_open: bool) -> None:
         """Hold messages back, or let them go again."""
         with self._lock:
-            self._held = not is_open
+            self._held = not (is_open or self._retired)
             self._wake()
+
+    def retire(self, timeout: float) -> None:
+        """Take no more messages of the plugins that are there, and write what waits, within ``timeout`` seconds.
+
+        When other plugins :meth:`join` afterwards, all is held until :meth:`start`.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._retired, self._held = True, False
+            for lane in self._lanes:
+                lane.close()
+            self._wake()
+            self._room.notify_all()
+            while self._open and self._waiting() and (left := deadline - time.monotonic()) > 0:
+                self._room.wait(left)
 
     def close(self, timeout: float) -> None:
         """Take no more messages, write what waits, within ``timeout`` seconds."""
@@ -222,7 +239,7 @@ class Outgoing:
             if left <= 0:
                 raise OutboxFull(timeout)
             self._room.wait(left)
-            if self._closing:
+            if not lane.limit:
                 raise NotRunning(f"{lane.name} has stopped, so it cannot send")
 
     def _may_write(self) -> bool:
@@ -241,9 +258,12 @@ class Outgoing:
     def _write_full(self, lane: Lane) -> None:
         """Write full frames of a lane, waiting a moment for the socket; what it does not take is the writer's."""
         while len(lane.entries) >= MAX_BATCH_MESSAGES and self._may_write():
-            frame, freed = lane.cut()
-            self._measured -= freed
-            self._rest = self._sent(encode_frame(frame))
+            parts = []
+            while len(lane.entries) >= MAX_BATCH_MESSAGES:
+                frame, freed = lane.cut()
+                self._measured -= freed
+                parts.append(encode_frame(frame))
+            self._rest = self._sent(b"".join(parts))
             if self._rest:
                 self._rest = self._sent_patiently()
         self._last_write = self._last_full = time.monotonic()
@@ -308,7 +328,7 @@ class Outgoing:
             frame, freed = lane.cut()
             self._measured -= freed
             if len(lane.entries) < MAX_BATCH_MESSAGES and lane.limit:
-                lane.alert = MAX_BATCH_MESSAGES - 1
+                lane.alert = FULL - 1
             parts.append(encode_frame(frame))
             size += len(parts[-1])
         if parts:

@@ -45,6 +45,9 @@ class Ground(Protocol):
     def complain(self, what: str, error: BaseException) -> None:
         """Write an error to the log."""
 
+    def stumble(self, error: BaseException) -> None:
+        """Take no more messages: the very first one on trial has failed, and others decide what becomes of it."""
+
 
 class Receiver:
     """The receiving side of one plugin; all of it runs in the plugin's thread.
@@ -67,14 +70,16 @@ class Receiver:
         self._word = word
         self._inside = 0
         self._apart: tuple[Deliver, list[bytes]] | None = None
+        self._on_trial = False
 
     @property
     def done(self) -> int:
         """Number of the last message that the plugin is done with."""
         return max(0, self._words[self._word] // 2 - 1)
 
-    def start(self, progress: Progress) -> None:
-        """Go on where the plugin stood when its last plugin host died."""
+    def start(self, progress: Progress, *, on_trial: bool = False) -> None:
+        """Go on where the plugin stood before; on trial until it has taken a message."""
+        self._on_trial = on_trial
         self._inside = progress.inside
         self._words[self._word] = 2 * progress.done + 2 if progress.done else 0
 
@@ -96,9 +101,14 @@ class Receiver:
                 self._mark_repeat(messages[self._inside - frame.first])
             while number <= last:
                 at = number - frame.first
-                if not self._receive(plugin, messages[at : at + _STRETCH], number, frame):
+                stretch = messages[at : at + (1 if self._on_trial else _STRETCH)]
+                # A message that is not for it proves nothing.
+                proved = self._on_trial and (self._wants is None or self._wants(channel_of(stretch[0])))
+                if not self._receive(plugin, stretch, number, frame):
                     return
-                number += _STRETCH
+                if proved:
+                    self._on_trial = False
+                number += len(stretch)
                 if number <= last:
                     self._ground.report()
         self._words[self._word] = max(2 * last + 2, self._words[self._word])
@@ -129,6 +139,10 @@ class Receiver:
                 if result is not None:
                     self._ground.finished(result)
             except BaseException as error:
+                if self._on_trial:
+                    self._on_trial, self._inside = False, word // 2
+                    self._ground.stumble(error)
+                    return False
                 self._receive_failed(frame, word // 2, error)
         words[at] = end - 1
         return True

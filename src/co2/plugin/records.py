@@ -5,6 +5,7 @@ import time
 
 from co2.errors import ValueRefused
 from co2.logs import LineBudget
+from co2.plugin.log_tail import LogTail
 from co2.plugin.output import BURST, RATE
 from co2.protocol.frames import Record
 from co2.values import unpack
@@ -39,10 +40,15 @@ class Records:
     Args:
         package: its name; lines go to ``co2.plugins.<package>`` and, from plugins, to
             ``co2.plugins.<package>.<module>.<class>``.
+
+    Attributes:
+        tail: the last lines.
     """
 
     def __init__(self, package: str) -> None:
         self.logger = logging.getLogger(f"co2.plugins.{package}")
+        self.tail = LogTail()
+        self.logger.addHandler(self.tail)
         self.last_error = ""
         self._last_error_at = 0.0
         self._budget = LineBudget(RATE, BURST)
@@ -54,6 +60,14 @@ class Records:
     def last_error_age(self) -> float | None:
         """Seconds since the last error, None for never."""
         return round(time.monotonic() - self._last_error_at, 3) if self.last_error else None
+
+    def forget_error(self) -> None:
+        """What went wrong was mended."""
+        self.last_error = ""
+
+    def close(self) -> None:
+        """Nothing will be written any more."""
+        self.logger.removeHandler(self.tail)
 
     def take(self, record: Record) -> None:
         """Write a line that the child sent, within its budget."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-__all__ = ["MAX_HELP", "help_of", "signatures_of", "takes"]
+__all__ = ["MAX_HELP", "help_of", "hints_of", "signatures_of", "takes", "xml_type"]
 
 MAX_HELP = 8192
 """Characters of a docstring that travel."""
@@ -35,24 +35,38 @@ def help_of(docstring: object) -> str:
     return inspect.cleandoc(docstring)[:MAX_HELP] if isinstance(docstring, str) else ""
 
 
-def signatures_of(function: Callable[..., Any]) -> list[list[str]]:
-    """Give the one signature of an ``x_`` method: the result's type, and ``struct``."""
+def signatures_of(function: Callable[..., Any], data: str = "") -> list[list[str]]:
+    """Give the one signature of an ``x_`` method: the result's type, and ``struct``.
+
+    Args:
+        function: the method.
+        data: how the argument's ``data`` has to look, where that is known.
+    """
+    hints = hints_of(function)
+    argument = f"struct {{data: {data}}}" if data else "struct"
+    return [[xml_type(hints["return"]) if "return" in hints else "any", argument]]
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Give the type hints of a method; none where one of them leads nowhere.
+
+    A hint that names what is not there (imported for type checkers only) says nothing, and hurts nobody.
+    """
     try:
-        hints = typing.get_type_hints(inspect.unwrap(function))
+        return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
     except Exception:
-        # A hint that names what is not there (imported for type checkers only) says nothing, and hurts nobody.
-        hints = {}
-    return [[_xml_type(hints["return"]) if "return" in hints else "any", "struct"]]
+        return {}
 
 
-def _xml_type(hint: object) -> str:
+def xml_type(hint: object) -> str:
+    """Give the XML-RPC type of a type hint, 'any' for all that have none."""
     if isinstance(hint, typing.TypeVar | str):
         return "any"
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
-        return _xml_type(typing.get_args(hint)[0])
+        return xml_type(typing.get_args(hint)[0])
     if origin is typing.Union or origin is types.UnionType:
-        kinds = {_xml_type(option) for option in typing.get_args(hint)}
+        kinds = {xml_type(option) for option in typing.get_args(hint)}
         return kinds.pop() if len(kinds) == 1 else "any"
     if origin is typing.Literal:
         kinds = {_EXACT.get(type(option), "any") for option in typing.get_args(hint)}

@@ -16,13 +16,29 @@ class PackageSpec:
 
     Attributes:
         name: of the package.
-        folder: the folder that holds it; None for a bundled one.
+        folder: the folder that holds it; None for one that is installed.
         config: the table ``[plugin.<name>]``.
+        limits: the table ``[limits.<name>]``: ``memory``, ``open_files``, ``cpu_seconds``, ``deaths``; what it
+            does not have is as for all.
+        module: what Python imports it by, where it is installed; '' for a bundled one.
+        config_file: where that table stands; None for nowhere.
+        store: the file behind ``self.store``; None for none.
+        note: what people should know of where it was found; '' for nothing.
     """
 
     name: str
     folder: Path | None
     config: Mapping[str, Any] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    module: str = ""
+    config_file: Path | None = None
+    store: Path | None = None
+    note: str = ""
+
+    def load_keys(self) -> dict[str, str]:
+        """Give what a Load frame says of where things are, but for the folder."""
+        config_file, store = self.config_file or "", self.store or ""
+        return {"module": self.module, "config_file": str(config_file), "store": str(store)}
 
 
 class PluginSettings(Protocol):
@@ -35,6 +51,10 @@ class PluginSettings(Protocol):
         load_timeout: for import and every ``__init__`` of a package.
         send_timeout: how long ``send`` waits for room.
         plugin_memory: MiB of address space of one plugin host, 0 for no limit.
+        plugin_open_files: open files of one plugin host, 0 for what the system allows.
+        plugin_cpu_seconds: CPU seconds of one plugin host, 0 for no limit.
+        plugin_deaths: deaths within a minute that park a package.
+        exit_timeout: for every ``__exit__`` of a package whose code is changed.
     """
 
     @property
@@ -49,6 +69,14 @@ class PluginSettings(Protocol):
     def send_timeout(self) -> float: ...
     @property
     def plugin_memory(self) -> int: ...
+    @property
+    def plugin_open_files(self) -> int: ...
+    @property
+    def plugin_cpu_seconds(self) -> int: ...
+    @property
+    def plugin_deaths(self) -> int: ...
+    @property
+    def exit_timeout(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +101,9 @@ class PackageStatus:
         send_waits: calls of ``send`` that had to wait for room.
         waiting: messages queued for it.
         slowest: longest call into it that was seen, in seconds; quick ones are not measured.
+        load: number of the load that runs, or ran last; each attempt to load the package has one.
+        code: hash of the code that runs, or ran last; '' for none.
+        reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
     """
 
     name: str
@@ -91,3 +122,6 @@ class PackageStatus:
     send_waits: int = 0
     waiting: int = 0
     slowest: float = 0.0
+    load: int = 0
+    code: str = ""
+    reloads: Mapping[str, int] = field(default_factory=dict)

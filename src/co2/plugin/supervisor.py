@@ -7,14 +7,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from co2.errors import BadParams, NoSuchMethod, PluginFailed
-from co2.plugin.ledger import NETWORK
+from co2.errors import BadParams, LoadError, NoSuchMethod, PluginFailed
+from co2.plugin.asking import Network, NoNetwork
+from co2.plugin.delivery import NETWORK
 from co2.plugin.package import Package
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
 from co2.protocol.batch import batch_count
-from co2.protocol.frames import DeadLetter, MethodInfo
+from co2.protocol.frames import DeadLetter, Host, MethodInfo
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
@@ -37,6 +38,7 @@ class Supervisor:
         flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
         on_room: called with a package that took no more from the network and does again.
         on_methods_changed: called when :attr:`methods` or the plugins are others than before.
+        network: what plugins can call and ask; None for nothing.
         on_dead_letter: takes package and letter for each message that a plugin did not take; must not block.
     """
 
@@ -53,8 +55,10 @@ class Supervisor:
         on_methods_changed: Callable[[], None],
         on_room: Callable[[str], None] = lambda package: None,
         on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
+        network: Network | None = None,
     ) -> None:
         self.paused = False
+        self.network = network or NoNetwork()
         self._settings = settings
         self._host_id = host_id
         self._address = address
@@ -63,29 +67,23 @@ class Supervisor:
         self._on_methods_changed = on_methods_changed
         self._on_room = on_room
         self._on_dead_letter = on_dead_letter
-        self._specs = specs
+        self._first = specs
         self._var_dict = var_dict
         self._packages: dict[str, Package] = {}
-        self._lives: list[asyncio.Task[None]] = []
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
         self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start every package; return when each is up or has failed, at most ``load_timeout`` later."""
-        self._packages = {spec.name: Package(spec, self._settings, self._var_dict, self) for spec in self._specs}
-        if self._settings.isolation == "thread" and self._specs:
+        if self._settings.isolation == "thread" and self._first:
             _logger.warning(
                 "isolation is 'thread': plugins share the satellite's process; one that hangs cannot be ended, "
                 "and one that crashes ends the satellite"
             )
-        self._lives = [
-            asyncio.create_task(package.run(), name=f"plugin package {package.name}")
-            for package in self._packages.values()
-        ]
-        for life in self._lives:
-            life.add_done_callback(_report)
+        settled = [asyncio.create_task(self._carry(spec).life.settled.wait()) for spec in self._first]
         self._watching = asyncio.create_task(self._watch(), name="plugin watchdog")
         self._watching.add_done_callback(_report)
-        settled = [asyncio.create_task(package.settled.wait()) for package in self._packages.values()]
         if settled:
             _, late = await asyncio.wait(settled, timeout=self._settings.load_timeout)
             for task in late:
@@ -93,13 +91,74 @@ class Supervisor:
 
     async def stop(self, timeout: float) -> None:
         """End every package at once: ``__exit__`` within ``timeout`` seconds, last sends still go out."""
-        await asyncio.gather(*(package.stop(timeout) for package in self._packages.values()))
+        self._stopping = True
+        await asyncio.gather(*(package.life.stop(timeout) for package in self._packages.values()))
         if self._lives:
-            await asyncio.wait(self._lives)
+            await asyncio.wait(self._lives.values())
+        for package in self._packages.values():
+            package.close()
         if self._watching is not None:
             self._watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._watching
+
+    async def load(self, spec: PackageSpec) -> None:
+        """Carry one package more; or try again with one that has failed or is parked.
+
+        Raises:
+            LoadError: it cannot be loaded, or runs already.
+        """
+        package = self._packages.get(spec.name)
+        if package is not None and package.state in ("failed", "parked"):
+            await package.life.reload(spec)
+        elif package is not None:
+            raise LoadError(spec.name, f"it is loaded already ({package.state}); reload brings in its new code")
+        elif self._stopping:
+            raise LoadError(spec.name, "the satellite is stopping")
+        else:
+            package = self._carry(spec)
+            await package.life.settled.wait()
+            if package.state == "failed":
+                raise LoadError(spec.name, package.status().last_error)
+
+    async def unload(self, name: str, timeout: float) -> None:
+        """End a package in good order, ``__exit__`` within ``timeout`` seconds, and forget it.
+
+        Raises:
+            LoadError: it is not loaded.
+        """
+        package = self._packages.get(name)
+        if package is None:
+            raise LoadError(name, "it is not loaded")
+        await package.life.stop(timeout)
+        await asyncio.wait([self._lives[name]])
+        if self._packages.get(name) is package:
+            package.close()
+            del self._packages[name], self._lives[name]
+            _logger.info("%s: unloaded", name)
+            self.methods_changed()
+
+    async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
+        """Have the code and configuration of now carry a package; one that has failed or is parked is tried again.
+
+        Args:
+            spec: which one, as the configuration has it now.
+            fresh: nothing is handed over to the new code.
+
+        Raises:
+            LoadError: it cannot be loaded, or it is not loaded at all. Where it ran it goes on as it was.
+        """
+        package = self._packages.get(spec.name)
+        if package is None:
+            raise LoadError(spec.name, "it is not loaded")
+        await package.life.reload(spec, fresh=fresh)
+
+    def _carry(self, spec: PackageSpec) -> Package:
+        package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)
+        life = asyncio.create_task(package.life.run(), name=f"plugin package {spec.name}")
+        life.add_done_callback(_report)
+        self._lives[spec.name] = life
+        return package
 
     def deliver(
         self,
@@ -183,6 +242,11 @@ class Supervisor:
             if package.durable and (position := package.position(log_id))
         }
 
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell the plugins that want to know who has joined and left the network."""
+        for package in self._packages.values():
+            package.hosts_changed(joined, left)
+
     def has_room(self, package: Package) -> None:
         """Pass on that a package takes messages from the network again."""
         self._on_room(package.name)
@@ -231,6 +295,16 @@ class Supervisor:
         if carried is None:
             raise PluginFailed(f"{letter.plugin}.receive: no plugin package {package} is loaded")
         await carried.repeat(letter, self._settings.receive_deadline + 1.0)
+
+    def log(self, name: str, after: int, max_rows: int) -> list[dict[str, Any]] | None:
+        """Give the last lines of a package's log; None for one that is not loaded."""
+        package = self._packages.get(name)
+        return package.log(after, max_rows) if package is not None else None
+
+    def spec(self, name: str) -> PackageSpec | None:
+        """Give what a package was loaded with last; None for one that is not loaded."""
+        package = self._packages.get(name)
+        return package.life.spec if package is not None else None
 
     @property
     def methods(self) -> Mapping[str, MethodInfo]:

@@ -242,6 +242,11 @@ class Window:
         """Bytes that may still be given."""
         return WINDOW - self.bytes
 
+    @property
+    def last(self) -> int:
+        """The number that was given last."""
+        return self._next - 1
+
     def give(self, item: Parcel | Missing) -> Deliver | Gap:
         """Number messages, or a gap; give the frame for the child."""
         first = self._next

@@ -181,6 +181,9 @@ class WayIn:
             if not principal.idle:
                 if reads == self._reads:
                     self._read_for(principal)
+            elif not self._role.locked():
+                # It asked for the role while it was not to be had, and waits for its bell: now it is.
+                principal.wake()
             elif reads == self._reads:
                 principal.tell_progress()
                 self._stand_in_rests = True

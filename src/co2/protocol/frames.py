@@ -5,9 +5,16 @@ item is the frame's name. Messages travel in batches (``protocol/batch.py``), as
 byte strings that hosts move and never look into. (Not ``msgspec.Raw``: to find its end the decoder walks all of
 the value, and a message nested too deep would make its whole frame unreadable.)
 
-Order, host → child: Load, then (after Loaded) Start, then Deliver, Gap, Call, Repeat, Withdraw, Flow and Flushed
-in any number, then Stop. Child → host: Loaded or LoadFailed, then Publish, Flush, Applied, DeadLetter, Result in
-any number, then Goodbye. Record may come at any time.
+Order, host → child: Load, then (after Checked) Make, then (after Loaded) Start, then Deliver, Gap, Call, Repeat,
+Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed in place of one,
+then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any time, and so
+may Ask and AskHosts, answered by Answered and Hosts.
+
+A change of code, from an old child to a new one that has said Loaded: the old one gets Handover and answers with
+HandedOver, plugin by plugin; each plugin of the new one that is to get a value gets Takeover and answers with
+TakenOver. Then the old one gets Stop with ``keep``, which it answers with Exited once all that it had to send is
+sent; and then the new one gets Start. An old one that is to go on gets Resume instead of Stop; one that has
+exited, but kept its code, can be told to Make its plugins once more.
 """
 
 from typing import Any
@@ -19,21 +26,33 @@ from co2.errors import BadRequest
 __all__ = [
     "MAX_CHANNELS",
     "MAX_FRAME_SIZE",
+    "Answer",
+    "Answered",
     "Applied",
+    "Ask",
+    "AskHosts",
     "Call",
+    "Change",
+    "Checked",
     "ChildFrame",
     "DeadLetter",
     "Deliver",
+    "Exited",
     "Flow",
     "Flush",
     "Flushed",
     "FrameReader",
     "Gap",
     "Goodbye",
+    "HandedOver",
+    "Handover",
+    "Host",
     "HostFrame",
+    "Hosts",
     "Load",
     "LoadFailed",
     "Loaded",
+    "Make",
     "MethodInfo",
     "PluginInfo",
     "Progress",
@@ -41,8 +60,12 @@ __all__ = [
     "Record",
     "Repeat",
     "Result",
+    "Resume",
     "Start",
     "Stop",
+    "Stumbled",
+    "TakenOver",
+    "Takeover",
     "Withdraw",
     "encode_frame",
     "text_for_frame",
@@ -93,6 +116,22 @@ class PluginInfo(msgspec.Struct, frozen=True):
     durable: bool = False
 
 
+class Host(msgspec.Struct, frozen=True):
+    """A satellite of the network, as plugins see it.
+
+    Attributes:
+        host_id: ``<random>@<ip>:<port>``.
+        methods: names of what can be called there.
+        plugins: names of the plugins there.
+        own: whether it is the plugin's own satellite.
+    """
+
+    host_id: str
+    methods: list[str] = []
+    plugins: list[str] = []
+    own: bool = False
+
+
 class Progress(msgspec.Struct, frozen=True):
     """Where a plugin stood when its last plugin host died.
 
@@ -106,11 +145,11 @@ class Progress(msgspec.Struct, frozen=True):
 
 
 class Load(_Frame):
-    """First frame to a child: import this package.
+    """First frame to a child: import this package and check it.
 
     Attributes:
         package: name of the package.
-        folder: the folder that holds it; '' for a bundled package (``co2.plugins``).
+        folder: the folder that holds it; '' for one that is installed.
         var_dict: what plugins get as ``var_dict``.
         config: the table ``[plugin.<package>]``, becomes ``self.config``.
         send_timeout: seconds that ``send`` waits for room.
@@ -118,6 +157,11 @@ class Load(_Frame):
         memory: MiB of address space that the child may use, 0 for no limit.
         hang_timeout: seconds in which the child must be able to run some Python; it ends itself where it is not,
             for nobody else may be there to end it.
+        open_files: that the child may have, 0 for what the system allows.
+        cpu_seconds: that the child may use in its life, 0 for no limit.
+        module: what Python imports a package by that is installed; '' for one in ``folder``.
+        config_file: where ``config`` stands, '' for nowhere.
+        store: path of the file behind ``self.store``, '' for none.
     """
 
     package: str
@@ -128,6 +172,15 @@ class Load(_Frame):
     load_timeout: float = 10.0
     memory: int = 0
     hang_timeout: float = 60.0
+    open_files: int = 0
+    cpu_seconds: int = 0
+    module: str = ""
+    config_file: str = ""
+    store: str = ""
+
+
+class Make(_Frame):
+    """Make every plugin, from the code that the child holds. Also after Exited, for plugins afresh."""
 
 
 class Start(_Frame):
@@ -136,9 +189,29 @@ class Start(_Frame):
     Attributes:
         progress: per plugin name; a plugin skips messages up to ``done`` and gets message ``inside``
             marked ``repeat: True``. Empty at a first start. A dead letter counts as done.
+        on_trial: a plugin whose very first ``receive`` raises says Stumbled and waits, in place of making a
+            dead letter.
     """
 
     progress: dict[str, Progress] = {}
+    on_trial: bool = False
+
+
+class Handover(_Frame):
+    """Have every plugin stop between two messages and give what the one that follows it is to know."""
+
+    number: int
+
+
+class Takeover(_Frame):
+    """Give a plugin, before it starts, what the one before it has handed over. ``value`` is encoded."""
+
+    plugin: str
+    value: bytes
+
+
+class Resume(_Frame):
+    """No change after all: every plugin goes on where it stopped."""
 
 
 class Deliver(_Frame):
@@ -224,14 +297,64 @@ class Flushed(_Frame):
     error: str = ""
 
 
+class Answered(_Frame):
+    """Answer to an Ask.
+
+    Attributes:
+        call_id: of the Ask.
+        value: the result, encoded.
+        code: fault code, 0 for success.
+        error: what went wrong.
+    """
+
+    call_id: int
+    value: bytes
+    code: int = 0
+    error: str = ""
+
+
+class Hosts(_Frame):
+    """Satellites of the network: a part of the answer to an AskHosts, or news.
+
+    Attributes:
+        call_id: of the AskHosts; 0 for news.
+        hosts: those that are there; of news, those that are new or tell something else.
+        left: those that have left; in news only.
+        more: another part follows.
+    """
+
+    call_id: int
+    hosts: list[Host]
+    left: list[Host] = []
+    more: bool = False
+
+
 class Stop(_Frame):
-    """Run every ``__exit__``, flush, say Goodbye and end. ``timeout`` in seconds."""
+    """Run every ``__exit__``, flush, say Goodbye and end.
+
+    Attributes:
+        timeout: seconds for every ``__exit__``.
+        keep: do not end, but keep the code, and say Exited.
+    """
 
     timeout: float
+    keep: bool = False
+
+
+class Checked(_Frame):
+    """The package is imported and checked; nothing of it is made yet.
+
+    Attributes:
+        code: hash of its files as they were loaded.
+        exclusive: a class of it says that it holds what only one can have.
+    """
+
+    code: str
+    exclusive: bool = False
 
 
 class Loaded(_Frame):
-    """The package is imported, checked and initialised. ``warnings`` go to the log."""
+    """The package is initialised. ``warnings`` go to the log."""
 
     plugins: list[PluginInfo]
     methods: list[MethodInfo]
@@ -245,11 +368,47 @@ class LoadFailed(_Frame):
         problem: one or two lines: what was found, what was expected.
         where: ``file:line`` or class, where known.
         details: the traceback, '' for none.
+        taken: an ``__init__`` found taken what only one can have: a port, a device.
     """
 
     problem: str
     where: str
     details: str
+    taken: bool = False
+
+
+class HandedOver(_Frame):
+    """A plugin has stopped between two messages.
+
+    Attributes:
+        number: of the Handover.
+        plugin: its name.
+        value: what its ``handover`` gave, encoded; None where it has none.
+        problem: what its ``handover`` raised instead, '' for nothing.
+    """
+
+    number: int
+    plugin: str
+    value: bytes | None
+    problem: str = ""
+
+
+class TakenOver(_Frame):
+    """A plugin's ``takeover`` has returned; ``problem`` says what it raised, '' for nothing."""
+
+    plugin: str
+    problem: str = ""
+
+
+class Exited(_Frame):
+    """Every ``__exit__`` has run, and all that was sent is out. The code is kept."""
+
+
+class Stumbled(_Frame):
+    """On trial, the first ``receive`` of a plugin raised. It waits inside this message for Resume, or its end."""
+
+    plugin: str
+    problem: str
 
 
 class Publish(_Frame):
@@ -311,11 +470,47 @@ class DeadLetter(_Frame):
 
 
 class Result(_Frame):
-    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''."""
+    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''.
+
+    Attributes:
+        call_id: of the Call or Repeat.
+        value: what was returned, encoded.
+        error: what went wrong.
+        refused: the argument was wrong, so that nothing of the plugin was called.
+    """
 
     call_id: int
     value: bytes
     error: str = ""
+    refused: bool = False
+
+
+class Ask(_Frame):
+    """A plugin calls a method, anywhere in the network.
+
+    Attributes:
+        call_id: chosen by the child, never used twice.
+        method: its name.
+        host_id: of the host that is to be called; '' for the one that has the method.
+        argument: one encoded dictionary.
+        timeout: seconds that the plugin waits.
+    """
+
+    call_id: int
+    method: str
+    host_id: str
+    argument: bytes
+    timeout: float
+
+
+class AskHosts(_Frame):
+    """A plugin asks which satellites there are.
+
+    Attributes:
+        call_id: as that of an Ask; 0 for wanting to know of the others from now on, those that are there first.
+    """
+
+    call_id: int
 
 
 class Record(_Frame):
@@ -330,8 +525,26 @@ class Goodbye(_Frame):
     """Last frame of a child that stops in good order."""
 
 
-HostFrame = Load | Start | Deliver | Gap | Call | Repeat | Withdraw | Flow | Flushed | Stop
-ChildFrame = Loaded | LoadFailed | Publish | Flush | Applied | DeadLetter | Result | Record | Goodbye
+Change = Handover | Takeover | Resume
+HostFrame = (
+    Load
+    | Make
+    | Start
+    | Deliver
+    | Gap
+    | Call
+    | Repeat
+    | Withdraw
+    | Flow
+    | Flushed
+    | Answered
+    | Hosts
+    | Change
+    | Stop
+)
+Answer = Checked | Loaded | LoadFailed | HandedOver | TakenOver | Exited
+Question = Ask | AskHosts
+ChildFrame = Answer | Stumbled | Publish | Flush | Applied | DeadLetter | Result | Question | Record | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {

@@ -261,12 +261,14 @@ class Roster(_Frame):
     Attributes:
         rows: host_id, methods and plugins of satellites that have come or tell something else.
         gone: origins of those that have left.
-        begins: this is the first part of all of it; forget what was told before.
+        begins: this is the first part of all of it; what was told before counts no more.
+        ends: with this part everything has been told that there is now.
     """
 
     rows: list[tuple[str, list[str], list[str]]]
     gone: list[str] = []
     begins: bool = True
+    ends: bool = True
 
 
 class Call(_Frame):

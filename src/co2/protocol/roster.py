@@ -115,7 +115,9 @@ class RosterBook:
             if size >= PART:
                 reached = version
                 break
-        return reached, encode_link_frame(Roster(rows, gone, since == 0))  # type: ignore[arg-type] # encoded rows
+        return reached, encode_link_frame(
+            Roster(rows, gone, since == 0, reached == self._version)  # type: ignore[arg-type] # encoded rows
+        )
 
     def _forget_gone(self) -> None:
         """Whoever begins now need not hear of them."""

@@ -97,6 +97,9 @@ class RelayHost:
         self.relay.start()
         await self.server.start(self._sock)
 
+    async def hangup(self) -> None:
+        """There is nothing that a relay could take in while it runs."""
+
     async def stop(self) -> None:
         """End deliveries and waiting calls, then the server."""
         self.server.stop_listening()

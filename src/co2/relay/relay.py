@@ -160,7 +160,8 @@ class Relay:
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of this relay."""
-        return await self._dispatch(method, argument, Caller(*peer.address))
+        # It may do so for anybody who asked it to: only what everybody may do is done.
+        return await self._dispatch(method, argument, Caller(*peer.address, relayed=True))
 
     def committed(self, position: int) -> None:
         """Everything up to this position is on disk."""

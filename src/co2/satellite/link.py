@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
 from co2.protocol import goodbyes
-from co2.protocol.link_frames import Call, Deliver, Gap, Result, Roster
+from co2.protocol.frames import Host
+from co2.protocol.link_frames import Call, Deliver, Gap, Result
 from co2.protocol.outbox import Outbox, Segment
 from co2.protocol.satellite import (
     CallReceived,
@@ -30,6 +31,7 @@ from co2.protocol.satellite import (
     Welcomed,
 )
 from co2.satellite.dial import dial
+from co2.satellite.plugin_network import KnownHosts
 from co2.server.link_wire import LinkWire, joined
 from co2.values import pack_value, unpack_value
 
@@ -68,6 +70,9 @@ class Receiver(Protocol):
     async def called(self, method: str, argument: Any) -> Any:
         """The relay calls a method of ours."""
 
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Learn who has come to the network or tells something else, and who has left; this satellite too."""
+
 
 class Link:
     """The link to the relay, or the attempt to have one.
@@ -95,7 +100,7 @@ class Link:
         self.core = SatelliteCore(host_id, outbox, names)
         self.joined = asyncio.Event()
         self.relay_ips: frozenset[str] = frozenset()
-        self._roster: dict[str, dict[str, Any]] = {}
+        self.hosts = KnownHosts(receiver.hosts_changed)
         self.last_error = "not tried yet"
         self.frames = 0
         self.gaps = 0
@@ -122,7 +127,7 @@ class Link:
     @property
     def roster(self) -> list[dict[str, Any]]:
         """Who is connected, as the relay tells: host_id, methods and plugins of each."""
-        return list(self._roster.values())
+        return [{"host_id": one.host_id, "methods": one.methods, "plugins": one.plugins} for one in self.hosts]
 
     @property
     def buffered(self) -> int:
@@ -293,7 +298,7 @@ class Link:
                     if answer is not None and not answer.done():
                         answer.set_result(result)
                 case RosterTold(roster):
-                    self._learn(roster)
+                    self.hosts.learn(roster)
                 case Welcomed():
                     self.last_error = ""
                     self._welcomed = True
@@ -304,15 +309,6 @@ class Link:
                     self._retry_after = retry_after
                     if not self._leaving:
                         self._lost(f"{reason}: {text}" if reason else text)
-
-    def _learn(self, roster: Roster) -> None:
-        if roster.begins:
-            self._roster.clear()
-        for host_id, methods, plugins in roster.rows:
-            row = {"host_id": host_id, "methods": methods, "plugins": plugins}
-            self._roster[host_id.partition("@")[0]] = row
-        for origin in roster.gone:
-            self._roster.pop(origin, None)
 
     def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
         self.gaps += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 import logging
 import secrets
@@ -10,18 +11,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from co2 import __version__
-from co2.config import SatelliteConfig
+from co2.config import SatelliteConfig, plugin_tables
 from co2.errors import Ambiguous, BadParams, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
+from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
-from co2.protocol.frames import DeadLetter
+from co2.protocol.frames import DeadLetter, Host
 from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import Outbox
 from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
 from co2.satellite.outbox_disk import OutboxDisk
+from co2.satellite.plugin_network import PluginNetwork
 from co2.satellite.view import SatelliteView
 from co2.server.app import HttpServer
 from co2.server.arguments import one_dict
@@ -29,8 +32,11 @@ from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
+from co2.server.plugin_control import PluginControl, package_row
+from co2.server.plugin_watch import PluginWatch
 from co2.server.properties import hardware, software
 from co2.store.cursors import Cursors
+from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Entry, Registry
@@ -48,6 +54,9 @@ CURSORS_FILE = "cursors.json"
 
 DEAD_LETTERS_FILE = "dead_letters.db"
 """Name, in the state folder, of the file of messages that plugins did not take."""
+
+STORES_FOLDER = "stores"
+"""Name, in the state folder, of the folder with what plugins keep in ``self.store``, a file for each package."""
 
 CURSOR_INTERVAL = 0.5
 """Seconds between two looks at how far durable packages are."""
@@ -75,7 +84,9 @@ class Satellite:
         self._sock = foundation.sock
         self._started = time.monotonic()
         self._tasks: list[asyncio.Task[None]] = []
-        specs, self.not_found = find_packages(config)
+        self._stores = foundation.state.path / STORES_FOLDER
+        found, self.not_found = find_packages(config)
+        self._specs = self._with_stores(found)
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
@@ -89,8 +100,9 @@ class Satellite:
             load=self._outbox_disk.load,
         )
         self.dead_letters = DeadLetters(foundation.state.path / DEAD_LETTERS_FILE, self._repeat)
+        self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self.supervisor = Supervisor(
-            specs,
+            self._specs,
             settings=config,
             var_dict=self._var_dict(),
             host_id=lambda: str(self.link.host_id),
@@ -100,12 +112,15 @@ class Satellite:
             on_room=self._has_room,
             on_dead_letter=self.dead_letters.take,
             flushed=lambda _package: self.link.flushed(),
+            network=PluginNetwork(self.link, self._calls, self._names),
         )
+        self.plugins = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
+        self._subscribed: dict[str, bool] = {}
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
         self.link.core.log_id, self.link.core.run = self._cursors.log_id, self._cursors.run
         # Durable packages are told of from the first Hello on, though they load later: that they have read in
         # another log, or further than this one goes, is found out there.
-        self._not_loaded = {spec.name for spec in specs} & self._cursors.positions.keys()
+        self._not_loaded = {spec.name for spec in self._specs} & self._cursors.positions.keys()
         for package in sorted(self._not_loaded):
             self.link.core.subscribe(package, durable=True, position=self._cursors.positions[package])
             self.link.core.fell_behind(package)
@@ -113,9 +128,11 @@ class Satellite:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
         self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
         self._add_methods()
+        view = SatelliteView(self)
         self.server = HttpServer(
             registry=self.registry,
-            pages=make_pages(SatelliteView(self)),
+            pages=make_pages(view),
+            buttons=make_buttons(view),
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
@@ -134,10 +151,21 @@ class Satellite:
         await self.dead_letters.start()
         for name, problem in self.not_found:
             _logger.error("plugin package %s is not loaded: %s", name, problem)
+        for spec in self._specs:
+            if spec.note:
+                _logger.warning("plugin package %s: %s", spec.name, spec.note)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
+        await self.supervisor.start()
+        if self.config.watch:
+            also = [path for path in (self.config.config_file,) if path is not None]
+            watch = PluginWatch(self.config.plugin_dir.absolute(), self.plugins.reload_changed, *also)
+            self._tasks.append(asyncio.create_task(watch.run()))
         for task in self._tasks:
             task.add_done_callback(_report)
-        await self.supervisor.start()
+
+    async def hangup(self) -> None:
+        """Reload every package whose code has changed."""
+        await self.plugins.reload_changed()
 
     async def stop(self) -> None:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
@@ -170,8 +198,11 @@ class Satellite:
             "software": software(),
             "hardware": hardware(),
             "plugins": [
-                {"name": row.name, "state": row.state, "last_error": row.last_error}
-                for row in self.supervisor.status()
+                *map(package_row, self.supervisor.status()),
+                *(
+                    package_row(PackageStatus(name=name, state="failed", last_error=why))
+                    for name, why in self.not_found
+                ),
             ],
             "network": [{"host_id": row["host_id"], "methods": row["methods"]} for row in link.roster],
             "counters": self.counters(),
@@ -218,6 +249,16 @@ class Satellite:
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
         return sorted(self.supervisor.methods), plugins
 
+    def _find(self, names: Sequence[str] | None) -> tuple[list[PackageSpec], list[tuple[str, str]]]:
+        """Find packages, with the tables of the configuration file as they are now."""
+        tables, limits = plugin_tables(self.config.config_file)
+        config = dataclasses.replace(self.config, plugin_config=tables, plugin_limits=limits)
+        found, problems = find_packages(config, names)
+        return self._with_stores(found), problems
+
+    def _with_stores(self, specs: Sequence[PackageSpec]) -> list[PackageSpec]:
+        return [dataclasses.replace(spec, store=self._stores / f"{spec.name}.db") for spec in specs]
+
     async def _repeat(self, package: str, letter: DeadLetter) -> None:
         await self.supervisor.repeat(package, letter)
 
@@ -256,6 +297,14 @@ class Satellite:
         caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0, relayed=True)
         return await self.registry.dispatch(method, [argument] if argument else [], caller)
 
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """The network has changed: plugins may want to know of others than this satellite."""
+        others = [
+            [host for host in hosts if not self._is_me(HostId.parse(host.host_id))] for hosts in (joined, left)
+        ]
+        if any(others):
+            self.supervisor.hosts_changed(*others)
+
     async def _keep_cursors(self) -> None:
         """Write down, now and then, how far durable packages are, and tell the relay of all."""
         for tick in itertools.count(1):
@@ -284,10 +333,9 @@ class Satellite:
 
     def _add_methods(self) -> None:
         add_introspection(self.registry, self.properties)
-        calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self.registry.add(
             "method_call",
-            calls.method_call,
+            self._calls.method_call,
             help=MethodCalls.method_call.__doc__ or "",
             signatures=[["any", "struct"]],
             aliases=("web.method_call",),
@@ -296,6 +344,7 @@ class Satellite:
             "notify", self.intake.notify, help=Intake.notify.__doc__ or "", signatures=[["boolean", "struct"]]
         )
         self.dead_letters.add_methods(self.registry)
+        self.plugins.add_methods(self.registry)
 
     def _methods_changed(self) -> None:
         entries = {
@@ -304,18 +353,26 @@ class Satellite:
         }
         self.registry.replace_group("plugins", entries)
         core = self.link.core
+        before, self._subscribed = self._subscribed, {}
         for row in self.supervisor.status():
             receivers = [plugin for plugin in row.plugins if plugin.receives]
             if receivers:
                 everything = any(not plugin.channels for plugin in receivers)
                 channels = sorted({channel for plugin in receivers for channel in plugin.channels})
                 durable = any(plugin.durable for plugin in receivers)
-                core.subscribe(row.name, None if everything else channels, durable=durable)
+                # One that becomes durable while it runs has had what came up to now.
+                goes_on = durable and row.name not in before
+                position = self._cursors.positions.get(row.name) if goes_on else None
+                core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
+                self._subscribed[row.name] = durable
                 if row.name in self._not_loaded:
                     self._not_loaded.discard(row.name)
                     core.catch_up(row.name)
-            elif row.state != "starting":
+            elif row.name in self._not_loaded and row.state != "starting":
+                self._not_loaded.discard(row.name)
                 core.unsubscribe(row.name)
+        for name in before.keys() - self._subscribed.keys():
+            core.unsubscribe(name)
         core.names_changed()
         self.link.work()
 
@@ -333,23 +390,26 @@ class Satellite:
 
     async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
         if host_id is None:
-            found = await self._find_method(method)
-            if not found:
-                raise NoSuchMethod(method)
+            found = self._having(method)
             if len(found) > 1:
                 raise Ambiguous(f"several hosts have {method}; say which with host_id: {', '.join(found)}")
-            host_id = HostId.parse(found[0])
-        passed_on = {**argument, "method_name": method, "host_id": str(host_id)}
+            if found:
+                host_id = HostId.parse(found[0])
+            elif not self.link.joined.is_set():
+                raise NoSuchMethod(method)
+        passed_on = {**argument, "method_name": method}
+        if host_id is not None:
+            passed_on["host_id"] = str(host_id)
+        # Without a host_id the relay looks: it has methods of its own, and knows who joined a moment ago.
         return await self.link.call("method_call", passed_on, CALL_TIMEOUT)
 
-    async def _find_method(self, method: str) -> list[str]:
-        """Give the host_ids of other satellites that have a method; asks the relay where the roster has none."""
-        rows = self.link.roster
-        if not any(method in row["methods"] for row in rows) and self.link.joined.is_set():
-            rows = await self.link.call("relay.get_satellites", {}, CALL_TIMEOUT)
+    def _having(self, method: str) -> list[str]:
+        """Give the host_ids of the other satellites that have a method, as far as this one has been told."""
         me = self.link.host_id.origin
         return [
-            row["host_id"] for row in rows if method in row["methods"] and row["host_id"].partition("@")[0] != me
+            host.host_id
+            for host in self.link.hosts
+            if method in host.methods and host.host_id.partition("@")[0] != me
         ]
 
 

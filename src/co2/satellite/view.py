@@ -59,6 +59,9 @@ class SatelliteView:
                 send_waits=row.send_waits,
                 waiting=row.waiting,
                 slowest=row.slowest,
+                load=row.load,
+                code=row.code,
+                reloads=row.reloads,
             )
             for row in self._satellite.supervisor.status()
         ] + missing
@@ -69,6 +72,12 @@ class SatelliteView:
             DeadLetterRow(one.id, one.at, one.plugin, one.host_id, one.reason, preview(one.message))
             for one in await self._satellite.dead_letters.last(package, max_letters)
         ]
+
+    async def reload(self, package: str) -> None:
+        """Have a package run the code that is in its folder now; load one that is not there."""
+        plugins = self._satellite.plugins
+        loaded = any(row.name == package for row in self._satellite.supervisor.status())
+        await (plugins.reload(package) if loaded else plugins.load(package))
 
     def satellites(self) -> Sequence[SatelliteRow]:
         """A satellite has no such page."""

@@ -15,7 +15,7 @@ from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
 from co2.server.page_server import PageHandler, PageServer
-from co2.server.sockets import bind_socket
+from co2.server.sockets import BACKLOG, bind_socket
 from co2.xmlrpc.registry import Registry
 
 __all__ = ["HttpServer", "PageHandler", "bind_socket"]
@@ -31,6 +31,7 @@ class HttpServer:
         allowed_hosts: names that are accepted as Host besides this machine's own and any IP address.
         access_log: gets one line per answered request; None for none.
         links: gives who carries each new link at ``/link``; None for a host that takes none.
+        buttons: handlers of POST without a body, from a form on one of the pages, by exact path.
     """
 
     def __init__(
@@ -42,10 +43,12 @@ class HttpServer:
         allowed_hosts: Iterable[str],
         access_log: logging.Logger | None,
         links: LinkHandler | None = None,
+        buttons: Mapping[str, PageHandler] | None = None,
     ) -> None:
-        self._pages = dict(pages)
+        self._pages = {**pages, **(buttons or {})}
         self._limits = limits
-        self._gate = Gate(self._pages, allowed_hosts, limits, LINK_PATH if links is not None else "")
+        link = LINK_PATH if links is not None else ""
+        self._gate = Gate(pages, allowed_hosts, limits, link, buttons=buttons or ())
         self._links = links
         self._endpoint = Endpoint(registry)
         self._access_log = access_log
@@ -68,7 +71,7 @@ class HttpServer:
             link_door=LinkDoor(self._links, SUBPROTOCOL, MAX_LINK_FRAME) if self._links is not None else None,
         )
         service.connections.start()
-        self._listening = await loop.create_server(lambda: Connection(service), sock=sock)
+        self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=BACKLOG)
 
     def stop_listening(self) -> None:
         """Take no more connections: who is told goodbye does not come back to a host that ends."""

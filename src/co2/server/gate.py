@@ -1,7 +1,8 @@
 """The gate: which requests get as far as a parser, a handler or a page. Decided from the head alone.
 
 A browser can be made to send requests here by any web page. What keeps it out: a Host that is ours (DNS
-rebinding), no foreign Origin, and a content type that no HTML form can send (cross-site requests).
+rebinding), no foreign Origin, and a content type that no HTML form can send (cross-site requests). The buttons on
+our own pages are forms without a body; for them the browser must say that the page is ours.
 """
 
 import ipaddress
@@ -56,12 +57,20 @@ class Gate:
         allowed_hosts: names that are accepted as Host besides our own and any IP literal.
         limits: the server's.
         link: path of the link, '' for none.
+        buttons: paths to which a button on one of our pages posts.
     """
 
     def __init__(
-        self, pages: Collection[str], allowed_hosts: Iterable[str], limits: Limits, link: str = ""
+        self,
+        pages: Collection[str],
+        allowed_hosts: Iterable[str],
+        limits: Limits,
+        link: str = "",
+        *,
+        buttons: Collection[str] = (),
     ) -> None:
         self._pages = frozenset(pages)
+        self._buttons = frozenset(buttons)
         self._link = link
         self._hosts = own_names() | {host.lower().rstrip(".") for host in allowed_hosts}
         self._limits = limits
@@ -114,12 +123,16 @@ class Gate:
         if origin is not None and origin.lower() != f"http://{head.headers['host'].lower()}":
             raise Refused(403, "a request of another origin")
         site = head.headers.get("sec-fetch-site", "none")
+        if origin is None and head.method == "POST" and head.path in self._buttons:
+            raise Refused(403, "a button is pressed on one of our pages, and a browser says so with Origin")
         if head.method not in _PAGE_METHODS and site.lower() not in ("same-origin", "none"):
             raise Refused(403, "a request of another site")
 
     def _check_path(self, head: Head) -> bool:
         """Tell whether a page is asked for."""
         allowed = [*(_PAGE_METHODS if head.path in self._pages else ()), *(["POST"] * (head.path in RPC_PATHS))]
+        if head.path in self._buttons:
+            allowed = ["POST"]
         if head.path == self._link:
             allowed = ["GET"]
         if not allowed:
@@ -128,7 +141,7 @@ class Gate:
             raise Refused(404, "nothing here")
         if head.method not in allowed:
             raise Refused(405, "not with this method", allow=", ".join(allowed))
-        return head.method != "POST"
+        return head.method != "POST" or head.path in self._buttons
 
     def _check_body(self, head: Head, is_page: bool) -> None:
         if is_page:

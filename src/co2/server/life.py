@@ -19,6 +19,7 @@ from co2 import __version__, values
 from co2.config import HostConfig
 from co2.logs import setup_logs
 from co2.server.app import bind_socket
+from co2.server.hangup import Hangups
 from co2.store.state_folder import StateFolder, default_state_path
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Ending", "Foundation", "Role", "run_host"]
@@ -79,6 +80,10 @@ class Role(Protocol):
         """Serve; return when every plugin host is up or has failed."""
         ...
 
+    async def hangup(self) -> None:
+        """SIGHUP: take in what has changed."""
+        ...
+
     async def stop(self) -> None:
         """Say goodbye and end, within :data:`STOP_TIMEOUT`."""
         ...
@@ -118,8 +123,9 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
 async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callable[[Foundation], Role]) -> int:
     ending = Ending()
     stopping = ending.event
-    _catch_signals(stopping)
     role = make(Foundation(state, sock, port, ending))
+    hangups = Hangups(role.hangup, stopping)
+    _catch_signals(stopping, hangups)
     _logger.info("co2 %s starts", __version__)
     try:
         start = asyncio.ensure_future(role.start())
@@ -136,6 +142,7 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
             await asyncio.wait((start,))
         await stopping.wait()
     finally:
+        await hangups.stop()
         await _stop(role)
     if ending.failure:
         _logger.critical("ended: %s", ending.failure)
@@ -161,10 +168,11 @@ async def _stop(role: Role) -> None:
     _logger.info("stopped")
 
 
-def _catch_signals(stopping: asyncio.Event) -> None:
+def _catch_signals(stopping: asyncio.Event, hangups: Hangups) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    loop.add_signal_handler(signal.SIGHUP, hangups.take)
 
 
 def _loop_factory() -> Callable[[], Any] | None:

@@ -15,7 +15,8 @@ from co2.web.view import HostView
 __all__ = ["LAGS_TOLD", "make_metrics_page"]
 
 PageHandler = Callable[[web.BaseRequest], Awaitable[web.Response]]
-Family = tuple[str, str, str, Mapping[object, float]]
+Family = tuple[str, str, str | tuple[str, ...], Mapping[object, float]]
+"""Name, help, label or labels, and values by label; by a tuple of them where there are several."""
 
 LAGS_TOLD = 50
 """Satellites whose lag is told one by one, those that are furthest behind; hundreds of rows help nobody."""
@@ -51,12 +52,15 @@ def _make_scrape(view: HostView) -> Callable[[], bytes]:
             info.add_metric((view.version, view.role), 1)
             yield info
             for name, text, label, values in _counters(view):
-                counter = CounterMetricFamily(name, text, labels=(label,))
+                labels = (label,) if isinstance(label, str) else label
+                counter = CounterMetricFamily(name, text, labels=labels)
                 for value, number in values.items():
-                    counter.add_metric((str(value),), number)
+                    counter.add_metric(
+                        [str(one) for one in (value if isinstance(value, tuple) else (value,))], number
+                    )
                 yield counter
             for name, text, label, values in _gauges(view):
-                gauge = GaugeMetricFamily(name, text, labels=(label,) if label else ())
+                gauge = GaugeMetricFamily(name, text, labels=(str(label),) if label else ())
                 for value, number in values.items():
                     gauge.add_metric((str(value),) if label else (), number)
                 yield gauge
@@ -90,6 +94,12 @@ def _counters(view: HostView) -> Iterator[Family]:
     ):
         values = {package.name: float(getattr(package, attribute)) for package in packages}
         yield f"co2_plugin_{attribute}", text, "plugin", _loose(values)
+    yield (
+        "co2_plugin_reloads",
+        "Changes of a package's code",
+        ("plugin", "outcome"),
+        {(package.name, outcome): count for package in packages for outcome, count in package.reloads.items()},
+    )
 
 
 def _gauges(view: HostView) -> Iterator[Family]:
@@ -112,6 +122,12 @@ def _gauges(view: HostView) -> Iterator[Family]:
         "Messages queued for the package",
         "plugin",
         {package.name: package.waiting for package in packages},
+    )
+    yield (
+        "co2_plugin_load",
+        "Number of the load that runs",
+        "plugin",
+        {package.name: package.load for package in packages},
     )
     yield (
         "co2_plugin_slowest_receive_seconds",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from co2.web import text
+from co2.web.buttons import RELOAD_PATH, is_here
 from co2.web.headers import answer
 from co2.web.health import make_health_pages
 from co2.web.metrics import make_metrics_page
@@ -74,6 +75,7 @@ def _page(
             "host_id": view.host_id,
             "version": view.version,
             "path": request.path,
+            "here": is_here(request),
             "now": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
             **(found if isinstance(found, dict) else await found),
         }
@@ -116,6 +118,7 @@ def _environment() -> "Environment":
         paragraphs=text.paragraphs,
     )
     environment.globals["page_url"] = text.page_url
+    environment.globals["reload_path"] = RELOAD_PATH
     return environment
 
 

@@ -71,6 +71,9 @@ class PackageRow:
         send_waits: calls of ``send`` that had to wait for room.
         waiting: messages queued for it.
         slowest: longest ``receive``, in seconds.
+        load: number of the load that runs; 0 where there was none.
+        code: hash of the code that runs, '' where none did.
+        reloads: changes of code by outcome: ``ok``, ``failed``, ``reverted``.
     """
 
     name: str
@@ -88,6 +91,9 @@ class PackageRow:
     send_waits: int = 0
     waiting: int = 0
     slowest: float = 0.0
+    load: int = 0
+    code: str = ""
+    reloads: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

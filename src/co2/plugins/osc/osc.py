@@ -35,6 +35,8 @@ COMPLAINT_INTERVAL = 10.0
 class X_Osc(plugin.Co2Plugin):
     """Two-way bridge between OSC programs and the network."""
 
+    exclusive = True  # it holds a port
+
     def __init__(self, var_dict: dict[str, Any]) -> None:
         super().__init__(var_dict)
         self.settings = settings.read_settings(self.config)

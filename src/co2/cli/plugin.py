@@ -1,0 +1,193 @@
+"""``co2 plugin``: which code runs in a satellite, and new code while it runs."""
+
+import os
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from co2.cli.arguments import json_option
+from co2.cli.output import as_text, one_line, print_json, print_table
+from co2.cli.plugin_check import check
+from co2.cli.plugin_new import new
+from co2.config import SatelliteConfig, load_config
+from co2.errors import ConfigError
+from co2.xmlrpc.simple_client import SimpleClient
+
+__all__ = ["plugin"]
+
+RELOAD_TIMEOUT = 60.0
+"""Seconds for a load or a reload: import, every ``__init__``, and the old code's ``__exit__``."""
+
+FOLLOW_INTERVAL = 0.5
+"""Seconds between two looks at a log that is followed."""
+
+_url = click.option(
+    "--url",
+    metavar="URL",
+    help="Satellite to talk to, on this machine.  [default: http://127.0.0.1 and its port in co2.toml, or 2004]",
+)
+_name = click.argument("name", metavar="NAME")
+
+
+@click.group()
+def plugin() -> None:
+    """Show which plugin code runs in a satellite; load, unload and reload it while it runs; write and check it.
+
+    \b
+    Examples:
+      co2 plugin new ham
+      co2 plugin ls
+      co2 plugin reload ham
+      co2 plugin logs ham --follow
+    """
+
+
+@plugin.command("ls")
+@_url
+@json_option
+def list_packages(url: str | None, as_json: bool) -> int:
+    """Show every plugin package: its state, the number of its load, the hash of the code that runs.
+
+    \b
+    Examples:
+      co2 plugin ls
+      co2 plugin ls --json | jq '.[] | {name, load, code}'
+    """
+    with _client(url) as client:
+        rows = client.call("co2.get_properties")["plugins"]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        headings = ("NAME", "STATE", "LOAD", "CODE", "PID", "RESTARTS", "PLUGINS", "LAST ERROR")
+        print_table(headings, [_cells(row) for row in rows])
+    else:
+        click.echo("no plugins")
+    return 0
+
+
+@plugin.command("load")
+@_name
+@_url
+@json_option
+def load(name: str, url: str | None, as_json: bool) -> int:
+    """Load a package from the satellite's plugin folder, or a bundled one. One that has failed is tried again.
+
+    \b
+    Example:
+      co2 plugin load osc
+    """
+    return _change("load", "loaded", {"package": name}, url, as_json)
+
+
+@plugin.command("reload")
+@_name
+@_url
+@click.option("--fresh", is_flag=True, help="Let the new code take nothing over from the old one's handover().")
+@json_option
+def reload(name: str, url: str | None, fresh: bool, as_json: bool) -> int:
+    """Have a package run the code that is in its folder now. No message is lost; where the new code does not
+    load, the old one goes on. One that is parked or has failed is tried again.
+
+    \b
+    Example:
+      co2 plugin reload ham
+    """
+    return _change("reload", "reloaded", {"package": name, "fresh": fresh}, url, as_json)
+
+
+@plugin.command("unload")
+@_name
+@_url
+@json_option
+def unload(name: str, url: str | None, as_json: bool) -> int:
+    """End a package: its __exit__ is called, its methods are gone. It comes back with load, or at the next start.
+
+    \b
+    Example:
+      co2 plugin unload osc
+    """
+    with _client(url) as client:
+        client.call("co2.plugin.unload", {"package": name})
+    if as_json:
+        print_json({"unloaded": name})
+    else:
+        click.echo(f"{name}: unloaded")
+    return 0
+
+
+@plugin.command("logs")
+@_name
+@_url
+@click.option("--lines", type=click.IntRange(1, 500), default=100, metavar="N", help="How many.  [default: 100]")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@json_option
+def logs(name: str, url: str | None, *, lines: int, follow: bool, as_json: bool) -> int:
+    """Show the last lines that a package wrote to the log: log(), prints, tracebacks, and what befell it.
+
+    \b
+    Examples:
+      co2 plugin logs ham
+      co2 plugin logs ham --follow
+      co2 plugin logs ham --json | jq .text
+    """
+    with _client(url) as client:
+        after = 0
+        while True:
+            rows = client.call("co2.plugin.get_log", {"package": name, "after": after, "max": lines})
+            for row in rows:
+                _print_line(row, as_json)
+                after = row["number"]
+            if not follow:
+                return 0
+            time.sleep(FOLLOW_INTERVAL)
+
+
+def _change(method: str, done: str, argument: dict[str, Any], url: str | None, as_json: bool) -> int:
+    with _client(url) as client:
+        row = client.call(f"co2.plugin.{method}", argument)
+    if as_json:
+        print_json(row)
+    else:
+        plugins = ", ".join(row["plugins"])
+        click.echo(one_line(f"{row['name']}: {done}, load {row['load']}, code {row['code']}: {plugins}"))
+    return 0
+
+
+def _client(url: str | None) -> SimpleClient:
+    try:
+        config = load_config("satellite", {"relay": url}, os.environ, Path.cwd())
+    except ConfigError as error:
+        if error.where == "--relay":
+            raise ConfigError("--url", error.problem) from None
+        raise
+    assert isinstance(config, SatelliteConfig)
+    return SimpleClient(config.relay if url else f"http://127.0.0.1:{config.port or 2004}", RELOAD_TIMEOUT)
+
+
+def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (
+        row["name"],
+        row["state"],
+        row["load"] or "-",
+        row["code"] or "-",
+        row["pid"] or "-",
+        row["restarts"],
+        ", ".join(row["plugins"]) or "-",
+        as_text(row["last_error"]) or "-",
+    )
+
+
+def _print_line(row: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json(row)
+        return
+    at = datetime.fromtimestamp(row["at"]).astimezone().strftime("%H:%M:%S")
+    for line in as_text(row["text"]).splitlines() or [""]:
+        click.echo(f"{at} {row['level']:<7} {one_line(row['source'])}: {one_line(line)}")
+
+
+plugin.add_command(new)
+plugin.add_command(check)

@@ -1,0 +1,85 @@
+"""``co2 plugin check``: what the loader would refuse, before it is loaded."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from co2.cli.arguments import json_option
+from co2.cli.failures import EXIT_FAILED
+from co2.cli.output import coloured, one_line, print_json
+
+if TYPE_CHECKING:
+    from co2.plugin.checking import Finding
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
+@json_option
+def check(path: Path, as_json: bool) -> int:
+    """Look whether a plugin package would be loaded, and say what to mend. PATH is its folder or file, or a
+    folder with several packages.
+
+    Its code is read, and then imported in a process of its own; no plugin is made. The table [plugin.NAME] of
+    ./co2.toml is looked at too.
+
+    \b
+    Examples:
+      co2 plugin check plugins/ham
+      co2 plugin check plugins --json | jq '.[].findings[].problem'
+    """
+    from co2.plugin.checking import check_package
+
+    tables, file = _tables()
+    rows: list[dict[str, Any]] = []
+    for package in _packages(Path(os.path.normpath(path.absolute()))):
+        name = package.name.removesuffix(".py")
+        findings, names = check_package(package, tables.get(name, {}), file)
+        rows.append({"package": name, "path": str(package), "names": names, "findings": findings})
+    if as_json:
+        print_json([{**row, "findings": [_as_dict(one) for one in row["findings"]]} for row in rows])
+    else:
+        for row in rows:
+            _print(row)
+    return EXIT_FAILED if any(one.fatal for row in rows for one in row["findings"]) else 0
+
+
+def _packages(path: Path) -> list[Path]:
+    """Give what is to be checked: the path itself, or the packages that are in it."""
+    from co2.plugin.discovery import packages_in
+
+    if path.is_file() or (path / "__init__.py").is_file():
+        return [path]
+    names = packages_in(path)
+    return [path / name if (path / name).is_dir() else path / f"{name}.py" for name in names] or [path]
+
+
+def _tables() -> tuple[dict[str, Any], str]:
+    from co2.config import load_config
+
+    config = load_config("satellite", {}, os.environ, Path.cwd())
+    return dict(config.plugin_config), str(config.config_file or "")
+
+
+def _print(row: dict[str, Any]) -> None:
+    findings: list[Finding] = row["findings"]
+    for one in findings:
+        place = f"{one.file}:{one.line}" if one.line else one.file
+        click.echo(f"{one_line(place)}: {'' if one.fatal else 'ignored: '}{one_line(one.problem)}")
+        if one.mend:
+            click.echo(f"    {one_line(one.mend)}")
+    fatal = sum(one.fatal for one in findings)
+    if fatal:
+        count = f"{fatal} problem{'' if fatal == 1 else 's'}"
+        click.echo(coloured(f"{row['package']}: {count}; it would not be loaded", "red"))
+    else:
+        click.echo(coloured(f"{row['package']}: all is well: {', '.join(row['names'])}", "green"))
+
+
+def _as_dict(finding: "Finding") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(finding)

@@ -1,0 +1,236 @@
+"""``co2 plugin new``: a plugin package to start from, with a test and a README, ready for pip."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from co2.cli.arguments import json_option
+from co2.cli.failures import EXIT_FAILED
+from co2.cli.output import print_json
+
+__all__ = ["files_of", "new"]
+
+
+class PackageName(click.ParamType[str]):
+    """A name that a new package can have."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check it."""
+        from co2.plugin.discovery import name_problem
+
+        problem = name_problem(value)
+        if value.startswith("_"):
+            problem = "names that begin with _ are not loaded"
+        if value in sys.stdlib_module_names or value == "tests":
+            problem = f"{value!r} is the name of something else that Python imports"
+        if problem:
+            self.fail(problem, param, ctx)
+        return value
+
+
+@click.command()
+@click.argument("name", metavar="NAME", type=PackageName())
+@json_option
+def new(name: str, as_json: bool) -> int:
+    """Write a plugin package in the folder NAME, with a test and a README that pass as they are.
+
+    \b
+    Example:
+      cd plugins && co2 plugin new fader && cd fader && pytest
+    """
+    folder = Path(name)
+    if folder.exists():
+        click.echo(f"co2: {folder} is there already; give another name, or remove it", err=True)
+        return EXIT_FAILED
+    files = files_of(name)
+    for path, text in files.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    if as_json:
+        print_json({"package": name, "files": [str(folder / path) for path in files]})
+        return 0
+    for path in files:
+        click.echo(f"wrote {folder / path}")
+    click.echo(f"try it:  cd {name} && pytest")
+    click.echo(f"run it:  co2 satellite --plugin-dir . --plugin {name}")
+    return 0
+
+
+def files_of(name: str) -> dict[str, str]:
+    """Give the files of a new package, by path."""
+    kind = "X_" + "".join(part.capitalize() for part in name.split("_"))
+    distribution = f"co2-{name.lower().replace('_', '-')}"
+
+    def filled(text: str) -> str:
+        return text.replace("@DIST@", distribution).replace("@KIND@", kind).replace("@NAME@", name).lstrip()
+
+    return {
+        "__init__.py": filled(_INIT),
+        f"{name}.py": filled(_MODULE),
+        f"tests/test_{name}.py": filled(_TEST),
+        "README.md": filled(_README),
+        "pyproject.toml": filled(_PYPROJECT),
+    }
+
+
+_INIT = '''
+"""The plugin package @NAME@."""
+
+# What it needs besides co2, as pip knows it: ("numpy>=2",). Read before anything here runs.
+requires = ()
+'''
+
+_MODULE = '''
+"""@NAME@: keeps a level between 0 and 1, and tells everybody when it changes."""
+
+from typing import Any
+
+import msgspec
+
+from co2 import plugin
+
+
+class Config(msgspec.Struct):
+    """The table [plugin.@NAME@] of co2.toml: its keys, with their types and defaults."""
+
+    channel: str = "@NAME@"
+
+
+class @KIND@(plugin.Co2Plugin):
+    """Keeps a level between 0 and 1."""
+
+    Config = Config
+    config: Config
+
+    def __init__(self, var_dict: dict[str, Any]) -> None:
+        super().__init__(var_dict)
+        self.level = 0.0
+
+    def receive(self, data_dict: dict[str, Any]) -> None:
+        """Take a level that somebody sends to our channel."""
+        if data_dict.get("channel") == f"{self.config.channel}.set":
+            self.x_set(data_dict["data"])
+
+    def x_set(self, level: float) -> float:
+        """Set the level, and give what it is then."""
+        level = min(1.0, max(0.0, level))
+        if level != self.level:
+            self.level = level
+            self.send({"channel": self.config.channel, "data": level})
+        return self.level
+'''
+
+_TEST = '''
+"""What the plugin does. The fixtures come with co2: co2_net is a network in memory, co2_network a real one."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from co2.testing import assert_received
+from @NAME@.@NAME@ import @KIND@
+
+PACKAGE = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(("given", "level"), [(0.5, 0.5), (7, 1.0), (-7, 0.0)])
+def test_the_level_stays_between_0_and_1(co2_net, given, level):
+    co2_net.satellite(@KIND@)
+    assert co2_net.call("@NAME@.@NAME@.set", {"level": given}) == level
+
+
+def test_everybody_is_told_when_it_changes(co2_net):
+    satellite = co2_net.satellite(@KIND@)
+    co2_net.send({"channel": "@NAME@.set", "data": 0.5})
+    co2_net.send({"channel": "@NAME@.set", "data": 0.5})
+    co2_net.send({"channel": "something.else", "data": 0.7})
+    assert satellite.sent == [{"channel": "@NAME@", "data": 0.5}]
+
+
+def test_another_channel(co2_net):
+    co2_net.satellite(@KIND@, config={"channel": "stage"})
+    co2_net.send({"channel": "stage.set", "data": 1})
+    assert_received(co2_net, channel="stage", data=1.0)
+
+
+def test_with_real_hosts(co2_network):
+    co2_network.satellite(PACKAGE)
+    co2_network.send({"channel": "@NAME@.set", "data": 0.5})
+    assert_received(co2_network, channel="@NAME@", data=0.5)
+
+
+def test_co2_would_load_it():
+    command = [sys.executable, "-m", "co2", "plugin", "check", str(PACKAGE)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+'''
+
+_README = """
+# @NAME@
+
+A co2 plugin: it keeps a level between 0 and 1, and tells everybody when it changes.
+
+```
+pytest
+co2 plugin check .
+```
+
+This folder is a package as it is: put it into a plugin folder, or name the folder that it is in.
+
+```
+co2 relay
+co2 satellite --plugin-dir .. --plugin @NAME@
+co2 watch
+co2 call @NAME@.@NAME@.set '{"data": {"level": 0.5}}'
+```
+
+Or install it, here or on another machine; a satellite then finds it by its name.
+
+```
+pip install .
+co2 satellite --plugin @NAME@
+```
+
+It sends on the channel `@NAME@`, and listens to `@NAME@.set`. Another channel, in `co2.toml`:
+
+```toml
+[plugin.@NAME@]
+channel = "stage.@NAME@"
+```
+"""
+
+_PYPROJECT = """
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "@DIST@"
+version = "0.1.0"
+description = "A co2 plugin that keeps a level between 0 and 1."
+readme = "README.md"
+requires-python = ">=3.11"
+dependencies = ["python-co2"]
+
+# By this a satellite finds it once it is installed: name of the package = what Python imports.
+[project.entry-points."co2.plugins"]
+@NAME@ = "@NAME@"
+
+# This folder itself is the package.
+[tool.hatch.build.targets.wheel]
+include = ["*"]
+exclude = ["tests", "pyproject.toml", "README.md", ".*", "dist", "build"]
+
+[tool.hatch.build.targets.wheel.sources]
+"" = "@NAME@"
+
+[tool.pytest.ini_options]
+testpaths = ["tests"]
+pythonpath = [".."]
+"""

@@ -1,0 +1,207 @@
+"""Look whether a package would be loaded, and say all that stands in the way: for ``co2 plugin check``.
+
+First its files are read. What passes that is imported, as the loader does it, in a process of its own; nothing is
+made of its classes.
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from co2.errors import ConfigError
+from co2.plugin.requirements import RequirementsProblem, check_requirements, install_command
+
+__all__ = ["IMPORT_TIMEOUT", "Finding", "check_package"]
+
+IMPORT_TIMEOUT = 20.0
+"""Seconds in which a package must be imported."""
+
+_PLACE = re.compile(r"(.*?):(\d+)(?:, class .*)?")
+_MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        problem: what was found, and what was expected.
+        file: where.
+        line: where in it, 0 for nowhere in particular.
+        mend: what to do, where the problem does not say it.
+        fatal: the package is not loaded; otherwise a part of it is ignored.
+    """
+
+    problem: str
+    file: str
+    line: int = 0
+    mend: str = ""
+    fatal: bool = True
+
+
+def check_package(
+    path: Path, table: Mapping[str, Any] | None = None, config_file: str = ""
+) -> tuple[list[Finding], list[str]]:
+    """Check a package.
+
+    Args:
+        path: its folder, or the single file.
+        table: its configuration; None for not looking at that.
+        config_file: where that stands.
+
+    Returns:
+        What is wrong, and the names of its plugins and methods as far as they were found.
+    """
+    findings = [*_read(path)]
+    if any(finding.fatal for finding in findings):
+        return findings, []
+    more, names = _import_apart(path, table, config_file)
+    return findings + more, names
+
+
+# ---- reading -------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> Iterator[Finding]:
+    from co2.plugin.discovery import name_problem, package_problem
+
+    name = path.name.removesuffix(".py")
+    if problem := name_problem(name):
+        yield Finding(problem, str(path))
+    elif name in sys.stdlib_module_names:
+        yield Finding(f"{name!r} is the name of a module of Python itself", str(path), mend="rename it")
+    if problem := package_problem(path):
+        yield Finding(problem, str(path))
+        return
+    yield from _requirements(path if path.is_file() else path / "__init__.py")
+    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        yield from _read_file(file)
+
+
+def _requirements(file: Path) -> Iterator[Finding]:
+    try:
+        check_requirements(file.read_bytes())
+    except RequirementsProblem as error:
+        yield Finding(error.problem, str(file), error.line)
+    except OSError as error:
+        yield Finding(f"cannot be read: {error.strerror}", str(file))
+
+
+def _read_file(file: Path) -> Iterator[Finding]:
+    try:
+        tree = ast.parse(file.read_bytes(), str(file))
+    except SyntaxError as error:
+        yield Finding(f"SyntaxError: {error.msg}", str(file), error.lineno or 0, "Python cannot read this line")
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        yield Finding(f"cannot be read: {type(error).__name__}: {error}", str(file))
+    else:
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
+                yield from _read_class(node, file)
+
+
+def _read_class(node: ast.ClassDef, file: Path) -> Iterator[Finding]:
+    for function in node.body:
+        if isinstance(function, ast.AsyncFunctionDef) and function.name == "__init__":
+            mend = "write def __init__, and what is to be awaited elsewhere"
+            yield Finding(f"{node.name}.__init__ is async", str(file), function.lineno, mend)
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__" and not _calls_init(function):
+            yield Finding(
+                f"{node.name}.__init__ does not call the superclass's",
+                str(file),
+                function.lineno,
+                "begin it with super().__init__(var_dict)",
+            )
+
+
+def _calls_init(function: ast.FunctionDef) -> bool:
+    return any(isinstance(node, ast.Attribute) and node.attr == "__init__" for node in ast.walk(function))
+
+
+# ---- importing -----------------------------------------------------------------------------------------
+
+
+def _import_apart(
+    path: Path, table: Mapping[str, Any] | None, config_file: str
+) -> tuple[list[Finding], list[str]]:
+    reader, writer = os.pipe()
+    order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
+    order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
+    command = [sys.executable, "-P", "-m", "co2.plugin.checking", str(writer), json.dumps(order)]
+    with os.fdopen(reader, "rb") as answers:
+        try:
+            done = subprocess.run(  # noqa: S603 - our own module
+                command,
+                pass_fds=[writer],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=IMPORT_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], []
+        finally:
+            os.close(writer)
+        answer = answers.read()
+    if not answer:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        return [Finding(f"Python ended with {done.returncode} while it was imported: {last[:200]}", str(path))], []
+    told = json.loads(answer)
+    return [Finding(**finding) for finding in told["findings"]], told["names"]
+
+
+def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
+    from co2.plugin.configs import Configs
+    from co2.plugin.loader import LoadFailure, find_plugins, import_package
+
+    failures: list[LoadFailure] = []
+    warnings: list[str] = []
+    names: list[str] = []
+    try:
+        module = import_package(order["package"], order["folder"])
+        found, warnings = find_plugins(order["package"], module, failures.append)
+        names = [name for one in found for name in (one.name, *one.methods)]
+        if order["table"] is not None and found:
+            kinds = [one.kind for one in found]
+            configs = Configs(order["package"], json.loads(order["table"]), order["file"], module, kinds)
+            configs.check()
+    except LoadFailure as failure:
+        failures.append(failure)
+    except ConfigError as error:
+        failures.append(LoadFailure(error.problem, error.where))
+    findings = [_finding(failure.problem, failure.where) for failure in failures]
+    findings += [_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings]
+    return {"findings": [asdict(finding) for finding in findings], "names": names}
+
+
+def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:
+    mend = ""
+    if missing := _MISSING_MODULE.search(problem):
+        name = missing[1].partition(".")[0]
+        mend = f'if it is a library, say requires = ("{name}",) in the package, and: {install_command([name])}'
+    place = _PLACE.fullmatch(where)
+    if place is None:
+        return Finding(problem, where, mend=mend, fatal=fatal)
+    return Finding(problem, place[1], int(place[2]), mend, fatal)
+
+
+def main() -> None:
+    """Import the package that we are told, and write what is wrong to a pipe; never returns."""
+    descriptor, order = int(sys.argv[1]), json.loads(sys.argv[2])
+    sys.dont_write_bytecode = True
+    answer = json.dumps(_import_here(order)).encode()
+    with os.fdopen(descriptor, "wb") as pipe:
+        pipe.write(answer)
+    os._exit(0)  # whatever threads the package has started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""The table ``[plugin.<package>]`` as the plugins of a package want it: a dictionary, or what ``Config`` says.
+
+A class may have an attribute ``Config``, or the package may: a ``msgspec.Struct`` or a dataclass, whose fields are
+the keys with their types and defaults. Then ``self.config`` is one of these; a wrong table refuses the package.
+"""
+
+import dataclasses
+import difflib
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from co2.errors import ConfigError
+from co2.plugin.api import Co2Plugin
+from co2.values import pack_value, unpack_value
+
+__all__ = ["Configs", "convert", "kind_problem"]
+
+FORM = "Config"
+"""Name of the attribute."""
+
+
+class Configs:
+    """The configuration of one package.
+
+    Args:
+        package: its name.
+        table: as it stands in the file.
+        file: where that is, '' for nowhere.
+        module: the package, or the one file that it is.
+        kinds: its plugin classes.
+    """
+
+    def __init__(
+        self,
+        package: str,
+        table: Mapping[str, Any],
+        file: str,
+        module: types.ModuleType,
+        kinds: Sequence[type[Co2Plugin]],
+    ) -> None:
+        self._table = pack_value(table)
+        self._where = f"{file}: [plugin.{package}]" if file else f"[plugin.{package}]"
+        self._of_package = getattr(module, FORM, None)
+        self._kinds = kinds
+
+    def check(self) -> None:
+        """Look whether the table is as its plugins want it, before any of them is made.
+
+        Raises:
+            ConfigError: a ``Config`` that is no form; a key that none of them knows; or as :meth:`of`.
+        """
+        for kind in self._kinds:
+            if (form := self._form(kind)) is not None and (problem := kind_problem(form)):
+                raise ConfigError(f"{kind.__name__}.{FORM}", problem)
+        forms = [self._form(kind) for kind in self._kinds]
+        if None not in forms:  # a plugin that takes the dictionary may read any key
+            known = [name for form in forms for name in _fields(form)]
+            for key in unpack_value(self._table):
+                if key not in known:
+                    raise ConfigError(f"{self._where} {key}", unknown(key, known))
+        for kind in self._kinds:
+            self.of(kind)
+
+    def of(self, kind: type[Co2Plugin]) -> Any:
+        """Give a plugin of this class a configuration of its own: what it changes is not its sibling's business.
+
+        Raises:
+            ConfigError: it is not as its ``Config`` says; names table and key, what was found and expected.
+        """
+        table = unpack_value(self._table)
+        form = self._form(kind)
+        if form is None:
+            return table
+        fields = _fields(form)
+        mine = {key: value for key, value in table.items() if key in fields}
+        for name, field in fields.items():
+            if name in mine:
+                _check_nested(mine[name], field, f"{self._where} {name}")
+        try:
+            return convert(mine, form)
+        except msgspec.ValidationError as error:
+            key, problem = place_and_problem(error)
+            raise ConfigError(f"{self._where} {key}".rstrip(), problem) from None
+
+    def _form(self, kind: type[Co2Plugin]) -> Any:
+        return getattr(kind, FORM, self._of_package)
+
+
+def kind_problem(form: object) -> str:
+    """Tell why something cannot say how a table looks; '' where it can."""
+    if isinstance(form, type) and (issubclass(form, msgspec.Struct) or dataclasses.is_dataclass(form)):
+        try:
+            msgspec.inspect.type_info(form)
+        except Exception as error:
+            return f"its fields cannot be checked: {error}"
+        return ""
+    return f"found {form!r:.80}, expected a msgspec.Struct or a dataclass, with the keys as its fields"
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """Turn what came from outside into a type.
+
+    Raises:
+        msgspec.ValidationError: it does not fit.
+    """
+    return msgspec.convert(value, kind, dec_hook=_hook)
+
+
+def place_and_problem(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Give where in a value an error is, ``ports[0].name`` maybe, and what it is."""
+    problem, found, place = str(error).partition(" - at `$")
+    place = place.rstrip("`").removeprefix(".") if found else ""
+    return place, problem[:1].lower() + problem[1:].replace("`", "'")
+
+
+def unknown(key: str, known: Iterable[str]) -> str:
+    """Say that a key is not known, and which one may be meant."""
+    names = sorted(set(known))
+    near = difflib.get_close_matches(str(key), names, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+    return f"unknown key; {hint}"
+
+
+def _hook(kind: Any, value: Any) -> Any:
+    if isinstance(kind, type) and issubclass(kind, Path) and isinstance(value, str):
+        return kind(value)
+    raise NotImplementedError(f"{kind!r} cannot be read from a file")
+
+
+def _fields(form: Any) -> dict[str, Any]:
+    """Give the keys of a form and the type of each."""
+    return {field.encode_name: field.type for field in msgspec.inspect.type_info(form).fields}  # type: ignore[attr-defined]  # forms have fields
+
+
+def _check_nested(value: Any, kind: Any, where: str) -> None:
+    """Look for unknown keys further inside: msgspec passes them over."""
+    inspect = msgspec.inspect
+    if isinstance(kind, inspect.StructType | inspect.DataclassType) and isinstance(value, Mapping):
+        fields = {field.encode_name: field.type for field in kind.fields}
+        for key, item in value.items():
+            if key not in fields:
+                raise ConfigError(f"{where}.{key}", unknown(key, fields))
+            _check_nested(item, fields[key], f"{where}.{key}")
+    elif isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, list):
+        for number, item in enumerate(value):
+            _check_nested(item, kind.item_type, f"{where}[{number}]")
+    elif isinstance(kind, inspect.DictType) and isinstance(value, Mapping):
+        for key, item in value.items():
+            _check_nested(item, kind.value_type, f"{where}.{key}")

@@ -1,0 +1,43 @@
+"""Plugin packages that were installed with pip: those with an entry point of the group ``co2.plugins``."""
+
+import re
+from dataclasses import dataclass
+
+__all__ = ["GROUP", "Installed", "installed_packages"]
+
+GROUP = "co2.plugins"
+
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """One that is installed.
+
+    Attributes:
+        name: of the package.
+        module: what Python imports it by.
+        distribution: what pip knows it as, with its version.
+        problem: why it cannot be loaded, '' for nothing.
+    """
+
+    name: str
+    module: str
+    distribution: str
+    problem: str = ""
+
+
+def installed_packages() -> dict[str, Installed]:
+    """Look through everything that is installed, without importing any of it: tens of milliseconds."""
+    from importlib.metadata import entry_points
+
+    found: dict[str, Installed] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        distribution = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
+        problem = ""
+        if point.name in found:
+            problem = f"{found[point.name].distribution} and {distribution} both have it: uninstall one of them"
+        elif not _MODULE.fullmatch(point.value):
+            problem = f"its entry point in {distribution} should be the name of a package, found {point.value!r}"
+        found[point.name] = Installed(point.name, point.value, distribution, problem)
+    return found

@@ -1,0 +1,40 @@
+"""Make a plugin so that all it has is there before its ``__init__`` runs."""
+
+from typing import Any
+
+from co2.plugin.api import Binding, Co2Plugin
+from co2.values import Message
+
+__all__ = ["make_plugin"]
+
+
+def make_plugin(kind: type[Co2Plugin], binding: Binding, config: Any, var_dict: Message) -> Co2Plugin:
+    """Make a plugin, bound before ``__init__``, so that ``send`` works there. What that raises is raised.
+
+    Args:
+        kind: its class.
+        binding: ties it to what carries it.
+        config: becomes ``self.config``.
+        var_dict: goes to ``__init__``.
+    """
+    plugin = kind.__new__(kind)
+    _set(plugin, "_co2", binding)
+    _set(plugin, "config", config)
+    if kind.send is Co2Plugin.send:
+        _set(plugin, "send", binding.send)  # without the step through the class: a third less per message
+    if kind.name is Co2Plugin.name:
+        _set(plugin, "name", binding.name)
+    plugin.__init__(var_dict)  # type: ignore[misc]  # as Python does it, one step at a time
+    return plugin
+
+
+def _set(plugin: Co2Plugin, name: str, value: object) -> None:
+    """Set an attribute of a plugin, whatever its class makes of attributes.
+
+    Not through ``__dict__`` where it can be helped: CPython keeps the attributes of an object in a quicker place
+    until somebody asks for that, and a plugin uses them with every message.
+    """
+    try:
+        object.__setattr__(plugin, name, value)
+    except AttributeError:  # a property of that name
+        plugin.__dict__[name] = value

@@ -1,0 +1,287 @@
+"""A plugin that is carried without a thread: whoever settles the network does its work, a call at a time."""
+
+import copy
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from co2.errors import BadParams, CallTimeout, FlushTimeout, NotRunning, PluginFailed, TooBig, ValueRefused
+from co2.plugin.api import Co2Plugin
+from co2.plugin.kit import Kit
+from co2.plugin.lanes import Entry, Lane, make_send
+from co2.plugin.loader import FoundPlugin
+from co2.plugin.making import make_plugin
+from co2.plugin.opened import open_batch, unpack_deep
+from co2.plugin.parameters import ArgumentRefused
+from co2.plugin.receiving import Receiver
+from co2.plugin.signatures import takes
+from co2.plugin.tracebacks import error_line
+from co2.protocol.frames import Deliver, Gap, Progress, Publish
+from co2.values import Message, pack_value
+
+if TYPE_CHECKING:
+    from co2.plugin.coroutines import Coroutines
+    from co2.testing.satellite import Package
+
+__all__ = ["Carried", "Failure"]
+
+_WORDS = 16
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A call of a plugin that raised.
+
+    Attributes:
+        plugin: its name.
+        what: was called: ``receive``, ``gap``, ``__exit__``, a timer, ``joined`` or ``left``.
+        error: what it raised.
+        message: that ``receive`` did not take: on a real satellite it is a dead letter now.
+    """
+
+    plugin: str
+    what: str
+    error: BaseException
+    message: Message | None = None
+
+    def __str__(self) -> str:
+        with_message = f" with {self.message!r:.300}" if self.message is not None else ""
+        return f"{self.plugin}: {self.what}{with_message}: {error_line(self.error)}"
+
+
+class _Recorded(Co2Plugin):
+    """Stands between the receiver and the plugin, and writes down what comes."""
+
+    def __init__(self, carried: "Carried") -> None:
+        self._carried_by = carried
+
+    def receive(self, data_dict: Message) -> Any:
+        self._carried_by.received.append(copy.deepcopy(data_dict))
+        return self._carried_by.plugin.receive(data_dict)
+
+    def gap(self, gap: Message) -> Any:
+        self._carried_by.gaps.append(dict(gap))
+        return self._carried_by.plugin.gap(gap)
+
+
+class Carried:
+    """One plugin of a satellite in memory, and what it did.
+
+    Args:
+        found: its class and methods.
+        package: that it belongs to.
+        config: becomes ``self.config``.
+
+    Attributes:
+        name: ``<package>.<module>.<class>``.
+        plugin: the instance.
+        sent: messages that it has sent, as they arrive elsewhere, oldest first.
+        received: those that its ``receive`` was given.
+        gaps: those that its ``gap`` was given.
+        logged: lines that it has logged, debug lines too.
+    """
+
+    def __init__(self, found: FoundPlugin, package: "Package") -> None:
+        self.name = found.name
+        self.found = found
+        self.initialised = False
+        self.plugin: Any = None
+        self.sent: list[Message] = []
+        self.received: list[Message] = []
+        self.gaps: list[Message] = []
+        self.logged: list[str] = []
+        self.jobs: deque[Callable[[], None]] = deque()
+        self.mail: deque[Deliver | Gap] = deque()
+        self.asleep = True
+        self.busy = False
+        self.kit = Kit(package.tools, self, found.methods.keys())
+        self._package = package
+        self._worker = 0
+        self._loop: Coroutines | None = None
+        self._failing: Message | None = None
+        self._lane = Lane(self.name, tuple(found.kind.live))
+        self.send = make_send(self._lane, self, 0.0)
+        self._receiver = Receiver(self, found.kind.channels, memoryview(bytearray(_WORDS)).cast("Q"), 0)
+        self._receiver.start(Progress(0, 0))
+        self._recorded = _Recorded(self)
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def make(self, config: Any, var_dict: Message) -> None:
+        """Make the plugin. What its ``__init__`` raises is raised.
+
+        Raises:
+            TypeError: it does not call its superclass's.
+        """
+        self.plugin = self._work(lambda: make_plugin(self.found.kind, self, config, var_dict))
+        if not self.initialised:
+            raise TypeError(f"{self.found.kind.__name__}.__init__ does not call super().__init__(var_dict)")
+
+    # binding: what the plugin calls, from any thread
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all that was sent is acknowledged: at once, or never."""
+        if not self._lane.limit:
+            raise NotRunning(f"{self.name} has stopped, so there is nothing to flush")
+        if not self._package.satellite.flushed():
+            raise FlushTimeout(timeout)
+
+    def record(self, level: int, text: str) -> None:
+        """Write a line to the log."""
+        self.logged.append(text)
+        logging.getLogger(f"co2.plugins.{self.name}").log(level, "%s", text)
+
+    # road: what its lane needs
+
+    def attend(self) -> None:
+        """Something was sent."""
+        self._package.satellite.network.work()
+
+    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+        """Take what the quick way does not."""
+        if not lane.limit:
+            raise NotRunning(f"{self.name} has stopped, so it cannot send")
+        lane.entries.append(entry)
+        self.attend()
+
+    @property
+    def has_sent(self) -> bool:
+        """Whether something waits to be cut."""
+        return bool(self._lane.entries)
+
+    def cut(self) -> Publish:
+        """Take the next frame of what it has sent."""
+        frame, _ = self._lane.cut()
+        assert isinstance(frame, Publish)  # flushes do not come this way
+        self.sent += open_batch(frame.batch)
+        return frame
+
+    # carrier: what its kit needs
+
+    @property
+    def in_own_thread(self) -> bool:
+        """Whether this is called by the plugin, in one of its calls."""
+        return self.busy and self._worker == threading.get_ident()
+
+    def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        """Have a function of the plugin called when the network settles, and then ``done``."""
+
+        def job() -> None:
+            try:
+                self.finished(function())
+            except BaseException as error:
+                self.complain(f"{what} failed", error)
+            done()
+
+        self.jobs.append(job)
+
+    # work
+
+    def step(self) -> bool:
+        """Do one thing that waits; tell whether there was any."""
+        if self.busy:
+            return False
+        if self.jobs:
+            self._work(self.jobs.popleft())
+        elif self.mail:
+            frame = self.mail.popleft()
+            self._work(lambda: self._receiver.take(self._recorded, frame))
+        else:
+            return False
+        return True
+
+    def call(self, method: str, packed: bytes, timeout: float) -> bytes:
+        """Call an ``x_`` method; arguments and result are encoded, as on their way through a network.
+
+        Raises:
+            BadParams: it does not take this argument.
+            PluginFailed: it raised, or its result cannot travel.
+            CallTimeout: the plugin is in the middle of a call which waits for this one.
+        """
+        if self.busy:
+            raise CallTimeout(method, timeout)
+        function = self.found.function(self.plugin, self.found.methods[method])
+        try:
+            return pack_value(self._work(lambda: self.finished(function(unpack_deep(packed)))))
+        except ArgumentRefused as error:
+            raise BadParams(f"{method}: {error}") from None
+        except (ValueRefused, TooBig) as error:
+            raise PluginFailed(f"{method}: its result cannot travel: {error}") from error
+        except Exception as error:
+            self.record(logging.ERROR, f"{method} failed: {error_line(error)}")
+            raise PluginFailed(f"{method}: {error_line(error)}") from error
+
+    def exit(self) -> None:
+        """Drop what waits, and call ``__exit__``, where the plugin was made at all."""
+        self.mail.clear()
+        self.jobs.clear()
+        if self.plugin is None:
+            return
+        function = self.plugin.__exit__
+        try:
+            self._work(lambda: self.finished(function(None, None, None) if takes(function, 3) else function()))
+        except BaseException as error:
+            self.complain("__exit__ failed", error)
+
+    def end(self) -> None:
+        """It sends no more."""
+        self._lane.close()
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.close()
+
+    def turn(self) -> None:
+        """Let tasks that the plugin has started go on a little."""
+        if self._loop is not None and not self.busy:
+            from asyncio import sleep
+
+            self._loop.run(sleep(0))
+
+    def _work(self, work: Callable[[], Any]) -> Any:
+        self.busy, self._worker = True, threading.get_ident()
+        try:
+            return work()
+        finally:
+            self.busy = False
+
+    # ground: what the receiver needs
+
+    def run_jobs(self) -> bool:
+        """Do what came meanwhile."""
+        while self.jobs:
+            self.jobs.popleft()()
+        return True
+
+    def report(self) -> None:
+        """Nobody asks where it stands."""
+
+    def finished(self, result: Any) -> Any:
+        """Await what an ``async def`` gave; anything else is the result itself."""
+        if not hasattr(result, "__await__"):
+            return result
+        if self._loop is None:
+            from co2.plugin.coroutines import Coroutines
+
+            self._loop = Coroutines()
+        return self._loop.run(result)
+
+    def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
+        """Keep a message that ``receive`` did not take until its error is told."""
+        self._failing = {**unpack_deep(message), "host_id": frame.host_id, "client_address": frame.client_address}
+
+    def complain(self, what: str, error: BaseException) -> None:
+        """Write down an error; who interrupts the test means the test."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        message, self._failing = self._failing, None
+        what = what.partition(" failed")[0]
+        self.record(logging.ERROR, f"{what} failed: {error_line(error)}")
+        self._package.satellite.network.failures.append(Failure(self.name, what, error, message))
+
+    def stumble(self, error: BaseException) -> None:
+        """Nothing is on trial here."""
+        raise error

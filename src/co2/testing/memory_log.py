@@ -1,0 +1,90 @@
+"""A relay's log in memory, for networks without a disk: what the state machine asks of a log, and no more."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from co2.protocol.batch import batch_count
+from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
+from co2.protocol.log import Entry, LogGap, Reading
+from co2.protocol.losses import Losses
+from co2.store.relayed_ids import RelayedIds
+
+__all__ = ["LEASE", "MemoryLog"]
+
+LEASE = 10**6
+"""Positions that may be handed out at least."""
+
+
+class MemoryLog:
+    """A log in memory; who uses it says when something counts as being on disk, by setting ``committed``.
+
+    Attributes:
+        entries: all frames, in order.
+        gone: position up to which it holds nothing any more; :meth:`forget` sets it.
+    """
+
+    def __init__(self) -> None:
+        self.log_id = "log-1"
+        self.run = "run-1"
+        self.entries: list[Entry] = []
+        self.marks: Mapping[tuple[str, int], int] = {}
+        self.losses = Losses()
+        self.add_loss = self.losses.add
+        self.committed = BEGINNING
+        self.next = FIRST_POSITION
+        self.lease = LEASE
+        self.gone = FIRST_POSITION - 1
+        self.ids = RelayedIds()
+
+    @property
+    def last(self) -> int:
+        """Position of the last message appended."""
+        return self.entries[-1].end if self.entries else max(BEGINNING, self.gone)
+
+    def append(
+        self, *, batch: bytes, origin: str, epoch: int = 0, seq: int = 0, message_id: str = "", **rest: Any
+    ) -> Entry:
+        """Put a frame at the head."""
+        count = batch_count(batch)
+        fields = {"package": "", "plugin": "", "channels": None, "crc": 0, **rest}
+        entry = Entry(position=self.next, count=count, batch=batch, origin=origin, epoch=epoch, seq=seq, **fields)
+        self.next += count
+        self.lease = max(self.lease, self.next + LEASE)
+        self.entries.append(entry)
+        if message_id:
+            self.ids.remember(origin, message_id, entry.position)
+        if epoch:
+            self.set_mark(origin, epoch, seq + count - 1)
+        return entry
+
+    def set_mark(self, origin: str, epoch: int, seq: int) -> None:
+        """Say where the numbers of a run begin for this log."""
+        self.marks = {**self.marks, (origin, epoch): seq}
+
+    def read(self, after: int, max_bytes: int) -> Reading:
+        """Read on from a cursor."""
+        gap = LogGap(after, self.gone, "retention") if 0 < after < self.gone else None
+        after = max(after, self.gone)
+        given: list[Entry] = []
+        for entry in self.entries:
+            if entry.end > after and max_bytes > 0:
+                given.append(entry)
+                max_bytes -= len(entry.batch)
+        return Reading(given, given[-1].end if given else after, gap)
+
+    def find(self, origin: str, epoch: int, seq: int) -> int | None:
+        """Give the checksum of the frame that begins with this number."""
+        return next((e.crc for e in self.entries if (e.origin, e.epoch, e.seq) == (origin, epoch, seq)), None)
+
+    def replace_id(self) -> None:
+        """Take a new name."""
+        self.log_id += "'"
+
+    def holds(self, run: str, position: int) -> bool:
+        """Tell whether this log can have handed out a position in that run."""
+        return run == self.run and position < self.next
+
+    def forget(self) -> None:
+        """Drop all that it holds, as retention does with what is old: who has not read it gets a gap."""
+        self.gone = self.last
+        self.entries = []

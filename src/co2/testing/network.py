@@ -1,0 +1,323 @@
+"""A relay and satellites in memory: no sockets, no processes, no time but what a test lets pass."""
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from co2.errors import Ambiguous, NoSuchMethod, PeerError, UnknownHost, Unreachable
+from co2.plugin.api import Co2Plugin
+from co2.protocol.frames import Answered, Ask
+from co2.protocol.relay import Joined, Left, RelayCore
+from co2.testing.carried import Carried, Failure
+from co2.testing.clock import Clock
+from co2.testing.memory_log import MemoryLog
+from co2.testing.packages import Source, find_sources
+from co2.testing.satellite import Satellite
+from co2.testing.waiting import QUICK
+from co2.values import Message, pack_value, unpack_value
+
+__all__ = ["Network"]
+
+ROUNDS = 10_000
+"""So often may messages lead to further ones until we say that it never ends."""
+
+ROSTER_BYTES = 1 << 30
+_NOTHING = b"\xc0"
+
+_TESTER = "test"
+
+
+class X_Tester(Co2Plugin):
+    """Sends what the test says, hears everything."""
+
+    def receive(self, data_dict: Message) -> None:
+        """What it has received is written down by what carries it."""
+
+
+class Network:
+    """A network in memory; the fixture ``co2_net`` makes one. After each call all that it leads to is done.
+
+    Args:
+        clock: that timers of plugins go by.
+        folder: for the stores of plugins.
+        tables: of the configuration, ``[plugin.<name>]``, by name.
+
+    Attributes:
+        failures: calls of plugins that raised; those that are left at the end fail the test.
+        satellites: that run, by name.
+    """
+
+    url = "http://10.0.0.1:2003"
+    patience = QUICK
+
+    def __init__(self, clock: Clock, folder: Path, tables: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        self.clock = clock
+        self.log = MemoryLog()
+        self.relay = RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: 10**6, now=lambda: clock.now)
+        self.failures: list[Failure] = []
+        self.satellites: dict[str, Satellite] = {}
+        self._folder = folder
+        self._tables = dict(tables or {})
+        self._numbers = itertools.count(2)
+        self._lock = threading.RLock()
+        self._depth = 0
+        clock.attach(self.settle)
+        self._tester = Satellite(self, _TESTER, next(self._numbers), 1)
+        self._tester.carry(find_sources([X_Tester]), {}, folder)
+        self._tester.connect()
+
+    def __repr__(self) -> str:
+        return f"<network of {', '.join(self.satellites) or 'nobody'}>"
+
+    # ---- what a test does ------------------------------------------------------------------------------
+
+    def satellite(
+        self, *plugins: Source, config: Mapping[str, Any] | None = None, name: str = "", connected: bool = True
+    ) -> Satellite:
+        """Start a satellite with plugins. What ``__init__`` of one of them raises is raised.
+
+        Args:
+            plugins: each a class, the folder (a ``Path``) of a package, or the name of a bundled or installed one.
+            config: the table ``[plugin.<package>]``; with several packages, such tables by package.
+            name: the part of its host_id before the ``@``. One that starts again under its name finds its store.
+            connected: to the relay; ``connect()`` does it later.
+
+        Raises:
+            LoadFailure: a satellite would refuse it.
+            ConfigError: the configuration is not as the plugin wants it.
+            ValueError: no such package, or the name is taken.
+        """
+        number = next(self._numbers)
+        name = name or f"s{len(self.satellites) + 1}"
+        if name in self.satellites or name == _TESTER:
+            raise ValueError(f"a satellite {name!r} is there already")
+        with self.working():
+            found = find_sources(plugins)
+            tables = {**self._tables}
+            if config is not None:
+                tables.update({found[0].name: config} if len(found) == 1 else config)
+            satellite = Satellite(self, name, number, number)
+            satellite.carry(found, tables, self._folder / name)
+            self.satellites[name] = satellite
+            if connected:
+                satellite.connect()
+        return satellite
+
+    def send(self, message: Message) -> None:
+        """Send a message as another member of the network, which carries none of the plugins."""
+        self._tester.plugin.send(message)
+
+    @property
+    def received(self) -> list[Message]:
+        """All that satellites have sent to the network, as everybody gets it."""
+        return self._tester.received
+
+    @property
+    def sent(self) -> list[Message]:
+        """What the test has sent by :meth:`send`."""
+        return self._tester.sent
+
+    def call(self, method: str, data: Any = None, host_id: str | None = None, **keys: Any) -> Any:
+        """Call a method of a plugin by its name, as somebody else in the network.
+
+        Args:
+            method: ``ham.spam.call_me``.
+            data: what it gets under the key ``data``; of one with parameters, a dictionary of them.
+            host_id: of the satellite; None for the one that has it.
+            keys: other keys that it gets.
+
+        Raises:
+            PeerError: what went wrong, as ``self.call`` of a plugin says it; what the method itself has raised is
+                the ``__cause__`` of a PluginFailed.
+        """
+        argument = pack_value({**keys, "data": data})
+        with self.working():
+            result = self._called(method, host_id or "", argument, self._tester, QUICK)
+        return unpack_value(result)
+
+    def forget_log(self) -> None:
+        """Have the relay drop all messages, as it does with old ones: who was away gets a gap instead."""
+        with self.working():
+            self.log.forget()
+
+    def settle(self) -> None:
+        """Deliver all that is under way. Where a plugin sends in a thread of its own it may not have sent yet."""
+        with self._lock:
+            self._depth += 1
+            try:
+                self._pump()
+            finally:
+                self._depth -= 1
+
+    def expect_failure(self, kind: type[BaseException] = Exception, text: str = "") -> Failure:
+        """Say that a plugin was to fail, in ``receive``, a timer or the like, and give how it did.
+
+        Args:
+            kind: of the exception.
+            text: is in what it says.
+
+        Raises:
+            AssertionError: none did so.
+        """
+        self.settle()
+        for failure in self.failures:
+            if isinstance(failure.error, kind) and text in str(failure.error):
+                self.failures.remove(failure)
+                return failure
+        there = "\n".join(f"  {failure}" for failure in self.failures) or "  nothing"
+        raise AssertionError(f"no plugin has failed with {kind.__name__} {text!r}; what failed:\n{there}")
+
+    def close(self) -> None:
+        """Stop all satellites.
+
+        Raises:
+            AssertionError: a plugin has failed, and nobody expected it.
+        """
+        for satellite in reversed(list(self.satellites.values())):
+            satellite.stop()
+        self._tester.stop()
+        if self.failures:
+            text = "\n".join(f"  {failure}" for failure in self.failures)
+            raise AssertionError(f"plugins have failed:\n{text}\nexpect_failure() is for those that should") from (
+                self.failures[0].error
+            )
+
+    # ---- what satellites need --------------------------------------------------------------------------
+
+    def forget(self, satellite: Satellite) -> None:
+        """A satellite has stopped."""
+        self.satellites.pop(satellite.name, None)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold all still, and let everything go its way at the end."""
+        with self._lock:
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1:
+                    self._pump()
+            finally:
+                self._depth -= 1
+
+    def work(self) -> None:
+        """Deliver what was sent just now; from any thread. Who works already does it, nobody waits for that."""
+        while self._something_sent() and self._lock.acquire(blocking=False):
+            try:
+                if self._depth:
+                    return  # we are in the middle of it
+                self.settle()
+            finally:
+                self._lock.release()
+
+    def answer(self, ask: Ask, asker: Satellite) -> Answered:
+        """Call a method for a plugin."""
+        with self.working():
+            try:
+                value = self._called(ask.method, ask.host_id, ask.argument, asker, ask.timeout)
+                return Answered(ask.call_id, value)
+            except PeerError as error:
+                return Answered(ask.call_id, _NOTHING, error.code, str(error))
+
+    # ---- calls -----------------------------------------------------------------------------------------
+
+    def _called(self, method: str, host_id: str, argument: bytes, asker: Satellite, timeout: float) -> bytes:
+        if method == "relay.get_satellites" and not host_id:
+            return pack_value([self._row(satellite) for satellite in self.satellites.values()])
+        carried = self._find(method, host_id, asker)
+        if carried is None:
+            raise NoSuchMethod(method)
+        return carried.call(method, argument, timeout)
+
+    def _find(self, method: str, host_id: str, asker: Satellite) -> Carried | None:
+        if host_id:
+            origin = host_id.partition("@")[0]
+            satellite = asker if origin == asker.name else self.satellites.get(origin)
+            if satellite is not asker and not asker.connected:
+                raise Unreachable(f"{method}: {asker!r} is not connected")
+            if satellite is None or not (satellite is asker or satellite.connected):
+                raise UnknownHost(f"no satellite {host_id} is there")
+            return satellite.having(method)
+        if (own := asker.having(method)) is not None or not asker.connected:
+            return own
+        found = [one for one in self.satellites.values() if one.connected and one.having(method) is not None]
+        if len(found) > 1:
+            names = ", ".join(one.host_id for one in found)
+            raise Ambiguous(f"several hosts have {method}; say which with host_id: {names}")
+        return found[0].having(method) if found else None
+
+    @staticmethod
+    def _row(satellite: Satellite) -> dict[str, Any]:
+        methods, plugins = satellite.names()
+        return {"host_id": satellite.host_id, "methods": methods, "plugins": plugins, "state": "ok"}
+
+    # ---- the rounds ------------------------------------------------------------------------------------
+
+    @property
+    def _all(self) -> list[Satellite]:
+        return [*self.satellites.values(), self._tester]
+
+    def _plugins(self) -> Iterator[Carried]:
+        for satellite in self._all:
+            yield from satellite.plugins.values()
+
+    def _something_sent(self) -> bool:
+        return any(one.has_sent for one in self._plugins())
+
+    def _pump(self) -> None:
+        for _ in range(ROUNDS):
+            if not (self._carry() or self._work_off() or self._turn()):
+                return
+        last = "\n".join(f"  {message!r:.200}" for message in self.received[-4:])
+        raise AssertionError(
+            f"it never comes to rest: plugins answer each other for ever; the last messages:\n{last}"
+        )
+
+    def _carry(self) -> bool:
+        """Carry frames from plugins to the relay, and from there to satellites."""
+        moved = False
+        for satellite in self._all:
+            moved |= satellite.cut()
+            frames = satellite.core.taken() if satellite.peer is not None else []
+            for data in frames:
+                assert satellite.peer is not None
+                self.relay.receive(satellite.peer, data)
+            moved |= bool(frames)
+        self._take_events()
+        if self.log.committed < self.log.last:
+            self.log.committed = self.log.last
+            self.relay.committed(self.log.last)
+        self.relay.roster.tell(ROSTER_BYTES)
+        self.relay.ready.clear()
+        for satellite in self._all:
+            frames = self.relay.taken(satellite.peer) if satellite.peer is not None else []
+            for data in frames:
+                satellite.core.receive(data)
+            satellite.take_events()
+            moved |= bool(frames)
+        return moved
+
+    def _take_events(self) -> None:
+        book = self.relay.roster
+        while self.relay.events:
+            match self.relay.events.popleft():
+                case Joined(peer) if peer.origin != _TESTER:
+                    book.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
+                case Left(peer, _, _):
+                    book.remove(peer.origin)
+
+    def _work_off(self) -> bool:
+        """Have each plugin do one thing that waits for it."""
+        moved = False
+        for one in self._plugins():
+            moved |= one.step()
+        return moved
+
+    def _turn(self) -> bool:
+        """Let tasks of plugins go on; tell whether that led to anything."""
+        for one in self._plugins():
+            one.turn()
+        return self._something_sent()

@@ -1,0 +1,117 @@
+"""From what a test names, a class, a folder or a bundled plugin, to what is to be carried."""
+
+import contextlib
+import importlib
+import sys
+import types
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from co2.plugin.api import Co2Plugin
+from co2.plugin.discovery import bundled_packages
+from co2.plugin.installed import installed_packages
+from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugin, find_plugins, import_package
+from co2.plugin.places import BUNDLED
+
+__all__ = ["FoundPackage", "Source", "find_sources", "imports_undone"]
+
+Source = type[Co2Plugin] | str | Path
+"""A plugin class, the folder or file of a package, or the name of one that is bundled or installed."""
+
+
+@dataclass
+class FoundPackage:
+    """A package, or the classes of it that were named.
+
+    Attributes:
+        name: of the package.
+        module: that may hold its ``Config``.
+        plugins: what is to be carried.
+    """
+
+    name: str
+    module: types.ModuleType
+    plugins: list[FoundPlugin]
+
+
+def find_sources(sources: Sequence[Source]) -> list[FoundPackage]:
+    """Find what is to be carried; classes of one package are put together.
+
+    Raises:
+        LoadFailure: a satellite would refuse it.
+        ValueError: nothing has that name.
+    """
+    packages: dict[str, FoundPackage] = {}
+    for source in sources:
+        found = _of_class(source) if isinstance(source, type) else _of_package(source)
+        known = packages.setdefault(found.name, found)
+        if known is not found:
+            known.plugins += found.plugins
+    return list(packages.values())
+
+
+@contextlib.contextmanager
+def imports_undone() -> Iterator[None]:
+    """At the end have Python import as before: what was loaded from folders is forgotten."""
+    meta_path, path, modules = list(sys.meta_path), list(sys.path), set(sys.modules)
+    try:
+        yield
+    finally:
+        places = [Path(folder) for folder in sys.path if folder not in path]
+        for name in [name for name in sys.modules if name not in modules]:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file is not None and any(Path(file).is_relative_to(place) for place in places):
+                del sys.modules[name]
+        sys.meta_path[:], sys.path[:] = meta_path, path
+
+
+def _of_class(kind: type[Co2Plugin]) -> FoundPackage:
+    module = kind.__module__.removeprefix(f"{BUNDLED}.")
+    package, last = module.partition(".")[0], module.rpartition(".")[2]
+    imported = sys.modules[kind.__module__]
+    parent = sys.modules.get(kind.__module__.rpartition(".")[0], imported)
+    with _told():
+        found = find_plugin(kind, f"{package}.{last}")
+    return FoundPackage(package, parent if hasattr(parent, "Config") else imported, [found])
+
+
+def _of_package(source: str | Path) -> FoundPackage:
+    with _told():
+        name, module = _from_path(Path(source)) if isinstance(source, Path) else _from_name(source)
+        plugins, _ = find_plugins(name, module)
+    return FoundPackage(name, module, plugins)
+
+
+def _from_name(name: str) -> tuple[str, types.ModuleType]:
+    if name in bundled_packages():
+        return name, importlib.import_module(f"{BUNDLED}.{name}")
+    installed = installed_packages()
+    if name not in installed:
+        known = ", ".join(sorted({*installed, *bundled_packages()}))
+        raise ValueError(
+            f"no plugin package {name!r} is bundled or installed, there are: {known}; a folder is a Path"
+        )
+    return name, importlib.import_module(installed[name].module)
+
+
+def _from_path(path: Path) -> tuple[str, types.ModuleType]:
+    path = path.resolve()
+    if not path.exists():
+        raise ValueError(f"there is no plugin package {path}")
+    name = path.stem if path.is_file() else path.name
+    known = sys.modules.get(name)
+    file = path if path.is_file() else path / "__init__.py"
+    if known is not None and known.__file__ is not None and Path(known.__file__).resolve() == file:
+        return name, known  # the test has imported it, and its classes are to be the same
+    return name, import_package(name, str(path.parent))
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Say with what is wrong also where."""
+    try:
+        yield
+    except LoadFailure as failure:
+        cause = failure.__context__
+        raise LoadFailure(f"{failure.where}: {failure.problem}", failure.where, failure.details) from cause

@@ -1,0 +1,67 @@
+"""What a person can do on the pages: buttons, for whoever sits at the host's own machine.
+
+A button is a form without fields, posted to its own path; what it concerns is in the query. The gate lets it
+through only with the Origin of our own pages, so that no other web page can press it.
+"""
+
+import ipaddress
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+from urllib.parse import quote
+
+from aiohttp import web
+
+from co2.errors import NotLoadable
+from co2.web.headers import answer
+from co2.web.text import anchor
+
+__all__ = ["RELOAD_PATH", "Controls", "is_here", "make_buttons"]
+
+RELOAD_PATH = "/plugins/reload"
+
+_TEXT = "text/plain; charset=utf-8"
+_MAX_NAME = 64
+"""Characters of a package's name."""
+
+_logger = logging.getLogger("co2")
+
+
+class Controls(Protocol):
+    """What buttons do."""
+
+    async def reload(self, package: str) -> None:
+        """Have a package run the code that is in its folder now; load one that is not there.
+
+        Raises:
+            NotLoadable: that does not work; the page of plugins shows why.
+        """
+
+
+def make_buttons(controls: Controls) -> dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]:
+    """Give the handler of every button by its path."""
+
+    async def reload(request: web.BaseRequest) -> web.Response:
+        if not is_here(request):
+            return answer(b"only from the host's own machine\n", _TEXT, status=403)
+        package = request.query.get("package", "")
+        if not 0 < len(package) <= _MAX_NAME:
+            return answer(b"no package\n", _TEXT, status=400)
+        try:
+            await controls.reload(package)
+        except NotLoadable as error:
+            _logger.info("the button to reload %.64s: %s", package, error)
+        response = answer(b"", _TEXT, status=303)
+        response.headers["Location"] = f"/plugins#{quote(anchor(package))}"
+        return response
+
+    return {RELOAD_PATH: reload}
+
+
+def is_here(request: web.BaseRequest) -> bool:
+    """Tell whether the browser is on the host's own machine."""
+    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
+    try:
+        return peer is not None and ipaddress.ip_address(peer[0]).is_loopback
+    except ValueError:
+        return False

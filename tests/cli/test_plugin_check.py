@@ -1,0 +1,154 @@
+"""``co2 plugin check``: everything that the loader would refuse, with its place, before it is loaded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co2.cli import main
+from co2.plugin import checking
+from tests.plugin.support import write_package
+
+GOOD = """
+class X_Ham(plugin.Co2Plugin):
+    channels = ("stage.*",)
+    def receive(self, data_dict): ...
+    def x_call_me(self, data_dict): ...
+"""
+
+TWINS = """class X_A(plugin.Co2Plugin):
+    def x_f(self, data_dict): ...
+class X_B(plugin.Co2Plugin):
+    def x_f(self, data_dict): ...
+"""
+TYPED = """
+import msgspec
+class X_Ham(plugin.Co2Plugin):
+    class Config(msgspec.Struct):
+        port: int = 1
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def check(tmp_path: Path, capsys: Any) -> Any:
+    def checked(path: str = "ham", code: int = 1) -> list[dict[str, Any]]:
+        assert main(["plugin", "check", path, "--json"]) == code
+        rows = json.loads(capsys.readouterr().out)
+        findings: list[dict[str, Any]] = [finding for row in rows for finding in row["findings"]]
+        return findings
+
+    return checked
+
+
+def test_a_good_one_is_told_with_what_it_has(tmp_path: Path, capsys: Any) -> None:
+    write_package(tmp_path, "ham", spam=GOOD)
+    assert main(["plugin", "check", "ham"]) == 0
+    assert capsys.readouterr().out == "ham: all is well: ham.spam.X_Ham, ham.spam.call_me\n"
+
+
+def test_the_bundled_ones_are_good(check: Any) -> None:
+    for name in ("example", "osc", "sysinfo"):
+        assert check(str(Path(checking.__file__).parents[1] / "plugins" / name), 0) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "problem", "line"),
+    [
+        ("class X_Ham(plugin.Co2Plugin)\n    pass", "SyntaxError: expected ':'", 2),
+        ("class Ham(plugin.Co2Plugin): ...", "it has no class X_", 0),
+        ("import nope", "No module named 'nope'", 2),
+        ("1 / 0", "ZeroDivisionError", 2),
+        ("import os; os._exit(3)", "Python ended with 3 while it was imported", 0),
+        (TWINS, "X_A and X_B both have x_f", 5),
+        ("class X_Ham(plugin.Co2Plugin):\n    def receive(self): ...", "expected receive(self, data_dict)", 3),
+        ("class X_Ham(plugin.Co2Plugin):\n    def x_f(self, a: int, b): ...", "'b' has no annotation", 3),
+        ("class X_Ham(plugin.Co2Plugin):\n    def left(self): ...", "expected left(self, host)", 3),
+        (
+            "class X_Ham(plugin.Co2Plugin):\n    def receive(self, d): ...\n    channels = ('a.>.b',)",
+            "X_Ham.channels: ",
+            3,
+        ),
+        (
+            "class X_Ham(plugin.Co2Plugin):\n    def __init__(self, var_dict):\n        self.x = 1",
+            "does not call the superclass's",
+            3,
+        ),
+        ("class X_Ham(plugin.Co2Plugin):\n    async def __init__(self, var_dict): ...", "is async", 3),
+        ("class X_Ham(plugin.Co2Plugin):\n    Config = 3", "expected a msgspec.Struct or a dataclass", 0),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_and_line(
+    tmp_path: Path, check: Any, code: str, problem: str, line: int
+) -> None:
+    write_package(tmp_path, "ham", spam=code)
+    [finding] = check()
+    assert problem in finding["problem"]
+    assert finding["line"] == line
+    if line:
+        assert finding["file"] == str(tmp_path / "ham" / "spam.py")
+    assert finding["fatal"] is True
+
+
+def test_all_of_it_is_told_not_only_the_first(tmp_path: Path, check: Any) -> None:
+    bad = "class X_Ham(plugin.Co2Plugin):\n    def receive(self): ...\n    def x_f(self): ...\n    live = 'meter'"
+    write_package(tmp_path, "ham", spam=bad, eggs="import nope", good=GOOD)
+    found = check()
+    assert [finding["line"] for finding in found] == [2, 3, 4]
+    assert 'requires = ("nope",)' in found[0]["mend"]
+    assert "-m pip install nope" in found[0]["mend"]
+
+
+def test_what_is_required_is_looked_for(tmp_path: Path, check: Any) -> None:
+    write_package(tmp_path, "ham", init="\nrequires = ('no-such-thing',)", spam="import no_such_thing")
+    [finding] = check()
+    assert (finding["file"], finding["line"]) == (str(tmp_path / "ham" / "__init__.py"), 2)
+    assert "-m pip install no-such-thing" in finding["problem"]
+
+
+@pytest.mark.parametrize("name", ["relay", "json"])
+def test_names_that_cannot_be_are_told(tmp_path: Path, check: Any, name: str) -> None:
+    write_package(tmp_path, name, spam=GOOD)
+    assert name in check(name)[0]["problem"]
+
+
+def test_what_is_ignored_is_told_and_no_failure(tmp_path: Path, check: Any, capsys: Any) -> None:
+    write_package(tmp_path, "ham", spam=GOOD + "\nclass X_No:\n    def f(self): ...")
+    [finding] = check(code=0)
+    assert (finding["fatal"], finding["line"]) == (False, 9)
+    assert main(["plugin", "check", "ham"]) == 0
+    assert "ignored: X_No does not inherit" in capsys.readouterr().out
+
+
+def test_one_that_hangs_is_told(tmp_path: Path, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "IMPORT_TIMEOUT", 0.5)
+    write_package(tmp_path, "ham", spam="import time; time.sleep(60)")
+    assert "hangs" in check()[0]["problem"]
+
+
+def test_its_table_of_the_configuration_is_looked_at(tmp_path: Path, check: Any) -> None:
+    write_package(tmp_path, "ham", spam=TYPED)
+    assert check(code=0) == []
+    (tmp_path / "co2.toml").write_text("[plugin.ham]\nprot = 1\n")
+    [finding] = check()
+    assert finding["problem"] == "unknown key; did you mean 'port'?"
+    assert finding["file"] == f"{tmp_path / 'co2.toml'}: [plugin.ham] prot"
+
+
+def test_a_folder_of_packages_and_a_single_file(tmp_path: Path, capsys: Any) -> None:
+    plugins = tmp_path / "plugins"
+    write_package(plugins, "ham", spam=GOOD)
+    write_package(plugins, "eggs", spam="class X_Eggs(plugin.Co2Plugin):\n    def receive(self): ...")
+    (plugins / "fader.py").write_text("from co2 import plugin\n" + GOOD)
+    assert main(["plugin", "check", "plugins"]) == 1
+    told = capsys.readouterr().out
+    assert f"{plugins / 'eggs' / 'spam.py'}:3: X_Eggs.receive takes other arguments" in told
+    assert "eggs: 1 problem; it would not be loaded" in told
+    assert "fader: all is well: fader.fader.X_Ham, fader.fader.call_me" in told
+    assert main(["plugin", "check", "plugins/fader.py"]) == 0
+    assert main(["plugin", "check", "nowhere"]) == 2

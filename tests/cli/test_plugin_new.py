@@ -1,0 +1,68 @@
+"""``co2 plugin new``: what it writes passes its test as it is, and pip makes it found."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from co2.cli import main
+from tests.harness import running
+
+
+def run(*command: str, cwd: Path, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=100, env={**os.environ, **env}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["fader", "my_Fader2"])
+def test_it_passes_its_own_test(tmp_path: Path, name: str) -> None:
+    run("-m", "co2", "plugin", "new", name, cwd=tmp_path)
+    told = run("-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path / name)
+    assert "7 passed" in told
+
+
+def test_it_runs_from_its_folder(tmp_path: Path) -> None:
+    run("-m", "co2", "plugin", "new", "fader", cwd=tmp_path)
+    args = ("--plugin-dir", str(tmp_path), "--plugin", "fader")
+    with running(tmp_path / "one", "satellite", *args) as host, host.proxy() as proxy:
+        assert proxy.fader.fader.set({"data": {"level": 2}}) == 1.0
+
+
+def test_pip_makes_it_found_by_its_entry_point(tmp_path: Path) -> None:
+    run("-m", "co2", "plugin", "new", "fader", cwd=tmp_path)
+    site = tmp_path / "site"
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-build-isolation", "--no-deps")
+    run("-m", "pip", "install", *quiet, "--target", str(site), "./fader", cwd=tmp_path)
+    assert sorted(entry.name for entry in (site / "fader").iterdir() if entry.suffix) == [
+        "__init__.py",
+        "fader.py",
+    ]
+    env = {"PYTHONPATH": str(site)}
+    with running(tmp_path / "one", "satellite", "--plugin", "fader", env=env) as host, host.proxy() as proxy:
+        assert proxy.fader.fader.set({"data": {"level": 0.25}}) == 0.25
+
+
+def test_it_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugin", "new", "fader", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["package"] == "fader"
+    assert all(Path(file).is_file() for file in told["files"])
+    assert main(["plugin", "new", "fader"]) == 1
+    assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sys", "relay", "9a", "a-b", "../x", "_x", "json", "tests"])
+def test_names_that_no_package_can_have_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugin", "new", name]) == 2
+    assert not [*tmp_path.iterdir()]

@@ -1,0 +1,60 @@
+"""What a package may use, and what becomes of one that uses more."""
+
+import dataclasses
+from pathlib import Path
+
+from co2.plugin.supervisor import PackageSpec
+from tests.plugin.support import Settings, carrying, in_loop, write_package
+
+LIMITS = """
+import resource
+
+class X_Spam(plugin.Co2Plugin):
+    def x_limits(self, data_dict):
+        kinds = (resource.RLIMIT_AS, resource.RLIMIT_NOFILE, resource.RLIMIT_CPU)
+        return [resource.getrlimit(kind)[0] for kind in kinds]
+
+    def x_spin(self, data_dict):
+        while True:
+            pass
+"""
+
+
+def with_limits(folder: Path, **limits: int) -> PackageSpec:
+    return dataclasses.replace(write_package(folder, "ham", spam=LIMITS), limits=limits)
+
+
+@in_loop
+async def test_a_packages_own_limits_go_before_those_of_all(tmp_path: Path) -> None:
+    settings = Settings(plugin_memory=1024, plugin_open_files=99, plugin_cpu_seconds=500)
+    spec = write_package(tmp_path, "ham", spam=LIMITS)
+    async with carrying([spec], settings) as carrier:
+        assert await carrier.call("ham.spam.limits") == [1024 * 2**20, 99, 500]
+        await carrier.supervisor.reload(with_limits(tmp_path, memory=2048, open_files=77))
+        assert await carrier.call("ham.spam.limits") == [2048 * 2**20, 77, 500]
+        await carrier.supervisor.reload(with_limits(tmp_path, memory=0, cpu_seconds=600))
+        memory, files, seconds = await carrier.call("ham.spam.limits")
+        assert memory in (-1, 2**63 - 1, 2**64 - 1)
+        assert (files, seconds) == (99, 600)
+
+
+@in_loop
+async def test_one_that_has_used_up_its_cpu_seconds_is_started_again(tmp_path: Path) -> None:
+    async with carrying([with_limits(tmp_path, cpu_seconds=1)]) as carrier:
+        try:
+            await carrier.call("ham.spam.spin")
+        except Exception as error:
+            assert "died" in str(error)
+        await carrier.until(lambda: carrier.status("ham").restarts == 1, "a restart")
+        assert "has used up its CPU seconds" in carrier.log.text
+
+
+@in_loop
+async def test_how_many_deaths_park_it(tmp_path: Path) -> None:
+    dies = "import os, threading\nthreading.Timer(0.3, os._exit, (1,)).start()\n"
+    spec = write_package(tmp_path, "ham", spam=dies + LIMITS)
+    async with carrying([dataclasses.replace(spec, limits={"deaths": 1})]) as carrier:
+        await carrier.until(lambda: carrier.state("ham") == "parked", "parked")
+        status = carrier.status("ham")
+        assert (status.restarts, status.pid) == (0, None)
+        assert "co2 plugin reload ham" in status.last_error

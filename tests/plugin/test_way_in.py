@@ -1,0 +1,189 @@
+"""The way into a plugin host: who reads, and that nothing is missed when that changes."""
+
+import contextlib
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from co2.plugin.bell import Bell
+from co2.plugin.way_in import WayIn
+from co2.protocol.frames import Flow, Stop, encode_frame
+from tests.plugin.support import PATIENCE
+
+
+def until(condition: Callable[[], Any], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.001)
+
+
+class Reading:
+    """A way in, with a principal whose thread waits in it unless it is told to be busy."""
+
+    def __init__(self) -> None:
+        self.satellite, ours = socket.socketpair()
+        self.ours = ours
+        self.came: list[tuple[Any, int | None]] = []
+        self.mail: deque[Any] = deque()
+        self.jobs: deque[Callable[[], None]] = deque()
+        self.garbage: list[str] = []
+        self.told = 0
+        self.ended = threading.Event()
+        self.idle = False
+        self.running = True
+        self.bell = Bell()
+        self.way = WayIn(ours, self._take, garbage=self.garbage.append, broken=lambda: None, ended=self.ended.set)
+        self.thread = threading.Thread(target=self._run)
+        self.way.start()
+
+    def send(self, *numbers: float) -> None:
+        self.satellite.sendall(b"".join(encode_frame(Stop(number)) for number in numbers))
+
+    @property
+    def numbers(self) -> list[float]:
+        return [frame.timeout for frame, _ in self.came]
+
+    def expect(self, count: int) -> None:
+        until(lambda: self.numbers == [*range(count)], f"the first {count} have come, in order")
+
+    def read_by_principal(self) -> list[bool]:
+        return [reader == self.thread.ident for _, reader in self.came]
+
+    def begin(self) -> None:
+        """Start the principal; return when it reads. The stand-in may be in a read, which the first frame ends."""
+        self.thread.start()
+        self.way.set_principal(self)
+        self.wake()
+        self.send(-1)
+        until(lambda: self.came and self.way.polling, "it reads")
+        self.came.clear()
+
+    def do(self, job: Callable[[], None]) -> None:
+        self.jobs.append(job)
+        self.wake()
+
+    def wake(self) -> None:
+        if threading.get_ident() != self.thread.ident:
+            self.bell.ring()
+            if self.way.polling:
+                self.way.wake()
+
+    def tell_progress(self) -> None:
+        self.told += 1
+
+    def close(self) -> None:
+        self.way.set_principal(None)
+        self.running = False
+        self.wake()
+        if self.thread.is_alive():
+            self.thread.join(PATIENCE)
+        with contextlib.suppress(OSError):
+            self.ours.shutdown(socket.SHUT_RDWR)
+        self.way.join(PATIENCE)
+        self.ours.close()
+        self.satellite.close()
+
+    def _take(self, frame: Any) -> None:
+        self.came.append((frame, threading.get_ident()))
+        self.mail.append(frame)
+        self.wake()
+
+    def _run(self) -> None:
+        while self.running:
+            while self.running and not self.jobs and not self.mail:
+                self.idle = True
+                self.way.wait(lambda: bool(self.jobs or self.mail or not self.running), self.bell)
+                self.idle = False
+            if self.jobs:
+                self.jobs.popleft()()
+            self.mail.clear()
+
+
+@pytest.fixture
+def reading() -> Iterator[Reading]:
+    made = Reading()
+    yield made
+    made.close()
+
+
+def test_before_there_is_a_principal_the_stand_in_reads(reading: Reading) -> None:
+    reading.send(1, 2)
+    until(lambda: reading.numbers == [1, 2], "both have come")
+
+
+def test_the_principals_own_thread_reads_and_wakes_nobody(reading: Reading) -> None:
+    reading.begin()
+    for number in range(200):
+        reading.send(number)
+        reading.expect(number + 1)
+    assert all(reading.read_by_principal())
+
+
+def test_while_the_principal_is_busy_the_stand_in_reads_and_then_gives_back(reading: Reading) -> None:
+    reading.begin()
+    for begin in range(0, 30, 3):
+        go_on = threading.Event()
+        reading.do(lambda event=go_on: event.wait(PATIENCE))  # type: ignore[misc]
+        until(lambda: not reading.idle, "it is busy")
+        reading.send(begin, begin + 1)
+        reading.expect(begin + 2)
+        assert not any(reading.read_by_principal()[-2:])
+        go_on.set()
+        until(lambda: reading.way.polling, "it reads again by itself")
+        reading.send(begin + 2)
+        reading.expect(begin + 3)
+        assert reading.read_by_principal()[-1]
+
+
+def test_a_job_wakes_a_principal_that_waits_for_the_socket(reading: Reading) -> None:
+    reading.begin()
+    for _ in range(100):
+        done = threading.Event()
+        reading.do(done.set)
+        assert done.wait(PATIENCE)
+
+
+def test_after_a_while_of_silence_it_is_told_where_the_plugin_stands(reading: Reading) -> None:
+    reading.begin()
+    reading.send(1)
+    until(lambda: reading.told > 0, "told")
+    told = reading.told
+    reading.send(2)
+    until(lambda: reading.told > told, "told again, though the stand-in had gone to rest")
+
+
+def test_frames_in_pieces_and_many_at_once_come_whole_and_in_order(reading: Reading) -> None:
+    reading.begin()
+    stream = b"".join(encode_frame(Stop(number)) for number in range(20_000))
+    for start in range(0, 200):
+        reading.satellite.sendall(stream[start : start + 1])
+    reading.satellite.sendall(stream[200:])
+    until(lambda: len(reading.came) == 20_000, "all of them")
+    assert reading.numbers == [*range(20_000)]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_the_end_of_the_socket_is_told_once_whoever_reads(reading: Reading, busy: bool) -> None:
+    reading.begin()
+    go_on = threading.Event()
+    if busy:
+        reading.do(lambda: go_on.wait(PATIENCE) and None)
+    reading.satellite.sendall(encode_frame(Flow(False)))
+    reading.satellite.close()
+    assert reading.ended.wait(PATIENCE)
+    assert len(reading.came) == 1
+    go_on.set()
+
+
+def test_garbage_is_told_and_nothing_comes_after_it(reading: Reading) -> None:
+    reading.begin()
+    reading.satellite.sendall(b"\0\0\0\1\xc1" + encode_frame(Flow(True)))
+    assert reading.ended.wait(PATIENCE)
+    assert "not a frame" in reading.garbage[0]
+    assert reading.came == []
