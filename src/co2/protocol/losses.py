@@ -47,7 +47,7 @@ class Losses:
 
         Args:
             number: of the loss that the stream has come to, None for one that has only begun.
-            position: where it stands.
+            position: where it began.
             before: position of what it gives next.
         """
         if number is None:

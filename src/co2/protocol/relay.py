@@ -210,7 +210,7 @@ class RelayCore:
     def _tell_losses(self, stream: Stream, before: int) -> None:
         """Tell a stream's reader what is missing before the position that it gets next."""
         while True:
-            loss, stream.losses = self.log.losses.next(stream.losses, stream.position, before)
+            loss, stream.losses = self.log.losses.next(stream.losses, stream.begun, before)
             if loss is None:
                 return
             if loss.origin != stream.peer.origin or stream.durable:

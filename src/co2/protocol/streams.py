@@ -81,6 +81,7 @@ class Stream:
         room: bytes that the reader has asked for and not got, None for as they come.
         reading: a read from disk is under way.
         losses: number of the next loss that it has to tell (:mod:`co2.protocol.losses`); None before it looked.
+        begun: where it stood at first: what was lost behind that it has to tell, however far it jumps then.
     """
 
     peer: "Peer"
@@ -91,6 +92,10 @@ class Stream:
     room: int | None = None
     reading: bool = False
     losses: int | None = None
+    begun: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begun = self.position
 
     @property
     def may_give(self) -> bool:
