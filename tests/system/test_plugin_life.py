@@ -160,8 +160,8 @@ import os, pty, signal, sys, time
 nohup, *command = sys.argv[1:]
 pid, terminal = pty.fork()
 if pid == 0:
-    if nohup == "nohup":
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Not as it was inherited: the tests themselves may have been started with nohup.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup == "nohup" else signal.SIG_DFL)
     os.execv(command[0], command)
 said = b""
 while b"ready " not in said:
