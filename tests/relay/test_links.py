@@ -69,7 +69,8 @@ def test_a_satellite_that_says_goodbye_is_gone_at_once() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         await ham.link.leave(2.0)
         await until(lambda: not relay.present)
-        assert relay.gone[-1][0] == goodbyes.STOPPING
+        await until(ham._running.done)
+        assert [reason for reason, _ in relay.gone] == [goodbyes.STOPPING], "and it does not come back"
 
     network(test, "ham")
 

@@ -296,6 +296,8 @@ class SimPackage:
         """Kill its child: in the next message that it takes, or now."""
         if self.child is None or self.child.ended or self.child.hung or not self.may_die():
             return False
+        if not self.ledger.plugins:
+            return False  # one that dies while it loads for the first time has failed, and does not run
         if in_a_message:
             self.kill_due = True
             self._deaths.append(self.engine.now)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from co2.server.plugin_watch import signature
 from tests.harness import HostProcess, Proxy, running, wait_for, write_plugin
 
 SPAM = """
@@ -159,8 +160,8 @@ import os, pty, signal, sys, time
 nohup, *command = sys.argv[1:]
 pid, terminal = pty.fork()
 if pid == 0:
-    if nohup == "nohup":
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # Not as it was inherited: the tests themselves may have been started with nohup.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup == "nohup" else signal.SIG_DFL)
     os.execv(command[0], command)
 said = b""
 while b"ready " not in said:
@@ -192,6 +193,18 @@ def test_a_closed_terminal_ends_a_host_unless_it_was_started_with_nohup(
     assert done.returncode == code, done.stderr
     log = (tmp_path / "state" / "logs" / "co2.log").read_text()
     assert ("stopped" in log) == (nohup == "no")
+
+
+def test_watching_sees_a_single_file_that_changes_and_one_that_is_new(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_plugin(tmp_path, name, spam="")  # so that the folder is there
+    folder = next(tmp_path.glob("**/one")).parent
+    before = signature(folder)
+    (folder / "alone.py").write_text("WORD = 1\n")
+    new = signature(folder)
+    assert new != before
+    (folder / "alone.py").write_text("WORD = 22\n")
+    assert signature(folder) not in (before, new)
 
 
 def test_a_relay_minds_no_hangup(tmp_path: Path) -> None:

@@ -195,7 +195,9 @@ class RelayHost:
                 raise NoSuchMethod(method)
             if len(having) > 1:
                 names = ", ".join(str(member.host_id) for member in having)
-                raise Ambiguous(f"several hosts have {method}; say which with host_id: {names}")
+                raise Ambiguous(
+                    f"several hosts have {method}; say which with host_id, or co2 call --host: {names}"
+                )
             member = having[0]
         else:
             member = self.relay.members.find(host_id)

@@ -135,16 +135,17 @@ class Link:
         return 0 if self._wire is None else self._wire.buffered
 
     async def run(self) -> None:
-        """Stay linked for ever; ends by cancellation."""
+        """Stay linked until :meth:`leave`; else it ends by cancellation."""
         delays = iter(retry_delays())
-        while True:
+        while not self._leaving:
             self._retry_after = 0.0
             try:
                 if await self._live():
                     delays = iter(retry_delays())
             except (Unreachable, OSError, TimeoutError) as error:
                 self._lost(_what_went_wrong(error))
-            await asyncio.sleep(max(next(delays), self._retry_after))
+            if not self._leaving:
+                await asyncio.sleep(max(next(delays), self._retry_after))
 
     def publish(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool) -> None:
         """Send messages of a plugin."""

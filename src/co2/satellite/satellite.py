@@ -392,7 +392,9 @@ class Satellite:
         if host_id is None:
             found = self._having(method)
             if len(found) > 1:
-                raise Ambiguous(f"several hosts have {method}; say which with host_id: {', '.join(found)}")
+                raise Ambiguous(
+                    f"several hosts have {method}; say which with host_id, or co2 call --host: {', '.join(found)}"
+                )
             if found:
                 host_id = HostId.parse(found[0])
             elif not self.link.joined.is_set():

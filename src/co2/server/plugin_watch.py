@@ -83,13 +83,14 @@ class PluginWatch:
 
 
 def signature(folder: Path, *also: Path) -> frozenset[tuple[str, int, int, int]]:
-    """Give what tells files apart without reading them: path, time, size and number of each file of a package.
+    """Give what tells files apart without reading them: path, time, size and number of each file of a package,
+    be it a folder or a single file.
 
     Args:
         folder: that holds packages.
         also: further files.
     """
-    found = {_stat(path) for path in also}
+    found = {_stat(path) for path in (*also, *folder.glob("[!._]*.py"))}
     packages = [path.parent for path in folder.glob("[!._]*/__init__.py")]  # beside them may be anything
     for package in packages:
         for place, folders, files in os.walk(package):
