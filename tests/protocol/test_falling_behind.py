@@ -2,6 +2,7 @@
 
 from co2.host_id import HostId
 from co2.protocol.link_frames import BEGINNING
+from co2.protocol.losses import Loss
 from co2.protocol.outbox import Outbox
 from co2.protocol.satellite import GapTold, SatelliteCore
 from tests.protocol.network import FakeSatellite, Network
@@ -131,3 +132,22 @@ def test_that_the_log_is_another_is_told_by_the_next_run_where_this_one_did_not_
     told = [event for event in later.events if isinstance(event, GapTold)]
     assert [(event.packages, event.gap.reason) for event in told] == [(["p"], "log replaced")]
     assert later.positions()["p"] == BEGINNING
+
+
+def test_a_loss_is_told_also_to_whoever_jumps_over_its_place() -> None:
+    """As when retention took what was around it, or nothing was there to be given."""
+    network = Network()
+    ham = network.satellite("ham", "p", durable=True)
+    spam = network.satellite("spam")
+    spam.send(1)
+    network.run()
+    network.cut(ham)
+    network.log.add_loss(Loss(network.log.last, "spam", "the relay lost messages 2 to 9"))
+    spam.send(2, 3, 4)
+    network.run()
+    network.log.gone = network.log.last
+    spam.send(5)
+    network.connect(ham)
+    network.run()
+    assert ham.got["p"] == [1, 5]
+    assert sorted(reason for _, reason in ham.gaps) == ["retention", "the relay lost messages 2 to 9"]
