@@ -465,7 +465,8 @@ class SimSatellite:
         if len(self.outbox) or self._out.buffered:
             return f"{len(self.outbox)} in the outbox, {self._out.buffered} in the transport"
         for package in self.packages.values():
-            if package.state != "running" or package.ledger.held:
+            delivery = package.ledger.delivery
+            if package.state != "running" or delivery.waiting.bytes or delivery.window.bytes:
                 return f"{package.name} {package.state}, {package.ledger.held} held"
         for reader in self.core._readers.values():
             if reader.state != "current":
