@@ -235,6 +235,24 @@ def test_a_refused_link_serves_nothing_more() -> None:
     network(test)
 
 
+def test_who_sends_on_hears_why_its_link_is_refused() -> None:
+    async def test(relay: Relay) -> None:
+        request = f"GET /link HTTP/1.1\r\nHost: 127.0.0.1:{relay.port}\r\n\r\n"
+        reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+        writer.write(request.encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert b"426" in answer.splitlines()[0]
+        for _ in range(3):
+            # What nobody reads would be answered with a reset, which takes away what we have not read yet.
+            writer.write(b"x" * 65536)
+            await writer.drain()
+        assert await reader.read() == b"this is a WebSocket for co2.link.1\n"
+        writer.close()
+        await writer.wait_closed()
+
+    network(test)
+
+
 def test_garbage_on_a_link_ends_that_link_only() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         async with aiohttp.ClientSession() as session:

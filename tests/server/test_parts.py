@@ -160,7 +160,7 @@ def test_connections_leave_half_of_the_files_to_others() -> None:
 
 def test_answer_heads() -> None:
     heads = AnswerHeads()
-    head = heads.head(405, 7, False, "text/plain", "GET, HEAD")
+    head = heads.head(405, 7, False, "text/plain", ("Allow: GET, HEAD",))
     assert head.startswith(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Type: text/plain; charset=utf-8\r\n")
     assert b"\r\nAllow: GET, HEAD\r\n" in head
     assert head.endswith(b"Connection: close\r\nContent-Length: 7\r\n\r\n")

@@ -8,6 +8,8 @@ __all__ = ["CONTINUE", "AnswerHeads"]
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
+_END = "\r\n"
+
 _SAFETY = (
     "X-Content-Type-Options: nosniff\r\n"
     "X-Frame-Options: DENY\r\n"
@@ -22,9 +24,11 @@ class AnswerHeads:
 
     def __init__(self) -> None:
         self._second = 0
-        self._made: dict[tuple[int, bool, str], bytes] = {}
+        self._made: dict[tuple[int, bool, str, tuple[str, ...]], bytes] = {}
 
-    def head(self, status: int, size: int, keep: bool, content_type: str = "text/xml", allow: str = "") -> bytes:
+    def head(
+        self, status: int, size: int, keep: bool, content_type: str = "text/xml", more: tuple[str, ...] = ()
+    ) -> bytes:
         """Give a head, with the empty line at its end.
 
         Args:
@@ -32,25 +36,25 @@ class AnswerHeads:
             size: of the body in bytes.
             keep: whether the connection goes on afterwards.
             content_type: without the charset, which is UTF-8.
-            allow: methods for the header ``Allow``, from a fixed set.
+            more: further header lines, from a fixed set.
         """
         second = int(time.time())
         if second != self._second:
             self._second = second
             self._made.clear()
-        key = (status, keep, allow or content_type)
+        key = (status, keep, content_type, more)
         made = self._made.get(key)
         if made is None:
-            made = self._made[key] = self._make(status, keep, content_type, allow)
+            made = self._made[key] = self._make(status, keep, content_type, more)
         return b"%b%d\r\n\r\n" % (made, size)
 
-    def _make(self, status: int, keep: bool, content_type: str, allow: str) -> bytes:
+    def _make(self, status: int, keep: bool, content_type: str, more: tuple[str, ...]) -> bytes:
         return (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
             f"Content-Type: {content_type}; charset=utf-8\r\n"
             f"{_SAFETY}"
             f"Date: {formatdate(self._second, usegmt=True)}\r\n"
-            f"{f'Allow: {allow}' + chr(13) + chr(10) if allow else ''}"
+            f"{''.join(f'{line}{_END}' for line in more)}"
             f"Connection: {'keep-alive' if keep else 'close'}\r\n"
             "Content-Length: "
         ).encode("ascii")

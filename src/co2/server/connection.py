@@ -348,6 +348,8 @@ class Connection(asyncio.Protocol):
         service = self._service
         service.connections.proven(self)
         if request.head.path == LINK_PATH:
+            assert service.link_door is not None
+            service.link_door.check(request.head)
             self._hand_over(request)
             return
         self._state = _BUSY
@@ -393,7 +395,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refused: Refused) -> None:
         service = self._service
         body = f"{refused.why}\n".encode()
-        head = service.heads.head(refused.status, len(body), False, "text/plain", refused.allow)
+        head = service.heads.head(refused.status, len(body), False, "text/plain", refused.more)
         self._state = _LINGER
         self._buffer.clear()
         self._chunks = None

@@ -137,10 +137,10 @@ class Gate:
             allowed = ["GET"]
         if not allowed:
             if head.method == "CONNECT" or head.path == "*":
-                raise Refused(405, "not a proxy", allow="GET, HEAD, POST")
+                raise Refused(405, "not a proxy", ["Allow: GET, HEAD, POST"])
             raise Refused(404, "nothing here")
         if head.method not in allowed:
-            raise Refused(405, "not with this method", allow=", ".join(allowed))
+            raise Refused(405, "not with this method", [f"Allow: {', '.join(allowed)}"])
         return head.method != "POST" or head.path in self._buttons
 
     def _check_body(self, head: Head, is_page: bool) -> None:

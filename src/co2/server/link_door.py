@@ -12,6 +12,7 @@ from collections.abc import Callable
 from co2.protocol.web_socket import accept_key
 from co2.server.head import Head
 from co2.server.link_wire import LinkWire, WireOwner
+from co2.server.refusal import Refused
 
 __all__ = ["LINK_PATH", "LinkDoor", "LinkHandler"]
 
@@ -40,27 +41,37 @@ class LinkDoor:
         self._wires: weakref.WeakSet[LinkWire] = weakref.WeakSet()
         self._stopped = False
 
+    def check(self, head: Head) -> None:
+        """See that a request is the handshake of a link.
+
+        Raises:
+            Refused: it is not.
+        """
+        if not self._is_handshake(head):
+            more = (
+                "Upgrade: websocket",
+                "Connection: upgrade",
+                f"Sec-WebSocket-Version: {_VERSION}",
+                f"Sec-WebSocket-Protocol: {self._subprotocol}",
+            )
+            raise Refused(426, f"this is a WebSocket for {self._subprotocol}", more)
+
     def admit(self, transport: asyncio.Transport, head: Head, rest: bytes) -> int:
         """Take over a connection; give the HTTP status that it was answered with.
 
         Args:
             transport: its transport; its protocol is another from here on.
-            head: of the request, which has passed the gate.
+            head: of the request, which has passed the gate and :meth:`check`.
             rest: what came after the head.
         """
         if self._stopped:
             transport.abort()
             return 503
-        key = head.headers.get("sec-websocket-key", "")
-        if not self._is_handshake(head, key):
-            transport.write(self._refusal())
-            transport.close()
-            return 426
         lines = (
             "HTTP/1.1 101 Switching Protocols",
             "Upgrade: websocket",
             "Connection: upgrade",
-            f"Sec-WebSocket-Accept: {accept_key(key)}",
+            f"Sec-WebSocket-Accept: {accept_key(head.headers['sec-websocket-key'])}",
             f"Sec-WebSocket-Protocol: {self._subprotocol}",
         )
         transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
@@ -76,12 +87,12 @@ class LinkDoor:
             wire.abort()
         await asyncio.sleep(0)  # abort() tells of the end in the loop's next turn
 
-    def _is_handshake(self, head: Head, key: str) -> bool:
+    def _is_handshake(self, head: Head) -> bool:
         """Tell whether this is a WebSocket handshake for our subprotocol (RFC 6455, 4.2.1)."""
         headers = head.headers
         offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
         try:
-            is_key = len(binascii.a2b_base64(key, strict_mode=True)) == 16
+            is_key = len(binascii.a2b_base64(headers.get("sec-websocket-key", ""), strict_mode=True)) == 16
         except ValueError:
             is_key = False
         return (
@@ -91,16 +102,3 @@ class LinkDoor:
             and headers.get("sec-websocket-version") == _VERSION
             and self._subprotocol in offered
         )
-
-    def _refusal(self) -> bytes:
-        body = f"this is a WebSocket for {self._subprotocol}\n"
-        lines = (
-            "HTTP/1.1 426 Upgrade Required",
-            "Upgrade: websocket",
-            "Connection: close, upgrade",
-            f"Sec-WebSocket-Version: {_VERSION}",
-            f"Sec-WebSocket-Protocol: {self._subprotocol}",
-            "Content-Type: text/plain; charset=utf-8",
-            f"Content-Length: {len(body)}",
-        )
-        return ("\r\n".join(lines) + "\r\n\r\n" + body).encode()

@@ -1,5 +1,7 @@
 """How the server says no before anything is called."""
 
+from collections.abc import Sequence
+
 __all__ = ["Refused"]
 
 
@@ -11,14 +13,14 @@ class Refused(Exception):
     Args:
         status: HTTP status.
         why: one line for the caller; nothing in it comes from Python.
-        allow: methods for the header ``Allow`` of a 405.
+        more: header lines that go with the status, from a fixed set: ``Allow`` with a 405.
     """
 
-    def __init__(self, status: int, why: str, allow: str = "") -> None:
+    def __init__(self, status: int, why: str, more: Sequence[str] = ()) -> None:
         super().__init__(status, why)
         self.status = status
         self.why = why
-        self.allow = allow
+        self.more = tuple(more)
 
     def __str__(self) -> str:
         return f"{self.status} {self.why}"
