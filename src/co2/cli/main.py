@@ -56,10 +56,10 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS:
-            import difflib
+            from co2.near import nearest
 
-            near = difflib.get_close_matches(args[0], COMMANDS, 1)
-            hint = f" Did you mean '{near[0]}'?" if near else f" There are: {', '.join(COMMANDS)}."
+            near = nearest(args[0], COMMANDS)
+            hint = f" Did you mean '{near}'?" if near else f" There are: {', '.join(COMMANDS)}."
             ctx.fail(f"No such command '{args[0][:80]}'.{hint}")
         return super().resolve_command(ctx, args)
 

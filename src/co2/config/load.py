@@ -1,6 +1,5 @@
 """Put a configuration together: defaults < co2.toml < CO2_… variables < flags."""
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from co2.config.private import check_private
 from co2.config.schema import KEYS, LIMITS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
 from co2.errors import ConfigError
+from co2.near import nearest
 
 __all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "plugin_tables", "relay_url"]
 
@@ -205,5 +205,5 @@ def _shown(found: Any) -> str:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(known)}"
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else f"; there are: {', '.join(known)}"

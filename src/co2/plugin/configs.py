@@ -5,7 +5,6 @@ the keys with their types and defaults. Then ``self.config`` is one of these; a 
 """
 
 import dataclasses
-import difflib
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import msgspec
 
 from co2.errors import ConfigError
+from co2.near import nearest
 from co2.plugin.api import Co2Plugin
 from co2.values import pack_value, unpack_value
 
@@ -120,8 +120,8 @@ def place_and_problem(error: msgspec.ValidationError) -> tuple[str, str]:
 def unknown(key: str, known: Iterable[str]) -> str:
     """Say that a key is not known, and which one may be meant."""
     names = sorted(set(known))
-    near = difflib.get_close_matches(str(key), names, 1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+    near = nearest(str(key), names)
+    hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names) or 'none'}"
     return f"unknown key; {hint}"
 
 

@@ -5,7 +5,6 @@ bundled with co2, then those that were installed with pip. The first that has th
 """
 
 import ast
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Protocol
 from co2.config import read_plugin_list_2003
 from co2.config.private import check_private
 from co2.errors import ConfigError
+from co2.near import nearest
 from co2.plugin.installed import installed_packages
 from co2.plugin.status import PackageSpec
 
@@ -196,8 +196,8 @@ def _open_to_others(path: Path) -> str:
 
 def _not_found(name: str, folder: Path, installed: Iterable[str]) -> str:
     known = {*packages_in(folder), *bundled_packages(), *installed}
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    hint = f"; did you mean {near!r}?" if near else ""
     bundled = ", ".join(bundled_packages())
     others = ", ".join(sorted(installed))
     return (

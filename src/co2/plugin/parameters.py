@@ -4,7 +4,6 @@
 dictionary as it came. Everything else has parameters.
 """
 
-import difflib
 import inspect
 import types
 import typing
@@ -15,6 +14,7 @@ from typing import Any
 import msgspec
 
 from co2.errors import BadParams
+from co2.near import nearest
 from co2.plugin.configs import convert, place_and_problem
 from co2.plugin.signatures import hints_of, xml_type
 from co2.values import Message
@@ -91,8 +91,8 @@ class Parameters:
         names = [one.name for one in self._parameters]
         for key in data:
             if key not in names:
-                near = difflib.get_close_matches(str(key), names, 1)
-                hint = f"did you mean {near[0]!r}?" if near else f"'data' should be {self.text}"
+                near = nearest(str(key), names)
+                hint = f"did you mean {near!r}?" if near else f"'data' should be {self.text}"
                 raise ArgumentRefused(f"{str(key)[:80]!r}: there is no such parameter; {hint}")
 
 
