@@ -25,6 +25,7 @@ __all__ = [
     "LineBudget",
     "LogFiles",
     "escaped",
+    "open_private",
     "setup_logs",
 ]
 
@@ -145,11 +146,12 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
 
     def _open(self) -> IO[str]:  # type: ignore[override]  # the stub promises a TextIOWrapper
         return open(  # the handler closes it; an opener sets the mode from the start
-            self.baseFilename, self.mode, encoding="utf-8", errors="backslashreplace", opener=_open_private
+            self.baseFilename, self.mode, encoding="utf-8", errors="backslashreplace", opener=open_private
         )
 
 
-def _open_private(path: str, flags: int) -> int:
+def open_private(path: str, flags: int) -> int:
+    """Open a file that only we may read: an opener for :func:`open`."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 

@@ -55,6 +55,20 @@ def test_folders_and_files_are_ours_alone(tmp_path: Path) -> None:
     assert found == {"state": 0o700, "logs": 0o700, "lock": 0o600, "origin": 0o600}
 
 
+def test_files_of_before_that_others_could_read_are_made_private(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("")
+    with StateFolder.open(tmp_path / "state") as state:
+        files = [state.path / name for name in ("log.db", "log.db-wal", "logs/co2.log", "origin")]
+        for path in files:
+            path.touch()
+            path.chmod(0o644)
+        (state.path / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere").chmod(0o644)
+    with StateFolder.open(tmp_path / "state"):
+        assert [mode(path) for path in files] == [0o600] * 4
+        assert mode(tmp_path / "elsewhere") == 0o644
+
+
 def test_the_origin_is_made_once_and_kept(tmp_path: Path) -> None:
     origins = set()
     for _ in range(3):

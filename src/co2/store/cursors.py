@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from co2.logs import open_private
+
 __all__ = ["MAX_SIZE", "Cursors"]
 
 MAX_SIZE = 1024 * 1024
@@ -60,7 +62,7 @@ class Cursors:
         kept = self.positions if log_id == self.log_id else {}
         self.log_id, self.run, self.positions = log_id, run, {**kept, **positions}
         new = self._path.with_name(f"{self._path.name}.new")
-        with new.open("w", encoding="utf-8") as file:
+        with open(new, "w", encoding="utf-8", opener=open_private) as file:
             json.dump({"log_id": self.log_id, "run": self.run, "positions": self.positions}, file)
             file.flush()
             os.fsync(file.fileno())

@@ -186,7 +186,6 @@ class KeyValues(MutableMapping[str, Any]):
 def _prepared(path: Path) -> apsw.Connection:
     db = open_database(path)
     try:
-        path.chmod(0o600)
         db.execute("BEGIN IMMEDIATE")
         version = db.execute("PRAGMA user_version").fetchall()[0][0]
         if version == 0:

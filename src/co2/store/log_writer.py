@@ -12,6 +12,7 @@ from pathlib import Path
 
 import apsw
 
+from co2.logs import open_private
 from co2.protocol.log import Entry
 from co2.store.log_file import LogFile
 from co2.store.sqlite import mark_damaged
@@ -272,7 +273,7 @@ class LogWriter:
         """Keep a file that can be given up; tell whether there is room for it."""
         try:
             if not self._reserve.exists() or self._reserve.stat().st_size < RESERVE:
-                with self._reserve.open("wb") as file:
+                with open(self._reserve, "wb", opener=open_private) as file:
                     for _ in range(RESERVE // MUCH):
                         file.write(b"\0" * MUCH)
         except OSError:

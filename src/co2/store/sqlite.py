@@ -35,6 +35,8 @@ def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
     """
     db = apsw.Connection(str(path), vfs=vfs)
     try:
+        with contextlib.suppress(OSError):  # some file systems have no modes
+            path.chmod(0o600)  # before there is anything in it; the WAL and its index get the mode of the first
         db.set_busy_timeout(BUSY_TIMEOUT)
         for pragma in (
             f"page_size = {PAGE_SIZE}",
@@ -66,7 +68,7 @@ def close_database(db: apsw.Connection, *, tidy: bool = True) -> None:
 
 def mark_damaged(path: Path) -> None:
     """Leave a note that a file must not be written any more: it is set aside at the next start."""
-    path.with_name(path.name + DAMAGED).touch()
+    path.with_name(path.name + DAMAGED).touch(mode=0o600)
 
 
 def check_files(path: Path) -> None:

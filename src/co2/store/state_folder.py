@@ -38,6 +38,7 @@ class StateFolder:
         self._lock = lock
         _make_private_folder(self.logs)
         self.origin = self._read_origin()
+        _make_private_files(path)
 
     @classmethod
     def open(cls, path: Path) -> "StateFolder":
@@ -104,6 +105,16 @@ def _make_private_folder(path: Path) -> None:
         raise StateError(f"state folder {path} belongs to another user; give another with --state")
     if found.st_mode & 0o022:
         raise StateError(f"state folder {path} may be written by others; mend it with: chmod 700 {path}")
+
+
+def _make_private_files(folder: Path) -> None:
+    """Let nobody else read what is there: a host of before has made its files for all to read."""
+    for inside, _, names in os.walk(folder):
+        for path in (Path(inside, name) for name in names):
+            with contextlib.suppress(OSError):  # it is gone, or the file system has no modes
+                mode = path.lstat().st_mode
+                if stat.S_ISREG(mode) and mode & 0o077:
+                    path.chmod(mode & 0o700)
 
 
 def _check_file(path: Path) -> None:

@@ -1,0 +1,25 @@
+"""The files of a database are ours alone."""
+
+import os
+from pathlib import Path
+
+from co2.store.sqlite import close_database, mark_damaged, open_database
+
+
+def modes(folder: Path) -> dict[str, str]:
+    return {path.name: f"{path.stat().st_mode & 0o777:o}" for path in folder.iterdir()}
+
+
+def test_nobody_else_reads_the_files_of_a_database(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    before = os.umask(0)
+    try:
+        db = open_database(path)
+        db.execute("CREATE TABLE t (x)")
+        mark_damaged(path)
+        assert modes(tmp_path) == dict.fromkeys(
+            ("a.sqlite", "a.sqlite-wal", "a.sqlite-shm", "a.sqlite.damaged"), "600"
+        )
+        close_database(db, tidy=False)
+    finally:
+        os.umask(before)
