@@ -208,7 +208,7 @@ def test_row_63_a_link_for_a_state_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "state").symlink_to(tmp_path / "elsewhere")
     ended = start(tmp_path, "relay")
-    assert ended.returncode == 1
+    assert ended.returncode == 2
     assert "is a link" in ended.stderr
     assert not list((tmp_path / "elsewhere").iterdir())
 

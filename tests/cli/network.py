@@ -83,11 +83,11 @@ def at_terminal(net: Network, *args: str, **env: str) -> tuple[int, str]:
 def watch(
     net: Network, *args: str, message: str = '{"data": [1, "shrubbery"], "channel": "stage"}'
 ) -> tuple[int, str]:
-    """Run ``co2 watch``, send a message again and again until it ends; give its exit code and what it printed."""
+    """Run ``co2 watch``, send a message again and again until it ends; give its exit code and what it wrote."""
     command = [sys.executable, "-m", "co2", "watch", *args]
     with (
         tempfile.TemporaryFile("w+") as out,
-        subprocess.Popen(command, cwd=net.folder, stdout=out, env=environ(net.relay.url)) as process,
+        subprocess.Popen(command, cwd=net.folder, stdout=out, stderr=out, env=environ(net.relay.url)) as process,
         SimpleClient(net.relay.url, PATIENCE) as client,
     ):
         known = {"host_id": client.call("relay.register", {})["host_id"]}

@@ -38,6 +38,13 @@ def received(net: Network) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def test_nobody_else_reads_what_is_in_a_state_folder(net: Network) -> None:
+    files = [path for path in net.folder.rglob("state/**/*") if path.is_file()]
+    assert {path.name for path in files} >= {"origin", "lock", "co2.log", "debug.log", "access.log"}
+    assert any(path.name.endswith("-wal") for path in files)
+    assert [path for path in files if path.stat().st_mode & 0o077] == []
+
+
 # ---- send ----------------------------------------------------------------------------------------------
 
 
@@ -89,9 +96,18 @@ def test_watch_counts(net: Network) -> None:
 def test_watch_gives_up_in_time(net: Network) -> None:
     started = time.monotonic()
     done = co2(net, "watch", "--once", "--timeout", "0.2")
-    assert (done.returncode, done.stdout, done.stderr) == (5, "", "")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert done.stderr == "co2: no message within 0.2 s; co2 ps shows who is there\n"
     assert time.monotonic() - started < 5
     assert co2(net, "watch", "--timeout", "0.1").returncode == 5
+
+
+def test_watch_says_how_many_of_those_that_it_waited_for_came(net: Network) -> None:
+    code, out = watch(net, "--count", "1000000", "--timeout", "1")
+    assert code == 5
+    assert re.search(r"\nco2: [1-9]\d* of 1000000 messages within 1 s; co2 ps shows who is there\n\Z", out)
+    code, out = watch(net, "--timeout", "1")
+    assert (code, "co2: " in out) == (0, False)
 
 
 def test_watch_shows_control_characters_as_text(net: Network) -> None:

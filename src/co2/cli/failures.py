@@ -8,6 +8,7 @@ from co2.errors import (
     MessageError,
     NotOurRelay,
     RemoteFault,
+    StateError,
     TooBig,
     Unreachable,
     UsageError,
@@ -52,7 +53,7 @@ def exit_code(error: Exception) -> tuple[int, str]:
         return (EXIT_DENIED if denied else EXIT_UNREACHABLE), str(error)
     if isinstance(error, CallTimeout):
         return EXIT_TIMEOUT, str(error)
-    if isinstance(error, ConfigError | MessageError | ValueRefused | TooBig):
+    if isinstance(error, ConfigError | StateError | MessageError | ValueRefused | TooBig):
         return EXIT_USAGE, str(error)
     if isinstance(error, UsageError):
         return EXIT_FAILED, str(error)

@@ -62,7 +62,12 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str | None,
                 _show(found)
             if wanted is not None and seen >= wanted:
                 return 0
-    return EXIT_TIMEOUT if wanted is not None or not seen else 0
+    if wanted is None and seen:
+        return 0
+    assert timeout is not None
+    came = f"{seen} of {wanted} messages" if seen else "no message"
+    click.echo(f"co2: {came} within {timeout:g} s; co2 ps shows who is there", err=True)
+    return EXIT_TIMEOUT
 
 
 class _Watcher:
