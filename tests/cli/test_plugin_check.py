@@ -72,8 +72,15 @@ def test_the_bundled_ones_are_good(check: Any) -> None:
         (
             "class X_Ham(plugin.Co2Plugin):\n    def receive(self, d): ...\n    channels = ('a.>.b',)",
             "X_Ham.channels: ",
+            4,
+        ),
+        (
+            "class Base(plugin.Co2Plugin):\n    live: str = 'meter'\n"
+            "class X_Ham(Base):\n    def receive(self, d): ...",
+            "X_Ham.live: found the text 'meter'",
             3,
         ),
+        ("class X_Ham(plugin.Co2Plugin):\n    def f(self): ...\n    durable = 1", "X_Ham.durable: ", 4),
         (
             "class X_Ham(plugin.Co2Plugin):\n    def __init__(self, var_dict):\n        self.x = 1",
             "does not call the superclass's",
@@ -109,6 +116,27 @@ def test_what_is_required_is_looked_for(tmp_path: Path, check: Any) -> None:
     [finding] = check()
     assert (finding["file"], finding["line"]) == (str(tmp_path / "ham" / "__init__.py"), 2)
     assert "-m pip install no-such-thing" in finding["problem"]
+
+
+def test_what_is_missing_keeps_nobody_from_the_rest(tmp_path: Path, check: Any) -> None:
+    init = "\nrequires = ('no-such-thing>=2', 'pyno')"
+    bad = "class X_Bad(plugin.Co2Plugin):\n    def receive(self): ..."
+    write_package(tmp_path, "ham", init=init, a="import no_such_thing", bad=bad, c="import no", good=GOOD)
+    required, bad_one, other = check()
+    assert (required["line"], bad_one["line"], other["line"]) == (2, 3, 2)
+    assert "'no-such-thing>=2' (not installed), 'pyno' (not installed)" in required["problem"]
+    assert "expected receive(self, data_dict)" in bad_one["problem"]
+    assert "No module named 'no'" in other["problem"]
+    assert other["mend"].startswith(
+        "it may come with what the package requires: install that first. Else if it is"
+    )
+
+
+def test_where_the_package_itself_needs_what_is_missing_only_that_is_told(tmp_path: Path, check: Any) -> None:
+    write_package(tmp_path, "ham", init="\nrequires = ('nope',)\nimport nope", spam=GOOD)
+    [finding] = check()
+    assert "nope" in finding["problem"]
+    assert finding["line"] == 2
 
 
 @pytest.mark.parametrize("name", ["relay", "json"])

@@ -1,5 +1,9 @@
 """What a plugin class says about itself: ``channels``, ``live``, ``durable`` and ``exclusive``."""
 
+import ast
+import sys
+from pathlib import Path
+
 from co2.errors import BadRequest
 from co2.plugin.api import Co2Plugin
 from co2.protocol.interests import MAX_PATTERNS, check_pattern
@@ -9,14 +13,32 @@ __all__ = ["attribute_problem"]
 _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 
 
-def attribute_problem(kind: type[Co2Plugin]) -> str:
-    """Tell what is wrong with the attributes of a class; '' for nothing."""
+def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
+    """Tell what is wrong with the attributes of a class, and ``file:line`` of the one that is; '' for nothing."""
     for attribute, example in _EXAMPLES.items():
         if problem := _patterns_problem(getattr(kind, attribute), example):
-            return f"{kind.__name__}.{attribute}: {problem}"
+            return f"{kind.__name__}.{attribute}: {problem}", _place_of(kind, attribute)
     for attribute in ("durable", "exclusive"):
         if not isinstance(value := getattr(kind, attribute), bool):
-            return f"{kind.__name__}.{attribute}: found {value!r:.80}, expected True or False"
+            problem = f"{kind.__name__}.{attribute}: found {value!r:.80}, expected True or False"
+            return problem, _place_of(kind, attribute)
+    return "", ""
+
+
+def _place_of(kind: type, attribute: str) -> str:
+    """Give ``file:line`` where a class, or the one that it has it from, sets an attribute; '' where nobody knows."""
+    owner = next((base for base in kind.__mro__ if attribute in vars(base)), kind)
+    file = getattr(sys.modules.get(owner.__module__), "__file__", None) or ""
+    try:
+        tree = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return ""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name == owner.__name__:
+            for line in node.body:
+                targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+                if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+                    return f"{file}:{line.lineno}"
     return ""
 
 

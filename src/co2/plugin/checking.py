@@ -11,12 +11,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from co2.errors import ConfigError
-from co2.plugin.requirements import RequirementsProblem, check_requirements, install_command
+from co2.plugin.requirements import RequirementsProblem, check_requirements, install_command, read_requirements
+
+if TYPE_CHECKING:
+    from co2.plugin.loader import LoadFailure
 
 __all__ = ["IMPORT_TIMEOUT", "Finding", "check_package"]
 
@@ -24,6 +27,7 @@ IMPORT_TIMEOUT = 20.0
 """Seconds in which a package must be imported."""
 
 _PLACE = re.compile(r"(.*?):(\d+)(?:, class .*)?")
+_NOT_IN_NAME = re.compile(r"[^\w.-]")
 _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 
@@ -59,11 +63,14 @@ def check_package(
     Returns:
         What is wrong, and the names of its plugins and methods as far as they were found.
     """
-    findings = [*_read(path)]
+    file = path if path.is_file() else path / "__init__.py"
+    findings, unmet = [*_read(path)], [*_requirements(file)]
     if any(finding.fatal for finding in findings):
-        return findings, []
-    more, names = _import_apart(path, table, config_file)
-    return findings + more, names
+        return unmet + findings, []
+    order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
+    order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
+    more, names = _import_apart(path, {**order, "unmet": bool(unmet), "required": _required(file)})
+    return unmet + findings + more, names
 
 
 # ---- reading -------------------------------------------------------------------------------------------
@@ -80,7 +87,6 @@ def _read(path: Path) -> Iterator[Finding]:
     if problem := package_problem(path):
         yield Finding(problem, str(path))
         return
-    yield from _requirements(path if path.is_file() else path / "__init__.py")
     for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
         yield from _read_file(file)
 
@@ -90,8 +96,17 @@ def _requirements(file: Path) -> Iterator[Finding]:
         check_requirements(file.read_bytes())
     except RequirementsProblem as error:
         yield Finding(error.problem, str(file), error.line)
-    except OSError as error:
-        yield Finding(f"cannot be read: {error.strerror}", str(file))
+    except OSError:
+        return  # reading it as code says what is wrong
+
+
+def _required(file: Path) -> list[str]:
+    """Give the names of what a package requires, as a module would be called."""
+    try:
+        requires, _ = read_requirements(file.read_bytes())
+    except (RequirementsProblem, OSError):
+        return []
+    return [_NOT_IN_NAME.split(one.strip(), 1)[0].lower().replace("-", "_") for one in requires]
 
 
 def _read_file(file: Path) -> Iterator[Finding]:
@@ -128,12 +143,8 @@ def _calls_init(function: ast.FunctionDef) -> bool:
 # ---- importing -----------------------------------------------------------------------------------------
 
 
-def _import_apart(
-    path: Path, table: Mapping[str, Any] | None, config_file: str
-) -> tuple[list[Finding], list[str]]:
+def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], list[str]]:
     reader, writer = os.pipe()
-    order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
-    order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
     command = [sys.executable, "-P", "-m", "co2.plugin.checking", str(writer), json.dumps(order)]
     with os.fdopen(reader, "rb") as answers:
         try:
@@ -166,7 +177,7 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
     warnings: list[str] = []
     names: list[str] = []
     try:
-        module = import_package(order["package"], order["folder"])
+        module = import_package(order["package"], order["folder"], unmet=order["unmet"])
         found, warnings = find_plugins(order["package"], module, failures.append)
         names = [name for one in found for name in (one.name, *one.methods)]
         if order["table"] is not None and found:
@@ -177,9 +188,22 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
         failures.append(failure)
     except ConfigError as error:
         failures.append(LoadFailure(error.problem, error.where))
-    findings = [_finding(failure.problem, failure.where) for failure in failures]
+    findings = [one for failure in failures if (one := _finding_of(failure, order)) is not None]
     findings += [_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings]
     return {"findings": [asdict(finding) for finding in findings], "names": names}
+
+
+def _finding_of(failure: "LoadFailure", order: Mapping[str, Any]) -> Finding | None:
+    """Make a finding of a failure; of a module that is missing with what is required that was told already."""
+    finding = _finding(failure.problem, failure.where)
+    missing = _MISSING_MODULE.search(failure.problem)
+    if missing is None or not order["unmet"]:
+        return finding
+    if missing[1].partition(".")[0].lower() in order["required"]:
+        return None
+    return replace(
+        finding, mend=f"it may come with what the package requires: install that first. Else {finding.mend}"
+    )
 
 
 def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:

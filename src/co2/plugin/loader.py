@@ -106,13 +106,14 @@ class FoundPlugin:
         return self.kind.joined is not Co2Plugin.joined or self.kind.left is not Co2Plugin.left
 
 
-def import_package(package: str, folder: str, module: str = "") -> types.ModuleType:
+def import_package(package: str, folder: str, module: str = "", *, unmet: bool = False) -> types.ModuleType:
     """Import the package itself, once what it requires is there; its code is read now, all of it.
 
     Args:
         package: its name.
         folder: the folder that holds it, '' for one that is installed.
         module: what Python imports it by, where it is installed; '' for a bundled one.
+        unmet: try also where what it requires is missing.
 
     Raises:
         LoadFailure: it cannot be imported.
@@ -121,7 +122,8 @@ def import_package(package: str, folder: str, module: str = "") -> types.ModuleT
         place = place_of(package, folder, module)
     except ImportError as error:
         raise LoadFailure(str(error)) from None
-    _check_requirements(place.file)
+    if not unmet:
+        _check_requirements(place.file)
     if folder:
         _prepare_folder(package, folder, place)
     return _imported(place)
@@ -344,8 +346,9 @@ def _check_base(plugin: FoundPlugin) -> None:
     _check_takes(plugin, "left", "left(self, host)")
     _check_takes(plugin, "handover", "handover(self)", 0)
     _check_takes(plugin, "takeover", "takeover(self, value)")
-    if problem := attribute_problem(plugin.kind):
-        raise LoadFailure(problem, f"{plugin.where}, class {plugin.kind.__name__}")
+    problem, place = attribute_problem(plugin.kind)
+    if problem:
+        raise LoadFailure(problem, f"{place or plugin.where}, class {plugin.kind.__name__}")
     for method in ("send", "flush", "log", "debug"):
         if not callable(getattr(plugin.kind, method)):
             raise _wrong_arguments(plugin, method, f"a method {method}")
