@@ -379,6 +379,20 @@ def test_a_package_may_write_200_lines_at_once_and_100_a_second(caplog: pytest.L
     ]
 
 
+def test_a_dump_that_was_asked_for_is_for_the_debug_log(output: Kit, caplog: pytest.LogCaptureFixture) -> None:
+    out, _, clock = output
+    dump = b'Current thread 0x00007f01 (most recent call first):\n  File "/a b/spam.py", line 7 in receive\n'
+    caplog.set_level(logging.DEBUG)
+    out.feed(dump)
+    clock.now = 10
+    out.expect_dump()
+    out.feed(dump + b"no memory\n")
+    assert [record.levelno for record in caplog.records] == [logging.INFO] * 2 + [logging.DEBUG] * 2 + [
+        logging.INFO
+    ]
+    assert out.tail == dump.decode() + "no memory\n"
+
+
 def test_the_place_in_a_dump_of_stacks() -> None:
     dump = (
         "Thread 0x01 (most recent call first):\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import resource
 import time
@@ -149,6 +150,10 @@ def test_a_hang_in_receive_is_warned_about_ended_and_after_three_a_dead_letter()
             assert "broken.py:6 in receive" in it.log or "broken.py:7 in receive" in it.log
             assert "dead letter" in it.status.last_error or "dead letter" in it.log
             assert "there@10.0.0.7:2004: {'data': 'hang'}" in it.log
+            loud = [line.getMessage() for line in it.carrier.log.records if line.levelno > logging.DEBUG]
+            assert not [line for line in loud if "most recent call" in line or line.startswith("  File ")]
+            assert sum("receive took longer than" in line and "broken.py" in line for line in loud) >= 3
+            assert "most recent call" in it.log, "all of it is in debug.log"
 
     asyncio.run(scenario())
 

@@ -240,10 +240,10 @@ class ProcessChild(Child):
             self._kill_session()
 
     async def where(self, folder: str) -> str:
-        """Have faulthandler write all stacks to stderr, which also brings them into the log."""
+        """Have faulthandler write all stacks to its stderr, which also brings them into debug.log."""
         from co2.plugin.output import innermost_place
 
-        self._errors.forget()
+        self._errors.expect_dump()
         with contextlib.suppress(OSError):
             self._process.send_signal(signal.SIGUSR2)
         deadline = asyncio.get_running_loop().time() + _DUMP

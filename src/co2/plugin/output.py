@@ -17,6 +17,12 @@ BURST = 200
 TAIL = 32 * 1024
 """Bytes of the latest output that are kept."""
 
+_DUMP_LINE = re.compile(
+    rb"(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$"
+    rb'|  File ".+", line \d+ in |  \.\.\.$|  <no Python frame>$|$'
+)
+"""What faulthandler writes when it is asked for all stacks."""
+
 _TRACE_LINE = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 
 
@@ -36,15 +42,17 @@ class Output:
         self._partial = b""
         self._skipping = False
         self._tail = b""
+        self._dumping = False
 
     @property
     def tail(self) -> str:
         """The latest output."""
         return self._tail.decode("utf-8", "replace")
 
-    def forget(self) -> None:
-        """Start the tail anew."""
+    def expect_dump(self) -> None:
+        """Start the tail anew: a dump of all stacks comes. Its lines are nobody's but who looks into debug.log."""
         self._tail = b""
+        self._dumping = True
 
     def feed(self, data: bytes) -> None:
         """Take bytes as they came."""
@@ -88,7 +96,8 @@ class Output:
             return
         if len(line) > MAX_LINE:
             self._budget.suppress(0, len(line) - MAX_LINE)
-        self._logger.log(self._level, "%s", line[:MAX_LINE].decode("utf-8", "replace").rstrip("\r"))
+        level = logging.DEBUG if self._dumping and _DUMP_LINE.match(line) else self._level
+        self._logger.log(level, "%s", line[:MAX_LINE].decode("utf-8", "replace").rstrip("\r"))
 
 
 def innermost_place(dump: str, folder: str) -> str:
