@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import gc
 import socket
 import textwrap
@@ -310,8 +311,13 @@ async def test_where_handover_fails_the_old_one_goes_on(tmp_path: Path) -> None:
         carrier.deliver("x")
         await carrier.until(lambda: carrier.published, "an answer")
         assert messages(carrier) == [(1, "x")]
+        told = len(carrier.log.records)
         await carrier.supervisor.reload(write(tmp_path, echo(3)), fresh=True)
         assert await version(carrier) == 3
+        assert carrier.status("ham").last_error == ""
+        since = carrier.log.records[told:]
+        assert [line.getMessage() for line in since if line.levelno > logging.INFO] == []
+        assert any("handover failed" in line.getMessage() for line in since), "it is in debug.log"
 
 
 CRASHES = {
@@ -348,10 +354,15 @@ async def test_a_crash_in_the_first_receive_brings_the_old_code_back(
         now = carrier.status("ham")
         assert (now.load, now.code, now.pid, now.restarts) == (1, first.code, first.pid, 0)
         assert (now.reloads["reverted"], now.dead_letters, carrier.letters) == (1, 0, [])
-        assert "crashed within 5 s" in now.last_error
         if how == "raises":
+            assert "(load 2, code" in now.last_error
+            assert ") raised, so the code of before runs again" in now.last_error
+            assert "crashed" not in now.last_error
+            assert "receive failed in its first message: " in now.last_error
             assert "spam.py:" in now.last_error
             assert "ZeroDivisionError" in now.last_error
+        else:
+            assert ") crashed within 5 s, so the code of before runs again" in now.last_error
         assert await version(carrier) == 1
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Actor"]
 
-ERROR = 40
+DEBUG, ERROR = 10, 40
 
 _REPORT_EVERY = 0.02
 """Seconds between two reports of where a plugin stands: each costs two processes a turn."""
@@ -188,9 +188,9 @@ class Actor:
         self._awaited.add(frame.call_id)
         self.do(lambda: self._repeat(frame))
 
-    def halt(self, number: int) -> None:
-        """Have it stop between two messages and hand over; what it gives goes to the host."""
-        self.do(lambda: self._hand_over(number))
+    def halt(self, number: int, *, fresh: bool = False) -> None:
+        """Have it stop between two messages and hand over; what it gives goes to the host, which may not need it."""
+        self.do(lambda: self._hand_over(number, DEBUG if fresh else ERROR))
 
     def take_over(self, value: bytes) -> None:
         """Give it what the one before has handed over."""
@@ -370,14 +370,14 @@ class Actor:
         self._words[word] = 2 * (CALLBACKS + self._callbacks) + 2
         done()
 
-    def _hand_over(self, number: int) -> None:
+    def _hand_over(self, number: int, level: int) -> None:
         self._halted = True
         value, problem = None, ""
         if self.plugin is not None and type(self.plugin).handover is not Co2Plugin.handover:
             try:
                 value = pack_value(self.finished(self.plugin.handover()))
             except BaseException as error:
-                problem = self._problem("handover", error)
+                problem = self._problem("handover", error, level)
         self._outgoing.frame(HandedOver(number, self.name, value, problem))
 
     def _take_over(self, value: bytes) -> None:
@@ -394,9 +394,9 @@ class Actor:
         self._halted = True
         self._outgoing.frame(Stumbled(self.name, self._problem("receive", error)))
 
-    def _problem(self, what: str, error: BaseException) -> str:
+    def _problem(self, what: str, error: BaseException, level: int = ERROR) -> str:
         """Tell an error in a line, with its place; all of it goes to the log."""
-        self.complain(f"{what} failed", error)
+        self.complain(f"{what} failed", error, level)
         file = getattr(sys.modules.get(self._kind.__module__), "__file__", None)
         place = place_in(Path(file).parent, error) if file else ""
         return f"{place}: {error_line(error)}" if place else error_line(error)
@@ -429,9 +429,9 @@ class Actor:
             DeadLetter(self.name, frame.host_id, frame.client_address, error_line(error), message)
         )
 
-    def complain(self, what: str, error: BaseException) -> None:
+    def complain(self, what: str, error: BaseException, level: int = ERROR) -> None:
         try:
             text = f"{what}\n{traceback_text(error)}"
         except BaseException:
             text = what
-        self._outgoing.record(self.name, ERROR, text)
+        self._outgoing.record(self.name, level, text)

@@ -184,7 +184,7 @@ class PluginHost:
             case Handover():
                 self._tools.timers.hold()
                 for actor in self._actors:
-                    actor.halt(frame.number)
+                    actor.halt(frame.number, fresh=frame.fresh)
             case Takeover():
                 next(actor for actor in self._actors if actor.name == frame.plugin).take_over(frame.value)
             case Resume():

@@ -234,7 +234,7 @@ class Incarnation:
             NotLoaded: a ``handover`` raised.
         """
         self._handovers += 1
-        self.child.send(Handover(self._handovers))
+        self.child.send(Handover(self._handovers, fresh))
         values: dict[str, bytes] = {}
         problems: list[str] = []
         count = 0

@@ -38,6 +38,8 @@ TRIAL = 5.0
 """Seconds after a change of code in which a crash brings the old code back."""
 
 
+_CRASHED = f"crashed within {TRIAL:g} s"
+
 _AT_REST = ("failed", "parked")
 """States in which nothing happens until somebody asks for it."""
 
@@ -231,9 +233,9 @@ class Life:
             assert one is not None
             if one.ended.done():
                 how = one.ended.result()
-                if self.stopping or not await self._go_back(one.reason or f"its plugin host {how}"):
+                if self.stopping or not await self._go_back(_CRASHED, one.reason or f"its plugin host {how}"):
                     return self._end_of(one, how)
-            elif one.stumbled and not self.stopping and not await self._go_back(one.stumbled):
+            elif one.stumbled and not self.stopping and not await self._go_back("raised", one.stumbled):
                 if one.ended.done():
                     continue
                 one.stumbled = ""
@@ -388,8 +390,8 @@ class Life:
         else:
             self._begin(old, on_trial=False)
 
-    async def _go_back(self, why: str) -> bool:
-        """Bring the old code back, because the new one crashed on trial; tell whether that worked."""
+    async def _go_back(self, what: str, why: str) -> bool:
+        """Bring the old code back, because the new one failed on trial: it did ``what``. Tell whether that worked."""
         trial, self._trial = self._trial, None
         new = self.current
         if trial is None or new is None:
@@ -407,7 +409,7 @@ class Life:
         self.books.bury(new)
         self.books.counters.reloads["reverted"] += 1
         self._records.error(
-            f"the new code (load {new.number}, code {new.code}) crashed within {TRIAL:g} s, so the code of before "
+            f"the new code (load {new.number}, code {new.code}) {what}, so the code of before "
             f"runs again (load {trial.old.number}, code {trial.old.code}): {why}"
         )
         return True

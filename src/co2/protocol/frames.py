@@ -198,9 +198,13 @@ class Start(_Frame):
 
 
 class Handover(_Frame):
-    """Have every plugin stop between two messages and give what the one that follows it is to know."""
+    """Have every plugin stop between two messages and give what the one that follows it is to know.
+
+    With ``fresh`` nobody will read that: what ``handover`` raises is no error then.
+    """
 
     number: int
+    fresh: bool = False
 
 
 class Takeover(_Frame):
