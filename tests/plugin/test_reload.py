@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import logging
 import gc
+import logging
 import socket
 import textwrap
 import threading

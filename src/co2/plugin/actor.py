@@ -189,7 +189,7 @@ class Actor:
         self.do(lambda: self._repeat(frame))
 
     def halt(self, number: int, *, fresh: bool = False) -> None:
-        """Have it stop between two messages and hand over; what it gives goes to the host, which may not need it."""
+        """Have it stop between two messages and hand over; the host, which may not need it, gets that."""
         self.do(lambda: self._hand_over(number, DEBUG if fresh else ERROR))
 
     def take_over(self, value: bytes) -> None:

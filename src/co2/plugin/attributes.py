@@ -26,7 +26,7 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
 
 
 def _place_of(kind: type, attribute: str) -> str:
-    """Give ``file:line`` where a class, or the one that it has it from, sets an attribute; '' where nobody knows."""
+    """Give ``file:line`` where a class, or one that it inherits from, sets an attribute; '' for unknown."""
     owner = next((base for base in kind.__mro__ if attribute in vars(base)), kind)
     file = getattr(sys.modules.get(owner.__module__), "__file__", None) or ""
     try:

@@ -391,7 +391,7 @@ class Life:
             self._begin(old, on_trial=False)
 
     async def _go_back(self, what: str, why: str) -> bool:
-        """Bring the old code back, because the new one failed on trial: it did ``what``. Tell whether that worked."""
+        """Bring the old code back, because the new one did ``what`` on trial; tell whether that worked."""
         trial, self._trial = self._trial, None
         new = self.current
         if trial is None or new is None:
