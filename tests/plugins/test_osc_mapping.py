@@ -1,6 +1,9 @@
 """OSC messages ↔ data_dicts, channel names and patterns, the configuration."""
 
+import os
+import re
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +18,7 @@ from co2.plugins.osc.addresses import (
     read_host_port,
     resolve,
 )
+from co2.plugins.osc.holders import holder_of
 from co2.plugins.osc.mapping import MAX_HELD_BUNDLES, Assembler, from_data_dict, to_data_dicts
 from co2.plugins.osc.packets import Bundle, Message, Unsendable
 from co2.plugins.osc.settings import Settings, read_settings
@@ -236,8 +240,18 @@ def test_settings_that_are_wrong(config, text):
 
 
 def test_sockets():
-    with listening_socket("127.0.0.1", 0) as sock, pytest.raises(OSError, match="listen: cannot use UDP"):
+    with listening_socket("127.0.0.1", 0) as sock, pytest.raises(OSError) as caught:
         listening_socket(*sock.getsockname())
+    port = int(re.search(r":(\d+) is taken", str(caught.value))[1])
+    holder = f"process {os.getpid()} \\(.+\\)" if Path("/proc/net/udp").exists() else "another program"
+    assert re.fullmatch(
+        f"listen: UDP 127.0.0.1:{port} is taken by {holder}: stop that one, or set another port in co2.toml: "
+        f'listen = "127.0.0.1:{port + 1}" under \\[plugin.osc\\]',
+        str(caught.value),
+    )
+    assert holder_of(port) == "", "it is closed"
+    with pytest.raises(OSError, match=r"listen: cannot use UDP 192\.0\.2\.1:9000: .*\[plugin.osc\] in co2.toml"):
+        listening_socket("192.0.2.1", 9000)
     with pytest.raises(OSError, match="listen: cannot find"):
         listening_socket("no..host", 9000)
     assert resolve("no..host", 1, socket.AF_INET) is None

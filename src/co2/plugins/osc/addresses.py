@@ -1,9 +1,12 @@
 """Names: ``host:port`` of UDP, OSC address ↔ channel, and patterns that select channels."""
 
+import errno
 import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import Any
+
+from .holders import holder_of
 
 __all__ = [
     "UdpAddress",
@@ -50,7 +53,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """Make the one UDP socket that receives and sends. Port 0 takes any free one.
 
     Raises:
-        OSError: the name is unknown, or the port is taken; the text says which.
+        OSError: the name is unknown, or the port is taken; the text says which, and what to do.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
@@ -65,8 +68,19 @@ def listening_socket(host: str, port: int) -> socket.socket:
         sock.setblocking(False)
     except OSError as error:
         sock.close()
-        raise OSError(f"listen: cannot use UDP {host}:{port}: {error.strerror or error}") from None
+        raise OSError(f"listen: {_why_not(host, port, error)}") from None
     return sock
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        holder = holder_of(port)
+        return (
+            f"UDP {host}:{port} is taken by {holder or 'another program'}: stop that one, or set "
+            f'another port in co2.toml: listen = "{host}:{port + 1 if port < 65535 else 9000}" under [plugin.osc]'
+        )
+    problem = f"cannot use UDP {host}:{port}: {error.strerror or error}"
+    return f'{problem}; give another one: listen = "127.0.0.1:9000" under [plugin.osc] in co2.toml'
 
 
 def resolve(host: str, port: int, family: socket.AddressFamily) -> UdpAddress | None:
