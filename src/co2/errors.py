@@ -254,7 +254,7 @@ class NoSuchMethod(PeerError):
         self.name = name
 
     def __str__(self) -> str:
-        return f"no such method: {self.name[:128]!r}; system.listMethods tells what there is"
+        return f"no such method: {self.name[:128]!r}; co2 methods, or system.listMethods, tells what there is"
 
 
 class BadParams(PeerError):

@@ -277,6 +277,27 @@ def test_where_nothing_listens_it_is_3(args: list[str], net: Network) -> None:
     assert done.stderr == "co2: http://127.0.0.1:9 does not answer: Connection refused\n"
 
 
+@pytest.mark.parametrize("args", [["ps"], ["ps", "--plugins"], ["watch", "--once"], ["send", '{"data": 1}']])
+def test_a_satellite_that_is_asked_what_only_a_relay_knows_says_so(args: list[str], net: Network) -> None:
+    url = net.satellite.url
+    done = co2(net, *args, "--relay", url)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"Error: {url} is a satellite, and this is asked of a relay; " in done.stderr
+    assert f"its own one is: --relay {net.relay.url} " in done.stderr
+    assert f"co2 plugin ls --url {url}" in done.stderr
+
+
+def test_what_is_not_there_points_to_the_command_that_shows_what_is(net: Network) -> None:
+    done = co2(net, "call", "nope")
+    assert done.returncode == 1
+    assert done.stderr == (
+        "co2: fault -32601: no such method: 'nope'; co2 methods, or system.listMethods, tells what there is\n"
+    )
+    done = co2(net, "dead-letters", "--repeat", "99", "--url", net.satellite.url)
+    assert done.returncode == 1
+    assert "no dead letter has the id 99; co2 dead-letters, or co2.plugin.get_dead_letters, lists" in done.stderr
+
+
 def test_an_argument_that_the_relay_refuses_is_1(net: Network) -> None:
     done = co2(net, "call", "relay.fetch", '{"data": 1}')
     assert done.returncode == 1

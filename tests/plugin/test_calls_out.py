@@ -141,7 +141,10 @@ def test_awaited_calls_run_beside_each_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (NoSuchMethod("a.b"), ["NoSuchMethod", "no such method: 'x.y.z'; system.listMethods tells what there is"]),
+        (
+            NoSuchMethod("a.b"),
+            ["NoSuchMethod", "no such method: 'x.y.z'; co2 methods, or system.listMethods, tells what there is"],
+        ),
         (BadParams("level: missing"), ["BadParams", "level: missing"]),
         (PluginFailed("it raised"), ["PluginFailed", "it raised"]),
         (Ambiguous("two have it"), ["Ambiguous", "two have it"]),

@@ -8,6 +8,7 @@ import click
 
 from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
 from co2.cli.failures import exit_code
+from co2.cli.only_relays import only_relays
 from co2.cli.output import age, as_text, one_line, print_json, print_table
 from co2.errors import RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
@@ -39,7 +40,8 @@ def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
     found = find_url(url, "--relay")
     with SimpleClient(found, CALL_TIMEOUT) as client:
         relay = client.call("co2.get_properties")
-        satellites = client.call("relay.get_satellites")
+        with only_relays(client, found):
+            satellites = client.call("relay.get_satellites")
         if plugins:
             return _packages(client, satellites, as_json)
         if counters:

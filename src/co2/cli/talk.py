@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, find_url, json_option, url_option
+from co2.cli.only_relays import only_relays
 from co2.cli.output import print_json, to_json
 from co2.errors import NoSuchMethod, RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
@@ -36,7 +37,8 @@ def send(message: str, url: str | None, as_json: bool) -> int:
     if first is None:
         return 0
     with SimpleClient(found, CALL_TIMEOUT) as client:
-        host_id = client.call("relay.register", {})["host_id"]
+        with only_relays(client, found):
+            host_id = client.call("relay.register", {})["host_id"]
         try:
             while first is not None:
                 position = client.call("relay.relay", _wire(first, host_id))

@@ -10,6 +10,7 @@ import click
 
 from co2.cli.arguments import Seconds, find_url, json_option, url_option
 from co2.cli.failures import EXIT_TIMEOUT
+from co2.cli.only_relays import only_relays
 from co2.cli.output import coloured, one_line, print_json, to_json
 from co2.errors import Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
 from co2.xmlrpc.simple_client import SimpleClient
@@ -47,27 +48,30 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str | None,
     wanted = 1 if once else count
     deadline = None if timeout is None else time.monotonic() + timeout
     seen = 0
-    with (
-        SimpleClient(find_url(url, "--relay"), WAIT + 5) as client,
-        contextlib.closing(_Watcher(client)) as watcher,
-    ):
-        for kind, found in watcher.follow(deadline):
+    found = find_url(url, "--relay")
+    with SimpleClient(found, WAIT + 5) as client, contextlib.closing(_watcher(client, found)) as watcher:
+        for kind, came in watcher.follow(deadline):
             if kind == "gap":
-                _show_gap(found, as_json)
+                _show_gap(came, as_json)
                 continue
             seen += 1
             if as_json:
-                print_json(found)
+                print_json(came)
             else:
-                _show(found)
+                _show(came)
             if wanted is not None and seen >= wanted:
                 return 0
     if wanted is None and seen:
         return 0
     assert timeout is not None
-    came = f"{seen} of {wanted} messages" if seen else "no message"
-    click.echo(f"co2: {came} within {timeout:g} s; co2 ps shows who is there", err=True)
+    told = f"{seen} of {wanted} messages" if seen else "no message"
+    click.echo(f"co2: {told} within {timeout:g} s; co2 ps shows who is there", err=True)
     return EXIT_TIMEOUT
+
+
+def _watcher(client: SimpleClient, url: str) -> "_Watcher":
+    with only_relays(client, url):
+        return _Watcher(client)
 
 
 class _Watcher:

@@ -183,7 +183,10 @@ class DeadLetters:
         try:
             found = await self._on_disk(self._store.find, letter_id)
             if found is None:
-                raise BadParams(f"no dead letter has the id {letter_id}; co2.plugin.get_dead_letters lists them")
+                raise BadParams(
+                    f"no dead letter has the id {letter_id}; co2 dead-letters, "
+                    "or co2.plugin.get_dead_letters, lists them"
+                )
             await self._repeat(
                 found.package,
                 DeadLetter(found.plugin, found.host_id, found.client_address, found.reason, found.message),
