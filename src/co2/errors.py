@@ -136,14 +136,20 @@ class OutboxFull(UsageError, TimeoutError):
 
     Args:
         timeout: seconds waited.
+        reason: which limit is reached, and what holds up what waits; '' for unknown.
     """
 
-    def __init__(self, timeout: float) -> None:
-        super().__init__(timeout)
+    def __init__(self, timeout: float, reason: str = "") -> None:
+        super().__init__(timeout, reason)
         self.timeout = timeout
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"the outbox had no room for {self.timeout:g} s; the message was not sent"
+        why = f": {self.reason}" if self.reason else ""
+        return (
+            f"no room for {self.timeout:g} s, so the message was not sent{why}. Drop it or send it later; "
+            "outbox_max and send_timeout in co2.toml say how much waits and how long"
+        )
 
 
 class FlushTimeout(UsageError, TimeoutError):

@@ -258,7 +258,7 @@ def test_when_nothing_goes_out_a_sender_waits_and_is_told(way: Way, size: int, l
         send({"data": b"x" * size})
     assert way.out.waited == 0
     for waited in (1, 2):
-        with pytest.raises(OutboxFull, match=r"0\.05 s; the message was not sent"):
+        with pytest.raises(OutboxFull, match=r"0\.05 s, so the message was not sent: .* before it is loaded"):
             send({"data": b"x" * size})
         assert way.out.waited == waited
     assert len(lane.entries) == limit
@@ -266,6 +266,22 @@ def test_when_nothing_goes_out_a_sender_waits_and_is_told(way: Way, size: int, l
     way.until(lambda: len(way.data()) == limit)
     send({"data": "room again"})
     way.until(lambda: len(way.data()) == limit + 1)
+
+
+def test_who_finds_no_room_is_told_why(way: Way) -> None:
+    way.out.start()
+    way.out.flow(False)
+    _, send = way.lane(timeout=0.05)
+    for _ in range(lanes.MAX_QUEUED_MESSAGES):
+        send({"data": 1})
+    way.out.flow(False, "outbox_max is reached")
+    with pytest.raises(OutboxFull) as caught:
+        send({"data": 1})
+    assert caught.value.reason == "outbox_max is reached"
+    assert str(caught.value) == (
+        "no room for 0.05 s, so the message was not sent: outbox_max is reached. Drop it or send it later; "
+        "outbox_max and send_timeout in co2.toml say how much waits and how long"
+    )
 
 
 def test_a_waiting_sender_goes_on_as_soon_as_there_is_room(way: Way) -> None:

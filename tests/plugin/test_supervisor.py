@@ -373,10 +373,11 @@ def test_send_waits_for_room_and_then_says_that_the_outbox_is_full(tmp_path: Pat
     async def scenario() -> None:
         spec = write_package(tmp_path, "ham", spam=textwrap.dedent(code))
         async with carrying([spec], Settings(send_timeout=0.1)) as it:
-            it.supervisor.pause_sending()
+            it.supervisor.pause_sending("the relay is slow")
+            it.supervisor.pause_sending("the relay is away")
             sent, error, text = await it.call("ham.spam.fill")
             assert error == "OutboxFull"
-            assert "0.1 s" in text
+            assert text.startswith("no room for 0.1 s, so the message was not sent: the relay is away. ")
             assert 8 <= sent <= 10
             await it.until(lambda: it.status("ham").send_waits == 1)
             it.supervisor.resume_sending()

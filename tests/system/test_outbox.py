@@ -1,5 +1,6 @@
 """What waits for a relay that is away: on disk, in bounds, and sent first by the next run."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,14 +72,20 @@ def test_much_waits_on_disk_and_little_in_memory(net: Net, tmp_path: Path) -> No
 def test_a_full_outbox_makes_send_wait_and_says_so(net: Net, tmp_path: Path) -> None:
     port = net.relay.port
     net.a.stop()
-    write_plugin(
-        tmp_path / "a", "snd", mod=SENDER.replace('{"data": self.sent}', '{"data": self.sent, "x": "x" * 50_000}')
-    )
+    sender = SENDER.replace('{"data": self.sent}', '{"data": self.sent, "x": "x" * 50_000}')
+    sender = sender.replace("TimeoutError:\n", "TimeoutError as error:\n                self.log('%s', error)\n")
+    write_plugin(tmp_path / "a", "snd", mod=sender)
     config = tmp_path / "small.toml"
     config.write_text("[satellite]\noutbox_max = 4000000\nsend_timeout = 0.2\n")
     net.a = HostProcess(tmp_path / "a", "satellite", "--relay", net.relay.url, "--config", str(config))
     net.relay.kill()
     net.call("go", 0.0001)
     wait_for(lambda: counter(net.a, "waiting_bytes") >= 4_000_000)
+    wait_for(lambda: "no room for 0.2 s" in net.a.log())
+    assert re.search(
+        r"no room for 0\.2 s, so the message was not sent: outbox_max, 4000000 bytes, is reached by what waits at the "
+        rf"satellite; the relay at http://127\.0\.0\.1:{port} has been away since \d\d:\d\d:\d\d \(.+\)",
+        net.a.log(),
+    )
     net.relay = HostProcess(tmp_path / "relay", "relay", "--port", str(port))
     assert net.all_arrived() > 80

@@ -170,7 +170,7 @@ class PluginHost:
     def _take_control(self, frame: object) -> None:
         match frame:
             case Flow():
-                self._outgoing.flow(frame.open)
+                self._outgoing.flow(frame.open, frame.why)
             case Flushed():
                 self._flushes.answer(frame.flush_id, frame.error)
             case Answered() | Hosts():

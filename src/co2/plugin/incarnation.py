@@ -208,13 +208,13 @@ class Incarnation:
         self.methods = {method.name: method for method in loaded.methods}
         self.wanted = Wanted(loaded.plugins)
 
-    def start(self, progress: dict[str, Progress], *, paused: bool, on_trial: bool) -> None:
-        """Let its sends out, and look after it from now on."""
+    def start(self, progress: dict[str, Progress], *, paused: str, on_trial: bool) -> None:
+        """Let its sends out, but for where they are ``paused`` for a reason, and look after it from now on."""
         settings = self._settings
         self.watch = Watch(self.child.words, self.plugins, settings.receive_warning, settings.receive_deadline)
         self.stumbled = ""
         if paused:
-            self.child.send(Flow(False))
+            self.child.send(Flow(False, paused))
         self.child.send(Start(progress, on_trial))
 
     def flush(self, flush_id: int, acknowledged: Awaitable[None]) -> None:

@@ -70,7 +70,7 @@ class Life:
         delivery: what it gets.
         calling: calls into it.
         took: takes what its children say.
-        paused: tells whether plugins may not send now.
+        paused: tells why plugins may not send now, '' where they may.
         changed: called when its methods or plugins are others than before.
         dead_letter: called with a message that was given up.
 
@@ -91,7 +91,7 @@ class Life:
         delivery: Delivery,
         calling: Calling,
         took: Took,
-        paused: Callable[[], bool],
+        paused: Callable[[], str],
         changed: Callable[[], None],
         dead_letter: Callable[[DeadLetter], None],
     ) -> None:

@@ -89,6 +89,7 @@ class Outgoing:
         self._last_write = self._last_full = 0.0
         self._open = False
         self._held = self._retired = False
+        self._why_held = ""
         self._closing = False
         self._ended = False
         self._thread = threading.Thread(target=self._write_all, name="co2-writer", daemon=True)
@@ -185,9 +186,10 @@ class Outgoing:
             self._open = True
             self._wake()
 
-    def flow(self, is_open: bool) -> None:
-        """Hold messages back, or let them go again."""
+    def flow(self, is_open: bool, why: str = "") -> None:
+        """Hold messages back, or let them go again; ``why`` is for who finds no room meanwhile."""
         with self._lock:
+            self._why_held = why
             self._held = not (is_open or self._retired)
             self._wake()
 
@@ -237,10 +239,17 @@ class Outgoing:
         while self._is_full(lane):
             left = deadline - time.monotonic()
             if left <= 0:
-                raise OutboxFull(timeout)
+                raise OutboxFull(timeout, self._why_full())
             self._room.wait(left)
             if not lane.limit:
                 raise NotRunning(f"{lane.name} has stopped, so it cannot send")
+
+    def _why_full(self) -> str:
+        if not self._open:
+            return "what a package sends before it is loaded waits for that"
+        if self._held:
+            return self._why_held or "the satellite's outbox is full"
+        return "the satellite takes messages more slowly than this package sends them"
 
     def _may_write(self) -> bool:
         """Whether a sender may write now: messages may go, and nobody is in the middle of something."""

@@ -40,8 +40,8 @@ class Hub(Protocol):
     """What a package needs of its supervisor."""
 
     @property
-    def paused(self) -> bool:
-        """Whether plugins may not send now."""
+    def paused(self) -> str:
+        """Why plugins may not send now; '' where they may."""
 
     @property
     def network(self) -> Network:
@@ -184,10 +184,10 @@ class Package:
         """Give the position of the last message that it is done with in this log; 0 for none."""
         return self._delivery.position(log_id)
 
-    def flow(self, is_open: bool) -> None:
-        """Let its plugins send, or have them wait."""
+    def flow(self, why: str) -> None:
+        """Have its plugins wait, and tell them why; '' lets them send."""
         if (one := self.life.running) is not None:
-            one.send(Flow(is_open))
+            one.send(Flow(not why, why))
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         """Tell its plugins who has joined and left the network."""

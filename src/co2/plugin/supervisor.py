@@ -57,7 +57,7 @@ class Supervisor:
         on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
         network: Network | None = None,
     ) -> None:
-        self.paused = False
+        self.paused = ""
         self.network = network or NoNetwork()
         self._settings = settings
         self._host_id = host_id
@@ -251,13 +251,17 @@ class Supervisor:
         """Pass on that a package takes messages from the network again."""
         self._on_room(package.name)
 
-    def pause_sending(self) -> None:
-        """The outbox is full: plugins' sends wait until :meth:`resume_sending`. Calls go on."""
-        self._flow(False)
+    def pause_sending(self, why: str = "the satellite's outbox is full") -> None:
+        """The outbox is full: plugins' sends wait until :meth:`resume_sending`. Calls go on.
+
+        Args:
+            why: for those who get OutboxFull meanwhile; may be told anew.
+        """
+        self._flow(why)
 
     def resume_sending(self) -> None:
         """The outbox has room again."""
-        self._flow(True)
+        self._flow("")
 
     async def call(self, method: str, argument: Mapping[str, Any]) -> Any:
         """Call a plugin's ``x_`` method.
@@ -347,10 +351,12 @@ class Supervisor:
         except Exception:
             _logger.exception("the new methods of plugins could not be announced")
 
-    def _flow(self, is_open: bool) -> None:
-        self.paused = not is_open
+    def _flow(self, why: str) -> None:
+        if why == self.paused:
+            return
+        self.paused = why
         for package in self._packages.values():
-            package.flow(is_open)
+            package.flow(why)
 
     async def _watch(self) -> None:
         while True:

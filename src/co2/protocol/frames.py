@@ -289,9 +289,14 @@ class Withdraw(_Frame):
 
 
 class Flow(_Frame):
-    """Whether Publish may come now. Closed while the host's outbox is full; all other frames still come."""
+    """Whether Publish may come now. Closed while the host's outbox is full; all other frames still come.
+
+    Attributes:
+        why: which limit is reached, and what holds up what waits, for who finds no room to send.
+    """
 
     open: bool
+    why: str = ""
 
 
 class Flushed(_Frame):

@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -102,6 +103,7 @@ class Link:
         self.relay_ips: frozenset[str] = frozenset()
         self.hosts = KnownHosts(receiver.hosts_changed)
         self.last_error = "not tried yet"
+        self._away_since = time.time()
         self.frames = 0
         self.gaps = 0
         self._receiver = receiver
@@ -128,6 +130,14 @@ class Link:
     def roster(self) -> list[dict[str, Any]]:
         """Who is connected, as the relay tells: host_id, methods and plugins of each."""
         return [{"host_id": one.host_id, "methods": one.methods, "plugins": one.plugins} for one in self.hosts]
+
+    @property
+    def standing(self) -> str:
+        """Say whether the relay is there, for somebody who waits for it."""
+        if self.joined.is_set():
+            return f"the relay at {self.url} is there and takes less than is sent"
+        since = time.strftime("%H:%M:%S", time.localtime(self._away_since))
+        return f"the relay at {self.url} has been away since {since} ({self.last_error})"
 
     @property
     def buffered(self) -> int:
@@ -268,7 +278,7 @@ class Link:
         self._wire = None
         self.core.lost(why)
         self._take_events()
-        self.joined.clear()
+        self._away()
         self._ended.set()
         self._settled.set()
 
@@ -342,10 +352,15 @@ class Link:
         if self.joined.is_set() or text != self.last_error:
             _logger.warning("no link to %s: %s; trying on", self.url, text)
         self.last_error = text
-        self.joined.clear()
+        self._away()
         for answer in self._calls.values():
             if not answer.done():
                 answer.set_result(Result(0, b"", Unreachable.code, f"the link to the relay has ended: {text}"))
+
+    def _away(self) -> None:
+        if self.joined.is_set():
+            self._away_since = time.time()
+            self.joined.clear()
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -19,7 +19,7 @@ from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.protocol.frames import DeadLetter, Host
 from co2.protocol.link_frames import Deliver, Gap
-from co2.protocol.outbox import Outbox
+from co2.protocol.outbox import MEMORY, Outbox
 from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
@@ -89,6 +89,7 @@ class Satellite:
         self._specs = self._with_stores(found)
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
+        self._full = ""
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
         self._outbox_disk = OutboxDisk(self.outbox, foundation.state.path / OUTBOX_FILE, self._work)
         self.link = Link(
@@ -309,6 +310,8 @@ class Satellite:
         """Write down, now and then, how far durable packages are, and tell the relay of all."""
         for tick in itertools.count(1):
             await asyncio.sleep(CURSOR_INTERVAL)
+            if self.supervisor.paused:
+                self._tell_why_full()
             if tick % APPLIED_TICKS == 0:
                 self.link.tell_applied()
             now = (self.link.core.log_id, self.link.core.run, self._positions())
@@ -321,7 +324,16 @@ class Satellite:
         return {**core.durable_beginnings(), **self.supervisor.positions(core.log_id)}
 
     def _outbox_full(self) -> None:
-        self.supervisor.pause_sending()
+        limit = self.config.outbox_max
+        if self.outbox.bytes > limit:
+            self._full = f"outbox_max, {limit} bytes, is reached by what waits at the satellite"
+        else:
+            self._full = f"{MEMORY} bytes at the satellite wait for its disk, which is slow or has no room"
+        self._tell_why_full()
+
+    def _tell_why_full(self) -> None:
+        """Tell plugins that must wait what they wait for, as it is now."""
+        self.supervisor.pause_sending(f"{self._full}; {self.link.standing}")
 
     def _outbox_has_room(self) -> None:
         self.supervisor.resume_sending()
