@@ -7,13 +7,19 @@ from typing import Any
 import click
 
 from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
-from co2.cli.failures import exit_code
+from co2.cli.asking import Told, ask_satellites
 from co2.cli.only_relays import only_relays
 from co2.cli.output import age, as_text, one_line, print_json, print_table
+from co2.cli.packages import in_trouble, show_packages, show_trouble
 from co2.errors import RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
 
 __all__ = ["methods", "ps"]
+
+TELL_TIMEOUT = 3.0
+"""Seconds in which satellites must have told of their packages, where nobody has asked for these themselves."""
+
+_HEADINGS = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "TROUBLE", "LAST ERROR")
 
 BATCH = 32
 """Methods that are asked for at once: two questions each, and system.multicall takes 64."""
@@ -28,25 +34,29 @@ def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
     """Show who is on the network: the relay and its satellites, with state, plugins and how far each is behind.
 
     LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
-    for that, plugin packages that are behind or catching up.
+    for that, plugin packages that are behind or catching up. TROUBLE names plugin packages that have failed or
+    are parked, with what to do below; '?' stands for a satellite that did not tell in time.
 
     \b
     Examples:
       co2 ps
       co2 ps --plugins
       co2 ps --counters
-      co2 ps --json | jq '.satellites[].host_id'
+      co2 ps --json | jq '.satellites[].trouble'
     """
     found = find_url(url, "--relay")
     with SimpleClient(found, CALL_TIMEOUT) as client:
         relay = client.call("co2.get_properties")
         with only_relays(client, found):
             satellites = client.call("relay.get_satellites")
-        if plugins:
-            return _packages(client, satellites, as_json)
+    told = ask_satellites(found, satellites, CALL_TIMEOUT if plugins or counters else TELL_TIMEOUT)
+    if plugins:
+        return show_packages(satellites, told, as_json)
+    relay["trouble"] = in_trouble(relay)
+    for row, answer in zip(satellites, told, strict=True):
+        row["trouble"] = in_trouble(answer)
         if counters:
-            for row in satellites:
-                row["counters"] = _counters(client, row)
+            row["counters"] = _counters(answer)
     if as_json:
         print_json({"relay": relay, "satellites": satellites})
         return 0
@@ -55,58 +65,17 @@ def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
         f"{len(satellites)} satellite{'' if len(satellites) == 1 else 's'} (as of {time.strftime('%H:%M:%S')})"
     )
     if satellites:
-        headings = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "LAST ERROR")
-        print_table(headings, [_satellite(row) for row in satellites])
+        print_table(_HEADINGS, [_satellite(row) for row in satellites])
+    show_trouble([relay, *satellites])
     if counters:
         click.echo()
         print_table(("HOST_ID", "COUNTERS"), [(row["host_id"], _shown(row)) for row in (relay, *satellites)])
     return 0
 
 
-def _packages(client: SimpleClient, satellites: Sequence[dict[str, Any]], as_json: bool) -> int:
-    rows: list[dict[str, Any]] = []
-    code = 0
-    for satellite in satellites:
-        if satellite["kind"] != "co2":
-            continue
-        host_id = satellite["host_id"]
-        argument = {"method_name": "co2.get_properties", "host_id": host_id, "data": None}
-        try:
-            rows += [{"satellite": host_id, **row} for row in client.call("method_call", argument)["plugins"]]
-        except RemoteFault as fault:
-            code, text = exit_code(fault)
-            click.echo(f"co2: {one_line(host_id)}: {one_line(text)}", err=True)
-    if as_json:
-        print_json(rows)
-    elif rows:
-        headings = ("SATELLITE", "PACKAGE", "STATE", "LOAD", "CODE", "RESTARTS", "DEAD LETTERS", "LAST ERROR")
-        print_table(headings, [_package(row) for row in rows])
-    elif not code:
-        click.echo("no plugins")
-    return code
-
-
-def _package(row: dict[str, Any]) -> Sequence[Any]:
-    return (
-        row["satellite"],
-        row["name"],
-        row["state"],
-        row["load"] or "-",
-        row["code"] or "-",
-        row["restarts"],
-        row["dead_letters"],
-        as_text(row["last_error"]) or "-",
-    )
-
-
-def _counters(client: SimpleClient, row: dict[str, Any]) -> dict[str, Any] | None:
-    """Ask a satellite for its counters, through the relay; None for one that does not tell."""
-    try:
-        question = {"method_name": "co2.get_properties", "host_id": row["host_id"], "data": None}
-        found = client.call("method_call", question)
-    except RemoteFault:
-        return None
-    counters = found.get("counters") if isinstance(found, dict) else None
+def _counters(told: Told) -> dict[str, Any] | None:
+    """Give the counters that a satellite told; None for one that did not."""
+    counters = told.get("counters") if isinstance(told, dict) else None
     return counters if isinstance(counters, dict) else None
 
 
@@ -126,6 +95,12 @@ def _link(link: dict[str, Any] | None) -> str:
     return ", ".join(told) or "ok"
 
 
+def _trouble(row: dict[str, Any]) -> str:
+    if row["trouble"] is None:
+        return "?" if row["kind"] == "co2" else "-"
+    return ", ".join(f"{package['name']} {package['state']}" for package in row["trouble"]) or "-"
+
+
 def _satellite(row: dict[str, Any]) -> Sequence[Any]:
     return (
         row["host_id"],
@@ -136,6 +111,7 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
         _link(row.get("link")),
         len(row["methods"]),
         ", ".join(row["plugins"]) or "-",
+        _trouble(row),
         as_text(row["last_error"]) or "-",
     )
 

@@ -1,0 +1,65 @@
+"""What satellites tell of themselves, asked through their relay: several at a time, within a bounded time."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from co2.errors import CallTimeout, Co2Error
+from co2.xmlrpc.simple_client import SimpleClient
+
+__all__ = ["AT_ONCE", "MAX_ASKED", "Told", "ask_satellites"]
+
+AT_ONCE = 8
+"""Satellites that are asked at the same time; a relay takes 32 connections of one address."""
+
+MAX_ASKED = 1_000
+"""Satellites that are asked; each also tells whom it knows."""
+
+Told = dict[str, Any] | Co2Error | None
+"""What a satellite told, or why it did not; None for one that was not asked."""
+
+
+def ask_satellites(url: str, satellites: Sequence[dict[str, Any]], timeout: float) -> list[Told]:
+    """Ask satellites for ``co2.get_properties``; give what each told, in their order.
+
+    Args:
+        url: of the relay.
+        satellites: as ``relay.get_satellites`` lists them; those that are no co2 are not asked.
+        timeout: seconds for all of them.
+    """
+    told: list[Told] = [None] * len(satellites)
+    ours = [at for at, row in enumerate(satellites) if row["kind"] == "co2"]
+    waiting = deque(ours[:MAX_ASKED])
+    deadline = time.monotonic() + timeout
+
+    def work() -> None:
+        with SimpleClient(url, timeout) as client:
+            while True:
+                try:
+                    at = waiting.popleft()
+                except IndexError:
+                    return
+                told[at] = _ask(client, satellites[at]["host_id"], deadline - time.monotonic(), timeout)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(AT_ONCE, len(waiting)) - 1)]
+    for thread in threads:
+        thread.start()
+    work()
+    for thread in threads:
+        thread.join()
+    return told
+
+
+def _ask(client: SimpleClient, host_id: str, left: float, timeout: float) -> Told:
+    if left <= 0:
+        return CallTimeout(host_id, timeout)
+    argument = {"method_name": "co2.get_properties", "host_id": host_id, "data": None}
+    try:
+        found = client.call("method_call", argument, timeout=left)
+    except CallTimeout:
+        return CallTimeout(host_id, timeout)
+    except Co2Error as error:
+        return error
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,90 @@
+"""``co2 ps`` names the plugin packages that are in trouble, and what to type next."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from co2.cli.asking import ask_satellites
+from co2.errors import CallTimeout
+from tests.cli.network import Network, co2
+from tests.harness import RECORDER, running, wait_for, write_plugin
+
+DIES = """
+import os, threading
+from co2 import plugin
+
+class X_Dies(plugin.Co2Plugin):
+    def __init__(self, var_dict):
+        super().__init__(var_dict)
+        threading.Timer(0.3, os._exit, [3]).start()
+"""
+CONFIG = """
+[satellite]
+plugin_list = ["good", "broken", "dies", "nosuch"]
+[limits.dies]
+deaths = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
+    base = tmp_path_factory.mktemp("trouble")
+    write_plugin(base / "satellite", "good", rec=RECORDER)
+    write_plugin(base / "satellite", "broken", mod="1 / 0")
+    write_plugin(base / "satellite", "dies", mod=DIES)
+    (base / "satellite" / "co2.toml").write_text(CONFIG)
+    with (
+        running(base / "relay", "relay") as relay,
+        running(base / "satellite", "satellite", "--relay", relay.url) as satellite,
+    ):
+        yield Network(relay, satellite, base)
+
+
+def trouble(net: Network) -> dict[str, str]:
+    done = co2(net, "ps", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)["satellites"]
+    return {row["name"]: row["state"] for satellite in rows for row in satellite["trouble"] or ()}
+
+
+def test_packages_that_have_failed_or_are_parked_are_named_with_what_to_do(net: Network) -> None:
+    expected = {"broken": "failed", "dies": "parked", "nosuch": "failed"}
+    wait_for(lambda: trouble(net) == expected, "all three are told")
+    done = co2(net, "ps")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert "TROUBLE" in lines[1]
+    assert "broken failed, dies parked, nosuch failed" in lines[2]
+    host_id = net.satellite.host_id
+    url = f"http://127.0.0.1:{host_id.rpartition(':')[2]}"
+    for name, state, error, what in (
+        ("broken", "failed", "ZeroDivisionError", "reload"),
+        ("dies", "parked", "is parked: its plugin host died 1 times", "reload"),
+        ("nosuch", "failed", "there is no package 'nosuch'", "load"),
+    ):
+        [at] = [at for at, line in enumerate(lines) if line.startswith(f"{name} on {host_id} is {state}: ")]
+        assert error in lines[at]
+        assert lines[at + 1] == f"    mend it, then on that machine: co2 plugin {what} {name} --url {url}"
+    assert "good" not in "".join(lines[3:])
+
+
+def test_what_is_mended_is_not_told_any_more(net: Network) -> None:
+    write_plugin(net.folder / "satellite", "broken", mod=RECORDER)
+    done = co2(net, "plugin", "reload", "broken", "--url", net.satellite.url)
+    assert done.returncode == 0, done.stderr
+    assert "broken" not in trouble(net)
+
+
+def test_satellites_that_do_not_tell_in_time_are_unknown(net: Network) -> None:
+    with net.relay.proxy() as proxy:
+        [row] = proxy.relay.get_satellites()
+    foreign, absent = {**row, "kind": "fetching"}, {**row, "host_id": "nobody@127.0.0.1:1"}
+    known, nothing, error = ask_satellites(net.relay.url, [row, foreign, absent], 10)
+    assert isinstance(known, dict)
+    assert known["host_id"] == row["host_id"]
+    assert nothing is None
+    assert "nobody@127.0.0.1:1" in str(error)
+    late = ask_satellites(net.relay.url, [row] * 20, 1e-9)
+    assert {type(one) for one in late} == {CallTimeout}
+    assert all(isinstance(one, dict) for one in ask_satellites(net.relay.url, [row] * 20, 10))
