@@ -208,6 +208,28 @@ def test_a_durable_package_goes_on_where_it_was(tmp_path: Path) -> None:
         net.close()
 
 
+def test_a_durable_package_whose_satellite_is_killed_gets_the_end_again_and_unmarked(tmp_path: Path) -> None:
+    net = Net(tmp_path, durable=True)
+    try:
+        net.call("go", 0.001)
+        wait_for(lambda: (tmp_path / "b" / "state" / "cursors.json").exists() and len(got(net.b)) > 500)
+        net.b.kill()
+        before = got(net.b)
+        net.b = HostProcess(tmp_path / "b", "satellite", "--relay", net.relay.url)
+        wait_for(lambda: got(net.b)[-1] > before[-1], "it goes on")
+        sent = net.call("stop")
+        net.call("flush", 30)
+        wait_for(lambda: got(net.b)[-1] == sent - 1, "all of it")
+        after = got(net.b)[len(before) :]
+        assert before == list(range(len(before)))
+        assert after == list(range(after[0], sent)), "in order, from a place before the kill"
+        assert after[0] <= len(before)
+        assert "again" not in (tmp_path / "b" / "got").read_text()
+        assert gaps(net.b) == []
+    finally:
+        net.close()
+
+
 def test_another_state_folder_of_the_relay_is_a_gap_and_no_silence(net: Net, tmp_path: Path) -> None:
     net.call("go", 0.001)
     wait_for(lambda: len(got(net.b)) > 20)
