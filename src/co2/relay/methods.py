@@ -1,13 +1,15 @@
 """The relay's methods over XML-RPC, ``relay.…``: for everybody who has no link."""
 
+import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from co2.errors import BadParams, IdentityRefused
+from co2.errors import BadParams, Denied, IdentityRefused
 from co2.host_id import HostId
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING
+from co2.protocol.passage import Passenger
 from co2.relay.courier import write_plain
 from co2.relay.members import Member
 from co2.relay.reading import Messages
@@ -50,8 +52,9 @@ class RelayMethods:
         self.relayed = 0
         self.repeats = 0
         self._relay = relay
+        self._under_way: dict[tuple[str, str], asyncio.Future[int]] = {}
 
-    def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
+    async def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Become a member of this relay's network.
 
         Takes {port?, host_id?}. With a port the relay calls ``notify`` there, without one the caller fetches
@@ -64,6 +67,8 @@ class RelayMethods:
         self._check_unlinked(host_id)
         names = {key: names_in(argument, key) for key in ("methods", "plugins")}
         kind = _kind(argument)
+        if why := await self._relay.refusal(host_id, names["methods"], names["plugins"]):
+            raise Denied(why)
         member = self._relay.members.get(host_id.origin)
         known = member is not None
         if member is None:
@@ -110,18 +115,25 @@ class RelayMethods:
             await self._relay.waits.on_disk(first)
             return first
         packed, channels = message_in(argument)
-        entry = self._relay.links.core.append_unnumbered(
-            origin=host_id.origin,
-            host_id=str(host_id),
-            client_address=(caller.address, caller.port),
-            batch=make_batch([packed]),
-            channels=channels,
-            message_id=message_id,
-        )
-        self.relayed += 1
-        self._relay.links.flush()
-        await self._relay.waits.on_disk(entry.position)
-        return entry.position
+        message = Passenger(str(host_id), (caller.address, caller.port), make_batch([packed]), channels)
+        position = await self._through(host_id.origin, message, message_id)
+        await self._relay.waits.on_disk(position)
+        return position
+
+    async def _through(self, origin: str, message: Passenger, message_id: str) -> int:
+        """Take in a message, one with an id once: also where it is still on its way through the relay plugins."""
+        if not message_id:
+            self.relayed += 1
+            return await self._relay.pass_unnumbered(origin, message)
+        key = (origin, message_id)
+        if (under_way := self._under_way.get(key)) is not None:
+            self.repeats += 1
+        else:
+            self.relayed += 1
+            under_way = asyncio.ensure_future(self._relay.pass_unnumbered(origin, message, message_id))
+            self._under_way[key] = under_way
+            under_way.add_done_callback(lambda _task: self._under_way.pop(key))
+        return await asyncio.shield(under_way)  # whether or not this caller waits for it
 
     async def fetch(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Read messages, waiting for the next one where there is none.
