@@ -46,8 +46,8 @@ class Co2RelayPlugin(Co2Plugin):
         running.
 
         Args:
-            host: its ``host_id`` with the address that the relay sees; its ``methods`` and ``plugins`` as far as it
-                tells them already: a satellite that starts asks before it has loaded any. ``joined`` comes with them.
+            host: its ``host_id`` with the address that the relay sees; its ``methods`` and ``plugins`` as far as
+                it tells them already: a satellite asks before it has loaded any, and ``joined`` comes with them.
 
         Returns:
             A text that says why it is refused, or ``False``; anything else admits it.
