@@ -104,6 +104,8 @@ class PackageStatus:
         load: number of the load that runs, or ran last; each attempt to load the package has one.
         code: hash of the code that runs, or ran last; '' for none.
         reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
+        transit: what became of messages on their way through its relay plugins
+            (:class:`~co2.plugin.passing.TransitCounts`); empty where it has none.
     """
 
     name: str
@@ -125,3 +127,4 @@ class PackageStatus:
     load: int = 0
     code: str = ""
     reloads: Mapping[str, int] = field(default_factory=dict)
+    transit: Mapping[str, int] = field(default_factory=dict)

@@ -43,12 +43,14 @@ class PluginRow:
         text: its ``str()``.
         receives: whether it gets messages.
         help: docstring of its class, '' for none.
+        relays: whether messages on their way through the relay pass it.
     """
 
     name: str
     text: str = ""
     receives: bool = True
     help: str = ""
+    relays: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class PackageRow:
         load: number of the load that runs; 0 where there was none.
         code: hash of the code that runs, '' where none did.
         reloads: changes of code by outcome: ``ok``, ``failed``, ``reverted``.
+        transit: messages on their way through its relay plugins, by what became of them: ``seen``, ``dropped``,
+            ``changed``, ``failed``, ``passed_by``; empty where it has none.
     """
 
     name: str
@@ -94,6 +98,7 @@ class PackageRow:
     load: int = 0
     code: str = ""
     reloads: Mapping[str, int] = field(default_factory=dict)
+    transit: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
