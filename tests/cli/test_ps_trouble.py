@@ -34,6 +34,8 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
     write_plugin(base / "satellite", "broken", mod="1 / 0")
     write_plugin(base / "satellite", "dies", mod=DIES)
     (base / "satellite" / "co2.toml").write_text(CONFIG)
+    (base / "relay").mkdir()
+    (base / "relay" / "co2.toml").write_text('[relay]\nplugin_list = ["absent"]\n')
     with (
         running(base / "relay", "relay") as relay,
         running(base / "satellite", "satellite", "--relay", relay.url) as satellite,
@@ -66,6 +68,9 @@ def test_packages_that_have_failed_or_are_parked_are_named_with_what_to_do(net: 
         [at] = [at for at, line in enumerate(lines) if line.startswith(f"{name} on {host_id} is {state}: ")]
         assert error in lines[at]
         assert lines[at + 1] == f"    mend it, then on that machine: co2 plugin {what} {name} --url {url}"
+    relay_id = net.relay.host_id
+    [at] = [at for at, line in enumerate(lines) if line.startswith(f"absent on {relay_id} is failed: ")]
+    assert lines[at + 1].endswith(f": co2 plugin load absent --url {net.relay.url}"), "relays carry packages too"
     assert "good" not in "".join(lines[3:])
 
 

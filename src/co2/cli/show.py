@@ -35,7 +35,7 @@ def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
 
     LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
     for that, plugin packages that are behind or catching up. TROUBLE names plugin packages that have failed or
-    are parked, with what to do below; '?' stands for a satellite that did not tell in time.
+    are parked; '?' stands for a satellite that did not tell in time. What to do is below, for the relay's too.
 
     \b
     Examples:

@@ -259,8 +259,8 @@ class Outgoing:
         if not self._open:
             return "what a package sends before it is loaded waits for that"
         if self._held:
-            return self._why_held or "the satellite's outbox is full"
-        return "the satellite takes messages more slowly than this package sends them"
+            return self._why_held or "the outbox is full"
+        return "the host takes messages more slowly than this package sends them"
 
     def _may_write(self) -> bool:
         """Whether a sender may write now: messages may go, and nobody is in the middle of something."""
