@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
 from co2.plugin.records import preview
+from co2.plugin.usage import usage_of
 from co2.server.shown import http_numbers, method_rows
 from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
 
@@ -62,6 +63,8 @@ class SatelliteView:
                 load=row.load,
                 code=row.code,
                 reloads=row.reloads,
+                limits=row.limits,
+                uses=usage_of(row.pid),
             )
             for row in self._satellite.supervisor.status()
         ] + missing

@@ -11,6 +11,7 @@ from co2.plugin.code import read_code
 from co2.plugin.places import place_of
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
+from co2.plugin.usage import usage_of
 from co2.server.arguments import integer, text
 from co2.xmlrpc.registry import Caller, Registry
 
@@ -216,6 +217,8 @@ def package_row(row: PackageStatus) -> dict[str, Any]:
         "waiting": row.waiting,
         "dead_letters": row.dead_letters,
         "last_error": row.last_error,
+        "limits": dict(row.limits),
+        "uses": dict(usage_of(row.pid)),
     }
 
 
