@@ -176,7 +176,7 @@ class X_Blocks(plugin.Co2Plugin):
 @pytest.mark.parametrize("what", ["hang", "hold the interpreter", "crash"])
 def test_wish_6_a_plugin_that_blocks_or_crashes_freezes_nobody_and_is_named(tmp_path: Path, what: str) -> None:
     write_plugin(tmp_path / "one", "blocks", blocks=BLOCKS)
-    (tmp_path / "one" / "co2.toml").write_text("[satellite]\nreceive_warning = 0.2\nreceive_deadline = 1.0\n")
+    (tmp_path / "one" / "co2.toml").write_text("[satellite]\nreceive_warning = 0.2\nreceive_deadline = 2.0\n")
     with (
         running(tmp_path / "relay", "relay") as relay,
         relay.proxy() as sender,
@@ -194,11 +194,11 @@ def test_wish_6_a_plugin_that_blocks_or_crashes_freezes_nobody_and_is_named(tmp_
             return "it came again" in satellite.log()
 
         wait_for(came_again, "the message once more, in a new process")
-        assert max(waits) < 0.5
+        assert max(waits) < 1.5
         assert package(proxy, "blocks")["restarts"] == 1
         assert (package(proxy)["restarts"], package(proxy)["state"]) == (0, "running")
         assert "blocks" in package(proxy, "blocks")["last_error"]
         if what != "crash":
             assert "blocks.blocks.X_Blocks: receive has been running for" in satellite.log()
-            assert "blocks.blocks.X_Blocks: receive took longer than 1 s (at " in satellite.log()
+            assert "blocks.blocks.X_Blocks: receive took longer than 2 s (at " in satellite.log()
             assert "blocks.py:" in satellite.log()
