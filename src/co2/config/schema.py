@@ -65,7 +65,13 @@ KEYS: tuple[Key, ...] = (
     Key("port", port, {"relay": 2003, "satellite": 2004}, _BOTH, "port to listen on, 0 for any free one"),
     Key("state", folder, None, _BOTH, "folder for identity and logs"),
     Key("plugin_dir", folder, Path("plugins"), _BOTH, "folder that holds plugin packages"),
-    Key("plugin_list", names(PLUGIN_NAME), None, _BOTH, "packages to load; without it all in plugin_dir"),
+    Key(
+        "plugin_list",
+        names(PLUGIN_NAME),
+        None,
+        _BOTH,
+        "packages to load; without it all in plugin_dir, a relay none",
+    ),
     Key("allowed_hosts", host_names, (), _BOTH, "further names under which this host may be asked"),
     Key("max_sats", count(1, 100_000), 512, _RELAY, "satellites that may be registered"),
     Key("check_interval", seconds(0.05, 3600), 10.0, _RELAY, "seconds between looks for the silent"),
@@ -75,31 +81,29 @@ KEYS: tuple[Key, ...] = (
     Key("log_age", seconds(1, 10 * 365 * 86_400), 86_400.0, _RELAY, "seconds that the log keeps a message"),
     Key("log_bytes", count(MIB, 2**40), 1024 * MIB, _RELAY, "bytes that the log keeps"),
     Key("relay", url, "http://127.0.0.1:2003", _SATELLITE, "the relay's URL"),
-    Key("isolation", one_of("process", "thread"), "process", _SATELLITE, "where plugin packages live"),
-    Key("receive_warning", seconds(0.01, 3600), 1.0, _SATELLITE, "seconds of receive that are warned of"),
+    Key("isolation", one_of("process", "thread"), "process", _BOTH, "where plugin packages live"),
+    Key("receive_warning", seconds(0.01, 3600), 1.0, _BOTH, "seconds of receive that are warned of"),
     Key(
         "receive_deadline",
         seconds(0.05, 3600),
         30.0,
-        _SATELLITE,
+        _BOTH,
         "seconds of receive before the plugin host is killed",
     ),
-    Key("load_timeout", seconds(0.1, 300), 10.0, _SATELLITE, "seconds in which a package must be loaded"),
-    Key("exit_timeout", seconds(0.1, 3), 3.0, _SATELLITE, "seconds that __exit__ may take"),
-    Key("send_timeout", seconds(0, 3600), 5.0, _SATELLITE, "seconds that send waits for room in the outbox"),
-    Key(
-        "plugin_memory", count(0, 2**30), 2048, _SATELLITE, "MiB of address space per plugin host, 0 for no limit"
-    ),
+    Key("load_timeout", seconds(0.1, 300), 10.0, _BOTH, "seconds in which a package must be loaded"),
+    Key("exit_timeout", seconds(0.1, 3), 3.0, _BOTH, "seconds that __exit__ may take"),
+    Key("send_timeout", seconds(0, 3600), 5.0, _BOTH, "seconds that send waits for room in the outbox"),
+    Key("plugin_memory", count(0, 2**30), 2048, _BOTH, "MiB of address space per plugin host, 0 for no limit"),
     Key(
         "plugin_open_files",
         count(0, 2**20),
         0,
-        _SATELLITE,
+        _BOTH,
         "open files per plugin host, 0 for what the system has",
     ),
-    Key("plugin_cpu_seconds", count(0, 2**31 - 1), 0, _SATELLITE, "CPU seconds per plugin host, 0 for no limit"),
-    Key("plugin_deaths", count(1, 1000), 5, _SATELLITE, "deaths of a plugin host in 60 s that park its package"),
-    Key("watch", switch, False, _SATELLITE, "reload a package when its code changes"),
+    Key("plugin_cpu_seconds", count(0, 2**31 - 1), 0, _BOTH, "CPU seconds per plugin host, 0 for no limit"),
+    Key("plugin_deaths", count(1, 1000), 5, _BOTH, "deaths of a plugin host in 60 s that park its package"),
+    Key("watch", switch, False, _BOTH, "reload a package when its code changes"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
 )
 
@@ -138,6 +142,17 @@ class HostConfig:
     plugin_config: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     plugin_limits: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
     allowed_hosts: tuple[str, ...] = ()
+    isolation: str = "process"
+    receive_warning: float = 1.0
+    receive_deadline: float = 30.0
+    load_timeout: float = 10.0
+    exit_timeout: float = 3.0
+    send_timeout: float = 5.0
+    plugin_memory: int = 2048
+    plugin_open_files: int = 0
+    plugin_cpu_seconds: int = 0
+    plugin_deaths: int = 5
+    watch: bool = False
     config_file: Path | None = None
 
 
@@ -161,15 +176,4 @@ class SatelliteConfig(HostConfig):
 
     role: str = "satellite"
     relay: str = "http://127.0.0.1:2003"
-    isolation: str = "process"
-    receive_warning: float = 1.0
-    receive_deadline: float = 30.0
-    load_timeout: float = 10.0
-    exit_timeout: float = 3.0
-    send_timeout: float = 5.0
-    plugin_memory: int = 2048
-    plugin_open_files: int = 0
-    plugin_cpu_seconds: int = 0
-    plugin_deaths: int = 5
-    watch: bool = False
     outbox_max: int = 1024 * MIB

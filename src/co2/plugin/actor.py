@@ -21,21 +21,26 @@ from co2.plugin.outgoing import Outgoing
 from co2.plugin.parameters import ArgumentRefused
 from co2.plugin.progress import CALLBACKS, EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
+from co2.plugin.relay_plugin import Co2RelayPlugin
+from co2.plugin.relaying import Relayer
 from co2.plugin.signatures import takes
 from co2.plugin.tracebacks import MAX_TRACEBACK, error_line, place_in, traceback_text
 from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
+    Admit,
     Call,
     DeadLetter,
     Deliver,
     Flush,
     Gap,
     HandedOver,
+    Host,
     Progress,
     Repeat,
     Result,
     Stumbled,
     TakenOver,
+    Transit,
     text_for_frame,
 )
 from co2.values import Message, pack_value, unpack_value
@@ -104,7 +109,7 @@ class Actor:
         self._letter_word = LETTER_WORDS + index
         self._reported = 0
         self._reported_at = 0.0
-        self._mail: deque[Deliver | Gap] = deque()
+        self._mail: deque[Deliver | Gap | Transit] = deque()
         self.jobs: deque[Callable[[], None]] = deque()
         self._bell = Bell()
         self._way_in: WayIn | None = None
@@ -113,6 +118,9 @@ class Actor:
         self._stopping = self._halted = False
         self._loop: Coroutines | None = None
         self._receiver = Receiver(self, kind.channels, words, 2 * index)
+        self._relayer: Relayer | None = None
+        if issubclass(kind, Co2RelayPlugin):
+            self._relayer = Relayer(self, kind, words, self._activity_word)
         outgoing.join(self._lane)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -153,6 +161,8 @@ class Actor:
     def start(self, progress: Progress | None, *, on_trial: bool = False) -> None:
         """Say where the plugin goes on; messages up to there are skipped."""
         self._receiver.start(progress or Progress(0, 0), on_trial=on_trial)
+        if self._relayer is not None:
+            self._relayer.start(on_trial=on_trial)
 
     def read_from(self, way_in: WayIn) -> None:
         """Have the plugin's thread read the socket itself, from now on."""
@@ -160,8 +170,8 @@ class Actor:
         way_in.set_principal(self)
         self.wake()
 
-    def deliver(self, frame: Deliver | Gap) -> None:
-        """Put messages, or a gap, into the mailbox."""
+    def deliver(self, frame: Deliver | Gap | Transit) -> None:
+        """Put messages, a gap, or messages on their way through a relay into the mailbox."""
         self._mail.append(frame)
         self.wake()
 
@@ -208,6 +218,11 @@ class Actor:
         """Call an ``x_`` method; the result goes to the host."""
         self._awaited.add(frame.call_id)
         self.do(lambda: self._call(frame, function))
+
+    def admit(self, frame: Admit) -> None:
+        """Ask it whether somebody may join; the result goes to the host."""
+        self._awaited.add(frame.call_id)
+        self.do(lambda: self._admit(frame))
 
     def withdraw(self, call_id: int) -> None:
         """Nobody waits for a call any more: one that has not begun is left out."""
@@ -264,10 +279,20 @@ class Actor:
         elif self._mail:
             frame = self._mail[0]
             assert self.plugin is not None
+            if isinstance(frame, Transit):
+                self._let_pass(frame)
+                return
             self._receiver.take(self.plugin, frame)
             if self._mail and self._mail[0] is frame and not self._halted:
                 self._mail.popleft()
             self.report()
+
+    def _let_pass(self, frame: Transit) -> None:
+        assert self._relayer is not None and isinstance(self.plugin, Co2RelayPlugin)
+        answer = self._relayer.take(self.plugin, frame)
+        if answer is not None:
+            self._mail.popleft()
+            self._outgoing.answer(answer)
 
     def _wait(self) -> None:
         """Wait for mail or a job; after a while say where the plugin stands."""
@@ -339,6 +364,15 @@ class Actor:
 
         self._answer(frame.call_id, f"{self.name}.receive", work)
 
+    def _admit(self, frame: Admit) -> None:
+        def work() -> Result:
+            assert isinstance(self.plugin, Co2RelayPlugin)
+            answer = self.finished(self.plugin.register(Host(frame.host_id, frame.methods, frame.plugins)))
+            why = "it was refused" if answer is False else answer if isinstance(answer, str) and answer else None
+            return Result(frame.call_id, pack_value(why))
+
+        self._answer(frame.call_id, f"{self.name}.register", work)
+
     def _answer(self, call_id: int, what: str, work: Callable[[], Result]) -> None:
         """Do what somebody waits for, and send its result."""
         if call_id not in self._awaited:
@@ -392,7 +426,8 @@ class Actor:
     def stumble(self, error: BaseException) -> None:
         """Take no more messages: the first one on trial has failed, and the host decides what becomes of it."""
         self._halted = True
-        self._outgoing.frame(Stumbled(self.name, self._problem("receive", error)))
+        what = "receive" if self._relayer is None else "relay"
+        self._outgoing.frame(Stumbled(self.name, self._problem(what, error), what))
 
     def _problem(self, what: str, error: BaseException) -> str:
         """Tell an error in a line, with its place; all of it goes to the log."""

@@ -6,12 +6,13 @@ from typing import Any
 
 from co2.errors import BadParams, CallTimeout, PluginFailed, TooBig, ValueRefused
 from co2.plugin.calls import PendingCalls
-from co2.protocol.frames import Call, DeadLetter, HostFrame, Repeat, Withdraw
+from co2.protocol.frames import Admit, Call, DeadLetter, Host, HostFrame, Repeat, Withdraw
 from co2.values import pack_value, unpack_value
 
-__all__ = ["Calling"]
+__all__ = ["Calling", "Question"]
 
 Send = Callable[[HostFrame], None]
+Question = Call | Repeat | Admit
 
 
 class Calling:
@@ -22,12 +23,12 @@ class Calling:
         can_take: tells whether the plugin host of now has what such a frame needs.
     """
 
-    def __init__(self, package: str, can_take: Callable[[Call | Repeat], bool]) -> None:
+    def __init__(self, package: str, can_take: Callable[[Question], bool]) -> None:
         self._package = package
         self._can_take = can_take
         self._calls = PendingCalls()
         self._send: Send | None = None
-        self._held: dict[int, Call | Repeat] | None = None
+        self._held: dict[int, Question] | None = None
         self._why = "starting"
 
     async def call(self, method: str, argument: Mapping[str, Any], timeout: float) -> Any:
@@ -54,6 +55,17 @@ class Calling:
         what = f"{letter.plugin}.receive"
         rest = letter.plugin, letter.host_id, letter.client_address, letter.message
         await self._call(what, len(letter.message), timeout, lambda call_id: Repeat(call_id, *rest))
+
+    async def admit(self, plugin: str, host: Host, timeout: float) -> str:
+        """Ask a plugin whether a host may join; give why not, '' where it may.
+
+        Raises:
+            PluginFailed: it raised, died, is not running, or too many calls wait.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        rest = plugin, host.host_id, host.methods, host.plugins
+        answer = await self._call(f"{plugin}.register", 0, timeout, lambda call_id: Admit(call_id, *rest))
+        return answer if isinstance(answer, str) else ""
 
     def answer(self, call_id: int, value: bytes, error: str, *, refused: bool) -> None:
         """Take a result; ``refused`` where the argument was wrong."""
@@ -93,12 +105,14 @@ class Calling:
         self._send, self._held, self._why = None, None, state
         self._calls.fail(why)
 
-    def _gone(self, frame: Call | Repeat) -> str:
+    def _gone(self, frame: Question) -> str:
         if isinstance(frame, Repeat):
             return f"{frame.plugin}.receive: the plugin package {self._package} has no such receiver"
+        if isinstance(frame, Admit):
+            return f"{frame.plugin}.register: the plugin package {self._package} has no such plugin"
         return f"{frame.method}: the plugin package {self._package} has no such method any more"
 
-    async def _call(self, what: str, size: int, timeout: float, make: Callable[[int], Call | Repeat]) -> Any:
+    async def _call(self, what: str, size: int, timeout: float, make: Callable[[int], Question]) -> Any:
         if self._send is None and self._held is None:
             raise PluginFailed(f"{what}: the plugin package {self._package} is {self._why}")
         call_id, answer = self._calls.new(what, size)

@@ -25,6 +25,7 @@ from co2.plugin.outgoing import Outgoing
 from co2.plugin.progress import ProgressWords
 from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
+    Admit,
     Answered,
     Applied,
     AskHosts,
@@ -49,6 +50,7 @@ from co2.protocol.frames import (
     Start,
     Stop,
     Takeover,
+    Transit,
     Withdraw,
     encode_frame,
     text_for_frame,
@@ -97,6 +99,7 @@ class PluginHost:
         self._tools = Tools(self._outgoing)
         self._actors: list[Actor] = []
         self._receivers: list[Actor] = []
+        self._relayers: dict[str, Actor] = {}
         self._greeting: list[Actor] = []
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
         self._last_applied = (0, 0, 0, 0)
@@ -156,9 +159,13 @@ class PluginHost:
             case Deliver() | Gap():
                 for actor in self._receivers:
                     actor.deliver(frame)
+            case Transit():
+                self._relayers[frame.plugin].deliver(frame)
             case Call():
                 actor, function = self._functions[frame.method]
                 actor.call(frame, function)
+            case Admit():
+                next(actor for actor in self._actors if actor.name == frame.plugin).admit(frame)
             case Repeat():
                 next(actor for actor in self._receivers if actor.name == frame.plugin).repeat(frame)
             case Withdraw():
@@ -194,8 +201,9 @@ class PluginHost:
             case Start():
                 for actor in self._actors:
                     actor.start(frame.progress.get(actor.name), on_trial=frame.on_trial)
-                if len(self._receivers) == 1:
-                    self._receivers[0].read_from(self._way_in)
+                takers = [*self._receivers, *self._relayers.values()]
+                if len(takers) == 1:
+                    takers[0].read_from(self._way_in)
                 self._outgoing.start()
                 self._tools.timers.start()
                 if self._greeting:
@@ -248,7 +256,7 @@ class PluginHost:
         self._before_load(load)
         self._tools.prepare(load)
         module = import_package(load.package, load.folder, load.module)
-        self._found, self._warnings = find_plugins(load.package, module)
+        self._found, self._warnings = find_plugins(load.package, module, role=load.var_dict.get("role", ""))
         kinds = [one.kind for one in self._found]
         self._configs = Configs(load.package, load.config, load.config_file, module, kinds)
         self._configs.check()
@@ -282,6 +290,8 @@ class PluginHost:
                 self._functions[method] = (actor, one.function(actor.plugin, attribute))
             if one.receives:
                 self._receivers.append(actor)
+            if one.relays:
+                self._relayers[one.name] = actor
             if one.greets:
                 self._greeting.append(actor)
         return Loaded(plugins, methods, self._warnings)
@@ -324,6 +334,7 @@ class PluginHost:
         self._failed_before += sum(actor.failed for actor in self._actors)
         self._tools.renew()
         self._actors, self._receivers, self._greeting, self._functions = [], [], [], {}
+        self._relayers = {}
         self._outgoing.frame(Exited())
 
 

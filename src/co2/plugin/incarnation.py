@@ -153,6 +153,11 @@ class Incarnation:
         """Dead letters of its plugins, also those that did not come."""
         return self.child.words.letters if self._life is not None else 0
 
+    def activity(self, plugin: str) -> int:
+        """Give the activity word of one of its plugins."""
+        index = next((at for at, one in enumerate(self.plugins) if one.name == plugin), None)
+        return 0 if index is None else self.child.words.activity(index)
+
     def send(self, frame: HostFrame) -> None:
         """Send its child a frame."""
         self.child.send(frame)
@@ -324,7 +329,7 @@ class Incarnation:
             case Checked() | Loaded() | LoadFailed() | HandedOver() | TakenOver() | Exited():
                 self._answers.put_nowait(frame)
             case Stumbled():
-                self.stumbled = f"{frame.plugin}.receive failed in its first message: {frame.problem}"
+                self.stumbled = f"{frame.plugin}.{frame.what} failed in its first message: {frame.problem}"
                 self._news()
             case Applied():
                 self.applied = frame

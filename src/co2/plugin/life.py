@@ -19,6 +19,7 @@ from co2.plugin.calling import Calling
 from co2.plugin.deaths import PARK_WITHIN, backoff
 from co2.plugin.delivery import NETWORK, Delivery
 from co2.plugin.incarnation import Incarnation, NotLoaded, Took
+from co2.plugin.passing import Passing
 from co2.plugin.records import Records
 from co2.plugin.status import PackageSpec, PluginSettings
 from co2.protocol.frames import DeadLetter, Resume
@@ -67,6 +68,7 @@ class Life:
         records: its log.
         delivery: what it gets.
         calling: calls into it.
+        passing: what is on its way through its relay plugins.
         took: takes what its children say.
         paused: tells whether plugins may not send now.
         changed: called when its methods or plugins are others than before.
@@ -88,6 +90,7 @@ class Life:
         records: Records,
         delivery: Delivery,
         calling: Calling,
+        passing: Passing,
         took: Took,
         paused: Callable[[], bool],
         changed: Callable[[], None],
@@ -104,6 +107,7 @@ class Life:
         self._logger = records.logger
         self._delivery = delivery
         self._calling = calling
+        self._passing = passing
         self._took = took
         self._paused = paused
         self._changed = changed
@@ -142,6 +146,7 @@ class Life:
             else:
                 await self._pause(None)
         self._calling.end(f"the plugin package {self.spec.name} is not running", "stopped")
+        self._passing.lose()
         if self.state != "failed":
             self.state = "stopped"
         self._end_trial()
@@ -220,6 +225,7 @@ class Life:
             self._delivery.forget()
         self._records.error(f"plugin package {self.spec.name} is not loaded: {error.problem}")
         self._calling.end(error.problem, self.state)
+        self._passing.lose()
         self.settled.set()
         return error.problem
 
@@ -247,6 +253,7 @@ class Life:
         """Nobody carries the package now."""
         self._delivery.hold()
         self._calling.end(f"the plugin host of {self.spec.name} died", "restarting")
+        self._passing.lose()
         self.books.settle(one)
         if self.stopping:
             self.books.bury(one)
@@ -273,6 +280,10 @@ class Life:
         if one is self.current and not one.kept:
             self._delivery.hold()
             self._calling.lose(f"the plugin host of {self.spec.name} died")
+            if self._trial is not None:
+                self._passing.hold()  # the old code comes back, and is given it
+            elif not self._passing.held:
+                self._passing.lose()
 
     def _begin(self, one: Incarnation, *, on_trial: bool) -> None:
         """Let a load carry the package from now on, and give it what the one before did not do."""
@@ -287,6 +298,7 @@ class Life:
         self.state = "running"
         self._delivery.begin(one.send)
         self._calling.begin(one.send)
+        self._passing.begin(one.send, one.plugins)
         self.settled.set()
         if before is None or before.plugins != one.plugins or before.methods != one.methods:
             self._changed()
@@ -319,6 +331,7 @@ class Life:
         new, exclusive = await self._load_beside(old)
         self._delivery.hold()
         self._calling.hold()
+        self._passing.hold()
         values: dict[str, bytes] | None = {}
         try:
             values = await old.handover(HANDOVER_TIMEOUT, fresh=fresh)
@@ -378,6 +391,7 @@ class Life:
             old.send(Resume())
             self._delivery.resume(old.send)
             self._calling.resume(old.send)
+            self._passing.resume(old.send)
             return
         try:
             await old.make(EXCLUSIVE_START)
@@ -396,6 +410,7 @@ class Life:
             return False
         self._delivery.hold()
         self._calling.hold()
+        self._passing.hold()
         if not new.ended.done():
             await new.retire(self._settings.exit_timeout)
         await new.end()

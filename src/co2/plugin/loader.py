@@ -21,6 +21,7 @@ from co2.plugin.code import Uncached, serve_code
 from co2.plugin.parameters import Parameters, ParametersRefused, parameters_of
 from co2.plugin.places import Place, place_of
 from co2.plugin.progress import MAX_PLUGINS
+from co2.plugin.relay_plugin import Co2RelayPlugin
 from co2.plugin.requirements import RequirementsProblem, check_requirements
 from co2.plugin.signatures import help_of, signatures_of, takes
 from co2.plugin.tracebacks import error_line, place_in, traceback_text
@@ -101,6 +102,16 @@ class FoundPlugin:
         return self.kind.receive is not Co2Plugin.receive
 
     @property
+    def relays(self) -> bool:
+        """Whether messages on their way through a relay pass it."""
+        return issubclass(self.kind, Co2RelayPlugin) and self.kind.relay is not Co2RelayPlugin.relay
+
+    @property
+    def admits(self) -> bool:
+        """Whether it is asked who may join a relay."""
+        return issubclass(self.kind, Co2RelayPlugin) and self.kind.register is not Co2RelayPlugin.register
+
+    @property
     def greets(self) -> bool:
         """Whether it overrides ``joined`` or ``left``."""
         return self.kind.joined is not Co2Plugin.joined or self.kind.left is not Co2Plugin.left
@@ -175,7 +186,7 @@ Refuse = Callable[[LoadFailure], None]
 
 
 def find_plugins(
-    package: str, module: types.ModuleType, refuse: Refuse = _raise
+    package: str, module: types.ModuleType, refuse: Refuse = _raise, role: str = ""
 ) -> tuple[list[FoundPlugin], list[str]]:
     """Import the modules of a package and find its plugins; also give warnings.
 
@@ -183,6 +194,7 @@ def find_plugins(
         package: its name.
         module: as it was imported.
         refuse: called with what is wrong; raises it, unless somebody wants to see all of it.
+        role: ``relay`` or ``satellite``: only what such a host carries; '' for all.
 
     Raises:
         LoadFailure: something is wrong with one of them.
@@ -192,8 +204,7 @@ def find_plugins(
     file = Path(module.__file__ or "")
     if not hasattr(module, "__path__"):
         found = _plugins_of(module, f"{package}.{package}", warnings, refuse)
-        _check_number(found, file, refuse)
-        return found, warnings
+        return _of_role(found, role, file, refuse), warnings
     for kind in _own_x_classes(module):
         text = f"{_where(kind)}: {kind.__name__} is in __init__.py; plugins belong in a module: ignored"
         warnings.append(text)
@@ -206,15 +217,24 @@ def find_plugins(
             unseen = True
         else:
             found += _plugins_of(part, f"{package}.{name}", warnings, refuse)
-    if not unseen:
-        _check_number(found, file.parent, refuse)
-    return found, warnings
+    return (found if unseen else _of_role(found, role, file.parent, refuse)), warnings
 
 
-def _check_number(found: list[FoundPlugin], place: Path, refuse: Refuse) -> None:
+def _of_role(found: list[FoundPlugin], role: str, place: Path, refuse: Refuse) -> list[FoundPlugin]:
+    """Give those that such a host carries; there are some, and not too many."""
+    other = "satellite" if role == "relay" else "relay"
+    carried = [one for one in found if not role or issubclass(one.kind, Co2RelayPlugin) == (role == "relay")]
+    base = "Co2RelayPlugin" if role == "relay" else "Co2Plugin"
+    if found and not carried:
+        refuse(LoadFailure(f"its plugins are for a {other}: it has no class X_…(plugin.{base})", str(place)))
+    _check_number(carried if found else found, base, place, refuse)
+    return carried
+
+
+def _check_number(found: list[FoundPlugin], base: str, place: Path, refuse: Refuse) -> None:
     if not found:
         where = "" if place.suffix == ".py" else " in any of its modules"
-        refuse(LoadFailure(f"it has no class X_…(plugin.Co2Plugin){where}", str(place)))
+        refuse(LoadFailure(f"it has no class X_…(plugin.{base}){where}", str(place)))
     if len(found) > MAX_PLUGINS:
         problem = f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible"
         refuse(LoadFailure(problem, str(place)))
@@ -231,7 +251,16 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
         methods.append(_method_info(name, getattr(plugin, attribute), found.parameters.get(attribute)))
     kind = found.kind
     help_text = help_of(vars(kind).get("__doc__"))
-    info = PluginInfo(found.name, text, found.receives, help_text, list(kind.channels), kind.durable)
+    info = PluginInfo(
+        found.name,
+        text,
+        found.receives,
+        help_text,
+        list(kind.channels),
+        kind.durable,
+        found.relays,
+        found.admits,
+    )
     return info, methods
 
 
@@ -333,6 +362,13 @@ def _attempt(refuse: Refuse, check: Callable[..., None], *args: Any) -> None:
 
 
 def _check_base(plugin: FoundPlugin) -> None:
+    if issubclass(plugin.kind, Co2RelayPlugin):
+        _check_takes(plugin, "relay", "relay(self, data_dict)")
+        _check_takes(plugin, "register", "register(self, host)")
+        if plugin.receives:
+            problem = "a relay plugin has no receive: messages come to relay(self, data_dict)"
+            place = _line_of(plugin.kind.receive) or plugin.where
+            raise LoadFailure(problem, f"{place}, class {plugin.kind.__name__}")
     _check_takes(plugin, "receive", "receive(self, data_dict)")
     if "__init__" in vars(plugin.kind):
         _check_takes(plugin, "__init__", "__init__(self, var_dict)")

@@ -150,6 +150,17 @@ class Outgoing:
             self._control.append(frame)
             self._wake()
 
+    def answer(self, frame: ChildFrame) -> None:
+        """Write a frame at once where nothing else is being written; else it goes before all messages."""
+        with self._lock:
+            if self._control or self._writing or self._rest:
+                self._control.append(frame)
+            else:
+                self._rest = self._sent(encode_frame(frame))
+                if not self._rest:
+                    return
+            self._wake()
+
     def record(self, source: str, level: int, text: str) -> None:
         """Queue a line for the log; beyond a bound only count it."""
         with self._lock:

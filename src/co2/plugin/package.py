@@ -1,21 +1,24 @@
 """One plugin package as its satellite sees it: messages and calls go in, what its children say comes out."""
 
+import dataclasses
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Protocol
 
 from co2.errors import PluginFailed
 from co2.plugin.asking import Network
-from co2.plugin.calling import Calling
+from co2.plugin.calling import Calling, Question
 from co2.plugin.delivery import Delivery
 from co2.plugin.incarnation import Incarnation
 from co2.plugin.life import Life
-from co2.plugin.progress import CALLBACKS
+from co2.plugin.passing import Passing
+from co2.plugin.progress import CALLBACKS, RELAYING
 from co2.plugin.records import Records
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Missing, Parcel
 from co2.plugin.watch import Slow
 from co2.protocol.batch import batch_count
 from co2.protocol.frames import (
+    Admit,
     Applied,
     Ask,
     AskHosts,
@@ -29,8 +32,8 @@ from co2.protocol.frames import (
     PluginInfo,
     Publish,
     Record,
-    Repeat,
     Result,
+    Transited,
 )
 
 __all__ = ["Hub", "Package"]
@@ -77,6 +80,7 @@ class Package:
     Attributes:
         name: of the package.
         life: loads it, starts it again, changes its code.
+        passing: what is on its way through its relay plugins.
     """
 
     def __init__(self, spec: PackageSpec, settings: PluginSettings, var_dict: Mapping[str, Any], hub: Hub) -> None:
@@ -87,6 +91,7 @@ class Package:
         self._sent = self._letters = 0
         self._delivery = Delivery(lambda: hub.has_room(self))
         self._calling = Calling(spec.name, self._can_take)
+        self.passing = Passing()
         self.life = Life(
             spec,
             settings,
@@ -94,6 +99,7 @@ class Package:
             records=self._records,
             delivery=self._delivery,
             calling=self._calling,
+            passing=self.passing,
             took=self._took,
             paused=lambda: hub.paused,
             changed=hub.methods_changed,
@@ -135,6 +141,9 @@ class Package:
             case Publish():
                 self._sent += batch_count(frame.batch)
                 self._hub.published(self, frame.plugin, frame.channels, frame.batch, frame.live)
+            case Transited():
+                if one is self.life.current:
+                    self.passing.answered(frame)
             case Flush():
                 one.flush(frame.flush_id, self._hub.flushed(self))
             case Applied():
@@ -217,9 +226,20 @@ class Package:
             raise PluginFailed(f"{letter.plugin}.receive: the plugin package {self.name} is {self.state}")
         await self._calling.repeat(letter, timeout)
 
-    def _can_take(self, frame: Call | Repeat) -> bool:
+    async def admit(self, plugin: str, host: Host, timeout: float) -> str:
+        """Ask a relay plugin whether a host may join; give why not, '' where it may.
+
+        Raises:
+            PluginFailed: it raised, died, is not running, or too many calls wait.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        return await self._calling.admit(plugin, host, timeout)
+
+    def _can_take(self, frame: Question) -> bool:
         if isinstance(frame, Call):
             return frame.method in self.methods
+        if isinstance(frame, Admit):
+            return any(plugin.name == frame.plugin and plugin.admits for plugin in self.plugins)
         return any(plugin.name == frame.plugin and plugin.receives for plugin in self.plugins)
 
     # watching
@@ -232,6 +252,8 @@ class Package:
         current = self.life.current
         if current is None or current.watch is None or current.ended.done():
             return
+        for plugin in self.passing.look(now, current.activity):
+            self._records.error(f"{plugin}: relay does not get on: messages pass it by until it does")
         for slow in current.watch.look(now):
             what = f"{slow.plugin}: {self._what(slow)}"
             if not slow.late:
@@ -250,6 +272,8 @@ class Package:
                 current.kill_slow(slow, what)
 
     def _what(self, slow: Slow) -> str:
+        if slow.call_id >= RELAYING:
+            return "relay"
         if slow.call_id >= CALLBACKS:
             return "a function called by every(), joined or left"
         return "receive" if slow.inside else (self._calling.method(slow.call_id) or "an x_ method")
@@ -285,4 +309,5 @@ class Package:
             code=one.code if one is not None else "",
             reloads=dict(counters.reloads),
             limits=life.spec.all_limits(self._settings),
+            transit=dataclasses.asdict(self.passing.counts) if self.passing.stages else {},
         )

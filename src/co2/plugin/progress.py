@@ -12,7 +12,15 @@ The letter word counts the plugin's dead letters: so the parent knows of those t
 import mmap
 import os
 
-__all__ = ["CALLBACKS", "EXITING", "LETTER_WORDS", "MAX_PLUGINS", "ProgressWords", "make_progress_file"]
+__all__ = [
+    "CALLBACKS",
+    "EXITING",
+    "LETTER_WORDS",
+    "MAX_PLUGINS",
+    "RELAYING",
+    "ProgressWords",
+    "make_progress_file",
+]
 
 MAX_PLUGINS = 256
 """Plugins in one package."""
@@ -21,6 +29,9 @@ EXITING = 2**64 - 1
 
 CALLBACKS = 2**40
 """From here on a call's number is none of an ``x_`` method: it is that of a timer, ``joined`` or ``left``."""
+
+RELAYING = 2**50
+"""From here on it is that of a message that passes a relay plugin."""
 
 LETTER_WORDS = 2 * MAX_PLUGINS
 """Where the letter words begin, plugin by plugin: apart from those that are written for each message."""

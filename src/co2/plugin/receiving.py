@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from co2.plugin.api import Co2Plugin
-from co2.plugin.opened import Unreadable, open_batch, pieces, preview
+from co2.plugin.opened import open_batch, pieces, preview
 from co2.protocol.frames import Deliver, Gap, Progress
 from co2.protocol.interests import Interests
 from co2.values import Message, channel_of
@@ -103,7 +103,7 @@ class Receiver:
                 at = number - frame.first
                 stretch = messages[at : at + (1 if self._on_trial else _STRETCH)]
                 # A message that is not for it proves nothing.
-                proved = self._on_trial and (self._wants is None or self._wants(channel_of(stretch[0])))
+                proved = self._on_trial and self._is_wanted(stretch[0])
                 if not self._receive(plugin, stretch, number, frame):
                     return
                 if proved:
@@ -115,8 +115,11 @@ class Receiver:
 
     @staticmethod
     def _mark_repeat(message: Message) -> None:
-        if not isinstance(message, Unreadable):
+        if type(message) is dict:
             message["repeat"] = True
+
+    def _is_wanted(self, message: Message | None) -> bool:
+        return message is not None and (self._wants is None or self._wants(channel_of(message)))
 
     def _receive(self, plugin: Co2Plugin, messages: list[Message], number: int, frame: Deliver) -> bool:
         """Give messages to the plugin; tell whether it goes on. Everything here is paid for by each message."""
@@ -129,7 +132,7 @@ class Receiver:
                 words[at] = word - 1
                 if not self._ground.run_jobs():
                     return False
-            if wants is not None and not wants(channel_of(message)) and type(message) is not Unreadable:
+            if wants is not None and type(message) is dict and not wants(channel_of(message)):
                 continue
             words[at] = word  # inside this one, done with all before it
             try:
@@ -139,6 +142,8 @@ class Receiver:
                 if result is not None:
                     self._ground.finished(result)
             except BaseException as error:
+                if message is None:
+                    continue  # dropped on its way: it only keeps its place, and comes too seldom to be looked for
                 if self._on_trial:
                     self._on_trial, self._inside = False, word // 2
                     self._ground.stumble(error)

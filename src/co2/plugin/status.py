@@ -115,6 +115,8 @@ class PackageStatus:
         code: hash of the code that runs, or ran last; '' for none.
         reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
         limits: what it may use, as in the table ``[limits.<name>]``; 0 is no limit.
+        transit: what became of messages on their way through its relay plugins
+            (:class:`~co2.plugin.passing.TransitCounts`); empty where it has none.
     """
 
     name: str
@@ -137,3 +139,4 @@ class PackageStatus:
     code: str = ""
     reloads: Mapping[str, int] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
+    transit: Mapping[str, int] = field(default_factory=dict)

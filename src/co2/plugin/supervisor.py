@@ -11,6 +11,7 @@ from co2.errors import BadParams, LoadError, NoSuchMethod, PluginFailed
 from co2.plugin.asking import Network, NoNetwork
 from co2.plugin.delivery import NETWORK
 from co2.plugin.package import Package
+from co2.plugin.passing import Stage
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
@@ -295,6 +296,30 @@ class Supervisor:
         if carried is None:
             raise PluginFailed(f"{letter.plugin}.receive: no plugin package {package} is loaded")
         await carried.repeat(letter, self._settings.receive_deadline + 1.0)
+
+    def stages(self) -> list[Stage]:
+        """Give what messages on their way through a relay pass, in order."""
+        return [stage for package in self._packages.values() for stage in package.passing.stages]
+
+    def admitting(self) -> list[tuple[str, str]]:
+        """Give (package, plugin) of those that are asked who may join a relay, in order."""
+        return [
+            (package.name, plugin.name)
+            for package in self._packages.values()
+            if package.state == "running"
+            for plugin in package.plugins
+            if plugin.admits
+        ]
+
+    async def admit(self, package: str, plugin: str, host: Host, timeout: float) -> str:
+        """Ask a relay plugin whether a host may join; give why not, '' where it may.
+
+        Raises:
+            PluginFailed: it raised, or its plugin host died or is not running.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        carried = self._packages.get(package)
+        return await carried.admit(plugin, host, timeout) if carried is not None else ""
 
     def log(self, name: str, after: int, max_rows: int) -> list[dict[str, Any]] | None:
         """Give the last lines of a package's log; None for one that is not loaded."""

@@ -2,6 +2,9 @@
 
 It always has the array32 header, so how many messages it holds is read without looking at them. Hosts join and
 count batches; only where one must be taken apart for somebody who wants single messages is it walked over.
+
+A message that was dropped on its way through the relay leaves its place empty, as :data:`DROPPED`: so every other
+one keeps its number.
 """
 
 from collections.abc import Sequence
@@ -10,13 +13,24 @@ import msgspec
 
 from co2.errors import BadRequest
 
-__all__ = ["MAX_BATCH_BYTES", "MAX_BATCH_MESSAGES", "batch_count", "join_batches", "make_batch", "split_batch"]
+__all__ = [
+    "DROPPED",
+    "MAX_BATCH_BYTES",
+    "MAX_BATCH_MESSAGES",
+    "batch_count",
+    "join_batches",
+    "make_batch",
+    "split_batch",
+]
 
 MAX_BATCH_MESSAGES = 2048
 """Messages in one batch."""
 
 MAX_BATCH_BYTES = 1024 * 1024
 """Bytes of one batch."""
+
+DROPPED = b"\xc0"
+"""In the place of a message that nobody gets."""
 
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 

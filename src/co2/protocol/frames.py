@@ -22,10 +22,13 @@ from typing import Any
 import msgspec
 
 from co2.errors import BadRequest
+from co2.protocol.frame import Frame
+from co2.protocol.transit_frames import Admit, Transit, Transited
 
 __all__ = [
     "MAX_CHANNELS",
     "MAX_FRAME_SIZE",
+    "Admit",
     "Answer",
     "Answered",
     "Applied",
@@ -66,6 +69,8 @@ __all__ = [
     "Stumbled",
     "TakenOver",
     "Takeover",
+    "Transit",
+    "Transited",
     "Withdraw",
     "encode_frame",
     "text_for_frame",
@@ -76,10 +81,6 @@ MAX_FRAME_SIZE = 2 * 1024 * 1024
 
 MAX_CHANNELS = 32
 """Channels that a frame names; one with more is for everybody."""
-
-
-class _Frame(msgspec.Struct, tag=True, array_like=True):
-    """Base of all frames."""
 
 
 class MethodInfo(msgspec.Struct, frozen=True):
@@ -106,6 +107,8 @@ class PluginInfo(msgspec.Struct, frozen=True):
         help: the class's docstring, '' for none.
         channels: patterns over channels that it wants, see ``protocol/interests.py``; empty for everything.
         durable: whether it goes on where it left off after a restart of its satellite.
+        relays: whether messages on their way through a relay are to pass it.
+        admits: whether it is asked who may join a relay.
     """
 
     name: str
@@ -114,6 +117,8 @@ class PluginInfo(msgspec.Struct, frozen=True):
     help: str
     channels: list[str] = []
     durable: bool = False
+    relays: bool = False
+    admits: bool = False
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -144,7 +149,7 @@ class Progress(msgspec.Struct, frozen=True):
     inside: int
 
 
-class Load(_Frame):
+class Load(Frame):
     """First frame to a child: import this package and check it.
 
     Attributes:
@@ -179,11 +184,11 @@ class Load(_Frame):
     store: str = ""
 
 
-class Make(_Frame):
+class Make(Frame):
     """Make every plugin, from the code that the child holds. Also after Exited, for plugins afresh."""
 
 
-class Start(_Frame):
+class Start(Frame):
     """All is registered: held sends go out, deliveries begin.
 
     Attributes:
@@ -197,24 +202,24 @@ class Start(_Frame):
     on_trial: bool = False
 
 
-class Handover(_Frame):
+class Handover(Frame):
     """Have every plugin stop between two messages and give what the one that follows it is to know."""
 
     number: int
 
 
-class Takeover(_Frame):
+class Takeover(Frame):
     """Give a plugin, before it starts, what the one before it has handed over. ``value`` is encoded."""
 
     plugin: str
     value: bytes
 
 
-class Resume(_Frame):
+class Resume(Frame):
     """No change after all: every plugin goes on where it stopped."""
 
 
-class Deliver(_Frame):
+class Deliver(Frame):
     """A batch of messages for the package, numbered consecutively.
 
     Attributes:
@@ -236,7 +241,7 @@ class Deliver(_Frame):
     skip: int = 0
 
 
-class Gap(_Frame):
+class Gap(Frame):
     """Messages that the package will not get. Comes in its place among the Deliver frames.
 
     Attributes:
@@ -252,7 +257,7 @@ class Gap(_Frame):
     reason: str
 
 
-class Call(_Frame):
+class Call(Frame):
     """Call an ``x_`` method. ``argument`` is one encoded dictionary."""
 
     call_id: int
@@ -260,7 +265,7 @@ class Call(_Frame):
     argument: bytes
 
 
-class Repeat(_Frame):
+class Repeat(Frame):
     """Give a dead letter to its plugin once more, marked ``repeat: True``. Answered by a Result, as a Call is.
 
     Attributes:
@@ -278,26 +283,26 @@ class Repeat(_Frame):
     message: bytes
 
 
-class Withdraw(_Frame):
+class Withdraw(Frame):
     """Nobody waits for that Call or Repeat any more: if it has not begun, it need not."""
 
     call_id: int
 
 
-class Flow(_Frame):
+class Flow(Frame):
     """Whether Publish may come now. Closed while the host's outbox is full; all other frames still come."""
 
     open: bool
 
 
-class Flushed(_Frame):
+class Flushed(Frame):
     """Answer to a Flush: all of it is acknowledged, or ``error`` says why that will not come."""
 
     flush_id: int
     error: str = ""
 
 
-class Answered(_Frame):
+class Answered(Frame):
     """Answer to an Ask.
 
     Attributes:
@@ -313,7 +318,7 @@ class Answered(_Frame):
     error: str = ""
 
 
-class Hosts(_Frame):
+class Hosts(Frame):
     """Satellites of the network: a part of the answer to an AskHosts, or news.
 
     Attributes:
@@ -329,7 +334,7 @@ class Hosts(_Frame):
     more: bool = False
 
 
-class Stop(_Frame):
+class Stop(Frame):
     """Run every ``__exit__``, flush, say Goodbye and end.
 
     Attributes:
@@ -341,7 +346,7 @@ class Stop(_Frame):
     keep: bool = False
 
 
-class Checked(_Frame):
+class Checked(Frame):
     """The package is imported and checked; nothing of it is made yet.
 
     Attributes:
@@ -353,7 +358,7 @@ class Checked(_Frame):
     exclusive: bool = False
 
 
-class Loaded(_Frame):
+class Loaded(Frame):
     """The package is initialised. ``warnings`` go to the log."""
 
     plugins: list[PluginInfo]
@@ -361,7 +366,7 @@ class Loaded(_Frame):
     warnings: list[str]
 
 
-class LoadFailed(_Frame):
+class LoadFailed(Frame):
     """The package cannot be loaded.
 
     Attributes:
@@ -377,7 +382,7 @@ class LoadFailed(_Frame):
     taken: bool = False
 
 
-class HandedOver(_Frame):
+class HandedOver(Frame):
     """A plugin has stopped between two messages.
 
     Attributes:
@@ -393,25 +398,32 @@ class HandedOver(_Frame):
     problem: str = ""
 
 
-class TakenOver(_Frame):
+class TakenOver(Frame):
     """A plugin's ``takeover`` has returned; ``problem`` says what it raised, '' for nothing."""
 
     plugin: str
     problem: str = ""
 
 
-class Exited(_Frame):
+class Exited(Frame):
     """Every ``__exit__`` has run, and all that was sent is out. The code is kept."""
 
 
-class Stumbled(_Frame):
-    """On trial, the first ``receive`` of a plugin raised. It waits inside this message for Resume, or its end."""
+class Stumbled(Frame):
+    """On trial, the first ``receive`` of a plugin raised. It waits inside this message for Resume, or its end.
+
+    Attributes:
+        plugin: its name.
+        problem: what it raised.
+        what: ``receive`` or ``relay``.
+    """
 
     plugin: str
     problem: str
+    what: str = "receive"
 
 
-class Publish(_Frame):
+class Publish(Frame):
     """Messages that one plugin sent, in order.
 
     Attributes:
@@ -428,13 +440,13 @@ class Publish(_Frame):
     live: bool = False
 
 
-class Flush(_Frame):
+class Flush(Frame):
     """Asks to be told when all that its plugin has published before is acknowledged."""
 
     flush_id: int
 
 
-class Applied(_Frame):
+class Applied(Frame):
     """Every plugin of the package is done with all messages up to number ``last``.
 
     The other numbers count since this child started.
@@ -451,7 +463,7 @@ class Applied(_Frame):
     unkept: int = 0
 
 
-class DeadLetter(_Frame):
+class DeadLetter(Frame):
     """A message whose ``receive`` raised.
 
     Attributes:
@@ -469,7 +481,7 @@ class DeadLetter(_Frame):
     message: bytes
 
 
-class Result(_Frame):
+class Result(Frame):
     """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''.
 
     Attributes:
@@ -485,7 +497,7 @@ class Result(_Frame):
     refused: bool = False
 
 
-class Ask(_Frame):
+class Ask(Frame):
     """A plugin calls a method, anywhere in the network.
 
     Attributes:
@@ -503,7 +515,7 @@ class Ask(_Frame):
     timeout: float
 
 
-class AskHosts(_Frame):
+class AskHosts(Frame):
     """A plugin asks which satellites there are.
 
     Attributes:
@@ -513,7 +525,7 @@ class AskHosts(_Frame):
     call_id: int
 
 
-class Record(_Frame):
+class Record(Frame):
     """A line for the log. ``level`` is one of ``logging``'s numbers, ``source`` a plugin's name or ''."""
 
     source: str
@@ -521,7 +533,7 @@ class Record(_Frame):
     text: str
 
 
-class Goodbye(_Frame):
+class Goodbye(Frame):
     """Last frame of a child that stops in good order."""
 
 
@@ -532,8 +544,10 @@ HostFrame = (
     | Start
     | Deliver
     | Gap
+    | Transit
     | Call
     | Repeat
+    | Admit
     | Withdraw
     | Flow
     | Flushed
@@ -544,7 +558,9 @@ HostFrame = (
 )
 Answer = Checked | Loaded | LoadFailed | HandedOver | TakenOver | Exited
 Question = Ask | AskHosts
-ChildFrame = Answer | Stumbled | Publish | Flush | Applied | DeadLetter | Result | Question | Record | Goodbye
+ChildFrame = (
+    Answer | Stumbled | Publish | Transited | Flush | Applied | DeadLetter | Result | Question | Record | Goodbye
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _decoders = {

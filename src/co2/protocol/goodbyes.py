@@ -9,6 +9,7 @@ __all__ = [
     "LOG_REPLACED",
     "OUT_OF_ORDER",
     "OUT_OF_PLACE",
+    "REFUSED",
     "SILENT",
     "STOPPING",
     "STORAGE",
@@ -38,6 +39,9 @@ OUT_OF_ORDER = "out-of-order"
 
 OUT_OF_PLACE = "out-of-place"
 """A frame that this state does not know."""
+
+REFUSED = "refused"
+"""A relay plugin does not let this satellite join; the text says why."""
 
 SILENT = "silent"
 """Nothing was heard for too long."""

@@ -77,10 +77,11 @@ class Interests:
         """Tell whether a frame may hold something that is wanted.
 
         Args:
-            channels: of its messages, '' for none; None for too many to name.
+            channels: of its messages, '' for none; None for too many to name; () where all of them were dropped
+                on their way.
         """
         if self.patterns is None:
-            return True
+            return channels != ()
         if not self.patterns:
             return False
         if channels is None:

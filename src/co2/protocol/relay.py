@@ -4,7 +4,8 @@ Which frame is in place when says :data:`co2.protocol.transitions.RELAY`.
 
 What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
 to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
-it. Whatever has no number of its own (from XML-RPC) is passed on only then, and holds up so long what came after.
+it. Where there are relay plugins it goes through them first (``passage.py``). Whatever has no number of its own
+(from XML-RPC) is passed on only when it is on disk, and holds up so long what came after.
 """
 
 from collections import deque
@@ -36,14 +37,33 @@ from co2.protocol.link_frames import (
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
 from co2.protocol.losses import Loss
-from co2.protocol.relay_events import CallReceived, DiskWanted, Event, IdReused, Joined, Left, ResultReceived
+from co2.protocol.passage import Passage, Passenger
+from co2.protocol.relay_events import (
+    AdmissionWanted,
+    CallReceived,
+    DiskWanted,
+    Event,
+    IdReused,
+    Joined,
+    Left,
+    ResultReceived,
+)
 from co2.protocol.roster import RosterBook
 from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
-from co2.protocol.transitions import RELAY, Lost, in_place, next_state
+from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
 from co2.protocol.welcome import in_this_log, live_beginning, meet
 
-__all__ = ["CallReceived", "DiskWanted", "IdReused", "Joined", "Left", "RelayCore", "ResultReceived"]
+__all__ = [
+    "AdmissionWanted",
+    "CallReceived",
+    "DiskWanted",
+    "IdReused",
+    "Joined",
+    "Left",
+    "RelayCore",
+    "ResultReceived",
+]
 
 
 class RelayCore:
@@ -54,6 +74,10 @@ class RelayCore:
         host_id: the relay's own.
         max_peers: gives how many links there may be now.
         now: monotonic seconds.
+
+    Attributes:
+        passage: the relay plugins that messages pass.
+        asks: somebody is asked whether a satellite may join: see :class:`AdmissionWanted`.
     """
 
     def __init__(self, log: Log, host_id: str, *, max_peers: Callable[[], int], now: Callable[[], float]) -> None:
@@ -65,6 +89,8 @@ class RelayCore:
         self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
         self.takeovers = Takeovers(now)
+        self.passage = Passage()
+        self.asks = False
         self._at_head: dict[Stream, None] = {}
         self._durable: dict[Stream, None] = {}
         self._unacked: dict[Peer, None] = {}
@@ -112,9 +138,12 @@ class RelayCore:
             self.end(peer, goodbyes.GARBAGE, str(error))
             return
         except (StorageFull, StorageFailed) as error:
-            self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
+            self._storage(peer, error)
             return
         self.end(peer, goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
+
+    def _storage(self, peer: Peer, error: StorageFull | StorageFailed) -> None:
+        self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
 
     def lost(self, peer: Peer, why: str) -> None:
         """The connection is gone."""
@@ -151,14 +180,28 @@ class RelayCore:
         except ValueError as error:
             self.end(peer, goodbyes.IDENTITY, str(error))
             return
-        older = self.peers.get(proposed.origin)
+        seen = HostId(proposed.origin, peer.address[0], proposed.port)
+        if self.asks:
+            peer.state = next_state(RELAY, peer.state, Asked)
+            self.events.append(AdmissionWanted(peer, seen, hello))
+        else:
+            self._admit(peer, seen, hello)
+
+    def admit(self, asked: AdmissionWanted) -> None:
+        """Let a satellite in after all; whoever is refused gets :meth:`end`."""
+        if asked.peer.state == "asked":
+            self._admit(asked.peer, asked.host_id, asked.hello)
+            self._advance()
+
+    def _admit(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
+        older = self.peers.get(host_id.origin)
         if older is None and len(self.peers) >= self._max_peers():
             self.end(peer, goodbyes.FULL, "this relay carries as many satellites as max_sats allows", 10.0)
             return
         if older is not None and not self._take_over(older, peer):
             return
-        peer.host_id = HostId(proposed.origin, peer.address[0], proposed.port)
-        peer.state = next_state(RELAY, peer.state, Hello)
+        peer.host_id = host_id
+        peer.state = next_state(RELAY, peer.state, Hello if peer.state == "opening" else Admitted)
         self.peers[peer.origin] = peer
         same_log = hello.log_id == self.log.log_id
         acks = [(epoch, self._meet(peer, epoch, first, same_log)) for epoch, first in hello.outbox]
@@ -273,7 +316,28 @@ class RelayCore:
         count = batch_count(frame.batch)
         if crc32(frame.batch) != frame.crc:
             self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
-            return
+        elif self.passage.occupied:
+            self._send_through(peer, frame, count)
+        else:
+            self._accept(peer, frame, count)
+
+    def _send_through(self, peer: Peer, frame: Publish, count: int) -> None:
+        """Let messages pass the relay plugins first. What has come counts, also where its link ends meanwhile."""
+
+        def release(through: Passenger) -> None:
+            if through.batch is not frame.batch:
+                frame.batch, frame.crc = through.batch, crc32(through.batch)
+                frame.channels = None if through.channels is None else list(through.channels)
+            try:
+                self._accept(peer, frame, count)
+            except (StorageFull, StorageFailed) as error:
+                self._storage(peer, error)
+
+        channels = None if frame.channels is None else tuple(frame.channels)
+        self.passage.enter(Passenger(str(peer.host_id), peer.address, frame.batch, channels, release))
+
+    def _accept(self, peer: Peer, frame: Publish, count: int) -> None:
+        """Take in what has come through."""
         if not frame.epoch:
             self._pass_live(peer, frame, count)
             return
@@ -298,8 +362,9 @@ class RelayCore:
             crc=frame.crc,
         )
         peer.published += count
-        peer.unacked.append((entry.end, frame.epoch, last))
-        self._unacked[peer] = None
+        if peer.state == "open":
+            peer.unacked.append((entry.end, frame.epoch, last))
+            self._unacked[peer] = None
         self._fresh.append(entry)
 
     def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
@@ -322,13 +387,19 @@ class RelayCore:
     def _repeated(self, peer: Peer, frame: Publish, last: int) -> None:
         peer.repeats += 1
         crc = self.log.find(peer.origin, frame.epoch, frame.seq)
-        if crc is not None and crc != frame.crc:
+        if crc is not None and crc != frame.crc and not self.passage.occupied:  # relay plugins may have changed it
             self.events.append(IdReused(peer, frame.epoch, frame.seq))
+        if peer.state != "open":
+            return
         # It may have been appended and not be on disk yet: then the commit acknowledges it.
         peer.unacked.append((self.log.last, frame.epoch, last))
         self._unacked[peer] = None
         if self.log.committed >= self.log.last:
             self._acknowledge(peer)
+
+    def come_through(self) -> None:
+        """Pass on what has come through the relay plugins."""
+        self._advance()
 
     def append_unnumbered(
         self,

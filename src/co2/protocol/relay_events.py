@@ -2,10 +2,29 @@
 
 from dataclasses import dataclass
 
-from co2.protocol.link_frames import Call, Result
+from co2.host_id import HostId
+from co2.protocol.link_frames import Call, Hello, Result
 from co2.protocol.streams import Peer, Stream
 
-__all__ = ["CallReceived", "DiskWanted", "Event", "IdReused", "Joined", "Left", "ResultReceived"]
+__all__ = [
+    "AdmissionWanted",
+    "CallReceived",
+    "DiskWanted",
+    "Event",
+    "IdReused",
+    "Joined",
+    "Left",
+    "ResultReceived",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionWanted:
+    """Ask whether a satellite may join; then call :meth:`RelayCore.admit` with this, or :meth:`RelayCore.end`."""
+
+    peer: Peer
+    host_id: HostId
+    hello: Hello
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +75,4 @@ class IdReused:
     seq: int
 
 
-Event = Joined | Left | CallReceived | ResultReceived | DiskWanted | IdReused
+Event = AdmissionWanted | Joined | Left | CallReceived | ResultReceived | DiskWanted | IdReused

@@ -63,7 +63,7 @@ class Parcel:
     def written(self) -> tuple[list[bytes], int]:
         """Give the frames for live streams, and how many bytes they are."""
         if not self._frames:
-            self._frames = [_written(entry, "") for entry in self.entries]
+            self._frames = [_written(entry, "") for entry in self.entries if entry.channels != ()]
             self._size = sum(map(len, self._frames))
         return self._frames, self._size
 
@@ -149,7 +149,7 @@ class Peer:
 
     Attributes:
         address: (ip, port) of the connection, observed.
-        state: ``opening``, ``open`` or ``closed``.
+        state: ``opening``, ``asked``, ``open`` or ``closed``.
         out: frames for the transport, encoded.
         paused: the transport's buffer is full; nothing more is read from the log for this peer.
         roster: version of the roster that it has been told.

@@ -24,7 +24,19 @@ from co2.protocol.link_frames import (
     Welcome,
 )
 
-__all__ = ["RELAY", "SATELLITE", "Connected", "Lost", "Table", "drawn", "in_place", "next_state"]
+__all__ = [
+    "NO_FRAMES",
+    "RELAY",
+    "SATELLITE",
+    "Admitted",
+    "Asked",
+    "Connected",
+    "Lost",
+    "Table",
+    "drawn",
+    "in_place",
+    "next_state",
+]
 
 Handler = TypeVar("Handler", bound=Callable[..., None])
 
@@ -33,9 +45,20 @@ class Connected:
     """The connection stands. No frame, but it moves the satellite's side."""
 
 
+class Asked:
+    """A relay plugin is asked whether the satellite may join, on its Hello. No frame either."""
+
+
+class Admitted:
+    """It may."""
+
+
 class Lost:
     """The connection is gone, or we have said Goodbye ourselves. No frame either."""
 
+
+NO_FRAMES = frozenset((Connected, Asked, Admitted, Lost))
+"""What moves a link besides frames."""
 
 Table = Mapping[str, Mapping[type, str]]
 """Next state, by state and frame; the first state is where it begins."""
@@ -57,7 +80,8 @@ SATELLITE: Table = {
 }
 
 RELAY: Table = {
-    "opening": {Hello: "open", Lost: "closed"},
+    "opening": {Hello: "open", Asked: "asked", Lost: "closed"},
+    "asked": {Admitted: "open", Goodbye: "closed", Lost: "closed"},
     "open": {
         Publish: "open",
         Interest: "open",
@@ -73,7 +97,7 @@ RELAY: Table = {
 
 
 def next_state(table: Table, state: str, what: type) -> str:
-    """Give the state that a frame, :class:`Connected` or :class:`Lost` leads to.
+    """Give the state that a frame, or what is none, leads to.
 
     Raises:
         KeyError: it is out of place.
@@ -91,12 +115,12 @@ def in_place(table: Table, handlers: Mapping[type, Handler]) -> dict[str, dict[t
     Raises:
         ValueError: a frame of the table has no handler, or a handler has no place in it.
     """
-    known = {frame for frames in table.values() for frame in frames} - {Connected, Lost}
+    known = {frame for frames in table.values() for frame in frames} - NO_FRAMES
     if known != set(handlers):
         odd = ", ".join(sorted(frame.__name__ for frame in known ^ set(handlers)))
         raise ValueError(f"not both in the table and handled: {odd}")
     return {
-        state: {frame: handlers[frame] for frame in frames if frame not in (Connected, Lost)}
+        state: {frame: handlers[frame] for frame in frames if frame not in NO_FRAMES}
         for state, frames in table.items()
     }
 
@@ -113,4 +137,4 @@ def drawn(table: Table) -> str:
 
 
 def _name(what: Any) -> str:
-    return str(what.__name__.lower() if what in (Connected, Lost) else what.__name__)
+    return str(what.__name__.lower() if what in NO_FRAMES else what.__name__)

@@ -12,6 +12,7 @@ from co2.config import RelayConfig
 from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed
 from co2.host_id import HostId
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
+from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import Relay
 from co2.relay.view import RelayView
 from co2.server.app import HttpServer
@@ -20,9 +21,12 @@ from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
 from co2.server.open_files import SPARE_FILES, allow_files
+from co2.server.plugin_control import package_row
+from co2.server.plugin_methods import plugin_entries
 from co2.server.properties import hardware, software
 from co2.store.relay_log import RelayLog
 from co2.values import MAX_MESSAGE_SIZE
+from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.introspection import add_introspection
@@ -77,10 +81,21 @@ class RelayHost:
             _logger.error("the log is a new one: %s", self.log.replaced)
         _allow_files(config.max_sats)
         self.relay = Relay(config, self._client, self.log, str(self.host_id), self._dispatch)
+        self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
+        self.plugins = self.relay.plugins = RelayPlugins(
+            config,
+            foundation.state.path,
+            self.relay,
+            host_id=self.host_id,
+            calls=self._calls,
+            changed=self._methods_changed,
+        )
         self._add_methods()
+        view = RelayView(self)
         self.server = HttpServer(
             registry=self.registry,
-            pages=make_pages(RelayView(self)),
+            pages=make_pages(view),
+            buttons=make_buttons(view),
             limits=Limits(),
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
@@ -93,16 +108,19 @@ class RelayHost:
         return f"ready relay {self.host_id} http://{str(self.host_id).partition('@')[2]}"
 
     async def start(self) -> None:
-        """Serve."""
+        """Load relay plugins, so that no message comes before them; then serve."""
+        await self.plugins.start()
         self.relay.start()
         await self.server.start(self._sock)
 
     async def hangup(self) -> None:
-        """There is nothing that a relay could take in while it runs."""
+        """Reload every package whose code has changed."""
+        await self.plugins.control.reload_changed()
 
     async def stop(self) -> None:
         """End deliveries and waiting calls, then the server."""
         self.server.stop_listening()
+        await self.plugins.stop()
         await self.relay.stop()
         await self.server.stop()
         await self._client.close()
@@ -118,7 +136,7 @@ class RelayHost:
             "uptime": round(time.monotonic() - self._started, 3),
             "software": software(),
             "hardware": hardware(),
-            "plugins": [],
+            "plugins": [*map(package_row, self.plugins.status())],
             "satellites": len(self.relay.members),
             "counters": self.counters(),
             "limits": {
@@ -139,6 +157,7 @@ class RelayHost:
         """Give the numbers that say how messages fared."""
         relay = self.relay
         totals = relay.members.totals()
+        transit = self.plugins.transit()
         return {
             "relayed": relay.relayed,
             "delivered": totals.sent,
@@ -154,15 +173,17 @@ class RelayHost:
             "damaged": self.log.damaged,
             "position": relay.log.last,
             "on_disk": relay.log.committed,
+            "passage_bytes": relay.links.core.passage.bytes,
+            "dropped_by_plugins": transit["dropped"],
+            "passed_by_plugins": transit["passed_by"],
             **relay.links.counted(),
         }
 
     def _add_methods(self) -> None:
         add_introspection(self.registry, self.properties)
-        calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self.registry.add(
             "method_call",
-            calls.method_call,
+            self._calls.method_call,
             help=MethodCalls.method_call.__doc__ or "",
             signatures=[["any", "struct"]],
             aliases=("web.method_call",),
@@ -172,6 +193,10 @@ class RelayHost:
         for handler in handlers:
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
+        self.plugins.control.add_methods(self.registry)
+
+    def _methods_changed(self) -> None:
+        self.registry.replace_group("plugins", plugin_entries(self.plugins.supervisor))
 
     def _from_log_thread(self, what: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended

@@ -7,29 +7,42 @@ link's transport does not take stays in the log, behind that link's cursor.
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.link_frames import Call, Result
 from co2.protocol.log import Log, Reading
-from co2.protocol.relay import CallReceived, DiskWanted, IdReused, Joined, Left, RelayCore, ResultReceived
+from co2.protocol.relay import (
+    AdmissionWanted,
+    CallReceived,
+    DiskWanted,
+    IdReused,
+    Joined,
+    Left,
+    RelayCore,
+    ResultReceived,
+)
 from co2.protocol.streams import CHUNK, Peer, Stream
 from co2.server.link_wire import LinkWire, joined
 from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
 
-__all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "DurableLog", "Links", "Owner"]
+__all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "REFUSED_FOR", "DurableLog", "Links", "Owner"]
 
 CLOSE_TIMEOUT = 0.5
 """Seconds in which links close when the relay stops."""
 
 MAX_BACKLOG = 16 * 1024 * 1024
-"""Bytes waiting for the disk above which links are not read."""
+"""Bytes waiting for the disk, or on their way through relay plugins, above which links are not read."""
 
 MAX_CALLS = 1000
 """Calls to satellites that may be under way; one more is refused."""
+
+REFUSED_FOR = 30.0
+"""Seconds after which a satellite that a relay plugin has refused may ask again."""
 
 _logger = logging.getLogger("co2.relay")
 
@@ -51,6 +64,9 @@ class DurableLog(Log, Protocol):
 
 class Owner(Protocol):
     """Who is told about links."""
+
+    async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
+        """Tell why a host may not join, '' where it may."""
 
     def joined(self, peer: Peer) -> None:
         """A satellite has come, or tells other methods."""
@@ -83,6 +99,7 @@ class Links:
         now: Callable[[], float],
     ) -> None:
         self.core = RelayCore(log, host_id, max_peers=max_links, now=now)
+        self.core.passage.released = self._come_through
         self.reused_numbers = 0
         self._log = log
         self._owner = owner
@@ -109,9 +126,14 @@ class Links:
             _logger.exception("the link of %s failed", peer.host_id if peer.origin else peer.address[0])
             self.core.lost(peer, f"an error of ours: {type(error).__name__}")
         self.flush()
-        if self._log.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
+        if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
             wire.pause_reading()  # its sender then waits, and knows it
             self._held.append(wire)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait for the disk, or are on their way through relay plugins."""
+        return self._log.backlog + self.core.passage.bytes
 
     def buffered(self, peer: Peer) -> int:
         """Give the bytes that wait for a link's other side."""
@@ -147,7 +169,16 @@ class Links:
         """Everything up to this position is on disk."""
         self.core.committed(position)
         self.flush()
-        if self._held and self._log.backlog <= MAX_BACKLOG:
+        self._read_on()
+
+    def _come_through(self) -> None:
+        """Messages have passed the relay plugins."""
+        self.core.come_through()
+        self.flush()
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._held and self.backlog <= MAX_BACKLOG:
             held, self._held = self._held, []
             for wire in held:
                 wire.resume_reading()
@@ -232,6 +263,8 @@ class Links:
                 answer = self._calls.get((peer, result.call_id))
                 if answer is not None and not answer.done():
                     answer.set_result(result)
+            case AdmissionWanted():
+                self._spawn(self._admit(event))
             case Joined(peer):
                 self._owner.joined(peer)
             case Left(peer, reason, text):
@@ -256,6 +289,14 @@ class Links:
     async def _read_disk(self, stream: Stream) -> None:
         reading = await asyncio.to_thread(self._log.read_disk, stream.position, CHUNK)
         self.core.disk_read(stream, reading)
+        self.flush()
+
+    async def _admit(self, asked: AdmissionWanted) -> None:
+        why = await self._owner.refusal(asked.host_id, asked.hello.methods, asked.hello.plugins)
+        if why:
+            self.core.end(asked.peer, goodbyes.REFUSED, why, REFUSED_FOR)
+        else:
+            self.core.admit(asked)
         self.flush()
 
     async def _answer(self, peer: Peer, call: Call) -> None:

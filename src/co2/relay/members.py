@@ -9,6 +9,7 @@ from typing import Any
 
 from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
+from co2.protocol.frames import Host
 from co2.protocol.streams import Peer
 
 __all__ = ["MAX_DEPARTED", "Member", "Members", "Totals"]
@@ -73,6 +74,10 @@ class Member:
         if self.peer is None:
             return {}
         return {package: max(0, last - position) for package, position in self.peer.applied.items()}
+
+    def as_host(self) -> Host:
+        """Give it as plugins see it."""
+        return Host(str(self.host_id), [*self.methods], [*self.plugins])
 
     def silence(self, now: float) -> float:
         """Give for how many seconds nothing was heard of it; a link that is there is alive, pings see to that."""

@@ -1,13 +1,15 @@
 """The relay's methods over XML-RPC, ``relay.…``: for everybody who has no link."""
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from co2.errors import BadParams, IdentityRefused
+from co2.errors import BadParams, Denied, IdentityRefused
 from co2.host_id import HostId
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING
+from co2.protocol.passage import Passenger
 from co2.relay.courier import write_plain
 from co2.relay.members import Member
 from co2.relay.reading import Messages
@@ -50,8 +52,9 @@ class RelayMethods:
         self.relayed = 0
         self.repeats = 0
         self._relay = relay
+        self._under_way: dict[tuple[str, str], asyncio.Future[int]] = {}
 
-    def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
+    def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """Become a member of this relay's network.
 
         Takes {port?, host_id?}. With a port the relay calls ``notify`` there, without one the caller fetches
@@ -62,7 +65,21 @@ class RelayMethods:
         host_id = self._registering(argument, caller)
         self._relay.members.check_owner(host_id)
         self._check_unlinked(host_id)
-        names = {key: names_in(argument, key) for key in ("methods", "plugins")}
+        for key in ("methods", "plugins"):
+            names_in(argument, key)
+        if self._relay.links.core.asks:
+            return self._register_if_admitted(argument, host_id)
+        return self._register(argument, host_id)
+
+    async def _register_if_admitted(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
+        names = [names_in(argument, key) for key in ("methods", "plugins")]
+        if why := await self._relay.refusal(host_id, *names):
+            raise Denied(why)
+        self._relay.members.check_owner(host_id)
+        self._check_unlinked(host_id)  # it may have come another way meanwhile
+        return self._register(argument, host_id)
+
+    def _register(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
         kind = _kind(argument)
         member = self._relay.members.get(host_id.origin)
         known = member is not None
@@ -75,7 +92,7 @@ class RelayMethods:
             member.cursor = self._relay.log.committed
         if argument.get("log_id", self._relay.log.log_id) != self._relay.log.log_id:
             self._other_log(member)
-        member.methods, member.plugins = names["methods"], names["plugins"]
+        member.methods, member.plugins = names_in(argument, "methods"), names_in(argument, "plugins")
         if host_id.port:
             self._end_others_at(host_id)
         self._relay.show(member)
@@ -110,18 +127,25 @@ class RelayMethods:
             await self._relay.waits.on_disk(first)
             return first
         packed, channels = message_in(argument)
-        entry = self._relay.links.core.append_unnumbered(
-            origin=host_id.origin,
-            host_id=str(host_id),
-            client_address=(caller.address, caller.port),
-            batch=make_batch([packed]),
-            channels=channels,
-            message_id=message_id,
-        )
-        self.relayed += 1
-        self._relay.links.flush()
-        await self._relay.waits.on_disk(entry.position)
-        return entry.position
+        message = Passenger(str(host_id), (caller.address, caller.port), make_batch([packed]), channels)
+        position = await self._through(host_id.origin, message, message_id)
+        await self._relay.waits.on_disk(position)
+        return position
+
+    async def _through(self, origin: str, message: Passenger, message_id: str) -> int:
+        """Take in a message, one with an id once: also where it is still on its way through the relay plugins."""
+        if not message_id:
+            self.relayed += 1
+            return await self._relay.pass_unnumbered(origin, message)
+        key = (origin, message_id)
+        if (under_way := self._under_way.get(key)) is not None:
+            self.repeats += 1
+        else:
+            self.relayed += 1
+            under_way = asyncio.ensure_future(self._relay.pass_unnumbered(origin, message, message_id))
+            self._under_way[key] = under_way
+            under_way.add_done_callback(lambda _task: self._under_way.pop(key))
+        return await asyncio.shield(under_way)  # whether or not this caller waits for it
 
     async def fetch(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Read messages, waiting for the next one where there is none.

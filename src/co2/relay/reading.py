@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from co2.protocol.batch import split_batch
+from co2.protocol.batch import DROPPED, split_batch
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.relay.links import DurableLog
 
@@ -113,5 +113,5 @@ def _messages(entry: Entry, after: int) -> list[LogMessage]:
     return [
         LogMessage(position, entry.host_id, entry.client_address, packed)
         for position, packed in enumerate(split_batch(entry.batch), entry.position)
-        if position > after
+        if position > after and packed != DROPPED
     ]

@@ -3,19 +3,21 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from co2.config import RelayConfig
-from co2.errors import PeerError
+from co2.errors import PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol import goodbyes
+from co2.protocol.passage import Passenger
 from co2.protocol.streams import Peer
 from co2.relay.checker import Checker
 from co2.relay.courier import Courier
 from co2.relay.links import DurableLog, Links
 from co2.relay.members import Member, Members
 from co2.relay.methods import RelayMethods, names_in
+from co2.relay.plugins import RelayPlugins
 from co2.relay.reading import MessageReader
 from co2.relay.waits import Waits
 from co2.xmlrpc.client import RpcClient
@@ -41,6 +43,9 @@ class Relay:
         log: the durable record.
         host_id: the relay's own.
         dispatch: calls a method of this relay for a satellite: (method, argument, caller).
+
+    Attributes:
+        plugins: the relay plugins, where there are any.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class Relay:
         self._telling: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.now = time.monotonic
+        self.plugins: RelayPlugins | None = None
         self.methods = RelayMethods(self)
         self.links = Links(log, host_id, self, max_links=lambda: self.members.room_for_links, now=self.now)
 
@@ -142,6 +148,55 @@ class Relay:
         member.methods, member.plugins = peer.methods, peer.plugins
         self.show(member)
 
+    async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
+        """Ask relay plugins whether a host may join; give why not, '' where it may."""
+        return await self.plugins.refusal(host, methods, plugins) if self.plugins is not None else ""
+
+    async def pass_unnumbered(self, origin: str, message: Passenger, message_id: str = "") -> int:
+        """Take in a message that has no number, through the relay plugins; give its position.
+
+        Args:
+            origin: the sender's.
+            message: it.
+            message_id: that its sender gave it, '' for none.
+
+        Raises:
+            StorageFull: there is no room.
+            StorageFailed: the disk does not do its work.
+        """
+        passage = self.links.core.passage
+        if not passage.occupied:
+            position = self._append(origin, message, message_id)
+            self.links.flush()
+            return position
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def release(through: Passenger) -> None:
+            try:
+                position = self._append(origin, through, message_id)
+            except (StorageFull, StorageFailed) as error:
+                if not found.done():
+                    found.set_exception(error)
+                return
+            if not found.done():  # nobody may wait any more
+                found.set_result(position)
+
+        message.release = release
+        passage.enter(message)
+        self.links.flush()
+        return await found
+
+    def _append(self, origin: str, message: Passenger, message_id: str) -> int:
+        entry = self.links.core.append_unnumbered(
+            origin=origin,
+            host_id=message.host_id,
+            client_address=message.client_address,
+            batch=message.batch,
+            channels=message.channels,
+            message_id=message_id,
+        )
+        return entry.position
+
     def left(self, peer: Peer, reason: str, text: str) -> None:
         """A link has ended."""
         member = self.members.get(peer.origin)
@@ -176,6 +231,8 @@ class Relay:
         if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
             _logger.warning("%s has more methods than others can be told of", member.host_id)
         self._roster_changed()
+        if self.plugins is not None:
+            self.plugins.hosts_changed([member.as_host()], ())
 
     def take_out(self, member: Member, *, keep_cursor: bool) -> None:
         """Take a member out of everything; with ``keep_cursor`` it may come back and resume."""
@@ -183,6 +240,8 @@ class Relay:
         self.members.remove(member, keep_cursor=keep_cursor)
         self.links.core.roster.remove(member.host_id.origin)
         self._roster_changed()
+        if self.plugins is not None:
+            self.plugins.hosts_changed((), [member.as_host()])
 
     def _roster_changed(self) -> None:
         """Tell links, a moment later: many may come at once."""

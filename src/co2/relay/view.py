@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
-from co2.server.shown import http_numbers, method_rows
+from co2.server.shown import http_numbers, method_rows, package_rows
 from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
@@ -36,12 +36,18 @@ class RelayView:
         return method_rows(self._host.registry)
 
     def plugins(self) -> Sequence[PackageRow]:
-        """A relay carries no plugins yet."""
-        return ()
+        """Every package of relay plugins, also those that are not there or failed to load."""
+        return package_rows(self._host.plugins.status())
 
     async def dead_letters(self, _package: str, _max_letters: int) -> Sequence[DeadLetterRow]:
-        """Nor has it dead letters."""
+        """It has none: a message that a relay plugin does not take goes on."""
         return ()
+
+    async def reload(self, package: str) -> None:
+        """Have a package run the code that is in its folder now; load one that is not there."""
+        plugins = self._host.plugins
+        loaded = any(row.name == package for row in plugins.supervisor.status())
+        await (plugins.control.reload(package) if loaded else plugins.control.load(package))
 
     def satellites(self) -> Sequence[SatelliteRow]:
         """Who is registered."""
@@ -66,11 +72,16 @@ class RelayView:
         ]
 
     def readiness(self) -> Readiness:
-        """A relay that answers is ready; one that is full says so."""
+        """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""
         members = self._host.relay.members
+        problems = [
+            f"plugin package {row.name} is {row.state}: {row.last_error}"
+            for row in self.plugins()
+            if row.state != "running"
+        ]
         if len(members) >= members.max_sats:
-            return Readiness([f"full: {members.max_sats} satellites are registered, which is max_sats"])
-        return Readiness()
+            problems.insert(0, f"full: {members.max_sats} satellites are registered, which is max_sats")
+        return Readiness(problems)
 
     def numbers(self) -> Numbers:
         """Counters and gauges."""
@@ -83,6 +94,7 @@ class RelayView:
                 "gaps": counters["gaps"],
                 "live": counters["live_dropped"],
                 "satellites_dropped": counters["dropped_satellites"],
+                "plugins": counters["dropped_by_plugins"],
             },
             events={key: counters[key] for key in ("repeats", "gaps", "takeovers", "reused_numbers", "damaged")},
             queues={
@@ -93,6 +105,7 @@ class RelayView:
                 "log": counters["log_bytes"],
                 "log_backlog": counters["backlog_bytes"],
                 "links": counters["link_bytes"],
+                "passage": counters["passage_bytes"],
             },
             lagging={
                 key: counters[key] for key in ("links_full", "links_held", "packages_behind", "packages_replaying")

@@ -12,7 +12,7 @@ from typing import Any
 
 from co2 import __version__
 from co2.config import SatelliteConfig, plugin_tables
-from co2.errors import Ambiguous, BadParams, NoSuchMethod
+from co2.errors import Ambiguous, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
 from co2.plugin.status import PackageSpec, PackageStatus
@@ -27,19 +27,19 @@ from co2.satellite.outbox_disk import OutboxDisk
 from co2.satellite.plugin_network import PluginNetwork
 from co2.satellite.view import SatelliteView
 from co2.server.app import HttpServer
-from co2.server.arguments import one_dict
 from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
 from co2.server.plugin_control import PluginControl, package_row
+from co2.server.plugin_methods import plugin_entries
 from co2.server.plugin_watch import PluginWatch
 from co2.server.properties import hardware, software
 from co2.store.cursors import Cursors
 from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
 from co2.xmlrpc.introspection import add_introspection
-from co2.xmlrpc.registry import Caller, Entry, Registry
+from co2.xmlrpc.registry import Caller, Registry
 
 __all__ = ["CALL_TIMEOUT", "LAST_SENDS", "Satellite"]
 
@@ -347,11 +347,7 @@ class Satellite:
         self.plugins.add_methods(self.registry)
 
     def _methods_changed(self) -> None:
-        entries = {
-            name: Entry(handler=self._plugin_method(name), help=method.help, signatures=method.signatures)
-            for name, method in self.supervisor.methods.items()
-        }
-        self.registry.replace_group("plugins", entries)
+        self.registry.replace_group("plugins", plugin_entries(self.supervisor))
         core = self.link.core
         before, self._subscribed = self._subscribed, {}
         for row in self.supervisor.status():
@@ -375,15 +371,6 @@ class Satellite:
             core.unsubscribe(name)
         core.names_changed()
         self.link.work()
-
-    def _plugin_method(self, name: str) -> Any:
-        async def call(params: Sequence[Any], _caller: Caller) -> Any:
-            argument = one_dict(params)
-            if "data" not in argument:
-                raise BadParams("the key 'data' is mandatory")
-            return await self.supervisor.call(name, argument)
-
-        return call
 
     def _is_me(self, host_id: HostId) -> bool:
         return host_id.origin == self.link.host_id.origin

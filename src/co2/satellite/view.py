@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
 from co2.plugin.records import preview
-from co2.plugin.usage import usage_of
-from co2.server.shown import http_numbers, method_rows
-from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
+from co2.plugin.status import PackageStatus
+from co2.server.shown import http_numbers, method_rows, package_rows
+from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
     from co2.satellite.satellite import Satellite
@@ -40,34 +40,10 @@ class SatelliteView:
     def plugins(self) -> Sequence[PackageRow]:
         """Every package, also those that are not there or failed to load."""
         missing = [
-            PackageRow(name=name, state="failed", last_error=problem)
+            PackageStatus(name=name, state="failed", last_error=problem)
             for name, problem in self._satellite.not_found
         ]
-        return [
-            PackageRow(
-                name=row.name,
-                state=row.state,
-                pid=row.pid,
-                plugins=[PluginRow(p.name, p.text, p.receives, p.help) for p in row.plugins],
-                restarts=row.restarts,
-                last_error=row.last_error,
-                last_error_age=row.last_error_age,
-                received=row.received,
-                sent=row.sent,
-                failed=row.failed,
-                dropped=row.dropped,
-                dead_letters=row.dead_letters,
-                send_waits=row.send_waits,
-                waiting=row.waiting,
-                slowest=row.slowest,
-                load=row.load,
-                code=row.code,
-                reloads=row.reloads,
-                limits=row.limits,
-                uses=usage_of(row.pid),
-            )
-            for row in self._satellite.supervisor.status()
-        ] + missing
+        return package_rows([*self._satellite.supervisor.status(), *missing])
 
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
         """The newest of a package."""

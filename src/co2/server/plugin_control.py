@@ -216,6 +216,7 @@ def package_row(row: PackageStatus) -> dict[str, Any]:
         "sent": row.sent,
         "waiting": row.waiting,
         "dead_letters": row.dead_letters,
+        "transit": dict(row.transit),
         "last_error": row.last_error,
         "limits": dict(row.limits),
         "uses": dict(usage_of(row.pid)),

@@ -1,13 +1,15 @@
 """What both roles show the same way on their pages and in their metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
+from co2.plugin.status import PackageStatus
+from co2.plugin.usage import usage_of
 from co2.server.app import HttpServer
-from co2.web.view import MethodRow
+from co2.web.view import MethodRow, PackageRow, PluginRow
 from co2.xmlrpc.registry import Registry
 
-__all__ = ["HttpNumbers", "http_numbers", "method_rows"]
+__all__ = ["HttpNumbers", "http_numbers", "method_rows", "package_rows"]
 
 
 class HttpNumbers(TypedDict):
@@ -36,3 +38,33 @@ def http_numbers(server: HttpServer) -> HttpNumbers:
         "requests": dict(server.requests),
         "connections": server.connections,
     }
+
+
+def package_rows(packages: Iterable[PackageStatus]) -> list[PackageRow]:
+    """Give how each plugin package is."""
+    return [
+        PackageRow(
+            name=row.name,
+            state=row.state,
+            pid=row.pid,
+            plugins=[PluginRow(p.name, p.text, p.receives, p.help, p.relays) for p in row.plugins],
+            restarts=row.restarts,
+            last_error=row.last_error,
+            last_error_age=row.last_error_age,
+            received=row.received,
+            sent=row.sent,
+            failed=row.failed,
+            dropped=row.dropped,
+            dead_letters=row.dead_letters,
+            send_waits=row.send_waits,
+            waiting=row.waiting,
+            slowest=row.slowest,
+            load=row.load,
+            code=row.code,
+            reloads=row.reloads,
+            limits=row.limits,
+            uses=usage_of(row.pid),
+            transit=row.transit,
+        )
+        for row in packages
+    ]

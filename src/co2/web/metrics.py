@@ -99,6 +99,12 @@ def _counters(view: HostView) -> Iterator[Family]:
         ("plugin", "outcome"),
         {(package.name, outcome): count for package in packages for outcome, count in package.reloads.items()},
     )
+    yield (
+        "co2_plugin_transit",
+        "Messages on their way through relay plugins, by what became of them",
+        ("plugin", "outcome"),
+        {(package.name, outcome): count for package in packages for outcome, count in package.transit.items()},
+    )
 
 
 def _gauges(view: HostView) -> Iterator[Family]:

@@ -43,12 +43,14 @@ class PluginRow:
         text: its ``str()``.
         receives: whether it gets messages.
         help: docstring of its class, '' for none.
+        relays: whether messages on their way through the relay pass it.
     """
 
     name: str
     text: str = ""
     receives: bool = True
     help: str = ""
+    relays: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,8 @@ class PackageRow:
         limits: what it may use: ``memory`` in MiB, ``open_files``, ``cpu_seconds``, ``deaths`` that park it; 0 is
             no limit.
         uses: the same of its plugin host now, but for ``deaths``; empty where that is not known.
+        transit: messages on their way through its relay plugins, by what became of them: ``seen``, ``dropped``,
+            ``changed``, ``failed``, ``passed_by``; empty where it has none.
     """
 
     name: str
@@ -99,6 +103,7 @@ class PackageRow:
     reloads: Mapping[str, int] = field(default_factory=dict)
     limits: Mapping[str, int] = field(default_factory=dict)
     uses: Mapping[str, float] = field(default_factory=dict)
+    transit: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

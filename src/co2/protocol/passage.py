@@ -1,0 +1,162 @@
+"""The way of messages through the relay plugins: one after the other, in the order in which they came.
+
+Without I/O. Every filter is a stage with a queue of its own, and what leaves it leaves in the order in which it
+came, also what it had nothing to do with: each sees the messages of a sender in order, and so does the log. No
+filter holds anything back for long: whoever does not answer is passed by, which is its host's business to see.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+__all__ = ["Filter", "Passage", "Passed", "Passenger"]
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What a filter lets go on.
+
+    Attributes:
+        batch: as many messages as came, nil for each that is dropped.
+        channels: of what is left, None for too many to name, () for nothing left.
+    """
+
+    batch: bytes
+    channels: tuple[str, ...] | None
+
+
+class Filter(Protocol):
+    """What messages pass."""
+
+    def wants(self, channels: tuple[str, ...] | None) -> bool:
+        """Tell whether it looks at messages of these channels, now."""
+
+    def take(
+        self,
+        host_id: str,
+        client_address: tuple[str, int],
+        batch: bytes,
+        done: Callable[[Passed | None], None],
+    ) -> None:
+        """Look at messages; call ``done`` once, in the order of the calls, with None for all as they came."""
+
+
+@dataclass(slots=True, eq=False)
+class Passenger:
+    """Messages of one sender on their way.
+
+    Attributes:
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        batch: the messages.
+        channels: of them; () once nothing is left.
+        release: called with this when it has come through.
+    """
+
+    host_id: str
+    client_address: tuple[str, int]
+    batch: bytes
+    channels: tuple[str, ...] | None
+    release: Callable[["Passenger"], None] = lambda _passenger: None
+    _at: "_Stage | None" = None
+    _ready: bool = False
+    _size: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Stage:
+    filter: Filter
+    queue: deque[Passenger] = field(default_factory=deque)
+
+
+class Passage:
+    """All filters of a relay, and what is on its way through them.
+
+    Attributes:
+        occupied: messages have to go through here: there are filters, or something is on its way.
+        bytes: of messages on their way.
+        released: called after messages have come through later than they entered.
+    """
+
+    def __init__(self) -> None:
+        self.occupied = False
+        self.bytes = 0
+        self.released: Callable[[], None] = lambda: None
+        self._stages: list[_Stage] = []
+        self._inside = 0
+
+    def set_filters(self, filters: Sequence[Filter]) -> None:
+        """Say which filters there are. What is at one that is gone goes on as it came there."""
+        known = {id(stage.filter): stage for stage in self._stages}
+        before = self._stages
+        after = [known.get(id(one)) or _Stage(one) for one in filters]
+        self._stages = after
+        # What is inside one that is gone moves to the next that is left: from the last one, where the oldest is.
+        for index, stage in reversed([*enumerate(before)]):
+            if stage not in after:
+                following = next((later for later in before[index + 1 :] if later in after), None)
+                self._clear(stage, following)
+        self._settle()
+
+    def enter(self, passenger: Passenger, behind: Filter | None = None) -> None:
+        """Take messages in.
+
+        Args:
+            passenger: they.
+            behind: the filter that sends them by itself: they pass those that come after it.
+        """
+        first = 0
+        if behind is not None:
+            first = next((at + 1 for at, stage in enumerate(self._stages) if stage.filter is behind), 0)
+        passenger._size = len(passenger.batch)
+        self.bytes += passenger._size
+        self._inside += 1
+        self.occupied = True
+        self._arrive(passenger, first)
+
+    def _arrive(self, passenger: Passenger, at: int) -> None:
+        """Put messages to a stage, or out."""
+        if at >= len(self._stages):
+            self.bytes -= passenger._size
+            self._inside -= 1
+            passenger._at = None
+            self._settle()
+            passenger.release(passenger)
+            return
+        stage = passenger._at = self._stages[at]
+        stage.queue.append(passenger)
+        if passenger.channels != () and stage.filter.wants(passenger.channels):
+            passenger._ready = False
+            done = partial(self._done, stage, passenger)
+            stage.filter.take(passenger.host_id, passenger.client_address, passenger.batch, done)
+        else:
+            passenger._ready = True
+            self._drain(stage)
+
+    def _done(self, stage: _Stage, passenger: Passenger, passed: Passed | None) -> None:
+        if passenger._at is not stage or passenger._ready:
+            return  # it went on when its filter was taken away
+        if passed is not None:
+            passenger.batch, passenger.channels = passed.batch, passed.channels
+            self.bytes += len(passed.batch) - passenger._size
+            passenger._size = len(passed.batch)
+        passenger._ready = True
+        if stage.queue[0] is passenger:
+            self._drain(stage)
+            self.released()
+
+    def _drain(self, stage: _Stage) -> None:
+        while stage.queue and stage.queue[0]._ready:
+            passenger = stage.queue.popleft()
+            self._arrive(passenger, self._stages.index(stage) + 1)
+
+    def _clear(self, stage: _Stage, following: _Stage | None) -> None:
+        at = len(self._stages) if following is None else self._stages.index(following)
+        while stage.queue:
+            self._arrive(stage.queue.popleft(), at)
+        self.released()
+
+    def _settle(self) -> None:
+        self.occupied = bool(self._stages or self._inside)

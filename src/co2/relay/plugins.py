@@ -1,0 +1,270 @@
+"""The relay plugins of a relay: what messages pass, who is asked when somebody wants to join, what they send."""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from co2 import __version__
+from co2.config import RelayConfig, plugin_tables
+from co2.errors import BadRequest, PeerError, StorageFailed, StorageFull
+from co2.host_id import HostId
+from co2.plugin.discovery import find_packages
+from co2.plugin.status import PackageSpec, PackageStatus
+from co2.plugin.supervisor import Supervisor
+from co2.protocol.batch import make_batch, split_batch
+from co2.protocol.frames import Host
+from co2.protocol.passage import Passenger
+from co2.server.calls import MethodCalls
+from co2.server.plugin_control import PluginControl
+from co2.server.plugin_watch import PluginWatch
+from co2.xmlrpc.registry import Caller
+
+if TYPE_CHECKING:
+    from co2.relay.relay import Relay
+
+__all__ = ["ADMISSION_TIMEOUT", "RelayNetwork", "RelayPlugins"]
+
+ADMISSION_TIMEOUT = 5.0
+"""Seconds that a relay plugin gets to say whether somebody may join; then it is let in."""
+
+STORES_FOLDER = "stores"
+"""Name, in the state folder, of the folder with what plugins keep in ``self.store``, a file for each package."""
+
+_logger = logging.getLogger("co2.relay")
+_HERE = Caller("127.0.0.1", 0)
+
+
+class _FirstSender(msgspec.Struct):
+    """The one key of a message that tells who has sent it first."""
+
+    origin_host_id: Any = ""
+
+
+_first_sender = msgspec.msgpack.Decoder(_FirstSender).decode
+
+
+class RelayNetwork:
+    """What relay plugins can ask: any method anywhere, and who is there.
+
+    Args:
+        calls: passes calls on.
+        hosts: gives who is there.
+    """
+
+    def __init__(self, calls: MethodCalls, hosts: Callable[[], list[Host]]) -> None:
+        self._calls = calls
+        self._hosts = hosts
+
+    async def call(self, method: str, host_id: str, argument: dict[str, Any], timeout: float) -> Any:
+        """Call a method of this relay or of a satellite.
+
+        Raises:
+            PeerError: what went wrong.
+        """
+        asked = {**argument, "method_name": method}
+        if host_id:
+            asked["host_id"] = host_id
+        else:
+            asked.pop("host_id", None)
+        return await self._calls.method_call([asked], _HERE)
+
+    def hosts(self) -> list[Host]:
+        """Give everybody who is there."""
+        return self._hosts()
+
+
+class RelayPlugins:
+    """Carries the packages that ``plugin_list`` names.
+
+    Args:
+        config: the relay's.
+        state: its state folder.
+        relay: the relay.
+        host_id: its own.
+        calls: passes calls of plugins on.
+        changed: called when there are other methods than before.
+    """
+
+    def __init__(
+        self,
+        config: RelayConfig,
+        state: Path,
+        relay: "Relay",
+        *,
+        host_id: HostId,
+        calls: MethodCalls,
+        changed: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._relay = relay
+        self._host_id = host_id
+        self._stores = state / STORES_FOLDER
+        self._changed = changed
+        self._last: dict[str, asyncio.Future[None]] = {}
+        specs, self.not_found = self._find(None)
+        self._specs = specs
+        if specs:
+            self._stores.mkdir(mode=0o700, exist_ok=True)
+        self.supervisor = Supervisor(
+            specs,
+            settings=config,
+            var_dict={"role": "relay", "host_id": str(host_id), "relay": "", "version": __version__},
+            host_id=lambda: str(host_id),
+            address=lambda: (host_id.ip, host_id.port),
+            on_publish=self._publish,
+            flushed=self._flushed,
+            on_methods_changed=self._methods_changed,
+            network=RelayNetwork(calls, self._hosts),
+        )
+        self.control = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Load all; return when each is up or has failed."""
+        for name, problem in self.not_found:
+            _logger.error("plugin package %s is not loaded: %s", name, problem)
+        for spec in self._specs:
+            if spec.note:
+                _logger.warning("plugin package %s: %s", spec.name, spec.note)
+        await self.supervisor.start()
+        if self._config.watch:
+            also = [path for path in (self._config.config_file,) if path is not None]
+            watch = PluginWatch(self._config.plugin_dir.absolute(), self.control.reload_changed, *also)
+            self._tasks.append(asyncio.create_task(watch.run(), name="watch of plugins"))
+
+    async def stop(self) -> None:
+        """Every ``__exit__``, last sends."""
+        await self.supervisor.stop(self._config.exit_timeout)
+        tasks = [*self._tasks, *self._waiting]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def status(self) -> list[PackageStatus]:
+        """Tell how each package is, also those that were not found."""
+        missing = [PackageStatus(name=name, state="failed", last_error=why) for name, why in self.not_found]
+        return self.supervisor.status() + missing
+
+    def transit(self) -> Counter[str]:
+        """Give what became of messages on their way, all plugins together."""
+        counts: Counter[str] = Counter()
+        for row in self.supervisor.status():
+            counts.update(row.transit)
+        return counts
+
+    async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
+        """Ask every plugin that wants to be asked whether a host may join; give why not, '' where it may."""
+        for package, plugin in self.supervisor.admitting():
+            try:
+                why = await self.supervisor.admit(
+                    package, plugin, Host(str(host), [*methods], [*plugins]), ADMISSION_TIMEOUT
+                )
+            except PeerError as error:
+                _logger.error("%s is let in: %s", host, error)
+                continue
+            if why:
+                _logger.warning("%s may not join: %s: %s", host, plugin, why)
+                return f"{plugin}: {why}"
+        return ""
+
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell plugins who has joined and left."""
+        self.supervisor.hosts_changed(joined, left)
+
+    def _find(self, names: Sequence[str] | None) -> tuple[list[PackageSpec], list[tuple[str, str]]]:
+        tables, limits = plugin_tables(self._config.config_file)
+        config = dataclasses.replace(self._config, plugin_config=tables, plugin_limits=limits)
+        listed = names if names is not None else (config.plugin_list or ())
+        found, problems = find_packages(config, listed)
+        return [dataclasses.replace(spec, store=self._stores / f"{spec.name}.db") for spec in found], problems
+
+    def _hosts(self) -> list[Host]:
+        return [member.as_host() for member in self._relay.members]
+
+    def _methods_changed(self) -> None:
+        core = self._relay.links.core
+        core.passage.set_filters(self.supervisor.stages())
+        core.asks = bool(self.supervisor.admitting())
+        self._changed()
+
+    # what they send
+
+    def _publish(
+        self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+    ) -> None:
+        """Pass on what a plugin sends, behind itself in the chain; it has no number, and leaves from the disk."""
+        names = None if channels is None else tuple(channels)
+        behind = next((stage for stage in reversed(self.supervisor.stages()) if stage.plugin == plugin), None)
+        for origin, part in _by_first_sender(batch):
+            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._last[package] = done
+            passenger = Passenger(
+                str(self._host_id),
+                (self._host_id.ip, self._host_id.port),
+                part,
+                names,
+                partial(self._append, package, origin or self._host_id.origin, done),
+            )
+            self._relay.links.core.passage.enter(passenger, behind)
+        self._relay.links.flush()
+
+    def _append(self, package: str, origin: str, done: "asyncio.Future[None]", through: Passenger) -> None:
+        try:
+            entry = self._relay.links.core.append_unnumbered(
+                origin=origin,
+                host_id=through.host_id,
+                client_address=through.client_address,
+                batch=through.batch,
+                channels=through.channels,
+            )
+        except (StorageFull, StorageFailed) as error:
+            _logger.error("%s: what it has sent is lost: %s", package, error)
+            done.set_result(None)
+            return
+        self._relay.published += entry.count
+        task = asyncio.create_task(self._kept(entry.position, done))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _kept(self, position: int, done: "asyncio.Future[None]") -> None:
+        with contextlib.suppress(StorageFailed):  # then the relay ends anyway
+            await self._relay.waits.on_disk(position)
+        done.set_result(None)
+
+    async def _flushed(self, package: str) -> None:
+        last = self._last.get(package)
+        if last is not None:
+            await asyncio.shield(last)
+
+
+def _by_first_sender(batch: bytes) -> Iterator[tuple[str, bytes]]:
+    """Take messages apart by whom they name as their first sender: to that host they do not go back."""
+    if b"origin_host_id" not in batch:
+        yield "", batch
+        return
+    part: list[bytes] = []
+    of = ""
+    for message in split_batch(batch):
+        origin = _origin_in(message)
+        if part and origin != of:
+            yield of, make_batch(part)
+            part = []
+        of = origin
+        part.append(message)
+    yield of, make_batch(part)
+
+
+def _origin_in(message: bytes) -> str:
+    try:
+        return HostId.parse(_first_sender(message).origin_host_id).origin
+    except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, BadRequest):
+        return ""  # none, or none that is a host's
