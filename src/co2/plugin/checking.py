@@ -1,7 +1,7 @@
 """Look whether a package would be loaded, and say all that stands in the way: for ``co2 plugin check``.
 
-First its files are read. What passes that is imported, as the loader does it, in a process of its own; nothing is
-made of its classes.
+Its files are read, and it is imported as the loader does it, in a process of its own; nothing is made of its
+classes.
 """
 
 import ast
@@ -15,8 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from co2.config.private import check_private
 from co2.errors import ConfigError
-from co2.plugin.requirements import RequirementsProblem, check_requirements, install_command, read_requirements
+from co2.plugin.requirements import (
+    RequirementsProblem,
+    check_requirements,
+    install_command,
+    read_requirements,
+)
 
 if TYPE_CHECKING:
     from co2.plugin.loader import LoadFailure
@@ -63,32 +69,45 @@ def check_package(
     Returns:
         What is wrong, and the names of its plugins and methods as far as they were found.
     """
+    findings = [*_from_outside(path)]
+    if findings:
+        return findings, []
     file = path if path.is_file() else path / "__init__.py"
-    findings, unmet = [*_read(path)], [*_requirements(file)]
-    if any(finding.fatal for finding in findings):
-        return unmet + findings, []
+    unmet = [*_requirements(file)]
+    unreadable, unfit = _read_files(path)
     order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
     order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
-    more, names = _import_apart(path, {**order, "unmet": bool(unmet), "required": _required(file)})
-    return unmet + findings + more, names
+    order |= {"unmet": bool(unmet), "required": _required(file)}  # type: ignore[dict-item]
+    refused, names, imported = _import_apart(path, order)
+    # What is wrong in a file that nobody imports, or a class that is no plugin, keeps nothing from being loaded.
+    if imported:
+        places = {(finding.file, finding.line) for finding in refused}
+        unreadable = [replace(one, fatal=(one.file, one.line) in places) for one in unreadable]
+        unfit = {name: found for name, found in unfit.items() if name in names}
+    findings = [*unmet, *unreadable, *(one for found in unfit.values() for one in found)]
+    places = {(finding.file, finding.line) for finding in unreadable}
+    return findings + [one for one in refused if (one.file, one.line) not in places], names
 
 
 # ---- reading -------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Iterator[Finding]:
+def _from_outside(path: Path) -> Iterator[Finding]:
     from co2.plugin.discovery import name_problem, package_problem
 
     name = path.name.removesuffix(".py")
     if problem := name_problem(name):
         yield Finding(problem, str(path))
     elif name in sys.stdlib_module_names:
-        yield Finding(f"{name!r} is the name of a module of Python itself", str(path), mend="rename it")
+        yield Finding(
+            f"{name!r} is the name of a module that Python or co2 needs itself: rename the package", str(path)
+        )
+    try:
+        check_private(path.parent)
+    except ConfigError as error:
+        yield Finding(str(error), str(path.parent))
     if problem := package_problem(path):
         yield Finding(problem, str(path))
-        return
-    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-        yield from _read_file(file)
 
 
 def _requirements(file: Path) -> Iterator[Finding]:
@@ -109,17 +128,31 @@ def _required(file: Path) -> list[str]:
     return [_NOT_IN_NAME.split(one.strip(), 1)[0].lower().replace("-", "_") for one in requires]
 
 
-def _read_file(file: Path) -> Iterator[Finding]:
-    try:
-        tree = ast.parse(file.read_bytes(), str(file))
-    except SyntaxError as error:
-        yield Finding(f"SyntaxError: {error.msg}", str(file), error.lineno or 0, "Python cannot read this line")
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
-        yield Finding(f"cannot be read: {type(error).__name__}: {error}", str(file))
-    else:
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
-                yield from _read_class(node, file)
+def _read_files(path: Path) -> tuple[list[Finding], dict[str, list[Finding]]]:
+    """Give what Python cannot read, and what is wrong in classes, by ``<package>.<module>.<class>``."""
+    unreadable: list[Finding] = []
+    unfit: dict[str, list[Finding]] = {}
+    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        try:
+            tree = ast.parse(file.read_bytes(), str(file))
+        except SyntaxError as error:
+            mend = "Python cannot read this line"
+            unreadable.append(Finding(f"SyntaxError: {error.msg}", str(file), error.lineno or 0, mend))
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            unreadable.append(Finding(f"cannot be read: {type(error).__name__}: {error}", str(file)))
+        else:
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
+                    unfit[f"{_module(path, file)}.{node.name}"] = [*_read_class(node, file)]
+    return unreadable, unfit
+
+
+def _module(path: Path, file: Path) -> str:
+    """Give ``<package>.<module>`` of a file of a package."""
+    if path.is_file():
+        return f"{path.stem}.{path.stem}"
+    parts = file.relative_to(path).with_suffix("").parts
+    return ".".join((path.name, *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
 def _read_class(node: ast.ClassDef, file: Path) -> Iterator[Finding]:
@@ -143,7 +176,8 @@ def _calls_init(function: ast.FunctionDef) -> bool:
 # ---- importing -----------------------------------------------------------------------------------------
 
 
-def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], list[str]]:
+def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], list[str], bool]:
+    """Import it in a process of its own; give what is wrong, the names, and whether all of it was looked at."""
     reader, writer = os.pipe()
     command = [sys.executable, "-P", "-m", "co2.plugin.checking", str(writer), json.dumps(order)]
     with os.fdopen(reader, "rb") as answers:
@@ -158,15 +192,16 @@ def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], 
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], []
+            return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], [], False
         finally:
             os.close(writer)
         answer = answers.read()
     if not answer:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return [Finding(f"Python ended with {done.returncode} while it was imported: {last[:200]}", str(path))], []
+        problem = f"Python ended with {done.returncode} while it was imported: {last[:200]}"
+        return [Finding(problem, str(path))], [], False
     told = json.loads(answer)
-    return [Finding(**finding) for finding in told["findings"]], told["names"]
+    return [Finding(**finding) for finding in told["findings"]], told["names"], told["imported"]
 
 
 def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -176,9 +211,11 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
     failures: list[LoadFailure] = []
     warnings: list[str] = []
     names: list[str] = []
+    imported = False
     try:
         module = import_package(order["package"], order["folder"], unmet=order["unmet"])
         found, warnings = find_plugins(order["package"], module, failures.append)
+        imported = True
         names = [name for one in found for name in (one.name, *one.methods)]
         if order["table"] is not None and found:
             kinds = [one.kind for one in found]
@@ -190,20 +227,19 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
         failures.append(LoadFailure(error.problem, error.where))
     findings = [one for failure in failures if (one := _finding_of(failure, order)) is not None]
     findings += [_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings]
-    return {"findings": [asdict(finding) for finding in findings], "names": names}
+    return {"findings": [asdict(finding) for finding in findings], "names": names, "imported": imported}
 
 
 def _finding_of(failure: "LoadFailure", order: Mapping[str, Any]) -> Finding | None:
-    """Make a finding of a failure; of a module that is missing with what is required that was told already."""
+    """Make a finding of a failure; none of a module that comes with what is required, whose lack was told."""
     finding = _finding(failure.problem, failure.where)
     missing = _MISSING_MODULE.search(failure.problem)
     if missing is None or not order["unmet"]:
         return finding
     if missing[1].partition(".")[0].lower() in order["required"]:
         return None
-    return replace(
-        finding, mend=f"it may come with what the package requires: install that first. Else {finding.mend}"
-    )
+    mend = f"it may come with what the package requires: install that first. Else {finding.mend}"
+    return replace(finding, mend=mend)
 
 
 def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:
