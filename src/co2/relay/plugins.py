@@ -226,7 +226,9 @@ class RelayPlugins:
             self._relay.links.core.passage.enter(passenger, behind)
         self._relay.links.flush()
         if self._relay.links.backlog > MAX_BACKLOG and not self.supervisor.paused:
-            self.supervisor.pause_sending()
+            self.supervisor.pause_sending(
+                f"more than {MAX_BACKLOG} bytes wait for the relay's disk or its plugins"
+            )
 
     def has_room(self) -> None:
         """What waited for the disk has got there: plugins may send again."""
