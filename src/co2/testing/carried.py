@@ -40,7 +40,8 @@ class Failure:
 
     Attributes:
         plugin: its name.
-        what: was called: ``receive``, ``gap``, ``__exit__``, a timer, ``joined``, ``left``, ``relay``, ``register``.
+        what: was called: ``receive``, ``gap``, ``relay``, ``register``, ``__exit__``, a timer, ``joined`` or
+            ``left``.
         error: what it raised.
         message: that ``receive`` did not take: on a real satellite it is a dead letter now. Or that ``relay`` did
             not take: it has gone on as it came.
