@@ -11,6 +11,8 @@ __all__ = ["MAX_RATE", "Settings", "selector"]
 MAX_RATE = 1000
 """Messages per second of one channel of one sender, at most."""
 
+_WILDCARDS = {"*": "[^.]*", ">": ".*"}
+
 
 class Settings(msgspec.Struct, frozen=True):
     """What is throttled, and how much is let through.
@@ -38,7 +40,5 @@ def selector(patterns: Iterable[str]) -> Callable[[str], object]:
         tokens = pattern.split(".")
         if "" in tokens or ">" in tokens[:-1]:
             raise ValueError(f'{pattern!r} is not a channel pattern, such as "stage.*" or "stage.>"')
-        expressions.append(
-            r"\.".join({"*": "[^.]*", ">": ".*"}.get(token) or re.escape(token) for token in tokens)
-        )
+        expressions.append(r"\.".join(_WILDCARDS.get(token) or re.escape(token) for token in tokens))
     return re.compile("|".join(expressions), re.DOTALL).fullmatch
