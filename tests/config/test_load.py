@@ -165,8 +165,8 @@ def test_an_unknown_key_names_the_nearest(tmp_path: Path) -> None:
 
 
 def test_a_key_of_the_other_role_is_unknown(tmp_path: Path) -> None:
-    write(tmp_path, "[relay]\nisolation = 'thread'\n")
-    assert "unknown key 'isolation'" in wrong("satellite", tmp_path).problem
+    write(tmp_path, "[relay]\noutbox_max = 2_000_000\n")
+    assert "unknown key 'outbox_max'" in wrong("satellite", tmp_path).problem
 
 
 def test_a_key_like_no_other_names_all(tmp_path: Path) -> None:

@@ -31,9 +31,14 @@ def test_a_pattern_selects(pattern: str, yes: list[str], no: list[str]) -> None:
 
 
 def test_everything_and_nothing() -> None:
-    for channels in ((), ("",), ("", "a"), None):
+    for channels in (("",), ("", "a"), None):
         assert Interests(None).wants(channels)
         assert not Interests([]).wants(channels)
+
+
+def test_nobody_wants_a_frame_of_which_all_was_dropped() -> None:
+    for patterns in (None, [], [">"], ["a.*"]):
+        assert not Interests(patterns).wants(())
 
 
 def test_one_channel_of_a_frame_is_enough_and_an_unlisted_frame_is_for_everybody() -> None:

@@ -31,7 +31,18 @@ from co2.protocol.link_frames import (
     decode_satellite_frame,
     encode_link_frame,
 )
-from co2.protocol.transitions import RELAY, SATELLITE, Connected, Lost, Table, drawn, in_place, next_state
+from co2.protocol.transitions import (
+    RELAY,
+    SATELLITE,
+    Admitted,
+    Asked,
+    Connected,
+    Lost,
+    Table,
+    drawn,
+    in_place,
+    next_state,
+)
 from tests.protocol.network import FakeSatellite, Network, batch_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -77,7 +88,7 @@ def test_every_frame_of_either_side_is_tried_and_has_its_place() -> None:
     assert set(OF_SATELLITE) == set(get_args(SatelliteFrame))
     assert set(OF_RELAY) == set(get_args(RelayFrame))
     for table, frames in ((RELAY, OF_SATELLITE), (SATELLITE, OF_RELAY)):
-        placed = {what for moves in table.values() for what in moves} - {Connected, Lost}
+        placed = {what for moves in table.values() for what in moves} - {Connected, Asked, Admitted, Lost}
         assert placed == set(frames)
         assert {state for moves in table.values() for state in moves.values()} <= set(table)
 
@@ -87,6 +98,7 @@ def test_every_frame_of_either_side_is_tried_and_has_its_place() -> None:
 def test_the_relay_in_each_state_with_each_frame(state: str, frame: type) -> None:
     net = Network()
     peer = net.relay.opened(("10.0.0.2", 1))
+    net.relay.asks = state == "asked"
     if state != "opening":
         net.relay.receive(peer, encode_link_frame(HELLO))
     if state == "closed":

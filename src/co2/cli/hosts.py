@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,10 @@ _COMMON: tuple[Callable[[Any], Any], ...] = (
     click.option("--state", metavar="DIR", help="Folder for identity and logs."),
     click.option("--plugin-dir", metavar="DIR", help="Folder that holds plugin packages.  [default: ./plugins]"),
     click.option("--config", metavar="FILE", help="Configuration file.  [default: ./co2.toml if it is there]"),
+    click.option(
+        "--plugin", "plugin_list", metavar="NAME", multiple=True, help="Package to load; may be repeated."
+    ),
+    click.option("--watch", is_flag=True, default=None, help="Reload a package when its code changes."),
 )
 
 
@@ -32,15 +36,17 @@ def _common(command: Callable[..., int]) -> Callable[..., int]:
 def relay(**flags: Any) -> int:
     """Run a relay until Ctrl-C.
 
-    It prints one line when it serves: ready relay HOST_ID URL. The URL is also its page in a browser.
+    It prints one line when it serves: ready relay HOST_ID URL. The URL is also its page in a browser. It carries
+    the relay plugins that you name, and messages pass them in that order; those that come with co2: throttle, udp.
 
     \b
     Examples:
       co2 relay
       co2 relay --bind 0.0.0.0            so that other machines reach it
       co2 relay --port 0 --state ./state
+      co2 relay --plugin throttle
     """
-    config = load_config("relay", flags, os.environ, Path.cwd())
+    config = _checked(load_config("relay", _flags(flags), os.environ, Path.cwd()), flags)
     assert isinstance(config, RelayConfig)
     from co2.relay.main import run
 
@@ -51,8 +57,6 @@ def relay(**flags: Any) -> int:
 @click.option("--relay", metavar="URL", help="The relay.  [default: http://127.0.0.1:2003]")
 @_common
 @click.option("--port", metavar="PORT", help="Port to listen on, 0 for any.  [default: 2004 or the next free one]")
-@click.option("--plugin", "plugin_list", metavar="NAME", multiple=True, help="Package to load; may be repeated.")
-@click.option("--watch", is_flag=True, default=None, help="Reload a package when its code changes.")
 def satellite(**flags: Any) -> int:
     """Run a satellite until Ctrl-C. It carries the plugins in ./plugins, or those that you name.
 
@@ -66,18 +70,25 @@ def satellite(**flags: Any) -> int:
       co2 satellite --relay http://192.168.1.20:2003
       co2 satellite --watch               while you write a plugin
     """
-    flags["plugin_list"] = flags["plugin_list"] or None
-    config = load_config("satellite", flags, os.environ, Path.cwd())
+    config = _checked(load_config("satellite", _flags(flags), os.environ, Path.cwd()), flags)
     assert isinstance(config, SatelliteConfig)
-    from co2.plugin.discovery import find_packages
-
-    _, problems = find_packages(config)
-    if flags["plugin_list"]:
-        # What was typed must be there; what a file lists may be mended while the others run.
-        for name, problem in problems:
-            if name in flags["plugin_list"]:
-                raise click.BadParameter(problem, param_hint="'--plugin'")
     from co2.satellite.main import run
 
     sys.stderr.flush()
     return run(config)
+
+
+def _flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    return {**flags, "plugin_list": flags["plugin_list"] or None}
+
+
+def _checked(config: RelayConfig | SatelliteConfig, flags: Mapping[str, Any]) -> RelayConfig | SatelliteConfig:
+    """See that the packages that were typed are there; what a file lists may be mended while the others run."""
+    if config.role == "satellite" or flags["plugin_list"]:
+        from co2.plugin.discovery import find_packages
+
+        _, problems = find_packages(config)
+        for name, problem in problems:
+            if name in flags["plugin_list"]:
+                raise click.BadParameter(problem, param_hint="'--plugin'")
+    return config

@@ -1,4 +1,4 @@
-"""``co2 plugin``: which code runs in a satellite, and new code while it runs."""
+"""``co2 plugin``: which code runs in a satellite or relay, and new code while it runs."""
 
 import os
 import time
@@ -27,7 +27,7 @@ FOLLOW_INTERVAL = 0.5
 _url = click.option(
     "--url",
     metavar="URL",
-    help="Satellite to talk to, on this machine.  [default: http://127.0.0.1 and its port in co2.toml, or 2004]",
+    help="Host to talk to, on this machine.  [default: the satellite at 127.0.0.1, its port in co2.toml, or 2004]",
 )
 _name = click.argument("name", metavar="NAME")
 

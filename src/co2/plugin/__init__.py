@@ -1,7 +1,7 @@
 """All that a plugin author needs: ``from co2 import plugin`` and ``class X_Mine(plugin.Co2Plugin)``.
 
-``plugin.Co2RelayPlugin`` is the base of what a relay carries. ``plugin.errors`` holds what ``send``, ``call`` and the
-store raise, ``plugin.Host`` and ``plugin.Timer`` are what ``hosts`` and ``every`` give.
+``plugin.Co2RelayPlugin`` is the base of what a relay carries. ``plugin.errors`` holds what ``send``, ``call`` and
+the store raise, ``plugin.Host`` and ``plugin.Timer`` are what ``hosts`` and ``every`` give.
 """
 
 from co2 import errors

@@ -425,7 +425,8 @@ class Actor:
     def stumble(self, error: BaseException) -> None:
         """Take no more messages: the first one on trial has failed, and the host decides what becomes of it."""
         self._halted = True
-        self._outgoing.frame(Stumbled(self.name, self._problem("receive", error)))
+        what = "receive" if self._relayer is None else "relay"
+        self._outgoing.frame(Stumbled(self.name, self._problem(what, error), what))
 
     def _problem(self, what: str, error: BaseException) -> str:
         """Tell an error in a line, with its place; all of it goes to the log."""

@@ -329,7 +329,7 @@ class Incarnation:
             case Checked() | Loaded() | LoadFailed() | HandedOver() | TakenOver() | Exited():
                 self._answers.put_nowait(frame)
             case Stumbled():
-                self.stumbled = f"{frame.plugin}.receive failed in its first message: {frame.problem}"
+                self.stumbled = f"{frame.plugin}.{frame.what} failed in its first message: {frame.problem}"
                 self._news()
             case Applied():
                 self.applied = frame

@@ -282,7 +282,7 @@ class Life:
             self._calling.lose(f"the plugin host of {self.spec.name} died")
             if self._trial is not None:
                 self._passing.hold()  # the old code comes back, and is given it
-            else:
+            elif not self._passing.held:
                 self._passing.lose()
 
     def _begin(self, one: Incarnation, *, on_trial: bool) -> None:

@@ -30,8 +30,8 @@ class Co2RelayPlugin(Co2Plugin):
         the log, and the message on as it came.
 
         Args:
-            data_dict: the sender's keys, ``data`` among them, and its ``host_id`` and ``client_address``. It may be
-                changed.
+            data_dict: the sender's keys, ``data`` among them, and its ``host_id`` and ``client_address``. It may
+                be changed.
 
         Returns:
             What goes on: this dictionary, or another one; ``None`` drops the message. ``host_id`` and
@@ -46,7 +46,8 @@ class Co2RelayPlugin(Co2Plugin):
         running.
 
         Args:
-            host: its ``host_id`` with the address that the relay sees, its ``methods`` and ``plugins``.
+            host: its ``host_id`` with the address that the relay sees; its ``methods`` and ``plugins`` as far as
+                it tells them already: a satellite asks before it has loaded any, and ``joined`` comes with them.
 
         Returns:
             A text that says why it is refused, or ``False``; anything else admits it.

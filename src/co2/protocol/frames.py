@@ -410,10 +410,17 @@ class Exited(Frame):
 
 
 class Stumbled(Frame):
-    """On trial, the first ``receive`` of a plugin raised. It waits inside this message for Resume, or its end."""
+    """On trial, the first ``receive`` of a plugin raised. It waits inside this message for Resume, or its end.
+
+    Attributes:
+        plugin: its name.
+        problem: what it raised.
+        what: ``receive`` or ``relay``.
+    """
 
     plugin: str
     problem: str
+    what: str = "receive"
 
 
 class Publish(Frame):

@@ -1,8 +1,8 @@
 """The way of messages through the relay plugins: one after the other, in the order in which they came.
 
 Without I/O. Every filter is a stage with a queue of its own, and what leaves it leaves in the order in which it
-came, also what it had nothing to do with: so each sees the messages of a sender in their order, and so does the log.
-No filter holds anything back for long: whoever does not answer is passed by, which is its host's business to see.
+came, also what it had nothing to do with: each sees the messages of a sender in order, and so does the log. No
+filter holds anything back for long: whoever does not answer is passed by, which is its host's business to see.
 """
 
 from collections import deque

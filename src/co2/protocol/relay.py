@@ -4,8 +4,8 @@ Which frame is in place when says :data:`co2.protocol.transitions.RELAY`.
 
 What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
 to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
-it. Where there are relay plugins it goes through them first (``passage.py``). Whatever has no number of its own (from
-XML-RPC) is passed on only when it is on disk, and holds up so long what came after.
+it. Where there are relay plugins it goes through them first (``passage.py``). Whatever has no number of its own
+(from XML-RPC) is passed on only when it is on disk, and holds up so long what came after.
 """
 
 from collections import deque

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, Denied, IdentityRefused
@@ -54,7 +54,7 @@ class RelayMethods:
         self._relay = relay
         self._under_way: dict[tuple[str, str], asyncio.Future[int]] = {}
 
-    async def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
+    def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """Become a member of this relay's network.
 
         Takes {port?, host_id?}. With a port the relay calls ``notify`` there, without one the caller fetches
@@ -65,10 +65,22 @@ class RelayMethods:
         host_id = self._registering(argument, caller)
         self._relay.members.check_owner(host_id)
         self._check_unlinked(host_id)
-        names = {key: names_in(argument, key) for key in ("methods", "plugins")}
-        kind = _kind(argument)
-        if why := await self._relay.refusal(host_id, names["methods"], names["plugins"]):
+        for key in ("methods", "plugins"):
+            names_in(argument, key)
+        if self._relay.links.core.asks:
+            return self._register_if_admitted(argument, host_id)
+        return self._register(argument, host_id)
+
+    async def _register_if_admitted(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
+        names = [names_in(argument, key) for key in ("methods", "plugins")]
+        if why := await self._relay.refusal(host_id, *names):
             raise Denied(why)
+        self._relay.members.check_owner(host_id)
+        self._check_unlinked(host_id)  # it may have come another way meanwhile
+        return self._register(argument, host_id)
+
+    def _register(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
+        kind = _kind(argument)
         member = self._relay.members.get(host_id.origin)
         known = member is not None
         if member is None:
@@ -80,7 +92,7 @@ class RelayMethods:
             member.cursor = self._relay.log.committed
         if argument.get("log_id", self._relay.log.log_id) != self._relay.log.log_id:
             self._other_log(member)
-        member.methods, member.plugins = names["methods"], names["plugins"]
+        member.methods, member.plugins = names_in(argument, "methods"), names_in(argument, "plugins")
         if host_id.port:
             self._end_others_at(host_id)
         self._relay.show(member)

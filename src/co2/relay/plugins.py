@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -189,7 +190,7 @@ class RelayPlugins:
     def _publish(
         self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
     ) -> None:
-        """Pass on what a plugin sends, behind itself in the chain; it has no number, so it leaves from the disk."""
+        """Pass on what a plugin sends, behind itself in the chain; it has no number, and leaves from the disk."""
         names = None if channels is None else tuple(channels)
         behind = next((stage for stage in reversed(self.supervisor.stages()) if stage.plugin == plugin), None)
         for origin, part in by_first_sender(batch):
