@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import calls, connections, fanout, link, memory, peers, start
+from bench import calls, connections, fanout, link, memory, peers, start, transit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -62,6 +62,7 @@ PARTS = {
         "many satellites on one relay", connections, connections.measure, ("counts", "seconds", "rounds")
     ),
     "memory": Part("one receiver is stopped", memory, memory.measure),
+    "transit": Part("a relay plugin", transit, transit.measure),
     "start": Part("start and memory", start, start.measure, ("rounds",)),
 }
 """In the order of the page."""

@@ -95,10 +95,13 @@ class Co2(Peer):
     title = "co2"
     durable = True
 
+    relay_plugin: Sequence[str] = ()
+    relay_config = RELAY
+
     @contextlib.contextmanager
     def fleet(self, senders: int, receivers: int, stamped: bool) -> Iterator[Fleet]:
         with temporary_folder() as folder, contextlib.ExitStack() as stack:
-            relay = stack.enter_context(host(folder, "relay", "relay", RELAY))
+            relay = stack.enter_context(host(folder, "relay", "relay", self.relay_config, *self.relay_plugin))
             relay_url = line(relay).split()[-1]
             sending = [
                 stack.enter_context(satellite(folder, f"sender{i}", relay_url, "bench_sender", {"number": i}))
@@ -127,6 +130,20 @@ class Co2(Peer):
             rate = (sender.acknowledged() - before) / (time.monotonic() - begun)
             sender.finish()
             return rate
+
+
+class Filtered(Co2):
+    """The same, with a relay plugin that every message passes.
+
+    Args:
+        change: it puts something into each of them, in place of looking at it only.
+    """
+
+    title = "co2 with a relay plugin"
+    relay_plugin = ("--plugin-dir", str(PLUGINS), "--plugin", "bench_filter")
+
+    def __init__(self, change: bool) -> None:
+        self.relay_config = f"{RELAY}\n[plugin.bench_filter]\nchange = {json.dumps(change)}\n"
 
 
 def satellite(

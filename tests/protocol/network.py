@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from co2.host_id import HostId
-from co2.protocol.batch import make_batch, split_batch
+from co2.protocol.batch import DROPPED, make_batch, split_batch
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Reading
 from co2.protocol.outbox import Outbox
@@ -88,7 +88,9 @@ class FakeSatellite:
         while self.core.events:
             match self.core.events.popleft():
                 case Delivered(packages, frame, skip):
-                    values = [msgspec.msgpack.decode(m)["data"] for m in split_batch(frame.batch)][skip:]
+                    values = [
+                        msgspec.msgpack.decode(m)["data"] for m in split_batch(frame.batch)[skip:] if m != DROPPED
+                    ]
                     for package in packages:
                         self.got.setdefault(package, []).extend(values)
                 case GapTold(packages, gap):

@@ -32,11 +32,9 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.transitions import (
+    NO_FRAMES,
     RELAY,
     SATELLITE,
-    Admitted,
-    Asked,
-    Connected,
     Lost,
     Table,
     drawn,
@@ -88,7 +86,7 @@ def test_every_frame_of_either_side_is_tried_and_has_its_place() -> None:
     assert set(OF_SATELLITE) == set(get_args(SatelliteFrame))
     assert set(OF_RELAY) == set(get_args(RelayFrame))
     for table, frames in ((RELAY, OF_SATELLITE), (SATELLITE, OF_RELAY)):
-        placed = {what for moves in table.values() for what in moves} - {Connected, Asked, Admitted, Lost}
+        placed = {what for moves in table.values() for what in moves} - NO_FRAMES
         assert placed == set(frames)
         assert {state for moves in table.values() for state in moves.values()} <= set(table)
 
@@ -196,7 +194,7 @@ def test_the_docs_show_the_table_as_it_is(drawing: ModuleType) -> None:
     shown = re.findall(r"^    (\w+) --> (\w+): (.*)$", page, re.M)
     arrows = {(state, name, following) for state, following, names in shown for name in names.split(", ")}
     assert arrows == {
-        (state, what.__name__ if what not in (Connected, Lost) else what.__name__.lower(), following)
+        (state, what.__name__.lower() if what in NO_FRAMES else what.__name__, following)
         for table in (RELAY, SATELLITE)
         for state, moves in table.items()
         for what, following in moves.items()

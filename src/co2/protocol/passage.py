@@ -92,13 +92,12 @@ class Passage:
         known = {id(stage.filter): stage for stage in self._stages}
         before = self._stages
         after = [known.get(id(one)) or _Stage(one) for one in filters]
-        # What is inside one that is gone moves to the next that is left, ahead of what that one gets later.
-        for index, stage in enumerate(before):
-            if stage not in after:
-                follow = [later for later in before[index + 1 :] if later in after]
-                self._stages = after
-                self._clear(stage, follow[0] if follow else None)
         self._stages = after
+        # What is inside one that is gone moves to the next that is left: from the last one, where the oldest is.
+        for index, stage in reversed([*enumerate(before)]):
+            if stage not in after:
+                following = next((later for later in before[index + 1 :] if later in after), None)
+                self._clear(stage, following)
         self._settle()
 
     def enter(self, passenger: Passenger, behind: Filter | None = None) -> None:

@@ -25,6 +25,7 @@ from co2.protocol.link_frames import (
 )
 
 __all__ = [
+    "NO_FRAMES",
     "RELAY",
     "SATELLITE",
     "Admitted",
@@ -56,7 +57,8 @@ class Lost:
     """The connection is gone, or we have said Goodbye ourselves. No frame either."""
 
 
-_NO_FRAMES = {Connected, Asked, Admitted, Lost}
+NO_FRAMES = frozenset((Connected, Asked, Admitted, Lost))
+"""What moves a link besides frames."""
 
 Table = Mapping[str, Mapping[type, str]]
 """Next state, by state and frame; the first state is where it begins."""
@@ -113,12 +115,12 @@ def in_place(table: Table, handlers: Mapping[type, Handler]) -> dict[str, dict[t
     Raises:
         ValueError: a frame of the table has no handler, or a handler has no place in it.
     """
-    known = {frame for frames in table.values() for frame in frames} - _NO_FRAMES
+    known = {frame for frames in table.values() for frame in frames} - NO_FRAMES
     if known != set(handlers):
         odd = ", ".join(sorted(frame.__name__ for frame in known ^ set(handlers)))
         raise ValueError(f"not both in the table and handled: {odd}")
     return {
-        state: {frame: handlers[frame] for frame in frames if frame not in _NO_FRAMES}
+        state: {frame: handlers[frame] for frame in frames if frame not in NO_FRAMES}
         for state, frames in table.items()
     }
 
@@ -135,4 +137,4 @@ def drawn(table: Table) -> str:
 
 
 def _name(what: Any) -> str:
-    return str(what.__name__.lower() if what in _NO_FRAMES else what.__name__)
+    return str(what.__name__.lower() if what in NO_FRAMES else what.__name__)

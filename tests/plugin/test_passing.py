@@ -1,0 +1,173 @@
+"""Messages at the relay plugins of a package: a window, answers, patience, and changes of who carries them."""
+
+from typing import Any
+
+from co2.plugin.passing import PATIENCE, WINDOW, Passing, Stage
+from co2.protocol.batch import make_batch
+from co2.protocol.frames import PluginInfo
+from co2.protocol.passage import Passed
+from co2.protocol.transit_frames import Transit, Transited
+from co2.values import pack
+
+ADDRESS = ("10.0.0.1", 5)
+WORD = {"p.m.X_A": 0, "p.m.X_B": 0}
+
+
+def info(name: str = "p.m.X_A", channels: list[str] | None = None, *, relays: bool = True) -> PluginInfo:
+    return PluginInfo(name, name, False, "", channels or [], False, relays)
+
+
+def batch(*values: Any) -> bytes:
+    return make_batch([pack({"data": value}) for value in values])
+
+
+class Package:
+    """The relay's side, with a child that notes what it is given."""
+
+    def __init__(self, *plugins: PluginInfo) -> None:
+        self.passing = Passing()
+        self.given: list[Transit] = []
+        self.out: list[tuple[bytes, Passed | None]] = []
+        self.passing.begin(self.given.append, plugins or [info()])
+        (self.stage, *_) = self.passing.stages
+
+    def take(self, *values: Any, stage: Stage | None = None) -> None:
+        what = batch(*values)
+        (stage or self.stage).take("a@10.0.0.1:1", ADDRESS, what, lambda passed: self.out.append((what, passed)))
+
+    def answer(self, number: int, what: bytes = b"", **counts: int) -> None:
+        self.passing.answered(Transited(number, what, [""], **counts))
+
+    @property
+    def numbers(self) -> list[int]:
+        return [frame.number for frame in self.given]
+
+
+def test_what_the_plugin_answers_goes_on_and_is_counted() -> None:
+    package = Package()
+    package.take(1, 2)
+    package.take(3)
+    package.answer(1, batch(1, 22), changed=1)
+    package.answer(2, failed=1)
+    assert package.out == [(batch(1, 2), Passed(batch(1, 22), ("",))), (batch(3), None)]
+    counts = package.passing.counts
+    assert (counts.seen, counts.changed, counts.failed, counts.passed_by) == (3, 1, 1, 0)
+
+
+def test_an_answer_with_another_number_of_messages_changes_nothing() -> None:
+    package = Package()
+    package.take(1, 2)
+    package.answer(1, batch(1))
+    assert package.out == [(batch(1, 2), None)]
+
+
+def test_a_window_bounds_what_the_child_is_given() -> None:
+    package = Package()
+    big = "x" * (WINDOW // 2)
+    for _ in range(3):
+        package.take(big)
+    assert package.numbers == [1]
+    package.answer(1)
+    assert package.numbers == [1, 2]
+
+
+def test_a_plugin_that_does_not_get_on_is_passed_by_until_it_has_caught_up() -> None:
+    package = Package()
+    package.take(1)
+    package.take(2)
+    assert package.passing.look(0.0, WORD.__getitem__) == []
+    assert package.passing.look(PATIENCE - 0.1, WORD.__getitem__) == []
+    assert package.passing.look(PATIENCE, WORD.__getitem__) == ["p.m.X_A"]
+    assert package.out == [(batch(1), None), (batch(2), None)]
+    package.take(3)
+    assert package.out[-1] == (batch(3), None)
+    assert package.numbers == [1, 2]
+    package.answer(1, batch("late"))
+    package.answer(2, batch("late"))
+    assert len(package.out) == 3
+    package.take(4)
+    package.answer(3, batch("in time"))
+    assert package.out[-1] == (batch(4), Passed(batch("in time"), ("",)))
+    assert (package.passing.counts.passed_by, package.passing.counts.seen) == (3, 1)
+
+
+def test_one_that_gets_on_slowly_is_waited_for() -> None:
+    package = Package()
+    package.take(*range(100))
+    for step in range(100):
+        assert package.passing.look(step * PATIENCE * 0.9, lambda _name, word=step: word) == []
+    assert package.out == []
+
+
+def test_an_idle_one_is_not_told_of() -> None:
+    package = Package()
+    for step in range(5):
+        assert package.passing.look(step * PATIENCE, WORD.__getitem__) == []
+    package.take(1)
+    assert package.passing.look(5.1 * PATIENCE, WORD.__getitem__) == []
+
+
+def test_when_the_child_dies_all_passes_by_until_there_is_another() -> None:
+    package = Package()
+    package.take(1)
+    package.passing.lose()
+    package.take(2)
+    assert [passed for _, passed in package.out] == [None, None]
+    package.passing.begin(package.given.append, [info()])
+    package.take(3)
+    assert package.numbers == [1, 2]
+    package.answer(2, batch(33))
+    assert package.out[-1] == (batch(3), Passed(batch(33), ("",)))
+
+
+def test_a_change_of_code_gives_the_new_one_what_the_old_one_has_not_done() -> None:
+    package = Package()
+    package.take(1)
+    package.take(2)
+    package.answer(1)
+    package.passing.hold()
+    package.take(3)
+    assert package.numbers == [1, 2]
+    new: list[Transit] = []
+    package.passing.begin(new.append, [info()])
+    assert [frame.number for frame in new] == [2, 3]
+    assert package.passing.stages == [package.stage]  # the same filter, whoever carries it
+    package.answer(2)
+    package.answer(3)
+    assert [what for what, _ in package.out] == [batch(1), batch(2), batch(3)]
+
+
+def test_a_change_that_came_to_nothing_leaves_the_old_one_what_it_has() -> None:
+    package = Package()
+    package.take(1)
+    package.passing.hold()
+    package.take(2)
+    package.passing.resume(package.given.append)
+    assert package.numbers == [1, 2]
+
+
+def test_a_change_that_takes_long_holds_nothing_up() -> None:
+    package = Package()
+    package.passing.hold()
+    package.take(1)
+    package.passing.look(0.0, WORD.__getitem__)
+    assert package.passing.look(PATIENCE, WORD.__getitem__) == ["p.m.X_A"]
+    assert package.out == [(batch(1), None)]
+    package.take(2)
+    assert len(package.out) == 1  # the patience begins anew
+    package.passing.resume(package.given.append)
+    assert package.numbers == [2]
+
+
+def test_several_plugins_have_a_stage_each_and_one_that_is_gone_holds_nothing() -> None:
+    package = Package(info(), info("p.m.X_B", ["b"]), info("p.m.X_C", relays=False))
+    first, second = package.passing.stages
+    assert [first.plugin, second.plugin] == ["p.m.X_A", "p.m.X_B"]
+    assert (second.wants(("a",)), second.wants(("b",))) == (False, True)
+    package.take(1, stage=second)
+    package.passing.hold()
+    package.passing.begin(package.given.append, [info()])
+    assert package.passing.stages == [first]
+    assert package.out == [(batch(1), None)]
+    package.take(2, stage=second)
+    assert package.out[-1] == (batch(2), None)
