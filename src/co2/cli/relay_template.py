@@ -109,7 +109,7 @@ def test_co2_would_load_it():
 README = """
 # @NAME@
 
-A relay plugin of co2: on their way through the relay the numbers of a channel are kept within limits, for everybody;
+A relay plugin of co2: on their way through the relay the numbers of a channel are kept within limits, for all;
 what is no number is dropped.
 
 ```
