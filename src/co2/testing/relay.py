@@ -27,9 +27,6 @@ __all__ = ["Relay"]
 NAME = "relay"
 ADDRESS = ("10.0.0.1", 2003)
 
-REFUSED_FOR = 60.0
-"""Seconds that a satellite which was refused is told to stay away; here nobody comes by itself."""
-
 
 class Relay(Home):
     """The relay of a network in memory: ``co2_net.relay``.
@@ -172,7 +169,7 @@ class Relay(Home):
 
         def go_on(why: str = "") -> None:
             if why:
-                core.end(asked.peer, REFUSED, why, REFUSED_FOR)
+                core.end(asked.peer, REFUSED, why)
             elif waiting:
                 one = waiting.popleft()
                 one.admit(host, lambda text: go_on(f"{one.name}: {text}" if text else ""))
