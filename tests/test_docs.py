@@ -4,14 +4,16 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 import threading
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
 
-from co2 import errors, testing
+from co2 import errors, plugin
 from co2.config import load_config
 from co2.config.schema import KEYS
 from co2.plugins.osc.settings import read_settings
@@ -145,8 +147,17 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             joined = f"{other.host_id.partition('@')[0]}@127.0.0.1:{other.port} is here with []"
             wait_for(lambda: joined in host.log(), "who joined")
             wait_for(lambda: proxy.co2.get_properties()["counters"]["sent"] == 3, "three ticks")
+            ended = {"every": 0.1, "missed": 0, "ended": True}
+            assert ham.clock.ticks({"data": None}) == ended
+            assert ham.meter.keep({"data": 11}) == "on the relay's disk"
+            told = f"ham.meter.X_Meter is on {origin}@"
+            wait_for(lambda: told in host.log("debug.log"), "what debug writes")
+        assert "the last level was 0.0" in host.log()
+        with relay.proxy() as sender:
+            sender.relay.relay({"host_id": "john@127.0.0.1:0", "channel": "stage.left", "data": 0.5})
         with running(tmp_path, "satellite", "--relay", relay.url) as host, host.proxy() as proxy:
             assert proxy.ham.counter.count({"data": None}) == 3
+            wait_for(lambda: proxy.ham.meter.level({"data": None}) == 0.5, "what came while it was not there")
 
 
 @pytest.mark.parametrize("page", ["docs/testing.md", "docs/relay-plugins.md"])
@@ -208,14 +219,34 @@ def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
         assert {key: json.loads(value) for key, value in told.items()} == msgspec.to_builtins(form())
 
 
-def test_every_name_of_testing_is_on_its_page_in_an_example():
-    used = "\n".join(blocks("docs/testing.md", "python"))
-    assert not [name for name in testing.__all__ if not re.search(rf"\b{name}\b", used)]
-
-
 def test_the_osc_example_is_one():
     tables = tomllib.loads(blocks("docs/plugins.md", "toml")[1])
     assert read_settings(tables["plugin"]["osc"]).send == (("stage", ">"), ("*", "meter"))
+
+
+def test_the_pieces_of_the_page_of_plugins_are_methods_of_a_plugin(co2_net, capsys):
+    """All that begin with ``def`` together are one class, those that begin with ``self`` are done in it."""
+    pieces = blocks("docs/plugins.md", "python")
+    methods = "".join(piece for piece in pieces if piece.startswith("def "))
+    assert [*re.findall(r"^def (\w+)", methods, re.M)] == ["receive", "x_call_me", "__init__", "__exit__"]
+    opened = SimpleNamespace(close=lambda: opened.closed.append(True), closed=[])
+    space = {"plugin": plugin, "open_the_port": lambda port: opened}
+    exec(
+        "class X_Ham(plugin.Co2Plugin):\n"
+        + textwrap.indent(methods.replace("super()", "super(X_Ham, self)"), " "),
+        space,
+    )
+    satellite = co2_net.satellite(space["X_Ham"], config={"port": 9000})
+    co2_net.send({"data": 2})
+    assert capsys.readouterr().out.startswith("2 from ")
+    assert satellite.plugin.x_call_me({"data": "John"}) == "hello John"
+    for piece in pieces:
+        if piece.startswith("self."):
+            exec(piece, {"self": satellite.plugin})
+    assert [message["data"] for message in satellite.sent] == [2, [1, 2, 3, "shrubbery"], 0.815]
+    satellite.stop()
+    assert opened.closed == [True]
+    assert co2_net.received[-1]["channel"] == "goodbye"
 
 
 @in_loop

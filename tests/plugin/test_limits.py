@@ -1,9 +1,13 @@
 """What a package may use, and what becomes of one that uses more."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 from co2.plugin.supervisor import PackageSpec
+from co2.plugin.usage import usage_of
 from tests.plugin.support import Settings, carrying, in_loop, write_package
 
 LIMITS = """
@@ -58,3 +62,15 @@ async def test_how_many_deaths_park_it(tmp_path: Path) -> None:
         status = carrier.status("ham")
         assert (status.restarts, status.pid) == (0, None)
         assert "co2 plugin reload ham" in status.last_error
+
+
+def test_what_a_process_uses_is_told_while_it_is_there() -> None:
+    assert usage_of(None) == {}
+    before = usage_of(os.getpid())
+    with Path(os.devnull).open() as _, Path(os.devnull).open() as _:
+        assert usage_of(os.getpid())["open_files"] == before["open_files"] + 2
+    assert before["memory"] > 1
+    assert before["cpu_seconds"] > 0
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    assert usage_of(ended.pid) == {}

@@ -15,6 +15,52 @@ class X_Ham(plugin.Co2Plugin):
         '''Call me.'''
 """
 
+# What is refused stands here, apart from its tests, because `co2 plugin check` must find the same.
+
+OTHER_ARGUMENTS = [
+    ("def receive(self): ...", "receive(self, data_dict)"),
+    ("def receive(self, a, b): ...", "receive(self, data_dict)"),
+    ("receive = 3", "receive(self, data_dict)"),
+    ("def __init__(self): ...", "__init__(self, var_dict)"),
+    ("def x_it(self): ...", "x_it(self, data_dict)"),
+    ("def x_it(self, a, *, b): ...", "x_it(self, data_dict)"),
+    ("def __exit__(self, one): ...", "__exit__(self)"),
+    ("send = 3", "send"),
+]
+
+WRONG_PACKAGES: list[tuple[dict[str, str], str, str]] = [
+    ({"init": "__all__ = ['gone']", "spam": X_HAM}, "no gone.py in the package; there is spam", "__init__.py"),
+    ({"init": "__all__ = 'spam'", "spam": X_HAM}, "list with the names", "__init__.py"),
+    ({"init": "1/0", "spam": X_HAM}, "ZeroDivisionError", "__init__.py:1"),
+    ({"init": "raise SystemExit(3)", "spam": X_HAM}, "SystemExit: 3", "__init__.py:1"),
+    ({"spam": "def f(:"}, "SyntaxError", "spam.py:2"),
+    ({"spam": "x = 1"}, "no class X_", "ham"),
+    ({}, "no class X_", "ham"),
+    (
+        {"spam": X_HAM + "class X_Eggs(plugin.Co2Plugin):\n    def x_call_me(self, data_dict): ...\n"},
+        "X_Ham and X_Eggs both have x_call_me",
+        "spam.py:7",
+    ),
+]
+
+WRONG_ATTRIBUTES = [
+    ("channels = 'stage.>'", "X_Ham.channels: found the text 'stage.>', expected a tuple of patterns"),
+    ("channels = {'stage.>'}", "X_Ham.channels: found set, expected a tuple of patterns"),
+    ("channels = None", "X_Ham.channels: found NoneType, expected a tuple of patterns"),
+    ("channels = (7,)", "X_Ham.channels: found 7, expected text"),
+    ("channels = ('',)", "X_Ham.channels: a channel pattern has 1 to 256 bytes"),
+    ("channels = ('a..b',)", "X_Ham.channels: not a channel pattern: 'a..b'"),
+    ("channels = ('>.a',)", "X_Ham.channels: not a channel pattern: '>.a'"),
+    ("channels = ('left*',)", "X_Ham.channels: 'left*': '*' and '>' stand for whole tokens"),
+    ("channels = ('\\ud800',)", "X_Ham.channels: '\\ud800' is not valid Unicode"),
+    ("channels = ['a'] * 257", "X_Ham.channels: 257 patterns, at most 256"),
+    ("live = 'meter.*'", "X_Ham.live: found the text 'meter.*'"),
+    ("live = ('meter.>.x',)", "X_Ham.live: not a channel pattern"),
+    ("durable = 1", "X_Ham.durable: found 1, expected True or False"),
+    ("flush = 3", "a method flush"),
+    ("def gap(self): ...", "expected gap(self, gap)"),
+]
+
 
 @pytest.fixture(autouse=True)
 def leave_no_trace() -> Iterator[None]:
@@ -112,16 +158,7 @@ def test_methods_may_be_static_class_and_decorated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "expected"),
-    [
-        ("def receive(self): ...", "receive(self, data_dict)"),
-        ("def receive(self, a, b): ...", "receive(self, data_dict)"),
-        ("receive = 3", "receive(self, data_dict)"),
-        ("def __init__(self): ...", "__init__(self, var_dict)"),
-        ("def x_it(self): ...", "x_it(self, data_dict)"),
-        ("def x_it(self, a, *, b): ...", "x_it(self, data_dict)"),
-        ("def __exit__(self, one): ...", "__exit__(self)"),
-        ("send = 3", "send"),
-    ],
+    OTHER_ARGUMENTS,
 )
 def test_methods_that_take_other_arguments_are_refused(tmp_path: Path, method: str, expected: str) -> None:
     failure = refused(tmp_path, spam=f"class X_Ham(plugin.Co2Plugin):\n    {method}")
@@ -134,20 +171,7 @@ def test_methods_that_take_other_arguments_are_refused(tmp_path: Path, method: s
 
 @pytest.mark.parametrize(
     ("modules", "problem", "where"),
-    [
-        ({"init": "__all__ = ['gone']", "spam": X_HAM}, "no gone.py in the package; there is spam", "__init__.py"),
-        ({"init": "__all__ = 'spam'", "spam": X_HAM}, "list with the names", "__init__.py"),
-        ({"init": "1/0", "spam": X_HAM}, "ZeroDivisionError", "__init__.py:1"),
-        ({"init": "raise SystemExit(3)", "spam": X_HAM}, "SystemExit: 3", "__init__.py:1"),
-        ({"spam": "def f(:"}, "SyntaxError", "spam.py:2"),
-        ({"spam": "x = 1"}, "no class X_", "ham"),
-        ({}, "no class X_", "ham"),
-        (
-            {"spam": X_HAM + "class X_Eggs(plugin.Co2Plugin):\n    def x_call_me(self, data_dict): ...\n"},
-            "X_Ham and X_Eggs both have x_call_me",
-            "spam.py:7",
-        ),
-    ],
+    WRONG_PACKAGES,
 )
 def test_a_package_with_something_wrong_is_refused(
     tmp_path: Path, modules: dict[str, str], problem: str, where: str
@@ -196,23 +220,7 @@ def test_channels_live_and_durable_are_read_from_the_class(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("line", "text"),
-    [
-        ("channels = 'stage.>'", "X_Ham.channels: found the text 'stage.>', expected a tuple of patterns"),
-        ("channels = {'stage.>'}", "X_Ham.channels: found set, expected a tuple of patterns"),
-        ("channels = None", "X_Ham.channels: found NoneType, expected a tuple of patterns"),
-        ("channels = (7,)", "X_Ham.channels: found 7, expected text"),
-        ("channels = ('',)", "X_Ham.channels: a channel pattern has 1 to 256 bytes"),
-        ("channels = ('a..b',)", "X_Ham.channels: not a channel pattern: 'a..b'"),
-        ("channels = ('>.a',)", "X_Ham.channels: not a channel pattern: '>.a'"),
-        ("channels = ('left*',)", "X_Ham.channels: 'left*': '*' and '>' stand for whole tokens"),
-        ("channels = ('\\ud800',)", "X_Ham.channels: '\\ud800' is not valid Unicode"),
-        ("channels = ['a'] * 257", "X_Ham.channels: 257 patterns, at most 256"),
-        ("live = 'meter.*'", "X_Ham.live: found the text 'meter.*'"),
-        ("live = ('meter.>.x',)", "X_Ham.live: not a channel pattern"),
-        ("durable = 1", "X_Ham.durable: found 1, expected True or False"),
-        ("flush = 3", "a method flush"),
-        ("def gap(self): ...", "expected gap(self, gap)"),
-    ],
+    WRONG_ATTRIBUTES,
 )
 def test_attributes_of_other_forms_are_refused(tmp_path: Path, line: str, text: str) -> None:
     failure = refused(tmp_path, spam=f"class X_Ham(plugin.Co2Plugin):\n    {line}\n    def receive(self, d): ...")

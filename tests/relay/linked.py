@@ -94,6 +94,12 @@ class Relay:
         if peer in self.present:
             self.present.remove(peer)
 
+    async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
+        return ""
+
+    def has_room(self) -> None:
+        pass
+
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         if method == "hang":
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""Which code runs, seen from outside: edits, commands, the page, signals; whole processes."""
+"""Which code runs, seen from outside: commands, the page, signals; whole processes. See also test_wishes."""
 
 import contextlib
 import json
@@ -10,131 +10,16 @@ import sys
 import urllib.error
 import urllib.request
 import xmlrpc.client
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from co2.server.plugin_watch import signature
-from tests.harness import HostProcess, Proxy, running, wait_for, write_plugin
-
-SPAM = """
-from co2 import plugin
-from .helper import WORD
-
-class X_Spam(plugin.Co2Plugin):
-    def x_say(self, data_dict):
-        return WORD
-
-    def x_config(self, data_dict):
-        return self.config
-
-    def x_print(self, data_dict):
-        print(data_dict["data"], "\x1b[2J")
-
-    def receive(self, data_dict):
-        self.send({"data": [WORD, data_dict["data"]]})
-"""
+from tests.harness import HostProcess, running, wait_for, write_plugin
+from tests.system.ham import SPAM, command, edit, ham, package, say
 
 
-@contextlib.contextmanager
-def ham(folder: Path, *args: str, word: str = "nih") -> Iterator[tuple[HostProcess, Proxy]]:
-    write_plugin(folder, "ham", spam=SPAM, helper=f"WORD = '{word}'")
-    with (
-        running(folder, "satellite", "--relay", "http://127.0.0.1:1", *args) as satellite,
-        satellite.proxy() as proxy,
-    ):
-        yield satellite, proxy
-
-
-def say(proxy: Proxy) -> Any:
-    return proxy.ham.spam.say({"data": None})
-
-
-def package(proxy: Proxy, name: str = "ham") -> Any:
-    return next((row for row in proxy.co2.get_properties()["plugins"] if row["name"] == name), None)
-
-
-def edit(folder: Path, word: str) -> None:
-    (folder / "plugins" / "ham" / "helper.py").write_text(f"WORD = '{word}'")
-
-
-def command(satellite: HostProcess, *args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "co2", "plugin", *args, "--url", satellite.url],
-        cwd=satellite.folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={key: value for key, value in os.environ.items() if not key.startswith("CO2_")},
-    )
-
-
-# ---- users.md, row 1: "reloaded", but old code runs ------------------------------------------------------
-
-
-def test_row_1_which_code_runs_is_said_everywhere(tmp_path: Path) -> None:
-    with ham(tmp_path) as (satellite, proxy):
-        first = package(proxy)
-        edit(tmp_path, "peng")
-        done = command(satellite, "reload", "ham")
-        now = package(proxy)
-        assert say(proxy) == "peng"
-        assert done.stdout == f"ham: reloaded, load 2, code {now['code']}: ham.spam.X_Spam\n"
-        assert (first["load"], now["load"]) == (1, 2)
-        assert first["code"] != now["code"]
-        rows = json.loads(command(satellite, "ls", "--json").stdout)
-        assert [(row["name"], row["load"], row["code"]) for row in rows] == [("ham", 2, now["code"])]
-        assert now["code"] in command(satellite, "ls").stdout
-        assert f"reloaded: ham.spam.X_Spam (load 2, code {now['code']})" in satellite.log()
-        page = urllib.request.urlopen(f"{satellite.url}/plugins").read().decode()
-        assert "load 2, code <code>" + now["code"] in page
-        metrics = urllib.request.urlopen(f"{satellite.url}/metrics").read().decode()
-        assert 'co2_plugin_reloads_total{outcome="ok",plugin="ham"} 1.0' in metrics
-        assert 'co2_plugin_load{plugin="ham"} 2.0' in metrics
-
-
-# ---- rows 2 and 3: packages, helper modules --------------------------------------------------------------
-
-
-def test_rows_2_and_3_an_edit_of_a_helper_alone_or_deep_in_the_package(tmp_path: Path) -> None:
-    deep = tmp_path / "plugins" / "ham" / "parts" / "deep"
-    deep.mkdir(parents=True)
-    for folder in (deep, deep.parent):
-        (folder / "__init__.py").write_text("")
-    (deep / "word.py").write_text("DEEP = 'a'")
-    with ham(tmp_path) as (_, proxy):
-        helper = tmp_path / "plugins" / "ham" / "helper.py"
-        helper.write_text("from .parts.deep import word\nWORD = word.DEEP")
-        for letter in "abcde":
-            (deep / "word.py").write_text(f"DEEP = '{letter}'")
-            proxy.co2.plugin.reload({"package": "ham"})
-            assert say(proxy) == letter
-
-
-# ---- row 4: no restart for an update ---------------------------------------------------------------------
-
-
-def test_row_4_saving_a_file_is_enough(tmp_path: Path) -> None:
-    with ham(tmp_path, "--watch") as (satellite, proxy):
-        for number, word in enumerate(("peng", "neee-wom", "it"), 2):
-            edit(tmp_path, word)
-            wait_for(lambda number=number: package(proxy)["load"] == number, f"load {number}")
-            assert say(proxy) == word
-        (tmp_path / "plugins" / "ham" / "spam.py").write_text("def x(:")
-        wait_for(lambda: "spam.py:1: " in package(proxy)["last_error"], "the error")
-        assert (say(proxy), package(proxy)["state"]) == ("it", "running")
-        (tmp_path / "plugins" / "ham" / "spam.py").write_text(SPAM.replace("return WORD", "return WORD * 2"))
-        wait_for(lambda: say(proxy) == "itit", "the mended code")
-        assert package(proxy)["last_error"] == ""
-        # A package that is put into the folder is loaded, too.
-        write_plugin(tmp_path, "eggs", spam=SPAM, helper="WORD = 'eggs'")
-        wait_for(lambda: (package(proxy, "eggs") or {}).get("state") == "running", "the new package")
-        assert "watching" in satellite.log()
-
-
-def test_row_4_hangup_reloads_what_has_changed_and_nothing_else(tmp_path: Path) -> None:
+def test_hangup_reloads_what_has_changed_and_nothing_else(tmp_path: Path) -> None:
     write_plugin(tmp_path, "eggs", spam=SPAM, helper="WORD = 'eggs'")
     (tmp_path / "co2.toml").write_text("[plugin.ham]\nshrub = 1\n")
     with ham(tmp_path) as (satellite, proxy):
@@ -214,10 +99,7 @@ def test_a_relay_minds_no_hangup(tmp_path: Path) -> None:
         assert proxy.ping() is True
 
 
-# ---- row 6: what hangs or crashes hurts nobody else ------------------------------------------------------
-
-
-def test_row_6_new_code_that_hangs_freezes_nobody(tmp_path: Path) -> None:
+def test_new_code_that_hangs_freezes_nobody(tmp_path: Path) -> None:
     write_plugin(tmp_path, "eggs", spam=SPAM, helper="WORD = 'eggs'")
     (tmp_path / "co2.toml").write_text("[satellite]\nload_timeout = 1.0\n")
     with ham(tmp_path) as (satellite, proxy):

@@ -229,6 +229,46 @@ def restarts(net: Net) -> int:
         return row["restarts"] if row["state"] == "running" else 0
 
 
+def test_a_plugin_that_floods_waits_for_the_disk_and_loses_nothing(tmp_path: Path) -> None:
+    code = """
+from co2 import plugin
+
+class X_Flood(plugin.Co2RelayPlugin):
+    def x_flood(self, data_dict):
+        for number in range(data_dict["data"]):
+            self.send({"data": number, "filling": "x" * 500})
+        self.flush(60)
+        return True
+"""
+    counter = """
+from co2 import plugin
+
+class X_Count(plugin.Co2Plugin):
+    def __init__(self, var_dict):
+        super().__init__(var_dict)
+        self.wanted = 0
+        self.odd = 0
+
+    def receive(self, data_dict):
+        self.odd += data_dict["data"] != self.wanted
+        self.wanted = data_dict["data"] + 1
+
+    def x_state(self, data_dict):
+        return [self.wanted, self.odd]
+"""
+    number = 100_000  # 50 MiB: three times what may wait
+    write_plugin(tmp_path / "relay", "flood", module=code)
+    write_plugin(tmp_path / "one", "counter", module=counter)
+    with (
+        running(tmp_path / "relay", "relay", "--plugin", "flood") as relay,
+        running(tmp_path / "one", "satellite", "--relay", relay.url) as one,
+    ):
+        wait_for(lambda: registered(one), "it to have joined")
+        assert relay.call("flood.module.flood", number) is True
+        state = lambda: one.call("counter.module.state", None)  # noqa: E731
+        wait_for(lambda: state() == [number, 0], lambda: f"all of them in order, got {state()}", 60)
+
+
 def passes_again(net: Net) -> bool:
     net.send(9, "look")
     wait_for(lambda: net.got()[-1] == "look", "the message")

@@ -141,6 +141,12 @@ def test_plugins_show_state_error_and_restarts():
         assert expected in said
 
 
+def test_plugins_show_what_they_use_and_may_use():
+    said = " ".join(Tags(get(fakes.satellite(), "/plugins")[0].text).said.split())
+    for expected in ("118 MiB of 2 GiB", "12", "1 min 30 s of 10 min", "5 deaths a minute"):
+        assert expected in said
+
+
 def test_plugins_without_any():
     view = fakes.satellite()
     view.packages = []
@@ -233,6 +239,11 @@ def test_metrics():
     assert found["co2_http_requests_total", "413"] == 1
     assert found["co2_plugin_restarts_total", "osc"] == 1
     assert found["co2_plugin_up", "meter"] == 0
+    assert found["co2_plugin_state", "meter", "failed"] == 1
+    assert found["co2_plugin_uses", "osc", "memory_bytes"] == 118 * 2**20
+    assert found["co2_plugin_limit", "osc", "memory_bytes"] == 2**31
+    assert found["co2_plugin_limit", "osc", "deaths"] == 5
+    assert ("co2_plugin_limit", "osc", "open_files") not in found
     assert found["co2_queue_depth", "outbox"] == 7
     assert found["co2_peer_up", "relay"] == 1
     assert found["co2_ready",] == 1

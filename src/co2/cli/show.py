@@ -77,7 +77,17 @@ def _packages(client: SimpleClient, satellites: Sequence[dict[str, Any]], as_jso
     if as_json:
         print_json(rows)
     elif rows:
-        headings = ("SATELLITE", "PACKAGE", "STATE", "LOAD", "CODE", "RESTARTS", "DEAD LETTERS", "LAST ERROR")
+        headings = (
+            "SATELLITE",
+            "PACKAGE",
+            "STATE",
+            "LOAD",
+            "CODE",
+            "USES",
+            "RESTARTS",
+            "DEAD LETTERS",
+            "LAST ERROR",
+        )
         print_table(headings, [_package(row) for row in rows])
     elif not code:
         click.echo("no plugins")
@@ -91,10 +101,21 @@ def _package(row: dict[str, Any]) -> Sequence[Any]:
         row["state"],
         row["load"] or "-",
         row["code"] or "-",
+        _uses(row),
         row["restarts"],
         row["dead_letters"],
         as_text(row["last_error"]) or "-",
     )
+
+
+def _uses(row: dict[str, Any]) -> str:
+    """Write what a package's process uses, and of how much where that is limited."""
+    told = []
+    for name, unit in (("memory", "MiB"), ("open_files", "files"), ("cpu_seconds", "s")):
+        used, most = row.get("uses", {}).get(name), row.get("limits", {}).get(name)
+        if used is not None:
+            told.append(f"{used:.0f}{f' of {most}' if most else ''} {unit}")
+    return ", ".join(told) or "-"
 
 
 def _counters(client: SimpleClient, row: dict[str, Any]) -> dict[str, Any] | None:

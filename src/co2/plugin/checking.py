@@ -1,7 +1,7 @@
 """Look whether a package would be loaded, and say all that stands in the way: for ``co2 plugin check``.
 
-First its files are read. What passes that is imported, as the loader does it, in a process of its own; nothing is
-made of its classes.
+Its files are read, and it is imported as the loader does it, in a process of its own; nothing is made of its
+classes.
 """
 
 import ast
@@ -11,10 +11,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from co2.config.private import check_private
 from co2.errors import ConfigError
 from co2.plugin.requirements import RequirementsProblem, check_requirements, install_command
 
@@ -59,30 +60,42 @@ def check_package(
     Returns:
         What is wrong, and the names of its plugins and methods as far as they were found.
     """
-    findings = [*_read(path)]
-    if any(finding.fatal for finding in findings):
+    findings = [*_from_outside(path)]
+    if findings:
         return findings, []
-    more, names = _import_apart(path, table, config_file)
-    return findings + more, names
+    unreadable, unfit = _read_files(path)
+    refused, names, imported = _import_apart(path, table, config_file)
+    # What is wrong in a file that nobody imports, or a class that is no plugin, keeps nothing from being loaded.
+    if imported:
+        places = {(finding.file, finding.line) for finding in refused}
+        unreadable = [replace(one, fatal=(one.file, one.line) in places) for one in unreadable]
+        unfit = {name: found for name, found in unfit.items() if name in names}
+    findings = [*unreadable, *(one for found in unfit.values() for one in found)]
+    places = {(finding.file, finding.line) for finding in unreadable}
+    return findings + [one for one in refused if (one.file, one.line) not in places], names
 
 
 # ---- reading -------------------------------------------------------------------------------------------
 
 
-def _read(path: Path) -> Iterator[Finding]:
+def _from_outside(path: Path) -> Iterator[Finding]:
     from co2.plugin.discovery import name_problem, package_problem
 
     name = path.name.removesuffix(".py")
     if problem := name_problem(name):
         yield Finding(problem, str(path))
     elif name in sys.stdlib_module_names:
-        yield Finding(f"{name!r} is the name of a module of Python itself", str(path), mend="rename it")
+        yield Finding(
+            f"{name!r} is the name of a module that Python or co2 needs itself: rename the package", str(path)
+        )
+    try:
+        check_private(path.parent)
+    except ConfigError as error:
+        yield Finding(str(error), str(path.parent))
     if problem := package_problem(path):
         yield Finding(problem, str(path))
         return
     yield from _requirements(path if path.is_file() else path / "__init__.py")
-    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-        yield from _read_file(file)
 
 
 def _requirements(file: Path) -> Iterator[Finding]:
@@ -94,17 +107,31 @@ def _requirements(file: Path) -> Iterator[Finding]:
         yield Finding(f"cannot be read: {error.strerror}", str(file))
 
 
-def _read_file(file: Path) -> Iterator[Finding]:
-    try:
-        tree = ast.parse(file.read_bytes(), str(file))
-    except SyntaxError as error:
-        yield Finding(f"SyntaxError: {error.msg}", str(file), error.lineno or 0, "Python cannot read this line")
-    except (OSError, ValueError, RecursionError, MemoryError) as error:
-        yield Finding(f"cannot be read: {type(error).__name__}: {error}", str(file))
-    else:
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
-                yield from _read_class(node, file)
+def _read_files(path: Path) -> tuple[list[Finding], dict[str, list[Finding]]]:
+    """Give what Python cannot read, and what is wrong in classes, by ``<package>.<module>.<class>``."""
+    unreadable: list[Finding] = []
+    unfit: dict[str, list[Finding]] = {}
+    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        try:
+            tree = ast.parse(file.read_bytes(), str(file))
+        except SyntaxError as error:
+            mend = "Python cannot read this line"
+            unreadable.append(Finding(f"SyntaxError: {error.msg}", str(file), error.lineno or 0, mend))
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            unreadable.append(Finding(f"cannot be read: {type(error).__name__}: {error}", str(file)))
+        else:
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
+                    unfit[f"{_module(path, file)}.{node.name}"] = [*_read_class(node, file)]
+    return unreadable, unfit
+
+
+def _module(path: Path, file: Path) -> str:
+    """Give ``<package>.<module>`` of a file of a package."""
+    if path.is_file():
+        return f"{path.stem}.{path.stem}"
+    parts = file.relative_to(path).with_suffix("").parts
+    return ".".join((path.name, *(parts[:-1] if parts[-1] == "__init__" else parts)))
 
 
 def _read_class(node: ast.ClassDef, file: Path) -> Iterator[Finding]:
@@ -130,7 +157,8 @@ def _calls_init(function: ast.FunctionDef) -> bool:
 
 def _import_apart(
     path: Path, table: Mapping[str, Any] | None, config_file: str
-) -> tuple[list[Finding], list[str]]:
+) -> tuple[list[Finding], list[str], bool]:
+    """Import it in a process of its own; give what is wrong, the names, and whether all of it was looked at."""
     reader, writer = os.pipe()
     order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
     order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
@@ -147,15 +175,16 @@ def _import_apart(
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], []
+            return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], [], False
         finally:
             os.close(writer)
         answer = answers.read()
     if not answer:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        return [Finding(f"Python ended with {done.returncode} while it was imported: {last[:200]}", str(path))], []
+        problem = f"Python ended with {done.returncode} while it was imported: {last[:200]}"
+        return [Finding(problem, str(path))], [], False
     told = json.loads(answer)
-    return [Finding(**finding) for finding in told["findings"]], told["names"]
+    return [Finding(**finding) for finding in told["findings"]], told["names"], told["imported"]
 
 
 def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,9 +194,11 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
     failures: list[LoadFailure] = []
     warnings: list[str] = []
     names: list[str] = []
+    imported = False
     try:
         module = import_package(order["package"], order["folder"])
         found, warnings = find_plugins(order["package"], module, failures.append)
+        imported = True
         names = [name for one in found for name in (one.name, *one.methods)]
         if order["table"] is not None and found:
             kinds = [one.kind for one in found]
@@ -179,7 +210,7 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
         failures.append(LoadFailure(error.problem, error.where))
     findings = [_finding(failure.problem, failure.where) for failure in failures]
     findings += [_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings]
-    return {"findings": [asdict(finding) for finding in findings], "names": names}
+    return {"findings": [asdict(finding) for finding in findings], "names": names, "imported": imported}
 
 
 def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:

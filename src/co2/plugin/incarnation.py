@@ -381,6 +381,7 @@ class Incarnation:
 
     def _load_frame(self) -> Load:
         settings, spec = self._settings, self._spec
+        limits = spec.all_limits(settings)
         return Load(
             spec.name,
             str(spec.folder or ""),
@@ -388,10 +389,10 @@ class Incarnation:
             dict(spec.config),
             settings.send_timeout,
             settings.load_timeout,
-            spec.limits.get("memory", settings.plugin_memory),
+            limits["memory"],
             max(settings.receive_deadline, settings.load_timeout) + HANG_GRACE,
-            spec.limits.get("open_files", settings.plugin_open_files),
-            spec.limits.get("cpu_seconds", settings.plugin_cpu_seconds),
+            limits["open_files"],
+            limits["cpu_seconds"],
             **spec.load_keys(),
         )
 

@@ -446,7 +446,7 @@ class Life:
         """Tell of a death, and decide what follows: whether there is another try, and where it goes on."""
         self.state = "restarting"
         one = self.current if self.current in self.books.alive else None  # None: it died while it loaded
-        deaths = self.spec.limits.get("deaths", self._settings.plugin_deaths)
+        deaths = self.spec.all_limits(self._settings)["deaths"]
         if not self.books.died(one, how, deaths):
             return True
         self.state = "parked"

@@ -308,5 +308,6 @@ class Package:
             load=one.number if one is not None else counters.loads,
             code=one.code if one is not None else "",
             reloads=dict(counters.reloads),
+            limits=life.spec.all_limits(self._settings),
             transit=dataclasses.asdict(self.passing.counts) if self.passing.stages else {},
         )

@@ -35,6 +35,16 @@ class PackageSpec:
     store: Path | None = None
     note: str = ""
 
+    def all_limits(self, settings: "PluginSettings") -> dict[str, int]:
+        """Give all four limits, its own before those of all packages; 0 is none."""
+        return {
+            "memory": settings.plugin_memory,
+            "open_files": settings.plugin_open_files,
+            "cpu_seconds": settings.plugin_cpu_seconds,
+            "deaths": settings.plugin_deaths,
+            **self.limits,
+        }
+
     def load_keys(self) -> dict[str, str]:
         """Give what a Load frame says of where things are, but for the folder."""
         config_file, store = self.config_file or "", self.store or ""
@@ -104,6 +114,7 @@ class PackageStatus:
         load: number of the load that runs, or ran last; each attempt to load the package has one.
         code: hash of the code that runs, or ran last; '' for none.
         reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
+        limits: what it may use, as in the table ``[limits.<name>]``; 0 is no limit.
         transit: what became of messages on their way through its relay plugins
             (:class:`~co2.plugin.passing.TransitCounts`); empty where it has none.
     """
@@ -127,4 +138,5 @@ class PackageStatus:
     load: int = 0
     code: str = ""
     reloads: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
     transit: Mapping[str, int] = field(default_factory=dict)

@@ -176,6 +176,7 @@ class RelayHost:
             "passage_bytes": relay.links.core.passage.bytes,
             "dropped_by_plugins": transit["dropped"],
             "passed_by_plugins": transit["passed_by"],
+            "lost_of_plugins": self.plugins.lost,
             **relay.links.counted(),
         }
 

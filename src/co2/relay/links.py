@@ -77,6 +77,9 @@ class Owner(Protocol):
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of the relay's."""
 
+    def has_room(self) -> None:
+        """What waits is no more than :data:`MAX_BACKLOG`."""
+
 
 class Links:
     """All links.
@@ -178,7 +181,10 @@ class Links:
         self._read_on()
 
     def _read_on(self) -> None:
-        if self._held and self.backlog <= MAX_BACKLOG:
+        if self.backlog > MAX_BACKLOG:
+            return
+        self._owner.has_room()
+        if self._held:
             held, self._held = self._held, []
             for wire in held:
                 wire.resume_reading()

@@ -17,9 +17,11 @@ from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
+from co2.protocol.batch import batch_count
 from co2.protocol.frames import Host
 from co2.protocol.passage import Passenger
 from co2.relay.first_sender import by_first_sender
+from co2.relay.links import MAX_BACKLOG
 from co2.server.calls import MethodCalls
 from co2.server.plugin_control import PluginControl
 from co2.server.plugin_watch import PluginWatch
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ADMISSION_TIMEOUT", "RelayNetwork", "RelayPlugins"]
 
 ADMISSION_TIMEOUT = 5.0
-"""Seconds that a relay plugin gets to say whether somebody may join; then it is let in."""
+"""Seconds that relay plugins get together to say whether somebody may join; then it is let in."""
 
 STORES_FOLDER = "stores"
 """Name, in the state folder, of the folder with what plugins keep in ``self.store``, a file for each package."""
@@ -73,6 +75,12 @@ class RelayNetwork:
 class RelayPlugins:
     """Carries the packages that ``plugin_list`` names.
 
+    Attributes:
+        not_found: (name, problem) of packages that are not there.
+        supervisor: carries the others.
+        control: loads, reloads and unloads them.
+        lost: messages that plugins have sent and the log had no room for.
+
     Args:
         config: the relay's.
         state: its state folder.
@@ -100,8 +108,9 @@ class RelayPlugins:
         self._last: dict[str, asyncio.Future[None]] = {}
         specs, self.not_found = self._find(None)
         self._specs = specs
-        if specs:
-            self._stores.mkdir(mode=0o700, exist_ok=True)
+        self.lost = 0
+        self._is_losing = False
+        self._stores.mkdir(mode=0o700, exist_ok=True)
         self.supervisor = Supervisor(
             specs,
             settings=config,
@@ -152,11 +161,12 @@ class RelayPlugins:
 
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
         """Ask every plugin that wants to be asked whether a host may join; give why not, '' where it may."""
+        asked = Host(str(host), [*methods], [*plugins])
+        deadline = self._relay.now() + ADMISSION_TIMEOUT
         for package, plugin in self.supervisor.admitting():
             try:
-                why = await self.supervisor.admit(
-                    package, plugin, Host(str(host), [*methods], [*plugins]), ADMISSION_TIMEOUT
-                )
+                left = max(0.0, deadline - self._relay.now())
+                why = await self.supervisor.admit(package, plugin, asked, left)
             except PeerError as error:
                 _logger.error("%s is let in: %s", host, error)
                 continue
@@ -205,6 +215,13 @@ class RelayPlugins:
             )
             self._relay.links.core.passage.enter(passenger, behind)
         self._relay.links.flush()
+        if self._relay.links.backlog > MAX_BACKLOG and not self.supervisor.paused:
+            self.supervisor.pause_sending()
+
+    def has_room(self) -> None:
+        """What waited for the disk has got there: plugins may send again."""
+        if self.supervisor.paused:
+            self.supervisor.resume_sending()
 
     def _append(self, package: str, origin: str, done: "asyncio.Future[None]", through: Passenger) -> None:
         try:
@@ -216,9 +233,13 @@ class RelayPlugins:
                 channels=through.channels,
             )
         except (StorageFull, StorageFailed) as error:
-            _logger.error("%s: what it has sent is lost: %s", package, error)
+            self.lost += batch_count(through.batch)
+            if not self._is_losing:
+                _logger.error("%s: what it sends is lost until there is room again: %s", package, error)
+            self._is_losing = True
             done.set_result(None)
             return
+        self._is_losing = False
         self._relay.published += entry.count
         task = asyncio.create_task(self._kept(entry.position, done))
         self._waiting.add(task)

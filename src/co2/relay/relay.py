@@ -148,6 +148,11 @@ class Relay:
         member.methods, member.plugins = peer.methods, peer.plugins
         self.show(member)
 
+    def has_room(self) -> None:
+        """What waits for the disk is not too much."""
+        if self.plugins is not None:
+            self.plugins.has_room()
+
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
         """Ask relay plugins whether a host may join; give why not, '' where it may."""
         return await self.plugins.refusal(host, methods, plugins) if self.plugins is not None else ""

@@ -95,6 +95,7 @@ class RelayView:
                 "live": counters["live_dropped"],
                 "satellites_dropped": counters["dropped_satellites"],
                 "plugins": counters["dropped_by_plugins"],
+                "lost": counters["lost_of_plugins"],
             },
             events={key: counters[key] for key in ("repeats", "gaps", "takeovers", "reused_numbers", "damaged")},
             queues={

@@ -11,6 +11,7 @@ from co2.plugin.code import read_code
 from co2.plugin.places import place_of
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
+from co2.plugin.usage import usage_of
 from co2.server.arguments import integer, text
 from co2.xmlrpc.registry import Caller, Registry
 
@@ -217,6 +218,8 @@ def package_row(row: PackageStatus) -> dict[str, Any]:
         "dead_letters": row.dead_letters,
         "transit": dict(row.transit),
         "last_error": row.last_error,
+        "limits": dict(row.limits),
+        "uses": dict(usage_of(row.pid)),
     }
 
 

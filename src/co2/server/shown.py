@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from co2.plugin.status import PackageStatus
+from co2.plugin.usage import usage_of
 from co2.server.app import HttpServer
 from co2.web.view import MethodRow, PackageRow, PluginRow
 from co2.xmlrpc.registry import Registry
@@ -61,6 +62,8 @@ def package_rows(packages: Iterable[PackageStatus]) -> list[PackageRow]:
             load=row.load,
             code=row.code,
             reloads=row.reloads,
+            limits=row.limits,
+            uses=usage_of(row.pid),
             transit=row.transit,
         )
         for row in packages

@@ -55,14 +55,13 @@ def _make_scrape(view: HostView) -> Callable[[], bytes]:
                 labels = (label,) if isinstance(label, str) else label
                 counter = CounterMetricFamily(name, text, labels=labels)
                 for value, number in values.items():
-                    counter.add_metric(
-                        [str(one) for one in (value if isinstance(value, tuple) else (value,))], number
-                    )
+                    counter.add_metric(_texts(value), number)
                 yield counter
             for name, text, label, values in _gauges(view):
-                gauge = GaugeMetricFamily(name, text, labels=(str(label),) if label else ())
+                labels = (label,) if isinstance(label, str) and label else tuple(label)
+                gauge = GaugeMetricFamily(name, text, labels=labels)
                 for value, number in values.items():
-                    gauge.add_metric((str(value),) if label else (), number)
+                    gauge.add_metric(_texts(value) if labels else (), number)
                 yield gauge
 
     registry = CollectorRegistry(auto_describe=False)
@@ -124,6 +123,24 @@ def _gauges(view: HostView) -> Iterator[Family]:
         {package.name: float(package.state == "running") for package in packages},
     )
     yield (
+        "co2_plugin_state",
+        "1 for the state that the package is in",
+        ("plugin", "state"),
+        {(package.name, package.state): 1 for package in packages},
+    )
+    yield (
+        "co2_plugin_uses",
+        "What the plugin host of a package uses",
+        ("plugin", "resource"),
+        {key: used for package in packages for key, used in _resources(package.name, package.uses)},
+    )
+    yield (
+        "co2_plugin_limit",
+        "What a package may use; not there where it has no limit",
+        ("plugin", "resource"),
+        {key: most for package in packages for key, most in _resources(package.name, package.limits) if most},
+    )
+    yield (
         "co2_plugin_waiting",
         "Messages queued for the package",
         "plugin",
@@ -154,6 +171,16 @@ def _gauges(view: HostView) -> Iterator[Family]:
             "satellite",
             {row.host_id: row.lag for row in furthest},
         )
+
+
+def _resources(package: str, numbers: Mapping[str, float]) -> Iterator[tuple[tuple[str, str], float]]:
+    """Give amounts by package and resource, memory in bytes."""
+    for name, number in numbers.items():
+        yield (package, "memory_bytes" if name == "memory" else name), number * (2**20 if name == "memory" else 1)
+
+
+def _texts(labels: object) -> list[str]:
+    return [str(one) for one in (labels if isinstance(labels, tuple) else (labels,))]
 
 
 def _loose(values: Mapping[str, float] | Mapping[int, float]) -> Mapping[object, float]:

@@ -111,6 +111,7 @@ def _environment() -> "Environment":
     )
     environment.filters.update(
         words=text.words,
+        amount=text.amount,
         duration=text.duration,
         moment=text.moment,
         shorten=text.shorten,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["anchor", "duration", "moment", "page_url", "paragraphs", "shorten", "size", "words"]
+__all__ = ["amount", "anchor", "duration", "moment", "page_url", "paragraphs", "shorten", "size", "words"]
 
 MAX_TEXT = 4000
 """Characters of one value on a page."""
@@ -73,6 +73,13 @@ def _number(value: float, key: str) -> str:
     if _MEBIBYTES.fullmatch(key):
         return size(value * 2**20)
     return f"{value:,}"
+
+
+def amount(number: float, resource: str) -> str:
+    """How much of a resource: ``memory`` is in MiB, ``cpu_seconds`` in seconds, ``open_files`` are counted."""
+    if resource == "memory":
+        return size(number * 2**20)
+    return duration(number) if resource == "cpu_seconds" else f"{number:,}"
 
 
 def shorten(text: str) -> str:

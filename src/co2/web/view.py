@@ -76,6 +76,9 @@ class PackageRow:
         load: number of the load that runs; 0 where there was none.
         code: hash of the code that runs, '' where none did.
         reloads: changes of code by outcome: ``ok``, ``failed``, ``reverted``.
+        limits: what it may use: ``memory`` in MiB, ``open_files``, ``cpu_seconds``, ``deaths`` that park it; 0 is
+            no limit.
+        uses: the same of its plugin host now, but for ``deaths``; empty where that is not known.
         transit: messages on their way through its relay plugins, by what became of them: ``seen``, ``dropped``,
             ``changed``, ``failed``, ``passed_by``; empty where it has none.
     """
@@ -98,6 +101,8 @@ class PackageRow:
     load: int = 0
     code: str = ""
     reloads: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=dict)
+    uses: Mapping[str, float] = field(default_factory=dict)
     transit: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -1,0 +1,37 @@
+"""What a plugin host uses of what it may use, as the system tells it."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+__all__ = ["usage_of"]
+
+_MIB = 1024 * 1024
+_TIMES = slice(11, 13)
+"""User and system time in /proc/<pid>/stat, counted from behind the name of the program."""
+
+
+def usage_of(pid: int | None) -> Mapping[str, float]:
+    """Tell what a process uses now.
+
+    Args:
+        pid: of the process; None for none.
+
+    Returns:
+        ``memory`` (MiB of address space, which is what the limit counts), ``open_files``, ``cpu_seconds``; empty
+        where the process is gone, or the system has no ``/proc``.
+    """
+    if pid is None:
+        return {}
+    place = Path("/proc", str(pid))
+    try:
+        pages = int((place / "statm").read_bytes().split()[0])
+        times = (place / "stat").read_bytes().rpartition(b")")[2].split()[_TIMES]
+        open_files = sum(1 for _ in (place / "fd").iterdir())
+    except (OSError, IndexError):
+        return {}
+    return {
+        "memory": pages * os.sysconf("SC_PAGE_SIZE") // _MIB,
+        "open_files": open_files,
+        "cpu_seconds": round(sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), 2),
+    }
