@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -86,3 +87,70 @@ def test_a_board_on_a_relay_that_throttles(tmp_path: Any, board: socket.socket) 
         with relay.proxy() as proxy:
             rows = {row["name"]: row["transit"] for row in proxy.co2.get_properties()["plugins"]}
         assert rows["throttle"]["dropped"] > 30 and not rows["throttle"]["passed_by"]
+
+
+FLOOD = '''
+from co2 import plugin
+
+class X_Flood(plugin.Co2Plugin):
+    """Sends many values on many channels."""
+
+    def x_flood(self, count: int, channels: int):
+        for number in range(count):
+            self.send({"channel": f"flood.{number % channels}", "data": number})
+        self.flush(60)
+        return True
+'''
+
+LAST = '''
+from co2 import plugin
+
+class X_Last(plugin.Co2Plugin):
+    """Knows the last value of each channel, and which came after a later one."""
+
+    channels = ("flood.*",)
+
+    def __init__(self, var_dict):
+        super().__init__(var_dict)
+        self.last, self.late, self.count = {}, [], 0
+
+    def receive(self, data_dict):
+        channel, number = data_dict["channel"], data_dict["data"]
+        self.count += 1
+        if number <= self.last.get(channel, -1):
+            self.late.append([channel, self.last[channel], number])
+        self.last[channel] = number
+
+    def x_known(self, data_dict):
+        return {"last": self.last, "late": self.late[:20], "count": self.count}
+'''
+
+
+def test_under_load_and_through_reloads_the_last_values_arrive_in_order(tmp_path: Any) -> None:
+    folder = tmp_path / "relay"
+    folder.mkdir()
+    (folder / "co2.toml").write_text("[plugin.throttle]\nrate = 20\n")
+    write_plugin(tmp_path / "one", "flood", flood=FLOOD)
+    write_plugin(tmp_path / "two", "last", last=LAST)
+    channels, count = 50, 100_000
+    with (
+        running(folder, "relay", "--plugin", "throttle") as relay,
+        running(tmp_path / "one", "satellite", "--relay", relay.url) as one,
+        running(tmp_path / "two", "satellite", "--relay", relay.url) as two,
+    ):
+        wait_for(lambda: len(relay.call("relay.get_satellites")) == 2, "both satellites")
+        with ThreadPoolExecutor(1) as pool, relay.proxy() as proxy:
+            flood = pool.submit(one.call, "flood.flood.flood", {"count": count, "channels": channels})
+            loads = 1
+            while not flood.done() or loads < 4:
+                proxy.co2.plugin.reload({"data": "throttle"})
+                loads += 1
+            assert flood.result() is True
+        wanted = {f"flood.{number % channels}": number for number in range(count - channels, count)}
+        wait_for(lambda: two.call("last.last.known")["last"] == wanted, "the last value of every channel")
+        known = two.call("last.last.known")
+        assert known["late"] == []
+        assert channels * 2 <= known["count"] < count / 4
+        with relay.proxy() as proxy:
+            (row,) = proxy.co2.get_properties()["plugins"]
+        assert row["load"] == loads and row["transit"]["passed_by"] == 0, row

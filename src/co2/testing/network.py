@@ -96,7 +96,7 @@ class Network:
         """
         number = next(self._numbers)
         name = name or f"s{len(self.satellites) + 1}"
-        if name in self.satellites or name == _TESTER:
+        if name in self.satellites or name in (_TESTER, self.relay.name):
             raise ValueError(f"a satellite {name!r} is there already")
         with self.working():
             found = find_sources(plugins, "satellite")
