@@ -1,5 +1,6 @@
 """What the documentation says is so: links, tables and code blocks."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,12 +10,16 @@ import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from co2 import errors, plugin
 from co2.config import load_config
 from co2.config.schema import KEYS
 from co2.plugins.osc.settings import read_settings
+from co2.plugins.throttle.settings import Settings as ThrottleSettings
+from co2.plugins.udp.settings import Settings as UdpSettings
+from co2.testing import assert_received
 from tests.harness import running, wait_for
 from tests.plugin.support import carrying, in_loop, write_package
 from tests.plugins.carry import carried
@@ -46,7 +51,15 @@ def test_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/plugins.md", "docs/plugin-kit.md", "docs/testing.md", "docs/protocol.md"]
+    "page",
+    [
+        "README.md",
+        "docs/plugins.md",
+        "docs/plugin-kit.md",
+        "docs/relay-plugins.md",
+        "docs/testing.md",
+        "docs/protocol.md",
+    ],
 )
 def test_code_is_python(page):
     for code in blocks(page, "python"):
@@ -101,9 +114,10 @@ def test_the_example_configuration_is_one(tmp_path, role):
     (tmp_path / "co2.toml").write_text(blocks("docs/configuration.md", "toml")[0])
     config = load_config(role, {}, {}, tmp_path)
     assert config.plugin_config["osc"]["listen"] == "127.0.0.1:9000"
-    for example in blocks("docs/plugins.md", "toml") + blocks("docs/plugin-kit.md", "toml"):
-        (tmp_path / "co2.toml").write_text(example)
-        load_config(role, {}, {}, tmp_path)
+    for page in ("docs/plugins.md", "docs/plugin-kit.md", "docs/relay-plugins.md"):
+        for example in blocks(page, "toml"):
+            (tmp_path / "co2.toml").write_text(example)
+            load_config(role, {}, {}, tmp_path)
 
 
 def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
@@ -146,16 +160,19 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             wait_for(lambda: proxy.ham.meter.level({"data": None}) == 0.5, "what came while it was not there")
 
 
-def test_the_examples_of_testing_pass(tmp_path):
-    """All of them together are one test file beside a package, for a pytest of its own."""
+@pytest.mark.parametrize("page", ["docs/testing.md", "docs/relay-plugins.md"])
+def test_the_examples_of_testing_pass(tmp_path, page):
+    """All of them together are one test file beside packages, for a pytest of its own."""
     files: dict[str, str] = {}
-    for code in blocks("docs/testing.md", "python"):
-        name = re.match(r"# (\S+)", code)[1]
-        files[name] = files.get(name, "") + code
+    for code in blocks(page, "python"):
+        if named := re.match(r"# (\S+)\.py\n", code):
+            files[named[1]] = files.get(named[1], "") + code
     for name, code in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(code)
-    (tmp_path / "plugins/ham/__init__.py").touch()
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(code)
+        if name.startswith("plugins/"):
+            (path.parent / "__init__.py").touch()
     options = [
         "-q",
         "-W",
@@ -170,7 +187,36 @@ def test_the_examples_of_testing_pass(tmp_path):
     command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{files['test_spam.py'].count('def test_')} passed" in done.stdout
+    count = sum(code.count("def test_") for code in files.values())
+    assert count > 1 and f"{count} passed" in done.stdout
+
+
+def test_the_board_of_the_udp_page_hears_and_is_heard(co2_net):
+    relay = co2_net.relay.load("udp", config={"port": 0})
+    code = next(code for code in blocks("docs/relay-plugins.md", "python") if "sock.recv" in code)
+    for found, wanted in (('"192.168.1.10"', '"127.0.0.1"'), ("2013", str(relay.plugin.address[1]))):
+        assert found in code
+        code = code.replace(found, wanted)
+    printed: list = []
+
+    def say(value):
+        printed.append(value)
+        if len(printed) == 1:
+            co2_net.send({"channel": "attic.lamp", "data": "on"})
+
+    space: dict = {"print": say}
+    exec(code, space)
+    space["sock"].close()
+    assert printed == [b'{"subscribed":1}', "on"]
+    assert assert_received(co2_net, channel="attic.temperature")["data"] == 21.5
+
+
+def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
+    text = (ROOT / "docs/relay-plugins.md").read_text()
+    for package, form in (("throttle", ThrottleSettings), ("udp", UdpSettings)):
+        table = text.partition(f"| key of `[plugin.{package}]` |")[2].partition("\n\n")[0]
+        told = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`]*)`", table, re.M))
+        assert {key: json.loads(value) for key, value in told.items()} == msgspec.to_builtins(form())
 
 
 def test_the_osc_example_is_one():

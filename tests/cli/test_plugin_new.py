@@ -28,6 +28,14 @@ def test_it_passes_its_own_test(tmp_path: Path, name: str) -> None:
     assert "7 passed" in told
 
 
+@pytest.mark.parametrize("name", ["limits", "my_Limits2"])
+def test_a_relay_plugin_passes_its_own_test(tmp_path: Path, name: str) -> None:
+    run("-m", "co2", "plugin", "new", name, "--relay", cwd=tmp_path)
+    told = run("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=tmp_path / name)
+    assert "7 passed" in told
+    assert "relay plugin" in (tmp_path / name / "pyproject.toml").read_text()
+
+
 def test_it_runs_from_its_folder(tmp_path: Path) -> None:
     run("-m", "co2", "plugin", "new", "fader", cwd=tmp_path)
     args = ("--plugin-dir", str(tmp_path), "--plugin", "fader")

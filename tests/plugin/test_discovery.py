@@ -60,7 +60,7 @@ def test_the_list_is_looked_up_in_the_folder_then_among_the_bundled(tmp_path: Pa
     specs, problems = find_packages(config(tmp_path, "osc", "example", "osc"))
     assert [(spec.name, spec.folder) for spec in specs] == [("osc", tmp_path), ("example", None)]
     assert problems == []
-    assert bundled_packages() == ["example", "osc", "sysinfo"]
+    assert bundled_packages() == ["example", "osc", "sysinfo", "throttle", "udp"]
 
 
 def test_a_config_of_2003_is_read_and_never_executed(tmp_path: Path) -> None:

@@ -33,19 +33,21 @@ class PackageName(click.ParamType[str]):
 
 @click.command()
 @click.argument("name", metavar="NAME", type=PackageName())
+@click.option("--relay", "for_relay", is_flag=True, help="A plugin that a relay carries, and messages pass.")
 @json_option
-def new(name: str, as_json: bool) -> int:
+def new(name: str, for_relay: bool, as_json: bool) -> int:
     """Write a plugin package in the folder NAME, with a test and a README that pass as they are.
 
     \b
-    Example:
+    Examples:
       cd plugins && co2 plugin new fader && cd fader && pytest
+      co2 plugin new limits --relay
     """
     folder = Path(name)
     if folder.exists():
         click.echo(f"co2: {folder} is there already; give another name, or remove it", err=True)
         return EXIT_FAILED
-    files = files_of(name)
+    files = files_of(name, for_relay=for_relay)
     for path, text in files.items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -56,12 +58,17 @@ def new(name: str, as_json: bool) -> int:
     for path in files:
         click.echo(f"wrote {folder / path}")
     click.echo(f"try it:  cd {name} && pytest")
-    click.echo(f"run it:  co2 satellite --plugin-dir . --plugin {name}")
+    click.echo(f"run it:  co2 {'relay' if for_relay else 'satellite'} --plugin-dir . --plugin {name}")
     return 0
 
 
-def files_of(name: str) -> dict[str, str]:
+def files_of(name: str, *, for_relay: bool = False) -> dict[str, str]:
     """Give the files of a new package, by path."""
+    module, test, readme, what = _MODULE, _TEST, _README, _WHAT
+    if for_relay:
+        from co2.cli.relay_template import MODULE, README, TEST, WHAT
+
+        module, test, readme, what = MODULE, TEST, README, WHAT
     kind = "X_" + "".join(part.capitalize() for part in name.split("_"))
     distribution = f"co2-{name.lower().replace('_', '-')}"
 
@@ -70,12 +77,14 @@ def files_of(name: str) -> dict[str, str]:
 
     return {
         "__init__.py": filled(_INIT),
-        f"{name}.py": filled(_MODULE),
-        f"tests/test_{name}.py": filled(_TEST),
-        "README.md": filled(_README),
-        "pyproject.toml": filled(_PYPROJECT),
+        f"{name}.py": filled(module),
+        f"tests/test_{name}.py": filled(test),
+        "README.md": filled(readme),
+        "pyproject.toml": filled(_PYPROJECT.replace("@WHAT@", what)),
     }
 
+
+_WHAT = "A co2 plugin that keeps a level between 0 and 1."
 
 _INIT = '''
 """The plugin package @NAME@."""
@@ -213,12 +222,12 @@ build-backend = "hatchling.build"
 [project]
 name = "@DIST@"
 version = "0.1.0"
-description = "A co2 plugin that keeps a level between 0 and 1."
+description = "@WHAT@"
 readme = "README.md"
 requires-python = ">=3.11"
 dependencies = ["python-co2"]
 
-# By this a satellite finds it once it is installed: name of the package = what Python imports.
+# By this a host finds it once it is installed: name of the package = what Python imports.
 [project.entry-points."co2.plugins"]
 @NAME@ = "@NAME@"
 

@@ -22,7 +22,7 @@ from co2.plugin.parameters import ArgumentRefused
 from co2.plugin.progress import CALLBACKS, EXITING, LETTER_WORDS
 from co2.plugin.receiving import Receiver
 from co2.plugin.relay_plugin import Co2RelayPlugin
-from co2.plugin.relaying import Relayer
+from co2.plugin.relaying import Relayer, why_not
 from co2.plugin.signatures import takes
 from co2.plugin.tracebacks import MAX_TRACEBACK, error_line, place_in, traceback_text
 from co2.plugin.way_in import WayIn
@@ -368,8 +368,7 @@ class Actor:
         def work() -> Result:
             assert isinstance(self.plugin, Co2RelayPlugin)
             answer = self.finished(self.plugin.register(Host(frame.host_id, frame.methods, frame.plugins)))
-            why = "it was refused" if answer is False else answer if isinstance(answer, str) and answer else None
-            return Result(frame.call_id, pack_value(why))
+            return Result(frame.call_id, pack_value(why_not(answer) or None))
 
         self._answer(frame.call_id, f"{self.name}.register", work)
 

@@ -14,7 +14,7 @@ from co2.protocol.interests import Interests, channels_of_frame, check_channel
 from co2.protocol.transit_frames import Transit, Transited
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack
 
-__all__ = ["Ground", "Relayer"]
+__all__ = ["Ground", "Relayer", "why_not"]
 
 
 class Ground(Protocol):
@@ -151,6 +151,13 @@ class _GoingOn:
             return Transited(number, b"", None, *counts)
         channels = channels_of_frame(self.channels) if self.channels else []
         return Transited(number, make_batch(self._goes), channels, *counts)
+
+
+def why_not(answer: Any) -> str:
+    """Tell from what ``register`` gave why somebody may not join; '' where it may."""
+    if answer is False:
+        return "it was refused"
+    return answer if isinstance(answer, str) else ""
 
 
 def _packed(result: Any) -> bytes:

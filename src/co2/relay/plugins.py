@@ -5,23 +5,22 @@ import contextlib
 import dataclasses
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from co2 import __version__
 from co2.config import RelayConfig, plugin_tables
-from co2.errors import BadRequest, PeerError, StorageFailed, StorageFull
+from co2.errors import PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
-from co2.protocol.batch import batch_count, make_batch, split_batch
+from co2.protocol.batch import batch_count
 from co2.protocol.frames import Host
 from co2.protocol.passage import Passenger
+from co2.relay.first_sender import by_first_sender
 from co2.relay.links import MAX_BACKLOG
 from co2.server.calls import MethodCalls
 from co2.server.plugin_control import PluginControl
@@ -41,15 +40,6 @@ STORES_FOLDER = "stores"
 
 _logger = logging.getLogger("co2.relay")
 _HERE = Caller("127.0.0.1", 0)
-
-
-class _FirstSender(msgspec.Struct):
-    """The one key of a message that tells who has sent it first."""
-
-    origin_host_id: Any = ""
-
-
-_first_sender = msgspec.msgpack.Decoder(_FirstSender).decode
 
 
 class RelayNetwork:
@@ -213,7 +203,7 @@ class RelayPlugins:
         """Pass on what a plugin sends, behind itself in the chain; it has no number, and leaves from the disk."""
         names = None if channels is None else tuple(channels)
         behind = next((stage for stage in reversed(self.supervisor.stages()) if stage.plugin == plugin), None)
-        for origin, part in _by_first_sender(batch):
+        for origin, part in by_first_sender(batch):
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._last[package] = done
             passenger = Passenger(
@@ -266,27 +256,3 @@ class RelayPlugins:
         last = self._last.get(package)
         if last is not None:
             await asyncio.shield(last)
-
-
-def _by_first_sender(batch: bytes) -> Iterator[tuple[str, bytes]]:
-    """Take messages apart by whom they name as their first sender: to that host they do not go back."""
-    if b"origin_host_id" not in batch:
-        yield "", batch
-        return
-    part: list[bytes] = []
-    of = ""
-    for message in split_batch(batch):
-        origin = _origin_in(message)
-        if part and origin != of:
-            yield of, make_batch(part)
-            part = []
-        of = origin
-        part.append(message)
-    yield of, make_batch(part)
-
-
-def _origin_in(message: bytes) -> str:
-    try:
-        return HostId.parse(_first_sender(message).origin_host_id).origin
-    except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, BadRequest):
-        return ""  # none, or none that is a host's

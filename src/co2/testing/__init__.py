@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from co2.testing.clock import Clock
     from co2.testing.network import Network
     from co2.testing.processes import HostProcess, RealNetwork
+    from co2.testing.relay import Relay
     from co2.testing.satellite import Satellite
     from co2.testing.waiting import assert_received, assert_sent, wait_for
 
@@ -24,6 +25,7 @@ __all__ = [
     "HostProcess",
     "Network",
     "RealNetwork",
+    "Relay",
     "Satellite",
     "assert_received",
     "assert_sent",
@@ -43,6 +45,7 @@ _HOMES = {
     "HostProcess": "processes",
     "Network": "network",
     "RealNetwork": "processes",
+    "Relay": "relay",
     "Satellite": "satellite",
     "assert_received": "waiting",
     "assert_sent": "waiting",
@@ -80,7 +83,8 @@ def co2_clock() -> "Clock":
 def co2_net(
     request: pytest.FixtureRequest, co2_clock: "Clock", tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator["Network"]:
-    """A relay and any number of satellites in memory: ``co2_net.satellite(X_Mine, config={…})``.
+    """A relay and any number of satellites in memory: ``co2_net.satellite(X_Mine, config={…})``, and for relay
+    plugins ``co2_net.relay.load(X_Mine, config={…})``.
 
     At the end every ``__exit__`` is called; the test fails where a plugin has failed and nobody expected it.
     """

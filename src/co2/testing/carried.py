@@ -17,14 +17,17 @@ from co2.plugin.making import make_plugin
 from co2.plugin.opened import open_batch, unpack_deep
 from co2.plugin.parameters import ArgumentRefused
 from co2.plugin.receiving import Receiver
+from co2.plugin.relay_plugin import Co2RelayPlugin
+from co2.plugin.relaying import Relayer, why_not
 from co2.plugin.signatures import takes
 from co2.plugin.tracebacks import error_line
-from co2.protocol.frames import Deliver, Gap, Progress, Publish
+from co2.protocol.frames import Deliver, Gap, Host, Progress, Publish
+from co2.protocol.transit_frames import Transit
 from co2.values import Message, pack_value
 
 if TYPE_CHECKING:
     from co2.plugin.coroutines import Coroutines
-    from co2.testing.satellite import Package
+    from co2.testing.package import Package
 
 __all__ = ["Carried", "Failure"]
 
@@ -37,9 +40,11 @@ class Failure:
 
     Attributes:
         plugin: its name.
-        what: was called: ``receive``, ``gap``, ``__exit__``, a timer, ``joined`` or ``left``.
+        what: was called: ``receive``, ``gap``, ``relay``, ``register``, ``__exit__``, a timer, ``joined`` or
+            ``left``.
         error: what it raised.
-        message: that ``receive`` did not take: on a real satellite it is a dead letter now.
+        message: that ``receive`` did not take: on a real satellite it is a dead letter now. Or that ``relay`` did
+            not take: it has gone on as it came.
     """
 
     plugin: str
@@ -67,8 +72,19 @@ class _Recorded(Co2Plugin):
         return self._carried_by.plugin.gap(gap)
 
 
+class _RecordedRelay(Co2RelayPlugin):
+    """The same between the relayer and a relay plugin."""
+
+    def __init__(self, carried: "Carried") -> None:
+        self._carried_by = carried
+
+    def relay(self, data_dict: Message) -> Any:
+        self._carried_by.received.append(copy.deepcopy(data_dict))
+        return self._carried_by.plugin.relay(data_dict)
+
+
 class Carried:
-    """One plugin of a satellite in memory, and what it did.
+    """One plugin of a satellite or relay in memory, and what it did.
 
     Args:
         found: its class and methods.
@@ -79,7 +95,7 @@ class Carried:
         name: ``<package>.<module>.<class>``.
         plugin: the instance.
         sent: messages that it has sent, as they arrive elsewhere, oldest first.
-        received: those that its ``receive`` was given.
+        received: those that its ``receive``, or its ``relay``, was given.
         gaps: those that its ``gap`` was given.
         logged: lines that it has logged, debug lines too.
     """
@@ -94,7 +110,7 @@ class Carried:
         self.gaps: list[Message] = []
         self.logged: list[str] = []
         self.jobs: deque[Callable[[], None]] = deque()
-        self.mail: deque[Deliver | Gap] = deque()
+        self.mail: deque[Deliver | Gap | Transit] = deque()
         self.asleep = True
         self.busy = False
         self.kit = Kit(package.tools, self, found.methods.keys())
@@ -104,9 +120,14 @@ class Carried:
         self._failing: Message | None = None
         self._lane = Lane(self.name, tuple(found.kind.live))
         self.send = make_send(self._lane, self, 0.0)
-        self._receiver = Receiver(self, found.kind.channels, memoryview(bytearray(_WORDS)).cast("Q"), 0)
+        words = memoryview(bytearray(_WORDS)).cast("Q")
+        self._receiver = Receiver(self, found.kind.channels, words, 0)
         self._receiver.start(Progress(0, 0))
         self._recorded = _Recorded(self)
+        self._relayer: Relayer | None = None
+        if issubclass(found.kind, Co2RelayPlugin):
+            self._relayer = Relayer(self, found.kind, words, 1)
+            self._recorded_relay = _RecordedRelay(self)
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -127,7 +148,7 @@ class Carried:
         """Wait until all that was sent is acknowledged: at once, or never."""
         if not self._lane.limit:
             raise NotRunning(f"{self.name} has stopped, so there is nothing to flush")
-        if not self._package.satellite.flushed():
+        if not self._package.home.flushed():
             raise FlushTimeout(timeout)
 
     def record(self, level: int, text: str) -> None:
@@ -139,7 +160,7 @@ class Carried:
 
     def attend(self) -> None:
         """Something was sent."""
-        self._package.satellite.network.work()
+        self._package.home.network.work()
 
     def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
         """Take what the quick way does not."""
@@ -189,10 +210,19 @@ class Carried:
             self._work(self.jobs.popleft())
         elif self.mail:
             frame = self.mail.popleft()
-            self._work(lambda: self._receiver.take(self._recorded, frame))
+            if isinstance(frame, Transit):
+                self._let_pass(frame)
+            else:
+                self._work(lambda: self._receiver.take(self._recorded, frame))
         else:
             return False
         return True
+
+    def _let_pass(self, frame: Transit) -> None:
+        relayer = self._relayer
+        assert relayer is not None
+        answer = self._work(lambda: relayer.take(self._recorded_relay, frame))
+        self._package.home.transited(answer)
 
     def call(self, method: str, packed: bytes, timeout: float) -> bytes:
         """Call an ``x_`` method; arguments and result are encoded, as on their way through a network.
@@ -214,6 +244,19 @@ class Carried:
         except Exception as error:
             self.record(logging.ERROR, f"{method} failed: {error_line(error)}")
             raise PluginFailed(f"{method}: {error_line(error)}") from error
+
+    def admit(self, host: Host, done: Callable[[str], None]) -> None:
+        """Ask it whether somebody may join; ``done`` gets why not, or ''."""
+
+        def job() -> None:
+            try:
+                why = why_not(self.finished(self.plugin.register(host)))
+            except BaseException as error:
+                self.complain("register failed", error)
+                why = ""
+            done(why)
+
+        self.jobs.append(job)
 
     def exit(self) -> None:
         """Drop what waits, and call ``__exit__``, where the plugin was made at all."""
@@ -279,8 +322,10 @@ class Carried:
             raise error
         message, self._failing = self._failing, None
         what = what.partition(" failed")[0]
+        if what == "relay":
+            message = self.received[-1]
         self.record(logging.ERROR, f"{what} failed: {error_line(error)}")
-        self._package.satellite.network.failures.append(Failure(self.name, what, error, message))
+        self._package.home.network.failures.append(Failure(self.name, what, error, message))
 
     def stumble(self, error: BaseException) -> None:
         """Nothing is on trial here."""

@@ -3,18 +3,20 @@
 import contextlib
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from co2.errors import Ambiguous, NoSuchMethod, PeerError, UnknownHost, Unreachable
 from co2.plugin.api import Co2Plugin
 from co2.protocol.frames import Answered, Ask
-from co2.protocol.relay import Joined, Left, RelayCore
+from co2.protocol.relay import AdmissionWanted, Joined, Left, RelayCore
 from co2.testing.carried import Carried, Failure
 from co2.testing.clock import Clock
+from co2.testing.home import Home
 from co2.testing.memory_log import MemoryLog
-from co2.testing.packages import Source, find_sources
+from co2.testing.packages import FoundPackage, Source, find_sources
+from co2.testing.relay import Relay
 from co2.testing.satellite import Satellite
 from co2.testing.waiting import QUICK
 from co2.values import Message, pack_value, unpack_value
@@ -46,6 +48,7 @@ class Network:
         tables: of the configuration, ``[plugin.<name>]``, by name.
 
     Attributes:
+        relay: which may carry plugins, too.
         failures: calls of plugins that raised; those that are left at the end fail the test.
         satellites: that run, by name.
     """
@@ -56,7 +59,7 @@ class Network:
     def __init__(self, clock: Clock, folder: Path, tables: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.clock = clock
         self.log = MemoryLog()
-        self.relay = RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: 10**6, now=lambda: clock.now)
+        self.core = RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: 10**6, now=lambda: clock.now)
         self.failures: list[Failure] = []
         self.satellites: dict[str, Satellite] = {}
         self._folder = folder
@@ -65,8 +68,9 @@ class Network:
         self._lock = threading.RLock()
         self._depth = 0
         clock.attach(self.settle)
+        self.relay = Relay(self, folder / "relay")
         self._tester = Satellite(self, _TESTER, next(self._numbers), 1)
-        self._tester.carry(find_sources([X_Tester]), {}, folder)
+        self._tester.carry(find_sources([X_Tester], "satellite"), {}, folder)
         self._tester.connect()
 
     def __repr__(self) -> str:
@@ -92,13 +96,11 @@ class Network:
         """
         number = next(self._numbers)
         name = name or f"s{len(self.satellites) + 1}"
-        if name in self.satellites or name == _TESTER:
+        if name in self.satellites or name in (_TESTER, self.relay.name):
             raise ValueError(f"a satellite {name!r} is there already")
         with self.working():
-            found = find_sources(plugins)
-            tables = {**self._tables}
-            if config is not None:
-                tables.update({found[0].name: config} if len(found) == 1 else config)
+            found = find_sources(plugins, "satellite")
+            tables = self.tables_with(found, config)
             satellite = Satellite(self, name, number, number)
             satellite.carry(found, tables, self._folder / name)
             self.satellites[name] = satellite
@@ -112,7 +114,7 @@ class Network:
 
     @property
     def received(self) -> list[Message]:
-        """All that satellites have sent to the network, as everybody gets it."""
+        """All that was sent to the network by others than :meth:`send`, as everybody gets it."""
         return self._tester.received
 
     @property
@@ -179,6 +181,7 @@ class Network:
         for satellite in reversed(list(self.satellites.values())):
             satellite.stop()
         self._tester.stop()
+        self.relay.stop()
         if self.failures:
             text = "\n".join(f"  {failure}" for failure in self.failures)
             raise AssertionError(f"plugins have failed:\n{text}\nexpect_failure() is for those that should") from (
@@ -186,6 +189,14 @@ class Network:
             )
 
     # ---- what satellites need --------------------------------------------------------------------------
+
+    def tables_with(
+        self, found: Sequence[FoundPackage], config: Mapping[str, Any] | None
+    ) -> dict[str, Mapping[str, Any]]:
+        """Give the tables of the configuration, by package, with what was given for these packages."""
+        if config is None:
+            return self._tables
+        return {**self._tables, **({found[0].name: config} if len(found) == 1 else config)}
 
     def forget(self, satellite: Satellite) -> None:
         """A satellite has stopped."""
@@ -213,7 +224,7 @@ class Network:
             finally:
                 self._lock.release()
 
-    def answer(self, ask: Ask, asker: Satellite) -> Answered:
+    def answer(self, ask: Ask, asker: Home) -> Answered:
         """Call a method for a plugin."""
         with self.working():
             try:
@@ -224,7 +235,7 @@ class Network:
 
     # ---- calls -----------------------------------------------------------------------------------------
 
-    def _called(self, method: str, host_id: str, argument: bytes, asker: Satellite, timeout: float) -> bytes:
+    def _called(self, method: str, host_id: str, argument: bytes, asker: Home, timeout: float) -> bytes:
         if method == "relay.get_satellites" and not host_id:
             return pack_value([self._row(satellite) for satellite in self.satellites.values()])
         carried = self._find(method, host_id, asker)
@@ -232,18 +243,18 @@ class Network:
             raise NoSuchMethod(method)
         return carried.call(method, argument, timeout)
 
-    def _find(self, method: str, host_id: str, asker: Satellite) -> Carried | None:
+    def _find(self, method: str, host_id: str, asker: Home) -> Carried | None:
         if host_id:
             origin = host_id.partition("@")[0]
-            satellite = asker if origin == asker.name else self.satellites.get(origin)
-            if satellite is not asker and not asker.connected:
+            host = next((one for one in (asker, *self._hosts) if one.name == origin), None)
+            if host is not asker and not asker.connected:
                 raise Unreachable(f"{method}: {asker!r} is not connected")
-            if satellite is None or not (satellite is asker or satellite.connected):
-                raise UnknownHost(f"no satellite {host_id} is there")
-            return satellite.having(method)
+            if host is None or not (host is asker or host.connected):
+                raise UnknownHost(f"no host {host_id} is there")
+            return host.having(method)
         if (own := asker.having(method)) is not None or not asker.connected:
             return own
-        found = [one for one in self.satellites.values() if one.connected and one.having(method) is not None]
+        found = [one for one in self._hosts if one.connected and one.having(method) is not None]
         if len(found) > 1:
             names = ", ".join(one.host_id for one in found)
             raise Ambiguous(f"several hosts have {method}; say which with host_id: {names}")
@@ -257,12 +268,16 @@ class Network:
     # ---- the rounds ------------------------------------------------------------------------------------
 
     @property
+    def _hosts(self) -> list[Home]:
+        return [*self.satellites.values(), self.relay]
+
+    @property
     def _all(self) -> list[Satellite]:
         return [*self.satellites.values(), self._tester]
 
     def _plugins(self) -> Iterator[Carried]:
-        for satellite in self._all:
-            yield from satellite.plugins.values()
+        for host in (*self._all, self.relay):
+            yield from host.plugins.values()
 
     def _something_sent(self) -> bool:
         return any(one.has_sent for one in self._plugins())
@@ -284,16 +299,17 @@ class Network:
             frames = satellite.core.taken() if satellite.peer is not None else []
             for data in frames:
                 assert satellite.peer is not None
-                self.relay.receive(satellite.peer, data)
+                self.core.receive(satellite.peer, data)
             moved |= bool(frames)
         self._take_events()
+        moved |= self.relay.cut()
         if self.log.committed < self.log.last:
             self.log.committed = self.log.last
-            self.relay.committed(self.log.last)
-        self.relay.roster.tell(ROSTER_BYTES)
-        self.relay.ready.clear()
+            self.core.committed(self.log.last)
+        self.core.roster.tell(ROSTER_BYTES)
+        self.core.ready.clear()
         for satellite in self._all:
-            frames = self.relay.taken(satellite.peer) if satellite.peer is not None else []
+            frames = self.core.taken(satellite.peer) if satellite.peer is not None else []
             for data in frames:
                 satellite.core.receive(data)
             satellite.take_events()
@@ -301,13 +317,17 @@ class Network:
         return moved
 
     def _take_events(self) -> None:
-        book = self.relay.roster
-        while self.relay.events:
-            match self.relay.events.popleft():
+        book = self.core.roster
+        while self.core.events:
+            match self.core.events.popleft():
+                case AdmissionWanted() as asked:
+                    self.relay.ask(asked)
                 case Joined(peer) if peer.origin != _TESTER:
                     book.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
-                case Left(peer, _, _):
+                    self.relay.joined(peer)
+                case Left(peer, _, _) if peer.origin:
                     book.remove(peer.origin)
+                    self.relay.left(peer)
 
     def _work_off(self) -> bool:
         """Have each plugin do one thing that waits for it."""

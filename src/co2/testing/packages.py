@@ -13,6 +13,7 @@ from co2.plugin.discovery import bundled_packages
 from co2.plugin.installed import installed_packages
 from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugin, find_plugins, import_package
 from co2.plugin.places import BUNDLED
+from co2.plugin.relay_plugin import Co2RelayPlugin
 
 __all__ = ["FoundPackage", "Source", "find_sources", "imports_undone"]
 
@@ -35,16 +36,20 @@ class FoundPackage:
     plugins: list[FoundPlugin]
 
 
-def find_sources(sources: Sequence[Source]) -> list[FoundPackage]:
+def find_sources(sources: Sequence[Source], role: str) -> list[FoundPackage]:
     """Find what is to be carried; classes of one package are put together.
 
+    Args:
+        sources: see there.
+        role: of who is to carry it, ``satellite`` or ``relay``.
+
     Raises:
-        LoadFailure: a satellite would refuse it.
+        LoadFailure: a real one would refuse it.
         ValueError: nothing has that name.
     """
     packages: dict[str, FoundPackage] = {}
     for source in sources:
-        found = _of_class(source) if isinstance(source, type) else _of_package(source)
+        found = _of_class(source, role) if isinstance(source, type) else _of_package(source, role)
         known = packages.setdefault(found.name, found)
         if known is not found:
             known.plugins += found.plugins
@@ -66,20 +71,22 @@ def imports_undone() -> Iterator[None]:
         sys.meta_path[:], sys.path[:] = meta_path, path
 
 
-def _of_class(kind: type[Co2Plugin]) -> FoundPackage:
+def _of_class(kind: type[Co2Plugin], role: str) -> FoundPackage:
     module = kind.__module__.removeprefix(f"{BUNDLED}.")
     package, last = module.partition(".")[0], module.rpartition(".")[2]
     imported = sys.modules[kind.__module__]
     parent = sys.modules.get(kind.__module__.rpartition(".")[0], imported)
     with _told():
         found = find_plugin(kind, f"{package}.{last}")
+        if issubclass(kind, Co2RelayPlugin) != (role == "relay"):
+            raise LoadFailure(f"{kind.__name__} is not for a {role}", found.where)
     return FoundPackage(package, parent if hasattr(parent, "Config") else imported, [found])
 
 
-def _of_package(source: str | Path) -> FoundPackage:
+def _of_package(source: str | Path, role: str) -> FoundPackage:
     with _told():
         name, module = _from_path(Path(source)) if isinstance(source, Path) else _from_name(source)
-        plugins, _ = find_plugins(name, module)
+        plugins, _ = find_plugins(name, module, role=role)
     return FoundPackage(name, module, plugins)
 
 

@@ -1,0 +1,217 @@
+"""Datagrams: one or several lines, each a JSON object; and messages of the network as such a line.
+
+====================================  ===========================================================================
+``{"data": 1, "channel": "a.b"}``     sends a message to the network; further keys travel along
+``{"subscribe": ["stage.*"]}``        this address gets messages of these channels from now on; ``[]``: no more
+``{"ping": 1}``                       is answered with ``{"pong": 1}``
+====================================  ===========================================================================
+"""
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+__all__ = [
+    "MAX_DATAGRAM_SIZE",
+    "MAX_DEPTH",
+    "MAX_LINES",
+    "MAX_PATTERNS",
+    "MAX_PATTERN_SIZE",
+    "Malformed",
+    "Ping",
+    "Said",
+    "Selector",
+    "Subscribe",
+    "Unwritable",
+    "lines_of",
+    "parse",
+    "selector",
+    "write",
+]
+
+MAX_DATAGRAM_SIZE = 8192
+"""Bytes of a datagram, both ways. What is longer is refused, or not sent out."""
+
+MAX_LINES = 64
+"""Lines of a datagram that are looked at."""
+
+MAX_DEPTH = 32
+"""Lists and objects within each other in what comes in."""
+
+MAX_PATTERNS = 16
+"""Channel patterns of one address."""
+
+MAX_PATTERN_SIZE = 256
+"""Characters of one of them."""
+
+_OURS = ("host_id", "client_address", "origin_host_id", "udp")
+"""Keys that nobody else may say: they tell who a message is from."""
+
+_KINDS = ("data", "subscribe", "ping")
+
+_WILDCARDS = {"*": "[^.]*", ">": ".*"}
+
+Selector = Callable[[str], object]
+"""Tells whether a channel is selected, by something true."""
+
+
+class Malformed(ValueError):
+    """A line that is none of those above; the text says why, in 200 characters at most."""
+
+
+class Unwritable(ValueError):
+    """A message that is no line: too long, or nested too deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A message for the network."""
+
+    message: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Patterns over the channels that somebody wants; none for nothing more."""
+
+    patterns: tuple[str, ...]
+    selects: Selector
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """A question whether somebody is there, with the JSON text that is to come back."""
+
+    token: bytes
+
+
+def lines_of(datagram: bytes) -> Iterator[bytes]:
+    """Take a datagram apart; empty lines do not count.
+
+    Raises:
+        Malformed: it is too long, or there are too many lines; those before that are given.
+    """
+    if len(datagram) > MAX_DATAGRAM_SIZE:
+        raise Malformed(f"a datagram of more than {MAX_DATAGRAM_SIZE} bytes")
+    count = 0
+    for line in datagram.split(b"\n"):
+        stripped = line.strip()
+        if stripped:
+            count += 1
+            if count > MAX_LINES:
+                raise Malformed(f"more than {MAX_LINES} lines in a datagram")
+            yield stripped
+
+
+def parse(line: bytes) -> Said | Subscribe | Ping:
+    """Read one line.
+
+    Raises:
+        Malformed: it is not what it should be.
+    """
+    try:
+        value = _decode(line)
+    except RecursionError:
+        raise Malformed(f"nested deeper than {MAX_DEPTH}") from None
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Malformed(f"not a JSON object: {error}"[:200]) from None
+    kinds = [kind for kind in _KINDS if kind in value]
+    if len(kinds) != 1:
+        raise Malformed("exactly one of the keys 'data', 'subscribe' and 'ping' is wanted")
+    match kinds[0]:
+        case "subscribe":
+            return _subscription(value["subscribe"])
+        case "ping":
+            return Ping(bytes(_decode_raw(line)["ping"]))
+        case _:
+            return _said(value)
+
+
+def write(message: Mapping[str, Any]) -> bytes:
+    """Write a message as a line, without its ``client_address``.
+
+    Bytes become base64 text, NaN and infinities null, datetimes ISO 8601, other keys strings.
+
+    Raises:
+        Unwritable: it is nested too deep, or longer than a datagram.
+    """
+    shown = {key: value for key, value in message.items() if key != "client_address"}
+    try:
+        try:
+            line = _encode(shown)
+        except TypeError:
+            line = _encode(_plain(shown))
+    except RecursionError:
+        raise Unwritable("nested too deep") from None
+    if len(line) >= MAX_DATAGRAM_SIZE:
+        raise Unwritable(f"{len(line)} bytes, and a datagram has at most {MAX_DATAGRAM_SIZE}")
+    return line + b"\n"
+
+
+def selector(patterns: Iterable[str]) -> Selector:
+    """Make a function that tells whether one of the patterns selects a channel.
+
+    Raises:
+        Malformed: one of them is no pattern.
+    """
+    expressions = []
+    for pattern in patterns:
+        tokens = pattern.split(".")
+        if "" in tokens or ">" in tokens[:-1]:
+            raise Malformed(f"{pattern[:80]!r} is no channel pattern")
+        expressions.append(r"\.".join(_WILDCARDS.get(token) or re.escape(token) for token in tokens))
+    return re.compile("|".join(expressions), re.DOTALL).fullmatch
+
+
+def _said(value: dict[str, Any]) -> Said:
+    channel = value.get("channel", "")
+    if type(channel) is not str:
+        raise Malformed("a channel is text")
+    if _is_deeper(value, MAX_DEPTH):
+        raise Malformed(f"nested deeper than {MAX_DEPTH}")
+    for key in _OURS:
+        value.pop(key, None)
+    return Said(value)
+
+
+def _subscription(patterns: Any) -> Subscribe:
+    if (
+        not isinstance(patterns, list)
+        or len(patterns) > MAX_PATTERNS
+        or not all(isinstance(pattern, str) and len(pattern) <= MAX_PATTERN_SIZE for pattern in patterns)
+    ):
+        raise Malformed(f"'subscribe' is a list of up to {MAX_PATTERNS} channel patterns")
+    return Subscribe(tuple(patterns), selector(patterns))
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Tell whether there are more than so many lists and objects within each other."""
+    if isinstance(value, dict):
+        return depth == 0 or any(_is_deeper(item, depth - 1) for item in value.values())
+    if isinstance(value, list):
+        return depth == 0 or any(_is_deeper(item, depth - 1) for item in value)
+    return False
+
+
+def _plain(value: Any) -> Any:
+    """Turn what JSON has no form for into what it has one for."""
+    if isinstance(value, dict):
+        return {_key(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return base64.b64encode(value.data).decode() if isinstance(value, msgspec.msgpack.Ext) else value
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return key
+    return base64.b64encode(key).decode() if isinstance(key, bytes) else str(key)
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode

@@ -1,0 +1,210 @@
+"""The plugin: a UDP socket, a thread that reads it, and ``relay``, which writes to whoever has subscribed.
+
+Configuration, all keys optional::
+
+    [plugin.udp]
+    host = "127.0.0.1"    # "0.0.0.0": from other machines, too
+    port = 2013
+
+``lines`` describes the datagrams. What an address sends goes to the network, and to the others that have
+subscribed; it has the key ``udp``, ``"ip:port"`` of that address, and this relay's ``host_id``. Whoever subscribes
+gets what passes this plugin: put it behind those that drop and change.
+
+Nobody is answered who has not sent something, and no answer is longer than what it answers, but for errors, which
+are few. Who can reach the port can take part, and can subscribe in somebody else's name: it is for networks that
+one trusts.
+"""
+
+import select
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from co2 import plugin
+
+from .lines import (
+    MAX_DATAGRAM_SIZE,
+    Malformed,
+    Ping,
+    Said,
+    Subscribe,
+    Unwritable,
+    lines_of,
+    parse,
+    selector,
+    write,
+)
+from .peers import LEASE, MAX_PEERS, Address, ErrorLimit, Peer, Peers
+from .settings import Settings, listening_socket, name_of
+
+__all__ = ["X_Udp"]
+
+COMPLAINT_INTERVAL = 10.0
+"""Seconds between two lines in the log about the same kind of trouble."""
+
+LOOK_INTERVAL = 1.0
+"""Seconds between two looks for leases that have ended."""
+
+MAX_ERROR = 200
+"""Characters of an error as it is told."""
+
+
+class X_Udp(plugin.Co2RelayPlugin):
+    """JSON lines over UDP."""
+
+    Config = Settings
+    config: Settings
+    channels = (">",)
+    exclusive = True  # it holds a port
+
+    def __init__(self, var_dict: dict[str, Any]) -> None:
+        super().__init__(var_dict)
+        self.counts: Counter[str] = Counter()
+        self.last_error = ""
+        self._own = str(var_dict.get("host_id", ""))
+        self._peers = Peers()
+        self._errors = ErrorLimit()
+        self._complaints: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._socket = listening_socket(self.config.host, self.config.port)
+        self.address: Address = self._socket.getsockname()
+        self._wake, self._stop = socket.socketpair()
+        self._reader = threading.Thread(target=self._read, name="udp-reader", daemon=True)
+        self._reader.start()
+        self.log("listens on UDP %s", name_of(self.address))
+
+    # network → UDP
+
+    def relay(self, data_dict: dict[str, Any]) -> dict[str, Any]:
+        """Give a message to whoever has subscribed, and let it pass."""
+        if subscribed := self._peers.subscribed:
+            self._give(data_dict, subscribed)
+        return data_dict
+
+    def x_status(self, data_dict: dict[str, Any]) -> dict[str, Any]:
+        """Tell the address, who has subscribed to what and for how many seconds more, and what was counted since
+        it started: 'in', 'out', 'malformed' lines, 'refused' by the network, 'unsendable', 'send_errors'."""
+        names = ("in", "out", "malformed", "refused", "unsendable", "send_errors")
+        return {
+            "listen": name_of(self.address),
+            "subscribers": [peer.row(time.monotonic()) for peer in self._peers.subscribed],
+            "counts": {name: self.counts[name] for name in names},
+            "last_error": self.last_error,
+        }
+
+    def _give(self, message: Mapping[str, Any], subscribed: Iterable[Peer], source: Address | None = None) -> None:
+        """Send a message to all who want it, but for whom it is from."""
+        now, channel, line = time.monotonic(), message.get("channel"), b""
+        if type(channel) is not str or not channel:
+            return
+        for peer in subscribed:
+            if peer.address == source or peer.until <= now or not peer.selects(channel):
+                continue
+            if not line:
+                try:
+                    line = write(message)
+                except Unwritable as error:
+                    self._complain("unsendable", f"a message on {channel[:80]!r} cannot go out: {error}")
+                    return
+            self._put(line, peer.address)
+
+    def _put(self, datagram: bytes, address: Address) -> None:
+        try:
+            self._socket.sendto(datagram, address)
+        except OSError as error:  # also where the kernel has no room: then it is lost, as datagrams are
+            self._complain("send_errors", f"cannot send to {name_of(address)}: {error.strerror or error}")
+        else:
+            self._count("out")
+
+    # UDP → network
+
+    def _read(self) -> None:
+        with self._socket, self._wake:
+            while True:
+                wait = LOOK_INTERVAL if self._peers.subscribed else None
+                ready, _, _ = select.select([self._socket, self._wake], [], [], wait)
+                if self._wake in ready:
+                    return
+                now = time.monotonic()
+                if self._socket in ready:
+                    self._read_one(now)
+                for peer in self._peers.expire(now):
+                    self.debug("the subscription of %s has ended", name_of(peer.address))
+
+    def _read_one(self, now: float) -> None:
+        try:
+            datagram, source = self._socket.recvfrom(MAX_DATAGRAM_SIZE + 1)
+        except OSError:
+            return  # nothing there after all
+        self._peers.renew(source, now + LEASE)
+        answers: list[bytes] = []
+        problem = ""
+        try:
+            for line in lines_of(datagram):
+                try:
+                    answers += self._take(parse(line), source, now)
+                except Malformed as error:
+                    problem = self._garbage(error, source)
+                except Exception as error:  # the network says no: the socket stays open, the message is counted
+                    problem = str(error)
+                    self._complain("refused", f"of {name_of(source)} cannot go to the network: {error}")
+        except Malformed as error:
+            problem = self._garbage(error, source)
+        if problem and self._errors.allows(source, now):
+            answers.append(write({"error": problem[:MAX_ERROR]}).rstrip())
+        if answers:
+            self._put(b"\n".join(answers), source)  # one datagram for one, and no longer
+
+    def _take(self, line: Said | Subscribe | Ping, source: Address, now: float) -> list[bytes]:
+        """Do what a line says; give the answer, if there is one."""
+        if isinstance(line, Ping):
+            return [b'{"pong":' + line.token + b"}"]
+        if isinstance(line, Subscribe):
+            if not self._peers.subscribe(source, line, now + LEASE):
+                raise Malformed(f"{MAX_PEERS} addresses have subscribed already")
+            return [b'{"subscribed":%d}' % len(line.patterns)]  # takes no more room than what it answers
+        message = {**line.message, "udp": name_of(source)}
+        self.send(message)
+        self._count("in")
+        if subscribed := self._peers.subscribed:
+            self._give({**message, "host_id": self._own}, subscribed, source)
+        return []
+
+    def _garbage(self, error: Malformed, source: Address) -> str:
+        self._complain("malformed", f"from {name_of(source)}: {error}")
+        return str(error)
+
+    # both
+
+    def handover(self) -> list[Any]:
+        """Give who has subscribed to the code that follows, or comes back."""
+        now = time.monotonic()
+        return [[[*peer.address], [*peer.patterns], peer.until - now] for peer in self._peers.subscribed]
+
+    def takeover(self, value: list[Any]) -> None:
+        """Take who has subscribed."""
+        now = time.monotonic()
+        for address, patterns, seconds in value:
+            self._peers.subscribe(tuple(address), Subscribe(tuple(patterns), selector(patterns)), now + seconds)
+
+    def _count(self, kind: str) -> None:
+        with self._lock:
+            self.counts[kind] += 1
+
+    def _complain(self, kind: str, text: str) -> None:
+        # A broken sender can do this ten thousand times a second: count all, log a few.
+        self._count(kind)
+        self.last_error = text
+        now = time.monotonic()
+        if now >= self._complaints.get(kind, 0.0):
+            self._complaints[kind] = now + COMPLAINT_INTERVAL
+            self.log("%s (%d so far)", text, self.counts[kind])
+        else:
+            self.debug("%s", text)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._stop.close()
+        self._reader.join(timeout=1.0)

@@ -1,0 +1,92 @@
+"""The plugins of one package in memory, with what they share, for whoever carries them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from co2.plugin.configs import Configs
+from co2.plugin.kit import Tools
+from co2.protocol.frames import Answered, Ask, AskHosts, Deliver, Gap, Hosts, Load
+from co2.testing.carried import Carried
+from co2.testing.packages import FoundPackage
+
+if TYPE_CHECKING:
+    from co2.testing.home import Home
+
+__all__ = ["Package"]
+
+
+class Package:
+    """The plugins of one package, with what they share. The way out for what they ask, too.
+
+    Args:
+        found: the package.
+        home: who carries it.
+        store: file of its store.
+    """
+
+    def __init__(self, found: FoundPackage, home: "Home", store: Path) -> None:
+        self.name = found.name
+        self.found = found
+        self.home = home
+        self.tools = Tools(self, home.network.clock.make_timers)
+        self.tools.prepare(Load(found.name, "", home.var_dict, {}, 0.0, store=str(store)))
+        self.carried = [Carried(one, self) for one in found.plugins]
+        self.receivers = [one for one in self.carried if one.found.receives]
+        self.greeting = [one for one in self.carried if one.found.greets]
+        self.durable = any(one.found.kind.durable for one in self.receivers)
+        self._next = 1
+
+    def make(self, table: Mapping[str, Any]) -> None:
+        """Make all plugins with their configuration.
+
+        Raises:
+            ConfigError: the table is not as its plugins want it.
+        """
+        kinds = [one.found.kind for one in self.carried]
+        configs = Configs(self.name, table, "", self.found.module, kinds)
+        configs.check()
+        for one in self.carried:
+            one.make(configs.of(one.found.kind), dict(self.home.var_dict))
+
+    def exit(self) -> None:
+        """Call every ``__exit__``."""
+        self.tools.timers.close()
+        for one in self.carried:
+            one.exit()
+
+    def end(self) -> None:
+        """They send no more, and have nothing open."""
+        for one in self.carried:
+            one.end()
+        self.tools.close()
+        self.tools.asks.close()
+
+    def start(self) -> None:
+        """Have times begin."""
+        self.tools.timers.start()
+
+    def deliver(self, frame: Deliver | Gap) -> None:
+        """Put a frame into all mailboxes."""
+        for one in self.receivers:
+            one.mail.append(frame)
+
+    def numbered(self, count: int) -> int:
+        """Give the number of the first of so many messages."""
+        first, self._next = self._next, self._next + count
+        return first
+
+    # way out: what tools need
+
+    def frame(self, frame: Ask | AskHosts, /) -> None:
+        """Answer a question, at once."""
+        answer: Answered | Hosts
+        if isinstance(frame, AskHosts):
+            answer = Hosts(frame.call_id, self.home.hosts())
+        else:
+            answer = self.home.network.answer(frame, self.home)
+        self.tools.take(answer, ())
+
+    def record(self, source: str, level: int, text: str) -> None:
+        """Write a line to the log."""
+        self.carried[0].record(level, text)

@@ -1,0 +1,220 @@
+"""The relay of a network in memory, with its plugins: a chain that messages pass."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from co2.protocol.frames import Host, Hosts
+from co2.protocol.goodbyes import REFUSED
+from co2.protocol.interests import Interests
+from co2.protocol.passage import Passed, Passenger
+from co2.protocol.relay_events import AdmissionWanted
+from co2.protocol.streams import Peer
+from co2.protocol.transit_frames import Transit, Transited
+from co2.relay.first_sender import by_first_sender
+from co2.testing.carried import Carried
+from co2.testing.home import Home
+from co2.testing.packages import Source, find_sources
+from co2.values import Message
+
+if TYPE_CHECKING:
+    from co2.testing.network import Network
+
+__all__ = ["Relay"]
+
+NAME = "relay"
+ADDRESS = ("10.0.0.1", 2003)
+
+
+class Relay(Home):
+    """The relay of a network in memory: ``co2_net.relay``.
+
+    Attributes:
+        name: the random part of its host_id, not random here.
+        packages: what it carries, by name, in the order of the chain.
+    """
+
+    def __init__(self, network: "Network", stores: Path) -> None:
+        super().__init__(network, NAME)
+        self._stores = stores
+        self._stages: dict[str, _Stage] = {}
+        self._known: dict[str, Host] = {}
+        self._number = 0
+        self._given: dict[int, Callable[[Passed | None], None]] = {}
+        network.core.passage.released = network.core.come_through
+
+    def __repr__(self) -> str:
+        return "<relay>"
+
+    # ---- what a test does ------------------------------------------------------------------------------
+
+    def load(self, *plugins: Source, config: Mapping[str, Any] | None = None) -> "Relay":
+        """Load relay plugins, behind those that are there. What ``__init__`` of one of them raises is raised.
+
+        Args:
+            plugins: each a class, the folder (a ``Path``) of a package, or the name of a bundled or installed one.
+            config: the table ``[plugin.<package>]``; with several packages, such tables by package.
+
+        Returns:
+            This relay: ``relay.plugin``, ``relay.sent`` and so on are as of a satellite.
+
+        Raises:
+            LoadFailure: a relay would refuse it.
+            ConfigError: the configuration is not as the plugin wants it.
+            ValueError: no such package, or it is there already.
+        """
+        with self.network.working():
+            found = find_sources(plugins, "relay")
+            if taken := [one.name for one in found if one.name in self.packages]:
+                raise ValueError(f"the relay carries {taken[0]!r} already")
+            for package in self._made(found, self.network.tables_with(found, config), self._stores):
+                self.packages[package.name] = package
+                package.start()
+                self._stages.update({one.name: _Stage(self, one) for one in package.carried if one.found.relays})
+                for one in package.greeting:
+                    one.kit.greet(one.plugin, Hosts(0, list(self._known.values())))
+            self._set_chain()
+        return self
+
+    def stop(self) -> None:
+        """Unload all its plugins in good order: every ``__exit__``, the last messages."""
+        try:
+            with self.network.working():
+                self._exit()
+        finally:
+            with self.network.working():
+                self._end()
+                self.packages, self._stages = {}, {}
+                self._set_chain()
+                self._given.clear()
+
+    def _set_chain(self) -> None:
+        core = self.network.core
+        core.passage.set_filters(list(self._stages.values()))
+        core.asks = any(one.found.admits for one in self.plugins.values())
+
+    # ---- what plugins need -----------------------------------------------------------------------------
+
+    @property
+    def host_id(self) -> str:
+        """As messages of its plugins say it."""
+        return self.network.core.host_id
+
+    @property
+    def connected(self) -> bool:
+        """It is the network."""
+        return True
+
+    @property
+    def var_dict(self) -> Message:
+        """What plugins are told at the beginning."""
+        from co2 import __version__
+
+        return {"role": "relay", "host_id": self.host_id, "relay": "", "version": __version__}
+
+    def hosts(self) -> list[Host]:
+        """Give the satellites that are there."""
+        return list(self._known.values())
+
+    def flushed(self) -> bool:
+        """Send all that waits."""
+        self.network.settle()
+        return True
+
+    def transited(self, frame: Transited) -> None:
+        """Let messages go on."""
+        done = self._given.pop(frame.number)
+        done(None if not frame.batch else Passed(frame.batch, tuple(frame.channels or ())))
+
+    # ---- what the network does -------------------------------------------------------------------------
+
+    def cut(self) -> bool:
+        """Pass on what plugins have sent, behind each in the chain; tell whether there was any."""
+        moved = False
+        core = self.network.core
+        for one in self.plugins.values():
+            while one.has_sent:
+                moved = True
+                frame = one.cut()
+                channels = None if frame.channels is None else tuple(frame.channels)
+                for origin, batch in by_first_sender(frame.batch):
+                    release = partial(self._append, origin or self.name)
+                    passenger = Passenger(self.host_id, ADDRESS, batch, channels, release)
+                    core.passage.enter(passenger, self._stages.get(one.name))
+        core.come_through()
+        return moved
+
+    def _append(self, origin: str, through: Passenger) -> None:
+        self.network.core.append_unnumbered(
+            origin=origin,
+            host_id=through.host_id,
+            client_address=through.client_address,
+            batch=through.batch,
+            channels=through.channels,
+        )
+
+    def give(self, carried: Carried, sender: Passenger, done: Callable[[Passed | None], None]) -> None:
+        """Have a plugin look at messages."""
+        self._number += 1
+        self._given[self._number] = done
+        frame = Transit(self._number, carried.name, sender.host_id, sender.client_address, sender.batch)
+        carried.mail.append(frame)
+
+    def ask(self, asked: AdmissionWanted) -> None:
+        """Ask every plugin that wants to be asked whether somebody may join."""
+        host = Host(str(asked.host_id), [*asked.hello.methods], [*asked.hello.plugins])
+        waiting = deque(one for one in self.plugins.values() if one.found.admits)
+
+        def go_on(why: str = "") -> None:
+            if why:
+                core.end(asked.peer, REFUSED, why)
+            elif waiting:
+                one = waiting.popleft()
+                one.admit(host, lambda text: go_on(f"{one.name}: {text}" if text else ""))
+            else:
+                core.admit(asked)
+
+        core = self.network.core
+        go_on()
+
+    def joined(self, peer: Peer) -> None:
+        """A satellite is there, or tells other methods than before."""
+        host = Host(str(peer.host_id), [*peer.methods], [*peer.plugins])
+        self._known[peer.origin] = host
+        self._greet([host], [])
+
+    def left(self, peer: Peer) -> None:
+        """A satellite has left."""
+        host = self._known.pop(peer.origin, None)
+        if host is not None:
+            self._greet([], [host])
+
+    def _greet(self, joined: list[Host], left: list[Host]) -> None:
+        for package in self.packages.values():
+            for one in package.greeting:
+                one.kit.greet(one.plugin, Hosts(0, joined, left))
+
+
+class _Stage:
+    """One relay plugin as messages pass it; a filter of the passage."""
+
+    def __init__(self, relay: Relay, carried: Carried) -> None:
+        self._relay = relay
+        self._carried = carried
+        self._interests = Interests(carried.found.kind.channels or None)
+
+    def wants(self, channels: tuple[str, ...] | None) -> bool:
+        """Tell whether it looks at messages of these channels."""
+        return self._interests.wants(channels)
+
+    def take(
+        self,
+        host_id: str,
+        client_address: tuple[str, int],
+        batch: bytes,
+        done: Callable[[Passed | None], None],
+    ) -> None:
+        """Look at messages when the network settles."""
+        self._relay.give(self._carried, Passenger(host_id, client_address, batch, None), done)

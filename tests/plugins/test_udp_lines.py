@@ -1,0 +1,180 @@
+"""Lines of datagrams: what is read, what is refused, what a message looks like."""
+
+import contextlib
+import json
+import math
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co2.plugins.udp.lines import (
+    MAX_DATAGRAM_SIZE,
+    MAX_DEPTH,
+    MAX_LINES,
+    MAX_PATTERNS,
+    Malformed,
+    Ping,
+    Said,
+    Subscribe,
+    Unwritable,
+    lines_of,
+    parse,
+    selector,
+    write,
+)
+from co2.plugins.udp.settings import name_of
+from co2.protocol.interests import Interests
+from co2.values import pack, unpack
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**63), 2**64 - 1),
+        st.floats(allow_nan=False, allow_infinity=False),
+        texts,
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(texts, inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+@given(values, texts)
+def test_what_json_can_say_comes_in_and_goes_out_again(value, channel):
+    line = json.dumps({"data": value, "channel": channel}).encode()
+    said = parse(line)
+    assert said == Said({"data": value, "channel": channel})
+    arrived = unpack(pack(said.message))
+    assert json.loads(write(arrived)) == {"data": value, "channel": channel}
+    assert write(arrived).endswith(b"\n") and write(arrived).count(b"\n") == 1
+
+
+@given(st.binary(max_size=60))
+def test_noise_is_a_line_or_malformed(noise):
+    for datagram in (noise, b"{" + noise + b"}", b'{"data":' + noise + b"}", b'{"subscribe":' + noise + b"}"):
+        with contextlib.suppress(Malformed):
+            for line in lines_of(datagram):
+                with contextlib.suppress(Malformed):
+                    parse(line)
+
+
+@given(values, st.sampled_from(["data", "subscribe", "ping"]), st.data())
+def test_a_damaged_line_is_a_line_or_malformed(value, key, data):
+    line = bytearray(json.dumps({key: value}).encode())
+    for _ in range(data.draw(st.integers(0, 3))):
+        line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(Malformed):
+        read = parse(bytes(line))
+        assert isinstance(read, Said | Subscribe | Ping)
+
+
+@given(values)
+def test_a_pong_says_what_the_ping_said_and_is_no_longer(value):
+    line = json.dumps({"ping": value}, separators=(",", ":")).encode()
+    pong = b'{"pong":' + parse(line).token + b"}"
+    assert json.loads(pong) == {"pong": value}
+    assert len(pong) <= len(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"", "JSON"),
+        (b"[]", "object"),
+        (b"7", "object"),
+        (b"{}", "exactly one"),
+        (b'{"date": 1}', "exactly one"),
+        (b'{"data": 1, "ping": 1}', "exactly one"),
+        (b'{"data": 1, "channel": 7}', "channel"),
+        (b'{"data": NaN}', "JSON"),
+        (b'{"data": 1e999}', "JSON"),
+        (b'{"data": "\xff"}', "JSON"),
+        (b'{"data": "\\ud800"}', "JSON"),
+        (b'{"data": 1} x', "JSON"),
+        (b'{"subscribe": "a"}', "list"),
+        (b'{"subscribe": [1]}', "list"),
+        (b'{"subscribe": ["a..b"]}', "pattern"),
+        (b'{"subscribe": [">.a"]}', "pattern"),
+        (b'{"subscribe": [""]}', "pattern"),
+        (json.dumps({"subscribe": ["a"] * (MAX_PATTERNS + 1)}).encode(), "list"),
+        (json.dumps({"subscribe": ["a" * 257]}).encode(), "list"),
+        (b'{"data": ' + b"[" * (MAX_DEPTH) + b"]" * (MAX_DEPTH) + b"}", "nested"),
+        (b'{"data": ' + b"[" * 4000 + b"]" * 4000 + b"}", "nested"),
+        (b'{"data": ' + b'{"a":' * 1500 + b"1" + b"}" * 1500 + b"}", "nested"),
+    ],
+)
+def test_malformed(line, why):
+    with pytest.raises(Malformed, match=why) as caught:
+        parse(line)
+    assert len(str(caught.value)) <= 200
+
+
+def test_nesting_up_to_the_limit():
+    line = b'{"data": ' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}"
+    assert isinstance(parse(line), Said)
+
+
+def test_nobody_says_who_a_message_is_from():
+    line = b'{"data":1,"host_id":"a","client_address":"b","origin_host_id":"c","udp":"d","unit":"dB"}'
+    assert parse(line) == Said({"data": 1, "unit": "dB"})
+
+
+def test_a_datagram_holds_one_or_several_lines():
+    assert [*lines_of(b'{"data":1}')] == [b'{"data":1}']
+    assert [*lines_of(b' {"data":1} \r\n\n{"data":2}\n')] == [b'{"data":1}', b'{"data":2}']
+    given_before = []
+    with pytest.raises(Malformed, match="lines"):
+        given_before += [*lines_of(b"{}\n" * MAX_LINES)]
+        for line in lines_of(b"{}\n" * (MAX_LINES + 1)):
+            given_before.append(line)
+    assert len(given_before) == 2 * MAX_LINES
+    with pytest.raises(Malformed, match="bytes"):
+        next(lines_of(b" " * (MAX_DATAGRAM_SIZE + 1)))
+
+
+def test_what_json_has_no_form_for():
+    message = {
+        "data": [math.nan, math.inf, b"\0\xff", datetime(2003, 8, 28, tzinfo=UTC)],
+        "client_address": ("127.0.0.1", 1),
+    }
+    assert json.loads(write(message)) == {"data": [None, None, "AP8=", "2003-08-28T00:00:00Z"]}
+    odd = {"data": {None: 1, True: [2], b"\0": 3, 4: msgspec.msgpack.Ext(1, b"\xff")}}
+    assert json.loads(write(odd)) == {"data": {"None": 1, "True": [2], "AA==": 3, "4": "/w=="}}
+
+
+def test_what_is_too_long_or_too_deep_does_not_go_out():
+    assert len(write({"data": "x" * (MAX_DATAGRAM_SIZE - 12)})) == MAX_DATAGRAM_SIZE
+    with pytest.raises(Unwritable, match="bytes"):
+        write({"data": "x" * (MAX_DATAGRAM_SIZE - 11)})
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(Unwritable, match="deep"):
+        write({"data": deep})
+
+
+tokens = st.sampled_from(["a", "b", "*", ">", "c\n", "."])
+
+
+@given(st.lists(st.lists(tokens, min_size=1, max_size=4).map(".".join), min_size=1, max_size=3), st.text("abc.\n"))
+def test_patterns_are_those_of_the_network(patterns, channel):
+    try:
+        interests = Interests(patterns)
+    except Exception:
+        with pytest.raises(Malformed):
+            selector(patterns)
+        return
+    if channel:
+        assert bool(selector(patterns)(channel)) == interests.wants_one(channel)
+
+
+def test_names_of_addresses():
+    assert name_of(("127.0.0.1", 7)) == "127.0.0.1:7"
+    assert name_of(("fe80::1%eth0", 7, 0, 2)) == "[fe80::1%eth0]:7"
