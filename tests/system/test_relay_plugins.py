@@ -229,6 +229,45 @@ def restarts(net: Net) -> int:
         return row["restarts"] if row["state"] == "running" else 0
 
 
+def test_what_it_sends_passes_those_behind_it_only(tmp_path: Path) -> None:
+    code = """
+from co2 import plugin
+
+class X_Mark(plugin.Co2RelayPlugin):
+    def relay(self, data_dict):
+        data_dict["data"] += MARK
+        return data_dict
+
+    def x_send(self, data_dict):
+        self.send({"data": ""})
+        self.flush()
+        return True
+
+class X_Quiet(plugin.Co2RelayPlugin):
+    def x_send_too(self, data_dict):
+        self.send({"data": "quiet "})
+        self.flush()
+        return True
+"""
+    for mark in "abc":
+        write_plugin(tmp_path / "relay", f"mark_{mark}", module=f"{code}\nMARK = {mark!r}\n")
+    write_plugin(tmp_path / "two", "recorder", recorder=RECORDER)
+    plugins = [word for mark in "cab" for word in ("--plugin", f"mark_{mark}")]
+    with (
+        running(tmp_path / "relay", "relay", *plugins) as relay,
+        running(tmp_path / "two", "satellite", "--relay", relay.url) as two,
+    ):
+        wait_for(lambda: registered(two), "it to have joined")
+        with relay.proxy() as proxy:
+            me = proxy.relay.register({})["host_id"]
+            proxy.relay.relay({"host_id": me, "data": ""})
+        for mark in "cab":
+            assert relay.call(f"mark_{mark}.module.send", None) is True
+            assert relay.call(f"mark_{mark}.module.send_too", None) is True
+        wanted = ["cab", "ab", "quiet ab", "b", "quiet b", "", "quiet "]
+        wait_for(lambda: received(two) == wanted, lambda: f"{wanted}, got {received(two)}")
+
+
 def test_a_plugin_that_floods_waits_for_the_disk_and_loses_nothing(tmp_path: Path) -> None:
     code = """
 from co2 import plugin

@@ -305,6 +305,16 @@ class Supervisor:
         """Give what messages on their way through a relay pass, in order."""
         return [stage for package in self._packages.values() for stage in package.passing.stages]
 
+    def stage_of(self, package: str, plugin: str) -> Stage | None:
+        """Give the stage that what a plugin sends comes behind: its own, or the last one up to its package."""
+        last: Stage | None = None
+        for name, carried in self._packages.items():
+            stages = carried.passing.stages
+            last = stages[-1] if stages else last
+            if name == package:
+                return next((stage for stage in stages if stage.plugin == plugin), last)
+        return last
+
     def admitting(self) -> list[tuple[str, str]]:
         """Give (package, plugin) of those that are asked who may join a relay, in order."""
         return [

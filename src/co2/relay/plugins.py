@@ -1,7 +1,6 @@
 """The relay plugins of a relay: what messages pass, who is asked when somebody wants to join, what they send."""
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 from collections import Counter
@@ -105,7 +104,8 @@ class RelayPlugins:
         self._host_id = host_id
         self._stores = state / STORES_FOLDER
         self._changed = changed
-        self._last: dict[str, asyncio.Future[None]] = {}
+        self._sent: dict[str, set[asyncio.Future[None]]] = {}
+        self._failed: dict[str, StorageFull | StorageFailed] = {}
         specs, self.not_found = self._find(None)
         self._specs = specs
         self.lost = 0
@@ -202,10 +202,12 @@ class RelayPlugins:
     ) -> None:
         """Pass on what a plugin sends, behind itself in the chain; it has no number, and leaves from the disk."""
         names = None if channels is None else tuple(channels)
-        behind = next((stage for stage in reversed(self.supervisor.stages()) if stage.plugin == plugin), None)
+        behind = self.supervisor.stage_of(package, plugin)
         for origin, part in by_first_sender(batch):
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._last[package] = done
+            under_way = self._sent.setdefault(package, set())
+            under_way.add(done)
+            done.add_done_callback(under_way.discard)
             passenger = Passenger(
                 str(self._host_id),
                 (self._host_id.ip, self._host_id.port),
@@ -239,20 +241,26 @@ class RelayPlugins:
             if not self._is_losing:
                 _logger.error("%s: what it sends is lost until there is room again: %s", package, error)
             self._is_losing = True
+            self._failed[package] = error
             done.set_result(None)
             return
         self._is_losing = False
         self._relay.published += entry.count
-        task = asyncio.create_task(self._kept(entry.position, done))
+        task = asyncio.create_task(self._kept(package, entry.position, done))
         self._waiting.add(task)
         task.add_done_callback(self._waiting.discard)
 
-    async def _kept(self, position: int, done: "asyncio.Future[None]") -> None:
-        with contextlib.suppress(StorageFailed):  # then the relay ends anyway
+    async def _kept(self, package: str, position: int, done: "asyncio.Future[None]") -> None:
+        try:
             await self._relay.waits.on_disk(position)
-        done.set_result(None)
+        except StorageFailed as error:
+            self._failed[package] = error
+        finally:
+            done.set_result(None)
 
     async def _flushed(self, package: str) -> None:
-        last = self._last.get(package)
-        if last is not None:
-            await asyncio.shield(last)
+        """Wait until all that a package has sent is on disk; it is told once of what has not got there."""
+        if under_way := tuple(self._sent.get(package, ())):
+            await asyncio.wait(under_way)
+        if (failed := self._failed.pop(package, None)) is not None:
+            raise failed
