@@ -50,6 +50,22 @@ def test_every_package_of_the_folder_and_no_bundled_one(tmp_path: Path) -> None:
     assert problems == []
 
 
+def test_what_is_plainly_for_relays_is_left_out_unless_it_is_named(tmp_path: Path) -> None:
+    relay = "from co2 import plugin\nclass X_A(plugin.Co2RelayPlugin):\n    pass\n"
+    satellite = "from co2.plugin import Co2Plugin\nclass X_B(Co2Plugin):\n    pass\n"
+    write_package(tmp_path, "for_relays", module=relay, helper="def f(): ...")
+    write_package(tmp_path, "for_both", module=relay + satellite)
+    write_package(tmp_path, "for_satellites", module=satellite)
+    write_package(tmp_path, "broken", module=relay, other="def (")
+    write_package(tmp_path, "unclear", module="from base import Base\nclass X_C(Base):\n    pass\n")
+    (tmp_path / "single.py").write_text(relay)
+    specs, problems = find_packages(config(tmp_path))
+    assert [spec.name for spec in specs] == ["broken", "for_both", "for_satellites", "unclear"]
+    assert problems == []
+    specs, _ = find_packages(config(tmp_path, "single", "for_relays"))
+    assert [spec.name for spec in specs] == ["single", "for_relays"]
+
+
 def test_a_folder_that_is_not_there_holds_nothing(tmp_path: Path) -> None:
     assert find_packages(config(tmp_path / "plugins")) == ([], [])
 

@@ -66,7 +66,7 @@ def find_packages(
 
     A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins, then among those
     that are installed. Without that list, the one in a ``config.py`` of 2003 in the plugin folder counts; without
-    that, everything in the folder.
+    that, everything in the folder but what is plainly for relays.
 
     Args:
         config: what it says about them.
@@ -86,7 +86,9 @@ def find_packages(
     specs: list[PackageSpec] = []
     problems: list[Problem] = []
     folder_problem = _open_to_others(folder) if folder.is_dir() else ""
-    for name in dict.fromkeys(packages_in(folder) if names is None else names):
+    if names is None:
+        names = [name for name in packages_in(folder) if not _is_for_relays(_place(folder, name))]
+    for name in dict.fromkeys(names):
         try:
             spec = _find(name, folder, folder_problem)
         except _NotFoundError as error:
@@ -126,9 +128,8 @@ class _NotFoundError(Exception):
 def _find(name: str, folder: Path, folder_problem: str) -> PackageSpec:
     if problem := name_problem(name):
         raise _NotFoundError(problem)
-    place, single = folder / name, folder / f"{name}.py"
-    if place.is_dir() or single.is_file():
-        package = place if place.is_dir() else single
+    single = folder / f"{name}.py"
+    if (package := _place(folder, name)).exists():
         if problem := folder_problem or package_problem(package):
             raise _NotFoundError(problem)
         return PackageSpec(name, folder, note=_clash(name, package, single))
@@ -140,6 +141,10 @@ def _find(name: str, folder: Path, folder_problem: str) -> PackageSpec:
     if installed[name].problem:
         raise _NotFoundError(installed[name].problem)
     return PackageSpec(name, None, module=installed[name].module)
+
+
+def _place(folder: Path, name: str) -> Path:
+    return folder / name if (folder / name).is_dir() else folder / f"{name}.py"
 
 
 def _clash(name: str, package: Path, single: Path) -> str:
@@ -172,6 +177,20 @@ def _holds_plugin(file: Path) -> bool:
     except OSError:
         return False
     return any(isinstance(node, ast.ClassDef) and node.name.startswith("X_") for node in tree.body)
+
+
+def _is_for_relays(package: Path) -> bool:
+    """Tell whether a package has relay plugins and, as far as can be seen without running it, no others."""
+    bases: set[str] = set()
+    for file in [package] if package.suffix == ".py" else package.glob("*.py"):
+        try:
+            tree = ast.parse(file.read_bytes() if file.is_file() else b"")
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            return False  # loading it says what is wrong
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
+                bases |= {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+    return bases == {"Co2RelayPlugin"}
 
 
 def package_problem(place: Path) -> str:
