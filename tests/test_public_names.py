@@ -21,17 +21,34 @@ PAGES_OF = {"Co2RelayPlugin": ("docs/relay-plugins.md",)}
 
 OURS = {
     "Carried": {
-        *("add", "asleep", "attend", "busy", "call", "callback", "complain", "cut", "end", "exit", "finished"),
+        *(
+            "add",
+            "admit",
+            "asleep",
+            "attend",
+            "busy",
+            "call",
+            "callback",
+            "complain",
+            "cut",
+            "end",
+            "exit",
+            "finished",
+        ),
         *("flush", "found", "give_up", "has_sent", "in_own_thread", "initialised", "jobs", "kit", "mail", "make"),
         *("record", "report", "run_jobs", "send", "step", "stumble", "turn"),
     },
     "Clock": {"attach", "make_timers"},
     "HostProcess": {"process", "ready_line"},
-    "Network": {"answer", "close", "forget", "log", "patience", "relay", "url", "work", "working"},
+    "Network": {"answer", "close", "core", "forget", "log", "patience", "tables_with", "url", "work", "working"},
     "RealNetwork": {"patience"},
+    "Relay": {
+        *("ask", "cut", "flushed", "give", "having", "hosts", "joined", "left", "names", "network", "packages"),
+        *("patience", "transited", "var_dict"),
+    },
     "Satellite": {
         *("carry", "core", "cut", "flushed", "having", "hosts", "known", "names", "network", "packages"),
-        *("patience", "peer", "take_events", "var_dict"),
+        *("patience", "peer", "take_events", "transited", "var_dict"),
     },
     "Timer": {"begin", "done", "fire"},
 }
