@@ -13,6 +13,7 @@ from co2.plugin.waiting import Missing, Window
 from co2.protocol import satellite as satellite_module
 from co2.protocol.batch import batch_count, join_batches
 from co2.protocol.checksum import crc32
+from co2.protocol.fan_out import FanOut
 from co2.protocol.frames import Gap, Progress
 from co2.protocol.link_frames import (
     BEGINNING,
@@ -97,9 +98,9 @@ def _acknowledged_before_the_commit(original: Any) -> Any:
     return publish
 
 
-@_bug("durable packages get what is not on disk yet", "gac", RelayCore, "_limit")
+@_bug("durable packages get what is not on disk yet", "gac", FanOut, "_limit")
 def _durable_stream_given_uncommitted_messages(original: Any) -> Any:
-    return lambda self, stream: self._visible if stream.durable else original(self, stream)
+    return lambda self, stream: self.visible if stream.durable else original(self, stream)
 
 
 @_bug("a rolled-back log keeps its id", "acf", RelayLog, "holds")
@@ -121,18 +122,18 @@ def _own_messages_given_back(_original: Any) -> Any:
 def _unnumbered_messages_passed_on_at_once(original: Any) -> Any:
     def append(self: Any, **kwargs: Any) -> Any:
         entry = original(self, **kwargs)
-        self._held.clear()
-        self._advance()
+        self.fan_out._held.clear()
+        self.fan_out.advance()
         return entry
 
     return append
 
 
-@_bug("a stream with no room goes on at the head when it has some", "a", RelayCore, "pump")
+@_bug("a stream with no room goes on at the head when it has some", "a", FanOut, "pump")
 def _drain_to_the_head(original: Any) -> Any:
     def pump(self: Any, peer: Any) -> None:
         if peer.state == "open" and peer.live is not None and peer.live not in self._at_head:
-            peer.live.position = self._visible
+            peer.live.position = self.visible
         original(self, peer)
 
     return pump

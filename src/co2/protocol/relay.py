@@ -17,6 +17,7 @@ from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
 from co2.protocol.checksum import crc32
+from co2.protocol.fan_out import FanOut
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     Ack,
@@ -36,7 +37,6 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
-from co2.protocol.losses import Loss
 from co2.protocol.passage import Passage, Passenger
 from co2.protocol.relay_events import (
     AdmissionWanted,
@@ -49,7 +49,7 @@ from co2.protocol.relay_events import (
     ResultReceived,
 )
 from co2.protocol.roster import RosterBook
-from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream, union
+from co2.protocol.streams import Peer, Stream, union
 from co2.protocol.takeovers import Takeovers
 from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
 from co2.protocol.welcome import in_this_log, live_beginning, meet
@@ -91,14 +91,8 @@ class RelayCore:
         self.takeovers = Takeovers(now)
         self.passage = Passage()
         self.asks = False
-        self._at_head: dict[Stream, None] = {}
-        self._durable: dict[Stream, None] = {}
+        self.fan_out = FanOut(log, self.events)
         self._unacked: dict[Peer, None] = {}
-        self._fresh: deque[Entry] = deque()
-        self._held: deque[int] = deque()
-        self._visible = log.last
-        self._lost_at = 0
-        self._committed = log.committed
         handlers: dict[type, Callable[[Peer, Any], None]] = {
             Hello: self._hello,
             Publish: self._publish,
@@ -124,7 +118,7 @@ class RelayCore:
         """
         for data in frames:
             self._take(peer, data)
-        self._advance()
+        self.fan_out.advance()
 
     def _take(self, peer: Peer, data: bytes | memoryview) -> None:
         if peer.state == "closed":
@@ -163,13 +157,12 @@ class RelayCore:
     def resume(self, peer: Peer) -> None:
         """There is room again."""
         peer.paused = False
-        self.pump(peer)
+        self.fan_out.pump(peer)
 
     def taken(self, peer: Peer) -> list[bytes]:
         """Hand out what waits for a peer, and read on for it."""
         frames = peer.taken()
-        if peer.streams or peer.live not in self._at_head:
-            self.pump(peer)
+        self.fan_out.pump(peer)
         return frames
 
     # ---- hello and goodbye -----------------------------------------------------------------------------
@@ -191,7 +184,7 @@ class RelayCore:
         """Let a satellite in after all; whoever is refused gets :meth:`end`."""
         if asked.peer.state == "asked":
             self._admit(asked.peer, asked.host_id, asked.hello)
-            self._advance()
+            self.fan_out.advance()
 
     def _admit(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
         older = self.peers.get(host_id.origin)
@@ -226,10 +219,7 @@ class RelayCore:
         """Find where a run's numbers go on; give the last seq of it that is on disk."""
         found = meet(self.log, peer, epoch, first, same_log)
         if found.lost:  # noted before the mark is: a crash in between must not hide it
-            self._lost_at = self.log.last
-            self.log.add_loss(Loss(self._lost_at, peer.origin, found.lost))
-            for stream in (*self._at_head, *self._durable):
-                self._tell_losses(stream, stream.position + 1)
+            self.fan_out.add_loss(peer.origin, found.lost)
         if found.is_new_mark:
             self.log.set_mark(peer.origin, epoch, found.acked)
         return found.acked
@@ -245,19 +235,10 @@ class RelayCore:
                 text = "a satellite has read further than this log ever went: it was rolled back"
                 self.end(other, goodbyes.LOG_REPLACED, text)
         subscriptions, gaps = in_this_log(self.log, hello)
-        peer.live = Stream(peer, "", live_beginning(subscriptions, self._visible), union(subscriptions))
+        peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
         welcome = Welcome(str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks)
         peer.write(encode_link_frame(welcome))
         return subscriptions, gaps
-
-    def _tell_losses(self, stream: Stream, before: int) -> None:
-        """Tell a stream's reader what is missing before the position that it gets next."""
-        while True:
-            loss, stream.losses = self.log.losses.next(stream.losses, stream.begun, before)
-            if loss is None:
-                return
-            if loss.origin != stream.peer.origin or stream.durable:
-                stream.tell(LogGap(stream.position, stream.position, loss.reason))
 
     def _leave(self, peer: Peer, reason: str, text: str) -> None:
         if peer.state == "closed":
@@ -269,7 +250,7 @@ class RelayCore:
         self._unacked.pop(peer, None)
         for stream in [peer.live, *peer.streams.values()]:
             if stream is not None:
-                self._forget(stream)
+                self.fan_out.forget(stream)
         peer.streams.clear()
         self.events.append(Left(peer, reason, text))
 
@@ -282,9 +263,9 @@ class RelayCore:
 
     def _subscribe(self, peer: Peer, subscriptions: Sequence[Subscription]) -> None:
         """Give each durable package its stream; live packages share one, until they ask for a replay."""
-        for stream in peer.subscribe(subscriptions, self._committed):
-            self._forget(stream)
-        self.pump(peer)
+        for stream in peer.subscribe(subscriptions, self.fan_out.committed):
+            self.fan_out.forget(stream)
+        self.fan_out.pump(peer)
 
     def _replay(self, peer: Peer, frame: Replay) -> None:
         sub = peer.subscriptions.get(frame.package)
@@ -292,14 +273,14 @@ class RelayCore:
             raise BadRequest(f"a replay for {frame.package[:80]!r}, which has no subscription")
         self._check_position(frame.position)
         if frame.package in peer.streams:
-            self._forget(peer.streams[frame.package])
+            self.fan_out.forget(peer.streams[frame.package])
         interests, room = Interests(sub.channels), max(0, frame.room)
         peer.streams[frame.package] = Stream(peer, frame.package, frame.position, interests, sub.durable, room)
         if not room:
             # What was written before this is of the stream before: its reader waits for this, and leaves that out.
             peer.write(encode_link_frame(Replay(frame.package, frame.position, 0)))
         peer.settle_live()
-        self.pump(peer)
+        self.fan_out.pump(peer)
 
     def _applied(self, peer: Peer, frame: Applied) -> None:
         for position in frame.positions.values():
@@ -365,7 +346,7 @@ class RelayCore:
         if peer.state == "open":
             peer.unacked.append((entry.end, frame.epoch, last))
             self._unacked[peer] = None
-        self._fresh.append(entry)
+        self.fan_out.add(entry)
 
     def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
         """Pass on what is worthless a second later, to whoever has room for it now."""
@@ -399,7 +380,7 @@ class RelayCore:
 
     def come_through(self) -> None:
         """Pass on what has come through the relay plugins."""
-        self._advance()
+        self.fan_out.advance()
 
     def append_unnumbered(
         self,
@@ -426,55 +407,23 @@ class RelayCore:
             crc=crc32(batch),
             message_id=message_id,
         )
-        self._held.append(entry.end)
-        self._fresh.append(entry)
-        self._advance()
+        self.fan_out.add(entry, from_disk=True)
+        self.fan_out.advance()
         return entry
 
-    # ---- messages out ----------------------------------------------------------------------------------
-
-    @property
-    def visible(self) -> int:
-        """Position up to which live readers may read."""
-        return self._visible
-
-    def _advance(self) -> None:
-        """Pass on what may be passed on, to everybody who stands at the head."""
-        limit = self._held[0] - 1 if self._held else self.log.last
-        while self._fresh and self._fresh[0].end <= limit:
-            parcel = self._next_parcel(limit)
-            self._visible = parcel.end
-            for stream in tuple(self._at_head):
-                if stream.peer.has_room:
-                    self._tell_losses(stream, parcel.entries[0].position)
-                    stream.give_parcel(parcel)
-                else:
-                    del self._at_head[stream]  # it reads on from the log when it has room
-
-    def _next_parcel(self, limit: int) -> Parcel:
-        """Put together what may be passed on together: so many bytes, and no loss in between."""
-        parcel = Parcel()
-        while self._fresh and self._fresh[0].end <= limit and parcel.bytes < PARCEL:
-            if parcel.entries and parcel.end <= self._lost_at < self._fresh[0].position:
-                break
-            parcel.add(self._fresh.popleft())
-        return parcel
+    # ---- what is on disk ---------------------------------------------------------------------------------
 
     def committed(self, position: int) -> None:
         """Everything up to this position is on disk."""
-        self._committed = position
-        while self._held and self._held[0] <= position:
-            self._held.popleft()
-        self._advance()
+        self.fan_out.reached_disk(position)
         for peer in tuple(self._unacked):
             if peer.unacked[0][0] <= position:
                 self._acknowledge(peer)
-        for stream in tuple(self._durable):
-            self._run(stream)
+        self.fan_out.run_durable()
 
     def _acknowledge(self, peer: Peer) -> None:
         acks: dict[int, int] = {}
-        while peer.unacked and peer.unacked[0][0] <= self._committed:
+        while peer.unacked and peer.unacked[0][0] <= self.fan_out.committed:
             _, epoch, seq = peer.unacked.popleft()
             acks[epoch] = seq
         if not peer.unacked:
@@ -482,83 +431,9 @@ class RelayCore:
         for epoch, seq in acks.items():
             peer.write(encode_link_frame(Ack(epoch, seq)))
 
-    def pump(self, peer: Peer) -> None:
-        """Read on for a peer, as far as it has room."""
-        if peer.state != "open":
-            return
-        if peer.live is not None and peer.live not in self._at_head:
-            self._run(peer.live)
-        for stream in list(peer.streams.values()):
-            self._run(stream)
-
-    def _run(self, stream: Stream) -> None:
-        """Read on for a stream until it has caught up, has no room, or needs the disk."""
-        while stream.may_give:
-            limit = self._limit(stream)
-            if stream.position >= limit:
-                self._caught_up(stream)
-                return
-            reading = self.log.read(stream.position, CHUNK)
-            if reading.on_disk:
-                stream.reading = True
-                self.events.append(DiskWanted(stream))
-                return
-            if not self._give(stream, reading, limit):
-                self._caught_up(stream)
-                return
-        self._forget(stream)
-
     def disk_read(self, stream: Stream, reading: Reading) -> None:
         """Take what was read from disk for a stream."""
-        stream.reading = False
-        peer = stream.peer
-        if peer.state != "open" or (stream.package and peer.streams.get(stream.package) is not stream):
-            return
-        self._give(stream, reading, self._limit(stream))
-        self._run(stream)
-
-    def _limit(self, stream: Stream) -> int:
-        if stream.durable:
-            return self._committed
-        live = stream.peer.live
-        return self._visible if stream is live or live is None else live.position
-
-    def _give(self, stream: Stream, reading: Reading, limit: int) -> bool:
-        """Give what was read, up to a position; tell whether the stream has moved."""
-        before = stream.position
-        if reading.gap is not None:
-            stream.tell(reading.gap)
-        for entry in reading.entries:
-            if entry.end > limit or stream.room == 0:
-                return stream.position != before
-            if entry.end > stream.position:
-                self._tell_losses(stream, entry.position)
-                stream.give(entry)
-                if stream.room == 0:
-                    stream.peer.write(encode_link_frame(Replay(stream.package, stream.position, 0)))
-        if stream.room == 0:
-            return True
-        stream.position = max(stream.position, min(reading.next, limit))
-        return stream.position != before
-
-    def _caught_up(self, stream: Stream) -> None:
-        peer = stream.peer
-        self._tell_losses(stream, stream.position + 1)
-        if stream is peer.live:
-            self._at_head[stream] = None
-            return
-        if stream.room is not None:
-            peer.write(encode_link_frame(Replay(stream.package, stream.position, stream.room)))
-            stream.room = None
-        if stream.durable:
-            self._durable[stream] = None
-        else:
-            del peer.streams[stream.package]
-            peer.settle_live()
-
-    def _forget(self, stream: Stream) -> None:
-        self._durable.pop(stream, None)
-        self._at_head.pop(stream, None)
+        self.fan_out.disk_read(stream, reading)
 
     # ---- to satellites ---------------------------------------------------------------------------------
 
