@@ -15,9 +15,9 @@ __all__ = ["LINK_BACKLOG", "NORMAL", "Knobs", "installed"]
 KIB = 1024
 
 _PLACES: dict[str, tuple[str, ...]] = {
-    "CHUNK": ("co2.protocol.streams", "co2.protocol.relay"),
+    "CHUNK": ("co2.protocol.streams", "co2.protocol.fan_out"),
     "STREAM_ROOM": ("co2.protocol.streams:ROOM",),
-    "PARCEL": ("co2.protocol.streams", "co2.protocol.relay"),
+    "PARCEL": ("co2.protocol.streams", "co2.protocol.fan_out"),
     "SATELLITE_ROOM": ("co2.protocol.satellite:ROOM",),
     "REPLAY_ROOM": ("co2.protocol.satellite",),
     "OUTBOX_MEMORY": ("co2.protocol.outbox:MEMORY",),

@@ -437,7 +437,7 @@ class SimRelay:
             )
             first = entry.position
             self.flush()
-        if first <= self.core._committed:
+        if first <= self.core.fan_out.committed:
             answer(first)
         else:
             self._relays.append((first, answer))

@@ -217,7 +217,9 @@ class World:
         core = relay.core
         for peer in core.peers.values():
             for stream in (peer.live, *peer.streams.values()):
-                if stream is None or stream.position < (core._committed if stream.durable else core.visible):
+                if stream is None or stream.position < (
+                    core.fan_out.committed if stream.durable else core.fan_out.visible
+                ):
                     return f"a stream: {stream}"[:300]
         if any(theirs.buffered for _, theirs in self.net.links.values() if not theirs.closed):
             return "a transport of the relay's"
