@@ -46,6 +46,8 @@ class Run:
         answered: numbers of a client's messages that were answered.
         stored: last seq that is on the satellite's own disk.
         in_doubt: up to here a state folder of the relay was lost after the acknowledgement.
+        overtaken: up to here a clone of its satellite has begun behind it, in a new log of the relay: what comes
+            of it later looks like repeats.
         rows: (first number, how many, log id, position) wherever they were appended.
         alive: its satellite still runs.
     """
@@ -59,6 +61,7 @@ class Run:
     answered: set[int] = field(default_factory=set)
     stored: int = 0
     in_doubt: int = 0
+    overtaken: int = 0
     rows: list[tuple[int, int, str, int]] = field(default_factory=list)
     alive: bool = True
 
@@ -75,6 +78,8 @@ class Run:
         if not self.epoch:
             return number in self.answered and number >= self.in_doubt
         seq = number + 1
+        if seq <= self.overtaken:
+            return False
         return self.alive or self.in_doubt < seq <= max(self.acked, self.stored)
 
 
@@ -444,6 +449,9 @@ class Truth:
         satellite = self.satellites.get(ip)
         if satellite is None:
             return
+        self._overtake(peer, satellite)
+        if (peer.origin, satellite.run.epoch) not in peer.core.log.marks:
+            return  # a Hello of the process before, that was on its way when it was killed
         for ear in satellite.ears:
             if ear.package in peer.subscriptions and ear.since is None:
                 self._joins[ip, ear.name] = self.engine.now
@@ -451,6 +459,14 @@ class Truth:
                     ear.subscribed(self.engine.now)
         # What it was told to be safe and is not, it knows; and so does the relay, once that is on disk.
         self._known_soon.append((2, satellite.run))
+
+    def _overtake(self, peer: "Peer", satellite: "SimSatellite") -> None:
+        """A clone goes on, in a new log, with what it has found of another's run."""
+        if not self.replaced:
+            return
+        for run in self.runs.values():
+            if run.alive and run.origin == satellite.origin and run is not satellite.run:
+                run.overtaken = max(run.overtaken, peer.core.log.marks.get((run.origin, run.epoch), 0))
 
     def left(self, peer: "Peer", reason: str) -> None:
         """The relay has ended a link."""
