@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from co2.errors import ConfigError
-from co2.plugin.discovery import RESERVED, bundled_packages, find_packages
+from co2.plugin.discovery import RESERVED, bundled_packages, find_packages, stray_tables
 from tests.plugin.support import write_package
 
 BOMB = "raise SystemExit('executed')"
@@ -27,6 +27,16 @@ def test_a_package_has_limits_of_its_own(tmp_path: Path) -> None:
         write_package(tmp_path, name)
     specs, _ = find_packages(config(tmp_path))
     assert {spec.name: spec.limits for spec in specs} == {"ham": {"memory": 99}, "eggs": {}}
+
+
+def test_a_table_that_no_package_reads_is_told(tmp_path: Path) -> None:
+    write_package(tmp_path, "ham")
+    tables = {"ham": {}, "osc": {}, "throttel": {}, "nothing_like_it": {}}
+    assert stray_tables(config(tmp_path, tables=tables)) == [
+        "[plugin.throttel] is for nobody: there is no package 'throttel'; did you mean 'throttle'?",
+        "[plugin.nothing_like_it] is for nobody: there is no package 'nothing_like_it'",
+    ]
+    assert stray_tables(config(tmp_path, tables={"ham": {}})) == []
 
 
 def test_packages_are_found_by_name_whatever_is_listed(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from co2.plugin.passing import PATIENCE, WINDOW, Passing, Stage
+from co2.plugin.passing import BEHIND, PATIENCE, SLOW, STUCK, WINDOW, Passing, Stage
 from co2.protocol.batch import make_batch
 from co2.protocol.frames import PluginInfo
 from co2.protocol.passage import Passed
@@ -77,7 +77,7 @@ def test_a_plugin_that_does_not_get_on_is_passed_by_until_it_has_caught_up() -> 
     package.take(2)
     assert package.passing.look(0.0, WORD.__getitem__) == []
     assert package.passing.look(PATIENCE - 0.1, WORD.__getitem__) == []
-    assert package.passing.look(PATIENCE, WORD.__getitem__) == ["p.m.X_A"]
+    assert package.passing.look(PATIENCE, WORD.__getitem__) == [("p.m.X_A", STUCK)]
     assert package.out == [(batch(1), None), (batch(2), None)]
     package.take(3)
     assert package.out[-1] == (batch(3), None)
@@ -91,12 +91,27 @@ def test_a_plugin_that_does_not_get_on_is_passed_by_until_it_has_caught_up() -> 
     assert (package.passing.counts.passed_by, package.passing.counts.seen) == (3, 1)
 
 
-def test_one_that_gets_on_slowly_is_waited_for() -> None:
+def test_one_that_gets_on_is_waited_for_as_long_as_it_keeps_up() -> None:
+    package = Package()
+    now = 0.0
+    for number in range(1, 100):
+        package.take(number)
+        now += PATIENCE * 0.9
+        assert package.passing.look(now, lambda _name, word=number: word) == []
+        package.answer(number)
+    assert len(package.out) == 99
+
+
+def test_one_that_is_slower_than_its_messages_come_is_passed_by() -> None:
     package = Package()
     package.take(*range(100))
-    for step in range(100):
-        assert package.passing.look(step * PATIENCE * 0.9, lambda _name, word=step: word) == []
-    assert package.out == []
+    told = []
+    steps = int(BEHIND / 0.1) + 2
+    for step in range(steps):
+        package.take("more")
+        told += package.passing.look(step * 0.1, lambda _name, word=step: word)
+    assert told == [("p.m.X_A", SLOW)]
+    assert len(package.out) == steps + 1
 
 
 def test_an_idle_one_is_not_told_of() -> None:
@@ -146,17 +161,21 @@ def test_a_change_that_came_to_nothing_leaves_the_old_one_what_it_has() -> None:
     assert package.numbers == [1, 2]
 
 
-def test_a_change_that_takes_long_holds_nothing_up() -> None:
+def test_a_change_of_code_is_waited_for_and_not_for_ever() -> None:
     package = Package()
-    package.passing.hold()
     package.take(1)
-    package.passing.look(0.0, WORD.__getitem__)
-    assert package.passing.look(PATIENCE, WORD.__getitem__) == ["p.m.X_A"]
-    assert package.out == [(batch(1), None)]
+    package.passing.hold()
     package.take(2)
-    assert len(package.out) == 1  # the patience begins anew
-    package.passing.resume(package.given.append)
-    assert package.numbers == [2]
+    told = []
+    for step in range(int(BEHIND / 0.1) + 2):
+        told += package.passing.look(step * 0.1, WORD.__getitem__)
+        if step * 0.1 < BEHIND - 0.05:
+            assert told == []
+    assert told == [("p.m.X_A", SLOW)]
+    assert [passed for _, passed in package.out] == [None, None]
+    package.passing.begin(package.given.append, [info()])
+    package.take(3)
+    assert package.numbers[-1] == 3
 
 
 def test_several_plugins_have_a_stage_each_and_one_that_is_gone_holds_nothing() -> None:

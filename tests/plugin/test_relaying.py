@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from co2 import plugin
-from co2.plugin.relaying import Relayer
+from co2.plugin.relaying import Relayer, why_not
 from co2.protocol.batch import DROPPED, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
 from co2.protocol.transit_frames import Transit, Transited
 from co2.values import pack
@@ -93,6 +93,25 @@ def test_a_message_changed_in_its_place_counts_as_changed() -> None:
         return message
 
     assert Carried(relay).goes_on({"data": [1]}) == [{"data": [1, 4]}]
+
+
+def test_what_it_keeps_keeps_its_sender() -> None:
+    kept: list[Any] = []
+    carried = Carried(lambda message: kept.append(message) or message)
+    carried.take({"data": 1})
+    assert kept == [{"data": 1, "host_id": HOST, "client_address": ADDRESS}]
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [(None, ""), (True, ""), ("", ""), (False, "it was refused"), ("no", "no"), ("x" * 10_000, "x" * 400)],
+)
+def test_a_text_or_false_refuses(given: Any, why: str) -> None:
+    assert why_not(given) == why
+
+
+def test_a_refusal_can_always_be_told() -> None:
+    assert why_not("\udcff") == "\\udcff"
 
 
 def test_it_cannot_say_who_sent_it() -> None:

@@ -50,9 +50,11 @@ class Way:
     def _released(self) -> None:
         self.late += 1
 
-    def enter(self, batch: bytes, channel: str = "", behind: FakeFilter | None = None) -> None:
+    def enter(
+        self, batch: bytes, channel: str = "", behind: FakeFilter | None = None, sender: str = "a@10.0.0.1:1"
+    ) -> None:
         release = lambda through: self.out.append(through.batch)  # noqa: E731
-        self.passage.enter(Passenger("a@10.0.0.1:1", ADDRESS, batch, (channel,), release), behind)
+        self.passage.enter(Passenger(sender, ADDRESS, batch, (channel,), release), behind)
 
 
 def test_without_filters_nothing_waits() -> None:
@@ -86,6 +88,22 @@ def test_what_a_filter_does_not_want_waits_for_what_came_before_it() -> None:
     assert second.seen == []
     first.answer()
     assert second.seen == [b"1a", b"2"]
+
+
+def test_who_sends_nothing_to_a_filter_does_not_wait_for_it() -> None:
+    first, second = FakeFilter(b"a", "x"), FakeFilter(b"b", "z")
+    way = Way(first, second)
+    way.enter(b"1", "x")
+    way.enter(b"2", "y", sender="b@10.0.0.2:1")
+    assert way.out == [b"2"]
+    way.enter(b"3", "x", sender="b@10.0.0.2:1")
+    way.enter(b"4", "y", sender="b@10.0.0.2:1")
+    first.answer()
+    assert way.out == [b"2", b"1a"]
+    first.answer()
+    assert way.out == [b"2", b"1a", b"3a", b"4"]
+    way.enter(b"5", "y")
+    assert way.out[-1] == b"5"
 
 
 def test_what_a_filter_sends_passes_those_behind_it_only() -> None:
@@ -130,7 +148,7 @@ def test_what_is_at_a_filter_that_is_taken_away_goes_on() -> None:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("enter"), st.sampled_from(["x", "y"])),
+        st.tuples(st.just("enter"), st.sampled_from(["xa", "xb", "ya", "yb"])),
         st.tuples(st.just("answer"), st.integers(0, 2)),
         st.tuples(st.just("by"), st.integers(0, 2)),
         st.tuples(st.just("filters"), st.sets(st.integers(0, 2))),
@@ -146,8 +164,8 @@ def test_every_message_comes_out_once_and_in_order(steps: list[tuple[str, object
     count = 0
     for what, how in steps:
         match what, how:
-            case "enter", str(channel):
-                way.enter(b"%04d" % count, channel)
+            case "enter", str(how):
+                way.enter(how[1].encode() + b"%04d" % count, how[0], sender=f"{how[1]}@10.0.0.1:1")
                 count += 1
             case "answer", int(which):
                 filters[which].answer()
@@ -156,10 +174,12 @@ def test_every_message_comes_out_once_and_in_order(steps: list[tuple[str, object
             case "filters", set(those):
                 way.passage.set_filters([one for at, one in enumerate(filters) if at in those])
     way.passage.set_filters([])
-    assert [batch[:4] for batch in way.out] == [b"%04d" % number for number in range(count)]
+    assert sorted(batch[1:5] for batch in way.out) == [b"%04d" % number for number in range(count)]
     assert (way.passage.bytes, way.passage.occupied) == (0, False)
-    for one in filters:
-        assert [batch[:4] for batch in one.seen] == sorted(batch[:4] for batch in one.seen)
+    for batches in (way.out, *(one.seen for one in filters)):
+        for sender in (b"a", b"b"):
+            of_sender = [batch[:5] for batch in batches if batch.startswith(sender)]
+            assert of_sender == sorted(of_sender)
 
 
 # ---- in the relay ------------------------------------------------------------------------------------------

@@ -229,6 +229,126 @@ def restarts(net: Net) -> int:
         return row["restarts"] if row["state"] == "running" else 0
 
 
+def test_one_that_is_slow_holds_up_only_who_sends_to_it_and_not_for_long(tmp_path: Path) -> None:
+    code = """
+import time
+from co2 import plugin
+
+class X_Slow(plugin.Co2RelayPlugin):
+    channels = ("slow.>",)
+
+    def relay(self, data_dict):
+        time.sleep(0.3)
+        return data_dict
+"""
+    with network(tmp_path, code, package="slow") as net:
+        begun = time.monotonic()
+        for number in range(60):
+            assert net.one.call("recorder.recorder.send", {"data": number, "channel": "slow.a"}) is True
+        with net.relay.proxy() as proxy:
+            me = proxy.relay.register({})["host_id"]
+            proxy.relay.relay({"host_id": me, "data": "quick", "channel": "other"})
+        wait_for(lambda: "quick" in net.got(), "a message of somebody else, on another channel")
+        assert time.monotonic() - begun < 4.0
+        wait_for(lambda: len(net.got()) == 61, lambda: f"all of them, got {len(net.got())}")
+        assert time.monotonic() - begun < 12.0  # 18 s would be its own time
+        assert [value for value in net.got() if value != "quick"] == [*range(60)]
+        assert net.transit()["passed_by"] > 0
+        assert "relay is slower than its messages come" in net.relay.log()
+
+
+def test_a_relay_that_stops_lets_nothing_past_its_plugins(tmp_path: Path) -> None:
+    code = """
+from co2 import plugin
+
+class X_Flood(plugin.Co2Plugin):
+    def x_flood(self, data_dict):
+        for number in range(data_dict["data"]):
+            self.send({"data": number})
+        self.send({"data": "end"})
+        return True
+"""
+    dropper = """
+from co2 import plugin
+
+class X_Drop(plugin.Co2RelayPlugin):
+    def relay(self, data_dict):
+        return None if isinstance(data_dict["data"], int) else data_dict
+"""
+    write_plugin(tmp_path / "relay", "drop", module=dropper)
+    write_plugin(tmp_path / "one", "flood", module=code)
+    write_plugin(tmp_path / "two", "recorder", recorder=RECORDER)
+    with running(tmp_path / "relay", "relay", "--plugin", "drop") as relay:
+        url, port = relay.url, relay.port
+        with (
+            running(tmp_path / "one", "satellite", "--relay", url) as one,
+            running(tmp_path / "two", "satellite", "--relay", url) as two,
+        ):
+            for host in (one, two):
+                wait_for(lambda host=host: registered(host), f"{host} to have joined")
+            # Well within a stop: the relay's plugins are busy when it comes.
+            assert one.call("flood.module.flood", 200_000) is True
+            assert relay.stop() == 0
+            with running(tmp_path / "relay", "relay", "--plugin", "drop", "--port", str(port)):
+                wait_for(lambda: received(two) == ["end"], lambda: f"the end alone, got {received(two)[:5]}", 60)
+
+
+def test_the_chain_keeps_its_order_also_after_a_load(tmp_path: Path) -> None:
+    for mark in "abc":
+        code = f"""
+from co2 import plugin
+
+class X_Mark(plugin.Co2RelayPlugin):
+    def relay(self, data_dict):
+        data_dict["data"] += {mark!r}
+        return data_dict
+"""
+        write_plugin(tmp_path / "relay", f"mark_{mark}", module=code)
+    plugins = [word for mark in "ab" for word in ("--plugin", f"mark_{mark}")]
+    with running(tmp_path / "relay", "relay", *plugins) as relay, relay.proxy() as proxy:
+        me, other = (proxy.relay.register({})["host_id"] for _ in range(2))
+
+        def passed() -> str:
+            position = proxy.relay.relay({"host_id": me, "data": ""})
+            (message,) = proxy.relay.fetch({"host_id": other, "after": position - 1, "wait": 5})["messages"]
+            return str(message["data"])
+
+        assert passed() == "ab"
+        proxy.co2.plugin.unload("mark_a")
+        assert passed() == "b"
+        proxy.co2.plugin.load("mark_c")
+        proxy.co2.plugin.load("mark_a")
+        assert passed() == "abc"
+
+
+def test_new_code_that_hangs_is_taken_back(tmp_path: Path) -> None:
+    code = """
+from co2 import plugin
+
+class X_Stamp(plugin.Co2RelayPlugin):
+    def relay(self, data_dict):
+        data_dict["data"] = [data_dict["data"], 1]
+        return data_dict
+"""
+    with network(tmp_path, code, package="stamp") as net:
+        place = net.relay.folder / "plugins" / "stamp" / "module.py"
+        place.write_text(code.replace("data_dict[", "import time; time.sleep(60); data_dict[", 1))
+        with net.relay.proxy() as proxy:
+            proxy.co2.plugin.reload("stamp")
+        net.send("first")
+        net.wait("first")  # it has passed by
+        wait_for(lambda: "the code of before" in net.relay.log() or reverted(net), "the old code to come back")
+        wait_for(lambda: reverted(net) == 1, "the old code to be back")
+        net.send("second")
+        net.wait(["second", 1])
+
+
+def reverted(net: Net) -> int:
+    with net.relay.proxy() as proxy:
+        (row,) = proxy.co2.get_properties()["plugins"]
+        return int(row["reloads"]["reverted"]) if row["state"] == "running" else 0
+
+
 def test_what_it_sends_passes_those_behind_it_only(tmp_path: Path) -> None:
     code = """
 from co2 import plugin

@@ -26,6 +26,7 @@ __all__ = [
     "name_problem",
     "package_problem",
     "packages_in",
+    "stray_tables",
 ]
 
 RESERVED = frozenset({"sys", "system", "co2", "relay", "web"})
@@ -98,6 +99,21 @@ def find_packages(
             file = getattr(config, "config_file", None)
             specs.append(replace(spec, config=table, limits=limits, config_file=file))
     return specs, problems
+
+
+def stray_tables(config: PluginChoice) -> list[str]:
+    """Tell of tables ``[plugin.NAME]`` and ``[limits.NAME]`` whose name no package has that is here."""
+    named = [("plugin", name) for name in config.plugin_config]
+    named += [("limits", name) for name in config.plugin_limits]
+    known = {*packages_in(config.plugin_dir.absolute()), *bundled_packages(), *(config.plugin_list or ())}
+    if all(name in known for _, name in named):
+        return []
+    known |= set(installed_packages())
+    return [
+        f"[{table}.{name}] is for nobody: there is no package {name!r}{_did_you_mean(name, known)}"
+        for table, name in named
+        if name not in known
+    ]
 
 
 def name_problem(name: str) -> str:
@@ -215,11 +231,15 @@ def _open_to_others(path: Path) -> str:
 
 def _not_found(name: str, folder: Path, installed: Iterable[str]) -> str:
     known = {*packages_in(folder), *bundled_packages(), *installed}
-    near = nearest(name, known)
-    hint = f"; did you mean {near!r}?" if near else ""
+    hint = _did_you_mean(name, known)
     bundled = ", ".join(bundled_packages())
     others = ", ".join(sorted(installed))
     return (
         f"there is no package {name!r} in {folder}, nor among those that come with co2 ({bundled}) "
         f"or are installed ({others or 'none'}){hint}"
     )
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = nearest(name, known)
+    return f"; did you mean {near!r}?" if near else ""

@@ -158,6 +158,11 @@ class Incarnation:
         index = next((at for at, one in enumerate(self.plugins) if one.name == plugin), None)
         return 0 if index is None else self.child.words.activity(index)
 
+    def stumble(self, why: str) -> None:
+        """Note that its new code fails; whether the old one comes back is for others to decide."""
+        self.stumbled = why
+        self._news()
+
     def send(self, frame: HostFrame) -> None:
         """Send its child a frame."""
         self.child.send(frame)

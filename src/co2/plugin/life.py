@@ -156,6 +156,11 @@ class Life:
         self._answer(self._requests, "it was stopped")
         self.settled.set()
 
+    @property
+    def on_trial(self) -> bool:
+        """Whether new code has still to show that it works."""
+        return self._trial is not None
+
     async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
         """Have the code of now carry the package. One that is parked or has failed is tried again.
 

@@ -10,7 +10,7 @@ from co2.plugin.calling import Calling, Question
 from co2.plugin.delivery import Delivery
 from co2.plugin.incarnation import Incarnation
 from co2.plugin.life import Life
-from co2.plugin.passing import Passing
+from co2.plugin.passing import STUCK, Passing
 from co2.plugin.progress import CALLBACKS, RELAYING
 from co2.plugin.records import Records
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
@@ -252,8 +252,10 @@ class Package:
         current = self.life.current
         if current is None or current.watch is None or current.ended.done():
             return
-        for plugin in self.passing.look(now, current.activity):
-            self._records.error(f"{plugin}: relay does not get on: messages pass it by until it does")
+        for plugin, why in self.passing.look(now, current.activity):
+            self._records.error(f"{plugin}: relay {why}: messages pass it by until it has caught up")
+            if why == STUCK and self.life.on_trial:
+                current.stumble(f"{plugin}.relay {why}")
         for slow in current.watch.look(now):
             what = f"{slow.plugin}: {self._what(slow)}"
             if not slow.late:

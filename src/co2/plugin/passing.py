@@ -1,8 +1,8 @@
 """Messages on their way through the relay plugins of a package, as their relay sees it.
 
-Nobody holds them up for long: where a plugin does not get on for :data:`PATIENCE` seconds, or its plugin host
-dies, they pass by, and so does what comes after them until it has caught up. What a change of code finds under way
-is given to the new code, unless the old one was done with it.
+Nobody holds them up for long: where a plugin does not get on for :data:`PATIENCE` seconds, is :data:`BEHIND`
+seconds behind what comes, or its plugin host dies, they pass by, and so does what comes after them until it has
+caught up. What a change of code finds under way is given to the new code, unless the old one was done with it.
 """
 
 import itertools
@@ -16,13 +16,20 @@ from co2.protocol.interests import Interests
 from co2.protocol.passage import Passed
 from co2.protocol.transit_frames import Transit, Transited
 
-__all__ = ["PATIENCE", "WINDOW", "Passing", "Stage", "TransitCounts"]
+__all__ = ["BEHIND", "PATIENCE", "STUCK", "WINDOW", "Passing", "Stage", "TransitCounts"]
 
 PATIENCE = 1.0
 """Seconds without any progress after which messages pass a plugin by."""
 
+BEHIND = 5.0
+"""Seconds that messages wait for a plugin that gets on, or whose code is being changed; then they pass by."""
+
 WINDOW = 128 * 1024
 """Bytes of messages that a plugin is given before it has answered; one frame it always gets."""
+
+STUCK = "does not get on"
+SLOW = "is slower than its messages come"
+"""Why messages pass a plugin by."""
 
 Done = Callable[[Passed | None], None]
 
@@ -97,14 +104,15 @@ class Passing:
             if stage.answered(frame):
                 return
 
-    def look(self, now: float, word: Callable[[str], int]) -> list[str]:
-        """Have messages pass by whoever does not get on; give the names of those where that begins now.
+    def look(self, now: float, word: Callable[[str], int]) -> list[tuple[str, str]]:
+        """Have messages pass by whoever holds them up; give (name, why) of those where that begins now.
 
         Args:
             now: monotonic seconds.
             word: gives a plugin's activity word.
         """
-        return [stage.plugin for stage in self.stages if stage.look(now, word(stage.plugin))]
+        looked = [(stage.plugin, stage.look(now, word(stage.plugin))) for stage in self.stages]
+        return [(plugin, why) for plugin, why in looked if why]
 
 
 @dataclass(slots=True)
@@ -134,6 +142,8 @@ class Stage:
     _owed: set[int] = field(default_factory=set)
     _stood: tuple[int, int] = (0, 0)
     _stood_since: float = 0.0
+    _newest: int = 0
+    _newest_since: float = 0.0
 
     def wants(self, channels: tuple[str, ...] | None) -> bool:
         """Tell whether it looks at messages of these channels."""
@@ -204,17 +214,22 @@ class Stage:
         self._owed.clear()
         self.pass_by()
 
-    def look(self, now: float, word: int) -> bool:
-        """Pass by a plugin that does not get on; tell whether that begins now."""
-        stands = (next(iter(self._given), 0), word)
-        if stands != self._stood or not (self._given or self._waiting):
+    def look(self, now: float, word: int) -> str:
+        """Pass by a plugin that holds messages up; tell why where that begins now, '' where not."""
+        undone = [*self._given, *(one.frame.number for one in self._waiting)]
+        stands = (undone[0] if undone else 0, word)
+        if stands != self._stood or not undone or self.passing.held:
             self._stood, self._stood_since = stands, now
-            return False
-        if now - self._stood_since < PATIENCE:
-            return False
+        if not undone or undone[0] > self._newest:
+            # All that was there is done: from here on it is what is there now.
+            self._newest, self._newest_since = undone[-1] if undone else self._newest, now
+            return ""
+        stuck = now - self._stood_since >= PATIENCE
+        if not stuck and now - self._newest_since < BEHIND:
+            return ""
         self._owed |= self._given.keys()
         self.pass_by()
-        return True
+        return STUCK if stuck else SLOW
 
 
 def _passed(frame: Transited, count: int) -> Passed | None:

@@ -5,16 +5,21 @@ from typing import Any, Protocol
 
 import msgspec
 
-from co2.errors import MessageError, TooBig
+from co2.errors import MessageError
 from co2.plugin.opened import open_batch, pieces, preview
 from co2.plugin.progress import RELAYING
 from co2.plugin.relay_plugin import Co2RelayPlugin
 from co2.protocol.batch import DROPPED, MAX_BATCH_BYTES, make_batch
+from co2.protocol.frames import text_for_frame
 from co2.protocol.interests import Interests, channels_of_frame, check_channel
 from co2.protocol.transit_frames import Transit, Transited
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack
 
-__all__ = ["Ground", "Relayer", "why_not"]
+__all__ = ["MAX_WHY", "Ground", "Relayer", "why_not"]
+
+
+MAX_WHY = 400
+"""Characters of the text with which ``register`` refuses somebody."""
 
 
 class Ground(Protocol):
@@ -119,8 +124,8 @@ class _GoingOn:
         """Take what the plugin has given.
 
         Raises:
-            MessageError: it is no message.
-            ValueRefused, TooBig: it cannot travel, or there is no room for it in its frame.
+            MessageError: it is no message, or there is no room for it in its frame.
+            ValueRefused, TooBig: it cannot travel.
             BadRequest: its channel is none.
         """
         if result is None:
@@ -138,7 +143,10 @@ class _GoingOn:
         if packed != came:
             grows = len(packed) - len(came)
             if grows > self._room:
-                raise TooBig(MAX_BATCH_BYTES + grows - self._room, MAX_BATCH_BYTES)
+                raise MessageError(
+                    f"there is no room for it: the messages that travel with it and {grows} bytes more are over "
+                    f"the {MAX_BATCH_BYTES} bytes of a frame"
+                )
             self._room -= grows
             self._goes[index] = packed
             self._changed += 1
@@ -157,18 +165,19 @@ def why_not(answer: Any) -> str:
     """Tell from what ``register`` gave why somebody may not join; '' where it may."""
     if answer is False:
         return "it was refused"
-    return answer if isinstance(answer, str) else ""
+    return text_for_frame(answer[:MAX_WHY]) if isinstance(answer, str) else ""
 
 
 def _packed(result: Any) -> bytes:
     """Encode a message, without what hosts set."""
     if type(result) is dict and "data" in result:
-        result.pop("host_id", None)
-        result.pop("client_address", None)
+        set_by_hosts = {key: result.pop(key) for key in _SET_BY_HOSTS if key in result}
         try:
             packed = _encode(result)
         except Exception:
             return pack(result)  # which says what is wrong
+        finally:
+            result.update(set_by_hosts)  # the plugin may have kept it
         if len(packed) <= MAX_MESSAGE_SIZE and all(type(key) is str for key in result):
             return packed
     if not isinstance(result, Mapping):
@@ -176,4 +185,5 @@ def _packed(result: Any) -> bytes:
     return pack(result)
 
 
+_SET_BY_HOSTS = ("host_id", "client_address")
 _encode = msgspec.msgpack.Encoder().encode

@@ -41,6 +41,8 @@ class Supervisor:
         on_methods_changed: called when :attr:`methods` or the plugins are others than before.
         network: what plugins can call and ask; None for nothing.
         on_dead_letter: takes package and letter for each message that a plugin did not take; must not block.
+        order: names of packages in the order in which messages on their way through a relay pass them; others
+            come behind, in the order in which they were loaded.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Supervisor:
         on_room: Callable[[str], None] = lambda package: None,
         on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
         network: Network | None = None,
+        order: Sequence[str] = (),
     ) -> None:
         self.paused = ""
         self.network = network or NoNetwork()
@@ -71,6 +74,7 @@ class Supervisor:
         self._first = specs
         self._var_dict = var_dict
         self._packages: dict[str, Package] = {}
+        self._order = {name: place for place, name in enumerate(order)}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
         self._watching: asyncio.Task[None] | None = None
@@ -303,15 +307,18 @@ class Supervisor:
 
     def stages(self) -> list[Stage]:
         """Give what messages on their way through a relay pass, in order."""
-        return [stage for package in self._packages.values() for stage in package.passing.stages]
+        return [stage for package in self._chain() for stage in package.passing.stages]
+
+    def _chain(self) -> list[Package]:
+        return sorted(self._packages.values(), key=lambda one: self._order.get(one.name, len(self._order)))
 
     def stage_of(self, package: str, plugin: str) -> Stage | None:
         """Give the stage that what a plugin sends comes behind: its own, or the last one up to its package."""
         last: Stage | None = None
-        for name, carried in self._packages.items():
+        for carried in self._chain():
             stages = carried.passing.stages
             last = stages[-1] if stages else last
-            if name == package:
+            if carried.name == package:
                 return next((stage for stage in stages if stage.plugin == plugin), last)
         return last
 
@@ -319,7 +326,7 @@ class Supervisor:
         """Give (package, plugin) of those that are asked who may join a relay, in order."""
         return [
             (package.name, plugin.name)
-            for package in self._packages.values()
+            for package in self._chain()
             if package.state == "running"
             for plugin in package.plugins
             if plugin.admits

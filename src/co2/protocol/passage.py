@@ -1,11 +1,12 @@
 """The way of messages through the relay plugins: one after the other, in the order in which they came.
 
 Without I/O. Every filter is a stage with a queue of its own, and what leaves it leaves in the order in which it
-came, also what it had nothing to do with: each sees the messages of a sender in order, and so does the log. No
+came. What it has nothing to do with waits there only behind messages of the same sender: so each filter sees the
+messages of a sender in order, and so does the log, and who sends to it alone waits for it alone. No
 filter holds anything back for long: whoever does not answer is passed by, which is its host's business to see.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,6 +70,7 @@ class Passenger:
 class _Stage:
     filter: Filter
     queue: deque[Passenger] = field(default_factory=deque)
+    senders: Counter[str] = field(default_factory=Counter)
 
 
 class Passage:
@@ -125,15 +127,18 @@ class Passage:
             self._settle()
             passenger.release(passenger)
             return
-        stage = passenger._at = self._stages[at]
+        stage = self._stages[at]
+        wanted = passenger.channels != () and stage.filter.wants(passenger.channels)
+        if not wanted and passenger.host_id not in stage.senders:
+            self._arrive(passenger, at + 1)
+            return
+        passenger._at = stage
         stage.queue.append(passenger)
-        if passenger.channels != () and stage.filter.wants(passenger.channels):
-            passenger._ready = False
+        stage.senders[passenger.host_id] += 1
+        passenger._ready = not wanted
+        if wanted:
             done = partial(self._done, stage, passenger)
             stage.filter.take(passenger.host_id, passenger.client_address, passenger.batch, done)
-        else:
-            passenger._ready = True
-            self._drain(stage)
 
     def _done(self, stage: _Stage, passenger: Passenger, passed: Passed | None) -> None:
         if passenger._at is not stage or passenger._ready:
@@ -149,13 +154,20 @@ class Passage:
 
     def _drain(self, stage: _Stage) -> None:
         while stage.queue and stage.queue[0]._ready:
-            passenger = stage.queue.popleft()
-            self._arrive(passenger, self._stages.index(stage) + 1)
+            self._arrive(self._next(stage), self._stages.index(stage) + 1)
+
+    @staticmethod
+    def _next(stage: _Stage) -> Passenger:
+        passenger = stage.queue.popleft()
+        stage.senders[passenger.host_id] -= 1
+        if not stage.senders[passenger.host_id]:
+            del stage.senders[passenger.host_id]
+        return passenger
 
     def _clear(self, stage: _Stage, following: _Stage | None) -> None:
         at = len(self._stages) if following is None else self._stages.index(following)
         while stage.queue:
-            self._arrive(stage.queue.popleft(), at)
+            self._arrive(self._next(stage), at)
         self.released()
 
     def _settle(self) -> None:

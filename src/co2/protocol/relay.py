@@ -78,6 +78,7 @@ class RelayCore:
     Attributes:
         passage: the relay plugins that messages pass.
         asks: somebody is asked whether a satellite may join: see :class:`AdmissionWanted`.
+        closing: no more messages are taken in; their senders keep them for the relay that follows.
     """
 
     def __init__(self, log: Log, host_id: str, *, max_peers: Callable[[], int], now: Callable[[], float]) -> None:
@@ -91,6 +92,7 @@ class RelayCore:
         self.takeovers = Takeovers(now)
         self.passage = Passage()
         self.asks = False
+        self.closing = False
         self.fan_out = FanOut(log, self.events)
         self._unacked: dict[Peer, None] = {}
         handlers: dict[type, Callable[[Peer, Any], None]] = {
@@ -294,6 +296,8 @@ class RelayCore:
     # ---- messages in -----------------------------------------------------------------------------------
 
     def _publish(self, peer: Peer, frame: Publish) -> None:
+        if self.closing:
+            return
         count = batch_count(frame.batch)
         if crc32(frame.batch) != frame.crc:
             self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")

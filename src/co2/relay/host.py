@@ -120,6 +120,7 @@ class RelayHost:
     async def stop(self) -> None:
         """End deliveries and waiting calls, then the server."""
         self.server.stop_listening()
+        await self.relay.take_no_more()
         await self.plugins.stop()
         await self.relay.stop()
         await self.server.stop()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from co2.errors import BadParams, Denied, IdentityRefused
+from co2.errors import BadParams, Denied, IdentityRefused, Unreachable
 from co2.host_id import HostId
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING
@@ -121,6 +121,8 @@ class RelayMethods:
         argument = one_dict(params)
         host_id = callers_host_id(argument, caller)
         self._relay.members.check_owner(host_id)
+        if self._relay.links.core.closing:
+            raise Unreachable("the relay stops; send it again to the one that follows")
         message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
         if message_id and (first := self._relay.log.ids.position(host_id.origin, message_id)) is not None:
             self.repeats += 1

@@ -13,7 +13,7 @@ from co2 import __version__
 from co2.config import RelayConfig, plugin_tables
 from co2.errors import PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
-from co2.plugin.discovery import find_packages
+from co2.plugin.discovery import find_packages, stray_tables
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.protocol.batch import batch_count
@@ -121,6 +121,7 @@ class RelayPlugins:
             flushed=self._flushed,
             on_methods_changed=self._methods_changed,
             network=RelayNetwork(calls, self._hosts),
+            order=config.plugin_list or (),
         )
         self.control = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
         self._tasks: list[asyncio.Task[None]] = []
@@ -133,6 +134,8 @@ class RelayPlugins:
         for spec in self._specs:
             if spec.note:
                 _logger.warning("plugin package %s: %s", spec.name, spec.note)
+        for stray in stray_tables(self._config):
+            _logger.warning("%s: %s", self._config.config_file, stray)
         await self.supervisor.start()
         if self._config.watch:
             also = [path for path in (self._config.config_file,) if path is not None]
@@ -165,7 +168,7 @@ class RelayPlugins:
         deadline = self._relay.now() + ADMISSION_TIMEOUT
         for package, plugin in self.supervisor.admitting():
             try:
-                left = max(0.0, deadline - self._relay.now())
+                left = max(0.0, round(deadline - self._relay.now(), 2))
                 why = await self.supervisor.admit(package, plugin, asked, left)
             except PeerError as error:
                 _logger.error("%s is let in: %s", host, error)

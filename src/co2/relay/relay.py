@@ -1,6 +1,7 @@
 """The relay: takes messages in, keeps them in the log, passes them on to every other member."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,6 +28,9 @@ __all__ = ["ROSTER_DELAY", "Relay"]
 
 ROSTER_DELAY = 0.05
 """Seconds after which a change of who is there is told to satellites."""
+
+LAST_MESSAGES = 2.0
+"""Seconds in which, when the relay stops, what is on its way through relay plugins comes through."""
 
 ROSTER_RATE = 16 * 1024 * 1024
 """Bytes per second that the relay spends on telling that; thousands are told one after the other."""
@@ -68,6 +72,7 @@ class Relay:
         self.waits = Waits()
         self.waits.committed = log.committed
         self._telling: asyncio.TimerHandle | None = None
+        self._come_through = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self.now = time.monotonic
         self.plugins: RelayPlugins | None = None
@@ -94,6 +99,16 @@ class Relay:
             now=self.now,
         )
         self._spawn(checker.run())
+
+    async def take_no_more(self) -> None:
+        """Take no more messages, and let those that are on their way through relay plugins come through."""
+        core = self.links.core
+        core.closing = True
+        if core.passage.bytes:
+            self._come_through.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_MESSAGES):
+                    await self._come_through.wait()
 
     async def stop(self) -> None:
         """End links, couriers, the checker and waiting fetches."""
@@ -150,6 +165,8 @@ class Relay:
 
     def has_room(self) -> None:
         """What waits for the disk is not too much."""
+        if not self.links.core.passage.bytes:
+            self._come_through.set()
         if self.plugins is not None:
             self.plugins.has_room()
 

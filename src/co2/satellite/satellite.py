@@ -14,7 +14,7 @@ from co2 import __version__
 from co2.config import SatelliteConfig, plugin_tables
 from co2.errors import Ambiguous, NoSuchMethod
 from co2.host_id import HostId
-from co2.plugin.discovery import find_packages
+from co2.plugin.discovery import find_packages, stray_tables
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.protocol.frames import DeadLetter, Host
@@ -155,6 +155,8 @@ class Satellite:
         for spec in self._specs:
             if spec.note:
                 _logger.warning("plugin package %s: %s", spec.name, spec.note)
+        for stray in stray_tables(self.config):
+            _logger.warning("%s: %s", self.config.config_file, stray)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
         await self.supervisor.start()
         if self.config.watch:
