@@ -176,7 +176,7 @@ def test_ps_shows_the_plugins_of_all_satellites(tmp_path: Path) -> None:
         ps = [sys.executable, "-m", "co2", "ps", "--plugins", "--relay", relay.url]
         done = subprocess.run([*ps, "--json"], capture_output=True, text=True, timeout=60)
         (row,) = json.loads(done.stdout)
-        assert (row["name"], row["load"], row["satellite"]) == ("ham", 1, satellite.host_id)
+        assert (row["name"], row["load"], row["host"]) == ("ham", 1, satellite.host_id)
         assert row["code"] in subprocess.run(ps, capture_output=True, text=True, timeout=60).stdout
         # Not through a relay: only from the satellite's own machine.
         for method in ("load", "unload", "reload", "get_log"):

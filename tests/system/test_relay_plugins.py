@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 import time
 import xmlrpc.client
 from collections.abc import Iterator
@@ -162,6 +164,16 @@ def test_it_sends_to_all_but_the_first_sender(net: Net) -> None:
     net.wait("for two", "for both")
     wait_for(lambda: received(net.one)[-1:] == ["for both"], "the message at the other")
     assert "for two" not in received(net.one)
+
+
+def test_ps_shows_the_relay_s_packages_too(net: Net) -> None:
+    command = [sys.executable, "-m", "co2", "ps", "--plugins", "--json", "--relay", net.relay.url]
+    told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout)
+    assert {(row["host"], row["name"], row["state"]) for row in told} == {
+        (net.relay.host_id, "filter", "running"),
+        (net.one.host_id, "recorder", "running"),
+        (net.two.host_id, "recorder", "running"),
+    }
 
 
 def test_xml_rpc_passes_it_too(net: Net) -> None:

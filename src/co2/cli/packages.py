@@ -44,13 +44,13 @@ def show_trouble(satellites: Sequence[dict[str, Any]]) -> None:
             click.echo(f"    mend it, then on that machine: co2 plugin {what} {name} --url {url}")
 
 
-def show_packages(satellites: Sequence[dict[str, Any]], told: Sequence[Told], as_json: bool) -> int:
-    """Show every package; give the exit code, for a satellite that does not answer."""
+def show_packages(hosts: Sequence[dict[str, Any]], told: Sequence[Told], as_json: bool) -> int:
+    """Show every package; give the exit code, for a host that does not answer."""
     rows: list[dict[str, Any]] = []
     code = 0
-    for host_id, answer in _ours(satellites, told):
+    for host_id, answer in _ours(hosts, told):
         if isinstance(answer, dict):
-            rows += [{"satellite": host_id, **row} for row in answer["plugins"]]
+            rows += [{"host": host_id, **row} for row in answer["plugins"]]
         else:
             code, text = exit_code(answer)
             click.echo(f"co2: {one_line(host_id)}: {one_line(text)}", err=True)
@@ -58,7 +58,7 @@ def show_packages(satellites: Sequence[dict[str, Any]], told: Sequence[Told], as
         print_json(rows)
     elif rows:
         headings = (
-            "SATELLITE",
+            "HOST",
             "PACKAGE",
             "STATE",
             "LOAD",
@@ -75,16 +75,16 @@ def show_packages(satellites: Sequence[dict[str, Any]], told: Sequence[Told], as
 
 
 def _ours(
-    satellites: Sequence[dict[str, Any]], told: Sequence[Told]
+    hosts: Sequence[dict[str, Any]], told: Sequence[Told]
 ) -> Iterator[tuple[str, dict[str, Any] | Co2Error]]:
-    for satellite, answer in zip(satellites, told, strict=True):
+    for host, answer in zip(hosts, told, strict=True):
         if answer is not None:
-            yield satellite["host_id"], answer
+            yield host["host_id"], answer
 
 
 def _cells(row: dict[str, Any]) -> Sequence[Any]:
     return (
-        row["satellite"],
+        row["host"],
         row["name"],
         row["state"],
         row["load"] or "-",

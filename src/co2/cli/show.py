@@ -27,7 +27,7 @@ BATCH = 32
 
 @click.command()
 @url_option("--relay")
-@click.option("--plugins", is_flag=True, help="Show the plugin packages of all satellites, and which code runs.")
+@click.option("--plugins", is_flag=True, help="Show the plugin packages of all hosts, and which code runs.")
 @json_option
 @click.option("--counters", is_flag=True, help="Ask every satellite for its counters too.")
 def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
@@ -51,7 +51,7 @@ def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
             satellites = client.call("relay.get_satellites")
     told = ask_satellites(found, satellites, CALL_TIMEOUT if plugins or counters else TELL_TIMEOUT)
     if plugins:
-        return show_packages(satellites, told, as_json)
+        return show_packages([relay, *satellites], [relay, *told], as_json)
     relay["trouble"] = in_trouble(relay)
     for row, answer in zip(satellites, told, strict=True):
         row["trouble"] = in_trouble(answer)
