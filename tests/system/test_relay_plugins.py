@@ -215,15 +215,15 @@ def test_who_is_refused_is_told_why(net: Net, tmp_path: Path) -> None:
 
 def test_messages_pass_by_one_that_hangs_or_dies(tmp_path: Path) -> None:
     (tmp_path / "relay").mkdir()
-    (tmp_path / "relay" / "co2.toml").write_text("[relay]\nreceive_deadline = 4.0\n")
+    (tmp_path / "relay" / "co2.toml").write_text("[relay]\nreceive_deadline = 8.0\n")
     with network(tmp_path) as net:
         net.send(1, 2)
         net.wait(2)
         begun = time.monotonic()
         net.send("hang", 3, "end")
         net.wait("hang", 3, "end")
-        assert time.monotonic() - begun < 3.5
-        assert net.transit()["passed_by"] == 3
+        assert time.monotonic() - begun < 7  # before the watchdog ends it
+        assert net.transit()["passed_by"] >= 3
         assert "messages pass it by" in net.relay.log()
         # The watchdog ends it, and then it works again.
         wait_for(lambda: restarts(net) == 1, "a new plugin host")
@@ -261,9 +261,9 @@ class X_Slow(plugin.Co2RelayPlugin):
             me = proxy.relay.register({})["host_id"]
             proxy.relay.relay({"host_id": me, "data": "quick", "channel": "other"})
         wait_for(lambda: "quick" in net.got(), "a message of somebody else, on another channel")
-        assert time.monotonic() - begun < 4.0
+        assert len(net.got()) < 30  # the others wait
         wait_for(lambda: len(net.got()) == 61, lambda: f"all of them, got {len(net.got())}")
-        assert time.monotonic() - begun < 12.0  # 18 s would be its own time
+        assert time.monotonic() - begun < 17.0  # 18 s would be its own time
         assert [value for value in net.got() if value != "quick"] == [*range(60)]
         assert net.transit()["passed_by"] > 0
         assert "relay is slower than its messages come" in net.relay.log()
