@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 from co2.errors import BadRequest
 from co2.logs import LineBudget
-from co2.plugin.host import PluginHost
 from co2.plugin.output import BURST, RATE, Output
 from co2.plugin.progress import ProgressWords, make_progress_file
 from co2.protocol.frames import ChildFrame, FrameReader, HostFrame, encode_frame
@@ -301,6 +300,8 @@ class ThreadChild(Child):
 
     async def start(self) -> None:
         """Start its threads."""
+        from co2.plugin.host import PluginHost  # a twentieth of a host's start, and few need it here
+
         ours, theirs = socket.socketpair()
         self.words = ProgressWords()
         loop = asyncio.get_running_loop()
