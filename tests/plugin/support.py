@@ -88,6 +88,11 @@ class Carrier:
     def state(self, package: str) -> str:
         return self.status(package).state
 
+    def inside(self, package: str) -> bool:
+        """Tell whether its first plugin is in a ``receive`` now."""
+        one = self.supervisor._packages[package].life.current
+        return one is not None and one.child.words.message(0) % 2 == 1
+
     def sent(self) -> list[Any]:
         return [message["data"] for message in self.published]
 

@@ -230,7 +230,7 @@ async def test_a_slow_receive_is_waited_for(tmp_path: Path) -> None:
     code = "import time\n" + echo(1).replace("self.send(", "time.sleep(0.4); self.send(")
     async with ham(tmp_path, code) as carrier:
         carrier.deliver(1, 2, 3)
-        await asyncio.sleep(0.1)
+        await carrier.until(lambda: carrier.inside("ham"), "its receive to have begun")
         await reload(carrier, write(tmp_path, echo(2)))
         await carrier.until(lambda: len(carrier.published) == 3, "all of them")
         assert [number for _, number in messages(carrier)] == [1, 2, 3]
@@ -246,7 +246,7 @@ async def test_one_that_hangs_is_replaced_and_its_message_comes_again(
     code = "import time\n" + echo(1).replace("self.send(", "time.sleep(99); self.send(")
     async with ham(tmp_path, code, Settings(exit_timeout=0.2)) as carrier:
         carrier.deliver(1, 2)
-        await asyncio.sleep(0.1)
+        await carrier.until(lambda: carrier.inside("ham"), "its receive to have begun")
         await reload(carrier, write(tmp_path, echo(2)))
         await carrier.until(lambda: len(carrier.published) == 2, "both of them")
         assert [(*message["data"], message["repeat"]) for message in carrier.published] == [

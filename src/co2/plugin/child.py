@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from co2.errors import BadRequest
@@ -71,7 +72,7 @@ class _Link(asyncio.BufferedProtocol):
             self.closed.set_result(None)
 
 
-class Child:
+class Child(ABC):
     """What process and thread have in common.
 
     Attributes:
@@ -92,9 +93,9 @@ class Child:
         self._descriptor = -1
         self._link: _Link | None = None
 
+    @abstractmethod
     async def start(self) -> None:
         """Start it."""
-        raise NotImplementedError
 
     def send(self, frame: HostFrame) -> None:
         """Send a frame; one that has ended does not mind."""
@@ -110,15 +111,15 @@ class Child:
         if data:
             transport.write(data)
 
+    @abstractmethod
     def kill(self) -> None:
         """End it at once."""
-        raise NotImplementedError
 
     async def where(self, folder: str) -> str:
         """Ask where it hangs: ``file:line in function``, '' where that cannot be told."""
         return ""
 
-    def tick(self) -> None:
+    def tick(self) -> None:  # noqa: B027 - threads have nothing to look after
         """Called now and then."""
 
     async def end(self) -> None:

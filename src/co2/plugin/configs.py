@@ -128,6 +128,7 @@ def unknown(key: str, known: Iterable[str]) -> str:
 def _hook(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Path) and isinstance(value, str):
         return kind(value)
+    # As msgspec wants it of a hook that does not know a type.
     raise NotImplementedError(f"{kind!r} cannot be read from a file")
 
 

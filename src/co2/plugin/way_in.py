@@ -149,7 +149,7 @@ class WayIn:
                     self._take(frame)
                 return
         except OSError:
-            pass
+            pass  # the satellite is gone, as where it has closed its end
         except BadRequest as error:
             self._garbage(str(error))
         except BaseException:

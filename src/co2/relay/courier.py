@@ -129,7 +129,7 @@ class Courier:
             try:
                 await self._client.call(self._member.url, "ping", timeout=self._timeout)
             except RemoteFault:
-                pass
+                pass  # it is there: a Fault is an answer
             except PeerError:
                 return
         if not isinstance(error, Unreachable):

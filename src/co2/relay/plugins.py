@@ -24,7 +24,6 @@ from co2.relay.links import MAX_BACKLOG
 from co2.server.calls import MethodCalls
 from co2.server.plugin_control import PluginControl
 from co2.server.plugin_watch import PluginWatch
-from co2.xmlrpc.registry import Caller
 
 if TYPE_CHECKING:
     from co2.relay.relay import Relay
@@ -38,7 +37,6 @@ STORES_FOLDER = "stores"
 """Name, in the state folder, of the folder with what plugins keep in ``self.store``, a file for each package."""
 
 _logger = logging.getLogger("co2.relay")
-_HERE = Caller("127.0.0.1", 0)
 
 
 class RelayNetwork:
@@ -59,12 +57,7 @@ class RelayNetwork:
         Raises:
             PeerError: what went wrong.
         """
-        asked = {**argument, "method_name": method}
-        if host_id:
-            asked["host_id"] = host_id
-        else:
-            asked.pop("host_id", None)
-        return await self._calls.method_call([asked], _HERE)
+        return await self._calls.for_plugin(method, host_id, argument)
 
     def hosts(self) -> list[Host]:
         """Give everybody who is there."""

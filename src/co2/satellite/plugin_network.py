@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from co2.protocol.frames import Host
 from co2.protocol.link_frames import Roster
 from co2.server.calls import MethodCalls
-from co2.xmlrpc.registry import Caller
 
 if TYPE_CHECKING:
     from co2.satellite.link import Link
@@ -15,8 +14,6 @@ __all__ = ["KnownHosts", "PluginNetwork"]
 
 OF_THE_RELAY = "relay."
 """Methods whose names begin so are the relay's."""
-
-_HERE = Caller("127.0.0.1", 0)
 
 OnChange = Callable[[Sequence[Host], Sequence[Host]], None]
 
@@ -81,12 +78,7 @@ class PluginNetwork:
         """
         if not host_id and method.startswith(OF_THE_RELAY):
             return await self._link.call(method, argument, timeout)
-        asked = {**argument, "method_name": method}
-        if host_id:
-            asked["host_id"] = host_id
-        else:
-            asked.pop("host_id", None)
-        return await self._calls.method_call([asked], _HERE)
+        return await self._calls.for_plugin(method, host_id, argument)
 
     def hosts(self) -> list[Host]:
         """Give the satellites of the network, this one first."""

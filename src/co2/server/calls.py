@@ -1,6 +1,6 @@
 """``method_call``: call any method by name, here or, with a ``host_id``, on another host."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadRequest, NoSuchMethod
@@ -13,6 +13,8 @@ __all__ = ["MAX_METHOD_NAME", "MethodCalls"]
 MAX_METHOD_NAME = 128
 
 _NOT_THROUGH_HERE = frozenset(("method_call", "web.method_call", "system.multicall"))
+
+_HERE = Caller("127.0.0.1", 0)
 
 
 class MethodCalls:
@@ -56,3 +58,14 @@ class MethodCalls:
             if host_id is not None or method in self._registry.names():
                 raise
         return await self._elsewhere(None, method, rest)
+
+    async def for_plugin(self, method: str, host_id: str, argument: Mapping[str, Any]) -> Any:
+        """Call a method for a plugin of this host; ``host_id`` is '' for the host that has it.
+
+        Raises:
+            PeerError: what went wrong.
+        """
+        asked = {**argument, "method_name": method, "host_id": host_id}
+        if not host_id:
+            del asked["host_id"]
+        return await self.method_call([asked], _HERE)

@@ -42,7 +42,7 @@ class Cursors:
             data = path.read_bytes()
             cursors.log_id, cursors.run, cursors.positions = _read(data)
         except FileNotFoundError:
-            pass
+            pass  # the first start: everything begins here
         except (OSError, ValueError) as error:
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             aside = path.with_name(f"{path.name}.bad-{stamp}")

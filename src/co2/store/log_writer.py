@@ -154,7 +154,7 @@ class LogWriter:
             self._wake()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, and end, within so many seconds."""
+        """Write what waits, and end, within so many seconds. Only who brings a thread can."""
         raise NotImplementedError
 
     @property

@@ -131,7 +131,7 @@ class OutboxStore:
         return found
 
     def close(self, timeout: float) -> None:
-        """Write what waits, and end, within so many seconds."""
+        """Write what waits, and end, within so many seconds. Only who brings a thread can."""
         raise NotImplementedError
 
     def _wake(self) -> None:

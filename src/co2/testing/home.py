@@ -1,5 +1,6 @@
 """What satellites and the relay of a network in memory have in common: they carry plugins."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Home"]
 
 
-class Home:
+class Home(ABC):
     """What carries plugins.
 
     Attributes:
@@ -34,31 +35,31 @@ class Home:
         self.packages: dict[str, Package] = {}
 
     @property
+    @abstractmethod
     def host_id(self) -> str:
         """As messages of its plugins say it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def connected(self) -> bool:
         """Whether it reaches the network."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def var_dict(self) -> Message:
         """What plugins are told at the beginning."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hosts(self) -> list[Host]:
         """Give who is there, as plugins are told."""
-        raise NotImplementedError
 
+    @abstractmethod
     def flushed(self) -> bool:
         """Send all that waits; tell whether the relay has it."""
-        raise NotImplementedError
 
     def transited(self, frame: Transited) -> None:
-        """Take what a relay plugin lets go on."""
-        raise NotImplementedError
+        """Take what a relay plugin lets go on. Only the relay carries any."""
+        raise NotImplementedError(f"{self.name} carries no relay plugins")
 
     # ---- what a test looks at --------------------------------------------------------------------------
 

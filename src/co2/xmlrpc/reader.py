@@ -158,7 +158,7 @@ def _read_date(text: str) -> datetime:
                 int(hour), int(minute), int(second), tzinfo=UTC,
             )  # fmt: skip
         except ValueError:
-            pass
+            pass  # a 31 February: refused as what is no date at all
     raise BadParams(f"not a date: {_quote(text)}; YYYYMMDDTHH:MM:SS is wanted, in UTC")
 
 
