@@ -11,7 +11,7 @@ help:  ## list the targets
 
 venv: $(STAMP)  ## .venv with everything in it, .venv/bin/co2 included
 
-$(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml
+$(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml hatch_build.py src/co2/plugin/_quick.c
 	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV)
 	@touch $@
 
@@ -41,8 +41,8 @@ reloads: venv  ## 200 changes of a plugin's code under 20,000 messages a second:
 	@CO2_TEST_RELOADS=200 $(BIN)/python -m pytest -q -s tests/system/test_reload.py
 
 lint: venv  ## format, lint, types, import direction
-	@$(BIN)/ruff format --check src tests bench tools
-	@$(BIN)/ruff check src tests bench tools
+	@$(BIN)/ruff format --check src tests bench tools hatch_build.py
+	@$(BIN)/ruff check src tests bench tools hatch_build.py
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 

@@ -21,3 +21,6 @@ rm -rf "$venv"
 "$python" -m venv "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check -r requirements/dev.txt
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+"$venv/bin/python" -c "
+from co2.plugin.quick import COMPILED
+print('co2 is in', '$venv;', 'send and receive are', 'compiled' if COMPILED else 'in Python: no C compiler, or no headers of Python')"

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from co2.errors import TooBig
+from co2.plugin.quick import Level, make_send_quick
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch
 from co2.protocol.frames import Flush, Publish
 from co2.protocol.interests import MAX_CHANNEL, Interests, channels_of_frame, check_channel
@@ -60,7 +61,7 @@ def size_of(entry: Entry) -> int:
     return 0
 
 
-class Lane:
+class Lane(Level):
     """The messages of one plugin, in the order of its sends.
 
     Args:
@@ -156,47 +157,31 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
         road: where it leads.
         timeout: seconds to wait for room.
     """
-    encode = msgspec.msgpack.Encoder().encode
-    entries, append, is_live = lane.entries, lane.entries.append, lane.is_live
+    entries, is_live = lane.entries, lane.is_live
 
-    def send(message: Mapping[str, Any]) -> None:  # noqa: PLR0912 - each step out of here costs every message
-        channel: Any
-        keys = len(message) if type(message) is dict and "data" in message else 0
-        if keys == 1:
-            # The two most common forms need no other check; what the encoder refuses gets its error from pack().
-            try:
-                packed = encode(message)
-            except Exception:
-                packed = pack(message)
-            if len(packed) <= SMALL:
-                if len(entries) < lane.alert:
-                    append(packed)
-                    if road.asleep:
-                        road.attend()
-                else:
-                    road.add(lane, packed, timeout)
-                return
-            channel = ""
-        elif keys == 2 and type(channel := message.get("channel")) is str:
-            try:
-                packed = encode(message)
-            except Exception:
-                packed = pack(message)
-        else:
-            packed = pack(message)
-            # An Enum, a UUID: what arrives may be text all the same.
-            channel = channel_of(unpack(packed)) if "channel" in message else ""
-        if len(channel) > _QUICK_CHANNEL:
-            check_channel(channel)
+    def place(packed: bytes, channel: str | None) -> None:
+        """Append a message that needs a longer look than the quick way has, or for which there is no room."""
         size = len(packed)
-        if size > MAX_MESSAGE_SIZE:
-            raise TooBig(size, MAX_MESSAGE_SIZE)
-        entry = (packed, channel, is_live is not None and channel != "" and is_live(channel))
+        entry: Entry = packed
+        if channel is not None or size > SMALL:
+            channel = channel or ""
+            if len(channel) > _QUICK_CHANNEL:
+                check_channel(channel)
+            if size > MAX_MESSAGE_SIZE:
+                raise TooBig(size, MAX_MESSAGE_SIZE)
+            entry = (packed, channel, is_live is not None and channel != "" and is_live(channel))
         if size > SMALL or len(entries) >= lane.alert:
             road.add(lane, entry, timeout)
             return
-        append(entry)
+        entries.append(entry)
         if road.asleep:
             road.attend()
 
-    return send
+    def send(message: Mapping[str, Any]) -> None:
+        """Send a message of any other form; what is wrong with one is told by pack()."""
+        packed = pack(message)
+        # An Enum, a UUID: what arrives may be text all the same.
+        place(packed, channel_of(unpack(packed)) if "channel" in message else None)
+
+    encode = msgspec.msgpack.Encoder().encode
+    return make_send_quick(lane, entries, road, encode, place, send, SMALL, -1 if is_live else _QUICK_CHANNEL)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from co2.errors import NotRunning, OutboxFull
 from co2.plugin.lanes import FULL, MAX_QUEUED, Entry, Lane, size_of
+from co2.plugin.quick import Sleeper
 from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.frames import Applied, ChildFrame, DeadLetter, Record, encode_frame, text_for_frame
 
@@ -48,7 +49,7 @@ _PAUSE_MS = 5
 """Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
 
 
-class Outgoing:
+class Outgoing(Sleeper):
     """Frames waiting for the socket.
 
     Args:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from co2.plugin.api import Co2Plugin
 from co2.plugin.opened import open_batch, pieces, preview
+from co2.plugin.quick import give
 from co2.protocol.frames import Deliver, Gap, Progress
 from co2.protocol.interests import Interests
 from co2.values import Message, channel_of
@@ -65,7 +66,7 @@ class Receiver:
     def __init__(self, ground: Ground, channels: Sequence[str], words: "memoryview[int]", word: int) -> None:
         self.failed = 0
         self._ground = ground
-        self._wants = Interests(channels).wants_one if channels else None
+        self._wants = _wanted(Interests(channels)) if channels else None
         self._words = words
         self._word = word
         self._inside = 0
@@ -119,37 +120,34 @@ class Receiver:
             message["repeat"] = True
 
     def _is_wanted(self, message: Message | None) -> bool:
-        return message is not None and (self._wants is None or self._wants(channel_of(message)))
+        return message is not None and (self._wants is None or self._wants(message))
 
     def _receive(self, plugin: Co2Plugin, messages: list[Message], number: int, frame: Deliver) -> bool:
-        """Give messages to the plugin; tell whether it goes on. Everything here is paid for by each message."""
-        words, at, jobs, wants = self._words, self._word, self._ground.jobs, self._wants
+        """Give messages to the plugin; tell whether it goes on."""
+        words, word, ground = self._words, self._word, self._ground
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
-        first = 2 * number + 1
-        end = first + 2 * len(messages)
-        for word, message in zip(range(first, end, 2), messages, strict=True):
-            if jobs:
-                words[at] = word - 1
-                if not self._ground.run_jobs():
-                    return False
-            if wants is not None and type(message) is dict and not wants(channel_of(message)):
-                continue
-            words[at] = word  # inside this one, done with all before it
+        first, at = 2 * number + 1, 0
+        while at < len(messages):
             try:
-                message["host_id"] = host_id  # raises where the message could not be decoded
-                message["client_address"] = client_address
-                result = receive(message)
+                at, result = give(
+                    messages, at, words, word, first, ground.jobs, self._wants, receive, host_id, client_address
+                )
                 if result is not None:
-                    self._ground.finished(result)
+                    ground.finished(result)
             except BaseException as error:
-                if message is None:
-                    continue  # dropped on its way: it only keeps its place, and comes too seldom to be looked for
+                failed = words[word] // 2
+                at = failed - number + 1
                 if self._on_trial:
-                    self._on_trial, self._inside = False, word // 2
-                    self._ground.stumble(error)
+                    self._on_trial, self._inside = False, failed
+                    ground.stumble(error)
                     return False
-                self._receive_failed(frame, word // 2, error)
-        words[at] = end - 1
+                self._receive_failed(frame, failed, error)
+                continue
+            if result is None and at < len(messages):
+                words[word] = first + 2 * at - 1
+                if not ground.run_jobs():
+                    return False
+        words[word] = first + 2 * len(messages) - 1
         return True
 
     def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
@@ -173,3 +171,8 @@ class Receiver:
             self.failed += 1
             self._ground.complain(f"gap failed; it was: {gap.reason}", error)
         self._words[at] = 2 * gap.first + 2
+
+
+def _wanted(interests: Interests) -> Callable[[Message], bool]:
+    wants = interests.wants_one
+    return lambda message: wants(channel_of(message))

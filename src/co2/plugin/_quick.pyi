@@ -1,0 +1,36 @@
+from collections.abc import Callable, Mapping, Sized
+from typing import Any
+
+class Level:
+    alert: int
+
+class Sleeper:
+    asleep: bool
+
+class Send:
+    def __init__(
+        self,
+        lane: Level,
+        entries: list[Any],
+        road: Any,
+        encode: Callable[[Any], bytes],
+        place: Callable[[bytes, str | None], None],
+        other: Callable[[Mapping[str, Any]], None],
+        small: int,
+        short_channel: int,
+    ) -> None: ...
+    def __call__(self, message: Mapping[str, Any], /) -> None: ...
+
+def give(
+    messages: list[Any],
+    at: int,
+    words: memoryview[int],
+    index: int,
+    first: int,
+    jobs: Sized,
+    wants: Callable[[Any], bool] | None,
+    receive: Callable[[Any], Any],
+    host_id: str,
+    client_address: tuple[str, int],
+    /,
+) -> tuple[int, Any]: ...

@@ -1,0 +1,33 @@
+"""What is compiled is tested in Python too: the modules in BOTH run twice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from co2.plugin import lanes, quick, receiving
+
+BOTH = ("test_api", "test_batches", "test_outgoing")
+
+WITHOUT = "import sys\nsys.modules['co2.plugin._quick'] = None\n"
+"""Makes Python, when it starts, believe that there is no compiled module."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.rpartition(".")[2] in BOTH:
+        metafunc.fixturenames.append("loops")
+        metafunc.parametrize("loops", ["compiled", "plain"], indirect=True)
+
+
+@pytest.fixture
+def loops(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Take the loops of ``quick.py`` compiled or plain, in this process and in those that it starts."""
+    if request.param == "plain":
+        monkeypatch.setattr(lanes, "make_send_quick", quick._make_send_quick)
+        monkeypatch.setattr(receiving, "give", quick._give)
+        folder: Path = tmp_path_factory.mktemp("plain")
+        (folder / "sitecustomize.py").write_text(WITHOUT)
+        monkeypatch.setenv("PYTHONPATH", str(folder))
+    yield

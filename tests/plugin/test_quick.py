@@ -1,0 +1,428 @@
+"""The two loops that every message pays for do the same in C and in Python."""
+
+import contextlib
+import gc
+import subprocess
+import sys
+import sysconfig
+import weakref
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co2.plugin import quick
+from co2.plugin.opened import Unreadable
+from tests.plugin.conftest import WITHOUT
+
+SMALL, SHORT = 40, 8
+ADDRESS = ("10.0.0.7", 4567)
+
+LOOPS = {"compiled": (quick.make_send_quick, quick.give), "plain": (quick._make_send_quick, quick._give)}
+KINDS = {"compiled": (quick.Level, quick.Sleeper), "plain": (quick._Level, quick._Sleeper)}
+
+
+@pytest.fixture(params=LOOPS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+def test_where_there_is_a_compiler_they_are_compiled() -> None:
+    headers = Path(sysconfig.get_path("include"), "Python.h")
+    assert quick.COMPILED or not headers.exists(), "make venv has not compiled src/co2/plugin/_quick.c"
+
+
+def test_without_the_compiled_module_python_does_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WITHOUT)
+    code = "from co2.plugin import quick; print(quick.COMPILED, quick.give is quick._give)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True"]
+
+
+# ---- send --------------------------------------------------------------------------------------------------
+
+
+class Way:
+    """A lane and a road, and what came where."""
+
+    def __init__(
+        self, kind: str, *, alert: int = 4, short: int = SHORT, encode: Callable[[Any], bytes] | None = None
+    ):
+        level, sleeper = KINDS[kind]
+        self.lane: Any = type("Lane", (level,), {})()
+        self.lane.alert = alert
+        way = self
+
+        class Road(sleeper):  # type: ignore[misc,valid-type]
+            def attend(self) -> None:
+                way.attended += 1
+
+        self.road = Road()
+        self.road.asleep = False
+        self.attended = 0
+        self.entries: list[Any] = []
+        self.placed: list[tuple[bytes, str | None]] = []
+        self.others: list[Any] = []
+        encode = encode or msgspec.msgpack.Encoder().encode
+        place = lambda packed, channel: self.placed.append((packed, channel))  # noqa: E731
+        other = self.others.append
+        self.send: Any = LOOPS[kind][0](self.lane, self.entries, self.road, encode, place, other, SMALL, short)
+
+    @property
+    def all(self) -> tuple[Any, ...]:
+        return self.entries, self.placed, self.others, self.attended
+
+
+def packed(message: Any) -> bytes:
+    return msgspec.msgpack.encode(message)
+
+
+def test_small_messages_of_the_two_common_forms_are_appended(kind: str) -> None:
+    way = Way(kind)
+    plain, on_channel = {"data": [1, "x", 0.5]}, {"data": 1, "channel": "a.b"}
+    assert way.send(plain) is None
+    assert way.send(on_channel) is None
+    assert way.entries == [packed(plain), (packed(on_channel), "a.b", False)]
+    assert way.all[1:] == ([], [], 0)
+
+
+def test_what_needs_a_longer_look_is_placed_encoded(kind: str) -> None:
+    big, long = {"data": "x" * SMALL}, {"data": 1, "channel": "x" * (SHORT + 1)}
+    way = Way(kind)
+    way.send(big)
+    way.send(long)
+    assert way.placed == [(packed(big), None), (packed(long), long["channel"])]
+    no_channels = Way(kind, short=-1)
+    no_channels.send({"data": 1, "channel": ""})
+    assert no_channels.placed == [(packed({"data": 1, "channel": ""}), "")]
+    assert not way.entries and not no_channels.entries
+
+
+def test_a_full_lane_is_not_appended_to_and_one_with_room_again_is(kind: str) -> None:
+    way = Way(kind, alert=2)
+    for number in range(3):
+        way.send({"data": number})
+    assert (len(way.entries), len(way.placed)) == (2, 1)
+    way.lane.alert = 0
+    del way.entries[:]
+    way.send({"data": 3})
+    assert (len(way.entries), len(way.placed)) == (0, 2)
+    way.lane.alert = 1
+    way.send({"data": 4})
+    assert way.entries == [packed({"data": 4})]
+
+
+class Words(dict[str, Any]):
+    """A dictionary of a kind of its own."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {},
+        {"channel": "a"},
+        {"data": 1, "channel": 5},
+        {"data": 1, "channel": None},
+        {"data": 1, "more": 2},
+        {"data": 1, "channel": "a", "more": 2},
+        {"data": object()},
+        {"data": 1, "channel": "\ud800"},
+        {"more": 1},
+        Words(data=1),
+        [("data", 1)],
+        None,
+        "data",
+        {"data"},
+        7,
+    ],
+    ids=repr,
+)
+def test_every_other_form_and_what_cannot_be_encoded_goes_the_other_way_as_it_is(kind: str, message: Any) -> None:
+    way = Way(kind)
+    way.send(message)
+    assert way.others == [message]
+    assert way.others[0] is message
+    assert way.all == ([], [], [message], 0)
+
+
+def test_who_sleeps_is_called_after_the_message_is_there(kind: str) -> None:
+    way = Way(kind)
+    way.road.asleep = True
+    way.send({"data": 1})
+    way.send({"data": 2, "channel": "a"})
+    way.send({"data": "x" * SMALL})  # placed: that looks by itself
+    assert (len(way.entries), way.attended) == (2, 2)
+
+
+def test_a_road_of_any_class_will_do(kind: str) -> None:
+    woken: list[int] = []
+    road = SimpleNamespace(asleep=True, attend=lambda: woken.append(1))
+    lane: Any = KINDS[kind][0]()
+    lane.alert = 10
+    entries: list[Any] = []
+    encode = msgspec.msgpack.Encoder().encode
+    send: Any = LOOPS[kind][0](lane, entries, road, encode, None, None, SMALL, SHORT)  # type: ignore[arg-type]
+    send({"data": 1})
+    assert (len(entries), woken) == (1, [1])
+    del road.asleep
+    with pytest.raises(AttributeError, match="asleep"):
+        send({"data": 2})
+
+
+def test_errors_of_what_it_calls_come_out(kind: str) -> None:
+    def fail(*_args: Any) -> None:
+        raise LookupError("no")
+
+    lane: Any = KINDS[kind][0]()
+    lane.alert = 1
+    road = SimpleNamespace(asleep=True, attend=fail)
+    entries: list[Any] = []
+    send: Any = LOOPS[kind][0](lane, entries, road, msgspec.msgpack.encode, fail, fail, SMALL, SHORT)
+    for message in ({"data": 1}, {"data": 1}, {"more": 1}):  # attend, place, other
+        with pytest.raises(LookupError, match="no"):
+            send(message)
+    assert len(entries) == 1
+
+
+def test_an_interruption_while_encoding_is_not_taken_for_a_value_that_cannot_travel(kind: str) -> None:
+    def interrupted(_message: Any) -> bytes:
+        raise KeyboardInterrupt
+
+    way = Way(kind, encode=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        way.send({"data": 1})
+    assert way.all == ([], [], [], 0)
+
+
+def test_a_message_that_changes_while_it_is_encoded_does_no_harm(kind: str) -> None:
+    message: dict[str, Any] = {"data": 1, "channel": "".join(["a", ".b"])}
+
+    def emptied(given: Any) -> bytes:
+        given.clear()
+        gc.collect()
+        return b"packed"
+
+    way = Way(kind, encode=emptied)
+    way.send(message)
+    assert way.entries == [(b"packed", "a.b", False)]
+
+
+def test_it_takes_one_dictionary_by_position(kind: str) -> None:
+    way = Way(kind)
+    for args, kwargs in (((), {}), (({}, {}), {}), (({"data": 1},), {"more": 1}), ((), {"other": {"data": 1}})):
+        with pytest.raises(TypeError):
+            way.send(*args, **kwargs)
+    assert way.all == ([], [], [], 0)
+
+
+def test_it_goes_with_the_last_who_needs_it(kind: str) -> None:
+    way = Way(kind)
+    way.lane.send = way.send  # round and round
+    lane = weakref.ref(way.lane)
+    del way
+    gc.collect()
+    assert lane() is None
+
+
+def test_what_makes_no_sense_is_refused_where_it_is_made() -> None:
+    if not quick.COMPILED:
+        return
+    make: Any = quick.make_send_quick
+    lane = quick.Level()
+    with pytest.raises(TypeError):
+        make(SimpleNamespace(alert=1), [], None, None, None, None, 1, 1)
+    with pytest.raises(TypeError):
+        make(lane, (), None, None, None, None, 1, 1)
+    with pytest.raises(TypeError):
+        make(lane, [])
+
+
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=50), st.lists, max_leaves=5)
+MESSAGES = st.dictionaries(st.sampled_from(["data", "channel", "host_id", "more"]), VALUES)
+
+
+@given(st.lists(MESSAGES, max_size=8), st.integers(0, 5), st.booleans())
+def test_any_messages_end_in_the_same_places(messages: list[Any], alert: int, asleep: bool) -> None:
+    ways = [Way(kind, alert=alert) for kind in LOOPS]
+    for way in ways:
+        way.road.asleep = asleep
+        for message in messages:
+            way.send(message)
+    assert ways[0].all == ways[1].all
+
+
+# ---- give --------------------------------------------------------------------------------------------------
+
+
+class Plugin:
+    """Receives, and does what a test wants at some message."""
+
+    def __init__(self, kind: str) -> None:
+        self.words = memoryview(array("Q", [0] * 3))
+        self.jobs: deque[Any] = deque()
+        self.taken: list[Any] = []
+        self.at: dict[int, Callable[[], Any]] = {}
+        self._give = LOOPS[kind][1]
+
+    def receive(self, message: Any) -> Any:
+        self.taken.append((message["data"], self.words[1]))
+        return self.at.get(message["data"], lambda: None)()
+
+    def give(self, messages: list[Any], at: int = 0, wants: Any = None, index: int = 1) -> tuple[int, Any]:
+        return self._give(messages, at, self.words, index, 21, self.jobs, wants, self.receive, "a@b:1", ADDRESS)
+
+
+@pytest.fixture
+def it(kind: str) -> Plugin:
+    return Plugin(kind)
+
+
+def numbered(count: int) -> list[dict[str, Any]]:
+    return [{"data": number} for number in range(count)]
+
+
+def test_each_message_comes_with_its_envelope_while_the_word_says_that_it_is_in_hand(it: Plugin) -> None:
+    messages = [*numbered(3), {"data": 3, "host_id": "evil", "client_address": "evil", "more": 1}]
+    assert it.give(messages) == (4, None)
+    assert it.taken == [(0, 21), (1, 23), (2, 25), (3, 27)]
+    assert list(it.words) == [0, 27, 0]
+    assert messages[0] == {"data": 0, "host_id": "a@b:1", "client_address": ADDRESS}
+    assert messages[3] == {"data": 3, "host_id": "a@b:1", "client_address": ADDRESS, "more": 1}
+    assert it.give(messages, 4) == (4, None)
+    assert it.give([]) == (0, None)
+
+
+def test_what_is_returned_comes_back_before_the_next_message(it: Plugin) -> None:
+    result = object()
+    it.at[1] = lambda: result
+    assert it.give(numbered(3)) == (2, result)
+    assert it.words[1] == 23
+    assert it.give(numbered(3), 2) == (3, None)
+    it.at[0] = lambda: 0  # not None either
+    assert it.give(numbered(1)) == (1, 0)
+
+
+def test_an_error_comes_out_and_the_word_says_where(it: Plugin) -> None:
+    def fail() -> None:
+        raise SystemExit(3)
+
+    it.at[1] = fail
+    with pytest.raises(SystemExit):
+        it.give(numbered(3))
+    assert it.words[1] == 23
+    assert it.give(numbered(3), 2) == (3, None)
+    assert [number for number, _word in it.taken] == [0, 1, 2]
+
+
+def test_jobs_go_before_the_next_message(it: Plugin) -> None:
+    it.at[1] = lambda: it.jobs.append("job")
+    assert it.give(numbered(4)) == (2, None)
+    assert it.give(numbered(4), 2) == (2, None)
+    it.jobs.clear()
+    assert it.give(numbered(4), 2) == (4, None)
+    assert [number for number, _word in it.taken] == [0, 1, 2, 3]
+
+
+def test_only_what_is_wanted_is_given(it: Plugin) -> None:
+    assert it.give(numbered(6), wants=lambda message: message["data"] % 3 == 1) == (6, None)
+    assert it.taken == [(1, 23), (4, 29)]
+
+    def fail(message: Any) -> bool:
+        return bool(1 // (2 - message["data"]))
+
+    with pytest.raises(ZeroDivisionError):
+        it.give(numbered(6), wants=fail)
+    assert it.words[1] == 25
+
+
+def test_a_dropped_message_is_passed_over_and_one_that_cannot_be_read_raises_its_own_error(it: Plugin) -> None:
+    messages: list[Any] = [None, {"data": 1}, None, Unreadable(RecursionError("too deep")), {"data": 4}]
+    with pytest.raises(RecursionError, match="too deep"):
+        it.give(messages, wants=lambda message: True)
+    assert it.taken == [(1, 23)]
+    assert it.words[1] == 27
+    assert it.give(messages, 4) == (5, None)
+    assert it.give([None, None]) == (2, None)
+
+
+def test_what_is_no_dictionary_raises(it: Plugin) -> None:
+    with pytest.raises(TypeError):
+        it.give([5])
+    assert it.words[1] == 21
+
+
+def test_a_list_that_shrinks_meanwhile_does_no_harm(it: Plugin) -> None:
+    messages = numbered(3)
+    it.at[1] = messages.clear
+    with contextlib.suppress(IndexError):  # in Python
+        assert it.give(messages) == (2, None)
+    assert [number for number, _word in it.taken] == [0, 1]
+
+
+@pytest.mark.parametrize("index", [-4, 3, 2**40])
+def test_there_is_no_other_memory_behind_the_words(it: Plugin, index: int) -> None:
+    with pytest.raises((ValueError, IndexError)):
+        it.give(numbered(1), index=index)
+    assert it.taken == []
+    assert list(it.words) == [0, 0, 0]
+
+
+def test_words_of_another_size_or_that_are_read_only_are_refused() -> None:
+    if not quick.COMPILED:
+        return
+    it = Plugin("compiled")
+    for words in (
+        memoryview(bytearray(24)),
+        memoryview(bytes(24)).cast("Q"),
+        memoryview(array("Q", [0] * 6))[::2],
+    ):
+        it.words = words
+        with pytest.raises((ValueError, BufferError, TypeError)):
+            it.give(numbered(1))
+    assert it.taken == []
+
+
+def test_nothing_is_kept() -> None:
+    for kind in LOOPS:
+        it, way = Plugin(kind), Way(kind, alert=10**9)
+        it.at = {1: lambda: "result", 2: lambda: 1 // 0}
+
+        def once(it: Plugin = it, way: Way = way) -> None:
+            for message in numbered(3):
+                way.send(message)
+                way.send({**message, "channel": "a"})
+                way.send({**message, "more": 1})
+                way.send({"data": "x" * SMALL})
+            messages: list[Any] = [None, *numbered(2), Unreadable(ValueError()), *numbered(4)]
+            at = 0
+            while at < len(messages):
+                try:
+                    at, _ = it.give(messages, at, lambda message: message["data"] != 3)
+                except (ValueError, ZeroDivisionError):
+                    at = int(it.words[1] - 21) // 2 + 1
+            for kept in (it.taken, way.entries, way.placed, way.others):
+                kept.clear()
+
+        for _ in range(20):
+            once()
+        gc.collect()
+        before = sys.getallocatedblocks()
+        for _ in range(300):
+            once()
+        gc.collect()
+        assert sys.getallocatedblocks() - before < 100, kind
+
+
+@pytest.fixture(autouse=True)
+def _no_garbage() -> Iterator[None]:
+    yield
+    assert not gc.garbage
