@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import floor, goals, peers
+from bench import chain, floor, goals, peers
 from bench.chart import bars
 from bench.goals import Judged
-from bench.peers.base import Peer
+from bench.peers.base import Latency, Peer
 
 __all__ = ["ROUNDS", "SECONDS", "measure", "pictures", "section", "verdict"]
 
@@ -64,6 +64,7 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
     found: Rounds = {figure: {} for figure in TITLES}
     missing: dict[str, dict[str, int]] = {}
     failed: dict[str, str] = {}
+    bare: list[Latency] = []
     running: dict[str, Peer] = {}
     for name in names:
         try:
@@ -90,9 +91,13 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
                         found[figure].setdefault(name, []).append(values.get(figure, float("nan")))
                 if values:
                     told.append(f"{name} " + "/".join(f"{value:,.0f}" for value in values.values()))
+            if what == "latency":
+                bare.append(chain.measure(seconds, RATE))
+                told.append(f"bare chain {bare[-1].p50:,.0f}/{bare[-1].p99:,.0f}")
             print(f"  {what}, round {round_number + 1} of {rounds}: {'  '.join(told)}", flush=True)
     return {
         "limit": limit,
+        "bare": {figure: statistics.median(getattr(one, figure) for one in bare) for figure in LOW_IS_GOOD},
         "seconds": seconds,
         "rounds": rounds,
         "titles": {name: peer.title for name, peer in running.items()},
@@ -184,6 +189,9 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "",
         f"Encode, join, copy, decode and call alone, in one thread without any network: {result['limit']:,.0f} "
         "messages/s.",
+        "",
+        "A bare chain of as many processes and sockets as co2 has between two plugins, in which nobody does "
+        f"anything but read and write: p50 {result['bare']['p50']:,.0f} µs, p99 {result['bare']['p99']:,.0f} µs.",
         "",
     ]
     for name, why in result["failed"].items():

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from bench import __main__ as bench
-from bench import connections, link, memory, start
+from bench import chain, connections, link, memory, start
 from bench.goals import Judged, lines
 from bench.peers.co2 import PEER
 
@@ -64,6 +64,12 @@ def test_from_plugin_to_plugin() -> None:
     found = PEER.throughput(1, 1, 0.2)
     assert found.missing == 0
     assert found.rate > 100
+
+
+def test_a_bare_chain() -> None:
+    found = chain.measure(0.3, 500)
+    assert found.missing == 0
+    assert 1 < found.p50 <= found.p99
 
 
 def test_goals_are_judged_round_by_round() -> None:
