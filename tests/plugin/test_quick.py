@@ -1,6 +1,5 @@
 """The two loops that every message pays for do the same in C and in Python."""
 
-import contextlib
 import gc
 import subprocess
 import sys
@@ -144,7 +143,6 @@ class Words(dict[str, Any]):
         {"data"},
         7,
     ],
-    ids=repr,
 )
 def test_every_other_form_and_what_cannot_be_encoded_goes_the_other_way_as_it_is(kind: str, message: Any) -> None:
     way = Way(kind)
@@ -277,8 +275,15 @@ class Plugin:
         self.taken.append((message["data"], self.words[1]))
         return self.at.get(message["data"], lambda: None)()
 
-    def give(self, messages: list[Any], at: int = 0, wants: Any = None, index: int = 1) -> tuple[int, Any]:
-        return self._give(messages, at, self.words, index, 21, self.jobs, wants, self.receive, "a@b:1", ADDRESS)
+    def give(
+        self, messages: list[Any], at: int = 0, wants: Any = None, index: int = 1, end: int | None = None
+    ) -> tuple[int, Any]:
+        return self.give_list([*messages], at, wants, index, len(messages) if end is None else end)
+
+    def give_list(self, messages: list[Any], at: int, wants: Any, index: int, end: int) -> tuple[int, Any]:
+        """Give a list that may change."""
+        words, jobs, receive = self.words, self.jobs, self.receive
+        return self._give(messages, at, end, words, index, 21, jobs, wants, receive, "a@b:1", ADDRESS)
 
 
 @pytest.fixture
@@ -363,9 +368,39 @@ def test_what_is_no_dictionary_raises(it: Plugin) -> None:
 def test_a_list_that_shrinks_meanwhile_does_no_harm(it: Plugin) -> None:
     messages = numbered(3)
     it.at[1] = messages.clear
-    with contextlib.suppress(IndexError):  # in Python
-        assert it.give(messages) == (2, None)
+    with pytest.raises(IndexError):
+        it.give_list(messages, 0, None, 1, 3)
     assert [number for number, _word in it.taken] == [0, 1]
+
+
+def test_a_stretch_in_the_middle_is_given(it: Plugin) -> None:
+    assert it.give(numbered(9), 2, end=4) == (4, None)
+    assert it.taken == [(2, 25), (3, 27)]
+    assert it.give(numbered(9), 4, end=4) == (4, None)
+    with pytest.raises(IndexError):
+        it.give(numbered(1), 0, end=2)
+
+
+class Thing:
+    """Something that can be watched."""
+
+
+def test_what_was_given_is_let_go_at_once() -> None:
+    if not quick.COMPILED:
+        return
+    things: list[weakref.ref[Thing]] = []
+    alive: list[int] = []
+
+    def receive(message: Any) -> None:
+        things.append(weakref.ref(message["data"]))
+        del message
+        alive.append(sum(thing() is not None for thing in things))
+
+    messages = [{"data": Thing()} for _ in range(4)]
+    words = memoryview(array("Q", [0]))
+    quick.give(messages, 0, 4, words, 0, 1, (), None, receive, "a@b:1", ADDRESS)
+    assert alive == [1, 1, 1, 1]
+    assert messages == [None] * 4
 
 
 @pytest.mark.parametrize("index", [-4, 3, 2**40])

@@ -257,17 +257,22 @@ is_passed_over(Giving *giving, PyObject *message)
 }
 
 static PyObject *
-give_all(Giving *giving, PyObject *messages, Py_ssize_t at, PyObject *jobs, volatile unsigned long long *word,
+give_all(Giving *giving, PyObject *messages, Py_ssize_t at, Py_ssize_t end, PyObject *jobs, volatile unsigned long long *word,
          unsigned long long first)
 {
     PyObject *result = NULL;
-    for (; at < PyList_GET_SIZE(messages); at++) {
+    for (; at < end; at++) {
         Py_ssize_t waiting = PyObject_Size(jobs);
         if (waiting < 0)
             return NULL;
         if (waiting)
             break;
-        PyObject *message = Py_NewRef(PyList_GET_ITEM(messages, at));
+        if (at >= PyList_GET_SIZE(messages)) {
+            PyErr_SetString(PyExc_IndexError, "no such message");
+            return NULL;
+        }
+        PyObject *message = PyList_GET_ITEM(messages, at); /* taken out: freed while it is in the cache */
+        PyList_SET_ITEM(messages, at, Py_NewRef(Py_None));
         *word = first + 2 * (unsigned long long)at; /* inside this one, done with all before it */
         int passed_over = message == Py_None ? 1 : is_passed_over(giving, message);
         if (!passed_over)
@@ -288,9 +293,9 @@ give(PyObject *module, PyObject *args)
 {
     Giving giving;
     PyObject *messages, *words, *jobs;
-    Py_ssize_t at, index;
+    Py_ssize_t at, end, index;
     unsigned long long first;
-    if (!PyArg_ParseTuple(args, "O!nOnKOOOOO", &PyList_Type, &messages, &at, &words, &index, &first, &jobs,
+    if (!PyArg_ParseTuple(args, "O!nnOnKOOOOO", &PyList_Type, &messages, &at, &end, &words, &index, &first, &jobs,
                           &giving.wants, &giving.receive, &giving.host_id, &giving.client_address))
         return NULL;
     Py_buffer buffer;
@@ -301,7 +306,7 @@ give(PyObject *module, PyObject *args)
         index >= buffer.len / buffer.itemsize)
         PyErr_SetString(PyExc_ValueError, "no such word, or no such message");
     else
-        given = give_all(&giving, messages, at, jobs, (unsigned long long *)buffer.buf + index, first);
+        given = give_all(&giving, messages, at, end, jobs, (unsigned long long *)buffer.buf + index, first);
     PyBuffer_Release(&buffer);
     return given;
 }

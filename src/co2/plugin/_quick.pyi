@@ -24,6 +24,7 @@ class Send:
 def give(
     messages: list[Any],
     at: int,
+    end: int,
     words: memoryview[int],
     index: int,
     first: int,

@@ -94,6 +94,7 @@ def _make_send_quick(  # noqa: PLR0917 - as the compiled one
 def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     messages: list[Any],
     at: int,
+    end: int,
     words: "memoryview[int]",
     index: int,
     first: int,
@@ -107,8 +108,9 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     """Give messages to a plugin, until there is something else to do.
 
     Args:
-        messages: decoded; None for one that was dropped on its way and keeps its place.
-        at: index of the first one to give.
+        messages: decoded; None for one that was dropped on its way and keeps its place. Those that were given may
+            be taken out, so that their memory is free while it is still in the processor's cache.
+        at, end: index of the first one to give, and of the first one after them.
         words: progress words.
         index: which of them says what message the plugin is in; still that one where this raises.
         first: what it says for the message at index 0; two more for each after it.
@@ -124,7 +126,7 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     Raises:
         What ``receive`` or ``wants`` has raised, or setting a key in a message.
     """
-    for passed in range(at, len(messages)):
+    for passed in range(at, end):
         if jobs:
             return passed, None
         message = messages[passed]
@@ -136,7 +138,7 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
         result = receive(message)
         if result is not None:
             return passed + 1, result
-    return len(messages), None
+    return end, None
 
 
 try:

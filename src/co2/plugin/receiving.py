@@ -100,17 +100,17 @@ class Receiver:
         if frame.sender != self._ground.name:
             if number <= self._inside <= last:
                 self._mark_repeat(messages[self._inside - frame.first])
-            while number <= last:
-                at = number - frame.first
-                stretch = messages[at : at + (1 if self._on_trial else _STRETCH)]
+            at = number - frame.first
+            while at < len(messages):
+                end = min(at + (1 if self._on_trial else _STRETCH), len(messages))
                 # A message that is not for it proves nothing.
-                proved = self._on_trial and self._is_wanted(stretch[0])
-                if not self._receive(plugin, stretch, number, frame):
+                proved = self._on_trial and self._is_wanted(messages[at])
+                if not self._receive(plugin, messages, at, end, frame):
                     return
                 if proved:
                     self._on_trial = False
-                number += len(stretch)
-                if number <= last:
+                at = end
+                if at < len(messages):
                     self._ground.report()
         self._words[self._word] = max(2 * last + 2, self._words[self._word])
 
@@ -122,32 +122,42 @@ class Receiver:
     def _is_wanted(self, message: Message | None) -> bool:
         return message is not None and (self._wants is None or self._wants(message))
 
-    def _receive(self, plugin: Co2Plugin, messages: list[Message], number: int, frame: Deliver) -> bool:
+    def _receive(self, plugin: Co2Plugin, messages: list[Message], at: int, end: int, frame: Deliver) -> bool:
         """Give messages to the plugin; tell whether it goes on."""
         words, word, ground = self._words, self._word, self._ground
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
-        first, at = 2 * number + 1, 0
-        while at < len(messages):
+        first = 2 * frame.first + 1
+        while at < end:
             try:
                 at, result = give(
-                    messages, at, words, word, first, ground.jobs, self._wants, receive, host_id, client_address
+                    messages,
+                    at,
+                    end,
+                    words,
+                    word,
+                    first,
+                    ground.jobs,
+                    self._wants,
+                    receive,
+                    host_id,
+                    client_address,
                 )
                 if result is not None:
                     ground.finished(result)
             except BaseException as error:
                 failed = words[word] // 2
-                at = failed - number + 1
+                at = max(at, failed - frame.first + 1)
                 if self._on_trial:
                     self._on_trial, self._inside = False, failed
                     ground.stumble(error)
                     return False
                 self._receive_failed(frame, failed, error)
                 continue
-            if result is None and at < len(messages):
+            if result is None and at < end:
                 words[word] = first + 2 * at - 1
                 if not ground.run_jobs():
                     return False
-        words[word] = first + 2 * len(messages) - 1
+        words[word] = first + 2 * end - 1
         return True
 
     def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
