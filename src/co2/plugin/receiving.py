@@ -127,7 +127,10 @@ class Receiver:
         words, word, ground = self._words, self._word, self._ground
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
         first = 2 * frame.first + 1
-        while at < end:
+        while True:
+            words[word] = first + 2 * at - 1  # done with all before
+            if at == end:
+                return True
             try:
                 at, result = give(
                     messages,
@@ -145,8 +148,10 @@ class Receiver:
                 if result is not None:
                     ground.finished(result)
             except BaseException as error:
+                if words[word] % 2 == 0:
+                    raise  # not within a message: memory has run out, or it was thrown into this thread
                 failed = words[word] // 2
-                at = max(at, failed - frame.first + 1)
+                at = failed - frame.first + 1
                 if self._on_trial:
                     self._on_trial, self._inside = False, failed
                     ground.stumble(error)
@@ -157,8 +162,6 @@ class Receiver:
                 words[word] = first + 2 * at - 1
                 if not ground.run_jobs():
                     return False
-        words[word] = first + 2 * end - 1
-        return True
 
     def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
         self.failed += 1
