@@ -3,6 +3,7 @@
 import shutil
 import sysconfig
 import tempfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +12,45 @@ from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 
 MODULE = "co2.plugin._quick"
-SOURCE = Path("src", *MODULE.split(".")).with_suffix(".c")
-BUILT = SOURCE.with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
+BUILT = Path(*MODULE.split(".")).with_suffix(sysconfig.get_config_var("EXT_SUFFIX"))
 
 
 class CustomBuildHook(BuildHookInterface[Any]):
-    """Puts the compiled module beside its source, and into a wheel, which then is one for this platform."""
+    """Puts the compiled module into a wheel, which then is one for this platform.
+
+    The source tree may be read-only, and keeps what an editable install has put there beside the source.
+    """
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before anything is packed."""
-        root = Path(self.root)
-        (root / BUILT).unlink(missing_ok=True)
+        self._folder = tempfile.TemporaryDirectory()
+        source = Path(self.root, "src")
         try:
-            compile_into(root)
+            if version == "editable":
+                (source / BUILT).unlink(missing_ok=True)
+            built = compile_into(Path(self._folder.name), source)
+            if version == "editable":
+                shutil.move(built, source / BUILT)
         except Exception as error:  # no compiler, no headers, whatever it is: nobody needs the module
             self.app.display_warning(f"send and receive stay in Python, which works, only slower: {error}")
             return
-        build_data["artifacts"].append(f"/{BUILT.as_posix()}")
+        if version != "editable":
+            build_data["force_include"][str(built)] = BUILT.as_posix()
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
 
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Leave nothing behind."""
+        self._folder.cleanup()
 
-def compile_into(root: Path) -> None:
-    """Compile in a folder that goes away, and keep the module only."""
-    with tempfile.TemporaryDirectory() as folder:
-        extension = Extension(MODULE, [str(root / SOURCE)])
-        command = build_ext(Distribution({"name": MODULE, "ext_modules": [extension]}))
-        command.build_lib, command.build_temp = f"{folder}/lib", f"{folder}/temp"
-        command.ensure_finalized()
-        command.run()
-        shutil.move(Path(folder, "lib", *BUILT.parts[1:]), root / BUILT)
+
+def compile_into(folder: Path, source: Path) -> Path:
+    """Compile; the module knows of what, so that ``quick.py`` takes no old one for it."""
+    code = source.joinpath(*MODULE.split(".")).with_suffix(".c")
+    macros = [("SOURCE", str(zlib.crc32(code.read_bytes()) >> 1))]
+    extension = Extension(MODULE, [str(code)], define_macros=macros)
+    command = build_ext(Distribution({"name": MODULE, "ext_modules": [extension]}))
+    command.build_lib, command.build_temp = str(folder / "lib"), str(folder / "temp")
+    command.ensure_finalized()
+    command.run()
+    return folder / "lib" / BUILT

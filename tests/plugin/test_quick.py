@@ -47,6 +47,33 @@ def test_without_the_compiled_module_python_does_it(tmp_path: Path) -> None:
     assert done.stdout.split() == ["False", "True"]
 
 
+STALE = """
+import sys, types
+module = sys.modules["co2.plugin._quick"] = types.ModuleType("co2.plugin._quick")
+module.Level = module.Sleeper = module.Send = module.give = None
+module.SOURCE = 1
+"""
+
+
+def test_what_was_compiled_of_another_source_is_not_taken(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(STALE)
+    code = "from co2.plugin import quick as q; print(q.COMPILED, q.give is q._give, q.Level is q._Level)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "True", "True"]
+
+
+def test_where_the_source_has_stayed_behind_what_was_compiled_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert not quick._is_of(1)
+    monkeypatch.setattr(quick, "__file__", str(tmp_path / "quick.py"))
+    assert quick._is_of(1)
+    (tmp_path / "_quick.c").write_text("int one;")
+    assert not quick._is_of(1)
+
+
 # ---- send --------------------------------------------------------------------------------------------------
 
 
@@ -231,6 +258,16 @@ def test_it_goes_with_the_last_who_needs_it(kind: str) -> None:
     assert lane() is None
 
 
+def test_who_calls_back_weakly_can_hold_it_weakly(kind: str) -> None:
+    way = Way(kind)
+    gone: list[Any] = []
+    held = weakref.ref(way.send, gone.append)
+    assert held() is way.send
+    del way.send
+    gc.collect()
+    assert (held(), gone) == (None, [held])
+
+
 def test_what_makes_no_sense_is_refused_where_it_is_made() -> None:
     if not quick.COMPILED:
         return
@@ -248,9 +285,9 @@ VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_si
 MESSAGES = st.dictionaries(st.sampled_from(["data", "channel", "host_id", "more"]), VALUES)
 
 
-@given(st.lists(MESSAGES, max_size=8), st.integers(0, 5), st.booleans())
-def test_any_messages_end_in_the_same_places(messages: list[Any], alert: int, asleep: bool) -> None:
-    ways = [Way(kind, alert=alert) for kind in LOOPS]
+@given(st.lists(MESSAGES, max_size=8), st.integers(0, 5), st.sampled_from([-1, 0, SHORT]), st.booleans())
+def test_any_messages_end_in_the_same_places(messages: list[Any], alert: int, short: int, asleep: bool) -> None:
+    ways = [Way(kind, alert=alert, short=short) for kind in LOOPS]
     for way in ways:
         way.road.asleep = asleep
         for message in messages:
@@ -401,6 +438,87 @@ def test_what_was_given_is_let_go_at_once() -> None:
     quick.give(messages, 0, 4, words, 0, 1, (), None, receive, "a@b:1", ADDRESS)
     assert alive == [1, 1, 1, 1]
     assert messages == [None] * 4
+
+
+class Failing(Exception):
+    """What a plugin raises."""
+
+
+class Interrupted(BaseException):
+    """What somebody throws into its thread."""
+
+
+GIVEN = st.sampled_from(["message", "message", "message", "dropped", "unreadable", "no dictionary"])
+DOES = st.sampled_from(
+    ["nothing"] * 4 + ["result", "false", "fails", "interrupted", "job", "shrinks", "unwanted", "wants"]
+)
+
+
+class Story:
+    """What becomes of a list of messages, in the hands of who goes on after whatever comes."""
+
+    def __init__(self, kind: str, story: list[tuple[str, str]], interests: bool) -> None:
+        self.it = Plugin(kind)
+        self.does = [does for _given, does in story]
+        self.interests = interests
+        self.messages = [self._message(number, given) for number, (given, _does) in enumerate(story)]
+        self.events: list[Any] = []
+        self.it.receive = self._receive  # type: ignore[method-assign]
+
+    @staticmethod
+    def _message(number: int, given: str) -> Any:
+        if given == "message":
+            return {"data": number, "host_id": "evil"} if number % 2 else {"data": number}
+        return {"dropped": None, "unreadable": Unreadable(ValueError(number)), "no dictionary": number}[given]
+
+    def _wants(self, message: Any) -> Any:
+        self.events.append(("wants", message["data"], self.it.words[1]))
+        does = self.does[message["data"]]
+        if does == "wants":
+            raise Failing(message["data"])
+        return "" if does == "unwanted" else "yes"
+
+    def _receive(self, message: Any) -> Any:
+        number = message["data"]
+        self.events.append(("receive", list(message.items()), self.it.words[1]))
+        match self.does[number]:
+            case "result":
+                return [number]
+            case "false":
+                return 0
+            case "fails":
+                raise Failing(number)
+            case "interrupted":
+                raise Interrupted(number)
+            case "job":
+                self.it.jobs.append(number)
+            case "shrinks":
+                del self.messages[number:]
+        return None
+
+    def live(self, at: int) -> list[Any]:
+        while at < len(self.messages):
+            try:
+                wants = self._wants if self.interests else None
+                at, result = self.it.give_list(self.messages, at, wants, 1, len(self.messages))
+                self.events.append(("given", at, result, list(self.it.words)))
+            except IndexError:  # from a list that has become shorter
+                self.events.append(("no more", list(self.it.words)))
+                break
+            except BaseException as error:
+                self.events.append(("raised", type(error), error.args, list(self.it.words)))
+                at = int(self.it.words[1] - 21) // 2 + 1
+            self.it.jobs.clear()
+        return self.events
+
+
+@given(st.lists(st.tuples(GIVEN, DOES), max_size=12), st.integers(0, 3), st.booleans(), st.booleans())
+def test_any_story_goes_the_same_way(story: list[tuple[str, str]], at: int, interests: bool, job: bool) -> None:
+    stories = [Story(kind, story, interests) for kind in LOOPS]
+    for one in stories:
+        one.it.jobs.extend([1] * job)
+    compiled, plain = (one.live(at) for one in stories)
+    assert compiled == plain
 
 
 @pytest.mark.parametrize("index", [-4, 3, 2**40])

@@ -57,7 +57,7 @@ static PyTypeObject SleeperType = {
 typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    PyObject *lane, *entries, *road, *encode, *place, *other;
+    PyObject *lane, *entries, *road, *encode, *place, *other, *weak;
     Py_ssize_t small, short_channel;
 } Send;
 
@@ -196,6 +196,7 @@ static void
 send_dealloc(Send *self)
 {
     PyObject_GC_UnTrack(self);
+    PyObject_ClearWeakRefs((PyObject *)self);
     Py_XDECREF(self->lane);
     Py_XDECREF(self->entries);
     Py_XDECREF(self->road);
@@ -214,6 +215,7 @@ static PyTypeObject SendType = {
     .tp_new = send_new,
     .tp_dealloc = (destructor)send_dealloc,
     .tp_traverse = (traverseproc)send_traverse,
+    .tp_weaklistoffset = offsetof(Send, weak),
     .tp_call = PyVectorcall_Call,
     .tp_vectorcall_offset = offsetof(Send, vectorcall),
 };
@@ -289,7 +291,7 @@ give_all(Giving *giving, PyObject *messages, Py_ssize_t at, Py_ssize_t end, PyOb
 }
 
 static PyObject *
-give(PyObject *module, PyObject *args)
+give(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Giving giving;
     PyObject *messages, *words, *jobs;
@@ -345,7 +347,7 @@ PyInit__quick(void)
     if (!module)
         return NULL;
     if (PyModule_AddType(module, &LevelType) < 0 || PyModule_AddType(module, &SleeperType) < 0 ||
-        PyModule_AddType(module, &SendType) < 0) {
+        PyModule_AddType(module, &SendType) < 0 || PyModule_AddIntMacro(module, SOURCE) < 0) {
         Py_DECREF(module);
         return NULL;
     }

@@ -1,6 +1,8 @@
 from collections.abc import Callable, Mapping, Sized
 from typing import Any
 
+SOURCE: int
+
 class Level:
     alert: int
 

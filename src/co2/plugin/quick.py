@@ -4,7 +4,9 @@ Compiled (``_quick.c``) where there was a C compiler when co2 was built or insta
 effect is the same, the speed at full load is not. Here is the Python, and the choice.
 """
 
+import zlib
 from collections.abc import Callable, Mapping, Sized
+from pathlib import Path
 from typing import Any, Protocol
 
 __all__ = ["COMPILED", "Level", "Sleeper", "give", "make_send_quick"]
@@ -141,11 +143,21 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     return end, None
 
 
+def _is_of(source: int) -> bool:
+    """Whether the compiled module is made of the C that lies beside it: not so after a pull without an install."""
+    try:
+        code = Path(__file__).with_name("_quick.c").read_bytes()
+    except OSError:
+        return True  # installed: the two have come together, and the source has stayed behind
+    return zlib.crc32(code) >> 1 == source
+
+
 try:
-    from co2.plugin._quick import Level, Sleeper, give
+    from co2.plugin._quick import SOURCE, Level, Sleeper, give
     from co2.plugin._quick import Send as make_send_quick
 
-    COMPILED = True
+    COMPILED = _is_of(SOURCE)
 except ImportError:
-    Level, Sleeper, give, make_send_quick = _Level, _Sleeper, _give, _make_send_quick  # type: ignore[misc,assignment]
     COMPILED = False
+if not COMPILED:
+    Level, Sleeper, give, make_send_quick = _Level, _Sleeper, _give, _make_send_quick  # type: ignore[misc,assignment]
