@@ -133,6 +133,15 @@ def test_what_needs_a_longer_look_is_placed_encoded(kind: str) -> None:
     assert not way.entries and not no_channels.entries
 
 
+def test_what_is_just_small_and_just_short_is_appended(kind: str) -> None:
+    way = Way(kind, encode=lambda message: b"x" * message["data"])
+    way.send({"data": SMALL})
+    way.send({"data": SMALL, "channel": "x" * SHORT})
+    assert way.entries == [b"x" * SMALL, (b"x" * SMALL, "x" * SHORT, False)]
+    way.send({"data": SMALL + 1})
+    assert way.placed == [(b"x" * (SMALL + 1), None)]
+
+
 def test_a_full_lane_is_not_appended_to_and_one_with_room_again_is(kind: str) -> None:
     way = Way(kind, alert=2)
     for number in range(3):
@@ -149,6 +158,10 @@ def test_a_full_lane_is_not_appended_to_and_one_with_room_again_is(kind: str) ->
 
 class Words(dict[str, Any]):
     """A dictionary of a kind of its own."""
+
+
+class Text(str):
+    """A text of a kind of its own."""
 
 
 @pytest.mark.parametrize(
@@ -177,6 +190,12 @@ def test_every_other_form_and_what_cannot_be_encoded_goes_the_other_way_as_it_is
     assert way.others == [message]
     assert way.others[0] is message
     assert way.all == ([], [], [message], 0)
+
+
+def test_a_channel_that_is_no_plain_text_goes_the_other_way_even_where_it_could_be_encoded(kind: str) -> None:
+    way = Way(kind, encode=lambda _message: b"packed")
+    way.send({"data": 1, "channel": Text("a")})
+    assert way.all == ([], [], [{"data": 1, "channel": "a"}], 0)
 
 
 def test_who_sleeps_is_called_after_the_message_is_there(kind: str) -> None:
@@ -258,6 +277,21 @@ def test_it_goes_with_the_last_who_needs_it(kind: str) -> None:
     assert lane() is None
 
 
+def test_it_lets_go_of_all_that_it_was_made_of(kind: str) -> None:
+    class Part:
+        def __call__(self) -> None: ...
+
+    class Entries(list[Any]): ...
+
+    parts: list[Any] = [type("Lane", KINDS[kind][:1], {})(), Entries(), Part(), Part(), Part(), Part()]
+    held = [weakref.ref(part) for part in parts]
+    send = LOOPS[kind][0](*parts, SMALL, SHORT)
+    parts.clear()
+    assert None not in [part() for part in held]
+    del send
+    assert [part() for part in held] == [None] * 6
+
+
 def test_who_calls_back_weakly_can_hold_it_weakly(kind: str) -> None:
     way = Way(kind)
     gone: list[Any] = []
@@ -293,6 +327,21 @@ def test_any_messages_end_in_the_same_places(messages: list[Any], alert: int, sh
         for message in messages:
             way.send(message)
     assert ways[0].all == ways[1].all
+
+
+class Unclear:
+    """Neither true nor false."""
+
+    def __bool__(self) -> bool:
+        raise Failing("unclear")
+
+
+class Failing(Exception):
+    """What a plugin raises."""
+
+
+class Interrupted(BaseException):
+    """What somebody throws into its thread."""
 
 
 # ---- give --------------------------------------------------------------------------------------------------
@@ -386,6 +435,12 @@ def test_only_what_is_wanted_is_given(it: Plugin) -> None:
     assert it.words[1] == 25
 
 
+def test_an_answer_that_is_neither_true_nor_false_raises_its_own_error(it: Plugin) -> None:
+    with pytest.raises(Failing, match="unclear"):
+        it.give(numbered(2), wants=lambda message: Unclear())
+    assert (it.taken, it.words[1]) == ([], 21)
+
+
 def test_a_dropped_message_is_passed_over_and_one_that_cannot_be_read_raises_its_own_error(it: Plugin) -> None:
     messages: list[Any] = [None, {"data": 1}, None, Unreadable(RecursionError("too deep")), {"data": 4}]
     with pytest.raises(RecursionError, match="too deep"):
@@ -440,17 +495,9 @@ def test_what_was_given_is_let_go_at_once() -> None:
     assert messages == [None] * 4
 
 
-class Failing(Exception):
-    """What a plugin raises."""
-
-
-class Interrupted(BaseException):
-    """What somebody throws into its thread."""
-
-
 GIVEN = st.sampled_from(["message", "message", "message", "dropped", "unreadable", "no dictionary"])
 DOES = st.sampled_from(
-    ["nothing"] * 4 + ["result", "false", "fails", "interrupted", "job", "shrinks", "unwanted", "wants"]
+    ["nothing"] * 4 + ["result", "false", "fails", "interrupted", "job", "shrinks", "unwanted", "wants", "unclear"]
 )
 
 
@@ -476,7 +523,7 @@ class Story:
         does = self.does[message["data"]]
         if does == "wants":
             raise Failing(message["data"])
-        return "" if does == "unwanted" else "yes"
+        return {"unwanted": "", "unclear": Unclear()}.get(does, "yes")
 
     def _receive(self, message: Any) -> Any:
         number = message["data"]
@@ -533,6 +580,8 @@ def test_words_of_another_size_or_that_are_read_only_are_refused() -> None:
     if not quick.COMPILED:
         return
     it = Plugin("compiled")
+    with pytest.raises(ValueError):
+        it.give(numbered(2), -1)
     for words in (
         memoryview(bytearray(24)),
         memoryview(bytes(24)).cast("Q"),
@@ -573,6 +622,39 @@ def test_nothing_is_kept() -> None:
             once()
         gc.collect()
         assert sys.getallocatedblocks() - before < 100, kind
+
+
+def test_no_reference_is_kept(kind: str) -> None:
+    it, way = Plugin(kind), Way(kind)
+    channel = "".join(["a", ".b"])
+
+    class Road:
+        attend = staticmethod(lambda: None)
+        asleep = property(lambda self: [1])
+
+    send: Any = LOOPS[kind][0](way.lane, way.entries, Road(), packed, None, None, SMALL, SHORT)  # type: ignore[arg-type]
+
+    def once() -> None:
+        message = {"data": 1, "channel": channel}
+        for one in (send, way.send):
+            one(message)
+            way.entries.clear()
+        it.give(numbered(5), wants=lambda message: [1])
+        it.taken.clear()
+
+    def kept() -> tuple[int, ...]:
+        held = (channel, way.entries, way.lane, it.words, it.jobs, "host_id", ADDRESS, None, True)
+        return tuple(map(sys.getrefcount, held))
+
+    once()
+    gc.collect()
+    before, blocks = kept(), sys.getallocatedblocks()
+    for _ in range(200):
+        once()
+    gc.collect()
+    assert all(abs(more - less) < 100 for more, less in zip(kept(), before, strict=True)), (before, kept())
+    assert sys.getallocatedblocks() - blocks < 100
+    it.words.release()  # nobody looks into them any more
 
 
 @pytest.fixture(autouse=True)
