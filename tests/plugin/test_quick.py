@@ -315,7 +315,9 @@ def test_what_makes_no_sense_is_refused_where_it_is_made() -> None:
         make(lane, [])
 
 
-VALUES = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=50), st.lists, max_leaves=5)
+# Few letters: hypothesis makes a table of all of them the first time, and then calls the test too slow.
+TEXTS = st.text("ab.*é€😀\ud800", max_size=50)
+VALUES = st.recursive(st.none() | st.booleans() | st.integers() | TEXTS, st.lists, max_leaves=5)
 MESSAGES = st.dictionaries(st.sampled_from(["data", "channel", "host_id", "more"]), VALUES)
 
 
