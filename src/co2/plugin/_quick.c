@@ -259,8 +259,8 @@ is_passed_over(Giving *giving, PyObject *message)
 }
 
 static PyObject *
-give_all(Giving *giving, PyObject *messages, Py_ssize_t at, Py_ssize_t end, PyObject *jobs, volatile unsigned long long *word,
-         unsigned long long first)
+give_all(Giving *giving, PyObject *messages, Py_ssize_t at, Py_ssize_t end, PyObject *jobs,
+         volatile unsigned long long *word, unsigned long long first)
 {
     PyObject *result = NULL;
     for (; at < end; at++) {
