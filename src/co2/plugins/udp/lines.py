@@ -8,6 +8,7 @@
 """
 
 import base64
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,6 +53,14 @@ _OURS = ("host_id", "client_address", "origin_host_id", "udp")
 """Keys that nobody else may say: they tell who a message is from."""
 
 _KINDS = ("data", "subscribe", "ping")
+
+_NINETEEN_DIGITS = re.compile(rb"[0-9]{19}")
+"""What every integer has that is out of range."""
+
+_TEXT_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"?|(-?[0-9]+)(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
+
+_SHOWN_DIGITS = 24
+"""Characters of a number that an error shows."""
 
 _WILDCARDS = {"*": "[^.]*", ">": ".*"}
 
@@ -118,6 +127,7 @@ def parse(line: bytes) -> Said | Subscribe | Ping:
     except RecursionError:
         raise Malformed(f"nested deeper than {MAX_DEPTH}") from None
     except (msgspec.MsgspecError, ValueError) as error:
+        _check_numbers(line)
         raise Malformed(f"not a JSON object: {error}"[:200]) from None
     kinds = [kind for kind in _KINDS if kind in value]
     if len(kinds) != 1:
@@ -128,6 +138,8 @@ def parse(line: bytes) -> Said | Subscribe | Ping:
         case "ping":
             return Ping(bytes(_decode_raw(line)["ping"]))
         case _:
+            if _NINETEEN_DIGITS.search(line):
+                _check_numbers(line)
             return _said(value)
 
 
@@ -165,6 +177,23 @@ def selector(patterns: Iterable[str]) -> Selector:
             raise Malformed(f"{pattern[:80]!r} is no channel pattern")
         expressions.append(r"\.".join(_WILDCARDS.get(token) or re.escape(token) for token in tokens))
     return re.compile("|".join(expressions), re.DOTALL).fullmatch
+
+
+def _check_numbers(line: bytes) -> None:
+    """Refuse a number that no message can hold."""
+    for found in _TEXT_OR_NUMBER.finditer(line):
+        whole, fraction, exponent = found.groups()
+        if whole is None:
+            continue
+        if fraction or exponent:
+            bounds = "" if math.isfinite(float(found[0])) else "numbers are from -1.79e308 to 1.79e308"
+        else:
+            small = len(whole) <= _SHOWN_DIGITS and -(2**63) <= int(whole) < 2**64
+            bounds = "" if small else f"integers are from {-(2**63)} to {2**64 - 1}"
+        if bounds:
+            number = found[0].decode()
+            shown = number if len(number) <= _SHOWN_DIGITS else f"{number[:_SHOWN_DIGITS]}…"
+            raise Malformed(f"{shown} is out of range: {bounds}; send it as text, in quotes")
 
 
 def _said(value: dict[str, Any]) -> Said:
