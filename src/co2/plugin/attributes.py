@@ -1,14 +1,18 @@
-"""What a plugin class says about itself: ``channels``, ``live``, ``durable`` and ``exclusive``."""
+"""What a plugin class says about itself: ``channels``, ``live``, ``durable`` and ``exclusive``; and what it says
+in vain."""
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
 from co2.errors import BadRequest
 from co2.plugin.api import Co2Plugin
+from co2.plugin.relay_plugin import Co2RelayPlugin
 from co2.protocol.interests import MAX_PATTERNS, check_pattern
 
-__all__ = ["attribute_problem"]
+__all__ = ["attribute_problem", "in_vain"]
 
 _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 
@@ -25,8 +29,40 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
     return "", ""
 
 
+def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
+    """Give what a class has that means nothing to its host: the problem, ``file:line``, and what to do.
+
+    A method ``relay`` of a satellite's plugin counts where no method of the class mentions it: some switch relays.
+    """
+    name = kind.__name__
+    if not issubclass(kind, Co2RelayPlugin):
+        if callable(getattr(kind, "relay", None)) and not _mentions(kind, "relay"):
+            problem = f"{name}.relay: no message passes it, because {name} is a plugin for satellites"
+            yield problem, _place_of(kind, "relay"), f"for a relay write class {name}(plugin.Co2RelayPlugin)"
+        return
+    if kind.durable is True:
+        problem = f"{name}.durable: a relay plugin does not go on where it left off; what it misses passes it by"
+        yield problem, _place_of(kind, "durable"), "leave it out"
+    if isinstance(kind.live, list | tuple) and kind.live:
+        problem = f"{name}.live: what a relay plugin sends is never live"
+        yield problem, _place_of(kind, "live"), "leave it out"
+
+
+def _mentions(kind: type, attribute: str) -> bool:
+    """Tell whether the code of a class's methods uses an attribute."""
+    codes = [
+        code for base in kind.__mro__ for one in vars(base).values() if (code := getattr(one, "__code__", None))
+    ]
+    while codes:
+        code = codes.pop()
+        if attribute in code.co_names:
+            return True
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    return False
+
+
 def _place_of(kind: type, attribute: str) -> str:
-    """Give ``file:line`` where a class, or one that it inherits from, sets an attribute; '' for unknown."""
+    """Give ``file:line`` where a class, or one that it inherits from, has an attribute; '' for unknown."""
     owner = next((base for base in kind.__mro__ if attribute in vars(base)), kind)
     file = getattr(sys.modules.get(owner.__module__), "__file__", None) or ""
     try:
@@ -36,10 +72,17 @@ def _place_of(kind: type, attribute: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name == owner.__name__:
             for line in node.body:
-                targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
-                if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+                if attribute in _names_of(line):
                     return f"{file}:{line.lineno}"
     return ""
+
+
+def _names_of(line: ast.stmt) -> list[str]:
+    """Give the names that a statement defines."""
+    if isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef):
+        return [line.name]
+    targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def _patterns_problem(value: object, example: str) -> str:
