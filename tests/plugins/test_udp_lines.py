@@ -22,12 +22,10 @@ from co2.plugins.udp.lines import (
     Unwritable,
     lines_of,
     parse,
-    selector,
     write,
 )
 from co2.plugins.udp.settings import name_of
 from co2.plugins.udp.udp import MAX_ERROR
-from co2.protocol.interests import Interests
 from co2.values import pack, unpack
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -188,19 +186,17 @@ def test_what_is_too_long_or_too_deep_does_not_go_out():
         write({"data": deep})
 
 
-tokens = st.sampled_from(["a", "b", "*", ">", "c\n", "."])
-
-
-@given(st.lists(st.lists(tokens, min_size=1, max_size=4).map(".".join), min_size=1, max_size=3), st.text("abc.\n"))
-def test_patterns_are_those_of_the_network(patterns, channel):
-    try:
-        interests = Interests(patterns)
-    except Exception:
-        with pytest.raises(Malformed):
-            selector(patterns)
-        return
-    if channel:
-        assert bool(selector(patterns)(channel)) == interests.wants_one(channel)
+def test_a_subscription_is_to_patterns_of_the_network():
+    wanted = parse(b'{"subscribe": ["stage.*", "lab.>"]}')
+    assert isinstance(wanted, Subscribe)
+    assert [
+        channel for channel in ("stage.a", "stage.a.b", "lab.a.b", "lab", "") if channel in wanted.channels
+    ] == [
+        "stage.a",
+        "lab.a.b",
+    ]
+    with pytest.raises(Malformed, match="'f\\*' would be taken literally"):
+        parse(b'{"subscribe": ["stage.f*"]}')
 
 
 def test_names_of_addresses():

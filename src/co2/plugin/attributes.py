@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 
-from co2.errors import BadRequest
 from co2.plugin.api import Co2Plugin
+from co2.plugin.channels import patterns_problem
 from co2.plugin.relay_plugin import Co2RelayPlugin
-from co2.protocol.interests import MAX_PATTERNS, check_pattern
 
 __all__ = ["attribute_problem", "in_vain"]
 
@@ -20,7 +19,7 @@ _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
     """Tell what is wrong with the attributes of a class, and ``file:line`` of the one that is; '' for nothing."""
     for attribute, example in _EXAMPLES.items():
-        if problem := _patterns_problem(getattr(kind, attribute), example):
+        if problem := patterns_problem(getattr(kind, attribute), example):
             return f"{kind.__name__}.{attribute}: {problem}", _place_of(kind, attribute)
     for attribute in ("durable", "exclusive"):
         if not isinstance(value := getattr(kind, attribute), bool):
@@ -83,28 +82,3 @@ def _names_of(line: ast.stmt) -> list[str]:
         return [line.name]
     targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
     return [target.id for target in targets if isinstance(target, ast.Name)]
-
-
-def _patterns_problem(value: object, example: str) -> str:
-    if isinstance(value, str):
-        return f"found the text {value!r:.80}, expected a tuple of patterns such as {example}; mind the comma"
-    if not isinstance(value, list | tuple):
-        return f"found {type(value).__name__}, expected a tuple of patterns such as {example}"
-    if len(value) > MAX_PATTERNS:
-        return f"{len(value)} patterns, at most {MAX_PATTERNS} are possible"
-    return next((problem for pattern in value if (problem := _pattern_problem(pattern))), "")
-
-
-def _pattern_problem(pattern: object) -> str:
-    if not isinstance(pattern, str):
-        return f"found {pattern!r:.80}, expected text"
-    try:
-        check_pattern(pattern)
-    except BadRequest as error:
-        return str(error)
-    except UnicodeEncodeError:
-        return f"{pattern!r:.80} is not valid Unicode"
-    for token in pattern.split("."):
-        if len(token) > 1 and ("*" in token or ">" in token):
-            return f"{pattern!r}: '*' and '>' stand for whole tokens, {token!r} would be taken literally"
-    return ""

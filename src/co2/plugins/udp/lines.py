@@ -10,11 +10,13 @@
 import base64
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+
+from co2 import plugin
 
 __all__ = [
     "MAX_DATAGRAM_SIZE",
@@ -25,12 +27,10 @@ __all__ = [
     "Malformed",
     "Ping",
     "Said",
-    "Selector",
     "Subscribe",
     "Unwritable",
     "lines_of",
     "parse",
-    "selector",
     "write",
 ]
 
@@ -62,11 +62,6 @@ _TEXT_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"?|(-?[0-9]+)(\.[0-9]+)?([eE][+
 _SHOWN_DIGITS = 24
 """Characters of a number that an error shows."""
 
-_WILDCARDS = {"*": "[^.]*", ">": ".*"}
-
-Selector = Callable[[str], object]
-"""Tells whether a channel is selected, by something true."""
-
 
 class Malformed(ValueError):
     """A line that is none of those above; the text says why, in 200 characters at most."""
@@ -88,7 +83,7 @@ class Subscribe:
     """Patterns over the channels that somebody wants; none for nothing more."""
 
     patterns: tuple[str, ...]
-    selects: Selector
+    channels: plugin.Channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +159,6 @@ def write(message: Mapping[str, Any]) -> bytes:
     return line + b"\n"
 
 
-def selector(patterns: Iterable[str]) -> Selector:
-    """Make a function that tells whether one of the patterns selects a channel.
-
-    Raises:
-        Malformed: one of them is no pattern.
-    """
-    expressions = []
-    for pattern in patterns:
-        tokens = pattern.split(".")
-        if "" in tokens or ">" in tokens[:-1]:
-            raise Malformed(f"{pattern[:80]!r} is no channel pattern")
-        expressions.append(r"\.".join(_WILDCARDS.get(token) or re.escape(token) for token in tokens))
-    return re.compile("|".join(expressions), re.DOTALL).fullmatch
-
-
 def _check_numbers(line: bytes) -> None:
     """Refuse a number that no message can hold."""
     for found in _TEXT_OR_NUMBER.finditer(line):
@@ -214,7 +194,10 @@ def _subscription(patterns: Any) -> Subscribe:
         or not all(isinstance(pattern, str) and len(pattern) <= MAX_PATTERN_SIZE for pattern in patterns)
     ):
         raise Malformed(f"'subscribe' is a list of up to {MAX_PATTERNS} channel patterns")
-    return Subscribe(tuple(patterns), selector(patterns))
+    try:
+        return Subscribe(tuple(patterns), plugin.Channels(patterns))
+    except ValueError as error:
+        raise Malformed(str(error)[:200]) from None
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
