@@ -139,6 +139,10 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             assert ham.greeter.greet({"data": {"name": "John", "times": 2}}) == "hello John John"
             assert ham.caller.ask({"data": "John"}) == "hello John"
             assert ham.caller.ask_all({"data": None})[0] == "hello all"
+            with relay.proxy() as sender:
+                for channel in ("lab.meter", "lab.fader", "stage.left.fader"):
+                    sender.relay.relay({"host_id": "john@127.0.0.1:0", "channel": channel, "data": 0.5})
+            wait_for(lambda: ham.dimmer.heard({"data": None}) == ["lab.meter", "stage.left.fader"], "its channels")
             told = "Takes {'data': {name: string, times: int = 1}}."
             assert told in proxy.co2.get_method_help("ham.greeter.greet")
             assert told in (ROOT / "docs/plugin-kit.md").read_text()
@@ -221,7 +225,7 @@ def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
 
 def test_the_osc_example_is_one():
     tables = tomllib.loads(blocks("docs/plugins.md", "toml")[1])
-    assert read_settings(tables["plugin"]["osc"]).send == (("stage", ">"), ("*", "meter"))
+    assert read_settings(tables["plugin"]["osc"]).send == plugin.Channels(("stage.>", "*.meter"))
 
 
 def test_the_pieces_of_the_page_of_plugins_are_methods_of_a_plugin(co2_net, capsys):

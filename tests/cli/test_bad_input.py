@@ -14,6 +14,8 @@ from co2.cli.main import COMMANDS, main
 
 NOBODY = "http://127.0.0.1:9"
 HOSTS = ("relay", "satellite")
+ASKING = ("send", "watch", "ps", "call", "methods", "dead-letters", "plugin")
+"""Commands that ask a host; which one, they are told as ``--relay`` or ``--url``."""
 
 Run = Callable[..., str]
 
@@ -141,14 +143,7 @@ def test_a_file_that_is_not_there(command: str, run: Run) -> None:
 @pytest.mark.parametrize("url", ["", "127.0.0.1:2003", "https://127.0.0.1", "http://a b", "http://127.0.0.1:x"])
 @pytest.mark.parametrize(
     ("command", "flag"),
-    [
-        ("satellite", "--relay"),
-        ("send", "--relay"),
-        ("watch", "--relay"),
-        ("ps", "--relay"),
-        ("call", "--url"),
-        ("methods", "--url"),
-    ],
+    [("satellite", "--relay"), *((command, flag) for command in ASKING for flag in ("--relay", "--url"))],
 )
 def test_a_bad_url(command: str, flag: str, url: str, run: Run) -> None:
     text = run(*complete(command), flag, url)

@@ -304,6 +304,50 @@ def test_an_argument_that_the_relay_refuses_is_1(net: Network) -> None:
     assert "fault" in done.stderr
 
 
+# ---- which host ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", ["--relay", "--url"])
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["ps", "--json"], "relay"),
+        (["watch", "--timeout", "0.1"], "relay"),
+        (["send", '{"data": "by either name"}', "--json"], "relay"),
+        (["call", "co2.get_properties"], "satellite"),
+        (["methods", "--json"], "satellite"),
+        (["dead-letters"], "satellite"),
+        (["plugin", "ls", "--json"], "satellite"),
+        (["plugin", "logs", "nasty"], "satellite"),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else "",
+)
+def test_the_host_is_named_by_either_spelling(net: Network, args: list[str], told: str, flag: str) -> None:
+    host = net.relay if told == "relay" else net.satellite
+    done = co2(net, *args, flag, host.url, CO2_RELAY="http://127.0.0.1:9")
+    if args[0] == "watch":
+        assert (done.returncode, done.stdout) == (5, "")
+    else:
+        assert (done.returncode, done.stderr) == (0, "")
+        shown = {"ps": net.relay.host_id, "send": "position", "dead-letters": "no dead letters"}
+        assert shown.get(args[0], "nasty") in done.stdout
+
+
+@pytest.mark.parametrize("command", ["ps", "watch", "send", "call", "methods", "dead-letters", "plugin ls"])
+def test_help_names_both_spellings(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    out = capsys.readouterr().out
+    main_one, other = ("--relay", "--url") if command in ("ps", "watch", "send") else ("--url", "--relay")
+    assert re.search(rf"^  {main_one} URL +Host to talk to\.  \[default: .*\n(?: +.*\n)?  {other} URL", out, re.M)
+    assert re.search(rf"^  {other} URL +The same as {main_one}\.$", out, re.M)
+
+
+def test_of_both_spellings_the_last_counts(net: Network) -> None:
+    for first, last in (("--relay", "--url"), ("--url", "--relay")):
+        done = co2(net, "call", "co2.get_properties", first, net.relay.url, last, net.satellite.url)
+        assert json.loads(done.stdout)["role"] == "satellite"
+
+
 # ---- help ----------------------------------------------------------------------------------------------
 
 

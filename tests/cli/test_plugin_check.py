@@ -53,7 +53,7 @@ def test_a_good_one_is_told_with_what_it_has(tmp_path: Path, capsys: Any) -> Non
 
 
 def test_the_bundled_ones_are_good(check: Any) -> None:
-    for name in ("example", "osc", "sysinfo"):
+    for name in ("example", "osc", "sysinfo", "throttle", "udp"):
         assert check(str(Path(checking.__file__).parents[1] / "plugins" / name), 0) == []
 
 
@@ -151,6 +151,56 @@ def test_what_is_ignored_is_told_and_no_failure(tmp_path: Path, check: Any, caps
     assert (finding["fatal"], finding["line"]) == (False, 9)
     assert main(["plugin", "check", "ham"]) == 0
     assert "ignored: X_No does not inherit" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("code", "told", "line"),
+    [
+        (
+            "class X_Ham(plugin.Co2Plugin):\n    def receive(self, d): ...\n    def relay(self, d): return d",
+            "X_Ham.relay: no message passes it, because X_Ham is a plugin for satellites",
+            4,
+        ),
+        (
+            "class Base(plugin.Co2Plugin):\n    async def relay(self, d): return d\nclass X_Ham(Base): ...",
+            "X_Ham.relay: no message passes it, because X_Ham is a plugin for satellites",
+            3,
+        ),
+        (
+            "class X_Ham(plugin.Co2RelayPlugin):\n    durable = True\n    def relay(self, d): return d",
+            "X_Ham.durable: a relay plugin does not go on where it left off; what it misses passes it by",
+            3,
+        ),
+        (
+            "class X_Ham(plugin.Co2RelayPlugin):\n    def relay(self, d): return d\n    live = ('meter.*',)",
+            "X_Ham.live: what a relay plugin sends is never live",
+            4,
+        ),
+    ],
+)
+def test_what_means_nothing_to_its_host_is_told_and_no_failure(
+    tmp_path: Path, check: Any, capsys: Any, code: str, told: str, line: int
+) -> None:
+    write_package(tmp_path, "ham", spam=code)
+    [finding] = check(code=0)
+    assert finding["problem"] == told
+    assert (finding["fatal"], finding["line"]) == (False, line)
+    assert main(["plugin", "check", "ham"]) == 0
+    assert f"spam.py:{line}: ignored: {told}\n    {finding['mend']}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class X_Lamp(plugin.Co2Plugin):\n    def receive(self, d): self.relay(1)\n    def relay(self, on): ...",
+        "class X_Lamp(plugin.Co2Plugin):\n    def receive(self, d): self.every(1, lambda: self.relay(1))\n"
+        "    def relay(self, on): ...",
+        "class X_Ham(plugin.Co2RelayPlugin):\n    channels = ('a',)\n    def relay(self, d): return d",
+    ],
+)
+def test_a_relay_that_the_plugin_calls_itself_is_its_own_business(tmp_path: Path, check: Any, code: str) -> None:
+    write_package(tmp_path, "ham", spam=code)
+    assert check(code=0) == []
 
 
 def test_one_that_hangs_is_told(tmp_path: Path, check: Any, monkeypatch: pytest.MonkeyPatch) -> None:

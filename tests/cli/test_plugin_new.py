@@ -34,6 +34,9 @@ def test_a_relay_plugin_passes_its_own_test(tmp_path: Path, name: str) -> None:
     told = run("-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", cwd=tmp_path / name)
     assert "7 passed" in told
     assert "relay plugin" in (tmp_path / name / "pyproject.toml").read_text()
+    code = (tmp_path / name / f"{name}.py").read_text()
+    assert f'channels = ("{name}",)' in code
+    assert '"channel"' not in code, "what the host selects it need not look for"
 
 
 def test_it_runs_from_its_folder(tmp_path: Path) -> None:

@@ -221,6 +221,14 @@ def test_a_plugins_table_is_a_table(tmp_path: Path) -> None:
     assert (error.where, error.problem) == (f"{path}: plugin.osc", "a table [plugin.osc] is wanted, found 9000")
 
 
+@pytest.mark.parametrize("value", ["18446744073709551616", "[1, {b = -9223372036854775809}]", "9" * 5000])
+def test_an_integer_of_a_plugins_table_has_64_bits(value: str, tmp_path: Path) -> None:
+    write(tmp_path, f"[plugin.ham]\nlevels = {value}\n")
+    assert re.search("integer of at most 64 bits|not TOML", wrong("satellite", tmp_path).problem)
+    write(tmp_path, "[plugin.ham]\nlevels = [-9223372036854775808, 18446744073709551615]\n")
+    assert load_config("relay", {}, {}, tmp_path).plugin_config["ham"]["levels"] == [-(2**63), 2**64 - 1]
+
+
 def test_a_package_may_have_limits_of_its_own(tmp_path: Path) -> None:
     path = write(tmp_path, "[limits.ham]\nmemory = 512\ndeaths = 1\n[limits.eggs]\n[plugin.ham]\na = 1\n")
     config = load_config("satellite", {}, {}, tmp_path)

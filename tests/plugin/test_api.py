@@ -58,7 +58,7 @@ def bound(kind: type[plugin.Co2Plugin] = X_Ham) -> tuple[plugin.Co2Plugin, Bound
 
 
 def test_the_room_exports_what_authors_need_and_no_more() -> None:
-    assert co2.plugin.__all__ == ["Co2Plugin", "Co2RelayPlugin", "Host", "Timer", "errors"]
+    assert co2.plugin.__all__ == ["Channels", "Co2Plugin", "Co2RelayPlugin", "Host", "Timer", "errors"]
 
 
 def test_the_import_line_is_light() -> None:

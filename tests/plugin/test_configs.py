@@ -81,7 +81,7 @@ def test_the_package_may_say_it_for_all_its_plugins_and_a_class_for_itself() -> 
         ({"loudnes": 3}, " loudnes: unknown key; did you mean 'loudness'?"),
         ({"q": 3}, " q: unknown key; there are: by_name, folder, loudness, ports"),
         ({"loudness": "x"}, " loudness: expected 'int', got 'str'"),
-        ({"loudness": 12}, " loudness: expected 'int' <= 11"),
+        ({"loudness": 12}, " loudness: expected 'int' <= 11, found 12"),
         ({"ports": [{"name": "a", "baut": 1}]}, " ports[0].baut: unknown key; did you mean 'baud'?"),
         ({"ports": [{"baud": 1}]}, " ports[0]: object missing required field 'name'"),
         ({"ports": [{"name": 1}]}, " ports[0].name: expected 'str', got 'int'"),

@@ -1,4 +1,4 @@
-"""OSC messages ↔ data_dicts, channel names and patterns, the configuration."""
+"""OSC messages ↔ data_dicts, channel names, the configuration."""
 
 import os
 import re
@@ -8,13 +8,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
+from co2.plugin import Channels
 from co2.plugins.osc.addresses import (
     address_of,
     channel_of,
-    compile_pattern,
     is_own,
     listening_socket,
-    matches,
     read_host_port,
     resolve,
 )
@@ -176,32 +175,6 @@ def test_address_of_a_channel_has_nothing_that_osc_forbids():
 
 
 @pytest.mark.parametrize(
-    ("channel", "pattern", "expected"),
-    [
-        ("stage.fader1", ">", True),
-        ("", ">", False),
-        ("", "*", False),
-        ("stage", "stage", True),
-        ("stage", "stage.>", False),
-        ("stage.a", "stage.>", True),
-        ("stage.a.b", "stage.>", True),
-        ("stage.a.b", "stage.*", False),
-        ("stage.a.b", "stage.*.b", True),
-        ("stage.a", "*.a", True),
-        ("stage.a", "stage", False),
-    ],
-)
-def test_patterns(channel, pattern, expected):
-    assert matches(channel, [compile_pattern(pattern, "send")]) is expected
-
-
-@pytest.mark.parametrize("pattern", ["", "a..b", ">.a", ".", 5, None])
-def test_what_is_no_pattern(pattern):
-    with pytest.raises(ValueError, match="send"):
-        compile_pattern(pattern, "send")
-
-
-@pytest.mark.parametrize(
     "text", ["", "9000", ":9000", "host:", "host:x", "host:70000", "::1:9000", "h:²", 9000, None]
 )
 def test_what_is_no_host_and_port(text):
@@ -215,9 +188,10 @@ def test_host_and_port():
 
 
 def test_settings():
-    assert read_settings({}) == Settings()
+    assert read_settings({}) == read_settings({"receive": []}) == Settings()
+    assert read_settings({"receive": "a.*"}) == Settings(receive=Channels(("a.*",)))
     assert read_settings({"send_to": "desk:7000", "send": ["a.*", "b.>"], "prefix": "x"}) == Settings(
-        send_to=(("desk", 7000),), send=(("a", "*"), ("b", ">")), prefix="x"
+        send_to=(("desk", 7000),), send=Channels(("a.*", "b.>")), prefix="x"
     )
 
 
@@ -231,7 +205,8 @@ def test_settings():
         ({"listen": 9000}, "host:port"),
         ({"prefix": "a..b"}, "prefix"),
         ({"prefix": 5}, "prefix"),
-        ({"receive": [5]}, "receive"),
+        ({"receive": [5]}, "receive: found 5, expected text"),
+        ({"send": "a..b"}, "send: not a channel pattern: 'a..b'"),
     ],
 )
 def test_settings_that_are_wrong(config, text):

@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from co2.errors import ConfigError
 from co2.plugin import Co2Plugin
 from co2.plugins.throttle import lanes, throttle
-from co2.plugins.throttle.settings import Settings, selector
 from co2.plugins.throttle.throttle import X_Throttle
-from co2.protocol.interests import Interests
 from co2.testing import Clock, Network
 
 TENTH = {"rate": 10}
@@ -219,21 +217,6 @@ def test_messages_of_a_relay_plugin_before_it_are_told_apart_by_their_first_send
 def test_a_wrong_configuration_is_refused(co2_net, table, told):
     with pytest.raises(ConfigError, match=told):
         co2_net.relay.load("throttle", config=table)
-
-
-tokens = st.sampled_from(["a", "b", "*", ">", "c\n", "."])
-
-
-@given(st.lists(st.lists(tokens, min_size=1, max_size=4).map(".".join), min_size=1, max_size=3), st.text("abc.\n"))
-def test_patterns_are_those_of_the_network(patterns, channel):
-    try:
-        interests = Interests(patterns)
-    except Exception:
-        with pytest.raises(ValueError, match="not a channel pattern"):
-            Settings(channels=patterns)
-        return
-    if channel:
-        assert bool(selector(patterns)(channel)) == interests.wants_one(channel)
 
 
 steps = st.lists(

@@ -174,18 +174,30 @@ def test_errors_are_told_seldom():
 
 def test_what_the_network_does_not_take_is_told(relay, boards, monkeypatch):
     board = boards()
-    board.say({"data": 1, "channel": "x" * 300}, {"data": 2**70})
+    board.say({"data": 1, "channel": "x" * 300})
     (told,) = board.hear()
-    assert "error" in told
-    wait_for(lambda: relay.plugin.counts["refused"] == 2)
+    assert "a channel has at most 256 bytes" in told["error"]
+    wait_for(lambda: relay.plugin.counts["refused"] == 1)
 
     def full(_message):
         raise OutboxFull(5.0)
 
     monkeypatch.setattr(relay.plugin, "send", full)
     board.say({"data": 1})
-    wait_for(lambda: relay.plugin.counts["refused"] == 3)
+    wait_for(lambda: relay.plugin.counts["refused"] == 2)
     board.settle(1)
+
+
+def test_a_number_out_of_range_is_told_whole(relay, boards):
+    board = boards()
+    board.say({"data": 2**70})
+    assert board.hear() == [
+        {
+            "error": "1180591620717411303424 is out of range: integers are from -9223372036854775808 to "
+            "18446744073709551615; send it as text, in quotes"
+        }
+    ]
+    wait_for(lambda: relay.plugin.counts["malformed"] == 1)
 
 
 def test_what_is_too_long_for_a_datagram_passes_and_is_counted(co2_net, relay, boards):

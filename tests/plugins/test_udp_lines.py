@@ -22,11 +22,10 @@ from co2.plugins.udp.lines import (
     Unwritable,
     lines_of,
     parse,
-    selector,
     write,
 )
 from co2.plugins.udp.settings import name_of
-from co2.protocol.interests import Interests
+from co2.plugins.udp.udp import MAX_ERROR
 from co2.values import pack, unpack
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
@@ -94,7 +93,6 @@ def test_a_pong_says_what_the_ping_said_and_is_no_longer(value):
         (b'{"data": 1, "ping": 1}', "exactly one"),
         (b'{"data": 1, "channel": 7}', "channel"),
         (b'{"data": NaN}', "JSON"),
-        (b'{"data": 1e999}', "JSON"),
         (b'{"data": "\xff"}', "JSON"),
         (b'{"data": "\\ud800"}', "JSON"),
         (b'{"data": 1} x', "JSON"),
@@ -114,6 +112,34 @@ def test_malformed(line, why):
     with pytest.raises(Malformed, match=why) as caught:
         parse(line)
     assert len(str(caught.value)) <= 200
+
+
+INTEGERS = "integers are from -9223372036854775808 to 18446744073709551615; send it as text, in quotes"
+FLOATS = "numbers are from -1.79e308 to 1.79e308; send it as text, in quotes"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        ("18446744073709551616", f"18446744073709551616 is out of range: {INTEGERS}"),
+        ("-9223372036854775809", f"-9223372036854775809 is out of range: {INTEGERS}"),
+        ("7" * 5000, f"{'7' * 24}… is out of range: {INTEGERS}"),
+        ("1e999", f"1e999 is out of range: {FLOATS}"),
+        (f"-{'8' * 400}.5", f"-{'8' * 23}… is out of range: {FLOATS}"),
+    ],
+)
+@pytest.mark.parametrize("line", ['{"data": %s}', '{"data": ["1e999", "\\"18446744073709551617", 1, {"a": %s}]}'])
+def test_a_number_out_of_range_is_told_with_its_bounds(line, number, told):
+    with pytest.raises(Malformed) as caught:
+        parse((line % number).encode())
+    assert str(caught.value) == told
+    assert len(told) <= MAX_ERROR
+
+
+def test_numbers_in_range_and_those_in_texts_pass():
+    said = {"data": [2**64 - 1, -(2**63), 1.5e300, "9" * 5000, '"' + "9" * 30], "9" * 40: "1e999"}
+    assert parse(json.dumps(said).encode()) == Said(said)
+    assert json.loads(parse(b'{"ping": 18446744073709551616}').token) == 2**64
 
 
 def test_nesting_up_to_the_limit():
@@ -160,19 +186,17 @@ def test_what_is_too_long_or_too_deep_does_not_go_out():
         write({"data": deep})
 
 
-tokens = st.sampled_from(["a", "b", "*", ">", "c\n", "."])
-
-
-@given(st.lists(st.lists(tokens, min_size=1, max_size=4).map(".".join), min_size=1, max_size=3), st.text("abc.\n"))
-def test_patterns_are_those_of_the_network(patterns, channel):
-    try:
-        interests = Interests(patterns)
-    except Exception:
-        with pytest.raises(Malformed):
-            selector(patterns)
-        return
-    if channel:
-        assert bool(selector(patterns)(channel)) == interests.wants_one(channel)
+def test_a_subscription_is_to_patterns_of_the_network():
+    wanted = parse(b'{"subscribe": ["stage.*", "lab.>"]}')
+    assert isinstance(wanted, Subscribe)
+    assert [
+        channel for channel in ("stage.a", "stage.a.b", "lab.a.b", "lab", "") if channel in wanted.channels
+    ] == [
+        "stage.a",
+        "lab.a.b",
+    ]
+    with pytest.raises(Malformed, match="'f\\*' would be taken literally"):
+        parse(b'{"subscribe": ["stage.f*"]}')
 
 
 def test_names_of_addresses():

@@ -146,6 +146,15 @@ def test_load_and_unload(tmp_path: Path) -> None:
             assert said in done.stderr
 
 
+def test_what_is_not_loaded_is_said_once(tmp_path: Path) -> None:
+    with ham(tmp_path, "--plugin", "ham") as (satellite, _):
+        write_plugin(tmp_path, "eggs", spam="1 / 0")
+        place = tmp_path / "plugins" / "eggs" / "spam.py"
+        what = f"plugin package 'eggs': {place}:1: 'spam' cannot be imported: ZeroDivisionError: division by zero"
+        for verb in ("load", "load", "reload"):
+            assert command(satellite, verb, "eggs").stderr == f"co2: fault 1013: {what}\n"
+
+
 def test_logs(tmp_path: Path) -> None:
     with ham(tmp_path) as (satellite, proxy):
         proxy.ham.spam.print({"data": "shrubbery"})

@@ -1,5 +1,6 @@
 """Arguments that several commands take: a message as JSON, a URL."""
 
+import functools
 import json
 import math
 import os
@@ -13,6 +14,8 @@ from co2.config import relay_url
 from co2.errors import ConfigError, TooBig, ValueRefused
 
 __all__ = ["CALL_TIMEOUT", "HostIdText", "Message", "Seconds", "find_url", "json_option", "url_option"]
+
+_DEFAULT = "CO2_RELAY or http://127.0.0.1:2003"
 
 CALL_TIMEOUT = 35.0
 """Seconds that a call may take; a host gives a plugin 30."""
@@ -94,11 +97,27 @@ def find_url(given: str | None, flag: str) -> str:
         raise
 
 
-def url_option(flag: str) -> Callable[[Any], Any]:
-    """Make the option that says which host is talked to."""
-    return click.option(
-        flag, "url", metavar="URL", help="Host to talk to.  [default: CO2_RELAY or http://127.0.0.1:2003]"
-    )
+def url_option(
+    flag: str, find: Callable[[str | None, str], str] = find_url, default: str = _DEFAULT
+) -> Callable[[Any], Any]:
+    """Make the option that says which host is talked to; the command gets its URL as ``url``.
+
+    Args:
+        flag: ``--relay`` or ``--url``, the spelling that --help explains. The other one means the same; of both
+            the last counts, as of one that is repeated.
+        find: gives the URL, from what was given (None for nothing) and the spelling it was given with.
+        default: who is talked to where nothing is given, in words.
+    """
+
+    def take(context: click.Context, option: click.Parameter, given: str | None) -> None:
+        # What was given is looked at first, in its order; then what was not.
+        if given is not None or "url" not in context.params:
+            context.params["url"] = find(given, option.opts[0])
+
+    spelt = functools.partial(click.option, metavar="URL", callback=take, expose_value=False)
+    main = spelt(flag, help=f"Host to talk to.  [default: {default}]")
+    other = spelt("--url" if flag == "--relay" else "--relay", help=f"The same as {flag}.")
+    return lambda command: main(other(command))
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, json_option, url_option
 from co2.cli.failures import exit_code
 from co2.cli.output import as_text, one_line, print_json, print_table, to_json
 from co2.errors import RemoteFault
@@ -32,9 +32,7 @@ _ID = click.IntRange(min=1)
 @click.option("--repeat", type=_ID, metavar="ID", help="Give this one to its plugin once more, then delete it.")
 @click.option("--drop-up-to", type=_ID, metavar="ID", help="Delete all up to this one.")
 @json_option
-def dead_letters(
-    url: str | None, package: str | None, repeat: int | None, drop_up_to: int | None, as_json: bool
-) -> int:
+def dead_letters(url: str, package: str | None, repeat: int | None, drop_up_to: int | None, as_json: bool) -> int:
     """Show the messages that plugins did not take: receive raised, or the plugin host died in them three times.
 
     A satellite shows its own, a relay those of all its satellites. To repeat or to drop, name the satellite
@@ -53,8 +51,7 @@ def dead_letters(
         raise click.UsageError(
             "--repeat takes one letter by its ID: neither --drop-up-to nor --package goes with it"
         )
-    found = find_url(url, "--url")
-    with SimpleClient(found, CALL_TIMEOUT) as client:
+    with SimpleClient(url, CALL_TIMEOUT) as client:
         properties = client.call("co2.get_properties")
         if properties["role"] == "satellite":
             if repeat is not None:
@@ -64,7 +61,7 @@ def dead_letters(
             rows, code = _of(client, properties["host_id"], package, passed_on=False), 0
         elif repeat is not None or drop_up_to is not None:
             raise click.UsageError(
-                f"{found} is a relay: name the satellite with --url, such as http://127.0.0.1:2004, "
+                f"{url} is a relay: name the satellite with --url, such as http://127.0.0.1:2004, "
                 "on the machine that it runs on"
             )
         else:

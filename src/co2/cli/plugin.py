@@ -8,12 +8,11 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import json_option
+from co2.cli.arguments import find_url, json_option, url_option
 from co2.cli.output import as_text, one_line, print_json, print_table
 from co2.cli.plugin_check import check
 from co2.cli.plugin_new import new
-from co2.config import SatelliteConfig, load_config
-from co2.errors import ConfigError
+from co2.config import load_config
 from co2.xmlrpc.simple_client import SimpleClient
 
 __all__ = ["plugin"]
@@ -24,11 +23,16 @@ RELOAD_TIMEOUT = 60.0
 FOLLOW_INTERVAL = 0.5
 """Seconds between two looks at a log that is followed."""
 
-_url = click.option(
-    "--url",
-    metavar="URL",
-    help="Host to talk to, on this machine.  [default: the satellite at 127.0.0.1, its port in co2.toml, or 2004]",
-)
+
+def _find_url(given: str | None, flag: str) -> str:
+    """Give the URL of a host on this machine: the satellite's that co2.toml tells of, or the default."""
+    if given is not None:
+        return find_url(given, flag)
+    config = load_config("satellite", {}, os.environ, Path.cwd())
+    return f"http://127.0.0.1:{config.port or 2004}"
+
+
+_url = url_option("--url", _find_url, "the satellite at 127.0.0.1, its port in co2.toml, or 2004")
 _name = click.argument("name", metavar="NAME")
 
 
@@ -48,7 +52,7 @@ def plugin() -> None:
 @plugin.command("ls")
 @_url
 @json_option
-def list_packages(url: str | None, as_json: bool) -> int:
+def list_packages(url: str, as_json: bool) -> int:
     """Show every plugin package: its state, the number of its load, the hash of the code that runs.
 
     \b
@@ -56,7 +60,7 @@ def list_packages(url: str | None, as_json: bool) -> int:
       co2 plugin ls
       co2 plugin ls --json | jq '.[] | {name, load, code}'
     """
-    with _client(url) as client:
+    with SimpleClient(url, RELOAD_TIMEOUT) as client:
         rows = client.call("co2.get_properties")["plugins"]
     if as_json:
         print_json(rows)
@@ -72,7 +76,7 @@ def list_packages(url: str | None, as_json: bool) -> int:
 @_name
 @_url
 @json_option
-def load(name: str, url: str | None, as_json: bool) -> int:
+def load(name: str, url: str, as_json: bool) -> int:
     """Load a package from the satellite's plugin folder, or a bundled one. One that has failed is tried again.
 
     \b
@@ -87,7 +91,7 @@ def load(name: str, url: str | None, as_json: bool) -> int:
 @_url
 @click.option("--fresh", is_flag=True, help="Let the new code take nothing over from the old one's handover().")
 @json_option
-def reload(name: str, url: str | None, fresh: bool, as_json: bool) -> int:
+def reload(name: str, url: str, fresh: bool, as_json: bool) -> int:
     """Have a package run the code that is in its folder now. No message is lost; where the new code does not
     load, the old one goes on. One that is parked or has failed is tried again.
 
@@ -102,14 +106,14 @@ def reload(name: str, url: str | None, fresh: bool, as_json: bool) -> int:
 @_name
 @_url
 @json_option
-def unload(name: str, url: str | None, as_json: bool) -> int:
+def unload(name: str, url: str, as_json: bool) -> int:
     """End a package: its __exit__ is called, its methods are gone. It comes back with load, or at the next start.
 
     \b
     Example:
       co2 plugin unload osc
     """
-    with _client(url) as client:
+    with SimpleClient(url, RELOAD_TIMEOUT) as client:
         client.call("co2.plugin.unload", {"package": name})
     if as_json:
         print_json({"unloaded": name})
@@ -124,7 +128,7 @@ def unload(name: str, url: str | None, as_json: bool) -> int:
 @click.option("--lines", type=click.IntRange(1, 500), default=100, metavar="N", help="How many.  [default: 100]")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @json_option
-def logs(name: str, url: str | None, *, lines: int, follow: bool, as_json: bool) -> int:
+def logs(name: str, url: str, *, lines: int, follow: bool, as_json: bool) -> int:
     """Show the last lines that a package wrote to the log: log(), prints, tracebacks, and what befell it.
 
     \b
@@ -133,7 +137,7 @@ def logs(name: str, url: str | None, *, lines: int, follow: bool, as_json: bool)
       co2 plugin logs ham --follow
       co2 plugin logs ham --json | jq .text
     """
-    with _client(url) as client:
+    with SimpleClient(url, RELOAD_TIMEOUT) as client:
         after = 0
         while True:
             rows = client.call("co2.plugin.get_log", {"package": name, "after": after, "max": lines})
@@ -145,8 +149,8 @@ def logs(name: str, url: str | None, *, lines: int, follow: bool, as_json: bool)
             time.sleep(FOLLOW_INTERVAL)
 
 
-def _change(method: str, done: str, argument: dict[str, Any], url: str | None, as_json: bool) -> int:
-    with _client(url) as client:
+def _change(method: str, done: str, argument: dict[str, Any], url: str, as_json: bool) -> int:
+    with SimpleClient(url, RELOAD_TIMEOUT) as client:
         row = client.call(f"co2.plugin.{method}", argument)
     if as_json:
         print_json(row)
@@ -154,17 +158,6 @@ def _change(method: str, done: str, argument: dict[str, Any], url: str | None, a
         plugins = ", ".join(row["plugins"])
         click.echo(one_line(f"{row['name']}: {done}, load {row['load']}, code {row['code']}: {plugins}"))
     return 0
-
-
-def _client(url: str | None) -> SimpleClient:
-    try:
-        config = load_config("satellite", {"relay": url}, os.environ, Path.cwd())
-    except ConfigError as error:
-        if error.where == "--relay":
-            raise ConfigError("--url", error.problem) from None
-        raise
-    assert isinstance(config, SatelliteConfig)
-    return SimpleClient(config.relay if url else f"http://127.0.0.1:{config.port or 2004}", RELOAD_TIMEOUT)
 
 
 def _cells(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -17,7 +17,6 @@ from co2 import plugin
 class Config(msgspec.Struct):
     """The table [plugin.@NAME@] of the relay's co2.toml: its keys, with their types and defaults."""
 
-    channel: str = "@NAME@"
     low: float = 0.0
     high: float = 1.0
 
@@ -27,15 +26,14 @@ class @KIND@(plugin.Co2RelayPlugin):
 
     Config = Config
     config: Config
+    channels = ("@NAME@",)  # only these come to relay; * stands for one token, > for the rest
 
     def __init__(self, var_dict: dict[str, Any]) -> None:
         super().__init__(var_dict)
         self.dropped = 0
 
     def relay(self, data_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """Take a message on its way; what is given goes on, None drops it. Every message waits for this."""
-        if data_dict.get("channel") != self.config.channel:
-            return data_dict
+        """Take a message on its way; what is given goes on, None drops it. Whatever comes behind it waits."""
         value = data_dict["data"]
         if not isinstance(value, int | float):
             self.dropped += 1
@@ -88,9 +86,9 @@ def test_what_is_no_number_is_dropped_and_other_channels_pass(co2_net):
 
 
 def test_other_limits(co2_net):
-    co2_net.relay.load(@KIND@, config={"channel": "stage", "high": 127})
+    co2_net.relay.load(@KIND@, config={"high": 127})
     ear = co2_net.satellite(X_Ear)
-    co2_net.send({"channel": "stage", "data": 200})
+    co2_net.send({"channel": "@NAME@", "data": 200})
     assert [message["data"] for message in ear.received] == [127]
 
 
@@ -134,11 +132,10 @@ pip install .
 co2 relay --plugin @NAME@
 ```
 
-Another channel and other limits, in the relay's `co2.toml`:
+Which channel it is stands in the class: `channels`. Other limits, in the relay's `co2.toml`:
 
 ```toml
 [plugin.@NAME@]
-channel = "stage.@NAME@"
 low = 0
 high = 127
 ```

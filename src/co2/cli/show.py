@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, find_url, json_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, json_option, url_option
 from co2.cli.asking import Told, ask_satellites
 from co2.cli.only_relays import only_relays
 from co2.cli.output import age, as_text, one_line, print_json, print_table
@@ -30,7 +30,7 @@ BATCH = 32
 @click.option("--plugins", is_flag=True, help="Show the plugin packages of all hosts, and which code runs.")
 @json_option
 @click.option("--counters", is_flag=True, help="Ask every satellite for its counters too.")
-def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
+def ps(url: str, plugins: bool, as_json: bool, counters: bool) -> int:
     """Show who is on the network: the relay and its satellites, with state, plugins and how far each is behind.
 
     LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
@@ -44,12 +44,11 @@ def ps(url: str | None, plugins: bool, as_json: bool, counters: bool) -> int:
       co2 ps --counters
       co2 ps --json | jq '.satellites[].trouble'
     """
-    found = find_url(url, "--relay")
-    with SimpleClient(found, CALL_TIMEOUT) as client:
+    with SimpleClient(url, CALL_TIMEOUT) as client:
         relay = client.call("co2.get_properties")
-        with only_relays(client, found):
+        with only_relays(client, url):
             satellites = client.call("relay.get_satellites")
-    told = ask_satellites(found, satellites, CALL_TIMEOUT if plugins or counters else TELL_TIMEOUT)
+    told = ask_satellites(url, satellites, CALL_TIMEOUT if plugins or counters else TELL_TIMEOUT)
     if plugins:
         return show_packages([relay, *satellites], [relay, *told], as_json)
     relay["trouble"] = in_trouble(relay)
@@ -119,7 +118,7 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
 @click.command()
 @url_option("--url")
 @json_option
-def methods(url: str | None, as_json: bool) -> int:
+def methods(url: str, as_json: bool) -> int:
     """Show what can be called on a host, with signatures and help; on a relay also what its satellites offer.
 
     \b
@@ -128,7 +127,7 @@ def methods(url: str | None, as_json: bool) -> int:
       co2 methods --url http://127.0.0.1:2004
       co2 methods --json | jq -r '.[].name'
     """
-    with SimpleClient(find_url(url, "--url"), CALL_TIMEOUT) as client:
+    with SimpleClient(url, CALL_TIMEOUT) as client:
         rows = _described(client, client.call("system.listMethods"))
         rows += _of_satellites(client)
     if as_json:

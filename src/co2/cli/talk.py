@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, find_url, json_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, json_option, url_option
 from co2.cli.only_relays import only_relays
 from co2.cli.output import print_json, to_json
 from co2.errors import NoSuchMethod, RemoteFault
@@ -19,7 +19,7 @@ __all__ = ["call", "send"]
 @click.argument("message", metavar="MESSAGE")
 @url_option("--relay")
 @json_option
-def send(message: str, url: str | None, as_json: bool) -> int:
+def send(message: str, url: str, as_json: bool) -> int:
     """Send MESSAGE, a dictionary with the key 'data' in JSON, to every plugin on the network.
 
     It returns when the relay has it, and prints the message's position in the relay's log. With - for MESSAGE one
@@ -31,13 +31,12 @@ def send(message: str, url: str | None, as_json: bool) -> int:
       co2 send '{"channel": "stage.fader1", "data": 0.815}' --relay http://192.168.1.20:2003
       jq -c . messages.json | co2 send -
     """
-    found = find_url(url, "--relay")
     messages = _lines() if message == "-" else iter([_converted(message, "MESSAGE")])
     first = next(messages, None)
     if first is None:
         return 0
-    with SimpleClient(found, CALL_TIMEOUT) as client:
-        with only_relays(client, found):
+    with SimpleClient(url, CALL_TIMEOUT) as client:
+        with only_relays(client, url):
             host_id = client.call("relay.register", {})["host_id"]
         try:
             while first is not None:
@@ -86,7 +85,7 @@ def _lines() -> Iterator[dict[str, Any]]:
 )
 @url_option("--url")
 @json_option
-def call(method: str, argument: dict[str, Any] | None, host: str | None, url: str | None, as_json: bool) -> int:
+def call(method: str, argument: dict[str, Any] | None, host: str | None, url: str, as_json: bool) -> int:
     """Call METHOD and print what it returns, as JSON.
 
     ARGUMENT is a dictionary with the key 'data'; without it {"data": null} is given. A plugin's method is called
@@ -99,7 +98,7 @@ def call(method: str, argument: dict[str, Any] | None, host: str | None, url: st
       co2 call ping --host 8f3a…@127.0.0.1:2004
       co2 call example.example.count '{"data": 1}' --url http://127.0.0.1:2004
     """
-    with SimpleClient(find_url(url, "--url"), CALL_TIMEOUT) as client:
+    with SimpleClient(url, CALL_TIMEOUT) as client:
         # Methods without an argument ignore it, plugins' methods want the key.
         result = _call(client, method, argument or {"data": None}, host)
     if as_json or sys.stdout.isatty() is False:

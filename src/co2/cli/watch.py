@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import Seconds, find_url, json_option, url_option
+from co2.cli.arguments import Seconds, json_option, url_option
 from co2.cli.failures import EXIT_TIMEOUT
 from co2.cli.only_relays import only_relays
 from co2.cli.output import coloured, one_line, print_json, to_json
@@ -33,7 +33,7 @@ MAX_SHOWN = 400
 @click.option("--timeout", type=Seconds(), metavar="S", help="End after S seconds.")
 @url_option("--relay")
 @json_option
-def watch(once: bool, count: int | None, timeout: float | None, url: str | None, as_json: bool) -> int:
+def watch(once: bool, count: int | None, timeout: float | None, url: str, as_json: bool) -> int:
     """Show every message on the network as it comes, until Ctrl-C.
 
     Exit code 5 says that the time was over before the messages that were asked for had come. Messages that fell
@@ -48,8 +48,7 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str | None,
     wanted = 1 if once else count
     deadline = None if timeout is None else time.monotonic() + timeout
     seen = 0
-    found = find_url(url, "--relay")
-    with SimpleClient(found, WAIT + 5) as client, contextlib.closing(_watcher(client, found)) as watcher:
+    with SimpleClient(url, WAIT + 5) as client, contextlib.closing(_watcher(client, url)) as watcher:
         for kind, came in watcher.follow(deadline):
             if kind == "gap":
                 _show_gap(came, as_json)

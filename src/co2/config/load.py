@@ -172,8 +172,21 @@ def _package_tables(path: Path | None, tables: Mapping[str, Any], table: str) ->
             raise ConfigError(
                 f"{path}: {table}.{name}", f"a table [{table}.{name}] is wanted, found {_shown(content)}"
             )
+        _check_integers(f"{path}: [{table}.{name}]", content)
         found[name] = content
     return found
+
+
+def _check_integers(where: str, found: Any) -> None:
+    """Refuse integers that cannot travel to the package's process."""
+    if isinstance(found, dict):
+        for name, item in found.items():
+            _check_integers(f"{where} {name}", item)
+    elif isinstance(found, list):
+        for item in found:
+            _check_integers(where, item)
+    elif isinstance(found, int) and not -(2**63) <= found < 2**64:
+        raise ConfigError(where, f"found {_shown(found)}, wanted: an integer of at most 64 bits")
 
 
 def _limits(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:

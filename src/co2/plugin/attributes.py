@@ -1,14 +1,17 @@
-"""What a plugin class says about itself: ``channels``, ``live``, ``durable`` and ``exclusive``."""
+"""What a plugin class says about itself: ``channels``, ``live``, ``durable`` and ``exclusive``; and what it says
+in vain."""
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import CodeType
 
-from co2.errors import BadRequest
 from co2.plugin.api import Co2Plugin
-from co2.protocol.interests import MAX_PATTERNS, check_pattern
+from co2.plugin.channels import patterns_problem
+from co2.plugin.relay_plugin import Co2RelayPlugin
 
-__all__ = ["attribute_problem"]
+__all__ = ["attribute_problem", "in_vain"]
 
 _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 
@@ -16,7 +19,7 @@ _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
     """Tell what is wrong with the attributes of a class, and ``file:line`` of the one that is; '' for nothing."""
     for attribute, example in _EXAMPLES.items():
-        if problem := _patterns_problem(getattr(kind, attribute), example):
+        if problem := patterns_problem(getattr(kind, attribute), example):
             return f"{kind.__name__}.{attribute}: {problem}", _place_of(kind, attribute)
     for attribute in ("durable", "exclusive"):
         if not isinstance(value := getattr(kind, attribute), bool):
@@ -25,8 +28,40 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
     return "", ""
 
 
+def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
+    """Give what a class has that means nothing to its host: the problem, ``file:line``, and what to do.
+
+    A method ``relay`` of a satellite's plugin counts where no method of the class mentions it: some switch relays.
+    """
+    name = kind.__name__
+    if not issubclass(kind, Co2RelayPlugin):
+        if callable(getattr(kind, "relay", None)) and not _mentions(kind, "relay"):
+            problem = f"{name}.relay: no message passes it, because {name} is a plugin for satellites"
+            yield problem, _place_of(kind, "relay"), f"for a relay write class {name}(plugin.Co2RelayPlugin)"
+        return
+    if kind.durable is True:
+        problem = f"{name}.durable: a relay plugin does not go on where it left off; what it misses passes it by"
+        yield problem, _place_of(kind, "durable"), "leave it out"
+    if isinstance(kind.live, list | tuple) and kind.live:
+        problem = f"{name}.live: what a relay plugin sends is never live"
+        yield problem, _place_of(kind, "live"), "leave it out"
+
+
+def _mentions(kind: type, attribute: str) -> bool:
+    """Tell whether the code of a class's methods uses an attribute."""
+    codes = [
+        code for base in kind.__mro__ for one in vars(base).values() if (code := getattr(one, "__code__", None))
+    ]
+    while codes:
+        code = codes.pop()
+        if attribute in code.co_names:
+            return True
+        codes += [inner for inner in code.co_consts if isinstance(inner, CodeType)]
+    return False
+
+
 def _place_of(kind: type, attribute: str) -> str:
-    """Give ``file:line`` where a class, or one that it inherits from, sets an attribute; '' for unknown."""
+    """Give ``file:line`` where a class, or one that it inherits from, has an attribute; '' for unknown."""
     owner = next((base for base in kind.__mro__ if attribute in vars(base)), kind)
     file = getattr(sys.modules.get(owner.__module__), "__file__", None) or ""
     try:
@@ -36,32 +71,14 @@ def _place_of(kind: type, attribute: str) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name == owner.__name__:
             for line in node.body:
-                targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
-                if any(isinstance(target, ast.Name) and target.id == attribute for target in targets):
+                if attribute in _names_of(line):
                     return f"{file}:{line.lineno}"
     return ""
 
 
-def _patterns_problem(value: object, example: str) -> str:
-    if isinstance(value, str):
-        return f"found the text {value!r:.80}, expected a tuple of patterns such as {example}; mind the comma"
-    if not isinstance(value, list | tuple):
-        return f"found {type(value).__name__}, expected a tuple of patterns such as {example}"
-    if len(value) > MAX_PATTERNS:
-        return f"{len(value)} patterns, at most {MAX_PATTERNS} are possible"
-    return next((problem for pattern in value if (problem := _pattern_problem(pattern))), "")
-
-
-def _pattern_problem(pattern: object) -> str:
-    if not isinstance(pattern, str):
-        return f"found {pattern!r:.80}, expected text"
-    try:
-        check_pattern(pattern)
-    except BadRequest as error:
-        return str(error)
-    except UnicodeEncodeError:
-        return f"{pattern!r:.80} is not valid Unicode"
-    for token in pattern.split("."):
-        if len(token) > 1 and ("*" in token or ">" in token):
-            return f"{pattern!r}: '*' and '>' stand for whole tokens, {token!r} would be taken literally"
-    return ""
+def _names_of(line: ast.stmt) -> list[str]:
+    """Give the names that a statement defines."""
+    if isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef):
+        return [line.name]
+    targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+    return [target.id for target in targets if isinstance(target, ast.Name)]

@@ -25,7 +25,7 @@ from co2.plugin.requirements import (
 )
 
 if TYPE_CHECKING:
-    from co2.plugin.loader import LoadFailure
+    from co2.plugin.loader import FoundPlugin, LoadFailure
 
 __all__ = ["IMPORT_TIMEOUT", "Finding", "check_package"]
 
@@ -211,12 +211,14 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
     failures: list[LoadFailure] = []
     warnings: list[str] = []
     names: list[str] = []
+    vain: list[Finding] = []
     imported = False
     try:
         module = import_package(order["package"], order["folder"], unmet=order["unmet"])
         found, warnings = find_plugins(order["package"], module, failures.append)
         imported = True
         names = [name for one in found for name in (one.name, *one.methods)]
+        vain = [finding for one in found for finding in _vain(one)]
         if order["table"] is not None and found:
             kinds = [one.kind for one in found]
             configs = Configs(order["package"], json.loads(order["table"]), order["file"], module, kinds)
@@ -226,8 +228,16 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
     except ConfigError as error:
         failures.append(LoadFailure(error.problem, error.where))
     findings = [one for failure in failures if (one := _finding_of(failure, order)) is not None]
-    findings += [_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings]
+    findings += [*vain, *(_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings)]
     return {"findings": [asdict(finding) for finding in findings], "names": names, "imported": imported}
+
+
+def _vain(found: "FoundPlugin") -> Iterator[Finding]:
+    """Give what a class has that means nothing to its host."""
+    from co2.plugin.attributes import in_vain
+
+    for problem, place, mend in in_vain(found.kind):
+        yield replace(_finding(problem, place or found.where, fatal=False), mend=mend)
 
 
 def _finding_of(failure: "LoadFailure", order: Mapping[str, Any]) -> Finding | None:

@@ -84,6 +84,8 @@ class Configs:
             return convert(mine, form)
         except msgspec.ValidationError as error:
             key, problem = place_and_problem(error)
+            if key in mine and problem.startswith("expected") and ", got " not in problem:  # it is beyond a bound
+                problem = f"{problem}, found {mine[key]!r:.80}"
             raise ConfigError(f"{self._where} {key}".rstrip(), problem) from None
 
     def _form(self, kind: type[Co2Plugin]) -> Any:

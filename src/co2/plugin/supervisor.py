@@ -121,10 +121,9 @@ class Supervisor:
         elif self._stopping:
             raise LoadError(spec.name, "the satellite is stopping")
         else:
-            package = self._carry(spec)
-            await package.life.settled.wait()
-            if package.state == "failed":
-                raise LoadError(spec.name, package.status().last_error)
+            await self._carry(spec).life.reload(
+                spec
+            )  # its first load answers whoever asks, as every later one does
 
     async def unload(self, name: str, timeout: float) -> None:
         """End a package in good order, ``__exit__`` within ``timeout`` seconds, and forget it.

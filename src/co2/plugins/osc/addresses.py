@@ -1,9 +1,8 @@
-"""Names: ``host:port`` of UDP, OSC address ↔ channel, and patterns that select channels."""
+"""Names: ``host:port`` of UDP, and OSC address ↔ channel."""
 
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable
 from typing import Any
 
 from .holders import holder_of
@@ -12,10 +11,8 @@ __all__ = [
     "UdpAddress",
     "address_of",
     "channel_of",
-    "compile_pattern",
     "is_own",
     "listening_socket",
-    "matches",
     "read_host_port",
     "resolve",
 ]
@@ -115,36 +112,3 @@ def channel_of(address: str, prefix: str = "") -> str:
 def address_of(channel: str) -> str:
     """``stage.fader1`` → ``/stage/fader1``. What OSC forbids in an address becomes ``_``."""
     return "/" + "/".join(token for token in channel.translate(_NOT_IN_ADDRESS).split(".") if token)
-
-
-def compile_pattern(text: Any, key: str) -> tuple[str, ...]:
-    """Check a channel pattern: ``*`` is one token, ``>`` at the end is one or more.
-
-    Args:
-        text: from the configuration.
-        key: where it stands there, for the error.
-
-    Raises:
-        ValueError: not a pattern.
-    """
-    tokens = tuple(text.split(".")) if isinstance(text, str) else ()
-    if not tokens or "" in tokens or ">" in tokens[:-1]:
-        raise ValueError(f'{key}: {text!r} is not a channel pattern, such as "stage.*" or "stage.>"')
-    return tokens
-
-
-def matches(channel: str, patterns: Iterable[tuple[str, ...]]) -> bool:
-    """Tell whether any pattern selects the channel."""
-    tokens = channel.split(".")
-    return any(_matches_one(tokens, pattern) for pattern in patterns)
-
-
-def _matches_one(tokens: list[str], pattern: tuple[str, ...]) -> bool:
-    if tokens == [""]:
-        return False
-    for number, wanted in enumerate(pattern):
-        if wanted == ">":
-            return number < len(tokens)
-        if number >= len(tokens) or wanted not in ("*", tokens[number]):
-            return False
-    return len(tokens) == len(pattern)

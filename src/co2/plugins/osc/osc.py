@@ -60,7 +60,7 @@ class X_Osc(plugin.Co2Plugin):
 
     def receive(self, data_dict: dict[str, Any]) -> None:
         """Send a message out where its channel is selected."""
-        wanted = addresses.matches(str(data_dict.get("channel", "")), self.settings.send)
+        wanted = data_dict.get("channel") in self.settings.send
         if not self._destinations:
             return
         try:
@@ -139,7 +139,7 @@ class X_Osc(plugin.Co2Plugin):
             bundle_id=self.counts["packets"],
             prefix=self.settings.prefix,
         ):
-            if self.settings.receive and not addresses.matches(data_dict["channel"], self.settings.receive):
+            if self.settings.receive is not None and data_dict["channel"] not in self.settings.receive:
                 self.counts["in_filtered"] += 1
                 continue
             self.send(data_dict)

@@ -5,9 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .addresses import compile_pattern, read_host_port
+from co2 import plugin
+
+from .addresses import read_host_port
 
 __all__ = ["Settings", "read_settings"]
+
+_EVERY_CHANNEL = plugin.Channels((">",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,15 +21,15 @@ class Settings:
     Attributes:
         listen: host and port of its UDP socket, for both directions.
         send_to: where the network's messages go out to.
-        send: which of them: patterns over the channel, ``*`` one token, ``>`` the rest.
-        receive: which OSC messages come in, patterns over their channel (with prefix).
+        send: which of them, by their channel.
+        receive: which OSC messages come in, by their channel (with prefix); None for all.
         prefix: goes in front of the channel of what comes in, and off what goes out.
     """
 
     listen: tuple[str, int] = ("127.0.0.1", 9000)
     send_to: tuple[tuple[str, int], ...] = ()
-    send: tuple[tuple[str, ...], ...] = ((">",),)
-    receive: tuple[tuple[str, ...], ...] = ()
+    send: plugin.Channels = _EVERY_CHANNEL
+    receive: plugin.Channels | None = None
     prefix: str = ""
 
 
@@ -48,10 +52,17 @@ def read_settings(config: Mapping[str, Any]) -> Settings:
     return Settings(
         listen=read_host_port(config["listen"], "listen") if "listen" in config else default.listen,
         send_to=tuple(read_host_port(item, "send_to") for item in _strings(config, "send_to", ())),
-        send=tuple(compile_pattern(item, "send") for item in _strings(config, "send", (">",))),
-        receive=tuple(compile_pattern(item, "receive") for item in _strings(config, "receive", ())),
+        send=_channels("send", _strings(config, "send", ())) if "send" in config else default.send,
+        receive=_channels("receive", received) if (received := _strings(config, "receive", ())) else None,
         prefix=prefix,
     )
+
+
+def _channels(key: str, patterns: tuple[Any, ...]) -> plugin.Channels:
+    try:
+        return plugin.Channels(patterns)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
 
 
 def _strings(config: Mapping[str, Any], key: str, default: tuple[str, ...]) -> tuple[Any, ...]:

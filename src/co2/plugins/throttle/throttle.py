@@ -22,7 +22,7 @@ import msgspec
 from co2 import plugin
 
 from .lanes import MAX_KEYS, Lane, Lanes
-from .settings import Settings, selector
+from .settings import Settings
 
 __all__ = ["X_Throttle"]
 
@@ -51,7 +51,7 @@ class X_Throttle(plugin.Co2RelayPlugin):
         self.parts = math.ceil(interval / self.tick - 1e-9)
         self.settled = max(self.parts, math.ceil(SETTLED / self.tick))
         self.counts: Counter[str] = Counter()
-        self._selects = selector(self.config.channels) if self.config.channels else None
+        self._selected = plugin.Channels(self.config.channels) if self.config.channels else None
         self._own = str(var_dict.get("host_id", ""))
         self._lanes = Lanes()
         self._timer: plugin.Timer | None = None
@@ -60,7 +60,7 @@ class X_Throttle(plugin.Co2RelayPlugin):
     def relay(self, data_dict: dict[str, Any]) -> dict[str, Any] | None:
         """Let the first one pass; keep the latest of those that come too soon."""
         channel = data_dict.get("channel")
-        if type(channel) is not str or (self._selects is not None and not self._selects(channel)):
+        if type(channel) is not str or (self._selected is not None and channel not in self._selected):
             return data_dict
         sender = data_dict["host_id"]
         if sender == self._own:  # a relay plugin before us: it says for whom

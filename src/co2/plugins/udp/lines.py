@@ -8,12 +8,15 @@
 """
 
 import base64
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+
+from co2 import plugin
 
 __all__ = [
     "MAX_DATAGRAM_SIZE",
@@ -24,12 +27,10 @@ __all__ = [
     "Malformed",
     "Ping",
     "Said",
-    "Selector",
     "Subscribe",
     "Unwritable",
     "lines_of",
     "parse",
-    "selector",
     "write",
 ]
 
@@ -53,10 +54,13 @@ _OURS = ("host_id", "client_address", "origin_host_id", "udp")
 
 _KINDS = ("data", "subscribe", "ping")
 
-_WILDCARDS = {"*": "[^.]*", ">": ".*"}
+_NINETEEN_DIGITS = re.compile(rb"[0-9]{19}")
+"""What every integer has that is out of range."""
 
-Selector = Callable[[str], object]
-"""Tells whether a channel is selected, by something true."""
+_TEXT_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"?|(-?[0-9]+)(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
+
+_SHOWN_DIGITS = 24
+"""Characters of a number that an error shows."""
 
 
 class Malformed(ValueError):
@@ -79,7 +83,7 @@ class Subscribe:
     """Patterns over the channels that somebody wants; none for nothing more."""
 
     patterns: tuple[str, ...]
-    selects: Selector
+    channels: plugin.Channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +122,7 @@ def parse(line: bytes) -> Said | Subscribe | Ping:
     except RecursionError:
         raise Malformed(f"nested deeper than {MAX_DEPTH}") from None
     except (msgspec.MsgspecError, ValueError) as error:
+        _check_numbers(line)
         raise Malformed(f"not a JSON object: {error}"[:200]) from None
     kinds = [kind for kind in _KINDS if kind in value]
     if len(kinds) != 1:
@@ -128,6 +133,8 @@ def parse(line: bytes) -> Said | Subscribe | Ping:
         case "ping":
             return Ping(bytes(_decode_raw(line)["ping"]))
         case _:
+            if _NINETEEN_DIGITS.search(line):
+                _check_numbers(line)
             return _said(value)
 
 
@@ -152,19 +159,21 @@ def write(message: Mapping[str, Any]) -> bytes:
     return line + b"\n"
 
 
-def selector(patterns: Iterable[str]) -> Selector:
-    """Make a function that tells whether one of the patterns selects a channel.
-
-    Raises:
-        Malformed: one of them is no pattern.
-    """
-    expressions = []
-    for pattern in patterns:
-        tokens = pattern.split(".")
-        if "" in tokens or ">" in tokens[:-1]:
-            raise Malformed(f"{pattern[:80]!r} is no channel pattern")
-        expressions.append(r"\.".join(_WILDCARDS.get(token) or re.escape(token) for token in tokens))
-    return re.compile("|".join(expressions), re.DOTALL).fullmatch
+def _check_numbers(line: bytes) -> None:
+    """Refuse a number that no message can hold."""
+    for found in _TEXT_OR_NUMBER.finditer(line):
+        whole, fraction, exponent = found.groups()
+        if whole is None:
+            continue
+        if fraction or exponent:
+            bounds = "" if math.isfinite(float(found[0])) else "numbers are from -1.79e308 to 1.79e308"
+        else:
+            small = len(whole) <= _SHOWN_DIGITS and -(2**63) <= int(whole) < 2**64
+            bounds = "" if small else f"integers are from {-(2**63)} to {2**64 - 1}"
+        if bounds:
+            number = found[0].decode()
+            shown = number if len(number) <= _SHOWN_DIGITS else f"{number[:_SHOWN_DIGITS]}…"
+            raise Malformed(f"{shown} is out of range: {bounds}; send it as text, in quotes")
 
 
 def _said(value: dict[str, Any]) -> Said:
@@ -185,7 +194,10 @@ def _subscription(patterns: Any) -> Subscribe:
         or not all(isinstance(pattern, str) and len(pattern) <= MAX_PATTERN_SIZE for pattern in patterns)
     ):
         raise Malformed(f"'subscribe' is a list of up to {MAX_PATTERNS} channel patterns")
-    return Subscribe(tuple(patterns), selector(patterns))
+    try:
+        return Subscribe(tuple(patterns), plugin.Channels(patterns))
+    except ValueError as error:
+        raise Malformed(str(error)[:200]) from None
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

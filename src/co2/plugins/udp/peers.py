@@ -4,7 +4,9 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from .lines import Selector, Subscribe
+from co2 import plugin
+
+from .lines import Subscribe
 from .settings import name_of
 
 __all__ = [
@@ -45,13 +47,13 @@ class Peer:
     Attributes:
         address: where its messages go.
         patterns: that it has given.
-        selects: tells whether it wants a channel.
+        channels: that these select.
         until: monotonic seconds at which its lease ends.
     """
 
     address: Address
     patterns: tuple[str, ...]
-    selects: Selector
+    channels: plugin.Channels
     until: float
 
     def row(self, now: float) -> dict[str, Any]:
@@ -80,7 +82,7 @@ class Peers:
             elif address not in self._by_address and len(self._by_address) >= MAX_PEERS:
                 return False
             else:
-                self._by_address[address] = Peer(address, wanted.patterns, wanted.selects, until)
+                self._by_address[address] = Peer(address, wanted.patterns, wanted.channels, until)
             self.subscribed = tuple(self._by_address.values())
             return True
 

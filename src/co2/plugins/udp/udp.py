@@ -34,7 +34,6 @@ from .lines import (
     Unwritable,
     lines_of,
     parse,
-    selector,
     write,
 )
 from .peers import LEASE, MAX_PEERS, Address, ErrorLimit, Peer, Peers
@@ -101,7 +100,7 @@ class X_Udp(plugin.Co2RelayPlugin):
         if type(channel) is not str or not channel:
             return
         for peer in subscribed:
-            if peer.address == source or peer.until <= now or not peer.selects(channel):
+            if peer.address == source or peer.until <= now or channel not in peer.channels:
                 continue
             if not line:
                 try:
@@ -188,7 +187,9 @@ class X_Udp(plugin.Co2RelayPlugin):
         """Take who has subscribed."""
         now = time.monotonic()
         for address, patterns, seconds in value:
-            self._peers.subscribe(tuple(address), Subscribe(tuple(patterns), selector(patterns)), now + seconds)
+            self._peers.subscribe(
+                tuple(address), Subscribe(tuple(patterns), plugin.Channels(patterns)), now + seconds
+            )
 
     def _count(self, kind: str) -> None:
         with self._lock:
