@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from co2 import __version__, values
 from co2.config import HostConfig
+from co2.errors import ConfigError
 from co2.logs import setup_logs
 from co2.server.app import bind_socket
 from co2.server.hangup import Hangups
@@ -101,9 +102,11 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
         The process's exit code.
 
     Raises:
-        ConfigError: the address or port cannot be had.
+        ConfigError: the address or port cannot be had; the plugin folder that was given is not there.
         StateError: the state folder cannot be used.
     """
+    if config.plugin_dir_from and not config.plugin_dir.is_dir():
+        raise ConfigError(config.plugin_dir_from, f"there is no folder {config.plugin_dir}")
     sys.setrecursionlimit(values.RECURSION_LIMIT)
     sock = bind_socket(config.bind, config.port, next_free=not config.port_given)
     with contextlib.closing(sock):
