@@ -137,6 +137,10 @@ def test_frames_are_as_big_as_a_batch_may_be(way: Way) -> None:
 def test_a_full_frame_is_written_by_the_sender_itself(way: Way) -> None:
     lane, send = way.lane()
     way.out.start()
+    deadline = time.monotonic() + PATIENCE
+    while not way.out.asleep:  # else the writer comes by while the lane fills
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     writers: set[int] = set()
     write = way.out._sent
 
