@@ -21,7 +21,7 @@ LOOPS: dict[str, Callable[[], Any]] = {"asyncio": asyncio.new_event_loop, "uvloo
 
 
 async def hello(request: PageRequest) -> PageAnswer:
-    said = "&".join(f"{name}={value}" for name, value in request.query.items())
+    said = "&".join(f"{name}={value}" for name, value in sorted(request.query.items()))
     return answer(f"hello {said}".encode() + b"." * 1000, "text/plain; charset=utf-8")
 
 
