@@ -5,18 +5,20 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, LoadError, NoSuchMethod, PluginFailed
 from co2.plugin.asking import Network, NoNetwork
 from co2.plugin.delivery import NETWORK
-from co2.plugin.package import Package
 from co2.plugin.passing import Stage
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
 from co2.protocol.batch import batch_count
 from co2.protocol.frames import DeadLetter, Host, MethodInfo
+
+if TYPE_CHECKING:
+    from co2.plugin.package import Package
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
@@ -157,7 +159,9 @@ class Supervisor:
             raise LoadError(spec.name, "it is not loaded")
         await package.life.reload(spec, fresh=fresh)
 
-    def _carry(self, spec: PackageSpec) -> Package:
+    def _carry(self, spec: PackageSpec) -> "Package":
+        from co2.plugin.package import Package  # most relays carry none
+
         package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)
         life = asyncio.create_task(package.life.run(), name=f"plugin package {spec.name}")
         life.add_done_callback(_report)
@@ -251,7 +255,7 @@ class Supervisor:
         for package in self._packages.values():
             package.hosts_changed(joined, left)
 
-    def has_room(self, package: Package) -> None:
+    def has_room(self, package: "Package") -> None:
         """Pass on that a package takes messages from the network again."""
         self._on_room(package.name)
 
@@ -308,7 +312,7 @@ class Supervisor:
         """Give what messages on their way through a relay pass, in order."""
         return [stage for package in self._chain() for stage in package.passing.stages]
 
-    def _chain(self) -> list[Package]:
+    def _chain(self) -> "list[Package]":
         return sorted(self._packages.values(), key=lambda one: self._order.get(one.name, len(self._order)))
 
     def stage_of(self, package: str, plugin: str) -> Stage | None:
@@ -366,7 +370,7 @@ class Supervisor:
         return [package.status() for package in self._packages.values()]
 
     def published(
-        self, package: Package, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+        self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
     ) -> None:
         """Take what a plugin sent: for the network, and for its siblings at once."""
         for other in self._packages.values():
@@ -377,11 +381,11 @@ class Supervisor:
                 other.deliver(package.name, Parcel(envelope, batch, batch_count(batch)))
         self._on_publish(package.name, plugin, channels, batch, live)
 
-    def flushed(self, package: Package) -> Awaitable[None]:
+    def flushed(self, package: "Package") -> Awaitable[None]:
         """Wait until all that a package has published so far is acknowledged."""
         return self._flushed(package.name)
 
-    def dead_letter(self, package: Package, letter: DeadLetter) -> None:
+    def dead_letter(self, package: "Package", letter: DeadLetter) -> None:
         """Pass a dead letter on."""
         self._on_dead_letter(package.name, letter)
 
