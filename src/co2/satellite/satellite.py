@@ -118,6 +118,7 @@ class Satellite:
         self.plugins = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
         self._subscribed: dict[str, bool] = {}
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
+        self._unsaved = ""
         self.link.core.log_id, self.link.core.run = self._cursors.log_id, self._cursors.run
         # Durable packages are told of from the first Hello on, though they load later: that they have read in
         # another log, or further than this one goes, is found out there.
@@ -174,7 +175,7 @@ class Satellite:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
         await self.supervisor.stop(self.config.exit_timeout)
         await self.dead_letters.close()
-        self._cursors.save(self.link.core.log_id, self.link.core.run, self._positions())
+        await self._save_cursors()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SENDS):
                 await self.link.flushed()
@@ -316,9 +317,25 @@ class Satellite:
                 self._tell_why_full()
             if tick % APPLIED_TICKS == 0:
                 self.link.tell_applied()
-            now = (self.link.core.log_id, self.link.core.run, self._positions())
-            if self.link.joined.is_set() and self._cursors.differ(*now):
-                await asyncio.to_thread(self._cursors.save, *now)
+            if self.link.joined.is_set():
+                await self._save_cursors()
+
+    async def _save_cursors(self) -> None:
+        """Write down how far durable packages are. Where the disk does not take that, all else goes on."""
+        now = (self.link.core.log_id, self.link.core.run, self._positions())
+        if not self._cursors.differ(*now):
+            return
+        why = ""
+        try:
+            await asyncio.to_thread(self._cursors.save, *now)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+        if why != self._unsaved:
+            self._unsaved = why
+            if why:
+                _logger.error("how far durable plugins are cannot be written down, it is tried again: %s", why)
+            else:
+                _logger.warning("how far durable plugins are is written down again")
 
     def _positions(self) -> dict[str, int]:
         """Give how far durable packages are; one that got nothing yet is where it began."""
