@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
 from co2.protocol import goodbyes
 from co2.protocol.frames import Host
@@ -35,6 +35,7 @@ from co2.satellite.dial import dial
 from co2.satellite.plugin_network import KnownHosts
 from co2.server.link_wire import LinkWire, joined
 from co2.values import pack_value, unpack_value
+from co2.xmlrpc.faults import as_fault
 
 __all__ = ["CONNECT_TIMEOUT", "MAX_CALLS", "Link", "Receiver", "retry_delays"]
 
@@ -342,8 +343,9 @@ class Link:
             result = Result(call.call_id, b"", CallTimeout.code, f"{call.method}: no answer in time")
         except (ValueRefused, TooBig) as error:
             result = Result(call.call_id, b"", BadParams.code, str(error))
-        except PeerError as error:
-            result = Result(call.call_id, b"", error.code, str(error)[:4096])
+        except Exception as error:
+            told = as_fault(error, call.method)
+            result = Result(call.call_id, b"", told.code, str(told)[:4096])
         self.core.answer(result)
         self.work()
 
