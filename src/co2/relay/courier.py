@@ -89,12 +89,11 @@ class Courier:
 
     def _tell(self, gap: LogGap) -> None:
         member = self._member
-        member.gaps += 1
-        member.gaps_to_tell.append({"after": gap.after, "next": gap.next, "reason": gap.reason})
         member.cursor = gap.next
-        _logger.warning(
-            "%s misses positions over %d up to %d: %s", member.host_id, gap.after, gap.next, gap.reason
-        )
+        if member.miss(gap.after, gap.next, gap.reason):
+            _logger.warning(
+                "%s misses positions over %d up to %d: %s", member.host_id, gap.after, gap.next, gap.reason
+            )
 
     async def _send(self, message: LogMessage) -> None:
         member = self._member

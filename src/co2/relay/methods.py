@@ -242,8 +242,7 @@ class RelayMethods:
 
     def _other_log(self, member: Member) -> None:
         member.cursor = BEGINNING
-        member.gaps += 1
-        member.gaps_to_tell.append({"after": 0, "next": BEGINNING, "reason": "log replaced"})
+        member.miss(0, BEGINNING, "log replaced")
 
     def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
         messages: list[Written] = []
