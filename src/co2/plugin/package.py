@@ -145,7 +145,7 @@ class Package:
                 if one is self.life.current:
                     self.passing.answered(frame)
             case Flush():
-                one.flush(frame.flush_id, self._hub.flushed(self))
+                one.flush(frame, self._hub.flushed(self))
             case Applied():
                 if one is self.life.current:
                     self._delivery.done(frame.last)

@@ -120,7 +120,7 @@ class Link:
         self._ended = asyncio.Event()
         self._settled = asyncio.Event()
         self._welcomed = False
-        self._flushes: list[tuple[int, asyncio.Future[None]]] = []
+        self._flushes: dict[asyncio.Future[None], int] = {}
 
     @property
     def host_id(self) -> HostId:
@@ -190,8 +190,11 @@ class Link:
         if self._outbox.acked >= last and not len(self._outbox):
             return
         done = asyncio.get_running_loop().create_future()
-        self._flushes.append((last, done))
-        await done
+        self._flushes[done] = last
+        try:
+            await done
+        finally:
+            self._flushes.pop(done, None)  # nobody may wait any more
 
     async def call(self, method: str, argument: dict[str, Any], timeout: float) -> Any:
         """Call a method of the relay.
@@ -329,8 +332,8 @@ class Link:
             self._receiver.gap(package, gap)
 
     def _settle_flushes(self) -> None:
-        while self._flushes and self._outbox.acked >= self._flushes[0][0]:
-            done = self._flushes.pop(0)[1]
+        while self._flushes and self._outbox.acked >= self._flushes[done := next(iter(self._flushes))]:
+            del self._flushes[done]
             if not done.done():
                 done.set_result(None)
 

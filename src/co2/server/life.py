@@ -172,8 +172,9 @@ async def _stop(role: Role) -> None:
 
 
 def _end_in_time(ending: Ending) -> None:
-    """Have the process end within :data:`STOP_TIMEOUT` from now, also where a thread is in a call of the system that
-    does not return, as one that looks up the relay's name while the network is gone. Python would wait for it.
+    """Have the process end within :data:`STOP_TIMEOUT` from now, also where a thread is in a call of the system.
+
+    It may not return, as one that looks up the relay's name while the network is gone; Python would wait for it.
     """
 
     def leave() -> None:
