@@ -1,4 +1,4 @@
-"""Flushes that nobody waits for any more: the host does not wait for them either, however long the relay is away."""
+"""Flushes that nobody waits for any more: nor does their host, however long the relay is away."""
 
 import asyncio
 from pathlib import Path
