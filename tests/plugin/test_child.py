@@ -11,7 +11,6 @@ import pytest
 
 from co2.plugin.child import ProcessChild
 
-
 OPEN = Path("/proc/self/fd")
 
 
