@@ -193,6 +193,11 @@ class Package:
         """Give the position of the last message that it is done with in this log; 0 for none."""
         return self._delivery.position(log_id)
 
+    @property
+    def standing(self) -> tuple[str, int]:
+        """The log and the position in it of the last message that it is done with; ('', 0) for none."""
+        return self._delivery.standing
+
     def flow(self, why: str) -> None:
         """Have its plugins wait, and tell them why; '' lets them send."""
         if (one := self.life.running) is not None:

@@ -380,6 +380,7 @@ class Satellite:
     def _methods_changed(self) -> None:
         self.registry.replace_group("plugins", plugin_entries(self.supervisor))
         core = self.link.core
+        positions = {**self._cursors.positions, **self.supervisor.positions(core.log_id)}
         before, self._subscribed = self._subscribed, {}
         for row in self.supervisor.status():
             receivers = [plugin for plugin in row.plugins if plugin.receives]
@@ -389,7 +390,7 @@ class Satellite:
                 durable = any(plugin.durable for plugin in receivers)
                 # One that becomes durable while it runs has had what came up to now.
                 goes_on = durable and row.name not in before
-                position = self._cursors.positions.get(row.name) if goes_on else None
+                position = positions.get(row.name) if goes_on else None
                 core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
                 self._subscribed[row.name] = durable
                 if row.name in self._not_loaded:
