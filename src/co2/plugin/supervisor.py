@@ -227,6 +227,11 @@ class Supervisor:
         )
         return carried.deliver_from_network(parcel)
 
+    def gap(self, after: int, following: int, reason: str) -> None:
+        """Tell all packages that messages from the network will not come; arguments as of :meth:`gap_to`."""
+        for package in self._packages:
+            self.gap_to(package, after, following, reason)
+
     def gap_to(self, package: str, after: int, following: int, reason: str, log_id: str = "") -> None:
         """Tell a package that messages from the network will not come.
 

@@ -128,7 +128,9 @@ class Satellite:
             self.link.core.fell_behind(package)
         if self._cursors.replaced:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
-        self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
+        self.intake = Intake(
+            foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver, self.supervisor.gap
+        )
         self._add_methods()
         view = SatelliteView(self)
         self.server = HttpServer(
