@@ -248,7 +248,7 @@ def test_a_flush_comes_after_what_was_sent_before_it_and_before_what_comes_later
     for number in range(3):
         send({"data": number})
         send({"data": number, "channel": "x"})
-        way.out.add(lane, Flush(number), 1.0)
+        way.out.add(lane, Flush(number, 1.0), 1.0)
     way.out.start()
     way.until(lambda: len(way.frames) == 6)
     kinds = [frame.flush_id if isinstance(frame, Flush) else batch_count(frame.batch) for frame in way.frames]

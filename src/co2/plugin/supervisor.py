@@ -76,6 +76,7 @@ class Supervisor:
         self._first = specs
         self._var_dict = var_dict
         self._packages: dict[str, Package] = {}
+        self._unloaded: dict[str, tuple[str, int]] = {}
         self._order = {name: place for place, name in enumerate(order)}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
@@ -140,6 +141,8 @@ class Supervisor:
         await asyncio.wait([self._lives[name]])
         if self._packages.get(name) is package:
             package.close()
+            if package.durable:
+                self._unloaded[name] = package.standing  # where it goes on when it is loaded again
             del self._packages[name], self._lives[name]
             _logger.info("%s: unloaded", name)
             self.methods_changed()
@@ -228,6 +231,11 @@ class Supervisor:
         )
         return carried.deliver_from_network(parcel)
 
+    def gap(self, after: int, following: int, reason: str) -> None:
+        """Tell all packages that messages from the network will not come; arguments as of :meth:`gap_to`."""
+        for package in self._packages:
+            self.gap_to(package, after, following, reason)
+
     def gap_to(self, package: str, after: int, following: int, reason: str, log_id: str = "") -> None:
         """Tell a package that messages from the network will not come.
 
@@ -243,8 +251,14 @@ class Supervisor:
             carried.gap(NETWORK, Missing(after, following, (reason,), 0, log_id))
 
     def positions(self, log_id: str) -> dict[str, int]:
-        """Give how far each durable package is in this log, those that are done with nothing in it left out."""
-        return {
+        """Give how far each durable package is in this log, also one that was unloaded.
+
+        Those that are done with nothing in it are left out.
+        """
+        unloaded = {
+            name: position for name, (log, position) in self._unloaded.items() if log == log_id and position
+        }
+        return unloaded | {
             package.name: position
             for package in self._packages.values()
             if package.durable and (position := package.position(log_id))
