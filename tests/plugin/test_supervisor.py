@@ -289,7 +289,8 @@ def test_calls(tmp_path: Path, settings: Settings) -> None:
             await it.until(lambda: log_id in it.log.text and "secret second line" in it.log.text)
             with pytest.raises(PluginFailed) as caught:
                 await it.call("ham.spam.long")
-            assert len(str(caught.value)) < 250
+            assert 450 < len(str(caught.value)) < 550
+            assert "x… (log id " in str(caught.value)
             with pytest.raises(PluginFailed, match="result cannot travel"):
                 await it.call("ham.spam.object")
             with pytest.raises(PluginFailed, match="800005 bytes"):
