@@ -1,5 +1,6 @@
 """A relay and a satellite to run commands against, and the ways to run them: in pipes, at a terminal, live."""
 
+import contextlib
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,20 @@ def at_terminal(net: Network, *args: str, **env: str) -> tuple[int, str]:
             return process.wait(10), sent.decode().replace("\r\n", "\n")
     finally:
         os.close(ours)
+
+
+@contextlib.contextmanager
+def watching(net: Network) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``co2 watch`` until somebody ends it, at the latest when this is over; what it writes goes nowhere."""
+    command = [sys.executable, "-m", "co2", "watch"]
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, cwd=net.folder, stdout=nowhere, stderr=nowhere, env=environ(net.relay.url)
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def watch(

@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import pytest
 from co2 import __version__
 from co2.cli.main import COMMANDS, main
 from co2.cli.show import _link
-from tests.cli.network import NASTY, Network, at_terminal, co2, watch
+from tests.cli.network import NASTY, Network, at_terminal, co2, watch, watching
 from tests.harness import RECORDER, running, wait_for, write_plugin
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -118,6 +119,18 @@ def test_watch_shows_control_characters_as_text(net: Network) -> None:
             assert code == 0
             assert not CONTROL.search(out)
             assert len(out.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_watch_that_is_ended_leaves_the_list_at_once(net: Network, number: int, code: int) -> None:
+    def kinds() -> list[str]:
+        return [row["kind"] for row in json.loads(co2(net, "ps", "--json").stdout)["satellites"]]
+
+    with watching(net) as process:
+        wait_for(lambda: "fetching" in kinds(), "the watcher is listed")
+        process.send_signal(number)
+        assert process.wait(10) == code
+        assert kinds() == ["co2"]
 
 
 # ---- call ----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ __all__ = [
     "EXIT_DENIED",
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
+    "EXIT_TERMINATED",
     "EXIT_TIMEOUT",
     "EXIT_UNREACHABLE",
     "EXIT_USAGE",
@@ -31,6 +32,7 @@ EXIT_UNREACHABLE = 3
 EXIT_DENIED = 4
 EXIT_TIMEOUT = 5
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 _DENIED_CODES = frozenset((IdentityRefused.code, NotOurRelay.code, Denied.code))
 _TIMEOUT_CODES = frozenset((CallTimeout.code,))

@@ -61,7 +61,6 @@ class SimpleClient:
         try:
             answer = self._post(body, time.monotonic() + allowed)
         except TimeoutError:
-            self.close()
             raise CallTimeout(method, allowed) from None
         except OSError as error:
             self.close()
@@ -82,16 +81,14 @@ class SimpleClient:
         connection.timeout = _left(deadline)
         if connection.sock is not None:
             connection.sock.settimeout(connection.timeout)
-        connection.request("POST", self._path, body, _HEADERS)
-        self._set_timeout(deadline)
-        response = connection.getresponse()
         try:
-            return self._read(response, deadline)
+            connection.request("POST", self._path, body, _HEADERS)
+            self._set_timeout(deadline)
+            with connection.getresponse() as response:
+                return self._read(response, deadline)
         except BaseException:
-            connection.close()
+            connection.close()  # whatever it was, Ctrl-C too: a next call must not meet what is left of this one
             raise
-        finally:
-            response.close()
 
     def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
         check_answer(
