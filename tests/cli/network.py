@@ -17,6 +17,7 @@ from co2.xmlrpc.simple_client import SimpleClient
 from tests.harness import PATIENCE, HostProcess, wait_for
 
 NASTY = '''
+import time
 from co2 import plugin
 
 class X_Nasty(plugin.Co2Plugin):
@@ -29,6 +30,10 @@ class X_Nasty(plugin.Co2Plugin):
     def x_fail(self, data_dict):
         """Fails."""
         raise ValueError("\\x1b[2J\\x07\\x9b31m")
+
+    def x_sleep(self, data_dict):
+        """Takes long."""
+        time.sleep(1)
 '''
 
 

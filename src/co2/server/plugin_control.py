@@ -137,7 +137,7 @@ class PluginControl:
     def _status(self, name: str) -> PackageStatus:
         row = next((row for row in self._supervisor.status() if row.name == name), None)
         if row is None:
-            raise NotLoadable(f"plugin package {name!r} is not loaded any more")
+            raise NotLoadable(f"plugin package {name!r}: it is not loaded any more")
         return row
 
     # methods; their docstrings are what callers read
@@ -197,7 +197,7 @@ class PluginControl:
         name = _name(params)
         rows = self._supervisor.log(name, after, maximum)
         if rows is None:
-            raise NotLoadable(f"plugin package {name!r} is not loaded")
+            raise NotLoadable(f"plugin package {name!r}: it is not loaded")
         return rows
 
 

@@ -5,7 +5,7 @@ import select
 import time
 from typing import Any
 
-from co2.errors import CallTimeout, ParseError, Unreachable
+from co2.errors import CallTimeout, NothingListens, ParseError, Unreachable
 from co2.xmlrpc.answers import CONTENT_TYPE, MAX_RESPONSE_SIZE, check_answer, split_url, too_big
 from co2.xmlrpc.reader import read_response
 from co2.xmlrpc.writer import write_call, write_value
@@ -62,6 +62,9 @@ class SimpleClient:
             answer = self._post(body, time.monotonic() + allowed)
         except TimeoutError:
             raise CallTimeout(method, allowed) from None
+        except ConnectionRefusedError as error:
+            self.close()
+            raise NothingListens(self._url, error.strerror or "refused") from None
         except OSError as error:
             self.close()
             raise Unreachable(f"{self._url} does not answer: {error.strerror or 'no connection'}") from None
