@@ -12,12 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from co2.logs import setup_logs
 from co2.server.app import HttpServer, bind_socket
 from co2.server.limits import Limits
 from co2.values import RECURSION_LIMIT
+from co2.web.headers import answer
+from co2.web.page import PageAnswer, PageRequest
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Registry
 
@@ -43,16 +43,16 @@ def broken(_params: Sequence[Any], _caller: Caller) -> Any:
     raise KeyError("canary-secret")
 
 
-async def page(_request: web.BaseRequest) -> web.Response:
-    return web.Response(text="a page")
+async def page(_request: PageRequest) -> PageAnswer:
+    return answer(b"a page", "text/plain; charset=utf-8")
 
 
-async def broken_page(_request: web.BaseRequest) -> web.Response:
+async def broken_page(_request: PageRequest) -> PageAnswer:
     raise KeyError("canary-secret")
 
 
-async def split_page(request: web.BaseRequest) -> web.Response:
-    return web.Response(text="split", headers={"X-Echo": "a\r\nSet-Cookie: b"})
+async def split_page(request: PageRequest) -> PageAnswer:
+    return PageAnswer(b"split", 200, {"X-Echo": "a\r\nSet-Cookie: b"})
 
 
 async def serve(folder: Path) -> None:

@@ -181,6 +181,30 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path: Path, arguments: dic
     asyncio.run(scenario())
 
 
+def test_a_name_that_cannot_travel_is_refused_and_the_plugin_goes_on(tmp_path: Path) -> None:
+    code = """
+class X_Ham(plugin.Co2Plugin):
+    def x_call(self, data_dict):
+        found = []
+        for arguments in ({"method": "a.\\udc80"}, {"method": "a.b", "host_id": "\\udc80@127.0.0.1:1"}):
+            try:
+                self.call(**arguments)
+            except ValueError as error:
+                found.append(str(error))
+        return found
+"""
+
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=code)], network=Network()) as it:
+            tied(it)
+            found = await it.call("ham.spam.call")
+            assert len(found) == 2
+            assert all("not valid Unicode" in text for text in found)
+            assert it.status("ham").restarts == 0
+
+    asyncio.run(scenario())
+
+
 def test_a_call_that_takes_too_long_ends_and_the_plugin_goes_on(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with carrying([write_package(tmp_path, "ham", spam=CALLER)], network=Network()) as it:

@@ -137,6 +137,10 @@ def test_frames_are_as_big_as_a_batch_may_be(way: Way) -> None:
 def test_a_full_frame_is_written_by_the_sender_itself(way: Way) -> None:
     lane, send = way.lane()
     way.out.start()
+    deadline = time.monotonic() + PATIENCE
+    while not way.out.asleep:  # else the writer comes by while the lane fills
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
     writers: set[int] = set()
     write = way.out._sent
 
@@ -244,7 +248,7 @@ def test_a_flush_comes_after_what_was_sent_before_it_and_before_what_comes_later
     for number in range(3):
         send({"data": number})
         send({"data": number, "channel": "x"})
-        way.out.add(lane, Flush(number), 1.0)
+        way.out.add(lane, Flush(number, 1.0), 1.0)
     way.out.start()
     way.until(lambda: len(way.frames) == 6)
     kinds = [frame.flush_id if isinstance(frame, Flush) else batch_count(frame.batch) for frame in way.frames]

@@ -37,7 +37,7 @@ CHILD = [
     f.TakenOver("ham.spam.X_Spam", "ValueError"),
     f.Publish("ham.spam.X_Spam", ["", "stage.left"], BATCH),
     f.Publish("ham.spam.X_Spam", None, BATCH, True),
-    f.Flush(4),
+    f.Flush(4, 2.5),
     f.Applied(9, 1, 2),
     f.Result(7, RAW),
     f.Result(8, b"\xc0", "failed"),

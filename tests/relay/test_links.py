@@ -51,6 +51,21 @@ def test_flush_waits_for_the_disk() -> None:
     network(test, "ham", "spam")
 
 
+def test_a_flush_that_nobody_waits_for_is_forgotten() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        relay.commits = False
+        for number in range(20):
+            ham.send(number)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ham.link.flushed(), 0.001)
+        assert not ham.link._flushes
+        waiting = asyncio.ensure_future(ham.link.flushed())
+        relay.commits = True
+        await asyncio.wait_for(waiting, 10)
+
+    network(test, "ham")
+
+
 def test_a_relay_that_comes_back_gets_what_waited() -> None:
     async def test(relay: Relay, ham: Satellite, spam: Satellite) -> None:
         ham.send(1)

@@ -12,7 +12,8 @@ import pytest
 from co2.config import RelayConfig
 from co2.errors import IdentityRefused, NoSuchMethod, ParseError, RemoteFault, TooManySatellites, Unreachable
 from co2.relay.courier import MAX_TRIES
-from co2.relay.relay import Relay
+from co2.relay.members import MAX_GAPS
+from co2.relay.relay import REFUSAL_BURST, Relay
 from co2.xmlrpc.registry import Caller
 from tests.protocol.network import FakeLog
 
@@ -363,3 +364,40 @@ def test_who_registers_at_a_port_takes_the_place_of_who_was_there() -> None:
         assert [row["host_id"] for row in relay.methods.get_satellites([], HERE)] == ["new@127.0.0.1:5001"]
 
     with_relay(test)
+
+
+def test_refused_links_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        for _ in range(500):
+            peer = relay.links.core.opened(("10.0.0.9", 4567))
+            relay.links.core.receive(peer, b"garbage")
+        relay.links.flush()
+        lines = [record for record in caplog.records if "was refused" in record.message]
+        assert 0 < len(lines) <= REFUSAL_BURST + 1
+
+    with_relay(test)
+
+
+def test_who_registers_again_and_again_from_another_log_is_told_one_gap() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        me = relay.methods.register([{}], HERE)
+        for _ in range(200):
+            relay.methods.register([{"host_id": me["host_id"], "log_id": "another"}], HERE)
+        answer = await relay.methods.fetch([{"host_id": me["host_id"], "after": 0}], HERE)
+        assert [gap["reason"] for gap in answer["gaps"]] == ["log replaced"]
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_gaps_that_wait_to_be_told_are_bounded_and_cover_all_that_is_missing() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        relay.methods.register([{}], HERE)
+        found = next(iter(relay.members))
+        assert found.miss(5, 6, "unread") and not found.miss(6, 9, "unread"), "one follows the other"
+        for number in range(10, 10 + 3 * MAX_GAPS, 3):
+            found.miss(number, number + 1, "retention")
+        assert len(found.gaps_to_tell) == MAX_GAPS == found.gaps
+        assert found.gaps_to_tell[0] == {"after": 5, "next": 9, "reason": "unread"}
+        assert found.gaps_to_tell[-1]["next"] == 10 + 3 * (MAX_GAPS - 1) + 1
+
+    with_relay(test, fetch_timeout=60)

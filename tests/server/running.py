@@ -9,22 +9,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
-from aiohttp import web
 
-from co2.server.app import HttpServer, PageHandler, bind_socket
+from co2.server.app import HttpServer, bind_socket
 from co2.server.limits import Limits
+from co2.web.headers import answer
+from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Registry
 
 LOOPS: dict[str, Callable[[], Any]] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
-async def hello(request: web.BaseRequest) -> web.Response:
-    return web.Response(text=f"hello {request.query_string}" + "." * 1000)
+async def hello(request: PageRequest) -> PageAnswer:
+    said = "&".join(f"{name}={value}" for name, value in sorted(request.query.items()))
+    return answer(f"hello {said}".encode() + b"." * 1000, "text/plain; charset=utf-8")
 
 
-async def big(_request: web.BaseRequest) -> web.Response:
-    return web.Response(body=b"x" * 3_000_000)
+async def big(_request: PageRequest) -> PageAnswer:
+    return answer(b"x" * 3_000_000, "application/octet-stream")
 
 
 @dataclass

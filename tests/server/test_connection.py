@@ -1,5 +1,6 @@
 """Connections: order, keeping, pages among calls, disconnects, the end. On both event loops."""
 
+import asyncio
 import contextlib
 import logging
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from co2.server.limits import Limits
+from co2.web.page import PageAnswer, PageRequest
 from co2.xmlrpc.reader import read_response
 from tests.attacks.raw import Reply, call, call_body, connected, exchange, is_closed, read_reply, request, send
 from tests.harness import wait_for
@@ -104,6 +106,31 @@ def test_headers_of_a_page(server: Running) -> None:
     assert not reply.closed
     assert reply.headers["x-content-type-options"] == "nosniff"
     assert reply.headers["server"] == "co2"
+
+
+def test_the_query_of_a_page(server: Running) -> None:
+    reply = exchange(server.port, request(b"", first="GET /?a=b%20c&d=&a=e HTTP/1.1"))
+    assert reply is not None
+    assert reply.body.startswith(b"hello a=b c&d=...")
+
+
+def test_a_reader_that_goes_away_ends_its_page(loop_name: str) -> None:
+    events: list[str] = []
+
+    async def endless(_request: PageRequest) -> PageAnswer:
+        events.append("began")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("ended")
+        raise AssertionError
+
+    with running(loop_name, pages={"/": endless}) as server:
+        with connected(server.port) as sock:
+            send(sock, GET)
+            wait_for(lambda: events == ["began"])
+        wait_for(lambda: events == ["began", "ended"])
+        wait_for(lambda: server.server.connections == 0)
 
 
 def test_an_upgrade_is_not_offered(server: Running) -> None:

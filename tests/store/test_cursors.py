@@ -1,5 +1,8 @@
 """How far durable packages are: kept, replaced as a whole, set aside when it cannot be read."""
 
+import errno
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -51,3 +54,35 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_said_so(tmp_path: Path, con
     assert aside.name.startswith("cursors.json.bad-")
     assert aside.name in cursors.replaced
     assert aside.read_bytes() == content
+
+
+def test_what_the_disk_did_not_take_is_written_the_next_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cursors.json"
+    cursors = Cursors.open(path)
+    cursors.save("log", "r", {"ham": 1})
+
+    def no_room(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
+        patch.setattr(os, "fsync", no_room)
+        cursors.save("log", "r", {"ham": 2})
+    assert Cursors.open(path).positions == {"ham": 1}
+    assert cursors.differ("log", "r", {"ham": 2})
+    cursors.save("log", "r", {"ham": 2})
+    assert Cursors.open(path).positions == {"ham": 2}
+
+
+def test_two_threads_may_save_at_once(tmp_path: Path) -> None:
+    cursors = Cursors.open(tmp_path / "cursors.json")
+
+    def save(package: str) -> None:
+        for number in range(1, 100):
+            cursors.save("log", "r", {package: number})
+
+    with ThreadPoolExecutor(2) as pool:
+        for saved in [pool.submit(save, package) for package in ("ham", "spam")]:
+            saved.result()
+    assert Cursors.open(tmp_path / "cursors.json").positions == {"ham": 99, "spam": 99}

@@ -3,7 +3,7 @@
 import random
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import apsw
@@ -12,7 +12,7 @@ import pytest
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol.batch import make_batch
 from co2.protocol.log import Entry
-from co2.store import log_thread, log_writer
+from co2.store import log_thread, log_writer, relay_log
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 from tests.store.power import Disk
@@ -143,3 +143,34 @@ def test_a_log_opens_on_a_full_disk_and_takes_messages_when_there_is_room(watche
     assert watched.refused()
     watched.disk.room = None
     wait_for(lambda: not watched.refused(), "messages are taken again")
+
+
+def failing_reads(watched: Watched, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Have so many reads fail."""
+    read, left = watched.log._reader.entries, [times]
+
+    def fails(after: int, max_bytes: int) -> Iterable[Entry | int]:
+        if left[0]:
+            left[0] -= 1
+            raise apsw.NoMemError("out of memory")
+        return read(after, max_bytes)
+
+    monkeypatch.setattr(watched.log._reader, "entries", fails)
+    monkeypatch.setattr(relay_log, "READ_RETRY", 0.01)
+
+
+def test_a_read_that_fails_for_a_moment_is_no_gap(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [watched.append() for _ in range(3)]
+    watched.on_disk(entries[-1])
+    failing_reads(watched, monkeypatch, relay_log.READ_TRIES - 1)
+    reading = watched.log.read_disk(0, 2**20)
+    assert (list(reading.entries), reading.gap) == (entries, None)
+
+
+def test_a_disk_that_cannot_be_read_is_a_gap(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [watched.append() for _ in range(3)]
+    watched.on_disk(entries[-1])
+    failing_reads(watched, monkeypatch, 10**6)
+    reading = watched.log.read_disk(0, 2**20)
+    assert reading.gap is not None
+    assert (reading.next, "out of memory" in reading.gap.reason) == (reading.gap.next, True)

@@ -142,3 +142,39 @@ def test_a_disk_that_fails_is_told_and_nothing_more_is_written(
     wait_for(lambda: store.failed)
     assert "in memory only" in caplog.text
     assert stores.stored == []
+
+
+def test_what_was_acknowledged_while_the_disk_was_full_does_not_go_there(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stores.open()
+    write = store._write
+    room: list[bool] = []
+
+    def full(segments: list[Segment], forget: int) -> list[tuple[int, int]]:
+        if not room:
+            raise apsw.FullError("database or disk is full")
+        return write(segments, forget)
+
+    monkeypatch.setattr(store, "_write", full)
+    acknowledged, waiting = segment_of(1, 3), segment_of(4, 6)
+    store.put(acknowledged)
+    store.put(waiting)
+    wait_for(lambda: store.full)
+    acknowledged.first = acknowledged.last + 1
+    room.append(True)
+    wait_for(lambda: stores.stored)
+    assert [(segment.first, segment.last) for segment in store.left()] == [(4, 6)]
+
+
+def test_a_disk_that_has_failed_holds_nothing_in_memory(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = stores.open()
+
+    def fail(segments: list[Segment], forget: int) -> list[tuple[int, int]]:
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(store, "_write", fail)
+    store.put(segment_of(1, 3))
+    wait_for(lambda: store.failed)
+    store.put(segment_of(4, 6))
+    assert not store.something()

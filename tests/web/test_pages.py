@@ -9,12 +9,14 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
+from co2.server.app import HttpServer, bind_socket
+from co2.server.limits import Limits
 from co2.web.metrics import LAGS_TOLD
 from co2.web.pages import make_pages
 from co2.web.view import DeadLetterRow
+from co2.xmlrpc.registry import Registry
 from tests.web import fakes
 
 HTML_PATHS = ("/", "/methods", "/plugins", "/satellites")
@@ -30,22 +32,17 @@ def get(view, *paths, method="GET"):
     """Ask a real server for these paths, one after the other."""
 
     async def ask():
-        pages = make_pages(view)
-
-        async def handle(request):
-            return await pages[request.path](request)
-
-        runner = web.ServerRunner(web.Server(handle))
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        address = site._server.sockets[0].getsockname()
+        server = HttpServer(
+            registry=Registry(), pages=make_pages(view), limits=Limits(), allowed_hosts=(), access_log=None
+        )
+        sock = bind_socket("127.0.0.1", 0, next_free=False)
+        await server.start(sock)
         answers = []
-        async with aiohttp.ClientSession(f"http://127.0.0.1:{address[1]}") as session:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{sock.getsockname()[1]}") as session:
             for path in paths:
                 async with session.request(method, path) as response:
                     answers.append(Answer(response.status, response.headers, await response.read()))
-        await runner.cleanup()
+        await server.stop()
         return answers
 
     return asyncio.run(ask())

@@ -1,6 +1,5 @@
 """Put a configuration together: defaults < co2.toml < CO2_… variables < flags."""
 
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,13 +95,15 @@ def _read_file(
     if not named and not path.exists():
         return None, {}
     check_private(path)
+    from tomllib import loads  # many hosts and most commands have no file
+
     try:
         if not path.is_file() and not path.is_dir():  # reading a pipe or a device need never end
             raise ConfigError(str(path), "no plain file")
         source = path.read_bytes()
         if len(source) > MAX_SIZE:
             raise ConfigError(str(path), f"larger than {MAX_SIZE} bytes")
-        tables = tomllib.loads(source.decode())
+        tables = loads(source.decode())
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # too many digits are a plain ValueError

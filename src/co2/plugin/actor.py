@@ -147,7 +147,7 @@ class Actor:
         deadline = time.monotonic() + timeout
         flush_id = self._flushes.new(timeout)
         try:
-            self._outgoing.add(self._lane, Flush(flush_id), timeout)
+            self._outgoing.add(self._lane, Flush(flush_id, timeout), timeout)
             self._flushes.wait(flush_id, max(0.0, deadline - time.monotonic()), timeout)
         finally:
             self._flushes.forget(flush_id)

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from co2.errors import (
     BadParams,
@@ -15,9 +15,11 @@ from co2.errors import (
     Unreachable,
     ValueRefused,
 )
-from co2.plugin.child import Child
 from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, text_for_frame
 from co2.values import pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from co2.plugin.child import Child
 
 __all__ = ["MAX_ASKED", "Asking", "Network", "NoNetwork"]
 
@@ -71,7 +73,7 @@ class Asking:
         self._tasks: set[asyncio.Task[None]] = set()
         self._greets = False
 
-    def take(self, child: Child, frame: Ask | AskHosts, network: Network) -> None:
+    def take(self, child: "Child", frame: Ask | AskHosts, network: Network) -> None:
         """Answer a question of the child, as the network does."""
         if isinstance(frame, AskHosts):
             self._take_hosts(child, frame.call_id, network.hosts())
@@ -83,7 +85,7 @@ class Asking:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def tell(self, child: Child, joined: Sequence[Host], left: Sequence[Host]) -> None:
+    def tell(self, child: "Child", joined: Sequence[Host], left: Sequence[Host]) -> None:
         """Tell the child, if its plugins want to know, who has joined and left."""
         if not self._greets:
             return
@@ -98,7 +100,7 @@ class Asking:
         for task in self._tasks:
             task.cancel()
 
-    def _take_hosts(self, child: Child, call_id: int, hosts: Sequence[Host]) -> None:
+    def _take_hosts(self, child: "Child", call_id: int, hosts: Sequence[Host]) -> None:
         if not call_id:
             self._greets = True
             self.tell(child, [host for host in hosts if not host.own], ())
@@ -107,7 +109,7 @@ class Asking:
             child.send(part)
 
     @staticmethod
-    async def _answer(child: Child, ask: Ask, network: Network) -> None:
+    async def _answer(child: "Child", ask: Ask, network: Network) -> None:
         child.send(await _answered(ask, network))
 
 

@@ -204,7 +204,11 @@ class ProcessChild(Child):
         """
         loop = asyncio.get_running_loop()
         progress_fd = make_progress_file()
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            os.close(progress_fd)
+            raise
         try:
             for sock in (ours, theirs):
                 for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):

@@ -69,6 +69,11 @@ class Delivery:
         """Give the position of the last message that the package is done with in this log; 0 for none."""
         return self.window.position if self.window.log_id == log_id else 0
 
+    @property
+    def standing(self) -> tuple[str, int]:
+        """The log and the position in it of the last message that the package is done with; ('', 0) for none."""
+        return self.window.log_id, self.window.position
+
     # the child of now
 
     def begin(self, give: Give) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 
 from co2.errors import Co2Error
 from co2.plugin.child import Child
-from co2.protocol.frames import Flushed
+from co2.protocol.frames import Flush, Flushed
 
 __all__ = ["Flushing"]
 
@@ -19,9 +19,12 @@ class Flushing:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, child: Child, flush_id: int, acknowledged: Awaitable[None]) -> None:
-        """Answer a flush as soon as ``acknowledged`` is done."""
-        task = asyncio.ensure_future(self._answer(child, flush_id, acknowledged))
+    def start(self, child: Child, flush: Flush, acknowledged: Awaitable[None]) -> None:
+        """Answer a flush as soon as ``acknowledged`` is done; not any more when its plugin has given it up.
+
+        So no more of them wait than a plugin host lets its plugins have, however long the relay is away.
+        """
+        task = asyncio.ensure_future(self._answer(child, flush, acknowledged))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -31,10 +34,14 @@ class Flushing:
             task.cancel()
 
     @staticmethod
-    async def _answer(child: Child, flush_id: int, acknowledged: Awaitable[None]) -> None:
+    async def _answer(child: Child, flush: Flush, acknowledged: Awaitable[None]) -> None:
+        flush_id = flush.flush_id
         try:
-            await acknowledged
+            async with asyncio.timeout(flush.timeout):
+                await acknowledged
             child.send(Flushed(flush_id))
+        except TimeoutError:
+            return
         except Co2Error as error:
             child.send(Flushed(flush_id, str(error)))
         except Exception as error:

@@ -20,6 +20,7 @@ from co2.protocol.frames import (
     DeadLetter,
     Exited,
     Flow,
+    Flush,
     HandedOver,
     Handover,
     HostFrame,
@@ -227,9 +228,9 @@ class Incarnation:
             self.child.send(Flow(False, paused))
         self.child.send(Start(progress, on_trial))
 
-    def flush(self, flush_id: int, acknowledged: Awaitable[None]) -> None:
+    def flush(self, flush: Flush, acknowledged: Awaitable[None]) -> None:
         """Answer a flush as soon as ``acknowledged`` is done."""
-        self._flushing.start(self.child, flush_id, acknowledged)
+        self._flushing.start(self.child, flush, acknowledged)
 
     # change of code
 

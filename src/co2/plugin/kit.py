@@ -10,7 +10,7 @@ from co2.errors import CallRefused, NotRunning
 from co2.plugin.api import WARNING, Co2Plugin
 from co2.plugin.asks import Asks, checked_timeout
 from co2.plugin.timers import Timer, Timers
-from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, Load
+from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, Load, text_for_frame
 from co2.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
@@ -168,6 +168,9 @@ class Kit:
             raise ValueError(f"call: the name of a method is wanted, found {method!r:.80}")
         if not isinstance(host_id, str):
             raise ValueError(f"call: host_id is text or None, found {host_id!r:.80}")
+        for text in (method, host_id):
+            if text_for_frame(text) != text:
+                raise ValueError(f"call: text that is not valid Unicode: {text!r:.80}")
         here = not host_id or host_id.partition("@")[0] == self._tools.origin
         if method in self._methods and here and self._carrier.in_own_thread:
             raise CallRefused(

@@ -145,7 +145,7 @@ class Package:
                 if one is self.life.current:
                     self.passing.answered(frame)
             case Flush():
-                one.flush(frame.flush_id, self._hub.flushed(self))
+                one.flush(frame, self._hub.flushed(self))
             case Applied():
                 if one is self.life.current:
                     self._delivery.done(frame.last)
@@ -192,6 +192,11 @@ class Package:
     def position(self, log_id: str) -> int:
         """Give the position of the last message that it is done with in this log; 0 for none."""
         return self._delivery.position(log_id)
+
+    @property
+    def standing(self) -> tuple[str, int]:
+        """The log and the position in it of the last message that it is done with; ('', 0) for none."""
+        return self._delivery.standing
 
     def flow(self, why: str) -> None:
         """Have its plugins wait, and tell them why; '' lets them send."""

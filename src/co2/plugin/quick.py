@@ -128,11 +128,13 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     Raises:
         What ``receive`` or ``wants`` has raised, or setting a key in a message.
     """
+    word = first + 2 * at
     for passed in range(at, end):
         if jobs:
             return passed, None
         message = messages[passed]
-        words[index] = first + 2 * passed  # inside this one, done with all before it
+        words[index] = word  # inside this one, done with all before it
+        word += 2
         if message is None or (wants is not None and type(message) is dict and not wants(message)):
             continue
         message["host_id"] = host_id

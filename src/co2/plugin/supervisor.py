@@ -5,18 +5,20 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, LoadError, NoSuchMethod, PluginFailed
 from co2.plugin.asking import Network, NoNetwork
 from co2.plugin.delivery import NETWORK
-from co2.plugin.package import Package
 from co2.plugin.passing import Stage
 from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
 from co2.protocol.batch import batch_count
 from co2.protocol.frames import DeadLetter, Host, MethodInfo
+
+if TYPE_CHECKING:
+    from co2.plugin.package import Package
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
@@ -74,6 +76,7 @@ class Supervisor:
         self._first = specs
         self._var_dict = var_dict
         self._packages: dict[str, Package] = {}
+        self._unloaded: dict[str, tuple[str, int]] = {}
         self._order = {name: place for place, name in enumerate(order)}
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
@@ -138,6 +141,8 @@ class Supervisor:
         await asyncio.wait([self._lives[name]])
         if self._packages.get(name) is package:
             package.close()
+            if package.durable:
+                self._unloaded[name] = package.standing  # where it goes on when it is loaded again
             del self._packages[name], self._lives[name]
             _logger.info("%s: unloaded", name)
             self.methods_changed()
@@ -157,7 +162,9 @@ class Supervisor:
             raise LoadError(spec.name, "it is not loaded")
         await package.life.reload(spec, fresh=fresh)
 
-    def _carry(self, spec: PackageSpec) -> Package:
+    def _carry(self, spec: PackageSpec) -> "Package":
+        from co2.plugin.package import Package  # most relays carry none
+
         package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)
         life = asyncio.create_task(package.life.run(), name=f"plugin package {spec.name}")
         life.add_done_callback(_report)
@@ -224,6 +231,11 @@ class Supervisor:
         )
         return carried.deliver_from_network(parcel)
 
+    def gap(self, after: int, following: int, reason: str) -> None:
+        """Tell all packages that messages from the network will not come; arguments as of :meth:`gap_to`."""
+        for package in self._packages:
+            self.gap_to(package, after, following, reason)
+
     def gap_to(self, package: str, after: int, following: int, reason: str, log_id: str = "") -> None:
         """Tell a package that messages from the network will not come.
 
@@ -239,8 +251,14 @@ class Supervisor:
             carried.gap(NETWORK, Missing(after, following, (reason,), 0, log_id))
 
     def positions(self, log_id: str) -> dict[str, int]:
-        """Give how far each durable package is in this log, those that are done with nothing in it left out."""
-        return {
+        """Give how far each durable package is in this log, also one that was unloaded.
+
+        Those that are done with nothing in it are left out.
+        """
+        unloaded = {
+            name: position for name, (log, position) in self._unloaded.items() if log == log_id and position
+        }
+        return unloaded | {
             package.name: position
             for package in self._packages.values()
             if package.durable and (position := package.position(log_id))
@@ -251,7 +269,7 @@ class Supervisor:
         for package in self._packages.values():
             package.hosts_changed(joined, left)
 
-    def has_room(self, package: Package) -> None:
+    def has_room(self, package: "Package") -> None:
         """Pass on that a package takes messages from the network again."""
         self._on_room(package.name)
 
@@ -308,7 +326,7 @@ class Supervisor:
         """Give what messages on their way through a relay pass, in order."""
         return [stage for package in self._chain() for stage in package.passing.stages]
 
-    def _chain(self) -> list[Package]:
+    def _chain(self) -> "list[Package]":
         return sorted(self._packages.values(), key=lambda one: self._order.get(one.name, len(self._order)))
 
     def stage_of(self, package: str, plugin: str) -> Stage | None:
@@ -366,7 +384,7 @@ class Supervisor:
         return [package.status() for package in self._packages.values()]
 
     def published(
-        self, package: Package, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+        self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
     ) -> None:
         """Take what a plugin sent: for the network, and for its siblings at once."""
         for other in self._packages.values():
@@ -377,11 +395,11 @@ class Supervisor:
                 other.deliver(package.name, Parcel(envelope, batch, batch_count(batch)))
         self._on_publish(package.name, plugin, channels, batch, live)
 
-    def flushed(self, package: Package) -> Awaitable[None]:
+    def flushed(self, package: "Package") -> Awaitable[None]:
         """Wait until all that a package has published so far is acknowledged."""
         return self._flushed(package.name)
 
-    def dead_letter(self, package: Package, letter: DeadLetter) -> None:
+    def dead_letter(self, package: "Package", letter: DeadLetter) -> None:
         """Pass a dead letter on."""
         self._on_dead_letter(package.name, letter)
 

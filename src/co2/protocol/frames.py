@@ -257,9 +257,15 @@ class Publish(Frame):
 
 
 class Flush(Frame):
-    """Asks to be told when all that its plugin has published before is acknowledged."""
+    """Asks to be told when all that its plugin has published before is acknowledged.
+
+    Attributes:
+        flush_id: counts up.
+        timeout: seconds after which nobody waits for it any more.
+    """
 
     flush_id: int
+    timeout: float
 
 
 class Applied(Frame):

@@ -69,6 +69,7 @@ class Segment:
         state: ``open``, in memory only; ``storing``, on its way to disk; ``stored``.
         rows: the first and the last of its rows in the store.
         loading: it is on its way back to memory.
+        missing: messages between the first and the last that the disk did not give back.
     """
 
     epoch: int
@@ -79,6 +80,19 @@ class Segment:
     state: str = "open"
     rows: tuple[int, int] = (0, 0)
     loading: bool = False
+    missing: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many messages it holds."""
+        return self.last - self.first + 1 - self.missing
+
+    def find_first(self, seq: int) -> None:
+        """Begin with the first message from a number on that is there, now that the frames are in memory."""
+        cuts = self.cuts or ()
+        self.first = max(seq, cuts[0].first) if cuts else seq
+        held = sum(cut.last - max(cut.first, self.first) + 1 for cut in cuts)
+        self.missing = self.last - self.first + 1 - held
 
     def takes(self, cut: Cut) -> bool:
         """Tell whether a frame may be put behind these."""
@@ -177,7 +191,7 @@ class Outbox:
         """Take in what earlier runs have left on disk, oldest first; before anything is put."""
         for segment in segments:
             self._segments.append(segment)
-            self._messages += segment.last - segment.first + 1
+            self._messages += segment.count
             self.bytes += segment.size
 
     # ---- out -------------------------------------------------------------------------------------------
@@ -250,20 +264,20 @@ class Outbox:
 
     def _drop_first(self) -> None:
         segment = self._segments.popleft()
-        self._messages -= segment.last - segment.first + 1
-        self.acked_messages += segment.last - segment.first + 1
+        self._messages -= segment.count
+        self.acked_messages += segment.count
         self._resize(segment, -segment.size)
         if segment.state == "stored":
             self._gone = segment.rows[1]
-        segment.first = segment.last + 1
+        segment.first, segment.missing = segment.last + 1, 0
+        segment.cuts = None  # whoever still brings it to disk need not hold them
         if self._at:
             self._at -= 1
         else:
             self._inside = 0
 
     def _forget_part(self, segment: Segment, seq: int) -> None:
-        self._messages -= seq + 1 - segment.first
-        self.acked_messages += seq + 1 - segment.first
+        before = segment.count
         segment.first = seq + 1
         if segment.cuts is not None:
             done = 0
@@ -273,6 +287,10 @@ class Outbox:
             del segment.cuts[:done]
             if self._at == 0:
                 self._inside = max(0, self._inside - done)
+            if segment.missing:
+                segment.find_first(seq + 1)
+        self._messages -= before - segment.count
+        self.acked_messages += before - segment.count
 
     def _resize(self, segment: Segment, more: int) -> None:
         segment.size += more
@@ -335,15 +353,16 @@ class Outbox:
         self._resize(segment, -segment.size)
         segment.cuts = [cut for cut in cuts if cut.last >= segment.first]
         self._resize(segment, sum(cut.size for cut in segment.cuts))
-        held = sum(cut.last - max(cut.first, segment.first) + 1 for cut in segment.cuts)
-        missing = segment.last - segment.first + 1 - held
+        before = segment.count
+        if segment.cuts:
+            segment.last = segment.cuts[-1].last
+            segment.find_first(segment.first)
+        missing = before - (segment.count if segment.cuts else 0)
         self.lost += missing
         self._messages -= missing
         if not segment.cuts:
             self._remove(segment)
             self._tell_room()
-        elif missing:
-            segment.first, segment.last = max(segment.first, segment.cuts[0].first), segment.cuts[-1].last
         self._let_go()
 
     def _remove(self, segment: Segment) -> None:
@@ -364,6 +383,7 @@ class Outbox:
             or before.size + segment.size > SEGMENT
             or (before.cuts is None) != (segment.cuts is None)
             or before.loading
+            or before.last + 1 != segment.first
             or self._at in {index - 1, index}
         ):
             return
@@ -382,7 +402,8 @@ class Outbox:
             return
         segments = list(self._segments)
         for segment in (*segments[: self._at], *reversed(segments[self._at + 1 :])):
-            if segment.state == "stored" and segment.cuts is not None:
+            # One with a hole stays: on disk it would not be known where that is.
+            if segment.state == "stored" and segment.cuts is not None and not segment.missing:
                 self._in_memory -= segment.size
                 segment.cuts = None
                 if self._in_memory <= MEMORY:

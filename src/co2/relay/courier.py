@@ -11,10 +11,10 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from co2.errors import CallTimeout, PeerError, RemoteFault, Unreachable
+from co2.errors import CallTimeout, PeerError, RemoteFault, Unreachable, ValueRefused
 from co2.protocol.log import LogGap
 from co2.relay.members import Member
-from co2.relay.reading import LogMessage, MessageReader
+from co2.relay.reading import LogMessage, MessageReader, unreadable
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.writer import write_call, write_value
@@ -89,20 +89,23 @@ class Courier:
 
     def _tell(self, gap: LogGap) -> None:
         member = self._member
-        member.gaps += 1
-        member.gaps_to_tell.append({"after": gap.after, "next": gap.next, "reason": gap.reason})
         member.cursor = gap.next
-        _logger.warning(
-            "%s misses positions over %d up to %d: %s", member.host_id, gap.after, gap.next, gap.reason
-        )
+        if member.miss(gap.after, gap.next, gap.reason):
+            _logger.warning(
+                "%s misses positions over %d up to %d: %s", member.host_id, gap.after, gap.next, gap.reason
+            )
 
     async def _send(self, message: LogMessage) -> None:
         member = self._member
         gaps = list(member.gaps_to_tell)
-        if gaps:
-            written = write_value({**_plain(message), "gaps": gaps})
-        else:
-            written = self._reader.written(message, write_plain)
+        try:
+            if gaps:
+                written = write_value({**_plain(message), "gaps": gaps})
+            else:
+                written = self._reader.written(message, write_plain)
+        except ValueRefused:
+            self._tell(unreadable(message.position - 1, message.position))
+            return
         try:
             await self._client.call_written(member.url, write_call("notify", [written]), self._timeout)
             member.sent += 1
@@ -144,7 +147,11 @@ class Courier:
 
 
 def write_plain(message: LogMessage) -> bytes:
-    """Write a message as foreign receivers see it."""
+    """Write a message as foreign receivers see it.
+
+    Raises:
+        ValueRefused: it cannot be decoded.
+    """
     return write_value(_plain(message))
 
 

@@ -7,10 +7,11 @@ link's transport does not take stays in the log, behind that link's cursor.
 import asyncio
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.link_frames import Call, Result
@@ -29,8 +30,20 @@ from co2.protocol.streams import CHUNK, Peer, Stream
 from co2.server.link_wire import LinkWire, joined
 from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
+from co2.xmlrpc.faults import as_fault
 
-__all__ = ["CLOSE_TIMEOUT", "MAX_BACKLOG", "MAX_CALLS", "REFUSED_FOR", "DurableLog", "Links", "Owner"]
+__all__ = [
+    "CLOSE_TIMEOUT",
+    "HELLO_TIMEOUT",
+    "MAX_ANSWERS",
+    "MAX_BACKLOG",
+    "MAX_CALLS",
+    "MAX_UNSAID",
+    "REFUSED_FOR",
+    "DurableLog",
+    "Links",
+    "Owner",
+]
 
 CLOSE_TIMEOUT = 0.5
 """Seconds in which links close when the relay stops."""
@@ -40,6 +53,15 @@ MAX_BACKLOG = 16 * 1024 * 1024
 
 MAX_CALLS = 1000
 """Calls to satellites that may be under way; one more is refused."""
+
+MAX_ANSWERS = 1000
+"""Calls of one satellite that may be under way; one more is refused."""
+
+HELLO_TIMEOUT = 10.0
+"""Seconds from its beginning in which a link must have brought a Hello."""
+
+MAX_UNSAID = 512
+"""Links that may wait for their Hello besides those that there is room for; one more, and the oldest ends."""
 
 REFUSED_FOR = 30.0
 """Seconds after which a satellite that a relay plugin has refused may ask again."""
@@ -106,7 +128,10 @@ class Links:
         self.reused_numbers = 0
         self._log = log
         self._owner = owner
+        self._max_links = max_links
         self._wires: dict[Peer, LinkWire] = {}
+        self._unsaid: dict[Peer, asyncio.TimerHandle] = {}
+        self._answering: Counter[Peer] = Counter()
         self._held: list[LinkWire] = []
         self._closing: list[LinkWire] = []
         self._emptied: asyncio.Future[None] | None = None
@@ -119,7 +144,23 @@ class Links:
         """Take in a new link; give who carries it to its end: the handler of ``/link``."""
         peer = self.core.opened(wire.address)
         self._wires[peer] = wire
+        self._unsaid[peer] = asyncio.get_running_loop().call_later(HELLO_TIMEOUT, self._says_nothing, peer)
+        if len(self._unsaid) > max(0, self._max_links() - len(self.core.peers)) + MAX_UNSAID:
+            oldest = next(iter(self._unsaid))
+            self._has_spoken(oldest)
+            self._wires[oldest].abort()
         return _Carried(self, peer)
+
+    def _has_spoken(self, peer: Peer) -> None:
+        """No Hello is waited for any more."""
+        if (timer := self._unsaid.pop(peer, None)) is not None:
+            timer.cancel()
+
+    def _says_nothing(self, peer: Peer) -> None:
+        self._has_spoken(peer)
+        if peer.state == "opening":  # else somebody is asked whether it may join
+            self.core.end(peer, goodbyes.SILENT, f"no Hello within {HELLO_TIMEOUT:g} s")
+            self.flush()
 
     def received(self, peer: Peer, frames: list[bytes | memoryview]) -> None:
         """Take what a link brings."""
@@ -162,6 +203,7 @@ class Links:
 
     def ended(self, peer: Peer, why: str) -> None:
         """A link's connection is gone."""
+        self._has_spoken(peer)
         self.core.lost(peer, why)
         self.flush()
         del self._wires[peer]
@@ -264,7 +306,7 @@ class Links:
             case DiskWanted(stream):
                 self._spawn(self._read_disk(stream))
             case CallReceived(peer, call):
-                self._spawn(self._answer(peer, call))
+                self._called(peer, call)
             case ResultReceived(peer, result):
                 answer = self._calls.get((peer, result.call_id))
                 if answer is not None and not answer.done():
@@ -272,6 +314,7 @@ class Links:
             case AdmissionWanted():
                 self._spawn(self._admit(event))
             case Joined(peer):
+                self._has_spoken(peer)
                 self._owner.joined(peer)
             case Left(peer, reason, text):
                 self._left(peer, reason, text)
@@ -305,6 +348,14 @@ class Links:
             self.core.admit(asked)
         self.flush()
 
+    def _called(self, peer: Peer, call: Call) -> None:
+        if self._answering[peer] >= MAX_ANSWERS:
+            why = f"{call.method}: {MAX_ANSWERS} calls of this satellite are under way already"
+            self.core.answer(peer, Result(call.call_id, b"", Unreachable.code, why))
+        else:
+            self._answering[peer] += 1
+            self._spawn(self._answer(peer, call))
+
     async def _answer(self, peer: Peer, call: Call) -> None:
         try:
             async with asyncio.timeout(call.timeout):
@@ -314,8 +365,13 @@ class Links:
             result = Result(call.call_id, b"", CallTimeout.code, f"{call.method}: no answer in time")
         except (ValueRefused, TooBig) as error:
             result = Result(call.call_id, b"", BadParams.code, str(error))
-        except PeerError as error:
-            result = Result(call.call_id, b"", error.code, str(error)[:4096])
+        except Exception as error:
+            told = as_fault(error, call.method)
+            result = Result(call.call_id, b"", told.code, str(told)[:4096])
+        finally:
+            self._answering[peer] -= 1
+            if not self._answering[peer]:
+                del self._answering[peer]
         self.core.answer(peer, result)
         self.flush()
 

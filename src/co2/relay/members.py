@@ -12,7 +12,10 @@ from co2.host_id import HostId
 from co2.protocol.frames import Host
 from co2.protocol.streams import Peer
 
-__all__ = ["MAX_DEPARTED", "Member", "Members", "Totals"]
+__all__ = ["MAX_DEPARTED", "MAX_GAPS", "Member", "Members", "Totals"]
+
+MAX_GAPS = 100
+"""Gaps of one member that wait to be told; further ones are one with the last."""
 
 MAX_DEPARTED = 10_000
 """So many cursors of hosts that were dropped for silence are kept, for when they come back."""
@@ -64,6 +67,24 @@ class Member:
     def position(self) -> int:
         """Position of the last message that it got."""
         return self.cursor if self.peer is None else self.peer.position
+
+    def miss(self, after: int, following: int, reason: str) -> bool:
+        """Note a gap to be told; give whether it is one more: one that follows the last, for this reason, is not.
+
+        Args:
+            after: position of the last message before it.
+            following: position up to which they are missing.
+            reason: why.
+        """
+        last = self.gaps_to_tell[-1] if self.gaps_to_tell else None
+        if last is not None:
+            follows = last["reason"] == reason and last["after"] <= after <= last["next"]
+            if follows or len(self.gaps_to_tell) >= MAX_GAPS:
+                last["next"] = max(last["next"], following)
+                return False
+        self.gaps += 1
+        self.gaps_to_tell.append({"after": after, "next": following, "reason": reason})
+        return True
 
     def behind(self, last: int) -> dict[str, int]:
         """Give how many messages each of its packages has not got yet, as it told lately.

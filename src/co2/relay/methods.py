@@ -5,14 +5,15 @@ import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from co2.errors import BadParams, Denied, IdentityRefused, Unreachable
+from co2.errors import BadParams, Denied, IdentityRefused, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING
+from co2.protocol.log import LogGap
 from co2.protocol.passage import Passenger
 from co2.relay.courier import write_plain
 from co2.relay.members import Member
-from co2.relay.reading import Messages
+from co2.relay.reading import Messages, unreadable
 from co2.server.arguments import callers_host_id, integer, number, one_dict, text
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
@@ -177,7 +178,7 @@ class RelayMethods:
                 after = BEGINNING
             read = await self._relay.reader.read(after, maximum, FETCH_BYTES, member.host_id.origin)
             if read.gap:
-                gaps.append({"after": read.gap.after, "next": read.gap.next, "reason": read.gap.reason})
+                gaps.append(_told(read.gap))
                 member.gaps += 1
             after = read.next
             left = deadline - self._relay.now()
@@ -241,24 +242,32 @@ class RelayMethods:
 
     def _other_log(self, member: Member) -> None:
         member.cursor = BEGINNING
-        member.gaps += 1
-        member.gaps_to_tell.append({"after": 0, "next": BEGINNING, "reason": "log replaced"})
+        member.miss(0, BEGINNING, "log replaced")
 
     def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
         messages: list[Written] = []
         following, size = read.next, 0
+        last = 0
         for message in read.messages:
-            written = self._relay.reader.written(message, write_plain)
-            size += len(written)
-            if messages and size > FETCH_BYTES:
-                break
-            messages.append(Written(written))
-            following = message.position
+            try:
+                written = self._relay.reader.written(message, write_plain)
+            except ValueRefused:
+                gaps.append(_told(unreadable(message.position - 1, message.position)))
+                member.gaps += 1
+            else:
+                size += len(written)
+                if messages and size > FETCH_BYTES:
+                    following = last
+                    break
+                messages.append(Written(written))
+            last = message.position
         member.sent += len(messages)
-        if len(messages) == len(read.messages):
-            following = read.next
         member.told_next = following if member.gaps_to_tell else None
         return {"messages": messages, "next": following, "gaps": gaps, "log_id": self._relay.log.log_id}
+
+
+def _told(gap: LogGap) -> dict[str, Any]:
+    return {"after": gap.after, "next": gap.next, "reason": gap.reason}
 
 
 def _kind(argument: Mapping[str, Any]) -> str:

@@ -5,11 +5,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from co2.errors import BadRequest
 from co2.protocol.batch import DROPPED, split_batch
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.relay.links import DurableLog
 
-__all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages"]
+__all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
 
 MAX_WRITTEN = 4 * 1024 * 1024
 """Bytes of messages in their written form that are kept for the next reader."""
@@ -79,7 +80,15 @@ class MessageReader:
                 if entry.origin == not_from:
                     read.next = entry.end
                     continue
-                for message in _messages(entry, read.next):
+                try:
+                    messages = _messages(entry, read.next)
+                except BadRequest:
+                    # Nobody looks into frames on their way here. All of it is one gap, in its place.
+                    if not read.messages and read.gap is None:
+                        read.gap = unreadable(max(entry.position - 1, read.next), entry.end)
+                        read.next = entry.end
+                    return read
+                for message in messages:
                     size += len(message.packed)
                     if read.messages and (size > max_bytes or len(read.messages) == max_messages):
                         return read
@@ -93,7 +102,11 @@ class MessageReader:
         return read
 
     def written(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
-        """Give a message in its written form, which is made once for all readers that come soon."""
+        """Give a message in its written form, which is made once for all readers that come soon.
+
+        Raises:
+            ValueRefused: it cannot be decoded: it is a gap, see :func:`unreadable`.
+        """
         done = self._written.get(message.position)
         if done is None:
             done = self._written[message.position] = write(message)
@@ -107,6 +120,11 @@ class MessageReader:
         if reading.on_disk:
             reading = await asyncio.to_thread(self._log.read_disk, after, _CHUNK)
         return reading
+
+
+def unreadable(after: int, following: int) -> LogGap:
+    """Give the gap in the place of what is in the log, and cannot be decoded."""
+    return LogGap(after, following, "what was sent cannot be read")
 
 
 def _messages(entry: Entry, after: int) -> list[LogMessage]:

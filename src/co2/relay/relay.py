@@ -10,6 +10,7 @@ from typing import Any
 from co2.config import RelayConfig
 from co2.errors import PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
+from co2.logs import LineBudget
 from co2.protocol import goodbyes
 from co2.protocol.passage import Passenger
 from co2.protocol.streams import Peer
@@ -31,6 +32,10 @@ ROSTER_DELAY = 0.05
 
 LAST_MESSAGES = 2.0
 """Seconds in which, when the relay stops, what is on its way through relay plugins comes through."""
+
+REFUSAL_RATE = 10.0
+REFUSAL_BURST = 20
+"""Lines about links that were refused, per second in the long run and at once."""
 
 ROSTER_RATE = 16 * 1024 * 1024
 """Bytes per second that the relay spends on telling that; thousands are told one after the other."""
@@ -69,6 +74,7 @@ class Relay:
         self._dispatch = dispatch
         self._config = config
         self._client = client
+        self._refusals = LineBudget(REFUSAL_RATE, REFUSAL_BURST)
         self.waits = Waits()
         self.waits.committed = log.committed
         self._telling: asyncio.TimerHandle | None = None
@@ -223,7 +229,8 @@ class Relay:
         """A link has ended."""
         member = self.members.get(peer.origin)
         if member is None or member.peer is not peer:
-            if peer.origin or reason:
+            if (peer.origin or reason) and self._refusals.take(len(text)):
+                self._refusals.tell(_logger, source="links that were refused:")
                 _logger.warning("a link from %s was refused: %s %s", peer.address[0], reason, text)
             return
         self.take_out(member, keep_cursor=False)

@@ -5,7 +5,6 @@ import base64
 import io
 import os
 from collections.abc import Sequence
-from http.client import HTTPException, parse_headers
 from urllib.parse import urlsplit
 
 from co2.errors import Unreachable
@@ -115,6 +114,9 @@ def _check(head: bytes, key: str) -> None:
     status = words[1].decode("latin-1") if len(words) > 1 and words[0].startswith(b"HTTP/1.") else "?"
     if status != "101":
         raise Unreachable(f"what answers there is no relay of co2 (HTTP {status})")
+    # It takes its time to import; a satellite does that while its plugin hosts start.
+    from http.client import HTTPException, parse_headers
+
     try:
         headers = parse_headers(io.BytesIO(lines + _END_OF_HEAD))
     except HTTPException as error:

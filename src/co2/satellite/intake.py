@@ -11,11 +11,18 @@ from co2.server.arguments import host_id_of, integer, one_dict
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
 
-__all__ = ["Intake"]
+__all__ = ["MAX_GAPS", "Intake"]
+
+MAX_GAPS = 1_000
+"""Gaps that one call may tell."""
+
+MAX_REASON = 256
+"""Characters of the reason of a gap."""
 
 _logger = logging.getLogger("co2.satellite")
 
 Deliver = Callable[[str, tuple[str, int], Sequence[str] | None, bytes], None]
+TellGap = Callable[[int, int, str], None]
 
 
 class Intake:
@@ -25,22 +32,26 @@ class Intake:
         origin: ours; what comes back with it is not delivered.
         relay_ips: gives the addresses that our relay may call from.
         deliver: passes (host_id, client_address, channels, batch) to the plugins.
+        tell_gap: tells them (position of the last message before, of the first after, reason) of a gap.
     """
 
-    def __init__(self, origin: str, relay_ips: Callable[[], frozenset[str]], deliver: Deliver) -> None:
+    def __init__(
+        self, origin: str, relay_ips: Callable[[], frozenset[str]], deliver: Deliver, tell_gap: TellGap
+    ) -> None:
         self.received = 0
         self.repeats = 0
         self.gaps = 0
         self._origin = origin
         self._relay_ips = relay_ips
         self._deliver = deliver
+        self._tell_gap = tell_gap
         self._log_id = ""
         self._position = 0
 
     def notify(self, params: Sequence[Any], caller: Caller) -> bool:
         """Take one message from our relay and pass it to the plugins. Returns true.
 
-        Takes {data, host_id, client_address, position, …}. The same position may come again; a repeat is
+        Takes {data, host_id, client_address, position, gaps, …}. The same position may come again; a repeat is
         recognised and delivered once.
         """
         if normal_ip(caller.address) not in self._relay_ips():
@@ -49,10 +60,12 @@ class Intake:
         host_id = host_id_of(argument)
         address = _client_address(argument, caller)
         packed, channels = message_in(argument)
+        gaps = _gaps_in(argument)
         if self._is_repeat(argument):
             self.repeats += 1
             return True
-        self._tell_gaps(argument)
+        if gaps:
+            self._tell_gaps(gaps)
         self.received += 1
         if host_id.origin != self._origin:
             self._deliver(str(host_id), address, channels, make_batch([packed]))
@@ -70,11 +83,30 @@ class Intake:
         self._log_id, self._position = log_id[:64], position
         return False
 
-    def _tell_gaps(self, argument: dict[str, Any]) -> None:
-        gaps = argument.get("gaps")
-        for gap in gaps if isinstance(gaps, list) else []:
-            self.gaps += 1
-            _logger.warning("the relay tells a gap, these messages will not come: %s", gap)
+    def _tell_gaps(self, gaps: list[tuple[int, int, str]]) -> None:
+        self.gaps += len(gaps)
+        after, following, reason = gaps[0]
+        _logger.warning(
+            "gap: messages over %d up to %d will not come: %s%s",
+            after, following, reason, f"; and {len(gaps) - 1} more" if len(gaps) > 1 else "",
+        )  # fmt: skip
+        for after, following, reason in gaps:
+            self._tell_gap(after, following + 1, reason)
+
+
+def _gaps_in(argument: dict[str, Any]) -> list[tuple[int, int, str]]:
+    """Give (after, next, reason) of each gap that comes with a message."""
+    gaps = argument.get("gaps", [])
+    if not isinstance(gaps, list) or len(gaps) > MAX_GAPS or not all(isinstance(gap, dict) for gap in gaps):
+        raise BadParams(f"key 'gaps': a list of at most {MAX_GAPS} dictionaries is wanted")
+    return [
+        (
+            integer(gap, "after", -1, 0, 2**63 - 1),
+            integer(gap, "next", -1, 0, 2**63 - 1),
+            str(gap.get("reason", "the relay does not say why"))[:MAX_REASON],
+        )
+        for gap in gaps
+    ]
 
 
 def _client_address(argument: dict[str, Any], caller: Caller) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from co2.errors import BadParams, CallTimeout, PeerError, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
 from co2.protocol import goodbyes
 from co2.protocol.frames import Host
@@ -35,6 +35,7 @@ from co2.satellite.dial import dial
 from co2.satellite.plugin_network import KnownHosts
 from co2.server.link_wire import LinkWire, joined
 from co2.values import pack_value, unpack_value
+from co2.xmlrpc.faults import as_fault
 
 __all__ = ["CONNECT_TIMEOUT", "MAX_CALLS", "Link", "Receiver", "retry_delays"]
 
@@ -119,7 +120,7 @@ class Link:
         self._ended = asyncio.Event()
         self._settled = asyncio.Event()
         self._welcomed = False
-        self._flushes: list[tuple[int, asyncio.Future[None]]] = []
+        self._flushes: dict[asyncio.Future[None], int] = {}
 
     @property
     def host_id(self) -> HostId:
@@ -189,8 +190,11 @@ class Link:
         if self._outbox.acked >= last and not len(self._outbox):
             return
         done = asyncio.get_running_loop().create_future()
-        self._flushes.append((last, done))
-        await done
+        self._flushes[done] = last
+        try:
+            await done
+        finally:
+            self._flushes.pop(done, None)  # nobody may wait any more
 
     async def call(self, method: str, argument: dict[str, Any], timeout: float) -> Any:
         """Call a method of the relay.
@@ -328,8 +332,8 @@ class Link:
             self._receiver.gap(package, gap)
 
     def _settle_flushes(self) -> None:
-        while self._flushes and self._outbox.acked >= self._flushes[0][0]:
-            done = self._flushes.pop(0)[1]
+        while self._flushes and self._outbox.acked >= self._flushes[done := next(iter(self._flushes))]:
+            del self._flushes[done]
             if not done.done():
                 done.set_result(None)
 
@@ -342,8 +346,9 @@ class Link:
             result = Result(call.call_id, b"", CallTimeout.code, f"{call.method}: no answer in time")
         except (ValueRefused, TooBig) as error:
             result = Result(call.call_id, b"", BadParams.code, str(error))
-        except PeerError as error:
-            result = Result(call.call_id, b"", error.code, str(error)[:4096])
+        except Exception as error:
+            told = as_fault(error, call.method)
+            result = Result(call.call_id, b"", told.code, str(told)[:4096])
         self.core.answer(result)
         self.work()
 

@@ -5,13 +5,19 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from co2.protocol.outbox import Outbox, Segment
+import apsw
+
+from co2.protocol.outbox import Cut, Outbox, Segment
 from co2.store.outbox_thread import OutboxThread
 
-__all__ = ["TICK", "OutboxDisk"]
+__all__ = ["LOAD_TRIES", "RETRY", "TICK", "OutboxDisk"]
 
 TICK = 0.02
 """Seconds between two looks at what waits, while something does."""
+
+LOAD_TRIES = 10
+RETRY = 1.0
+"""Tries to read what waits on a disk that does not give it, and seconds between two; then it counts as damaged."""
 
 CLOSE_TIMEOUT = 1.0
 """Seconds in which what still waits gets to disk when the satellite stops."""
@@ -78,12 +84,26 @@ class OutboxDisk:
             self._store.forget(row)
 
     async def _load(self, segment: Segment) -> None:
-        rows = segment.rows
+        cuts = await self._read_back(segment.rows)
+        if self._loop is None:
+            return  # closed meanwhile: what is on disk stays there for the next run
         lost = self._outbox.lost
-        self._outbox.loaded(segment, await asyncio.to_thread(self._store.load, rows))
+        self._outbox.loaded(segment, cuts)
         if self._outbox.lost > lost:
             _logger.error("%d messages of the outbox are damaged on disk and lost", self._outbox.lost - lost)
         self._work()
+
+    async def _read_back(self, rows: tuple[int, int]) -> list[Cut]:
+        """Read frames; a disk that does not do its work now may do it in a moment: nothing is given up at once."""
+        for left in range(LOAD_TRIES - 1, -1, -1):
+            try:
+                return await asyncio.to_thread(self._store.load, rows)
+            except apsw.Error as error:
+                if self._loop is None:
+                    break
+                _logger.error("a part of the outbox cannot be read back now: %s", error)
+            await asyncio.sleep(RETRY if left else 0)
+        return []
 
     def _stored_in_thread(self, segment: Segment, rows: tuple[int, int]) -> None:
         if self._loop is not None:

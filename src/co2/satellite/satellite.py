@@ -118,6 +118,7 @@ class Satellite:
         self.plugins = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
         self._subscribed: dict[str, bool] = {}
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
+        self._unsaved = ""
         self.link.core.log_id, self.link.core.run = self._cursors.log_id, self._cursors.run
         # Durable packages are told of from the first Hello on, though they load later: that they have read in
         # another log, or further than this one goes, is found out there.
@@ -127,7 +128,9 @@ class Satellite:
             self.link.core.fell_behind(package)
         if self._cursors.replaced:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
-        self.intake = Intake(foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver)
+        self.intake = Intake(
+            foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver, self.supervisor.gap
+        )
         self._add_methods()
         view = SatelliteView(self)
         self.server = HttpServer(
@@ -174,7 +177,7 @@ class Satellite:
         """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
         await self.supervisor.stop(self.config.exit_timeout)
         await self.dead_letters.close()
-        self._cursors.save(self.link.core.log_id, self.link.core.run, self._positions())
+        await self._save_cursors()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SENDS):
                 await self.link.flushed()
@@ -318,9 +321,25 @@ class Satellite:
                 self._tell_why_full()
             if tick % APPLIED_TICKS == 0:
                 self.link.tell_applied()
-            now = (self.link.core.log_id, self.link.core.run, self._positions())
-            if self.link.joined.is_set() and self._cursors.differ(*now):
-                await asyncio.to_thread(self._cursors.save, *now)
+            if self.link.joined.is_set():
+                await self._save_cursors()
+
+    async def _save_cursors(self) -> None:
+        """Write down how far durable packages are. Where the disk does not take that, all else goes on."""
+        now = (self.link.core.log_id, self.link.core.run, self._positions())
+        if not self._cursors.differ(*now):
+            return
+        why = ""
+        try:
+            await asyncio.to_thread(self._cursors.save, *now)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+        if why != self._unsaved:
+            self._unsaved = why
+            if why:
+                _logger.error("how far durable plugins are cannot be written down, it is tried again: %s", why)
+            else:
+                _logger.warning("how far durable plugins are is written down again")
 
     def _positions(self) -> dict[str, int]:
         """Give how far durable packages are; one that got nothing yet is where it began."""
@@ -365,6 +384,7 @@ class Satellite:
     def _methods_changed(self) -> None:
         self.registry.replace_group("plugins", plugin_entries(self.supervisor))
         core = self.link.core
+        positions = {**self._cursors.positions, **self.supervisor.positions(core.log_id)}
         before, self._subscribed = self._subscribed, {}
         for row in self.supervisor.status():
             receivers = [plugin for plugin in row.plugins if plugin.receives]
@@ -374,7 +394,7 @@ class Satellite:
                 durable = any(plugin.durable for plugin in receivers)
                 # One that becomes durable while it runs has had what came up to now.
                 goes_on = durable and row.name not in before
-                position = self._cursors.positions.get(row.name) if goes_on else None
+                position = positions.get(row.name) if goes_on else None
                 core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
                 self._subscribed[row.name] = durable
                 if row.name in self._not_loaded:

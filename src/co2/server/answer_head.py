@@ -1,10 +1,12 @@
-"""The heads of answers to XML-RPC calls and of refusals, as bytes."""
+"""The heads of answers to XML-RPC calls, of refusals and of pages, as bytes."""
 
 import time
 from email.utils import formatdate
 from http import HTTPStatus
 
-__all__ = ["CONTINUE", "AnswerHeads"]
+from co2.web.page import PageAnswer
+
+__all__ = ["CONTINUE", "AnswerHeads", "page_head"]
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -58,3 +60,21 @@ class AnswerHeads:
             f"Connection: {'keep-alive' if keep else 'close'}\r\n"
             "Content-Length: "
         ).encode("ascii")
+
+
+def page_head(page: PageAnswer, keep: bool) -> bytes:
+    """Give the head of a page's answer, with the empty line at its end.
+
+    Args:
+        page: what it answers; its own headers come first.
+        keep: whether the connection goes on afterwards.
+    """
+    lines = (
+        f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}",
+        *(f"{name}: {value}" for name, value in page.headers.items()),
+        "Server: co2",
+        f"Date: {formatdate(usegmt=True)}",
+        f"Connection: {'keep-alive' if keep else 'close'}",
+        f"Content-Length: {len(page.body)}",
+    )
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")

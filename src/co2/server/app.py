@@ -14,11 +14,12 @@ from co2.server.endpoint import Endpoint
 from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
-from co2.server.page_server import PageHandler, PageServer
+from co2.server.page_server import PageServer
 from co2.server.sockets import BACKLOG, bind_socket
+from co2.web.page import PageHandler
 from co2.xmlrpc.registry import Registry
 
-__all__ = ["HttpServer", "PageHandler", "bind_socket"]
+__all__ = ["HttpServer", "bind_socket"]
 
 
 class HttpServer:
@@ -88,7 +89,6 @@ class HttpServer:
         if service.link_door is not None:
             await service.link_door.stop()
         await service.connections.end(self._limits.stop_timeout)
-        await service.pages.stop(0)
         for member in service.connections:
             member.drop("stopped", "the server stops")
         service.connections.stop()

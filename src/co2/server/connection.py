@@ -5,8 +5,7 @@
       └──refused─────┴──▶ LINGER ──▶ closed
 
 Whatever is refused is answered, and then the connection is closed once the sender had time to read why. XML-RPC
-is read, called and written right here, without a task where the handler is a plain function; a page is handed to
-aiohttp with a head that has passed the gate.
+is read, called and written right here, without a task where the handler is a plain function.
 """
 
 import asyncio
@@ -20,10 +19,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, cast
 
-from aiohttp.web_protocol import RequestHandler
-
 from co2.host_id import normal_ip
-from co2.server.answer_head import CONTINUE, AnswerHeads
+from co2.server.answer_head import CONTINUE, AnswerHeads, page_head
 from co2.server.books import Books
 from co2.server.chunks import ChunkedBody
 from co2.server.connections import Connections
@@ -32,8 +29,9 @@ from co2.server.gate import Gate, Request
 from co2.server.head import broken_line
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor
-from co2.server.page_server import PageServer, head_for_pages
+from co2.server.page_server import PageServer
 from co2.server.refusal import Refused
+from co2.web.page import PageAnswer
 from co2.xmlrpc.registry import Caller
 
 __all__ = ["Connection", "Service"]
@@ -86,7 +84,6 @@ class Connection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_ending",
-        "_handler",
         "_paused_reading",
         "_paused_writing",
         "_request",
@@ -110,8 +107,7 @@ class Connection(asyncio.Protocol):
         self._ending = False
         self._paused_reading = False
         self._paused_writing = False
-        self._handler: RequestHandler | None = None
-        self._task: asyncio.Task[Answer] | None = None
+        self._task: asyncio.Task[Answer] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._request: Request
         self.caller = Caller("", 0)
@@ -157,9 +153,6 @@ class Connection(asyncio.Protocol):
         self._service.connections.remove(self)
         if self._task is not None:
             self._task.cancel()
-        if self._handler is not None:
-            self._handler.connection_lost(exc)
-            self._handler = None
 
     def pause_writing(self) -> None:
         """The other side reads too slowly: no more requests are served until it has caught up."""
@@ -167,16 +160,12 @@ class Connection(asyncio.Protocol):
         limits = self._service.limits
         size = self._transport.get_write_buffer_size()
         self.deadline = monotonic() + limits.write_timeout + size / limits.write_rate
-        if self._handler is not None:
-            self._handler.pause_writing()
         self._service.connections.unsent.hold(self, size)
 
     def resume_writing(self) -> None:
         """The other side has caught up."""
         self._paused_writing = False
         self._service.connections.unsent.release(self)
-        if self._handler is not None:
-            self._handler.resume_writing()
         if self._state is _HEAD:
             self._ready()
             self._advance()
@@ -320,8 +309,9 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Answer):
             self._reply(answer)
         else:
-            self._task = service.loop.create_task(cast(Any, answer))
-            self._task.add_done_callback(self._answered)
+            task: asyncio.Task[Answer] = service.loop.create_task(cast(Any, answer))
+            self._task = task
+            task.add_done_callback(self._answered)
 
     def _answered(self, task: "asyncio.Task[Answer]") -> None:
         self._task = None
@@ -335,10 +325,13 @@ class Connection(asyncio.Protocol):
         keep = self._request.head.keep and not self._ending
         size = len(answer.body)
         head = service.heads.head(answer.status, size, keep)
+        self._write(head + answer.body, keep, f"POST {answer.method or '-'}", answer.status, size)
+
+    def _write(self, data: bytes, keep: bool, what: str, status: int, size: int) -> None:
+        """Send an answer, and go on with the connection or close it."""
         self._state = _HEAD
-        self._transport.write(head + answer.body)
-        now = monotonic()
-        service.books.answered(self.caller, f"POST {answer.method or '-'}", answer.status, size, now - self._since)
+        self._transport.write(data)
+        self._service.books.answered(self.caller, what, status, size, monotonic() - self._since)
         if keep:
             self._ready()
         else:
@@ -353,10 +346,20 @@ class Connection(asyncio.Protocol):
             self._hand_over(request)
             return
         self._state = _BUSY
+        self._since = monotonic()
         self.deadline = math.inf
-        if self._handler is None:
-            self._handler = service.pages.open(self._transport)
-        self._handler.data_received(head_for_pages(request.head))
+        self._task = task = service.loop.create_task(service.pages.answer(request.head, self.caller.address))
+        task.add_done_callback(self._page_answered)
+
+    def _page_answered(self, task: "asyncio.Task[PageAnswer]") -> None:
+        self._task = None
+        if task.cancelled() or self._state is not _BUSY or self._transport.is_closing():
+            return  # nobody is there to read the page
+        page, head = task.result(), self._request.head
+        keep = head.keep and not self._ending
+        body = b"" if head.method == "HEAD" else page.body
+        self._write(page_head(page, keep) + body, keep, f"{head.method} {head.path}", page.status, len(body))
+        self._advance()
 
     def _hand_over(self, request: Request) -> None:
         """Let a connection become a link: it is none of ours any more."""
@@ -369,17 +372,6 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         status = service.link_door.admit(self._transport, request.head, rest)
         service.books.answered(self.caller, f"GET {LINK_PATH}", status, 0, 0.0)
-
-    def page_answered(self, what: str, status: int, size: int, seconds: float) -> None:
-        """aiohttp has written a page (called by :class:`~co2.server.page_server.PageServer`)."""
-        self._service.books.answered(self.caller, what, status, size, seconds)
-        if self._state is _BUSY:
-            self._state = _HEAD
-            if self._request.head.keep and not self._ending:
-                self._ready()
-                self._service.loop.call_soon(self._advance)
-            else:
-                self._close()
 
     def _ready(self) -> None:
         """Wait for the next request."""

@@ -8,9 +8,11 @@ import contextlib
 import gc
 import ipaddress
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -90,7 +92,7 @@ class Role(Protocol):
 
 
 def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
-    """Run a host until SIGTERM or Ctrl-C.
+    """Run a host until SIGTERM or Ctrl-C, in a process of its own: that ends in time, whatever holds it up.
 
     Args:
         config: checked configuration of its role.
@@ -142,6 +144,7 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
             await asyncio.wait((start,))
         await stopping.wait()
     finally:
+        _end_in_time(ending)
         await hangups.stop()
         await _stop(role)
     if ending.failure:
@@ -166,6 +169,23 @@ async def _stop(role: Role) -> None:
     except Exception:
         _logger.exception("stopping failed")
     _logger.info("stopped")
+
+
+def _end_in_time(ending: Ending) -> None:
+    """Have the process end within :data:`STOP_TIMEOUT` from now, also where a thread is in a call of the system.
+
+    It may not return, as one that looks up the relay's name while the network is gone; Python would wait for it.
+    """
+
+    def leave() -> None:
+        _logger.error("something in the system holds the process up: it ends without waiting for that")
+        for handler in logging.getLogger("co2.access").handlers:
+            handler.flush()
+        os._exit(1 if ending.failure else 0)
+
+    timer = threading.Timer(STOP_TIMEOUT, leave)
+    timer.daemon = True
+    timer.start()
 
 
 def _catch_signals(stopping: asyncio.Event, hangups: Hangups) -> None:

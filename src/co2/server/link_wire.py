@@ -12,10 +12,13 @@ from typing import Protocol
 from co2.host_id import normal_ip
 from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
 
-__all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
+__all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "MAX_UNREAD", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
 
 MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes that wait in the transport before the owner is told to pause; at a quarter of it, to resume."""
+
+MAX_UNREAD = 16 * MAX_BUFFERED
+"""Bytes that wait in the transport at most: answers to what the other side asks, though it reads none of them."""
 
 PING_INTERVAL = 10.0
 """Seconds of silence within which the other side is pinged; as long again without a word, and it is dead.
@@ -172,6 +175,9 @@ class LinkWire(asyncio.BufferedProtocol):
         if self._descriptor < 0 or transport.get_write_buffer_size() or len(messages) > MAX_PIECES:
             self._given += sum(map(len, messages))
             transport.writelines(messages)
+            if transport.get_write_buffer_size() > MAX_UNREAD:
+                self._why = self._why or f"it has not read {MAX_UNREAD} bytes that it was sent"
+                transport.abort()
             return
         # Past the transport, which would write at the end of its loop's turn.
         try:
@@ -214,7 +220,8 @@ class LinkWire(asyncio.BufferedProtocol):
     def _take_control(self, control: list[tuple[int, bytes]]) -> None:
         for opcode, payload in control:
             if opcode == PING:
-                if not self._closing and not self._transport.is_closing():
+                # Who does not read what was written needs no Pong behind it.
+                if not self._closing and not self.is_full and not self._transport.is_closing():
                     self._transport.write(control_frame(PONG, payload, self._masks))
             elif opcode == CLOSE:
                 self.close()

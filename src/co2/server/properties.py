@@ -4,7 +4,6 @@ import os
 import platform
 import socket
 import sys
-from importlib import metadata
 from typing import Any
 
 from co2 import __version__
@@ -16,6 +15,8 @@ _TOLD = ("aiohttp", "msgspec", "uvloop")
 
 def software() -> dict[str, str]:
     """Name the software and its versions."""
+    from importlib import metadata  # it brings half of the standard library along, and most hosts are never asked
+
     found = {
         "co2": __version__,
         "python": f"{platform.python_implementation()} {platform.python_version()}",

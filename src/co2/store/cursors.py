@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,7 @@ class Cursors:
         self.positions: dict[str, int] = {}
         self.replaced = ""
         self._path = path
+        self._saving = threading.Lock()
 
     @classmethod
     def open(cls, path: Path) -> "Cursors":
@@ -56,17 +58,23 @@ class Cursors:
         return bool(positions) and (other or {**self.positions, **positions} != self.positions)
 
     def save(self, log_id: str, run: str, positions: Mapping[str, int]) -> None:
-        """Bring positions to disk. Those of packages that are not loaded now are kept, in the same log."""
-        if not self.differ(log_id, run, positions):
-            return
-        kept = self.positions if log_id == self.log_id else {}
-        self.log_id, self.run, self.positions = log_id, run, {**kept, **positions}
-        new = self._path.with_name(f"{self._path.name}.new")
-        with open(new, "w", encoding="utf-8", opener=open_private) as file:
-            json.dump({"log_id": self.log_id, "run": self.run, "positions": self.positions}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._path)
+        """Bring positions to disk, from any thread. Those of packages not loaded now are kept, in the same log.
+
+        Raises:
+            OSError: the disk does not take them; what was there is still there.
+        """
+        with self._saving:  # two at once would write the same new file, and one would take it away from the other
+            if not self.differ(log_id, run, positions):
+                return
+            kept = self.positions if log_id == self.log_id else {}
+            saved = {**kept, **positions}
+            new = self._path.with_name(f"{self._path.name}.new")
+            with open(new, "w", encoding="utf-8", opener=open_private) as file:
+                json.dump({"log_id": log_id, "run": run, "positions": saved}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self._path)
+            self.log_id, self.run, self.positions = log_id, run, saved
 
 
 def _read(data: bytes) -> tuple[str, str, dict[str, int]]:

@@ -27,6 +27,8 @@ CREATE TABLE frame (
 """
 _OVERHEAD = 200
 
+_DAMAGED = (apsw.CorruptError, apsw.NotADBError)
+
 OnStored = Callable[[Segment, tuple[int, int]], None]
 
 _logger = logging.getLogger("co2.satellite")
@@ -106,7 +108,9 @@ class OutboxStore:
         return segments
 
     def put(self, segment: Segment) -> None:
-        """Have a segment written, behind all before it."""
+        """Have a segment written, behind all before it; not held where nothing is written any more."""
+        if self.failed:
+            return
         with self._work:
             self._segments.append(segment)
             self._wake()
@@ -118,7 +122,11 @@ class OutboxStore:
             self._wake()
 
     def load(self, rows: tuple[int, int]) -> list[Cut]:
-        """Read frames, but for those that are damaged. In any thread; takes milliseconds."""
+        """Read frames, but for those that are damaged. In any thread; takes milliseconds.
+
+        Raises:
+            apsw.Error: the disk does not do its work now; what is there need not be damaged.
+        """
         query = "SELECT epoch, first, last, crc, data FROM frame WHERE id BETWEEN ? AND ? ORDER BY id"
         found: list[Cut] = []
         try:
@@ -126,7 +134,7 @@ class OutboxStore:
                 for epoch, first, last, crc, data in self._reader.execute(query, rows):
                     if crc32(data) == crc:
                         found.append(Cut(epoch, first, last, data))
-        except apsw.Error as error:
+        except _DAMAGED as error:
             _logger.error("a part of the outbox cannot be read back: %s", error)
         return found
 
@@ -149,6 +157,8 @@ class OutboxStore:
             self._commit()
         except Exception as error:
             self.failed = f"{type(error).__name__}: {error}"
+            with self._work:
+                self._segments, self._taken = [], None
             _logger.critical("the outbox cannot be written, what waits is in memory only: %s", self.failed)
             return False
         return True
@@ -162,7 +172,9 @@ class OutboxStore:
         with self._work:
             if self._taken is None:
                 self._taken, self._segments = (self._segments, 0), []
-            segments, forget = self._taken[0], max(self._taken[1], self._forget)
+            # What was acknowledged while the disk was full need not go there any more.
+            segments = [segment for segment in self._taken[0] if segment.first <= segment.last]
+            forget = max(self._taken[1], self._forget)
             self._taken, self._forget = (segments, forget), 0
         try:
             rows = self._write(segments, forget)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import secrets
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -36,8 +37,16 @@ MAX_RUNS = 1000
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that may wait for the disk; more are refused."""
 
+READ_TRIES = 4
+READ_RETRY = 0.1
+"""Tries to read from a disk that does not do its work, and seconds between two; then it is a gap."""
+
 CLOSE_TIMEOUT = 3.0
 """Seconds in which what waits must be on disk when the log is closed."""
+
+
+_LASTING = (apsw.CorruptError, apsw.NotADBError, apsw.ConnectionClosedError)
+"""What no further try mends."""
 
 
 class RelayLog:
@@ -293,7 +302,24 @@ class RelayLog:
             after: position; 0 for the oldest.
             max_bytes: stop when the batches are larger than this together.
         """
-        in_memory = self._tail.gone  # before the look: what is let go of during it may not be seen by it
+        tries = 0
+        while True:
+            in_memory = self._tail.gone  # before the look: what is let go of during it may not be seen by it
+            try:
+                return self._read_disk(after, max_bytes, in_memory)
+            except apsw.Error as error:
+                tries += 1
+                if tries == READ_TRIES or isinstance(error, _LASTING):
+                    return self._damaged_up_to(after, self.committed, in_memory, f"damaged: {error}")
+            # A disk, or memory, that fails for a moment does not make a gap of what is whole.
+            time.sleep(READ_RETRY)
+
+    def _read_disk(self, after: int, max_bytes: int, in_memory: int) -> Reading:
+        """Read on from a cursor, once.
+
+        Raises:
+            apsw.Error: nothing could be read.
+        """
         start = after
         gap: LogGap | None = None
         entries: list[Entry] = []
@@ -312,7 +338,7 @@ class RelayLog:
             if isinstance(error, apsw.CorruptError):
                 mark_damaged(self._path)
             if not entries and gap is None:
-                return self._damaged_up_to(after, self.committed, in_memory, f"damaged: {error}")
+                raise
         if entries:
             return Reading(entries, entries[-1].end, gap)
         return Reading((), start if gap else max(start, in_memory), gap)

@@ -6,14 +6,12 @@ through only with the Origin of our own pages, so that no other web page can pre
 
 import ipaddress
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Protocol
 from urllib.parse import quote
 
-from aiohttp import web
-
 from co2.errors import NotLoadable
 from co2.web.headers import answer
+from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.web.text import anchor
 
 __all__ = ["RELOAD_PATH", "Controls", "is_here", "make_buttons"]
@@ -38,10 +36,10 @@ class Controls(Protocol):
         """
 
 
-def make_buttons(controls: Controls) -> dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]]:
+def make_buttons(controls: Controls) -> dict[str, PageHandler]:
     """Give the handler of every button by its path."""
 
-    async def reload(request: web.BaseRequest) -> web.Response:
+    async def reload(request: PageRequest) -> PageAnswer:
         if not is_here(request):
             return answer(b"only from the host's own machine\n", _TEXT, status=403)
         package = request.query.get("package", "")
@@ -51,17 +49,14 @@ def make_buttons(controls: Controls) -> dict[str, Callable[[web.BaseRequest], Aw
             await controls.reload(package)
         except NotLoadable as error:
             _logger.info("the button to reload %.64s: %s", package, error)
-        response = answer(b"", _TEXT, status=303)
-        response.headers["Location"] = f"/plugins#{quote(anchor(package))}"
-        return response
+        return answer(b"", _TEXT, status=303, location=f"/plugins#{quote(anchor(package))}")
 
     return {RELOAD_PATH: reload}
 
 
-def is_here(request: web.BaseRequest) -> bool:
+def is_here(request: PageRequest) -> bool:
     """Tell whether the browser is on the host's own machine."""
-    peer = request.transport.get_extra_info("peername") if request.transport is not None else None
     try:
-        return peer is not None and ipaddress.ip_address(peer[0]).is_loopback
+        return ipaddress.ip_address(request.address).is_loopback
     except ValueError:
         return False

@@ -4,9 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from aiohttp import web
-
 from co2.values import to_jsonable
+from co2.web.page import PageAnswer
 
 __all__ = ["SECURITY_HEADERS", "answer", "json_answer"]
 
@@ -22,22 +21,27 @@ SECURITY_HEADERS = {
 }
 
 
-def answer(body: bytes, content_type: str, *, status: int = 200, max_age: int = 0) -> web.Response:
-    """Make a response.
+def answer(
+    body: bytes, content_type: str, *, status: int = 200, max_age: int = 0, location: str = ""
+) -> PageAnswer:
+    """Make an answer.
 
     Args:
         body: as it goes out.
         content_type: with its charset.
         status: HTTP status.
         max_age: seconds that a browser may keep it; 0 for not at all.
+        location: where the browser is to go; '' for nowhere.
     """
     headers = dict(SECURITY_HEADERS)
     headers["Content-Type"] = content_type
     headers["Cache-Control"] = f"max-age={max_age}" if max_age else "no-store"
-    return web.Response(body=body, status=status, headers=headers)
+    if location:
+        headers["Location"] = location
+    return PageAnswer(body, status, headers)
 
 
-def json_answer(value: Mapping[str, Any], status: int = 200) -> web.Response:
-    """Make a JSON response."""
+def json_answer(value: Mapping[str, Any], status: int = 200) -> PageAnswer:
+    """Make a JSON answer."""
     body = json.dumps(to_jsonable(value), indent=1, allow_nan=False).encode() + b"\n"
     return answer(body, "application/json; charset=utf-8", status=status)

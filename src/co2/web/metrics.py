@@ -5,16 +5,14 @@ the satellites that are furthest behind.
 """
 
 import heapq
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-
-from aiohttp import web
+from collections.abc import Callable, Iterator, Mapping
 
 from co2.web.headers import answer
+from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.web.view import HostView
 
 __all__ = ["LAGS_TOLD", "make_metrics_page"]
 
-PageHandler = Callable[[web.BaseRequest], Awaitable[web.Response]]
 Family = tuple[str, str, str | tuple[str, ...], Mapping[object, float]]
 """Name, help, label or labels, and values by label; by a tuple of them where there are several."""
 
@@ -28,7 +26,7 @@ def make_metrics_page(view: HostView) -> PageHandler:
     """Give the handler. prometheus_client is imported at the first scrape: most hosts are never scraped."""
     scrape: Callable[[], bytes] | None = None
 
-    async def metrics(_request: web.BaseRequest) -> web.Response:
+    async def metrics(_request: PageRequest) -> PageAnswer:
         nonlocal scrape
         if scrape is None:
             scrape = _make_scrape(view)

@@ -11,21 +11,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
-
 from co2.web import text
 from co2.web.buttons import RELOAD_PATH, is_here
 from co2.web.headers import answer
 from co2.web.health import make_health_pages
 from co2.web.metrics import make_metrics_page
+from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.web.view import HostView, MethodRow
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["PageHandler", "make_pages"]
-
-PageHandler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+__all__ = ["make_pages"]
 
 HTML = "text/html; charset=utf-8"
 STATIC_MAX_AGE = 300
@@ -68,7 +65,7 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
 def _page(
     view: HostView, template: str, values: Callable[[], dict[str, Any] | Awaitable[dict[str, Any]]]
 ) -> PageHandler:
-    async def page(request: web.BaseRequest) -> web.Response:
+    async def page(request: PageRequest) -> PageAnswer:
         found = values()
         given = {
             "role": view.role,
@@ -87,7 +84,7 @@ def _page(
 
 
 def _static(body: bytes, content_type: str) -> PageHandler:
-    async def static(_request: web.BaseRequest) -> web.Response:
+    async def static(_request: PageRequest) -> PageAnswer:
         return answer(body, content_type, max_age=STATIC_MAX_AGE)
 
     return static

@@ -1,33 +1,19 @@
-"""The client of the hosts, on aiohttp: many calls at once, each with a deadline and a limit on the answer.
-
-It dials what it is told to and nothing else: no redirects, no proxies of the environment, no cookies, no
-compression.
-"""
+"""The client of the hosts: many calls at once, each with a deadline and a limit on the answer."""
 
 import asyncio
-import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
-from co2.errors import BadRequest, CallTimeout, ParseError, RemoteFault, Unreachable
-from co2.xmlrpc.answers import CONTENT_TYPE, MAX_RESPONSE_SIZE, check_answer, split_url, too_big
+from co2.errors import BadRequest, CallTimeout, ParseError, RemoteFault
+from co2.xmlrpc.answers import MAX_RESPONSE_SIZE
 from co2.xmlrpc.introspection import MAX_MULTICALL
 from co2.xmlrpc.reader import MAX_FAULT_TEXT, read_response
 from co2.xmlrpc.writer import Written, write_call, write_value
 
-__all__ = ["KEEP_ALIVE", "RpcClient"]
+if TYPE_CHECKING:
+    from co2.xmlrpc.http_session import HttpSession
 
-KEEP_ALIVE = 30.0
-"""Seconds that an idle connection is kept; less than any host keeps it, so a call meets no closed one."""
-
-_HEADERS = {
-    "Content-Type": CONTENT_TYPE,
-    "Accept-Encoding": "identity",
-    "Accept": CONTENT_TYPE,
-    "User-Agent": "co2",
-}
+__all__ = ["RpcClient"]
 
 
 class RpcClient:
@@ -39,7 +25,7 @@ class RpcClient:
 
     def __init__(self, max_response: int = MAX_RESPONSE_SIZE) -> None:
         self._max_response = max_response
-        self._session: aiohttp.ClientSession | None = None
+        self._session: HttpSession | None = None
 
     async def call(self, url: str, method: str, *params: Any, timeout: float) -> Any:
         """Call a method.
@@ -96,50 +82,25 @@ class RpcClient:
             self._session = None
 
     async def _post(self, url: str, body: bytes, timeout: float) -> bytes:
-        host, port, path = split_url(url)
-        target = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
         try:
-            async with (
-                asyncio.timeout(timeout),
-                self._open().post(target, data=body, headers=_HEADERS, allow_redirects=False) as response,
-            ):
-                headers = response.headers
-                check_answer(
-                    url, response.status, headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
-                )
-                return await self._read(url, response)
+            async with asyncio.timeout(timeout):
+                return await (await self._open()).post(url, body)
         except TimeoutError:
             raise CallTimeout(url, timeout) from None
-        except aiohttp.ClientPayloadError:
-            raise ParseError(f"{url} ends in the middle of its answer") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Unreachable(f"{url} does not answer: {_reason(error)}") from None
 
-    async def _read(self, url: str, response: aiohttp.ClientResponse) -> bytes:
-        if (response.content_length or 0) > self._max_response:
-            response.close()
-            raise too_big(url, self._max_response)
-        chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self._max_response:
-                response.close()
-                raise too_big(url, self._max_response)
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    def _open(self) -> aiohttp.ClientSession:
+    async def _open(self) -> "HttpSession":
         if self._session is None:
-            self._session = aiohttp.ClientSession(
-                # Who calls limits how many calls are under way; one hanging host must not take the others' places.
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-                trust_env=False,
-            )
+            # At the first call, and beside the event loop: to import aiohttp would take a quarter of a host's
+            # start, and most hosts call nobody this way.
+            make = await asyncio.to_thread(_http_session)
+            self._session = self._session or make(self._max_response)
         return self._session
+
+
+def _http_session() -> "type[HttpSession]":
+    from co2.xmlrpc.http_session import HttpSession
+
+    return HttpSession
 
 
 def _one_of_many(url: str, answer: Any) -> Any | RemoteFault:
@@ -150,14 +111,3 @@ def _one_of_many(url: str, answer: Any) -> Any | RemoteFault:
         if isinstance(code, int) and isinstance(text, str):
             return RemoteFault(code, text[:MAX_FAULT_TEXT])
     raise ParseError(f"{url} gives an answer in system.multicall that is none")
-
-
-def _reason(error: Exception) -> str:
-    """Say in few words why a connection failed."""
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)  # its own text names the address once more
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "it closed the connection"
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "it does not speak HTTP"
-    return "no connection"

@@ -1,0 +1,154 @@
+"""Who opens links and says nothing, asks without end or does not read its answers costs the relay little."""
+
+import asyncio
+import base64
+import os
+from typing import Any
+
+import pytest
+
+from co2.errors import InternalError, RemoteFault
+from co2.protocol import goodbyes
+from co2.protocol.link_frames import SUBPROTOCOL, Call, Hello, Result, decode_relay_frame, encode_link_frame
+from co2.protocol.web_socket import PING, WebSocketReader, control_frame
+from co2.relay import links
+from co2.relay.links import MAX_ANSWERS, MAX_UNSAID
+from co2.server import link_wire
+from co2.server.link_wire import MAX_BUFFERED, joined
+from tests.relay.linked import Relay, Satellite, network, until
+
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def opened(relay: Relay) -> Ends:
+    """Open a link, and say nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", relay.port, limit=2**26)
+    lines = (
+        "GET /link HTTP/1.1",
+        f"Host: 127.0.0.1:{relay.port}",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Key: {base64.b64encode(os.urandom(16)).decode()}",
+        "Sec-WebSocket-Version: 13",
+        f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
+    )
+    writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+    assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+async def joined_as(relay: Relay, origin: str) -> Ends:
+    """Open a link, and say Hello."""
+    reader, writer = await opened(relay)
+    hello = encode_link_frame(Hello(f"{origin}@127.0.0.1:9", "", "", [], [], [], []))
+    writer.writelines(joined([hello], masked=True))
+    await until(lambda: any(peer.origin == origin for peer in relay.present))
+    return reader, writer
+
+
+async def frames_of(reader: asyncio.StreamReader, kind: type, count: int) -> list[Any]:
+    """Read on until so many frames of a kind have come."""
+    socket = WebSocketReader(2**22, masked=False)
+    found: list[Any] = []
+    async with asyncio.timeout(10):
+        while len(found) < count and (data := await reader.read(2**16)):
+            frames = [decode_relay_frame(frame) for frame in socket.feed(data)]
+            found += [frame for frame in frames if isinstance(frame, kind)]
+    return found
+
+
+def test_links_without_a_hello_are_bounded_and_keep_nobody_out() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        relay.max_links = 3
+        silent = [await opened(relay) for _ in range(MAX_UNSAID + 60)]
+        await until(lambda: relay.links.counted()["links"] <= MAX_UNSAID + 3)
+        assert await silent[0][0].read() == b"", "the oldest goes"
+        silent.append(await joined_as(relay, "spam"))
+        assert ham.link.joined.is_set()
+        for _, writer in silent:
+            writer.transport.abort()  # type: ignore[attr-defined]  # asyncio's own has it
+
+    network(test, "ham")
+
+
+def test_a_link_without_a_hello_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "HELLO_TIMEOUT", 0.2)
+
+    async def test(relay: Relay, ham: Satellite) -> None:
+        reader, writer = await opened(relay)
+        told = await asyncio.wait_for(reader.read(), 10)
+        assert goodbyes.SILENT.encode() in told
+        writer.close()
+        await until(lambda: relay.links.counted()["links"] == 1)
+        assert ham.link.joined.is_set()
+
+    network(test, "ham")
+
+
+def test_calls_of_one_satellite_are_bounded_and_those_of_others_go_on() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        reader, writer = await joined_as(relay, "spam")
+        calls = [encode_link_frame(Call(n, "hang", b"\x80", 60.0)) for n in range(MAX_ANSWERS + 50)]
+        writer.writelines(joined(calls, masked=True))
+        refused = await frames_of(reader, Result, 50)
+        assert {result.call_id for result in refused} == set(range(MAX_ANSWERS, MAX_ANSWERS + 50))
+        assert "under way already" in refused[0].error
+        assert (await ham.link.call("there", {}, 10))["method"] == "there"
+        writer.close()
+
+    network(test, "ham")
+
+
+def test_who_does_not_read_gets_no_pongs_behind_what_waits_for_it() -> None:
+    async def test(relay: Relay) -> None:
+        reader, writer = await opened(relay)
+        writer.transport.set_write_buffer_limits(0)
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        wire = next(iter(relay.links._wires.values()))
+        pings = control_frame(PING, b"x" * 125, True) * 2000
+        before = 0
+        for _ in range(100):
+            writer.write(pings)
+            await writer.drain()
+            await until(lambda: not writer.transport.get_write_buffer_size())
+            if wire.buffered == before > MAX_BUFFERED:
+                break
+            before = wire.buffered
+        assert wire.buffered < MAX_BUFFERED + 2 * len(pings)
+        writer.transport.abort()  # type: ignore[attr-defined]
+
+    network(test)
+
+
+def test_who_does_not_read_its_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_wire, "MAX_UNREAD", 6 * 2**20)
+
+    async def test(relay: Relay, ham: Satellite) -> None:
+        reader, writer = await joined_as(relay, "spam")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        call = encode_link_frame(Call(1, "echo", b"\xda\xff\xff" + b"x" * 0xFFFF, 60.0))
+        async with asyncio.timeout(20):
+            while len(relay.present) == 2:
+                writer.writelines(joined([call] * 16, masked=True))
+                await asyncio.sleep(0.005)
+        assert any("has not read" in text for _, text in relay.gone)
+        assert ham.link.joined.is_set()
+        writer.transport.abort()  # type: ignore[attr-defined]
+
+    network(test, "ham")
+
+
+def test_an_error_of_ours_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        async def fails(*_: Any) -> Any:
+            raise RuntimeError("a secret of this host")
+
+        monkeypatch.setattr(relay, "called", fails)
+        monkeypatch.setattr(ham, "called", fails)
+        for calling in (ham.link.call("x", {}, 10), relay.links.call(relay.present[0], "x", {}, 10)):
+            with pytest.raises(RemoteFault) as caught:
+                await calling
+            assert caught.value.code == InternalError.code
+            assert "secret" not in str(caught.value)
+
+    network(test, "ham")
