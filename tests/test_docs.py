@@ -1,7 +1,9 @@
 """What the documentation says is so: links, tables and code blocks."""
 
+import contextlib
 import json
 import re
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -168,31 +170,68 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
 def test_the_examples_of_testing_pass(tmp_path, page):
     """All of them together are one test file beside packages, for a pytest of its own."""
     files: dict[str, str] = {}
-    for code in blocks(page, "python"):
-        if named := re.match(r"# (\S+)\.py\n", code):
+    for code in [*blocks(page, "python"), *blocks(page, "toml")]:
+        if named := re.match(r"# (\S+\.(py|toml))\n", code):
             files[named[1]] = files.get(named[1], "") + code
+    for name in re.findall(r"`(plugins/\w+/__init__\.py)`", (ROOT / page).read_text()):
+        files[name] = ""
     for name, code in files.items():
-        path = tmp_path / f"{name}.py"
+        path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code)
-        if name.startswith("plugins/"):
-            (path.parent / "__init__.py").touch()
-    options = [
-        "-q",
-        "-W",
-        "error",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "pythonpath=plugins",
-        "--rootdir",
-        str(tmp_path),
-    ]
+    assert all((path.parent / "__init__.py").exists() for path in tmp_path.glob("plugins/*/*"))
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     command = [sys.executable, "-m", "pytest", *options, str(tmp_path)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stdout + done.stderr
     count = sum(code.count("def test_") for code in files.values())
     assert count > 1 and f"{count} passed" in done.stdout
+
+
+def test_what_one_example_drops_no_other_one_sends():
+    text = (ROOT / "docs/relay-plugins.md").read_text()
+    (dropped,) = re.findall(r'startswith\("(\w+\.)"\):\n +return None', text)
+    assert dropped not in text.partition("## `udp`")[2]
+
+
+def test_two_machines_see_each_other_as_the_readme_says(tmp_path):
+    """Both are this one: what the second is told to start sends, and what the first is told to start shows it."""
+    section = (ROOT / "README.md").read_text().partition("## Two machines")[2].partition("\n## ")[0]
+    with running(tmp_path / "relay", "relay") as relay:
+        lines = [line.partition("  #")[0] for line in section.splitlines() if line.startswith("co2 ")]
+        first, second, watch, send = [
+            shlex.split(line.replace("http://192.168.1.10:2003", relay.url))[1:] for line in lines
+        ]
+        assert first == ["relay", "--bind", "0.0.0.0"]
+        with running(tmp_path / "second", *second), watching(relay, watch) as told:
+            wait_for(lambda: " sysinfo." in told.read_text(), "readings of the second machine")
+            subprocess.run([sys.executable, "-m", "co2", *send], check=True, capture_output=True, timeout=30)
+            wait_for(lambda: ' hello "from the second"' in told.read_text(), "what the second says")
+
+
+@contextlib.contextmanager
+def watching(relay, args):
+    """Run ``co2 watch …``; give the file that it writes to."""
+    told = relay.folder / "watched"
+    with told.open("w") as out, subprocess.Popen([sys.executable, "-m", "co2", *args], stdout=out) as process:
+        try:
+            yield told
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize(
+    ("library", "module"), [("psutil", "sysinfo.readings"), ("pythonosc", "osc.packets")], ids=["psutil", "osc"]
+)
+def test_what_a_bundled_plugin_lacks_is_installed_as_the_readme_says(library, module):
+    code = f"import sys; sys.modules[{library!r}] = None; import co2.plugins.{module}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+    install = "pip install '.[all]'"
+    assert f"{install} in co2's checkout" in done.stderr
+    for page in PAGES:
+        assert not re.search(r"pip install '(?!\.\[all\])[^']*\[", page.read_text()), page.name
+    assert install in (ROOT / "README.md").read_text()
+    assert (ROOT / "docs/plugins.md").read_text().count(install) == 2
 
 
 def test_the_board_of_the_udp_page_hears_and_is_heard(co2_net):

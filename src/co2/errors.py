@@ -29,6 +29,7 @@
         ├── TooManySatellites      1004 the relay is full
         ├── NotCallable            1005 that host takes no calls: it registered without a port
         ├── Unreachable            1006 a host does not answer
+        │   └── NothingListens     there is no program at its port
         ├── CallTimeout            1007 a call took longer than its deadline
         ├── PluginFailed           1008 the plugin raised, died or is not running
         ├── Ambiguous              1009 several hosts have that method
@@ -331,6 +332,23 @@ class Unreachable(PeerError):
     """A host does not answer."""
 
     code = 1006
+
+
+class NothingListens(Unreachable):
+    """The machine of a host answers, but no program listens at its port.
+
+    Args:
+        url: of the host.
+        reason: in the words of the system.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.url} does not answer: {self.reason}"
 
 
 class CallTimeout(PeerError):

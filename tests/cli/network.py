@@ -1,5 +1,6 @@
 """A relay and a satellite to run commands against, and the ways to run them: in pipes, at a terminal, live."""
 
+import contextlib
 import json
 import os
 import pty
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from co2.xmlrpc.simple_client import SimpleClient
 from tests.harness import PATIENCE, HostProcess, wait_for
 
 NASTY = '''
+import time
 from co2 import plugin
 
 class X_Nasty(plugin.Co2Plugin):
@@ -27,6 +30,10 @@ class X_Nasty(plugin.Co2Plugin):
     def x_fail(self, data_dict):
         """Fails."""
         raise ValueError("\\x1b[2J\\x07\\x9b31m")
+
+    def x_sleep(self, data_dict):
+        """Takes long."""
+        time.sleep(1)
 '''
 
 
@@ -78,6 +85,20 @@ def at_terminal(net: Network, *args: str, **env: str) -> tuple[int, str]:
             return process.wait(10), sent.decode().replace("\r\n", "\n")
     finally:
         os.close(ours)
+
+
+@contextlib.contextmanager
+def watching(net: Network) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``co2 watch`` until somebody ends it, at the latest when this is over; what it writes goes nowhere."""
+    command = [sys.executable, "-m", "co2", "watch"]
+    nowhere = subprocess.DEVNULL
+    with subprocess.Popen(
+        command, cwd=net.folder, stdout=nowhere, stderr=nowhere, env=environ(net.relay.url)
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def watch(

@@ -2,15 +2,18 @@
 
 import json
 import re
+import signal
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from co2 import __version__
+from co2.cli.failures import exit_code
 from co2.cli.main import COMMANDS, main
 from co2.cli.show import _link
-from tests.cli.network import NASTY, Network, at_terminal, co2, watch
+from co2.errors import NothingListens
+from tests.cli.network import NASTY, Network, at_terminal, co2, watch, watching
 from tests.harness import RECORDER, running, wait_for, write_plugin
 
 CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -120,6 +123,18 @@ def test_watch_shows_control_characters_as_text(net: Network) -> None:
             assert len(out.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_watch_that_is_ended_leaves_the_list_at_once(net: Network, number: int, code: int) -> None:
+    def kinds() -> list[str]:
+        return [row["kind"] for row in json.loads(co2(net, "ps", "--json").stdout)["satellites"]]
+
+    with watching(net) as process:
+        wait_for(lambda: "fetching" in kinds(), "the watcher is listed")
+        process.send_signal(number)
+        assert process.wait(10) == code
+        assert kinds() == ["co2"]
+
+
 # ---- call ----------------------------------------------------------------------------------------------
 
 
@@ -135,6 +150,15 @@ def test_call_on_a_host(net: Network) -> None:
     assert (done.returncode, json.loads(done.stdout)["role"]) == (0, "satellite")
     done = co2(net, "call", "co2.get_properties", "--url", net.satellite.url, "--json")
     assert json.loads(done.stdout)["host_id"] == net.satellite.host_id
+
+
+def test_call_waits_as_long_as_it_is_told(net: Network) -> None:
+    started = time.monotonic()
+    done = co2(net, "call", "nasty.nasty.sleep", "--timeout", "0.3")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert "0.3 s" in done.stderr
+    assert time.monotonic() - started < 5
+    assert co2(net, "call", "ping", "--timeout", "0").returncode == 2
 
 
 @pytest.mark.parametrize(
@@ -274,7 +298,22 @@ def test_colours_are_for_terminals_only(net: Network) -> None:
 def test_where_nothing_listens_it_is_3(args: list[str], net: Network) -> None:
     done = co2(net, *args, CO2_RELAY="http://127.0.0.1:9")
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == "co2: http://127.0.0.1:9 does not answer: Connection refused\n"
+    assert done.stderr == (
+        "co2: http://127.0.0.1:9 does not answer: Connection refused; "
+        "co2 relay starts a relay, co2 satellite a satellite\n"
+    )
+
+
+def test_a_relay_of_another_machine_needs_an_address_that_is_not_only_its_own() -> None:
+    code, text = exit_code(NothingListens("http://192.168.1.10:2003", "Connection refused"))
+    assert (code, text) == (
+        3,
+        "http://192.168.1.10:2003 does not answer: Connection refused; "
+        "a relay for other machines is started there with: co2 relay --bind 0.0.0.0",
+    )
+    for here in ("http://localhost:2003", "http://[::1]:2003", "http://127.0.0.2:2003"):
+        assert "--bind" not in exit_code(NothingListens(here, "Connection refused"))[1]
+    assert "--bind 0.0.0.0" in exit_code(NothingListens("http://desk.lan:2003", "Connection refused"))[1]
 
 
 @pytest.mark.parametrize("args", [["ps"], ["ps", "--plugins"], ["watch", "--once"], ["send", '{"data": 1}']])
@@ -292,6 +331,11 @@ def test_what_is_not_there_points_to_the_command_that_shows_what_is(net: Network
     assert done.returncode == 1
     assert done.stderr == (
         "co2: fault -32601: no such method: 'nope'; co2 methods, or system.listMethods, tells what there is\n"
+    )
+    done = co2(net, "call", "ping", "--host", "nobody@127.0.0.1:1")
+    assert done.stderr == (
+        "co2: fault 1003: nobody@127.0.0.1:1 is not registered here; call relay.register first; "
+        "co2 ps shows who is there\n"
     )
     done = co2(net, "dead-letters", "--repeat", "99", "--url", net.satellite.url)
     assert done.returncode == 1

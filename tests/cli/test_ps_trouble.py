@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from co2.cli.asking import ask_satellites
+from co2.cli.packages import RECENT, in_trouble
+from co2.cli.packages import trouble as words
 from co2.errors import CallTimeout
 from tests.cli.network import Network, co2
 from tests.harness import RECORDER, running, wait_for, write_plugin
@@ -18,6 +21,29 @@ class X_Dies(plugin.Co2Plugin):
     def __init__(self, var_dict):
         super().__init__(var_dict)
         threading.Timer(0.3, os._exit, [3]).start()
+"""
+STUCK = """
+import os, time
+from co2 import plugin
+
+class X_Stuck(plugin.Co2Plugin):
+    def receive(self, data_dict):
+        while not os.path.exists("go on"):
+            time.sleep(0.02)
+"""
+PICKY = """
+from co2 import plugin
+
+class X_Picky(plugin.Co2Plugin):
+    def receive(self, data_dict):
+        raise ValueError("not this one")
+"""
+ERRS = """
+from co2 import plugin
+
+class X_Errs(plugin.Co2Plugin):
+    def x_err(self, data_dict):
+        raise ValueError("no such parrot")
 """
 CONFIG = """
 [satellite]
@@ -93,3 +119,59 @@ def test_satellites_that_do_not_tell_in_time_are_unknown(net: Network) -> None:
     late = ask_satellites(net.relay.url, [row] * 20, 1e-9)
     assert {type(one) for one in late} == {CallTimeout}
     assert all(isinstance(one, dict) for one in ask_satellites(net.relay.url, [row] * 20, 10))
+
+
+def test_packages_that_run_and_are_in_trouble_are_told(tmp_path: Path) -> None:
+    folder = tmp_path / "satellite"
+    for name, code in (("stuck", STUCK), ("picky", PICKY), ("errs", ERRS), ("old", RECORDER), ("good", RECORDER)):
+        write_plugin(folder, name, mod=code)
+    (folder / "co2.toml").write_text("[satellite]\nreceive_warning = 0.3\n")
+    with (
+        running(tmp_path / "relay", "relay") as relay,
+        running(folder, "satellite", "--relay", relay.url) as satellite,
+    ):
+        net = Network(relay, satellite, tmp_path)
+        wait_for(lambda: "good" in co2(net, "ps", "--plugins").stdout, "the packages are there")
+        assert trouble(net) == {}
+        write_plugin(folder, "old", mod="1 / 0")
+        assert co2(net, "plugin", "reload", "old", "--url", satellite.url).returncode == 1
+        assert co2(net, "call", "errs.mod.err", "--url", satellite.url).returncode == 1
+        for _ in range(2):
+            co2(net, "send", '{"data": 1}')
+        wait_for(
+            lambda: "stuck hangs" in (out := co2(net, "ps").stdout) and "2 dead letters" in out, "all is told"
+        )
+        lines = co2(net, "ps").stdout.splitlines()
+        for said in ("stuck hangs", "picky: 2 dead letters", "old: new code refused", "errs: error "):
+            assert said in lines[2]
+        assert "good" not in "".join(lines[3:])
+        for told, next_step in (
+            (f"stuck on {satellite.host_id} hangs: ", "its log, on that machine: co2 plugin logs stuck"),
+            (f"picky on {satellite.host_id} has 2 dead letters: ", "co2 dead-letters --package picky"),
+            (f"old on {satellite.host_id} runs its old code: ", "co2 plugin reload old"),
+            (f"errs on {satellite.host_id} had an error ", "its log, on that machine: co2 plugin logs errs"),
+        ):
+            [at] = [at for at, line in enumerate(lines) if line.startswith(told)]
+            assert lines[at + 1].endswith(f"{next_step} --url {satellite.url}")
+        assert "ZeroDivisionError" in "".join(lines) and "no such parrot" in "".join(lines)
+        packages = co2(net, "ps", "--plugins").stdout
+        assert "running, hangs for " in packages
+        assert "running, new code refused" in packages
+        assert "running, hangs for " in co2(net, "plugin", "ls", "--url", satellite.url).stdout
+        (folder / "go on").touch()
+        wait_for(lambda: "stuck" not in trouble(net), "it has got on")
+        co2(net, "dead-letters", "--drop-up-to", "2", "--url", satellite.url)
+        write_plugin(folder, "old", mod=RECORDER)
+        assert co2(net, "plugin", "reload", "old", "--url", satellite.url).returncode == 0
+        assert "dead letters" not in (out := co2(net, "ps").stdout) and "old: " not in out
+
+
+def test_an_older_satellite_and_an_old_error_are_no_trouble() -> None:
+    row = {"name": "ham", "state": "running", "load": 1, "last_error": "E: no"}
+    assert in_trouble({"plugins": [row]}) == []
+    assert in_trouble({"plugins": [{**row, "last_error_age": RECENT}]}) == []
+    [found] = in_trouble({"plugins": [{**row, "last_error_age": 61.0, "dead_letters": 0}]}) or []
+    assert words(found) == ["ham: error 1 min ago"]
+    [found] = in_trouble({"plugins": [{**row, "dead_letters": 1}]}) or []
+    assert words(found) == ["ham: 1 dead letter"]
+    assert in_trouble({"plugins": [{**row, "dead_letters": 1}], "counters": {"dead_letters_kept": 0}}) == []

@@ -290,6 +290,18 @@ def test_the_watchdog_tells_once_of_each_limit() -> None:
     assert watch.slowest == pytest.approx(10.0)
 
 
+def test_the_watchdog_knows_who_hangs_now() -> None:
+    words = ProgressWords()
+    watch = Watch(words, PLUGINS, 1.0, 3.0)
+    words.words[2] = 2 * 9 + 1
+    for now, seconds in ((10.0, 0.0), (10.9, 0.0), (11.5, 1.5), (20.0, 10.0)):
+        watch.look(now)
+        assert watch.hangs == pytest.approx(seconds)
+    words.words[2] = 2 * 9 + 2
+    watch.look(20.1)
+    assert watch.hangs == 0
+
+
 def test_the_watchdog_starts_anew_with_each_message() -> None:
     words = ProgressWords()
     watch = Watch(words, PLUGINS, 1.0, 3.0)

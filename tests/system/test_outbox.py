@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import HostProcess, wait_for
+from tests.harness import RECORDER, HostProcess, running, wait_for
 from tests.system.test_delivery import SENDER, Net, gaps, got, resident, write_plugin
 
 
@@ -20,6 +20,16 @@ def net(tmp_path: Path) -> Iterator[Net]:
 def counter(host: HostProcess, name: str) -> int:
     with host.proxy() as proxy:
         return int(proxy.co2.get_properties()["counters"][name])
+
+
+def test_one_message_waits_in_the_singular(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "rec", mod=RECORDER)
+    with running(tmp_path, "satellite", "--relay", "http://127.0.0.1:9") as satellite:
+        with satellite.proxy() as proxy:
+            wait_for(lambda: "rec.mod.send" in proxy.system.listMethods(), "the package")
+            proxy.rec.mod.send({"data": {"data": 1}})
+        assert satellite.stop() == 0
+        assert "1 message waits on disk for the relay" in satellite.log()
 
 
 @pytest.mark.parametrize("ending", ["killed", "stopped"])

@@ -135,11 +135,11 @@ def test_load_and_unload(tmp_path: Path) -> None:
         assert "eggs.spam.say" not in proxy.system.listMethods()
         assert package(proxy, "eggs") is None
         for args, said in (
-            (("unload", "eggs"), "it is not loaded"),
-            (("reload", "eggs"), "it is not loaded"),
+            (("unload", "eggs"), "plugin package 'eggs': it is not loaded"),
+            (("reload", "eggs"), "plugin package 'eggs': it is not loaded"),
             (("load", "ham"), "loaded already"),
             (("load", "hma"), "did you mean 'ham'?"),
-            (("logs", "eggs"), "is not loaded"),
+            (("logs", "eggs"), "plugin package 'eggs': it is not loaded"),
         ):
             done = command(satellite, *args)
             assert (done.returncode, done.stdout) == (1, "")

@@ -303,7 +303,7 @@ def test_the_number_of_dead_letters_leads_to_the_last_ones():
         "a@10.0.0.7:2004",
         "E: no",
         "{'data': 5}",
-        "co2 dead-letters --package",
+        "co2 dead-letters --package example --url http://127.0.0.1:2004",
     ):
         assert shown in tags.said
     assert tags.said.count("E: no") == 20

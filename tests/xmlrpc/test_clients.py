@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import http.client as http_client
 import select
 import socket
 import subprocess
@@ -208,3 +209,17 @@ def test_the_short_commands_import_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_what_a_call_was_interrupted_with_is_no_matter_to_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in a call leaves no connection that waits for an answer: the goodbye after it gets through."""
+
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with hostile(http(GOOD)) as server, SimpleClient(server.url, 10) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(http_client.HTTPConnection, "getresponse", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                client.call("relay.fetch")
+        assert client.call("relay.unregister") == {"a": [1, "x"]}

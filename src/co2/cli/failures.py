@@ -6,10 +6,12 @@ from co2.errors import (
     Denied,
     IdentityRefused,
     MessageError,
+    NothingListens,
     NotOurRelay,
     RemoteFault,
     StateError,
     TooBig,
+    UnknownHost,
     Unreachable,
     UsageError,
     ValueRefused,
@@ -19,6 +21,7 @@ __all__ = [
     "EXIT_DENIED",
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
+    "EXIT_TERMINATED",
     "EXIT_TIMEOUT",
     "EXIT_UNREACHABLE",
     "EXIT_USAGE",
@@ -31,6 +34,7 @@ EXIT_UNREACHABLE = 3
 EXIT_DENIED = 4
 EXIT_TIMEOUT = 5
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
 
 _DENIED_CODES = frozenset((IdentityRefused.code, NotOurRelay.code, Denied.code))
 _TIMEOUT_CODES = frozenset((CallTimeout.code,))
@@ -47,7 +51,10 @@ def exit_code(error: Exception) -> tuple[int, str]:
         ):
             if error.code in codes:
                 return code, error.text
-        return EXIT_FAILED, f"fault {error.code}: {error.text}"
+        who = "; co2 ps shows who is there" if error.code == UnknownHost.code else ""
+        return EXIT_FAILED, f"fault {error.code}: {error.text}{who}"
+    if isinstance(error, NothingListens):
+        return EXIT_UNREACHABLE, f"{error}; {_start(error.url)}"
     if isinstance(error, Unreachable):
         denied = any(f"HTTP {status}" in str(error) for status in (403, 421))
         return (EXIT_DENIED if denied else EXIT_UNREACHABLE), str(error)
@@ -58,3 +65,19 @@ def exit_code(error: Exception) -> tuple[int, str]:
     if isinstance(error, UsageError):
         return EXIT_FAILED, str(error)
     return EXIT_FAILED, f"{type(error).__name__}: {error} (co2 --debug … shows where)"
+
+
+def _start(url: str) -> str:
+    """Say how a host gets to listen at a URL."""
+    # Imported for an error only: the short commands start without it.
+    import ipaddress
+    from urllib.parse import urlsplit
+
+    host = urlsplit(url).hostname or ""
+    try:
+        here = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        here = False  # a name
+    if here:
+        return "co2 relay starts a relay, co2 satellite a satellite"
+    return "a relay for other machines is started there with: co2 relay --bind 0.0.0.0"

@@ -7,41 +7,104 @@ import click
 
 from co2.cli.asking import Told
 from co2.cli.failures import exit_code
-from co2.cli.output import as_text, coloured, one_line, print_json, print_table
+from co2.cli.output import age, as_text, coloured, one_line, print_json, print_table
 from co2.errors import Co2Error
 
-__all__ = ["in_trouble", "show_packages", "show_trouble"]
+__all__ = ["in_trouble", "show_packages", "show_trouble", "state", "trouble"]
 
 TROUBLE = ("failed", "parked")
 """States in which a package does nothing until somebody asks for another try."""
+
+RECENT = 600.0
+"""Seconds for which an error of a package that runs is told; --plugins shows older ones, too."""
 
 MAX_ERROR = 300
 """Characters of a package's last error that are shown below the satellites; --plugins has all of it."""
 
 
 def in_trouble(told: Told) -> list[dict[str, Any]] | None:
-    """Give the packages of a satellite that do not run and will not by themselves; None where it did not tell."""
+    """Give the packages of a satellite that somebody should look at; None where it did not tell.
+
+    They have failed or are parked, hang, have dead letters, run older code than the folder has, or had an error
+    a short while ago. What an older host does not tell is taken as none.
+    """
     if not isinstance(told, dict):
         return None
-    return [
-        {key: row.get(key) for key in ("name", "state", "load", "last_error")}
-        for row in told.get("plugins", ())
-        if row["state"] in TROUBLE
-    ]
+    counters = told.get("counters")
+    # Those that were repeated or dropped since are no trouble any more; a package's own number only grows.
+    kept = counters.get("dead_letters_kept") if isinstance(counters, dict) else None
+    rows = []
+    for row in told.get("plugins", ()):
+        letters = row.get("dead_letters", 0)
+        found = {
+            **{key: row.get(key) for key in ("name", "state", "load", "last_error")},
+            "hangs": row.get("hangs", 0),
+            "dead_letters": letters if kept is None else min(letters, kept),
+            "refused": row.get("refused", False),
+            "last_error_age": row.get("last_error_age", RECENT),
+        }
+        if trouble(found):
+            rows.append(found)
+    return rows
+
+
+def trouble(row: dict[str, Any]) -> list[str]:
+    """Say in a few words each what is wrong with a package, worst first; nothing where all is well."""
+    name, letters = row["name"], row["dead_letters"]
+    if row["state"] in TROUBLE:
+        return [f"{name} {row['state']}"]
+    found = [f"{name} hangs"] if row["hangs"] else []
+    found += [f"{name}: new code refused"] if row["refused"] else []
+    found += [f"{name}: {_letters(letters)}"] if letters else []
+    if not found and row["last_error"] and row["last_error_age"] < RECENT:
+        found = [f"{name}: error {age(row['last_error_age'])} ago"]
+    return found
+
+
+def state(row: dict[str, Any]) -> str:
+    """Write the state of a package, and what its host knows beside it."""
+    more = f", hangs for {age(row['hangs'])}" if row.get("hangs") else ""
+    return f"{row['state']}{more}{', new code refused' if row.get('refused') else ''}"
+
+
+def _letters(number: int) -> str:
+    return f"{number} dead letter{'' if number == 1 else 's'}"
 
 
 def show_trouble(satellites: Sequence[dict[str, Any]]) -> None:
     """Tell each package that is in trouble, and what to type next. Nothing where there is none."""
     for satellite in satellites:
         host_id = one_line(satellite["host_id"])
+        url = f"http://127.0.0.1:{host_id.rpartition(':')[2]}"
         for row in satellite["trouble"] or ():
-            name, what = one_line(row["name"]), "reload" if row["load"] else "load"
-            error = one_line(as_text(row["last_error"]) or "no reason is known")
-            if len(error) > MAX_ERROR:
-                error = f"{error[:MAX_ERROR]}…"
-            url = f"http://127.0.0.1:{host_id.rpartition(':')[2]}"
-            click.echo(coloured(f"{name} on {host_id} is {row['state']}: {error}", "red"))
-            click.echo(f"    mend it, then on that machine: co2 plugin {what} {name} --url {url}")
+            for what, next_step in _told(row, host_id):
+                click.echo(coloured(what, "red"))
+                click.echo(f"    {next_step} --url {url}")
+
+
+def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
+    """Give, for each thing that is wrong with a package, a line that tells it, and what to type next."""
+    name = one_line(row["name"])
+    who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "no reason is known")
+    if len(error) > MAX_ERROR:
+        error = f"{error[:MAX_ERROR]}…"
+    if row["state"] in TROUBLE:
+        do = "reload" if row["load"] else "load"
+        yield f"{who} is {row['state']}: {error}", f"mend it, then on that machine: co2 plugin {do} {name}"
+        return
+    logs = f"on that machine: co2 plugin logs {name}"
+    if row["hangs"]:
+        yield f"{who} hangs: a call into it has been under way for {age(row['hangs'])}", f"its log, {logs}"
+    if row["refused"]:
+        yield f"{who} runs its old code: {error}", f"mend it, then on that machine: co2 plugin reload {name}"
+    if row["dead_letters"]:
+        letters = _letters(row["dead_letters"])
+        yield (
+            f"{who} has {letters}: it did not take them",
+            (f"to see them, on that machine: co2 dead-letters --package {name}"),
+        )
+    if not (row["hangs"] or row["refused"] or row["dead_letters"]):
+        yield f"{who} had an error {age(row['last_error_age'])} ago: {error}", f"its log, {logs}"
 
 
 def show_packages(hosts: Sequence[dict[str, Any]], told: Sequence[Told], as_json: bool) -> int:
@@ -86,7 +149,7 @@ def _cells(row: dict[str, Any]) -> Sequence[Any]:
     return (
         row["host"],
         row["name"],
-        row["state"],
+        state(row),
         row["load"] or "-",
         row["code"] or "-",
         _uses(row),

@@ -10,6 +10,7 @@ import click
 
 from co2.cli.arguments import find_url, json_option, url_option
 from co2.cli.output import as_text, one_line, print_json, print_table
+from co2.cli.packages import state
 from co2.cli.plugin_check import check
 from co2.cli.plugin_new import new
 from co2.config import load_config
@@ -163,7 +164,7 @@ def _change(method: str, done: str, argument: dict[str, Any], url: str, as_json:
 def _cells(row: dict[str, Any]) -> tuple[Any, ...]:
     return (
         row["name"],
-        row["state"],
+        state(row),
         row["load"] or "-",
         row["code"] or "-",
         row["pid"] or "-",

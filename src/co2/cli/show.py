@@ -10,7 +10,7 @@ from co2.cli.arguments import CALL_TIMEOUT, json_option, url_option
 from co2.cli.asking import Told, ask_satellites
 from co2.cli.only_relays import only_relays
 from co2.cli.output import age, as_text, one_line, print_json, print_table
-from co2.cli.packages import in_trouble, show_packages, show_trouble
+from co2.cli.packages import in_trouble, show_packages, show_trouble, trouble
 from co2.errors import RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
 
@@ -35,7 +35,8 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool) -> int:
 
     LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
     for that, plugin packages that are behind or catching up. TROUBLE names plugin packages that have failed or
-    are parked; '?' stands for a satellite that did not tell in time. What to do is below, for the relay's too.
+    are parked, hang, have dead letters, run old code because the new did not work, or had an error within ten
+    minutes; '?' stands for a satellite that did not tell in time. What to do is below, for the relay's too.
 
     \b
     Examples:
@@ -97,7 +98,7 @@ def _link(link: dict[str, Any] | None) -> str:
 def _trouble(row: dict[str, Any]) -> str:
     if row["trouble"] is None:
         return "?" if row["kind"] == "co2" else "-"
-    return ", ".join(f"{package['name']} {package['state']}" for package in row["trouble"]) or "-"
+    return ", ".join(what for package in row["trouble"] for what in trouble(package)) or "-"
 
 
 def _satellite(row: dict[str, Any]) -> Sequence[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, json_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, Seconds, json_option, url_option
 from co2.cli.only_relays import only_relays
 from co2.cli.output import print_json, to_json
 from co2.errors import NoSuchMethod, RemoteFault
@@ -83,9 +83,18 @@ def _lines() -> Iterator[dict[str, Any]]:
     type=HostIdText(),
     help="host_id of the host to call it on; the --url passes the call on.",
 )
+@click.option(
+    "--timeout",
+    type=Seconds(),
+    default=CALL_TIMEOUT,
+    metavar="S",
+    help=f"Give up after S seconds; hosts do so after 30.  [default: {CALL_TIMEOUT:g}]",
+)
 @url_option("--url")
 @json_option
-def call(method: str, argument: dict[str, Any] | None, host: str | None, url: str, as_json: bool) -> int:
+def call(
+    method: str, argument: dict[str, Any] | None, *, host: str | None, timeout: float, url: str, as_json: bool
+) -> int:
     """Call METHOD and print what it returns, as JSON.
 
     ARGUMENT is a dictionary with the key 'data'; without it {"data": null} is given. A plugin's method is called
@@ -95,10 +104,10 @@ def call(method: str, argument: dict[str, Any] | None, host: str | None, url: st
     Examples:
       co2 call co2.get_properties
       co2 call ham.spam.call_me '{"data": 2}'
-      co2 call ping --host 8f3a…@127.0.0.1:2004
+      co2 call ping --host 8f3a…@127.0.0.1:2004 --timeout 3
       co2 call example.example.count '{"data": 1}' --url http://127.0.0.1:2004
     """
-    with SimpleClient(url, CALL_TIMEOUT) as client:
+    with SimpleClient(url, timeout) as client:
         # Methods without an argument ignore it, plugins' methods want the key.
         result = _call(client, method, argument or {"data": None}, host)
     if as_json or sys.stdout.isatty() is False:

@@ -1,15 +1,16 @@
 """``co2 watch``: live traffic, as it comes."""
 
 import contextlib
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
 from co2.cli.arguments import Seconds, json_option, url_option
-from co2.cli.failures import EXIT_TIMEOUT
+from co2.cli.failures import EXIT_TERMINATED, EXIT_TIMEOUT
 from co2.cli.only_relays import only_relays
 from co2.cli.output import coloured, one_line, print_json, to_json
 from co2.errors import Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
@@ -34,7 +35,7 @@ MAX_SHOWN = 400
 @url_option("--relay")
 @json_option
 def watch(once: bool, count: int | None, timeout: float | None, url: str, as_json: bool) -> int:
-    """Show every message on the network as it comes, until Ctrl-C.
+    """Show every message on the network as it comes, until Ctrl-C or SIGTERM.
 
     Exit code 5 says that the time was over before the messages that were asked for had come. Messages that fell
     out of the relay's log before they were fetched are told on stderr, with --json as a line {"gap": …}.
@@ -48,6 +49,7 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
     wanted = 1 if once else count
     deadline = None if timeout is None else time.monotonic() + timeout
     seen = 0
+    signal.signal(signal.SIGTERM, _terminated)
     with SimpleClient(url, WAIT + 5) as client, contextlib.closing(_watcher(client, url)) as watcher:
         for kind, came in watcher.follow(deadline):
             if kind == "gap":
@@ -66,6 +68,11 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
     told = f"{seen} of {wanted} messages" if seen else "no message"
     click.echo(f"co2: {told} within {timeout:g} s; co2 ps shows who is there", err=True)
     return EXIT_TIMEOUT
+
+
+def _terminated(*_: object) -> NoReturn:
+    """End as by Ctrl-C, so that the relay is told: it would list this watcher for half a minute."""
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def _watcher(client: SimpleClient, url: str) -> "_Watcher":

@@ -79,6 +79,7 @@ class Life:
     Attributes:
         state: see :class:`~co2.plugin.status.PackageStatus`.
         settled: set once it runs, or will not.
+        refused: the code in the folder did not work, and older code carries the package.
         current: who carries the package now, or did last; None before the first load.
         books: its loads, what they count, and where its plugins stand.
     """
@@ -100,6 +101,7 @@ class Life:
     ) -> None:
         self.spec = spec
         self.state = "starting"
+        self.refused = False
         self.settled = asyncio.Event()
         self.current: Incarnation | None = None
         self.books = Books(spec.name, records, delivery, dead_letter)
@@ -214,6 +216,7 @@ class Life:
         if at_rest:
             self.books.forgive()
             self._records.forget_error()
+        self.refused = False
         self._begin(one, on_trial=False)
         self._tell("runs again" if self.books.counters.restarts else "loaded")
         self._answer(requests)
@@ -325,11 +328,13 @@ class Life:
                 self._answer(requests, "it was stopped")
                 return
             self.books.counters.reloads["failed"] += 1
+            self.refused = True
             goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, goes on"
             self._records.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")
             self._answer(requests, f"{error.problem}{goes_on}")
             return
         self.books.counters.reloads["ok"] += 1
+        self.refused = False
         self._records.forget_error()
         self._tell("reloaded")
         self._answer(requests)
@@ -428,6 +433,7 @@ class Life:
             return False
         self.books.bury(new)
         self.books.counters.reloads["reverted"] += 1
+        self.refused = True
         self._records.error(
             f"the new code (load {new.number}, code {new.code}) {what}, so the code of before "
             f"runs again (load {trial.old.number}, code {trial.old.code}): {why}"

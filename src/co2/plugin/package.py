@@ -312,9 +312,11 @@ class Package:
             send_waits=counters.earlier.waited + sum(one.applied.waited for one in life.books.alive),
             waiting=len(self._delivery),
             slowest=round(max(counters.slowest, watch.slowest if watch is not None else 0.0), 3),
+            hangs=round(watch.hangs, 3) if watch is not None else 0.0,
             load=one.number if one is not None else counters.loads,
             code=one.code if one is not None else "",
             reloads=dict(counters.reloads),
+            refused=life.refused and life.state == "running",
             limits=life.spec.all_limits(self._settings),
             transit=dataclasses.asdict(self.passing.counts) if self.passing.stages else {},
         )

@@ -111,9 +111,11 @@ class PackageStatus:
         send_waits: calls of ``send`` that had to wait for room.
         waiting: messages queued for it.
         slowest: longest call into it that was seen, in seconds; quick ones are not measured.
+        hangs: seconds that the longest call into it has been under way, where it is past the warning; 0 for none.
         load: number of the load that runs, or ran last; each attempt to load the package has one.
         code: hash of the code that runs, or ran last; '' for none.
         reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
+        refused: the last change of code did not work, and older code than the folder's goes on.
         limits: what it may use, as in the table ``[limits.<name>]``; 0 is no limit.
         transit: what became of messages on their way through its relay plugins
             (:class:`~co2.plugin.passing.TransitCounts`); empty where it has none.
@@ -135,8 +137,10 @@ class PackageStatus:
     send_waits: int = 0
     waiting: int = 0
     slowest: float = 0.0
+    hangs: float = 0.0
     load: int = 0
     code: str = ""
     reloads: Mapping[str, int] = field(default_factory=dict)
+    refused: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
     transit: Mapping[str, int] = field(default_factory=dict)

@@ -37,12 +37,16 @@ class Watch:
     Args:
         warning: seconds after which a call is told once.
         deadline: seconds after which it is told once more, as late.
+
+    Attributes:
+        slowest: seconds of the longest call that was seen.
+        hangs: seconds of the longest one that is under way and past the warning, as of the last look; 0 for none.
     """
 
     def __init__(
         self, words: ProgressWords, plugins: Sequence[PluginInfo], warning: float, deadline: float
     ) -> None:
-        self.slowest = 0.0
+        self.slowest = self.hangs = 0.0
         self._words = words.words
         self._plugins = plugins
         self._limits = (warning, deadline)
@@ -55,6 +59,7 @@ class Watch:
             now: monotonic seconds.
         """
         slow = []
+        self.hangs = 0.0
         for index in range(2 * len(self._plugins)):
             word = self._words[index]
             if not word % 2 or word == EXITING:
@@ -65,6 +70,8 @@ class Watch:
                 since, told = now, 0
             seconds = now - since
             self.slowest = max(self.slowest, seconds)
+            if seconds >= self._limits[0]:
+                self.hangs = max(self.hangs, seconds)
             if told < len(self._limits) and seconds >= self._limits[told]:
                 # A loop that was itself held up may pass both limits at once: then only the deadline counts.
                 told = sum(seconds >= limit for limit in self._limits)

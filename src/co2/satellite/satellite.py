@@ -189,7 +189,9 @@ class Satellite:
             async with asyncio.timeout(LAST_SENDS):
                 await self.link.flushed()
         if len(self.outbox):
-            _logger.warning("%d messages wait on disk for the relay, until the next start", len(self.outbox))
+            left = len(self.outbox)
+            waits = "message waits" if left == 1 else "messages wait"
+            _logger.warning("%d %s on disk for the relay, until the next start", left, waits)
         await self.link.leave(0.5)
         await self._outbox_disk.close()
         for task in self._tasks:

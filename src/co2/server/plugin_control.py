@@ -137,7 +137,7 @@ class PluginControl:
     def _status(self, name: str) -> PackageStatus:
         row = next((row for row in self._supervisor.status() if row.name == name), None)
         if row is None:
-            raise NotLoadable(f"plugin package {name!r} is not loaded any more")
+            raise NotLoadable(f"plugin package {name!r}: it is not loaded any more")
         return row
 
     # methods; their docstrings are what callers read
@@ -197,7 +197,7 @@ class PluginControl:
         name = _name(params)
         rows = self._supervisor.log(name, after, maximum)
         if rows is None:
-            raise NotLoadable(f"plugin package {name!r} is not loaded")
+            raise NotLoadable(f"plugin package {name!r}: it is not loaded")
         return rows
 
 
@@ -212,12 +212,15 @@ def package_row(row: PackageStatus) -> dict[str, Any]:
         "plugins": [plugin.name for plugin in row.plugins],
         "restarts": row.restarts,
         "reloads": dict(row.reloads),
+        "refused": row.refused,
+        "hangs": row.hangs,
         "received": row.received,
         "sent": row.sent,
         "waiting": row.waiting,
         "dead_letters": row.dead_letters,
         "transit": dict(row.transit),
         "last_error": row.last_error,
+        "last_error_age": row.last_error_age or 0.0,
         "limits": dict(row.limits),
         "uses": dict(usage_of(row.pid)),
     }

@@ -5,7 +5,7 @@ import select
 import time
 from typing import Any
 
-from co2.errors import CallTimeout, ParseError, Unreachable
+from co2.errors import CallTimeout, NothingListens, ParseError, Unreachable
 from co2.xmlrpc.answers import CONTENT_TYPE, MAX_RESPONSE_SIZE, check_answer, split_url, too_big
 from co2.xmlrpc.reader import read_response
 from co2.xmlrpc.writer import write_call, write_value
@@ -61,8 +61,10 @@ class SimpleClient:
         try:
             answer = self._post(body, time.monotonic() + allowed)
         except TimeoutError:
-            self.close()
             raise CallTimeout(method, allowed) from None
+        except ConnectionRefusedError as error:
+            self.close()
+            raise NothingListens(self._url, error.strerror or "refused") from None
         except OSError as error:
             self.close()
             raise Unreachable(f"{self._url} does not answer: {error.strerror or 'no connection'}") from None
@@ -82,16 +84,14 @@ class SimpleClient:
         connection.timeout = _left(deadline)
         if connection.sock is not None:
             connection.sock.settimeout(connection.timeout)
-        connection.request("POST", self._path, body, _HEADERS)
-        self._set_timeout(deadline)
-        response = connection.getresponse()
         try:
-            return self._read(response, deadline)
+            connection.request("POST", self._path, body, _HEADERS)
+            self._set_timeout(deadline)
+            with connection.getresponse() as response:
+                return self._read(response, deadline)
         except BaseException:
-            connection.close()
+            connection.close()  # whatever it was, Ctrl-C too: a next call must not meet what is left of this one
             raise
-        finally:
-            response.close()
 
     def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
         check_answer(

@@ -32,7 +32,7 @@ from typing import Any
 try:
     from pythonosc.parsing import osc_types
 except ImportError as error:  # the text is what a person needs to go on
-    raise ImportError("the plugin 'osc' needs python-osc: pip install 'python-co2[osc]'") from error
+    raise ImportError("the plugin 'osc' needs python-osc: pip install '.[all]' in co2's checkout") from error
 
 __all__ = [
     "IMMEDIATELY",

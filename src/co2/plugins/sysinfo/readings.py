@@ -7,7 +7,7 @@ from typing import Any
 try:
     import psutil
 except ImportError as error:  # the text is what a person needs to go on
-    raise ImportError("the plugin 'sysinfo' needs psutil: pip install 'python-co2[sysinfo]'") from error
+    raise ImportError("the plugin 'sysinfo' needs psutil: pip install '.[all]' in co2's checkout") from error
 
 __all__ = ["Meter"]
 
