@@ -17,6 +17,7 @@ from tests.harness import wait_for
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} (DEBUG|INFO|WARNING|ERROR) +co2[\w.]*: .*")
 FORGED = "2026-01-01 00:00:00.000 ERROR   co2: everything is deleted"
+FAILED = 'every failed\nTraceback (most recent call last):\n  File "spam.py", line 3, in tick\nValueError: '
 LINE_ENDS = ["\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029"]
 
 
@@ -123,6 +124,26 @@ def test_warnings_are_also_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "careful\\x1b[2J" in found.err
     assert found.out == "", "stdout is for the ready line"
     assert len(lines(tmp_path / "logs")) == 3
+
+
+def test_a_traceback_that_comes_again_is_one_line_on_stderr(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logger = logging.getLogger("co2.plugins.ham.spam.X_Ham")
+    with setup_logs(tmp_path / "logs"):
+        for number in range(3):
+            logger.error("%s", f"{FAILED}nih\x1b[2J {number}")
+        logging.getLogger("co2.plugins.ham.spam.X_Other").error("%s", f"{FAILED}nih")
+    shown = capsys.readouterr().err.splitlines()
+    assert [line for line in shown if "failed" in line] == [line for line in shown if LINE.fullmatch(line)]
+    first, second, third, other = [line.partition(": ")[2] for line in shown if LINE.fullmatch(line)]
+    assert (first, other) == ("every failed", "every failed"), "whole, with further lines"
+    assert (
+        second == "every failed - ValueError: nih\\x1b[2J 1 (again: 2 times in 0 s; its traceback is in co2.log)"
+    )
+    assert "nih\\x1b[2J 2 (again: 3 times in " in third
+    assert sum("Traceback" in line for line in shown) == 2
+    assert sum("Traceback" in line for line in lines(tmp_path / "logs")) == 4, "the file has all of it"
 
 
 def test_lines_of_the_access_log_that_come_together(folder: Path, tmp_path: Path) -> None:

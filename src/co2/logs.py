@@ -1,8 +1,9 @@
 """Log files, and lines that cannot lie.
 
 ``co2.log`` has what happened, ``debug.log`` what helps to find out why, ``access.log`` a line a request. Warnings
-and above also go to stderr. Text from outside cannot forge a line: control characters are escaped, and what
-plugins say and tracebacks have in further lines is indented.
+and above also go to stderr, a plugin's traceback that comes again and again as a line. Text from outside cannot
+forge a line: control characters are escaped, and what plugins say and tracebacks have in further lines is
+indented.
 """
 
 import logging
@@ -16,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import IO
+
+from co2.log_repeats import Repeats
 
 __all__ = [
     "BACKUPS",
@@ -262,7 +265,21 @@ class _LineFormatter(logging.Formatter):
         return escaped(super().format(record)).replace("\n", "\\n")
 
 
+class _StderrFormatter(EscapingFormatter):
+    """As in the file, but a plugin's traceback that comes again and again is one line with a count."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._repeats = Repeats()
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.name.startswith("co2.plugins."):
+            text = self._repeats.shortened(record.name, record.getMessage())
+            record = logging.makeLogRecord({**record.__dict__, "msg": text, "args": None})
+        return super().format(record)
+
+
 def _stderr() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(EscapingFormatter())
+    handler.setFormatter(_StderrFormatter())
     return handler

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.harness import HostProcess, running, wait_for, write_plugin
+from tests.harness import running, wait_for, write_plugin
 
 PLUGIN = '''
 from co2 import plugin
@@ -22,19 +22,21 @@ class X_Last(plugin.Co2Plugin):
 
 def test_positions_that_cannot_be_written_cost_nothing_else(tmp_path: Path) -> None:
     write_plugin(tmp_path / "sat", "last", mod=PLUGIN)
-    with running(tmp_path / "relay", "relay") as relay:
-        satellite = HostProcess(tmp_path / "sat", "satellite", "--relay", relay.url)
-        with relay.proxy() as proxy:
-            me = proxy.relay.register({})
-            blocked = satellite.state / "cursors.json.new"
-            wait_for(lambda: not blocked.exists())
-            blocked.mkdir()
-            (blocked / "in the way").touch()
-            proxy.relay.relay({"host_id": me["host_id"], "data": 1})
-            wait_for(lambda: "heard 1" in satellite.log())
-            wait_for(lambda: "cannot be written down" in satellite.log())
-            assert satellite.stop() == 0
-            assert "stopping failed" not in satellite.log()
-            assert "a task of the satellite ended" not in satellite.log()
-            answer = proxy.relay.fetch({"host_id": me["host_id"], "after": me["position"], "wait": 5})
-            assert [message["data"] for message in answer["messages"]] == ["last words"]
+    with (
+        running(tmp_path / "relay", "relay") as relay,
+        running(tmp_path / "sat", "satellite", "--relay", relay.url) as satellite,
+        relay.proxy() as proxy,
+    ):
+        me = proxy.relay.register({})
+        blocked = satellite.state / "cursors.json.new"
+        wait_for(lambda: not blocked.exists())
+        blocked.mkdir()
+        (blocked / "in the way").touch()
+        proxy.relay.relay({"host_id": me["host_id"], "data": 1})
+        wait_for(lambda: "heard 1" in satellite.log())
+        wait_for(lambda: "cannot be written down" in satellite.log())
+        assert satellite.stop() == 0
+        assert "stopping failed" not in satellite.log()
+        assert "a task of the satellite ended" not in satellite.log()
+        answer = proxy.relay.fetch({"host_id": me["host_id"], "after": me["position"], "wait": 5})
+        assert [message["data"] for message in answer["messages"]] == ["last words"]

@@ -75,6 +75,7 @@ def test_it_shows_what_runs_where_and_live_traffic_until_ctrl_c(demo: Demo) -> N
     demo.found(r"OSC came out of osc-out: /stage/hello \[1, 'shrubbery', 0\.81")
     demo.process.send_signal(signal.SIGINT)
     assert demo.ended() == 0
+    assert not any("port 2004 is taken" in line for line in demo.lines), "nothing that looks like an error"
     assert "everything has ended" in demo.lines[-1]
 
 

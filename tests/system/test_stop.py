@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from co2.server.life import STOP_TIMEOUT
-from tests.harness import HostProcess, wait_for
+from tests.harness import running, wait_for
 
 SLOW_NAMES = """
 import pathlib, socket, sys, time
@@ -31,14 +31,10 @@ sys.exit(main())
 def test_a_satellite_that_looks_up_its_relay_ends_in_time(tmp_path: Path) -> None:
     program = tmp_path / "slow_names.py"
     program.write_text(SLOW_NAMES)
-    satellite = HostProcess(
-        tmp_path / "sat",
-        "satellite",
-        *("--without-uvloop", "--relay", "http://relay.invalid:2003"),
-        program=(sys.executable, str(program)),
-    )
-    wait_for(lambda: (tmp_path / "sat" / "looked-up").exists())
-    began = time.monotonic()
-    assert satellite.stop() == 0
-    assert time.monotonic() - began < STOP_TIMEOUT + 2.0
-    assert "holds the process up" in satellite.log()
+    relay = ("--without-uvloop", "--relay", "http://relay.invalid:2003")
+    with running(tmp_path / "sat", "satellite", *relay, program=(sys.executable, str(program))) as satellite:
+        wait_for(lambda: (tmp_path / "sat" / "looked-up").exists())
+        began = time.monotonic()
+        assert satellite.stop() == 0
+        assert time.monotonic() - began < STOP_TIMEOUT + 2.0
+        assert "holds the process up" in satellite.log()

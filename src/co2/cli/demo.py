@@ -114,7 +114,8 @@ def _start(base: Path, hosts: list[_Host], out_port: int) -> int:
     relay = _Host(base, "relay", "relay")
     hosts.append(relay)
     relay.wait_ready()
-    satellite = ("satellite", "--relay", relay.url, "--plugin")
+    # Any free port: the default one is taken from the second on, and they say so.
+    satellite = ("satellite", "--port", "0", "--relay", relay.url, "--plugin")
     hosts.append(_Host(base, "readings", *satellite, "sysinfo"))
     outgoing = f'[plugin.osc]\nlisten = "127.0.0.1:0"\nsend_to = ["127.0.0.1:{out_port}"]\nsend = ["stage.>"]\n'
     hosts.append(_Host(base, "osc-out", *satellite, "osc", config=outgoing))

@@ -48,6 +48,7 @@ def load_config(
     config = make(
         role=role,
         port_given="port" in given,
+        plugin_dir_from=_place_of("plugin_dir", role, flags, environ, path) if "plugin_dir" in given else "",
         plugin_config=_package_tables(path, tables, "plugin"),
         plugin_limits=_limits(path, tables),
         config_file=path,
@@ -158,6 +159,16 @@ def _from_flags(role: str, flags: Mapping[str, Any]) -> dict[str, Any]:
         for name, found in flags.items()
         if name in known and found is not None
     }
+
+
+def _place_of(
+    name: str, role: str, flags: Mapping[str, Any], environ: Mapping[str, str], path: Path | None
+) -> str:
+    """Say where a value that was given comes from, as errors name it."""
+    if flags.get(name) is not None:
+        return f"--{_flag(name)}"
+    variable = f"CO2_{name.upper()}"
+    return variable if variable in environ else f"{path}: [{role}] {name}"
 
 
 def _flag(name: str) -> str:

@@ -127,6 +127,7 @@ class HostConfig:
     Attributes:
         role: ``relay`` or ``satellite``.
         port_given: False lets a taken port be replaced by the next free one.
+        plugin_dir_from: where ``plugin_dir`` was given, '' where it is the default, which need not be there.
         plugin_config: the tables ``[plugin.NAME]`` by name.
         plugin_limits: the tables ``[limits.NAME]`` by name, checked.
         config_file: the file that was read, None for none.
@@ -138,6 +139,7 @@ class HostConfig:
     port_given: bool = False
     state: Path | None = None
     plugin_dir: Path = Path("plugins")
+    plugin_dir_from: str = ""
     plugin_list: tuple[str, ...] | None = None
     plugin_config: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     plugin_limits: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))

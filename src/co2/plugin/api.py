@@ -38,7 +38,7 @@ class Binding(Protocol):
     initialised: bool
     kit: "Kit"
 
-    def send(self, message: Mapping[str, Any], /) -> None:
+    def send(self, data_dict: Mapping[str, Any]) -> None:
         """Encode a message and send it."""
 
     def flush(self, timeout: float) -> None:

@@ -44,7 +44,7 @@ class PluginChoice(Protocol):
     """What a configuration says about which plugins to load.
 
     Attributes:
-        plugin_dir: folder that holds packages; it need not exist.
+        plugin_dir: folder that holds packages; the default one need not exist.
         plugin_list: their names, bundled ones included; None for all in the folder.
         plugin_config: the tables ``[plugin.<name>]``.
         plugin_limits: the tables ``[limits.<name>]``.

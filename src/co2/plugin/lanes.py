@@ -177,11 +177,11 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
         if road.asleep:
             road.attend()
 
-    def send(message: Mapping[str, Any]) -> None:
+    def send(data_dict: Mapping[str, Any]) -> None:
         """Send a message of any other form; what is wrong with one is told by pack()."""
-        packed = pack(message)
+        packed = pack(data_dict)
         # An Enum, a UUID: what arrives may be text all the same.
-        place(packed, channel_of(unpack(packed)) if "channel" in message else None)
+        place(packed, channel_of(unpack(packed)) if "channel" in data_dict else None)
 
     encode = msgspec.msgpack.Encoder().encode
     return make_send_quick(lane, entries, road, encode, place, send, SMALL, -1 if is_live else _QUICK_CHANNEL)

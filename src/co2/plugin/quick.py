@@ -66,16 +66,16 @@ def _make_send_quick(  # noqa: PLR0917 - as the compiled one
     """
     append = entries.append
 
-    def send(message: Mapping[str, Any]) -> None:
-        keys = len(message) if type(message) is dict and "data" in message else 0
+    def send(data_dict: Mapping[str, Any]) -> None:
+        keys = len(data_dict) if type(data_dict) is dict and "data" in data_dict else 0
         channel: Any = None
-        if keys != 1 and (keys != 2 or type(channel := message.get("channel")) is not str):
-            other(message)
+        if keys != 1 and (keys != 2 or type(channel := data_dict.get("channel")) is not str):
+            other(data_dict)
             return
         try:
-            packed = encode(message)
+            packed = encode(data_dict)
         except Exception:
-            other(message)
+            other(data_dict)
             return
         if len(packed) > small or len(entries) >= lane.alert:
             place(packed, channel)

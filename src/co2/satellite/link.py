@@ -48,6 +48,11 @@ MAX_CALLS = 1000
 _FIRST_RETRY = 0.25
 _LONGEST_RETRY = 30.0
 
+_WHAT_HELPS = (
+    "; does the relay run there, on an address that this machine reaches "
+    "(`co2 relay --bind 0.0.0.0`; by itself it listens on 127.0.0.1)?"
+)
+
 _logger = logging.getLogger("co2.satellite")
 
 
@@ -105,6 +110,9 @@ class Link:
         self.hosts = KnownHosts(receiver.hosts_changed)
         self.last_error = "not tried yet"
         self._away_since = time.time()
+        self._away_at = time.monotonic()
+        self._what_helps = _WHAT_HELPS
+        self._warned = False
         self.frames = 0
         self.gaps = 0
         self._receiver = receiver
@@ -154,7 +162,8 @@ class Link:
                 if await self._live():
                     delays = iter(retry_delays())
             except (Unreachable, OSError, TimeoutError) as error:
-                self._lost(_what_went_wrong(error))
+                nobody_answers = isinstance(error, OSError) and not isinstance(error, socket.gaierror)
+                self._lost(_what_went_wrong(error), self._what_helps if nobody_answers else "")
             if not self._leaving:
                 await asyncio.sleep(max(next(delays), self._retry_after))
 
@@ -319,7 +328,7 @@ class Link:
                     self._welcomed = True
                     self.joined.set()
                     self._settled.set()
-                    _logger.info("linked to %s as %s", event.welcome.relay, self.core.host_id)
+                    self._tell_linked(event.welcome.relay)
                 case Ended(reason, text, retry_after):
                     self._retry_after = retry_after
                     if not self._leaving:
@@ -352,10 +361,23 @@ class Link:
         self.core.answer(result)
         self.work()
 
-    def _lost(self, why: str) -> None:
+    def _tell_linked(self, relay: str) -> None:
+        """Say that the link is there; as loudly as it was said that it was not."""
+        if self._warned:
+            away = time.monotonic() - self._away_at
+            _logger.warning("linked to %s as %s, after %.1f s without a link", relay, self.core.host_id, away)
+        else:
+            _logger.info("linked to %s as %s", relay, self.core.host_id)
+        self._warned = False
+        self._what_helps = ""  # it is there, and can be reached
+
+    def _lost(self, why: str, what_helps: str = "") -> None:
         text = why[:512]
         if self.joined.is_set() or text != self.last_error:
-            _logger.warning("no link to %s: %s; trying on", self.url, text)
+            _logger.warning("no link to %s: %s; trying on%s", self.url, text, what_helps)
+            self._warned = True
+            if what_helps:
+                self._what_helps = ""  # once is enough
         self.last_error = text
         self._away()
         for answer in self._calls.values():
@@ -365,6 +387,7 @@ class Link:
     def _away(self) -> None:
         if self.joined.is_set():
             self._away_since = time.time()
+            self._away_at = time.monotonic()
             self.joined.clear()
 
     def _spawn(self, work: Any) -> None:

@@ -158,6 +158,13 @@ class Satellite:
         for spec in self._specs:
             if spec.note:
                 _logger.warning("plugin package %s: %s", spec.name, spec.note)
+        folder = self.config.plugin_dir
+        if self.config.plugin_list is None and not folder.is_dir():
+            _logger.warning(
+                "this satellite carries no plugin: there is no folder %s; --plugin-dir DIR names another, "
+                "--plugin NAME a package that comes with co2",
+                folder,
+            )
         for stray in stray_tables(self.config):
             _logger.warning("%s: %s", self.config.config_file, stray)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]

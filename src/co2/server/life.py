@@ -15,10 +15,12 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from co2 import __version__, values
 from co2.config import HostConfig
+from co2.errors import ConfigError
 from co2.logs import setup_logs
 from co2.server.app import bind_socket
 from co2.server.hangup import Hangups
@@ -102,16 +104,18 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
         The process's exit code.
 
     Raises:
-        ConfigError: the address or port cannot be had.
+        ConfigError: the address or port cannot be had; the plugin folder that was given is not there.
         StateError: the state folder cannot be used.
     """
+    if config.plugin_dir_from and not config.plugin_dir.is_dir():
+        raise ConfigError(config.plugin_dir_from, f"there is no folder {config.plugin_dir}")
     sys.setrecursionlimit(values.RECURSION_LIMIT)
     sock = bind_socket(config.bind, config.port, next_free=not config.port_given)
     with contextlib.closing(sock):
         port = int(sock.getsockname()[1])
-        if not config.port_given and port != config.port:
-            sys.stderr.write(f"co2: port {config.port} is taken, using {port}\n")
         path = config.state or default_state_path(config.role, port)
+        if not config.port_given and port != config.port:
+            sys.stderr.write(_other_port(config, port, path))
         with contextlib.closing(StateFolder.open(path)) as state:
             logs = setup_logs(state.logs)
             try:
@@ -120,6 +124,17 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
                     return runner.run(_live(state, sock, port, make))
             finally:
                 logs.close()
+
+
+def _other_port(config: HostConfig, port: int, path: Path) -> str:
+    """Say that another port is used, and what comes with it: a state folder that may be somebody else's."""
+    text = f"co2: port {config.port} is taken, using {port}"
+    if config.state is None:
+        text += (
+            f" and the state folder of that port, {path}: host id, stores and durable plugins are those in there; "
+            "give each host on a machine its own --port or --state, so that it always has the same"
+        )
+    return text + "\n"
 
 
 async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callable[[Foundation], Role]) -> int:

@@ -1,0 +1,36 @@
+"""What a caller is told of an error: what happened, and what helps."""
+
+import pytest
+
+from co2.errors import OutboxFull
+from co2.plugin.tracebacks import MAX_ERROR_LINE, error_line
+
+
+def test_the_advice_at_the_end_of_an_error_is_told() -> None:
+    why = (
+        "outbox_max, 1073741824 bytes, is reached by what waits at the satellite; the relay at "
+        "http://192.168.111.222:2003 has been away since 12:34:56 (connection refused)"
+    )
+    error = OutboxFull(5.0, why)
+    assert error_line(error) == f"OutboxFull: {error}"
+    assert error_line(error).endswith("how much waits and how long")
+
+
+def test_a_long_error_is_cut_between_two_words() -> None:
+    words = [f"word{number}" for number in range(1000)]
+    line = error_line(ValueError(" ".join(words)))
+    assert MAX_ERROR_LINE - 10 < len(line) <= MAX_ERROR_LINE
+    assert line.endswith("…")
+    assert line.removesuffix("…").split()[-1] in words
+
+
+@pytest.mark.parametrize("text", ["x" * 10_000, "few words and then " + "x" * 10_000])
+def test_an_error_without_words_is_cut_where_it_must_be(text: str) -> None:
+    line = error_line(ValueError(text))
+    assert len(line) == MAX_ERROR_LINE
+    assert line.endswith("x…")
+
+
+def test_only_the_first_line_and_the_type_where_there_is_none() -> None:
+    assert error_line(ValueError("not this one\nand more")) == "ValueError: not this one"
+    assert error_line(ValueError()) == "ValueError"
