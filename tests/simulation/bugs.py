@@ -264,11 +264,11 @@ def _live_position_moved_by_a_replay(original: Any) -> Any:
     return apart
 
 
-@_bug("one message too many is skipped of a frame that was had in part", "a", SatelliteCore, "_readers_apart")
+@_bug("the rest of a frame that was had in part is skipped", "a", SatelliteCore, "_readers_apart")
 def _skip_computed_wrong(original: Any) -> Any:
     def apart(self: Any, frame: Any, end: int) -> Any:
         readers, skip = original(self, frame, end)
-        return readers, min(skip + 1, batch_count(frame.batch)) if skip else 0
+        return readers, batch_count(frame.batch) if skip else 0
 
     return apart
 

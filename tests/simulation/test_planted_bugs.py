@@ -26,7 +26,7 @@ FOUND_AT: dict[str, int] = {
     "epoch ignored": 11,
     "seen map ignored": 5,
     "live position moved by a replay": 441,
-    "skip computed wrong": 209,
+    "skip computed wrong": 106,
     "interests lost after reconnect": 1,
     "interest lost in hello": 17,
     "what was on its way counts": 0,
