@@ -77,6 +77,7 @@ def main() -> int:
     failed: list[str] = []
     if wanted != "page":
         results["machine"] = machine()
+        results["apart"] = [] if wanted == "all" else sorted({*results.get("apart", ()), wanted})
         for name in parts:
             try:
                 measure(name, options, results)
@@ -169,6 +170,8 @@ def page(results: Mapping[str, Any]) -> str:
         "noisy: medians of several rounds in turn, and ratios round by round; compare ratios, not numbers.",
         "",
     ]
+    if again := [PARTS[name].title for name in results.get("apart", ())]:
+        lines += [f"Measured once more by itself, after that run: {', '.join(again)}.", ""]
     for name, part in PARTS.items():
         if name in results:
             lines += part.module.section(results[name])
