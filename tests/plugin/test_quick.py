@@ -27,6 +27,8 @@ from tests.plugin.conftest import WITHOUT
 SMALL, SHORT = 40, 8
 ADDRESS = ("10.0.0.7", 4567)
 
+ONLY_IN_C = pytest.mark.skipif(not quick.COMPILED, reason="Python needs no such check")
+
 LOOPS = {"compiled": (quick.make_send_quick, quick.give), "plain": (quick._make_send_quick, quick._give)}
 KINDS = {"compiled": (quick.Level, quick.Sleeper), "plain": (quick._Level, quick._Sleeper)}
 
@@ -308,9 +310,8 @@ def test_who_calls_back_weakly_can_hold_it_weakly(kind: str) -> None:
     assert (held(), gone) == (None, [held])
 
 
+@ONLY_IN_C
 def test_what_makes_no_sense_is_refused_where_it_is_made() -> None:
-    if not quick.COMPILED:
-        return
     make: Any = quick.make_send_quick
     lane = quick.Level()
     with pytest.raises(TypeError):
@@ -485,9 +486,8 @@ class Thing:
     """Something that can be watched."""
 
 
+@ONLY_IN_C
 def test_what_was_given_is_let_go_at_once() -> None:
-    if not quick.COMPILED:
-        return
     things: list[weakref.ref[Thing]] = []
     alive: list[int] = []
 
@@ -584,9 +584,8 @@ def test_there_is_no_other_memory_behind_the_words(it: Plugin, index: int) -> No
     assert list(it.words) == [0, 0, 0]
 
 
+@ONLY_IN_C
 def test_words_of_another_size_or_that_are_read_only_are_refused() -> None:
-    if not quick.COMPILED:
-        return
     it = Plugin("compiled")
     with pytest.raises(ValueError):
         it.give(numbered(2), -1)

@@ -106,11 +106,6 @@ class SimWriter(LogWriter):
     def _keep_reserve(self) -> bool:
         return self._relay.disk.room is None
 
-    def close(self, timeout: float) -> None:
-        while self.something() and self.turn():
-            pass
-        self.end()
-
 
 class SimReader(MessageReader):
     """The reader of single messages, which gets to the disk without a thread."""

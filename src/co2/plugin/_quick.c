@@ -58,6 +58,7 @@ typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *lane, *entries, *road, *encode, *place, *other, *weak;
+    char *asleep; /* the road's, where it is a Sleeper */
     Py_ssize_t small, short_channel;
 } Send;
 
@@ -82,11 +83,11 @@ common_form(PyObject *message, PyObject **channel)
 }
 
 static int
-is_asleep(PyObject *road)
+is_asleep(Send *self)
 {
-    if (PyObject_TypeCheck(road, &SleeperType))
-        return ((Sleeper *)road)->asleep;
-    PyObject *asleep = PyObject_GetAttr(road, text_asleep);
+    if (self->asleep)
+        return *self->asleep;
+    PyObject *asleep = PyObject_GetAttr(self->road, text_asleep);
     if (!asleep)
         return -1;
     int found = PyObject_IsTrue(asleep);
@@ -120,7 +121,7 @@ send_packed(Send *self, PyObject *packed, PyObject *channel)
         return NULL;
     if (!done)
         return PyObject_CallFunctionObjArgs(self->place, packed, channel ? channel : Py_None, NULL);
-    int asleep = is_asleep(self->road);
+    int asleep = is_asleep(self);
     if (asleep < 0)
         return NULL;
     if (asleep)
@@ -172,6 +173,7 @@ send_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     self->lane = Py_NewRef(lane);
     self->entries = Py_NewRef(entries);
     self->road = Py_NewRef(road);
+    self->asleep = PyObject_TypeCheck(road, &SleeperType) ? &((Sleeper *)road)->asleep : NULL;
     self->encode = Py_NewRef(encode);
     self->place = Py_NewRef(place);
     self->other = Py_NewRef(other);

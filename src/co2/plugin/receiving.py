@@ -131,6 +131,8 @@ class Receiver:
             words[word] = first + 2 * at - 1  # done with all before
             if at == end:
                 return True
+            if ground.jobs and not ground.run_jobs():
+                return False
             try:
                 at, result = give(
                     messages,
@@ -157,11 +159,6 @@ class Receiver:
                     ground.stumble(error)
                     return False
                 self._receive_failed(frame, failed, error)
-                continue
-            if result is None and at < end:
-                words[word] = first + 2 * at - 1
-                if not ground.run_jobs():
-                    return False
 
     def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
         self.failed += 1

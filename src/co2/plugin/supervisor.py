@@ -124,9 +124,8 @@ class Supervisor:
         elif self._stopping:
             raise LoadError(spec.name, "the satellite is stopping")
         else:
-            await self._carry(spec).life.reload(
-                spec
-            )  # its first load answers whoever asks, as every later one does
+            # Its first load answers whoever asks, as every later one does.
+            await self._carry(spec).life.reload(spec)
 
     async def unload(self, name: str, timeout: float) -> None:
         """End a package in good order, ``__exit__`` within ``timeout`` seconds, and forget it.

@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
@@ -27,10 +28,10 @@ from co2.protocol.relay import (
     ResultReceived,
 )
 from co2.protocol.streams import CHUNK, Peer, Stream
+from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
 from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
-from co2.xmlrpc.faults import as_fault
 
 __all__ = [
     "CLOSE_TIMEOUT",
@@ -358,16 +359,7 @@ class Links:
 
     async def _answer(self, peer: Peer, call: Call) -> None:
         try:
-            async with asyncio.timeout(call.timeout):
-                value = await self._owner.called(peer, call.method, unpack_value(call.argument))
-            result = Result(call.call_id, pack_value(value))
-        except TimeoutError:
-            result = Result(call.call_id, b"", CallTimeout.code, f"{call.method}: no answer in time")
-        except (ValueRefused, TooBig) as error:
-            result = Result(call.call_id, b"", BadParams.code, str(error))
-        except Exception as error:
-            told = as_fault(error, call.method)
-            result = Result(call.call_id, b"", told.code, str(told)[:4096])
+            result = await answer_call(call, partial(self._owner.called, peer))
         finally:
             self._answering[peer] -= 1
             if not self._answering[peer]:

@@ -33,9 +33,9 @@ from co2.protocol.satellite import (
 )
 from co2.satellite.dial import dial
 from co2.satellite.plugin_network import KnownHosts
+from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
 from co2.values import pack_value, unpack_value
-from co2.xmlrpc.faults import as_fault
 
 __all__ = ["CONNECT_TIMEOUT", "MAX_CALLS", "Link", "Receiver", "retry_delays"]
 
@@ -347,18 +347,7 @@ class Link:
                 done.set_result(None)
 
     async def _answer(self, call: Call) -> None:
-        try:
-            async with asyncio.timeout(call.timeout):
-                value = await self._receiver.called(call.method, unpack_value(call.argument))
-            result = Result(call.call_id, pack_value(value))
-        except TimeoutError:
-            result = Result(call.call_id, b"", CallTimeout.code, f"{call.method}: no answer in time")
-        except (ValueRefused, TooBig) as error:
-            result = Result(call.call_id, b"", BadParams.code, str(error))
-        except Exception as error:
-            told = as_fault(error, call.method)
-            result = Result(call.call_id, b"", told.code, str(told)[:4096])
-        self.core.answer(result)
+        self.core.answer(await answer_call(call, self._receiver.called))
         self.work()
 
     def _tell_linked(self, relay: str) -> None:

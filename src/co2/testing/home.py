@@ -58,8 +58,8 @@ class Home(ABC):
         """Send all that waits; tell whether the relay has it."""
 
     def transited(self, frame: Transited) -> None:
-        """Take what a relay plugin lets go on. Only the relay carries any."""
-        raise NotImplementedError(f"{self.name} carries no relay plugins")
+        """Take what a relay plugin lets go on. Only the relay carries any: a satellite's loader refuses them."""
+        raise AssertionError(f"{self.name} is a satellite, and has loaded a relay plugin")
 
     # ---- what a test looks at --------------------------------------------------------------------------
 
