@@ -26,7 +26,7 @@ def test_a_frame_cut_anew_is_shown_and_never_dropped_in_silence() -> None:
     with told("re-cut") as story, planted("frame cut anew when sent again"):
         story.may_reuse = True
         ham = story.satellite(package("p"))
-        story.satellite(package("p"))
+        spam = story.satellite(package("p"))
         story.commits_take(1.0)
         story.send(ham, 2)
         story.send(ham, 2)
@@ -34,6 +34,8 @@ def test_a_frame_cut_anew_is_shown_and_never_dropped_in_silence() -> None:
         story.net.cut(ham.name)
         story.go(1.0)
         assert [(origin, seq) for origin, _, seq in story.reused] == [("sat0", 1)]
+        story.judge()
+        assert len(story.heard(story.ear(spam, "p"), ham)) == 4
 
 
 def test_a_lagging_package_does_not_hold_up_a_live_one_beside_it() -> None:
