@@ -11,7 +11,7 @@ help:  ## list the targets
 
 venv: $(STAMP)  ## .venv with everything in it, .venv/bin/co2 included
 
-$(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml hatch_build.py src/co2/plugin/_quick.c
+$(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml hatch_build.py src/co2/_scheduling.c src/co2/plugin/_quick.c src/co2/server/_express.c
 	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV)
 	@touch $@
 

@@ -23,4 +23,6 @@ rm -rf "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 "$venv/bin/python" -c "
 from co2.plugin.quick import COMPILED
-print('co2 is in', '$venv;', 'send and receive are', 'compiled' if COMPILED else 'in Python: no C compiler, or no headers of Python')"
+from co2.server.express import AVAILABLE
+compiled = COMPILED and AVAILABLE
+print('co2 is in', '$venv;', 'its quick ways are', 'compiled' if compiled else 'in Python: no C compiler, or no headers of Python')"
