@@ -61,3 +61,14 @@ def test_a_position_on_disk_is_waited_for_and_fails_with_the_disk() -> None:
             await second
 
     asyncio.run(both())
+
+
+def test_what_is_on_disk_stays_there_though_older_news_comes_later() -> None:
+    async def scenario() -> None:
+        waits = Waits()
+        waits.on_commit(20)
+        waits.on_commit(10)
+        await asyncio.wait_for(waits.on_disk(15), 10)
+        assert waits.committed == 20
+
+    asyncio.run(scenario())

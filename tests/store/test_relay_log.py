@@ -18,6 +18,7 @@ from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
 from co2.protocol.losses import Loss
 from co2.store import log_file, log_thread, memory_tail
+from co2.store.log_file import LogFile
 from co2.store.relay_log import LEASE, RelayLog
 from tests.harness import wait_for
 
@@ -432,3 +433,64 @@ def test_of_too_many_marks_those_go_that_were_silent_longest(logs: Logs, monkeyp
         on_disk(log)
     log.close()
     assert logs.open().marks == {("ham", 8): 1, ("ham", 9): 1}
+
+
+def test_who_has_looked_at_what_is_on_disk_is_not_told_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_thread, "COMPANY", 60.0)  # the news waits for longer than this test takes
+    told: list[int] = []
+    log = RelayLog.open(tmp_path / "log.db", max_bytes=2**30, max_age=1e9, now=time.time, on_commit=told.append)
+    told.clear()
+    few = append(log, b"\x01", seq=1)
+    wait_for(lambda: log.committed == few.end, "it is on disk")
+    assert told == []
+    assert log.look() == few.end
+    last = append(log, b"\x02")  # somebody waits for this one: nothing more is waited for
+    wait_for(lambda: told, "news")
+    assert told == [last.end]
+    log.close()
+
+
+def test_who_does_not_look_is_told_soon(tmp_path: Path) -> None:
+    told: list[int] = []
+    log = RelayLog.open(tmp_path / "log.db", max_bytes=2**30, max_age=1e9, now=time.time, on_commit=told.append)
+    few = append(log, b"\x01", seq=1)
+    wait_for(lambda: told[-1:] == [few.end], "news")
+    log.close()
+
+
+def test_a_position_that_was_passed_over_is_nobodys_and_no_gap(logs: Logs) -> None:
+    log = logs.open()
+    first = append(log, b"\x01", seq=1)
+    log.pass_over(first.end + 1)
+    second = append(log, b"\x02", seq=2)
+    assert second.position == first.end + 2
+    log.close()
+    for reading in (log.read(first.position - 1, 2**20), logs.open().read_disk(first.position - 1, 2**20)):
+        assert [entry.position for entry in reading.entries] == [first.position, second.position]
+        assert reading.gap is None
+
+
+def test_what_is_too_old_is_looked_for_now_and_then_and_what_is_too_much_at_once(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    delete = LogFile.delete_oldest
+
+    def watched(self: LogFile, limit: int, max_bytes: int, older_than: float) -> tuple[int, int]:
+        asked.append(max_bytes)
+        return delete(self, limit, max_bytes, older_than)
+
+    monkeypatch.setattr(LogFile, "delete_oldest", watched)
+    log = logs.open(max_bytes=5000, max_age=100.0)
+    for seq in range(1, 21):
+        append(log, bytes(10), seq=seq)
+        on_disk(log)
+    assert len(asked) <= 2
+    logs.now += 1000
+    last = append(log, bytes(10), seq=21)
+    wait_for(lambda: log.gone == last.position - 1, "all that was too old is gone with the next commit")
+    for seq in range(22, 30):
+        append(log, bytes(1000), seq=seq)
+    wait_for(lambda: log.committed == log.last and log.size <= 6000, "no more is kept than may be")

@@ -248,7 +248,8 @@ class Relay:
         return await self._dispatch(method, argument, Caller(*peer.address, relayed=True))
 
     def committed(self, position: int) -> None:
-        """Everything up to this position is on disk."""
+        """Everything up to this position is on disk, or even more by now."""
+        position = max(position, self.log.look())
         self.links.committed(position)
         self.waits.on_commit(position)
         for member in self.members.foreign:

@@ -19,7 +19,7 @@ class Waits:
 
     def on_commit(self, position: int) -> None:
         """Wake whoever waits for this position, or for anything new."""
-        self.committed = position
+        position = self.committed = max(position, self.committed)
         for done in [waited for waited in self._disk if waited <= position]:
             for waiting in self._disk.pop(done):
                 if not waiting.done():

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class LogFile:
         self._db = open_database(path, vfs)
         self._db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
         self.wal_pages = 0
+        self._end: int | None = None
         self._db.set_wal_hook(self._committed)
 
     def _committed(self, _db: apsw.Connection, _name: str, pages: int) -> int:
@@ -108,6 +109,7 @@ class LogFile:
 
     def rollback(self) -> None:
         """Give it up."""
+        self._end = None
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
@@ -115,17 +117,26 @@ class LogFile:
         """Write frames. Each knows where the one before it ended, so that none is missing unnoticed."""
         if not entries:
             return
-        end = self.read_meta("end")
+        end = self._last_end()
         rows = []
         for entry in entries:
             rows.append(_row(entry, end, at))
             end = entry.end
         self._db.executemany(_INSERT, rows)
         self.write_meta("end", end)
+        self._end = end
 
-    def write_marks(self, marks: Iterable[tuple[tuple[str, int], int]]) -> None:
+    def _last_end(self) -> int:
+        """Where the last frame ends; nobody but this connection writes."""
+        if self._end is None:
+            self._end = int(self.read_meta("end"))
+        return self._end
+
+    def write_marks(self, marks: Collection[tuple[tuple[str, int], int]]) -> None:
         """Write where runs are, and how far the log was then: that is their age."""
-        at = self.read_meta("end")
+        if not marks:
+            return
+        at = self._last_end()
         rows = [(origin, epoch, seq, at, _checksum(origin, epoch, seq)) for (origin, epoch), seq in marks]
         self._db.executemany(_MARK, rows)
 

@@ -1,13 +1,14 @@
 """The thread that brings the relay's log to disk.
 
-It commits as soon as the last commit has ended, but not more often than every :data:`INTERVAL`, unless much waits
-or somebody is held up by it.
+It commits with the next frame that comes, but not more often than every :data:`INTERVAL`, and what waits not later
+than after :data:`LATEST`; at once where much waits or somebody is held up by it.
 """
 
 import threading
 import time
 from typing import Any
 
+from co2.scheduling import go_behind
 from co2.store import log_writer
 from co2.store.log_writer import LogWriter
 
@@ -15,6 +16,22 @@ __all__ = ["INTERVAL", "LogThread"]
 
 INTERVAL = 0.005
 """Seconds from one commit to the next, at least."""
+
+LATEST = 0.01
+"""Seconds from one commit to the next, at most, where something waits.
+
+From :data:`INTERVAL` on the next frame begins it: the relay has just done its work then, and who sends at a steady
+rate meets no commit.
+"""
+
+FEW = 16
+"""Frames of a commit that nobody is woken for at once."""
+
+COMPANY = 0.0015
+"""Seconds that the news of such a commit waits for the event loop to come by.
+
+Else each of 200 commits a second wakes relay and sender at a moment when a message may be on its way.
+"""
 
 RETRY = 0.5
 """Seconds between two tries on a full disk."""
@@ -31,6 +48,7 @@ class LogThread(LogWriter):
         self._idle = False
         self._is_called = False
         self._closing = False
+        self._last = 0.0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
 
     def start(self, meta: dict[str, int | str]) -> None:
@@ -50,23 +68,31 @@ class LogThread(LogWriter):
         self._thread.join(timeout)
 
     @property
-    def _is_idle(self) -> bool:
-        return self._idle
+    def _is_due(self) -> bool:
+        return self._idle or time.monotonic() >= self._last + INTERVAL
 
     def _wake(self) -> None:
         self._work.notify()
 
+    def _tell(self, frames: int) -> None:
+        """Wait a moment before waking the event loop for a few frames: at work anyway, it finds out by itself."""
+        if frames <= FEW and not self._hurried:
+            with self._work:
+                if not self._hurry and not self._closing:
+                    self._work.wait(COMPANY)
+        super()._tell(frames)
+
     def _run(self) -> None:
-        last = 0.0
+        go_behind()
         try:
-            while self._wait(last):
-                last = time.monotonic()
+            while self._wait():
+                self._last = time.monotonic()
                 if not self.turn():
                     break
         finally:
             self.end()
 
-    def _wait(self, last: float) -> bool:
+    def _wait(self) -> bool:
         """Wait until it is time to commit; False when all is written and the log closes."""
         with self._work:
             if self.full and self._taken is not None:
@@ -77,8 +103,10 @@ class LogThread(LogWriter):
                 self._work.wait(RETRY if self.full else _IDLE)
                 self._idle = False
             while not self._closing and not self._hurry and self.waiting_bytes < log_writer.MUCH:
-                left = last + INTERVAL - time.monotonic()
+                left = self._last + LATEST - time.monotonic()
                 if left <= 0:
                     break
                 self._work.wait(left)
+                if self._is_due:
+                    break
             return self.something() or not self._closing

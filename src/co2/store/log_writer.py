@@ -25,6 +25,9 @@ MUCH = 1024 * 1024
 RESERVE = 16 * 1024 * 1024
 """Bytes of a file that is given up when the disk is full: with them what was taken in still gets there."""
 
+AGE_INTERVAL = 0.5
+"""Seconds between two looks for what is too old."""
+
 DELETE_AT_ONCE = 256
 """Old frames that one commit deletes at most."""
 
@@ -71,6 +74,7 @@ class LogWriter:
         max_age: float,
         now: Callable[[], float],
         on_commit: Callable[[int, int], None],
+        on_news: Callable[[], None],
         on_failed: Callable[[str], None],
         soon: Callable[[Callable[[], None]], object],
     ) -> None:
@@ -85,9 +89,11 @@ class LogWriter:
         self._max_age = max_age
         self._now = now
         self._on_commit = on_commit
+        self._on_news = on_news
         self._on_failed = on_failed
         self._soon = soon
         self._gone = 0
+        self._aged_at = float("-inf")
         self._work = threading.Condition()
         self._entries: list[Entry] = []
         self._marks: dict[tuple[str, int], int] = {}
@@ -95,7 +101,7 @@ class LogWriter:
         self._ids: list[tuple[int, str, str]] = []
         self._forgotten: list[int] = []
         self._taken: _Batch | None = None
-        self._hurry = False
+        self._hurry = self._hurried = False
         self._is_called = False
         self._moved = 0
 
@@ -125,7 +131,7 @@ class LogWriter:
                 self._marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
             self._hurry |= hurry
-            is_due = self._is_idle or hurry or self.waiting_bytes >= MUCH  # else it comes by itself, very soon
+            is_due = hurry or self.waiting_bytes >= MUCH or self._is_due  # else it comes by itself, very soon
         if is_due and not self._is_called:
             self._is_called = True
             self._soon(self._call)
@@ -160,12 +166,16 @@ class LogWriter:
         self.end()
 
     @property
-    def _is_idle(self) -> bool:
-        """Whether nobody comes to look by itself."""
+    def _is_due(self) -> bool:
+        """Whether it is time for the next commit."""
         return True
 
     def _wake(self) -> None:
         """Called, with the lock held, when there is something to write."""
+
+    def _tell(self, frames: int) -> None:
+        """Tell that so many frames have come to disk."""
+        self._on_news()
 
     # ---- written ---------------------------------------------------------------------------------------
 
@@ -179,7 +189,7 @@ class LogWriter:
             if self._taken is None:
                 self._taken = (self._entries, self._marks, self._meta, self._ids, self._forgotten)
                 self._entries, self._marks, self._meta, self._ids, self._forgotten = [], {}, {}, [], []
-                self._hurry = False
+                self._hurried, self._hurry = self._hurry, False
 
     def turn(self) -> bool:
         """Commit what waits; tell whether there may be another turn. On a full disk it is tried again there."""
@@ -223,6 +233,7 @@ class LogWriter:
         if self.full:
             self._recovered()
         self._on_commit(entries[-1].end if entries else 0, self._gone)
+        self._tell(len(entries))
 
     def _write(
         self,
@@ -241,8 +252,12 @@ class LogWriter:
         for key, value in meta.items():
             file.write_meta(key, value)
         size = self.bytes + sum(len(entry.batch) for entry in entries)
-        up_to, freed = file.delete_oldest(DELETE_AT_ONCE, size - self._max_bytes, now - self._max_age)
-        size -= freed
+        up_to = 0
+        if size > self._max_bytes or not 0 <= now - self._aged_at < AGE_INTERVAL:
+            up_to, freed = file.delete_oldest(DELETE_AT_ONCE, size - self._max_bytes, now - self._max_age)
+            size -= freed
+            if not up_to:
+                self._aged_at = now
         file.write_meta("bytes", size)
         file.commit()
         if up_to:

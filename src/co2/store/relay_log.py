@@ -96,11 +96,12 @@ class RelayLog:
         self._marks = self.marks = file.marks()
         self.ids = RelayedIds()
         self._damaged: set[int] = set()
+        self._seen = 0
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
         self._writer = writer(
             file, path, max_bytes=max_bytes, max_age=max_age, now=now,
-            on_commit=self._committed_in_thread, on_failed=on_failed, soon=soon,
+            on_commit=self._committed_in_thread, on_news=self._tell_in_thread, on_failed=on_failed, soon=soon,
         )  # fmt: skip
         for position, origin, message_id in file.ids():
             self._writer.forget_ids(self.ids.remember(origin, message_id, position))
@@ -184,6 +185,12 @@ class RelayLog:
         return self.last + 1
 
     @property
+    def takes(self) -> bool:
+        """Whether :meth:`append` takes what comes, as far as is known."""
+        writer = self._writer
+        return not writer.failed and not writer.full and writer.waiting_bytes <= MAX_BACKLOG
+
+    @property
     def damaged(self) -> int:
         """Places that were found damaged."""
         return len(self._damaged)
@@ -244,6 +251,15 @@ class RelayLog:
             writer.forget_ids(self.ids.remember(origin, message_id, position))
         return entry
 
+    def look(self) -> int:
+        """Give the position up to which all is on disk. Who has looked is not told of it any more."""
+        self._seen = self.committed
+        return self._seen
+
+    def pass_over(self, position: int) -> None:
+        """Give no message a position up to this one: somebody has got another at it, which is not in the log."""
+        self.last = max(self.last, position)
+
     def holds(self, run: str, position: int) -> bool:
         """Tell whether this log can have handed out a position in that run, or before it."""
         if run not in self._runs:
@@ -284,7 +300,10 @@ class RelayLog:
         if position:
             self.committed = position
         self.gone = max(gone, self.gone)
-        self._on_commit(self.committed)
+
+    def _tell_in_thread(self) -> None:
+        if self._seen < self.committed or not self.committed:
+            self._on_commit(self.committed)
 
     # ---- reading ---------------------------------------------------------------------------------------
 

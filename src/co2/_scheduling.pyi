@@ -1,0 +1,3 @@
+SOURCE: int
+
+def set_slice(nanoseconds: int, /) -> bool: ...

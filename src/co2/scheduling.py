@@ -1,0 +1,46 @@
+"""Who runs first, where there are more threads than processors: what has to do with a message on its way.
+
+Linux decides which of two threads goes first by what each asks for: who wants to run only for short goes before
+who wants to run for long (since 6.12); a thread that is a batch job interrupts nobody when it wakes; one that is
+nice stands behind. All of that may be had without any privilege. Elsewhere these do nothing.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+from co2.compiled import is_of
+
+__all__ = ["BEHIND", "SLICE", "go_behind", "go_first"]
+
+SLICE = 100_000
+"""Nanoseconds that a thread on a message's way wants to run at a time; Linux takes no less."""
+
+BEHIND = 10
+"""Steps of niceness by which a thread goes behind those that pass messages on."""
+
+try:
+    from co2._scheduling import SOURCE, set_slice
+
+    _COMPILED = is_of(SOURCE, Path(__file__).with_name("_scheduling.c"))
+except ImportError:
+    _COMPILED = False
+
+
+def go_first() -> None:
+    """Have this thread, and what it starts from now on, run soon when there is something to do."""
+    if _COMPILED:
+        set_slice(SLICE)
+
+
+def go_behind() -> None:
+    """Have this thread wait while others have something to do: its work has a few milliseconds' time."""
+    if sys.platform != "linux":  # elsewhere a thread has no niceness of its own
+        return
+    thread = threading.get_native_id()
+    with contextlib.suppress(OSError):
+        if os.sched_getscheduler(thread) == os.SCHED_OTHER:  # else somebody has decided otherwise
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BEHIND)
