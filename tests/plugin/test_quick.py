@@ -4,10 +4,12 @@ import gc
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 import weakref
+import zlib
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -20,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from co2.compiled import is_of
 from co2.plugin import quick
 from co2.plugin.opened import Unreadable
 from tests.plugin.conftest import WITHOUT
@@ -58,7 +61,7 @@ def test_without_the_compiled_module_python_does_it(tmp_path: Path) -> None:
 STALE = """
 import sys, types
 module = sys.modules["co2.plugin._quick"] = types.ModuleType("co2.plugin._quick")
-module.Level = module.Sleeper = module.Send = module.give = None
+module.Level = module.Sleeper = module.Send = module.give = module.listen = None
 module.SOURCE = 1
 """
 
@@ -72,14 +75,12 @@ def test_what_was_compiled_of_another_source_is_not_taken(tmp_path: Path) -> Non
     assert done.stdout.split() == ["False", "True", "True"]
 
 
-def test_where_the_source_has_stayed_behind_what_was_compiled_is_taken(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert not quick._is_of(1)
-    monkeypatch.setattr(quick, "__file__", str(tmp_path / "quick.py"))
-    assert quick._is_of(1)
-    (tmp_path / "_quick.c").write_text("int one;")
-    assert not quick._is_of(1)
+def test_where_the_source_has_stayed_behind_what_was_compiled_is_taken(tmp_path: Path) -> None:
+    code = tmp_path / "_quick.c"
+    assert is_of(1, code)
+    code.write_text("int one;")
+    assert not is_of(1, code)
+    assert is_of(zlib.crc32(b"int one;") >> 1, code)
 
 
 # ---- send --------------------------------------------------------------------------------------------------
@@ -668,3 +669,47 @@ def test_no_reference_is_kept(kind: str) -> None:
 def _no_garbage() -> Iterator[None]:
     yield
     assert not gc.garbage
+
+
+# ---- listen ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def listen(request: pytest.FixtureRequest) -> Any:
+    return quick.listen if request.param == "compiled" else quick._listen
+
+
+def test_what_comes_is_read(listen: Any) -> None:
+    ours, theirs = socket.socketpair()
+    bell, ring = socket.socketpair()
+    buffer = memoryview(bytearray(8))
+    with ours, theirs, bell, ring:
+        theirs.send(b"ham")
+        assert listen(ours.fileno(), bell.fileno(), buffer) == 3
+        assert bytes(buffer[:3]) == b"ham"
+        theirs.send(b"more than there is room for")
+        assert listen(ours.fileno(), bell.fileno(), buffer) == 8
+        ring.send(b"!")
+        assert listen(ours.fileno(), bell.fileno(), buffer) == 8, "the bell waits until nothing comes"
+
+
+def test_a_bell_is_heard_and_not_read(listen: Any) -> None:
+    ours, theirs = socket.socketpair()
+    bell, ring = socket.socketpair()
+    with ours, theirs, bell, ring:
+        ring.send(b"!")
+        for _ in range(2):
+            assert listen(ours.fileno(), bell.fileno(), memoryview(bytearray(8))) == -1
+        assert bell.recv(8) == b"!"
+
+
+def test_the_end_is_nothing_and_a_broken_socket_an_error(listen: Any) -> None:
+    ours, theirs = socket.socketpair()
+    bell, ring = socket.socketpair()
+    with ours, bell, ring:
+        theirs.close()
+        assert listen(ours.fileno(), bell.fileno(), memoryview(bytearray(8))) == 0
+        closed = os.dup(ours.fileno())
+        os.close(closed)
+        with pytest.raises(OSError):
+            listen(closed, bell.fileno(), memoryview(bytearray(8)))

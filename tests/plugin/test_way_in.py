@@ -12,7 +12,7 @@ import pytest
 
 from co2.plugin.bell import Bell
 from co2.plugin.way_in import WayIn
-from co2.protocol.frames import Flow, Stop, encode_frame
+from co2.protocol.frames import Deliver, Flow, Stop, encode_frame
 from tests.plugin.support import PATIENCE
 
 
@@ -31,6 +31,7 @@ class Reading:
         self.ours = ours
         self.came: list[tuple[Any, int | None]] = []
         self.mail: deque[Any] = deque()
+        self.accepted: list[Any] = []
         self.jobs: deque[Callable[[], None]] = deque()
         self.garbage: list[str] = []
         self.told = 0
@@ -51,6 +52,10 @@ class Reading:
 
     def expect(self, count: int) -> None:
         until(lambda: self.numbers == [*range(count)], f"the first {count} have come, in order")
+
+    def expect_own(self, numbers: list[float]) -> None:
+        until(lambda: self.numbers == numbers, "they have come")
+        assert all(self.read_by_principal())
 
     def read_by_principal(self) -> list[bool]:
         return [reader == self.thread.ident for _, reader in self.came]
@@ -98,7 +103,9 @@ class Reading:
         while self.running:
             while self.running and not self.jobs and not self.mail:
                 self.idle = True
-                self.way.wait(lambda: bool(self.jobs or self.mail or not self.running), self.bell)
+                self.way.wait(
+                    lambda: bool(self.jobs or self.mail or not self.running), self.accepted.append, self.bell
+                )
                 self.idle = False
             if self.jobs:
                 self.jobs.popleft()()
@@ -122,6 +129,17 @@ def test_the_principals_own_thread_reads_and_wakes_nobody(reading: Reading) -> N
     for number in range(200):
         reading.send(number)
         reading.expect(number + 1)
+    assert all(reading.read_by_principal())
+
+
+def test_messages_that_the_principal_reads_are_its_own_at_once(reading: Reading) -> None:
+    reading.begin()
+    for number in range(1, 100):
+        frame = Deliver(number, "a@1.2.3.4:5", ("1.2.3.4", 5), b"batch")
+        reading.satellite.sendall(encode_frame(frame) + encode_frame(Flow(True)))
+        until(lambda: len(reading.accepted) == number, "it has come")  # noqa: B023
+        assert reading.accepted[-1] == frame
+    until(lambda: len(reading.came) == 99, "what else has come goes the way of everything")
     assert all(reading.read_by_principal())
 
 
@@ -187,3 +205,28 @@ def test_garbage_is_told_and_nothing_comes_after_it(reading: Reading) -> None:
     assert reading.ended.wait(PATIENCE)
     assert "not a frame" in reading.garbage[0]
     assert reading.came == []
+
+
+def test_a_principal_that_comes_before_anything_has_come_reads_at_once(reading: Reading) -> None:
+    reading.thread.start()
+    reading.way.set_principal(reading)
+    reading.wake()
+    until(lambda: reading.way.polling, "it reads")
+    reading.send(1)
+    reading.expect_own([1])
+
+
+def test_a_bell_that_was_heard_is_silent_again(reading: Reading) -> None:
+    reading.begin()
+    for _ in range(10):
+        done = threading.Event()
+        reading.do(done.set)
+        assert done.wait(PATIENCE)
+        until(lambda: reading.way.polling and not rings(reading.way._wakes), "it waits, and nothing rings")
+
+
+def rings(bell: socket.socket) -> bool:
+    try:
+        return bool(bell.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except BlockingIOError:
+        return False

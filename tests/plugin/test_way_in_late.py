@@ -39,7 +39,7 @@ class Reader:
                 if self.way_in is None:
                     self._bell.wait()
                 else:
-                    self.way_in.wait(lambda: bool(self.jobs), self._bell)
+                    self.way_in.wait(lambda: bool(self.jobs), self.jobs.append, self._bell)
                 self.idle = False
             self.done.append(self.jobs.pop(0))
 

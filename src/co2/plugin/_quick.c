@@ -5,8 +5,11 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <errno.h>
+#include <poll.h>
 #include <stddef.h>
 #include <structmember.h>
+#include <sys/socket.h>
 
 static PyObject *text_asleep, *text_attend, *text_channel, *text_client_address, *text_data, *text_host_id;
 
@@ -315,9 +318,35 @@ give(PyObject *Py_UNUSED(module), PyObject *args)
     return given;
 }
 
+/* ---- listen ---- */
+
+static PyObject *
+listen_(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int data, bell;
+    Py_buffer buffer;
+    if (!PyArg_ParseTuple(args, "iiw*", &data, &bell, &buffer))
+        return NULL;
+    struct pollfd both[2] = {{data, POLLIN, 0}, {bell, POLLIN, 0}};
+    Py_ssize_t size = -1;
+    Py_BEGIN_ALLOW_THREADS
+    if (poll(both, 2, -1) > 0 && both[0].revents)
+        size = recv(data, buffer.buf, (size_t)buffer.len, MSG_DONTWAIT);
+    else
+        errno = EINTR;
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&buffer);
+    if (size < 0 && errno != EINTR && errno != EAGAIN)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    if (size < 0 && PyErr_CheckSignals())
+        return NULL;
+    return PyLong_FromSsize_t(size);
+}
+
 /* ---- the module ---- */
 
 static PyMethodDef methods[] = {
+    {"listen", listen_, METH_VARARGS, PyDoc_STR("Wait for bytes, or for a bell, and read them.")},
     {"give", give, METH_VARARGS, PyDoc_STR("Give messages to a plugin.")},
     {NULL},
 };

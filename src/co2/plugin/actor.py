@@ -124,6 +124,7 @@ class Actor:
         outgoing.join(self._lane)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
+        self._ident = self._thread.ident
 
     @property
     def failed(self) -> int:
@@ -248,7 +249,7 @@ class Actor:
 
     def wake(self) -> None:
         """There may be something to do."""
-        if threading.get_ident() == self._thread.ident:
+        if threading.get_ident() == self._ident:
             return  # it has read that itself
         self._bell.ring()
         if self._way_in is not None and self._way_in.polling:
@@ -302,7 +303,7 @@ class Actor:
                 self._way_in = None
             self._loop.wait()
         elif self._way_in is not None:
-            self._way_in.wait(self._has_something, self._bell)
+            self._way_in.wait(self._has_something, self._mail.append, self._bell)
         elif self.done == self._reported:
             self._bell.wait()
         elif not self._bell.wait(max(0.0, self._reported_at + _REPORT_EVERY - time.monotonic())):

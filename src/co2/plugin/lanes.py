@@ -14,7 +14,7 @@ import msgspec
 from co2.errors import TooBig
 from co2.plugin.quick import Level, make_send_quick
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch
-from co2.protocol.frames import Flush, Publish
+from co2.protocol.frames import Flush, Publish, encode_frame
 from co2.protocol.interests import MAX_CHANNEL, Interests, channels_of_frame, check_channel
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
 
@@ -53,6 +53,12 @@ Entry = bytes | _Sent | Flush
 
 _NO_CHANNEL = [""]
 
+_MAX_LONE_HEADS = 512
+"""Beginnings of frames that a lane keeps: one for each size and channel of small messages that come alone."""
+
+_NOT_LIVE = b"\xc2"
+"""How a Publish ends."""
+
 
 def size_of(entry: Entry) -> int:
     """Give the bytes that an entry is measured with; 0 for what is counted only."""
@@ -81,6 +87,7 @@ class Lane(Level):
         self.alert = FULL - 1
         self.entries: list[Entry] = []
         self.is_live = Interests(live).wants_one if live else None
+        self._lone_heads: dict[tuple[int, str], bytes] = {}
 
     def close(self) -> None:
         """Take no more."""
@@ -101,6 +108,33 @@ class Lane(Level):
                 frame, freed, entries = self._publish(_as_tuples(entries))
         del self.entries[: len(entries)]
         return frame, freed
+
+    def cut_lone(self) -> bytes:
+        """Give the whole frame of a small message that is all that waits; b'' where it is not that.
+
+        The same bytes as of :meth:`cut`, put together at once: most messages that are not in a stream come alone.
+        """
+        entries = self.entries
+        if len(entries) != 1:
+            return b""
+        entry, channel, live = entries[0], "", False
+        if type(entry) is tuple:
+            entry, channel, live = entry
+        if type(entry) is not bytes or len(entry) > SMALL or live:
+            return b""
+        head = self._lone_heads.get((len(entry), channel)) or self._lone_head(entry, channel)
+        del entries[:1]  # only that one: another may have come behind it
+        if self.limit:
+            self.alert = FULL - 1
+        return head + entry + _NOT_LIVE
+
+    def _lone_head(self, packed: bytes, channel: str) -> bytes:
+        """Give what stands before a small message in its frame, and keep it for the next one of that size."""
+        if len(self._lone_heads) >= _MAX_LONE_HEADS:
+            self._lone_heads.clear()
+        frame = encode_frame(Publish(self.name, [channel], make_batch([packed])))
+        head = self._lone_heads[len(packed), channel] = frame[: -len(packed) - len(_NOT_LIVE)]
+        return head
 
     def _publish(self, sent: list[_Sent]) -> tuple[Publish, int, list[Any]]:
         """Make a frame of as many as fit; also give their measured bytes, and which ones these are."""

@@ -137,12 +137,13 @@ class Outgoing(Sleeper):
                 raise NotRunning("the plugin host has stopped, so its plugins cannot send")
             if not self.asleep:
                 return
+            now = time.monotonic()
             if (
                 self._control
                 or self._report
                 or not self._may_write()
-                or time.monotonic() - self._last_write <= _DIRECT_AFTER
-                or not self._write_now()
+                or now - self._last_write <= _DIRECT_AFTER
+                or not self._write_now(now)
             ):
                 self._wake()
 
@@ -267,14 +268,18 @@ class Outgoing(Sleeper):
         """Whether a sender may write now: messages may go, and nobody is in the middle of something."""
         return self._open and not self._held and not self._writing and not self._rest
 
-    def _write_now(self) -> bool:
+    def _write_now(self, now: float) -> bool:
         """Write what the socket takes at once; tell whether that was all."""
-        data = self._messages()
+        lanes = self._lanes
+        is_alone = len(lanes) == 1
+        data = (is_alone and lanes[0].cut_lone()) or self._messages()
         if not data:
             return True  # somebody else was quicker
-        self._last_write = time.monotonic()
+        self._last_write = now
         self._rest = self._sent(data)
-        return not self._rest and not self._waiting()
+        if self._retired:
+            self._room.notify_all()  # somebody waits for all of it to be written
+        return not self._rest and not (lanes[0].entries if is_alone else self._waiting())
 
     def _write_full(self, lane: Lane) -> None:
         """Write full frames of a lane, waiting a moment for the socket; what it does not take is the writer's."""
@@ -297,7 +302,8 @@ class Outgoing(Sleeper):
     def _sent(self, data: bytes) -> bytes:
         """Give the socket what it takes at once; give the rest."""
         try:
-            return data[self._sock.send(data, socket.MSG_DONTWAIT) :]
+            sent = self._sock.send(data, socket.MSG_DONTWAIT)
+            return data[sent:] if sent < len(data) else b""
         except OSError:
             return data  # full; or broken, which the thread finds out too
 

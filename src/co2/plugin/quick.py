@@ -4,12 +4,16 @@ Compiled (``_quick.c``) where there was a C compiler when co2 was built or insta
 effect is the same, the speed at full load is not. Here is the Python, and the choice.
 """
 
-import zlib
+import os
+import select
+import threading
 from collections.abc import Callable, Mapping, Sized
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["COMPILED", "Level", "Sleeper", "give", "make_send_quick"]
+from co2.compiled import is_of
+
+__all__ = ["COMPILED", "Level", "Sleeper", "give", "listen", "make_send_quick"]
 
 Send = Callable[[Mapping[str, Any]], None]
 
@@ -145,21 +149,41 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     return end, None
 
 
-def _is_of(source: int) -> bool:
-    """Whether the compiled module is made of the C that lies beside it: not so after a pull without an install."""
-    try:
-        code = Path(__file__).with_name("_quick.c").read_bytes()
-    except OSError:
-        return True  # installed: the two have come together, and the source has stayed behind
-    return zlib.crc32(code) >> 1 == source
+class _Poll(threading.local):
+    """What each thread listens with."""
+
+    def __init__(self) -> None:
+        self.ends = (-1, -1)
+        self.poll = select.poll()
+
+
+def _listen(data: int, bell: int, buffer: memoryview, /, _own: _Poll = _Poll()) -> int:  # noqa: B008 - one, on purpose
+    """Wait for bytes, or for a bell, and read them.
+
+    Args:
+        data: descriptor that is read.
+        bell: descriptor that is only listened to.
+        buffer: takes the bytes.
+
+    Returns:
+        How many bytes there were; 0 for their end, -1 for none.
+    """
+    if _own.ends != (data, bell):
+        _own.ends, _own.poll = (data, bell), select.poll()
+        _own.poll.register(data, select.POLLIN)
+        _own.poll.register(bell, select.POLLIN)
+    if all(end != data for end, _ in _own.poll.poll()):
+        return -1
+    return os.readv(data, [buffer])
 
 
 try:
-    from co2.plugin._quick import SOURCE, Level, Sleeper, give
+    from co2.plugin._quick import SOURCE, Level, Sleeper, give, listen
     from co2.plugin._quick import Send as make_send_quick
 
-    COMPILED = _is_of(SOURCE)
+    COMPILED = is_of(SOURCE, Path(__file__).with_name("_quick.c"))
 except ImportError:
     COMPILED = False
 if not COMPILED:
-    Level, Sleeper, give, make_send_quick = _Level, _Sleeper, _give, _make_send_quick  # type: ignore[misc,assignment]
+    Level, Sleeper, make_send_quick = _Level, _Sleeper, _make_send_quick  # type: ignore[misc,assignment]
+    give, listen = _give, _listen

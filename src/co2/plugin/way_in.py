@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from co2.errors import BadRequest
 from co2.plugin.bell import Bell
-from co2.protocol.frames import FrameReader
+from co2.plugin.quick import listen
+from co2.protocol.frames import Deliver, FrameReader
 
 __all__ = ["READ_SIZE", "TICK", "Principal", "WayIn"]
 
@@ -78,11 +79,12 @@ class WayIn:
         self._reads = 0
         self._principal: Principal | None = None
         self._wakes, self._wake = socket.socketpair()
-        self._wake.setblocking(False)
-        self._woken = self._wakes.fileno()
-        self._both = select.poll()
-        self._both.register(sock, select.POLLIN)
-        self._both.register(self._wakes, select.POLLIN)
+        self._shooed, self._shoo = socket.socketpair()
+        for end in (self._wakes, self._wake, self._shooed, self._shoo):
+            end.setblocking(False)
+        self._descriptor = sock.fileno()
+        self._socket = select.poll()
+        self._socket.register(sock, select.POLLIN)
         self._stand_in_rests = False
         self._stand_in_bell = Bell()
         self._stand_in = threading.Thread(target=self._stand_in_run, name="co2-reader", daemon=True)
@@ -96,21 +98,24 @@ class WayIn:
         self._stand_in_bell.ring()
         self._stand_in.join(timeout)
         if not self._stand_in.is_alive():
-            self._wakes.close()
-            self._wake.close()
+            for end in (self._wakes, self._wake, self._shooed, self._shoo):
+                end.close()
 
     def set_principal(self, principal: Principal | None) -> None:
         """Say whose thread reads from now on; nobody's: the stand-in's."""
         self._principal = principal
         self._stand_in_bell.ring()
+        with contextlib.suppress(OSError):  # it may be reading
+            self._shoo.send(b"\0")
 
     # ---- the principal's thread ------------------------------------------------------------------------
 
-    def wait(self, something: Callable[[], bool], otherwise: Bell) -> None:
+    def wait(self, something: Callable[[], bool], accept: Callable[[Deliver], None], otherwise: Bell) -> None:
         """Read, or wait for :meth:`wake`, or for a bell while somebody else reads.
 
         Args:
             something: tells whether there is something to do already.
+            accept: takes messages.
             otherwise: rung by whoever makes that true.
         """
         if self._principal is None or not self._role.acquire(blocking=False):
@@ -119,12 +124,7 @@ class WayIn:
         self.polling = True  # first the word, then the look: who makes something after the look sees the word
         try:
             if not something():
-                ready = self._both.poll()
-                self.polling = False
-                if len(ready) > 1 or ready[0][0] == self._woken:
-                    self._wakes.recv(4096)
-                if len(ready) > 1 or ready[0][0] != self._woken:
-                    self._read()
+                self._hear(self._wakes, accept)
         finally:
             self.polling = False
             self._role.release()
@@ -139,17 +139,41 @@ class WayIn:
 
     # ---- reading, with the role ------------------------------------------------------------------------
 
+    def _hear(self, bell: socket.socket, accept: Callable[[Deliver], None]) -> None:
+        """Wait for what comes, or for a bell, and take it.
+
+        Not in ``recv``: that wakes, for nothing, each time that the other side has read something of ours.
+        """
+        try:
+            size = listen(self._descriptor, bell.fileno(), self._buffer)
+        except OSError:
+            size = 0  # the satellite is gone, as where it has closed its end
+        self.polling = False
+        if size >= 0:
+            self._take_bytes(size, accept)
+            return
+        with contextlib.suppress(OSError):  # it was the bell; or a signal, and nothing at all
+            bell.recv(4096)
+
     def _read(self) -> None:
         """Take what is there, and wait for it where nothing is."""
-        self._reads += 1
         try:
             size = self._sock.recv_into(self._buffer)
+        except OSError:
+            size = 0  # the satellite is gone, as where it has closed its end
+        self._take_bytes(size, self._take)
+
+    def _take_bytes(self, size: int, accept: Callable[[Deliver], None]) -> None:
+        """Take what is in the buffer; nothing is the end."""
+        self._reads += 1
+        try:
             if size:
                 for frame in self._reader.feed(self._buffer[:size]):
-                    self._take(frame)
+                    if type(frame) is Deliver:
+                        accept(frame)
+                    else:
+                        self._take(frame)
                 return
-        except OSError:
-            pass  # the satellite is gone, as where it has closed its end
         except BadRequest as error:
             self._garbage(str(error))
         except BaseException:
@@ -169,7 +193,7 @@ class WayIn:
             principal = self._principal
             if principal is None:
                 with self._role:
-                    self._read()
+                    self._hear(self._shooed, self._take)
             else:
                 self._stand_by(principal)
 
@@ -193,10 +217,8 @@ class WayIn:
 
     def _read_for(self, principal: Principal) -> None:
         """Read as long as the principal is busy."""
-        sock = select.poll()
-        sock.register(self._sock, select.POLLIN)
         with self._role:
             while not principal.idle and not self._ended and principal is self._principal:
-                if sock.poll(TICK * 1000):
+                if self._socket.poll(TICK * 1000):
                     self._read()
         principal.wake()

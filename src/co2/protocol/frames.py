@@ -419,6 +419,11 @@ class FrameReader:
         self._decode = _decoders[sender].decode
         self._buffer = bytearray()
 
+    @property
+    def is_between(self) -> bool:
+        """Whether what comes next is the beginning of a frame."""
+        return not self._buffer
+
     def feed(self, data: bytes | memoryview) -> list[Any]:
         """Take bytes as they came, give the frames that are complete.
 
@@ -428,6 +433,9 @@ class FrameReader:
         buffer = self._buffer
         frames: list[Any] = []
         if not buffer:
+            size = len(data) - 4
+            if 0 < size <= MAX_FRAME_SIZE and int.from_bytes(data[:4], "big") == size:
+                return [self._decoded(data[4:])]  # one frame, as most that are in a hurry come
             with memoryview(data) as view:
                 used = self._cut(view, frames)
                 buffer += view[used:]
@@ -439,6 +447,12 @@ class FrameReader:
         del buffer[:used]
         return frames
 
+    def _decoded(self, data: bytes | memoryview) -> Any:
+        try:
+            return self._decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise BadRequest(f"not a frame: {error}") from None
+
     def _cut(self, view: memoryview, frames: list[Any]) -> int:
         """Take all whole frames from the front; give how many bytes these were."""
         start, left = 0, len(view)
@@ -449,9 +463,6 @@ class FrameReader:
             end = start + 4 + size
             if left < 4 + size:
                 break
-            try:
-                frames.append(self._decode(view[start + 4 : end]))
-            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-                raise BadRequest(f"not a frame: {error}") from None
+            frames.append(self._decoded(view[start + 4 : end]))
             start, left = end, left - 4 - size
         return start
