@@ -42,6 +42,12 @@ class FakeLog(MemoryLog):
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         return super().read(after, max_bytes)
 
+    def look(self) -> int:
+        return self.committed
+
+    def pass_over(self, position: int) -> None:
+        self.next = max(self.next, position + 1)
+
     def replace_id(self) -> None:
         self.log_id = f"log-{next(self._ids)}"
 

@@ -1,6 +1,7 @@
 """Bugs that are planted one at a time, to see that the oracles find them: each breaks one thing of the product."""
 
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,6 +87,32 @@ def planted(name: str) -> Iterator[None]:
 
 
 # ---- the relay ----------------------------------------------------------------------------------------------
+
+
+@_bug("a frame is foreseen though one without a number waits for the disk before it", "h", FanOut, "receivers")
+def _forecast_past_what_waits(original: Any) -> Any:
+    def receivers(self: Any, entry: Any) -> Any:
+        fresh, self._fresh = self._fresh, deque()
+        try:
+            return original(self, entry)
+        finally:
+            self._fresh = fresh
+
+    return receivers
+
+
+@_bug("a frame is foreseen for packages that do not want it", "h", SatelliteCore, "next_deliver")
+def _forecast_without_interests(original: Any) -> Any:
+    def next_deliver(self: Any, stretch: Any) -> Any:
+        found = original(self, stretch)
+        return found and (found[0], [one.package for one in self._readers.values() if one.is_live])
+
+    return next_deliver
+
+
+@_bug("a frame is foreseen though others wait before it", "h", Outbox, "is_given")
+def _forecast_past_the_outbox(_original: Any) -> Any:
+    return property(lambda self: True)
 
 
 @_bug("a message is acknowledged when it comes", "g", RelayCore, "_publish")

@@ -320,7 +320,9 @@ class SimRelay:
 
     def _received(self, end: End, peer: Peer, frames: list[bytes]) -> None:
         repeats = peer.repeats
+        foreseen = self.world.foresight.at_relay(self.core, peer, frames[0])
         self.core.receive(peer, *frames)
+        self.world.foresight.relay_has(foreseen)
         if peer.repeats > repeats:
             self.engine.count("frames that were known come again", peer.repeats - repeats)
         self.flush()

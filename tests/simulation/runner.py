@@ -22,6 +22,9 @@ SHOWN = 60
 """Lines of the trace that are shown of a failure."""
 
 SOMETIMES = (
+    "a frame was foreseen at a satellite",
+    "a frame was foreseen at the relay",
+    "a frame was foreseen in an outbox",
     "a message came again, marked",
     "a new life heard again what an earlier one had",
     "a run begins with what an earlier one left",

@@ -11,6 +11,7 @@ from co2.plugin.delivery import NETWORK
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count, make_batch
+from co2.protocol.forecast import Outline
 from co2.protocol.interests import channels_of_frame
 from co2.protocol.link_frames import Deliver
 from co2.protocol.outbox import Outbox, Segment
@@ -119,6 +120,7 @@ class SimSatellite:
             self.core.subscribe(name, durable=True, position=self._cursors.positions[name])
             self.core.fell_behind(name)
         self._out: End | None = None
+        self._foreseen: tuple[Outline | None, bytes] = None, b""
         self._delays = iter(retry_delays())
         self._retry_after = 0.0
         self._welcomed = False
@@ -238,6 +240,8 @@ class SimSatellite:
                 envelope = Envelope(str(host_id), (host_id.ip, host_id.port), sender)
                 other.deliver(name, Parcel(envelope, batch, count))
         dropped = self.core.live_dropped
+        if self._out is not None and self._out.has_room and not live:
+            self._foreseen = self.core.next_publish(name, plugin, channels), batch
         if live:
             self.core.publish_live(name, plugin, channels, batch)
         else:
@@ -324,7 +328,9 @@ class SimSatellite:
         for data in frames:
             if self.core.state == "away" or self._out is not end:
                 break
+            foreseen = self.world.foresight.at_satellite(self.core, data)
             self.core.receive(data)
+            self.world.foresight.satellite_has(self.core, foreseen)
             self._welcomed |= self.core.state == "open"
             self._take_events()
         if self.core.state == "away":
@@ -347,6 +353,8 @@ class SimSatellite:
         if out is None:
             return
         while out.has_room and (frames := self.core.taken()):
+            self.world.foresight.satellite_wrote(*self._foreseen, frames)
+            self._foreseen = None, b""
             out.write(frames)
         if (segment := self.outbox.wanted()) is not None:
             self._load(segment)

@@ -6,6 +6,9 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.runner import search
 
 FOUND_AT: dict[str, int] = {
+    "forecast past what waits": 1,
+    "forecast without interests": 0,
+    "forecast past the outbox": 1,
     "acknowledged before the commit": 0,
     "durable stream given uncommitted messages": 2,
     "log id not changed": 399,

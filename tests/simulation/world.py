@@ -10,6 +10,7 @@ import msgspec
 from tests.simulation import faults
 from tests.simulation.clients import Fetcher, XmlSender
 from tests.simulation.engine import Engine
+from tests.simulation.foresight import Foresight
 from tests.simulation.knobs import NORMAL, drawn, installed
 from tests.simulation.net import Net
 from tests.simulation.oracles import (
@@ -52,6 +53,7 @@ class World:
         self.dice = dice = self.engine.dice
         self.folder = folder
         self.oracles = Oracles(self.engine)
+        self.foresight = Foresight(self)
         self.truth = Truth(self.engine, self.oracles)
         self.knobs = drawn(dice)
         self.net = Net(

@@ -13,7 +13,10 @@ from co2.protocol.losses import Loss
 from co2.protocol.relay_events import DiskWanted, Event
 from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream
 
-__all__ = ["FanOut"]
+__all__ = ["MAX_FORESEEN", "FanOut"]
+
+MAX_FORESEEN = 64
+"""Live streams up to which it is foreseen who gets what comes next: each is looked at for it."""
 
 
 class FanOut:
@@ -56,7 +59,7 @@ class FanOut:
 
     def reached_disk(self, position: int) -> None:
         """Everything up to this position is on disk."""
-        self.committed = position
+        position = self.committed = max(position, self.committed)
         while self._held and self._held[0] <= position:
             self._held.popleft()
         self.advance()
@@ -78,6 +81,19 @@ class FanOut:
                     stream.give_parcel(parcel)
                 else:
                     del self._at_head[stream]  # it reads on from the log when it has room
+
+    def receivers(self, entry: Entry) -> list[Peer] | None:
+        """Give who would get an entry at once, if it came now; None where that is not sure."""
+        if self._fresh or len(self._at_head) > MAX_FORESEEN:  # fresh: it waits for the disk, or behind what does
+            return None
+        found = []
+        for stream in self._at_head:
+            if not stream.peer.has_room or not stream.wants(entry):
+                continue
+            if self._log.losses.next(stream.losses, stream.begun, entry.position)[0] is not None:
+                return None
+            found.append(stream.peer)
+        return found
 
     def _next_parcel(self, limit: int) -> Parcel:
         """Put together what may be passed on together: so many bytes, and no loss in between."""

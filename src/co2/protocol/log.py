@@ -103,6 +103,10 @@ class Log(Protocol):
         """No position from here on was ever handed out."""
 
     @property
+    def takes(self) -> bool:
+        """Whether :meth:`append` takes what comes, as far as is known."""
+
+    @property
     def marks(self) -> Mapping[tuple[str, int], int]:
         """Last seq appended by (origin, epoch)."""
 

@@ -153,6 +153,29 @@ class Outbox:
         return self._next - 1
 
     @property
+    def done(self) -> int:
+        """Messages that need not wait any more: acknowledged, or lost."""
+        return self.acked_messages + self.lost
+
+    def renew(self, epoch: int) -> None:
+        """Number what comes from now on in another run: the next number of this one was used elsewhere."""
+        self.epoch, self._next, self.acked = epoch, 1, 0
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing waits to be given: what is put next is given next."""
+        segments = self._segments
+        if not segments:
+            return True
+        last = segments[-1]
+        return (
+            segments[0].epoch == self.epoch
+            and self._at == len(segments) - 1
+            and last.cuts is not None
+            and self._inside == len(last.cuts)
+        )
+
+    @property
     def memory_bytes(self) -> int:
         """Bytes that are in memory; they may be on disk too."""
         return self._in_memory

@@ -15,11 +15,13 @@ from typing import Any
 from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol import goodbyes
-from co2.protocol.batch import batch_count
+from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count
 from co2.protocol.checksum import crc32
 from co2.protocol.fan_out import FanOut
+from co2.protocol.forecast import CRC, SMALL, Outline, Recent, link_outline
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
+    MAX_NUMBER,
     Ack,
     Applied,
     Call,
@@ -49,7 +51,7 @@ from co2.protocol.relay_events import (
     ResultReceived,
 )
 from co2.protocol.roster import RosterBook
-from co2.protocol.streams import Peer, Stream, union
+from co2.protocol.streams import Peer, Stream, deliver_frame, union
 from co2.protocol.takeovers import Takeovers
 from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
 from co2.protocol.welcome import in_this_log, live_beginning, meet
@@ -64,6 +66,10 @@ __all__ = [
     "RelayCore",
     "ResultReceived",
 ]
+
+
+Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
+"""Frames that differ in nothing but number and messages: (whose, run, package, plugin, channels)."""
 
 
 class RelayCore:
@@ -94,6 +100,7 @@ class RelayCore:
         self.asks = False
         self.closing = False
         self.fan_out = FanOut(log, self.events)
+        self.recent: Recent[Stretch] = Recent()
         self._unacked: dict[Peer, None] = {}
         handlers: dict[type, Callable[[Peer, Any], None]] = {
             Hello: self._hello,
@@ -324,6 +331,7 @@ class RelayCore:
     def _accept(self, peer: Peer, frame: Publish, count: int) -> None:
         """Take in what has come through."""
         if not frame.epoch:
+            self.fan_out.advance()  # what came before it in the same read goes before it
             self._pass_live(peer, frame, count)
             return
         mark = self.log.marks.get((peer.origin, frame.epoch))
@@ -346,6 +354,8 @@ class RelayCore:
             channels=None if frame.channels is None else tuple(frame.channels),
             crc=frame.crc,
         )
+        if count <= SMALL or self.recent:
+            self.recent.note((peer, frame.epoch, frame.package, frame.plugin, entry.channels), count)
         peer.published += count
         if peer.state == "open":
             peer.unacked.append((entry.end, frame.epoch, last))
@@ -381,6 +391,31 @@ class RelayCore:
         self._unacked[peer] = None
         if self.log.committed >= self.log.last:
             self._acknowledge(peer)
+
+    def next_publish(self, stretch: Stretch) -> tuple[Outline, Outline, list[Peer]] | None:
+        """Give the frame that may come next, what it becomes on live links, and on which; None where not sure.
+
+        Args:
+            stretch: as it came before, one of :attr:`recent`.
+        """
+        peer, epoch, package, plugin, channels = stretch
+        mark = self.log.marks.get((peer.origin, epoch))
+        if mark is None or peer.state != "open" or self.closing or self.passage.occupied:
+            return None
+        if max(mark, self.log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
+            return None  # it is refused, or what follows
+        if self.events or self.ready or not self.log.takes:
+            return None
+        entry = Entry(
+            self.log.last + 1, 1, peer.origin, str(peer.host_id), peer.address, epoch, mark + 1, package, plugin,
+            channels, CRC, b"",
+        )  # fmt: skip
+        receivers = self.fan_out.receivers(entry)
+        if receivers is None:
+            return None
+        names = None if channels is None else list(channels)
+        comes = link_outline(Publish(epoch, mark + 1, package, plugin, names, CRC, b""))
+        return comes, link_outline(deliver_frame(entry, "")), receivers
 
     def come_through(self) -> None:
         """Pass on what has come through the relay plugins."""

@@ -17,9 +17,11 @@ from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
 from co2.protocol.checksum import crc32
+from co2.protocol.forecast import CRC, SMALL, Outline, Recent, link_outline
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     BEGINNING,
+    MAX_NUMBER,
     Ack,
     Applied,
     Call,
@@ -70,6 +72,10 @@ REPLAY_ROOM = 2 * 1024 * 1024
 
 MAX_SEEN = 10_000
 """Senders' runs whose last number a package remembers; the one that was silent longest goes first."""
+
+
+Stretch = tuple[str, tuple[str, int], int, str, str, tuple[str, ...] | None]
+"""Frames that differ in nothing but number and messages: (host_id, address, run, package, plugin, channels)."""
 
 
 @dataclass(slots=True)
@@ -136,6 +142,7 @@ class SatelliteCore:
         self.paused = False
         self.repeats = 0
         self.live_dropped = 0
+        self.recent: Recent[Stretch] = Recent()
         self._names = names
         self._untold = False
         self._out: deque[bytes] = deque()
@@ -403,6 +410,40 @@ class SatelliteCore:
         names = None if channels is None else list(channels)
         self._write(Publish(0, 0, package, plugin, names, crc32(batch), batch))
 
+    # ---- what comes next (forecast.py) -------------------------------------------------------------------
+
+    def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
+        """Give what :meth:`publish` of one more frame would write now; None for nothing, or where not sure."""
+        outbox = self.outbox
+        if self.state != "open" or self.paused or self._out or self.events or not outbox.is_given:
+            return None
+        names = None if channels is None else list(channels)
+        return link_outline(Publish(outbox.epoch, outbox.last + 1, package, plugin, names, CRC, b""))
+
+    def next_deliver(self, stretch: Stretch) -> tuple[Outline, list[str]] | None:
+        """Give the frame of the live stream that may come next, and which packages get it.
+
+        Args:
+            stretch: as it came before, one of :attr:`recent`.
+
+        Returns:
+            None where that is not sure.
+        """
+        if self.state != "open" or self._out or self.events:
+            return None
+        host_id, address, epoch, sender, plugin, channels = stretch
+        wanting = [one for one in self._readers.values() if one.is_live and one.interests.wants(channels)]
+        origin = host_id.partition("@")[0]
+        seen = {one.seen.get((origin, epoch), 0) for one in wanting}
+        if len(seen) != 1 or origin == self.host_id.origin:
+            return None
+        position, seq = self.live_position + 1, seen.pop() + 1
+        if max(position, seq) > MAX_NUMBER:
+            return None
+        names = None if channels is None else list(channels)
+        comes = Deliver(position, "", host_id, address, epoch, seq, sender, plugin, names, CRC, b"")
+        return link_outline(comes), [one.package for one in wanting]
+
     def _ack(self, ack: Ack) -> None:
         self.outbox.acknowledged(ack.epoch, ack.seq)
 
@@ -422,6 +463,16 @@ class SatelliteCore:
             readers = [reader for reader in self._readers.values() if reader.is_live]
             if frame.position:
                 self.live_position = end
+                if frame.epoch and (count <= SMALL or self.recent):
+                    stretch = (
+                        frame.host_id,
+                        frame.client_address,
+                        frame.epoch,
+                        frame.sender,
+                        frame.plugin,
+                        channels,
+                    )
+                    self.recent.note(stretch, count)
         packages = []
         for reader in readers:
             if not reader.interests.wants(channels):

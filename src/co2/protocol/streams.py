@@ -16,7 +16,7 @@ from co2.protocol.log import Entry, LogGap
 if TYPE_CHECKING:
     from co2.protocol.relay import RelayCore
 
-__all__ = ["CHUNK", "PARCEL", "ROOM", "Parcel", "Peer", "Stream", "union"]
+__all__ = ["CHUNK", "PARCEL", "ROOM", "Parcel", "Peer", "Stream", "deliver_frame", "union"]
 
 CHUNK = 1024 * 1024
 """Bytes that are read from the log at once."""
@@ -272,19 +272,22 @@ def _written(entry: Entry, package: str) -> bytes:
 
 
 def _encoded(entry: Entry, package: str) -> bytes:
+    return encode_link_frame(deliver_frame(entry, package))
+
+
+def deliver_frame(entry: Entry, package: str) -> Deliver:
+    """Give an entry as it goes to a reader; ``package`` is '' for the live stream."""
     channels = None if entry.channels is None else list(entry.channels)
-    return encode_link_frame(
-        Deliver(
-            entry.position,
-            package,
-            entry.host_id,
-            entry.client_address,
-            entry.epoch,
-            entry.seq,
-            entry.package,
-            entry.plugin,
-            channels,
-            entry.crc,
-            entry.batch,
-        )
+    return Deliver(
+        entry.position,
+        package,
+        entry.host_id,
+        entry.client_address,
+        entry.epoch,
+        entry.seq,
+        entry.package,
+        entry.plugin,
+        channels,
+        entry.crc,
+        entry.batch,
     )

@@ -88,6 +88,11 @@ class WebSocketReader:
         self._fragmented = False
         self._over = False
 
+    @property
+    def is_between(self) -> bool:
+        """Whether what comes next is the beginning of a message."""
+        return not self._buffer and not self._fragmented and not self._over
+
     def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
         """Take bytes as they came, give the messages that are complete: views, to be used at once."""
         messages: list[bytes | memoryview] = []

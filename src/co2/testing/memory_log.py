@@ -33,6 +33,7 @@ class MemoryLog:
         self.committed = BEGINNING
         self.next = FIRST_POSITION
         self.lease = LEASE
+        self.takes = True
         self.gone = FIRST_POSITION - 1
         self.ids = RelayedIds()
 

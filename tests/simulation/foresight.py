@@ -1,0 +1,93 @@
+"""What the express would have written: every forecast that a frame fulfils is compared with what is then done.
+
+The simulator's hosts have no express. But at each frame that comes they make the forecasts that one would have
+been given, and see whether it would have passed that frame on; then the state machine must write just that.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from co2.protocol.checksum import crc32
+from co2.protocol.forecast import Outline
+from co2.protocol.link_frames import Deliver, Publish, decode_relay_frame, decode_satellite_frame
+from co2.protocol.relay import RelayCore
+from co2.protocol.satellite import Delivered, SatelliteCore
+from co2.protocol.streams import Peer
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+__all__ = ["Foresight", "filled"]
+
+ORACLE = "h: what was foreseen is done"
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def filled(outline: Outline, batch: bytes) -> bytes:
+    """Give a frame of which the outline was known."""
+    checksum = _encode(crc32(batch)) if outline.checked else b""
+    return outline.head + checksum + _encode(batch) + outline.tail
+
+
+class Foresight:
+    """Makes forecasts, and compares."""
+
+    def __init__(self, world: "World") -> None:
+        self._world = world
+
+    def at_relay(self, core: RelayCore, peer: Peer, data: bytes) -> list[tuple[Peer, bytes]]:
+        """Before a frame is taken: give what it becomes on which links, as far as that was foreseen."""
+        if not core.recent or data[1:9] != b"\xa7Publish":
+            return []
+        frame: Publish = decode_satellite_frame(data)
+        channels = None if frame.channels is None else tuple(frame.channels)
+        for stretch in core.recent:
+            if stretch != (peer, frame.epoch, frame.package, frame.plugin, channels):
+                continue
+            found = core.next_publish(stretch)
+            if found is not None and filled(found[0], frame.batch) == data:
+                return [(receiver, filled(found[1], frame.batch)) for receiver in found[2]]
+        return []
+
+    def relay_has(self, foreseen: Iterable[tuple[Peer, bytes]]) -> None:
+        """After it was taken: see that each of them has got just that, before anything else."""
+        for receiver, data in foreseen:
+            self._world.engine.count("a frame was foreseen at the relay")
+            if not receiver.out or receiver.out[0] != data:
+                self._broken(f"{receiver.origin} was to get {data[:80]!r}, gets {receiver.out[:1]!r:.200}")
+
+    def at_satellite(self, core: SatelliteCore, data: bytes) -> list[str]:
+        """Before a frame is taken: give which packages get it, as far as that was foreseen."""
+        if not core.recent or data[1:9] != b"\xa7Deliver":
+            return []
+        frame: Deliver = decode_relay_frame(data)
+        channels = None if frame.channels is None else tuple(frame.channels)
+        like = (frame.host_id, frame.client_address, frame.epoch, frame.sender, frame.plugin, channels)
+        for stretch in core.recent:
+            if stretch != like:
+                continue
+            found = core.next_deliver(stretch)
+            if found is not None and filled(found[0], frame.batch) == data:
+                return found[1]
+        return []
+
+    def satellite_has(self, core: SatelliteCore, foreseen: list[str]) -> None:
+        """After it was taken: see that these packages get it, whole, and nothing else happens."""
+        if foreseen:
+            self._world.engine.count("a frame was foreseen at a satellite")
+            event = core.events[0] if core.events else None
+            if not isinstance(event, Delivered) or (list(event.packages), event.skip) != (foreseen, 0):
+                self._broken(f"{foreseen} were to get a frame; it became {event!r:.200}")
+
+    def satellite_wrote(self, foreseen: Outline | None, batch: bytes, frames: list[bytes]) -> None:
+        """See that what a plugin has sent goes out as it was foreseen."""
+        if foreseen is not None:
+            self._world.engine.count("a frame was foreseen in an outbox")
+            if frames[:1] != [filled(foreseen, batch)]:
+                self._broken(f"{foreseen.head[:80]!r} was to go out, what goes is {frames[:1]!r:.200}")
+
+    def _broken(self, text: str) -> None:
+        self._world.oracles.broken(ORACLE, text)
