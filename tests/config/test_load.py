@@ -40,6 +40,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "plugin_cpu_seconds": ("1.5", "-1", "an integer from 0 to"),
     "plugin_deaths": ("0", "0", "an integer from 1 to"),
     "watch": ("2", "perhaps", "true or false"),
+    "express": ("2", "perhaps", "true or false"),
     "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
 }
 
@@ -58,6 +59,7 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "plugin_cpu_seconds": ("1", "60", "100"),
     "plugin_deaths": ("1", "2", "3"),
     "watch": ("true", "no", "yes"),
+    "express": ("false", "yes", "no"),
     "log_bytes": ("1048576", "2097152", "3145728"),
     "outbox_max": ("1048576", "2097152", "3145728"),
     "max_sats": ("1", "2", "3"),
@@ -143,8 +145,8 @@ def as_value(key: Key, text: str, folder: Path) -> Any:
         return folder / text
     if key.name in ("plugin_list", "allowed_hosts"):
         return tuple(text.split(","))
-    if key.name == "watch":
-        return text != "no"
+    if key.name in ("watch", "express"):
+        return text not in ("no", "false")
     return float(text) if re.fullmatch(r"[\d.]+", text) and key.name != "bind" and text.count(".") < 2 else text
 
 

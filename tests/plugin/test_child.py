@@ -1,15 +1,18 @@
 """A plugin host that the machine does not let us start leaves nothing behind."""
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from co2.plugin.child import ProcessChild
+from co2.plugin.child import ProcessChild, ThreadChild
+from co2.protocol.frames import Flow, Flush, encode_frame
 
 OPEN = Path("/proc/self/fd")
 
@@ -33,3 +36,83 @@ def test_where_there_are_no_more_files_none_is_left_open(monkeypatch: pytest.Mon
             assert descriptors() == before
 
     asyncio.run(scenario())
+
+
+class Kept(ThreadChild):
+    """A child whose other end is in our hands."""
+
+    def __init__(self) -> None:
+        self.came: list[object] = []
+        super().__init__(self.came.append)
+        self.killed = False
+
+    async def start(self) -> None:
+        ours, self.other = socket.socketpair()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        self.other.setblocking(False)
+        await self._connect(ours)
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def with_child(test: Callable[[Kept], Awaitable[None]]) -> None:
+    async def scenario() -> None:
+        child = Kept()
+        await child.start()
+        try:
+            await test(child)
+        finally:
+            await child.end()
+            child.other.close()
+
+    asyncio.run(scenario())
+
+
+def test_what_a_child_was_sent_ahead_is_left_out_and_the_rest_is_sent() -> None:
+    async def test(child: Kept) -> None:
+        whole = encode_frame(Flow(True, "why"))
+        for cut in range(len(whole) + 1):
+            child.written_ahead(whole[:cut])
+            child.send(Flow(True, "why"))
+            assert child.settled()
+            if cut < len(whole):
+                assert child.other.recv(1000) == whole[cut:]
+        with pytest.raises(BlockingIOError):
+            child.other.recv(1000)
+
+    with_child(test)
+
+
+def test_what_differs_from_what_a_child_was_sent_ahead_is_not_sent() -> None:
+    async def test(child: Kept) -> None:
+        child.written_ahead(b"something else")
+        child.send(Flow(True, "why"))
+        assert not child.settled()
+        with pytest.raises(BlockingIOError):
+            child.other.recv(1000)
+        child.break_off("it differs")
+        assert child.killed
+
+    with_child(test)
+
+
+def test_frames_pass_a_child_by_only_between_frames_and_where_nothing_waits() -> None:
+    async def test(child: Kept) -> None:
+        assert child.descriptor >= 0
+        frame = encode_frame(Flush(1, 2.0))
+        child.take_ahead(frame[:3])
+        assert child.descriptor == -1
+        child.take_ahead(frame[3:])
+        assert child.came == [Flush(1, 2.0)] and child.descriptor >= 0
+        for _ in range(100):
+            child.send(Flow(True, "x" * 10_000))
+        assert child.descriptor == -1
+        assert child._transport is not None
+        while child._transport.get_write_buffer_size():
+            with contextlib.suppress(BlockingIOError):
+                child.other.recv(1_000_000)
+            await asyncio.sleep(0)
+        assert child.descriptor >= 0
+
+    with_child(test)

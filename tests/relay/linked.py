@@ -97,6 +97,9 @@ class Relay:
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
         return ""
 
+    def committed(self, position: int) -> None:
+        self._links.committed(position)
+
     def has_room(self) -> None:
         pass
 
@@ -166,14 +169,19 @@ async def _network(names: tuple[str, ...]) -> AsyncIterator[tuple[Relay, list[Sa
         await relay.stop()
 
 
-def network(test: Callable[..., Awaitable[None]], *names: str) -> None:
+def network(
+    test: Callable[..., Awaitable[None]],
+    *names: str,
+    loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> None:
     """Run a test with a relay and satellites of these names."""
 
     async def run() -> None:
         async with _network(names) as (relay, satellites):
             await test(relay, *satellites)
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
 
 
 def refused_socket() -> socket.socket:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from co2.config import SatelliteConfig
-from co2.server.life import Foundation, Role, run_host
+from co2.server import express
+from co2.server.express import ExpressLoop
+from co2.server.life import Foundation, Role, _loop_factory, run_host
 
 
 class FarEnoughError(Exception):
@@ -57,3 +59,8 @@ def test_another_port_with_a_state_folder_that_was_given(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"co2: port {taken} is taken, using ")
     assert str(tmp_path) not in line, "it is what was asked for"
+
+
+def test_without_an_express_the_event_loop_is_another_one() -> None:
+    assert _loop_factory(False) is not ExpressLoop
+    assert (_loop_factory(True) is ExpressLoop) == express.AVAILABLE

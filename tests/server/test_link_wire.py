@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from co2.protocol.forecast import Outline
 from co2.protocol.web_socket import CLOSE, PING, PONG, WebSocketReader, control_frame, message_head
 from co2.server import link_wire
 from co2.server.link_wire import JOINED, MAX_BUFFERED, MAX_PIECES, LinkWire, joined
@@ -423,5 +424,73 @@ def test_who_released_it_hears_no_more(run: Run) -> None:
         await other.read_until(lambda: other.is_over)
         await until(wire._transport.is_closing)
         assert (owner.frames, owner.told, owner.why) == ([], [], [])
+
+    run(test)
+
+
+# ---- the express ----------------------------------------------------------------------------------------------
+
+
+OUTLINE = Outline(b"head", False, b"")
+
+
+def test_what_was_written_ahead_is_left_out_and_the_rest_is_written(run: Run) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        whole = b"".join(joined([b"one", b"two"]))
+        for cut in range(len(whole) + 1):
+            await other.send(b"")  # the other side writes nothing; what was written ahead comes from elsewhere
+            os.write(wire._descriptor, whole[:cut])
+            wire.written_ahead(whole[:cut])
+            wire.write(joined([b"one", b"two"]))
+            assert wire.settled()
+            await other.read_until(lambda: len(other.frames) == 2)
+            assert other.frames == [b"one", b"two"]
+            other.frames.clear()
+
+    run(test)
+
+
+def test_what_differs_from_what_was_written_ahead_is_not_written(run: Run) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        wire.written_ahead(b"something else")
+        wire.write(joined([b"one"]))
+        assert not wire.settled()
+        wire.break_off("it differs")
+        await until(lambda: owner.why)
+        assert owner.why == ["it differs"]
+        await other.read()
+        assert other.is_over and other.frames == []
+
+    run(test)
+
+
+def test_frames_are_foreseen_only_between_frames_and_where_nothing_waits(run: Run) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        assert wire.way_in(OUTLINE) is not None and wire.way_out(OUTLINE) is not None
+        frame = b"".join(joined([b"frame"], masked=True))
+        await other.send(frame[:5])
+        await until(lambda: wire.way_in(OUTLINE) is None)
+        await other.send(frame[5:])
+        await until(lambda: owner.frames == [b"frame"])
+        assert wire.way_in(OUTLINE) is not None
+        wire.pause_reading()
+        assert wire.way_in(OUTLINE) is None
+        wire.resume_reading()
+        assert wire.way_in(OUTLINE) is not None
+        while not wire.buffered:
+            wire.write(joined([bytes(100_000)]))
+        assert wire.way_out(OUTLINE) is None
+        await other.read_until(lambda: not wire.buffered)
+        await until(lambda: wire.way_out(OUTLINE) is not None)
+        wire.close()
+        assert wire.way_in(OUTLINE) is None and wire.way_out(OUTLINE) is None
+
+    run(test)
+
+
+def test_nothing_is_foreseen_where_nobody_listens_any_more(run: Run) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        wire.release()
+        assert wire.way_in(OUTLINE) is None and wire.way_out(OUTLINE) is None
 
     run(test)

@@ -104,6 +104,7 @@ KEYS: tuple[Key, ...] = (
     Key("plugin_cpu_seconds", count(0, 2**31 - 1), 0, _BOTH, "CPU seconds per plugin host, 0 for no limit"),
     Key("plugin_deaths", count(1, 1000), 5, _BOTH, "deaths of a plugin host in 60 s that park its package"),
     Key("watch", switch, False, _BOTH, "reload a package when its code changes"),
+    Key("express", switch, True, _BOTH, "pass small frames on before the work on them is done"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
 )
 
@@ -155,6 +156,7 @@ class HostConfig:
     plugin_cpu_seconds: int = 0
     plugin_deaths: int = 5
     watch: bool = False
+    express: bool = True
     config_file: Path | None = None
 
 

@@ -53,8 +53,15 @@ class _Link(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
+        self.take(self._buffer[:nbytes])
+
+    @property
+    def is_between(self) -> bool:
+        return self._reader.is_between
+
+    def take(self, data: bytes | memoryview) -> None:
         try:
-            frames = self._reader.feed(self._buffer[:nbytes])
+            frames = self._reader.feed(data)
         except BadRequest as error:
             self._on_garbage(str(error))
             return
@@ -92,6 +99,33 @@ class Child(ABC):
         self._transport: asyncio.Transport | None = None
         self._descriptor = -1
         self._link: _Link | None = None
+        self._ahead = b""
+
+    @property
+    def descriptor(self) -> int:
+        """Of our end of the socket pair, as long as whole frames can come and go past the transport; else -1."""
+        transport, link = self._transport, self._link
+        if transport is None or link is None or transport.is_closing() or transport.get_write_buffer_size():
+            return -1
+        return self._descriptor if link.is_between else -1
+
+    def take_ahead(self, data: bytes) -> None:
+        """Take bytes as they have come, past the transport."""
+        if self._link is not None:
+            self._link.take(data)
+
+    def written_ahead(self, data: bytes) -> None:
+        """Learn what has been written already, past the transport: it is left out of what is sent next."""
+        self._ahead = data
+
+    def settled(self) -> bool:
+        """Tell whether that has been left out."""
+        return not self._ahead
+
+    def break_off(self, why: str) -> None:
+        """End it: what it has got, or was not given, is not what its parent knows of."""
+        _logger.error("a plugin host is ended: %s", why)
+        self.kill()
 
     @abstractmethod
     async def start(self) -> None:
@@ -103,11 +137,15 @@ class Child(ABC):
         if transport is None or transport.is_closing():
             return
         data = encode_frame(frame)
+        if self._ahead:
+            if not data.startswith(self._ahead):
+                return  # the child ends for it
+            data, self._ahead = data[len(self._ahead) :], b""
         if not transport.get_write_buffer_size():
             # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
             # which the transport finds out too.
             with contextlib.suppress(OSError):
-                data = data[os.write(self._descriptor, data) :]
+                data = data[os.write(self._descriptor, data) :] if data else data
         if data:
             transport.write(data)
 

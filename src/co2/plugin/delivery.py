@@ -50,6 +50,12 @@ class Delivery:
         self.waiting.put(source, parcel)
         self._pump()
 
+    @property
+    def next_number(self) -> int:
+        """The number of what is delivered next, if it goes to the child at once; else 0."""
+        is_direct = self._give is not None and not self.waiting.bytes and self.window.room > 0
+        return self.window.last + 1 if is_direct else 0
+
     def deliver_from_network(self, parcel: Parcel) -> bool:
         """Queue a batch from the network; tell whether there is room for more.
 

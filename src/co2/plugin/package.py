@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from co2.errors import PluginFailed
 from co2.plugin.asking import Network
 from co2.plugin.calling import Calling, Question
+from co2.plugin.child import Child
 from co2.plugin.delivery import Delivery
 from co2.plugin.incarnation import Incarnation
 from co2.plugin.life import Life
@@ -184,6 +185,18 @@ class Package:
         Where there is none the hub is told once there is: until then the relay's log keeps what comes.
         """
         return self._delivery.deliver_from_network(parcel)
+
+    @property
+    def next_delivery(self) -> tuple[Child, int] | None:
+        """Who is given what is delivered next, if at once, and its number; None where that is not sure."""
+        one, number = self.life.running, self._delivery.next_number
+        return (one.child, number) if one is not None and number else None
+
+    @property
+    def sender(self) -> Child | None:
+        """Who sends for it; None where that is not sure."""
+        one = self.life.running
+        return one.child if one is not None and self.life.books.alive == [one] else None
 
     def gap(self, source: str, gap: Missing) -> None:
         """Queue a gap: messages of this source that will not come."""

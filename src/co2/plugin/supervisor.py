@@ -15,9 +15,11 @@ from co2.plugin.status import PackageSpec, PackageStatus, PluginSettings
 from co2.plugin.waiting import Envelope, Missing, Parcel
 from co2.plugin.watch import TICK
 from co2.protocol.batch import batch_count
-from co2.protocol.frames import DeadLetter, Host, MethodInfo
+from co2.protocol.forecast import Outline, host_outline
+from co2.protocol.frames import DeadLetter, Deliver, Host, MethodInfo, Publish
 
 if TYPE_CHECKING:
+    from co2.plugin.child import Child
     from co2.plugin.package import Package
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
@@ -394,6 +396,39 @@ class Supervisor:
                 other.deliver(package.name, Parcel(envelope, batch, batch_count(batch)))
         self._on_publish(package.name, plugin, channels, batch, live)
 
+    # what comes next (protocol/forecast.py)
+
+    def next_published(
+        self, package: str, plugin: str, channels: Sequence[str] | None
+    ) -> "tuple[Child, Outline, list[tuple[Child, Outline]]] | None":
+        """Give what may come next of a plugin, from where, and what its siblings get of it at once.
+
+        Returns:
+            None where that is not sure.
+        """
+        carried = self._packages.get(package)
+        if carried is None or (child := carried.sender) is None:
+            return None
+        siblings = []
+        for other in self._packages.values():
+            sender = plugin if other is carried else ""
+            if other.wants(channels, sender) and not other.durable:
+                gets = _outline(other, self._host_id(), self._address(), sender)
+                if gets is None:
+                    return None
+                siblings.append(gets)
+        names = None if channels is None else list(channels)
+        return child, host_outline(Publish(plugin, names, b"")), siblings
+
+    def next_delivered(
+        self, package: str, host_id: str, address: tuple[str, int]
+    ) -> "tuple[Child, Outline] | None":
+        """Give what a package gets if a message of somebody else comes now, and who takes it; None if unsure."""
+        carried = self._packages.get(package)
+        if carried is None or not carried.wants(None):
+            return None
+        return _outline(carried, host_id, address, "")
+
     def flushed(self, package: "Package") -> Awaitable[None]:
         """Wait until all that a package has published so far is acknowledged."""
         return self._flushed(package.name)
@@ -425,6 +460,15 @@ class Supervisor:
                     package.look(now)
                 except Exception:
                     _logger.exception("watching %s failed", package.name)
+
+
+def _outline(
+    package: "Package", host_id: str, address: tuple[str, int], sender: str
+) -> "tuple[Child, Outline] | None":
+    if (found := package.next_delivery) is None:
+        return None
+    child, number = found
+    return child, host_outline(Deliver(number, host_id, address, b"", sender))
 
 
 def _report(task: asyncio.Task[None]) -> None:

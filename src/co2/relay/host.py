@@ -15,6 +15,7 @@ from co2.relay.methods import FETCH_MAX, FETCH_WAIT
 from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import Relay
 from co2.relay.view import RelayView
+from co2.server import express
 from co2.server.app import HttpServer
 from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
@@ -81,6 +82,8 @@ class RelayHost:
             _logger.error("the log is a new one: %s", self.log.replaced)
         _allow_files(config.max_sats)
         self.relay = Relay(config, self._client, self.log, str(self.host_id), self._dispatch)
+        if config.express:
+            express.use(self.relay.links.forecast)
         self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self.plugins = self.relay.plugins = RelayPlugins(
             config,
@@ -179,6 +182,7 @@ class RelayHost:
             "passed_by_plugins": transit["passed_by"],
             "lost_of_plugins": self.plugins.lost,
             **relay.links.counted(),
+            **express.counts()._asdict(),
         }
 
     def _add_methods(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.protocol import goodbyes
+from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.link_frames import Call, Result
 from co2.protocol.log import Log, Reading
 from co2.protocol.relay import (
@@ -26,8 +27,10 @@ from co2.protocol.relay import (
     Left,
     RelayCore,
     ResultReceived,
+    Stretch,
 )
 from co2.protocol.streams import CHUNK, Peer, Stream
+from co2.server.express import Expected
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
 from co2.store.relayed_ids import RelayedIds
@@ -40,6 +43,7 @@ __all__ = [
     "MAX_BACKLOG",
     "MAX_CALLS",
     "MAX_UNSAID",
+    "MAX_WAYS",
     "REFUSED_FOR",
     "DurableLog",
     "Links",
@@ -64,6 +68,9 @@ HELLO_TIMEOUT = 10.0
 MAX_UNSAID = 512
 """Links that may wait for their Hello besides those that there is room for; one more, and the oldest ends."""
 
+MAX_WAYS = 64
+"""Frames, all together, that expected ones may become: to foresee more would take longer than it saves."""
+
 REFUSED_FOR = 30.0
 """Seconds after which a satellite that a relay plugin has refused may ask again."""
 
@@ -80,6 +87,12 @@ class DurableLog(Log, Protocol):
     @property
     def ids(self) -> RelayedIds:
         """Of messages that came with one."""
+
+    def look(self) -> int:
+        """Give the position up to which all is on disk; who has looked is not told of it any more."""
+
+    def pass_over(self, position: int) -> None:
+        """Give no message a position up to this one."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor; takes its time."""
@@ -99,6 +112,9 @@ class Owner(Protocol):
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of the relay's."""
+
+    def committed(self, position: int) -> None:
+        """Everything up to this position is on disk; to be passed on to :meth:`Links.committed`."""
 
     def has_room(self) -> None:
         """What waits is no more than :data:`MAX_BACKLOG`."""
@@ -171,6 +187,8 @@ class Links:
             _logger.exception("the link of %s failed", peer.host_id if peer.origin else peer.address[0])
             self.core.lost(peer, f"an error of ours: {type(error).__name__}")
         self.flush()
+        if self._log.committed > self.core.fan_out.committed:
+            self._owner.committed(self._log.look())
         if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
             wire.pause_reading()  # its sender then waits, and knows it
             self._held.append(wire)
@@ -184,6 +202,41 @@ class Links:
         """Give the bytes that wait for a link's other side."""
         wire = self._wires.get(peer)
         return peer.out_bytes + (wire.buffered if wire is not None else 0)
+
+    def forecast(self) -> Sequence[Expected]:
+        """Tell what comes next, for the express."""
+        expected: list[Expected] = []
+        ways = 0
+        for stretch in self.core.recent:
+            if ways >= MAX_WAYS:
+                break
+            if (found := self._next_publish(stretch)) is not None:
+                expected.append(found)
+                ways += len(found.becomes)
+        return expected
+
+    def _next_publish(self, stretch: Stretch) -> Expected | None:
+        wire = self._wires.get(stretch[0])
+        if wire is None or (found := self.core.next_publish(stretch)) is None:
+            return None
+        comes, becomes, receivers = found
+        way = wire.way_in(comes)
+        if way is None or not receivers:
+            return None
+        ways = [self._wires[peer].way_out(becomes) for peer in receivers]
+        known = [way for way in ways if way is not None]
+        if len(known) < len(ways):
+            return None
+        return Expected(way, known, partial(self._was_refused, self._log.last))
+
+    def _was_refused(self, last: int) -> bool:
+        """The log has not taken what was passed on behind a position; tell whether it takes nothing more.
+
+        Its thread may have found that out since the forecast was made. The positions that were told with it, of at
+        most one frame, are given to nothing else.
+        """
+        self._log.pass_over(last + MAX_BATCH_MESSAGES)
+        return not self._log.takes
 
     def counted(self) -> dict[str, int]:
         """Give how the links are, all together."""

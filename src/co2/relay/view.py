@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RelayView"]
 
+_EVENTS = ("repeats", "gaps", "takeovers", "reused_numbers", "damaged", "express", "express_failed")
+"""Counters that the metrics page has as events."""
+
 
 class RelayView:
     """Implements :class:`~co2.web.view.HostView` over a relay."""
@@ -97,7 +100,7 @@ class RelayView:
                 "plugins": counters["dropped_by_plugins"],
                 "lost": counters["lost_of_plugins"],
             },
-            events={key: counters[key] for key in ("repeats", "gaps", "takeovers", "reused_numbers", "damaged")},
+            events={key: counters[key] for key in _EVENTS},
             queues={
                 "log": counters["position"] - counters["on_disk"],
                 "largest_lag": max((relay.log.last - member.position for member in relay.members), default=0),

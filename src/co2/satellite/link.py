@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 import random
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -185,6 +186,15 @@ class Link:
         if (segment := self._outbox.wanted()) is not None:
             self._load(segment)
 
+    def renumber(self) -> None:
+        """Give numbers of another run from now on: the relay has met the next one of this run already."""
+        self._outbox.renew(secrets.randbits(63) | 1)
+
+    @property
+    def wire(self) -> LinkWire | None:
+        """The connection of now."""
+        return self._wire
+
     def tell_applied(self) -> None:
         """Tell the relay how far the packages are, where that is news."""
         positions = self.core.positions()
@@ -195,11 +205,10 @@ class Link:
 
     async def flushed(self) -> None:
         """Wait until everything that was sent so far is on the relay's disk."""
-        last = self._outbox.last
-        if self._outbox.acked >= last and not len(self._outbox):
+        if not len(self._outbox):
             return
         done = asyncio.get_running_loop().create_future()
-        self._flushes[done] = last
+        self._flushes[done] = self._outbox.done + len(self._outbox)
         try:
             await done
         finally:
@@ -341,7 +350,7 @@ class Link:
             self._receiver.gap(package, gap)
 
     def _settle_flushes(self) -> None:
-        while self._flushes and self._outbox.acked >= self._flushes[done := next(iter(self._flushes))]:
+        while self._flushes and self._outbox.done >= self._flushes[done := next(iter(self._flushes))]:
             del self._flushes[done]
             if not done.done():
                 done.set_result(None)

@@ -21,11 +21,13 @@ from co2.protocol.frames import DeadLetter, Host
 from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import MEMORY, Outbox
 from co2.satellite.dead_letters import DeadLetters
+from co2.satellite.forecast import Forecaster
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
 from co2.satellite.outbox_disk import OutboxDisk
 from co2.satellite.plugin_network import PluginNetwork
 from co2.satellite.view import SatelliteView
+from co2.server import express
 from co2.server.app import HttpServer
 from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
@@ -116,6 +118,9 @@ class Satellite:
             network=PluginNetwork(self.link, self._calls, self._names),
         )
         self.plugins = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
+        self._forecaster = Forecaster(self.link, self.supervisor)
+        if config.express:
+            express.use(self._forecaster)
         self._subscribed: dict[str, bool] = {}
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
         self._unsaved = ""
@@ -250,6 +255,7 @@ class Satellite:
             "dead_letters": sum(row.dead_letters for row in packages),
             "dead_letters_kept": self.dead_letters.kept,
             "dead_letters_gone": self.dead_letters.gone + sum(row.letters_unkept for row in packages),
+            **express.counts()._asdict(),
         }
 
     def _var_dict(self) -> dict[str, Any]:
@@ -284,6 +290,8 @@ class Satellite:
         self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
     ) -> None:
         self.link.publish(package, plugin, channels, batch, live)
+        if not live:
+            self._forecaster.note(package, plugin, channels, batch)
         self._outbox_disk.watch()
 
     # ---- what the link brings --------------------------------------------------------------------------

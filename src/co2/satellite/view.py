@@ -92,6 +92,8 @@ class SatelliteView:
                 "send_waits": counters["send_waits"],
                 "lost": counters["lost"],
                 "dead_letters_gone": counters["dead_letters_gone"],
+                "express": counters["express"],
+                "express_failed": counters["express_failed"],
             },
             bytes={
                 "outbox": counters["waiting_bytes"],

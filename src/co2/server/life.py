@@ -22,6 +22,8 @@ from co2 import __version__, values
 from co2.config import HostConfig
 from co2.errors import ConfigError
 from co2.logs import setup_logs
+from co2.scheduling import go_first
+from co2.server import express
 from co2.server.app import bind_socket
 from co2.server.hangup import Hangups
 from co2.store.state_folder import StateFolder, default_state_path
@@ -120,7 +122,8 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
             logs = setup_logs(state.logs)
             try:
                 _warn_if_open(config.bind)
-                with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+                go_first()
+                with asyncio.Runner(loop_factory=_loop_factory(config.express)) as runner:
                     return runner.run(_live(state, sock, port, make))
             finally:
                 logs.close()
@@ -138,6 +141,7 @@ def _other_port(config: HostConfig, port: int, path: Path) -> str:
 
 
 async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callable[[Foundation], Role]) -> int:
+    _watch_children()
     ending = Ending()
     stopping = ending.event
     role = make(Foundation(state, sock, port, ending))
@@ -210,14 +214,29 @@ def _catch_signals(stopping: asyncio.Event, hangups: Hangups) -> None:
     loop.add_signal_handler(signal.SIGHUP, hangups.take)
 
 
-def _loop_factory() -> Callable[[], Any] | None:
-    """Give uvloop's where it is installed; it is faster, and optional everywhere."""
+def _loop_factory(with_express: bool = True) -> Callable[[], Any] | None:
+    """Give the one with an express where it can be had; else uvloop's where that is installed."""
+    if with_express and express.AVAILABLE:
+        return express.ExpressLoop
     try:
         import uvloop
     except ImportError:
         return None
     factory: Callable[[], Any] = uvloop.new_event_loop
     return factory
+
+
+def _watch_children() -> None:
+    """Have the ends of children come to the event loop, as Python does from 3.12 on: no thread waits for each."""
+    if sys.version_info >= (3, 12) or not hasattr(os, "pidfd_open"):
+        return
+    try:
+        os.close(os.pidfd_open(os.getpid()))
+    except OSError:  # an old kernel, or one that is told not to
+        return
+    watcher = asyncio.PidfdChildWatcher()
+    watcher.attach_loop(asyncio.get_running_loop())
+    asyncio.get_event_loop_policy().set_child_watcher(watcher)
 
 
 def _warn_if_open(bind: str) -> None:

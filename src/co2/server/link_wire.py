@@ -10,7 +10,9 @@ import threading
 from typing import Protocol
 
 from co2.host_id import normal_ip
+from co2.protocol.forecast import Outline
 from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
+from co2.server.express import FROM_CLIENT, FROM_SERVER, Way
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "MAX_UNREAD", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
 
@@ -97,6 +99,7 @@ class LinkWire(asyncio.BufferedProtocol):
         self._closing = False
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
+        self._ahead = b""
 
     @property
     def buffered(self) -> int:
@@ -165,6 +168,41 @@ class LinkWire(asyncio.BufferedProtocol):
             text = os.strerror(exc.errno).lower() if isinstance(exc, OSError) and exc.errno else ""
             owner.ended(self._why or text or "the connection was closed")
 
+    # ---- the express (express.py) ------------------------------------------------------------------------
+
+    def way_in(self, outline: Outline) -> Way | None:
+        """Say how a frame would come here; None while it cannot be told apart from what else comes."""
+        if self._closing or self.is_held or not self._is_open or not self._reader.is_between:
+            return None
+        return Way(self, self._descriptor, FROM_SERVER if self._masks else FROM_CLIENT, outline)
+
+    def way_out(self, outline: Outline) -> Way | None:
+        """Say how a frame would be written here; None while something waits before it."""
+        if self._closing or not self._is_open or self._transport.get_write_buffer_size():
+            return None
+        return Way(self, self._descriptor, FROM_CLIENT if self._masks else FROM_SERVER, outline)
+
+    @property
+    def _is_open(self) -> bool:
+        return self._descriptor >= 0 and self._owner is not None and not self._transport.is_closing()
+
+    def take_ahead(self, data: bytes) -> None:
+        """Take bytes as they have come."""
+        self._take(data)
+
+    def written_ahead(self, data: bytes) -> None:
+        """Learn what has been written already: it is left out of what is written next."""
+        self._ahead = data
+
+    def settled(self) -> bool:
+        """Tell whether that has been left out."""
+        return not self._ahead
+
+    def break_off(self, why: str) -> None:
+        """End the connection at once."""
+        self._why = self._why or why
+        self._transport.abort()
+
     # ---- what the owner asks ---------------------------------------------------------------------------
 
     def write(self, messages: list[bytes]) -> None:
@@ -172,6 +210,13 @@ class LinkWire(asyncio.BufferedProtocol):
         transport = self._transport
         if self._closing or transport.is_closing():
             return
+        if self._ahead:
+            data = b"".join(messages)
+            if not data.startswith(self._ahead):
+                return  # the connection ends for it
+            messages, self._ahead = [data[len(self._ahead) :]], b""
+            if not messages[0]:
+                return
         if self._descriptor < 0 or transport.get_write_buffer_size() or len(messages) > MAX_PIECES:
             self._given += sum(map(len, messages))
             transport.writelines(messages)

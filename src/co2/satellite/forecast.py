@@ -1,0 +1,89 @@
+"""What a satellite expects next, for the express: its plugins' messages for the link, and the link's for them."""
+
+from collections.abc import Callable, Sequence
+
+from co2.plugin.child import Child
+from co2.plugin.supervisor import Supervisor
+from co2.protocol.batch import batch_count
+from co2.protocol.forecast import SMALL, Outline, Recent
+from co2.satellite.link import Link
+from co2.server.express import COUNTED, Expected, Way
+
+__all__ = ["Forecaster"]
+
+Sent = tuple[str, str, tuple[str, ...] | None]
+"""(package, plugin, channels)."""
+
+
+class Forecaster:
+    """Tells what comes next.
+
+    Args:
+        link: to the relay.
+        supervisor: of the plugins.
+
+    Attributes:
+        sent: what plugins have sent lately, in small frames.
+    """
+
+    def __init__(self, link: Link, supervisor: Supervisor) -> None:
+        self.sent: Recent[Sent] = Recent()
+        self._link = link
+        self._supervisor = supervisor
+
+    def note(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+        """A plugin has sent a frame."""
+        count = batch_count(batch)
+        if count <= SMALL or self.sent:
+            self.sent.note((package, plugin, None if channels is None else tuple(channels)), count)
+
+    def __call__(self) -> Sequence[Expected]:
+        """Tell; called when the event loop has nothing else to do."""
+        expected: list[Expected] = []
+        if self.sent:
+            expected += filter(None, map(self._next_sent, self.sent))
+        if self._link.core.recent:
+            expected += filter(None, map(self._next_received, self._link.core.recent))
+        return expected
+
+    def _next_sent(self, stream: Sent) -> Expected | None:
+        package, plugin, channels = stream
+        wire = self._link.wire
+        published = self._link.core.next_publish(*stream)
+        if wire is None or published is None or (out := wire.way_out(published)) is None:
+            return None
+        found = self._supervisor.next_published(package, plugin, channels)
+        if found is None:
+            return None
+        child, comes, siblings = found
+        return _expected(_way(child, comes), [*(_way(*sibling) for sibling in siblings), out], self._renumber)
+
+    def _renumber(self) -> bool:
+        """The relay was told a number that no message here has: go on in another run."""
+        self._link.renumber()
+        return False
+
+    def _next_received(
+        self, stream: tuple[str, tuple[str, int], int, str, str, tuple[str, ...] | None]
+    ) -> Expected | None:
+        wire = self._link.wire
+        if wire is None or (found := self._link.core.next_deliver(stream)) is None:
+            return None
+        comes, packages = found
+        becomes = []
+        for package in packages:
+            gets = self._supervisor.next_delivered(package, stream[0], stream[1])
+            becomes.append(None if gets is None else _way(*gets))
+        return _expected(wire.way_in(comes), becomes)
+
+
+def _way(child: Child, outline: Outline) -> Way | None:
+    return Way(child, child.descriptor, COUNTED, outline) if child.descriptor >= 0 else None
+
+
+def _expected(
+    comes: Way | None, becomes: Sequence[Way | None], failed: Callable[[], bool] = lambda: False
+) -> Expected | None:
+    """Put together what is known; all of it must be."""
+    known = [way for way in becomes if way is not None]
+    return Expected(comes, known, failed) if comes is not None and len(known) == len(becomes) else None
