@@ -141,11 +141,13 @@ class Child(ABC):
             if not data.startswith(self._ahead):
                 return  # the child ends for it
             data, self._ahead = data[len(self._ahead) :], b""
+            if not data:
+                return
         if not transport.get_write_buffer_size():
             # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
             # which the transport finds out too.
             with contextlib.suppress(OSError):
-                data = data[os.write(self._descriptor, data) :] if data else data
+                data = data[os.write(self._descriptor, data) :]
         if data:
             transport.write(data)
 

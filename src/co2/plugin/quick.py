@@ -157,7 +157,10 @@ class _Poll(threading.local):
         self.poll = select.poll()
 
 
-def _listen(data: int, bell: int, buffer: memoryview, /, _own: _Poll = _Poll()) -> int:  # noqa: B008 - one, on purpose
+_own = _Poll()
+
+
+def _listen(data: int, bell: int, buffer: memoryview, /) -> int:
     """Wait for bytes, or for a bell, and read them.
 
     Args:

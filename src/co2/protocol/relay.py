@@ -65,6 +65,7 @@ __all__ = [
     "Left",
     "RelayCore",
     "ResultReceived",
+    "Stretch",
 ]
 
 

@@ -61,6 +61,7 @@ __all__ = [
     "ResultReceived",
     "RosterTold",
     "SatelliteCore",
+    "Stretch",
     "Welcomed",
 ]
 

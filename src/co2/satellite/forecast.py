@@ -6,6 +6,7 @@ from co2.plugin.child import Child
 from co2.plugin.supervisor import Supervisor
 from co2.protocol.batch import batch_count
 from co2.protocol.forecast import SMALL, Outline, Recent
+from co2.protocol.satellite import Stretch
 from co2.satellite.link import Link
 from co2.server.express import COUNTED, Expected, Way
 
@@ -63,16 +64,15 @@ class Forecaster:
         self._link.renumber()
         return False
 
-    def _next_received(
-        self, stream: tuple[str, tuple[str, int], int, str, str, tuple[str, ...] | None]
-    ) -> Expected | None:
+    def _next_received(self, stretch: Stretch) -> Expected | None:
         wire = self._link.wire
-        if wire is None or (found := self._link.core.next_deliver(stream)) is None:
+        if wire is None or (found := self._link.core.next_deliver(stretch)) is None:
             return None
         comes, packages = found
+        host_id, address, *_ = stretch
         becomes = []
         for package in packages:
-            gets = self._supervisor.next_delivered(package, stream[0], stream[1])
+            gets = self._supervisor.next_delivered(package, host_id, address)
             becomes.append(None if gets is None else _way(*gets))
         return _expected(wire.way_in(comes), becomes)
 
