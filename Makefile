@@ -28,7 +28,7 @@ demo: venv  ## a relay and three satellites with real readings and real OSC pack
 test: venv peers  ## the whole suite
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-soak: venv  ## kill, cut and stop real hosts a thousand times; every message is accounted for (about an hour)
+soak: venv  ## kill, cut and stop real hosts a thousand times; every message is accounted for (half an hour)
 	@$(BIN)/python -m tests.soak $(SOAK)
 
 simulate: venv  ## SEEDS=1000 worlds from a seed each, FIRST=0 the first, JOBS=2; SIMULATE=--bugs for the planted ones
