@@ -3,7 +3,10 @@
 import itertools
 import json
 import os
+import signal
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +133,25 @@ def weight(satellite: HostProcess) -> dict[str, int]:
     }
 
 
+def more(late: dict[str, int], early: dict[str, int]) -> bool:
+    """Whether more threads or files are there than before."""
+    return any(late[what] > early[what] for what in ("threads", "files"))
+
+
+def do_all_once(relay: HostProcess, satellite: HostProcess) -> None:
+    """Have the satellite begin what it begins when that is needed: its outbox on disk, all threads of its pool."""
+    relay.process.send_signal(signal.SIGSTOP)
+    try:
+        with satellite.proxy() as proxy:
+            wait_for(lambda: proxy.co2.get_properties()["counters"]["stored_bytes"], "messages wait on disk")
+    finally:
+        relay.process.send_signal(signal.SIGCONT)
+    with ThreadPoolExecutor(20) as readers:
+        for _ in range(30):
+            for page in readers.map(urllib.request.urlopen, [f"{satellite.url}/plugins"] * 20):
+                page.close()
+
+
 def package(proxy: Proxy) -> Any:
     return next(row for row in proxy.co2.get_properties()["plugins"] if row["name"] == "ham")
 
@@ -158,8 +180,12 @@ def test_reloads_under_load(tmp_path: Path) -> None:
             row = proxy.co2.plugin.reload("ham")
             assert (row["state"], row["load"]) == ("running", number + 1)
             codes.add(row["code"])
+            if number == 4:
+                do_all_once(relay, satellite)
             if number == 5:
                 early = weight(satellite)
+        # What is open for a moment only, as a file that is just being written, is closed again; a leak stays.
+        wait_for(lambda: not more(weight(satellite), early), "as much is open as after 5 reloads")
         late = weight(satellite)
         sent = proxy.sender.sender.stop({"data": None})
         wait_for(lambda: proxy.ham.spam.last({"data": None}) == sent, "all have come")
@@ -182,6 +208,5 @@ def test_reloads_under_load(tmp_path: Path) -> None:
     told |= {"p50": pauses[len(pauses) // 2], "p99": pauses[int(len(pauses) * 0.99)], "max": pauses[-1]}
     print(json.dumps(told))
     assert pauses[int(len(pauses) * 0.99)] <= PAUSE, told
-    assert late["threads"] <= early["threads"], told
-    assert late["files"] <= early["files"], told
+    assert not more(late, early), told
     assert late["KiB"] <= early["KiB"] * GROWTH, told
