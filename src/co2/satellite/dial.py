@@ -11,6 +11,7 @@ from co2.errors import Unreachable
 from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL
 from co2.protocol.web_socket import accept_key
 from co2.server.link_wire import LinkWire
+from co2.server.sockets import send_without_delay
 
 __all__ = ["MAX_ANSWER", "dial"]
 
@@ -36,6 +37,7 @@ async def dial(url: str, addresses: Sequence[str]) -> tuple[LinkWire, bytes]:
     """
     parts = urlsplit(url)
     transport, answer = await _connect(addresses, parts.port or 80)
+    send_without_delay(transport)
     key = base64.b64encode(os.urandom(16)).decode()
     lines = (
         "GET /link HTTP/1.1",

@@ -31,6 +31,7 @@ from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor
 from co2.server.page_server import PageServer
 from co2.server.refusal import Refused
+from co2.server.sockets import send_without_delay
 from co2.web.page import PageAnswer
 from co2.xmlrpc.registry import Caller
 
@@ -118,6 +119,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection in."""
         self._transport = cast(asyncio.Transport, transport)
+        send_without_delay(transport)
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
         address = str(peer[0])
         self.caller = Caller(normal_ip(address) if ":" in address else address, int(peer[1]))
