@@ -1,6 +1,7 @@
 """What a package may use, and what becomes of one that uses more."""
 
 import dataclasses
+import mmap
 import os
 import subprocess
 import sys
@@ -74,3 +75,14 @@ def test_what_a_process_uses_is_told_while_it_is_there() -> None:
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     assert usage_of(ended.pid) == {}
+
+
+def test_memory_is_what_is_resident_and_the_address_space_stands_beside_it() -> None:
+    kept = mmap.mmap(-1, 512 * 2**20)  # reserved, and never touched
+    with kept:
+        status = Path("/proc/self/status").read_text()
+        told = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status.splitlines() if "kB" in line}
+        used = usage_of(os.getpid())
+        assert abs(used["memory"] - told["VmRSS"]) < 32
+        assert abs(used["address_space"] - told["VmSize"]) < 32
+        assert used["address_space"] - used["memory"] > 500

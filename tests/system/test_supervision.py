@@ -95,17 +95,19 @@ def test_limits_hold_and_are_told_beside_what_is_used(site: Site) -> None:
                 getattr(proxy.ham.ham, method)({"data": None})
     row = site.ps()
     assert row["limits"] == {"memory": 600, "open_files": 40, "cpu_seconds": 500, "deaths": 1}
-    assert 0 < row["uses"]["memory"] < 600
+    assert 0 < row["uses"]["memory"] < 100 < row["uses"]["address_space"] < 600
     assert 0 < row["uses"]["open_files"] <= 40
     assert 0 < row["uses"]["cpu_seconds"] < 500
     table = site.co2("ps", "--plugins", "--relay", site.relay.url)
-    assert re.search(r"\d+ of 600 MiB, \d+ of 40 files, \d+ of 500 s", table)
+    assert re.search(r"\d+ MiB, \d+ of 600 MiB of address space, \d+ of 40 files, \d+ of 500 s", table)
     page = site.page()
-    assert re.search(r"memory [\d.]+ MiB of 600 MiB open files \d+ of 40 CPU time [\d.]+ m?s of 8 min 20 s", page)
+    assert re.search(r"memory [\d.]+ MiB address space [\d.]+ MiB of 600 MiB open files \d+ of 40 CPU time", page)
+    assert re.search(r"CPU time [\d.]+ m?s of 8 min 20 s", page)
     assert "parked after 1 death a minute" in page
     metrics = site.metrics()
-    assert metrics['co2_plugin_limit{plugin="ham",resource="memory_bytes"}'] == 600 * 2**20
-    assert 0 < metrics['co2_plugin_uses{plugin="ham",resource="memory_bytes"}'] < 600 * 2**20
+    assert metrics['co2_plugin_limit{plugin="ham",resource="address_space_bytes"}'] == 600 * 2**20
+    assert 0 < metrics['co2_plugin_uses{plugin="ham",resource="address_space_bytes"}'] < 600 * 2**20
+    assert 0 < metrics['co2_plugin_uses{plugin="ham",resource="memory_bytes"}'] < 100 * 2**20
     assert metrics['co2_plugin_limit{plugin="ham",resource="cpu_seconds"}'] == 500
     assert metrics['co2_plugin_state{plugin="ham",state="running"}'] == 1
 

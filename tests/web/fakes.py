@@ -120,7 +120,7 @@ def satellite() -> FakeView:
                 state="running",
                 pid=4712,
                 limits={"memory": 2048, "open_files": 0, "cpu_seconds": 600, "deaths": 5},
-                uses={"memory": 118, "open_files": 12, "cpu_seconds": 90.5},
+                uses={"memory": 21, "address_space": 118, "open_files": 12, "cpu_seconds": 90.5},
                 plugins=[
                     PluginRow("osc.osc.X_Osc", "desk bridge", True, "Two-way bridge between OSC and the network.")
                 ],

@@ -140,7 +140,8 @@ def test_plugins_show_state_error_and_restarts():
 
 def test_plugins_show_what_they_use_and_may_use():
     said = " ".join(Tags(get(fakes.satellite(), "/plugins")[0].text).said.split())
-    for expected in ("118 MiB of 2 GiB", "12", "1 min 30 s of 10 min", "5 deaths a minute"):
+    memory = "memory21 MiB address space118 MiB of 2 GiB"
+    for expected in (memory, "12", "1 min 30 s of 10 min", "5 deaths a minute"):
         assert expected in said
 
 
@@ -237,8 +238,10 @@ def test_metrics():
     assert found["co2_plugin_restarts_total", "osc"] == 1
     assert found["co2_plugin_up", "meter"] == 0
     assert found["co2_plugin_state", "meter", "failed"] == 1
-    assert found["co2_plugin_uses", "osc", "memory_bytes"] == 118 * 2**20
-    assert found["co2_plugin_limit", "osc", "memory_bytes"] == 2**31
+    assert found["co2_plugin_uses", "osc", "memory_bytes"] == 21 * 2**20
+    assert found["co2_plugin_uses", "osc", "address_space_bytes"] == 118 * 2**20
+    assert found["co2_plugin_limit", "osc", "address_space_bytes"] == 2**31
+    assert ("co2_plugin_limit", "osc", "memory_bytes") not in found
     assert found["co2_plugin_limit", "osc", "deaths"] == 5
     assert ("co2_plugin_limit", "osc", "open_files") not in found
     assert found["co2_queue_depth", "outbox"] == 7

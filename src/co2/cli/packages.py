@@ -161,9 +161,15 @@ def _cells(row: dict[str, Any]) -> Sequence[Any]:
 
 def _uses(row: dict[str, Any]) -> str:
     """Write what a package's process uses, and of how much where that is limited."""
+    uses, limits = row.get("uses", {}), row.get("limits", {})
     told = []
-    for name, unit in (("memory", "MiB"), ("open_files", "files"), ("cpu_seconds", "s")):
-        used, most = row.get("uses", {}).get(name), row.get("limits", {}).get(name)
-        if used is not None:
+    for name, limit, unit in (
+        ("memory", "", "MiB"),
+        ("address_space", "memory", "MiB of address space"),
+        ("open_files", "open_files", "files"),
+        ("cpu_seconds", "cpu_seconds", "s"),
+    ):
+        used, most = uses.get(name), limits.get(limit)
+        if used is not None and (most or name != "address_space"):
             told.append(f"{used:.0f}{f' of {most}' if most else ''} {unit}")
     return ", ".join(told) or "-"

@@ -18,20 +18,22 @@ def usage_of(pid: int | None) -> Mapping[str, float]:
         pid: of the process; None for none.
 
     Returns:
-        ``memory`` (MiB of address space, which is what the limit counts), ``open_files``, ``cpu_seconds``; empty
-        where the process is gone, or the system has no ``/proc``.
+        ``memory`` (MiB that are resident), ``address_space`` (MiB; what the limit counts), ``open_files``,
+        ``cpu_seconds``; empty where the process is gone, or the system has no ``/proc``.
     """
     if pid is None:
         return {}
     place = Path("/proc", str(pid))
     try:
-        pages = int((place / "statm").read_bytes().split()[0])
+        all_pages, resident_pages = map(int, (place / "statm").read_bytes().split()[:2])
         times = (place / "stat").read_bytes().rpartition(b")")[2].split()[_TIMES]
         open_files = sum(1 for _ in (place / "fd").iterdir())
-    except (OSError, IndexError):
+    except (OSError, ValueError):
         return {}
+    page = os.sysconf("SC_PAGE_SIZE")
     return {
-        "memory": pages * os.sysconf("SC_PAGE_SIZE") // _MIB,
+        "memory": resident_pages * page // _MIB,
+        "address_space": all_pages * page // _MIB,
         "open_files": open_files,
         "cpu_seconds": round(sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), 2),
     }

@@ -136,7 +136,12 @@ def _gauges(view: HostView) -> Iterator[Family]:
         "co2_plugin_limit",
         "What a package may use; not there where it has no limit",
         ("plugin", "resource"),
-        {key: most for package in packages for key, most in _resources(package.name, package.limits) if most},
+        {
+            key: most
+            for package in packages
+            for key, most in _resources(package.name, _limits(package.limits))
+            if most
+        },
     )
     yield (
         "co2_plugin_waiting",
@@ -172,9 +177,15 @@ def _gauges(view: HostView) -> Iterator[Family]:
 
 
 def _resources(package: str, numbers: Mapping[str, float]) -> Iterator[tuple[tuple[str, str], float]]:
-    """Give amounts by package and resource, memory in bytes."""
+    """Give amounts by package and resource, memory and address space in bytes."""
     for name, number in numbers.items():
-        yield (package, "memory_bytes" if name == "memory" else name), number * (2**20 if name == "memory" else 1)
+        in_mib = name in ("memory", "address_space")
+        yield (package, f"{name}_bytes" if in_mib else name), number * (2**20 if in_mib else 1)
+
+
+def _limits(limits: Mapping[str, float]) -> Mapping[str, float]:
+    """Give limits under the names of what they count: the one called ``memory`` counts address space."""
+    return {"address_space" if name == "memory" else name: most for name, most in limits.items()}
 
 
 def _texts(labels: object) -> list[str]:

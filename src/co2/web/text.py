@@ -76,8 +76,8 @@ def _number(value: float, key: str) -> str:
 
 
 def amount(number: float, resource: str) -> str:
-    """How much of a resource: ``memory`` is in MiB, ``cpu_seconds`` in seconds, ``open_files`` are counted."""
-    if resource == "memory":
+    """How much of a resource: memory and address space are in MiB, ``cpu_seconds`` in seconds."""
+    if resource in ("memory", "address_space"):
         return size(number * 2**20)
     return duration(number) if resource == "cpu_seconds" else f"{number:,}"
 

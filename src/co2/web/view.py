@@ -76,9 +76,10 @@ class PackageRow:
         load: number of the load that runs; 0 where there was none.
         code: hash of the code that runs, '' where none did.
         reloads: changes of code by outcome: ``ok``, ``failed``, ``reverted``.
-        limits: what it may use: ``memory`` in MiB, ``open_files``, ``cpu_seconds``, ``deaths`` that park it; 0 is
-            no limit.
-        uses: the same of its plugin host now, but for ``deaths``; empty where that is not known.
+        limits: what it may use: ``memory`` (MiB of address space), ``open_files``, ``cpu_seconds``, ``deaths``
+            that park it; 0 is no limit.
+        uses: what its plugin host uses now: ``memory`` and ``address_space`` in MiB, ``open_files``,
+            ``cpu_seconds``; empty where that is not known.
         transit: messages on their way through its relay plugins, by what became of them: ``seen``, ``dropped``,
             ``changed``, ``failed``, ``passed_by``; empty where it has none.
     """
