@@ -77,3 +77,10 @@ def test_what_a_frame_says_of_its_channels() -> None:
     assert channels_of_frame({str(number) for number in range(MAX_CHANNELS + 1)}) is None
     assert channels_of_frame({"ä" * 128}) == ["ä" * 128]
     assert channels_of_frame({"a", "ä" * 129}) is None
+
+
+def test_what_several_want_together_is_everything_where_it_is_too_much_to_name() -> None:
+    assert Interests.together(["a"] * MAX_PATTERNS).patterns is not None
+    assert Interests.together(["a"] * (MAX_PATTERNS + 1)).patterns is None
+    with pytest.raises(BadRequest):
+        Interests.together([""])

@@ -15,7 +15,7 @@ MAX_CHANNEL = 256
 """Bytes of a channel or pattern."""
 
 MAX_PATTERNS = 256
-"""Patterns of one package."""
+"""Patterns of one plugin; where packages or satellites want more together they get everything, and filter."""
 
 _REMEMBERED = 4096
 """Sets of channels whose answer is remembered."""
@@ -72,6 +72,18 @@ class Interests:
                 check_pattern(pattern)
         self._tokens = [pattern.split(".") for pattern in self.patterns or ()]
         self._known: dict[tuple[str, ...], bool] = {}
+
+    @classmethod
+    def together(cls, patterns: Collection[str]) -> "Interests":
+        """Return what several readers want together.
+
+        Over :data:`MAX_PATTERNS` that is everything: each of them filters what comes anyway, so it costs some
+        bytes, where a refusal would cost the link.
+
+        Raises:
+            BadRequest: one of them is no pattern.
+        """
+        return cls(patterns if len(patterns) <= MAX_PATTERNS else None)
 
     def wants(self, channels: tuple[str, ...] | None) -> bool:
         """Tell whether a frame may hold something that is wanted.

@@ -287,18 +287,19 @@ class SatelliteCore:
 
         Args:
             package: its name.
-            channels: patterns, None for everything.
+            channels: patterns of all its plugins, None for everything.
             durable: see :class:`~co2.protocol.link_frames.Subscription`.
             position: where it goes on, in the log ``self.log_id``; None for now.
         """
+        interests = Interests(None) if channels is None else Interests.together(channels)
         known = self._readers.get(package)
         if known is not None and known.durable == durable:
-            known.interests = Interests(channels)
+            known.interests = interests
         else:
             known = None
             if position is None and self.state == "open":
                 position = self.live_position
-            reader = _Reader(package, Interests(channels), durable, position)
+            reader = _Reader(package, interests, durable, position)
             self._readers[package] = reader
         self._tell_interest()
         if known is None and self.state == "open":

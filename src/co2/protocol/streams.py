@@ -258,7 +258,7 @@ def union(subscriptions: Iterable[Subscription]) -> Interests | None:
         if channels is None:
             return Interests(None)
         patterns |= set(channels)
-    return Interests(sorted(patterns)) if live else None
+    return Interests.together(sorted(patterns)) if live else None
 
 
 def _written(entry: Entry, package: str) -> bytes:
