@@ -13,7 +13,10 @@ from co2.protocol.losses import Loss
 from co2.protocol.relay_events import DiskWanted, Event
 from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream
 
-__all__ = ["MAX_FORESEEN", "FanOut"]
+__all__ = ["MAX_DISK_READS", "MAX_FORESEEN", "FanOut"]
+
+MAX_DISK_READS = 2
+"""Reads from disk that are under way for one link; its other streams wait, each with its newest wish."""
 
 MAX_FORESEEN = 64
 """Live streams up to which it is foreseen who gets what comes next: each is looked at for it."""
@@ -133,19 +136,53 @@ class FanOut:
                 return
             reading = self._log.read(stream.position, CHUNK)
             if reading.on_disk:
-                stream.reading = True
-                self._events.append(DiskWanted(stream))
+                self._want_disk(stream)
                 return
             if not self._give(stream, reading, limit):
                 self._caught_up(stream)
                 return
         self.forget(stream)
 
+    def _want_disk(self, stream: Stream) -> None:
+        """Ask for a read from disk, or queue the stream until the link's earlier reads have ended.
+
+        A Replay makes a new stream while the read of the one before it may be under way still. Were each read
+        at once, a link that says Replay without end would have the disk read without end.
+        """
+        peer = stream.peer
+        stream.reading = True
+        if stream.package in peer.disk_reads or len(peer.disk_reads) >= MAX_DISK_READS:
+            peer.disk_wishes[stream.package] = stream
+        else:
+            peer.disk_reads[stream.package] = stream
+            self._events.append(DiskWanted(stream))
+
+    def _next_disk_read(self, peer: Peer) -> None:
+        """Ask for the reads that have waited for one of the link's to end, longest waiting first."""
+        for package, stream in list(peer.disk_wishes.items()):
+            if len(peer.disk_reads) >= MAX_DISK_READS:
+                return
+            if package in peer.disk_reads:
+                continue
+            del peer.disk_wishes[package]
+            if self._is_current(stream):
+                peer.disk_reads[package] = stream
+                self._events.append(DiskWanted(stream))
+
+    @staticmethod
+    def _is_current(stream: Stream) -> bool:
+        """Whether somebody still wants what this stream reads."""
+        peer = stream.peer
+        return peer.state == "open" and (not stream.package or peer.streams.get(stream.package) is stream)
+
     def disk_read(self, stream: Stream, reading: Reading) -> None:
         """Take what was read from disk for a stream."""
         stream.reading = False
         peer = stream.peer
-        if peer.state != "open" or (stream.package and peer.streams.get(stream.package) is not stream):
+        if peer.disk_reads.get(stream.package) is stream:
+            del peer.disk_reads[stream.package]
+        self._next_disk_read(peer)
+        if not self._is_current(stream):
             return
         self._give(stream, reading, self._limit(stream))
         self._run(stream)

@@ -79,7 +79,7 @@ class Stream:
         interests: what is given, the rest is passed over; None for nothing.
         durable: follows what is on disk, and gives the peer's own messages too.
         room: bytes that the reader has asked for and not got, None for as they come.
-        reading: a read from disk is under way.
+        reading: a read from disk is under way, or waits for its turn.
         losses: number of the next loss that it has to tell (:mod:`co2.protocol.losses`); None before it looked.
         begun: where it stood at first: what was lost behind that it has to tell, however far it jumps then.
     """
@@ -153,6 +153,8 @@ class Peer:
         out: frames for the transport, encoded.
         paused: the transport's buffer is full; nothing more is read from the log for this peer.
         roster: version of the roster that it has been told.
+        disk_reads: reads from disk that are under way, by package ('' for the live stream).
+        disk_wishes: streams that wait for one of these to end, by package.
     """
 
     core: "RelayCore"
@@ -175,6 +177,8 @@ class Peer:
     methods: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     roster: int = 0
+    disk_reads: dict[str, Stream] = field(default_factory=dict)
+    disk_wishes: dict[str, Stream] = field(default_factory=dict)
 
     @property
     def origin(self) -> str:

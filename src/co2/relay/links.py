@@ -30,6 +30,7 @@ from co2.protocol.relay import (
     Stretch,
 )
 from co2.protocol.streams import CHUNK, Peer, Stream
+from co2.relay.disk_reads import DiskReads
 from co2.server.express import Expected
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
@@ -129,6 +130,9 @@ class Links:
         owner: is told what happens.
         max_links: gives how many there may be now.
         now: monotonic seconds.
+
+    Attributes:
+        disk_reads: reads of the log from disk; closed with :meth:`stop`.
     """
 
     def __init__(
@@ -142,6 +146,7 @@ class Links:
     ) -> None:
         self.core = RelayCore(log, host_id, max_peers=max_links, now=now)
         self.core.passage.released = self._come_through
+        self.disk_reads = DiskReads(log)
         self.reused_numbers = 0
         self._log = log
         self._owner = owner
@@ -354,6 +359,7 @@ class Links:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.disk_reads.close()
 
     def _take(self, event: Any) -> None:
         match event:
@@ -390,8 +396,14 @@ class Links:
         self._owner.left(peer, reason, text)
 
     async def _read_disk(self, stream: Stream) -> None:
-        reading = await asyncio.to_thread(self._log.read_disk, stream.position, CHUNK)
-        self.core.disk_read(stream, reading)
+        peer = stream.peer
+        try:
+            reading = await self.disk_reads.read(peer, stream.position, CHUNK)
+        except Exception as error:
+            _logger.exception("the log could not be read for %s", peer.host_id)
+            self.core.lost(peer, f"an error of ours: {type(error).__name__}")
+        else:
+            self.core.disk_read(stream, reading)
         self.flush()
 
     async def _admit(self, asked: AdmissionWanted) -> None:

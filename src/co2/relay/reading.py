@@ -1,6 +1,5 @@
 """Single messages out of the log, for whoever speaks XML-RPC: the log holds whole frames."""
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from dataclasses import dataclass, field
 from co2.errors import BadRequest
 from co2.protocol.batch import DROPPED, split_batch
 from co2.protocol.log import Entry, LogGap, Reading
+from co2.relay.disk_reads import DiskReads
 from co2.relay.links import DurableLog
 
 __all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
@@ -50,10 +50,12 @@ class MessageReader:
 
     Args:
         log: whole frames by position.
+        disk_reads: of what is not in memory.
     """
 
-    def __init__(self, log: DurableLog) -> None:
+    def __init__(self, log: DurableLog, disk_reads: DiskReads) -> None:
         self._log = log
+        self._disk_reads = disk_reads
         self._written: OrderedDict[int, bytes] = OrderedDict()
         self._written_bytes = 0
 
@@ -70,7 +72,7 @@ class MessageReader:
         size = 0
         until = self._log.committed
         while read.next < until:
-            chunk = await self._chunk(read.next)
+            chunk = await self._chunk(read.next, not_from)
             if chunk.gap is not None:
                 read.gap = chunk.gap
                 read.next = chunk.gap.next
@@ -115,10 +117,10 @@ class MessageReader:
                 self._written_bytes -= len(self._written.popitem(last=False)[1])
         return done
 
-    async def _chunk(self, after: int) -> Reading:
+    async def _chunk(self, after: int, reader: str) -> Reading:
         reading = self._log.read(after, _CHUNK)
         if reading.on_disk:
-            reading = await asyncio.to_thread(self._log.read_disk, after, _CHUNK)
+            reading = await self._disk_reads.read(reader, after, _CHUNK)
         return reading
 
 

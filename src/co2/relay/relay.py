@@ -69,7 +69,6 @@ class Relay:
         self.members = Members(config.max_sats)
         self.published = 0
         self.dropped_members = 0
-        self.reader = MessageReader(log)
         self._stopping = False
         self._dispatch = dispatch
         self._config = config
@@ -84,6 +83,7 @@ class Relay:
         self.plugins: RelayPlugins | None = None
         self.methods = RelayMethods(self)
         self.links = Links(log, host_id, self, max_links=lambda: self.members.room_for_links, now=self.now)
+        self.reader = MessageReader(log, self.links.disk_reads)
 
     @property
     def relayed(self) -> int:

@@ -1,0 +1,89 @@
+"""How many reads from disk one link may have under way."""
+
+import pytest
+
+from co2.protocol.fan_out import MAX_DISK_READS
+from co2.protocol.link_frames import Deliver, Hello, Replay, Subscription, decode_relay_frame, encode_link_frame
+from co2.protocol.relay import DiskWanted
+from co2.protocol.streams import CHUNK, Peer
+from tests.protocol.network import Network
+
+PACKAGES = [f"p{n}" for n in range(5)]
+
+
+@pytest.fixture
+def network() -> Network:
+    """A log of ten messages, all on disk and none in memory."""
+    network = Network()
+    spam = network.satellite("spam")
+    for value in range(10):
+        spam.send(value)
+    network.run()
+    network.log.in_memory_from = network.log.last + 1
+    return network
+
+
+def joined(network: Network) -> Peer:
+    peer = network.relay.opened(("127.0.0.1", 1))
+    subscriptions = [Subscription(package) for package in PACKAGES]
+    network.relay.receive(peer, encode_link_frame(Hello("ham@127.0.0.1:1", "", "", subscriptions, [], [], [])))
+    network.relay.events.clear()
+    peer.taken()
+    return peer
+
+
+def wanted(network: Network) -> list[DiskWanted]:
+    found = [event for event in network.relay.events if isinstance(event, DiskWanted)]
+    network.relay.events.clear()
+    return found
+
+
+def read(network: Network, event: DiskWanted) -> None:
+    network.relay.disk_read(event.stream, network.log.read_disk(event.stream.position, CHUNK))
+
+
+def delivered(peer: Peer) -> list[tuple[str, int]]:
+    frames = [decode_relay_frame(data) for data in peer.taken()]
+    return [(frame.package, frame.position) for frame in frames if isinstance(frame, Deliver)]
+
+
+def test_a_flood_of_replays_is_one_read_and_then_one_for_the_newest(network: Network) -> None:
+    peer = joined(network)
+    for position in (2, 3, 4, 5, 6, 7):
+        network.relay.receive(peer, *[encode_link_frame(Replay("p0", position, 2**20))] * 100)
+    (first,) = wanted(network)
+    read(network, first)
+    assert delivered(peer) == [], "what was read for a Replay that another has taken the place of is nobody's"
+    (second,) = wanted(network)
+    assert second.stream.position == 7
+    read(network, second)
+    assert delivered(peer) == [("p0", position) for position in (8, 9, 10, 11)]
+    assert wanted(network) == []
+
+
+def test_the_packages_of_a_link_take_turns_and_all_of_them_get_theirs(network: Network) -> None:
+    peer = joined(network)
+    for package in PACKAGES:
+        network.relay.receive(peer, encode_link_frame(Replay(package, 9, 2**20)))
+    under_way = wanted(network)
+    assert len(under_way) == MAX_DISK_READS
+    order = []
+    while under_way:
+        event = under_way.pop(0)
+        order.append(event.stream.package)
+        read(network, event)
+        under_way += wanted(network)
+        assert len(under_way) <= MAX_DISK_READS
+    assert order == PACKAGES
+    assert delivered(peer) == [(package, position) for package in PACKAGES for position in (10, 11)]
+
+
+def test_a_link_that_ends_leaves_no_wishes(network: Network) -> None:
+    peer = joined(network)
+    for package in PACKAGES:
+        network.relay.receive(peer, encode_link_frame(Replay(package, 9, 2**20)))
+    under_way = wanted(network)
+    network.relay.lost(peer, "gone")
+    for event in under_way:
+        read(network, event)
+    assert wanted(network) == []

@@ -1,0 +1,85 @@
+"""Reads of the log from disk: readers take turns, and few are under way."""
+
+import asyncio
+import threading
+
+import pytest
+
+from co2.errors import Unreachable
+from co2.protocol.log import Reading
+from co2.relay.disk_reads import MAX_READING, DiskReads
+
+
+class SlowLog:
+    """Reads when it is told to."""
+
+    def __init__(self) -> None:
+        self.order: list[int] = []
+        self.under_way = 0
+        self.most = 0
+        self.free = threading.Semaphore(0)
+        self._lock = threading.Lock()
+
+    def read_disk(self, after: int, max_bytes: int) -> Reading:
+        with self._lock:
+            self.order.append(after)
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+        assert self.free.acquire(timeout=20)
+        with self._lock:
+            self.under_way -= 1
+        return Reading([], after + max_bytes)
+
+
+def test_who_asks_for_much_waits_behind_itself_only() -> None:
+    async def run() -> None:
+        log = SlowLog()
+        reads = DiskReads(log)
+        greedy = [asyncio.ensure_future(reads.read("greedy", n, 1)) for n in range(100)]
+        modest = [asyncio.ensure_future(reads.read(f"modest {n}", 1000 + n, 1)) for n in range(3)]
+        await asyncio.sleep(0)
+        for _ in range(103):
+            log.free.release()
+        assert [reading.next for reading in await asyncio.gather(*greedy, *modest)] == [
+            *range(1, 101), 1001, 1002, 1003,
+        ]  # fmt: skip
+        assert log.most <= MAX_READING
+        assert max(log.order.index(1000 + n) for n in range(3)) < 8
+        reads.close()
+
+    asyncio.run(run())
+
+
+def test_the_pool_of_everything_else_is_free_meanwhile() -> None:
+    async def run() -> None:
+        log = SlowLog()
+        reads = DiskReads(log)
+        waiting = [asyncio.ensure_future(reads.read(n, n, 1)) for n in range(200)]
+        await asyncio.sleep(0)
+        assert await asyncio.wait_for(asyncio.to_thread(lambda: "a page"), 10) == "a page"
+        for _ in range(200):
+            log.free.release()
+        await asyncio.gather(*waiting)
+        reads.close()
+
+    asyncio.run(run())
+
+
+def test_who_waits_when_the_relay_stops_is_told_so() -> None:
+    async def run() -> None:
+        log = SlowLog()
+        reads = DiskReads(log)
+        under_way = asyncio.ensure_future(reads.read("a", 1, 1))
+        waiting = [asyncio.ensure_future(reads.read("b", n, 1)) for n in range(5)]
+        await asyncio.sleep(0)
+        reads.close()
+        for _ in range(10):
+            log.free.release()
+        for wish in waiting[MAX_READING:]:
+            with pytest.raises(Unreachable):
+                await wish
+        with pytest.raises(Unreachable):
+            await reads.read("c", 1, 1)
+        await asyncio.gather(under_way, *waiting, return_exceptions=True)
+
+    asyncio.run(run())
