@@ -9,7 +9,6 @@ indented.
 import logging
 import logging.handlers
 import os
-import re
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from types import TracebackType
 from typing import IO
 
 from co2.log_repeats import Repeats
+from co2.unseen import escape_unseen
 
 __all__ = [
     "BACKUPS",
@@ -44,15 +44,12 @@ MAX_VALUE = 512
 FLUSH_INTERVAL = 0.5
 """Seconds after which lines of the access log are in their file."""
 
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-)
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 def escaped(text: str) -> str:
-    """Write control characters, of writing direction too, so that they do nothing; line ends stay."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    """Write characters that cannot be seen so that they do nothing; tabs and line ends stay."""
+    return escape_unseen(text, "\t\n")
 
 
 class EscapingFormatter(logging.Formatter):

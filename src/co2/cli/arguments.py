@@ -13,12 +13,25 @@ import click
 from co2.config import relay_url
 from co2.errors import ConfigError, TooBig, ValueRefused
 
-__all__ = ["CALL_TIMEOUT", "HostIdText", "Message", "Seconds", "find_url", "json_option", "url_option"]
+__all__ = [
+    "ANSWER_TIMEOUT",
+    "CALL_TIMEOUT",
+    "HostIdText",
+    "Message",
+    "Seconds",
+    "find_url",
+    "json_option",
+    "timeout_option",
+    "url_option",
+]
 
 _DEFAULT = "CO2_RELAY or http://127.0.0.1:2003"
 
 CALL_TIMEOUT = 35.0
 """Seconds that a call may take; a host gives a plugin 30."""
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds that a host may take to answer what it knows itself."""
 
 
 class Message(click.ParamType[dict[str, Any]]):
@@ -118,6 +131,22 @@ def url_option(
     main = spelt(flag, help=f"Host to talk to.  [default: {default}]")
     other = spelt("--url" if flag == "--relay" else "--relay", help=f"The same as {flag}.")
     return lambda command: main(other(command))
+
+
+def timeout_option(default: float = ANSWER_TIMEOUT, what: str = "an answer") -> Callable[[Any], Any]:
+    """Make the option that says how long a command waits; it gets its seconds as ``timeout``.
+
+    Args:
+        default: seconds.
+        what: is waited for, in words.
+    """
+    return click.option(
+        "--timeout",
+        type=Seconds(),
+        default=default,
+        metavar="S",
+        help=f"Give up after S seconds without {what}.  [default: {default:g}]",
+    )
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")

@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, json_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, json_option, timeout_option, url_option
+from co2.cli.client import CommandClient
 from co2.cli.failures import exit_code
 from co2.cli.output import as_text, one_line, print_json, print_table, to_json
 from co2.errors import RemoteFault
-from co2.xmlrpc.simple_client import SimpleClient
 
 __all__ = ["dead_letters"]
 
@@ -31,8 +31,11 @@ _ID = click.IntRange(min=1)
 @click.option("--package", metavar="NAME", help="Only those of this plugin package.")
 @click.option("--repeat", type=_ID, metavar="ID", help="Give this one to its plugin once more, then delete it.")
 @click.option("--drop-up-to", type=_ID, metavar="ID", help="Delete all up to this one.")
+@timeout_option(CALL_TIMEOUT)
 @json_option
-def dead_letters(url: str, package: str | None, repeat: int | None, drop_up_to: int | None, as_json: bool) -> int:
+def dead_letters(
+    url: str, *, package: str | None, repeat: int | None, drop_up_to: int | None, timeout: float, as_json: bool
+) -> int:
     """Show the messages that plugins did not take: receive raised, or the plugin host died in them three times.
 
     A satellite shows its own, a relay those of all its satellites. To repeat or to drop, name the satellite
@@ -51,7 +54,7 @@ def dead_letters(url: str, package: str | None, repeat: int | None, drop_up_to: 
         raise click.UsageError(
             "--repeat takes one letter by its ID: neither --drop-up-to nor --package goes with it"
         )
-    with SimpleClient(url, CALL_TIMEOUT) as client:
+    with CommandClient(url, timeout) as client:
         properties = client.call("co2.get_properties")
         if properties["role"] == "satellite":
             if repeat is not None:
@@ -75,7 +78,7 @@ def dead_letters(url: str, package: str | None, repeat: int | None, drop_up_to: 
     return code
 
 
-def _repeat(client: SimpleClient, letter_id: int, as_json: bool) -> int:
+def _repeat(client: CommandClient, letter_id: int, as_json: bool) -> int:
     client.call("co2.plugin.repeat_dead_letter", {"id": letter_id})
     if as_json:
         print_json({"repeated": letter_id})
@@ -84,7 +87,7 @@ def _repeat(client: SimpleClient, letter_id: int, as_json: bool) -> int:
     return 0
 
 
-def _drop(client: SimpleClient, up_to: int, package: str | None, as_json: bool) -> int:
+def _drop(client: CommandClient, up_to: int, package: str | None, as_json: bool) -> int:
     only = {} if package is None else {"package": package}
     dropped = client.call("co2.plugin.drop_dead_letters", {"up_to": up_to, **only})
     if as_json:
@@ -94,7 +97,7 @@ def _drop(client: SimpleClient, up_to: int, package: str | None, as_json: bool) 
     return 0
 
 
-def _of_all(client: SimpleClient, package: str | None) -> tuple[list[dict[str, Any]], int]:
+def _of_all(client: CommandClient, package: str | None) -> tuple[list[dict[str, Any]], int]:
     """Give the letters of all satellites that answer; also the exit code, for one that does not."""
     rows: list[dict[str, Any]] = []
     code = 0
@@ -109,11 +112,11 @@ def _of_all(client: SimpleClient, package: str | None) -> tuple[list[dict[str, A
     return rows, code
 
 
-def _of(client: SimpleClient, host_id: str, package: str | None, *, passed_on: bool) -> list[dict[str, Any]]:
+def _of(client: CommandClient, host_id: str, package: str | None, *, passed_on: bool) -> list[dict[str, Any]]:
     return [{"satellite": host_id, **row} for row in _pages(client, host_id, package, passed_on)]
 
 
-def _pages(client: SimpleClient, host_id: str, package: str | None, passed_on: bool) -> Iterator[dict[str, Any]]:
+def _pages(client: CommandClient, host_id: str, package: str | None, passed_on: bool) -> Iterator[dict[str, Any]]:
     after = count = 0
     only = {} if package is None else {"package": package}
     while count < MAX_SHOWN:

@@ -59,7 +59,8 @@ def exit_code(error: Exception) -> tuple[int, str]:
         denied = any(f"HTTP {status}" in str(error) for status in (403, 421))
         return (EXIT_DENIED if denied else EXIT_UNREACHABLE), str(error)
     if isinstance(error, CallTimeout):
-        return EXIT_TIMEOUT, str(error)
+        may_be = "it may be stopped (Ctrl-Z; fg lets it go on), busy or overloaded"
+        return EXIT_TIMEOUT, f"{error}: {may_be}; --timeout S waits longer"
     if isinstance(error, ConfigError | StateError | MessageError | ValueRefused | TooBig):
         return EXIT_USAGE, str(error)
     if isinstance(error, UsageError):

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 
 import click
 
+from co2.cli.client import CommandClient
 from co2.cli.output import one_line
 from co2.errors import NoSuchMethod, RemoteFault
-from co2.xmlrpc.simple_client import SimpleClient
 
 __all__ = ["only_relays"]
 
 
 @contextlib.contextmanager
-def only_relays(client: SimpleClient, url: str) -> Iterator[None]:
+def only_relays(client: CommandClient, url: str) -> Iterator[None]:
     """Call ``relay.…`` methods within this.
 
     Args:

@@ -2,27 +2,27 @@
 
 import json
 import os
-import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from co2.unseen import escape_unseen
+
 __all__ = ["age", "as_text", "coloured", "one_line", "print_json", "print_table", "to_json"]
-
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-
-_UNSEEN = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-"""What json.dumps leaves as it is, and a terminal may obey."""
 
 _COLOURS = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31", "cyan": "36"}
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Write a value as strict JSON: bytes as base64, NaN as null, control characters as JSON's escapes."""
+    """Write a value as strict JSON: bytes as base64, NaN as null, what cannot be seen as JSON's escapes."""
     from co2.values import to_jsonable
 
     text = json.dumps(to_jsonable(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return escape_unseen(text, "\n", _json_escape)
+
+
+def _json_escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else json.dumps(char)[1:-1]
 
 
 def print_json(value: Any) -> None:
@@ -45,7 +45,7 @@ def coloured(text: str, colour: str) -> str:
 
 def one_line(text: Any) -> str:
     """Write anything on one line: what other hosts say must not move our cursor."""
-    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], str(text))
+    return escape_unseen(str(text))
 
 
 def as_text(found: Any) -> str:

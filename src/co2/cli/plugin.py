@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import find_url, json_option, url_option
+from co2.cli.arguments import find_url, json_option, timeout_option, url_option
+from co2.cli.client import CommandClient
 from co2.cli.output import as_text, one_line, print_json, print_table
 from co2.cli.packages import state
 from co2.cli.plugin_check import check
 from co2.cli.plugin_new import new
 from co2.config import load_config
-from co2.xmlrpc.simple_client import SimpleClient
 
 __all__ = ["plugin"]
 
@@ -52,8 +52,9 @@ def plugin() -> None:
 
 @plugin.command("ls")
 @_url
+@timeout_option()
 @json_option
-def list_packages(url: str, as_json: bool) -> int:
+def list_packages(url: str, as_json: bool, timeout: float) -> int:
     """Show every plugin package: its state, the number of its load, the hash of the code that runs.
 
     \b
@@ -61,7 +62,7 @@ def list_packages(url: str, as_json: bool) -> int:
       co2 plugin ls
       co2 plugin ls --json | jq '.[] | {name, load, code}'
     """
-    with SimpleClient(url, RELOAD_TIMEOUT) as client:
+    with CommandClient(url, timeout) as client:
         rows = client.call("co2.get_properties")["plugins"]
     if as_json:
         print_json(rows)
@@ -76,23 +77,25 @@ def list_packages(url: str, as_json: bool) -> int:
 @plugin.command("load")
 @_name
 @_url
+@timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
 @json_option
-def load(name: str, url: str, as_json: bool) -> int:
+def load(name: str, url: str, as_json: bool, timeout: float) -> int:
     """Load a package from the satellite's plugin folder, or a bundled one. One that has failed is tried again.
 
     \b
     Example:
       co2 plugin load osc
     """
-    return _change("load", "loaded", {"package": name}, url, as_json)
+    return _change("load", "loaded", {"package": name}, url, timeout=timeout, as_json=as_json)
 
 
 @plugin.command("reload")
 @_name
 @_url
 @click.option("--fresh", is_flag=True, help="Let the new code take nothing over from the old one's handover().")
+@timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
 @json_option
-def reload(name: str, url: str, fresh: bool, as_json: bool) -> int:
+def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -> int:
     """Have a package run the code that is in its folder now. No message is lost; where the new code does not
     load, the old one goes on. One that is parked or has failed is tried again.
 
@@ -100,21 +103,22 @@ def reload(name: str, url: str, fresh: bool, as_json: bool) -> int:
     Example:
       co2 plugin reload ham
     """
-    return _change("reload", "reloaded", {"package": name, "fresh": fresh}, url, as_json)
+    return _change("reload", "reloaded", {"package": name, "fresh": fresh}, url, timeout=timeout, as_json=as_json)
 
 
 @plugin.command("unload")
 @_name
 @_url
+@timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
 @json_option
-def unload(name: str, url: str, as_json: bool) -> int:
+def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
     """End a package: its __exit__ is called, its methods are gone. It comes back with load, or at the next start.
 
     \b
     Example:
       co2 plugin unload osc
     """
-    with SimpleClient(url, RELOAD_TIMEOUT) as client:
+    with CommandClient(url, timeout) as client:
         client.call("co2.plugin.unload", {"package": name})
     if as_json:
         print_json({"unloaded": name})
@@ -128,8 +132,9 @@ def unload(name: str, url: str, as_json: bool) -> int:
 @_url
 @click.option("--lines", type=click.IntRange(1, 500), default=100, metavar="N", help="How many.  [default: 100]")
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@timeout_option()
 @json_option
-def logs(name: str, url: str, *, lines: int, follow: bool, as_json: bool) -> int:
+def logs(name: str, url: str, *, lines: int, follow: bool, timeout: float, as_json: bool) -> int:
     """Show the last lines that a package wrote to the log: log(), prints, tracebacks, and what befell it.
 
     \b
@@ -138,7 +143,7 @@ def logs(name: str, url: str, *, lines: int, follow: bool, as_json: bool) -> int
       co2 plugin logs ham --follow
       co2 plugin logs ham --json | jq .text
     """
-    with SimpleClient(url, RELOAD_TIMEOUT) as client:
+    with CommandClient(url, timeout) as client:
         after = 0
         while True:
             rows = client.call("co2.plugin.get_log", {"package": name, "after": after, "max": lines})
@@ -150,8 +155,8 @@ def logs(name: str, url: str, *, lines: int, follow: bool, as_json: bool) -> int
             time.sleep(FOLLOW_INTERVAL)
 
 
-def _change(method: str, done: str, argument: dict[str, Any], url: str, as_json: bool) -> int:
-    with SimpleClient(url, RELOAD_TIMEOUT) as client:
+def _change(method: str, done: str, argument: dict[str, Any], url: str, *, timeout: float, as_json: bool) -> int:
+    with CommandClient(url, timeout) as client:
         row = client.call(f"co2.plugin.{method}", argument)
     if as_json:
         print_json(row)

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, json_option, url_option
+from co2.cli.arguments import json_option, timeout_option, url_option
 from co2.cli.asking import Told, ask_satellites
+from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
 from co2.cli.output import age, as_text, one_line, print_json, print_table
 from co2.cli.packages import in_trouble, show_packages, show_trouble, trouble
 from co2.errors import RemoteFault
-from co2.xmlrpc.simple_client import SimpleClient
 
 __all__ = ["methods", "ps"]
 
@@ -30,7 +30,8 @@ BATCH = 32
 @click.option("--plugins", is_flag=True, help="Show the plugin packages of all hosts, and which code runs.")
 @json_option
 @click.option("--counters", is_flag=True, help="Ask every satellite for its counters too.")
-def ps(url: str, plugins: bool, as_json: bool, counters: bool) -> int:
+@timeout_option()
+def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -> int:
     """Show who is on the network: the relay and its satellites, with state, plugins and how far each is behind.
 
     LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
@@ -45,11 +46,11 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool) -> int:
       co2 ps --counters
       co2 ps --json | jq '.satellites[].trouble'
     """
-    with SimpleClient(url, CALL_TIMEOUT) as client:
+    with CommandClient(url, timeout) as client:
         relay = client.call("co2.get_properties")
         with only_relays(client, url):
             satellites = client.call("relay.get_satellites")
-    told = ask_satellites(url, satellites, CALL_TIMEOUT if plugins or counters else TELL_TIMEOUT)
+    told = ask_satellites(url, satellites, timeout if plugins or counters else min(TELL_TIMEOUT, timeout))
     if plugins:
         return show_packages([relay, *satellites], [relay, *told], as_json)
     relay["trouble"] = in_trouble(relay)
@@ -117,9 +118,10 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
 
 
 @click.command()
+@timeout_option()
 @url_option("--url")
 @json_option
-def methods(url: str, as_json: bool) -> int:
+def methods(timeout: float, url: str, as_json: bool) -> int:
     """Show what can be called on a host, with signatures and help; on a relay also what its satellites offer.
 
     \b
@@ -128,7 +130,7 @@ def methods(url: str, as_json: bool) -> int:
       co2 methods --url http://127.0.0.1:2004
       co2 methods --json | jq -r '.[].name'
     """
-    with SimpleClient(url, CALL_TIMEOUT) as client:
+    with CommandClient(url, timeout) as client:
         rows = _described(client, client.call("system.listMethods"))
         rows += _of_satellites(client)
     if as_json:
@@ -141,7 +143,7 @@ def methods(url: str, as_json: bool) -> int:
     return 0
 
 
-def _described(client: SimpleClient, names: Sequence[str]) -> list[dict[str, Any]]:
+def _described(client: CommandClient, names: Sequence[str]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for start in range(0, len(names), BATCH):
         batch = names[start : start + BATCH]
@@ -163,7 +165,7 @@ def _answer(found: Any) -> Any:
     return found[0] if isinstance(found, list) and found else None
 
 
-def _of_satellites(client: SimpleClient) -> list[dict[str, Any]]:
+def _of_satellites(client: CommandClient) -> list[dict[str, Any]]:
     try:
         satellites = client.call("relay.get_satellites")
     except RemoteFault:

@@ -1,25 +1,30 @@
 """``co2 send`` and ``co2 call``."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, Seconds, json_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, json_option, timeout_option, url_option
+from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
 from co2.cli.output import print_json, to_json
-from co2.errors import NoSuchMethod, RemoteFault
-from co2.xmlrpc.simple_client import SimpleClient
+from co2.errors import Co2Error, NoSuchMethod, RemoteFault
 
 __all__ = ["call", "send"]
+
+GOODBYE_TIMEOUT = 1.0
+"""Seconds for the goodbye of somebody who ends for another reason."""
 
 
 @click.command()
 @click.argument("message", metavar="MESSAGE")
+@timeout_option()
 @url_option("--relay")
 @json_option
-def send(message: str, url: str, as_json: bool) -> int:
+def send(message: str, timeout: float, url: str, as_json: bool) -> int:
     """Send MESSAGE, a dictionary with the key 'data' in JSON, to every plugin on the network.
 
     It returns when the relay has it, and prints the message's position in the relay's log. With - for MESSAGE one
@@ -35,7 +40,7 @@ def send(message: str, url: str, as_json: bool) -> int:
     first = next(messages, None)
     if first is None:
         return 0
-    with SimpleClient(url, CALL_TIMEOUT) as client:
+    with CommandClient(url, timeout) as client:
         with only_relays(client, url):
             host_id = client.call("relay.register", {})["host_id"]
         try:
@@ -46,8 +51,11 @@ def send(message: str, url: str, as_json: bool) -> int:
                 else:
                     click.echo(f"sent, position {position}")
                 first = next(messages, None)
-        finally:
-            client.call("relay.unregister", {"host_id": host_id})
+        except BaseException:
+            with contextlib.suppress(Co2Error):
+                client.call("relay.unregister", {"host_id": host_id}, timeout=GOODBYE_TIMEOUT)
+            raise
+        client.call("relay.unregister", {"host_id": host_id})
     return 0
 
 
@@ -83,13 +91,7 @@ def _lines() -> Iterator[dict[str, Any]]:
     type=HostIdText(),
     help="host_id of the host to call it on; the --url passes the call on.",
 )
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=CALL_TIMEOUT,
-    metavar="S",
-    help=f"Give up after S seconds; hosts do so after 30.  [default: {CALL_TIMEOUT:g}]",
-)
+@timeout_option(CALL_TIMEOUT, "an answer; hosts do so after 30")
 @url_option("--url")
 @json_option
 def call(
@@ -107,7 +109,7 @@ def call(
       co2 call ping --host 8f3a…@127.0.0.1:2004 --timeout 3
       co2 call example.example.count '{"data": 1}' --url http://127.0.0.1:2004
     """
-    with SimpleClient(url, timeout) as client:
+    with CommandClient(url, timeout) as client:
         # Methods without an argument ignore it, plugins' methods want the key.
         result = _call(client, method, argument or {"data": None}, host)
     if as_json or sys.stdout.isatty() is False:
@@ -117,7 +119,7 @@ def call(
     return 0
 
 
-def _call(client: SimpleClient, method: str, argument: dict[str, Any], host: str | None) -> Any:
+def _call(client: CommandClient, method: str, argument: dict[str, Any], host: str | None) -> Any:
     if host is None:
         try:
             return client.call(method, argument)

@@ -10,11 +10,11 @@ from typing import Any, NoReturn
 import click
 
 from co2.cli.arguments import Seconds, json_option, url_option
+from co2.cli.client import TELL_AFTER, CommandClient
 from co2.cli.failures import EXIT_TERMINATED, EXIT_TIMEOUT
 from co2.cli.only_relays import only_relays
 from co2.cli.output import coloured, one_line, print_json, to_json
 from co2.errors import Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
-from co2.xmlrpc.simple_client import SimpleClient
 
 __all__ = ["watch"]
 
@@ -50,7 +50,7 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
     deadline = None if timeout is None else time.monotonic() + timeout
     seen = 0
     signal.signal(signal.SIGTERM, _terminated)
-    with SimpleClient(url, WAIT + 5) as client, contextlib.closing(_watcher(client, url)) as watcher:
+    with CommandClient(url, WAIT + 5) as client, contextlib.closing(_watcher(client, url)) as watcher:
         for kind, came in watcher.follow(deadline):
             if kind == "gap":
                 _show_gap(came, as_json)
@@ -75,7 +75,7 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(EXIT_TERMINATED)
 
 
-def _watcher(client: SimpleClient, url: str) -> "_Watcher":
+def _watcher(client: CommandClient, url: str) -> "_Watcher":
     with only_relays(client, url):
         return _Watcher(client)
 
@@ -83,7 +83,7 @@ def _watcher(client: SimpleClient, url: str) -> "_Watcher":
 class _Watcher:
     """A member of the network that only fetches; registers again when the relay was away."""
 
-    def __init__(self, client: SimpleClient) -> None:
+    def __init__(self, client: CommandClient) -> None:
         self._client = client
         self._host_id = ""
         self._after = 0
@@ -116,7 +116,9 @@ class _Watcher:
 
     def _fetch(self, wait: float) -> dict[str, Any]:
         arguments = {"host_id": self._host_id, "after": self._after, "max": 200, "wait": wait}
-        found: dict[str, Any] = self._client.call("relay.fetch", arguments, timeout=wait + 5)
+        found: dict[str, Any] = self._client.call(
+            "relay.fetch", arguments, timeout=wait + 5, tell_after=wait + TELL_AFTER
+        )
         return found
 
     def _come_back(self, error: PeerError, deadline: float | None) -> None:

@@ -11,7 +11,7 @@ __all__ = ["amount", "anchor", "duration", "moment", "page_url", "paragraphs", "
 MAX_TEXT = 4000
 """Characters of one value on a page."""
 
-_SECONDS = re.compile(r"uptime|heartbeat|\w+_(wait|interval|after|timeout|deadline)")
+_SECONDS = re.compile(r"uptime|heartbeat|\w+_(wait|interval|after|age|timeout|deadline)")
 _BYTES = re.compile(r"body|outbox_max|\w+_(bytes|size)")
 _MEBIBYTES = re.compile(r"memory|\w+_memory")
 

@@ -3,7 +3,7 @@
 import http.client
 import select
 import time
-from typing import Any
+from typing import Any, Self
 
 from co2.errors import CallTimeout, NothingListens, ParseError, Unreachable
 from co2.xmlrpc.answers import CONTENT_TYPE, MAX_RESPONSE_SIZE, check_answer, split_url, too_big
@@ -24,18 +24,21 @@ class SimpleClient:
         timeout: seconds that one call may take.
         max_response: bytes of one answer.
 
+    Attributes:
+        url: of the host.
+
     Raises:
         Unreachable: no URL of a host.
     """
 
     def __init__(self, url: str, timeout: float, max_response: int = MAX_RESPONSE_SIZE) -> None:
         host, port, self._path = split_url(url)
-        self._url = url
+        self.url = url
         self._timeout = timeout
         self._max_response = max_response
         self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
 
-    def __enter__(self) -> "SimpleClient":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,13 +67,13 @@ class SimpleClient:
             raise CallTimeout(method, allowed) from None
         except ConnectionRefusedError as error:
             self.close()
-            raise NothingListens(self._url, error.strerror or "refused") from None
+            raise NothingListens(self.url, error.strerror or "refused") from None
         except OSError as error:
             self.close()
-            raise Unreachable(f"{self._url} does not answer: {error.strerror or 'no connection'}") from None
+            raise Unreachable(f"{self.url} does not answer: {error.strerror or 'no connection'}") from None
         except http.client.HTTPException:
             self.close()
-            raise Unreachable(f"{self._url} does not speak HTTP, or closed the connection") from None
+            raise Unreachable(f"{self.url} does not speak HTTP, or closed the connection") from None
         return read_response(answer)
 
     def close(self) -> None:
@@ -95,13 +98,13 @@ class SimpleClient:
 
     def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
         check_answer(
-            self._url,
+            self.url,
             response.status,
             response.headers.get("Content-Type", ""),
             response.headers.get("Content-Encoding", ""),
         )
         if (response.length or 0) > self._max_response:
-            raise too_big(self._url, self._max_response)
+            raise too_big(self.url, self._max_response)
         chunks: list[bytes] = []
         size = 0
         while True:
@@ -111,10 +114,10 @@ class SimpleClient:
                 break
             size += len(chunk)
             if size > self._max_response:
-                raise too_big(self._url, self._max_response)
+                raise too_big(self.url, self._max_response)
             chunks.append(chunk)
         if response.length:
-            raise ParseError(f"{self._url} ends in the middle of its answer")
+            raise ParseError(f"{self.url} ends in the middle of its answer")
         return b"".join(chunks)
 
     def _set_timeout(self, deadline: float) -> None:

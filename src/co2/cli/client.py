@@ -1,0 +1,55 @@
+"""The client of the commands: it says whom it waits for, where an answer takes long."""
+
+import threading
+from typing import Any
+
+import click
+
+from co2.errors import CallTimeout
+from co2.xmlrpc.simple_client import SimpleClient
+
+__all__ = ["TELL_AFTER", "CommandClient"]
+
+TELL_AFTER = 2.0
+"""Seconds without an answer after which the command says what it waits for."""
+
+
+class CommandClient(SimpleClient):
+    """Calls methods of one host for somebody who sits at a terminal.
+
+    Args:
+        url: of the host.
+        timeout: seconds that one call may take.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        super().__init__(url, timeout)
+        self._told = False
+
+    def call(self, method: str, *params: Any, timeout: float | None = None, tell_after: float = TELL_AFTER) -> Any:
+        """Call a method; once in the life of this client say on stderr that the host takes its time.
+
+        Args:
+            method: its name.
+            params: one value each.
+            timeout: seconds, where this call may take another time than the others.
+            tell_after: seconds without an answer until that is said.
+
+        Raises:
+            CallTimeout: no answer in time; the text names the host.
+            PeerError: as of :meth:`SimpleClient.call`.
+        """
+        timer = threading.Timer(tell_after, self._tell)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().call(method, *params, timeout=timeout)
+        except CallTimeout as error:
+            raise CallTimeout(f"{method} at {self.url}", error.timeout) from None
+        finally:
+            timer.cancel()
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            click.echo(f"co2: waiting for {self.url} (Ctrl-C ends)", err=True)
