@@ -26,6 +26,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "drop_after": ("nan", "nan", "seconds, a number from 0.1 to 86400"),
     "fetch_timeout": ("-1", "-1", "seconds, a number from 0.1 to 86400"),
     "notify_timeout": ("inf", "inf", "seconds, a number from 0.05 to 300"),
+    "reconnect_max": (0, "0.01", "0.1 to 3600"),
     "log_age": ("1" + "0" * 400, "1" + "0" * 400, "seconds, a number from 1 to"),
     "log_bytes": ("1", "64M", "an integer from 1048576 to"),
     "relay": ('"127.0.0.1:2003"', "https://127.0.0.1", "a URL such as http://127.0.0.1:2003"),

@@ -16,7 +16,7 @@ from co2.protocol.interests import channels_of_frame
 from co2.protocol.link_frames import Deliver
 from co2.protocol.outbox import Outbox, Segment
 from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore, Welcomed
-from co2.satellite.link import retry_delays
+from co2.satellite.link import BUSY_MAX, retry_delays
 from co2.satellite.outbox_disk import TICK
 from co2.satellite.satellite import APPLIED_TICKS, CURSOR_INTERVAL
 from co2.store.cursors import Cursors
@@ -121,7 +121,7 @@ class SimSatellite:
             self.core.fell_behind(name)
         self._out: End | None = None
         self._foreseen: tuple[Outline | None, bytes] = None, b""
-        self._delays = iter(retry_delays())
+        self._delays = retry_delays(BUSY_MAX)
         self._retry_after = 0.0
         self._welcomed = False
         for ear in self.ears:
@@ -344,7 +344,7 @@ class SimSatellite:
         self._out = None
         end.close()
         if self._welcomed:
-            self._delays = iter(retry_delays())
+            self._delays = retry_delays(BUSY_MAX)
         self._try_again()
 
     def work(self) -> None:

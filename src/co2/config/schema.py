@@ -81,6 +81,9 @@ KEYS: tuple[Key, ...] = (
     Key("log_age", seconds(1, 10 * 365 * 86_400), 86_400.0, _RELAY, "seconds that the log keeps a message"),
     Key("log_bytes", count(MIB, 2**40), 1024 * MIB, _RELAY, "bytes that the log keeps"),
     Key("relay", url, "http://127.0.0.1:2003", _SATELLITE, "the relay's URL"),
+    Key(
+        "reconnect_max", seconds(0.1, 3600), 2.0, _SATELLITE, "longest pause between two tries to reach the relay"
+    ),
     Key("isolation", one_of("process", "thread"), "process", _BOTH, "where plugin packages live"),
     Key("receive_warning", seconds(0.01, 3600), 1.0, _BOTH, "seconds of receive that are warned of"),
     Key(
@@ -180,4 +183,5 @@ class SatelliteConfig(HostConfig):
 
     role: str = "satellite"
     relay: str = "http://127.0.0.1:2003"
+    reconnect_max: float = 2.0
     outbox_max: int = 1024 * MIB

@@ -12,7 +12,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -38,7 +38,7 @@ from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
 from co2.values import pack_value, unpack_value
 
-__all__ = ["CONNECT_TIMEOUT", "MAX_CALLS", "Link", "Receiver", "retry_delays"]
+__all__ = ["BUSY_MAX", "CONNECT_TIMEOUT", "MAX_CALLS", "RECONNECT_MAX", "Link", "Receiver", "retry_delays"]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until the relay must have answered the WebSocket handshake, and then our Hello."""
@@ -46,8 +46,13 @@ CONNECT_TIMEOUT = 5.0
 MAX_CALLS = 1000
 """Calls to the relay that may be under way; one more is refused."""
 
+RECONNECT_MAX = 2.0
+"""Seconds that a satellite pauses at most between two tries, where nobody says otherwise."""
+
+BUSY_MAX = 30.0
+"""The same where somebody answers, but gives no link: a relay that cannot take all who come back at once."""
+
 _FIRST_RETRY = 0.25
-_LONGEST_RETRY = 30.0
 
 _WHAT_HELPS = (
     "; does the relay run there, on an address that this machine reaches "
@@ -57,13 +62,17 @@ _WHAT_HELPS = (
 _logger = logging.getLogger("co2.satellite")
 
 
-def retry_delays() -> Iterable[float]:
-    """Give seconds to wait before each further try: at once, then doubling up to 30, with jitter, for ever."""
+def retry_delays(longest: float = RECONNECT_MAX) -> Iterator[float]:
+    """Give seconds to wait before each further try: at once, then doubling, with jitter, for ever.
+
+    Args:
+        longest: seconds of the longest pause; every pause is between half of what it may be and that.
+    """
     yield 0.0
-    delay = _FIRST_RETRY
+    delay = min(_FIRST_RETRY, longest)
     while True:
         yield random.uniform(delay / 2, delay)
-        delay = min(delay * 2, _LONGEST_RETRY)
+        delay = min(delay * 2, longest)
 
 
 class Receiver(Protocol):
@@ -92,6 +101,7 @@ class Link:
         receiver: takes what comes.
         names: gives (methods, plugins) that we tell the relay.
         load: brings a segment of the outbox back to memory, and then calls :meth:`work`.
+        reconnect_max: seconds of the longest pause between two tries to reach a relay that is not there.
     """
 
     def __init__(
@@ -103,6 +113,7 @@ class Link:
         receiver: Receiver,
         names: Callable[[], tuple[list[str], list[str]]],
         load: Callable[[Segment], None],
+        reconnect_max: float = RECONNECT_MAX,
     ) -> None:
         self.url = url
         self.core = SatelliteCore(host_id, outbox, names)
@@ -119,6 +130,7 @@ class Link:
         self._receiver = receiver
         self._outbox = outbox
         self._load = load
+        self._reconnect_max = reconnect_max
         self._wire: LinkWire | None = None
         self._calls: dict[int, asyncio.Future[Result]] = {}
         self._numbers = itertools.count(1)
@@ -129,6 +141,7 @@ class Link:
         self._ended = asyncio.Event()
         self._settled = asyncio.Event()
         self._welcomed = False
+        self._answered = False
         self._flushes: dict[asyncio.Future[None], int] = {}
 
     @property
@@ -156,15 +169,20 @@ class Link:
 
     async def run(self) -> None:
         """Stay linked until :meth:`leave`; else it ends by cancellation."""
-        delays = iter(retry_delays())
+        longest = self._reconnect_max
+        absent, busy = retry_delays(longest), retry_delays(max(longest, BUSY_MAX))
         while not self._leaving:
             self._retry_after = 0.0
+            delays = busy
             try:
                 if await self._live():
-                    delays = iter(retry_delays())
+                    absent, busy = retry_delays(longest), retry_delays(max(longest, BUSY_MAX))
+                    delays = absent
             except (Unreachable, OSError, TimeoutError) as error:
                 nobody_answers = isinstance(error, OSError) and not isinstance(error, socket.gaierror)
                 self._lost(_what_went_wrong(error), self._what_helps if nobody_answers else "")
+                if not (self._answered or isinstance(error, Unreachable | ConnectionResetError)):
+                    delays = absent  # nobody is there: that costs nobody anything but us
             if not self._leaving:
                 await asyncio.sleep(max(next(delays), self._retry_after))
 
@@ -257,8 +275,10 @@ class Link:
 
     async def _live(self) -> bool:
         """Have a link until its end; tell whether the relay said Welcome."""
+        self._answered = False
         async with asyncio.timeout(CONNECT_TIMEOUT):
             wire, rest = await dial(self.url, await self._resolve())
+        self._answered = True
         self._ended.clear()
         self._settled.clear()
         self._welcomed = False

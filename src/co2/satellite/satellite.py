@@ -101,6 +101,7 @@ class Satellite:
             receiver=self,
             names=self._names,
             load=self._outbox_disk.load,
+            reconnect_max=config.reconnect_max,
         )
         self.dead_letters = DeadLetters(foundation.state.path / DEAD_LETTERS_FILE, self._repeat)
         self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)

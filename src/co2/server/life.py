@@ -26,6 +26,7 @@ from co2.scheduling import go_first
 from co2.server import express
 from co2.server.app import bind_socket
 from co2.server.hangup import Hangups
+from co2.server.neighbour import refuse_second_relay
 from co2.store.state_folder import StateFolder, default_state_path
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Ending", "Foundation", "Role", "run_host"]
@@ -106,13 +107,14 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
         The process's exit code.
 
     Raises:
-        ConfigError: the address or port cannot be had; the plugin folder that was given is not there.
+        ConfigError: the address or port cannot be had, or a relay has it already; the plugin folder that was given
+            is not there.
         StateError: the state folder cannot be used.
     """
     if config.plugin_dir_from and not config.plugin_dir.is_dir():
         raise ConfigError(config.plugin_dir_from, f"there is no folder {config.plugin_dir}")
     sys.setrecursionlimit(values.RECURSION_LIMIT)
-    sock = bind_socket(config.bind, config.port, next_free=not config.port_given)
+    sock = _listening(config)
     with contextlib.closing(sock):
         port = int(sock.getsockname()[1])
         path = config.state or default_state_path(config.role, port)
@@ -127,6 +129,23 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
                     return runner.run(_live(state, sock, port, make))
             finally:
                 logs.close()
+
+
+def _listening(config: HostConfig) -> socket.socket:
+    """Listen where the configuration says, or at the next free port; a relay not beside another one."""
+    try:
+        sock = bind_socket(config.bind, config.port, next_free=not config.port_given)
+    except ConfigError as error:
+        if config.role == "relay" and error.where == "port":
+            refuse_second_relay(config.bind, config.port)
+        raise
+    if config.role == "relay" and config.port and sock.getsockname()[1] != config.port:
+        try:
+            refuse_second_relay(config.bind, config.port)
+        except ConfigError:
+            sock.close()
+            raise
+    return sock
 
 
 def _other_port(config: HostConfig, port: int, path: Path) -> str:

@@ -11,8 +11,8 @@ from co2.errors import ConfigError
 
 __all__ = ["BACKLOG", "MAX_NEXT", "bind_socket", "send_without_delay"]
 
-BACKLOG = 512
-"""Connections that may wait to be accepted."""
+BACKLOG = 4096
+"""Connections that may wait to be accepted: thousands come back at once. The system may allow fewer."""
 
 MAX_NEXT = 100
 """How many ports after a taken one are tried."""
