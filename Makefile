@@ -19,8 +19,8 @@ $(BENCH_STAMP): $(STAMP) requirements/bench.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/bench.txt
 	@touch $@
 
-peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk), from Debian's packages
-	@bash tools/install-peers.sh oscsend:liblo-tools wrk:wrk
+peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk), and a clock that is wrong, from Debian's packages
+	@bash tools/install-peers.sh oscsend:liblo-tools wrk:wrk faketime:faketime
 
 demo: venv  ## a relay and three satellites with real readings and real OSC packets
 	@$(BIN)/python -m co2.cli.demo

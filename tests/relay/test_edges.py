@@ -22,7 +22,9 @@ READ_BACK = 500_000
 
 
 def open_log(path: Path) -> RelayLog:
-    return RelayLog.open(path, max_bytes=2**30, max_age=1e9, now=time.time, on_commit=lambda position: None)
+    return RelayLog.open(
+        path, max_bytes=2**30, max_age=1e9, now=time.monotonic, wall=time.time, on_commit=lambda position: None
+    )
 
 
 class DurableRelay(Relay):

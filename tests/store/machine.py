@@ -90,6 +90,7 @@ class Machine:
             max_bytes=MAX_BYTES,
             max_age=1e9,
             now=lambda: 1_000_000.0,
+            wall=lambda: 1e9,
             on_commit=self._on_commit,
             vfs=self.disk.vfs_name,
         )

@@ -56,7 +56,13 @@ def contents(path: Path) -> Files:
 def open_log(path: Path, failures: list[str] | None = None) -> RelayLog:
     told = [] if failures is None else failures
     return RelayLog.open(
-        path, max_bytes=2**30, max_age=1e9, now=lambda: 1e6, on_commit=lambda position: None, on_failed=told.append
+        path,
+        max_bytes=2**30,
+        max_age=1e9,
+        now=lambda: 1e6,
+        wall=lambda: 1e9,
+        on_commit=lambda position: None,
+        on_failed=told.append,
     )
 
 

@@ -30,7 +30,7 @@ class Watched:
 
     def open(self) -> RelayLog:
         self.log = RelayLog.open(
-            self.path, max_bytes=2**30, max_age=1e9, now=lambda: 1e6, vfs=self.disk.vfs_name,
+            self.path, max_bytes=2**30, max_age=1e9, now=lambda: 1e6, wall=lambda: 1e9, vfs=self.disk.vfs_name,
             on_commit=self.told.append, on_failed=self.failures.append,
         )  # fmt: skip
         return self.log

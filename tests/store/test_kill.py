@@ -27,7 +27,8 @@ def tell(position):
 
 start = 2**62
 
-log = RelayLog.open(Path(sys.argv[1]), max_bytes=2**30, max_age=86400, now=time.time, on_commit=tell)
+clocks = {"now": time.monotonic, "wall": time.time}
+log = RelayLog.open(Path(sys.argv[1]), max_bytes=2**30, max_age=86400, on_commit=tell, **clocks)
 start = log.last
 seq = log.marks.get(("ham", 7), 0) + 1
 while True:
@@ -44,7 +45,9 @@ while True:
 
 def contents(path: Path) -> list[tuple[int, int]]:
     """Read the whole log as (position, number)."""
-    log = RelayLog.open(path, max_bytes=2**30, max_age=86_400, now=time.time, on_commit=lambda position: None)
+    log = RelayLog.open(
+        path, max_bytes=2**30, max_age=86_400, now=time.monotonic, wall=time.time, on_commit=lambda position: None
+    )
     found, after = [], 0
     try:
         while entries := (reading := log.read_disk(after, 2**20)).entries:

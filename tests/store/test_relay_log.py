@@ -31,12 +31,14 @@ class Logs:
         self.opened: list[RelayLog] = []
         self.failures: list[str] = []
         self.now = 1_000_000.0
+        self.wall = 1_700_000_000.0
 
     def open(self, path: Path | None = None, **changes: Any) -> RelayLog:
         options: dict[str, Any] = {"max_bytes": 2**30, "max_age": 86_400.0, **changes}
         log = RelayLog.open(
             path or self.path,
             now=lambda: self.now,
+            wall=lambda: self.wall + self.now,
             on_commit=lambda position: None,
             on_failed=self.failures.append,
             **options,
@@ -440,7 +442,14 @@ def test_who_has_looked_at_what_is_on_disk_is_not_told_of_it(
 ) -> None:
     monkeypatch.setattr(log_thread, "COMPANY", 60.0)  # the news waits for longer than this test takes
     told: list[int] = []
-    log = RelayLog.open(tmp_path / "log.db", max_bytes=2**30, max_age=1e9, now=time.time, on_commit=told.append)
+    log = RelayLog.open(
+        tmp_path / "log.db",
+        max_bytes=2**30,
+        max_age=1e9,
+        now=time.monotonic,
+        wall=time.time,
+        on_commit=told.append,
+    )
     told.clear()
     few = append(log, b"\x01", seq=1)
     wait_for(lambda: log.committed == few.end, "it is on disk")
@@ -454,7 +463,14 @@ def test_who_has_looked_at_what_is_on_disk_is_not_told_of_it(
 
 def test_who_does_not_look_is_told_soon(tmp_path: Path) -> None:
     told: list[int] = []
-    log = RelayLog.open(tmp_path / "log.db", max_bytes=2**30, max_age=1e9, now=time.time, on_commit=told.append)
+    log = RelayLog.open(
+        tmp_path / "log.db",
+        max_bytes=2**30,
+        max_age=1e9,
+        now=time.monotonic,
+        wall=time.time,
+        on_commit=told.append,
+    )
     few = append(log, b"\x01", seq=1)
     wait_for(lambda: told[-1:] == [few.end], "news")
     log.close()
@@ -494,3 +510,111 @@ def test_what_is_too_old_is_looked_for_now_and_then_and_what_is_too_much_at_once
     for seq in range(22, 30):
         append(log, bytes(1000), seq=seq)
     wait_for(lambda: log.committed == log.last and log.size <= 6000, "no more is kept than may be")
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("jump", [-1000 * DAY, -2 * DAY, 2 * DAY, 1000 * DAY])
+@pytest.mark.parametrize("when", ["while it runs", "between runs"])
+def test_no_jump_of_the_wall_clock_deletes_what_is_younger_than_log_age(
+    logs: Logs, jump: float, when: str
+) -> None:
+    log = logs.open(max_age=DAY)
+    old = [append(log, b"\x01", seq=seq) for seq in range(1, 6)]
+    on_disk(log)
+    if when == "between runs":
+        log.close()
+    logs.wall += jump
+    if when == "between runs":
+        log = logs.open(max_age=DAY)
+    logs.now += DAY / 2
+    new = append(log, b"\x02", seq=6)
+    on_disk(log)
+    logs.now += 1.0
+    append(log, b"\x03", seq=7)
+    on_disk(log)
+    assert log.gone < old[0].position
+    assert log.read_disk(0, 2**20).entries[:6] == [*old, new]
+    told = when == "while it runs" or jump < 0  # forward between two runs is like a run that began later
+    assert log.ran.jumps == int(told)
+    logs.now += DAY / 2 + 2.0
+    append(log, b"\x04", seq=8)
+    wait_for(lambda: log.gone == old[-1].position, "what is older than that by running time is gone")
+
+
+def test_a_jump_of_the_wall_clock_is_told(logs: Logs, caplog: pytest.LogCaptureFixture) -> None:
+    log = logs.open()
+    append(log, b"\x01")
+    on_disk(log)
+    logs.now += 5.0
+    logs.wall += 2 * DAY
+    append(log, b"\x02")
+    wait_for(lambda: log.ran.jumps == 1, "the jump is noticed")
+    assert log.ran.last_jump == pytest.approx(2 * DAY)
+    assert [record for record in caplog.records if "clock of this machine has jumped" in record.message]
+
+
+def test_time_that_passes_without_the_relay_makes_nothing_older(logs: Logs) -> None:
+    log = logs.open(max_age=100.0)
+    old, begun = append(log, b"\x01"), log.ran()
+    on_disk(log)
+    for _ in range(5):
+        log.close()
+        logs.now += 1000.0
+        log = logs.open(max_age=100.0)
+        logs.now += 15.0
+        append(log, b"\x02")
+        on_disk(log)
+    assert log.ran() - begun == pytest.approx(75.0)
+    assert log.read_disk(0, 2**20).entries[0] == old
+
+
+def test_frames_of_a_log_that_counted_no_running_time_are_as_old_as_its_first_opening(logs: Logs) -> None:
+    log = logs.open(max_age=100.0)
+    old = [append(log, b"\x01", seq=seq) for seq in range(1, 4)]
+    log.close()
+    raw = apsw.Connection(str(logs.path))
+    raw.execute("DELETE FROM meta WHERE key IN ('ran', 'wall', 'dated')")
+    for number, entry in enumerate(old):  # written by a clock that was wrong, back and forth
+        entry_row = log_file._row(entry, entry.position - 1, (0.0, 4e9, 1e9)[number])
+        raw.execute("DELETE FROM frame WHERE position = ?", (entry.position,))
+        raw.execute(log_file._INSERT, entry_row)
+    raw.close()
+    log = logs.open(max_age=100.0)
+    logs.now += 60.0
+    append(log, b"\x02", seq=4)
+    on_disk(log)
+    assert log.gone < old[0].position
+    log.close()
+    log = logs.open(max_age=100.0)  # known by then
+    logs.now += 60.0
+    append(log, b"\x02", seq=5)
+    wait_for(lambda: log.gone >= old[-1].position, "after log_age they are gone")
+
+
+def test_an_older_program_that_has_written_meanwhile_makes_nothing_immortal(logs: Logs) -> None:
+    log = logs.open(max_age=100.0)
+    first = append(log, b"\x01", seq=1)
+    log.close()
+    raw = apsw.Connection(str(logs.path))
+    entry = Entry(first.position + 1, *[getattr(first, name) for name in Entry.__struct_fields__[1:]])
+    raw.execute("DELETE FROM frame")
+    raw.execute(log_file._INSERT, log_file._row(entry, first.position, logs.wall + 1e9))
+    raw.execute("UPDATE meta SET value = ?, checksum = ? WHERE key = 'end'",
+                (entry.end, log_file._checksum("end", entry.end)))  # fmt: skip
+    raw.close()
+    log = logs.open(max_age=100.0)
+    logs.now += 101.0
+    append(log, b"\x02", seq=2)
+    wait_for(lambda: log.gone >= entry.position, "it is gone after log_age")
+
+
+def test_the_oldest_that_is_kept_is_the_same_from_0_and_from_the_beginning(logs: Logs) -> None:
+    log = logs.open(max_age=100.0)
+    old = [append(log, b"\x01", seq=seq) for seq in range(1, 4)]
+    on_disk(log)
+    logs.now += 200.0
+    append(log, b"\x02", seq=4)
+    wait_for(lambda: log.gone == old[-1].position, "they are gone from disk")
+    assert everything(whole(log), 0) == everything(whole(log), 1)

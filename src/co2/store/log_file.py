@@ -36,11 +36,21 @@ CREATE TABLE mark (
 _IDS = """
 CREATE TABLE IF NOT EXISTS relayed (position INTEGER PRIMARY KEY, origin TEXT, id TEXT, checksum INTEGER)
 """
-# Text as bytes: what is damaged need not be UTF-8, and must not end the whole reading.
-_HEAD = (
-    "position, count, previous, CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(ip AS BLOB), port, epoch, seq, "
-    "CAST(package AS BLOB), CAST(plugin AS BLOB), channels, crc, at, checksum"
+_NUMBERS = ("count", "previous", "port", "epoch", "seq", "crc", "checksum")
+
+
+def _cast(column: str) -> str:
+    kind = "INTEGER" if column in _NUMBERS else "REAL" if column == "at" else "BLOB"
+    return f"CAST({column} AS {kind})"
+
+
+# Text as bytes, and numbers as such: what is damaged may be text now that is not UTF-8, which must not end the
+# whole reading. Whether it is what was written says the checksum.
+_COLUMNS = (
+    *("count", "previous", "origin", "host_id", "ip", "port", "epoch", "seq", "package", "plugin", "channels"),
+    *("crc", "at", "checksum"),
 )
+_HEAD = ", ".join(("position", *map(_cast, _COLUMNS)))
 _INSERT = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MARK = "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?, ?)"
 _VERSION = 2
@@ -65,6 +75,7 @@ class LogFile:
         self._db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
         self.wal_pages = 0
         self._end: int | None = None
+        self._undated: tuple[int, float] = (0, 0.0)
         self._db.set_wal_hook(self._committed)
 
     def _committed(self, _db: apsw.Connection, _name: str, pages: int) -> int:
@@ -113,8 +124,15 @@ class LogFile:
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
+    def date(self, up_to: int, at: float) -> None:
+        """Take frames up to a position for as old as if they were written at this running time.
+
+        Their own is the wall clock's, of before logs counted their running time, or of a program that does not.
+        """
+        self._undated = (up_to, at)
+
     def insert(self, entries: Sequence[Entry], at: float) -> None:
-        """Write frames. Each knows where the one before it ended, so that none is missing unnoticed."""
+        """Write frames, at this running time. Each knows where the one before it ended: none is missed unseen."""
         if not entries:
             return
         end = self._last_end()
@@ -158,19 +176,21 @@ class LogFile:
         Args:
             limit: at most so many.
             max_bytes: bytes that have to go.
-            older_than: wall time; what is older goes too.
+            older_than: running time; what was written before it goes too.
 
         Returns:
             The position up to which they are gone, 0 for none; and the bytes that this freed.
         """
         query = f"SELECT {_HEAD}, length(batch) FROM frame ORDER BY position LIMIT ?"  # noqa: S608 - ours
         up_to = freed = passed = 0
+        undated, begun = self._undated
         for *row, size in self._db.execute(query, (limit,)):
             head = _whole_head(row)
             if head is None:  # it goes with the next one
                 passed += size if isinstance(size, int) else 0
                 continue
-            if freed >= max_bytes and head[-1] >= older_than:
+            at = begun if head[0] <= undated else head[-1]
+            if freed >= max_bytes and at >= older_than:
                 break
             up_to, freed, passed = head[0] + head[1] - 1, freed + passed + size, 0
         if up_to:
@@ -202,12 +222,22 @@ class LogFile:
         Raises:
             apsw.CorruptError: it is not there, or damaged.
         """
-        rows = self._db.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchall()
+        try:
+            rows = self._db.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchall()
+        except UnicodeDecodeError as error:  # of a text
+            raise apsw.CorruptError(f"its {key} is damaged") from error
         if not rows and default is not None:
             return default
         if not rows or _checksum(key, rows[0][0]) != rows[0][1]:
             raise apsw.CorruptError(f"its {key} is missing or damaged")
         return rows[0][0]
+
+    def newest(self) -> tuple[int, float] | None:
+        """Return position and running time of the newest frame, None where there is none or it is damaged."""
+        query = f"SELECT {_HEAD} FROM frame ORDER BY position DESC LIMIT 1"  # noqa: S608 - ours
+        rows: Any = self._db.execute(query).fetchall()
+        head = _whole_head(rows[0]) if rows else None
+        return None if head is None else (head[0], float(head[-1]))
 
     def marks(self) -> dict[tuple[str, int], int]:
         """Give where all runs are.
@@ -216,10 +246,13 @@ class LogFile:
             apsw.CorruptError: one is damaged.
         """
         marks = {}
-        for origin, epoch, seq, checksum in self._db.execute("SELECT origin, epoch, seq, checksum FROM mark"):
-            if _checksum(origin, epoch, seq) != checksum:
-                raise apsw.CorruptError("a mark is damaged")
-            marks[origin, epoch] = seq
+        try:
+            for origin, epoch, seq, checksum in self._db.execute("SELECT origin, epoch, seq, checksum FROM mark"):
+                if _checksum(origin, epoch, seq) != checksum:
+                    raise apsw.CorruptError("a mark is damaged")
+                marks[origin, epoch] = seq
+        except UnicodeDecodeError as error:
+            raise apsw.CorruptError("a mark is damaged") from error
         return marks
 
     def ids(self) -> Iterable[tuple[int, str, str]]:
@@ -246,7 +279,7 @@ class LogFile:
             max_bytes: stop when the batches are larger than this together; one is always given.
         """
         query = (
-            f"SELECT {_HEAD}, batch FROM frame WHERE position >= "  # noqa: S608 - ours
+            f"SELECT {_HEAD}, CAST(batch AS BLOB) FROM frame WHERE position >= "  # noqa: S608 - ours
             "coalesce((SELECT max(position) FROM frame WHERE position <= ?1), ?1) ORDER BY position"
         )
         size = 0

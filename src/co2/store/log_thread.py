@@ -51,7 +51,7 @@ class LogThread(LogWriter):
         self._last = 0.0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
 
-    def start(self, meta: dict[str, int | str]) -> None:
+    def start(self, meta: dict[str, int | str | float]) -> None:
         """Begin to write.
 
         Args:

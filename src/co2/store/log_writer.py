@@ -15,6 +15,7 @@ import apsw
 from co2.logs import open_private
 from co2.protocol.log import Entry
 from co2.store.log_file import LogFile
+from co2.store.running_time import RunningTime
 from co2.store.sqlite import mark_damaged
 
 __all__ = ["MUCH", "RESERVE", "LogWriter"]
@@ -40,7 +41,7 @@ RESTART_PAGES = 8192
 _logger = logging.getLogger("co2.relay")
 
 _Batch = tuple[
-    list[Entry], dict[tuple[str, int], int], dict[str, int | str], list[tuple[int, str, str]], list[int]
+    list[Entry], dict[tuple[str, int], int], dict[str, int | str | float], list[tuple[int, str, str]], list[int]
 ]
 
 
@@ -51,8 +52,8 @@ class LogWriter:
         file: the connection that writes; used by whoever calls :meth:`turn` only.
         path: of the file, for the reserve beside it.
         max_bytes: bytes of messages that are kept.
-        max_age: seconds that they are kept.
-        now: wall time.
+        max_age: seconds of running time that they are kept.
+        ran: the log's running time.
         on_commit: called with the position that is on disk, and the one up to which none is kept.
         on_failed: called once when the disk does not do its work.
         soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
@@ -72,7 +73,7 @@ class LogWriter:
         *,
         max_bytes: int,
         max_age: float,
-        now: Callable[[], float],
+        ran: RunningTime,
         on_commit: Callable[[int, int], None],
         on_news: Callable[[], None],
         on_failed: Callable[[str], None],
@@ -87,7 +88,7 @@ class LogWriter:
         self._reserve = path.with_name(f"{path.name}.reserve")
         self._max_bytes = max_bytes
         self._max_age = max_age
-        self._now = now
+        self._ran = ran
         self._on_commit = on_commit
         self._on_news = on_news
         self._on_failed = on_failed
@@ -97,7 +98,7 @@ class LogWriter:
         self._work = threading.Condition()
         self._entries: list[Entry] = []
         self._marks: dict[tuple[str, int], int] = {}
-        self._meta: dict[str, int | str] = {}
+        self._meta: dict[str, int | str | float] = {}
         self._ids: list[tuple[int, str, str]] = []
         self._forgotten: list[int] = []
         self._taken: _Batch | None = None
@@ -105,7 +106,7 @@ class LogWriter:
         self._is_called = False
         self._moved = 0
 
-    def start(self, meta: dict[str, int | str]) -> None:
+    def start(self, meta: dict[str, int | str | float]) -> None:
         """Begin to write.
 
         Args:
@@ -194,6 +195,7 @@ class LogWriter:
     def turn(self) -> bool:
         """Commit what waits; tell whether there may be another turn. On a full disk it is tried again there."""
         try:
+            self._ran.look()
             self._commit()
             self._checkpoint()
         except Exception as error:
@@ -239,12 +241,12 @@ class LogWriter:
         self,
         entries: list[Entry],
         marks: dict[tuple[str, int], int],
-        meta: dict[str, int | str],
+        meta: dict[str, int | str | float],
         ids: list[tuple[int, str, str]],
         forgotten: list[int],
     ) -> int:
         """Write one transaction; give the bytes of messages that are kept after it."""
-        file, now = self._file, self._now()
+        file, now = self._file, self._ran()
         file.begin()
         file.insert(entries, now)
         file.write_marks(marks.items())
@@ -253,12 +255,14 @@ class LogWriter:
             file.write_meta(key, value)
         size = self.bytes + sum(len(entry.batch) for entry in entries)
         up_to = 0
-        if size > self._max_bytes or not 0 <= now - self._aged_at < AGE_INTERVAL:
+        if size > self._max_bytes or now - self._aged_at >= AGE_INTERVAL:
             up_to, freed = file.delete_oldest(DELETE_AT_ONCE, size - self._max_bytes, now - self._max_age)
             size -= freed
             if not up_to:
                 self._aged_at = now
         file.write_meta("bytes", size)
+        file.write_meta("ran", now)
+        file.write_meta("wall", self._ran.wall())
         file.commit()
         if up_to:
             self._gone = up_to

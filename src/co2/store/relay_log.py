@@ -24,6 +24,7 @@ from co2.store.log_thread import LogThread
 from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
 from co2.store.relayed_ids import RelayedIds
+from co2.store.running_time import RunningTime
 from co2.store.sqlite import check_files, mark_damaged, set_aside
 
 __all__ = ["CLOSE_TIMEOUT", "LEASE", "MAX_BACKLOG", "MAX_RUNS", "RelayLog"]
@@ -63,6 +64,7 @@ class RelayLog:
         marks: last seq appended by (origin, epoch).
         losses: what was acknowledged and is not in it.
         ids: of messages that came with one.
+        ran: its running time, by which it ages.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class RelayLog:
         max_bytes: int,
         max_age: float,
         now: Callable[[], float],
+        wall: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
         soon: Callable[[Callable[[], None]], object],
@@ -99,8 +102,9 @@ class RelayLog:
         self._seen = 0
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
+        self.ran, dated = _running_time(file, now, wall)
         self._writer = writer(
-            file, path, max_bytes=max_bytes, max_age=max_age, now=now,
+            file, path, max_bytes=max_bytes, max_age=max_age, ran=self.ran,
             on_commit=self._committed_in_thread, on_news=self._tell_in_thread, on_failed=on_failed, soon=soon,
         )  # fmt: skip
         for position, origin, message_id in file.ids():
@@ -109,7 +113,7 @@ class RelayLog:
         runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
         self._stored_lease = self.last + 1 + LEASE
-        self._writer.start({"runs": json.dumps(runs), "lease": self._stored_lease})
+        self._writer.start({"runs": json.dumps(runs), "lease": self._stored_lease, **dated})
 
     @classmethod
     def open(
@@ -119,6 +123,7 @@ class RelayLog:
         max_bytes: int,
         max_age: float,
         now: Callable[[], float],
+        wall: Callable[[], float],
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None] = lambda why: None,
         soon: Callable[[Callable[[], None]], object] = lambda call: call(),
@@ -130,8 +135,9 @@ class RelayLog:
         Args:
             path: of the file.
             max_bytes: bytes of messages that are kept.
-            max_age: seconds that they are kept.
-            now: wall time.
+            max_age: seconds that they are kept, of those in which the log is in use.
+            now: monotonic seconds.
+            wall: seconds since 1970: a label, and to say that the clock has jumped.
             on_commit: called with the position up to which all is on disk, in the log's own thread.
             on_failed: called once, there too, when the disk does not do its work.
             soon: calls a function a little later, in the thread that appends.
@@ -158,6 +164,7 @@ class RelayLog:
                     max_bytes=max_bytes,
                     max_age=max_age,
                     now=now,
+                    wall=wall,
                     on_commit=on_commit,
                     on_failed=on_failed,
                     soon=soon,
@@ -308,9 +315,11 @@ class RelayLog:
     # ---- reading ---------------------------------------------------------------------------------------
 
     def read(self, after: int, max_bytes: int) -> Reading:
-        """Read on from a cursor, as far as memory goes."""
+        """Read on from a cursor, as far as memory goes; from 0 on that is the oldest that is kept anywhere."""
         if after < self._tail.gone:
-            return Reading((), after, None, on_disk=True)
+            if after or self.gone < self._tail.gone:
+                return Reading((), after, None, on_disk=True)
+            after = self._tail.gone  # nothing older is on disk
         entries = self._tail.read(after, max_bytes)
         return Reading(entries, entries[-1].end if entries else after)
 
@@ -345,6 +354,9 @@ class RelayLog:
         try:
             with self._reading, self._reader.snapshot():
                 gone = int(self._reader.read_meta("gone"))
+                if after < in_memory < gone:
+                    # What is gone from disk only is kept: the reader goes on in memory.
+                    return Reading((), in_memory, LogGap(after, in_memory, "retention") if after else None)
                 start = max(after, gone)
                 gap = LogGap(after, gone, "retention") if 0 < after < gone else None
                 for found in self._reader.entries(start, max_bytes):
@@ -378,3 +390,24 @@ class RelayLog:
         end = min(position, in_memory) if in_memory > after else position
         self._damaged.add(end)
         return Reading((), end, LogGap(after, end, reason))
+
+
+def _running_time(
+    file: LogFile, now: Callable[[], float], wall: Callable[[], float]
+) -> tuple[RunningTime, dict[str, int | str | float]]:
+    """Return how long a log has run, and the facts of it that are to be written.
+
+    One that never counted begins at the wall clock's time, so that an older program, which ages by that, does not
+    take all of it for old; what is in it is as old as that beginning.
+    """
+    before = float(file.read_meta("ran", -1.0))
+    dated = json.loads(file.read_meta("dated", "[0, 0.0]"))
+    newest = file.newest()
+    written_since = newest is not None and newest[0] > dated[0] and newest[1] > before  # by an older program
+    if before < 0 or written_since:
+        before = wall() if before < 0 else before
+        dated = [int(file.read_meta("end")), before]
+    file.date(*dated)
+    ran = RunningTime(before, now, wall)
+    ran.begin_after(float(file.read_meta("wall", before)))
+    return ran, {"dated": json.dumps(dated)}
