@@ -64,8 +64,8 @@ class RunningTime:
         self.jumps += 1
         self.last_jump = seconds
         _logger.warning(
-            "the clock of this machine has jumped, or the machine has slept: it is %s, and %s (%+.0f s). Nothing is "
-            "deleted for it: the log keeps messages by the time that the relay runs",
+            "the clock of this machine has jumped, or the machine has slept: it is %s, and %s (%+.0f s). Nothing "
+            "is deleted for it: the log keeps messages by the time that the relay runs",
             _text(self._wall()), what, seconds,
         )  # fmt: skip
 
