@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import calls, connections, fanout, link, memory, peers, start, transit
+from bench import calls, connections, fanout, link, memory, peers, roundtrip, start, transit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -58,6 +58,9 @@ PARTS = {
     "calls": Part("XML-RPC calls under wrk", calls, calls.measure),
     "fanout": Part("relay fan-out over XML-RPC", fanout, fanout.measure, ("rounds",)),
     "link": Part("plugin to plugin, beside other brokers", link, link.measure, ("names", "seconds", "rounds")),
+    "roundtrip": Part(
+        "round trips, beside other brokers", roundtrip, roundtrip.measure, ("names", "seconds", "rounds")
+    ),
     "connections": Part(
         "many satellites on one relay", connections, connections.measure, ("counts", "seconds", "rounds")
     ),

@@ -8,7 +8,7 @@ from typing import Any
 from bench import chain, floor, goals, peers
 from bench.chart import bars
 from bench.goals import Judged
-from bench.peers.base import Latency, Peer
+from bench.peers.base import Peer
 
 __all__ = ["ROUNDS", "SECONDS", "measure", "pictures", "section", "verdict"]
 
@@ -44,14 +44,22 @@ GOALS = (
     Goal("p50", 1.25, 1.25, "pyzmq"),
     Goal("p99", 1.25, None),
     Goal("p99", 1.25, 1.25, "pyzmq"),
+    Goal("busy p50", 1.25, 2.0, "pyzmq"),
+    Goal("busy p99", 1.25, 2.0, "pyzmq"),
     Goal("acked", 5.0, 2.0, "redis-streams"),
     Goal("acked", 10.0, 2.0, "jetstream"),
 )
 
 TITLES = {**{shape: f"{shape}, messages/s" for shape in SHAPES}, "acked": "acknowledged/s"}
-TITLES |= {"p50": "p50, µs", "p99": "p99, µs"}
+TITLES |= {"p50": "p50, µs", "p99": "p99, µs", "busy p50": "beside a busy core: p50, µs", "busy p99": "p99, µs"}
 
-LOW_IS_GOOD = ("p50", "p99")
+LATENCIES = {"latency": ("p50", "p99"), "latency beside a busy core": ("busy p50", "busy p99")}
+"""Figures of the steps that measure latency."""
+
+LOW_IS_GOOD = tuple(figure for figures in LATENCIES.values() for figure in figures)
+
+COST = 1.25
+"""Times the processor time of the floor program that a message may take, over all five processes."""
 
 Rounds = dict[str, dict[str, list[float]]]
 """Figure → peer → one value per round; a value that could not be measured is not a number."""
@@ -64,7 +72,8 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
     found: Rounds = {figure: {} for figure in TITLES}
     missing: dict[str, dict[str, int]] = {}
     failed: dict[str, str] = {}
-    bare: list[Latency] = []
+    bare: dict[str, list[float]] = {figure: [] for figure in LOW_IS_GOOD}
+    costs: list[Mapping[str, float]] = []
     running: dict[str, Peer] = {}
     for name in names:
         try:
@@ -78,61 +87,80 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
                 if what == "acked" and not peer.durable:
                     continue
                 try:
-                    values, lost = step(peer)
+                    values, lost, cost = step(peer)
                 except (Exception, SystemExit) as error:
                     failed[name] = f"{what}: {error}"
                     told.append(f"{name} failed: {error}")
-                    values, lost = {}, 0
+                    values, lost, cost = {}, 0, {}
                 for figure in values if lost else ():
                     by_figure = missing.setdefault(name, {})
                     by_figure[figure] = max(lost, by_figure.get(figure, 0))
                 for figure in values or TITLES:
                     if belongs(figure, what):
                         found[figure].setdefault(name, []).append(values.get(figure, float("nan")))
+                if cost:
+                    costs.append(cost)
                 if values:
                     told.append(f"{name} " + "/".join(f"{value:,.0f}" for value in values.values()))
-            if what == "latency":
-                bare.append(chain.measure(seconds, RATE))
-                told.append(f"bare chain {bare[-1].p50:,.0f}/{bare[-1].p99:,.0f}")
+            if figures := LATENCIES.get(what):
+                found_bare = chain.measure(seconds, RATE, load_of(what))
+                for figure, value in zip(figures, (found_bare.p50, found_bare.p99), strict=True):
+                    bare[figure].append(value)
+                told.append(f"bare chain {found_bare.p50:,.0f}/{found_bare.p99:,.0f}")
             print(f"  {what}, round {round_number + 1} of {rounds}: {'  '.join(told)}", flush=True)
     return {
         "limit": limit,
-        "bare": {figure: statistics.median(getattr(one, figure) for one in bare) for figure in LOW_IS_GOOD},
+        "bare": {figure: statistics.median(values) for figure, values in bare.items()},
+        "cost": {role: statistics.median(one[role] for one in costs) for role in (costs[0] if costs else ())},
         "seconds": seconds,
         "rounds": rounds,
         "titles": {name: peer.title for name, peer in running.items()},
         "rows": {figure: {name: median(all_) for name, all_ in by.items()} for figure, by in found.items()},
         "missing": missing,
         "failed": failed,
-        "goals": list(judged(found)),
+        "goals": [*judged(found), *judged_cost(costs, limit)],
     }
 
 
-def steps(seconds: float) -> Iterator[tuple[str, Callable[[Peer], tuple[dict[str, float], int]]]]:
-    """Give what is measured: its name, and what gives values by figure and how many messages were missing."""
+Step = Callable[[Peer], tuple[dict[str, float], int, Mapping[str, float]]]
+"""Gives values by figure, how many messages were missing, and the processor time of a message by role."""
 
-    def throughput(shape: str) -> Callable[[Peer], tuple[dict[str, float], int]]:
-        def step(peer: Peer) -> tuple[dict[str, float], int]:
+
+def steps(seconds: float) -> Iterator[tuple[str, Step]]:
+    """Give what is measured, by name."""
+
+    def throughput(shape: str) -> Step:
+        def step(peer: Peer) -> tuple[dict[str, float], int, Mapping[str, float]]:
             found = peer.throughput(*SHAPES[shape], seconds)
-            return {shape: found.rate}, found.missing
+            return {shape: found.rate}, found.missing, found.cost
 
         return step
 
-    def latency(peer: Peer) -> tuple[dict[str, float], int]:
-        found = peer.latency(RATE, seconds)
-        return {"p50": found.p50, "p99": found.p99}, found.missing
+    def latency(what: str) -> Step:
+        def step(peer: Peer) -> tuple[dict[str, float], int, Mapping[str, float]]:
+            found = peer.latency(RATE, seconds, load_of(what))
+            p50, p99 = LATENCIES[what]
+            return {p50: found.p50, p99: found.p99}, found.missing, {}
 
-    def acked(peer: Peer) -> tuple[dict[str, float], int]:
-        return {"acked": peer.acked(seconds)}, 0
+        return step
+
+    def acked(peer: Peer) -> tuple[dict[str, float], int, Mapping[str, float]]:
+        return {"acked": peer.acked(seconds)}, 0, {}
 
     for shape in SHAPES:
         yield shape, throughput(shape)
-    yield "latency", latency
+    for what in LATENCIES:
+        yield what, latency(what)
     yield "acked", acked
 
 
+def load_of(what: str) -> str:
+    """Say what else the machine does in a step."""
+    return "quiet" if what == "latency" else "busy"
+
+
 def belongs(figure: str, what: str) -> bool:
-    return figure in LOW_IS_GOOD if what == "latency" else figure == what
+    return figure in LATENCIES.get(what, (what,))
 
 
 def median(values: Sequence[float]) -> float | None:
@@ -147,8 +175,17 @@ def judged(found: Rounds) -> Iterator[dict[str, Any]]:
         low = goal.figure in LOW_IS_GOOD
         ratio = against(found[goal.figure], goal.beside, low)
         if ratio is not None:
-            what = f"{TITLES[goal.figure]}, beside {goal.beside or 'the best peer'}"
+            title = TITLES[goal.figure] if goal.figure != "busy p99" else "beside a busy core: p99, µs"
+            what = f"{title}, beside {goal.beside or 'the best peer'}"
             yield {"figure": goal.figure, **Judged(what, ratio, goal.goal, goal.floor, low, "×").row()}
+
+
+def judged_cost(costs: Sequence[Mapping[str, float]], limit: float) -> Iterator[dict[str, Any]]:
+    """Compare a message's processor time, over all processes, with the floor program's."""
+    if costs:
+        ratio = statistics.median(sum(one.values()) for one in costs) * limit / 1e9
+        what = "processor time of a message, all five processes, beside the floor program"
+        yield {"figure": "cost", **Judged(what, ratio, COST, at_most=True, unit="×").row()}
 
 
 def against(rows: Mapping[str, Sequence[float]], beside: str, low: bool) -> float | None:
@@ -172,14 +209,15 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "then a function is called. One process for the broker, one for every sender and every receiver; co2 has "
         "a satellite and an isolated plugin host for each. No bounds that drop; the slowest receiver counts, from "
         f"the first message sent to the last one received. {result['rounds']} rounds in turn of "
-        f"{result['seconds']:g} s, medians. Latency is one way at {RATE:,} messages/s. Acknowledged: JetStream as "
-        "it comes (it syncs every two minutes), Redis Streams pipelined with `appendfsync always`.",
+        f"{result['seconds']:g} s, medians. Latency is one way at {RATE:,} messages/s, on a machine that does "
+        "nothing else and beside a process that computes all the time, in a session of its own. Acknowledged: "
+        "JetStream as it comes (it syncs every two minutes), Redis Streams pipelined with `appendfsync always`.",
         "",
         "| | " + " | ".join(TITLES.values()) + " |",
         "|---|" + "---:|" * len(TITLES),
     ]
     for name, title in titles.items():
-        cells = [rows[figure].get(name) for figure in TITLES]
+        cells = [rows.get(figure, {}).get(name) for figure in TITLES]
         told = [("" if cell is None else f"{cell:,.0f}") for cell in cells]
         for i, figure in enumerate(TITLES):
             if (lost := result["missing"].get(name, {}).get(figure)) and told[i]:
@@ -191,8 +229,9 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "messages/s.",
         "",
         "A bare chain of as many processes and sockets as co2 has between two plugins, in which nobody does "
-        f"anything but read and write: p50 {result['bare']['p50']:,.0f} µs, p99 {result['bare']['p99']:,.0f} µs.",
+        f"anything but read and write: {bare_chain(result['bare'])}.",
         "",
+        *cost_table(result),
     ]
     for name, why in result["failed"].items():
         lines += [f"{name} was not measured everywhere: {why}.", ""]
@@ -201,17 +240,46 @@ def section(result: Mapping[str, Any]) -> list[str]:
     return [*lines, "![throughput](bench/link.svg)", "", "![latency](bench/latency.svg)", ""]
 
 
+def bare_chain(bare: Mapping[str, float]) -> str:
+    """Tell the latency of the bare chain."""
+    told = f"p50 {bare['p50']:,.0f} µs, p99 {bare['p99']:,.0f} µs"
+    if "busy p50" in bare:
+        told += f"; beside a busy core {bare['busy p50']:,.0f} and {bare['busy p99']:,.0f} µs"
+    return told
+
+
+def cost_table(result: Mapping[str, Any]) -> list[str]:
+    """Write what a message takes of the processors, by role, where that was measured."""
+    cost: Mapping[str, float] = result.get("cost", {})
+    if not cost:
+        return []
+    floor_ = 1e9 / result["limit"]
+    return [
+        "Processor time of a message from one plugin to another at full speed, the kernel's work included, by "
+        "process, beside the one thread that only encodes, joins, copies, decodes and calls (the floor program):",
+        "",
+        "| process | ns per message | beside the floor program |",
+        "|---|---:|---:|",
+        *(f"| {role} | {value:,.0f} | {value / floor_:.2f} × |" for role, value in cost.items()),
+        f"| all five | {sum(cost.values()):,.0f} | {sum(cost.values()) / floor_:.2f} × |",
+        f"| the floor program | {floor_:,.0f} | |",
+        "",
+    ]
+
+
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:
     """Draw throughput and latency, by file name."""
 
     def groups(figures: Sequence[str]) -> list[tuple[str, Mapping[str, float], str]]:
         drawn: list[tuple[str, Mapping[str, float], str]] = []
         for figure in figures:
-            good = {name: value for name, value in result["rows"][figure].items() if value is not None}
+            good = {name: value for name, value in result["rows"].get(figure, {}).items() if value is not None}
             rows = {result["titles"][name]: value for name, value in good.items()}
             note = next((f"co2 × {goal['value']:.3g}" for goal in result["goals"] if goal["figure"] == figure), "")
             if rows:
-                drawn.append((TITLES[figure], rows, note))
+                drawn.append(
+                    (TITLES[figure] if figure != "busy p99" else "beside a busy core: p99, µs", rows, note)
+                )
         return drawn
 
     return {

@@ -4,15 +4,19 @@ import contextlib
 import statistics
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from bench.busy import LOADS
+from bench.footprint import cpu_seconds
 from bench.peers.brokers import wait_for
 
 __all__ = [
+    "Asking",
     "Fleet",
     "Latency",
+    "PairedPeer",
     "Peer",
     "Receiving",
     "Sending",
@@ -50,10 +54,13 @@ class Throughput:
     Attributes:
         rate: messages per second that the slowest receiver got.
         missing: messages that did not come to some receiver, at most; lost, or not here in time.
+        cost: nanoseconds of processor time for a message, the kernel's work included, by the role of the process;
+            empty where the peer names none.
     """
 
     rate: float
     missing: int
+    cost: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +92,30 @@ class Receiving(Protocol):
     def reset(self) -> None: ...
 
 
-class Fleet:
-    """Broker, senders and receivers, all running."""
+class Asking(Protocol):
+    """Whoever begins round trips, in a process of its own."""
 
-    def __init__(self, senders: Sequence[Sending], receivers: Sequence[Receiving]) -> None:
+    def trips(self, count: int, pause: float) -> list[float]:
+        """Make so many, one after the other, with a pause of so many seconds before each; give microseconds."""
+
+
+class Fleet:
+    """Broker, senders and receivers, all running.
+
+    Args:
+        senders, receivers: all of them.
+        roles: process ids by what the process does, of those whose processor time is told.
+    """
+
+    def __init__(
+        self,
+        senders: Sequence[Sending],
+        receivers: Sequence[Receiving],
+        roles: Mapping[str, int] | None = None,
+    ) -> None:
         self.senders = senders
         self.receivers = receivers
+        self.roles = roles or {}
         self._ends = 0
 
     def meet(self) -> None:
@@ -121,6 +146,14 @@ class Fleet:
             min(count * 1e9 / max(1, last - begun) for count, last in arrivals),
             max(0, *(total - count for count, _ in arrivals)),
         )
+
+    def costed(self, seconds: float) -> Throughput:
+        """Send as fast as it goes, and say what a message takes of the processors."""
+        before = {role: cpu_seconds(pid) for role, pid in self.roles.items()}
+        found = self.measured("run", seconds)
+        count = min(receiver.state()["count"] for receiver in self.receivers) or 1
+        cost = {role: (cpu_seconds(pid) - before[role]) * 1e9 / count for role, pid in self.roles.items()}
+        return replace(found, cost=cost)
 
     def _settle(self, total: int, patience: float) -> list[tuple[int, int]]:
         """Give (count, time of the last one) of every receiver."""
@@ -163,14 +196,15 @@ class Peer(ABC):
         with self.fleet(senders, receivers, stamped=False) as fleet:
             fleet.meet()
             fleet.measured("run", WARM_UP)
-            return fleet.measured("run", seconds)
+            return fleet.costed(seconds)
 
-    def latency(self, rate: float, seconds: float) -> Latency:
-        """Measure how long messages take one way at a quiet pace."""
+    def latency(self, rate: float, seconds: float, load: str = "quiet") -> Latency:
+        """Measure how long messages take one way at a quiet pace, on a machine that is quiet or busy otherwise."""
         with self.fleet(1, 1, stamped=True) as fleet:
             fleet.meet()
-            fleet.measured("pace", WARM_UP, rate)
-            found = fleet.measured("pace", seconds, rate)
+            with LOADS[load]():
+                fleet.measured("pace", WARM_UP, rate)
+                found = fleet.measured("pace", seconds, rate)
             took = fleet.receivers[0].microseconds()
         cuts = statistics.quantiles(took, n=100)
         return Latency(cuts[49], cuts[98], found.missing)
@@ -181,3 +215,11 @@ class Peer(ABC):
             fleet.send("run", WARM_UP)
             (sent,) = fleet.send("run", seconds)
             return sent.count * 1e9 / (sent.ended - sent.begun)
+
+
+class PairedPeer(Peer):
+    """One whose ends can both send and receive."""
+
+    @abstractmethod
+    def pair(self) -> contextlib.AbstractContextManager[Asking]:
+        """Start a broker, one that asks and one that answers; they have met."""

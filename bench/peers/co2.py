@@ -16,7 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.peers.base import WARM_UP, Fleet, Peer, Sent
+from bench.footprint import children
+from bench.peers.base import WARM_UP, Asking, Fleet, PairedPeer, Sent
 from bench.peers.brokers import temporary_folder
 from bench.processes import line, proxy, python
 
@@ -91,7 +92,32 @@ class ReceiverPlugin:
         self._proxy("close")()
 
 
-class Co2(Peer):
+class PingerPlugin:
+    """The runner's end of the plugin that asks."""
+
+    def __init__(self, url: str) -> None:
+        self._proxy = proxy(url)
+
+    def trips(self, count: int, pause: float) -> list[float]:
+        self._proxy.bench_pinger.pinger.begin({"data": {"count": count, "pause": pause}})
+        # Not asked while it works: that would cost it time.
+        time.sleep(count * pause)
+        deadline = time.monotonic() + FINISH
+        while time.monotonic() < deadline:
+            answer: Any = self._proxy.bench_pinger.pinger.finished({"data": None})
+            if answer["problem"]:
+                raise TimeoutError(answer["problem"])
+            if answer["took"] is not None:
+                return [float(str(one)) for one in answer["took"]]
+            time.sleep(0.1)
+        raise TimeoutError("a plugin that makes round trips did not finish")
+
+    def close(self) -> None:
+        """Close the connection to the satellite."""
+        self._proxy("close")()
+
+
+class Co2(PairedPeer):
     title = "co2"
     durable = True
 
@@ -117,7 +143,22 @@ class Co2(Peer):
             receiving_plugins = [ReceiverPlugin(line(one).split()[-1]) for one in receiving]
             for plugin in (*sending_plugins, *receiving_plugins):
                 stack.callback(plugin.close)
-            yield Fleet(sending_plugins, receiving_plugins)
+            yield Fleet(sending_plugins, receiving_plugins, roles(relay, sending, receiving))
+
+    @contextlib.contextmanager
+    def pair(self) -> Iterator[Asking]:
+        with temporary_folder() as folder, contextlib.ExitStack() as stack:
+            relay = stack.enter_context(host(folder, "relay", "relay", self.relay_config))
+            url = line(relay).split()[-1]
+            asking, answering = (
+                stack.enter_context(satellite(folder, name, url, package, {}))
+                for name, package in (("asking", "bench_pinger"), ("answering", "bench_answerer"))
+            )
+            line(answering)
+            pinger = PingerPlugin(line(asking).split()[-1])
+            stack.callback(pinger.close)
+            pinger.trips(0, 0)  # they have met
+            yield pinger
 
     def acked(self, seconds: float) -> float:
         with self.fleet(1, 0, stamped=False) as fleet:
@@ -144,6 +185,24 @@ class Filtered(Co2):
 
     def __init__(self, change: bool) -> None:
         self.relay_config = f"{RELAY}\n[plugin.bench_filter]\nchange = {json.dumps(change)}\n"
+
+
+def roles(
+    relay: "subprocess.Popen[str]",
+    sending: "Sequence[subprocess.Popen[str]]",
+    receiving: "Sequence[subprocess.Popen[str]]",
+) -> dict[str, int]:
+    """Give the processes on the way of a message, in its order, where there is one way only."""
+    if len(sending) != 1 or len(receiving) != 1:
+        return {}
+    (sender,), (receiver,) = sending, receiving
+    return {
+        "sending plugin host": children(sender.pid)[0],
+        "its satellite": sender.pid,
+        "relay": relay.pid,
+        "receiving satellite": receiver.pid,
+        "receiving plugin host": children(receiver.pid)[0],
+    }
 
 
 def satellite(

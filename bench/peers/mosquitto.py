@@ -13,7 +13,7 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 
 from bench.peers.brokers import free_port, program, temporary_folder
-from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
+from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode
 
 TOPIC = "co2/bench"
 
@@ -44,7 +44,24 @@ class Sender(SyncSender):
         self._last.wait_for_publish()
 
 
-class Mosquitto(LibraryPeer):
+class Both(End):
+    def __init__(self, address: str, out: str, into: str) -> None:
+        self._client, self._out, self._in = connect(address), f"{TOPIC}/{out}", f"{TOPIC}/{into}"
+
+    def send(self, packed: bytes) -> None:
+        self._client.publish(self._out, packed)
+
+    def receive(self, reply: Reply) -> None:
+        def received(_client: Client, _data: Any, message: MQTTMessage) -> None:
+            if (answer := reply(decode(message.payload))) is not None:
+                self.send(encode(answer))
+
+        self._client.on_message = received
+        self._client.subscribe(self._in)
+        self._client.loop_forever()
+
+
+class Mosquitto(PairedLibraryPeer):
     title = "mosquitto, QoS 0"
     module = __name__
 
@@ -76,6 +93,9 @@ class Mosquitto(LibraryPeer):
         client.on_message = received
         client.subscribe(TOPIC)
         client.loop_forever()
+
+    def end(self, address: str, out: str, into: str) -> End:
+        return Both(address, out, into)
 
 
 def connect(address: str) -> Client:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from bench.peers.brokers import free_port, program, temporary_folder
-from bench.peers.worker import AsyncSender, LibraryPeer, Take, decode
+from bench.peers.worker import AsyncSender, End, PairedLibraryPeer, Reply, Take, decode, encode
 
 SUBJECT = "co2.bench"
 
@@ -31,7 +32,32 @@ class Sender(AsyncSender):
         await self._client.flush(FLUSH_TIMEOUT)
 
 
-class Nats(LibraryPeer):
+class Both(End):
+    def __init__(self, address: str, out: str, into: str) -> None:
+        self._address, self._out, self._in = address, f"{SUBJECT}.{out}", f"{SUBJECT}.{into}"
+        self._loop: asyncio.AbstractEventLoop
+        self._client: Client
+        self._open = threading.Event()
+
+    def send(self, packed: bytes) -> None:
+        self._open.wait()
+        asyncio.run_coroutine_threadsafe(self._client.publish(self._out, packed), self._loop)
+
+    def receive(self, reply: Reply) -> None:
+        async def received(message: Msg) -> None:
+            if (answer := reply(decode(message.data))) is not None:
+                await self._client.publish(self._out, encode(answer))
+
+        async def subscribe() -> None:
+            self._loop, self._client = asyncio.get_running_loop(), await nats.connect(self._address)
+            await self._client.subscribe(self._in, cb=received)
+            self._open.set()
+            await asyncio.Event().wait()
+
+        asyncio.run(subscribe())
+
+
+class Nats(PairedLibraryPeer):
     title = "NATS core"
     module = __name__
 
@@ -54,6 +80,9 @@ class Nats(LibraryPeer):
             await asyncio.Event().wait()
 
         asyncio.run(subscribe())
+
+    def end(self, address: str, out: str, into: str) -> End:
+        return Both(address, out, into)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import zmq
 
 from bench.peers.brokers import free_port, program, temporary_folder
-from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
+from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode
 
 
 class Sender(SyncSender):
@@ -24,7 +24,25 @@ class Sender(SyncSender):
         """Its own thread does that; there is no way to wait for it."""
 
 
-class Pyzmq(LibraryPeer):
+class Both(End):
+    def __init__(self, address: str, out: str, into: str) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
+        self._out, self._in, self._topic = context.socket(zmq.PUB), context.socket(zmq.SUB), out.encode()
+        for socket, where in zip((self._out, self._in), address.split(), strict=True):
+            socket.set_hwm(0)
+            socket.connect(where)
+        self._in.subscribe(into.encode())
+
+    def send(self, packed: bytes) -> None:
+        self._out.send_multipart((self._topic, packed))
+
+    def receive(self, reply: Reply) -> None:
+        while True:
+            if (message := reply(decode(self._in.recv_multipart()[1]))) is not None:
+                self.send(encode(message))
+
+
+class Pyzmq(PairedLibraryPeer):
     title = "pyzmq, XSUB/XPUB proxy"
     module = __name__
 
@@ -47,6 +65,9 @@ class Pyzmq(LibraryPeer):
         receive = socket.recv
         while True:
             take(decode(receive()))
+
+    def end(self, address: str, out: str, into: str) -> End:
+        return Both(address, out, into)
 
 
 def proxy(into: str, out: str) -> None:

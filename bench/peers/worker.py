@@ -1,4 +1,4 @@
-"""A sender or receiver of a library peer, in a process of its own: ``worker <peer> send|receive …``.
+"""One end of a library peer, in a process of its own: ``worker <peer> send|receive|ask|answer …``.
 
 Takes commands as JSON lines on stdin, answers on stdout. The loops are the same for all libraries; what a library
 brings is a way to send bytes and a loop that receives them.
@@ -9,6 +9,7 @@ import contextlib
 import gc
 import importlib
 import json
+import os
 import selectors
 import subprocess
 import sys
@@ -20,16 +21,30 @@ from typing import Any
 
 import msgspec
 
-from bench.peers.base import Fleet, Peer, Sent
+from bench.peers.base import Asking, Fleet, PairedPeer, Peer, Sent
 from bench.peers.tally import LAST, PROBE, Tally
+from bench.peers.trips import BACK, THERE, Pinger, answer
 from bench.processes import line, python
 
-__all__ = ["AsyncSender", "LibraryPeer", "SyncSender", "Take", "decode", "encode"]
+__all__ = [
+    "AsyncSender",
+    "End",
+    "LibraryPeer",
+    "PairedLibraryPeer",
+    "Reply",
+    "SyncSender",
+    "Take",
+    "decode",
+    "encode",
+]
 
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
 
 Take = Callable[[Any], None]
+
+Reply = Callable[[Any], Any]
+"""Takes a message; gives the one that is to be sent at once, None for none."""
 
 BLOCK = 500
 """Messages between two looks at the clock, and in one pipeline where a library has them."""
@@ -65,6 +80,18 @@ class AsyncSender(ABC):
     async def flush(self) -> None: ...
 
 
+class End(ABC):
+    """An end that sends on one topic and receives on another."""
+
+    @abstractmethod
+    def send(self, packed: bytes) -> object:
+        """Send from another thread than the one that receives; never both at a time."""
+
+    @abstractmethod
+    def receive(self, reply: Reply) -> None:
+        """Receive for ever, and send what ``reply`` gives, from where the library calls."""
+
+
 class LibraryPeer(Peer):
     """A peer whose senders and receivers are these workers.
 
@@ -95,6 +122,33 @@ class LibraryPeer(Peer):
             receiving = [stack.enter_context(python(*worker, "receive", address, takes)) for _ in range(receivers)]
             sending = [stack.enter_context(python(*worker, "send", address, str(i))) for i in range(senders)]
             yield Fleet([SenderProcess(process) for process in sending], [ReceiverProcess(p) for p in receiving])
+
+
+class PairedLibraryPeer(LibraryPeer, PairedPeer):
+    """One whose ends can both send and receive."""
+
+    @abstractmethod
+    def end(self, address: str, out: str, into: str) -> End:
+        """Give an end that sends on the topic ``out`` and receives on ``into``; called in its process."""
+
+    @contextlib.contextmanager
+    def pair(self) -> Iterator[Asking]:
+        with self.broker() as address:
+            worker = ("-m", "bench.peers.worker", self.module)
+            with python(*worker, "answer", address, ""), python(*worker, "ask", address, "") as asking:
+                line(asking)  # they have met
+                yield AskingProcess(asking)
+
+
+class AskingProcess:
+    """The runner's end of whoever asks."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def trips(self, count: int, pause: float) -> list[float]:
+        ask(self._process, [count, pause])
+        return list(json.loads(line(self._process)))
 
 
 class SenderProcess:
@@ -206,9 +260,29 @@ def serve_tally(tally: Tally) -> None:
         print(json.dumps(getattr(tally, json.loads(text))()), flush=True)
 
 
+def serve_pinger(pinger: Pinger) -> None:
+    try:
+        pinger.meet()
+        print("met", flush=True)
+        for text in sys.stdin:
+            print(json.dumps(pinger.run(*json.loads(text))), flush=True)
+    finally:
+        os._exit(1)  # the runner reads that it has ended; the library's loop does not end
+
+
 def main(module: str, role: str, address: str, detail: str) -> None:
     peer: LibraryPeer = importlib.import_module(module).PEER
     gc.freeze()
+    if role in ("ask", "answer"):
+        assert isinstance(peer, PairedLibraryPeer)
+        if role == "answer":
+            peer.end(address, BACK, THERE).receive(answer)
+            return
+        end = peer.end(address, THERE, BACK)
+        pinger = Pinger(lambda message: end.send(encode(message)))
+        threading.Thread(target=serve_pinger, args=(pinger,), daemon=True).start()
+        end.receive(pinger.take)
+        return
     if role == "receive":
         tally = Tally()
         threading.Thread(target=serve_tally, args=(tally,), daemon=True).start()

@@ -14,7 +14,7 @@ from functools import partial
 import zenoh
 
 from bench.peers.brokers import free_port, program, temporary_folder
-from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
+from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode
 
 KEY = "co2/bench"
 
@@ -36,7 +36,27 @@ class Sender(SyncSender):
         """Its own threads do that; there is no way to wait for it."""
 
 
-class Zenoh(LibraryPeer):
+class Both(End):
+    def __init__(self, address: str, out: str, into: str) -> None:
+        self._session = session("client", connect={"endpoints": [address]})
+        self._publisher = self._session.declare_publisher(
+            f"{KEY}/{out}", congestion_control=zenoh.CongestionControl.BLOCK
+        )
+        self._key = f"{KEY}/{into}"
+
+    def send(self, packed: bytes) -> None:
+        self._publisher.put(packed)
+
+    def receive(self, reply: Reply) -> None:
+        def came(sample: zenoh.Sample) -> None:
+            if (message := reply(decode(sample.payload.to_bytes()))) is not None:
+                self.send(encode(message))
+
+        self._session.declare_subscriber(self._key, came)
+        threading.Event().wait()
+
+
+class Zenoh(PairedLibraryPeer):
     title = "zenoh, router"
     module = __name__
 
@@ -56,6 +76,9 @@ class Zenoh(LibraryPeer):
         with session("client", connect={"endpoints": [address]}) as opened:
             opened.declare_subscriber(KEY, partial(received, take))
             threading.Event().wait()
+
+    def end(self, address: str, out: str, into: str) -> End:
+        return Both(address, out, into)
 
 
 def received(take: Take, sample: zenoh.Sample) -> None:

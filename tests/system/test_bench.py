@@ -1,13 +1,18 @@
 """The benchmark's own parts run and give plausible figures; how good they are is not asked here."""
 
 import json
+import os
 import sys
+from typing import Any
 
 import pytest
 from bench import __main__ as bench
-from bench import chain, connections, link, memory, start
+from bench import busy, chain, connections, link, memory, roundtrip, start
+from bench.footprint import children, cpu_seconds
 from bench.goals import Judged, lines
+from bench.peers.brokers import wait_for
 from bench.peers.co2 import PEER
+from bench.peers.trips import Pinger, answer
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="it reads what processes take from /proc"),
@@ -64,12 +69,70 @@ def test_from_plugin_to_plugin() -> None:
     found = PEER.throughput(1, 1, 0.2)
     assert found.missing == 0
     assert found.rate > 100
+    assert list(found.cost) == [
+        "sending plugin host",
+        "its satellite",
+        "relay",
+        "receiving satellite",
+        "receiving plugin host",
+    ]
+    assert all(nanoseconds >= 0 for nanoseconds in found.cost.values())
+    assert sum(found.cost.values()) > 10
 
 
-def test_a_bare_chain() -> None:
-    found = chain.measure(0.3, 500)
+@pytest.mark.parametrize("load", busy.LOADS)
+def test_a_bare_chain(load: str) -> None:
+    found = chain.measure(0.3, 500, load)
     assert found.missing == 0
     assert 1 < found.p50 <= found.p99
+
+
+def test_a_busy_core_computes_until_the_end_of_the_block() -> None:
+    before = set(children(os.getpid()))
+    with busy.busy_core():
+        (pid,) = set(children(os.getpid())) - before
+        begun = cpu_seconds(pid)
+        wait_for(lambda: cpu_seconds(pid) > begun, "a process that computes")
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_round_trips() -> None:
+    with PEER.pair() as asks:
+        for pause in (0, 0.001):
+            times = asks.trips(12, pause)
+            assert len(times) == 12
+            assert min(times) > 10
+    with chain.pair() as bare:
+        assert len(bare.trips(12, 0)) == 12
+
+
+def test_only_the_answer_to_what_was_asked_last_ends_a_trip() -> None:
+    late: list[dict[str, Any]] = []
+
+    def send(message: dict[str, Any]) -> None:
+        """Answer at once, each but the first with the answer before it too."""
+        for one in (*late[-1:], message):
+            assert pinger.take(answer(one)) is None
+        late.append(message)
+
+    pinger = Pinger(send)
+    pinger.meet()
+    assert len(pinger.run(3, 1e-6)) == 3
+    with pytest.raises(TimeoutError, match="no answer"):
+        Pinger(lambda message: None).meet(patience=0.01)
+
+
+def test_round_trips_are_judged_round_by_round_for_each_pause_and_load() -> None:
+    quiet = {"co2": [[300.0], [100.0], []], "pyzmq": [[100.0], [80.0], [10.0]], "nats": [[1.0], [1.0], [1.0]]}
+    beside = {"co2": [[190.0], [210.0], [190.0]], "pyzmq": [[100.0], [100.0], [100.0]]}
+    told = [Judged(**row) for row in roundtrip.judged({"quiet": {"none": quiet}, "busy": {"1 ms": beside}})]
+    assert [(one.value, one.goal, one.floor, one.verdict) for one in told] == [
+        (2.125, 1.0, 1.25, "FLOOR NOT HELD"),
+        (1.9, 1.25, 2.0, "held"),
+    ]
+    assert roundtrip.row([[1.0, 3.0], [], [4.0]])["p50"] == 3.0
+    assert roundtrip.row([[], []]) == {"p50": None, "p99": None}
 
 
 def test_goals_are_judged_round_by_round() -> None:
@@ -78,6 +141,10 @@ def test_goals_are_judged_round_by_round() -> None:
     (judged,) = link.judged(found)
     assert (judged["value"], judged["goal"], judged["floor"]) == (2.0, 3.0, 2.0)
     assert Judged(**link.row(judged)).verdict == "held"
+    found["busy p99"] = {"co2": [300.0, 100.0], "pyzmq": [100.0, 50.0]}
+    assert [row["value"] for row in link.judged(found)] == [2.0, 2.5]
+    (cost,) = link.judged_cost([{"sender": 200.0, "relay": 300.0}, {"sender": 300.0, "relay": 400.0}], 1e6)
+    assert cost["value"] == 0.6  # of a microsecond
     assert "FLOOR NOT HELD" in lines([Judged("p99", 2.0, 1.25, 1.25, at_most=True).row()])[2]
 
 

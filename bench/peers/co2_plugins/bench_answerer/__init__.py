@@ -1,0 +1,1 @@
+"""Answers the benchmark's round trips, in a plugin host."""

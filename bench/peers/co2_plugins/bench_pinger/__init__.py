@@ -1,0 +1,1 @@
+"""Makes the benchmark's round trips, in a plugin host."""
