@@ -11,6 +11,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol import goodbyes, streams
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING, decode_relay_frame
+from co2.protocol.log import Reading
 from co2.protocol.relay import DiskWanted, IdReused, Joined, Left, RelayCore
 from co2.protocol.streams import Peer, Stream
 from co2.relay.reading import MessageReader, Messages
@@ -110,9 +111,15 @@ class SimWriter(LogWriter):
 class SimReader(MessageReader):
     """The reader of single messages, which gets to the disk without a thread."""
 
-    async def _chunk(self, after: int) -> Any:
+    def __init__(self, log: RelayLog) -> None:
+        super().__init__(log, self._read_at_once)
+
+    async def _read_at_once(self, _reader: str, after: int, max_bytes: int) -> Reading:
+        return self._log.read_disk(after, max_bytes)
+
+    async def _chunk(self, after: int, reader: str) -> Reading:
         reading = self._log.read(after, streams.CHUNK)
-        return self._log.read_disk(after, streams.CHUNK) if reading.on_disk else reading
+        return await self._read_at_once(reader, after, streams.CHUNK) if reading.on_disk else reading
 
     def messages(self, after: int, max_messages: int, not_from: str) -> Messages:
         """Read on from a cursor."""

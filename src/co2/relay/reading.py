@@ -1,13 +1,12 @@
 """Single messages out of the log, for whoever speaks XML-RPC: the log holds whole frames."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from co2.errors import BadRequest
 from co2.protocol.batch import DROPPED, split_batch
 from co2.protocol.log import Entry, LogGap, Reading
-from co2.relay.disk_reads import DiskReads
 from co2.relay.links import DurableLog
 
 __all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
@@ -50,12 +49,12 @@ class MessageReader:
 
     Args:
         log: whole frames by position.
-        disk_reads: of what is not in memory.
+        read_disk: reads what is not in memory: (reader, after, max_bytes), as :meth:`DiskReads.read`.
     """
 
-    def __init__(self, log: DurableLog, disk_reads: DiskReads) -> None:
+    def __init__(self, log: DurableLog, read_disk: Callable[[str, int, int], Awaitable[Reading]]) -> None:
         self._log = log
-        self._disk_reads = disk_reads
+        self._read_disk = read_disk
         self._written: OrderedDict[int, bytes] = OrderedDict()
         self._written_bytes = 0
 
@@ -120,7 +119,7 @@ class MessageReader:
     async def _chunk(self, after: int, reader: str) -> Reading:
         reading = self._log.read(after, _CHUNK)
         if reading.on_disk:
-            reading = await self._disk_reads.read(reader, after, _CHUNK)
+            reading = await self._read_disk(reader, after, _CHUNK)
         return reading
 
 

@@ -83,7 +83,7 @@ class Relay:
         self.plugins: RelayPlugins | None = None
         self.methods = RelayMethods(self)
         self.links = Links(log, host_id, self, max_links=lambda: self.members.room_for_links, now=self.now)
-        self.reader = MessageReader(log, self.links.disk_reads)
+        self.reader = MessageReader(log, self.links.disk_reads.read)
 
     @property
     def relayed(self) -> int:
