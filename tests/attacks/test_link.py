@@ -129,8 +129,8 @@ class Witness:
         """Say frames on a new link; give the reason of the Goodbye that ends it, and what came before."""
         got: list[Any] = []
         async with self._session.ws_connect(self._url, protocols=(SUBPROTOCOL,)) as link:
-            for data in frames:
-                await link.send_bytes(data)
+            first, *rest = frames
+            await link.send_bytes(first)
             async for message in link:
                 frame = decode_relay_frame(message.data)
                 got.append(frame)
@@ -138,6 +138,9 @@ class Witness:
                     return frame.reason, got
                 if type(frame).__name__ == "Ack":
                     return "", got
+                for data in rest:  # after the Welcome
+                    await link.send_bytes(data)
+                rest = []
         return "no goodbye", got
 
 

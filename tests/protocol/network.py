@@ -77,10 +77,10 @@ class FakeLog(MemoryLog):
 class FakeSatellite:
     """A satellite's core with packages that write down what they get."""
 
-    def __init__(self, name: str, epoch: int, host: int) -> None:
+    def __init__(self, name: str, epoch: int, host: int, token: str = "") -> None:
         self.waits = 0
         self.outbox = Outbox(epoch, 10**6, lambda: None, lambda: None)
-        self.core = SatelliteCore(HostId(name, f"10.0.0.{host}", 2004), self.outbox, lambda: ([], []))
+        self.core = SatelliteCore(HostId(name, f"10.0.0.{host}", 2004), self.outbox, lambda: ([], []), token)
         self.address = (f"10.0.0.{host}", 40_000 + host)
         self.peer: Peer | None = None
         self.got: dict[str, list[Any]] = {}
@@ -121,9 +121,11 @@ class Network:
     def _relay(self) -> RelayCore:
         return RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: self.max_peers, now=lambda: self.now)
 
-    def satellite(self, name: str, *packages: str, epoch: int = 7, **subscription: Any) -> FakeSatellite:
+    def satellite(
+        self, name: str, *packages: str, epoch: int = 7, token: str = "", **subscription: Any
+    ) -> FakeSatellite:
         """Add a satellite with packages that receive everything, connected."""
-        satellite = FakeSatellite(name, epoch, len(self.satellites) + 2)
+        satellite = FakeSatellite(name, epoch, len(self.satellites) + 2, token)
         self.satellites.append(satellite)
         for package in packages:
             satellite.core.subscribe(package, subscription.pop("channels", None), **subscription)

@@ -52,7 +52,7 @@ def test_folders_and_files_are_ours_alone(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     found = {path.name: mode(path) for path in (tmp_path / "a").rglob("*")}
-    assert found == {"state": 0o700, "logs": 0o700, "lock": 0o600, "origin": 0o600}
+    assert found == {"state": 0o700, "logs": 0o700, "lock": 0o600, "origin": 0o600, "secret": 0o600}
 
 
 def test_files_of_before_that_others_could_read_are_made_private(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ GARBAGE = "garbage"
 """What came is no frame, or breaks a limit."""
 
 IDENTITY = "identity"
-"""A host_id that cannot be the other side's."""
+"""A host_id that cannot be the other side's: it is none, or it belongs to another state folder."""
 
 LOG_REPLACED = "log-replaced"
 """The relay has taken a new log id: come again, and be told the gap."""

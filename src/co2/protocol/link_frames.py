@@ -73,6 +73,9 @@ MAX_SUBSCRIPTIONS = 1000
 MAX_NAME = 512
 """Characters of a package's, plugin's or method's name."""
 
+MAX_TOKEN = 128
+"""Characters of a token."""
+
 MAX_TIMEOUT = 3600.0
 """Seconds that somebody may ask to wait."""
 
@@ -121,6 +124,8 @@ class Hello(_Frame):
             the last one is the run of now, also when all of it is acknowledged.
         methods: names of what can be called here.
         plugins: names of the plugins.
+        token: of the state folder, by which its origin belongs to it (:mod:`co2.protocol.origins`); '' for a
+            satellite of before tokens.
     """
 
     host_id: str
@@ -130,6 +135,7 @@ class Hello(_Frame):
     outbox: Annotated[list[tuple[Epoch, First]], msgspec.Meta(max_length=MAX_EPOCHS)]
     methods: list[Name]
     plugins: list[Name]
+    token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)] = ""
 
 
 class Interest(_Frame):

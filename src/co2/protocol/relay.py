@@ -39,6 +39,7 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
+from co2.protocol.origins import OriginBook, hash_of_token
 from co2.protocol.passage import Passage, Passenger
 from co2.protocol.relay_events import (
     AdmissionWanted,
@@ -48,6 +49,7 @@ from co2.protocol.relay_events import (
     IdReused,
     Joined,
     Left,
+    OriginClaimed,
     ResultReceived,
 )
 from co2.protocol.roster import RosterBook
@@ -63,6 +65,7 @@ __all__ = [
     "IdReused",
     "Joined",
     "Left",
+    "OriginClaimed",
     "RelayCore",
     "ResultReceived",
     "Stretch",
@@ -73,6 +76,16 @@ Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
 """Frames that differ in nothing but number and messages: (whose, run, package, plugin, channels)."""
 
 
+IMPOSTOR_FOR = 60.0
+"""Seconds after which whoever came with somebody else's origin may try again."""
+
+_NOT_YOURS = (
+    "the origin {0} belongs to another state folder, whose file 'secret' this one does not have. Put it back; or "
+    "remove 'origin' and 'secret' here to join as a new satellite; or, where the other is gone for good, type "
+    "`co2 forget {0}` at the relay: then it belongs to whoever comes next"
+)
+
+
 class RelayCore:
     """All links of a relay and its log.
 
@@ -81,14 +94,30 @@ class RelayCore:
         host_id: the relay's own.
         max_peers: gives how many links there may be now.
         now: monotonic seconds.
+        origins: whose origins are whose; None where nobody keeps that.
 
     Attributes:
         passage: the relay plugins that messages pass.
         asks: somebody is asked whether a satellite may join: see :class:`AdmissionWanted`.
+        keeps: what is new in ``origins`` gets to disk before its satellite joins: see :class:`OriginClaimed`.
+        elsewhere: returns the address of whoever has registered an origin without a link, '' for nobody.
+        impostors: Hellos that were refused because their origin is somebody else's.
         closing: no more messages are taken in; their senders keep them for the relay that follows.
     """
 
-    def __init__(self, log: Log, host_id: str, *, max_peers: Callable[[], int], now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        host_id: str,
+        *,
+        max_peers: Callable[[], int],
+        now: Callable[[], float],
+        origins: OriginBook | None = None,
+    ) -> None:
+        self.origins = OriginBook() if origins is None else origins
+        self.keeps = False
+        self.elsewhere: Callable[[str], str] = lambda _origin: ""
+        self.impostors = 0
         self.log = log
         self.host_id = host_id
         self.events: deque[Event] = deque()
@@ -184,26 +213,60 @@ class RelayCore:
             self.end(peer, goodbyes.IDENTITY, str(error))
             return
         seen = HostId(proposed.origin, peer.address[0], proposed.port)
-        if self.asks:
+        if not self.asks:
+            self._let_in(peer, seen, hello)
+        elif not self._is_refused(peer, seen, hello):
             peer.state = next_state(RELAY, peer.state, Asked)
             self.events.append(AdmissionWanted(peer, seen, hello))
-        else:
-            self._admit(peer, seen, hello)
 
     def admit(self, asked: AdmissionWanted) -> None:
         """Let a satellite in after all; whoever is refused gets :meth:`end`."""
         if asked.peer.state == "asked":
-            self._admit(asked.peer, asked.host_id, asked.hello)
+            self._let_in(asked.peer, asked.host_id, asked.hello)
             self.fan_out.advance()
 
-    def _admit(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
-        older = self.peers.get(host_id.origin)
-        if older is None and len(self.peers) >= self._max_peers():
+    def claimed(self, claim: OriginClaimed) -> None:
+        """Go on with a satellite whose origin is on disk now as its own."""
+        if claim.peer.state == "asked":
+            self._admit(claim.peer, claim.host_id, claim.hello)
+            self.fan_out.advance()
+
+    def _is_refused(self, peer: Peer, host_id: HostId, hello: Hello) -> bool:
+        """Send away who may not speak for its origin, and who has no room; its owner does not notice."""
+        origin, token = host_id.origin, hash_of_token(hello.token)
+        older = self.peers.get(origin)
+        # One for whom there was no room in the book holds its origin as long as it has its link.
+        holder = b"" if older is None or self.origins.get(origin) is not None else older.token
+        if not self.origins.is_owner(origin, token) or holder not in (b"", token):
+            self.impostors += 1
+            self.end(peer, goodbyes.IDENTITY, _NOT_YOURS.format(origin), IMPOSTOR_FOR)
+        elif self.elsewhere(origin) not in ("", host_id.ip):
+            self.impostors += 1
+            self.end(peer, goodbyes.IDENTITY, f"{origin} is registered from another address", IMPOSTOR_FOR)
+        elif older is None and len(self.peers) >= self._max_peers():
             self.end(peer, goodbyes.FULL, "this relay carries as many satellites as max_sats allows", 10.0)
+        else:
+            return False
+        return True
+
+    def _let_in(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
+        """Admit whoever may speak for its origin: at once, or when it is on disk whose that is."""
+        if self._is_refused(peer, host_id, hello):
             return
+        if self.origins.claim(host_id, hash_of_token(hello.token)) and self.keeps:
+            if peer.state == "opening":
+                peer.state = next_state(RELAY, peer.state, Asked)
+            self.events.append(OriginClaimed(peer, host_id, hello))
+        else:
+            self._admit(peer, host_id, hello)
+
+    def _admit(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
+        if self._is_refused(peer, host_id, hello):  # much may have happened while the disk was waited for
+            return
+        older = self.peers.get(host_id.origin)
         if older is not None and not self._take_over(older, peer):
             return
-        peer.host_id = host_id
+        peer.host_id, peer.token = host_id, hash_of_token(hello.token)
         peer.state = next_state(RELAY, peer.state, Hello if peer.state == "opening" else Admitted)
         self.peers[peer.origin] = peer
         same_log = hello.log_id == self.log.log_id
@@ -257,6 +320,8 @@ class RelayCore:
         peer.state = next_state(RELAY, peer.state, Lost)
         if was_open and self.peers.get(peer.origin) is peer:
             del self.peers[peer.origin]
+        if peer.published:
+            self.origins.has_published(peer.origin)
         self._unacked.pop(peer, None)
         for stream in [peer.live, *peer.streams.values()]:
             if stream is not None:

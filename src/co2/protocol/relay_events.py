@@ -14,6 +14,7 @@ __all__ = [
     "IdReused",
     "Joined",
     "Left",
+    "OriginClaimed",
     "ResultReceived",
 ]
 
@@ -21,6 +22,15 @@ __all__ = [
 @dataclass(frozen=True, slots=True)
 class AdmissionWanted:
     """Ask whether a satellite may join; then call :meth:`RelayCore.admit` with this, or :meth:`RelayCore.end`."""
+
+    peer: Peer
+    host_id: HostId
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class OriginClaimed:
+    """Bring to disk what is new in ``RelayCore.origins``; then call :meth:`RelayCore.claimed` with this."""
 
     peer: Peer
     host_id: HostId
@@ -75,4 +85,4 @@ class IdReused:
     seq: int
 
 
-Event = AdmissionWanted | Joined | Left | CallReceived | ResultReceived | DiskWanted | IdReused
+Event = AdmissionWanted | OriginClaimed | Joined | Left | CallReceived | ResultReceived | DiskWanted | IdReused

@@ -130,10 +130,14 @@ class SatelliteCore:
         host_id: proposed to the relay.
         outbox: what waits to be sent.
         names: gives (methods, plugins) that the relay is told.
+        token: of the state folder, which shows the relay that the origin is ours.
     """
 
-    def __init__(self, host_id: HostId, outbox: Outbox, names: Callable[[], tuple[list[str], list[str]]]) -> None:
+    def __init__(
+        self, host_id: HostId, outbox: Outbox, names: Callable[[], tuple[list[str], list[str]]], token: str = ""
+    ) -> None:
         self.host_id = host_id
+        self._token = token
         self.outbox = outbox
         self.state = "away"
         self.events: deque[Event] = deque()
@@ -180,6 +184,7 @@ class SatelliteCore:
                 self.outbox.unacknowledged(),
                 methods,
                 plugins,
+                self._token,
             )
         )
 

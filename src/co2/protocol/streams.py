@@ -155,6 +155,7 @@ class Peer:
         roster: version of the roster that it has been told.
         disk_reads: reads from disk that are under way, by package ('' for the live stream).
         disk_wishes: streams that wait for one of these to end, by package.
+        token: that it has shown, as a hash: who shows another does not take its place.
     """
 
     core: "RelayCore"
@@ -179,6 +180,7 @@ class Peer:
     roster: int = 0
     disk_reads: dict[str, Stream] = field(default_factory=dict)
     disk_wishes: dict[str, Stream] = field(default_factory=dict)
+    token: bytes = b""
 
     @property
     def origin(self) -> str:

@@ -46,7 +46,7 @@ class Connected:
 
 
 class Asked:
-    """A relay plugin is asked whether the satellite may join, on its Hello. No frame either."""
+    """On a Hello a relay plugin is asked whether it may join, or the disk waited for. No frame either."""
 
 
 class Admitted:

@@ -11,6 +11,7 @@ from co2 import __version__
 from co2.config import RelayConfig
 from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed
 from co2.host_id import HostId
+from co2.relay.member_keeper import MemberKeeper
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
 from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import Relay
@@ -25,6 +26,7 @@ from co2.server.open_files import SPARE_FILES, allow_files
 from co2.server.plugin_control import package_row
 from co2.server.plugin_methods import plugin_entries
 from co2.server.properties import hardware, software
+from co2.store.member_store import MEMBERS_FILE
 from co2.store.relay_log import RelayLog
 from co2.values import MAX_MESSAGE_SIZE
 from co2.web.buttons import make_buttons
@@ -82,7 +84,8 @@ class RelayHost:
         if self.log.replaced:
             _logger.error("the log is a new one: %s", self.log.replaced)
         _allow_files(config.max_sats)
-        self.relay = Relay(config, self._client, self.log, str(self.host_id), self._dispatch)
+        self._keeper = MemberKeeper.open(foundation.state.path / MEMBERS_FILE, self.log.address_of)
+        self.relay = Relay(config, self._client, self.log, str(self.host_id), self._dispatch, keeper=self._keeper)
         if config.express:
             express.use(self.relay.links.forecast)
         self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
@@ -129,6 +132,7 @@ class RelayHost:
         await self.relay.stop()
         await self.server.stop()
         await self._client.close()
+        await self._keeper.close()
         await asyncio.to_thread(self.log.close)
 
     def properties(self) -> dict[str, Any]:
@@ -172,6 +176,9 @@ class RelayHost:
             "live_dropped": totals.live_dropped,
             "dropped_satellites": relay.dropped_members,
             "takeovers": relay.links.core.takeovers.count,
+            "impostors": relay.links.core.impostors,
+            "origins": len(relay.links.core.origins),
+            "origins_unrecorded": relay.links.core.origins.unrecorded,
             "reused_numbers": relay.links.reused_numbers,
             "log_bytes": self.log.size,
             "backlog_bytes": self.log.backlog,

@@ -25,12 +25,14 @@ from co2.protocol.relay import (
     IdReused,
     Joined,
     Left,
+    OriginClaimed,
     RelayCore,
     ResultReceived,
     Stretch,
 )
 from co2.protocol.streams import CHUNK, Peer, Stream
 from co2.relay.disk_reads import DiskReads
+from co2.relay.member_keeper import MemberKeeper
 from co2.server.express import Expected
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
@@ -130,6 +132,7 @@ class Links:
         owner: is told what happens.
         max_links: gives how many there may be now.
         now: monotonic seconds.
+        keeper: brings to disk whose origins are whose; None where nobody does.
 
     Attributes:
         disk_reads: reads of the log from disk; closed with :meth:`stop`.
@@ -143,8 +146,12 @@ class Links:
         *,
         max_links: Callable[[], int],
         now: Callable[[], float],
+        keeper: MemberKeeper | None = None,
     ) -> None:
-        self.core = RelayCore(log, host_id, max_peers=max_links, now=now)
+        origins = None if keeper is None else keeper.book
+        self.core = RelayCore(log, host_id, max_peers=max_links, now=now, origins=origins)
+        self.core.keeps = keeper is not None
+        self._keeper = keeper
         self.core.passage.released = self._come_through
         self.disk_reads = DiskReads(log)
         self.reused_numbers = 0
@@ -373,6 +380,8 @@ class Links:
                     answer.set_result(result)
             case AdmissionWanted():
                 self._spawn(self._admit(event))
+            case OriginClaimed():
+                self._spawn(self._claim(event))
             case Joined(peer):
                 self._has_spoken(peer)
                 self._owner.joined(peer)
@@ -394,6 +403,8 @@ class Links:
         if wire is not None and not self._stopping:
             self._closing.append(wire)
         self._owner.left(peer, reason, text)
+        if self._keeper is not None:
+            self._keeper.keep()
 
     async def _read_disk(self, stream: Stream) -> None:
         peer = stream.peer
@@ -412,6 +423,12 @@ class Links:
             self.core.end(asked.peer, goodbyes.REFUSED, why, REFUSED_FOR)
         else:
             self.core.admit(asked)
+        self.flush()
+
+    async def _claim(self, claim: OriginClaimed) -> None:
+        if self._keeper is not None:
+            await self._keeper.kept()
+        self.core.claimed(claim)
         self.flush()
 
     def _called(self, peer: Peer, call: Call) -> None:

@@ -210,6 +210,11 @@ class Members:
         if member is not None and member.host_id.ip != host_id.ip:
             raise IdentityRefused(f"{host_id.origin} is registered from another address")
 
+    def foreign_address(self, origin: str) -> str:
+        """Return the address of the member of that origin that has no link, '' for none."""
+        member = self._foreign.get(origin)
+        return "" if member is None else member.host_id.ip
+
     def get(self, origin: str) -> Member | None:
         """Give the member of that origin, None for none."""
         return self._members.get(origin)

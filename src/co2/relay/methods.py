@@ -122,6 +122,7 @@ class RelayMethods:
         argument = one_dict(params)
         host_id = callers_host_id(argument, caller)
         self._relay.members.check_owner(host_id)
+        self._check_unowned(host_id)
         if self._relay.links.core.closing:
             raise Unreachable("the relay stops; send it again to the one that follows")
         message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
@@ -235,7 +236,16 @@ class RelayMethods:
             if same and other.kind == "notified" and other.host_id.origin != host_id.origin:
                 self._relay.drop(other, f"{host_id} listens at its port now")
 
+    def _check_unowned(self, host_id: HostId) -> None:
+        """Refuse an origin that belongs to a satellite of ours, whether or not that is here."""
+        if self._relay.links.core.origins.has_owner(host_id.origin):
+            raise IdentityRefused(
+                f"{host_id.origin} belongs to a satellite that has a link of its own; leave host_id out of "
+                "relay.register to get another"
+            )
+
     def _check_unlinked(self, host_id: HostId) -> None:
+        self._check_unowned(host_id)
         member = self._relay.members.get(host_id.origin)
         if member is not None and member.peer is not None:
             raise IdentityRefused(f"{host_id.origin} has a link to this relay, which says when it comes and goes")

@@ -17,6 +17,7 @@ from co2.protocol.streams import Peer
 from co2.relay.checker import Checker
 from co2.relay.courier import Courier
 from co2.relay.links import DurableLog, Links
+from co2.relay.member_keeper import MemberKeeper
 from co2.relay.members import Member, Members
 from co2.relay.methods import RelayMethods, names_in
 from co2.relay.plugins import RelayPlugins
@@ -52,6 +53,7 @@ class Relay:
         log: the durable record.
         host_id: the relay's own.
         dispatch: calls a method of this relay for a satellite: (method, argument, caller).
+        keeper: brings to disk whose origins are whose; None where nobody does.
 
     Attributes:
         plugins: the relay plugins, where there are any.
@@ -64,6 +66,8 @@ class Relay:
         log: DurableLog,
         host_id: str,
         dispatch: Callable[[str, Any, Caller], Awaitable[Any]],
+        *,
+        keeper: MemberKeeper | None = None,
     ) -> None:
         self.log = log
         self.members = Members(config.max_sats)
@@ -82,8 +86,11 @@ class Relay:
         self.now = time.monotonic
         self.plugins: RelayPlugins | None = None
         self.methods = RelayMethods(self)
-        self.links = Links(log, host_id, self, max_links=lambda: self.members.room_for_links, now=self.now)
+        self.links = Links(
+            log, host_id, self, max_links=lambda: self.members.room_for_links, now=self.now, keeper=keeper
+        )
         self.reader = MessageReader(log, self.links.disk_reads.read)
+        self.links.core.elsewhere = self.members.foreign_address
 
     @property
     def relayed(self) -> int:

@@ -102,6 +102,7 @@ class Link:
         names: gives (methods, plugins) that we tell the relay.
         load: brings a segment of the outbox back to memory, and then calls :meth:`work`.
         reconnect_max: seconds of the longest pause between two tries to reach a relay that is not there.
+        token: of the state folder.
     """
 
     def __init__(
@@ -114,9 +115,10 @@ class Link:
         names: Callable[[], tuple[list[str], list[str]]],
         load: Callable[[Segment], None],
         reconnect_max: float = RECONNECT_MAX,
+        token: str = "",
     ) -> None:
         self.url = url
-        self.core = SatelliteCore(host_id, outbox, names)
+        self.core = SatelliteCore(host_id, outbox, names, token)
         self.joined = asyncio.Event()
         self.relay_ips: frozenset[str] = frozenset()
         self.hosts = KnownHosts(receiver.hosts_changed)

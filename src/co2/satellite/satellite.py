@@ -102,6 +102,7 @@ class Satellite:
             names=self._names,
             load=self._outbox_disk.load,
             reconnect_max=config.reconnect_max,
+            token=foundation.state.secret,
         )
         self.dead_letters = DeadLetters(foundation.state.path / DEAD_LETTERS_FILE, self._repeat)
         self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)

@@ -309,6 +309,13 @@ class LogFile:
         head = _whole_head(rows[0]) if rows else None
         return None if head is None or head[7:9] != (epoch, seq) else int(head[12])
 
+    def address_of(self, origin: str) -> str:
+        """Return the address that some numbered frame of an origin came from, '' for none."""
+        query = f"SELECT {_HEAD} FROM frame WHERE origin = ? AND epoch != 0 LIMIT 1"  # noqa: S608 - ours
+        rows: Any = self._db.execute(query, (origin,)).fetchall()
+        head = _whole_head(rows[0]) if rows else None
+        return "" if head is None or head[3] != origin else str(head[5])
+
     def checkpoint(self, mode: int) -> tuple[int, int]:
         """Move the WAL into the database; give (pages in the WAL, pages moved)."""
         return self._db.wal_checkpoint(mode=mode)

@@ -385,6 +385,14 @@ class RelayLog:
         except apsw.Error:
             return None
 
+    def address_of(self, origin: str) -> str:
+        """Return an address that numbered messages of an origin came from, '' where none is kept any more."""
+        try:
+            with self._reading:
+                return self._reader.address_of(origin)
+        except apsw.Error:
+            return ""
+
     def _damaged_up_to(self, after: int, position: int, in_memory: int, reason: str) -> Reading:
         """Tell a gap, but not of what is in memory."""
         end = min(position, in_memory) if in_memory > after else position

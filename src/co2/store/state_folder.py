@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -14,6 +15,12 @@ __all__ = ["StateFolder", "default_state_path"]
 
 ORIGIN_BYTES = 8
 """Random bytes in an origin."""
+
+SECRET_BYTES = 32
+"""Random bytes in a secret."""
+
+
+_SECRET = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}")
 
 
 def default_state_path(role: str, port: int) -> Path:
@@ -29,6 +36,8 @@ class StateFolder:
     Attributes:
         path: of the folder, mode 0700.
         origin: our random part, made once and kept.
+        secret: hexadecimal digits that nobody else knows, made once and kept. A satellite shows it to its relay:
+            by that its origin is its own. A relay signs with it what it tells of its log.
         logs: path of the folder for logs.
     """
 
@@ -38,6 +47,7 @@ class StateFolder:
         self._lock = lock
         _make_private_folder(self.logs)
         self.origin = self._read_origin()
+        self.secret = self._read_secret()
         _make_private_files(path)
 
     @classmethod
@@ -72,20 +82,35 @@ class StateFolder:
 
     def _read_origin(self) -> str:
         path = self.path / "origin"
-        if path.is_symlink():
-            raise StateError(f"{path} is a link; a state folder holds plain files: remove it")
-        if not path.exists():
-            _write_private_file(path, secrets.token_hex(ORIGIN_BYTES))
-        if not path.is_file():
-            raise StateError(f"{path} is no file; remove it to get a new one")
-        _check_file(path)
-        try:
-            origin = path.read_text(errors="replace").strip()
-        except OSError as error:
-            raise StateError(f"{path} cannot be read: {error.strerror}") from None
+        origin = _read_made_once(path, ORIGIN_BYTES)
         if not ORIGIN_PATTERN.fullmatch(origin):
             raise StateError(f"{path} holds no origin (letters, digits, _ and -); remove it to get a new one")
         return origin
+
+    def _read_secret(self) -> str:
+        path = self.path / "secret"
+        secret = _read_made_once(path, SECRET_BYTES)
+        if not _SECRET.fullmatch(secret):
+            raise StateError(
+                f"{path} holds no secret ({2 * SECRET_BYTES} hexadecimal digits); put it back from a copy, or "
+                f"remove it and {self.path / 'origin'}: this host is a new one then"
+            )
+        return secret
+
+
+def _read_made_once(path: Path, random_bytes: int) -> str:
+    """Read a file that holds some random digits; make it where there is none."""
+    if path.is_symlink():
+        raise StateError(f"{path} is a link; a state folder holds plain files: remove it")
+    if not path.exists():
+        _write_private_file(path, secrets.token_hex(random_bytes))
+    if not path.is_file():
+        raise StateError(f"{path} is no file; remove it to get a new one")
+    _check_file(path)
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _make_private_folder(path: Path) -> None:

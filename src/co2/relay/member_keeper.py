@@ -1,0 +1,116 @@
+"""Brings what the relay knows of its members to disk, beside the event loop: many changes in one commit."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import apsw
+
+from co2.errors import StorageFailed
+from co2.protocol.origins import OriginBook
+from co2.store.member_store import MemberStore
+
+__all__ = ["INTERVAL", "MemberKeeper"]
+
+INTERVAL = 0.05
+"""Seconds from one commit to the next, at least: a flood of Hellos does not write more often."""
+
+_logger = logging.getLogger("co2.relay")
+
+
+class MemberKeeper:
+    """Keeps a book on disk. Used in the event loop.
+
+    Args:
+        book: what is known.
+        store: the file.
+    """
+
+    def __init__(self, book: OriginBook, store: MemberStore) -> None:
+        self.book = book
+        self._store = store
+        self._waiting: list[asyncio.Future[None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "co2-members")
+        self._failed = ""
+        self._unrecorded = 0
+
+    @classmethod
+    def open(cls, path: Path, seen_before: Callable[[str], str]) -> "MemberKeeper":
+        """Open the file.
+
+        Args:
+            path: of it.
+            seen_before: see :class:`~co2.protocol.origins.OriginBook`.
+
+        Raises:
+            StorageFailed: the disk does not do its work. Without the file nobody would know whose an origin is.
+        """
+        try:
+            store = MemberStore.open(path)
+            known = store.known()
+        except (apsw.Error, OSError) as error:
+            raise StorageFailed(f"{path} cannot be opened: {error}; see that its disk is sound") from error
+        if store.replaced:
+            _logger.error("whose origins are whose is not known any more: %s", store.replaced)
+        return cls(OriginBook(known, wall=time.time, seen_before=seen_before), store)
+
+    async def kept(self) -> None:
+        """Wait until all that has changed so far is on disk; nobody waits for a disk that does not take it."""
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append(done)
+        self.keep()
+        await done
+
+    def keep(self) -> None:
+        """Bring what has changed to disk; nobody waits for it."""
+        if self._task is None and (self._waiting or self.book.has_changes):
+            self._task = asyncio.ensure_future(self._run())
+
+    async def close(self) -> None:
+        """Bring the rest to disk, and close the file."""
+        if self._task is not None:
+            await self._task
+        if self.book.has_changes:
+            await self._write()
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._store.close)
+        self._thread.shutdown(wait=False)
+
+    async def _run(self) -> None:
+        while self._waiting:
+            waiting, self._waiting = self._waiting, []
+            await self._write()
+            for done in waiting:
+                if not done.done():
+                    done.set_result(None)
+            await asyncio.sleep(INTERVAL)
+        if self.book.has_changes:
+            await self._write()
+        self._task = None
+        if self._waiting:
+            self.keep()
+
+    async def _write(self) -> None:
+        changes = self.book.take_changes()
+        why = ""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._store.write, changes)
+        except (apsw.Error, OSError) as error:
+            self.book.give_back(changes)
+            why = str(error) or type(error).__name__
+        if why != self._failed:
+            self._failed = why
+            if why:
+                _logger.error("whose origins are whose cannot be written down, it is tried again: %s", why)
+            else:
+                _logger.warning("whose origins are whose is written down again")
+        if self.book.unrecorded > self._unrecorded:
+            if not self._unrecorded:
+                _logger.warning(
+                    "as many origins are known as may be: new satellites take part, but the relay does not "
+                    "remember whose their origins are; `co2 forget` makes room"
+                )
+            self._unrecorded = self.book.unrecorded

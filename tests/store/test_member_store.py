@@ -1,0 +1,75 @@
+"""What a relay knows of its members is on disk, beside the log, with what others have added to the file."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from co2.protocol.origins import Known
+from co2.store.member_store import MEMBERS_FILE, MemberStore
+
+HAM = Known("ham", b"\x01" * 32, "10.0.0.2", 7.5, published=True)
+SPAM = Known("spam", b"", "10.0.0.3", 8.5)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / MEMBERS_FILE
+
+
+def test_what_was_written_is_there_again(path: Path) -> None:
+    store = MemberStore.open(path)
+    store.write({"spam": SPAM, "ham": HAM, "eggs": Known("eggs", b"x", "10.0.0.4", 9.0)})
+    store.write({"eggs": None})
+    store.write({"spam": Known("spam", b"y" * 32, "10.0.0.3", 8.5)})
+    store.close()
+    store = MemberStore.open(path)
+    assert store.known() == [HAM, Known("spam", b"y" * 32, "10.0.0.3", 8.5)]
+    assert store.replaced == ""
+    assert path.stat().st_mode & 0o077 == 0
+    store.close()
+
+
+def test_columns_that_it_does_not_know_stay(path: Path) -> None:
+    store = MemberStore.open(path)
+    store.write({"ham": HAM})
+    other = apsw.Connection(str(path))
+    other.execute("ALTER TABLE member ADD COLUMN name TEXT")
+    other.execute("UPDATE member SET name = 'foyer'")
+    other.close()
+    store.write({"ham": Known("ham", HAM.token, "10.0.0.2", 7.5), "spam": SPAM})
+    assert store._db.execute("SELECT origin, name FROM member").fetchall() == [("ham", "foyer"), ("spam", None)]
+    store.close()
+
+
+@pytest.mark.parametrize("damage", ["text", "version", "page"])
+def test_a_file_that_cannot_be_read_is_set_aside(path: Path, damage: str) -> None:
+    store = MemberStore.open(path)
+    store.write({f"o{number}": Known(f"o{number}", b"z" * 32, "10.0.0.2", 0.0) for number in range(2000)})
+    store.close()
+    if damage == "text":
+        path.write_text("no database " * 10_000)
+    elif damage == "version":
+        other = apsw.Connection(str(path))
+        other.execute("PRAGMA user_version = 99")
+        other.close()
+    else:
+        data = bytearray(path.read_bytes())
+        data[16_384:32_768] = bytes(16_384)
+        path.write_bytes(data)
+    store = MemberStore.open(path)
+    assert store.known() == []
+    assert "kept as members.db.bad-" in store.replaced
+    assert len(list(path.parent.glob("members.db.bad-*Z"))) == 1
+    store.close()
+
+
+def test_a_write_that_fails_changes_nothing(path: Path) -> None:
+    store = MemberStore.open(path)
+    store.write({"ham": HAM})
+    store._db.execute("PRAGMA max_page_count = 1")
+    many = {f"o{number}": Known(f"o{number}", b"z" * 32, "10.0.0.2", 0.0) for number in range(5000)}
+    with pytest.raises(apsw.FullError):
+        store.write({"ham": None, **many})
+    assert store.known() == [HAM]
+    store.close()
