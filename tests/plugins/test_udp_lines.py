@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from co2.plugins.udp.lines import (
     MAX_DATAGRAM_SIZE,
     MAX_DEPTH,
+    MAX_DEPTH_OUT,
     MAX_LINES,
     MAX_PATTERNS,
     Malformed,
@@ -179,11 +180,18 @@ def test_what_is_too_long_or_too_deep_does_not_go_out():
     assert len(write({"data": "x" * (MAX_DATAGRAM_SIZE - 12)})) == MAX_DATAGRAM_SIZE
     with pytest.raises(Unwritable, match="bytes"):
         write({"data": "x" * (MAX_DATAGRAM_SIZE - 11)})
-    deep: list = []
-    for _ in range(5000):
-        deep = [deep]
-    with pytest.raises(Unwritable, match="deep"):
-        write({"data": deep})
+    for depth in (MAX_DEPTH_OUT + 1, 2000, 3000, 5000):
+        with pytest.raises(Unwritable, match="deep"):
+            write({"data": nested(depth - 1)})
+    assert write({"data": nested(MAX_DEPTH_OUT - 1)}) == b'{"data":' + b"[" * 255 + b"]" * 255 + b"}\n"
+    assert len(write({"data": ["[" * 1000, {}, []] * 7})) > 7000  # many brackets are no depth
+
+
+def nested(depth: int) -> list:
+    value: list = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
 
 
 def test_a_subscription_is_to_patterns_of_the_network():

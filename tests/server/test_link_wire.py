@@ -3,6 +3,8 @@
 import asyncio
 import os
 import socket
+import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -195,6 +197,34 @@ def test_a_full_socket_takes_the_rest_later_and_all_of_it_in_order(
     run(test)
 
 
+def test_small_frames_for_one_that_does_not_read_cost_their_bytes_and_no_more_time_the_more_there_are(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_wire, "MAX_BUFFERED", 512 * 1024)
+
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        def write(count: int) -> float:
+            began = time.process_time()
+            for _ in range(count):
+                wire.write(joined([b"0123456789"]))
+            return time.process_time() - began
+
+        write(10_000)
+        early = min(write(1000) for _ in range(5))
+        tracemalloc.start()
+        try:
+            while not wire.is_full:
+                write(1000)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 2 * link_wire.MAX_BUFFERED
+        assert owner.told == ["filled"]
+        assert min(write(1000) for _ in range(5)) < 10 * early
+
+    run(test)
+
+
 def test_pieces_are_joined_where_that_is_cheap() -> None:
     assert joined([b"ham"]) == [b"\x82\x03ham"]
     assert joined([b"ham", b"x"], masked=True) == [b"\x82\x83\0\0\0\0ham\x82\x81\0\0\0\0x"]
@@ -269,7 +299,7 @@ def test_who_reads_slowly_what_waits_for_it_is_not_taken_for_dead_and_who_stops_
             await other.read(30_000)
             await asyncio.sleep(quick_pings / 10)
         assert not owner.why
-        assert wire._transport.get_write_buffer_size() > 0  # else it was asked with a ping
+        assert wire.buffered > 0  # else it was asked with a ping
         await until(lambda: owner.why == ["no answer for 0.2 s"])
 
     run(test)
@@ -397,6 +427,33 @@ def test_an_aborted_wire_is_gone_at_once_and_what_waits_is_given_up(run: Run) ->
         assert len(owner.why) == 1
 
     run(test)
+
+
+def test_a_wire_that_has_ended_in_good_order_may_be_aborted(run: Run) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        wire.write(joined([bytes(1_000_000)]))
+        wire.close()
+        await other.tell(CLOSE)
+        await other.read_until(lambda: other.control)
+        await until(lambda: owner.why)
+        wire.abort()
+        wire.break_off("too late")
+        assert owner.why == ["the connection was closed"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_client", [False, True])
+def test_a_close_that_is_answered_too_soon_loses_nothing_that_was_written(run: Run, is_client: bool) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        frames = [bytes(300_000)] * 12
+        wire.write(joined(frames, masked=is_client))
+        await other.tell(CLOSE)
+        await asyncio.sleep(0.01)
+        await other.read_until(lambda: other.is_over)
+        assert other.frames == frames and other.control == [(CLOSE, b"\x03\xe8")]
+
+    run(test, is_client)
 
 
 def test_a_connection_that_is_reset_ends_the_wire_once(run: Run) -> None:

@@ -10,12 +10,14 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 from co2.errors import BadRequest
 from co2.logs import LineBudget
 from co2.plugin.output import BURST, RATE, Output
 from co2.plugin.progress import ProgressWords, make_progress_file
 from co2.protocol.frames import ChildFrame, FrameReader, HostFrame, encode_frame
+from co2.unsent import Unsent
 
 __all__ = ["Child", "ProcessChild", "ThreadChild", "make_child"]
 
@@ -40,7 +42,13 @@ def _ignore(_what: object) -> None:
 
 
 class _Link(asyncio.BufferedProtocol):
-    """Our end of the socket pair."""
+    """Our end of the socket pair.
+
+    Attributes:
+        unsent: what the child has not read yet.
+    """
+
+    unsent: Unsent
 
     def __init__(self, on_frame: OnFrame, on_garbage: Callable[[str], None]) -> None:
         self.closed = asyncio.get_running_loop().create_future()
@@ -48,6 +56,10 @@ class _Link(asyncio.BufferedProtocol):
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._on_frame = on_frame
         self._on_garbage = on_garbage
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.unsent = Unsent(cast(asyncio.Transport, transport))
+        self.unsent.begin()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -70,6 +82,9 @@ class _Link(asyncio.BufferedProtocol):
                 self._on_frame(frame)
             except Exception:
                 _logger.exception("a frame of a plugin host could not be handled")
+
+    def resume_writing(self) -> None:
+        self.unsent.go_on()
 
     def forget(self) -> None:
         self._on_frame, self._on_garbage = _ignore, _ignore
@@ -105,7 +120,7 @@ class Child(ABC):
     def descriptor(self) -> int:
         """Of our end of the socket pair, as long as whole frames can come and go past the transport; else -1."""
         transport, link = self._transport, self._link
-        if transport is None or link is None or transport.is_closing() or transport.get_write_buffer_size():
+        if transport is None or link is None or transport.is_closing() or link.unsent.waits:
             return -1
         return self._descriptor if link.is_between else -1
 
@@ -133,8 +148,8 @@ class Child(ABC):
 
     def send(self, frame: HostFrame) -> None:
         """Send a frame; one that has ended does not mind."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
+        transport, link = self._transport, self._link
+        if transport is None or link is None or transport.is_closing():
             return
         data = encode_frame(frame)
         if self._ahead:
@@ -143,13 +158,13 @@ class Child(ABC):
             data, self._ahead = data[len(self._ahead) :], b""
             if not data:
                 return
-        if not transport.get_write_buffer_size():
+        if not link.unsent.waits:
             # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
             # which the transport finds out too.
             with contextlib.suppress(OSError):
                 data = data[os.write(self._descriptor, data) :]
         if data:
-            transport.write(data)
+            link.unsent.add((data,))
 
     @abstractmethod
     def kill(self) -> None:

@@ -7,20 +7,22 @@ task, no queue, no turn of the event loop stands between a frame that comes and 
 import asyncio
 import os
 import threading
+from collections.abc import Sequence
 from typing import Protocol
 
 from co2.host_id import normal_ip
 from co2.protocol.forecast import Outline
 from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
 from co2.server.express import FROM_CLIENT, FROM_SERVER, Way
+from co2.unsent import Unsent
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "MAX_UNREAD", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
 
 MAX_BUFFERED = 4 * 1024 * 1024
-"""Bytes that wait in the transport before the owner is told to pause; at a quarter of it, to resume."""
+"""Bytes that wait for the other side before the owner is told to pause; at a quarter of it, to resume."""
 
 MAX_UNREAD = 16 * MAX_BUFFERED
-"""Bytes that wait in the transport at most: answers to what the other side asks, though it reads none of them."""
+"""Bytes that wait for the other side at most: answers to what it asks, though it reads none of them."""
 
 PING_INTERVAL = 10.0
 """Seconds of silence within which the other side is pinged; as long again without a word, and it is dead.
@@ -32,10 +34,10 @@ CLOSE_TIMEOUT = 1.0
 """Seconds that the other side has to close its end, once ours is closed."""
 
 JOINED = 4 * 1024
-"""Bytes of messages that are copied together for the transport; more go as they are."""
+"""Bytes of messages that are copied together; more go as they are."""
 
 MAX_PIECES = 512
-"""Pieces that the system takes in one call; more are the transport's."""
+"""Pieces that the system takes in one call; more are joined."""
 
 _ASKED = 2
 _DEAD = 4
@@ -55,10 +57,10 @@ class WireOwner(Protocol):
         """Take frames that have come at the same time; they are gone when this returns."""
 
     def filled(self) -> None:
-        """The transport holds more than :data:`MAX_BUFFERED`."""
+        """More than :data:`MAX_BUFFERED` bytes wait for the other side."""
 
     def drained(self) -> None:
-        """It has room again."""
+        """There is room again."""
 
     def ended(self, why: str) -> None:
         """The connection is gone. Called once, and nothing after it."""
@@ -74,7 +76,7 @@ class LinkWire(asyncio.BufferedProtocol):
 
     Attributes:
         address: (ip, port) of the other side.
-        is_full: the transport holds more than :data:`MAX_BUFFERED`.
+        is_full: more than :data:`MAX_BUFFERED` bytes wait for the other side.
         is_held: nothing is read for now.
     """
 
@@ -86,6 +88,7 @@ class LinkWire(asyncio.BufferedProtocol):
         self._masks = is_client
         self._reader = WebSocketReader(max_frame, masked=not is_client)
         self._transport = transport
+        self._unsent = Unsent(transport)
         self._buffer = _read_buffer()
         sock = transport.get_extra_info("socket")
         # What is encrypted has to pass through the transport.
@@ -96,15 +99,15 @@ class LinkWire(asyncio.BufferedProtocol):
         self._silent = 0
         self._given = 0
         self._drained = 0
-        self._closing = False
+        self._closing = self._is_lost = False
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
         self._ahead = b""
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait in the transport."""
-        return self._transport.get_write_buffer_size()
+        """Bytes that wait for the other side."""
+        return self._unsent.size
 
     def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
         """Begin.
@@ -114,8 +117,8 @@ class LinkWire(asyncio.BufferedProtocol):
             rest: bytes that have come already.
         """
         self._owner = owner
-        self._transport.set_write_buffer_limits(high=MAX_BUFFERED, low=MAX_BUFFERED // 4)
         self._transport.set_protocol(self)
+        self._unsent.begin()
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
         if rest:
             self._take(rest)
@@ -146,21 +149,18 @@ class LinkWire(asyncio.BufferedProtocol):
         if reader.error is not None:
             self.close(reader.error.close_code, str(reader.error))
 
-    def pause_writing(self) -> None:
-        """The transport is full."""
-        self.is_full = True
-        if self._owner is not None:
-            self._owner.filled()
-
     def resume_writing(self) -> None:
-        """The transport has room."""
-        self.is_full = False
-        if self._owner is not None:
-            self._owner.drained()
+        """The transport holds nothing any more."""
+        self._unsent.go_on()
+        if self.is_full and self._unsent.size <= MAX_BUFFERED // 4:
+            self.is_full = False
+            if self._owner is not None:
+                self._owner.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, and stop."""
         self._descriptor = -1
+        self._is_lost = True
         if self._timer is not None:
             self._timer.cancel()
         owner, self._owner = self._owner, None
@@ -178,7 +178,7 @@ class LinkWire(asyncio.BufferedProtocol):
 
     def way_out(self, outline: Outline) -> Way | None:
         """Say how a frame would be written here; None while something waits before it."""
-        if self._closing or not self._is_open or self._transport.get_write_buffer_size():
+        if self._closing or not self._is_open or self._unsent.waits:
             return None
         return Way(self, self._descriptor, FROM_CLIENT if self._masks else FROM_SERVER, outline)
 
@@ -201,7 +201,7 @@ class LinkWire(asyncio.BufferedProtocol):
     def break_off(self, why: str) -> None:
         """End the connection at once."""
         self._why = self._why or why
-        self._transport.abort()
+        self.abort()
 
     # ---- what the owner asks ---------------------------------------------------------------------------
 
@@ -217,23 +217,34 @@ class LinkWire(asyncio.BufferedProtocol):
             messages, self._ahead = [data[len(self._ahead) :]], b""
             if not messages[0]:
                 return
-        if self._descriptor < 0 or transport.get_write_buffer_size() or len(messages) > MAX_PIECES:
-            self._given += sum(map(len, messages))
-            transport.writelines(messages)
-            if transport.get_write_buffer_size() > MAX_UNREAD:
-                self._why = self._why or f"it has not read {MAX_UNREAD} bytes that it was sent"
-                transport.abort()
+        if self._descriptor < 0 or self._unsent.waits:
+            self._keep(messages)
             return
+        if len(messages) > MAX_PIECES:
+            messages = [b"".join(messages)]
         # Past the transport, which would write at the end of its loop's turn.
         try:
             written = os.writev(self._descriptor, messages)
         except OSError:
             written = 0  # full; or broken, which the transport finds out too
-        for data in messages:
+        for index, data in enumerate(messages):
             if written < len(data):
-                self._given += len(data) - written
-                transport.write(data[written:] if written else data)
-            written = max(0, written - len(data))
+                self._keep([memoryview(data)[written:], *messages[index + 1 :]])
+                return
+            written -= len(data)
+
+    def _keep(self, pieces: Sequence[bytes | memoryview]) -> None:
+        """Have this written when the other side has read what is before it."""
+        self._given += sum(map(len, pieces))
+        self._unsent.add(pieces)
+        size = self._unsent.size
+        if size > MAX_UNREAD:
+            self._why = self._why or f"it has not read {MAX_UNREAD} bytes that it was sent"
+            self._transport.abort()
+        elif size > MAX_BUFFERED and not self.is_full:
+            self.is_full = True
+            if self._owner is not None:
+                self._owner.filled()
 
     def pause_reading(self) -> None:
         """Read no more for now."""
@@ -253,12 +264,13 @@ class LinkWire(asyncio.BufferedProtocol):
         if self._closing:
             return
         if not self._transport.is_closing():
-            self._transport.write(control_frame(CLOSE, code.to_bytes(2, "big"), self._masks))
+            self._keep((control_frame(CLOSE, code.to_bytes(2, "big"), self._masks),))
         self._begin_to_close(why)
 
     def abort(self) -> None:
         """Close it at once; what the other side has not read is given up."""
-        self._transport.abort()
+        if not self._is_lost:  # asyncio's transport does not bear it then, where it had written on after close()
+            self._transport.abort()
 
     # ---- control ---------------------------------------------------------------------------------------
 
@@ -267,10 +279,10 @@ class LinkWire(asyncio.BufferedProtocol):
             if opcode == PING:
                 # Who does not read what was written needs no Pong behind it.
                 if not self._closing and not self.is_full and not self._transport.is_closing():
-                    self._transport.write(control_frame(PONG, payload, self._masks))
+                    self._keep((control_frame(PONG, payload, self._masks),))
             elif opcode == CLOSE:
                 self.close()
-                self._transport.close()  # both sides have said it
+                self._unsent.close()  # both sides have said it
 
     def _begin_to_close(self, why: str) -> None:
         self._closing = True
@@ -291,13 +303,13 @@ class LinkWire(asyncio.BufferedProtocol):
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
             self._transport.abort()
             return
-        if self._silent >= _ASKED and not self._transport.get_write_buffer_size():
-            self._transport.write(control_frame(PING, b"", self._masks))
+        if self._silent >= _ASKED and not self._unsent.waits:
+            self._keep((control_frame(PING, b"", self._masks),))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
 
     def _is_read(self) -> bool:
         """Tell whether the other side has read on of what waits here, since this was asked last."""
-        waiting = self._transport.get_write_buffer_size()
+        waiting = self._unsent.size
         before, self._drained = self._drained, self._given - waiting
         return waiting > 0 and before < self._drained
 
