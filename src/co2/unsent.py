@@ -1,9 +1,9 @@
 """What a socket has not taken yet: kept here, and given to the transport in pieces.
 
-A transport keeps what it is given too, but each of its own way. That of Python 3.11 copies it into one buffer. Those
-of 3.12 and newer keep each piece as an object, hundreds of bytes for one of ten, and count them all whenever they are
-asked how much there is; up to 3.12.8 and 3.13.1 ``writelines`` tells nobody that they are full. uvloop's differs
-again. So a transport gets one piece at a time, and all bounds are on what is kept here.
+A transport keeps what it is given too, each in a way of its own. That of Python 3.11 copies it into one buffer.
+Those of 3.12 and newer keep each piece as an object, hundreds of bytes for one of ten, and count them all whenever
+they are asked how much there is; up to 3.12.8 and 3.13.1 ``writelines`` tells nobody that they are full. uvloop's
+differs again. So a transport gets one piece at a time, and all bounds are on what is kept here.
 """
 
 import asyncio

@@ -41,8 +41,8 @@ RECURSION_LIMIT = 4000
 """Python recursion limit of the hosts. A sender encodes under the default of 1,000, so what it could
 nest a host can always read and write.
 
-Since Python 3.12 it binds Python code only. C code, encoder and decoder with it, has a bound that nobody can set: 1,500
-in 3.12, 10,000 in 3.13. What a sender nests deeper than a receiver can read is an error at the receiver."""
+Since Python 3.12 it binds Python code only. C code, encoder and decoder with it, has a bound that nobody can set:
+1,500 in 3.12, 10,000 in 3.13. What a sender nests deeper than a receiver can read is an error at the receiver."""
 
 _SET_BY_HOST = ("host_id", "client_address")
 

@@ -45,7 +45,7 @@ MAX_DEPTH = 32
 """Lists and objects within each other in what comes in."""
 
 MAX_DEPTH_OUT = 256
-"""Likewise in what goes out. Without it the bound would be Python's: 1,000 in 3.11, 1,500 in 3.12, 10,000 in 3.13."""
+"""Likewise in what goes out. Without it the bound would be Python's: 1,000 in 3.11, 10,000 in 3.13."""
 
 MAX_PATTERNS = 16
 """Channel patterns of one address."""
