@@ -1,9 +1,9 @@
 """Log files, and lines that cannot lie.
 
 ``co2.log`` has what happened, ``debug.log`` what helps to find out why, ``access.log`` a line a request. Warnings
-and above also go to stderr, a plugin's traceback that comes again and again as a line. Text from outside cannot
-forge a line: control characters are escaped, and what plugins say and tracebacks have in further lines is
-indented.
+and above, and what people wait for, also go to stderr, a plugin's traceback that comes again and again as a line.
+Text from outside cannot forge a line: control characters are escaped, and what plugins say and tracebacks have in
+further lines is indented.
 """
 
 import logging
@@ -24,6 +24,7 @@ __all__ = [
     "BACKUPS",
     "FILE_SIZE",
     "MAX_VALUE",
+    "TOLD",
     "EscapingFormatter",
     "LineBudget",
     "LogFiles",
@@ -37,6 +38,9 @@ FILE_SIZE = 10 * 2**20
 
 BACKUPS = 3
 """Older files that are kept of each log."""
+
+TOLD = {"told": True}
+"""``extra`` of a record that people at the terminal are to see though nothing is wrong: they wait for it."""
 
 MAX_VALUE = 512
 """Characters of one value in a line; the rest is cut and said."""
@@ -203,7 +207,7 @@ class LogFiles:
             debug = _file(folder, "debug.log")
             debug.addFilter(lambda record: record.levelno < logging.INFO)
             self._add(co2, debug, logging.DEBUG)
-            self._add(co2, _stderr(), logging.WARNING)
+            self._add(co2, _stderr(), logging.INFO)
             self._add(access, _BufferedFile(_file(folder, "access.log", "%(asctime)s %(message)s")), logging.INFO)
         except BaseException:
             self.close()
@@ -279,4 +283,5 @@ class _StderrFormatter(EscapingFormatter):
 def _stderr() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_StderrFormatter())
+    handler.addFilter(lambda record: record.levelno >= logging.WARNING or getattr(record, "told", False))
     return handler

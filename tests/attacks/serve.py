@@ -66,7 +66,7 @@ async def serve(folder: Path) -> None:
     )
     add_introspection(
         registry,
-        lambda: {
+        lambda _caller: {
             "connections": server.connections,
             "dropped": dict(server.dropped),
             "faults": {str(code): number for code, number in server.faults.items()},

@@ -31,7 +31,7 @@ def broken(_params: Sequence[Any], _caller: Caller) -> Any:
 @pytest.fixture
 def registry() -> Registry:
     made = Registry()
-    add_introspection(made, lambda: {"role": "relay"})
+    add_introspection(made, lambda _caller: {"role": "relay"})
     made.add("now", handler, help="  Does it.\n\n    More.\n    ", signatures=[["array"]], aliases=("ham.now",))
     made.add("later", later, help="", signatures=[["array"]])
     made.add("broken", broken, help="", signatures=[["array"]])

@@ -152,5 +152,7 @@ def _show_gap(gap: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({"gap": gap})
     else:
-        text = f"gap: nothing over position {gap.get('after')} up to {gap.get('next')}: {gap.get('reason')}"
-        click.echo(one_line(text), err=True)
+        from co2.protocol.gap_words import gap_words  # there is none as a rule
+
+        text = gap_words(int(gap["after"]), int(gap["next"]), str(gap.get("reason", "no reason is told")))
+        click.echo(f"gap: {one_line(text)}", err=True)

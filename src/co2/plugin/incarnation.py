@@ -48,6 +48,8 @@ _KILL_AFTER = 0.3
 """Seconds that a plugin host gets beyond the exit timeout to end by itself."""
 
 _END_AFTER_REFUSAL = 2.0
+
+_PICTURED = ("SyntaxError", "IndentationError", "TabError")
 """Seconds that a child which could not load gets to end by itself."""
 
 Took = Callable[["Incarnation", ChildFrame], None]
@@ -381,7 +383,9 @@ class Incarnation:
         await asyncio.wait([self.ended], timeout=_END_AFTER_REFUSAL)
         self.child.kill()
         if answer.details:
-            self._logger.error("%s", answer.details)
+            # It is told in one line, too, with its place. Only a picture of a wrong line says more than that.
+            is_picture = answer.details.rpartition("\n")[2].startswith(_PICTURED)
+            self._logger.log(logging.ERROR if is_picture else logging.INFO, "%s", answer.details)
         where = f"{answer.where}: " if answer.where else ""
         return NotLoaded(f"{where}{answer.problem}", taken=answer.taken)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from co2.errors import LoadError
+from co2.logs import TOLD
 from co2.plugin.books import Books
 from co2.plugin.calling import Calling
 from co2.plugin.deaths import PARK_WITHIN, backoff
@@ -474,7 +475,7 @@ class Life:
         one = self.current
         assert one is not None
         names = ", ".join(plugin.name for plugin in one.plugins)
-        self._logger.info("%s: %s (load %d, code %s)", what, names, one.number, one.code)
+        self._logger.info("%s: %s (load %d, code %s)", what, names, one.number, one.code, extra=TOLD)
 
     def _answer(self, requests: list[asyncio.Future[None]], problem: str = "") -> None:
         for request in requests:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from co2.errors import CallTimeout, PeerError, RemoteFault, Unreachable, ValueRefused
+from co2.protocol.gap_words import gap_words
 from co2.protocol.log import LogGap
 from co2.relay.members import Member
 from co2.relay.reading import LogMessage, MessageReader, unreadable
@@ -91,9 +92,7 @@ class Courier:
         member = self._member
         member.cursor = gap.next
         if member.miss(gap.after, gap.next, gap.reason):
-            _logger.warning(
-                "%s misses positions over %d up to %d: %s", member.host_id, gap.after, gap.next, gap.reason
-            )
+            _logger.warning("gap for %s: %s", member.host_id, gap_words(gap.after, gap.next, gap.reason))
 
     async def _send(self, message: LogMessage) -> None:
         member = self._member

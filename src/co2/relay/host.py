@@ -135,8 +135,8 @@ class RelayHost:
         await self._keeper.close()
         await asyncio.to_thread(self.log.close)
 
-    def properties(self) -> dict[str, Any]:
-        """Give what co2.get_properties tells."""
+    def properties(self, *, here: bool = False) -> dict[str, Any]:
+        """Give what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
         config = self.config
         return {
             "role": "relay",
@@ -145,7 +145,7 @@ class RelayHost:
             "uptime": round(time.monotonic() - self._started, 3),
             "software": software(),
             "hardware": hardware(),
-            "plugins": [*map(package_row, self.plugins.status())],
+            "plugins": [package_row(row, here=here) for row in self.plugins.status()],
             "satellites": len(self.relay.members),
             "counters": self.counters(),
             "limits": {
@@ -195,7 +195,7 @@ class RelayHost:
         }
 
     def _add_methods(self) -> None:
-        add_introspection(self.registry, self.properties)
+        add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local))
         self.registry.add(
             "method_call",
             self._calls.method_call,

@@ -22,7 +22,7 @@ from co2.protocol.passage import Passenger
 from co2.relay.first_sender import by_first_sender
 from co2.relay.links import MAX_BACKLOG
 from co2.server.calls import MethodCalls
-from co2.server.plugin_control import PluginControl
+from co2.server.plugin_control import PluginControl, warn_of_those_that_do_not_run
 from co2.server.plugin_watch import PluginWatch
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ class RelayPlugins:
         for stray in stray_tables(self._config):
             _logger.warning("%s: %s", self._config.config_file, stray)
         await self.supervisor.start()
+        warn_of_those_that_do_not_run(self.status(), self._host_id.port)
         if self._config.watch:
             also = [path for path in (self._config.config_file,) if path is not None]
             watch = PluginWatch(self._config.plugin_dir.absolute(), self.control.reload_changed, *also)

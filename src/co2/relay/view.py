@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
-from co2.server.shown import http_numbers, method_rows, package_rows
+from co2.server.shown import http_numbers, method_rows, package_problem, package_rows
 from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ class RelayView:
     def readiness(self) -> Readiness:
         """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""
         members = self._host.relay.members
-        problems = [
-            f"plugin package {row.name} is {row.state}: {row.last_error}"
-            for row in self.plugins()
-            if row.state != "running"
-        ]
+        problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if len(members) >= members.max_sats:
             problems.insert(0, f"full: {members.max_sats} satellites are registered, which is max_sats")
         return Readiness(problems)

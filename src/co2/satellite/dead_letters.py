@@ -16,6 +16,7 @@ from co2.protocol.frames import DeadLetter
 from co2.server.arguments import integer, one_dict, text
 from co2.store.dead_letters import DeadLetterStore, StoredLetter
 from co2.values import Message
+from co2.web.text import brief
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.registry import Caller, Registry
 
@@ -146,7 +147,7 @@ class DeadLetters:
 
     # ---- methods; their docstrings are what callers read -------------------------------------------------
 
-    async def get_dead_letters(self, params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
+    async def get_dead_letters(self, params: Sequence[Any], caller: Caller) -> list[dict[str, Any]]:
         """List messages that plugins did not take, oldest first.
 
         Takes {package, after, max}, all of them optional: only those of this plugin package, only those with a
@@ -157,7 +158,7 @@ class DeadLetters:
         argument = one_dict(params) if params else {}
         after = integer(argument, "after", 0, 0, _HIGHEST)
         maximum = integer(argument, "max", 100, 1, MAX_LETTERS)
-        return await self._on_disk(self._shown, after, maximum, _package(argument))
+        return await self._on_disk(self._shown, after, maximum, _package(argument), caller.is_local)
 
     async def drop_dead_letters(self, params: Sequence[Any], caller: Caller) -> int:
         """Delete all dead letters up to an id. Only from the satellite's own machine.
@@ -205,7 +206,7 @@ class DeadLetters:
         except (apsw.Error, OSError) as error:
             raise StorageFailed(f"the disk of the dead letters does not do its work: {error}") from None
 
-    def _shown(self, after: int, max_letters: int, package: str | None) -> list[dict[str, Any]]:
+    def _shown(self, after: int, max_letters: int, package: str | None, here: bool) -> list[dict[str, Any]]:
         return [
             {
                 "id": letter.id,
@@ -213,7 +214,7 @@ class DeadLetters:
                 "package": letter.package,
                 "plugin": letter.plugin,
                 "host_id": letter.host_id,
-                "reason": letter.reason,
+                "reason": letter.reason if here else brief(letter.reason),
                 "message": _message(letter),
             }
             for letter in self._store.read(after, max_letters, MAX_ANSWER, package)

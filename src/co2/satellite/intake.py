@@ -7,6 +7,7 @@ from typing import Any
 from co2.errors import BadParams, NotOurRelay
 from co2.host_id import normal_ip
 from co2.protocol.batch import make_batch
+from co2.protocol.gap_words import gap_words
 from co2.server.arguments import host_id_of, integer, one_dict
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
@@ -86,10 +87,8 @@ class Intake:
     def _tell_gaps(self, gaps: list[tuple[int, int, str]]) -> None:
         self.gaps += len(gaps)
         after, following, reason = gaps[0]
-        _logger.warning(
-            "gap: messages over %d up to %d will not come: %s%s",
-            after, following, reason, f"; and {len(gaps) - 1} more" if len(gaps) > 1 else "",
-        )  # fmt: skip
+        more = f"; and {len(gaps) - 1} gaps more" if len(gaps) > 1 else ""
+        _logger.warning("gap: %s%s", gap_words(after, following, reason), more)
         for after, following, reason in gaps:
             self._tell_gap(after, following + 1, reason)
 

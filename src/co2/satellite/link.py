@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
+from co2.logs import TOLD
 from co2.protocol import goodbyes
 from co2.protocol.frames import Host
+from co2.protocol.gap_words import gap_words
 from co2.protocol.link_frames import Call, Deliver, Gap, Result
 from co2.protocol.outbox import Outbox, Segment
 from co2.protocol.satellite import (
@@ -367,7 +369,7 @@ class Link:
 
     def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
         self.gaps += 1
-        _logger.warning("gap: messages over %d up to %d will not come: %s", gap.after, gap.next, gap.reason)
+        _logger.warning("gap: %s", gap_words(gap.after, gap.next, gap.reason))
         for package in packages:
             self._receiver.gap(package, gap)
 
@@ -383,11 +385,12 @@ class Link:
 
     def _tell_linked(self, relay: str) -> None:
         """Say that the link is there; as loudly as it was said that it was not."""
+        where = f"{relay} at {self.url}"
         if self._warned:
             away = time.monotonic() - self._away_at
-            _logger.warning("linked to %s as %s, after %.1f s without a link", relay, self.core.host_id, away)
+            _logger.warning("linked to %s as %s, after %.1f s without a link", where, self.core.host_id, away)
         else:
-            _logger.info("linked to %s as %s", relay, self.core.host_id)
+            _logger.info("linked to %s as %s", where, self.core.host_id, extra=TOLD)
         self._warned = False
         self._what_helps = ""  # it is there, and can be reached
 

@@ -33,7 +33,7 @@ from co2.server.calls import MethodCalls
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
-from co2.server.plugin_control import PluginControl, package_row
+from co2.server.plugin_control import PluginControl, package_row, warn_of_those_that_do_not_run
 from co2.server.plugin_methods import plugin_entries
 from co2.server.plugin_watch import PluginWatch
 from co2.server.properties import hardware, software
@@ -176,6 +176,7 @@ class Satellite:
             _logger.warning("%s: %s", self.config.config_file, stray)
         self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
         await self.supervisor.start()
+        warn_of_those_that_do_not_run(self.packages(), self.link.host_id.port)
         if self.config.watch:
             also = [path for path in (self.config.config_file,) if path is not None]
             watch = PluginWatch(self.config.plugin_dir.absolute(), self.plugins.reload_changed, *also)
@@ -206,8 +207,8 @@ class Satellite:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.server.stop()
 
-    def properties(self) -> dict[str, Any]:
-        """Give what co2.get_properties tells."""
+    def properties(self, *, here: bool = False) -> dict[str, Any]:
+        """Give what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
         config, link = self.config, self.link
         return {
             "role": "satellite",
@@ -219,13 +220,7 @@ class Satellite:
             "relay_error": link.last_error,
             "software": software(),
             "hardware": hardware(),
-            "plugins": [
-                *map(package_row, self.supervisor.status()),
-                *(
-                    package_row(PackageStatus(name=name, state="failed", last_error=why))
-                    for name, why in self.not_found
-                ),
-            ],
+            "plugins": [package_row(row, here=here) for row in self.packages()],
             "network": [{"host_id": row["host_id"], "methods": row["methods"]} for row in link.roster],
             "counters": self.counters(),
             "limits": {
@@ -235,6 +230,11 @@ class Satellite:
                 "plugin_memory": config.plugin_memory,
             },
         }
+
+    def packages(self) -> list[PackageStatus]:
+        """Give how every package is, also those that were not found."""
+        missing = [PackageStatus(name=name, state="failed", last_error=why) for name, why in self.not_found]
+        return [*self.supervisor.status(), *missing]
 
     def counters(self) -> dict[str, int]:
         """Give the numbers that say how messages fared."""
@@ -384,7 +384,7 @@ class Satellite:
         self.link.work()
 
     def _add_methods(self) -> None:
-        add_introspection(self.registry, self.properties)
+        add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local))
         self.registry.add(
             "method_call",
             self._calls.method_call,

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
 from co2.plugin.records import preview
-from co2.plugin.status import PackageStatus
-from co2.server.shown import http_numbers, method_rows, package_rows
+from co2.server.shown import http_numbers, method_rows, package_problem, package_rows
 from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
@@ -39,11 +38,7 @@ class SatelliteView:
 
     def plugins(self) -> Sequence[PackageRow]:
         """Every package, also those that are not there or failed to load."""
-        missing = [
-            PackageStatus(name=name, state="failed", last_error=problem)
-            for name, problem in self._satellite.not_found
-        ]
-        return package_rows([*self._satellite.supervisor.status(), *missing])
+        return package_rows(self._satellite.packages())
 
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
         """The newest of a package."""
@@ -65,11 +60,7 @@ class SatelliteView:
     def readiness(self) -> Readiness:
         """Ready means registered at the relay, and every listed package running."""
         link = self._satellite.link
-        problems = [
-            f"plugin package {row.name} is {row.state}: {row.last_error}"
-            for row in self.plugins()
-            if row.state != "running"
-        ]
+        problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if not link.joined.is_set():
             problems.insert(0, f"no link to {link.url}: {link.last_error}")
         return Readiness(problems)

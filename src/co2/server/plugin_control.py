@@ -13,9 +13,10 @@ from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.plugin.usage import usage_of
 from co2.server.arguments import integer, text
+from co2.web.text import brief
 from co2.xmlrpc.registry import Caller, Registry
 
-__all__ = ["MAX_LINES", "PluginControl", "package_row"]
+__all__ = ["MAX_LINES", "PluginControl", "package_row", "warn_of_those_that_do_not_run"]
 
 MAX_LINES = 500
 """Lines of a package's log in one answer."""
@@ -201,8 +202,13 @@ class PluginControl:
         return rows
 
 
-def package_row(row: PackageStatus) -> dict[str, Any]:
-    """Give what callers are told of a package."""
+def package_row(row: PackageStatus, *, here: bool = True) -> dict[str, Any]:
+    """Give what callers are told of a package.
+
+    Args:
+        row: it.
+        here: the caller is on this machine: it may read whole errors, with tracebacks and paths.
+    """
     return {
         "name": row.name,
         "state": row.state,
@@ -219,11 +225,27 @@ def package_row(row: PackageStatus) -> dict[str, Any]:
         "waiting": row.waiting,
         "dead_letters": row.dead_letters,
         "transit": dict(row.transit),
-        "last_error": row.last_error,
+        "last_error": row.last_error if here else brief(row.last_error),
         "last_error_age": row.last_error_age or 0.0,
         "limits": dict(row.limits),
         "uses": dict(usage_of(row.pid)),
     }
+
+
+def warn_of_those_that_do_not_run(packages: Sequence[PackageStatus], port: int) -> None:
+    """Say, before a host is called ready, which of its packages do not run, and what to type next.
+
+    Args:
+        packages: all of the host's.
+        port: of the host.
+    """
+    for row in packages:
+        if row.state in ("failed", "parked"):
+            verb = "reload" if row.load else "load"
+            _logger.warning(
+                "plugin package %s does not run (%s); mend it, then: co2 plugin %s %s --url http://127.0.0.1:%d",
+                row.name, row.state, verb, row.name, port,
+            )  # fmt: skip
 
 
 def _digest(spec: PackageSpec) -> str:

@@ -6,10 +6,11 @@ from typing import TypedDict
 from co2.plugin.status import PackageStatus
 from co2.plugin.usage import usage_of
 from co2.server.app import HttpServer
+from co2.web.text import brief
 from co2.web.view import MethodRow, PackageRow, PluginRow
 from co2.xmlrpc.registry import Registry
 
-__all__ = ["HttpNumbers", "http_numbers", "method_rows", "package_rows"]
+__all__ = ["HttpNumbers", "http_numbers", "method_rows", "package_problem", "package_rows"]
 
 
 class HttpNumbers(TypedDict):
@@ -38,6 +39,14 @@ def http_numbers(server: HttpServer) -> HttpNumbers:
         "requests": dict(server.requests),
         "connections": server.connections,
     }
+
+
+def package_problem(row: PackageRow) -> str:
+    """Say in one line what is wrong with a package that does not run; anybody may read it."""
+    error = brief(row.last_error)
+    if error.startswith("plugin package "):
+        return error  # it says so itself
+    return f"plugin package {row.name} is {row.state}{f': {error}' if error else ''}"
 
 
 def package_rows(packages: Iterable[PackageStatus]) -> list[PackageRow]:

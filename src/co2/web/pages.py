@@ -113,6 +113,7 @@ def _environment() -> "Environment":
         moment=text.moment,
         shorten=text.shorten,
         anchor=text.anchor,
+        brief=text.brief,
         paragraphs=text.paragraphs,
     )
     environment.globals["page_url"] = text.page_url

@@ -6,10 +6,15 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["amount", "anchor", "duration", "moment", "page_url", "paragraphs", "shorten", "size", "words"]
+__all__ = ["amount", "anchor", "brief", "duration", "moment", "page_url", "paragraphs", "shorten", "size", "words"]
 
 MAX_TEXT = 4000
 """Characters of one value on a page."""
+
+MAX_BRIEF = 300
+"""Characters of an error that everybody on the network may read."""
+
+_FOLDERS = re.compile(r"""(?<![\w/:.])/(?:[^/\s:'",]+/)+|(?<!\w)[A-Za-z]:\\(?:[^\\\s:'",]+\\)*""")
 
 _SECONDS = re.compile(r"uptime|heartbeat|\w+_(wait|interval|after|age|timeout|deadline)")
 _BYTES = re.compile(r"body|outbox_max|\w+_(bytes|size)")
@@ -85,6 +90,15 @@ def amount(number: float, resource: str) -> str:
 def shorten(text: str) -> str:
     """At most :data:`MAX_TEXT` characters."""
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
+
+
+def brief(error: str) -> str:
+    """Shorten an error to what everybody may read: one line of it, and of a path only the file.
+
+    The rest, tracebacks with their source lines and where things lie on that machine, is for whoever sits there.
+    """
+    line = _FOLDERS.sub("", error.strip().partition("\n")[0])
+    return line if len(line) <= MAX_BRIEF else line[: MAX_BRIEF - 1] + "…"
 
 
 def paragraphs(text: str) -> list[list[tuple[bool, str]]]:

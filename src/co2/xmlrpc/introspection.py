@@ -31,12 +31,12 @@ CAPABILITIES = {
 """What ``system.getCapabilities`` tells."""
 
 
-def add_introspection(registry: Registry, properties: Callable[[], Mapping[str, Any]]) -> None:
+def add_introspection(registry: Registry, properties: Callable[[Caller], Mapping[str, Any]]) -> None:
     """Add the methods of both roles to a registry (all but ``method_call``).
 
     Args:
         registry: where to.
-        properties: gives what ``co2.get_properties`` tells.
+        properties: gives what ``co2.get_properties`` tells a caller.
     """
     inside = _Introspection(registry, properties)
     for handler, name, signatures, aliases in (
@@ -70,7 +70,7 @@ def add_introspection(registry: Registry, properties: Callable[[], Mapping[str, 
 class _Introspection:
     """The handlers. Their docstrings are what callers read."""
 
-    def __init__(self, registry: Registry, properties: Callable[[], Mapping[str, Any]]) -> None:
+    def __init__(self, registry: Registry, properties: Callable[[Caller], Mapping[str, Any]]) -> None:
         self._registry = registry
         self._properties = properties
 
@@ -101,10 +101,10 @@ class _Introspection:
         """
         return self._registry.entry(_method_name(params)).signatures
 
-    def get_properties(self, params: Sequence[Any], _caller: Caller) -> Mapping[str, Any]:
+    def get_properties(self, params: Sequence[Any], caller: Caller) -> Mapping[str, Any]:
         """Tell role, host_id, version, uptime, software, hardware, plugins and limits of this host."""
         _no_argument(params)
-        return self._properties()
+        return self._properties(caller)
 
     def get_capabilities(self, params: Sequence[Any], _caller: Caller) -> Mapping[str, Any]:
         """List the extensions of XML-RPC that this host speaks."""

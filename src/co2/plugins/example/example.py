@@ -34,6 +34,10 @@ from co2 import plugin
 class X_Example(plugin.Co2Plugin):
     """Greets who says hello, and counts what it hears."""
 
+    # What is of use at once or never goes on channels that are 'live': it is passed on to whoever is there, and
+    # kept nowhere. A goodbye that comes when its sender has long been back would only puzzle people.
+    live = ("goodbye",)
+
     # __init__ may be left out. If it is there, it gets one dictionary, var_dict, and must hand it on.
     def __init__(self, var_dict: dict[str, Any]) -> None:
         super().__init__(var_dict)
