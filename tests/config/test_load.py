@@ -43,6 +43,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "watch": ("2", "perhaps", "true or false"),
     "express": ("2", "perhaps", "true or false"),
     "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
+    "accept_notify": ("2", "perhaps", "true or false"),
 }
 
 GOOD: dict[str, tuple[str, str, str]] = {
@@ -63,6 +64,7 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "express": ("false", "yes", "no"),
     "log_bytes": ("1048576", "2097152", "3145728"),
     "outbox_max": ("1048576", "2097152", "3145728"),
+    "accept_notify": ("true", "no", "yes"),
     "max_sats": ("1", "2", "3"),
 }
 SECONDS = ("1.25", "2", "2.5")
@@ -146,7 +148,7 @@ def as_value(key: Key, text: str, folder: Path) -> Any:
         return folder / text
     if key.name in ("plugin_list", "allowed_hosts"):
         return tuple(text.split(","))
-    if key.name in ("watch", "express"):
+    if key.name in ("watch", "express", "accept_notify"):
         return text not in ("no", "false")
     return float(text) if re.fullmatch(r"[\d.]+", text) and key.name != "bind" and text.count(".") < 2 else text
 

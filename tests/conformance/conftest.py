@@ -60,6 +60,15 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Network]:
 
 
 @pytest.fixture
+def notified(tmp_path: Path) -> Iterator[HostProcess]:
+    """A satellite without a link that takes ``notify`` from the address of its relay, which is not there."""
+    shutil.copytree(PLUGINS / "ham", tmp_path / "plugins" / "ham", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "co2.toml").write_text("[satellite]\naccept_notify = true\n")
+    with running(tmp_path, "satellite", "--relay", "http://127.0.0.1:9") as host:
+        yield host
+
+
+@pytest.fixture
 def proxy(network: Network) -> Iterator[Proxy]:
     """The relay, through the standard library's client."""
     with network.relay.proxy() as proxy:

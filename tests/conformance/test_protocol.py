@@ -9,7 +9,7 @@ from xmlrpc.server import SimpleXMLRPCServer
 
 import pytest
 
-from tests.conformance.conftest import Network
+from tests.conformance.conftest import Network, lines
 from tests.harness import HostProcess, Proxy, wait_for
 
 
@@ -375,19 +375,26 @@ def test_register_refuses_what_is_no_port(proxy: Proxy, port: Any) -> None:
 # ---- satellite -----------------------------------------------------------------------------------------
 
 
-def test_notify_takes_plain_messages_and_is_true(network: Network, token: str) -> None:
-    with network.a.proxy() as proxy:
+def test_notify_takes_plain_messages_and_is_true(notified: HostProcess, token: str) -> None:
+    with notified.proxy() as proxy:
         message = {"host_id": "z@127.0.0.1:1", "client_address": ["127.0.0.1", 5], "data": token, "extra": b"\x01"}
         assert proxy.notify(message) is True
-    got = wait_for(lambda: next((m for m in network.spam() if m["data"] == token), None))
+    spam = notified.folder / "spam.jsonl"
+    got = wait_for(lambda: next((m for m in lines(spam) if m["data"] == token), None))
     assert got["client_address"] == ["127.0.0.1", 5]
     assert got["host_id"] == "z@127.0.0.1:1"
 
 
-@pytest.mark.parametrize("message", [{}, {"data": 1}, {"host_id": "x", "data": 1}, {"host_id": "z@127.0.0.1:1"}])
-def test_notify_refuses_what_is_no_message(network: Network, message: dict[str, Any]) -> None:
-    with network.a.proxy() as proxy, fault(-32602):
-        proxy.notify(message)
+def test_notify_refuses_what_is_no_message(notified: HostProcess) -> None:
+    with notified.proxy() as proxy:
+        for message in ({}, {"data": 1}, {"host_id": "x", "data": 1}, {"host_id": "z@127.0.0.1:1"}):
+            with fault(-32602):
+                proxy.notify(message)
+
+
+def test_notify_is_closed_while_there_is_a_link(network: Network) -> None:
+    with network.a.proxy() as proxy, fault(1002):
+        proxy.notify({"host_id": "z@127.0.0.1:1", "data": 1})
 
 
 def test_plugin_methods_are_called_by_their_name(network: Network) -> None:

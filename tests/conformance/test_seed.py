@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.conformance.conftest import PLUGINS, Network, Receiver
-from tests.harness import RECORDER, Proxy, running, wait_for, write_plugin
+from tests.conformance.conftest import PLUGINS, Network, Receiver, lines
+from tests.harness import RECORDER, HostProcess, Proxy, running, wait_for, write_plugin
 
 # ---- overview ------------------------------------------------------------------------------------------
 
@@ -107,11 +107,10 @@ def test_two_classes_of_a_module_with_the_same_x_name_are_refused_naming_both(ne
 # ---- plugin stages: run-time and shutdown --------------------------------------------------------------
 
 
-def test_data_received_through_notify_is_passed_to_receive(network: Network, token: str) -> None:
-    sender = f"someone@127.0.0.1:{network.relay.port}"
-    with network.a.proxy() as proxy:
-        assert proxy.notify({"host_id": sender, "data": token}) is True
-    wait_for(lambda: any(m["data"] == token for m in network.spam()))
+def test_data_received_through_notify_is_passed_to_receive(notified: HostProcess, token: str) -> None:
+    with notified.proxy() as proxy:
+        assert proxy.notify({"host_id": "someone@127.0.0.1:2003", "data": token}) is True
+    wait_for(lambda: any(m["data"] == token for m in lines(notified.folder / "spam.jsonl")))
 
 
 def test_data_of_send_is_relayed_to_the_network(network: Network, proxy: Proxy, token: str) -> None:

@@ -20,7 +20,8 @@ class Plugins:
 
     def __init__(self) -> None:
         self.came: list[Any] = []
-        self.intake = Intake("own", lambda: frozenset(("10.0.0.1",)), self.deliver, self.gap)
+        self.closed = ""
+        self.intake = Intake("own", lambda: frozenset(("10.0.0.1",)), lambda: self.closed, self.deliver, self.gap)
 
     def deliver(
         self, host_id: str, address: tuple[str, int], channels: Sequence[str] | None, batch: bytes
@@ -66,3 +67,14 @@ def test_very_many_gaps_are_few_lines_in_the_log(caplog: pytest.LogCaptureFixtur
 def test_only_our_relay_may_notify() -> None:
     with pytest.raises(NotOurRelay):
         Plugins().intake.notify([MESSAGE], Caller("10.0.0.2", 1))
+
+
+def test_not_even_our_relay_may_where_it_is_passed_on_or_not_wanted() -> None:
+    plugins = Plugins()
+    for caller in (Caller("10.0.0.1", 1, relayed=True), Caller("10.0.0.1", 1, proxied=True)):
+        with pytest.raises(NotOurRelay):
+            plugins.intake.notify([MESSAGE], caller)
+    plugins.closed = "there is a link"
+    with pytest.raises(NotOurRelay, match="there is a link"):
+        plugins.notify()
+    assert not plugins.came

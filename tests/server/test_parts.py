@@ -36,7 +36,7 @@ def test_a_head() -> None:
 def test_a_damaged_head_is_read_or_refused(junk: bytes, at: int, gone: int) -> None:
     gate = Gate((), (), LIMITS)
     try:
-        gate.admit(HEAD[:at] + junk + HEAD[at + gone :])
+        gate.admit(HEAD[:at] + junk + HEAD[at + gone :], over_loopback=True)
     except Refused as refused:
         assert 400 <= refused.status <= 505
         assert refused.why.isprintable()
@@ -91,19 +91,39 @@ def test_bad_chunks_in_any_pieces(parts: list[bytes]) -> None:
 def test_the_gate_remembers_a_bounded_number_of_heads() -> None:
     gate = Gate((), (), LIMITS)
     for number in range(2_000):
-        gate.admit(HEAD + b"\r\nX-A: %d" % number)
-    assert len(gate._remembered) <= 256
-    gate.admit(HEAD + b"\r\nX-A: " + b"a" * 2_000)
-    assert not any(len(raw) > 1_024 for raw in gate._remembered)
-    assert gate.admit(HEAD) is gate.admit(HEAD)
+        gate.admit(HEAD + b"\r\nX-A: %d" % number, over_loopback=True)
+    remembered = gate._remembered[True]
+    assert len(remembered) <= 256
+    gate.admit(HEAD + b"\r\nX-A: " + b"a" * 2_000, over_loopback=True)
+    assert not any(len(raw) > 1_024 for raw in remembered)
+    assert gate.admit(HEAD, over_loopback=True) is gate.admit(HEAD, over_loopback=True)
+
+
+def test_what_a_name_is_worth_depends_on_the_interface() -> None:
+    """Over another one the own name and any address are ours; over loopback the network may have bent the name."""
+    gate = Gate(("/",), ("stage.example",), LIMITS)
+    page = b"GET / HTTP/1.1\r\nHost: "
+    own = min(own_names() - {"localhost"}).encode()
+    for name in (own, b"10.1.2.3", b"[2001:db8::1]"):
+        assert not gate.admit(page + name, over_loopback=False).proxied
+        with pytest.raises(Refused, match="421"):
+            gate.admit(page + name, over_loopback=True)
+        call = HEAD.replace(b"127.0.0.1", name)
+        assert not gate.admit(call, over_loopback=True).proxied, "a program, not a browser"
+        with pytest.raises(Refused, match="421"):
+            gate.admit(call + b"\r\nOrigin: http://" + name, over_loopback=True)
+    for name in (b"localhost", b"127.9.9.9", b"[::1]"):
+        assert not gate.admit(page + name, over_loopback=True).proxied
+    assert gate.admit(page + b"stage.example", over_loopback=True).proxied
+    assert not gate.admit(page + b"stage.example", over_loopback=False).proxied
 
 
 def test_what_is_refused_is_not_remembered() -> None:
     gate = Gate((), ("other",), LIMITS)
     for _ in range(2):
         with pytest.raises(Refused):
-            gate.admit(HEAD.replace(b"127.0.0.1", b"evil"))
-    gate.admit(HEAD.replace(b"127.0.0.1", b"OTHER.:80"))
+            gate.admit(HEAD.replace(b"127.0.0.1", b"evil"), over_loopback=True)
+    gate.admit(HEAD.replace(b"127.0.0.1", b"OTHER.:80"), over_loopback=True)
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ KEYS: tuple[Key, ...] = (
     Key("watch", switch, False, _BOTH, "reload a package when its code changes"),
     Key("express", switch, True, _BOTH, "pass small frames on before the work on them is done"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
+    Key("accept_notify", switch, False, _SATELLITE, "take messages by notify while there is no link"),
 )
 
 
@@ -185,3 +186,4 @@ class SatelliteConfig(HostConfig):
     relay: str = "http://127.0.0.1:2003"
     reconnect_max: float = 2.0
     outbox_max: int = 1024 * MIB
+    accept_notify: bool = False

@@ -18,7 +18,7 @@ from co2.relay.relay import Relay
 from co2.relay.view import RelayView
 from co2.server import express
 from co2.server.app import HttpServer
-from co2.server.calls import MethodCalls
+from co2.server.calls import MethodCalls, check_foreign, is_reserved
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
@@ -231,7 +231,7 @@ class RelayHost:
     async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
         if host_id is None:
             having = [member for member in self.relay.members if method in member.methods]
-            if not having:
+            if not having or is_reserved(method):
                 raise NoSuchMethod(method)
             if len(having) > 1:
                 names = ", ".join(str(member.host_id) for member in having)
@@ -245,6 +245,7 @@ class RelayHost:
             raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
         if member.peer is not None:
             return await self.relay.links.call(member.peer, method, argument, CALL_TIMEOUT)
+        check_foreign(method)
         params = [argument] if argument else []
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT)
 

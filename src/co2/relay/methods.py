@@ -63,7 +63,12 @@ class RelayMethods:
         position, log_id}.
         """
         argument = one_dict(params)
+        _only_itself(caller, "register")
         host_id = self._registering(argument, caller)
+        if host_id.port and caller.proxied:
+            raise Denied(
+                "with a port a member is called back, and a proxy is not it: register without one, and fetch"
+            )
         self._relay.members.check_owner(host_id)
         self._check_unlinked(host_id)
         for key in ("methods", "plugins"):
@@ -106,6 +111,7 @@ class RelayMethods:
 
     def unregister(self, params: Sequence[Any], caller: Caller) -> bool:
         """Leave the network. Takes {host_id}, returns true; nothing more is delivered."""
+        _only_itself(caller, "unregister")
         member = self._relay.members.find(callers_host_id(one_dict(params), caller))
         self._check_unlinked(member.host_id)
         self._relay.take_out(member, keep_cursor=False)
@@ -120,6 +126,7 @@ class RelayMethods:
         one's position, also after a restart of the relay.
         """
         argument = one_dict(params)
+        _only_itself(caller, "relay")
         host_id = callers_host_id(argument, caller)
         self._relay.members.check_owner(host_id)
         self._check_unowned(host_id)
@@ -159,6 +166,7 @@ class RelayMethods:
         ``after``, which acknowledges this answer. Own messages are left out.
         """
         argument = one_dict(params)
+        _only_itself(caller, "fetch")
         member = self._relay.members.find(callers_host_id(argument, caller))
         after = integer(argument, "after", member.cursor, 0, 2**63 - 1)
         maximum = integer(argument, "max", 100, 1, FETCH_MAX)
@@ -274,6 +282,16 @@ class RelayMethods:
         member.sent += len(messages)
         member.told_next = following if member.gaps_to_tell else None
         return {"messages": messages, "next": following, "gaps": gaps, "log_id": self._relay.log.log_id}
+
+
+def _only_itself(caller: Caller, method: str) -> None:
+    """Refuse what concerns whoever asks where somebody else passes it on: the address is not the asker's then.
+
+    Raises:
+        Denied: it is passed on.
+    """
+    if caller.relayed:
+        raise Denied(f"relay.{method} is called at the relay itself, not through another host")
 
 
 def _told(gap: LogGap) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Take in what the relay brings: only from our relay, each position once."""
+"""Take in what a relay without a link brings: only where wanted, only from our relay, each position once."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -32,18 +32,25 @@ class Intake:
     Args:
         origin: ours; what comes back with it is not delivered.
         relay_ips: gives the addresses that our relay may call from.
+        closed: gives why nothing is taken in now, '' where something is.
         deliver: passes (host_id, client_address, channels, batch) to the plugins.
         tell_gap: tells them (position of the last message before, of the first after, reason) of a gap.
     """
 
     def __init__(
-        self, origin: str, relay_ips: Callable[[], frozenset[str]], deliver: Deliver, tell_gap: TellGap
+        self,
+        origin: str,
+        relay_ips: Callable[[], frozenset[str]],
+        closed: Callable[[], str],
+        deliver: Deliver,
+        tell_gap: TellGap,
     ) -> None:
         self.received = 0
         self.repeats = 0
         self.gaps = 0
         self._origin = origin
         self._relay_ips = relay_ips
+        self._closed = closed
         self._deliver = deliver
         self._tell_gap = tell_gap
         self._log_id = ""
@@ -53,9 +60,11 @@ class Intake:
         """Take one message from our relay and pass it to the plugins. Returns true.
 
         Takes {data, host_id, client_address, position, gaps, …}. The same position may come again; a repeat is
-        recognised and delivered once.
+        recognised and delivered once. Only with ``accept_notify``, while there is no link: else Fault 1002.
         """
-        if normal_ip(caller.address) not in self._relay_ips():
+        if closed := self._closed():
+            raise NotOurRelay(closed)
+        if caller.relayed or caller.proxied or normal_ip(caller.address) not in self._relay_ips():
             raise NotOurRelay(f"{caller.address} is not the address of this satellite's relay")
         argument = one_dict(params)
         host_id = host_id_of(argument)

@@ -10,7 +10,7 @@ from co2.server.calls import MethodCalls
 if TYPE_CHECKING:
     from co2.satellite.link import Link
 
-__all__ = ["KnownHosts", "PluginNetwork"]
+__all__ = ["OF_THE_RELAY", "KnownHosts", "PluginNetwork"]
 
 OF_THE_RELAY = "relay."
 """Methods whose names begin so are the relay's."""

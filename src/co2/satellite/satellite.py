@@ -12,7 +12,7 @@ from typing import Any
 
 from co2 import __version__
 from co2.config import SatelliteConfig, plugin_tables
-from co2.errors import Ambiguous, NoSuchMethod
+from co2.errors import Ambiguous, Denied, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages, stray_tables
 from co2.plugin.status import PackageSpec, PackageStatus
@@ -25,11 +25,11 @@ from co2.satellite.forecast import Forecaster
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
 from co2.satellite.outbox_disk import OutboxDisk
-from co2.satellite.plugin_network import PluginNetwork
+from co2.satellite.plugin_network import OF_THE_RELAY, PluginNetwork
 from co2.satellite.view import SatelliteView
 from co2.server import express
 from co2.server.app import HttpServer
-from co2.server.calls import MethodCalls
+from co2.server.calls import MethodCalls, is_reserved
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
@@ -136,7 +136,11 @@ class Satellite:
         if self._cursors.replaced:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
         self.intake = Intake(
-            foundation.state.origin, lambda: self.link.relay_ips, self.supervisor.deliver, self.supervisor.gap
+            foundation.state.origin,
+            lambda: self.link.relay_ips,
+            self._closed_to_notify,
+            self.supervisor.deliver,
+            self.supervisor.gap,
         )
         self._add_methods()
         view = SatelliteView(self)
@@ -296,6 +300,15 @@ class Satellite:
             self._forecaster.note(package, plugin, channels, batch)
         self._outbox_disk.watch()
 
+    def _closed_to_notify(self) -> str:
+        if self.link.joined.is_set():
+            return "this satellite has a link to its relay, and takes messages from there only"
+        if not self.config.accept_notify:
+            return (
+                "this satellite takes messages over its link only; accept_notify = true in co2.toml lets notify in"
+            )
+        return ""
+
     # ---- what the link brings --------------------------------------------------------------------------
 
     def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
@@ -429,8 +442,13 @@ class Satellite:
         return host_id.origin == self.link.host_id.origin
 
     async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
+        if method.startswith(OF_THE_RELAY):
+            raise Denied(f"{method} is called at the relay itself, {self.config.relay}, not through a satellite")
         if host_id is None:
             found = self._having(method)
+            # Only a plugin's method is looked for: a host's own would be another host's, and do something there.
+            if is_reserved(method) or (not found and "." not in method):
+                raise NoSuchMethod(method)
             if len(found) > 1:
                 raise Ambiguous(
                     f"several hosts have {method}; say which with host_id, or co2 call --host: {', '.join(found)}"
@@ -442,7 +460,7 @@ class Satellite:
         passed_on = {**argument, "method_name": method}
         if host_id is not None:
             passed_on["host_id"] = str(host_id)
-        # Without a host_id the relay looks: it has methods of its own, and knows who joined a moment ago.
+        # Without a host_id the relay looks: its plugins have methods, and it knows who joined a moment ago.
         return await self.link.call("method_call", passed_on, CALL_TIMEOUT)
 
     def _having(self, method: str) -> list[str]:

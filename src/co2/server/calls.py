@@ -3,18 +3,49 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from co2.errors import BadRequest, NoSuchMethod
+from co2.errors import BadRequest, Denied, NoSuchMethod
 from co2.host_id import HostId
 from co2.server.arguments import host_id_of, one_dict, text
 from co2.xmlrpc.registry import Caller, Registry
 
-__all__ = ["MAX_METHOD_NAME", "MethodCalls"]
+__all__ = ["MAX_METHOD_NAME", "MethodCalls", "check_foreign", "is_reserved"]
 
 MAX_METHOD_NAME = 128
+
+_NAMESPACES = ("co2.", "relay.", "system.", "web.")
+_OF_EVERY_HOST = frozenset(("method_call", "notify", "ping", "test"))
+_HARMLESS = frozenset(
+    (
+        "ping",
+        "test",
+        "system.getCapabilities",
+        "system.listMethods",
+        "system.methodHelp",
+        "system.methodSignature",
+    )
+)
 
 _NOT_THROUGH_HERE = frozenset(("method_call", "web.method_call", "system.multicall"))
 
 _HERE = Caller("127.0.0.1", 0)
+
+
+def is_reserved(method: str) -> bool:
+    """Return whether a name belongs to hosts themselves: it is never looked up among the methods of others."""
+    return method.startswith(_NAMESPACES) or method in _OF_EVERY_HOST
+
+
+def check_foreign(method: str) -> None:
+    """Refuse to call a host's own method on a foreign member, for somebody else.
+
+    The member may be a host of co2 that takes our address for its own machine's, or any other server: it gets no
+    call that steers a host, and no ``notify`` that did not come out of the log.
+
+    Raises:
+        Denied: the method is such a one.
+    """
+    if is_reserved(method) and method not in _HARMLESS:
+        raise Denied(f"{method} is not passed on to a member without a link; call it there")
 
 
 class MethodCalls:

@@ -15,7 +15,8 @@ import math
 import os
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from time import monotonic
 from typing import Any, cast
 
@@ -85,6 +86,7 @@ class Connection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_ending",
+        "_over_loopback",
         "_paused_reading",
         "_paused_writing",
         "_request",
@@ -106,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
         self._chunks: ChunkedBody | None = None
         self._ending = False
+        self._over_loopback = True
         self._paused_reading = False
         self._paused_writing = False
         self._task: asyncio.Task[Answer] | asyncio.Task[PageAnswer] | None = None
@@ -123,6 +126,8 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
         address = str(peer[0])
         self.caller = Caller(normal_ip(address) if ":" in address else address, int(peer[1]))
+        own = str((transport.get_extra_info("sockname") or ("127.0.0.1", 0))[0])
+        self._over_loopback = own.startswith("127.") or (":" in own and ip_address(normal_ip(own)).is_loopback)
         self._since = monotonic()
         self.deadline = self._since + self._service.limits.head_timeout
         self._service.connections.add(self)
@@ -239,7 +244,7 @@ class Connection(asyncio.Protocol):
         if end < 0:
             self._check_unfinished_head()
             return False
-        request = self._request = service.gate.admit(bytes(buffer[:end]))
+        request = self._request = service.gate.admit(bytes(buffer[:end]), self._over_loopback)
         del buffer[: end + 4]
         self._scanned = 0
         if request.is_page:
@@ -307,13 +312,19 @@ class Connection(asyncio.Protocol):
         self._state = _BUSY
         self._since = monotonic()
         self.deadline = math.inf
-        answer = service.endpoint.answer(body, self.caller)
+        answer = service.endpoint.answer(body, self._caller_of(self._request))
         if isinstance(answer, Answer):
             self._reply(answer)
         else:
             task: asyncio.Task[Answer] = service.loop.create_task(cast(Any, answer))
             self._task = task
             task.add_done_callback(self._answered)
+
+    def _caller_of(self, request: Request) -> Caller:
+        """Return who asks: whoever is at the other end, unless it asks for others."""
+        if not request.relayed and not request.proxied:
+            return self.caller
+        return replace(self.caller, relayed=request.relayed, proxied=request.proxied)
 
     def _answered(self, task: "asyncio.Task[Answer]") -> None:
         self._task = None
@@ -350,7 +361,7 @@ class Connection(asyncio.Protocol):
         self._state = _BUSY
         self._since = monotonic()
         self.deadline = math.inf
-        self._task = task = service.loop.create_task(service.pages.answer(request.head, self.caller.address))
+        self._task = task = service.loop.create_task(service.pages.answer(request.head, self._caller_of(request)))
         task.add_done_callback(self._page_answered)
 
     def _page_answered(self, task: "asyncio.Task[PageAnswer]") -> None:

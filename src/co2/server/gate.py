@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from co2.server.head import Head, parse_head
 from co2.server.limits import Limits
 from co2.server.refusal import Refused
+from co2.xmlrpc.answers import RELAYED_HEADER
 
 __all__ = ["RPC_PATHS", "Gate", "Request", "own_names"]
 
@@ -23,6 +24,23 @@ RPC_PATHS = ("/", "/RPC2")
 _PAGE_METHODS = ("GET", "HEAD")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
 _CHARSET = re.compile(r'charset=(?:"([^"]*)"|([^\s;"]*))', re.IGNORECASE)
+_PROXY_PREFIXES = ("x-forwarded-", "cf-")
+_PROXY_HEADERS = frozenset(
+    (
+        "client-ip",
+        "fastly-client-ip",
+        "forwarded",
+        "true-client-ip",
+        "via",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-forwarded",
+        "x-original-forwarded-for",
+        "x-real-ip",
+    )
+)
+"""Headers by which proxies tell for whom they ask (RFC 7239; RFC 9110, 7.6.3; and what was there before)."""
+
 _REMEMBERED_HEADS = 256
 _LONGEST_REMEMBERED = 1024
 
@@ -34,10 +52,14 @@ class Request:
     Attributes:
         head: as it was read.
         is_page: whether a page is asked for; else it is an XML-RPC call.
+        relayed: whether a host of co2 says that it passes the request on.
+        proxied: whether a proxy says so, or a name that is not of the loopback interface was used over it.
     """
 
     head: Head
     is_page: bool
+    relayed: bool = False
+    proxied: bool = False
 
 
 def own_names() -> set[str]:
@@ -47,6 +69,17 @@ def own_names() -> set[str]:
     for known in (name.removesuffix(".local"), name.partition(".")[0]):
         names |= {known, f"{known}.local"}
     return names - {"", ".local"}
+
+
+def _tells_a_proxy(name: str) -> bool:
+    return name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES)
+
+
+def _address(name: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None
 
 
 class Gate:
@@ -72,11 +105,13 @@ class Gate:
         self._pages = frozenset(pages)
         self._buttons = frozenset(buttons)
         self._link = link
-        self._hosts = own_names() | {host.lower().rstrip(".") for host in allowed_hosts}
+        self._allowed = {host.lower().rstrip(".") for host in allowed_hosts}
+        self._own = own_names()
         self._limits = limits
-        self._remembered: dict[bytes, Request] = {}
+        # What a head means depends on the interface that it came over.
+        self._remembered: tuple[dict[bytes, Request], dict[bytes, Request]] = ({}, {})
 
-    def admit(self, raw: bytes) -> Request:
+    def admit(self, raw: bytes, over_loopback: bool) -> Request:
         """Read a head and check it.
 
         A program sends the same head again and again. What has passed is remembered by its bytes, which decide
@@ -84,26 +119,33 @@ class Gate:
 
         Args:
             raw: the head's bytes, without the empty line at its end.
+            over_loopback: whether the connection's own end is a loopback address.
 
         Raises:
             Refused: with the status for what is wrong.
         """
-        known = self._remembered.get(raw)
+        remembered = self._remembered[over_loopback]
+        known = remembered.get(raw)
         if known is not None:
             return known
         head = parse_head(raw, self._limits)
-        self._check_host(head)
+        name = self._check_host(head)
         self._check_origin(head)
         is_page = self._check_path(head)
+        is_program = "origin" not in head.headers and (not is_page or head.path == self._link)
+        proxied = any(map(_tells_a_proxy, head.headers))
+        if over_loopback and not is_program:
+            proxied |= self._check_loopback(name)
         self._check_body(head, is_page)
-        request = Request(head, is_page)
+        request = Request(head, is_page, RELAYED_HEADER in head.headers, proxied)
         if len(raw) <= _LONGEST_REMEMBERED:
-            if len(self._remembered) >= _REMEMBERED_HEADS:
-                self._remembered.clear()
-            self._remembered[raw] = request
+            if len(remembered) >= _REMEMBERED_HEADS:
+                remembered.clear()
+            remembered[raw] = request
         return request
 
-    def _check_host(self, head: Head) -> None:
+    def _check_host(self, head: Head) -> str:
+        """Return the name, or the address, by which this host was asked."""
         host = head.headers.get("host")
         if host is None:
             raise Refused(400, "no Host")
@@ -111,12 +153,22 @@ class Gate:
         if found is None:
             raise Refused(400, "a Host that is none")
         name = (found[1] or found[2]).lower().rstrip(".")
-        if name in self._hosts:
-            return
-        try:
-            ipaddress.ip_address(name)
-        except ValueError:
-            raise Refused(421, "this host is not called that; allowed_hosts can add the name") from None
+        if name in self._own or name in self._allowed or _address(name) is not None:
+            return name
+        raise Refused(421, "this host is not called that; allowed_hosts can add the name")
+
+    def _check_loopback(self, name: str) -> bool:
+        """Check the name that a browser has used over the loopback interface; return whether it is another's.
+
+        The network may answer for this machine's name, and bend it to 127.0.0.1 once its page has been loaded. A
+        program is not led astray by that: a browser says Origin with every call and link.
+        """
+        address = _address(name)
+        if name == "localhost" or (address is not None and address.is_loopback):
+            return False
+        if name in self._allowed:
+            return True
+        raise Refused(421, "over loopback pages are at localhost or 127.0.0.1; allowed_hosts can add a name")
 
     def _check_origin(self, head: Head) -> None:
         origin = head.headers.get("origin")

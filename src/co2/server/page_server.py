@@ -7,6 +7,7 @@ from co2.server.head import Head
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.xmlrpc.faults import as_fault
+from co2.xmlrpc.registry import Caller
 
 __all__ = ["PageServer"]
 
@@ -21,15 +22,17 @@ class PageServer:
     def __init__(self, pages: Mapping[str, PageHandler]) -> None:
         self._pages = dict(pages)
 
-    async def answer(self, head: Head, address: str) -> PageAnswer:
+    async def answer(self, head: Head, caller: Caller) -> PageAnswer:
         """Give what a page answers.
 
         Args:
             head: of the request; its path is one of a page.
-            address: IP of the other end.
+            caller: who asks.
         """
         try:
-            found = await self._pages[head.path](PageRequest(head.path, _query(head), address))
+            found = await self._pages[head.path](
+                PageRequest(head.path, _query(head), caller.address, caller.is_local)
+            )
             _check_headers(found)
         except Exception as error:
             told = as_fault(error, f"{head.method} {head.path}")

@@ -4,7 +4,6 @@ A button is a form without fields, posted to its own path; what it concerns is i
 through only with the Origin of our own pages, so that no other web page can press it.
 """
 
-import ipaddress
 import logging
 from typing import Protocol
 from urllib.parse import quote
@@ -14,7 +13,7 @@ from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.web.text import anchor
 
-__all__ = ["RELOAD_PATH", "Controls", "is_here", "make_buttons"]
+__all__ = ["RELOAD_PATH", "Controls", "make_buttons"]
 
 RELOAD_PATH = "/plugins/reload"
 
@@ -40,8 +39,10 @@ def make_buttons(controls: Controls) -> dict[str, PageHandler]:
     """Give the handler of every button by its path."""
 
     async def reload(request: PageRequest) -> PageAnswer:
-        if not is_here(request):
-            return answer(b"only from the host's own machine\n", _TEXT, status=403)
+        if not request.is_local:
+            return answer(
+                b"only from the host's own machine: at http://127.0.0.1, without a proxy\n", _TEXT, status=403
+            )
         package = request.query.get("package", "")
         if not 0 < len(package) <= _MAX_NAME:
             return answer(b"no package\n", _TEXT, status=400)
@@ -52,11 +53,3 @@ def make_buttons(controls: Controls) -> dict[str, PageHandler]:
         return answer(b"", _TEXT, status=303, location=f"/plugins#{quote(anchor(package))}")
 
     return {RELOAD_PATH: reload}
-
-
-def is_here(request: PageRequest) -> bool:
-    """Tell whether the browser is on the host's own machine."""
-    try:
-        return ipaddress.ip_address(request.address).is_loopback
-    except ValueError:
-        return False

@@ -14,11 +14,13 @@ class PageRequest:
         path: without the query.
         query: the first value of each name in it.
         address: IP of the other end.
+        is_local: whether the browser is on the host's own machine.
     """
 
     path: str
     query: Mapping[str, str]
     address: str
+    is_local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from co2.web import text
-from co2.web.buttons import RELOAD_PATH, is_here
+from co2.web.buttons import RELOAD_PATH
 from co2.web.headers import answer
 from co2.web.health import make_health_pages
 from co2.web.metrics import make_metrics_page
@@ -72,7 +72,7 @@ def _page(
             "host_id": view.host_id,
             "version": view.version,
             "path": request.path,
-            "here": is_here(request),
+            "here": request.is_local,
             "now": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
             **(found if isinstance(found, dict) else await found),
         }

@@ -4,12 +4,15 @@ from urllib.parse import urlsplit
 
 from co2.errors import ParseError, PeerError, Unreachable
 
-__all__ = ["CONTENT_TYPE", "MAX_RESPONSE_SIZE", "check_answer", "split_url", "too_big"]
+__all__ = ["CONTENT_TYPE", "MAX_RESPONSE_SIZE", "RELAYED_HEADER", "check_answer", "split_url", "too_big"]
 
 CONTENT_TYPE = "text/xml"
 
 MAX_RESPONSE_SIZE = 32 * 1024 * 1024
 """Bytes of one answer. A message of 720 KiB in MessagePack can be 20 MiB in XML."""
+
+RELAYED_HEADER = "x-co2-relayed"
+"""Header with which a host of co2 says that it may call for somebody else, who has no part in its address."""
 
 _XML_TYPES = frozenset(("text/xml", "application/xml"))
 

@@ -9,7 +9,7 @@ import os
 import aiohttp
 
 from co2.errors import ParseError, Unreachable
-from co2.xmlrpc.answers import CONTENT_TYPE, check_answer, split_url, too_big
+from co2.xmlrpc.answers import CONTENT_TYPE, RELAYED_HEADER, check_answer, split_url, too_big
 
 __all__ = ["KEEP_ALIVE", "HttpSession"]
 
@@ -21,6 +21,7 @@ _HEADERS = {
     "Accept-Encoding": "identity",
     "Accept": CONTENT_TYPE,
     "User-Agent": "co2",
+    RELAYED_HEADER: "1",
 }
 
 

@@ -21,18 +21,20 @@ class Caller:
     Attributes:
         address: IP address in normal form.
         port: of the caller's end of the connection.
-        relayed: whether a relay has passed the request on for somebody else; then the address is the relay's.
+        relayed: whether a host of co2 has passed the request on for somebody else; the address is that host's.
+        proxied: whether the request came through a proxy, or may have; then the address is the proxy's.
     """
 
     address: str
     port: int
     relayed: bool = False
+    proxied: bool = False
 
     @property
     def is_local(self) -> bool:
         """Whether the request came from this very machine, over the loopback interface."""
         try:
-            return not self.relayed and ipaddress.ip_address(self.address).is_loopback
+            return not self.relayed and not self.proxied and ipaddress.ip_address(self.address).is_loopback
         except ValueError:
             return False
 
