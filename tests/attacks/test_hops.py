@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import secrets
 import socket
 import threading
 import xmlrpc.client
@@ -13,7 +14,15 @@ from typing import Any
 import aiohttp
 import pytest
 
-from co2.protocol.link_frames import SUBPROTOCOL, Call, Result, decode_relay_frame, encode_link_frame
+from co2.protocol.link_frames import (
+    SUBPROTOCOL,
+    Call,
+    Goodbye,
+    Result,
+    Welcome,
+    decode_relay_frame,
+    encode_link_frame,
+)
 from co2.server.gate import own_names
 from co2.values import pack_value, unpack_value
 from co2.xmlrpc.reader import read_call, read_response
@@ -109,10 +118,12 @@ def over_a_link(port: int, method: str, argument: Any) -> Result:
             aiohttp.ClientSession() as session,
             session.ws_connect(f"http://127.0.0.1:{port}/link", protocols=[SUBPROTOCOL]) as link,
         ):
-            await link.send_bytes(hello(origin="hopper"))
-            await link.send_bytes(encode_link_frame(Call(1, method, pack_value(argument), 5.0)))
+            await link.send_bytes(hello(origin=f"hopper-{secrets.token_hex(4)}"))
             while True:
                 frame = decode_relay_frame((await link.receive(10)).data)
+                assert not isinstance(frame, Goodbye), frame
+                if isinstance(frame, Welcome):
+                    await link.send_bytes(encode_link_frame(Call(1, method, pack_value(argument), 5.0)))
                 if isinstance(frame, Result):
                     return frame
 
