@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +181,13 @@ def test_row_28_a_hostile_satellite_is_told_about_and_harms_nobody(relay: Proxy,
 
 
 def start(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("CO2_")}
-    command = [sys.executable, "-m", "co2", *args, "--port", "0", "--state", str(folder / "state")]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, env=env, check=False)
+    return command(folder, *args, "--port", "0", "--state", str(folder / "state"))
+
+
+def command(folder: Path, *args: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = {k: v for k, v in os.environ.items() if not k.startswith("CO2_")} | variables
+    whole = [sys.executable, "-m", "co2", *args]
+    return subprocess.run(whole, cwd=folder, capture_output=True, text=True, timeout=30, env=env, check=False)
 
 
 def test_row_63_a_configuration_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
@@ -202,6 +206,77 @@ def test_row_63_a_plugin_that_everybody_may_write_is_not_loaded(tmp_path: Path) 
     assert ended.returncode == 2
     assert "chmod o-w" in ended.stderr
     assert "executed" not in ended.stderr
+
+
+def by_a_folder_that_others_may_write(folder: Path) -> None:
+    folder.chmod(0o777)
+
+
+def by_a_subfolder(folder: Path) -> None:
+    inner = folder / "plugins" / "ham" / "eggs"
+    inner.mkdir()
+    inner.chmod(0o777)
+
+
+def by_a_link(folder: Path) -> None:
+    elsewhere = folder / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "eggs.py").write_text("raise SystemExit('executed')\n")
+    elsewhere.chmod(0o777)
+    (folder / "plugins" / "ham" / "eggs.py").symlink_to(elsewhere / "eggs.py")
+
+
+def by_a_module_beside_it(folder: Path) -> None:
+    (folder / "plugins" / "helper.py").write_text("raise SystemExit('executed')\n")
+    (folder / "plugins" / "helper.py").chmod(0o666)
+
+
+def by_giving_it_to_a_user(folder: Path) -> None:
+    os.chown(folder / "plugins" / "ham" / "spam.py", 54321, -1)
+
+
+def by_giving_it_to_a_group(folder: Path) -> None:
+    os.chown(folder / "plugins" / "ham" / "spam.py", -1, 54321)
+    (folder / "plugins" / "ham" / "spam.py").chmod(0o664)
+
+
+ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        by_a_folder_that_others_may_write,
+        by_a_subfolder,
+        by_a_link,
+        by_a_module_beside_it,
+        pytest.param(by_giving_it_to_a_user, marks=ROOT_ONLY),
+        pytest.param(by_giving_it_to_a_group, marks=ROOT_ONLY),
+    ],
+)
+def test_row_63_nothing_is_loaded_that_others_could_have_written(
+    tmp_path: Path, opened: Callable[[Path], None]
+) -> None:
+    write_plugin(tmp_path, "ham", spam="raise SystemExit('executed')\n")
+    opened(tmp_path)
+    ended = start(tmp_path, "satellite", "--plugin", "ham")
+    assert ended.returncode == 2
+    assert "executed" not in ended.stderr
+    assert str(tmp_path) in ended.stderr
+    assert "may write it" in ended.stderr or "belongs to" in ended.stderr
+
+
+@ROOT_ONLY
+def test_row_63_whoever_is_trusted_may_own_the_code_and_the_configuration(tmp_path: Path) -> None:
+    write_plugin(tmp_path, "ham", spam="raise SystemExit('executed')\n")
+    (tmp_path / "co2.toml").write_text("[satellite]\nplugin_list = ['ham']\n")
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        os.chown(path, 54321, 54321)
+    ended = start(tmp_path, "satellite")
+    assert (ended.returncode, "CO2_TRUSTED_USERS=54321" in ended.stderr) == (2, True)
+    check = ("plugin", "check", "plugins/ham")
+    assert "CO2_TRUSTED_USERS=54321" in command(tmp_path, *check).stderr
+    assert "SystemExit: executed" in command(tmp_path, *check, CO2_TRUSTED_USERS="54321").stdout
 
 
 def test_row_63_a_link_for_a_state_folder_is_refused(tmp_path: Path) -> None:

@@ -101,7 +101,12 @@ def test_what_a_satellite_refuses_is_found(tmp_path: Path) -> None:
     for name, write in REFUSED_BY_SATELLITE.items():
         write(tmp_path / name)
     config = SimpleNamespace(
-        plugin_dir=tmp_path, plugin_list=tuple(REFUSED_BY_SATELLITE), plugin_config=TABLES, plugin_limits={}
+        plugin_dir=tmp_path,
+        plugin_list=tuple(REFUSED_BY_SATELLITE),
+        plugin_config=TABLES,
+        plugin_limits={},
+        trusted_users=(),
+        trusted_groups=(),
     )
     specs, problems = find_packages(config)  # type: ignore[arg-type]
     refused = dict(problems)
@@ -156,7 +161,14 @@ def test_a_folder_that_everybody_may_write_is_found(tmp_path: Path) -> None:
     plugins = tmp_path / "plugins"
     write_package(plugins, "ham", spam=GOOD)
     plugins.chmod(0o777)
-    config = SimpleNamespace(plugin_dir=plugins, plugin_list=None, plugin_config={}, plugin_limits={})
+    config = SimpleNamespace(
+        plugin_dir=plugins,
+        plugin_list=None,
+        plugin_config={},
+        plugin_limits={},
+        trusted_users=(),
+        trusted_groups=(),
+    )
     [(name, problem)] = find_packages(config)[1]  # type: ignore[arg-type]
     findings, _ = check_package(plugins / "ham")
     assert (name, problem) == ("ham", findings[0].problem)

@@ -88,7 +88,7 @@ def test_packages_that_have_failed_or_are_parked_are_named_with_what_to_do(net: 
     url = f"http://127.0.0.1:{host_id.rpartition(':')[2]}"
     for name, state, error, what in (
         ("broken", "failed", "ZeroDivisionError", "reload"),
-        ("dies", "parked", "is parked: its plugin host died 1 times", "reload"),
+        ("dies", "parked", "is parked: its plugin host died once", "reload"),
         ("nosuch", "failed", "there is no package 'nosuch'", "load"),
     ):
         [at] = [at for at, line in enumerate(lines) if line.startswith(f"{name} on {host_id} is {state}: ")]

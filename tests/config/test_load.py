@@ -21,6 +21,8 @@ BAD: dict[str, tuple[str, str, str]] = {
     "plugin_dir": ("[]", "", "a path of a folder"),
     "plugin_list": ('["has-dash"]', "ham,../spam", "a list of names of packages"),
     "allowed_hosts": ("[1]", "co2.example:2003", "a list of host names without port"),
+    "trusted_users": ("[1.5]", "no-such-user", "a list of users of this machine by name or number"),
+    "trusted_groups": ("[true]", "no-such-group", "a list of groups of this machine by name or number"),
     "max_sats": ("0", "many", "an integer from 1 to 100000"),
     "check_interval": ("true", "0", "seconds, a number from 0.05 to 3600"),
     "drop_after": ("nan", "nan", "seconds, a number from 0.1 to 86400"),
@@ -54,6 +56,8 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "plugin_dir": ("one", "two", "/three"),
     "plugin_list": ("ham", "ham,eggs", "eggs"),
     "allowed_hosts": ("a.example", "b.example,c", "d"),
+    "trusted_users": ("root", "1000", "0,1001"),
+    "trusted_groups": ("root", "1000", "0,1001"),
     "relay": ("http://10.0.0.1:2003", "http://[::1]:1", "http://co2.example:65535"),
     "isolation": ("thread", "process", "thread"),
     "plugin_memory": ("0", "1", "100"),
@@ -148,6 +152,8 @@ def as_value(key: Key, text: str, folder: Path) -> Any:
         return folder / text
     if key.name in ("plugin_list", "allowed_hosts"):
         return tuple(text.split(","))
+    if key.name in ("trusted_users", "trusted_groups"):
+        return tuple(0 if one == "root" else int(one) for one in text.split(","))
     if key.name in ("watch", "express", "accept_notify"):
         return text not in ("no", "false")
     return float(text) if re.fullmatch(r"[\d.]+", text) and key.name != "bind" and text.count(".") < 2 else text
@@ -337,3 +343,17 @@ def test_a_file_that_we_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     write(tmp_path, "")
     monkeypatch.setattr(Path, "read_bytes", denied)  # file modes do not keep root out
     assert "cannot be read: Permission denied" in wrong("relay", tmp_path).problem
+
+
+def test_a_device_of_nothing_is_a_configuration_with_nothing_in_it(tmp_path: Path) -> None:
+    assert load_config("relay", {"config": os.devnull}, {}, tmp_path).port == 2003
+    write(tmp_path, "[relay]\nport = 1\n")
+    assert load_config("relay", {}, {"CO2_CONFIG": os.devnull}, tmp_path).port == 2003
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/tty", "pipe"])
+def test_another_device_is_refused_without_advice_that_breaks_the_machine(tmp_path: Path, device: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    problem = str(wrong("relay", tmp_path, {"config": device}))
+    assert "no plain file" in problem
+    assert "chmod" not in problem

@@ -255,6 +255,26 @@ def test_deaths_outside_of_messages_park_when_they_come_soon_after_another() -> 
     assert deaths.park(PARK_WITHIN + 1)
 
 
+def test_deaths_in_messages_and_outside_of_them_add_up() -> None:
+    deaths = Deaths()
+    for number in range(3):
+        deaths.add(number, [("a", number)])
+    deaths.add(3, [])
+    assert not deaths.park(3)
+    deaths.add(4, [])
+    assert deaths.park(4)
+
+
+def test_a_death_that_several_plugins_may_have_caused_is_one() -> None:
+    deaths = Deaths()
+    everybody = [(name, 7) for name in "abcdef"]
+    assert deaths.add(0, everybody) == []
+    assert not deaths.park(0)
+    assert deaths.add(1, [("a", 7), ("b", 8)]) == []
+    assert not deaths.park(1), "the same message"
+    assert deaths.add(2, everybody) == [("a", 7)]
+
+
 def test_tries_are_forgotten_once_all_are_done() -> None:
     deaths = Deaths()
     deaths.add(0, [("a", 5)])

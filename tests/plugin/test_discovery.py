@@ -19,6 +19,8 @@ def config(folder: Path, *names: str, tables: dict[str, Any] | None = None) -> A
         plugin_list=names or None,
         plugin_config=tables or {},
         plugin_limits={"ham": {"memory": 99}},
+        trusted_users=(),
+        trusted_groups=(),
     )
 
 

@@ -25,7 +25,13 @@ class X_Fader(plugin.Co2Plugin):
 
 def config(folder: Path, *names: str) -> Any:
     return SimpleNamespace(
-        plugin_dir=folder, plugin_list=names or None, plugin_config={}, plugin_limits={}, config_file=None
+        plugin_dir=folder,
+        plugin_list=names or None,
+        plugin_config={},
+        plugin_limits={},
+        trusted_users=(),
+        trusted_groups=(),
+        config_file=None,
     )
 
 

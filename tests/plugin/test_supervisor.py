@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from co2.errors import BadParams, CallTimeout, NoSuchMethod, PluginFailed
+from co2.plugin import deaths
 from co2.plugin.supervisor import PackageSpec
 from co2.protocol.batch import make_batch
 from co2.values import pack
@@ -464,6 +465,58 @@ def test_after_a_kill_each_plugin_goes_on_where_it_stood(tmp_path: Path) -> None
             assert [line for line in quick if line.startswith("quick 4")][1:] in ([], ["quick 4 True"])
             expected = [(0, False), (1, False), (2, False), (3, False), (3, True), (4, False), (5, False)]
             assert dies == [f"dies {number} {repeat}" for number, repeat in expected]
+
+    asyncio.run(scenario())
+
+
+def test_one_that_dies_in_every_message_is_parked_soon_and_told_what_to_do(tmp_path: Path) -> None:
+    code = """
+    import os
+    class X_Dies(plugin.Co2Plugin):
+        def receive(self, data_dict):
+            os._exit(3)
+    """
+
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=code)]) as it:
+            it.deliver(*range(100))
+            await it.until(lambda: it.state("ham") == "parked", "parked", 60)
+            status = it.status("ham")
+            assert (status.dead_letters, status.restarts) == (
+                4,
+                12,
+            )  # three tries each, and the first of the fifth
+            assert status.last_error.endswith(
+                "is parked: its plugin host died in 5 different messages within 60 s; the last time it ended "
+                "with exit status 3. Mend it, then: co2 plugin reload ham"
+            )
+            letters = [letter.reason for _, letter in it.letters]
+            assert letters == ["the plugin host died 3 times in this message: it ended with exit status 3"] * 4
+            assert it.log.text.count("it is started again") == 12, "not the last time"
+            await it.supervisor.reload(write_package(tmp_path, "ham", spam=ECHO))
+            await it.until(lambda: it.status("ham").received == 100, "all but four are taken after all")
+            assert [message["data"] for _, message in it.sent()] == list(range(4, 100))
+
+    asyncio.run(scenario())
+
+
+def test_one_that_takes_long_to_start_is_parked_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deaths, "PARK_WITHIN", 2.0)
+    code = """
+    import threading, time, os
+    time.sleep(0.6)
+    class X_Dies(plugin.Co2Plugin):
+        def __init__(self, var_dict):
+            super().__init__(var_dict)
+            threading.Timer(0.1, os._exit, (1,)).start()
+    """
+
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=code)]) as it:
+            await it.until(lambda: it.state("ham") == "parked", "parked", 60)
+            assert it.status("ham").restarts == 4
 
     asyncio.run(scenario())
 

@@ -233,3 +233,48 @@ def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     os.chown(tmp_path / "state", 65534, 65534)
     assert "belongs to another user" in refused(tmp_path / "state")
+
+
+@pytest.mark.parametrize("before", [0o755, 0o711, 0o750])
+def test_a_folder_that_others_may_read_becomes_private(tmp_path: Path, before: int) -> None:
+    path = tmp_path / "state"
+    (path / "logs").mkdir(parents=True)
+    (path / "logs").chmod(before)
+    path.chmod(before)
+    with StateFolder.open(path):
+        assert (mode(path), mode(path / "logs")) == (0o700, 0o700)
+
+
+def test_a_folder_with_something_else_in_it_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "my things"
+    path.mkdir()
+    (path / "index.html").write_text("")
+    (path / "index.html").chmod(0o644)
+    path.chmod(0o755)
+    text = refused(path)
+    assert "holds something else (index.html)" in text
+    assert f"--state '{path / 'state'}'" in text
+    assert (mode(path), mode(path / "index.html")) == (0o755, 0o644)
+
+
+@pytest.mark.parametrize("there", ["lost+found/", ".gitkeep", "origin", "lock"])
+def test_a_folder_that_is_empty_or_was_one_is_taken(tmp_path: Path, there: str) -> None:
+    path = tmp_path / "state"
+    path.mkdir()
+    if there.endswith("/"):
+        (path / there).mkdir()
+    else:
+        (path / there).write_text("abc\n")
+        (path / there).chmod(0o600)
+        (path / "more").write_text("")
+    if there == ".gitkeep":
+        (path / "more").unlink()
+    with StateFolder.open(path) as state:
+        assert state.origin
+
+
+def test_the_advice_for_its_mode_can_be_pasted(tmp_path: Path) -> None:
+    path = tmp_path / "my state; reboot"
+    path.mkdir()
+    path.chmod(0o777)
+    assert refused(path).endswith(f"chmod 700 '{path}'")

@@ -117,7 +117,7 @@ def test_a_parked_package_is_seen_everywhere_and_tried_again_by_button_or_comman
         with site.satellite.proxy() as proxy, pytest.raises(Exception, match="died"):
             proxy.ham.ham.die({"data": None})
         row = wait_for(lambda: (row := site.ps())["state"] == "parked" and row, "parked")
-        assert "is parked: its plugin host died 1 times" in row["last_error"]
+        assert "is parked: its plugin host died once" in row["last_error"]
         assert row["uses"] == {}
         assert "parked" in site.co2("ps", "--plugins", "--relay", site.relay.url)
         page = site.page()

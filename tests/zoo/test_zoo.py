@@ -127,7 +127,12 @@ def test_a_reserved_name_is_not_loaded() -> None:
     from co2.plugin.discovery import find_packages
 
     config = SimpleNamespace(
-        plugin_dir=PLUGINS, plugin_list=("healthy", "web"), plugin_config={}, plugin_limits={}
+        plugin_dir=PLUGINS,
+        plugin_list=("healthy", "web"),
+        plugin_config={},
+        plugin_limits={},
+        trusted_users=(),
+        trusted_groups=(),
     )
     specs, problems = find_packages(config)
     assert [spec.name for spec in specs] == ["healthy"]

@@ -31,13 +31,17 @@ def check(path: Path, as_json: bool) -> int:
       co2 plugin check plugins/ham
       co2 plugin check plugins --json | jq '.[].findings[].problem'
     """
+    from co2.config import load_config
+    from co2.config.private import Trust
     from co2.plugin.checking import check_package
 
-    tables, file = _tables()
+    config = load_config("satellite", {}, os.environ, Path.cwd())
+    tables, file = config.plugin_config, str(config.config_file or "")
+    trust = Trust(config.trusted_users, config.trusted_groups)
     rows: list[dict[str, Any]] = []
     for package in _packages(Path(os.path.normpath(path.absolute()))):
         name = package.name.removesuffix(".py")
-        findings, names = check_package(package, tables.get(name, {}), file)
+        findings, names = check_package(package, tables.get(name, {}), file, trust)
         rows.append({"package": name, "path": str(package), "names": names, "findings": findings})
     if as_json:
         print_json([{**row, "findings": [_as_dict(one) for one in row["findings"]]} for row in rows])
@@ -55,13 +59,6 @@ def _packages(path: Path) -> list[Path]:
         return [path]
     names = packages_in(path)
     return [path / name if (path / name).is_dir() else path / f"{name}.py" for name in names] or [path]
-
-
-def _tables() -> tuple[dict[str, Any], str]:
-    from co2.config import load_config
-
-    config = load_config("satellite", {}, os.environ, Path.cwd())
-    return dict(config.plugin_config), str(config.config_file or "")
 
 
 def _print(row: dict[str, Any]) -> None:

@@ -10,7 +10,20 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-__all__ = ["address", "count", "folder", "host_names", "names", "one_of", "port", "seconds", "switch", "url"]
+__all__ = [
+    "address",
+    "count",
+    "folder",
+    "group_ids",
+    "host_names",
+    "names",
+    "one_of",
+    "port",
+    "seconds",
+    "switch",
+    "url",
+    "user_ids",
+]
 
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
 
@@ -103,6 +116,41 @@ def host_names(found: Any) -> tuple[str, ...]:
         if not isinstance(item, str) or not _HOST_NAME.fullmatch(item):
             raise ValueError(f"a list of host names without port, not {item!r:.80}")
     return tuple(items)
+
+
+def user_ids(found: Any) -> tuple[int, ...]:
+    """Check a list of users of this machine, by name or number; text is cut at commas."""
+
+    def look_up(name: str) -> int:
+        import pwd
+
+        return pwd.getpwnam(name).pw_uid
+
+    return _ids(found, "users", look_up)
+
+
+def group_ids(found: Any) -> tuple[int, ...]:
+    """Check a list of groups of this machine, by name or number; text is cut at commas."""
+
+    def look_up(name: str) -> int:
+        import grp
+
+        return grp.getgrnam(name).gr_gid
+
+    return _ids(found, "groups", look_up)
+
+
+def _ids(found: Any, what: str, look_up: Callable[[str], int]) -> tuple[int, ...]:
+    ids = []
+    for item in _items(found):
+        if isinstance(item, int) and not isinstance(item, bool) and 0 <= item < 2**32:
+            ids.append(item)
+            continue
+        try:
+            ids.append(int(item) if isinstance(item, str) and item.isdecimal() else look_up(str(item)))
+        except (KeyError, ImportError, ValueError):
+            raise ValueError(f"a list of {what} of this machine by name or number, not {item!r:.80}") from None
+    return tuple(ids)
 
 
 def url(found: Any) -> str:

@@ -4,7 +4,7 @@ import ast
 import warnings
 from pathlib import Path
 
-from co2.config.private import check_private
+from co2.config.private import Trust, check_private
 from co2.errors import ConfigError
 
 __all__ = ["MAX_SIZE", "read_plugin_list_2003"]
@@ -13,11 +13,12 @@ MAX_SIZE = 256 * 1024
 """Bytes of a config.py that we read."""
 
 
-def read_plugin_list_2003(path: Path) -> list[str] | None:
+def read_plugin_list_2003(path: Path, trust: Trust | None = None) -> list[str] | None:
     """Read ``plugin_list`` from a 2003 ``config.py``; everything else in the file is left alone.
 
     Args:
         path: of the file.
+        trust: whose it may be, beside ours and root's.
 
     Returns:
         The names, None where there is no file or no such list in it.
@@ -27,7 +28,7 @@ def read_plugin_list_2003(path: Path) -> list[str] | None:
     """
     if not path.is_file():
         return None
-    check_private(path)
+    check_private(path, trust)
     try:
         source = path.read_bytes()
         if len(source) > MAX_SIZE:

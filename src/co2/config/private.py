@@ -1,23 +1,278 @@
-"""Refuse files and folders that others may write: who can write them can run code as us."""
+"""Refuse code and configuration that others may write: who can write them can run code as us.
 
+A file is ours alone where it, and every folder on the way to it, belongs to us or to root, and nobody else may
+write it. Links are followed, each with the folder that it lies in.
+"""
+
+import contextlib
+import errno
+import os
+import shlex
 import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from co2.errors import ConfigError
 
-__all__ = ["check_private"]
+__all__ = ["MAX_CHECKED", "Trust", "check_code", "check_private", "open_code", "trust_of"]
+
+MAX_CHECKED = 10_000
+"""Folders and files of code that are looked at in one package."""
+
+MAX_LINKS = 40
+"""Links on the way to one file, as Linux has it."""
+
+NOT_OURS = frozenset(("site-packages", "node_modules"))
+"""Folders in a package's that hold no code of its own, and much of others'; hidden ones do not either."""
+
+_CODE = (".py", ".pyc", ".so", ".pyd")
 
 
-def check_private(path: Path) -> None:
-    """Refuse a file or folder that everybody may write.
+@dataclass(frozen=True)
+class Trust:
+    """Whose code and configuration may be used, beside our own and root's.
+
+    Attributes:
+        users: their ids.
+        groups: ids of groups whose members may write it.
+    """
+
+    users: tuple[int, ...] = ()
+    groups: tuple[int, ...] = ()
+
+    def owner(self, uid: int) -> bool:
+        """Tell whether it may belong to a user."""
+        return uid in (0, os.geteuid()) or uid in self.users
+
+    @cached_property
+    def _writers(self) -> dict[int, tuple[str, list[str]]]:
+        return {}
+
+    def writers(self, gid: int) -> tuple[str, list[str]]:
+        """Give the name of a group and those of its members that are not trusted; none where it is ours alone."""
+        if gid not in self._writers:
+            self._writers[gid] = ("", []) if gid in self.groups else self._look_up(gid)
+        return self._writers[gid]
+
+    def _look_up(self, gid: int) -> tuple[str, list[str]]:
+        import grp
+        import pwd
+
+        everybody = {one.pw_name: one for one in pwd.getpwall()}
+        try:
+            group = grp.getgrgid(gid)
+            name, names = group.gr_name, set(group.gr_mem)
+        except KeyError:
+            # As in a container, where nobody has a name: a group of our own has our own number.
+            name, names = str(gid), set() if gid == os.getegid() == os.geteuid() else {"others"}
+        if gid:  # system accounts that nobody uses are in root's group from ancient times
+            names |= {one.pw_name for one in everybody.values() if one.pw_gid == gid}
+        return name, sorted(one for one in names if one not in everybody or not self.owner(everybody[one].pw_uid))
+
+
+def trust_of(environ: Mapping[str, str]) -> Trust:
+    """Give whom the environment trusts: it counts for the configuration file itself, too.
 
     Raises:
-        ConfigError: it is world-writable; the text has the command that mends it.
+        ConfigError: there is no such user or group.
+    """
+    from co2.config.checks import group_ids, user_ids
+
+    ids: list[tuple[int, ...]] = []
+    for variable, check in (("CO2_TRUSTED_USERS", user_ids), ("CO2_TRUSTED_GROUPS", group_ids)):
+        found = environ.get(variable, "")
+        try:
+            ids.append(check(found))
+        except ValueError as error:
+            raise ConfigError(variable, f"found {found!r:.80}, wanted: {error}") from None
+    return Trust(*ids)
+
+
+def check_private(path: Path, trust: Trust | None = None) -> None:
+    """Refuse a file or folder that others may write, or put something else in the place of.
+
+    Args:
+        path: of it.
+        trust: whose it may be, beside ours and root's.
+
+    Raises:
+        ConfigError: it is, or is neither a file nor a folder; the text has the command that mends it.
     """
     try:
-        mode = path.stat().st_mode
+        kind = path.stat().st_mode
+        if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
+            raise ConfigError(str(path), f"it is {_KINDS.get(stat.S_IFMT(kind), 'something else')}, no plain file")
+        if not hasattr(os, "geteuid"):
+            return
+        trust = trust or Trust()
+        *way, (last, found) = _way(path)
+        for step, status in way:
+            _check(step, status, trust, path)
+        _check(last, found, trust, None)
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
-    sticky_folder = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
-    if mode & stat.S_IWOTH and not sticky_folder:
-        raise ConfigError(str(path), f"everybody may write it, so it is not used; mend it with: chmod o-w {path}")
+
+
+def check_code(place: Path, trust: Trust | None = None) -> None:
+    """Refuse a package some of whose code others may write: whatever can be imported from it, links followed.
+
+    Args:
+        place: its folder, or a single file.
+        trust: whose it may be, beside ours and root's.
+
+    Raises:
+        ConfigError: some of it may, or there is too much to look at.
+    """
+    trust = trust or Trust()
+    check_private(place, trust)
+    if not hasattr(os, "geteuid") or not place.is_dir():
+        return
+    waiting, seen, count = [place], {os.path.realpath(place)}, 0
+    while waiting:
+        for entry in _code_in(waiting.pop()):
+            if (count := count + 1) > MAX_CHECKED:
+                problem = (
+                    f"more than {MAX_CHECKED} folders and files of code are in it: keep what is no code elsewhere"
+                )
+                raise ConfigError(str(place), problem)
+            path = Path(entry.path)
+            if entry.is_symlink():
+                check_private(path, trust)
+            else:
+                _check(path, entry.stat(), trust, None)
+            real = os.path.realpath(path) if entry.is_dir() and entry.name not in NOT_OURS else ""
+            if real and real not in seen:
+                seen.add(real)
+                waiting.append(path)
+
+
+def open_code(folder: Path, trust: Trust | None = None) -> dict[str, str]:
+    """Give what of the code in a folder of packages others may write: the problem by file name; '' is the folder.
+
+    Args:
+        folder: that holds packages, and maybe what they have in common.
+        trust: whose it may be, beside ours and root's.
+    """
+    trust = trust or Trust()
+    found: dict[str, str] = {}
+    try:
+        check_private(folder, trust)
+    except ConfigError as error:
+        return {"": str(error)}
+    for entry in _code_in(folder):
+        if not entry.is_dir() or Path(entry.path, "__init__.py").is_file():
+            try:
+                check_code(Path(entry.path), trust)
+            except ConfigError as error:
+                found[entry.name] = str(error)
+    return found
+
+
+def _code_in(folder: Path) -> list["os.DirEntry[str]"]:
+    """Give what is in a folder and can be imported, or may have what can be imported in it."""
+    found = []
+    with contextlib.suppress(OSError):  # nobody can import what is in there
+        for entry in os.scandir(folder):
+            if entry.is_dir():
+                is_code = not entry.name.startswith(".")
+            else:
+                is_code = entry.name.endswith(_CODE) and (not entry.is_symlink() or Path(entry.path).exists())
+            if is_code:
+                found.append(entry)
+    return sorted(found, key=lambda entry: entry.name)
+
+
+_KINDS = {
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Give every folder and link on the way to a path, from the root on, and in the end the path itself."""
+    current, *parts = Path("/"), *(Path.cwd() / path).parts[1:]
+    pending, links = parts[::-1], 0
+    yield current, current.lstat()
+    while pending:
+        step = current / (part := pending.pop())
+        if part == "..":
+            current = current.parent
+            continue
+        status = step.lstat()
+        yield step, status
+        if not stat.S_ISLNK(status.st_mode):
+            current = step
+            continue
+        if (links := links + 1) > MAX_LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+        target = step.readlink()
+        current = Path("/") if target.is_absolute() else current
+        pending += [part for part in reversed(target.parts) if part != "/"]
+
+
+def _check(step: Path, status: os.stat_result, trust: Trust, wanted: Path | None) -> None:
+    """Refuse one step on the way to what is ``wanted``, or that itself.
+
+    Raises:
+        ConfigError: others may write it.
+    """
+    mode, uid = status.st_mode, status.st_uid
+    if not trust.owner(uid) and not (wanted is not None and uid == _unmapped()):
+        raise ConfigError(str(step), _whose(step, uid, wanted))
+    if stat.S_ISLNK(mode) or (wanted is not None and mode & stat.S_ISVTX):
+        return  # in a folder like /tmp everybody may only touch what is his
+    if mode & stat.S_IWOTH:
+        who, bits = "everybody", "o-w"
+    elif mode & stat.S_IWGRP and (writers := trust.writers(status.st_gid))[1]:
+        who, bits = f"the group {writers[0]} ({_listed(writers[1])})", "g-w"
+    else:
+        return
+    so = f", and so put something else in the place of {wanted}" if wanted is not None else ", so it is not used"
+    ours = uid == os.geteuid() or not os.geteuid()
+    mend = (
+        f"mend it with: chmod {bits} {shlex.quote(str(step))}"
+        if ours
+        else f"ask {_name(uid)}, whose it is, to mend it"
+    )
+    also = f"; or trust that group: CO2_TRUSTED_GROUPS={status.st_gid}" if bits == "g-w" else ""
+    raise ConfigError(str(step), f"{who} may write it{so}; {mend}{also}")
+
+
+def _whose(step: Path, uid: int, wanted: Path | None) -> str:
+    us, owner, trusting = _name(os.geteuid()), _name(uid), f"or trust that user: CO2_TRUSTED_USERS={uid}"
+    if wanted is not None:
+        so = f"could put something else in the place of {wanted} and run it as {us}"
+        return f"it belongs to {owner}, who {so}; keep that in a folder which is {us}'s alone, {trusting}"
+    take = f"{'' if us == 'root' else 'sudo '}chown -h {shlex.quote(us)} {shlex.quote(str(step))}"
+    return (
+        f"it belongs to {owner}, who could run code as {us}, so it is not used; mend it with: {take}; {trusting}"
+    )
+
+
+def _name(uid: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, more = [*names][:3], len([*names]) - 3
+    return f"{', '.join(first)}{' and others' if more > 0 else ''}"
+
+
+def _unmapped() -> int:
+    """Give the id that root has in a user namespace without it, as sandboxes have one; -1 in any other."""
+    try:
+        mapped = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+        if any(int(first) == 0 for first, _, _ in mapped):
+            return -1
+        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+    except (OSError, ValueError):
+        return -1

@@ -11,6 +11,7 @@ from co2.config.checks import (
     address,
     count,
     folder,
+    group_ids,
     host_names,
     names,
     one_of,
@@ -18,6 +19,7 @@ from co2.config.checks import (
     seconds,
     switch,
     url,
+    user_ids,
 )
 
 __all__ = ["KEYS", "LIMITS", "HostConfig", "Key", "RelayConfig", "SatelliteConfig", "keys_of"]
@@ -73,6 +75,14 @@ KEYS: tuple[Key, ...] = (
         "packages to load; without it all in plugin_dir, a relay none",
     ),
     Key("allowed_hosts", host_names, (), _BOTH, "further names under which this host may be asked"),
+    Key(
+        "trusted_users",
+        user_ids,
+        (),
+        _BOTH,
+        "users whose plugins and co2.toml are used, beside our own and root's",
+    ),
+    Key("trusted_groups", group_ids, (), _BOTH, "groups whose members may write plugins and co2.toml"),
     Key("max_sats", count(1, 100_000), 512, _RELAY, "satellites that may be registered"),
     Key("check_interval", seconds(0.05, 3600), 10.0, _RELAY, "seconds between looks for the silent"),
     Key("drop_after", seconds(0.1, 86_400), 25.0, _RELAY, "seconds of silence after which a satellite is dropped"),
@@ -105,7 +115,7 @@ KEYS: tuple[Key, ...] = (
         "open files per plugin host, 0 for what the system has",
     ),
     Key("plugin_cpu_seconds", count(0, 2**31 - 1), 0, _BOTH, "CPU seconds per plugin host, 0 for no limit"),
-    Key("plugin_deaths", count(1, 1000), 5, _BOTH, "deaths of a plugin host in 60 s that park its package"),
+    Key("plugin_deaths", count(1, 1000), 5, _BOTH, "deaths of a plugin host within 60 s that park its package"),
     Key("watch", switch, False, _BOTH, "reload a package when its code changes"),
     Key("express", switch, True, _BOTH, "pass small frames on before the work on them is done"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
@@ -149,6 +159,8 @@ class HostConfig:
     plugin_config: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     plugin_limits: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
     allowed_hosts: tuple[str, ...] = ()
+    trusted_users: tuple[int, ...] = ()
+    trusted_groups: tuple[int, ...] = ()
     isolation: str = "process"
     receive_warning: float = 1.0
     receive_deadline: float = 30.0

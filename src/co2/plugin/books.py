@@ -44,6 +44,8 @@ class Books:
     Attributes:
         alive: every load whose counters are not added up yet, nearly always because its child lives.
         counters: see there.
+        deaths: that count towards parking, with their messages.
+        given_up: messages that were made dead letters because the package died in them again and again.
     """
 
     def __init__(
@@ -56,10 +58,16 @@ class Books:
         self._delivery = delivery
         self._dead_letter = dead_letter
         self._progress: dict[str, Progress] = {}
-        self._deaths = Deaths()
+        self.deaths = Deaths()
+        self.given_up = 0
+        self._stood_still = 0.0
+        self._stands_since: float | None = None
 
     def place(self, one: Incarnation) -> dict[str, Progress]:
-        """Give where each plugin of a load begins."""
+        """Give where each plugin of a load begins, now."""
+        if self._stands_since is not None:
+            self._stood_still += time.monotonic() - self._stands_since
+            self._stands_since = None
         self._progress = taken_up(one.plugins, self._progress)
         return self._progress
 
@@ -94,22 +102,27 @@ class Books:
             deaths: so many within a minute are too many.
         """
         reason = one.reason if one is not None else ""
-        self._records.error(reason or f"the plugin host of {self._package} {how}; it is started again")
-        now = time.monotonic()
-        for plugin, number in self._deaths.add(now, _suspects(one) if one is not None else []):
+        if self._stands_since is None:
+            self._stands_since = time.monotonic()
+        ran = self._stands_since - self._stood_still  # neither starting nor waiting for the next try
+        given_up = self.deaths.add(ran, _suspects(one) if one is not None else [])
+        parked = self.deaths.park(ran, deaths)
+        if reason or not parked:
+            self._records.error(reason or f"the plugin host of {self._package} {how}; it is started again")
+        for plugin, number in given_up:
             self._give_up(plugin, number, reason or f"it {how}")
         if one is not None:
             self._done_with(one)
             self.bury(one)
-        return self._deaths.park(now, deaths)
+        return parked
 
     def forget_deaths(self, last: int) -> None:
         """All plugins are done with everything up to this number."""
-        self._deaths.forget_up_to(last)
+        self.deaths.forget_up_to(last)
 
     def forgive(self) -> None:
         """Somebody has asked for another try: what was does not count."""
-        self._deaths = Deaths()
+        self.deaths = Deaths()
 
     def _done_with(self, one: Incarnation) -> None:
         done = [self._progress[plugin.name].done for plugin in one.plugins if plugin.receives]
@@ -118,6 +131,7 @@ class Books:
 
     def _give_up(self, plugin: str, number: int, how: str) -> None:
         """Make a dead letter of the message that the child died in once too often."""
+        self.given_up += 1
         self._progress[plugin] = Progress(number, 0)
         found = self._delivery.window.find(number)
         if found is None:

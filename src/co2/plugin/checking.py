@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from co2.config.private import check_private
+from co2.config.private import Trust
 from co2.errors import ConfigError
 from co2.plugin.requirements import (
     RequirementsProblem,
@@ -57,7 +57,7 @@ class Finding:
 
 
 def check_package(
-    path: Path, table: Mapping[str, Any] | None = None, config_file: str = ""
+    path: Path, table: Mapping[str, Any] | None = None, config_file: str = "", trust: Trust | None = None
 ) -> tuple[list[Finding], list[str]]:
     """Check a package.
 
@@ -65,11 +65,12 @@ def check_package(
         path: its folder, or the single file.
         table: its configuration; None for not looking at that.
         config_file: where that stands.
+        trust: whose it may be, beside ours and root's.
 
     Returns:
         What is wrong, and the names of its plugins and methods as far as they were found.
     """
-    findings = [*_from_outside(path)]
+    findings = [*_from_outside(path, trust or Trust())]
     if findings:
         return findings, []
     file = path if path.is_file() else path / "__init__.py"
@@ -92,8 +93,8 @@ def check_package(
 # ---- reading -------------------------------------------------------------------------------------------
 
 
-def _from_outside(path: Path) -> Iterator[Finding]:
-    from co2.plugin.discovery import name_problem, package_problem
+def _from_outside(path: Path, trust: Trust) -> Iterator[Finding]:
+    from co2.plugin.discovery import OpenCode, name_problem, package_problem
 
     name = path.name.removesuffix(".py")
     if problem := name_problem(name):
@@ -102,10 +103,8 @@ def _from_outside(path: Path) -> Iterator[Finding]:
         yield Finding(
             f"{name!r} is the name of a module that Python or co2 needs itself: rename the package", str(path)
         )
-    try:
-        check_private(path.parent)
-    except ConfigError as error:
-        yield Finding(str(error), str(path.parent))
+    if problem := OpenCode(path.parent, trust).problem_of(path):
+        yield Finding(problem, str(path))
     if problem := package_problem(path):
         yield Finding(problem, str(path))
 

@@ -1,8 +1,8 @@
 """What deaths of plugin hosts lead to: another try, a dead letter, or parking. Pure book-keeping."""
 
 import random
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from co2.plugin.progress import ProgressWords
 from co2.protocol.frames import PluginInfo, Progress
@@ -14,7 +14,7 @@ MAX_TRIES = 3
 
 PARK_DEATHS = 5
 PARK_WITHIN = 60.0
-"""So many deaths within so many seconds, outside of any message or in different ones, park a package."""
+"""So many deaths within so many seconds in which it ran park a package; those in the same message count once."""
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
@@ -73,28 +73,44 @@ def taken_up(plugins: Iterable[PluginInfo], progress: Mapping[str, Progress]) ->
     return {name: progress.get(name, Progress(first, 0)) for name in receivers}
 
 
+@dataclass(slots=True)
+class _Cause:
+    """What a package died of.
+
+    Attributes:
+        at: when it did so last.
+        messages: (plugin, message number) for each that may have caused it; nothing outside of any message.
+    """
+
+    at: float
+    messages: set[tuple[str, int]]
+
+
 class Deaths:
-    """Counts the deaths of one package."""
+    """Counts the deaths of one package, and what they have in common: those in the same message have one cause."""
 
     def __init__(self) -> None:
         self._tries: dict[tuple[str, int], int] = {}
-        self._outside: deque[float] = deque()
-        self._messages: dict[tuple[str, int], float] = {}
+        self._causes: list[_Cause] = []
 
     def add(self, now: float, inside: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Count one death; give the (plugin, message number) pairs that are now dead letters.
 
         Args:
-            now: monotonic seconds.
+            now: seconds; where they stand still while the package does not run, slow starts and long delays
+                between them keep nothing from being parked.
             inside: (plugin, message number) for each plugin that may have caused it, empty for a death
                 outside of any message.
         """
-        inside = list(inside)
-        if not inside:
-            self._outside.append(now)
+        suspects = set(inside)
+        cause = next((one for one in self._causes if one.messages & suspects), None)
+        if cause is None:
+            self._causes.append(_Cause(now, suspects))
+        else:
+            cause.at = now
+            cause.messages |= suspects
         given_up = []
-        for key in inside:
-            self._messages[key] = now
+        for key in sorted(suspects):
             self._tries[key] = self._tries.get(key, 0) + 1
             if self._tries[key] >= MAX_TRIES:
                 given_up.append(key)
@@ -102,11 +118,19 @@ class Deaths:
         return given_up
 
     def park(self, now: float, deaths: int = PARK_DEATHS) -> bool:
-        """Tell whether it is enough: so many ``deaths``."""
-        while self._outside and self._outside[0] < now - PARK_WITHIN:
-            self._outside.popleft()
-        self._messages = {key: at for key, at in self._messages.items() if at >= now - PARK_WITHIN}
-        return len(self._outside) >= deaths or len(self._messages) >= deaths
+        """Tell whether it is enough: ``deaths`` with different causes."""
+        self._causes = [one for one in self._causes if one.at >= now - PARK_WITHIN]
+        return len(self._causes) >= deaths
+
+    def __str__(self) -> str:
+        """Say how often it died of late: ``died in 4 different messages and once outside of any``."""
+        inside = sum(bool(one.messages) for one in self._causes)
+        outside = len(self._causes) - inside
+        often = "once" if outside == 1 else f"{outside} times"
+        if not inside:
+            return f"died {often}"
+        messages = "a message" if inside == 1 else f"{inside} different messages"
+        return f"died in {messages}{f' and {often} outside of any' if outside else ''}"
 
     def forget_up_to(self, last: int) -> None:
         """Forget tries of messages that everybody is done with."""

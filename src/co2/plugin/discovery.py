@@ -5,14 +5,15 @@ bundled with co2, then those that were installed with pip. The first that has th
 """
 
 import ast
+import contextlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from co2.config import read_plugin_list_2003
-from co2.config.private import check_private
-from co2.errors import ConfigError
+from co2.config.private import Trust, open_code
 from co2.near import nearest
 from co2.plugin.installed import installed_packages
 from co2.plugin.status import PackageSpec
@@ -20,6 +21,7 @@ from co2.plugin.status import PackageSpec
 __all__ = [
     "BUNDLED_FOLDER",
     "RESERVED",
+    "OpenCode",
     "PluginChoice",
     "bundled_packages",
     "find_packages",
@@ -48,6 +50,8 @@ class PluginChoice(Protocol):
         plugin_list: their names, bundled ones included; None for all in the folder.
         plugin_config: the tables ``[plugin.<name>]``.
         plugin_limits: the tables ``[limits.<name>]``.
+        trusted_users: ids of users whose packages are loaded, beside our own and root's.
+        trusted_groups: ids of groups whose members may write packages.
     """
 
     @property
@@ -58,6 +62,10 @@ class PluginChoice(Protocol):
     def plugin_config(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
     def plugin_limits(self) -> Mapping[str, Mapping[str, int]]: ...
+    @property
+    def trusted_users(self) -> tuple[int, ...]: ...
+    @property
+    def trusted_groups(self) -> tuple[int, ...]: ...
 
 
 def find_packages(
@@ -81,17 +89,18 @@ def find_packages(
     """
     folder = config.plugin_dir.absolute()
     names = config.plugin_list if names is None else names
+    trust = Trust(config.trusted_users, config.trusted_groups)
     if names is None and (folder / CONFIG_2003).is_file():
-        listed = read_plugin_list_2003(folder / CONFIG_2003)
+        listed = read_plugin_list_2003(folder / CONFIG_2003, trust)
         names = None if listed is None else tuple(listed)
     specs: list[PackageSpec] = []
     problems: list[Problem] = []
-    folder_problem = _open_to_others(folder) if folder.is_dir() else ""
+    open_to_others = OpenCode(folder, trust)
     if names is None:
         names = [name for name in packages_in(folder) if not _is_for_relays(_place(folder, name))]
     for name in dict.fromkeys(names):
         try:
-            spec = _find(name, folder, folder_problem)
+            spec = _find(name, folder, open_to_others)
         except _NotFoundError as error:
             problems.append((name, str(error)))
         else:
@@ -137,16 +146,50 @@ def packages_in(folder: Path) -> list[str]:
     return sorted({name for entry in folder.iterdir() if (name := _package_name(entry))})
 
 
+class OpenCode:
+    """What in a plugin folder others may write, and which of its packages are not loaded for that.
+
+    Args:
+        folder: the plugin folder.
+        trust: whose code is used, beside ours and root's.
+    """
+
+    def __init__(self, folder: Path, trust: Trust) -> None:
+        found = open_code(folder, trust) if folder.is_dir() else {}
+        self._packages = {_stem(name): problem for name, problem in found.items() if _package_name(folder / name)}
+        # Whatever else lies there each of them can import.
+        self._for_all = next((problem for name, problem in found.items() if _stem(name) not in self._packages), "")
+
+    def problem_of(self, package: Path) -> str:
+        """Tell why a package is not loaded: itself, or what it imports, others may write; '' for nothing."""
+        if self._for_all or not self._packages:
+            return self._for_all
+        if own := self._packages.get(_stem(package.name), ""):
+            return own
+        imports = re.compile(
+            rb"^[^#\n]*\b(?:import|from)\b.*?\b(" + b"|".join(map(str.encode, self._packages)) + rb")\b", re.M
+        )
+        for file in [package] if package.suffix == ".py" else package.rglob("*.py"):
+            with contextlib.suppress(OSError):
+                if found := imports.search(file.read_bytes()):
+                    return f"{file} imports {found[1].decode()}: {self._packages[found[1].decode()]}"
+        return ""
+
+
+def _stem(name: str) -> str:
+    return name.partition(".")[0]
+
+
 class _NotFoundError(Exception):
     """Why a package cannot be loaded."""
 
 
-def _find(name: str, folder: Path, folder_problem: str) -> PackageSpec:
+def _find(name: str, folder: Path, open_to_others: OpenCode) -> PackageSpec:
     if problem := name_problem(name):
         raise _NotFoundError(problem)
     single = folder / f"{name}.py"
     if (package := _place(folder, name)).exists():
-        if problem := folder_problem or package_problem(package):
+        if problem := open_to_others.problem_of(package) or package_problem(package):
             raise _NotFoundError(problem)
         return PackageSpec(name, folder, note=_clash(name, package, single))
     if name in bundled_packages():
@@ -211,21 +254,8 @@ def _is_for_relays(package: Path) -> bool:
 
 def package_problem(place: Path) -> str:
     """Tell why a folder or single file cannot be a package, as seen from outside; '' if it can."""
-    if place.suffix == ".py":
-        return _open_to_others(place)
-    if not (place / "__init__.py").is_file():
+    if place.suffix != ".py" and not (place / "__init__.py").is_file():
         return f"{place} has no file __init__.py, which makes a folder a package; it may be empty"
-    for path in (place, *sorted(place.rglob("*.py"))):
-        if problem := _open_to_others(path):
-            return problem
-    return ""
-
-
-def _open_to_others(path: Path) -> str:
-    try:
-        check_private(path)
-    except ConfigError as error:
-        return str(error)
     return ""
 
 

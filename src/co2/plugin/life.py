@@ -145,7 +145,10 @@ class Life:
                 break
             if time.monotonic() - began > QUICK_LIFE:
                 delays = backoff()
+            given_up = self.books.given_up
             if self.state not in _AT_REST and self._died(how):
+                if self.books.given_up > given_up:
+                    delays = backoff()  # what comes next is another message
                 await self._pause(next(delays))
                 self.books.counters.restarts += not self.stopping
             else:
@@ -466,8 +469,8 @@ class Life:
         self.state = "parked"
         self._calling.end(f"the plugin host of {self.spec.name} died", "parked")
         self._records.error(
-            f"plugin package {self.spec.name} is parked: its plugin host died {deaths} times within "
-            f"{PARK_WITHIN:g} s; the last one {how}. Try again with: co2 plugin reload {self.spec.name}"
+            f"plugin package {self.spec.name} is parked: its plugin host {self.books.deaths} within "
+            f"{PARK_WITHIN:g} s; the last time it {how}. Mend it, then: co2 plugin reload {self.spec.name}"
         )
         return False
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import secrets
+import shlex
 import stat
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,9 @@ from co2.errors import StateError
 from co2.host_id import ORIGIN_PATTERN
 
 __all__ = ["StateFolder", "default_state_path"]
+
+_OWN = frozenset(("logs", "stores", "lost+found"))
+"""What may be in a folder that is no state folder yet; the last one is in every new file system."""
 
 ORIGIN_BYTES = 8
 """Random bytes in an origin."""
@@ -55,9 +59,10 @@ class StateFolder:
         """Make the folder if need be, check it and lock it.
 
         Raises:
-            StateError: it cannot be made, is a link, belongs to or may be written by others, or is in use; the
-                text names the process that uses it.
+            StateError: it cannot be made, is a link, holds something else, belongs to or may be written by others,
+                or is in use; the text names the process that uses it.
         """
+        _check_nothing_else(path)
         _make_private_folder(path)
         lock = _lock(path / "lock")
         try:
@@ -113,6 +118,20 @@ def _read_made_once(path: Path, random_bytes: int) -> str:
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
 
 
+def _check_nothing_else(path: Path) -> None:
+    """Refuse a folder that is somebody's for something else: all that is in it would be readable by us only."""
+    try:
+        names = {entry.name for entry in os.scandir(path)}
+    except OSError:
+        return  # it is not there yet; or making it says what is wrong
+    others = sorted(name for name in names - _OWN if not name.startswith("."))
+    if others and not names & {"origin", "lock"}:
+        raise StateError(
+            f"state folder {path} holds something else ({others[0]}), and a host keeps all in it for itself; give "
+            f"it a folder of its own with --state {shlex.quote(str(path / 'state'))}"
+        )
+
+
 def _make_private_folder(path: Path) -> None:
     try:
         if not path.is_symlink():
@@ -129,7 +148,12 @@ def _make_private_folder(path: Path) -> None:
     if hasattr(os, "getuid") and found.st_uid != os.getuid():
         raise StateError(f"state folder {path} belongs to another user; give another with --state")
     if found.st_mode & 0o022:
-        raise StateError(f"state folder {path} may be written by others; mend it with: chmod 700 {path}")
+        # What others have put there, a link in the place of a file, say, stays where only the mode is mended.
+        quoted = shlex.quote(str(path))
+        raise StateError(f"state folder {path} may be written by others; mend it with: chmod 700 {quoted}")
+    if found.st_mode & 0o077:
+        with contextlib.suppress(OSError):  # the file system has no modes
+            path.chmod(0o700)
 
 
 def _make_private_files(folder: Path) -> None:
@@ -144,7 +168,7 @@ def _make_private_files(folder: Path) -> None:
 
 def _check_file(path: Path) -> None:
     if path.stat().st_mode & 0o022:
-        raise StateError(f"{path} may be written by others; mend it with: chmod 600 {path}")
+        raise StateError(f"{path} may be written by others; mend it with: chmod 600 {shlex.quote(str(path))}")
 
 
 def _write_private_file(path: Path, text: str) -> None:
