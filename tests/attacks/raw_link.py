@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import contextlib
 import os
 from typing import Any, TypeVar
 
@@ -121,10 +120,14 @@ class RawLink:
     def abort(self) -> None:
         """End it at once."""
         self.writer.transport.abort()
+        self.writer.close()
 
     async def ended(self) -> bytes:
         """Wait for the relay to end it; give what came before."""
         async with asyncio.timeout(PATIENCE):
-            with contextlib.suppress(ConnectionError):
+            try:
                 return await self.reader.read()
-            return b""
+            except ConnectionError:
+                return b""
+            finally:
+                self.writer.close()

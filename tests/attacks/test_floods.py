@@ -1,17 +1,32 @@
 """Floods over links: the one who floods is held, and nobody else notices."""
 
 import asyncio
+import contextlib
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
+import msgspec
 import psutil
 import pytest
 
-from co2.protocol.link_frames import Ack, Publish, Replay, Subscription, encode_link_frame
-from tests.attacks.raw import ping_within
+from co2.errors import Unreachable
+from co2.protocol.link_frames import (
+    Ack,
+    Applied,
+    Call,
+    Interest,
+    Publish,
+    Replay,
+    Result,
+    Subscription,
+    encode_link_frame,
+)
+from co2.protocol.web_socket import PING, PONG, control_frame
+from co2.server.link_wire import joined
+from tests.attacks.raw import call, ping_within
 from tests.attacks.raw_link import RawLink
 from tests.harness import HostProcess, running
 from tests.protocol.network import batch_of
@@ -59,6 +74,154 @@ def test_replays_without_end_cost_a_read_at_a_time(relay: HostProcess) -> None:
         assert slowest < 3
 
     asyncio.run(run())
-    start = time.monotonic()
-    ping_within(relay.port, 1)
-    assert time.monotonic() - start < 1
+    ping_within(relay.port, 3)
+
+
+async def slowest_ping(relay: HostProcess, seconds: float) -> float:
+    """Ping over new connections for a while; give the longest that one took."""
+    slowest, end = 0.0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        start = time.monotonic()
+        await asyncio.to_thread(ping_within, relay.port, 10)
+        slowest = max(slowest, time.monotonic() - start)
+        await asyncio.sleep(0.02)
+    return slowest
+
+
+async def flood(link: RawLink, data: bytes) -> None:
+    """Write without end, as fast as it is read."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            link.writer.write(data)
+            await link.writer.drain()
+
+
+async def flooded(relay: HostProcess, links: list[RawLink], data: bytes, seconds: float = 3.0) -> None:
+    """Flood over links for a while, and see that pings of others take little longer than without it."""
+    calm = await slowest_ping(relay, 1.0)
+    floods = [asyncio.ensure_future(flood(link, data)) for link in links]
+    readers = [asyncio.ensure_future(link.reader.read(2**30)) for link in links]
+    try:
+        slowest = await slowest_ping(relay, seconds)
+    finally:
+        for task in (*floods, *readers):
+            task.cancel()
+        await asyncio.gather(*floods, *readers, return_exceptions=True)
+        for link in links:
+            link.abort()
+    assert slowest < 1 + 8 * calm
+
+
+def test_pings_without_end_end_the_link_before_and_after_hello(relay: HostProcess) -> None:
+    async def run() -> None:
+        pings = control_frame(PING, b"x", True) * 5000
+        links = [await RawLink.open(relay.port) for _ in range(5)]
+        links += [await RawLink.joined_as(relay.port, f"ping{n}") for n in range(5)]
+        for link in links:
+            link.writer.write(pings)
+        for link in links:
+            told = await link.ended()
+            assert told.count(control_frame(PONG, b"x", False)) <= 1
+        assert await slowest_ping(relay, 0.5) < 3
+
+    asyncio.run(run())
+
+
+def test_pings_that_come_together_are_answered_once(relay: HostProcess) -> None:
+    async def run() -> None:
+        link = await RawLink.joined_as(relay.port, "pings")
+        link.writer.write(b"".join(control_frame(PING, bytes([n]), True) for n in range(20)))
+        told = b""
+        async with asyncio.timeout(20):
+            while control_frame(PONG, bytes([19]), False) not in told:
+                told += await link.reader.read(2**16)
+        assert sum(control_frame(PONG, bytes([n]), False) in told for n in range(20)) <= 2
+        link.abort()
+
+    asyncio.run(run())
+
+
+def test_calls_and_interests_without_end_hold_up_nobody_else(relay: HostProcess) -> None:
+    async def run() -> None:
+        link = await RawLink.joined_as(relay.port, "messages")
+        calls = joined([encode_link_frame(Call(1, "co2.get_properties", b"\x80", 60.0))] * 200, masked=True)
+        interest = encode_link_frame(
+            Interest([Subscription(f"p{n}", None, [f"a{n}.>"]) for n in range(200)], [], [])
+        )
+        attackers = [await RawLink.joined_as(relay.port, f"calls{n}") for n in range(4)]
+        await flooded(relay, attackers, b"".join(calls))
+        attackers = [await RawLink.joined_as(relay.port, f"interests{n}") for n in range(4)]
+        await flooded(relay, attackers, b"".join(joined([interest] * 20, masked=True)))
+        # Who asked for much is heard later, not less: here another link was there all along.
+        batch = batch_of("still here")
+        link.say(encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(batch), batch)))
+        assert (await link.next(Ack)).seq == 1
+        link.abort()
+
+    asyncio.run(run())
+
+
+def test_a_link_that_is_braked_loses_nothing(relay: HostProcess) -> None:
+    async def run() -> None:
+        link = await RawLink.joined_as(relay.port, "braked")
+        applied = encode_link_frame(Applied({}))
+        batches = [batch_of(n) for n in range(1, 6)]
+        for seq, batch in enumerate(batches, 1):
+            link.say(*[applied] * 800)
+            link.say(encode_link_frame(Publish(7, seq, "p", "p.m.X", [""], crc32(batch), batch)))
+        while (await link.next(Ack)).seq < 5:
+            pass
+        counters = await asyncio.to_thread(call, relay.port, "co2.get_properties")
+        assert counters["counters"]["links_braked"] > 0
+        link.abort()
+
+    asyncio.run(run())
+
+
+def test_frames_that_never_end_are_bounded_together(relay: HostProcess) -> None:
+    async def run() -> None:
+        before = rss(relay)
+        unsaid = [await RawLink.open(relay.port) for _ in range(40)]
+        for link in unsaid:
+            link.writer.write(b"\x82\xff" + (2**22).to_bytes(8, "big") + bytes(4) + bytes(2**20))
+        for link in unsaid:
+            assert (1009).to_bytes(2, "big") in await link.ended(), "more than a Hello needs is not taken"
+        links = [await RawLink.joined_as(relay.port, f"unfinished{n}") for n in range(60)]
+        for link in links:
+            link.writer.write(b"\x82\xff" + (2**22).to_bytes(8, "big") + bytes(4) + bytes(2**21))
+        largest = 0
+        for _ in range(30):
+            await asyncio.sleep(0.1)
+            largest = max(largest, rss(relay) - before)
+        assert await slowest_ping(relay, 0.3) < 3
+        assert largest < 110 * MIB
+        for link in (*unsaid, *links):
+            link.abort()
+
+    asyncio.run(run())
+
+
+def test_calls_that_nobody_answers_leave_room_for_those_of_others(relay: HostProcess) -> None:
+    async def run() -> None:
+        ham = await RawLink.joined_as(relay.port, "ham", methods=["ham.spam.call_me"])
+        argument = msgspec.msgpack.encode(
+            {"method_name": "ham.spam.call_me", "data": 1, "host_id": "ham@127.0.0.1:9"}
+        )
+        attackers = [await RawLink.joined_as(relay.port, f"caller{n}") for n in range(12)]
+        for attacker in attackers:
+            attacker.say(*[encode_link_frame(Call(n, "method_call", argument, 60.0)) for n in range(150)])
+        for attacker in attackers[:3]:
+            refused = await attacker.next(Result)
+            assert refused.code == Unreachable.code
+        honest = asyncio.ensure_future(asyncio.to_thread(
+            call, relay.port, "method_call",
+            {"method_name": "ham.spam.call_me", "data": "honest", "host_id": "ham@127.0.0.1:9"},
+        ))  # fmt: skip
+        while (asked := await ham.next(Call)) and msgspec.msgpack.decode(asked.argument)["data"] != "honest":
+            pass
+        ham.say(encode_link_frame(Result(asked.call_id, msgspec.msgpack.encode("here you are"))))
+        assert await honest == "here you are"
+        for link in (ham, *attackers):
+            link.abort()
+
+    asyncio.run(run())

@@ -21,6 +21,7 @@ from co2.protocol.interests import MAX_CHANNEL
 __all__ = [
     "BEGINNING",
     "FIRST_POSITION",
+    "MAX_FIRST_FRAME",
     "MAX_LINK_FRAME",
     "MAX_NUMBER",
     "SUBPROTOCOL",
@@ -50,6 +51,9 @@ SUBPROTOCOL = "co2.link.1"
 
 MAX_LINK_FRAME = 4 * 1024 * 1024
 """Bytes of one frame on the link. A Publish and a part of the Roster stay far below."""
+
+MAX_FIRST_FRAME = 256 * 1024
+"""Bytes of one frame before a satellite was welcomed: a Hello, with its names and patterns."""
 
 BEGINNING = 1
 """Position of a reader that has read nothing. Not 0, so that "0 is the oldest" and this stay apart."""

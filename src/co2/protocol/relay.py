@@ -71,6 +71,11 @@ __all__ = [
     "Stretch",
 ]
 
+ASKED_BYTES = 1024
+"""Bytes of a frame that asks for something for which it counts once more in :attr:`Peer.asked`."""
+
+_FREE = frozenset((Publish, Result))
+"""Frames that do not count: messages, which have the log's backlog for a brake, and answers to calls of ours."""
 
 Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
 """Frames that differ in nothing but number and messages: (whose, run, package, plugin, channels)."""
@@ -166,6 +171,8 @@ class RelayCore:
             frame: SatelliteFrame = decode_satellite_frame(data)
             if (handler := self._handlers[peer.state].get(type(frame))) is not None:
                 handler(peer, frame)
+                if type(frame) not in _FREE:
+                    peer.asked += 1 + len(data) // ASKED_BYTES
                 return
         except BadRequest as error:
             self.end(peer, goodbyes.GARBAGE, str(error))
@@ -447,6 +454,7 @@ class RelayCore:
 
     def _repeated(self, peer: Peer, frame: Publish, last: int) -> None:
         peer.repeats += 1
+        peer.asked += 1
         crc = self.log.find(peer.origin, frame.epoch, frame.seq)
         if crc is not None and crc != frame.crc and not self.passage.occupied:  # relay plugins may have changed it
             self.events.append(IdReused(peer, frame.epoch, frame.seq))

@@ -153,6 +153,7 @@ class Peer:
         out: frames for the transport, encoded.
         paused: the transport's buffer is full; nothing more is read from the log for this peer.
         roster: version of the roster that it has been told.
+        asked: what it has asked for since somebody has looked, each frame about as dear as others.
         disk_reads: reads from disk that are under way, by package ('' for the live stream).
         disk_wishes: streams that wait for one of these to end, by package.
         token: that it has shown, as a hash: who shows another does not take its place.
@@ -178,6 +179,7 @@ class Peer:
     methods: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
     roster: int = 0
+    asked: int = 0
     disk_reads: dict[str, Stream] = field(default_factory=dict)
     disk_wishes: dict[str, Stream] = field(default_factory=dict)
     token: bytes = b""

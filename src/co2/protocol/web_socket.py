@@ -9,7 +9,18 @@ import hashlib
 
 from co2.errors import BadWebSocket
 
-__all__ = ["CLOSE", "NORMAL", "PING", "PONG", "WebSocketReader", "accept_key", "control_frame", "message_head"]
+__all__ = [
+    "CLOSE",
+    "MAX_CONTROLS",
+    "NORMAL",
+    "PING",
+    "POLICY",
+    "PONG",
+    "WebSocketReader",
+    "accept_key",
+    "control_frame",
+    "message_head",
+]
 
 CLOSE = 0x8
 PING = 0x9
@@ -20,7 +31,11 @@ NORMAL = 1000
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
+POLICY = 1008
 TOO_BIG = 1009
+
+MAX_CONTROLS = 50
+"""Control frames that may come at the same time, and within a second; more end the link with code 1008."""
 
 _CONTINUATION = 0x0
 _TEXT = 0x1
@@ -68,7 +83,7 @@ class WebSocketReader:
     Nothing is read after a Close or after what is no WebSocket of the link's; what came before is given.
 
     Args:
-        max_size: bytes of a message, at least 125.
+        max_size: bytes of a message, at least 125; may be changed.
         masked: whether the other side masks: clients do, servers do not.
 
     Attributes:
@@ -79,11 +94,11 @@ class WebSocketReader:
     def __init__(self, max_size: int, masked: bool) -> None:
         self.control: list[tuple[int, bytes]] = []
         self.error: BadWebSocket | None = None
-        self._max_size = max_size
+        self.max_size = max_size
         self._bit = _MASKED if masked else 0
         self._buffer = bytearray()
         self._needed = 0
-        self._parts: list[bytes] = []
+        self._parts = bytearray()
         self._parts_size = 0
         self._fragmented = False
         self._over = False
@@ -92,6 +107,11 @@ class WebSocketReader:
     def is_between(self) -> bool:
         """Whether what comes next is the beginning of a message."""
         return not self._buffer and not self._fragmented and not self._over
+
+    @property
+    def held(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._buffer) + len(self._parts)
 
     def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
         """Take bytes as they came, give the messages that are complete: views, to be used at once."""
@@ -135,8 +155,8 @@ class WebSocketReader:
                     self._needed = at - start
                     return start
                 size = int.from_bytes(data[start + 2 : at], "big")
-                if size + self._parts_size > self._max_size:
-                    raise BadWebSocket(TOO_BIG, f"a message of {size} bytes; the limit is {self._max_size}")
+                if size + self._parts_size > self.max_size:
+                    raise BadWebSocket(TOO_BIG, f"a message of {size} bytes; the limit is {self.max_size}")
             at += mask_size
             if end - at < size:
                 self._needed = at + size - start
@@ -163,20 +183,22 @@ class WebSocketReader:
             if not first & _FIN:
                 raise BadWebSocket(PROTOCOL_ERROR, "a control frame in parts")
             self.control.append((opcode, payload))
+            if len(self.control) > MAX_CONTROLS:
+                raise BadWebSocket(POLICY, f"more than {MAX_CONTROLS} control frames at once")
             self._over = opcode == CLOSE
             return
         if opcode == _TEXT:
             raise BadWebSocket(UNSUPPORTED, "text; the link's messages are binary")
         if (opcode == _CONTINUATION) != self._fragmented:
             raise BadWebSocket(PROTOCOL_ERROR, "a part of a message out of place")
-        self._parts.append(payload)
+        self._parts += payload  # one piece: each of a million small ones would cost more than what is in it
         # Also counts the parts, so that empty ones come to an end.
         self._parts_size += len(payload) + 1
-        if self._parts_size > self._max_size:
-            raise BadWebSocket(TOO_BIG, f"a message of more than {self._max_size} bytes, in parts")
+        if self._parts_size > self.max_size:
+            raise BadWebSocket(TOO_BIG, f"a message of more than {self.max_size} bytes, in parts")
         self._fragmented = not first & _FIN
         if not self._fragmented:
-            messages.append(b"".join(self._parts))
+            messages.append(bytes(self._parts))
             self._parts.clear()
             self._parts_size = 0
 

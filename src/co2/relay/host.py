@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from co2 import __version__
@@ -26,6 +26,7 @@ from co2.server.open_files import SPARE_FILES, allow_files
 from co2.server.plugin_control import package_row
 from co2.server.plugin_methods import plugin_entries
 from co2.server.properties import hardware, software
+from co2.sources import source_of
 from co2.store.member_store import MEMBERS_FILE
 from co2.store.relay_log import RelayLog
 from co2.values import MAX_MESSAGE_SIZE
@@ -228,7 +229,9 @@ class RelayHost:
     def _is_me(self, host_id: HostId) -> bool:
         return host_id.origin == self.host_id.origin
 
-    async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
+    async def _call_elsewhere(
+        self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
+    ) -> Any:
         if host_id is None:
             having = [member for member in self.relay.members if method in member.methods]
             if not having or is_reserved(method):
@@ -244,7 +247,16 @@ class RelayHost:
         if member.kind == "fetching":
             raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
         if member.peer is not None:
-            return await self.relay.links.call(member.peer, method, argument, CALL_TIMEOUT)
+            # A link is a caller of its own; over XML-RPC an address is, and so are the relay's plugins together.
+            who: Hashable = (caller.address, caller.port) if caller.relayed else source_of(caller.address)
+            return await self.relay.links.call(
+                member.peer,
+                method,
+                argument,
+                CALL_TIMEOUT,
+                caller=who if caller.port else None,
+                who=caller.address,
+            )
         check_foreign(method)
         params = [argument] if argument else []
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT)

@@ -5,10 +5,9 @@ link's transport does not take stays in the log, behind that link's cursor.
 """
 
 import asyncio
-import itertools
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable,
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import MAX_BATCH_MESSAGES
-from co2.protocol.link_frames import Call, Result
+from co2.protocol.link_frames import MAX_LINK_FRAME, Call, Result
 from co2.protocol.log import Log, Reading
 from co2.protocol.relay import (
     AdmissionWanted,
@@ -31,11 +30,15 @@ from co2.protocol.relay import (
     Stretch,
 )
 from co2.protocol.streams import CHUNK, Peer, Stream
+from co2.relay.brake import Brake
+from co2.relay.call_turns import CallTurns
 from co2.relay.disk_reads import DiskReads
 from co2.relay.member_keeper import MemberKeeper
+from co2.relay.pending_calls import PendingCalls
 from co2.server.express import Expected
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
+from co2.sources import BySource, source_of
 from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
 
@@ -44,7 +47,6 @@ __all__ = [
     "HELLO_TIMEOUT",
     "MAX_ANSWERS",
     "MAX_BACKLOG",
-    "MAX_CALLS",
     "MAX_UNSAID",
     "MAX_WAYS",
     "REFUSED_FOR",
@@ -59,9 +61,6 @@ CLOSE_TIMEOUT = 0.5
 MAX_BACKLOG = 16 * 1024 * 1024
 """Bytes waiting for the disk, or on their way through relay plugins, above which links are not read."""
 
-MAX_CALLS = 1000
-"""Calls to satellites that may be under way; one more is refused."""
-
 MAX_ANSWERS = 1000
 """Calls of one satellite that may be under way; one more is refused."""
 
@@ -69,7 +68,8 @@ HELLO_TIMEOUT = 10.0
 """Seconds from its beginning in which a link must have brought a Hello."""
 
 MAX_UNSAID = 512
-"""Links that may wait for their Hello besides those that there is room for; one more, and the oldest ends."""
+"""Links that may wait for their Hello besides those that there is room for; one more, and the oldest of the source
+that has most of them ends."""
 
 MAX_WAYS = 64
 """Frames, all together, that expected ones may become: to foresee more would take longer than it saves."""
@@ -136,6 +136,8 @@ class Links:
 
     Attributes:
         disk_reads: reads of the log from disk; closed with :meth:`stop`.
+        calls: of methods of satellites that are under way.
+        braked: how often a link was not read for a while, because it asked for too much.
     """
 
     def __init__(
@@ -155,17 +157,21 @@ class Links:
         self.core.passage.released = self._come_through
         self.disk_reads = DiskReads(log)
         self.reused_numbers = 0
+        self.braked = 0
         self._log = log
         self._owner = owner
         self._max_links = max_links
         self._wires: dict[Peer, LinkWire] = {}
         self._unsaid: dict[Peer, asyncio.TimerHandle] = {}
+        self._unsaid_of: BySource[Peer] = BySource()
+        self._brakes: dict[Peer, Brake] = {}
+        self._braked: dict[LinkWire, asyncio.TimerHandle] = {}
         self._answering: Counter[Peer] = Counter()
         self._held: list[LinkWire] = []
         self._closing: list[LinkWire] = []
         self._emptied: asyncio.Future[None] | None = None
-        self._calls: dict[tuple[Peer, int], asyncio.Future[Result]] = {}
-        self._numbers = itertools.count(1)
+        self.calls = PendingCalls()
+        self._turns = CallTurns(asyncio.get_running_loop(), self._begin_call)
         self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -174,8 +180,9 @@ class Links:
         peer = self.core.opened(wire.address)
         self._wires[peer] = wire
         self._unsaid[peer] = asyncio.get_running_loop().call_later(HELLO_TIMEOUT, self._says_nothing, peer)
+        self._unsaid_of.add(source_of(wire.address[0]), peer)
         if len(self._unsaid) > max(0, self._max_links() - len(self.core.peers)) + MAX_UNSAID:
-            oldest = next(iter(self._unsaid))
+            oldest = self._unsaid_of.oldest_of_largest()
             self._has_spoken(oldest)
             self._wires[oldest].abort()
         return _Carried(self, peer)
@@ -184,6 +191,7 @@ class Links:
         """No Hello is waited for any more."""
         if (timer := self._unsaid.pop(peer, None)) is not None:
             timer.cancel()
+            self._unsaid_of.discard(peer)
 
     def _says_nothing(self, peer: Peer) -> None:
         self._has_spoken(peer)
@@ -199,11 +207,35 @@ class Links:
             _logger.exception("the link of %s failed", peer.host_id if peer.origin else peer.address[0])
             self.core.lost(peer, f"an error of ours: {type(error).__name__}")
         self.flush()
+        if peer.asked:
+            self._brake(peer)
         if self._log.committed > self.core.fan_out.committed:
             self._owner.committed(self._log.look())
         if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
             wire.pause_reading()  # its sender then waits, and knows it
             self._held.append(wire)
+
+    def _brake(self, peer: Peer) -> None:
+        """Count what a link has asked for; read it no more for a while where that is too much."""
+        asked, peer.asked = peer.asked, 0
+        wire = self._wires.get(peer)
+        if wire is None or peer.state == "closed":
+            return
+        loop = asyncio.get_running_loop()
+        brake = self._brakes.get(peer)
+        if brake is None:
+            brake = self._brakes[peer] = Brake(loop.time())
+        if (pause := brake.take(asked, loop.time())) and wire not in self._braked:
+            self.braked += 1
+            wire.pause_reading()
+            self._braked[wire] = loop.call_later(pause, self._release_brake, wire)
+
+    def _release_brake(self, wire: LinkWire) -> None:
+        del self._braked[wire]
+        if self.backlog > MAX_BACKLOG:
+            self._held.append(wire)
+        else:
+            wire.resume_reading()
 
     @property
     def backlog(self) -> int:
@@ -257,6 +289,7 @@ class Links:
             "links": len(wires),
             "links_full": sum(wire.is_full for wire in wires),
             "links_held": sum(wire.is_held for wire in wires),
+            "links_braked": self.braked,
             "link_bytes": sum(map(self.buffered, peers)),
             "packages_behind": sum(peer.behind for peer in peers),
             "packages_replaying": sum(peer.replaying for peer in peers),
@@ -272,7 +305,9 @@ class Links:
         self._has_spoken(peer)
         self.core.lost(peer, why)
         self.flush()
-        del self._wires[peer]
+        self._brakes.pop(peer, None)
+        if (timer := self._braked.pop(self._wires.pop(peer), None)) is not None:
+            timer.cancel()
         if not self._wires and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
@@ -295,7 +330,8 @@ class Links:
         if self._held:
             held, self._held = self._held, []
             for wire in held:
-                wire.resume_reading()
+                if wire not in self._braked:
+                    wire.resume_reading()
 
     def flush(self) -> None:
         """Act on what has happened, and write what is out."""
@@ -317,8 +353,18 @@ class Links:
         while self._closing:
             self._closing.pop().close()
 
-    async def call(self, peer: Peer, method: str, argument: Any, timeout: float) -> Any:
+    async def call(
+        self, peer: Peer, method: str, argument: Any, timeout: float, *, caller: Hashable = None, who: str = "it"
+    ) -> Any:
         """Call a method of a satellite.
+
+        Args:
+            peer: its link.
+            method: name of the method.
+            argument: what it gets.
+            timeout: seconds that it may take.
+            caller: whose call it is, for the limits of :class:`PendingCalls`.
+            who: the caller, for texts.
 
         Raises:
             BadParams: the argument cannot travel.
@@ -326,25 +372,22 @@ class Links:
             Unreachable: its link has ended, or too many calls are under way.
             CallTimeout: no answer in time.
         """
-        if len(self._calls) >= MAX_CALLS or peer.state != "open":
-            raise Unreachable(
-                f"{peer.host_id}: {'too many calls' if peer.state == 'open' else 'its link has ended'}"
-            )
+        if peer.state != "open":
+            raise Unreachable(f"{peer.host_id}: its link has ended")
         try:
             packed = pack_value(argument)
         except (ValueRefused, TooBig) as error:
             raise BadParams(str(error)) from None
-        key = (peer, next(self._numbers))
-        answer = self._calls[key] = asyncio.get_running_loop().create_future()
-        self.core.call(peer, Call(key[1], method, packed, timeout))
+        pending = self.calls.add(peer, caller, who)
+        self.core.call(peer, Call(pending.number, method, packed, timeout))
         self.flush()
         try:
             async with asyncio.timeout(timeout):
-                result = await answer
+                result = await pending.answer
         except TimeoutError:
             raise CallTimeout(f"{method} on {peer.host_id}", timeout) from None
         finally:
-            del self._calls[key]
+            self.calls.remove(pending)
         if result.code:
             raise RemoteFault(result.code, result.error)
         return unpack_value(result.value)
@@ -375,15 +418,16 @@ class Links:
             case CallReceived(peer, call):
                 self._called(peer, call)
             case ResultReceived(peer, result):
-                answer = self._calls.get((peer, result.call_id))
-                if answer is not None and not answer.done():
-                    answer.set_result(result)
+                if not self.calls.answered(peer, result):
+                    peer.asked += 1
             case AdmissionWanted():
                 self._spawn(self._admit(event))
             case OriginClaimed():
                 self._spawn(self._claim(event))
             case Joined(peer):
                 self._has_spoken(peer)
+                if (wire := self._wires.get(peer)) is not None:
+                    wire.allow(MAX_LINK_FRAME)
                 self._owner.joined(peer)
             case Left(peer, reason, text):
                 self._left(peer, reason, text)
@@ -396,9 +440,9 @@ class Links:
                 )  # fmt: skip
 
     def _left(self, peer: Peer, reason: str, text: str) -> None:
-        for (whose, _), answer in list(self._calls.items()):
-            if whose is peer and not answer.done():
-                answer.set_result(Result(0, b"", Unreachable.code, f"{peer.host_id}: its link has ended"))
+        self.calls.left(peer)
+        self._turns.forget(peer)
+        self._answering.pop(peer, None)
         wire = self._wires.get(peer)
         if wire is not None and not self._stopping:
             self._closing.append(wire)
@@ -437,15 +481,17 @@ class Links:
             self.core.answer(peer, Result(call.call_id, b"", Unreachable.code, why))
         else:
             self._answering[peer] += 1
-            self._spawn(self._answer(peer, call))
+            self._turns.add(peer, call)
+
+    def _begin_call(self, peer: Peer, call: Call) -> None:
+        self._spawn(self._answer(peer, call))
 
     async def _answer(self, peer: Peer, call: Call) -> None:
         try:
             result = await answer_call(call, partial(self._owner.called, peer))
         finally:
-            self._answering[peer] -= 1
-            if not self._answering[peer]:
-                del self._answering[peer]
+            if peer in self._answering:  # else its link has ended
+                self._answering[peer] -= 1
         self.core.answer(peer, result)
         self.flush()
 

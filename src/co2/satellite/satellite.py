@@ -441,7 +441,9 @@ class Satellite:
     def _is_me(self, host_id: HostId) -> bool:
         return host_id.origin == self.link.host_id.origin
 
-    async def _call_elsewhere(self, host_id: HostId | None, method: str, argument: dict[str, Any]) -> Any:
+    async def _call_elsewhere(
+        self, host_id: HostId | None, method: str, argument: dict[str, Any], _caller: Caller
+    ) -> Any:
         if method.startswith(OF_THE_RELAY):
             raise Denied(f"{method} is called at the relay itself, {self.config.relay}, not through a satellite")
         if host_id is None:

@@ -5,7 +5,7 @@ import logging
 import socket
 from collections.abc import Iterable, Mapping
 
-from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL
+from co2.protocol.link_frames import MAX_FIRST_FRAME, SUBPROTOCOL
 from co2.server.answer_head import AnswerHeads
 from co2.server.books import Books
 from co2.server.connection import Connection, Service
@@ -69,7 +69,9 @@ class HttpServer:
             connections=Connections(self._limits, loop, books.write_down),
             books=books,
             heads=AnswerHeads(),
-            link_door=LinkDoor(self._links, SUBPROTOCOL, MAX_LINK_FRAME) if self._links is not None else None,
+            link_door=None
+            if self._links is None
+            else LinkDoor(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),
         )
         service.connections.start()
         self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=BACKLOG)

@@ -55,14 +55,14 @@ class MethodCalls:
         registry: what can be called here.
         is_me: tells whether a host_id is this host's.
         elsewhere: calls (method, argument) on the host of that host_id, or with None on the one other host
-            that has the method; raises NoSuchMethod where there is none.
+            that has the method, for a caller; raises NoSuchMethod where there is none.
     """
 
     def __init__(
         self,
         registry: Registry,
         is_me: Callable[[HostId], bool],
-        elsewhere: Callable[[HostId | None, str, dict[str, Any]], Awaitable[Any]],
+        elsewhere: Callable[[HostId | None, str, dict[str, Any], Caller], Awaitable[Any]],
     ) -> None:
         self._registry = registry
         self._is_me = is_me
@@ -82,13 +82,13 @@ class MethodCalls:
         host_id = host_id_of(argument) if "host_id" in argument else None
         rest = {key: value for key, value in argument.items() if key not in ("method_name", "host_id")}
         if host_id is not None and not self._is_me(host_id):
-            return await self._elsewhere(host_id, method, rest)
+            return await self._elsewhere(host_id, method, rest, caller)
         try:
             return await self._registry.dispatch(method, [rest] if rest else [], caller)
         except NoSuchMethod:
             if host_id is not None or method in self._registry.names():
                 raise
-        return await self._elsewhere(None, method, rest)
+        return await self._elsewhere(None, method, rest, caller)
 
     async def for_plugin(self, method: str, host_id: str, argument: Mapping[str, Any]) -> Any:
         """Call a method for a plugin of this host; ``host_id`` is '' for the host that has it.

@@ -21,6 +21,8 @@ class Limits:
             is idle. Never more than half of the files that the process may open.
         max_pipelined: bytes of further requests that are read while one is answered.
         max_unread: bytes of incomplete bodies of all connections together; over it the oldest is dropped.
+        max_unfinished: bytes of frames that are not complete, of all links together; over it the oldest one of the
+            address that holds most ends, with its link.
         max_unsent: bytes of answers that nobody reads, of all connections together; over it the oldest is dropped.
         head_timeout: seconds from the first byte of a request (or the connection's start) to the end of its head;
             more: 408.
@@ -45,6 +47,7 @@ class Limits:
     max_connections: int = 4_096
     max_pipelined: int = 64 * 1024
     max_unread: int = 16 * 1024 * 1024
+    max_unfinished: int = 64 * 1024 * 1024
     max_unsent: int = 32 * 1024 * 1024
     head_timeout: float = 10.0
     body_timeout: float = 30.0

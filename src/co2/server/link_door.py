@@ -13,6 +13,7 @@ from co2.protocol.web_socket import accept_key
 from co2.server.head import Head
 from co2.server.link_wire import LinkWire, WireOwner
 from co2.server.refusal import Refused
+from co2.server.unfinished import Unfinished
 
 __all__ = ["LINK_PATH", "LinkDoor", "LinkHandler"]
 
@@ -31,13 +32,15 @@ class LinkDoor:
     Args:
         handler: gives the owner of each new link.
         subprotocol: that both sides must speak.
-        max_frame: bytes of one message.
+        max_frame: bytes of one message until :meth:`LinkWire.allow` says another number.
+        max_unfinished: bytes of frames that are not complete, of all links together.
     """
 
-    def __init__(self, handler: LinkHandler, subprotocol: str, max_frame: int) -> None:
+    def __init__(self, handler: LinkHandler, subprotocol: str, max_frame: int, max_unfinished: int) -> None:
         self._handler = handler
         self._subprotocol = subprotocol
         self._max_frame = max_frame
+        self._unfinished = Unfinished(max_unfinished)
         self._wires: weakref.WeakSet[LinkWire] = weakref.WeakSet()
         self._stopped = False
 
@@ -75,7 +78,7 @@ class LinkDoor:
             f"Sec-WebSocket-Protocol: {self._subprotocol}",
         )
         transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        wire = LinkWire(transport, is_client=False, max_frame=self._max_frame)
+        wire = LinkWire(transport, is_client=False, max_frame=self._max_frame, unfinished=self._unfinished)
         self._wires.add(wire)
         wire.carry(self._handler(wire), rest)
         return 101

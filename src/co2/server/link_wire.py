@@ -12,8 +12,19 @@ from typing import Protocol
 
 from co2.host_id import normal_ip
 from co2.protocol.forecast import Outline
-from co2.protocol.web_socket import CLOSE, NORMAL, PING, PONG, WebSocketReader, control_frame, message_head
+from co2.protocol.web_socket import (
+    CLOSE,
+    MAX_CONTROLS,
+    NORMAL,
+    PING,
+    POLICY,
+    PONG,
+    WebSocketReader,
+    control_frame,
+    message_head,
+)
 from co2.server.express import FROM_CLIENT, FROM_SERVER, Way
+from co2.server.unfinished import Unfinished
 from co2.unsent import Unsent
 
 __all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "MAX_UNREAD", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
@@ -36,6 +47,9 @@ CLOSE_TIMEOUT = 1.0
 JOINED = 4 * 1024
 """Bytes of messages that are copied together; more go as they are."""
 
+FREE_UNFINISHED = 16 * 1024
+"""Bytes of a frame that is not complete up to which it is not counted among those of all links."""
+
 MAX_PIECES = 512
 """Pieces that the system takes in one call; more are joined."""
 
@@ -46,6 +60,12 @@ _DEAD = 4
 
 READ_SIZE = 256 * 1024
 """Bytes that are read at once."""
+
+MANY_FRAMES = 64
+"""Frames that came at once above which less is read at once: who sends many small ones takes turns with others."""
+
+SMALL_READ = 8 * 1024
+"""Bytes that are read at once then."""
 
 _buffers = threading.local()
 
@@ -72,7 +92,8 @@ class LinkWire(asyncio.BufferedProtocol):
     Args:
         transport: its transport; becomes this wire's own.
         is_client: whether we have opened it.
-        max_frame: bytes of one message.
+        max_frame: bytes of one message; see :meth:`allow`.
+        unfinished: what all wires hold of frames that are not complete.
 
     Attributes:
         address: (ip, port) of the other side.
@@ -80,7 +101,14 @@ class LinkWire(asyncio.BufferedProtocol):
         is_held: nothing is read for now.
     """
 
-    def __init__(self, transport: asyncio.Transport, *, is_client: bool, max_frame: int) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        *,
+        is_client: bool,
+        max_frame: int,
+        unfinished: Unfinished | None = None,
+    ) -> None:
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
         self.address = (normal_ip(str(peer[0])), int(peer[1]))
         self.is_full = False
@@ -90,6 +118,10 @@ class LinkWire(asyncio.BufferedProtocol):
         self._transport = transport
         self._unsent = Unsent(transport)
         self._buffer = _read_buffer()
+        self._unfinished = unfinished
+        self._is_counted = False
+        self._controls = 0
+        self._controls_since = 0.0
         sock = transport.get_extra_info("socket")
         # What is encrypted has to pass through the transport.
         is_plain = sock is not None and transport.get_extra_info("ssl_object") is None and os.name == "posix"
@@ -123,6 +155,10 @@ class LinkWire(asyncio.BufferedProtocol):
         if rest:
             self._take(rest)
 
+    def allow(self, max_frame: int) -> None:
+        """Take messages of so many bytes from now on."""
+        self._reader.max_size = max_frame
+
     def release(self) -> None:
         """The owner wants to hear no more of it."""
         self._owner = None
@@ -143,11 +179,28 @@ class LinkWire(asyncio.BufferedProtocol):
         frames = reader.feed(data)
         if frames and not self._closing and self._owner is not None:
             self._owner.received(frames)
+        if len(frames) > MANY_FRAMES:
+            self._buffer = _read_buffer()[:SMALL_READ]
+        elif len(self._buffer) == SMALL_READ and (len(frames) <= 1 or len(data) < SMALL_READ):
+            self._buffer = _read_buffer()
         if reader.control:
             control, reader.control = reader.control, []
             self._take_control(control)
         if reader.error is not None:
             self.close(reader.error.close_code, str(reader.error))
+        if self._is_counted or reader.held > FREE_UNFINISHED:
+            self._count_unfinished(is_new=bool(frames))
+
+    def _count_unfinished(self, *, is_new: bool) -> None:
+        """Tell what this link holds of a frame; one that begins now is younger than those of other links."""
+        if self._unfinished is None:
+            return
+        held = self._reader.held
+        self._is_counted = held > FREE_UNFINISHED
+        if is_new or not self._is_counted:
+            self._unfinished.release(self)
+        if self._is_counted:
+            self._unfinished.hold(self, self.address[0], held)
 
     def resume_writing(self) -> None:
         """The transport holds nothing any more."""
@@ -161,6 +214,8 @@ class LinkWire(asyncio.BufferedProtocol):
         """Tell the owner, and stop."""
         self._descriptor = -1
         self._is_lost = True
+        if self._unfinished is not None:
+            self._unfinished.release(self)
         if self._timer is not None:
             self._timer.cancel()
         owner, self._owner = self._owner, None
@@ -275,14 +330,19 @@ class LinkWire(asyncio.BufferedProtocol):
     # ---- control ---------------------------------------------------------------------------------------
 
     def _take_control(self, control: list[tuple[int, bytes]]) -> None:
-        for opcode, payload in control:
-            if opcode == PING:
-                # Who does not read what was written needs no Pong behind it.
-                if not self._closing and not self.is_full and not self._transport.is_closing():
-                    self._keep((control_frame(PONG, payload, self._masks),))
-            elif opcode == CLOSE:
-                self.close()
-                self._unsent.close()  # both sides have said it
+        now = self._loop.time()
+        if now - self._controls_since >= 1.0:
+            self._controls, self._controls_since = 0, now
+        self._controls += len(control)
+        if self._controls > MAX_CONTROLS:
+            self.close(POLICY, f"more than {MAX_CONTROLS} control frames a second")
+        pings = [payload for opcode, payload in control if opcode == PING]
+        # Who does not read what was written needs no Pong behind it.
+        if pings and not self._closing and not self.is_full and not self._transport.is_closing():
+            self._keep((control_frame(PONG, pings[-1], self._masks),))  # the last will do: RFC 6455, 5.5.3
+        if control[-1][0] == CLOSE:  # nothing is read behind it
+            self.close()
+            self._unsent.close()  # both sides have said it
 
     def _begin_to_close(self, why: str) -> None:
         self._closing = True

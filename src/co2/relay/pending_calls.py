@@ -1,0 +1,155 @@
+"""Calls to satellites that are under way: how many for one of them, from one caller, and together."""
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from co2.errors import Unreachable
+from co2.protocol.link_frames import Result
+from co2.protocol.streams import Peer
+
+__all__ = ["MAX_CALLS", "MAX_CALLS_OF_CALLER", "MAX_CALLS_TO_CALLEE", "Pending", "PendingCalls"]
+
+MAX_CALLS_OF_CALLER = 100
+"""Calls of one caller that may be under way; one more is refused. A caller is a link, or an address."""
+
+MAX_CALLS_TO_CALLEE = 200
+"""Calls to one satellite that may be under way; one more, and the caller that has most loses its oldest."""
+
+MAX_CALLS = 1000
+"""Calls to all satellites together that may be under way; one more, and it is the same."""
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One call.
+
+    Attributes:
+        number: of the Call frame.
+        callee: who is called.
+        caller: who calls.
+        answer: what has come, or what is told in its place.
+    """
+
+    number: int
+    callee: Peer
+    caller: Hashable
+    answer: asyncio.Future[Result]
+
+
+class _Shares:
+    """Calls by caller, oldest first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._of: dict[Hashable, dict[Pending, None]] = {}
+
+    def add(self, call: Pending) -> None:
+        self._of.setdefault(call.caller, {})[call] = None
+        self.count += 1
+
+    def remove(self, call: Pending) -> None:
+        calls = self._of[call.caller]
+        del calls[call]
+        self.count -= 1
+        if not calls:
+            del self._of[call.caller]
+
+    def number_of(self, caller: Hashable) -> int:
+        return len(self._of.get(caller, ()))
+
+    def oldest_of_most(self) -> Pending:
+        most = max(self._of, key=self.number_of)
+        return next(iter(self._of[most]))
+
+    def __iter__(self) -> "itertools.chain[Pending]":
+        return itertools.chain.from_iterable(list(calls) for calls in list(self._of.values()))
+
+
+class PendingCalls:
+    """The table. Where it is full a caller that has few makes room among those of the caller that has most."""
+
+    def __init__(self) -> None:
+        self.displaced = 0
+        self._numbers = itertools.count(1)
+        self._calls: dict[tuple[Peer, int], Pending] = {}
+        self._callers: Counter[Hashable] = Counter()
+        self._all = _Shares()
+        self._to: dict[Peer, _Shares] = {}
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def add(self, callee: Peer, caller: Hashable, who: str) -> Pending:
+        """Take in a call.
+
+        Args:
+            callee: whom it is for.
+            caller: whose it is.
+            who: the caller, for texts.
+
+        Raises:
+            Unreachable: there are too many; the text says which limit is reached.
+        """
+        if self._callers[caller] >= MAX_CALLS_OF_CALLER:
+            raise Unreachable(
+                f"{callee.host_id}: {who} has {MAX_CALLS_OF_CALLER} calls to satellites under way, "
+                "the limit of one caller; wait for some of them"
+            )
+        to = self._to.get(callee) or _Shares()
+        if to.count >= MAX_CALLS_TO_CALLEE:
+            self._make_room(
+                to, caller, callee, f"{MAX_CALLS_TO_CALLEE} calls to it are under way, the limit of one satellite"
+            )
+        if len(self._calls) >= MAX_CALLS:
+            self._make_room(
+                self._all, caller, callee,
+                f"{MAX_CALLS} calls to satellites are under way, the limit of this relay",
+            )  # fmt: skip
+        call = Pending(next(self._numbers), callee, caller, asyncio.get_running_loop().create_future())
+        self._calls[callee, call.number] = call
+        self._callers[caller] += 1
+        self._all.add(call)
+        self._to.setdefault(callee, _Shares()).add(call)
+        return call
+
+    def remove(self, call: Pending) -> None:
+        """Forget a call that is done; one that is not there any more is nothing."""
+        if self._calls.pop((call.callee, call.number), None) is None:
+            return
+        self._callers[call.caller] -= 1
+        if not self._callers[call.caller]:
+            del self._callers[call.caller]
+        self._all.remove(call)
+        to = self._to[call.callee]
+        to.remove(call)
+        if not to.count:
+            del self._to[call.callee]
+
+    def answered(self, callee: Peer, result: Result) -> bool:
+        """Take an answer; tell whether it was waited for."""
+        call = self._calls.get((callee, result.call_id))
+        if call is None or call.answer.done():
+            return False
+        call.answer.set_result(result)
+        return True
+
+    def left(self, callee: Peer) -> None:
+        """Answer all calls to a satellite whose link has ended."""
+        for call in self._to.get(callee, ()):
+            _tell(call, f"{callee.host_id}: its link has ended")
+
+    def _make_room(self, shares: _Shares, caller: Hashable, callee: Peer, why: str) -> None:
+        oldest = shares.oldest_of_most()
+        if shares.number_of(oldest.caller) <= shares.number_of(caller) + 1:
+            raise Unreachable(f"{callee.host_id}: {why}; try again")
+        self.displaced += 1
+        _tell(oldest, f"{oldest.callee.host_id}: {why}, and its caller has most of them; try again")
+        self.remove(oldest)
+
+
+def _tell(call: Pending, why: str) -> None:
+    if not call.answer.done():
+        call.answer.set_result(Result(call.number, b"", Unreachable.code, why))
