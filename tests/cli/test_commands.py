@@ -309,7 +309,8 @@ def test_a_relay_of_another_machine_needs_an_address_that_is_not_only_its_own() 
     assert (code, text) == (
         3,
         "http://192.168.1.10:2003 does not answer: Connection refused; "
-        "a relay for other machines is started there with: co2 relay --bind 0.0.0.0",
+        "a host listens for other machines only where it was started so: co2 relay --bind 0.0.0.0 there, or "
+        "co2 satellite --bind 0.0.0.0",
     )
     for here in ("http://localhost:2003", "http://[::1]:2003", "http://127.0.0.2:2003"):
         assert "--bind" not in exit_code(NothingListens(here, "Connection refused"))[1]

@@ -246,7 +246,7 @@ def test_the_button_reloads_for_our_own_page_only(tmp_path: Path) -> None:
         assert press(satellite, ours, "")[0] == 400
         assert say(proxy) == "nih"
         status, answer = press(satellite, ours)
-        assert (status, "Location: /plugins#ham" in answer) == (303, True)
+        assert (status, "Location: /plugins?pressed=ham#ham" in answer) == (303, True)
         assert say(proxy) == "peng"
         edit(tmp_path, "' +")
         assert press(satellite, ours)[0] == 303

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from co2.protocol.health import Health
 from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}{% raw %}"
@@ -33,7 +34,7 @@ class FakeView:
     async def dead_letters(self, package: str, max_letters: int) -> list[DeadLetterRow]:
         return [row for row in self.letters if row.plugin.partition(".")[0] in (package, EVIL)][:max_letters]
 
-    def satellites(self) -> list[SatelliteRow]:
+    def satellites(self, *, here: bool = False) -> list[SatelliteRow]:
         return self.satellite_rows
 
     def readiness(self) -> Readiness:
@@ -198,6 +199,14 @@ def relay() -> FakeView:
             lag=0,
             sent=1843020,
             plugins=["example.example.X_Example", "osc.osc.X_Osc"],
+            page="http://192.168.1.20:2004",
+            packages=[
+                Health("example", "running", 1),
+                Health(
+                    "osc", "parked", 4, 0.0, 9, False, "plugin package osc is parked: its plugin host died", 61.0
+                ),
+                Health("meter", "restarting", 1, 0.0, 0, False, "killed by signal 11", 2.0),
+            ],
         ),
         SatelliteRow(
             host_id="77aa61c29b04d7e5@[fd00::21]:2004",
@@ -210,6 +219,7 @@ def relay() -> FakeView:
             lag=4210,
             sent=120034,
             plugins=["sysinfo.sysinfo.X_Sysinfo"],
+            no_page="it listens on 127.0.0.1",
             last_error="cannot connect to [fd00::21]:2004: connection refused",
         ),
         SatelliteRow(
@@ -243,6 +253,12 @@ def evil(role: str) -> FakeView:
         plugins=[EVIL],
         methods=[EVIL],
         last_error=EVIL,
+        page="http://1.2.3.4",
+        no_page=EVIL,
+        packages=[
+            Health(EVIL, EVIL, 1, 1.0, 1, True, EVIL, 1.0),
+            Health(EVIL, "failed", 0, 0, 0, False, EVIL, 1.0),
+        ],
     )
     return FakeView(
         role=role,

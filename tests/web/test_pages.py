@@ -15,6 +15,7 @@ from co2.server.app import HttpServer, bind_socket
 from co2.server.limits import Limits
 from co2.web.metrics import LAGS_TOLD
 from co2.web.pages import make_pages
+from co2.web.rates import Rates
 from co2.web.view import DeadLetterRow
 from co2.xmlrpc.registry import Registry
 from tests.web import fakes
@@ -155,8 +156,73 @@ def test_plugins_without_any():
 def test_satellites_link_to_their_own_page_where_they_have_one():
     tags = Tags(get(fakes.relay(), "/satellites")[0].text)
     links = [attrs["href"] for tag, attrs in tags.found if tag == "a" and attrs["href"].startswith("http")]
-    assert links == ["http://192.168.1.20:2004/", "http://[fd00::21]:2004/"]
+    assert links == ["http://192.168.1.20:2004/"]
+    assert "No link to its page: it listens on 127.0.0.1." in tags.said
     assert "desk_patch@192.168.1.31:0" in tags.said
+
+
+def test_trouble_of_all_satellites_is_on_top_of_a_relay_s_first_page():
+    first, satellites = get(fakes.relay(), "/", "/satellites")
+    said = " ".join(Tags(first.text).said.split())
+    assert "2 plugin packages in trouble" in said
+    assert said.index("Trouble") < said.index("Satellites 3")
+    for one in (
+        "osc parked on 8f3a61c29b04d7e5@192.168.1.20:2004",
+        "its plugin host died",
+        "on that machine: co2 plugin reload osc --url http://127.0.0.1:2004",
+    ):
+        assert one in said.partition("Trouble")[2].partition("Satellites 3")[0]
+    assert "is parked: its" not in said, "it is said once"
+    assert said.index("osc parked on") < said.index("meter restarting on"), "what mends itself comes later"
+    assert '<span class="state bad">trouble</span>' in first.text
+    for answer in (first, satellites):
+        assert "osc parked" in " ".join(Tags(answer.text).said.split())
+        assert "example" in answer.text
+    assert '<span class="state good"><code>example</code>' in satellites.text
+    assert '<span class="state bad"><code>osc</code> parked' in satellites.text
+
+
+def test_all_is_well_where_nothing_is_in_trouble():
+    view = fakes.relay()
+    view.satellite_rows = [dataclasses.replace(row, packages=None) for row in view.satellite_rows]
+    said = Tags(get(view, "/")[0].text).said
+    assert "rouble" not in said
+
+
+def test_packages_that_do_not_run_are_on_top_and_say_what_came_of_a_button():
+    view = fakes.satellite()
+    (answer,) = get(view, "/plugins?pressed=meter")
+    assert answer.text.index('id="meter"') < answer.text.index('id="example"')
+    assert answer.text.count("That did not work") == 1
+    view.packages[0] = dataclasses.replace(view.packages[0], refused=True, last_error="no parrot")
+    assert "the code of before goes on: no parrot" in get(view, "/plugins?pressed=example")[0].text
+    view.packages[0] = dataclasses.replace(
+        view.packages[0], refused=False, load=3, code="abc", reloads={"ok": 1, "failed": 0, "reverted": 0}
+    )
+    (answer,) = get(view, "/plugins?pressed=example")
+    assert "It runs the code that is in its folder: load 3, code <code>abc</code>." in answer.text
+    assert "did not work" not in answer.text
+
+
+def test_a_satellite_links_to_its_relay():
+    links = [attrs.get("href") for tag, attrs in Tags(get(fakes.satellite(), "/")[0].text).found if tag == "a"]
+    assert "http://192.168.1.10:2003/" in links
+
+
+def test_counters_show_how_fast_they_grow():
+    now = [0.0]
+    rates = Rates(lambda: now[0])
+    assert rates.look({"relayed": 10, "takeovers": 0}) == {}
+    now[0] = 1.0
+    assert rates.look({"relayed": 110, "takeovers": 0}) == {}, "too soon to tell"
+    now[0] = 4.0
+    assert rates.look({"relayed": 210, "takeovers": 0}) == {"relayed": 50.0}
+    now[0] = 5.0
+    assert rates.look({"relayed": 210}) == {"relayed": 50.0}, "what was told stays for a moment"
+    now[0] = 7.0
+    assert rates.look({"relayed": 210}) == {}
+    said = " ".join(Tags(get(fakes.relay(), "/")[0].text).said.split())
+    assert "1,933,253" in said and "All 6 counters" in said
 
 
 def test_satellites_without_any():

@@ -81,4 +81,7 @@ def _start(url: str) -> str:
         here = False  # a name
     if here:
         return "co2 relay starts a relay, co2 satellite a satellite"
-    return "a relay for other machines is started there with: co2 relay --bind 0.0.0.0"
+    return (
+        "a host listens for other machines only where it was started so: co2 relay --bind 0.0.0.0 there, or "
+        "co2 satellite --bind 0.0.0.0"
+    )

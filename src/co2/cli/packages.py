@@ -16,7 +16,7 @@ TROUBLE = ("failed", "parked")
 """States in which a package does nothing until somebody asks for another try."""
 
 RECENT = 600.0
-"""Seconds for which an error of a package that runs is told; --plugins shows older ones, too."""
+"""Seconds since its last error that are taken of an older host, which does not tell: it counts as old."""
 
 MAX_ERROR = 300
 """Characters of a package's last error that are shown below the satellites; --plugins has all of it."""
@@ -25,8 +25,8 @@ MAX_ERROR = 300
 def in_trouble(told: Told) -> list[dict[str, Any]] | None:
     """Give the packages of a satellite that somebody should look at; None where it did not tell.
 
-    They have failed or are parked, hang, have dead letters, run older code than the folder has, or had an error
-    a short while ago. What an older host does not tell is taken as none.
+    They have failed or are parked, are restarting, hang, have dead letters, run older code than the folder has,
+    or had an error a short while ago. What an older host does not tell is taken as none.
     """
     if not isinstance(told, dict):
         return None
@@ -50,15 +50,17 @@ def in_trouble(told: Told) -> list[dict[str, Any]] | None:
 
 def trouble(row: dict[str, Any]) -> list[str]:
     """Say in a few words each what is wrong with a package, worst first; nothing where all is well."""
-    name, letters = row["name"], row["dead_letters"]
-    if row["state"] in TROUBLE:
-        return [f"{name} {row['state']}"]
-    found = [f"{name} hangs"] if row["hangs"] else []
-    found += [f"{name}: new code refused"] if row["refused"] else []
-    found += [f"{name}: {_letters(letters)}"] if letters else []
-    if not found and row["last_error"] and row["last_error_age"] < RECENT:
-        found = [f"{name}: error {age(row['last_error_age'])} ago"]
-    return found
+    from co2.protocol.health import trouble_words  # msgspec comes with it, and --help needs none
+
+    return trouble_words(
+        row["name"],
+        row["state"],
+        hangs=row["hangs"],
+        dead_letters=row["dead_letters"],
+        refused=row["refused"],
+        error_age=row["last_error_age"] if row["last_error"] else None,
+        duration=age,
+    )
 
 
 def state(row: dict[str, Any]) -> str:
@@ -86,6 +88,8 @@ def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
     """Give, for each thing that is wrong with a package, a line that tells it, and what to type next."""
     name = one_line(row["name"])
     who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "no reason is known")
+    for said in ("is parked", "is not loaded"):  # it is told here already
+        error = error.removeprefix(f"plugin package {name} {said}: ")
     if len(error) > MAX_ERROR:
         error = f"{error[:MAX_ERROR]}…"
     if row["state"] in TROUBLE:
@@ -93,6 +97,8 @@ def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
         yield f"{who} is {row['state']}: {error}", f"mend it, then on that machine: co2 plugin {do} {name}"
         return
     logs = f"on that machine: co2 plugin logs {name}"
+    if row["state"] == "restarting":
+        yield f"{who} is restarting, its methods are away: {error}", f"its log, {logs}"
     if row["hangs"]:
         yield f"{who} hangs: a call into it has been under way for {age(row['hangs'])}", f"its log, {logs}"
     if row["refused"]:
@@ -103,7 +109,7 @@ def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
             f"{who} has {letters}: it did not take them",
             (f"to see them, on that machine: co2 dead-letters --package {name}"),
         )
-    if not (row["hangs"] or row["refused"] or row["dead_letters"]):
+    if not (row["state"] == "restarting" or row["hangs"] or row["refused"] or row["dead_letters"]):
         yield f"{who} had an error {age(row['last_error_age'])} ago: {error}", f"its log, {logs}"
 
 

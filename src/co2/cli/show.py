@@ -36,8 +36,9 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
 
     LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
     for that, plugin packages that are behind or catching up. TROUBLE names plugin packages that have failed or
-    are parked, hang, have dead letters, run old code because the new did not work, or had an error within ten
-    minutes; '?' stands for a satellite that did not tell in time. What to do is below, for the relay's too.
+    are parked, are restarting, hang, have dead letters, run old code because the new did not work, or had an
+    error within ten minutes; '?' stands for a satellite that did not tell in time. What to do is below, for the
+    relay's too.
 
     \b
     Examples:
@@ -55,7 +56,8 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
         return show_packages([relay, *satellites], [relay, *told], as_json)
     relay["trouble"] = in_trouble(relay)
     for row, answer in zip(satellites, told, strict=True):
-        row["trouble"] = in_trouble(answer)
+        found = in_trouble(answer)
+        row["trouble"] = row.get("trouble") if found is None else found  # else as its relay knows it
         if counters:
             row["counters"] = _counters(answer)
     if as_json:

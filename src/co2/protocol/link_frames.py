@@ -16,6 +16,7 @@ import msgspec
 
 from co2.errors import BadRequest
 from co2.protocol.frames import MAX_CHANNELS
+from co2.protocol.health import MAX_HEALTH, Health
 from co2.protocol.interests import MAX_CHANNEL
 
 __all__ = [
@@ -173,9 +174,17 @@ class Publish(_Frame):
 
 
 class Applied(_Frame):
-    """How far each package is, for whoever looks at the relay: position by package."""
+    """How the satellite is, for whoever looks at the relay.
+
+    Attributes:
+        positions: how far each package is.
+        health: how each package is; None where that is no news.
+        listens: IP address that the satellite listens on; '' for one that does not tell.
+    """
 
     positions: Annotated[dict[Name, Number], msgspec.Meta(max_length=MAX_SUBSCRIPTIONS)]
+    health: Annotated[list[Health], msgspec.Meta(max_length=MAX_HEALTH)] | None = None
+    listens: Annotated[str, msgspec.Meta(max_length=64)] = ""
 
 
 class Welcome(_Frame):

@@ -19,6 +19,7 @@ from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count
 from co2.protocol.checksum import crc32
 from co2.protocol.fan_out import FanOut
 from co2.protocol.forecast import CRC, SMALL, Outline, Recent, link_outline
+from co2.protocol.health import MAX_HEALTH_TEXT, health_text
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     MAX_NUMBER,
@@ -130,6 +131,7 @@ class RelayCore:
         self.peers: dict[str, Peer] = {}
         self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
+        self._now = now
         self.takeovers = Takeovers(now)
         self.passage = Passage()
         self.asks = False
@@ -368,6 +370,10 @@ class RelayCore:
         for position in frame.positions.values():
             self._check_position(position)
         peer.applied = frame.positions
+        if frame.health is not None:
+            if health_text(frame.health) > MAX_HEALTH_TEXT:
+                raise BadRequest(f"what is told of packages has more than {MAX_HEALTH_TEXT} characters")
+            peer.health, peer.health_at, peer.listens = frame.health, self._now(), frame.listens
 
     def _check_position(self, position: int) -> None:
         if position >= self.log.lease:

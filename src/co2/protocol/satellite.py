@@ -18,6 +18,7 @@ from co2.protocol import goodbyes
 from co2.protocol.batch import batch_count
 from co2.protocol.checksum import crc32
 from co2.protocol.forecast import CRC, SMALL, Outline, Recent, link_outline
+from co2.protocol.health import Health
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     BEGINNING,
@@ -553,6 +554,11 @@ class SatelliteCore:
         """Tell how far the packages are."""
         if self.state == "open" and self._readers:
             self._write(Applied(self.positions()))
+
+    def tell_health(self, health: list[Health], listens: str) -> None:
+        """Tell how the packages are, and which IP address this host listens on."""
+        if self.state == "open":
+            self._write(Applied(self.positions(), health, listens))
 
     def _write(self, frame: Any) -> None:
         data = encode_link_frame(frame)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from co2.host_id import HostId
+from co2.protocol.health import Health
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import BEGINNING, Deliver, Gap, Subscription, encode_link_frame
 from co2.protocol.log import Entry, LogGap
@@ -157,6 +158,9 @@ class Peer:
         disk_reads: reads from disk that are under way, by package ('' for the live stream).
         disk_wishes: streams that wait for one of these to end, by package.
         token: that it has shown, as a hash: who shows another does not take its place.
+        health: how its packages are, as it told last; None for one that does not tell.
+        health_at: when it did, in monotonic seconds.
+        listens: IP address that it listens on, as it says.
     """
 
     core: "RelayCore"
@@ -183,6 +187,9 @@ class Peer:
     disk_reads: dict[str, Stream] = field(default_factory=dict)
     disk_wishes: dict[str, Stream] = field(default_factory=dict)
     token: bytes = b""
+    health: list[Health] | None = None
+    health_at: float = 0.0
+    listens: str = ""
 
     @property
     def origin(self) -> str:

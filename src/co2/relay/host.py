@@ -12,9 +12,11 @@ from co2.config import RelayConfig
 from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed
 from co2.host_id import HostId
 from co2.relay.member_keeper import MemberKeeper
+from co2.relay.members import Member
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
 from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import Relay
+from co2.relay.satellite_page import satellite_page
 from co2.relay.view import RelayView
 from co2.server import express
 from co2.server.app import HttpServer
@@ -162,6 +164,12 @@ class RelayHost:
                 "notify_timeout": config.notify_timeout,
             },
         }
+
+    def page_of(self, member: Member, *, here: bool) -> tuple[str, str]:
+        """Return the URL of a satellite's page, as :func:`satellite_page`."""
+        if member.peer is None:
+            return "", ""  # a program that is no co2 has no page that we know of
+        return satellite_page(member.host_id, member.peer.listens, self.host_id.ip, here=here)
 
     def counters(self) -> dict[str, int]:
         """Give the numbers that say how messages fared."""

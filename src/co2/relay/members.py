@@ -10,6 +10,7 @@ from typing import Any
 from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
 from co2.protocol.frames import Host
+from co2.protocol.health import Health
 from co2.protocol.streams import Peer
 
 __all__ = ["MAX_DEPARTED", "MAX_GAPS", "Member", "Members", "Totals"]
@@ -95,6 +96,32 @@ class Member:
         if self.peer is None:
             return {}
         return {package: max(0, last - position) for package, position in self.peer.applied.items()}
+
+    def health(self, now: float) -> list[Health] | None:
+        """Return how its plugin packages are; None where it does not tell."""
+        if self.peer is None or self.peer.health is None:
+            return None
+        return [row.later(max(0.0, now - self.peer.health_at)) for row in self.peer.health]
+
+    def trouble(self, now: float) -> list[dict[str, Any]] | None:
+        """Return its plugin packages that somebody should look at; None where it does not tell."""
+        health = self.health(now)
+        if health is None:
+            return None
+        return [
+            {
+                "name": row.name,
+                "state": row.state,
+                "load": row.load,
+                "last_error": row.error,
+                "last_error_age": row.error_age,
+                "hangs": row.hangs,
+                "dead_letters": row.dead_letters,
+                "refused": row.refused,
+            }
+            for row in health
+            if row.words(str)
+        ]
 
     def as_host(self) -> Host:
         """Give it as plugins see it."""

@@ -225,6 +225,8 @@ class RelayMethods:
                     "live_dropped": member.peer.live_dropped,
                 },
                 "last_error": member.last_error,
+                "listens": "" if member.peer is None else member.peer.listens,
+                "trouble": member.trouble(now),
             }
             for member in self._relay.members
         ]

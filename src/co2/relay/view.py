@@ -52,27 +52,33 @@ class RelayView:
         loaded = any(row.name == package for row in plugins.supervisor.status())
         await (plugins.control.reload(package) if loaded else plugins.control.load(package))
 
-    def satellites(self) -> Sequence[SatelliteRow]:
+    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
         """Who is registered."""
         relay = self._host.relay
         now = relay.now()
-        return [
-            SatelliteRow(
-                host_id=str(member.host_id),
-                ip=member.host_id.ip,
-                port=member.host_id.port if member.kind != "fetching" else 0,
-                kind=member.kind,
-                state=member.state,
-                age=now - member.registered_at,
-                silence=member.silence(now),
-                lag=max(0, relay.log.last - member.position),
-                sent=member.delivered,
-                plugins=member.plugins,
-                methods=member.methods,
-                last_error=member.last_error,
+        rows = []
+        for member in relay.members:
+            page, no_page = self._host.page_of(member, here=here)
+            rows.append(
+                SatelliteRow(
+                    host_id=str(member.host_id),
+                    ip=member.host_id.ip,
+                    port=member.host_id.port if member.kind != "fetching" else 0,
+                    kind=member.kind,
+                    state=member.state,
+                    age=now - member.registered_at,
+                    silence=member.silence(now),
+                    lag=max(0, relay.log.last - member.position),
+                    sent=member.delivered,
+                    plugins=member.plugins,
+                    methods=member.methods,
+                    last_error=member.last_error,
+                    page=page,
+                    no_page=no_page,
+                    packages=member.health(now),
+                )
             )
-            for member in relay.members
-        ]
+        return rows
 
     def readiness(self) -> Readiness:
         """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""

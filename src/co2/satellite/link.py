@@ -22,6 +22,7 @@ from co2.logs import TOLD
 from co2.protocol import goodbyes
 from co2.protocol.frames import Host
 from co2.protocol.gap_words import gap_words
+from co2.protocol.health import Health
 from co2.protocol.link_frames import Call, Deliver, Gap, Result
 from co2.protocol.outbox import Outbox, Segment
 from co2.protocol.satellite import (
@@ -35,6 +36,7 @@ from co2.protocol.satellite import (
     Welcomed,
 )
 from co2.satellite.dial import dial
+from co2.satellite.health import HealthNews
 from co2.satellite.plugin_network import KnownHosts
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
@@ -142,6 +144,7 @@ class Link:
         self._retry_after = 0.0
         self._leaving = False
         self._told: dict[str, int] = {}
+        self._health = HealthNews()
         self._ended = asyncio.Event()
         self._settled = asyncio.Event()
         self._welcomed = False
@@ -223,6 +226,12 @@ class Link:
         if positions != self._told:
             self._told = positions
             self.core.tell_applied()
+            self.work()
+
+    def tell_health(self, health: list[Health], listens: str) -> None:
+        """Tell the relay how the packages are, where that is news on this link."""
+        if self.joined.is_set() and self._health.is_new(health):
+            self.core.tell_health(health, listens)
             self.work()
 
     async def flushed(self) -> None:
@@ -359,6 +368,7 @@ class Link:
                 case Welcomed():
                     self.last_error = ""
                     self._welcomed = True
+                    self._health.forget()
                     self.joined.set()
                     self._settled.set()
                     self._tell_linked(event.welcome.relay)

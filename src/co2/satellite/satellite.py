@@ -22,6 +22,7 @@ from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import MEMORY, Outbox
 from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.forecast import Forecaster
+from co2.satellite.health import health_of
 from co2.satellite.intake import Intake
 from co2.satellite.link import Link
 from co2.satellite.outbox_disk import OutboxDisk
@@ -32,7 +33,7 @@ from co2.server.app import HttpServer
 from co2.server.calls import MethodCalls, is_reserved
 from co2.server.life import Foundation
 from co2.server.limits import Limits
-from co2.server.local_address import local_ip
+from co2.server.local_address import host_url, local_ip
 from co2.server.plugin_control import PluginControl, package_row, warn_of_those_that_do_not_run
 from co2.server.plugin_methods import plugin_entries
 from co2.server.plugin_watch import PluginWatch
@@ -155,9 +156,9 @@ class Satellite:
 
     @property
     def ready_line(self) -> str:
-        """``ready satellite <host_id> <url>``."""
+        """``ready satellite <host_id> <url>``; the URL is where it listens, whatever address the relay sees."""
         host_id = self.link.host_id
-        return f"ready satellite {host_id} http://{str(host_id).partition('@')[2]}"
+        return f"ready satellite {host_id} {host_url(local_ip(self.config.bind, '192.0.2.1'), host_id.port)}"
 
     async def start(self) -> None:
         """Serve, load plugins; the relay need not be there."""
@@ -349,10 +350,17 @@ class Satellite:
             await asyncio.sleep(CURSOR_INTERVAL)
             if self.supervisor.paused:
                 self._tell_why_full()
+            self._tell_health()
             if tick % APPLIED_TICKS == 0:
                 self.link.tell_applied()
             if self.link.joined.is_set():
                 await self._save_cursors()
+
+    def _tell_health(self) -> None:
+        """Tell the relay how the packages are, where that is news."""
+        if self.link.joined.is_set():
+            health = health_of(self.packages(), self.dead_letters.kept)
+            self.link.tell_health(health, self.config.bind)
 
     async def _save_cursors(self) -> None:
         """Write down how far durable packages are. Where the disk does not take that, all else goes on."""
@@ -436,6 +444,7 @@ class Satellite:
         for name in before.keys() - self._subscribed.keys():
             core.unsubscribe(name)
         core.names_changed()
+        self._tell_health()
         self.link.work()
 
     def _is_me(self, host_id: HostId) -> bool:

@@ -53,7 +53,7 @@ class SatelliteView:
         loaded = any(row.name == package for row in self._satellite.supervisor.status())
         await (plugins.reload(package) if loaded else plugins.load(package))
 
-    def satellites(self) -> Sequence[SatelliteRow]:
+    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
         """A satellite has no such page."""
         return ()
 

@@ -5,7 +5,7 @@ import struct
 
 from co2.host_id import normal_ip
 
-__all__ = ["local_ip"]
+__all__ = ["host_url", "is_everywhere", "local_ip"]
 
 _SIOCGIFADDR = 0x8915
 """Linux: ask for the address of an interface (netdevice(7))."""
@@ -20,7 +20,7 @@ def local_ip(bind: str, towards: str) -> str:
         towards: IP address of the other side.
     """
     ip = normal_ip(bind)
-    if ip not in ("0.0.0.0", "::"):  # noqa: S104 - a comparison, nothing is bound here
+    if not is_everywhere(ip):
         return ip
     family = socket.AF_INET6 if ":" in towards else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -30,6 +30,16 @@ def local_ip(bind: str, towards: str) -> str:
         except OSError:
             # A stage with a switch and no router has no way to there, but an address all the same.
             return _of_an_interface(probe) or "127.0.0.1"
+
+
+def is_everywhere(bind: str) -> bool:
+    """Return whether a host that binds to this listens on all addresses of its machine."""
+    return bind in ("0.0.0.0", "::")  # noqa: S104 - a comparison, nothing is bound here
+
+
+def host_url(ip: str, port: int) -> str:
+    """Return the URL of a host."""
+    return f"http://{f'[{ip}]' if ':' in ip else ip}:{port}"
 
 
 def _of_an_interface(probe: socket.socket) -> str:

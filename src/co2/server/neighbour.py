@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from co2.errors import Co2Error, ConfigError
-from co2.server.local_address import local_ip
+from co2.server.local_address import host_url, is_everywhere, local_ip
 
 __all__ = ["ASK_TIMEOUT", "refuse_second_relay"]
 
@@ -22,10 +22,8 @@ def refuse_second_relay(bind: str, port: int) -> None:
     Raises:
         ConfigError: a relay has it; the text says which, and what to do. Whatever else has it is nobody's concern.
     """
-    everywhere = bind in ("0.0.0.0", "::")  # noqa: S104 - a comparison, nothing is bound here
-    places = dict.fromkeys(("127.0.0.1", local_ip(bind, "192.0.2.1")) if everywhere else (bind,))
-    for ip in places:
-        url = f"http://{f'[{ip}]' if ':' in ip else ip}:{port}"
+    places = ("127.0.0.1", local_ip(bind, "192.0.2.1")) if is_everywhere(bind) else (bind,)
+    for url in dict.fromkeys(host_url(ip, port) for ip in places):
         if (found := _relay_at(url)) is not None:
             raise ConfigError(
                 "port",

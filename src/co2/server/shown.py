@@ -71,6 +71,7 @@ def package_rows(packages: Iterable[PackageStatus]) -> list[PackageRow]:
             load=row.load,
             code=row.code,
             reloads=row.reloads,
+            refused=row.refused,
             limits=row.limits,
             uses=usage_of(row.pid),
             transit=row.transit,

@@ -50,6 +50,7 @@ def make_buttons(controls: Controls) -> dict[str, PageHandler]:
             await controls.reload(package)
         except NotLoadable as error:
             _logger.info("the button to reload %.64s: %s", package, error)
-        return answer(b"", _TEXT, status=303, location=f"/plugins#{quote(anchor(package))}")
+        name = quote(anchor(package))  # the page says what came of it
+        return answer(b"", _TEXT, status=303, location=f"/plugins?pressed={name}#{name}")
 
     return {RELOAD_PATH: reload}

@@ -6,8 +6,8 @@ all of it, and the security policy allows no script and no inline style.
 
 import asyncio
 import functools
+import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from co2.web.headers import answer
 from co2.web.health import make_health_pages
 from co2.web.metrics import make_metrics_page
 from co2.web.page import PageAnswer, PageHandler, PageRequest
+from co2.web.rates import Rates
+from co2.web.trouble import MAX_TROUBLE, mood, network_trouble, tone_of, worst_first
 from co2.web.view import HostView, MethodRow
 
 if TYPE_CHECKING:
@@ -30,6 +32,20 @@ STATIC_MAX_AGE = 300
 
 LETTERS_SHOWN = 20
 """Dead letters of one package on the page of plugins."""
+
+MAIN_COUNTERS = (
+    "relayed",
+    "delivered",
+    "received",
+    "sent",
+    "waiting",
+    "gaps",
+    "refused",
+    "lost",
+    "dead_letters",
+    "log_bytes",
+)
+"""Counters that are shown at once, where they are there; the others are behind a line to open."""
 
 _HERE = Path(__file__).parent
 _STATIC = {
@@ -49,12 +65,14 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
         view: what the role tells of itself; asked anew for each request.
     """
     pages: dict[str, PageHandler] = {
-        "/": _page(view, "overview.html", lambda: _overview(view)),
-        "/methods": _page(view, "methods.html", lambda: {"groups": _grouped(view.methods())}),
+        "/": _page(view, "overview.html", functools.partial(_overview, view, Rates())),
+        "/methods": _page(view, "methods.html", lambda _request: {"groups": _grouped(view.methods())}),
         "/plugins": _page(view, "plugins.html", functools.partial(_plugins, view)),
     }
     if view.role == "relay":
-        pages["/satellites"] = _page(view, "satellites.html", lambda: {"rows": view.satellites()})
+        pages["/satellites"] = _page(
+            view, "satellites.html", lambda request: {"rows": view.satellites(here=request.is_local)}
+        )
     for path, (name, content_type) in _STATIC.items():
         pages[path] = _static((_HERE / "static" / name).read_bytes(), content_type)
     pages |= make_health_pages(view)
@@ -63,17 +81,17 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
 
 
 def _page(
-    view: HostView, template: str, values: Callable[[], dict[str, Any] | Awaitable[dict[str, Any]]]
+    view: HostView, template: str, values: Callable[[PageRequest], dict[str, Any] | Awaitable[dict[str, Any]]]
 ) -> PageHandler:
     async def page(request: PageRequest) -> PageAnswer:
-        found = values()
+        found = values(request)
         given = {
             "role": view.role,
             "host_id": view.host_id,
             "version": view.version,
             "path": request.path,
             "here": request.is_local,
-            "now": datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+            "now": text.moment(time.time()),
             **(found if isinstance(found, dict) else await found),
         }
         # The values are a snapshot; writing hundreds of rows happens beside the loop, not in it.
@@ -115,20 +133,24 @@ def _environment() -> "Environment":
         anchor=text.anchor,
         brief=text.brief,
         paragraphs=text.paragraphs,
+        rate=text.rate,
     )
-    environment.globals["page_url"] = text.page_url
+    environment.globals.update(mood=mood, tone_of=tone_of, trouble_of=lambda row: network_trouble((row,)))
+    environment.globals["main_counters"] = MAIN_COUNTERS
     environment.globals["reload_path"] = RELOAD_PATH
     return environment
 
 
-async def _plugins(view: HostView) -> dict[str, Any]:
-    packages = view.plugins()
+async def _plugins(view: HostView, request: PageRequest) -> dict[str, Any]:
+    packages = worst_first(view.plugins())
     letters = {package.name: await view.dead_letters(package.name, LETTERS_SHOWN) for package in packages}
-    return {"packages": packages, "letters": letters}
+    return {"packages": packages, "letters": letters, "pressed": request.query.get("pressed", "")}
 
 
-def _overview(view: HostView) -> dict[str, Any]:
+def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[str, Any]:
     properties = view.properties()
+    rows = view.satellites(here=request.is_local) if view.role == "relay" else ()
+    trouble = network_trouble(rows)
     about = {
         key: value
         for key, value in properties.items()
@@ -139,8 +161,11 @@ def _overview(view: HostView) -> dict[str, Any]:
         "readiness": view.readiness(),
         "about": about,
         "sections": [(name, properties[name]) for name in _SECTIONS if properties.get(name)],
-        "packages": view.plugins(),
-        "rows": view.satellites() if view.role == "relay" else (),
+        "rates": rates.look(properties.get("counters") or {}),
+        "packages": worst_first(view.plugins()),
+        "rows": sorted(rows, key=lambda row: mood(row)[1] not in ("bad", "wait")),
+        "trouble": trouble[:MAX_TROUBLE],
+        "more_trouble": max(0, len(trouble) - MAX_TROUBLE),
     }
 
 

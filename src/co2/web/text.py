@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["amount", "anchor", "brief", "duration", "moment", "page_url", "paragraphs", "shorten", "size", "words"]
+__all__ = ["amount", "anchor", "brief", "duration", "moment", "paragraphs", "rate", "shorten", "size", "words"]
 
 MAX_TEXT = 4000
 """Characters of one value on a page."""
@@ -42,8 +42,8 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(seconds: float) -> str:
-    """``2026-11-23 17:28:15 UTC``, of seconds since 1970."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    """``2026-11-23 17:28:15 CET``, of seconds since 1970, in the host's own time, as in logs and commands."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def size(number: float) -> str:
@@ -121,8 +121,6 @@ def anchor(name: str) -> str:
     return quote(name, safe="._-")
 
 
-def page_url(ip: str, port: int) -> str:
-    """The page of a host; '' for one without a port."""
-    if not 0 < port < 65536:
-        return ""
-    return f"http://{f'[{ip}]' if ':' in ip else ip}:{port}/"
+def rate(number: float) -> str:
+    """``12/s``, ``0.4/s``."""
+    return f"{number:,.0f}/s" if number >= 10 else f"{number:.2g}/s"

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from co2.protocol.health import Health
+
 __all__ = [
     "DeadLetterRow",
     "HostView",
@@ -80,6 +82,7 @@ class PackageRow:
             that park it; 0 is no limit.
         uses: what its plugin host uses now: ``memory`` and ``address_space`` in MiB, ``open_files``,
             ``cpu_seconds``; empty where that is not known.
+        refused: the last change of code did not work, and older code than the folder's goes on.
         transit: messages on their way through its relay plugins, by what became of them: ``seen``, ``dropped``,
             ``changed``, ``failed``, ``passed_by``; empty where it has none.
     """
@@ -102,6 +105,7 @@ class PackageRow:
     load: int = 0
     code: str = ""
     reloads: Mapping[str, int] = field(default_factory=dict)
+    refused: bool = False
     limits: Mapping[str, int] = field(default_factory=dict)
     uses: Mapping[str, float] = field(default_factory=dict)
     transit: Mapping[str, int] = field(default_factory=dict)
@@ -143,6 +147,9 @@ class SatelliteRow:
         sent: messages that it got.
         plugins, methods: names.
         last_error: '' for never.
+        page: URL of its own page, for whoever looks; '' for none.
+        no_page: why there is none, '' where nobody would expect one.
+        packages: how its plugin packages are; None where it does not tell.
     """
 
     host_id: str
@@ -157,6 +164,9 @@ class SatelliteRow:
     plugins: Sequence[str] = ()
     methods: Sequence[str] = ()
     last_error: str = ""
+    page: str = ""
+    no_page: str = ""
+    packages: Sequence[Health] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +239,8 @@ class HostView(Protocol):
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
         """The newest dead letters of a package, newest first."""
 
-    def satellites(self) -> Sequence[SatelliteRow]:
-        """On a relay: who is registered. On a satellite never asked for."""
+    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
+        """On a relay: who is registered, for whoever looks from ``here``. On a satellite never asked for."""
 
     def readiness(self) -> Readiness:
         """A satellite is ready when it is registered, a relay when it serves."""

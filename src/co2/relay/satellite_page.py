@@ -1,0 +1,52 @@
+"""Where the page of a satellite can be opened, from where somebody looks; no link that leads nowhere."""
+
+import ipaddress
+
+from co2.host_id import HostId
+from co2.server.local_address import host_url, is_everywhere
+
+__all__ = ["satellite_page"]
+
+
+def satellite_page(host_id: HostId, listens: str, relay_ip: str, *, here: bool) -> tuple[str, str]:
+    """Return the URL of a satellite's page, '' for none, and why there is none.
+
+    Args:
+        host_id: with the address that the relay has observed.
+        listens: IP address that the satellite says it listens on; '' where it does not say.
+        relay_ip: an address of the relay's machine; the one that others have, where there is any.
+        here: whoever looks sits at the relay's machine.
+    """
+    beside = _is_loopback(host_id.ip) or host_id.ip == relay_ip
+    if not listens and not beside:
+        return host_url(host_id.ip, host_id.port), ""  # one of before this was told
+    if beside and here:
+        ip = listens if _is_address(listens) and not is_everywhere(listens) else "127.0.0.1"
+        return host_url(ip, host_id.port), ""
+    if not listens or _is_loopback(listens):
+        return (
+            "",
+            "it listens on 127.0.0.1: its page opens on its own machine only; --bind 0.0.0.0 opens it to others",
+        )
+    if not beside:
+        # It may say what it likes of itself, but that makes no link to somebody else.
+        if is_everywhere(listens) or listens == host_id.ip:
+            return host_url(host_id.ip, host_id.port), ""
+        return "", "it listens on another address than the one that it comes from"
+    if is_everywhere(listens) or listens == relay_ip:
+        if _is_loopback(relay_ip):
+            return "", "the relay listens on 127.0.0.1: open this page there"
+        return host_url(relay_ip, host_id.port), ""
+    return "", "it listens on another address than the relay"
+
+
+def _is_address(ip: str) -> bool:
+    try:
+        ipaddress.ip_address(ip)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(ip: str) -> bool:
+    return _is_address(ip) and ipaddress.ip_address(ip).is_loopback

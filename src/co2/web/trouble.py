@@ -1,0 +1,114 @@
+"""What is wrong anywhere on the network, for the first page of a relay: worst first, with what to type next."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from co2.protocol.health import DOES_NOTHING, Health
+from co2.web.text import brief, duration
+from co2.web.view import SatelliteRow
+
+__all__ = ["MAX_TROUBLE", "Trouble", "mood", "network_trouble", "tone_of", "worst_first"]
+
+MAX_TROUBLE = 100
+"""Packages in trouble that are shown; of more there is a count."""
+
+_SAID = ("is parked", "is not loaded")
+_TONES = {
+    "running": "good",
+    "ok": "good",
+    "starting": "wait",
+    "new": "wait",
+    "silent": "wait",
+    "restarting": "wait",
+    "parked": "bad",
+    "failed": "bad",
+    "unreachable": "bad",
+}
+_ORDER = ("failed", "parked", "restarting", "starting", "running")
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One package that somebody should look at.
+
+    Attributes:
+        package: its name.
+        host_id: of its satellite.
+        page: URL of the satellite's page, '' for none.
+        tone: ``bad``, or ``wait`` for what mends itself.
+        what: in a few words each.
+        error: its last one, '' for none.
+        command: what to type next on that machine.
+    """
+
+    package: str
+    host_id: str
+    page: str
+    tone: str
+    what: Sequence[str]
+    error: str
+    command: str
+
+
+def network_trouble(rows: Iterable[SatelliteRow]) -> list[Trouble]:
+    """Return all packages in trouble, those first that do nothing until somebody comes."""
+    found = [trouble for row in rows for trouble in _of(row)]
+    return sorted(found, key=lambda one: one.tone != "bad")
+
+
+def mood(row: SatelliteRow) -> tuple[str, str]:
+    """Return (state, tone) of a satellite: that of its worst package, where its link is well."""
+    if row.state == "ok" and row.packages:
+        tones = {_tone(health) for health in row.packages if health.words(duration)}
+        if "bad" in tones:
+            return "trouble", "bad"
+        if tones:
+            return "restarting", "wait"
+    return row.state, tone_of(row.state)
+
+
+def tone_of(state: str) -> str:
+    """Return the colour of a state of a package or a satellite."""
+    return _TONES.get(state, "off")
+
+
+def worst_first(packages: Iterable[Any]) -> list[Any]:
+    """Return packages with those on top that do not run."""
+    return sorted(packages, key=lambda row: _ORDER.index(row.state) if row.state in _ORDER else 0)
+
+
+def _of(row: SatelliteRow) -> Iterator[Trouble]:
+    url = f"http://127.0.0.1:{row.port}"
+    for health in row.packages or ():
+        words = health.words(duration)
+        if words:
+            error = brief(health.error)
+            for said in _SAID:
+                error = error.removeprefix(f"plugin package {health.name} {said}: ")
+            # What was mended since is not told beside what is wrong now.
+            shown = error if health.state in (*DOES_NOTHING, "restarting") or health.refused else ""
+            what = [word.removeprefix(health.name).lstrip(": ") for word in words]
+            yield Trouble(
+                health.name,
+                row.host_id,
+                row.page,
+                _tone(health),
+                what,
+                shown or error,
+                f"{_command(health)} --url {url}",
+            )
+
+
+def _tone(health: Health) -> str:
+    return "wait" if health.state == "restarting" else "bad"
+
+
+def _command(health: Health) -> str:
+    if health.state in DOES_NOTHING:
+        return f"co2 plugin {'reload' if health.load else 'load'} {health.name}"
+    if health.refused:
+        return f"co2 plugin reload {health.name}"
+    if health.dead_letters and not health.hangs:
+        return f"co2 dead-letters --package {health.name}"
+    return f"co2 plugin logs {health.name}"
