@@ -54,7 +54,9 @@ def test_what_is_wrong_with_a_satellite_is_on_the_relay_s_first_page(tmp_path: P
         ("old", RECORDER),
     ):
         write_plugin(folder, name, mod=code)
-    (folder / "co2.toml").write_text("[satellite]\nplugin_list = ['good', 'broken', 'dies', 'picky', 'old']\n")
+    (folder / "co2.toml").write_text(
+        "[satellite]\nplugin_list = ['good', 'broken', 'dies', 'picky', 'old']\n[limits.dies]\ndeaths = 1000\n"
+    )
     with (
         running(tmp_path / "relay", "relay") as relay,
         running(folder, "satellite", "--relay", relay.url) as satellite,
