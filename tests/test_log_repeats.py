@@ -1,6 +1,6 @@
-"""A traceback that comes again and again: whole once a minute, a line else, and never more than so many known."""
+"""An error that comes again and again: told at once, then after 1, 10 and 60 s, with a count."""
 
-from co2.log_repeats import MAX_TRACEBACKS, WHOLE_EVERY, Repeats
+from co2.log_repeats import FORGET, MAX_KNOWN, Repeats, Told
 
 
 class Clock:
@@ -11,36 +11,75 @@ class Clock:
         return self.now
 
 
-def failed(place: int = 3, error: str = "nih") -> str:
-    return f'every failed\nTraceback (most recent call last):\n  File "spam.py", line {place}\nValueError: {error}'
+def failed(place: int = 3, error: str = "nih", what: str = "every failed") -> str:
+    return f'{what}\nTraceback (most recent call last):\n  File "spam.py", line {place}\nValueError: {error}'
 
 
-def test_it_is_whole_again_after_a_minute() -> None:
+def test_it_is_told_at_once_and_then_ever_more_rarely_with_a_count() -> None:
     clock = Clock()
     repeats = Repeats(clock)
-    assert repeats.shortened("ham", failed()) == failed()
-    clock.now += WHOLE_EVERY - 1
-    assert repeats.shortened("ham", failed(error="two")) == (
-        "every failed - ValueError: two (again: 2 times in 59 s; its traceback is in co2.log)"
-    )
+    assert repeats.take("ham", failed()) == Told(failed())
+    told = {}
+    for tick in range(1, 30 * 200 + 1):
+        clock.now = 1000 + tick / 30
+        if text := repeats.take("ham", failed(error=str(tick))).text:
+            told[tick / 30] = text
+    assert [*told] == [1, 10, 60, 120, 180]
+    end = "its traceback is in co2.log)"
+    assert told[1] == f"every failed - ValueError: 30 (again: 31 times in 1 s; {end}"
+    assert told[180] == f"every failed - ValueError: 5400 (again: 5401 times in 180 s; {end}"
+    assert [*repeats.due()] == []
+
+
+def test_what_came_again_is_told_though_it_does_not_come_any_more() -> None:
+    clock = Clock()
+    repeats = Repeats(clock)
+    for _ in range(20):
+        repeats.take("ham", failed())
+    assert [*repeats.due()] == []
     clock.now += 1
-    assert repeats.shortened("ham", failed()) == failed()
-    assert "again: 2 times in 0 s" in repeats.shortened("ham", failed()), "it is counted anew"
+    [(source, text)] = repeats.due()
+    assert source == "ham"
+    assert "(again: 20 times in 1 s;" in text
+    clock.now += 1000
+    assert [*repeats.due()] == []
+
+
+def test_what_has_not_come_for_a_while_is_new() -> None:
+    clock = Clock()
+    repeats = Repeats(clock)
+    for _ in range(3):
+        repeats.take("ham", failed())
+    clock.now += FORGET + 1
+    assert repeats.take("ham", failed()) == Told(failed())
+
+
+def test_what_only_one_of_them_has_goes_to_the_file() -> None:
+    clock = Clock()
+    repeats = Repeats(clock)
+    repeats.take("ham", failed(what="receive failed: 1"))
+    told = repeats.take("ham", failed(what="receive failed: 2", error="two"))
+    assert told == Told("receive failed: 2 - ValueError: two (again)", aloud=False)
+    assert repeats.take("ham", failed(what="receive failed: 2", error="two")) == Told("", aloud=False)
+    clock.now += 1
+    told = repeats.take("ham", failed(what="receive failed: 3"))
+    assert told.aloud
+    assert told.text.startswith("receive failed: 3 - ValueError: nih (again: 4 times in 1 s")
 
 
 def test_another_place_another_source_and_what_has_no_traceback_stay_whole() -> None:
     repeats = Repeats(Clock())
     for source, text in (("ham", failed()), ("ham", failed(4)), ("eggs", failed())):
-        assert repeats.shortened(source, text) == text
+        assert repeats.take(source, text) == Told(text)
     for _ in range(2):
-        assert repeats.shortened("ham", "two\nlines") == "two\nlines"
+        assert repeats.take("ham", "two\nlines") == Told("two\nlines")
 
 
-def test_the_one_that_was_shown_first_is_forgotten() -> None:
+def test_the_one_that_came_first_is_forgotten() -> None:
     repeats = Repeats(Clock())
-    for place in range(MAX_TRACEBACKS + 1):
-        repeats.shortened("ham", failed(place))
-    assert "again" in repeats.shortened("ham", failed(1))
-    assert "again" in repeats.shortened("ham", failed(MAX_TRACEBACKS))
-    assert repeats.shortened("ham", failed(0)) == failed(0)
-    assert len(repeats._shown) == MAX_TRACEBACKS
+    for place in range(MAX_KNOWN + 1):
+        repeats.take("ham", failed(place))
+    for place in (1, MAX_KNOWN):
+        assert repeats.take("ham", failed(place)) == Told("", aloud=False)
+    assert repeats.take("ham", failed(0)) == Told(failed(0))
+    assert len(repeats._known) == MAX_KNOWN

@@ -10,6 +10,8 @@ import pytest
 
 from co2 import logs
 from co2.logs import MAX_VALUE, LineBudget, LogFiles, escaped, setup_logs
+from co2.plugin.records import Records
+from co2.protocol.frames import Record
 from co2.server.books import Books
 from co2.server.refusal import Refused
 from co2.xmlrpc.registry import Caller
@@ -126,24 +128,24 @@ def test_warnings_are_also_on_stderr(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(lines(tmp_path / "logs")) == 3
 
 
-def test_a_traceback_that_comes_again_is_one_line_on_stderr(
+def test_what_comes_again_is_in_the_file_only_until_it_is_told_with_a_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    logger = logging.getLogger("co2.plugins.ham.spam.X_Ham")
     with setup_logs(tmp_path / "logs"):
+        records = Records("ham")
         for number in range(3):
-            logger.error("%s", f"{FAILED}nih\x1b[2J {number}")
-        logging.getLogger("co2.plugins.ham.spam.X_Other").error("%s", f"{FAILED}nih")
+            failed = FAILED.replace("every failed", f"receive failed: {number}")
+            records.take(Record("ham.spam.X_Ham", logging.ERROR, f"{failed}nih\x1b[2J {number}"))
+        records.take(Record("ham.spam.X_Other", logging.ERROR, f"{FAILED}nih"))
+        records.close()
     shown = capsys.readouterr().err.splitlines()
-    assert [line for line in shown if "failed" in line] == [line for line in shown if LINE.fullmatch(line)]
-    first, second, third, other = [line.partition(": ")[2] for line in shown if LINE.fullmatch(line)]
-    assert (first, other) == ("every failed", "every failed"), "whole, with further lines"
-    assert (
-        second == "every failed - ValueError: nih\\x1b[2J 1 (again: 2 times in 0 s; its traceback is in co2.log)"
-    )
-    assert "nih\\x1b[2J 2 (again: 3 times in " in third
+    first, other = [line.partition(": ")[2] for line in shown if LINE.fullmatch(line)]
+    assert (first, other) == ("receive failed: 0", "every failed"), "whole, with further lines"
     assert sum("Traceback" in line for line in shown) == 2
-    assert sum("Traceback" in line for line in lines(tmp_path / "logs")) == 4, "the file has all of it"
+    told = [line for line in lines(tmp_path / "logs") if "(again)" in line]
+    assert [line.partition(" co2.plugins.ham.spam.X_Ham: ")[2] for line in told] == [
+        f"receive failed: {number} - ValueError: nih\\x1b[2J {number} (again)" for number in (1, 2)
+    ]
 
 
 def test_lines_of_the_access_log_that_come_together(folder: Path, tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from co2.log_repeats import Repeats
 from co2.unseen import escape_unseen
 
 __all__ = [
     "BACKUPS",
     "FILE_SIZE",
     "MAX_VALUE",
+    "QUIET",
     "TOLD",
     "EscapingFormatter",
     "LineBudget",
@@ -41,6 +41,9 @@ BACKUPS = 3
 
 TOLD = {"told": True}
 """``extra`` of a record that people at the terminal are to see though nothing is wrong: they wait for it."""
+
+QUIET = {"told": False}
+"""``extra`` of one that they are not to see though something is wrong: they have seen it."""
 
 MAX_VALUE = 512
 """Characters of one value in a line; the rest is cut and said."""
@@ -266,22 +269,8 @@ class _LineFormatter(logging.Formatter):
         return escaped(super().format(record)).replace("\n", "\\n")
 
 
-class _StderrFormatter(EscapingFormatter):
-    """As in the file, but a plugin's traceback that comes again and again is one line with a count."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._repeats = Repeats()
-
-    def format(self, record: logging.LogRecord) -> str:
-        if record.name.startswith("co2.plugins."):
-            text = self._repeats.shortened(record.name, record.getMessage())
-            record = logging.makeLogRecord({**record.__dict__, "msg": text, "args": None})
-        return super().format(record)
-
-
 def _stderr() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_StderrFormatter())
-    handler.addFilter(lambda record: record.levelno >= logging.WARNING or getattr(record, "told", False))
+    handler.setFormatter(EscapingFormatter())
+    handler.addFilter(lambda record: getattr(record, "told", record.levelno >= logging.WARNING))
     return handler

@@ -216,10 +216,9 @@ def test_an_exception_in_receive_names_the_plugin_the_sender_and_the_message(tmp
             it.deliver(0, 2)
             await it.until(lambda: it.sent() == [2])
             await it.until(lambda: it.status("ham").failed == 1)
-            assert (
-                "ERROR co2.plugins.ham.spam.X_Ham receive failed; the message is from there@10.0.0.7"
-                in it.log.text
-            )
+            place = f"{tmp_path / 'ham' / 'spam.py'}:5"
+            told = f"ERROR co2.plugins.ham.spam.X_Ham {place}: receive failed; the message is from there@10.0.0.7"
+            assert told in it.log.text
             assert "{'data': 0}" in it.log.text
             assert "spam.py" in it.log.text
             assert "ZeroDivisionError" in it.status("ham").last_error

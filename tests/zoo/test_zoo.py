@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import resource
 import time
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from co2.plugin.output import RATE
 from co2.plugin.supervisor import PackageSpec
 from tests.plugin.support import PATIENCE, Carrier, Settings, carrying
 
@@ -232,7 +234,11 @@ def test_what_is_raised_in_receive_is_logged_and_it_goes_on(name: str) -> None:
             failed = 1 if name == "sys_exits" else 2
             await it.until(lambda: it.status.failed == failed)
             assert it.status.restarts == 0
-            assert f"ERROR co2.plugins.{name}.broken.X_Broken receive failed" in it.log
+            assert re.search(
+                rf"^ERROR co2\.plugins\.{name}\.broken\.X_Broken /.*/broken\.py:\d+: receive failed",
+                it.log,
+                re.MULTILINE,
+            )
             assert "Traceback" in it.log
 
     asyncio.run(scenario())
@@ -244,14 +250,16 @@ def test_a_gigabyte_of_print_costs_neither_memory_nor_log(newline: str) -> None:
 
     async def scenario() -> None:
         async with zoo("prints", Settings()) as it:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
             printing = asyncio.create_task(it.carrier.call("prints.broken.print", [size, newline]))
             await it.until(printing.done)
             assert printing.result() is True
             await it.until(lambda: "left out here" in it.log)
             assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 1024
-            assert len(it.carrier.log.records) < 1000
-            assert len(it.log) < 1_000_000
+            # RATE lines a second, and as it may take long on a busy machine, so many more of them.
+            allowed = 500 + 1.1 * RATE * (time.monotonic() - began)
+            assert len(it.carrier.log.records) < allowed
+            assert len(it.log) < 1000 * allowed
 
     asyncio.run(scenario())
 

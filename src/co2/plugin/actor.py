@@ -1,7 +1,6 @@
 """One plugin with its thread and its mailbox: everything of it is called there, one at a time."""
 
 import os
-import sys
 import threading
 import time
 from collections import deque
@@ -24,7 +23,7 @@ from co2.plugin.receiving import Receiver
 from co2.plugin.relay_plugin import Co2RelayPlugin
 from co2.plugin.relaying import Relayer, why_not
 from co2.plugin.signatures import takes
-from co2.plugin.tracebacks import MAX_TRACEBACK, error_line, place_in, traceback_text
+from co2.plugin.tracebacks import MAX_TRACEBACK, error_line, files_of, place_in, traceback_text
 from co2.plugin.way_in import WayIn
 from co2.protocol.frames import (
     Admit,
@@ -59,6 +58,8 @@ _REPORT_MESSAGES = 4096
 """Messages after which a busy plugin says where it stands, so that its window never runs empty."""
 
 _NOTHING = b"\xc0"
+
+_CO2 = Path(__file__).parents[1]
 
 
 class Actor:
@@ -102,6 +103,9 @@ class Actor:
         self._flushes = flushes
         self.kit = Kit(tools, self, methods)
         self._callbacks = self._callbacks_failed = 0
+        self._on_trial = False
+        self._proved: set[str] = set()
+        self._failing: set[str] = set()
         self._lane = Lane(name, tuple(kind.live))
         self.send: Callable[[Mapping[str, Any]], None] = make_send(self._lane, outgoing, send_timeout)
         self._words = words
@@ -117,6 +121,7 @@ class Actor:
         self._awaited: set[int] = set()
         self._stopping = self._halted = False
         self._loop: Coroutines | None = None
+        self._own_files: Path | None = None
         self._receiver = Receiver(self, kind.channels, words, 2 * index)
         self._relayer: Relayer | None = None
         if issubclass(kind, Co2RelayPlugin):
@@ -161,6 +166,9 @@ class Actor:
 
     def start(self, progress: Progress | None, *, on_trial: bool = False) -> None:
         """Say where the plugin goes on; messages up to there are skipped."""
+        self._on_trial = on_trial
+        self._proved.clear()
+        self._failing.clear()
         self._receiver.start(progress or Progress(0, 0), on_trial=on_trial)
         if self._relayer is not None:
             self._relayer.start(on_trial=on_trial)
@@ -397,10 +405,19 @@ class Actor:
         self._words[word] = 2 * (CALLBACKS + self._callbacks) + 1
         try:
             self.finished(function())
+            self._failing.discard(what)
         except BaseException as error:
             self._callbacks_failed += 1
-            self.complain(f"{what} failed", error)
+            self._failing.add(what)
+            if self._on_trial and what not in self._proved:
+                self._on_trial = False
+                self.kit.hold_timers()
+                self.stumble(error, what)
+            else:
+                self.complain(f"{what} failed", error)
             self._outgoing.report()
+        if self._on_trial:
+            self._proved.add(what)
         self._words[word] = 2 * (CALLBACKS + self._callbacks) + 2
         done()
 
@@ -412,7 +429,7 @@ class Actor:
                 value = pack_value(self.finished(self.plugin.handover()))
             except BaseException as error:
                 problem = self._problem("handover", error, level)
-        self._outgoing.frame(HandedOver(number, self.name, value, problem))
+        self._outgoing.frame(HandedOver(number, self.name, value, problem, bool(self._failing)))
 
     def _take_over(self, value: bytes) -> None:
         problem = ""
@@ -423,18 +440,23 @@ class Actor:
             problem = self._problem("takeover", error)
         self._outgoing.frame(TakenOver(self.name, problem))
 
-    def stumble(self, error: BaseException) -> None:
-        """Take no more messages: the first one on trial has failed, and the host decides what becomes of it."""
+    def stumble(self, error: BaseException, callback: str = "") -> None:
+        """Do nothing more: the first message on trial, or call of a timer, has failed, and the host decides."""
         self._halted = True
-        what = "receive" if self._relayer is None else "relay"
-        self._outgoing.frame(Stumbled(self.name, self._problem(what, error), what))
+        what = callback or ("receive" if self._relayer is None else "relay")
+        self._outgoing.frame(Stumbled(self.name, self._problem(what, error), what, bool(callback)))
 
     def _problem(self, what: str, error: BaseException, level: int = ERROR) -> str:
         """Tell an error in a line, with its place; all of it goes to the log."""
         self.complain(f"{what} failed", error, level)
-        file = getattr(sys.modules.get(self._kind.__module__), "__file__", None)
-        place = place_in(Path(file).parent, error) if file else ""
+        place = self._place_of(error)
         return f"{place}: {error_line(error)}" if place else error_line(error)
+
+    def _place_of(self, error: BaseException) -> str:
+        """Give ``file:line`` of the innermost frame in the package's own files; else of what these called."""
+        if self._own_files is None:
+            self._own_files = files_of(self._kind.__module__)
+        return place_in(self._own_files, error) or place_in(Path("/"), error, but=_CO2)
 
     def _exit(self) -> None:
         if self.plugin is None:
@@ -466,7 +488,8 @@ class Actor:
 
     def complain(self, what: str, error: BaseException, level: int = ERROR) -> None:
         try:
-            text = f"{what}\n{traceback_text(error)}"
+            place = self._place_of(error)
+            text = f"{f'{place}: ' if place else ''}{what}\n{traceback_text(error)}"
         except BaseException:
             text = what
         self._outgoing.record(self.name, level, text)

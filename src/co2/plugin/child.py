@@ -29,6 +29,9 @@ READ_SIZE = 256 * 1024
 _DRAIN = 0.5
 """Seconds to read what a child that has ended left behind; programs it started may keep its pipes open."""
 
+_TELL_EVERY = 5.0
+"""Seconds between two lines about what was left out of the log."""
+
 _DUMP = 0.3
 """Seconds for a child to write where it hangs."""
 
@@ -246,6 +249,7 @@ class ProcessChild(Child):
         super().__init__(on_frame)
         self._logger = logger
         self._budget = LineBudget(RATE, BURST)
+        self._told_at = -_TELL_EVERY
         self._errors = Output(logger, logging.WARNING, self._budget)
         self._outputs = {1: Output(logger, logging.INFO, self._budget), 2: self._errors}
         self._process: asyncio.SubprocessTransport
@@ -314,7 +318,13 @@ class ProcessChild(Child):
 
     def tick(self) -> None:
         """Tell what was left out of the log, once there is room for a line."""
-        if not self._budget.spent:
+        now = asyncio.get_running_loop().time()
+        if (
+            (self._budget.lines or self._budget.bytes)
+            and not self._budget.spent
+            and now >= self._told_at + _TELL_EVERY
+        ):
+            self._told_at = now
             self._budget.tell(self._logger)
 
     async def end(self) -> None:

@@ -48,9 +48,9 @@ _KILL_AFTER = 0.3
 """Seconds that a plugin host gets beyond the exit timeout to end by itself."""
 
 _END_AFTER_REFUSAL = 2.0
+"""Seconds that a child which could not load gets to end by itself."""
 
 _PICTURED = ("SyntaxError", "IndentationError", "TabError")
-"""Seconds that a child which could not load gets to end by itself."""
 
 Took = Callable[["Incarnation", ChildFrame], None]
 
@@ -90,7 +90,9 @@ class Incarnation:
         methods: theirs, by name.
         wanted: what they want to hear.
         ended: done when the child has ended and all that it said is read; tells how it ended.
-        stumbled: what its plugin raised in its first message, '' for nothing.
+        stumbled: what its plugin raised in its first message or call, '' for nothing.
+        stumbled_in_callback: the plugin, where that was a timer, ``joined`` or ``left``; else ''.
+        failing: plugins in which one of these raised when it was called last, as of the handover.
         kept: its plugins have exited, its code is still there.
         asking: answers what its plugins ask the network.
         applied: counters, as the child told them last.
@@ -118,7 +120,8 @@ class Incarnation:
         self.methods: dict[str, MethodInfo] = {}
         self.wanted = Wanted(())
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self.stumbled = ""
+        self.stumbled = self.stumbled_in_callback = ""
+        self.failing: set[str] = set()
         self.kept = False
         self.applied = Applied(0)
         self.letters_come = 0
@@ -163,7 +166,7 @@ class Incarnation:
 
     def stumble(self, why: str) -> None:
         """Note that its new code fails; whether the old one comes back is for others to decide."""
-        self.stumbled = why
+        self.stumbled, self.stumbled_in_callback = why, ""
         self._news()
 
     def send(self, frame: HostFrame) -> None:
@@ -256,6 +259,8 @@ class Incarnation:
                 if not isinstance(answer, HandedOver) or answer.number != self._handovers:
                     continue
                 count += 1
+                if answer.failing:
+                    self.failing.add(answer.plugin)
                 if answer.problem:
                     problems.append(f"{answer.plugin}.handover failed: {answer.problem}")
                 elif answer.value is not None:
@@ -337,7 +342,11 @@ class Incarnation:
             case Checked() | Loaded() | LoadFailed() | HandedOver() | TakenOver() | Exited():
                 self._answers.put_nowait(frame)
             case Stumbled():
-                self.stumbled = f"{frame.plugin}.{frame.what} failed in its first message: {frame.problem}"
+                which = f"{frame.plugin}: {frame.what} failed at its first call"
+                if not frame.callback:
+                    which = f"{frame.plugin}.{frame.what} failed in its first message"
+                self.stumbled = f"{which}: {frame.problem}"
+                self.stumbled_in_callback = frame.plugin if frame.callback else ""
                 self._news()
             case Applied():
                 self.applied = frame

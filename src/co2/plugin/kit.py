@@ -129,12 +129,17 @@ class Kit:
         """Call a function of the plugin again and again."""
         if not callable(function):
             raise TypeError(f"every: a function is wanted, found {function!r:.80}")
-        what = f"{getattr(function, '__name__', 'a function')}(), called every {seconds} s,"
+        name = getattr(function, "__name__", "a function")
 
         def put(timer: Timer) -> None:
+            what = f"{name}(), called every {timer.seconds:.3g} s,"
             self._carrier.callback(what, lambda: None if timer.cancelled else function(), timer.done)
 
         return self._tools.timers.every(seconds, put)
+
+    def hold_timers(self) -> None:
+        """Have no timer of the package called until the host says so."""
+        self._tools.timers.hold()
 
     def call(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> Any:
         """Call a method and wait for its result."""

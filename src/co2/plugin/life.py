@@ -253,7 +253,7 @@ class Life:
                 how = one.ended.result()
                 if self.stopping or not await self._go_back(_CRASHED, one.reason or f"its plugin host {how}"):
                     return self._end_of(one, how)
-            elif one.stumbled and not self.stopping and not await self._go_back("raised", one.stumbled):
+            elif one.stumbled and not self.stopping and not await self._go_back_from_stumble(one):
                 if one.ended.done():
                     continue
                 one.stumbled = ""
@@ -417,6 +417,12 @@ class Life:
             await old.end()
         else:
             self._begin(old, on_trial=False)
+
+    async def _go_back_from_stumble(self, one: Incarnation) -> bool:
+        """Bring the old code back, because the new one raised; tell whether that worked."""
+        if self._trial is not None and one.stumbled_in_callback in self._trial.old.failing:
+            return False  # so did the old one: nobody is helped by that
+        return await self._go_back("raised", one.stumbled)
 
     async def _go_back(self, what: str, why: str) -> bool:
         """Bring the old code back, because the new one did ``what`` on trial; tell whether that worked."""

@@ -4,7 +4,8 @@ import logging
 import time
 
 from co2.errors import ValueRefused
-from co2.logs import LineBudget
+from co2.log_repeats import Repeats
+from co2.logs import QUIET, LineBudget
 from co2.plugin.log_tail import LogTail
 from co2.plugin.output import BURST, RATE
 from co2.protocol.frames import Record
@@ -22,8 +23,12 @@ DEBUG_RATE = 100.0
 DEBUG_BURST = 2000
 """Debug lines per second and at once; they go to a file of their own."""
 
+QUIET_RATE = 10.0
+QUIET_BURST = 100
+"""Lines per second and at once about errors that came again, for what only one of them has: in the file."""
+
 _GAP_INTERVAL = 5.0
-"""Seconds between two lines about messages, or dead letters, that had to be dropped."""
+"""Seconds between two lines about messages, or dead letters, that had to be dropped, or lines left out."""
 
 
 def preview(packed: bytes) -> str:
@@ -53,8 +58,10 @@ class Records:
         self._last_error_at = 0.0
         self._budget = LineBudget(RATE, BURST)
         self._debug_budget = LineBudget(DEBUG_RATE, DEBUG_BURST)
+        self._quiet_budget = LineBudget(QUIET_RATE, QUIET_BURST)
+        self._repeats = Repeats()
         self._told_dropped = self._told_unkept = 0
-        self._told_at = 0.0
+        self._told_at = self._left_out_at = 0.0
 
     @property
     def last_error_age(self) -> float | None:
@@ -70,14 +77,21 @@ class Records:
         self.logger.removeHandler(self.tail)
 
     def take(self, record: Record) -> None:
-        """Write a line that the child sent, within its budget."""
+        """Write a line that the child sent, within its budget; an error that comes again, ever more rarely."""
+        text, extra = record.text, None
+        budget = self._debug_budget if record.level < logging.INFO else self._budget
         if record.level >= logging.ERROR:
             self._remember(f"{record.source}: {_summary(record.text)}")
-        budget = self._debug_budget if record.level < logging.INFO else self._budget
-        if budget.take(len(record.text)):
-            # Sources are the names of plugins, and there are at most MAX_PLUGINS of them.
-            logger = logging.getLogger(f"co2.plugins.{record.source}") if record.source else self.logger
-            logger.log(record.level, "%s", record.text)
+            told = self._repeats.take(record.source, record.text)
+            if not told.aloud:
+                text, extra, budget = told.text, QUIET, self._quiet_budget
+            text = told.text
+        if text and budget.take(len(text)):
+            self._logger_of(record.source).log(record.level, "%s", text, extra=extra)
+
+    def _logger_of(self, source: str) -> logging.Logger:
+        # Sources are the names of plugins, and there are at most MAX_PLUGINS of them.
+        return logging.getLogger(f"co2.plugins.{source}") if source else self.logger
 
     def error(self, text: str) -> None:
         """Write an error of our own; it is the last error now."""
@@ -85,16 +99,16 @@ class Records:
         self.logger.error("%s", text)
 
     def tell(self, now: float, dropped: int, unkept: int = 0) -> None:
-        """Say, not too often, what was left out of the log and which messages were dropped.
+        """Say, not too often, which errors came again, what the log has not got and which messages were dropped.
 
         Args:
             now: monotonic seconds.
             dropped: messages that had to go so far.
             unkept: dead letters that could not be kept so far.
         """
-        for budget in (self._budget, self._debug_budget):
-            if not budget.spent:
-                budget.tell(self.logger)
+        for source, text in self._repeats.due():
+            self._logger_of(source).error("%s", text)
+        self._tell_left_out(now)
         if now - self._told_at < _GAP_INTERVAL or (dropped, unkept) == (self._told_dropped, self._told_unkept):
             return
         if dropped != self._told_dropped:
@@ -108,6 +122,19 @@ class Records:
                 unkept - self._told_unkept,
             )
         self._told_dropped, self._told_unkept, self._told_at = dropped, unkept, now
+
+    def _tell_left_out(self, now: float) -> None:
+        """Say how many lines came too fast; of those that the terminal does not get, in the file only."""
+        if now - self._left_out_at < _GAP_INTERVAL:
+            return
+        for budget, level in (
+            (self._budget, logging.WARNING),
+            (self._debug_budget, logging.WARNING),
+            (self._quiet_budget, logging.INFO),
+        ):
+            if (budget.lines or budget.bytes) and not budget.spent:
+                self._left_out_at = now
+                budget.tell(self.logger, level)
 
     def _remember(self, text: str) -> None:
         self.last_error = text[:MAX_ERROR]

@@ -1,10 +1,12 @@
 """Errors of plugins in words: one line, the whole traceback, and the place in the package's own files."""
 
+import sys
 from pathlib import Path
 
+from co2.plugin.places import BUNDLED
 from co2.protocol.frames import text_for_frame
 
-__all__ = ["MAX_ERROR_LINE", "MAX_TRACEBACK", "error_line", "place_in", "traceback_text"]
+__all__ = ["MAX_ERROR_LINE", "MAX_TRACEBACK", "error_line", "files_of", "place_in", "traceback_text"]
 
 MAX_TRACEBACK = 16 * 1024
 """Characters of a traceback that travel to the log; of a longer one the end."""
@@ -39,15 +41,33 @@ def error_line(error: BaseException) -> str:
     return line[: end if end > 0 else MAX_ERROR_LINE - 1] + "…"
 
 
-def place_in(folder: Path, error: BaseException) -> str:
-    """Give ``file:line`` of the innermost frame of an error that is in this folder, '' for none."""
+def files_of(module: str) -> Path:
+    """Give the folder of the package that a module belongs to; or its file, where it is a single one.
+
+    Args:
+        module: its full name, as it was imported.
+    """
+    bundled = module.startswith(f"{BUNDLED}.")
+    package = ".".join(module.split(".")[: BUNDLED.count(".") + 2 if bundled else 1])
+    file = Path(getattr(sys.modules.get(package), "__file__", None) or "/")
+    return file.parent if file.name == "__init__.py" else file
+
+
+def place_in(folder: Path, error: BaseException, *, but: Path | None = None) -> str:
+    """Give ``file:line`` of the innermost frame of an error that is in this folder, '' for none.
+
+    Args:
+        folder: or a single file.
+        error: as it was caught.
+        but: what is in this one does not count.
+    """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     place = ""
     trace = error.__traceback__
     while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if Path(file).is_relative_to(folder):
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.is_relative_to(folder) and not (but is not None and file.is_relative_to(but)):
             place = f"{file}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place

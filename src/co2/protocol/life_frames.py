@@ -207,12 +207,14 @@ class HandedOver(Frame):
         plugin: its name.
         value: what its ``handover`` gave, encoded; None where it has none.
         problem: what its ``handover`` raised instead, '' for nothing.
+        failing: a timer, ``joined`` or ``left`` raised when it was called last.
     """
 
     number: int
     plugin: str
     value: bytes | None
     problem: str = ""
+    failing: bool = False
 
 
 class TakenOver(Frame):
@@ -227,14 +229,18 @@ class Exited(Frame):
 
 
 class Stumbled(Frame):
-    """On trial, the first ``receive`` of a plugin raised. It waits inside this message for Resume, or its end.
+    """On trial, the first ``receive`` of a plugin raised, or the first call of a timer, ``joined`` or ``left``.
+
+    It waits there for Resume, or its end.
 
     Attributes:
         plugin: its name.
         problem: what it raised.
-        what: ``receive`` or ``relay``.
+        what: ``receive``, ``relay``, or in words which function.
+        callback: it was one that is called without a message.
     """
 
     plugin: str
     problem: str
     what: str = "receive"
+    callback: bool = False
