@@ -16,7 +16,7 @@ from co2.plugin import lanes, outgoing
 from co2.plugin.lanes import SMALL, Lane, make_send
 from co2.plugin.outgoing import MAX_LETTERS, Outgoing
 from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, batch_count
-from co2.protocol.frames import DeadLetter, Flush, FrameReader, Goodbye, Publish
+from co2.protocol.frames import DeadLetter, Flush, FrameReader, Goodbye, Publish, Record
 from co2.values import MAX_MESSAGE_SIZE, pack, unpack_batch
 from tests.plugin.support import PATIENCE
 
@@ -27,8 +27,9 @@ Send = Callable[[Any], None]
 class Way:
     """An Outgoing, and the frames that come out at its other end."""
 
-    def __init__(self) -> None:
-        self.ours, theirs = socket.socketpair()
+    def __init__(self, kind: type[socket.socket] = socket.socket) -> None:
+        self.ours, plain = socket.socketpair()
+        theirs = kind(fileno=plain.detach())
         self.ours.settimeout(PATIENCE)
         self.theirs = theirs
         self.out = Outgoing(theirs, lambda: None, lambda: None)
@@ -58,9 +59,16 @@ class Way:
             assert self.read()
 
 
-@pytest.fixture
-def way() -> Iterator[Way]:
-    way = Way()
+class AsOnMac(socket.socket):
+    """Blocks in ``send`` unless it was told never to block: macOS looks at this flag where it receives only."""
+
+    def send(self, data: Any, flags: int = 0, /) -> int:
+        return super().send(data, flags & ~socket.MSG_DONTWAIT)
+
+
+@pytest.fixture(params=[socket.socket])
+def way(request: pytest.FixtureRequest) -> Iterator[Way]:
+    way = Way(request.param)
     with contextlib.closing(way.ours), contextlib.closing(way.theirs):
         yield way
         with contextlib.suppress(OSError):  # nothing there; or the test has closed it
@@ -173,6 +181,40 @@ def test_what_the_socket_does_not_take_of_a_full_frame_is_the_writers_and_comes_
     sending.join()
     assert [number for number, _ in way.data()] == [*range(size)]
     assert time.monotonic() - began < PATIENCE
+
+
+@pytest.mark.parametrize("way", [socket.socket, AsOnMac], indirect=True)
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_a_satellite_that_does_not_read_holds_up_no_sender_beyond_its_time_and_no_line_for_the_log(
+    way: Way, size: int
+) -> None:
+    _, send = way.lane(timeout=0.2)
+    way.out.start()
+    full: list[OutboxFull] = []
+
+    def fill() -> None:
+        try:
+            while True:
+                send({"data": "x" * size})
+        except OutboxFull as error:
+            full.append(error)
+
+    # Who hangs holds the lock, and would not let the test end either.
+    sending = threading.Thread(target=fill, daemon=True)
+    sending.start()
+    sending.join(PATIENCE)
+    recording = threading.Thread(target=way.out.record, args=("ham", 20, "a line"), daemon=True)
+    recording.start()
+    recording.join(PATIENCE)
+    stuck = [thread for thread in (sending, recording) if thread.is_alive()]
+    if stuck:
+        way.ours.close()  # so that both get on
+    assert not stuck
+    assert full
+    way.until(lambda: any(isinstance(frame, Record) and frame.text == "a line" for frame in way.frames))
+    messages_before = len(way.data())
+    way.until(lambda: len(way.data()) > messages_before)  # and the writer goes on
+    way.ours.close()
 
 
 def test_small_messages_of_the_greatest_size_fit_one_batch_by_number(way: Way) -> None:

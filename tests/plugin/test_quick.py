@@ -693,6 +693,17 @@ def test_what_comes_is_read(listen: Any) -> None:
         assert listen(ours.fileno(), bell.fileno(), buffer) == 8, "the bell waits until nothing comes"
 
 
+def test_what_poll_said_was_there_and_is_not_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    bell, ring = socket.socketpair()
+    with ours, theirs, bell, ring:
+        ours.setblocking(False)
+        theirs.send(b"ham")
+        read = os.readv
+        monkeypatch.setattr(os, "readv", lambda data, into: read(data, into) and read(data, into))
+        assert quick._listen(ours.fileno(), bell.fileno(), memoryview(bytearray(8))) == -1
+
+
 def test_a_bell_is_heard_and_not_read(listen: Any) -> None:
     ours, theirs = socket.socketpair()
     bell, ring = socket.socketpair()

@@ -159,6 +159,14 @@ def test_while_the_principal_is_busy_the_stand_in_reads_and_then_gives_back(read
         assert reading.read_by_principal()[-1]
 
 
+def test_nothing_there_is_no_end(reading: Reading) -> None:
+    reading.ours.setblocking(False)
+    reading.way._read()
+    reading.begin()
+    reading.send(0)
+    reading.expect(1)
+
+
 def test_a_job_wakes_a_principal_that_waits_for_the_socket(reading: Reading) -> None:
     reading.begin()
     for _ in range(100):

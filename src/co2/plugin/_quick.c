@@ -331,7 +331,7 @@ listen_(PyObject *Py_UNUSED(module), PyObject *args)
     Py_ssize_t size = -1;
     Py_BEGIN_ALLOW_THREADS
     if (poll(both, 2, -1) > 0 && both[0].revents)
-        size = recv(data, buffer.buf, (size_t)buffer.len, MSG_DONTWAIT);
+        size = recv(data, buffer.buf, (size_t)buffer.len, 0);
     else
         errno = EINTR;
     Py_END_ALLOW_THREADS

@@ -351,7 +351,6 @@ def main() -> None:
     for fd in (sock_fd, progress_fd):
         os.set_inheritable(fd, False)  # programs that a plugin starts must not hold them open
     sock = socket.socket(fileno=sock_fd)
-    sock.setblocking(True)
     words = ProgressWords(progress_fd)
     os.close(progress_fd)
     with contextlib.suppress(OSError, ValueError, AttributeError):

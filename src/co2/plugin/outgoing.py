@@ -53,7 +53,7 @@ class Outgoing(Sleeper):
     """Frames waiting for the socket.
 
     Args:
-        sock: to the host, blocking.
+        sock: to the host; does not block from here on.
         applied: gives the Applied frame of now, None when it says nothing new. Asked right before a write.
         broken: called once when the socket cannot be written any more.
 
@@ -69,6 +69,8 @@ class Outgoing(Sleeper):
         self.waited = 0
         self.unkept = 0
         self.asleep = False
+        # For good, not with a flag at each call: macOS looks at MSG_DONTWAIT only where it receives, and would block.
+        sock.setblocking(False)
         self._sock = sock
         self._applied = applied
         self._broken = broken
@@ -302,7 +304,7 @@ class Outgoing(Sleeper):
     def _sent(self, data: bytes) -> bytes:
         """Give the socket what it takes at once; give the rest."""
         try:
-            sent = self._sock.send(data, socket.MSG_DONTWAIT)
+            sent = self._sock.send(data)
             return data[sent:] if sent < len(data) else b""
         except OSError:
             return data  # full; or broken, which the thread finds out too
@@ -384,7 +386,7 @@ class Outgoing(Sleeper):
     def _write_all(self) -> None:
         try:
             while data := self._next():
-                self._sock.sendall(data)
+                self._send_all(data)
                 self._writing = False
                 if self._wrote_messages and self._waiting() < MAX_BATCH_MESSAGES:
                     time.sleep(_NAP)
@@ -396,6 +398,15 @@ class Outgoing(Sleeper):
         except BaseException:
             # Memory is out, or a plugin has closed our socket: nothing can be said any more.
             self._broken()
+
+    def _send_all(self, data: bytes) -> None:
+        """Write all of it. Nobody else writes, or polls, meanwhile: ``_writing`` is set."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                self._poll.poll()
 
     def _next(self) -> bytes:
         """Wait for something to write; b'' when all is written and the host stops."""

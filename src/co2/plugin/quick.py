@@ -177,7 +177,10 @@ def _listen(data: int, bell: int, buffer: memoryview, /) -> int:
         _own.poll.register(bell, select.POLLIN)
     if all(end != data for end, _ in _own.poll.poll()):
         return -1
-    return os.readv(data, [buffer])
+    try:
+        return os.readv(data, [buffer])
+    except BlockingIOError:
+        return -1
 
 
 try:

@@ -47,7 +47,7 @@ class WayIn:
     """Reads the socket.
 
     Args:
-        sock: to the satellite.
+        sock: to the satellite; whether it blocks does not matter.
         take: called with each frame.
         garbage: called with what is wrong, where something is no frame; nothing comes after it.
         broken: called when reading cannot go on for lack of memory.
@@ -156,9 +156,11 @@ class WayIn:
             bell.recv(4096)
 
     def _read(self) -> None:
-        """Take what is there, and wait for it where nothing is."""
+        """Take what is there."""
         try:
             size = self._sock.recv_into(self._buffer)
+        except BlockingIOError:
+            return  # it was there, says poll, and is not: as after a signal
         except OSError:
             size = 0  # the satellite is gone, as where it has closed its end
         self._take_bytes(size, self._take)
