@@ -69,7 +69,7 @@ class Outgoing(Sleeper):
         self.waited = 0
         self.unkept = 0
         self.asleep = False
-        # For good, not with a flag at each call: macOS looks at MSG_DONTWAIT only where it receives, and would block.
+        # For good, not by a flag at each call: macOS looks at MSG_DONTWAIT only where it receives, and blocks.
         sock.setblocking(False)
         self._sock = sock
         self._applied = applied
