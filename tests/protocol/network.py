@@ -8,13 +8,16 @@ import msgspec
 
 from co2.host_id import HostId
 from co2.protocol.batch import DROPPED, make_batch, split_batch
-from co2.protocol.link_frames import FIRST_POSITION
+from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
 from co2.protocol.log import Reading
 from co2.protocol.outbox import Outbox
+from co2.protocol.receipts import ReceiptKey
 from co2.protocol.relay import DiskWanted, IdReused, RelayCore
 from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore
 from co2.protocol.streams import Peer
 from co2.testing.memory_log import MemoryLog
+
+KEY = ReceiptKey("the relay's secret")
 
 __all__ = ["FakeLog", "FakeSatellite", "Network", "batch_of"]
 
@@ -32,6 +35,8 @@ class FakeLog(MemoryLog):
         self.runs = {self.run: FIRST_POSITION}
         self.in_memory_from = 0
         self.backlog = 0
+        self.former: list[str] = []
+        self.ends: dict[str, int] = {}
         self._ids = itertools.count(2)
 
     def read(self, after: int, max_bytes: int) -> Reading:
@@ -49,6 +54,7 @@ class FakeLog(MemoryLog):
         self.next = max(self.next, position + 1)
 
     def replace_id(self) -> None:
+        self.former.append(self.log_id)
         self.log_id = f"log-{next(self._ids)}"
 
     def forget_uncommitted(self) -> None:
@@ -59,6 +65,7 @@ class FakeLog(MemoryLog):
             if entry.epoch:
                 marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
         self.marks = marks
+        self.ends[self.run] = self.committed
         self.next = max(self.next, self.lease)
         self.lease = self.next + 10**6
         self.begin_run()
@@ -73,11 +80,17 @@ class FakeLog(MemoryLog):
         following = min((first for first in self.runs.values() if first > self.runs[run]), default=self.next)
         return position < following
 
+    def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
+        if log_id not in (self.log_id, *self.former):
+            return False
+        return not self.holds(run, position) or position > self.ends.get(run, position)
+
 
 class FakeSatellite:
     """A satellite's core with packages that write down what they get."""
 
-    def __init__(self, name: str, epoch: int, host: int, token: str = "") -> None:
+    def __init__(self, name: str, epoch: int, host: int, token: str | None = None) -> None:
+        token = f"token of {name}" if token is None else token
         self.waits = 0
         self.outbox = Outbox(epoch, 10**6, lambda: None, lambda: None)
         self.core = SatelliteCore(HostId(name, f"10.0.0.{host}", 2004), self.outbox, lambda: ([], []), token)
@@ -119,12 +132,13 @@ class Network:
         self.relay = self._relay()
 
     def _relay(self) -> RelayCore:
-        return RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: self.max_peers, now=lambda: self.now)
+        return RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: self.max_peers, now=lambda: self.now,
+                         receipts=KEY)  # fmt: skip
 
     def satellite(
-        self, name: str, *packages: str, epoch: int = 7, token: str = "", **subscription: Any
+        self, name: str, *packages: str, epoch: int = 7, token: str | None = None, **subscription: Any
     ) -> FakeSatellite:
-        """Add a satellite with packages that receive everything, connected."""
+        """Add a satellite with packages that receive everything, connected; '' for one of before tokens."""
         satellite = FakeSatellite(name, epoch, len(self.satellites) + 2, token)
         self.satellites.append(satellite)
         for package in packages:
@@ -156,6 +170,19 @@ class Network:
             satellite.take_events()
         self.log.forget_uncommitted()
         self.relay = self._relay()
+
+    def give_receipts(self) -> None:
+        """What the relay does every few seconds."""
+        self.relay.give_receipts(self.relay.peers.values())
+        self.run()
+
+    def roll_back(self, kept: int, marks: dict[tuple[str, int], int]) -> None:
+        """Kill the relay, and have its log be an older copy, with so many of its frames."""
+        self.give_receipts()
+        run = self.log.run
+        self.crash()
+        self.log.entries, self.log.marks = self.log.entries[:kept], marks
+        self.log.ends[run] = self.log.entries[-1].end if kept else BEGINNING
 
     def commit(self) -> None:
         self.log.committed = self.log.last

@@ -120,7 +120,8 @@ def test_that_the_log_is_another_is_told_by_the_next_run_where_this_one_did_not_
     assert [reason for _, reason in ham.gaps] == ["log replaced"]
     # Its plugin was not told yet: what is written down says so.
     assert ham.core.durable_beginnings() == {"p": 0}
-    later = SatelliteCore(HostId("ham", "10.0.0.2", 2004), Outbox(9, 10**6, print, print), lambda: ([], []))
+    later = SatelliteCore(HostId("ham", "10.0.0.2", 2004), Outbox(9, 10**6, print, print), lambda: ([], []),
+                          "token of ham")  # fmt: skip
     later.log_id, later.run = ham.core.log_id, ham.core.run
     later.subscribe("p", durable=True, position=0)
     later.connected()

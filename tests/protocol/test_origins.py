@@ -150,7 +150,7 @@ def test_an_owner_takes_its_own_older_link_over_from_anywhere() -> None:
 
 def test_satellites_of_before_tokens_go_on_as_they_did() -> None:
     net = Network()
-    net.satellite("ham")
+    net.satellite("ham", token="")
     peer, _ = said(net, hello("ham", ""))
     assert peer.state == "open"
     peer, _ = said(net, hello("ham", "theirs"))  # from elsewhere: let in, as it was, and no owner for that

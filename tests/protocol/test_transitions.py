@@ -20,6 +20,7 @@ from co2.protocol.link_frames import (
     Hello,
     Interest,
     Publish,
+    Receipt,
     RelayFrame,
     Replay,
     Result,
@@ -59,6 +60,7 @@ OF_SATELLITE: dict[type, Any] = {
 OF_RELAY: dict[type, Any] = {
     Welcome: Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log-1", "run-1", 1, []),
     Ack: Ack(7, 0),
+    Receipt: Receipt("log-1", "run-1", 1, b""),
     Deliver: Deliver(2, "", "x@10.0.0.3:2004", ("10.0.0.3", 1), 1, 1, "p", "p.m.X", [""],
                      crc32(batch_of(1)), batch_of(1)),
     Replay: Replay("p", 1, 1),

@@ -151,7 +151,7 @@ def test_a_log_without_messages(tmp_path: Path) -> None:
         for after in (0, 1, log.last):
             assert (log.read_disk(after, 2**20).entries, log.read_disk(after, 2**20).gap) == ((), None)
         assert (log.size, log.gone) == (0, 1)
-        assert set(log.marks.values()) == {0}
+        assert not log.marks  # a run of which there is no message
     finally:
         log.close()
 

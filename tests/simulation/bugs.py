@@ -20,12 +20,15 @@ from co2.protocol.link_frames import (
     BEGINNING,
     Ack,
     Publish,
+    Receipt,
     Subscription,
     decode_satellite_frame,
     encode_link_frame,
 )
 from co2.protocol.log import Reading
+from co2.protocol.origins import OriginBook
 from co2.protocol.outbox import Cut, Outbox
+from co2.protocol.receipts import ReceiptKey
 from co2.protocol.relay import RelayCore
 from co2.protocol.satellite import SatelliteCore
 from co2.protocol.streams import Stream
@@ -130,9 +133,62 @@ def _durable_stream_given_uncommitted_messages(original: Any) -> Any:
     return lambda self, stream: self.visible if stream.durable else original(self, stream)
 
 
-@_bug("a rolled-back log keeps its id", "acf", RelayLog, "holds")
+@_bug("that a log was rolled back is not seen from a receipt", "acf", RelayLog, "was_rolled_back")
 def _log_id_not_changed(_original: Any) -> Any:
+    return lambda self, log_id, run, position: False
+
+
+@_bug("a reader goes on in a log that does not know its run", "acdf", RelayLog, "holds")
+def _unknown_run_accepted(_original: Any) -> Any:
     return lambda self, run, position: True
+
+
+@_bug("whoever comes with an origin is its owner", "ig", OriginBook, "is_owner")
+def _origins_belong_to_nobody(_original: Any) -> Any:
+    return lambda self, origin, token: True
+
+
+@_bug("a position that was never given renames the log, without a receipt", "i", RelayCore, "_rolled_back")
+def _rolled_back_without_a_receipt(_original: Any) -> Any:
+    def rolled_back(self: Any, hello: Any) -> bool:
+        known = [sub.position for sub in hello.subscriptions if sub.position is not None]
+        if known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known)):
+            hello.receipt = Receipt(hello.log_id, hello.run, max(known), b"")
+            return True
+        return False
+
+    return rolled_back
+
+
+@_bug("any receipt is taken for one of the relay's", "i", ReceiptKey, "is_true")
+def _receipts_not_checked(_original: Any) -> Any:
+    return lambda self, receipt: True
+
+
+@_bug("what a Hello claims of numbers is a mark of the log's at once", "ei", RelayCore, "_meet")
+def _claims_are_marks(original: Any) -> Any:
+    def met(self: Any, peer: Any, outbox: Any, rolled_back: bool) -> Any:
+        acks = original(self, peer, outbox, rolled_back)
+        for epoch, begins in peer.begins.items():
+            self.log.set_mark(peer.origin, epoch, begins)
+        return acks
+
+    return met
+
+
+@_bug("a loss is told without a receipt", "d", RelayCore, "_meet")
+def _loss_told_without_a_receipt(original: Any) -> Any:
+    return lambda self, peer, outbox, rolled_back: original(self, peer, outbox, True)
+
+
+@_bug("a run that the log does not know cannot go on", "fga", RelayCore, "_meet")
+def _begins_forgotten(original: Any) -> Any:
+    def met(self: Any, peer: Any, outbox: Any, rolled_back: bool) -> Any:
+        acks = original(self, peer, outbox, rolled_back)
+        peer.begins = {}
+        return acks
+
+    return met
 
 
 @_bug("what the relay has lost is told to nobody", "a", RelayLog, "add_loss")

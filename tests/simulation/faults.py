@@ -206,7 +206,7 @@ class Plan:
         original = self._satellite()
         copy = world.copy_folder()
         original.keep_copy(copy)
-        self._clone = world.add_satellite(original.plans, origin=original.origin, copy=copy)
+        self._clone = world.add_satellite(original.plans, clone_of=original, copy=copy)
         return True
 
     def change_port(self) -> bool:
@@ -280,6 +280,8 @@ class Plan:
             return
         world.sending = False
         world.engine.trace("HEAL")
+        if world.hostile is not None:
+            world.hostile.stop()
         world.relay.disk.room, world.relay.disk.sync_fails = None, False
         world.net.release()
         if self._clone is not None:

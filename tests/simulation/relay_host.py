@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import apsw
+import msgspec
 
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol import goodbyes, streams
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING, decode_relay_frame
 from co2.protocol.log import Reading
-from co2.protocol.relay import DiskWanted, IdReused, Joined, Left, RelayCore
+from co2.protocol.origins import Known, OriginBook
+from co2.protocol.receipts import ReceiptKey
+from co2.protocol.relay import DiskWanted, IdReused, Joined, Left, OriginClaimed, RelayCore
 from co2.protocol.streams import Peer, Stream
+from co2.relay.links import RECEIPT_INTERVAL
 from co2.relay.reading import MessageReader, Messages
 from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
 from co2.store import log_writer
@@ -32,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["SimDisk", "SimRelay"]
 
 PORT = 2003
+
+MEMBERS_SYNC = 0.004
+"""Seconds that it takes to bring to disk whose an origin is."""
 
 
 class SimDisk(Disk):
@@ -162,6 +169,8 @@ class SimRelay:
         self._disks += 1
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        if not (secret := folder / "secret").exists():
+            secret.write_text(f"secret {self._disks}")
         self.disk = SimDisk(f"sim-{id(self.world)}-{self._disks}", self.world.dice)
 
     @property
@@ -193,9 +202,18 @@ class SimRelay:
         )
         if self.log.replaced:
             world.oracles.broken("log set aside", f"a sound log was set aside: {self.log.replaced}")
+        members = self.folder / "members"
+        known = msgspec.msgpack.decode(members.read_bytes(), type=list[Known]) if members.exists() else []
         self.core = RelayCore(
-            self.log, f"relay@10.0.0.1:{PORT}", max_peers=lambda: 1000, now=lambda: self.engine.now
+            self.log,
+            f"relay@10.0.0.1:{PORT}",
+            max_peers=lambda: 1000,
+            now=lambda: self.engine.now,
+            origins=OriginBook(known, wall=self.engine.wall, seen_before=self.log.address_of),
+            receipts=ReceiptKey((self.folder / "secret").read_text()),
         )
+        self.core.keeps = True
+        self.engine.after(RECEIPT_INTERVAL, self.process, self._give_receipts)
         self.reader = SimReader(self.log)
         self._watch_log()
         world.truth.log_opened(self.log)
@@ -217,6 +235,8 @@ class SimRelay:
             before = log.log_id
             replace_id()
             self.engine.count("log replaced: it was rolled back")
+            if not truth.replaced:
+                self.world.oracles.broken("i: a log keeps its name", "renamed, though it was not rolled back")
             truth.log_renamed(log, before)
 
         self.log.append = watched  # type: ignore[method-assign]
@@ -377,6 +397,8 @@ class SimRelay:
             case DiskWanted(stream):
                 engine.count("read from disk")
                 engine.after(world.dice.uniform(0.0003, 0.01), self.process, self._read_disk, stream)
+            case OriginClaimed() as claim:
+                engine.after(MEMBERS_SYNC, self.process, self._claimed, claim)
             case Joined(peer):
                 engine.trace(f"relay: {peer.origin} is here")
                 world.truth.joined(peer)
@@ -397,6 +419,26 @@ class SimRelay:
                 world.reused.append((peer.origin, epoch, seq))
                 if not world.may_reuse:
                     world.oracles.broken("g: no number is used twice", f"{seq} of {peer.origin}: E_ID_REUSE")
+
+    def _claimed(self, claim: OriginClaimed) -> None:
+        """As ``relay/member_keeper.py`` has it, with a file that stands for the store."""
+        self._keep_members()
+        self.core.claimed(claim)
+        self.flush()
+
+    def _keep_members(self) -> None:
+        book = self.core.origins
+        if book.has_changes:
+            book.take_changes()
+            (self.folder / "members").write_bytes(msgspec.msgpack.encode(list(book._known.values())))
+
+    def _give_receipts(self) -> None:
+        self.engine.after(RECEIPT_INTERVAL, self.process, self._give_receipts)
+        peers = list(self.core.peers.values())
+        self.core.give_receipts(peers)
+        self.core.note_publishers(peers)
+        self._keep_members()
+        self.flush()
 
     def _read_disk(self, stream: Stream) -> None:
         reading = self.log.read_disk(stream.position, streams.CHUNK)

@@ -63,11 +63,15 @@ class SimSatellite:
 
     Attributes:
         origin: of its state folder; a clone has the same.
+        token: likewise; '' for a satellite of before tokens.
         ears: its receiving plugins.
         run: what it sends in the process of now.
     """
 
-    def __init__(self, world: "World", name: str, number: int, plans: list[PackagePlan], origin: str) -> None:
+    def __init__(
+        self, world: "World", name: str, number: int, plans: list[PackagePlan], origin: str, token: str
+    ) -> None:
+        self.token = token
         self.world = world
         self.engine = world.engine
         self.name = name
@@ -112,9 +116,12 @@ class SimSatellite:
         if len(self.outbox):
             engine.count("a run begins with what an earlier one left")
         self._watch_acks()
-        self.core = SatelliteCore(HostId(self.origin, self.ip, self.port), self.outbox, lambda: ([], []))
+        self.core = SatelliteCore(
+            HostId(self.origin, self.ip, self.port), self.outbox, lambda: ([], []), self.token
+        )
         self._cursors = Cursors.open(self.folder / "cursors.json")
         self.core.log_id, self.core.run = self._cursors.log_id, self._cursors.run
+        self.core.receipt = self._cursors.receipt
         self._not_loaded = {plan.name for plan in self.plans} & self._cursors.positions.keys()
         for name in sorted(self._not_loaded):
             self.core.subscribe(name, durable=True, position=self._cursors.positions[name])
@@ -452,7 +459,7 @@ class SimSatellite:
             self.engine.after(self.world.sync_time(), self.process, self._save_cursors, *now)
 
     def _save_cursors(self, log_id: str, run: str, positions: dict[str, int]) -> None:
-        self._cursors.save(log_id, run, positions)
+        self._cursors.save(log_id, run, positions, self.core.receipt)
         for ear in self.ears:
             if ear.durable and ear.package in positions:
                 ear.place_saved()

@@ -235,7 +235,7 @@ def test_two_clones_are_both_refused_and_the_one_that_stays_is_welcome_again() -
         ham, spam = story.satellite(package("p")), story.satellite(package("p"))
         copy = story.copy_folder()
         ham.keep_copy(copy)
-        clone = story.add_satellite(ham.plans, origin=ham.origin, copy=copy)
+        clone = story.add_satellite(ham.plans, clone_of=ham, copy=copy)
         story.go(250.0)
         assert story.engine.counts["goodbye of the relay: taken-over"]
         assert story.engine.counts["goodbye of the relay: cloned"]

@@ -450,7 +450,10 @@ class Truth:
         if satellite is None:
             return
         self._overtake(peer, satellite)
-        if (peer.origin, satellite.run.epoch) not in peer.core.log.marks:
+        if (
+            satellite.run.epoch not in peer.begins
+            and (peer.origin, satellite.run.epoch) not in peer.core.log.marks
+        ):
             return  # a Hello of the process before, that was on its way when it was killed
         for ear in satellite.ears:
             if ear.package in peer.subscriptions and ear.since is None:
@@ -458,7 +461,8 @@ class Truth:
                 if satellite.core.state == "open":
                     ear.subscribed(self.engine.now)
         # What it was told to be safe and is not, it knows; and so does the relay, once that is on disk.
-        self._known_soon.append((2, satellite.run))
+        if satellite.token:  # one of before has no receipt to show for it
+            self._known_soon.append((2, satellite.run))
 
     def _overtake(self, peer: "Peer", satellite: "SimSatellite") -> None:
         """A clone goes on, in a new log, with what it has found of another's run."""
@@ -466,7 +470,9 @@ class Truth:
             return
         for run in self.runs.values():
             if run.alive and run.origin == satellite.origin and run is not satellite.run:
-                run.overtaken = max(run.overtaken, peer.core.log.marks.get((run.origin, run.epoch), 0))
+                claimed = peer.begins.get(run.epoch, 0)
+                mark = peer.core.log.marks.get((run.origin, run.epoch), 0)
+                run.overtaken = max(run.overtaken, mark, claimed)
 
     def left(self, peer: "Peer", reason: str) -> None:
         """The relay has ended a link."""

@@ -11,6 +11,7 @@ from tests.simulation import faults
 from tests.simulation.clients import Fetcher, XmlSender
 from tests.simulation.engine import Engine
 from tests.simulation.foresight import Foresight
+from tests.simulation.hostile import CHANCE, Hostile
 from tests.simulation.knobs import NORMAL, drawn, installed
 from tests.simulation.net import Net
 from tests.simulation.oracles import (
@@ -82,6 +83,9 @@ class World:
         if self.knobs["MAX_WAITING"] != NORMAL and self._pad <= 30:
             self.knobs["MAX_WAITING"] = 64 * 1024
         self.relay: SimRelay
+        self.hostile: Hostile | None = None
+        self.of_before = 0.15
+        self._other_dice = random.Random(f"co2 members {seed}")
 
     # ---- what is drawn ---------------------------------------------------------------------------------
 
@@ -98,6 +102,11 @@ class World:
             self.fetchers.append(Fetcher(self, len(self.fetchers)))
         if dice.random() < 0.3:
             self.fates = {"raise": 0.01, "die": dice.choice((0.0, 0.01)), "hang": dice.choice((0.0, 0.005))}
+
+    def invite_hostile(self) -> None:
+        """Have a member that means harm, in some worlds."""
+        if self._other_dice.random() < CHANCE:
+            self.hostile = Hostile(self)
 
     def _drawn_plans(self, number: int) -> list[PackagePlan]:
         dice = self.dice
@@ -122,11 +131,16 @@ class World:
         return plans
 
     def add_satellite(
-        self, plans: list[PackagePlan], *, origin: str = "", copy: Path | None = None
+        self, plans: list[PackagePlan], *, clone_of: SimSatellite | None = None, copy: Path | None = None
     ) -> SimSatellite:
         """Add a satellite and start it."""
         number = len(self.satellites)
-        satellite = SimSatellite(self, f"s{number}", number + 1, plans, origin or f"sat{number}")
+        origin, token = f"sat{number}", f"token of {number}"
+        if clone_of is not None:
+            origin, token = clone_of.origin, clone_of.token
+        elif self._other_dice.random() < self.of_before:
+            token = ""
+        satellite = SimSatellite(self, f"s{number}", number + 1, plans, origin, token)
         if copy is not None:
             shutil.rmtree(satellite.folder)
             shutil.copytree(copy, satellite.folder)
@@ -168,6 +182,7 @@ class World:
         with installed(self.knobs, self.dice):
             try:
                 self.furnish()
+                self.invite_hostile()
                 self._every_second()
                 plan = faults.Plan(self)
                 plan.begin()

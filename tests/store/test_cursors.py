@@ -1,12 +1,14 @@
 """How far durable packages are: kept, replaced as a whole, set aside when it cannot be read."""
 
 import errno
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from co2.protocol.link_frames import Receipt
 from co2.store.cursors import Cursors
 
 
@@ -86,3 +88,18 @@ def test_two_threads_may_save_at_once(tmp_path: Path) -> None:
         for saved in [pool.submit(save, package) for package in ("ham", "spam")]:
             saved.result()
     assert Cursors.open(tmp_path / "cursors.json").positions == {"ham": 99, "spam": 99}
+
+
+def test_the_receipt_is_kept_with_them_and_one_that_is_none_does_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "cursors.json"
+    receipt = Receipt("log", "r", 7, b"\x00\xff" * 16)
+    cursors = Cursors.open(path)
+    cursors.save("log", "r", {"ham": 7}, receipt)
+    assert not cursors.differ("log", "r", {"ham": 7})
+    assert Cursors.open(path).receipt == receipt
+    for broken in (None, "x", [], ["log", "r", "x", "00"], ["log", "r", 7, "zz"], ["log", "r", 7, None]):
+        path.write_text(json.dumps({"log_id": "log", "run": "r", "positions": {"ham": 7}, "receipt": broken}))
+        again = Cursors.open(path)
+        assert (again.receipt, again.positions, again.replaced) == (None, {"ham": 7}, "")
+    path.write_text(json.dumps({"log_id": "log", "run": "r", "positions": {"ham": 7}}))
+    assert Cursors.open(path).positions == {"ham": 7}

@@ -4,7 +4,7 @@ A frame is one binary WebSocket message: MessagePack, an array whose first item 
 satellite opens the link and says Hello, the relay answers Welcome; then both speak as they like::
 
     satellite → relay    Hello, Publish, Interest, Replay, Applied, Call, Result, Goodbye
-    relay → satellite    Welcome, Ack, Deliver, Replay, Gap, Roster, Call, Result, Goodbye
+    relay → satellite    Welcome, Ack, Receipt, Deliver, Replay, Gap, Roster, Call, Result, Goodbye
 
 A position counts messages: a frame of n messages at position p holds p … p+n-1. Positions begin at
 :data:`FIRST_POSITION`, they may jump, and mean something only together with the log id.
@@ -35,6 +35,7 @@ __all__ = [
     "Hello",
     "Interest",
     "Publish",
+    "Receipt",
     "RelayFrame",
     "Replay",
     "Result",
@@ -78,6 +79,9 @@ MAX_SUBSCRIPTIONS = 1000
 MAX_NAME = 512
 """Characters of a package's, plugin's or method's name."""
 
+MAX_LOG_ID = 128
+"""Characters of a log's and of a run's name."""
+
 MAX_TOKEN = 128
 """Characters of a token."""
 
@@ -117,6 +121,25 @@ class Subscription(msgspec.Struct, array_like=True, frozen=True):
 Subscriptions = Annotated[list[Subscription], msgspec.Meta(max_length=MAX_SUBSCRIPTIONS)]
 
 
+class Receipt(_Frame):
+    """What a relay can be held to: everything up to a position was on its disk (:mod:`co2.protocol.receipts`).
+
+    It comes with the Welcome and every few seconds, and goes back with the next Hello. A satellite that shows no
+    token does not know it, and gets none.
+
+    Attributes:
+        log_id: of the log.
+        run: of the relay.
+        position: of the last message that was on disk.
+        mac: by which the relay knows it.
+    """
+
+    log_id: Annotated[str, msgspec.Meta(max_length=MAX_LOG_ID)]
+    run: Annotated[str, msgspec.Meta(max_length=MAX_LOG_ID)]
+    position: Number
+    mac: Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
 class Hello(_Frame):
     """First frame of a satellite.
 
@@ -131,6 +154,7 @@ class Hello(_Frame):
         plugins: names of the plugins.
         token: of the state folder, by which its origin belongs to it (:mod:`co2.protocol.origins`); '' for a
             satellite of before tokens.
+        receipt: the last one that the relay has given, None for none.
     """
 
     host_id: str
@@ -141,6 +165,7 @@ class Hello(_Frame):
     methods: list[Name]
     plugins: list[Name]
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)] = ""
+    receipt: Receipt | None = None
 
 
 class Interest(_Frame):
@@ -197,6 +222,8 @@ class Welcome(_Frame):
         run: of the relay: another one at each start.
         position: the head of the log; where a subscription without position begins.
         acks: for each epoch of the Hello, the last seq that is on disk.
+        receipt: of what is on disk now, None for none.
+        anew: the positions of the Hello are none of this log's, though its id is the same: they begin anew in it.
     """
 
     host_id: str
@@ -205,6 +232,8 @@ class Welcome(_Frame):
     run: str
     position: Number
     acks: list[tuple[Epoch, Number]]
+    receipt: Receipt | None = None
+    anew: bool = False
 
 
 class Ack(_Frame):
@@ -337,7 +366,7 @@ class Goodbye(_Frame):
 
 
 SatelliteFrame = Hello | Publish | Interest | Replay | Applied | Call | Result | Goodbye
-RelayFrame = Welcome | Ack | Deliver | Replay | Gap | Roster | Call | Result | Goodbye
+RelayFrame = Welcome | Ack | Receipt | Deliver | Replay | Gap | Roster | Call | Result | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _satellite_decoder = msgspec.msgpack.Decoder(SatelliteFrame)

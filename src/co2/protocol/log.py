@@ -142,9 +142,12 @@ class Log(Protocol):
     def holds(self, run: str, position: int) -> bool:
         """Tell whether this log can have handed out a position in that run, or before it.
 
-        A run that it does not know, or one that it knows to have ended before that position: then this is an older
-        copy of the log that the reader has read.
+        A run that it does not know, or one that it knows to have ended before that position: then whoever says so
+        has read in another copy of the log, or makes it up. It concerns nobody else.
         """
+
+    def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
+        """Return whether a true receipt over this position shows that this is an older copy of that log."""
 
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Say where the numbers of a run begin for this log."""

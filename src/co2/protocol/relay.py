@@ -9,7 +9,7 @@ it. Where there are relay plugins it goes through them first (``passage.py``). W
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from co2.errors import BadRequest, StorageFailed, StorageFull
@@ -40,8 +40,10 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.log import Entry, Log, LogGap, Reading
+from co2.protocol.losses import MAX_LOSSES
 from co2.protocol.origins import OriginBook, hash_of_token
 from co2.protocol.passage import Passage, Passenger
+from co2.protocol.receipts import ReceiptKey
 from co2.protocol.relay_events import (
     AdmissionWanted,
     CallReceived,
@@ -57,7 +59,7 @@ from co2.protocol.roster import RosterBook
 from co2.protocol.streams import Peer, Stream, deliver_frame, union
 from co2.protocol.takeovers import Takeovers
 from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
-from co2.protocol.welcome import in_this_log, live_beginning, meet
+from co2.protocol.welcome import in_this_log, live_beginning, lost_in_words, meet
 
 __all__ = [
     "AdmissionWanted",
@@ -101,6 +103,7 @@ class RelayCore:
         max_peers: gives how many links there may be now.
         now: monotonic seconds.
         origins: whose origins are whose; None where nobody keeps that.
+        receipts: key of the receipts that satellites are given; None for none, and nothing is proved then.
 
     Attributes:
         passage: the relay plugins that messages pass.
@@ -119,7 +122,12 @@ class RelayCore:
         max_peers: Callable[[], int],
         now: Callable[[], float],
         origins: OriginBook | None = None,
+        receipts: ReceiptKey | None = None,
     ) -> None:
+        self._receipts = receipts
+        self._receipt: tuple[int, bytes] = (0, b"")
+        self._renamed = False
+        self._losers: dict[str, None] = {}
         self.origins = OriginBook() if origins is None else origins
         self.keeps = False
         self.elsewhere: Callable[[str], str] = lambda _origin: ""
@@ -278,9 +286,9 @@ class RelayCore:
         peer.host_id, peer.token = host_id, hash_of_token(hello.token)
         peer.state = next_state(RELAY, peer.state, Hello if peer.state == "opening" else Admitted)
         self.peers[peer.origin] = peer
-        same_log = hello.log_id == self.log.log_id
-        acks = [(epoch, self._meet(peer, epoch, first, same_log)) for epoch, first in hello.outbox]
-        subscriptions, gaps = self._welcome(peer, hello, acks)
+        rolled_back = self._rolled_back(hello)
+        acks = self._meet(peer, hello.outbox, rolled_back)
+        subscriptions, gaps = self._welcome(peer, hello, acks, rolled_back)
         peer.methods, peer.plugins = tuple(hello.methods), tuple(hello.plugins)
         for package, gap in gaps:
             peer.gaps += 1
@@ -297,30 +305,76 @@ class RelayCore:
         self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=60.0)
         return True
 
-    def _meet(self, peer: Peer, epoch: int, first: int, same_log: bool) -> int:
-        """Find where a run's numbers go on; give the last seq of it that is on disk."""
-        found = meet(self.log, peer, epoch, first, same_log)
-        if found.lost:  # noted before the mark is: a crash in between must not hide it
-            self.fan_out.add_loss(peer.origin, found.lost)
-        if found.is_new_mark:
-            self.log.set_mark(peer.origin, epoch, found.acked)
-        return found.acked
+    def _rolled_back(self, hello: Hello) -> bool:
+        """Return whether a satellite shows a receipt of ours over what this log does not hold."""
+        receipt = hello.receipt
+        if receipt is None or self._receipts is None or not self._receipts.is_true(receipt):
+            return False
+        return self.log.was_rolled_back(receipt.log_id, receipt.run, receipt.position)
+
+    def _meet(self, peer: Peer, outbox: Sequence[tuple[int, int]], rolled_back: bool) -> list[tuple[int, int]]:
+        """Find where each run's numbers go on; give the last seq of it that is on disk.
+
+        What the satellite claims of a run that the log does not know is kept with its link only, until there is a
+        message of it: who says Hello without end leaves nothing behind. What is lost is told once in a run of ours
+        for each satellite, in one gap.
+        """
+        met = [(epoch, meet(self.log, peer, epoch, first, rolled_back)) for epoch, first in outbox]
+        peer.begins = {epoch: found.acked for epoch, found in met if found.is_new_mark}
+        lost = [found.lost for _, found in met if found.lost is not None]
+        if lost and peer.origin not in self._losers:
+            self._losers[peer.origin] = None
+            if len(self._losers) > MAX_LOSSES:
+                del self._losers[next(iter(self._losers))]
+            # Noted before the marks are: a crash in between must not hide it.
+            self.fan_out.add_loss(peer.origin, lost_in_words(str(peer.host_id), lost))
+            for epoch, found in met:
+                if found.lost is not None:
+                    self.log.set_mark(peer.origin, epoch, found.acked)
+        return [(epoch, found.acked) for epoch, found in met]
 
     def _welcome(
-        self, peer: Peer, hello: Hello, acks: list[tuple[int, int]]
+        self, peer: Peer, hello: Hello, acks: list[tuple[int, int]], rolled_back: bool
     ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
         """Say Welcome; give the subscriptions as they stand in this log, and the gaps that this makes."""
-        known = [sub.position for sub in hello.subscriptions if sub.position is not None]
-        if known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known)):
+        is_of_this = hello.receipt is not None and hello.receipt.log_id == self.log.log_id
+        if rolled_back and is_of_this and not self._renamed:
+            self._renamed = True
+            self._receipt = (0, b"")
             self.log.replace_id()
             for other in [other for other in self.peers.values() if other.live is not None]:
                 text = "a satellite has read further than this log ever went: it was rolled back"
                 self.end(other, goodbyes.LOG_REPLACED, text)
         subscriptions, gaps = in_this_log(self.log, hello)
         peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
-        welcome = Welcome(str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks)
+        welcome = Welcome(
+            str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks,
+            anew=bool(gaps),
+        )  # fmt: skip
+        if peer.token and self._receipts is not None and self.log.takes:  # else its run may not be on disk
+            peer.receipt = self.fan_out.committed
+            welcome.receipt = self._receipts.sign(self.log.log_id, self.log.run, peer.receipt)
         peer.write(encode_link_frame(welcome))
         return subscriptions, gaps
+
+    def give_receipts(self, peers: Iterable[Peer]) -> None:
+        """Tell links what is on disk by now, where that is news; every few seconds."""
+        if self._receipts is None or not self.log.takes:
+            return
+        position = self.fan_out.committed
+        for peer in peers:
+            if peer.token and peer.receipt < position and peer.has_room:
+                if self._receipt[0] != position:
+                    receipt = self._receipts.sign(self.log.log_id, self.log.run, position)
+                    self._receipt = position, encode_link_frame(receipt)
+                peer.receipt = position
+                peer.write(self._receipt[1])
+
+    def note_publishers(self, peers: Iterable[Peer]) -> None:
+        """Have origins that have sent something stay known; every few seconds."""
+        for peer in peers:
+            if peer.published:
+                self.origins.has_published(peer.origin)
 
     def _leave(self, peer: Peer, reason: str, text: str) -> None:
         if peer.state == "closed":
@@ -416,9 +470,12 @@ class RelayCore:
         mark = self.log.marks.get((peer.origin, frame.epoch))
         last = frame.seq + count - 1
         if mark is None or (last > mark and frame.seq != mark + 1):
-            self.end(peer, goodbyes.OUT_OF_ORDER, f"message {frame.seq} of this run, after {mark}")
-            return
-        if last <= mark:
+            begins = peer.begins.pop(frame.epoch, None)
+            if begins is None or frame.seq != begins + 1 or begins < (mark or 0):
+                after = mark if begins is None else begins
+                self.end(peer, goodbyes.OUT_OF_ORDER, f"message {frame.seq} of this run, after {after}")
+                return
+        elif last <= mark:
             self._repeated(peer, frame, last)
             return
         entry = self.log.append(

@@ -32,6 +32,7 @@ from co2.protocol.link_frames import (
     Hello,
     Interest,
     Publish,
+    Receipt,
     RelayFrame,
     Replay,
     Result,
@@ -139,6 +140,7 @@ class SatelliteCore:
     ) -> None:
         self.host_id = host_id
         self._token = token
+        self.receipt: Receipt | None = None
         self.outbox = outbox
         self.state = "away"
         self.events: deque[Event] = deque()
@@ -157,6 +159,7 @@ class SatelliteCore:
         handlers: dict[type, Callable[[Any], None]] = {
             Welcome: self._welcome,
             Ack: self._ack,
+            Receipt: self._keep_receipt,
             Deliver: self._deliver,
             Replay: self._replayed,
             Gap: self._gap,
@@ -186,6 +189,7 @@ class SatelliteCore:
                 methods,
                 plugins,
                 self._token,
+                self.receipt,
             )
         )
 
@@ -243,7 +247,8 @@ class SatelliteCore:
             self.host_id = HostId.parse(welcome.host_id)
         except ValueError as error:
             raise BadRequest(str(error)) from None
-        other_log = bool(self.log_id) and welcome.log_id != self.log_id
+        other_log = welcome.anew or (bool(self.log_id) and welcome.log_id != self.log_id)
+        self.receipt = welcome.receipt or self.receipt
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
         self.state = next_state(SATELLITE, self.state, Welcome)
@@ -451,6 +456,9 @@ class SatelliteCore:
         names = None if channels is None else list(channels)
         comes = Deliver(position, "", host_id, address, epoch, seq, sender, plugin, names, CRC, b"")
         return link_outline(comes), [one.package for one in wanting]
+
+    def _keep_receipt(self, receipt: Receipt) -> None:
+        self.receipt = receipt
 
     def _ack(self, ack: Ack) -> None:
         self.outbox.acknowledged(ack.epoch, ack.seq)

@@ -161,6 +161,8 @@ class Peer:
         health: how its packages are, as it told last; None for one that does not tell.
         health_at: when it did, in monotonic seconds.
         listens: IP address that it listens on, as it says.
+        begins: number after which a run goes on, by run, as its Hello said where the log does not know.
+        receipt: position of the last receipt that it was given.
     """
 
     core: "RelayCore"
@@ -190,6 +192,8 @@ class Peer:
     health: list[Health] | None = None
     health_at: float = 0.0
     listens: str = ""
+    begins: dict[int, int] = field(default_factory=dict)
+    receipt: int = 0
 
     @property
     def origin(self) -> str:

@@ -18,6 +18,7 @@ from co2.protocol.link_frames import (
     Hello,
     Interest,
     Publish,
+    Receipt,
     Replay,
     Result,
     Roster,
@@ -68,6 +69,7 @@ SATELLITE: Table = {
     "hello": {Welcome: "open", Goodbye: "away", Lost: "away"},
     "open": {
         Ack: "open",
+        Receipt: "open",
         Deliver: "open",
         Replay: "open",
         Gap: "open",

@@ -7,7 +7,10 @@ from co2.protocol.link_frames import BEGINNING, Hello, Subscription
 from co2.protocol.log import Log, LogGap
 from co2.protocol.streams import Peer
 
-__all__ = ["Meeting", "in_this_log", "live_beginning", "meet"]
+__all__ = ["MAX_NAMED", "Meeting", "in_this_log", "live_beginning", "lost_in_words", "meet"]
+
+MAX_NAMED = 8
+"""Runs of a satellite whose lost messages are named in one gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,43 +20,46 @@ class Meeting:
     Attributes:
         acked: last seq of the run that is on disk, or counts as that.
         is_new_mark: the run's numbers begin after it for this log.
-        lost: what was acknowledged and is not in the log, in words; '' for nothing.
+        lost: (first, last) of what was acknowledged and is not in the log, None for nothing.
     """
 
     acked: int
     is_new_mark: bool = False
-    lost: str = ""
+    lost: tuple[int, int] | None = None
 
 
-def meet(log: Log, peer: Peer, epoch: int, first: int, same_log: bool) -> Meeting:
+def meet(log: Log, peer: Peer, epoch: int, first: int, rolled_back: bool) -> Meeting:
     """Find where a run's numbers go on.
 
-    A mark further back than what the satellite was acknowledged, or none where it was this very log that did,
-    means that this relay has lost something.
+    A mark further back than what the satellite says it was acknowledged, or none, means that this relay has lost
+    something, where a receipt has shown that it can have. Else it is what a satellite claims of its own numbers.
 
     Args:
         log: the relay's.
         peer: the satellite.
         epoch: the run.
         first: its first number that was not acknowledged.
-        same_log: whether it was this log that acknowledged the others.
+        rolled_back: whether a receipt has shown that this log is an older copy of itself.
     """
     mark = log.marks.get((peer.origin, epoch))
-    if mark is None and not same_log:
-        return Meeting(first - 1, is_new_mark=True)
     known = mark or 0
-    if known < first - 1:
-        lost = f"the relay lost messages {known + 1} to {first - 1} of {peer.host_id}"
-        return Meeting(first - 1, is_new_mark=True, lost=lost)
-    if mark is None:
+    if known < first - 1 and rolled_back:
+        return Meeting(first - 1, is_new_mark=True, lost=(known + 1, first - 1))
+    if mark is None or known < first - 1:
         return Meeting(first - 1, is_new_mark=True)
     # What is not on disk yet comes once more, and is acknowledged with the commit.
     return Meeting(mark if log.committed >= log.last else first - 1)
 
 
 def in_this_log(log: Log, hello: Hello) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
-    """Give the subscriptions as they stand in this log, and the gaps that this makes, each with its package."""
-    if not hello.log_id or hello.log_id == log.log_id:
+    """Give the subscriptions as they stand in this log, and the gaps that this makes, each with its package.
+
+    Positions of another log, or that this one cannot have handed out, begin anew. Whoever says such a thing is
+    told so; it means nothing for others.
+    """
+    known = [sub.position for sub in hello.subscriptions if sub.position is not None]
+    is_this = not hello.log_id or hello.log_id == log.log_id
+    if is_this and not (known and hello.log_id and not log.holds(hello.run, max(known))):
         return hello.subscriptions, []
     subscriptions: list[Subscription] = []
     gaps: list[tuple[str, LogGap]] = []
@@ -64,6 +70,18 @@ def in_this_log(log: Log, hello: Hello) -> tuple[list[Subscription], list[tuple[
             gaps.append((sub.package, LogGap(sub.position, BEGINNING, "log replaced")))
             subscriptions.append(Subscription(sub.package, BEGINNING, sub.channels, sub.durable))
     return subscriptions, gaps
+
+
+def lost_in_words(host_id: str, lost: Sequence[tuple[int, int]]) -> str:
+    """Return what everybody is told of messages that were acknowledged to a satellite and are not in the log.
+
+    Args:
+        host_id: of the satellite.
+        lost: (first, last) of each of its runs.
+    """
+    named = ", ".join(f"{first} to {last}" for first, last in lost[:MAX_NAMED])
+    more = f", and of {len(lost) - MAX_NAMED} more runs," if len(lost) > MAX_NAMED else ""
+    return f"the relay lost messages {named}{more} of {host_id}"
 
 
 def live_beginning(subscriptions: Sequence[Subscription], visible: int) -> int:

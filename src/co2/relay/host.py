@@ -11,6 +11,7 @@ from co2 import __version__
 from co2.config import RelayConfig
 from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed
 from co2.host_id import HostId
+from co2.protocol.receipts import ReceiptKey
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.members import Member
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
@@ -88,7 +89,15 @@ class RelayHost:
             _logger.error("the log is a new one: %s", self.log.replaced)
         _allow_files(config.max_sats)
         self._keeper = MemberKeeper.open(foundation.state.path / MEMBERS_FILE, self.log.address_of)
-        self.relay = Relay(config, self._client, self.log, str(self.host_id), self._dispatch, keeper=self._keeper)
+        self.relay = Relay(
+            config,
+            self._client,
+            self.log,
+            str(self.host_id),
+            self._dispatch,
+            keeper=self._keeper,
+            receipts=ReceiptKey(foundation.state.secret),
+        )
         if config.express:
             express.use(self.relay.links.forecast)
         self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)

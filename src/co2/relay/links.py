@@ -17,6 +17,7 @@ from co2.protocol import goodbyes
 from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.link_frames import MAX_LINK_FRAME, Call, Result
 from co2.protocol.log import Log, Reading
+from co2.protocol.receipts import ReceiptKey
 from co2.protocol.relay import (
     AdmissionWanted,
     CallReceived,
@@ -70,6 +71,12 @@ HELLO_TIMEOUT = 10.0
 MAX_UNSAID = 512
 """Links that may wait for their Hello besides those that there is room for; one more, and the oldest of the source
 that has most of them ends."""
+
+RECEIPT_INTERVAL = 5.0
+"""Seconds between two receipts of what is on disk, on each link."""
+
+RECEIPTS_AT_ONCE = 256
+"""Links that are given one before the event loop does something else."""
 
 MAX_WAYS = 64
 """Frames, all together, that expected ones may become: to foresee more would take longer than it saves."""
@@ -133,6 +140,7 @@ class Links:
         max_links: gives how many there may be now.
         now: monotonic seconds.
         keeper: brings to disk whose origins are whose; None where nobody does.
+        receipts: key of the receipts that satellites are given; None for none.
 
     Attributes:
         disk_reads: reads of the log from disk; closed with :meth:`stop`.
@@ -149,9 +157,10 @@ class Links:
         max_links: Callable[[], int],
         now: Callable[[], float],
         keeper: MemberKeeper | None = None,
+        receipts: ReceiptKey | None = None,
     ) -> None:
         origins = None if keeper is None else keeper.book
-        self.core = RelayCore(log, host_id, max_peers=max_links, now=now, origins=origins)
+        self.core = RelayCore(log, host_id, max_peers=max_links, now=now, origins=origins, receipts=receipts)
         self.core.keeps = keeper is not None
         self._keeper = keeper
         self.core.passage.released = self._come_through
@@ -391,6 +400,20 @@ class Links:
         if result.code:
             raise RemoteFault(result.code, result.error)
         return unpack_value(result.value)
+
+    async def give_receipts(self) -> None:
+        """Tell links every few seconds what is on disk, some at a time; and note who has sent something."""
+        while True:
+            await asyncio.sleep(RECEIPT_INTERVAL)
+            peers = list(self.core.peers.values())
+            for first in range(0, len(peers), RECEIPTS_AT_ONCE):
+                some = [peer for peer in peers[first : first + RECEIPTS_AT_ONCE] if peer.state == "open"]
+                self.core.give_receipts(some)
+                self.core.note_publishers(some)
+                self.flush()
+                await asyncio.sleep(0)
+            if self._keeper is not None:
+                self._keeper.keep()
 
     async def stop(self) -> None:
         """Say goodbye to everybody; who does not close its end soon is cut off."""

@@ -13,6 +13,7 @@ from co2.host_id import HostId
 from co2.logs import LineBudget
 from co2.protocol import goodbyes
 from co2.protocol.passage import Passenger
+from co2.protocol.receipts import ReceiptKey
 from co2.protocol.streams import Peer
 from co2.relay.checker import Checker
 from co2.relay.courier import Courier
@@ -54,6 +55,7 @@ class Relay:
         host_id: the relay's own.
         dispatch: calls a method of this relay for a satellite: (method, argument, caller).
         keeper: brings to disk whose origins are whose; None where nobody does.
+        receipts: key of the receipts that satellites are given; None for none.
 
     Attributes:
         plugins: the relay plugins, where there are any.
@@ -68,6 +70,7 @@ class Relay:
         dispatch: Callable[[str, Any, Caller], Awaitable[Any]],
         *,
         keeper: MemberKeeper | None = None,
+        receipts: ReceiptKey | None = None,
     ) -> None:
         self.log = log
         self.members = Members(config.max_sats)
@@ -87,7 +90,13 @@ class Relay:
         self.plugins: RelayPlugins | None = None
         self.methods = RelayMethods(self)
         self.links = Links(
-            log, host_id, self, max_links=lambda: self.members.room_for_links, now=self.now, keeper=keeper
+            log,
+            host_id,
+            self,
+            max_links=lambda: self.members.room_for_links,
+            now=self.now,
+            keeper=keeper,
+            receipts=receipts,
         )
         self.reader = MessageReader(log, self.links.disk_reads.read)
         self.links.core.elsewhere = self.members.foreign_address
@@ -112,6 +121,7 @@ class Relay:
             now=self.now,
         )
         self._spawn(checker.run())
+        self._spawn(self.links.give_receipts())
 
     async def take_no_more(self) -> None:
         """Take no more messages, and let those that are on their way through relay plugins come through."""

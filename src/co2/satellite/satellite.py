@@ -128,6 +128,7 @@ class Satellite:
         self._cursors = Cursors.open(foundation.state.path / CURSORS_FILE)
         self._unsaved = ""
         self.link.core.log_id, self.link.core.run = self._cursors.log_id, self._cursors.run
+        self.link.core.receipt = self._cursors.receipt
         # Durable packages are told of from the first Hello on, though they load later: that they have read in
         # another log, or further than this one goes, is found out there.
         self._not_loaded = {spec.name for spec in self._specs} & self._cursors.positions.keys()
@@ -369,7 +370,7 @@ class Satellite:
             return
         why = ""
         try:
-            await asyncio.to_thread(self._cursors.save, *now)
+            await asyncio.to_thread(self._cursors.save, *now, self.link.core.receipt)
         except OSError as error:
             why = error.strerror or type(error).__name__
         if why != self._unsaved:

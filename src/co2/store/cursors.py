@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from co2.logs import open_private
+from co2.protocol.link_frames import Receipt
 
 __all__ = ["MAX_SIZE", "Cursors"]
 
@@ -26,12 +27,14 @@ class Cursors:
         log_id: that the positions belong to, '' for none.
         run: of the relay, when the last of them was handed out.
         positions: of the last message that each package is done with.
+        receipt: the last one that the relay had given when they were written, None for none.
         replaced: why an older file was set aside, '' for none.
     """
 
     def __init__(self, path: Path) -> None:
         self.log_id = self.run = ""
         self.positions: dict[str, int] = {}
+        self.receipt: Receipt | None = None
         self.replaced = ""
         self._path = path
         self._saving = threading.Lock()
@@ -42,7 +45,7 @@ class Cursors:
         cursors = cls(path)
         try:
             data = path.read_bytes()
-            cursors.log_id, cursors.run, cursors.positions = _read(data)
+            cursors.log_id, cursors.run, cursors.positions, cursors.receipt = _read(data)
         except FileNotFoundError:
             pass  # the first start: everything begins here
         except (OSError, ValueError) as error:
@@ -57,8 +60,10 @@ class Cursors:
         other = (log_id, run) != (self.log_id, self.run)
         return bool(positions) and (other or {**self.positions, **positions} != self.positions)
 
-    def save(self, log_id: str, run: str, positions: Mapping[str, int]) -> None:
+    def save(self, log_id: str, run: str, positions: Mapping[str, int], receipt: Receipt | None = None) -> None:
         """Bring positions to disk, from any thread. Those of packages not loaded now are kept, in the same log.
+
+        The receipt goes with them; it alone is not written.
 
         Raises:
             OSError: the disk does not take them; what was there is still there.
@@ -70,14 +75,15 @@ class Cursors:
             saved = {**kept, **positions}
             new = self._path.with_name(f"{self._path.name}.new")
             with open(new, "w", encoding="utf-8", opener=open_private) as file:
-                json.dump({"log_id": log_id, "run": run, "positions": saved}, file)
+                shown = receipt and (receipt.log_id, receipt.run, receipt.position, receipt.mac.hex())
+                json.dump({"log_id": log_id, "run": run, "positions": saved, "receipt": shown}, file)
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(self._path)
-            self.log_id, self.run, self.positions = log_id, run, saved
+            self.log_id, self.run, self.positions, self.receipt = log_id, run, saved, receipt
 
 
-def _read(data: bytes) -> tuple[str, str, dict[str, int]]:
+def _read(data: bytes) -> tuple[str, str, dict[str, int], Receipt | None]:
     if len(data) > MAX_SIZE:
         raise ValueError(f"larger than {MAX_SIZE} bytes")
     found: Any = json.loads(data)
@@ -86,4 +92,13 @@ def _read(data: bytes) -> tuple[str, str, dict[str, int]]:
     positions = found.get("positions")
     if not isinstance(positions, dict) or not all(isinstance(position, int) for position in positions.values()):
         raise ValueError("its positions are no numbers")
-    return found["log_id"], found["run"], positions
+    return found["log_id"], found["run"], positions, _read_receipt(found.get("receipt"))
+
+
+def _read_receipt(found: Any) -> Receipt | None:
+    """Read a receipt; one that is none is as if there was none: the relay knows its own."""
+    try:
+        log_id, run, position, mac = found
+        return Receipt(str(log_id), str(run), int(position), bytes.fromhex(mac))
+    except (TypeError, ValueError):
+        return None

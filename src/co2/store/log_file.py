@@ -150,13 +150,16 @@ class LogFile:
             self._end = int(self.read_meta("end"))
         return self._end
 
-    def write_marks(self, marks: Collection[tuple[tuple[str, int], int]]) -> None:
-        """Write where runs are, and how far the log was then: that is their age."""
+    def write_marks(self, marks: Collection[tuple[tuple[str, int], int | None]]) -> None:
+        """Write where runs are, and how far the log was then: that is their age. None for a forgotten one."""
         if not marks:
             return
         at = self._last_end()
-        rows = [(origin, epoch, seq, at, _checksum(origin, epoch, seq)) for (origin, epoch), seq in marks]
-        self._db.executemany(_MARK, rows)
+        kept = [(origin, epoch, seq) for (origin, epoch), seq in marks if seq is not None]
+        self._db.executemany(_MARK, [(*row, at, _checksum(*row)) for row in kept])
+        if len(kept) < len(marks):
+            forgotten = [key for key, seq in marks if seq is None]
+            self._db.executemany("DELETE FROM mark WHERE origin = ? AND epoch = ?", forgotten)
 
     def write_ids(self, ids: Sequence[tuple[int, str, str]], forgotten: Sequence[int]) -> None:
         """Write (position, origin, id) of messages that came with one; delete those of these positions."""
@@ -198,13 +201,15 @@ class LogFile:
             self.write_meta("gone", up_to)
         return up_to, freed
 
-    def forget_marks(self) -> None:
-        """Forget runs that were not heard of for longest, where there are too many."""
+    def forget_marks(self) -> list[tuple[str, int]]:
+        """Forget runs that were not heard of for longest, where there are too many; return them."""
         found: Any = self._db.execute("SELECT count(*) FROM mark").fetchall()
-        self._db.execute(
-            "DELETE FROM mark WHERE (origin, epoch) IN (SELECT origin, epoch FROM mark ORDER BY at LIMIT ?)",
-            (max(0, found[0][0] - MAX_MARKS),),
-        )
+        too_many = found[0][0] - MAX_MARKS
+        if too_many <= 0:
+            return []
+        rows: Any = self._db.execute("SELECT origin, epoch FROM mark ORDER BY at LIMIT ?", (too_many,)).fetchall()
+        self._db.executemany("DELETE FROM mark WHERE origin = ? AND epoch = ?", rows)
+        return list(rows)
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -240,14 +245,16 @@ class LogFile:
         return None if head is None else (head[0], float(head[-1]))
 
     def marks(self) -> dict[tuple[str, int], int]:
-        """Give where all runs are.
+        """Give where all runs are, the one that was not heard of for longest first.
 
         Raises:
             apsw.CorruptError: one is damaged.
         """
         marks = {}
         try:
-            for origin, epoch, seq, checksum in self._db.execute("SELECT origin, epoch, seq, checksum FROM mark"):
+            for origin, epoch, seq, checksum in self._db.execute(
+                "SELECT origin, epoch, seq, checksum FROM mark ORDER BY at"
+            ):
                 if _checksum(origin, epoch, seq) != checksum:
                     raise apsw.CorruptError("a mark is damaged")
                 marks[origin, epoch] = seq

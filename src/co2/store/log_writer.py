@@ -41,7 +41,11 @@ RESTART_PAGES = 8192
 _logger = logging.getLogger("co2.relay")
 
 _Batch = tuple[
-    list[Entry], dict[tuple[str, int], int], dict[str, int | str | float], list[tuple[int, str, str]], list[int]
+    list[Entry],
+    dict[tuple[str, int], int | None],
+    dict[str, int | str | float],
+    list[tuple[int, str, str]],
+    list[int],
 ]
 
 
@@ -97,7 +101,9 @@ class LogWriter:
         self._aged_at = float("-inf")
         self._work = threading.Condition()
         self._entries: list[Entry] = []
-        self._marks: dict[tuple[str, int], int] = {}
+        self._marks: dict[tuple[str, int], int | None] = {}
+        self._trims = False
+        self._trimmed: list[tuple[str, int]] = []
         self._meta: dict[str, int | str | float] = {}
         self._ids: list[tuple[int, str, str]] = []
         self._forgotten: list[int] = []
@@ -148,6 +154,18 @@ class LogWriter:
         with self._work:
             self._marks[origin, epoch] = seq
             self._wake()
+
+    def drop_mark(self, origin: str, epoch: int) -> None:
+        """Hand over that a run is forgotten; that has time until the next commit."""
+        with self._work:
+            self._marks[origin, epoch] = None
+
+    def trim_marks(self) -> list[tuple[str, int]]:
+        """Have the marks of runs that were not heard of for longest forgotten; return those that are by now."""
+        self._trims = True
+        with self._work:
+            trimmed, self._trimmed = self._trimmed, []
+        return trimmed
 
     def forget_ids(self, positions: list[int]) -> None:
         """Hand over where ids may go; that has time until the next commit."""
@@ -240,7 +258,7 @@ class LogWriter:
     def _write(
         self,
         entries: list[Entry],
-        marks: dict[tuple[str, int], int],
+        marks: dict[tuple[str, int], int | None],
         meta: dict[str, int | str | float],
         ids: list[tuple[int, str, str]],
         forgotten: list[int],
@@ -250,6 +268,7 @@ class LogWriter:
         file.begin()
         file.insert(entries, now)
         file.write_marks(marks.items())
+        trims, trimmed = self._trims, file.forget_marks() if self._trims else []
         file.write_ids(ids, forgotten)
         for key, value in meta.items():
             file.write_meta(key, value)
@@ -264,6 +283,10 @@ class LogWriter:
         file.write_meta("ran", now)
         file.write_meta("wall", self._ran.wall())
         file.commit()
+        if trims:
+            with self._work:
+                self._trimmed += trimmed
+                self._trims = False
         if up_to:
             self._gone = up_to
         return size

@@ -19,6 +19,7 @@ from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.protocol.losses import Loss, Losses
+from co2.store import log_file
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.log_writer import LogWriter
@@ -33,7 +34,16 @@ LEASE = 2**25
 """Positions that are leased at once; renewed at half. Twice as many as can wait for the disk, however small."""
 
 MAX_RUNS = 1000
-"""Runs of the relay that a log remembers; who has last read in an older one is told a gap."""
+"""Runs of the relay that a log remembers; of an older one it knows no more than that it came before these."""
+
+MAX_FORMER = 100
+"""Names that a log had before, and that are remembered."""
+
+MAX_EPOCHS_OF_ONE = 64
+"""Runs of one sender whose marks are kept; as many as it tells of with a Hello."""
+
+MARKS_SLACK = 1000
+"""Marks beyond :data:`~co2.store.log_file.MAX_MARKS` at which those are forgotten that were silent longest."""
 
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that may wait for the disk; more are refused."""
@@ -97,6 +107,9 @@ class RelayLog:
         self.marks: Mapping[tuple[str, int], int]
         file.forget_marks()
         self._marks = self.marks = file.marks()
+        self._epochs: dict[str, list[int]] = {}
+        for origin, epoch in self._marks:
+            self._epochs.setdefault(origin, []).append(epoch)
         self.ids = RelayedIds()
         self._damaged: set[int] = set()
         self._seen = 0
@@ -110,8 +123,16 @@ class RelayLog:
         for position, origin, message_id in file.ids():
             self._writer.forget_ids(self.ids.remember(origin, message_id, position))
         # Each run with the position that it begins at.
-        runs = [*json.loads(file.read_meta("runs")), [self.run, self.last + 1]][-MAX_RUNS:]
+        before = json.loads(file.read_meta("runs"))
+        runs = [*before, [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
+        self._former: list[str] = json.loads(file.read_meta("former", "[]"))
+        # And the last position of each that got to disk: a receipt beyond it shows that this is an older copy.
+        ends = json.loads(file.read_meta("ends", "{}"))
+        if before:
+            ends[before[-1][0]] = max(int(file.read_meta("end")), before[-1][1] - 1)
+        self._ends: dict[str, int] = {run: end for run, end in ends.items() if run in self._runs}
+        dated["ends"] = json.dumps(self._ends)
         self._stored_lease = self.last + 1 + LEASE
         self._writer.start({"runs": json.dumps(runs), "lease": self._stored_lease, **dated})
 
@@ -251,6 +272,8 @@ class RelayLog:
         )
         self.last = entry.end
         if epoch:
+            if (origin, epoch) not in self._marks:
+                self._begin_run(origin, epoch)
             self._marks[origin, epoch] = seq + count - 1
         self._tail.append(entry, self.committed)
         writer.put(entry, hurry=not epoch, message_id=message_id)
@@ -270,13 +293,41 @@ class RelayLog:
     def holds(self, run: str, position: int) -> bool:
         """Tell whether this log can have handed out a position in that run, or before it."""
         if run not in self._runs:
-            return False
+            # Positions only grow: those of a run that was forgotten lie before all that are remembered.
+            return len(self._runs) >= MAX_RUNS and position < next(iter(self._runs.values()))
         begun = self._runs[run]
         following = min((first for first in self._runs.values() if first > begun), default=self.last + 1)
         return position < following
 
+    def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
+        """Return whether a true receipt over this position shows that this is an older copy of that log.
+
+        It was on disk, and is not: this log does not know the run, or the run had not come so far.
+        """
+        if log_id != self.log_id and log_id not in self._former:
+            return False
+        return not self.holds(run, position) or position > self._ends.get(run, position)
+
+    def _begin_run(self, origin: str, epoch: int) -> None:
+        """Have room for the mark of one more run: of one sender, and of all."""
+        epochs = self._epochs.setdefault(origin, [])
+        epochs.append(epoch)
+        if len(epochs) > MAX_EPOCHS_OF_ONE:
+            oldest = epochs.pop(0)
+            self._marks.pop((origin, oldest), None)
+            self._writer.drop_mark(origin, oldest)
+        if len(self._marks) >= log_file.MAX_MARKS + MARKS_SLACK:
+            for key in self._writer.trim_marks():
+                if self._marks.pop(key, None) is not None:
+                    of_one = self._epochs[key[0]]
+                    of_one.remove(key[1])
+                    if not of_one:
+                        del self._epochs[key[0]]
+
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Say where the numbers of a run begin for this log."""
+        if (origin, epoch) not in self._marks:
+            self._begin_run(origin, epoch)
         self._marks[origin, epoch] = seq
         self._writer.put_mark(origin, epoch, seq)
 
@@ -288,6 +339,8 @@ class RelayLog:
 
     def replace_id(self) -> None:
         """Take a new name: this log is not the one that its readers know."""
+        self._former = [*self._former, self.log_id][-MAX_FORMER:]
+        self._writer.put_meta("former", json.dumps(self._former))
         self.log_id = secrets.token_hex(16)
         self._writer.put_meta("log_id", self.log_id)
 
@@ -387,6 +440,8 @@ class RelayLog:
 
     def address_of(self, origin: str) -> str:
         """Return an address that numbered messages of an origin came from, '' where none is kept any more."""
+        if origin not in self._epochs:
+            return ""
         try:
             with self._reading:
                 return self._reader.address_of(origin)

@@ -85,6 +85,10 @@ class MemoryLog:
         """Tell whether this log can have handed out a position in that run."""
         return run == self.run and position < self.next
 
+    def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
+        """Return whether a true receipt over this position shows that this is an older copy of that log."""
+        return False
+
     def forget(self) -> None:
         """Drop all that it holds, as retention does with what is old: who has not read it gets a gap."""
         self.gone = self.last

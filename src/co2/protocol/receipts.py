@@ -1,0 +1,39 @@
+"""Receipts: what a relay has told of its log, signed, so that it can be held to it, and nobody can make it up.
+
+A satellite that has read further than a log ever went proves that the log was rolled back: everybody is told then,
+and gets all of it again. Anybody can say so; a receipt that this relay has given shows it. It is over what was on
+disk, so a crash proves nothing. The key lies beside the log in the state folder: the log may be an older copy.
+"""
+
+import hashlib
+import hmac
+
+import msgspec
+
+from co2.protocol.link_frames import Receipt
+
+__all__ = ["ReceiptKey"]
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class ReceiptKey:
+    """Makes receipts and knows its own.
+
+    Args:
+        secret: of the relay's state folder.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self._key = secret.encode()
+
+    def sign(self, log_id: str, run: str, position: int) -> Receipt:
+        """Return a receipt: in this log and run of the relay everything up to a position was on disk."""
+        return Receipt(log_id, run, position, self._mac(log_id, run, position))
+
+    def is_true(self, receipt: Receipt) -> bool:
+        """Return whether this is one of ours."""
+        return hmac.compare_digest(receipt.mac, self._mac(receipt.log_id, receipt.run, receipt.position))
+
+    def _mac(self, log_id: str, run: str, position: int) -> bytes:
+        return hmac.digest(self._key, _encode(("co2 receipt", log_id, run, position)), hashlib.sha256)
