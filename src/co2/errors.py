@@ -17,7 +17,8 @@
     │   └── StateError             the state folder is locked, a link, or open to others
     └── PeerError                  the other side misbehaved, or is not there; has a fault code
         ├── ParseError             -32700 not well-formed
-        │   └── WrongEncoding      -32701 anything but UTF-8
+        │   ├── WrongEncoding      -32701 an encoding that is not read
+    │   └── AnswerTooBig       an answer over the limit of that call; told as -32700
         ├── BadRequest             -32600 well-formed, but no proper request
         │   └── BadWebSocket       what came on a link is no WebSocket of ours
         ├── NoSuchMethod           -32601
@@ -45,6 +46,7 @@ codes from 1001 up are ours. Attributes hold the data, ``__str__`` makes the tex
 
 __all__ = [
     "Ambiguous",
+    "AnswerTooBig",
     "BadParams",
     "BadRequest",
     "BadWebSocket",
@@ -223,9 +225,13 @@ class ParseError(PeerError):
 
 
 class WrongEncoding(ParseError):
-    """A document in anything but UTF-8."""
+    """A document in an encoding that is not read."""
 
     code = -32701
+
+
+class AnswerTooBig(ParseError):
+    """An answer of more bytes or values than that call may have."""
 
 
 class BadRequest(PeerError):

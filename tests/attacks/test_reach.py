@@ -5,6 +5,7 @@ import re
 import pytest
 
 from co2.errors import RemoteFault
+from co2.xmlrpc.reader import read_response
 from tests.attacks.conftest import Target
 from tests.attacks.raw import call, call_body, exchange, request
 from tests.harness import wait_for
@@ -48,7 +49,20 @@ def test_row_37_dotted_names(target: Target, name: str) -> None:
     ],
 )
 def test_row_42_a_form_of_a_web_page(target: Target, content_type: str) -> None:
-    assert status(target, request(PING, f"Content-Type: {content_type}")) == 415
+    """It gets a Fault, which no page of another site can read; nothing was called."""
+    before = call(target.port, "co2.get_properties")
+    reply = exchange(target.port, request(call_body("test", "canary"), f"Content-Type: {content_type}"))
+    assert reply is not None
+    with pytest.raises(RemoteFault, match="text/xml") as caught:
+        read_response(reply.body)
+    assert (reply.status, caught.value.code, reply.closed) == (200, -32600, True)
+    after = call(target.port, "co2.get_properties")
+    assert after["faults"].get("-32600", 0) == before["faults"].get("-32600", 0) + 1
+
+
+def test_row_42_application_xml_is_no_type_of_a_form_either(target: Target) -> None:
+    assert status(target, request(PING, "Content-Type: application/xml")) == 200
+    assert status(target, request(PING, "Content-Type: application/xml", "Origin: http://evil.example")) == 403
 
 
 @pytest.mark.parametrize(

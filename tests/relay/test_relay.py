@@ -14,6 +14,7 @@ from co2.errors import IdentityRefused, NoSuchMethod, ParseError, RemoteFault, T
 from co2.relay.courier import MAX_TRIES
 from co2.relay.members import MAX_GAPS
 from co2.relay.relay import REFUSAL_BURST, Relay
+from co2.xmlrpc.answers import BRIEF, AnswerLimit
 from co2.xmlrpc.registry import Caller
 from tests.protocol.network import FakeLog
 
@@ -44,7 +45,7 @@ class Client:
         self.trouble: dict[str, Callable[[dict[str, Any]], Any]] = {}
         self.deaf: set[str] = set()
 
-    async def call_written(self, url: str, body: bytes, timeout: float) -> Any:
+    async def call_written(self, url: str, body: bytes, timeout: float, limit: AnswerLimit) -> Any:
         params, method = xmlrpc.client.loads(body, use_builtin_types=True)
         assert method == "notify"
         message: Any = params[0]
@@ -59,12 +60,14 @@ class Client:
         for method, value in calls:
             body = f"<methodCall><methodName>{method}</methodName><params><param>".encode() + value
             try:
-                results.append(await self.call_written(url, body + b"</param></params></methodCall>", timeout))
+                results.append(
+                    await self.call_written(url, body + b"</param></params></methodCall>", timeout, BRIEF)
+                )
             except RemoteFault as fault:
                 results.append(fault)
         return results
 
-    async def call(self, url: str, method: str, *params: Any, timeout: float) -> Any:
+    async def call(self, url: str, method: str, *params: Any, timeout: float, limit: AnswerLimit) -> Any:
         if url in self.deaf:
             raise Unreachable(url)
         return ["notify"] if method == "system.listMethods" else True

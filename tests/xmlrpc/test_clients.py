@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 
 from co2.errors import BadRequest, CallTimeout, ParseError, PeerError, RemoteFault, Unreachable
+from co2.xmlrpc.answers import AnswerLimit
 from co2.xmlrpc.client import RpcClient
+from co2.xmlrpc.reader import MAX_RESPONSE_VALUES
 from co2.xmlrpc.simple_client import SimpleClient
 from co2.xmlrpc.writer import write_fault, write_response, write_value
 from tests.xmlrpc.hostile import hostile, http
@@ -25,9 +27,10 @@ Call = Callable[..., Any]
 
 def through_aiohttp(url: str, method: str, *params: Any, timeout: float = 10) -> Any:
     async def run() -> Any:
-        client = RpcClient(max_response=LIMIT)
+        client = RpcClient()
         try:
-            return await client.call(url, method, *params, timeout=timeout)
+            limit = AnswerLimit(LIMIT, MAX_RESPONSE_VALUES)
+            return await client.call(url, method, *params, timeout=timeout, limit=limit)
         finally:
             await client.close()
 

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2.errors import BadParams, NoSuchMethod, ParseError, PeerError, RemoteFault, WrongEncoding
+from co2.errors import AnswerTooBig, BadParams, NoSuchMethod, ParseError, PeerError, RemoteFault, WrongEncoding
+from co2.xmlrpc.encodings import charset_of
 from co2.xmlrpc.reader import MAX_DEPTH, MAX_VALUES, read_call, read_response
-from co2.xmlrpc.writer import write_call, write_value
+from co2.xmlrpc.writer import write_call, write_response, write_value
 from tests.xmlrpc.strategies import exact
 
 
@@ -177,12 +178,11 @@ def test_documents_that_are_refused(document: bytes) -> None:
         call("x").decode().encode("utf-16-be"),
         call("x").decode().encode("utf-16-le"),
         call("x").decode().encode("utf-32"),
-        b'<?xml version="1.0" encoding="iso-8859-1"?>' + call("x"),
         b'<?xml version="1.0" encoding="UTF-16"?>' + call("x"),
         b'<?xml version="1.0" encoding="utf-7"?>' + call("x"),
     ],
 )
-def test_utf_8_only(document: bytes) -> None:
+def test_other_encodings_are_not_read(document: bytes) -> None:
     with pytest.raises(ParseError):
         read_call(document)
 
@@ -194,7 +194,90 @@ def test_utf_8_in_all_its_declarations(start: bytes) -> None:
 
 def test_declared_encodings_have_an_error_of_their_own() -> None:
     with pytest.raises(WrongEncoding):
-        read_call(b'<?xml version="1.0" encoding="latin-1"?>' + call("x"))
+        read_call(b'<?xml version="1.0" encoding="koi8-r"?>' + call("x"))
+
+
+TEXT = "caf\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("codec", "names"),
+    [
+        ("latin-1", ["iso-8859-1", "ISO-8859-1", "latin1", "Latin-1", "ISO_8859-1", "l1"]),
+        ("cp1252", ["windows-1252", "Windows-1252", "cp1252"]),
+        ("utf-8", ["utf-8", "UTF-8", "utf8"]),
+    ],
+)
+def test_encodings_of_one_byte_are_read_as_declared(codec: str, names: list[str]) -> None:
+    for name in names:
+        document = f"<?xml version='1.0' encoding='{name}'?>".encode() + call(TEXT).decode().encode(codec)
+        assert read_call(document).params == [TEXT]
+        bare = call(TEXT).decode().encode(codec)
+        assert read_call(bare, charset_of(f'text/xml; charset="{name}"')).params == [TEXT]
+
+
+def test_windows_1252_has_characters_where_latin_1_has_controls() -> None:
+    document = b"<?xml version='1.0' encoding='windows-1252'?>" + call("\u20ac").decode().encode("cp1252")
+    assert read_call(document).params == ["\u20ac"]
+    with pytest.raises(ParseError, match="0x81"):
+        read_call(document.replace(b"\x80", b"\x81"))
+
+
+def test_us_ascii_is_read_and_nothing_else_under_its_name() -> None:
+    declared = b"<?xml version='1.0' encoding='us-ascii'?>"
+    assert read_call(declared + call("x &lt; &#233;")).params == ["x < \u00e9"]
+    with pytest.raises(ParseError, match="0xc3"):
+        read_call(declared + call(TEXT))
+    with pytest.raises(ParseError, match="0xc3"):
+        read_call(call(TEXT), charset_of("text/xml; charset=US-ASCII"))
+
+
+def test_who_disagrees_is_settled_as_rfc_7303_says() -> None:
+    """The mark before the charset before the declaration."""
+    latin = b"<?xml version='1.0' encoding='iso-8859-1'?>"
+    bytes_of_both = b"<?xml version='1.0' encoding='iso-8859-1'?>" + call(TEXT)
+    assert read_call(bytes_of_both).params == ["caf\u00c3\u00a9"]
+    assert read_call(bytes_of_both, charset_of("text/xml; charset=utf-8")).params == [TEXT]
+    assert read_call(b"\xef\xbb\xbf" + bytes_of_both).params == [TEXT]
+    assert read_call(b"\xef\xbb\xbf" + latin + call(TEXT), "iso-8859-1").params == [TEXT]
+    assert read_call(b"<?xml version='1.0' encoding='koi8-r'?>" + call("x"), "utf-8").params == ["x"]
+    latin_bytes = call(TEXT).decode().encode("latin-1")
+    declared = b"<?xml version='1.0' encoding='utf-8'?>" + latin_bytes
+    assert read_call(declared, charset_of("text/xml; charset=iso-8859-1")).params == [TEXT]
+    for charset in ("text/xml; charset=koi8-r", "text/xml; charset=utf-8; charset=latin1", "text/xml; charset="):
+        with pytest.raises(WrongEncoding):
+            charset_of(charset)
+
+
+@pytest.mark.parametrize("body", [b"<value a='b'><int>1</int></value>", b"<value><int x:y=''>1</int></value>"])
+def test_attributes_are_refused_but_for_the_namespaces_of_the_outermost_element(body: bytes) -> None:
+    inside = b"<methodName>m</methodName><params><param>%b</param></params></methodCall>"
+    with pytest.raises(ParseError, match="attributes"):
+        read_call(b"<methodCall>" + inside % body)
+    plain = inside % b"<value><int>1</int></value>"
+    assert read_call(b"<methodCall xmlns:ex='http://ws.apache.org/xmlrpc'>" + plain).params == [1]
+
+
+@pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 300_000])
+def test_an_answer_in_pieces_is_what_it_is_in_one(size: int) -> None:
+    for value in ("x" * size, ["\u20ac\r\n"] * (size // 20), {"a" * size: size}):
+        assert read_response(write_response(write_value(value))) == value
+    with pytest.raises(ParseError, match="not well-formed"):
+        read_response(write_response(write_value("x" * size))[:-1])
+
+
+@pytest.mark.parametrize("token", [b"<!--%b-->", b"<?x %b?>", b"<value a='%b'/>"])
+def test_a_token_without_end_is_refused(token: bytes) -> None:
+    document = b"<methodResponse><params><param>" + token % (b"x" * 2**20)
+    with pytest.raises(ParseError, match="more than 262144 bytes"):
+        read_response(document + b"<value/></param></params></methodResponse>")
+
+
+def test_an_answer_of_too_many_values_has_an_error_of_its_own() -> None:
+    document = write_response(write_value([1] * 10))
+    assert read_response(document, max_values=11) == [1] * 10
+    with pytest.raises(AnswerTooBig, match="more than 10 values"):
+        read_response(document, max_values=10)
 
 
 @pytest.mark.parametrize("name", ["", " a", "a b", "a\n", "\u00e9", "a" * 129, "a" * 1_000_000, "__class__()"])

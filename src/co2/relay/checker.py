@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from co2.errors import PeerError, RemoteFault
+from co2.errors import AnswerTooBig, PeerError, RemoteFault
 from co2.relay.members import Member, Members
+from co2.xmlrpc.answers import BRIEF
 from co2.xmlrpc.client import RpcClient
 
 __all__ = ["PINGS_AT_ONCE", "Checker"]
@@ -27,6 +28,7 @@ class Checker:
         fetch_timeout: the same for one that fetches.
         timeout: seconds that a ping may take.
         now: the monotonic clock, in seconds.
+        too_long: told of each answer that is over its limit.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Checker:
         fetch_timeout: float,
         timeout: float,
         now: Callable[[], float],
+        too_long: Callable[[Member], None],
     ) -> None:
         self._members = members
         self._client = client
@@ -49,6 +52,7 @@ class Checker:
         self._fetch_timeout = fetch_timeout
         self._timeout = timeout
         self._now = now
+        self._too_long = too_long
         self._free = asyncio.Semaphore(PINGS_AT_ONCE)
 
     async def run(self) -> None:
@@ -68,7 +72,7 @@ class Checker:
 
     async def _ping(self, member: Member) -> None:
         try:
-            await self._client.call(member.url, "ping", timeout=self._timeout)
+            await self._client.call(member.url, "ping", timeout=self._timeout, limit=BRIEF)
         except RemoteFault:
             pass  # a server that does not know ping has answered all the same
         except PeerError as error:
@@ -76,6 +80,8 @@ class Checker:
                 _logger.warning("%s does not answer ping: %s", member.host_id, error)
             member.state = "unreachable"
             member.last_error = str(error)[:512]
+            if isinstance(error, AnswerTooBig):
+                self._too_long(member)
             return
         member.state = "ok"
         member.seen_at = self._now()

@@ -11,11 +11,12 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from co2.errors import CallTimeout, PeerError, RemoteFault, Unreachable, ValueRefused
+from co2.errors import AnswerTooBig, CallTimeout, PeerError, RemoteFault, Unreachable, ValueRefused
 from co2.protocol.gap_words import gap_words
 from co2.protocol.log import LogGap
 from co2.relay.members import Member
 from co2.relay.reading import LogMessage, MessageReader, unreadable
+from co2.xmlrpc.answers import BRIEF
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.writer import write_call, write_value
@@ -45,16 +46,25 @@ class Courier:
         client: to call with.
         timeout: seconds one call may take.
         now: the monotonic clock, in seconds.
+        too_long: told of each answer that is over its limit.
     """
 
     def __init__(
-        self, member: Member, reader: MessageReader, client: RpcClient, timeout: float, now: Callable[[], float]
+        self,
+        member: Member,
+        reader: MessageReader,
+        client: RpcClient,
+        timeout: float,
+        *,
+        now: Callable[[], float],
+        too_long: Callable[[Member], None],
     ) -> None:
         self._member = member
         self._reader = reader
         self._client = client
         self._timeout = timeout
         self._now = now
+        self._too_long = too_long
         self._tries = 0
 
     async def run(self) -> None:
@@ -67,6 +77,8 @@ class Courier:
                 self._tries = 0
             except PeerError as error:
                 self._failed(error)
+                if isinstance(error, AnswerTooBig):
+                    self._too_long(self._member)
                 await self._count_try(error)
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _LONGEST_RETRY)
@@ -106,7 +118,7 @@ class Courier:
             self._tell(unreadable(message.position - 1, message.position))
             return
         try:
-            await self._client.call_written(member.url, write_call("notify", [written]), self._timeout)
+            await self._client.call_written(member.url, write_call("notify", [written]), self._timeout, BRIEF)
             member.sent += 1
         except RemoteFault as fault:
             self._refused(message, str(fault))
@@ -129,7 +141,7 @@ class Courier:
         """
         if isinstance(error, CallTimeout):
             try:
-                await self._client.call(self._member.url, "ping", timeout=self._timeout)
+                await self._client.call(self._member.url, "ping", timeout=self._timeout, limit=BRIEF)
             except RemoteFault:
                 pass  # it is there: a Fault is an answer
             except PeerError:

@@ -35,6 +35,7 @@ from co2.store.relay_log import RelayLog
 from co2.values import MAX_MESSAGE_SIZE
 from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
+from co2.xmlrpc.answers import RESULT
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Registry
@@ -276,7 +277,7 @@ class RelayHost:
             )
         check_foreign(method)
         params = [argument] if argument else []
-        return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT)
+        return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT, limit=RESULT)
 
 
 def _allow_files(max_sats: int) -> None:

@@ -40,6 +40,7 @@ class Member:
         refused: messages that it answered with a Fault.
         gaps: how many gaps it was told.
         gaps_to_tell: gaps that go out with its next message or answer.
+        overlong: answers to the relay's own calls that were over their limit.
         told_next: ``next`` of the answer that told them: who goes on from there knows them.
         wake: set when there may be something to read.
         courier: the task that calls its ``notify``.
@@ -59,6 +60,7 @@ class Member:
     refused: int = 0
     gaps: int = 0
     gaps_to_tell: list[dict[str, Any]] = field(default_factory=list)
+    overlong: int = 0
     told_next: int | None = None
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     courier: asyncio.Task[None] | None = None

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from co2.config import RelayConfig
-from co2.errors import PeerError, StorageFailed, StorageFull
+from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.logs import LineBudget
 from co2.protocol import goodbyes
@@ -24,8 +24,10 @@ from co2.relay.methods import RelayMethods, names_in
 from co2.relay.plugins import RelayPlugins
 from co2.relay.reading import MessageReader
 from co2.relay.waits import Waits
+from co2.xmlrpc.answers import NAMES
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.registry import Caller
+from co2.xmlrpc.writer import WrittenValue
 
 __all__ = ["ROSTER_DELAY", "Relay"]
 
@@ -34,6 +36,9 @@ ROSTER_DELAY = 0.05
 
 LAST_MESSAGES = 2.0
 """Seconds in which, when the relay stops, what is on its way through relay plugins comes through."""
+
+MAX_OVERLONG = 3
+"""Answers over their limit to ``notify``, ``ping`` and ``system.listMethods`` with which a member is dropped."""
 
 REFUSAL_RATE = 10.0
 REFUSAL_BURST = 20
@@ -119,6 +124,7 @@ class Relay:
             fetch_timeout=config.fetch_timeout,
             timeout=config.notify_timeout,
             now=self.now,
+            too_long=self._too_long,
         )
         self._spawn(checker.run())
         self._spawn(self.links.give_receipts())
@@ -157,18 +163,30 @@ class Relay:
             return
         self.dismiss(member)
         if kind != "fetching":
-            courier = Courier(member, self.reader, self._client, self._config.notify_timeout, self.now)
+            timeout = self._config.notify_timeout
+            courier = Courier(member, self.reader, self._client, timeout, now=self.now, too_long=self._too_long)
             member.courier = self._spawn(courier.run())
             self._spawn(self._learn_methods(member))
 
     async def _learn_methods(self, member: Member) -> None:
         try:
-            names = await self._client.call(member.url, "system.listMethods", timeout=self._config.notify_timeout)
+            timeout = self._config.notify_timeout
+            names = await self._client.call(member.url, "system.listMethods", timeout=timeout, limit=NAMES)
+            names = names.value if isinstance(names, WrittenValue) else names
             member.methods = names_in({"methods": names}, "methods")
             if self.members.get(member.host_id.origin) is member:
                 self.show(member)
         except PeerError as error:
             _logger.debug("%s does not tell its methods: %s", member.host_id, error)
+            if isinstance(error, AnswerTooBig):
+                member.last_error = str(error)
+                self._too_long(member)
+
+    def _too_long(self, member: Member) -> None:
+        """Count an answer that was over its limit; a member that goes on so is dropped."""
+        member.overlong += 1
+        if member.overlong >= MAX_OVERLONG and self.members.get(member.host_id.origin) is member:
+            self.drop(member, f"{member.overlong} of its answers were too long: {member.last_error}")
 
     # ---- what links tell -------------------------------------------------------------------------------
 
@@ -262,7 +280,8 @@ class Relay:
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of this relay."""
         # It may do so for anybody who asked it to: only what everybody may do is done.
-        return await self._dispatch(method, argument, Caller(*peer.address, relayed=True))
+        found = await self._dispatch(method, argument, Caller(*peer.address, relayed=True))
+        return found.value if isinstance(found, WrittenValue) else found
 
     def committed(self, position: int) -> None:
         """Everything up to this position is on disk, or even more by now."""

@@ -84,7 +84,8 @@ class Books:
 
     def refused(self, caller: Caller, refused: Refused) -> None:
         """Count and log a refusal."""
-        self.requests[refused.status] = self.requests.get(refused.status, 0) + 1
+        status = 200 if refused.fault is not None else refused.status
+        self.requests[status] = self.requests.get(status, 0) + 1
         self._line(caller, f"refused: {refused}")
 
     def dropped_one(self, caller: Caller, reason: str, text: str) -> None:

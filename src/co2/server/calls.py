@@ -7,6 +7,7 @@ from co2.errors import BadRequest, Denied, NoSuchMethod
 from co2.host_id import HostId
 from co2.server.arguments import host_id_of, one_dict, text
 from co2.xmlrpc.registry import Caller, Registry
+from co2.xmlrpc.writer import WrittenValue
 
 __all__ = ["MAX_METHOD_NAME", "MethodCalls", "check_foreign", "is_reserved"]
 
@@ -99,4 +100,5 @@ class MethodCalls:
         asked = {**argument, "method_name": method, "host_id": host_id}
         if not host_id:
             del asked["host_id"]
-        return await self.method_call([asked], _HERE)
+        found = await self.method_call([asked], _HERE)
+        return found.value if isinstance(found, WrittenValue) else found

@@ -2,6 +2,7 @@
 
 import re
 
+from co2.errors import BadRequest
 from co2.server.limits import Limits
 from co2.server.refusal import Refused
 
@@ -65,7 +66,7 @@ class ChunkedBody:
         if self._chunks > self._limits.max_chunks:
             raise Refused(400, f"more than {self._limits.max_chunks} chunks")
         if len(self.body) + size > self._limits.max_body:
-            raise Refused(413, f"a body of more than {self._limits.max_body} bytes")
+            raise Refused(413, f"a body of more than {self._limits.max_body} bytes", fault=BadRequest)
         self._last = not size
         self._missing = size + 2 if size else 0  # with the line's end behind it
 

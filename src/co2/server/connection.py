@@ -312,7 +312,8 @@ class Connection(asyncio.Protocol):
         self._state = _BUSY
         self._since = monotonic()
         self.deadline = math.inf
-        answer = service.endpoint.answer(body, self._caller_of(self._request))
+        request = self._request
+        answer = service.endpoint.answer(body, self._caller_of(request), request.charset)
         if isinstance(answer, Answer):
             self._reply(answer)
         else:
@@ -337,8 +338,8 @@ class Connection(asyncio.Protocol):
         service = self._service
         keep = self._request.head.keep and not self._ending
         size = len(answer.body)
-        head = service.heads.head(answer.status, size, keep)
-        self._write(head + answer.body, keep, f"POST {answer.method or '-'}", answer.status, size)
+        head = service.heads.head(200, size, keep)
+        self._write(head + answer.body, keep, f"POST {answer.method or '-'}", 200, size)
 
     def _write(self, data: bytes, keep: bool, what: str, status: int, size: int) -> None:
         """Send an answer, and go on with the connection or close it."""
@@ -399,8 +400,12 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         service = self._service
-        body = f"{refused.why}\n".encode()
-        head = service.heads.head(refused.status, len(body), False, "text/plain", refused.more)
+        if refused.fault is not None:
+            body = service.endpoint.fault("", refused.fault).body
+            head = service.heads.head(200, len(body), False)
+        else:
+            body = f"{refused.why}\n".encode()
+            head = service.heads.head(refused.status, len(body), False, "text/plain", refused.more)
         self._state = _LINGER
         self._buffer.clear()
         self._chunks = None

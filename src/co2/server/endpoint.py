@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
-from co2.errors import ParseError, PeerError, RemoteFault, WrongEncoding
+from co2.errors import PeerError, RemoteFault
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.reader import read_call
 from co2.xmlrpc.registry import Caller, Registry
@@ -18,13 +18,11 @@ class Answer:
     """What goes out.
 
     Attributes:
-        status: of HTTP. Only a body that cannot be read has another than 200.
         body: XML.
         method: that was called; '' where none could be read.
         fault: its code; 0 for none.
     """
 
-    status: int
     body: bytes
     method: str
     fault: int
@@ -46,37 +44,41 @@ class Endpoint:
         self.calls = {"ok": 0, "fault": 0}
         self.faults: dict[int, int] = {}
 
-    def answer(self, body: bytes, caller: Caller) -> Answer | Awaitable[Answer]:
-        """Answer a request: at once, or with an awaitable where the handler is a coroutine."""
+    def answer(self, body: bytes, caller: Caller, charset: str = "") -> Answer | Awaitable[Answer]:
+        """Answer a request: at once, or with an awaitable where the handler is a coroutine.
+
+        Args:
+            body: of the request.
+            caller: who asks.
+            charset: the codec that the request's Content-Type names, '' for none.
+        """
         method = ""
         try:
-            call = read_call(body)
+            call = read_call(body, charset)
             method = call.method
             result = self._registry.call(method, call.params, caller)
             if hasattr(result, "__await__"):
                 return self._awaited(method, result)
             return self._result(method, result)
         except Exception as error:
-            return self._fault(method, error)
+            return self.fault(method, error)
 
     async def _awaited(self, method: str, result: Awaitable[Any]) -> Answer:
         try:
             return self._result(method, await result)
         except Exception as error:
-            return self._fault(method, error)
+            return self.fault(method, error)
 
     def _result(self, method: str, value: Any) -> Answer:
         body = write_response(write_value(value))
         self.calls["ok"] += 1
-        return Answer(200, body, method, 0)
+        return Answer(body, method, 0)
 
-    def _fault(self, method: str, error: Exception) -> Answer:
+    def fault(self, method: str, error: Exception) -> Answer:
+        """Return the Fault for an error, counted; its HTTP status is 200, as XML-RPC has it, whatever is wrong."""
         told = as_fault(error, method or "a request")
-        status = 200
-        if not method and isinstance(told, ParseError):
-            status = 415 if isinstance(told, WrongEncoding) else 400
         self.calls["fault"] += 1
         # Another host's code may be any number; counting each would let it fill our memory and metrics.
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
-        return Answer(status, write_fault(told.code, str(told)), method, told.code)
+        return Answer(write_fault(told.code, str(told)), method, told.code)

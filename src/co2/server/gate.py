@@ -11,10 +11,12 @@ import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from co2.errors import BadRequest, WrongEncoding
 from co2.server.head import Head, parse_head
 from co2.server.limits import Limits
 from co2.server.refusal import Refused
 from co2.xmlrpc.answers import RELAYED_HEADER
+from co2.xmlrpc.encodings import charset_of
 
 __all__ = ["RPC_PATHS", "Gate", "Request", "own_names"]
 
@@ -23,7 +25,7 @@ RPC_PATHS = ("/", "/RPC2")
 
 _PAGE_METHODS = ("GET", "HEAD")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
-_CHARSET = re.compile(r'charset=(?:"([^"]*)"|([^\s;"]*))', re.IGNORECASE)
+_XML_TYPES = ("text/xml", "application/xml")  # neither can be sent by a form, nor by a script without our consent
 _PROXY_PREFIXES = ("x-forwarded-", "cf-")
 _PROXY_HEADERS = frozenset(
     (
@@ -54,12 +56,14 @@ class Request:
         is_page: whether a page is asked for; else it is an XML-RPC call.
         relayed: whether a host of co2 says that it passes the request on.
         proxied: whether a proxy says so, or a name that is not of the loopback interface was used over it.
+        charset: codec of the body that the Content-Type names, '' for none.
     """
 
     head: Head
     is_page: bool
     relayed: bool = False
     proxied: bool = False
+    charset: str = ""
 
 
 def own_names() -> set[str]:
@@ -136,8 +140,8 @@ class Gate:
         proxied = any(map(_tells_a_proxy, head.headers))
         if over_loopback and not is_program:
             proxied |= self._check_loopback(name)
-        self._check_body(head, is_page)
-        request = Request(head, is_page, RELAYED_HEADER in head.headers, proxied)
+        charset = self._check_body(head, is_page)
+        request = Request(head, is_page, RELAYED_HEADER in head.headers, proxied, charset)
         if len(raw) <= _LONGEST_REMEMBERED:
             if len(remembered) >= _REMEMBERED_HEADS:
                 remembered.clear()
@@ -195,21 +199,24 @@ class Gate:
             raise Refused(405, "not with this method", [f"Allow: {', '.join(allowed)}"])
         return head.method != "POST" or head.path in self._buttons
 
-    def _check_body(self, head: Head, is_page: bool) -> None:
+    def _check_body(self, head: Head, is_page: bool) -> str:
+        """Return the codec of the body's charset, '' for none."""
         if is_page:
             if head.chunked or head.length:
                 raise Refused(400, "no body is expected with this method")
-            return
+            return ""
         content_type = head.headers.get("content-type", "")
-        media_type, _, parameters = content_type.partition(";")
-        if media_type.strip().lower() != "text/xml":
-            raise Refused(415, "the content type is text/xml")
-        for quoted, plain in _CHARSET.findall(parameters):
-            if (quoted or plain).lower() not in ("utf-8", "utf8"):
-                raise Refused(415, "the charset is UTF-8")
+        media_type = content_type.partition(";")[0]
+        if media_type.strip().lower() not in _XML_TYPES:
+            shown = repr(media_type.strip()[:80]) if media_type.strip() else "nothing"
+            raise Refused(415, f"the Content-Type of a call is text/xml, not {shown}", fault=BadRequest)
         if head.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Refused(415, "no compression")
+            raise Refused(415, "a compressed body; none is read", fault=BadRequest)
         if head.length is None and not head.chunked:
-            raise Refused(411, "no Content-Length")
+            raise Refused(411, "no Content-Length", fault=BadRequest)
         if (head.length or 0) > self._limits.max_body:
-            raise Refused(413, f"a body of more than {self._limits.max_body} bytes")
+            raise Refused(413, f"a body of more than {self._limits.max_body} bytes", fault=BadRequest)
+        try:
+            return charset_of(content_type)
+        except WrongEncoding as error:
+            raise Refused(415, str(error), fault=WrongEncoding) from None

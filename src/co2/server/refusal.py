@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from co2.errors import PeerError
+
 __all__ = ["Refused"]
 
 
@@ -14,11 +16,15 @@ class Refused(Exception):
         status: HTTP status.
         why: one line for the caller; nothing in it comes from Python.
         more: header lines that go with the status, from a fixed set: ``Allow`` with a 405.
+        fault: what a client of XML-RPC is told instead, with status 200: many show no other answer to anybody.
     """
 
-    def __init__(self, status: int, why: str, more: Sequence[str] = ()) -> None:
+    def __init__(
+        self, status: int, why: str, more: Sequence[str] = (), *, fault: type[PeerError] | None = None
+    ) -> None:
         super().__init__(status, why)
         self.status = status
+        self.fault = None if fault is None else fault(why)
         self.why = why
         self.more = tuple(more)
 

@@ -1,15 +1,56 @@
 """What both clients accept as an answer. A server is not trusted more than a caller is."""
 
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from co2.errors import ParseError, PeerError, Unreachable
+from co2.errors import AnswerTooBig, ParseError, Unreachable
+from co2.xmlrpc.encodings import charset_of
 
-__all__ = ["CONTENT_TYPE", "MAX_RESPONSE_SIZE", "RELAYED_HEADER", "check_answer", "split_url", "too_big"]
+__all__ = [
+    "BRIEF",
+    "CONTENT_TYPE",
+    "MAX_RESPONSE_SIZE",
+    "MAX_UNDER_WAY",
+    "NAMES",
+    "RELAYED_HEADER",
+    "RESULT",
+    "AnswerLimit",
+    "check_answer",
+    "split_url",
+    "too_big",
+    "too_much",
+]
 
 CONTENT_TYPE = "text/xml"
 
 MAX_RESPONSE_SIZE = 32 * 1024 * 1024
-"""Bytes of one answer. A message of 720 KiB in MessagePack can be 20 MiB in XML."""
+"""Bytes of one answer to a short command. A message of 720 KiB in MessagePack can be 20 MiB in XML."""
+
+MAX_UNDER_WAY = 64 * 1024 * 1024
+"""Bytes of answers that a host reads, or has read and not yet parsed, all together; small ones do not count."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLimit:
+    """How much a host takes as the answer to a call.
+
+    Attributes:
+        size: bytes.
+        values: in it, all levels together.
+    """
+
+    size: int
+    values: int
+
+
+BRIEF = AnswerLimit(64 * 1024, 1_000)
+"""``ping`` and ``notify``, which return true."""
+
+NAMES = AnswerLimit(1024 * 1024, 20_000)
+"""``system.listMethods``."""
+
+RESULT = AnswerLimit(8 * 1024 * 1024, 200_000)
+"""Whatever somebody calls."""
 
 RELAYED_HEADER = "x-co2-relayed"
 """Header with which a host of co2 says that it may call for somebody else, who has no part in its address."""
@@ -17,8 +58,8 @@ RELAYED_HEADER = "x-co2-relayed"
 _XML_TYPES = frozenset(("text/xml", "application/xml"))
 
 
-def check_answer(url: str, status: int, content_type: str, content_encoding: str) -> None:
-    """Check the head of an answer.
+def check_answer(url: str, status: int, content_type: str, content_encoding: str) -> str:
+    """Check the head of an answer; return the codec that it names, '' for none.
 
     Raises:
         Unreachable: a status that says that nobody takes calls there, redirects included: none is followed.
@@ -28,7 +69,7 @@ def check_answer(url: str, status: int, content_type: str, content_encoding: str
     if content_encoding.strip().lower() not in ("", "identity"):
         raise ParseError(f"{url} answers compressed ({content_encoding[:40]!r}), which was not asked for")
     if media_type in _XML_TYPES and status in (200, 400, 415):
-        return  # 400 and 415 come with a Fault that says more
+        return charset_of(content_type)  # 400 and 415, of hosts before 0.10, come with a Fault that says more
     if status in (200, 400, 413):
         raise ParseError(f"{url} answers {status} with {media_type[:80]!r} instead of {CONTENT_TYPE}")
     if 300 <= status < 400:
@@ -36,9 +77,14 @@ def check_answer(url: str, status: int, content_type: str, content_encoding: str
     raise Unreachable(f"{url} takes no calls: HTTP {status}")
 
 
-def too_big(url: str, limit: int) -> PeerError:
+def too_big(url: str, limit: int) -> AnswerTooBig:
     """Make the error for an answer over the limit of that many bytes."""
-    return ParseError(f"{url} answers with more than {limit} bytes")
+    return AnswerTooBig(f"{url} answers with more than {limit} bytes")
+
+
+def too_much(url: str) -> AnswerTooBig:
+    """Make the error for the largest answer where all together are over :data:`MAX_UNDER_WAY`."""
+    return AnswerTooBig(f"{url} answers with the most of what is under way, which is too much together")
 
 
 def split_url(url: str) -> tuple[str, int, str]:

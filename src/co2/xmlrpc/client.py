@@ -2,32 +2,38 @@
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadRequest, CallTimeout, ParseError, RemoteFault
-from co2.xmlrpc.answers import MAX_RESPONSE_SIZE
+from co2.xmlrpc.answers import MAX_UNDER_WAY, RESULT, AnswerLimit, too_much
 from co2.xmlrpc.introspection import MAX_MULTICALL
 from co2.xmlrpc.reader import MAX_FAULT_TEXT, read_response
-from co2.xmlrpc.writer import Written, write_call, write_value
+from co2.xmlrpc.writer import Written, WrittenValue, write_call, write_value
 
 if TYPE_CHECKING:
-    from co2.xmlrpc.http_session import HttpSession
+    from co2.xmlrpc.http_session import Answer, HttpSession
 
-__all__ = ["RpcClient"]
+__all__ = ["PARSED_BESIDE", "RpcClient"]
+
+
+PARSED_BESIDE = 256 * 1024
+"""Bytes of an answer over which it is parsed in a thread: it would hold up the event loop."""
 
 
 class RpcClient:
     """Calls methods of other hosts. Made anywhere, used in one event loop.
 
     Args:
-        max_response: bytes of one answer.
+        max_under_way: bytes of all answers together, see :data:`co2.xmlrpc.answers.MAX_UNDER_WAY`.
     """
 
-    def __init__(self, max_response: int = MAX_RESPONSE_SIZE) -> None:
-        self._max_response = max_response
+    def __init__(self, max_under_way: int = MAX_UNDER_WAY) -> None:
+        self._max_under_way = max_under_way
         self._session: HttpSession | None = None
+        self._parser: ThreadPoolExecutor | None = None
 
-    async def call(self, url: str, method: str, *params: Any, timeout: float) -> Any:
+    async def call(self, url: str, method: str, *params: Any, timeout: float, limit: AnswerLimit) -> Any:
         """Call a method.
 
         Args:
@@ -35,20 +41,49 @@ class RpcClient:
             method: its name.
             params: one value each.
             timeout: seconds for all of it.
+            limit: on the answer.
+
+        Returns:
+            The result; a long one as a :class:`~co2.xmlrpc.writer.WrittenValue`.
 
         Raises:
             RemoteFault: the host answered with a Fault.
             Unreachable: there is no host, or it takes no calls.
             CallTimeout: no answer in time.
-            ParseError: the answer is no XML-RPC, or too big.
+            AnswerTooBig: the answer is over its limit, or too much is under way and this is the largest of it.
+            ParseError: the answer is no XML-RPC.
             ValueRefused: a parameter that cannot be written.
         """
         body = write_call(method, [write_value(param) for param in params])
-        return await self.call_written(url, body, timeout)
+        return await self.call_written(url, body, timeout, limit)
 
-    async def call_written(self, url: str, body: bytes, timeout: float) -> Any:
+    async def call_written(self, url: str, body: bytes, timeout: float, limit: AnswerLimit) -> Any:
         """Send a ``methodCall`` that is written already; the rest as in :meth:`call`."""
-        return read_response(await self._post(url, body, timeout))
+        try:
+            async with asyncio.timeout(timeout):
+                session = await self._open()
+                answer = await session.post(url, body, limit.size)
+                try:
+                    if len(answer.body) > PARSED_BESIDE:
+                        return await self._parsed_beside(url, answer, limit)
+                    return read_response(answer.body, answer.charset, limit.values)
+                finally:
+                    session.release(answer)
+        except TimeoutError:
+            raise CallTimeout(url, timeout) from None
+
+    async def _parsed_beside(self, url: str, answer: "Answer", limit: AnswerLimit) -> WrittenValue:
+        """Parse a long answer in a thread, one at a time: several would only take turns."""
+
+        def parse() -> WrittenValue:
+            if answer.given_up:
+                raise too_much(url)
+            value = read_response(answer.body, answer.charset, limit.values)
+            return WrittenValue(write_value(value), value)
+
+        if self._parser is None:
+            self._parser = ThreadPoolExecutor(1, "co2-answers")
+        return await asyncio.get_running_loop().run_in_executor(self._parser, parse)
 
     async def call_many(
         self, url: str, calls: Sequence[tuple[str, bytes]], timeout: float
@@ -70,7 +105,8 @@ class RpcClient:
         if len(calls) > MAX_MULTICALL:
             raise BadRequest(f"{len(calls)} calls in one; at most {MAX_MULTICALL}")
         inner = [{"methodName": method, "params": [Written(param)]} for method, param in calls]
-        answers = await self.call(url, "system.multicall", inner, timeout=timeout)
+        answers = await self.call(url, "system.multicall", inner, timeout=timeout, limit=RESULT)
+        answers = answers.value if isinstance(answers, WrittenValue) else answers
         if not isinstance(answers, list) or len(answers) != len(calls):
             raise ParseError(f"{url} answers {len(calls)} calls with something else")
         return [_one_of_many(url, answer) for answer in answers]
@@ -80,20 +116,16 @@ class RpcClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
-
-    async def _post(self, url: str, body: bytes, timeout: float) -> bytes:
-        try:
-            async with asyncio.timeout(timeout):
-                return await (await self._open()).post(url, body)
-        except TimeoutError:
-            raise CallTimeout(url, timeout) from None
+        if self._parser is not None:
+            self._parser.shutdown(wait=False, cancel_futures=True)
+            self._parser = None
 
     async def _open(self) -> "HttpSession":
         if self._session is None:
             # At the first call, and beside the event loop: to import aiohttp would take a quarter of a host's
             # start, and most hosts call nobody this way.
             make = await asyncio.to_thread(_http_session)
-            self._session = self._session or make(self._max_response)
+            self._session = self._session or make(self._max_under_way)
         return self._session
 
 

@@ -16,7 +16,16 @@ from math import isinf
 from typing import Any, Final
 from xml.parsers import expat
 
-from co2.errors import BadParams, BadRequest, NoSuchMethod, ParseError, RemoteFault, WrongEncoding
+from co2.errors import (
+    AnswerTooBig,
+    BadParams,
+    BadRequest,
+    NoSuchMethod,
+    ParseError,
+    RemoteFault,
+    WrongEncoding,
+)
+from co2.xmlrpc.encodings import UTF_8, UTF_8_MARK, as_utf8, codec_of
 
 __all__ = [
     "MAX_DEPTH",
@@ -53,6 +62,12 @@ MAX_RESPONSE_VALUES = 2_000_000
 MAX_FAULT_TEXT = 4_096
 """Characters that are kept of the text of somebody's Fault."""
 
+MAX_TOKEN = 256 * 1024
+"""Bytes of one tag, comment or instruction in a document that is parsed in pieces."""
+
+PIECE = 64 * 1024
+"""Bytes that are parsed at once of an answer; between two pieces another thread may run."""
+
 _METHOD_NAME = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{MAX_METHOD_NAME}}}")
 _INTEGER = re.compile(rf"-?[0-9]{{1,{MAX_NUMBER_LENGTH}}}")
 _DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
@@ -79,31 +94,43 @@ def is_method_name(name: str) -> bool:
     return _METHOD_NAME.fullmatch(name) is not None
 
 
-def read_call(body: bytes) -> MethodCall:
+def read_call(body: bytes, charset: str = "") -> MethodCall:
     """Read a ``methodCall``.
+
+    Args:
+        body: the document.
+        charset: the codec that its Content-Type names, '' for none.
 
     Raises:
         ParseError: not well-formed, or not XML-RPC.
-        WrongEncoding: anything but UTF-8.
+        WrongEncoding: an encoding that is not read.
         NoSuchMethod: a name that no method can have.
         BadParams: a value outside of what can be read, or over a limit.
     """
     document = _Document(_CALL_DOCUMENT, MAX_DEPTH, MAX_VALUES)
-    document.read(body)
+    document.read(body, charset)
     return MethodCall(document.method, document.params)
 
 
-def read_response(body: bytes) -> Any:
+def read_response(body: bytes, charset: str = "", max_values: int = MAX_RESPONSE_VALUES) -> Any:
     """Read a ``methodResponse`` and give its value.
+
+    Args:
+        body: the document.
+        charset: the codec that its Content-Type names, '' for none.
+        max_values: values in it, all levels together.
 
     Raises:
         RemoteFault: it is a Fault.
+        AnswerTooBig: more values.
         ParseError: it is not well-formed, not XML-RPC, or holds a value that cannot be read.
     """
-    document = _Document(_RESPONSE_DOCUMENT, MAX_RESPONSE_DEPTH, MAX_RESPONSE_VALUES)
+    document = _Document(_RESPONSE_DOCUMENT, MAX_RESPONSE_DEPTH, max_values, in_pieces=True)
     try:
-        document.read(body)
+        document.read(body, charset)
     except (BadParams, BadRequest) as error:
+        if document.has_too_many:
+            raise AnswerTooBig(f"an answer of more than {max_values} values") from None
         raise ParseError(str(error)) from None
     value = document.params[0]
     if not document.is_fault:
@@ -218,6 +245,14 @@ _UNFINISHED = (_CALL, _RESPONSE, _ONE_PARAM, _PARAM, _ARRAY, _MEMBER, _MEMBER_VA
 _INCOMPLETE = frozenset(map(id, _UNFINISHED))
 
 
+class _Declared(Exception):
+    """The XML declaration names another encoding than UTF-8."""
+
+    def __init__(self, codec: str) -> None:
+        super().__init__(codec)
+        self.codec = codec
+
+
 class _Document:
     """One document while it is parsed."""
 
@@ -225,7 +260,9 @@ class _Document:
         "_after",
         "_container",
         "_containers",
+        "_decided",
         "_depth",
+        "_in_pieces",
         "_keys",
         "_max_depth",
         "_state",
@@ -237,7 +274,7 @@ class _Document:
         "params",
     )
 
-    def __init__(self, state: _State, max_depth: int, max_values: int) -> None:
+    def __init__(self, state: _State, max_depth: int, max_values: int, *, in_pieces: bool = False) -> None:
         self.method = ""
         self.params: list[Any] = []
         self.is_fault = False
@@ -249,30 +286,69 @@ class _Document:
         self._text: list[str] = []
         self._value: Any = None
         self._depth = 0
+        self._decided = False
+        self._in_pieces = in_pieces
         self._max_depth = max_depth
         self._values_left = max_values
 
-    def read(self, body: bytes) -> None:
+    @property
+    def has_too_many(self) -> bool:
+        """Whether it has more values than it may."""
+        return self._values_left < 0
+
+    def read(self, body: bytes, charset: str) -> None:
         """Parse the whole document."""
         if body.startswith(_UTF_16) or b"\x00" in body[:2]:  # expat would find out UTF-16 without a mark by itself
-            raise WrongEncoding("UTF-16; only UTF-8 is read")
-        parser = expat.ParserCreate("utf-8")
+            raise WrongEncoding("UTF-16; UTF-8, US-ASCII, ISO-8859-1 and windows-1252 are read")
+        if body.startswith(UTF_8_MARK):
+            self._decided = True
+        elif charset:
+            self._decided = True
+            body = as_utf8(body, charset)
+        try:
+            self._parse(body)
+        except _Declared as declared:  # before its first element
+            self._decided = True
+            self._parse(as_utf8(body, declared.codec))
+
+    def _parse(self, body: bytes) -> None:
+        parser = expat.ParserCreate(UTF_8)
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
         parser.CharacterDataHandler = self._text.append
         parser.StartDoctypeDeclHandler = _refuse_doctype
-        parser.XmlDeclHandler = _check_declaration
+        parser.XmlDeclHandler = self._declaration
         try:
-            parser.Parse(body, True)
+            if self._in_pieces and len(body) > PIECE:
+                self._parse_pieces(parser, body)
+            else:
+                parser.Parse(body, True)
         except expat.ExpatError as error:
             what = expat.ErrorString(error.code)
             raise ParseError(f"not well-formed: {what}, line {error.lineno}, column {error.offset}") from None
 
+    def _parse_pieces(self, parser: expat.XMLParserType, body: bytes) -> None:
+        """Parse piece by piece: else one long comment, say, would hold up all threads."""
+        for start in range(0, len(body), PIECE):
+            parser.Parse(body[start : start + PIECE], False)
+            if start + PIECE - parser.CurrentByteIndex > MAX_TOKEN:
+                raise ParseError(f"a tag or comment of more than {MAX_TOKEN} bytes")
+        parser.Parse(b"", True)
+
+    def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:
+        if encoding is None or self._decided:
+            return
+        codec = codec_of(encoding)
+        if codec != UTF_8:
+            raise _Declared(codec)
+
     # These three run for every element. What looks like it should be a function of its own is written out
     # where the call would cost as much as the work.
 
-    def _start(self, tag: str, _attributes: dict[str, str]) -> None:
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if attributes and self._after:  # the outermost element may declare namespaces; nothing here has any other
+            raise ParseError(f"element {_quote(tag)} has attributes; XML-RPC has none")
         if self._text:
             self._only_space()
         try:
@@ -349,8 +425,3 @@ class _Document:
 
 def _refuse_doctype(_name: str, _system: str | None, _public: str | None, _internal: bool) -> None:
     raise ParseError("a DOCTYPE; none is read")
-
-
-def _check_declaration(_version: str, encoding: str | None, _standalone: int) -> None:
-    if encoding is not None and encoding.lower() != "utf-8":
-        raise WrongEncoding(f"declared as {_quote(encoding)}; only UTF-8 is read")

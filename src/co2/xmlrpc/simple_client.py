@@ -74,13 +74,13 @@ class SimpleClient:
         except http.client.HTTPException:
             self.close()
             raise Unreachable(f"{self.url} does not speak HTTP, or closed the connection") from None
-        return read_response(answer)
+        return read_response(*answer)
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         self._connection.close()
 
-    def _post(self, body: bytes, deadline: float) -> bytes:
+    def _post(self, body: bytes, deadline: float) -> tuple[bytes, str]:
         connection = self._connection
         if connection.sock is not None and select.select((connection.sock,), (), (), 0)[0]:
             connection.close()  # the host closed it meanwhile; asking first saves sending a call twice
@@ -96,8 +96,8 @@ class SimpleClient:
             connection.close()  # whatever it was, Ctrl-C too: a next call must not meet what is left of this one
             raise
 
-    def _read(self, response: http.client.HTTPResponse, deadline: float) -> bytes:
-        check_answer(
+    def _read(self, response: http.client.HTTPResponse, deadline: float) -> tuple[bytes, str]:
+        charset = check_answer(
             self.url,
             response.status,
             response.headers.get("Content-Type", ""),
@@ -118,7 +118,7 @@ class SimpleClient:
             chunks.append(chunk)
         if response.length:
             raise ParseError(f"{self.url} ends in the middle of its answer")
-        return b"".join(chunks)
+        return b"".join(chunks), charset
 
     def _set_timeout(self, deadline: float) -> None:
         # A connection that ends with the answer has been given to the response by now.
