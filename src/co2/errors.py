@@ -316,15 +316,19 @@ class TooManySatellites(PeerError):
 
     Args:
         max_sats: the configured number.
+        there_are: what there is enough of already, where that is a part of this number; '' for all of it.
     """
 
     code = 1004
 
-    def __init__(self, max_sats: int) -> None:
-        super().__init__(max_sats)
+    def __init__(self, max_sats: int, there_are: str = "") -> None:
+        super().__init__(max_sats, there_are)
         self.max_sats = max_sats
+        self.there_are = there_are
 
     def __str__(self) -> str:
+        if self.there_are:
+            return f"this relay has {self.there_are}; unregister those that are not needed, or try later"
         return f"this relay is full: max_sats is {self.max_sats}; try later or another relay"
 
 

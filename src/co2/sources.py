@@ -1,7 +1,8 @@
 """Who an address stands for where something is shared among many: so that nobody takes the part of others."""
 
+import heapq
 import ipaddress
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Generic, TypeVar
 
@@ -10,7 +11,7 @@ __all__ = ["LOOPBACK", "BySource", "source_of"]
 LOOPBACK = "loopback"
 """The source of all addresses of this machine's loopback interface."""
 
-Item = TypeVar("Item", bound=Hashable)
+Item = TypeVar("Item")
 
 
 @lru_cache(maxsize=4096)
@@ -70,9 +71,17 @@ class BySource(Generic[Item]):
         """Iterate over what a source has, oldest first."""
         return iter(list(self._items.get(source, ())))
 
+    def oldest(self, source: str) -> Item | None:
+        """Return the oldest item of a source, None for none."""
+        return next(iter(self._items.get(source, ())), None)
+
     def largest(self) -> str:
         """Return the source that has most. There must be one."""
         return max(self._items, key=lambda source: len(self._items[source]))
+
+    def largest_ones(self, number: int) -> list[str]:
+        """Return so many sources at most, those that have most, in this order."""
+        return heapq.nlargest(number, self._items, key=lambda source: len(self._items[source]))
 
     def oldest_of_largest(self) -> Item:
         """Return the oldest item of the source that has most: what goes where there is no room."""

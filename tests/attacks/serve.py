@@ -22,6 +22,7 @@ from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Registry
 
 LIMITS = Limits(
+    newcomer_grace=0.1,
     head_timeout=0.6,
     body_timeout=1.2,
     body_grace=0.4,

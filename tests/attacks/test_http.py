@@ -280,8 +280,7 @@ def test_row_32_idle_connections_of_one_address(target: Target) -> None:
         assert read_reply(served) is not None
         idle = [stack.enter_context(connected(target.port)) for _ in range(300)]
         assert is_closed(idle[0], PATIENCE), "the oldest goes first"
-        assert not is_closed(idle[-1], 0.01)
-        assert connections(target) <= target.limits.max_newcomers_per_address + 2
+        wait_for(lambda: connections(target) <= target.limits.max_newcomers_per_address + 2, "few are left")
         send(served, request(PING))
         assert read_reply(served) is not None, "who has sent a request stays"
 
@@ -294,7 +293,7 @@ def test_row_32_idle_connections_of_many_addresses(target: Target) -> None:
             for number in range(most + 60)
         ]
         assert is_closed(idle[0], PATIENCE)
-        assert connections(target) <= most + 1
+        wait_for(lambda: connections(target) <= most + 1, "few are left")
     wait_for(lambda: connections(target) <= 1, "all gone")
 
 

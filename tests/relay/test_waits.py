@@ -72,3 +72,21 @@ def test_what_is_on_disk_stays_there_though_older_news_comes_later() -> None:
         assert waits.committed == 20
 
     asyncio.run(scenario())
+
+
+def test_the_longest_waiting_of_a_source_gives_way() -> None:
+    async def run() -> None:
+        waits = Waits()
+        addresses = ("192.0.2.1", "192.0.2.2", "192.0.2.2")
+        first, second, third = (
+            asyncio.ensure_future(waits.appended(0, 60, (ip, n))) for n, ip in enumerate(addresses)
+        )
+        await asyncio.sleep(0)
+        assert waits.give_way("192.0.2.2") == ("192.0.2.2", 1)
+        assert await second is False
+        assert waits.give_way("192.0.2.3") is None
+        waits.on_commit(1)
+        assert (await first, await third) == (True, True)
+        assert waits.give_way("192.0.2.1") is None
+
+    asyncio.run(run())

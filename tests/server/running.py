@@ -56,6 +56,7 @@ def running(
     limits: Limits | None = None,
     pages: Mapping[str, PageHandler] | None = None,
     access_log: logging.Logger | None = None,
+    gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
 ) -> Iterator[Running]:
     """Serve until the end of the ``with``."""
     started: list[Running] = []
@@ -70,6 +71,7 @@ def running(
             limits=limits or Limits(),
             allowed_hosts=(),
             access_log=access_log,
+            gives_way=gives_way,
         )
         sock = bind_socket("127.0.0.1", 0, next_free=False)
         found = Running(server, sock.getsockname()[1], asyncio.get_running_loop(), asyncio.Event())

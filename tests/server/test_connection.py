@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import re
 import socket
+import struct
 import time
 import xmlrpc.client
 from collections.abc import Iterator
@@ -56,6 +58,11 @@ class Stream:
 
     def close(self) -> None:
         self._file.close()
+
+
+def reset(sock: socket.socket) -> None:
+    """Have a connection reset where it is closed: its end is known to the other side at once."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def test_requests_sent_at_once_are_answered_in_order(server: Running) -> None:
@@ -130,6 +137,7 @@ def test_a_reader_that_goes_away_ends_its_page(loop_name: str) -> None:
         with connected(server.port) as sock:
             send(sock, GET)
             wait_for(lambda: events == ["began"])
+            reset(sock)
         wait_for(lambda: events == ["began", "ended"])
         wait_for(lambda: server.server.connections == 0)
 
@@ -176,10 +184,107 @@ def test_a_sender_that_asks_first_is_told_to_go_on(server: Running) -> None:
         read_response(refused.body)
 
 
+def test_who_closes_its_sending_side_behind_a_request_gets_the_answer(server: Running) -> None:
+    with connected(server.port) as sock:
+        send(sock, request(call_body("hold")) + PING)
+        sock.shutdown(socket.SHUT_WR)
+        wait_for(lambda: server.events == ["began"])
+        assert not is_closed(sock, 0.2)
+        server.let_go()
+        stream = Stream(sock)
+        assert read_response(stream.next()[1]) is True
+        assert read_response(stream.next()[1]) is True, "and what it sent behind it too"
+        assert is_closed(sock, 10)
+    assert server.events == ["began", "ended"]
+
+
+def test_who_closes_its_sending_side_behind_a_request_gets_the_page(server: Running) -> None:
+    with connected(server.port) as sock:
+        send(sock, GET)
+        sock.shutdown(socket.SHUT_WR)
+        assert b"hello" in Stream(sock).next()[1]
+        assert is_closed(sock, 10)
+
+
+def test_half_a_request_behind_one_that_is_answered_is_refused(server: Running) -> None:
+    with connected(server.port) as sock:
+        send(sock, request(call_body("hold")) + PING[:-5])
+        sock.shutdown(socket.SHUT_WR)
+        wait_for(lambda: server.events == ["began"])
+        server.let_go()
+        assert reply_of(sock).status == 200
+        wait_for(lambda: server.server.requests.get(400) == 1)
+
+
+def test_line_ends_between_requests_give_no_more_time(loop_name: str) -> None:
+    limits = Limits(idle_timeout=0.6, head_timeout=0.6)
+    with running(loop_name, limits=limits) as server:
+        for first in (b"", PING):
+            with connected(server.port) as sock:
+                if first:
+                    send(sock, first)
+                    assert reply_of(sock).status == 200
+                closed_by, closed = time.monotonic() + 15, False
+                for half in itertools.cycle((b"\r\n", b"\r", b"\n")):
+                    send(sock, half)
+                    if closed := is_closed(sock, 0.1):
+                        break
+                    assert time.monotonic() < closed_by, "it is kept"
+                assert closed
+
+
+def test_a_request_behind_a_line_end_has_its_time(loop_name: str) -> None:
+    with running(loop_name, limits=Limits(head_timeout=5.0)) as server, connected(server.port) as sock:
+        send(sock, b"\r\n")
+        send(sock, PING)
+        assert reply_of(sock).status == 200
+
+
+def test_an_address_has_its_share_and_calls_that_wait_give_way(loop_name: str) -> None:
+    given: list[tuple[str, int]] = []
+    waiting: list[socket.socket] = []
+    limits = Limits(max_connections=40, max_over=2)
+
+    def give_way(source: str) -> tuple[str, int]:
+        assert source == "loopback"
+        given.append(waiting[len(given)].getsockname())
+        return given[-1]
+
+    with running(loop_name, limits=limits, gives_way=give_way) as server, contextlib.ExitStack() as stack:
+        busy = [stack.enter_context(connected(server.port)) for _ in range(20)]
+        waiting += busy
+        for sock in busy:
+            send(sock, request(call_body("hold")))
+        wait_for(lambda: server.events == ["began"] * 20)
+        more = [stack.enter_context(connected(server.port)) for _ in range(2)]
+        for sock in more:
+            send(sock, request(call_body("hold")))
+        wait_for(lambda: server.events == ["began"] * 22)
+        assert len(given) == 2
+        assert is_closed(stack.enter_context(connected(server.port)), 10), "no more than so many over it"
+        assert server.server.dropped == {"share": 1}
+        server.let_go()
+        for sock in (*busy, *more):
+            reply = reply_of(sock)
+            assert read_response(reply.body) is True
+            assert (reply.headers["connection"] == "close") == (sock.getsockname() in given)
+
+
+def test_many_at_once_that_have_something_to_say_are_all_heard(loop_name: str) -> None:
+    with running(loop_name) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(server.port)) for _ in range(200)]
+        for sock in clients:
+            send(sock, PING)
+        for sock in clients:
+            assert read_response(reply_of(sock).body) is True
+        assert server.server.dropped == {}
+
+
 def test_a_caller_that_goes_away_ends_its_call(server: Running) -> None:
     with connected(server.port) as sock:
         send(sock, request(call_body("hold")))
         wait_for(lambda: server.events == ["began"])
+        reset(sock)
     wait_for(lambda: server.events == ["began", "cancelled"])
     wait_for(lambda: server.server.connections == 0)
 
@@ -219,7 +324,10 @@ def test_idle_connections_are_closed(loop_name: str) -> None:
 
 
 def test_all_connections_together_are_limited_and_the_idle_go_first(loop_name: str) -> None:
-    with running(loop_name, limits=Limits(max_connections=5)) as server, contextlib.ExitStack() as stack:
+    with (
+        running(loop_name, limits=Limits(max_connections=5, loopback_share=1.0)) as server,
+        contextlib.ExitStack() as stack,
+    ):
         busy, *idle = [stack.enter_context(connected(server.port)) for _ in range(5)]
         send(busy, request(call_body("hold")))
         wait_for(lambda: server.events == ["began"])

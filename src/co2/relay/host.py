@@ -120,6 +120,7 @@ class RelayHost:
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
             links=self.relay.links.open,
+            gives_way=self.relay.waits.give_way,
         )
 
     @property

@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,14 +11,25 @@ from co2.host_id import HostId
 from co2.protocol.frames import Host
 from co2.protocol.health import Health
 from co2.protocol.streams import Peer
+from co2.sources import LOOPBACK, BySource, source_of
 
-__all__ = ["MAX_DEPARTED", "MAX_GAPS", "Member", "Members", "Totals"]
+__all__ = ["GIVES_WAY_AFTER", "MAX_DEPARTED", "MAX_FOREIGN_OF_ADDRESS", "MAX_GAPS", "Member", "Members", "Totals"]
 
 MAX_GAPS = 100
 """Gaps of one member that wait to be told; further ones are one with the last."""
 
 MAX_DEPARTED = 10_000
-"""So many cursors of hosts that were dropped for silence are kept, for when they come back."""
+"""So many cursors of hosts that were dropped for silence are kept, for when they come back; one more, and the
+oldest of the address that has most of them goes."""
+
+MAX_FOREIGN_OF_ADDRESS = 64
+"""Members without a link that one address may have. This machine's loopback may have all that there may be."""
+
+FEW = 16
+"""Members of a relay below which all of them may be without a link."""
+
+GIVES_WAY_AFTER = 5.0
+"""Seconds for which a member that fetches must have been silent to give way to another one of its address."""
 
 
 @dataclass(slots=True)
@@ -42,6 +52,8 @@ class Member:
         gaps_to_tell: gaps that go out with its next message or answer.
         overlong: answers to the relay's own calls that were over their limit.
         told_next: ``next`` of the answer that told them: who goes on from there knows them.
+        has_fetched: it has called relay.fetch.
+        fetches: calls of relay.fetch under way.
         wake: set when there may be something to read.
         courier: the task that calls its ``notify``.
         peer: its link.
@@ -62,6 +74,8 @@ class Member:
     gaps_to_tell: list[dict[str, Any]] = field(default_factory=list)
     overlong: int = 0
     told_next: int | None = None
+    has_fetched: bool = False
+    fetches: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     courier: asyncio.Task[None] | None = None
     peer: Peer | None = None
@@ -188,7 +202,9 @@ class Members:
         self.max_sats = max_sats
         self._members: dict[str, Member] = {}
         self._foreign: dict[str, Member] = {}
-        self._departed: OrderedDict[str, _Departed] = OrderedDict()
+        self._foreign_of: BySource[str] = BySource()
+        self._departed: dict[str, _Departed] = {}
+        self._departed_of: BySource[str] = BySource()
         self._gone = Totals()
 
     def __iter__(self) -> Iterator[Member]:
@@ -263,6 +279,9 @@ class Members:
         """
         if len(self._members) >= self.max_sats:
             raise TooManySatellites(self.max_sats)
+        if kind != "co2":
+            self._check_share(source_of(host_id.ip))
+        self._departed_of.discard(host_id.origin)
         departed = self._departed.pop(host_id.origin, None)
         known = resume and departed is not None and departed.ip == host_id.ip
         cursor = departed.cursor if departed is not None and known else head
@@ -272,16 +291,68 @@ class Members:
         self._members[host_id.origin] = member
         if kind != "co2":
             self._foreign[host_id.origin] = member
+            self._foreign_of.add(source_of(host_id.ip), host_id.origin)
         return member
+
+    @property
+    def max_foreign(self) -> int:
+        """How many may be without a link: half, so that the other half is for our own satellites.
+
+        Where there are few places, nobody is kept out of one for somebody who may come.
+        """
+        return self.max_sats // 2 if self.max_sats >= FEW else self.max_sats
+
+    def share_of(self, source: str) -> int:
+        """Return how many members without a link a source may have."""
+        return self.max_foreign if source == LOOPBACK else min(MAX_FOREIGN_OF_ADDRESS, self.max_foreign)
+
+    def giving_way(self, ip: str, now: float) -> Member | None:
+        """Return the member that has to go so that one without a link can come from an address, None for none.
+
+        It is one that fetches, and the one that has been silent for longest; whoever has never fetched goes before
+        the others. Where the address has its share it is one of its own, and only after :data:`GIVES_WAY_AFTER`;
+        where others have more than it has, it is one of theirs.
+
+        Args:
+            ip: where the new one comes from.
+            now: seconds on the monotonic clock.
+        """
+        source = source_of(ip)
+        own = self._foreign_of.count(source)
+        if own >= self.share_of(source):
+            return self._silent_longest(source, now, GIVES_WAY_AFTER)
+        if len(self._foreign) < self.max_foreign and len(self._members) < self.max_sats:
+            return None
+        if not self._foreign:
+            return None
+        largest = self._foreign_of.largest()
+        patience = 0.0 if self._foreign_of.count(largest) > own + 1 else GIVES_WAY_AFTER
+        return self._silent_longest(largest, now, patience)
+
+    def _silent_longest(self, source: str, now: float, patience: float) -> Member | None:
+        members = (self._foreign[origin] for origin in self._foreign_of.of(source))
+        found = [one for one in members if one.kind == "fetching" and not one.fetches]
+        found = [one for one in found if one.silence(now) >= patience]
+        return min(found, key=lambda one: (one.has_fetched, one.seen_at), default=None)
+
+    def _check_share(self, source: str) -> None:
+        if len(self._foreign) >= self.max_foreign:
+            raise TooManySatellites(self.max_sats, f"{self.max_foreign} members without a link, half of max_sats")
+        if self._foreign_of.count(source) >= (share := self.share_of(source)):
+            raise TooManySatellites(self.max_sats, f"{share} members without a link at your address, its share")
 
     def remove(self, member: Member, *, keep_cursor: bool) -> None:
         """Take a member out; with ``keep_cursor`` it may come back and resume."""
         self._members.pop(member.host_id.origin, None)
         self._foreign.pop(member.host_id.origin, None)
+        self._foreign_of.discard(member.host_id.origin)
         self._gone.add(member)
         if keep_cursor:
-            self._departed[member.host_id.origin] = _Departed(
-                member.host_id.ip, member.cursor, member.gaps_to_tell
-            )
+            origin = member.host_id.origin
+            self._departed[origin] = _Departed(member.host_id.ip, member.cursor, member.gaps_to_tell)
+            self._departed_of.discard(origin)
+            self._departed_of.add(source_of(member.host_id.ip), origin)
             while len(self._departed) > MAX_DEPARTED:
-                self._departed.popitem(last=False)
+                oldest = self._departed_of.oldest_of_largest()
+                self._departed_of.discard(oldest)
+                del self._departed[oldest]

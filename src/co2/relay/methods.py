@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, Denied, IdentityRefused, Unreachable, ValueRefused
@@ -92,6 +93,10 @@ class RelayMethods:
         if member is None:
             head, now = self._relay.log.committed, self._relay.now()
             resume = argument.get("resume") is not False
+            if (silent := self._relay.members.giving_way(host_id.ip, now)) is not None:
+                self._relay.drop(
+                    silent, "there are too many members without a link, and this one was silent longest"
+                )
             member = self._relay.members.add(host_id, kind, head, now, resume=resume)
             _logger.info("%s registered (%s)", host_id, kind)
         elif argument.get("resume") is False:
@@ -179,19 +184,31 @@ class RelayMethods:
                 # It goes on after the answer that told them: only now is it certain that it knows.
                 member.gaps_to_tell = []
             gaps = list(member.gaps_to_tell)
+        wish = _Wish(after, maximum, deadline, (caller.address, caller.port))
+        member.has_fetched = True
+        member.fetches += 1
+        try:
+            return await self._fetch(member, wish, gaps)
+        finally:
+            member.fetches -= 1
+
+    async def _fetch(self, member: Member, wish: "_Wish", gaps: list[dict[str, Any]]) -> dict[str, Any]:
+        after = wish.after
         while True:
             member.seen_at = self._relay.now()
             seen = self._relay.waits.committed
             if after >= self._relay.log.lease:
                 gaps.append({"after": after, "next": BEGINNING, "reason": "log replaced"})
                 after = BEGINNING
-            read = await self._relay.reader.read(after, maximum, FETCH_BYTES, member.host_id.origin)
+            read = await self._relay.reader.read(after, wish.maximum, FETCH_BYTES, member.host_id.origin)
             if read.gap:
                 gaps.append(_told(read.gap))
                 member.gaps += 1
             after = read.next
-            left = deadline - self._relay.now()
-            if read.messages or gaps or left <= 0 or not await self._relay.waits.appended(seen, left):
+            left = wish.deadline - self._relay.now()
+            if read.messages or gaps or left <= 0:
+                break
+            if not await self._relay.waits.appended(seen, left, wish.end):
                 break
         return self._fetched(member, read, gaps)
 
@@ -284,6 +301,16 @@ class RelayMethods:
         member.sent += len(messages)
         member.told_next = following if member.gaps_to_tell else None
         return {"messages": messages, "next": following, "gaps": gaps, "log_id": self._relay.log.log_id}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What relay.fetch is asked for: where it reads on, how many messages, until when it waits, and by whom."""
+
+    after: int
+    maximum: int
+    deadline: float
+    end: tuple[str, int]
 
 
 def _only_itself(caller: Caller, method: str) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from co2.sources import BySource, source_of
+
 __all__ = ["Waits"]
 
 
@@ -11,7 +13,8 @@ class Waits:
     def __init__(self) -> None:
         self.committed = 0
         self._ended = False
-        self._next: set[asyncio.Future[None]] = set()
+        self._next: BySource[asyncio.Future[bool]] = BySource()
+        self._ends: dict[asyncio.Future[bool], tuple[str, int]] = {}
         self._disk: dict[int, list[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
@@ -33,25 +36,37 @@ class Waits:
             self._disk.setdefault(position, []).append(waiting)
             await waiting
 
-    async def appended(self, seen: int, timeout: float) -> bool:
+    async def appended(self, seen: int, timeout: float, end: tuple[str, int] = ("", 0)) -> bool:
         """Wait until something more is on disk; tell whether that came.
 
         Args:
             seen: ``committed`` as it was before the caller looked. What came while it looked counts.
             timeout: seconds to wait at most.
+            end: (IP, port) of the connection that waits, for :meth:`give_way`.
         """
         if self.committed != seen:
             return not self._ended
-        waiting = asyncio.get_running_loop().create_future()
-        self._next.add(waiting)
+        waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._next.add(source_of(end[0]), waiting)
+        self._ends[waiting] = end
         try:
             async with asyncio.timeout(timeout):
-                await waiting
-            return not self._ended
+                return await waiting and not self._ended
         except TimeoutError:
             return False
         finally:
             self._next.discard(waiting)
+            self._ends.pop(waiting, None)
+
+    def give_way(self, source: str) -> tuple[str, int] | None:
+        """End the wait of a source that has lasted longest; return (IP, port) of its connection, None for none."""
+        waiting = self._next.oldest(source)
+        if waiting is None:
+            return None
+        self._next.discard(waiting)
+        if not waiting.done():
+            waiting.set_result(False)
+        return self._ends.pop(waiting)
 
     def fail(self, error: Exception) -> None:
         """What waits for the disk will not come."""
@@ -66,7 +81,7 @@ class Waits:
         self._wake()
 
     def _wake(self) -> None:
-        waiting, self._next = self._next, set()
+        waiting, self._next = self._next, BySource()
         for future in waiting:
             if not future.done():
-                future.set_result(None)
+                future.set_result(True)

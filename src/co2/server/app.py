@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from co2.protocol.link_frames import MAX_FIRST_FRAME, SUBPROTOCOL
 from co2.server.answer_head import AnswerHeads
@@ -32,6 +32,8 @@ class HttpServer:
         allowed_hosts: names that are accepted as Host besides this machine's own and any IP address.
         access_log: gets one line per answered request; None for none.
         links: gives who carries each new link at ``/link``; None for a host that takes none.
+        gives_way: has the call of a source (:func:`co2.sources.source_of`) that waits for longest answered
+            with what there is, and gives its connection's (IP, port), which then ends; None where none waits.
         buttons: handlers of POST without a body, from a form on one of the pages, by exact path.
     """
 
@@ -44,6 +46,7 @@ class HttpServer:
         allowed_hosts: Iterable[str],
         access_log: logging.Logger | None,
         links: LinkHandler | None = None,
+        gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
         buttons: Mapping[str, PageHandler] | None = None,
     ) -> None:
         self._pages = {**pages, **(buttons or {})}
@@ -51,6 +54,7 @@ class HttpServer:
         link = LINK_PATH if links is not None else ""
         self._gate = Gate(pages, allowed_hosts, limits, link, buttons=buttons or ())
         self._links = links
+        self._gives_way = gives_way
         self._endpoint = Endpoint(registry)
         self._access_log = access_log
         self._service: Service | None = None
@@ -66,7 +70,7 @@ class HttpServer:
             gate=self._gate,
             endpoint=self._endpoint,
             pages=PageServer(self._pages),
-            connections=Connections(self._limits, loop, books.write_down),
+            connections=Connections(self._limits, loop, books.write_down, self._gives_way),
             books=books,
             heads=AnswerHeads(),
             link_door=None

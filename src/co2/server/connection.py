@@ -86,9 +86,11 @@ class Connection(asyncio.Protocol):
         "_buffer",
         "_chunks",
         "_ending",
+        "_eof",
         "_over_loopback",
         "_paused_reading",
         "_paused_writing",
+        "_quiet",
         "_request",
         "_scanned",
         "_service",
@@ -108,6 +110,8 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
         self._chunks: ChunkedBody | None = None
         self._ending = False
+        self._eof = False
+        self._quiet = (0.0, math.inf)
         self._over_loopback = True
         self._paused_reading = False
         self._paused_writing = False
@@ -138,6 +142,7 @@ class Connection(asyncio.Protocol):
         state = self._state
         if state is _HEAD:
             if not buffer:
+                self._quiet = self._since, self.deadline
                 self._since = monotonic()
                 self.deadline = self._since + self._service.limits.head_timeout
             buffer += data
@@ -149,10 +154,24 @@ class Connection(asyncio.Protocol):
             buffer += data
             self._hold_back()
 
-    def eof_received(self) -> None:
-        """The other side sends no more: with half a request it is told so; else the connection ends."""
+    def eof_received(self) -> bool:
+        """The other side sends no more: with half a request it is told so; else the connection ends.
+
+        While an answer is under way it waits for that: whoever closes its sending side behind a request, as
+        ``nc -N`` does, would not know otherwise that its message was taken.
+        """
+        self._eof = True
+        if self._state is _BUSY or self._paused_writing:
+            return True
+        self._end_of_input()
+        return self._state is _LINGER
+
+    def _end_of_input(self) -> None:
+        """Act on the end of what comes, where nothing is under way any more."""
         if self._state is _BODY or (self._state is _HEAD and self._buffer):
             self._refuse(Refused(400, "the connection ends in the middle of a request"))
+        elif self._state is _HEAD and not self._paused_writing:
+            self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End whatever is under way."""
@@ -175,7 +194,7 @@ class Connection(asyncio.Protocol):
         self._service.connections.unsent.release(self)
         if self._state is _HEAD:
             self._ready()
-            self._advance()
+            self._go_on()
         elif self._state is _BUSY:
             self.deadline = math.inf
 
@@ -234,12 +253,21 @@ class Connection(asyncio.Protocol):
         except Refused as refused:
             self._refuse(refused)
 
+    def _go_on(self) -> None:
+        """Serve what has come meanwhile."""
+        self._advance()
+        if self._eof and not self._paused_writing:
+            self._end_of_input()
+
     def _read_head(self) -> bool:
         buffer = self._buffer
         service = self._service
         if buffer.startswith(b"\r\n"):
             del buffer[:2]  # what some clients send after a body; RFC 9112, 2.2
             self._scanned = 0
+            if not buffer:  # no request has begun: this gives nobody more time
+                self._since, self.deadline = self._quiet
+                return False
         end = buffer.find(_END_OF_HEAD, self._scanned)
         if end < 0:
             self._check_unfinished_head()
@@ -332,7 +360,7 @@ class Connection(asyncio.Protocol):
         if task.cancelled() or self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the answer
         self._reply(task.result())
-        self._advance()
+        self._go_on()
 
     def _reply(self, answer: Answer) -> None:
         service = self._service
@@ -373,7 +401,7 @@ class Connection(asyncio.Protocol):
         keep = head.keep and not self._ending
         body = b"" if head.method == "HEAD" else page.body
         self._write(page_head(page, keep) + body, keep, f"{head.method} {head.path}", page.status, len(body))
-        self._advance()
+        self._go_on()
 
     def _hand_over(self, request: Request) -> None:
         """Let a connection become a link: it is none of ours any more."""

@@ -6,9 +6,16 @@ from time import monotonic
 from typing import Protocol
 
 from co2.server.limits import Limits
+from co2.sources import LOOPBACK, BySource, source_of
 from co2.xmlrpc.registry import Caller
 
-__all__ = ["Budget", "Connections", "Member", "most_connections"]
+__all__ = ["LOOK_AGAIN", "LOOK_AT", "Budget", "Connections", "Member", "most_connections"]
+
+LOOK_AT = 8
+"""Sources, those with most connections, among which room is made."""
+
+LOOK_AGAIN = 0.05
+"""Seconds after which a source's connections are looked at again for idle ones."""
 
 
 class Member(Protocol):
@@ -77,19 +84,31 @@ class Connections:
         limits: the server's.
         loop: that the server runs in.
         each_sweep: called along with the look at all deadlines, at least twice a second.
+        gives_way: has the call of a source that waits for longest answered with what there is, and gives (IP,
+            port) of its connection, which then ends; None for none.
     """
 
-    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop, each_sweep: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        loop: asyncio.AbstractEventLoop,
+        each_sweep: Callable[[], None],
+        gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
+    ) -> None:
         self.unread = Budget(limits.max_unread, "unread", "incomplete requests take too much memory")
         self.unsent = Budget(limits.max_unsent, "unsent", "answers that nobody reads take too much memory")
         self._limits = limits
         self._loop = loop
         self._each_sweep = each_sweep
         self._most = most_connections(limits.max_connections)
-        self._all: dict[Member, None] = {}
-        # Both in the order of their arrival. A connection leaves them with its first complete request.
-        self._newcomers: dict[Member, None] = {}
-        self._by_address: dict[str, dict[Member, None]] = {}
+        self._kept = min(limits.kept_for_loopback, self._most // 8)
+        self._gives_way = gives_way
+        self._ends: dict[tuple[str, int], Member] = {}
+        self._all: BySource[Member] = BySource()
+        # A connection leaves them with its first complete request.
+        self._newcomers: dict[Member, float] = {}
+        self._newcomers_of: BySource[Member] = BySource()
+        self._idle: dict[str, tuple[float, list[tuple[float, int, Member]]]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._ending = False
         self._emptied: asyncio.Future[None] | None = None
@@ -98,7 +117,7 @@ class Connections:
         return len(self._all)
 
     def __iter__(self) -> Iterator[Member]:
-        return iter(list(self._all))
+        return iter(self._all)
 
     def start(self) -> None:
         """Begin to watch deadlines."""
@@ -116,26 +135,29 @@ class Connections:
         """End all connections, also those that are still to come; return when there is none any more, at most
         ``timeout`` seconds later."""
         self._ending = True
-        for member in list(self._all):
+        for member in self._all:
             member.end_after_answer()
         if self._all:
             self._emptied = self._loop.create_future()
             await asyncio.wait((self._emptied,), timeout=timeout)
 
     def add(self, member: Member) -> None:
-        """Take in a connection; where that is one too many, the oldest of its kind goes."""
+        """Take in a connection; where that is one too many, another of its kind goes."""
+        source = source_of(member.caller.address)
         limits = self._limits
-        if len(self._all) >= self._most and not self._make_room():
-            member.drop("full", f"there are {self._most} connections, all of them at work")
+        share = max(1, int(self._most * (limits.loopback_share if source == LOOPBACK else limits.address_share)))
+        room = self._most if source == LOOPBACK else self._most - self._kept
+        if self._all.count(source) >= share and not self._make_room(source, share - self._all.count(source)):
+            member.drop("share", f"there are {share} connections of this address, all of them at work")
             return
-        same = self._by_address.setdefault(member.caller.address, {})
-        if len(same) >= limits.max_newcomers_per_address:
-            next(iter(same)).drop("newcomers", "too many connections of this address without a request")
-        elif len(self._newcomers) >= limits.max_newcomers:
-            next(iter(self._newcomers)).drop("newcomers", "too many connections without a request")
-        self._all[member] = None
-        self._newcomers[member] = None
-        self._by_address.setdefault(member.caller.address, {})[member] = None
+        if len(self._all) >= room and not self._make_room("", room - len(self._all)):
+            member.drop("full", f"there are {room} connections, all of them at work")
+            return
+        self._all.add(source, member)
+        self._ends[member.caller.address, member.caller.port] = member
+        self._newcomers[member] = monotonic()
+        self._newcomers_of.add(source, member)
+        self._drop_newcomers(source, at_most=2)
         if self._ending:  # it was accepted while the server began to stop
             member.end_after_answer()
 
@@ -143,30 +165,84 @@ class Connections:
         """Note that a connection has sent a complete request."""
         if member in self._newcomers:
             del self._newcomers[member]
-            same = self._by_address[member.caller.address]
-            del same[member]
-            if not same:
-                del self._by_address[member.caller.address]
+            self._newcomers_of.discard(member)
 
     def remove(self, member: Member) -> None:
         """Forget a connection that has ended."""
         self.proven(member)
-        self._all.pop(member, None)
+        self._all.discard(member)
+        end = member.caller.address, member.caller.port
+        if self._ends.get(end) is member:
+            del self._ends[end]
         if not self._all and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
         self.unread.release(member)
         self.unsent.release(member)
 
-    def _make_room(self) -> bool:
-        idle = [(since, id(member), member) for member in self._all if (since := member.idle_since) is not None]
-        if not idle:
-            return False
-        min(idle)[2].drop("full", f"there are {self._most} connections, and this one is idle for longest")
-        return True
+    def _drop_newcomers(self, source: str, at_most: int) -> None:
+        """Drop the oldest that have said nothing, as many as are too many; none that has only just come."""
+        limits = self._limits
+        before = monotonic() - limits.newcomer_grace
+        for _ in range(at_most):
+            if self._newcomers_of.count(source) > limits.max_newcomers_per_address:
+                oldest = next(self._newcomers_of.of(source))
+                why = "too many connections of this address without a request"
+            elif len(self._newcomers) > limits.max_newcomers:
+                oldest = next(iter(self._newcomers))
+                why = "too many connections without a request"
+            else:
+                return
+            if self._newcomers[oldest] > before:
+                return
+            oldest.drop("newcomers", why)
+
+    def _make_room(self, source: str, left: int) -> bool:
+        """End a connection of a source, or one of those that have most: an idle one, else one whose call waits."""
+        sources = [source] if source else self._all.largest_ones(LOOK_AT)
+        for one in sources:
+            if self._drop_idle(one):
+                return True
+        # It is answered in the loop's next turns; until then there is one connection more.
+        if -left < self._limits.max_over:
+            for one in sources:
+                if (end := self._gives_way(one)) is not None:
+                    if (waiting := self._ends.get(end)) is not None:
+                        waiting.end_after_answer()
+                    return True
+        return False
+
+    def _drop_idle(self, source: str) -> bool:
+        """Drop the connection of a source that is idle for longest, if there is one."""
+        looked, found = self._idle.pop(source, (0.0, []))
+        for _ in range(2):
+            while found:
+                since, _, member = found.pop()
+                if member in self._all and member.idle_since == since:
+                    self._idle[source] = looked, found
+                    member.drop("full", "there are too many connections, and this one is idle for longest")
+                    return True
+            now = monotonic()
+            if now - looked < LOOK_AGAIN:  # whoever opens thousands has not all of them looked at each time
+                break
+            looked = now
+            before = now - self._limits.newcomer_grace
+            idle = ((one.idle_since, id(one), one) for one in self._all.of(source))
+            found = [
+                (since, number, one)
+                for since, number, one in idle
+                if since is not None
+                and self._newcomers.get(one, 0.0) <= before  # what has only just come may speak
+            ]
+            found.sort(reverse=True)
+        if len(self._idle) < LOOK_AT:
+            self._idle[source] = looked, found
+        return False
 
     def _sweep(self, interval: float) -> None:
         now = monotonic()
-        for member in list(self._all):
+        for member in self._all:
             member.check(now)
+        for source in self._newcomers_of.largest_ones(LOOK_AT):
+            self._drop_newcomers(source, at_most=len(self._newcomers))
         self._each_sweep()
         self._sweeping = self._loop.call_later(interval, self._sweep, interval)

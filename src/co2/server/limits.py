@@ -15,10 +15,17 @@ class Limits:
         max_head: bytes of the request line and all header lines; more: 431.
         max_headers: header lines; more: 431.
         max_chunks: chunks of a chunked body; more: 400.
-        max_newcomers: connections that have not sent one complete request yet; one more: the oldest is dropped.
+        max_newcomers: connections that have not sent one complete request yet; more: the oldest are dropped, once
+            they are ``newcomer_grace`` seconds old.
         max_newcomers_per_address: the same for one address.
-        max_connections: all connections; one more: the one idle for longest is dropped, or the new one where none
-            is idle. Never more than half of the files that the process may open.
+        newcomer_grace: see there: whoever opens many at once and has something to say has said it by then.
+        max_connections: all connections; one more: of the address that has most of them the one idle for longest
+            is dropped or, where none is idle, the call that waits for longest is answered with what there is;
+            where none waits the new one is dropped. Never more than half of the files that the process may open.
+        address_share: part of all connections that one address may have.
+        loopback_share: the same for this machine's loopback interface.
+        kept_for_loopback: connections that are kept free for it, so that its owner gets in; at most an eighth.
+        max_over: connections over the limits while calls that gave way are being answered.
         max_pipelined: bytes of further requests that are read while one is answered.
         max_unread: bytes of incomplete bodies of all connections together; over it the oldest is dropped.
         max_unfinished: bytes of frames that are not complete, of all links together; over it the oldest one of the
@@ -44,7 +51,12 @@ class Limits:
     max_chunks: int = 4_096
     max_newcomers: int = 512
     max_newcomers_per_address: int = 32
+    newcomer_grace: float = 1.0
     max_connections: int = 4_096
+    address_share: float = 0.25
+    loopback_share: float = 0.5
+    kept_for_loopback: int = 64
+    max_over: int = 64
     max_pipelined: int = 64 * 1024
     max_unread: int = 16 * 1024 * 1024
     max_unfinished: int = 64 * 1024 * 1024
