@@ -42,6 +42,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "plugin_open_files": ("true", "many", "an integer from 0 to"),
     "plugin_cpu_seconds": ("1.5", "-1", "an integer from 0 to"),
     "plugin_deaths": ("0", "0", "an integer from 1 to"),
+    "plugin_env": ('["has-dash"]', "A B", 'a list of names of variables, such as "API_KEY"'),
     "watch": ("2", "perhaps", "true or false"),
     "express": ("2", "perhaps", "true or false"),
     "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
@@ -64,6 +65,7 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "plugin_open_files": ("1", "64", "100"),
     "plugin_cpu_seconds": ("1", "60", "100"),
     "plugin_deaths": ("1", "2", "3"),
+    "plugin_env": ("API_KEY", "A,MQTT_*", "*"),
     "watch": ("true", "no", "yes"),
     "express": ("false", "yes", "no"),
     "log_bytes": ("1048576", "2097152", "3145728"),
@@ -150,7 +152,7 @@ def test_each_place_overrides_those_before_it(key: Key, tmp_path: Path) -> None:
 def as_value(key: Key, text: str, folder: Path) -> Any:
     if key.name in ("state", "plugin_dir"):
         return folder / text
-    if key.name in ("plugin_list", "allowed_hosts"):
+    if key.name in ("plugin_list", "allowed_hosts", "plugin_env"):
         return tuple(text.split(","))
     if key.name in ("trusted_users", "trusted_groups"):
         return tuple(0 if one == "root" else int(one) for one in text.split(","))
@@ -241,9 +243,11 @@ def test_an_integer_of_a_plugins_table_has_64_bits(value: str, tmp_path: Path) -
 
 
 def test_a_package_may_have_limits_of_its_own(tmp_path: Path) -> None:
-    path = write(tmp_path, "[limits.ham]\nmemory = 512\ndeaths = 1\n[limits.eggs]\n[plugin.ham]\na = 1\n")
+    path = write(
+        tmp_path, "[limits.ham]\nmemory = 512\ndeaths = 1\nenv = ['A']\n[limits.eggs]\n[plugin.ham]\na = 1\n"
+    )
     config = load_config("satellite", {}, {}, tmp_path)
-    assert config.plugin_limits == {"ham": {"memory": 512, "deaths": 1}, "eggs": {}}
+    assert config.plugin_limits == {"ham": {"memory": 512, "deaths": 1, "env": ("A",)}, "eggs": {}}
     assert plugin_tables(path) == ({"ham": {"a": 1}}, config.plugin_limits)
     assert plugin_tables(None) == ({}, {})
 

@@ -41,7 +41,8 @@ def check(path: Path, as_json: bool) -> int:
     rows: list[dict[str, Any]] = []
     for package in _packages(Path(os.path.normpath(path.absolute()))):
         name = package.name.removesuffix(".py")
-        findings, names = check_package(package, tables.get(name, {}), file, trust)
+        env = config.plugin_limits.get(name, {}).get("env", config.plugin_env)
+        findings, names = check_package(package, tables.get(name, {}), file, trust, env)
         rows.append({"package": name, "path": str(package), "names": names, "findings": findings})
     if as_json:
         print_json([{**row, "findings": [_as_dict(one) for one in row["findings"]]} for row in rows])

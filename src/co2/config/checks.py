@@ -23,8 +23,10 @@ __all__ = [
     "switch",
     "url",
     "user_ids",
+    "variables",
 ]
 
+_VARIABLE = re.compile(r"\*|[A-Za-z_][A-Za-z0-9_]*\*?")
 _HOST_NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 
@@ -115,6 +117,15 @@ def host_names(found: Any) -> tuple[str, ...]:
     for item in items:
         if not isinstance(item, str) or not _HOST_NAME.fullmatch(item):
             raise ValueError(f"a list of host names without port, not {item!r:.80}")
+    return tuple(items)
+
+
+def variables(found: Any) -> tuple[str, ...]:
+    """Check a list of names of variables; text is cut at commas."""
+    items = _items(found)
+    for item in items:
+        if not isinstance(item, str) or not _VARIABLE.fullmatch(item):
+            raise ValueError(f'a list of names of variables, such as "API_KEY", "MQTT_*" or "*", not {item!r:.80}')
     return tuple(items)
 
 

@@ -72,7 +72,7 @@ def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
 
 def plugin_tables(
     path: Path | None,
-) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, int]]]:
+) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]]:
     """Read the tables ``[plugin.NAME]`` and ``[limits.NAME]`` anew; nothing where no file was read before.
 
     Args:
@@ -202,8 +202,8 @@ def _check_integers(where: str, found: Any) -> None:
         raise ConfigError(where, f"found {_shown(found)}, wanted: an integer of at most 64 bits")
 
 
-def _limits(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, int]]:
-    limits: dict[str, Mapping[str, int]] = {}
+def _limits(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    limits: dict[str, Mapping[str, Any]] = {}
     for package, content in _package_tables(path, tables, "limits").items():
         where = f"{path}: [limits.{package}]"
         for name in content:

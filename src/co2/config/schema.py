@@ -20,6 +20,7 @@ from co2.config.checks import (
     switch,
     url,
     user_ids,
+    variables,
 )
 
 __all__ = ["KEYS", "LIMITS", "HostConfig", "Key", "RelayConfig", "SatelliteConfig", "keys_of"]
@@ -116,6 +117,7 @@ KEYS: tuple[Key, ...] = (
     ),
     Key("plugin_cpu_seconds", count(0, 2**31 - 1), 0, _BOTH, "CPU seconds per plugin host, 0 for no limit"),
     Key("plugin_deaths", count(1, 1000), 5, _BOTH, "deaths of a plugin host within 60 s that park its package"),
+    Key("plugin_env", variables, (), _BOTH, "variables of the environment that plugins get beside the usual ones"),
     Key("watch", switch, False, _BOTH, "reload a package when its code changes"),
     Key("express", switch, True, _BOTH, "pass small frames on before the work on them is done"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
@@ -125,7 +127,7 @@ KEYS: tuple[Key, ...] = (
 
 LIMITS = {
     name: next(key for key in KEYS if key.name == f"plugin_{name}")
-    for name in ("memory", "open_files", "cpu_seconds", "deaths")
+    for name in ("memory", "open_files", "cpu_seconds", "deaths", "env")
 }
 """Keys of a table ``[limits.<package>]``: for this package in place of the satellite's."""
 
@@ -157,7 +159,7 @@ class HostConfig:
     plugin_dir_from: str = ""
     plugin_list: tuple[str, ...] | None = None
     plugin_config: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
-    plugin_limits: Mapping[str, Mapping[str, int]] = field(default_factory=lambda: MappingProxyType({}))
+    plugin_limits: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     allowed_hosts: tuple[str, ...] = ()
     trusted_users: tuple[int, ...] = ()
     trusted_groups: tuple[int, ...] = ()
@@ -171,6 +173,7 @@ class HostConfig:
     plugin_open_files: int = 0
     plugin_cpu_seconds: int = 0
     plugin_deaths: int = 5
+    plugin_env: tuple[str, ...] = ()
     watch: bool = False
     express: bool = True
     config_file: Path | None = None

@@ -10,13 +10,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from co2.config.private import Trust
 from co2.errors import ConfigError
+from co2.plugin.environment import environment_of
 from co2.plugin.requirements import (
     RequirementsProblem,
     check_requirements,
@@ -57,7 +58,11 @@ class Finding:
 
 
 def check_package(
-    path: Path, table: Mapping[str, Any] | None = None, config_file: str = "", trust: Trust | None = None
+    path: Path,
+    table: Mapping[str, Any] | None = None,
+    config_file: str = "",
+    trust: Trust | None = None,
+    env: Sequence[str] = (),
 ) -> tuple[list[Finding], list[str]]:
     """Check a package.
 
@@ -66,6 +71,7 @@ def check_package(
         table: its configuration; None for not looking at that.
         config_file: where that stands.
         trust: whose it may be, beside ours and root's.
+        env: names of variables that it gets beside those that all get.
 
     Returns:
         What is wrong, and the names of its plugins and methods as far as they were found.
@@ -78,7 +84,7 @@ def check_package(
     unreadable, unfit = _read_files(path)
     order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
     order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
-    order |= {"unmet": bool(unmet), "required": _required(file)}  # type: ignore[dict-item]
+    order |= {"unmet": bool(unmet), "required": _required(file), "env": [*env]}  # type: ignore[dict-item]
     refused, names, imported = _import_apart(path, order)
     # What is wrong in a file that nobody imports, or a class that is no plugin, keeps nothing from being loaded.
     if imported:
@@ -187,6 +193,7 @@ def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], 
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
+                env=environment_of(os.environ, order["env"]),
                 timeout=IMPORT_TIMEOUT,
                 check=False,
             )

@@ -9,11 +9,12 @@ import socket
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from co2.errors import BadRequest
 from co2.logs import LineBudget
+from co2.plugin.environment import environment_of
 from co2.plugin.output import BURST, RATE, Output
 from co2.plugin.progress import ProgressWords, make_progress_file
 from co2.protocol.frames import ChildFrame, FrameReader, HostFrame, encode_frame
@@ -241,12 +242,14 @@ class ProcessChild(Child):
     Args:
         on_frame: takes its frames.
         logger: for what it prints.
+        env: names of variables that it gets beside those that all get.
     """
 
     can_kill = True
 
-    def __init__(self, on_frame: OnFrame, logger: logging.Logger) -> None:
+    def __init__(self, on_frame: OnFrame, logger: logging.Logger, env: Sequence[str] = ()) -> None:
         super().__init__(on_frame)
+        self._env = env
         self._logger = logger
         self._budget = LineBudget(RATE, BURST)
         self._told_at = -_TELL_EVERY
@@ -283,7 +286,7 @@ class ProcessChild(Child):
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=fds,
                 start_new_session=True,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+                env={**environment_of(os.environ, self._env), "MALLOC_ARENA_MAX": "2"},
             )
             self.pid = self._process.get_pid()
             await self._connect(ours)
@@ -397,6 +400,6 @@ def _shut(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_RDWR)
 
 
-def make_child(isolation: str, on_frame: OnFrame, logger: logging.Logger) -> Child:
+def make_child(isolation: str, on_frame: OnFrame, logger: logging.Logger, env: Sequence[str] = ()) -> Child:
     """Make a child that is not started yet; ``isolation`` is ``process`` or ``thread``."""
-    return ThreadChild(on_frame) if isolation == "thread" else ProcessChild(on_frame, logger)
+    return ThreadChild(on_frame) if isolation == "thread" else ProcessChild(on_frame, logger, env)

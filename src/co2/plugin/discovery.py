@@ -61,7 +61,7 @@ class PluginChoice(Protocol):
     @property
     def plugin_config(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
-    def plugin_limits(self) -> Mapping[str, Mapping[str, int]]: ...
+    def plugin_limits(self) -> Mapping[str, Mapping[str, Any]]: ...
     @property
     def trusted_users(self) -> tuple[int, ...]: ...
     @property
@@ -104,9 +104,10 @@ def find_packages(
         except _NotFoundError as error:
             problems.append((name, str(error)))
         else:
-            table, limits = config.plugin_config.get(name, {}), config.plugin_limits.get(name, {})
+            table, limits = config.plugin_config.get(name, {}), {**config.plugin_limits.get(name, {})}
+            env = limits.pop("env", getattr(config, "plugin_env", ()))
             file = getattr(config, "config_file", None)
-            specs.append(replace(spec, config=table, limits=limits, config_file=file))
+            specs.append(replace(spec, config=table, limits=limits, config_file=file, env=env))
     return specs, problems
 
 

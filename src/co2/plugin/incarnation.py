@@ -142,7 +142,7 @@ class Incarnation:
         self._doomed = False
         self._killing: asyncio.Task[None] | None = None
         self._life: asyncio.Task[None] | None = None
-        self.child: Child = make_child(settings.isolation, self._take, logger)
+        self.child: Child = make_child(settings.isolation, self._take, logger, spec.env)
 
     @property
     def receives(self) -> bool:

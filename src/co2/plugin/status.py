@@ -24,6 +24,7 @@ class PackageSpec:
         config_file: where that table stands; None for nowhere.
         store: the file behind ``self.store``; None for none.
         note: what people should know of where it was found; '' for nothing.
+        env: names of variables of the environment that it gets beside those that all get.
     """
 
     name: str
@@ -34,6 +35,7 @@ class PackageSpec:
     config_file: Path | None = None
     store: Path | None = None
     note: str = ""
+    env: Sequence[str] = ()
 
     def all_limits(self, settings: "PluginSettings") -> dict[str, int]:
         """Give all four limits, its own before those of all packages; 0 is none."""

@@ -1,5 +1,6 @@
 """Errors of plugins in words: one line, the whole traceback, and the place in the package's own files."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def error_line(error: BaseException) -> str:
     except BaseException:
         text = ""
     line = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    line += _hint(error)
     if len(line) <= MAX_ERROR_LINE:
         return line
     end = line.rfind(" ", MAX_ERROR_LINE - _LONGEST_WORD, MAX_ERROR_LINE)
@@ -71,3 +73,15 @@ def place_in(folder: Path, error: BaseException, *, but: Path | None = None) -> 
             place = f"{file}:{trace.tb_lineno}"
         trace = trace.tb_next
     return place
+
+
+def _hint(error: BaseException) -> str:
+    """Say what may help where a variable of the environment is missing: plugins do not get all of them."""
+    trace = error.__traceback__
+    if trace is None or not isinstance(error, KeyError):
+        return ""
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace.tb_frame.f_code.co_filename not in (os.__file__, "<frozen os>"):
+        return ""
+    return f"; which variables of the environment plugins get is in co2.toml: plugin_env = [{error.args[0]!r:.80}]"
