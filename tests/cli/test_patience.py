@@ -19,6 +19,7 @@ ASKING = {
     "send": ["send", '{"data": 1}'],
     "methods": ["methods"],
     "call": ["call", "ping"],
+    "forget": ["forget", "nobody"],
     "dead-letters": ["dead-letters"],
     "plugin ls": ["plugin", "ls"],
     "plugin logs": ["plugin", "logs", "example"],

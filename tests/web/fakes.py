@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from co2.protocol.health import Health
-from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
+from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}{% raw %}"
 
@@ -17,6 +17,7 @@ class FakeView:
     given: dict[str, Any] = field(default_factory=dict)
     method_rows: list[MethodRow] = field(default_factory=list)
     packages: list[PackageRow] = field(default_factory=list)
+    away_rows: list[AwayRow] = field(default_factory=list)
     satellite_rows: list[SatelliteRow] = field(default_factory=list)
     letters: list[DeadLetterRow] = field(default_factory=list)
     problems: tuple[str, ...] = ()
@@ -33,6 +34,9 @@ class FakeView:
 
     async def dead_letters(self, package: str, max_letters: int) -> list[DeadLetterRow]:
         return [row for row in self.letters if row.plugin.partition(".")[0] in (package, EVIL)][:max_letters]
+
+    def away(self) -> list[AwayRow]:
+        return self.away_rows
 
     def satellites(self, *, here: bool = False) -> list[SatelliteRow]:
         return self.satellite_rows
@@ -274,6 +278,7 @@ def evil(role: str) -> FakeView:
         method_rows=[MethodRow(EVIL, EVIL, [[EVIL, EVIL]]), MethodRow(f"a.{EVIL}", "", [[]])],
         packages=[package],
         satellite_rows=[row],
+        away_rows=[AwayRow(EVIL, EVIL, 1.0, 1e9, [EVIL])],
         letters=[DeadLetterRow(1, 1e9, EVIL, EVIL, EVIL, EVIL)],
         problems=(EVIL,),
         counted=Numbers(messages={EVIL: 1}, queues={EVIL: 1}, peers={EVIL: True}),

@@ -20,6 +20,7 @@ COMMANDS = {
     "call": "co2.cli.talk",
     "ps": "co2.cli.show",
     "methods": "co2.cli.show",
+    "forget": "co2.cli.forget",
     "dead-letters": "co2.cli.dead_letters",
     "plugin": "co2.cli.plugin",
 }
@@ -33,6 +34,7 @@ _SHORT = {
     "call": "Call a method of a host or of a plugin.",
     "ps": "Show who is on the network.",
     "methods": "Show what can be called.",
+    "forget": "Forget a satellite that will not come back.",
     "dead-letters": "Show, repeat or drop messages that plugins did not take.",
     "plugin": "Show which plugin code runs; load, unload and reload it; write and check it.",
 }

@@ -10,7 +10,7 @@ from co2.cli.arguments import json_option, timeout_option, url_option
 from co2.cli.asking import Told, ask_satellites
 from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
-from co2.cli.output import age, as_text, one_line, print_json, print_table
+from co2.cli.output import age, as_text, coloured, one_line, print_json, print_table
 from co2.cli.packages import in_trouble, show_packages, show_trouble, trouble
 from co2.errors import RemoteFault
 
@@ -18,6 +18,12 @@ __all__ = ["methods", "ps"]
 
 TELL_TIMEOUT = 3.0
 """Seconds in which satellites must have told of their packages, where nobody has asked for these themselves."""
+
+AWAY = ("away", "stopped")
+"""States of satellites that are not there."""
+
+MAX_AWAY = 20
+"""Satellites that are away and shown; --json has all."""
 
 _HEADINGS = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "TROUBLE", "LAST ERROR")
 
@@ -50,30 +56,46 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
     with CommandClient(url, timeout) as client:
         relay = client.call("co2.get_properties")
         with only_relays(client, url):
-            satellites = client.call("relay.get_satellites")
+            found = client.call("relay.get_satellites", {"away": True})
+    satellites = [row for row in found if row["state"] not in AWAY]
+    away = [row for row in found if row["state"] in AWAY]
     told = ask_satellites(url, satellites, timeout if plugins or counters else min(TELL_TIMEOUT, timeout))
     if plugins:
         return show_packages([relay, *satellites], [relay, *told], as_json)
     relay["trouble"] = in_trouble(relay)
     for row, answer in zip(satellites, told, strict=True):
-        found = in_trouble(answer)
-        row["trouble"] = row.get("trouble") if found is None else found  # else as its relay knows it
+        packages = in_trouble(answer)
+        row["trouble"] = row.get("trouble") if packages is None else packages  # else as its relay knows it
         if counters:
             row["counters"] = _counters(answer)
     if as_json:
-        print_json({"relay": relay, "satellites": satellites})
+        print_json({"relay": relay, "satellites": satellites, "away": away})
         return 0
     click.echo(
         f"relay {one_line(relay['host_id'])}, co2 {one_line(relay['version'])}, up {age(relay['uptime'])}, "
-        f"{len(satellites)} satellite{'' if len(satellites) == 1 else 's'} (as of {time.strftime('%H:%M:%S')})"
+        f"{len(satellites)} satellite{'' if len(satellites) == 1 else 's'}"
+        f"{f', {len(away)} away' if away else ''} (as of {time.strftime('%H:%M:%S')})"
     )
     if satellites:
         print_table(_HEADINGS, [_satellite(row) for row in satellites])
+    _show_away(away)
     show_trouble([relay, *satellites])
     if counters:
         click.echo()
         print_table(("HOST_ID", "COUNTERS"), [(row["host_id"], _shown(row)) for row in (relay, *satellites)])
     return 0
+
+
+def _show_away(rows: Sequence[dict[str, Any]]) -> None:
+    """Tell who was there and is not, the last who went first."""
+    for row in rows[:MAX_AWAY]:
+        seen = (
+            row["last_seen"].astimezone().strftime("%H:%M:%S" if row["silent"] < 43_200 else "%Y-%m-%d %H:%M:%S")
+        )
+        what = f"{row['state']} for {age(row['silent'])}, last seen {seen}"
+        click.echo(coloured(f"{one_line(row['host_id'])}  {one_line(what)}", "dim"))
+    if len(rows) > MAX_AWAY:
+        click.echo(f"and {len(rows) - MAX_AWAY} more that are away; co2 forget HOST forgets one")
 
 
 def _counters(told: Told) -> dict[str, Any] | None:

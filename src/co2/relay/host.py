@@ -9,9 +9,10 @@ from typing import Any
 
 from co2 import __version__
 from co2.config import RelayConfig
-from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed
+from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed, Unreachable
 from co2.host_id import HostId
 from co2.protocol.receipts import ReceiptKey
+from co2.relay.away_words import away_words, method_away
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.members import Member
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
@@ -56,6 +57,7 @@ _SIGNATURES = {
     "relay": [["int", "struct"]],
     "fetch": [["struct", "struct"]],
     "get_satellites": [["array"], ["array", "struct"]],
+    "forget": [["boolean", "struct"]],
 }
 
 
@@ -224,7 +226,7 @@ class RelayHost:
             aliases=("web.method_call",),
         )
         own = self.relay.methods
-        handlers = (own.register, own.unregister, own.relay, own.fetch, own.get_satellites)
+        handlers = (own.register, own.unregister, own.relay, own.fetch, own.get_satellites, own.forget)
         for handler in handlers:
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
@@ -253,6 +255,8 @@ class RelayHost:
     ) -> Any:
         if host_id is None:
             having = [member for member in self.relay.members if method in member.methods]
+            if not having and (away := self.relay.away.having(method)):
+                raise method_away(method, away)
             if not having or is_reserved(method):
                 raise NoSuchMethod(method)
             if len(having) > 1:
@@ -262,6 +266,9 @@ class RelayHost:
                 )
             member = having[0]
         else:
+            gone = self.relay.away.get(host_id.origin)
+            if gone is not None and self.relay.members.get(host_id.origin) is None:
+                raise Unreachable(f"{gone.host_id} {away_words(gone)}")
             member = self.relay.members.find(host_id)
         if member.kind == "fetching":
             raise NotCallable(f"{member.host_id} registered without a port: it only fetches")

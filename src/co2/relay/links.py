@@ -251,6 +251,16 @@ class Links:
         """Bytes that wait for the disk, or are on their way through relay plugins."""
         return self._log.backlog + self.core.passage.bytes
 
+    def silence(self, peer: Peer) -> float:
+        """Return for how many seconds, about, nothing has come over a link."""
+        wire = self._wires.get(peer)
+        return wire.silence if wire is not None else 0.0
+
+    def unanswered(self, peer: Peer) -> float:
+        """Return for how many seconds a link has left a ping without an answer."""
+        wire = self._wires.get(peer)
+        return wire.unanswered if wire is not None else 0.0
+
     def buffered(self, peer: Peer) -> int:
         """Give the bytes that wait for a link's other side."""
         wire = self._wires.get(peer)

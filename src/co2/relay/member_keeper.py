@@ -10,13 +10,23 @@ from pathlib import Path
 import apsw
 
 from co2.errors import StorageFailed
+from co2.protocol.away import AwayBook
 from co2.protocol.origins import OriginBook
 from co2.store.member_store import MemberStore
 
-__all__ = ["INTERVAL", "MemberKeeper"]
+__all__ = ["AWAY_INTERVAL", "INTERVAL", "MAX_AWAY_WRITTEN", "MemberKeeper"]
 
 INTERVAL = 0.05
 """Seconds from one commit to the next, at least: a flood of Hellos does not write more often."""
+
+AWAY_INTERVAL = 1.0
+"""Seconds after which it is on disk who has come and gone."""
+
+AWAY_RETRY = 30.0
+"""Seconds after which a disk that did not take that is tried again."""
+
+MAX_AWAY_WRITTEN = 64
+"""Satellites that are written at a time, of at most 16 KiB each."""
 
 _logger = logging.getLogger("co2.relay")
 
@@ -27,15 +37,20 @@ class MemberKeeper:
     Args:
         book: what is known.
         store: the file.
+        away: who is away.
     """
 
-    def __init__(self, book: OriginBook, store: MemberStore) -> None:
+    def __init__(self, book: OriginBook, store: MemberStore, away: AwayBook | None = None) -> None:
         self.book = book
+        self.away = AwayBook() if away is None else away
+        self._away_timer: asyncio.TimerHandle | None = None
+        self._away_task: asyncio.Task[None] | None = None
         self._store = store
         self._waiting: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, "co2-members")
         self._failed = ""
+        self._away_failed = ""
         self._unrecorded = 0
 
     @classmethod
@@ -51,12 +66,13 @@ class MemberKeeper:
         """
         try:
             store = MemberStore.open(path)
-            known = store.known()
+            known, away = store.known(), store.away()
         except (apsw.Error, OSError) as error:
             raise StorageFailed(f"{path} cannot be opened: {error}; see that its disk is sound") from error
         if store.replaced:
             _logger.error("whose origins are whose is not known any more: %s", store.replaced)
-        return cls(OriginBook(known, wall=time.time, seen_before=seen_before), store)
+        book = OriginBook(known, wall=time.time, seen_before=seen_before)
+        return cls(book, store, AwayBook(away, wall=time.time))
 
     async def kept(self) -> None:
         """Wait until all that has changed so far is on disk; nobody waits for a disk that does not take it."""
@@ -70,8 +86,45 @@ class MemberKeeper:
         if self._task is None and (self._waiting or self.book.has_changes):
             self._task = asyncio.ensure_future(self._run())
 
+    def keep_away(self, delay: float = AWAY_INTERVAL) -> None:
+        """Bring to disk, a little later, who has come and gone."""
+        if self._away_timer is None and self._away_task is None:
+            self._away_timer = asyncio.get_running_loop().call_later(delay, self._write_away_soon)
+
+    def _write_away_soon(self) -> None:
+        self._away_timer = None
+        self._away_task = asyncio.ensure_future(self._write_away())
+        self._away_task.add_done_callback(self._away_written)
+
+    def _away_written(self, task: "asyncio.Task[None]") -> None:
+        self._away_task = None
+        if task.cancelled() or task.exception() is not None:
+            return
+        if self.away.has_changes:
+            self.keep_away(AWAY_INTERVAL if not self._away_failed else AWAY_RETRY)
+
+    async def _write_away(self) -> None:
+        changes = self.away.take_changes(MAX_AWAY_WRITTEN)
+        here = self.away.here
+        why = ""
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._thread, self._store.write_away, changes, here, time.time()
+            )
+        except (apsw.Error, OSError) as error:
+            self.away.give_back(changes)
+            why = str(error) or type(error).__name__
+        if why and not self._away_failed:
+            _logger.error("who is away cannot be written down, it is tried again: %s", why)
+        self._away_failed = why
+
     async def close(self) -> None:
         """Bring the rest to disk, and close the file."""
+        if self._away_timer is not None:
+            self._away_timer.cancel()
+        if self._away_task is not None:
+            await asyncio.wait((self._away_task,))
+        await self._write_away()
         if self._task is not None:
             await self._task
         if self.book.has_changes:

@@ -260,6 +260,10 @@ class Members:
         member = self._foreign.get(origin)
         return "" if member is None else member.host_id.ip
 
+    def forget(self, origin: str) -> None:
+        """Forget where somebody was that has left."""
+        self._departed.pop(origin, None)
+
     def get(self, origin: str) -> Member | None:
         """Give the member of that origin, None for none."""
         return self._members.get(origin)

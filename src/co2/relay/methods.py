@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, Denied, IdentityRefused, Unreachable, ValueRefused
 from co2.host_id import HostId
+from co2.protocol.away import Away
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING
 from co2.protocol.log import LogGap
@@ -39,6 +42,12 @@ MAX_ID_LENGTH = 64
 
 MAX_NAMES = 10_000
 """Methods, and plugins, that one satellite may name."""
+
+MAX_AWAY_TOLD = 1_000
+"""Satellites that are away in one answer to relay.get_satellites, those that went last."""
+
+MAX_AWAY_NAMES_TOLD = 256 * 1024
+"""Characters of their names of methods and plugins; of those beyond none are told."""
 
 _logger = logging.getLogger("co2.relay")
 
@@ -212,17 +221,41 @@ class RelayMethods:
                 break
         return self._fetched(member, read, gaps)
 
-    def get_satellites(self, _params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
-        """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each."""
+    def get_satellites(self, params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
+        """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each.
+
+        Takes {away}, optional: with true those who are away are listed too, behind the others, with the state
+        ``away`` or, after a goodbye, ``stopped``; ``silent`` says for how many seconds, ``last_seen`` since when.
+        """
+        argument = one_dict(params) if params else {}
+        rows = self._connected()
+        if argument.get("away") is True:
+            rows += away_rows(self._relay.away.rows()[:MAX_AWAY_TOLD])
+        return rows
+
+    def forget(self, params: Sequence[Any], caller: Caller) -> bool:
+        """Forget a satellite that is away: its row, whose its host_id is, where it was. Only from this machine.
+
+        Takes {host_id}: all of it, or its random part. Returns true; false for one that nobody knows. A Fault for
+        one that is connected.
+        """
+        if not caller.is_local:
+            raise Denied("this is done from the relay's own machine only: call 127.0.0.1, and not through a relay")
+        origin = text(one_dict(params), "host_id").partition("@")[0]
+        if self._relay.members.get(origin) is not None:
+            raise BadParams(f"{origin} is connected: stop it first, what it is then known by can be forgotten")
+        return self._relay.forget(origin)
+
+    def _connected(self) -> list[dict[str, Any]]:
         now = self._relay.now()
         buffered = self._relay.links.buffered
         return [
             {
                 "host_id": str(member.host_id),
                 "kind": member.kind,
-                "state": member.state,
+                "state": self._relay.state_of(member),
                 "age": round(now - member.registered_at, 3),
-                "silent": round(member.silence(now), 3),
+                "silent": round(self._relay.silence_of(member), 3),
                 "methods": list(member.methods),
                 "plugins": list(member.plugins),
                 "position": member.position,
@@ -321,6 +354,39 @@ def _only_itself(caller: Caller, method: str) -> None:
     """
     if caller.relayed:
         raise Denied(f"relay.{method} is called at the relay itself, not through another host")
+
+
+def away_rows(away: Sequence[Away]) -> list[dict[str, Any]]:
+    """Return the rows of satellites that are away; names as long as they have room."""
+    rows, left = [], MAX_AWAY_NAMES_TOLD
+    for one in away:
+        left -= sum(map(len, (*one.methods, *one.plugins)))
+        rows.append(_away_row(one, with_names=left >= 0))
+    return rows
+
+
+def _away_row(one: Away, *, with_names: bool) -> dict[str, Any]:
+    """Return the row of one; it has every key that a connected one has."""
+    return {
+        "host_id": one.host_id,
+        "kind": "co2",
+        "state": one.state,
+        "age": 0.0,
+        "silent": round(max(0.0, time.time() - one.seen_at), 3),
+        "last_seen": datetime.fromtimestamp(one.seen_at, UTC),
+        "methods": list(one.methods) if with_names else [],
+        "plugins": list(one.plugins) if with_names else [],
+        "position": 0,
+        "lag": 0,
+        "sent": 0,
+        "refused": 0,
+        "gaps": 0,
+        "behind": {},
+        "link": None,
+        "last_error": "",
+        "listens": "",
+        "trouble": None,
+    }
 
 
 def _told(gap: LogGap) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.logs import LineBudget
 from co2.protocol import goodbyes
+from co2.protocol.away import AwayBook
 from co2.protocol.passage import Passenger
 from co2.protocol.receipts import ReceiptKey
 from co2.protocol.streams import Peer
@@ -33,6 +34,12 @@ __all__ = ["ROSTER_DELAY", "Relay"]
 
 ROSTER_DELAY = 0.05
 """Seconds after which a change of who is there is told to satellites."""
+
+ALIVE_INTERVAL = 60.0
+"""Seconds between two notes on disk that this relay is there; who had a link when it died was seen last then."""
+
+SILENT_AFTER = 2.0
+"""Seconds without an answer to a ping after which a link is called silent; it ends some seconds later."""
 
 LAST_MESSAGES = 2.0
 """Seconds in which, when the relay stops, what is on its way through relay plugins comes through."""
@@ -78,6 +85,8 @@ class Relay:
         receipts: ReceiptKey | None = None,
     ) -> None:
         self.log = log
+        self.away = AwayBook(wall=time.time) if keeper is None else keeper.away
+        self._keeper = keeper
         self.members = Members(config.max_sats)
         self.published = 0
         self.dropped_members = 0
@@ -113,7 +122,8 @@ class Relay:
         return self.methods.relayed + self.published + linked
 
     def start(self) -> None:
-        """Start the checker. Needs a running loop."""
+        """Start the checker, and the note of when this relay was there last. Needs a running loop."""
+        self._spawn(self._note_alive())
         config = self._config
         checker = Checker(
             self.members,
@@ -128,6 +138,13 @@ class Relay:
         )
         self._spawn(checker.run())
         self._spawn(self.links.give_receipts())
+
+    async def _note_alive(self) -> None:
+        """Have on disk, roughly, until when this relay, and with it its satellites, was here."""
+        while True:
+            await asyncio.sleep(ALIVE_INTERVAL)
+            if self.away.here:
+                self._keep_away()
 
     async def take_no_more(self) -> None:
         """Take no more messages, and let those that are on their way through relay plugins come through."""
@@ -203,6 +220,12 @@ class Relay:
         member.host_id = peer.host_id
         member.methods, member.plugins = peer.methods, peer.plugins
         self.show(member)
+        if self.away.joined(peer.host_id, peer.methods, peer.plugins):
+            self._keep_away()
+
+    def _keep_away(self) -> None:
+        if self._keeper is not None:
+            self._keeper.keep_away()
 
     def has_room(self) -> None:
         """What waits for the disk is not too much."""
@@ -269,6 +292,8 @@ class Relay:
                 _logger.warning("a link from %s was refused: %s %s", peer.address[0], reason, text)
             return
         self.take_out(member, keep_cursor=False)
+        self.away.left(peer.origin, stopped=reason == goodbyes.STOPPING and not self._stopping)
+        self._keep_away()
         self.published += peer.published
         if self._stopping:
             return  # all of them go: one line each would keep us from ending in time
@@ -319,6 +344,26 @@ class Relay:
         if self.links.core.roster.tell(int(ROSTER_RATE * ROSTER_DELAY)):
             self._roster_changed()
         self.links.flush()
+
+    def forget(self, origin: str) -> bool:
+        """Forget a satellite that is away, whose its origin is and where it was; return whether it was known."""
+        known = self.away.forget(origin)
+        known = self.links.core.origins.forget(origin) or known
+        self.members.forget(origin)
+        self._keep_away()
+        if self._keeper is not None:
+            self._keeper.keep()
+        return known
+
+    def state_of(self, member: Member) -> str:
+        """Return how a member is: ``silent`` for one whose link has not answered for a while."""
+        if member.peer is not None and self.links.unanswered(member.peer) > SILENT_AFTER:
+            return "silent"
+        return member.state
+
+    def silence_of(self, member: Member) -> float:
+        """Return for how many seconds nothing was heard of a member."""
+        return member.silence(self.now()) if member.peer is None else self.links.silence(member.peer)
 
     def drop(self, member: Member, why: str) -> None:
         _logger.warning("%s dropped: %s", member.host_id, why)

@@ -1,11 +1,12 @@
 """What a relay shows of itself on its pages and in its metrics."""
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
 from co2.server.shown import http_numbers, method_rows, package_problem, package_rows
-from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
+from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
     from co2.relay.host import RelayHost
@@ -65,9 +66,9 @@ class RelayView:
                     ip=member.host_id.ip,
                     port=member.host_id.port if member.kind != "fetching" else 0,
                     kind=member.kind,
-                    state=member.state,
+                    state=relay.state_of(member),
                     age=now - member.registered_at,
-                    silence=member.silence(now),
+                    silence=relay.silence_of(member),
                     lag=max(0, relay.log.last - member.position),
                     sent=member.delivered,
                     plugins=member.plugins,
@@ -79,6 +80,14 @@ class RelayView:
                 )
             )
         return rows
+
+    def away(self) -> Sequence[AwayRow]:
+        """Satellites that were here and are not, the last who went first."""
+        now = time.time()
+        return [
+            AwayRow(one.host_id, one.state, max(0.0, now - one.seen_at), one.seen_at, one.plugins)
+            for one in self._host.relay.away.rows()
+        ]
 
     def readiness(self) -> Readiness:
         """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from co2 import __version__
 from co2.plugin.records import preview
 from co2.server.shown import http_numbers, method_rows, package_problem, package_rows
-from co2.web.view import DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
+from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
     from co2.satellite.satellite import Satellite
@@ -54,6 +54,10 @@ class SatelliteView:
         await (plugins.reload(package) if loaded else plugins.load(package))
 
     def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
+        """A satellite has no such page."""
+        return ()
+
+    def away(self) -> Sequence[AwayRow]:
         """A satellite has no such page."""
         return ()
 

@@ -129,6 +129,7 @@ class LinkWire(asyncio.BufferedProtocol):
         self._owner: WireOwner | None = None
         self._loop = asyncio.get_running_loop()
         self._silent = 0
+        self._asked_at = 0.0
         self._given = 0
         self._drained = 0
         self._closing = self._is_lost = False
@@ -140,6 +141,16 @@ class LinkWire(asyncio.BufferedProtocol):
     def buffered(self) -> int:
         """Bytes that wait for the other side."""
         return self._unsent.size
+
+    @property
+    def silence(self) -> float:
+        """Seconds for which nothing has come, in steps of half an interval; the first of these is no silence."""
+        return max(0, self._silent - 1) * PING_INTERVAL / 2
+
+    @property
+    def unanswered(self) -> float:
+        """Seconds for which a ping has had no answer; 0 where there is none."""
+        return self._loop.time() - self._asked_at if self._silent >= _ASKED and self._asked_at else 0.0
 
     def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
         """Begin.
@@ -363,6 +374,8 @@ class LinkWire(asyncio.BufferedProtocol):
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
             self._transport.abort()
             return
+        if self._silent == _ASKED:
+            self._asked_at = self._loop.time()
         if self._silent >= _ASKED and not self._unsent.waits:
             self._keep((control_frame(PING, b"", self._masks),))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)

@@ -1,14 +1,22 @@
 """What a relay knows of its members for good: a file of its own, as the log may be set aside or replaced."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import apsw
+import msgspec
 
+from co2.host_id import HostId
+from co2.protocol.away import MAX_AWAY, Away
 from co2.protocol.origins import MAX_KNOWN, Known
 from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
-__all__ = ["MEMBERS_FILE", "MemberStore"]
+__all__ = ["HERE", "MEMBERS_FILE", "MemberStore"]
+
+HERE = "here"
+"""State on disk of a satellite that had a link when it was written."""
+
+_names = msgspec.msgpack.Decoder(tuple[tuple[str, ...], tuple[str, ...]])
 
 MEMBERS_FILE = "members.db"
 """Name of the file in the state folder."""
@@ -19,6 +27,18 @@ CREATE TABLE member (
     origin TEXT PRIMARY KEY, token BLOB NOT NULL, address TEXT NOT NULL, first_seen REAL NOT NULL,
     published INTEGER NOT NULL
 );
+"""
+# Beside it, made where it is missing: hosts of before know nothing of it.
+_AWAY = """
+CREATE TABLE IF NOT EXISTS away (
+    origin TEXT PRIMARY KEY, host_id TEXT NOT NULL, seen_at REAL NOT NULL, state TEXT NOT NULL, names BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS alive (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), at REAL NOT NULL);
+"""
+_PUT_AWAY = """
+INSERT INTO away (origin, host_id, seen_at, state, names) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (origin) DO UPDATE SET
+    host_id = excluded.host_id, seen_at = excluded.seen_at, state = excluded.state, names = excluded.names
 """
 # Other columns, should there be any, stay as they are.
 _PUT = """
@@ -90,6 +110,59 @@ class MemberStore:
                 self._db.execute("ROLLBACK")
             raise
 
+    def away(self) -> list[Away]:
+        """Return all satellites that were here before this start, in the order in which they went.
+
+        Who was here when the relay ended was seen last when the relay was.
+        """
+        alive = max((at for (at,) in self._db.execute("SELECT at FROM alive")), default=0.0)
+        found = []
+        for origin, host_id, seen_at, state, packed in self._db.execute(
+            "SELECT origin, host_id, seen_at, state, names FROM away"
+        ):
+            try:
+                HostId.parse(host_id)
+                methods, plugins = _names.decode(packed)
+            except (ValueError, msgspec.MsgspecError):
+                continue  # a label for people: what cannot be read is left out
+            seen = max(seen_at, alive) if state == HERE else seen_at
+            found.append(Away(origin, host_id, seen, state == "stopped", methods, plugins))
+        return sorted(found, key=lambda one: one.seen_at)[-MAX_AWAY:]
+
+    def write_away(self, changes: Mapping[str, Away | None], here: Collection[str], now: float) -> None:
+        """Bring to disk who has come and gone, in one commit.
+
+        Args:
+            changes: by origin; None for one that is forgotten.
+            here: origins of those who are here.
+            now: wall time.
+
+        Raises:
+            apsw.Error: the disk does not take them; nothing has changed there.
+        """
+        rows = [
+            (
+                one.origin,
+                one.host_id,
+                one.seen_at,
+                HERE if one.origin in here else one.state,
+                msgspec.msgpack.encode((one.methods, one.plugins)),
+            )
+            for one in changes.values()
+            if one is not None
+        ]
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            forgotten = [(origin,) for origin, one in changes.items() if one is None]
+            self._db.executemany("DELETE FROM away WHERE origin = ?", forgotten)
+            self._db.executemany(_PUT_AWAY, rows)
+            self._db.execute("INSERT OR REPLACE INTO alive (only_one, at) VALUES (1, ?)", (now,))
+            self._db.execute("COMMIT")
+        except apsw.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
     def close(self, *, tidy: bool = True) -> None:
         """Close the file."""
         close_database(self._db, tidy=tidy)
@@ -105,6 +178,7 @@ def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
                 db.execute(f"PRAGMA user_version = {_VERSION}")
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
+        db.execute(_AWAY)
         found = db.execute("PRAGMA quick_check").fetchall()
         if found != [("ok",)]:
             raise apsw.CorruptError(str(found[0][0])[:200])

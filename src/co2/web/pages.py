@@ -33,6 +33,9 @@ STATIC_MAX_AGE = 300
 LETTERS_SHOWN = 20
 """Dead letters of one package on the page of plugins."""
 
+AWAY_SHOWN = 100
+"""Satellites that are away on the page of satellites; of more there is a count."""
+
 MAIN_COUNTERS = (
     "relayed",
     "delivered",
@@ -70,9 +73,7 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
         "/plugins": _page(view, "plugins.html", functools.partial(_plugins, view)),
     }
     if view.role == "relay":
-        pages["/satellites"] = _page(
-            view, "satellites.html", lambda request: {"rows": view.satellites(here=request.is_local)}
-        )
+        pages["/satellites"] = _page(view, "satellites.html", functools.partial(_satellites, view))
     for path, (name, content_type) in _STATIC.items():
         pages[path] = _static((_HERE / "static" / name).read_bytes(), content_type)
     pages |= make_health_pages(view)
@@ -147,6 +148,15 @@ async def _plugins(view: HostView, request: PageRequest) -> dict[str, Any]:
     return {"packages": packages, "letters": letters, "pressed": request.query.get("pressed", "")}
 
 
+def _satellites(view: HostView, request: PageRequest) -> dict[str, Any]:
+    away = view.away()
+    return {
+        "rows": view.satellites(here=request.is_local),
+        "away": away[:AWAY_SHOWN],
+        "more_away": max(0, len(away) - AWAY_SHOWN),
+    }
+
+
 def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[str, Any]:
     properties = view.properties()
     rows = view.satellites(here=request.is_local) if view.role == "relay" else ()
@@ -164,6 +174,7 @@ def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[str, A
         "rates": rates.look(properties.get("counters") or {}),
         "packages": worst_first(view.plugins()),
         "rows": sorted(rows, key=lambda row: mood(row)[1] not in ("bad", "wait")),
+        "away": len(view.away()),
         "trouble": trouble[:MAX_TROUBLE],
         "more_trouble": max(0, len(trouble) - MAX_TROUBLE),
     }

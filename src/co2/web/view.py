@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from co2.protocol.health import Health
 
 __all__ = [
+    "AwayRow",
     "DeadLetterRow",
     "HostView",
     "MethodRow",
@@ -140,7 +141,7 @@ class SatelliteRow:
         host_id: with the host part that the relay observed.
         ip, port: of the host_id; port 0 for a client that only fetches and so has no page.
         kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
-        state: ``new``, ``ok`` or ``unreachable``.
+        state: ``new``, ``ok``, ``silent`` or ``unreachable``.
         age: seconds since it registered.
         silence: seconds since it last answered or fetched.
         lag: messages in the log that it has not got yet.
@@ -167,6 +168,25 @@ class SatelliteRow:
     page: str = ""
     no_page: str = ""
     packages: Sequence[Health] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AwayRow:
+    """One satellite that was here and is not.
+
+    Attributes:
+        host_id: its last one.
+        state: ``away``, or ``stopped`` for one that said goodbye.
+        seconds: since it was here last.
+        seen_at: when that was, in seconds since 1970.
+        plugins: names.
+    """
+
+    host_id: str
+    state: str
+    seconds: float
+    seen_at: float
+    plugins: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +261,9 @@ class HostView(Protocol):
 
     def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
         """On a relay: who is registered, for whoever looks from ``here``. On a satellite never asked for."""
+
+    def away(self) -> Sequence[AwayRow]:
+        """On a relay: who was here and is not, the last who went first. On a satellite nobody."""
 
     def readiness(self) -> Readiness:
         """A satellite is ready when it is registered, a relay when it serves."""

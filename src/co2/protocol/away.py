@@ -1,0 +1,178 @@
+"""The roster of those who are not here: which satellites a relay has had, and since when they are away."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from co2.host_id import HostId
+
+__all__ = ["MAX_AWAY", "MAX_AWAY_AT_ONE_ADDRESS", "MAX_AWAY_NAMES", "Away", "AwayBook"]
+
+MAX_AWAY = 10_000
+"""Satellites that are remembered; the one that has been away for longest goes first."""
+
+MAX_AWAY_AT_ONE_ADDRESS = 500
+"""Of those, so many at one address: who makes up satellites displaces no others."""
+
+MAX_AWAY_NAMES = 16 * 1024
+"""Characters of names of methods and plugins that are remembered of one satellite; those beyond are left out."""
+
+
+class Away(msgspec.Struct):
+    """One satellite, as it was when it was here last.
+
+    Attributes:
+        origin: the random part of its host_id.
+        host_id: its last one.
+        seen_at: wall time when it was here last.
+        stopped: it said goodbye, else it was lost.
+        methods: names of what could be called there.
+        plugins: names of its plugins.
+    """
+
+    origin: str
+    host_id: str
+    seen_at: float
+    stopped: bool = False
+    methods: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """``stopped`` for one that said goodbye, else ``away``."""
+        return "stopped" if self.stopped else "away"
+
+    @property
+    def ip(self) -> str:
+        """Address that it came from."""
+        return HostId.parse(self.host_id).ip
+
+
+class AwayBook:
+    """Who is away; who is here is known, too, so that it is remembered when this relay ends without a word.
+
+    Args:
+        known: those of before, in the order in which they went. All of them are away.
+        wall: wall time.
+    """
+
+    def __init__(self, known: Iterable[Away] = (), wall: Callable[[], float] = lambda: 0.0) -> None:
+        self._wall = wall
+        self._here: dict[str, Away] = {}
+        self._away: dict[str, Away] = {}
+        self._by_method: dict[str, dict[str, None]] = {}
+        self._at: Counter[str] = Counter()
+        self._changes: dict[str, Away | None] = {}
+        for one in known:
+            self._put(one)
+
+    def __len__(self) -> int:
+        return len(self._away)
+
+    @property
+    def here(self) -> frozenset[str]:
+        """Origins of those who are here."""
+        return frozenset(self._here)
+
+    def rows(self) -> list[Away]:
+        """Return those who are away, the last who went first."""
+        return list(reversed(self._away.values()))
+
+    def get(self, origin: str) -> Away | None:
+        """Return what is known of somebody who is away, None for nothing."""
+        return self._away.get(origin)
+
+    def having(self, method: str) -> list[Away]:
+        """Return those who had a method, the last who went first."""
+        return [self._away[origin] for origin in reversed(self._by_method.get(method, {}))]
+
+    def joined(self, host_id: HostId, methods: Sequence[str], plugins: Sequence[str]) -> bool:
+        """Note that somebody is here, or tells other names; return whether that is news for the disk."""
+        methods, plugins = _fitting(methods, plugins)
+        before = self._here.get(host_id.origin)
+        new = Away(host_id.origin, str(host_id), self._wall(), False, methods, plugins)
+        if (gone := self._away.get(host_id.origin)) is not None:
+            self._take_out(gone)
+        self._here[host_id.origin] = new
+        if before is not None and (before.host_id, before.methods, before.plugins) == (
+            new.host_id,
+            methods,
+            plugins,
+        ):
+            return False
+        self._changes[new.origin] = new
+        return True
+
+    def left(self, origin: str, *, stopped: bool) -> None:
+        """Note that somebody has gone."""
+        one = self._here.pop(origin, None)
+        if one is not None:
+            one.seen_at, one.stopped = self._wall(), stopped
+            self._changes[origin] = one
+            self._put(one)
+
+    def forget(self, origin: str) -> bool:
+        """Forget somebody who is away; return whether there was one."""
+        one = self._away.get(origin)
+        if one is None:
+            return False
+        self._take_out(one)
+        self._changes[origin] = None
+        return True
+
+    def take_changes(self, most: int) -> dict[str, Away | None]:
+        """Return what is to be brought to disk, by origin; None for what is forgotten.
+
+        Args:
+            most: so many at a time.
+        """
+        taken = dict(list(self._changes.items())[:most])
+        for origin in taken:
+            del self._changes[origin]
+        return {origin: None if one is None else msgspec.structs.replace(one) for origin, one in taken.items()}
+
+    def give_back(self, changes: dict[str, Away | None]) -> None:
+        """Take back what the disk did not take; what has changed since counts."""
+        self._changes = {**changes, **self._changes}
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether something is to be brought to disk."""
+        return bool(self._changes)
+
+    def _put(self, one: Away) -> None:
+        self._away[one.origin] = one
+        self._at[one.ip] += 1
+        for method in one.methods:
+            self._by_method.setdefault(method, {})[one.origin] = None
+        if self._at[one.ip] > MAX_AWAY_AT_ONE_ADDRESS:
+            self.forget(next(other.origin for other in self._away.values() if other.ip == one.ip))
+        elif len(self._away) > MAX_AWAY:
+            self.forget(next(iter(self._away)))
+
+    def _take_out(self, one: Away) -> None:
+        del self._away[one.origin]
+        self._at[one.ip] -= 1
+        if not self._at[one.ip]:
+            del self._at[one.ip]
+        for method in one.methods:
+            origins = self._by_method.get(method, {})
+            origins.pop(one.origin, None)
+            if not origins:
+                self._by_method.pop(method, None)
+
+
+def _fitting(methods: Sequence[str], plugins: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return as many names as are remembered, each once."""
+    left = MAX_AWAY_NAMES
+    found: list[tuple[str, ...]] = []
+    for names in (methods, plugins):
+        kept = []
+        for name in dict.fromkeys(names):
+            left -= len(name)
+            if left < 0:
+                break
+            kept.append(name)
+        found.append(tuple(kept))
+    return found[0], found[1]

@@ -1,0 +1,66 @@
+"""The roster of those who are away: bounds, and what is told of it."""
+
+import pytest
+
+from co2.host_id import HostId
+from co2.protocol import away as module
+from co2.protocol.away import MAX_AWAY_NAMES, Away, AwayBook
+
+
+def host(number: int, ip: str = "10.0.0.1") -> HostId:
+    return HostId(f"{number:016x}", ip, 2004)
+
+
+def book_of(number: int, ip: str = "10.0.0.1") -> AwayBook:
+    book = AwayBook()
+    for at in range(number):
+        book.joined(host(at, ip), ["m"], [])
+        book.left(host(at, ip).origin, stopped=False)
+    return book
+
+
+def test_who_makes_up_satellites_displaces_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_AWAY_AT_ONE_ADDRESS", 5)
+    monkeypatch.setattr(module, "MAX_AWAY", 8)
+    book = book_of(3, "10.0.0.2")
+    for at in range(100, 200):
+        book.joined(host(at), [], [])
+        book.left(host(at).origin, stopped=True)
+    origins = [one.origin for one in book.rows()]
+    assert origins[:5] == [host(at).origin for at in (199, 198, 197, 196, 195)]
+    assert origins[5:] == [host(at).origin for at in (2, 1, 0)]
+    book.joined(host(7, "10.0.0.3"), [], [])
+    book.left(host(7).origin, stopped=False)
+    assert len(book) == 8
+    assert book.get(host(0).origin) is None, "who has been away for longest goes"
+
+
+def test_names_have_a_bound_and_an_index() -> None:
+    book = AwayBook()
+    book.joined(host(1), ["a" * 1000] * 3 + [f"{at:01000}" for at in range(100)], ["p"])
+    book.left(host(1).origin, stopped=False)
+    [one] = book.rows()
+    assert sum(map(len, (*one.methods, *one.plugins))) <= MAX_AWAY_NAMES
+    assert one.methods.count("a" * 1000) == 1
+    assert book.having("a" * 1000) == [one]
+    assert book.having("b") == []
+    assert book.forget(one.origin) and not book.forget(one.origin)
+    assert book.having("a" * 1000) == []
+
+
+def test_only_news_go_to_disk_and_what_the_disk_refused_goes_again() -> None:
+    book = AwayBook(wall=lambda: 7.0)
+    assert book.joined(host(1), ["m"], [])
+    assert not book.joined(host(1), ["m"], [])
+    assert book.joined(host(1), ["m", "n"], [])
+    changes = book.take_changes(10)
+    assert [*changes] == [host(1).origin] and not book.has_changes
+    book.left(host(1).origin, stopped=True)
+    book.give_back(changes)
+    again = book.take_changes(10)[host(1).origin]
+    assert again is not None and (again.stopped, again.seen_at, again.state) == (True, 7.0, "stopped")
+    book.joined(host(1), [], [])
+    assert book.rows() == [] and book.here == {host(1).origin}
+    book.left("nobody", stopped=True)
+    known = Away(host(3).origin, str(host(3)), 1.0)
+    assert AwayBook([known]).rows() == [known]
