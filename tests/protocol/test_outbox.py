@@ -313,3 +313,65 @@ def run(disk: Disk, steps: list[tuple[str, int]]) -> None:
         waiting = waiting[len(part) :]
     disk.forget()
     assert (len(disk.outbox), disk.outbox.bytes, disk.outbox.stored_bytes, disk.rows) == (0, 0, 0, {})
+
+
+def numbers(disk: Disk) -> list[tuple[int, int, list[int]]]:
+    """Give all again: run, number and values of each frame."""
+    disk.outbox.again()
+    found = []
+    while (frames := disk.outbox.give(2**30)) or disk.load():
+        for data in frames:
+            frame = decode_satellite_frame(data)
+            found.append((frame.epoch, frame.seq, values_of(frame)))
+    return found
+
+
+def test_what_was_never_sent_is_not_acknowledged_and_nothing_is_forgotten() -> None:
+    disk = Disk()
+    disk.send(1, 2)
+    assert not disk.outbox.acknowledged(7, 3)
+    assert len(disk.outbox) == 2
+    assert disk.outbox.acknowledged(7, 2)
+
+
+def test_what_waits_goes_out_in_another_run_from_memory_and_from_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "SEGMENT", 1)
+    monkeypatch.setattr(outbox_module, "MEMORY", 0)
+    disk = Disk()
+    for value in range(0, 30, 3):
+        disk.send(value, value + 1, value + 2)
+    disk.outbox.acknowledged(7, 4)  # in the middle of the second frame
+    disk.look(everything=True)
+    for _ in range(6):
+        disk.write()
+    disk.send(30)
+    before = len(disk.outbox)
+    assert disk.outbox.renumber(8) == 4
+    disk.send(31)
+    while disk.writing:
+        disk.write()
+    assert (len(disk.outbox), disk.outbox.last) == (before + 1, 28)
+    assert disk.outbox.unacknowledged() == [(8, 1)]
+    expected = [(8, 1, [4, 5])]
+    expected += [(8, 3 + 3 * at, [6 + 3 * at, 7 + 3 * at, 8 + 3 * at]) for at in range(8)]
+    expected += [(8, 27, [30]), (8, 28, [31])]
+    assert numbers(disk) == expected
+    assert disk.outbox.renumber(9) == 0, "and once more"
+    assert numbers(disk) == [(9, seq, values) for _, seq, values in expected]
+    assert disk.outbox.acknowledged(9, 28)
+    assert (len(disk.outbox), disk.outbox.bytes, disk.outbox.memory_bytes) == (0, 0, 0)
+
+
+def test_the_next_process_goes_on_with_them_there() -> None:
+    disk = Disk()
+    disk.send(1, 2)
+    disk.send(3)
+    disk.outbox.acknowledged(7, 1)
+    disk.look(everything=True)
+    disk.write()
+    moves = {7: (8, disk.outbox.renumber(8))}
+    left = [Segment(7, 1, 3, 500, None, "stored", (1, 2))]
+    disk.outbox = disk.new(9)
+    disk.outbox.found(left, moves)
+    assert disk.outbox.unacknowledged() == [(8, 1), (9, 1)]
+    assert numbers(disk) == [(8, 1, [2]), (8, 2, [3])]

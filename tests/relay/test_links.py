@@ -301,3 +301,33 @@ def test_a_relay_that_is_none_is_told_in_words() -> None:
         relay.port = port
 
     network(test)
+
+
+def test_a_relay_that_has_numbers_which_were_never_sent_gets_all_again_in_another_run() -> None:
+    async def test(relay: Relay, ham: Satellite, spam: Satellite) -> None:
+        ham.send(1)
+        await until(lambda: spam.got == {"p": [1]} and not len(ham.outbox))
+        relay.log.set_mark("ham", 7, 1004)  # whoever came with its origin to an older relay has done that
+        assert ham.link.wire is not None
+        ham.link.wire.abort()
+        ham.send(2)
+        ham.send(3)
+        await until(lambda: spam.got["p"] == [1, 2, 3] and not len(ham.outbox))
+        assert ham.outbox.epoch != 7
+        assert ham.link.joined.is_set()
+
+    network(test, "ham", "spam")
+
+
+def test_a_relay_says_so_at_the_welcome() -> None:
+    async def test(relay: Relay, spam: Satellite) -> None:
+        relay.log.set_mark("ham", 7, 1004)
+        relay.log.committed = relay.log.last
+        ham = Satellite(relay, "ham")
+        ham.send(1, 2)
+        await until(lambda: ham.link.joined.is_set() and len(ham.outbox) == 0)
+        await until(lambda: spam.got == {"p": [1, 2]})
+        assert relay.log.marks["ham", ham.outbox.epoch] == 2
+        await ham.stop()
+
+    network(test, "spam")

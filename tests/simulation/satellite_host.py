@@ -156,9 +156,9 @@ class SimSatellite:
     def _watch_acks(self) -> None:
         acknowledged, truth, origin = self.outbox.acknowledged, self.world.truth, self.origin
 
-        def watched(epoch: int, seq: int) -> None:
+        def watched(epoch: int, seq: int) -> bool:
             truth.acked(origin, epoch, seq)
-            acknowledged(epoch, seq)
+            return acknowledged(epoch, seq)
 
         self.outbox.acknowledged = watched  # type: ignore[method-assign]
 

@@ -9,6 +9,7 @@ import apsw
 import pytest
 
 from co2.protocol.outbox import Cut, Segment
+from co2.store.outbox_store import OutboxStore
 from co2.store.outbox_thread import OutboxThread
 from tests.harness import wait_for
 
@@ -178,3 +179,22 @@ def test_a_disk_that_has_failed_holds_nothing_in_memory(stores: Stores, monkeypa
     wait_for(lambda: store.failed)
     store.put(segment_of(4, 6))
     assert not store.something()
+
+
+def test_which_runs_go_out_in_another_one_is_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.moves() == {}
+    segment = Segment(7, 1, 1, 0, [Cut(7, 1, 1, b"x")])
+    store.put(segment)
+    store.move(7, 8, 4)
+    store.move(8, 9, 0)
+    assert store.something()
+    store.close(1.0)
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.moves() == {7: (8, 4), 8: (9, 0)}
+    store.forget(1)
+    store.close(1.0)
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.moves() == {}
+    store.close(1.0)

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from co2.errors import BadRequest
-from co2.protocol.batch import batch_count
+from co2.protocol.batch import batch_count, make_batch, split_batch
 from co2.protocol.checksum import crc32
-from co2.protocol.link_frames import MAX_EPOCHS, Publish, encode_link_frame
+from co2.protocol.link_frames import MAX_EPOCHS, Publish, decode_satellite_frame, encode_link_frame
 
-__all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Outbox", "Segment"]
+__all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Moves", "Outbox", "Segment"]
 
 MEMORY = 32 * 1024 * 1024
 """Bytes of frames in memory; of what is not on disk no more may wait, and what is there leaves memory."""
@@ -54,6 +53,10 @@ class Cut(msgspec.Struct, frozen=True, gc=False):
     def size(self) -> int:
         """Bytes that it counts for."""
         return len(self.data) + _OVERHEAD
+
+
+Moves = dict[int, tuple[int, int]]
+"""Runs whose messages go out in another one: (that one, the number that is taken off each), by run."""
 
 
 @dataclass(slots=True, eq=False)
@@ -143,6 +146,7 @@ class Outbox:
         self._at = 0
         self._inside = 0
         self._gone = 0
+        self._moves: Moves = {}
 
     def __len__(self) -> int:
         return self._messages
@@ -160,6 +164,44 @@ class Outbox:
     def renew(self, epoch: int) -> None:
         """Number what comes from now on in another run: the next number of this one was used elsewhere."""
         self.epoch, self._next, self.acked = epoch, 1, 0
+
+    def renumber(self, epoch: int) -> int:
+        """Number all that waits of this run in another one, from 1 on: its numbers were used by somebody else.
+
+        Returns:
+            The number that is taken off each, for :meth:`found` of the next process: what is on disk stays.
+        """
+        old = self.epoch
+        first = next((segment.first for segment in self._segments if segment.epoch == old), self._next)
+        shift = first - 1
+        self._moves[old] = (epoch, shift)
+        for segment in self._segments:
+            if segment.epoch == old:
+                self._move(segment)
+        self.epoch, self._next, self.acked = epoch, self._next - shift, 0
+        self.again()
+        return shift
+
+    def _move(self, segment: Segment) -> None:
+        while (move := self._moves.get(segment.epoch)) is not None:
+            segment.epoch, shift = move
+            segment.first, segment.last = max(1, segment.first - shift), segment.last - shift
+        if segment.cuts is not None:
+            segment.cuts = [self._moved(cut) for cut in segment.cuts]
+            self._resize(segment, sum(cut.size for cut in segment.cuts) - segment.size)
+
+    def _moved(self, cut: Cut) -> Cut:
+        """Cut a frame anew, if its run has moved; without what was acknowledged by then."""
+        while (move := self._moves.get(cut.epoch)) is not None:
+            epoch, shift = move
+            frame = decode_satellite_frame(cut.data)
+            if (had := shift + 1 - cut.first) > 0:
+                frame.batch = make_batch(split_batch(frame.batch)[had:])
+                frame.crc = crc32(frame.batch)
+            first = max(1, cut.first - shift)
+            frame.epoch, frame.seq = epoch, first
+            cut = Cut(epoch, first, cut.last - shift, encode_link_frame(frame), cut.at)
+        return cut
 
     @property
     def is_given(self) -> bool:
@@ -210,9 +252,16 @@ class Outbox:
             self._is_full = True
             self._full()
 
-    def found(self, segments: Iterable[Segment]) -> None:
-        """Take in what earlier runs have left on disk, oldest first; before anything is put."""
+    def found(self, segments: Iterable[Segment], moves: Moves | None = None) -> None:
+        """Take in what earlier runs have left on disk, oldest first; before anything is put.
+
+        Args:
+            segments: as they are there.
+            moves: runs that :meth:`renumber` has moved.
+        """
+        self._moves = dict(moves or {})
         for segment in segments:
+            self._move(segment)
             self._segments.append(segment)
             self._messages += segment.count
             self.bytes += segment.size
@@ -254,14 +303,10 @@ class Outbox:
                 break
         return given
 
-    def acknowledged(self, epoch: int, seq: int) -> None:
-        """Forget what the relay has on disk.
-
-        Raises:
-            BadRequest: it was never sent.
-        """
+    def acknowledged(self, epoch: int, seq: int) -> bool:
+        """Forget what the relay has on disk; return False, and forget nothing, where it was never sent."""
         if epoch == self.epoch and seq >= self._next:
-            raise BadRequest(f"message {seq} was acknowledged, the last one was {self._next - 1}")
+            return False
         segments = self._segments
         while segments and segments[0].epoch == epoch and segments[0].first <= seq:
             segment = segments[0]
@@ -273,6 +318,7 @@ class Outbox:
         if epoch == self.epoch:
             self.acked = max(self.acked, seq)
         self._tell_room()
+        return True
 
     def _tell_room(self) -> None:
         if self._is_full and self.bytes <= self._max_bytes // 2 and self._unstored <= MEMORY // 2:
@@ -374,7 +420,7 @@ class Outbox:
         if segment.first > segment.last:
             return
         self._resize(segment, -segment.size)
-        segment.cuts = [cut for cut in cuts if cut.last >= segment.first]
+        segment.cuts = [cut for cut in map(self._moved, cuts) if cut.last >= segment.first]
         self._resize(segment, sum(cut.size for cut in segment.cuts))
         before = segment.count
         if segment.cuts:

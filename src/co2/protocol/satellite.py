@@ -49,6 +49,7 @@ from co2.protocol.satellite_events import (
     Ended,
     Event,
     GapTold,
+    NumbersTaken,
     ResultReceived,
     RosterTold,
     Welcomed,
@@ -60,6 +61,7 @@ __all__ = [
     "Delivered",
     "Ended",
     "GapTold",
+    "NumbersTaken",
     "ResultReceived",
     "RosterTold",
     "SatelliteCore",
@@ -247,13 +249,13 @@ class SatelliteCore:
             self.host_id = HostId.parse(welcome.host_id)
         except ValueError as error:
             raise BadRequest(str(error)) from None
+        if not all(self._acknowledged(epoch, seq) for epoch, seq in welcome.acks):
+            return
         other_log = welcome.anew or (bool(self.log_id) and welcome.log_id != self.log_id)
         self.receipt = welcome.receipt or self.receipt
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
         self.state = next_state(SATELLITE, self.state, Welcome)
-        for epoch, seq in welcome.acks:
-            self.outbox.acknowledged(epoch, seq)
         self.outbox.again()
         for reader in self._readers.values():
             self._place(reader, other_log)
@@ -461,7 +463,19 @@ class SatelliteCore:
         self.receipt = receipt
 
     def _ack(self, ack: Ack) -> None:
-        self.outbox.acknowledged(ack.epoch, ack.seq)
+        self._acknowledged(ack.epoch, ack.seq)
+
+    def _acknowledged(self, epoch: int, seq: int) -> bool:
+        """Take an acknowledgement; one of what was never sent ends the link, and all that waits is sent again.
+
+        Somebody else has used the numbers of this run: what we send with them the relay takes for repeats.
+        """
+        if self.outbox.acknowledged(epoch, seq):
+            return True
+        self.events.append(NumbersTaken(seq))
+        text = f"message {seq} was acknowledged, the last one was {self.outbox.last}: they come in another run"
+        self.end(goodbyes.OUT_OF_ORDER, text)
+        return False
 
     def _deliver(self, frame: Deliver) -> None:
         count = batch_count(frame.batch)

@@ -13,6 +13,7 @@ __all__ = [
     "Ended",
     "Event",
     "GapTold",
+    "NumbersTaken",
     "ResultReceived",
     "RosterTold",
     "Welcomed",
@@ -34,6 +35,13 @@ class Ended:
     reason: str
     text: str
     retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersTaken:
+    """The relay has acknowledged what was never sent: number what waits in another run, before the next Hello."""
+
+    seq: int
 
 
 class Delivered(msgspec.Struct, frozen=True):
@@ -73,4 +81,4 @@ class ResultReceived:
     result: Result
 
 
-Event = Welcomed | Ended | Delivered | GapTold | RosterTold | CallReceived | ResultReceived
+Event = Welcomed | Ended | NumbersTaken | Delivered | GapTold | RosterTold | CallReceived | ResultReceived

@@ -30,6 +30,7 @@ from co2.protocol.satellite import (
     Delivered,
     Ended,
     GapTold,
+    NumbersTaken,
     ResultReceived,
     RosterTold,
     SatelliteCore,
@@ -107,6 +108,7 @@ class Link:
         load: brings a segment of the outbox back to memory, and then calls :meth:`work`.
         reconnect_max: seconds of the longest pause between two tries to reach a relay that is not there.
         token: of the state folder.
+        moved: told that what waits of a run goes out in another one: (run, other run, number taken off each).
     """
 
     def __init__(
@@ -120,6 +122,7 @@ class Link:
         load: Callable[[Segment], None],
         reconnect_max: float = RECONNECT_MAX,
         token: str = "",
+        moved: Callable[[int, int, int], None] = lambda _epoch, _other, _shift: None,
     ) -> None:
         self.url = url
         self.core = SatelliteCore(host_id, outbox, names, token)
@@ -136,6 +139,7 @@ class Link:
         self._receiver = receiver
         self._outbox = outbox
         self._load = load
+        self._moved = moved
         self._reconnect_max = reconnect_max
         self._wire: LinkWire | None = None
         self._calls: dict[int, asyncio.Future[Result]] = {}
@@ -214,6 +218,16 @@ class Link:
     def renumber(self) -> None:
         """Give numbers of another run from now on: the relay has met the next one of this run already."""
         self._outbox.renew(secrets.randbits(63) | 1)
+
+    def _send_again(self, seq: int) -> None:
+        """Send all that waits in another run: somebody else has used the numbers of this one."""
+        old, new = self._outbox.epoch, secrets.randbits(63) | 1
+        shift = self._outbox.renumber(new)
+        self._moved(old, new, shift)
+        _logger.error(
+            "the relay has message %d of this run, which was never sent: somebody else has used its numbers; "
+            "%d messages that wait are sent again with others", seq, len(self._outbox),
+        )  # fmt: skip
 
     @property
     def wire(self) -> LinkWire | None:
@@ -360,9 +374,7 @@ class Link:
                 case CallReceived(call):
                     self._spawn(self._answer(call))
                 case ResultReceived(result):
-                    answer = self._calls.get(result.call_id)
-                    if answer is not None and not answer.done():
-                        answer.set_result(result)
+                    self._settle_call(result)
                 case RosterTold(roster):
                     self.hosts.learn(roster)
                 case Welcomed():
@@ -372,10 +384,17 @@ class Link:
                     self.joined.set()
                     self._settled.set()
                     self._tell_linked(event.welcome.relay)
+                case NumbersTaken(seq):
+                    self._send_again(seq)
                 case Ended(reason, text, retry_after):
                     self._retry_after = retry_after
                     if not self._leaving:
                         self._lost(f"{reason}: {text}" if reason else text)
+
+    def _settle_call(self, result: Result) -> None:
+        answer = self._calls.get(result.call_id)
+        if answer is not None and not answer.done():
+            answer.set_result(result)
 
     def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
         self.gaps += 1

@@ -43,7 +43,7 @@ class OutboxDisk:
         self._store = OutboxThread.open(path, self._stored_in_thread)
         if self._store.replaced:
             _logger.error("messages that waited for the relay are not sent: %s", self._store.replaced)
-        outbox.found(self._store.left())
+        outbox.found(self._store.left(), self._store.moves())
         if len(outbox):
             _logger.info("%d messages of earlier runs wait for the relay", len(outbox))
 
@@ -62,6 +62,10 @@ class OutboxDisk:
         task = asyncio.ensure_future(self._load(segment))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
+
+    def moved(self, epoch: int, other: int, shift: int) -> None:
+        """Write down that what waits of a run goes out in another one, for the next process."""
+        self._store.move(epoch, other, shift)
 
     async def close(self) -> None:
         """Bring all that waits to disk, and end."""

@@ -104,6 +104,7 @@ class Satellite:
             load=self._outbox_disk.load,
             reconnect_max=config.reconnect_max,
             token=foundation.state.secret,
+            moved=self._outbox_disk.moved,
         )
         self.dead_letters = DeadLetters(foundation.state.path / DEAD_LETTERS_FILE, self._repeat)
         self._calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)

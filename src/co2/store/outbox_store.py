@@ -14,7 +14,7 @@ from typing import Any, Self
 import apsw
 
 from co2.protocol.checksum import crc32
-from co2.protocol.outbox import SEGMENT, Cut, Segment
+from co2.protocol.outbox import SEGMENT, Cut, Moves, Segment
 from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
 __all__ = ["OutboxStore"]
@@ -25,6 +25,8 @@ CREATE TABLE frame (
     id INTEGER PRIMARY KEY, epoch INTEGER, first INTEGER, last INTEGER, crc INTEGER, data BLOB
 );
 """
+# Made with the first of them: an older program still reads the file, and does not know of it.
+_MOVES = "CREATE TABLE IF NOT EXISTS moved (epoch INTEGER PRIMARY KEY, other INTEGER, shift INTEGER)"
 _OVERHEAD = 200
 
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
@@ -58,6 +60,7 @@ class OutboxStore:
         self._work = threading.Condition()
         self._segments: list[Segment] = []
         self._forget = 0
+        self._moves: Moves = {}
         self._taken: tuple[list[Segment], int] | None = None
         self._next = self._last_id() + 1
 
@@ -107,6 +110,24 @@ class OutboxStore:
                 end.last, end.size, end.rows = last, end.size + size, (end.rows[0], row)
         return segments
 
+    def moves(self) -> Moves:
+        """Return which runs of those that are left go out in another one; none where nothing is left."""
+        with self._reading:
+            if not self._reader.execute("SELECT 1 FROM sqlite_master WHERE name = 'moved'").fetchall():
+                return {}
+            if not self._reader.execute("SELECT 1 FROM frame LIMIT 1").fetchall():
+                return {}
+            rows: Any = self._reader.execute("SELECT epoch, other, shift FROM moved").fetchall()
+        return {epoch: (other, shift) for epoch, other, shift in rows}
+
+    def move(self, epoch: int, other: int, shift: int) -> None:
+        """Have it written that what is left of a run goes out in another one, so much taken off its numbers."""
+        if self.failed:
+            return
+        with self._work:
+            self._moves[epoch] = (other, shift)
+            self._wake()
+
     def put(self, segment: Segment) -> None:
         """Have a segment written, behind all before it; not held where nothing is written any more."""
         if self.failed:
@@ -151,7 +172,7 @@ class OutboxStore:
 
     def something(self) -> bool:
         """Tell whether anything waits."""
-        return bool(self._segments or self._forget or self._taken)
+        return bool(self._segments or self._forget or self._taken or self._moves)
 
     def turn(self) -> bool:
         """Commit what waits; tell whether there may be another turn. On a full disk it is tried again there."""
@@ -197,7 +218,13 @@ class OutboxStore:
     def _write(self, segments: Sequence[Segment], forget: int) -> list[tuple[int, int]]:
         written: list[tuple[int, int]] = []
         row = self._next
+        with self._work:
+            moves = dict(self._moves)
         self._db.execute("BEGIN IMMEDIATE")
+        if moves:
+            self._db.execute(_MOVES)
+            rows = [(epoch, *move) for epoch, move in moves.items()]
+            self._db.executemany("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", rows)
         if forget:
             self._db.execute("DELETE FROM frame WHERE id <= ?", (forget,))
         for segment in segments:
@@ -211,5 +238,8 @@ class OutboxStore:
                 row += 1
             written.append((begun, row - 1))
         self._db.execute("COMMIT")
+        with self._work:
+            for epoch in moves:
+                self._moves.pop(epoch, None)
         self._next = row
         return written
