@@ -1,9 +1,12 @@
 """``co2 plugin new``: what it writes passes its test as it is, and pip makes it found."""
 
+import importlib.util
 import json
 import os
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +52,7 @@ def test_it_runs_from_its_folder(tmp_path: Path) -> None:
 def test_pip_makes_it_found_by_its_entry_point(tmp_path: Path) -> None:
     run("-m", "co2", "plugin", "new", "fader", cwd=tmp_path)
     site = tmp_path / "site"
-    quiet = ("--quiet", "--disable-pip-version-check", "--no-build-isolation", "--no-deps")
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-build-isolation", "--no-index")
     run("-m", "pip", "install", *quiet, "--target", str(site), "./fader", cwd=tmp_path)
     assert sorted(entry.name for entry in (site / "fader").iterdir() if entry.suffix) == [
         "__init__.py",
@@ -58,6 +61,32 @@ def test_pip_makes_it_found_by_its_entry_point(tmp_path: Path) -> None:
     env = {"PYTHONPATH": str(site)}
     with running(tmp_path / "one", "satellite", "--plugin", "fader", env=env) as host, host.proxy() as proxy:
         assert proxy.fader.fader.set({"data": {"level": 0.25}}) == 0.25
+
+
+def test_it_wants_nothing_by_a_name_that_anybody_may_register(tmp_path: Path) -> None:
+    for flags in ((), ("--relay",)):
+        run("-m", "co2", "plugin", "new", f"fader{len(flags)}", *flags, cwd=tmp_path)
+    for file in tmp_path.rglob("*"):
+        assert file.is_dir() or "python-co2" not in file.read_text()
+    project = tomllib.loads((tmp_path / "fader0" / "pyproject.toml").read_text())["project"]
+    assert (project["dependencies"], project["optional-dependencies"]) == ([], {"test": ["pytest"]})
+
+
+def test_what_it_prints_can_be_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert main(["plugin", "new", "fader"]) == 0
+    told = capsys.readouterr().out
+    assert "pip install" not in told
+    [line] = [line for line in told.splitlines() if line.startswith("try it:")]
+    done = subprocess.run(line.partition(":")[2], shell=True, capture_output=True, text=True, timeout=100)
+    assert "7 passed" in done.stdout, done.stdout + done.stderr
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pytest" else find(name))
+    assert main(["plugin", "new", "other"]) == 0
+    told = capsys.readouterr().out
+    assert f"get pytest, which its tests need:  {shlex.quote(sys.executable)} -m pip install pytest\n" in told
+    assert f"try it:  cd other && {shlex.quote(sys.executable)} -m pytest\n" in told
 
 
 def test_it_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

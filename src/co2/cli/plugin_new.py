@@ -1,6 +1,8 @@
 """``co2 plugin new``: a plugin package to start from, with a test and a README, ready for pip."""
 
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -57,9 +59,24 @@ def new(name: str, for_relay: bool, as_json: bool) -> int:
         return 0
     for path in files:
         click.echo(f"wrote {folder / path}")
-    click.echo(f"try it:  cd {name} && pytest")
+    for line in _ways_to_try_it(name):
+        click.echo(line)
     click.echo(f"run it:  co2 {'relay' if for_relay else 'satellite'} --plugin-dir . --plugin {name}")
     return 0
+
+
+def _ways_to_try_it(name: str) -> Iterator[str]:
+    """Give what to type to run the tests that were written, with the Python that runs now."""
+    import importlib.util
+    import shutil
+
+    from co2.plugin.requirements import install_command
+
+    if importlib.util.find_spec("pytest") is None:
+        yield f"get pytest, which its tests need:  {install_command(['pytest'])}"
+    at_hand = shutil.which("pytest")
+    ours = at_hand is not None and Path(at_hand).parent == Path(sys.executable).parent
+    yield f"try it:  cd {name} && {'pytest' if ours else f'{shlex.quote(sys.executable)} -m pytest'}"
 
 
 def files_of(name: str, *, for_relay: bool = False) -> dict[str, str]:
@@ -186,9 +203,12 @@ _README = """
 A co2 plugin: it keeps a level between 0 and 1, and tells everybody when it changes.
 
 ```
+python3 -m pip install pytest
 pytest
 co2 plugin check .
 ```
+
+The first line is needed once, where co2 is installed and pytest is not.
 
 This folder is a package as it is: put it into a plugin folder, or name the folder that it is in.
 
@@ -199,7 +219,7 @@ co2 watch
 co2 call @NAME@.@NAME@.set '{"data": {"level": 0.5}}'
 ```
 
-Or install it, here or on another machine; a satellite then finds it by its name.
+Or install it where co2 is installed, here or on another machine; a satellite then finds it by its name.
 
 ```
 pip install .
@@ -225,7 +245,11 @@ version = "0.1.0"
 description = "@WHAT@"
 readme = "README.md"
 requires-python = ">=3.11"
-dependencies = ["python-co2"]
+# Not co2 itself: a plugin is installed beside the co2 that loads it.
+dependencies = []
+
+[project.optional-dependencies]
+test = ["pytest"]
 
 # By this a host finds it once it is installed: name of the package = what Python imports.
 [project.entry-points."co2.plugins"]

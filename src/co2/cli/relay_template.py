@@ -111,9 +111,12 @@ A relay plugin of co2: on their way through the relay the numbers of a channel a
 what is no number is dropped.
 
 ```
+python3 -m pip install pytest
 pytest
 co2 plugin check .
 ```
+
+The first line is needed once, where co2 is installed and pytest is not.
 
 This folder is a package as it is: put it into a plugin folder, or name the folder that it is in.
 
