@@ -23,6 +23,7 @@ COMMANDS = {
     "forget": "co2.cli.forget",
     "dead-letters": "co2.cli.dead_letters",
     "plugin": "co2.cli.plugin",
+    "state": "co2.cli.state",
 }
 """Where each command is."""
 
@@ -37,6 +38,7 @@ _SHORT = {
     "forget": "Forget a satellite that will not come back.",
     "dead-letters": "Show, repeat or drop messages that plugins did not take.",
     "plugin": "Show which plugin code runs; load, unload and reload it; write and check it.",
+    "state": "Give a state folder that was copied an identity of its own.",
 }
 
 

@@ -57,7 +57,7 @@ from co2.protocol.relay_events import (
 )
 from co2.protocol.roster import RosterBook
 from co2.protocol.streams import Peer, Stream, deliver_frame, union
-from co2.protocol.takeovers import Takeovers
+from co2.protocol.takeovers import RETURN, Takeovers
 from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
 from co2.protocol.welcome import in_this_log, live_beginning, lost_in_words, meet
 
@@ -281,6 +281,7 @@ class RelayCore:
         if self._is_refused(peer, host_id, hello):  # much may have happened while the disk was waited for
             return
         older = self.peers.get(host_id.origin)
+        peer.run = hello.outbox[-1][0] if hello.outbox else 0
         if older is not None and not self._take_over(older, peer):
             return
         peer.host_id, peer.token = host_id, hash_of_token(hello.token)
@@ -297,12 +298,16 @@ class RelayCore:
         self.events.append(Joined(peer))
 
     def _take_over(self, older: Peer, newer: Peer) -> bool:
-        if self.takeovers.too_many(older.origin):
-            text = "several satellites run with copies of one state folder: give each its own"
+        if self.takeovers.is_clone(older.origin, older.run, newer.run):
+            text = (
+                f"two satellites run with one identity, from {older.address[0]} and {newer.address[0]}: was a "
+                "state folder, or a whole memory card, copied? Stop one of them and give it an identity of its "
+                "own with `co2 state new-id`; until then both are refused"
+            )
             for peer in (older, newer):
                 self.end(peer, goodbyes.CLONED, text, retry_after=60.0)
             return False
-        self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=60.0)
+        self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=RETURN)
         return True
 
     def _rolled_back(self, hello: Hello) -> bool:

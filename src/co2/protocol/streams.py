@@ -158,6 +158,7 @@ class Peer:
         disk_reads: reads from disk that are under way, by package ('' for the live stream).
         disk_wishes: streams that wait for one of these to end, by package.
         token: that it has shown, as a hash: who shows another does not take its place.
+        run: epoch of the run that it is in, 0 for one that does not say.
         health: how its packages are, as it told last; None for one that does not tell.
         health_at: when it did, in monotonic seconds.
         listens: IP address that it listens on, as it says.
@@ -189,6 +190,7 @@ class Peer:
     disk_reads: dict[str, Stream] = field(default_factory=dict)
     disk_wishes: dict[str, Stream] = field(default_factory=dict)
     token: bytes = b""
+    run: int = 0
     health: list[Health] | None = None
     health_at: float = 0.0
     listens: str = ""

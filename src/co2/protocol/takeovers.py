@@ -3,7 +3,13 @@
 from collections import deque
 from collections.abc import Callable
 
-__all__ = ["MAX_ORIGINS", "MAX_TAKEOVERS", "WITHIN", "Takeovers"]
+__all__ = ["MAX_ORIGINS", "MAX_RIVALS", "MAX_TAKEOVERS", "RETURN", "WITHIN", "Takeovers"]
+
+RETURN = 5.0
+"""Seconds after which whoever lost its place may come back; if it does, and the other is there, both are told."""
+
+MAX_RIVALS = 16
+"""Runs of one origin that are remembered as displaced, the last ones."""
 
 MAX_TAKEOVERS = 3
 WITHIN = 60.0
@@ -26,10 +32,35 @@ class Takeovers:
     def __init__(self, now: Callable[[], float]) -> None:
         self.count = 0
         self._now = now
+        self._rivals: dict[str, deque[int]] = {}
         self._times: dict[str, deque[float]] = {}
 
-    def too_many(self, origin: str) -> bool:
-        """Count one takeover; tell whether it is one too many."""
+    def is_clone(self, origin: str, older: int, newer: int) -> bool:
+        """Count one takeover; return whether two processes run with one state folder.
+
+        A run that was displaced by another one, and comes back while that is there, lives beside it: no process
+        takes up a run of before again. One that takes its own place, as after a cable was pulled, is no clone.
+
+        Args:
+            origin: of both.
+            older: epoch of the run whose place is taken, 0 for unknown.
+            newer: of the run that comes.
+        """
+        rivals = self._rivals.pop(origin, deque(maxlen=MAX_RIVALS))
+        if older and newer and older != newer:
+            self._rivals[origin] = rivals
+            back = newer in rivals
+            rivals += [one for one in (older, *((newer,) if back else ())) if one not in rivals]
+            if len(self._rivals) > MAX_ORIGINS:
+                del self._rivals[next(iter(self._rivals))]
+            if back:
+                self.count += 1
+                return True
+        elif rivals:
+            self._rivals[origin] = rivals
+        return self._too_many(origin)
+
+    def _too_many(self, origin: str) -> bool:
         self.count += 1
         now = self._now()
         times = self._times.pop(origin, deque())

@@ -13,6 +13,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -107,6 +108,7 @@ class Link:
         names: gives (methods, plugins) that we tell the relay.
         load: brings a segment of the outbox back to memory, and then calls :meth:`work`.
         reconnect_max: seconds of the longest pause between two tries to reach a relay that is not there.
+        folder: the state folder, for people to know which one is meant.
         token: of the state folder.
         moved: told that what waits of a run goes out in another one: (run, other run, number taken off each).
     """
@@ -121,6 +123,7 @@ class Link:
         names: Callable[[], tuple[list[str], list[str]]],
         load: Callable[[Segment], None],
         reconnect_max: float = RECONNECT_MAX,
+        folder: Path | None = None,
         token: str = "",
         moved: Callable[[int, int, int], None] = lambda _epoch, _other, _shift: None,
     ) -> None:
@@ -141,6 +144,7 @@ class Link:
         self._load = load
         self._moved = moved
         self._reconnect_max = reconnect_max
+        self._folder = folder
         self._wire: LinkWire | None = None
         self._calls: dict[int, asyncio.Future[Result]] = {}
         self._numbers = itertools.count(1)
@@ -389,7 +393,8 @@ class Link:
                 case Ended(reason, text, retry_after):
                     self._retry_after = retry_after
                     if not self._leaving:
-                        self._lost(f"{reason}: {text}" if reason else text)
+                        whose = f" (the folder here: {self._folder})" if reason == goodbyes.CLONED else ""
+                        self._lost(f"{reason}: {text}{whose}" if reason else text)
 
     def _settle_call(self, result: Result) -> None:
         answer = self._calls.get(result.call_id)

@@ -103,6 +103,7 @@ class Satellite:
             names=self._names,
             load=self._outbox_disk.load,
             reconnect_max=config.reconnect_max,
+            folder=foundation.state.path,
             token=foundation.state.secret,
             moved=self._outbox_disk.moved,
         )

@@ -24,6 +24,9 @@ SECRET_BYTES = 32
 """Random bytes in a secret."""
 
 
+_OUTBOX = "outbox.db"
+"""What waits for the relay, in a satellite's folder."""
+
 _SECRET = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}")
 
 
@@ -70,6 +73,30 @@ class StateFolder:
         except BaseException:
             os.close(lock)
             raise
+
+    def renew_identity(self) -> list[Path]:
+        """Make another origin and secret; set aside what waits for the relay under the old ones.
+
+        Returns:
+            What was set aside.
+
+        Raises:
+            StateError: the folder cannot be written.
+        """
+        before = self.origin
+        # With a new origin and the old secret it is somebody new already, should this end in between.
+        _write_private_file(self.path / "origin", secrets.token_hex(ORIGIN_BYTES))
+        _write_private_file(self.path / "secret", secrets.token_hex(SECRET_BYTES))
+        self.origin, self.secret = self._read_origin(), self._read_secret()
+        aside = []
+        for suffix in ("", "-wal", "-shm"):
+            old = self.path / f"{_OUTBOX}{suffix}"
+            if old.exists():
+                try:
+                    aside.append(old.rename(self.path / f"{_OUTBOX}.of-{before}{suffix}"))
+                except OSError as error:
+                    raise StateError(f"{old} cannot be set aside: {error.strerror}") from None
+        return aside[:1]
 
     def close(self) -> None:
         """Give the lock back."""

@@ -1,0 +1,59 @@
+"""``co2 state``: the folder that says who a host is."""
+
+import os
+from pathlib import Path
+
+import click
+
+from co2.cli.arguments import json_option
+from co2.cli.output import one_line, print_json
+from co2.config import load_config
+from co2.errors import StateError
+
+__all__ = ["state"]
+
+
+@click.group()
+def state() -> None:
+    """Change the state folder of a host that is stopped.
+
+    \b
+    Example:
+      co2 state new-id
+    """
+
+
+@state.command("new-id")
+@click.option("--state", "folder", metavar="DIR", help="The folder.  [default: the satellite's, as co2.toml says]")
+@json_option
+def new_id(folder: str | None, as_json: bool) -> int:
+    """Give a state folder a new identity: where it was copied, as with a whole memory card, two hosts have one.
+
+    The host must be stopped. What plugins keep, how far durable ones are and dead letters stay. What waits for the
+    relay is set aside, not sent: the host that the folder was copied from has it, too, and under two identities it
+    would arrive twice.
+
+    \b
+    Examples:
+      co2 state new-id
+      co2 state new-id --state ~/.local/state/co2/satellite-2005
+    """
+    from co2.store.state_folder import StateFolder, default_state_path
+
+    path = Path(folder) if folder is not None else None
+    if path is None:
+        config = load_config("satellite", {}, os.environ, Path.cwd())
+        path = config.state or default_state_path("satellite", config.port)
+    if not (path / "origin").is_file():
+        raise StateError(f"{path} is no state folder: it has no file 'origin'; name the one you mean with --state")
+    with StateFolder.open(path) as opened:
+        before = opened.origin
+        aside = opened.renew_identity()
+        after = opened.origin
+    if as_json:
+        print_json({"folder": str(path), "before": before, "after": after, "aside": [str(one) for one in aside]})
+        return 0
+    click.echo(f"{one_line(path)}: was {one_line(before)}, is {after} from its next start on")
+    for one in aside:
+        click.echo(f"what waited for the relay is not sent; it is kept as {one_line(one)}")
+    return 0
