@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from co2 import logs
-from co2.logs import MAX_VALUE, LineBudget, LogFiles, escaped, setup_logs
+from co2.logs import MAX_VALUE, PLACE_BURST, LineBudget, LineBudgets, LogFiles, escaped, setup_logs
 from co2.plugin.records import Records
 from co2.protocol.frames import Record
 from co2.server.books import Books
@@ -260,8 +260,55 @@ def test_the_end_and_a_forgotten_address_are_told(caplog: pytest.LogCaptureFixtu
             books.dropped_one(Caller("192.0.2.1", 7), "full", "too many")
         for number in range(1024):
             books.dropped_one(Caller(f"10.0.{number // 256}.{number % 256}", 1), "full", "too many")
+        books.write_down()
         assert "192.0.2.1 suppressed " in caplog.text
         for _ in range(100):
             books.dropped_one(Caller("192.0.2.9", 7), "full", "too many")
         books.write_down(ending=True)
     assert "192.0.2.9 suppressed " in caplog.text
+
+
+def test_sources_have_budgets_of_their_own_and_one_together(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    budgets = LineBudgets(1.0, 5, 10.0, 30, max_sources=100, clock=clock)
+    logger = logging.getLogger("co2.test.budgets")
+    with caplog.at_level(logging.INFO, logger="co2.test.budgets"):
+        for n in range(1000):
+            budgets.log(logger, logging.INFO, "mallory", "line %d of mallory", n)
+        budgets.log(logger, logging.INFO, "honest", "an honest line")
+        assert len(caplog.records) == 6
+        for n in range(1000):
+            budgets.log(logger, logging.INFO, f"sybil {n}", "a line of sybil %d", n)
+        assert len(caplog.records) == 30
+        caplog.clear()
+        clock.now = 60.0
+        budgets.tell(logger)
+        told = " ".join(record.getMessage() for record in caplog.records)
+        caplog.clear()
+        budgets.tell(logger, ending=True)
+        told += " ".join(record.getMessage() for record in caplog.records)
+        assert "mallory suppressed" in told
+        assert "others suppressed" in told
+        suppressed = sum(int(found) for found in re.findall(r"suppressed (\d+) lines", told))
+        assert suppressed == 2001 - 30, "each line that is not there was told"
+
+
+def test_no_place_in_the_code_fills_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("co2.test.places")
+    with setup_logs(tmp_path):
+        for n in range(PLACE_BURST + 500):
+            logger.warning("a line that a peer has caused: %d", n)
+        logger.warning("another place")
+        for _ in range(100):
+            try:
+                raise ValueError("boom")
+            except ValueError:
+                logger.exception("with a traceback")
+    text = (tmp_path / "co2.log").read_text()
+    assert text.count("a line that a peer has caused") < PLACE_BURST + 200
+    assert text.count("Traceback") <= 22
+    assert "another place" in text
+    assert "suppressed" in text
+    assert capsys.readouterr().err.count("a line that a peer has caused") == text.count(
+        "a line that a peer has caused"
+    )

@@ -27,6 +27,7 @@ __all__ = [
     "TOLD",
     "EscapingFormatter",
     "LineBudget",
+    "LineBudgets",
     "LogFiles",
     "escaped",
     "open_private",
@@ -47,6 +48,13 @@ QUIET = {"told": False}
 
 MAX_VALUE = 512
 """Characters of one value in a line; the rest is cut and said."""
+
+PLACE_RATE = 50.0
+PLACE_BURST = 2000
+"""Lines of one place in the code, per second in the long run and at once; with a traceback 1 and 20."""
+
+MAX_FORGOTTEN = 100
+"""Sources that are forgotten and not told yet; what more of them had suppressed is told as that of others."""
 
 FLUSH_INTERVAL = 0.5
 """Seconds after which lines of the access log are in their file."""
@@ -75,7 +83,10 @@ class EscapingFormatter(logging.Formatter):
             if isinstance(record.args, tuple):
                 record.args = tuple(_cut(value) for value in record.args)
             record.msg, record.args = record.getMessage().replace("\n", "\\n"), None
-        return escaped(super().format(record)).replace("\n", "\n  | ")
+        text = super().format(record)
+        if left_out := getattr(record, "left_out", 0):
+            text += f" (and {left_out} lines like this one were suppressed before it: they came too fast)"
+        return escaped(text).replace("\n", "\n  | ")
 
 
 def _cut(value: object) -> object:
@@ -148,6 +159,130 @@ class LineBudget:
             )
 
 
+class LineBudgets:
+    """A :class:`LineBudget` for each source, and one for all of them together.
+
+    Args:
+        rate: lines of one source per second in the long run.
+        burst: the same at once.
+        total_rate: lines of all sources per second in the long run.
+        total_burst: the same at once.
+        max_sources: sources that are remembered; one more, and the oldest is told and forgotten.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        rate: float = 10.0,
+        burst: int = 20,
+        total_rate: float = 50.0,
+        total_burst: int = 1000,
+        *,
+        max_sources: int = 1024,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._max_sources = max_sources
+        self._clock = clock
+        self._total = LineBudget(total_rate, total_burst, clock)
+        self._sources: dict[str, LineBudget] = {}
+        self._forgotten: list[tuple[str, LineBudget]] = []
+
+    def take(self, source: str, size: int) -> bool:
+        """Take one line of so many bytes, or count it as suppressed."""
+        budget = self._sources.get(source)
+        if budget is None:
+            if len(self._sources) >= self._max_sources:
+                self._forget(next(iter(self._sources)))
+            budget = self._sources[source] = LineBudget(self._rate, self._burst, self._clock)
+        if budget.spent or self._total.spent:
+            budget.suppress(1, size)
+            return False
+        return self._total.take(size) and budget.take(size)
+
+    def _forget(self, source: str) -> None:
+        budget = self._sources.pop(source)
+        if budget.lines and len(self._forgotten) < MAX_FORGOTTEN:
+            self._forgotten.append((source, budget))
+        else:
+            self._total.suppress(budget.lines, budget.bytes)
+
+    def log(self, logger: logging.Logger, level: int, source: str, text: str, *values: object) -> None:
+        """Write a line that somebody outside has caused, or count it as suppressed.
+
+        Args:
+            logger: that it is of.
+            level: of the line.
+            source: who has caused it.
+            text: with places for the values.
+            values: as with :meth:`logging.Logger.log`.
+        """
+        if self.take(source, len(text) + sum(len(one) for one in values if isinstance(one, str))):
+            self._sources[source].tell(logger, level, source)
+            logger.log(level, text, *values, stacklevel=2)
+
+    def tell(self, logger: logging.Logger, level: int = logging.WARNING, *, ending: bool = False) -> None:
+        """Say of each source what was suppressed, where it may have a line again. Call it once a second or so.
+
+        Args:
+            logger: of the line.
+            level: of the line.
+            ending: nothing comes after this.
+        """
+        forgotten, self._forgotten = self._forgotten, []
+        for source, budget in (*forgotten, *self._sources.items()):
+            if not budget.lines:
+                continue
+            is_forgotten = self._sources.get(source) is not budget
+            if ending or ((is_forgotten or not budget.spent) and not self._total.spent and self._total.take(0)):
+                budget.tell(logger, level, source)
+            elif is_forgotten:
+                self._total.suppress(budget.lines, budget.bytes)
+        if self._total.lines and (ending or not self._total.spent):
+            self._total.tell(logger, level, "others")
+
+
+class _Places(logging.Filter):
+    """Lets through so many lines of each place in the code, so that nobody outside fills a log through any of it.
+
+    What plugins say has limits of its own, and is let through.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._budgets: dict[tuple[str, int], LineBudget] = {}
+        self._lock = threading.Lock()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Decide once for all handlers; a line behind suppressed ones says how many these were."""
+        decided: bool | None = getattr(record, "is_let_through", None)
+        if decided is None:
+            decided = record.is_let_through = self._decide(record)
+        return decided
+
+    def _decide(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("co2.plugins."):
+            return True
+        place = (record.pathname, record.lineno)
+        with self._lock:
+            budget = self._budgets.get(place)
+            if budget is None:
+                rate, burst = (1.0, 20) if record.exc_info else (PLACE_RATE, PLACE_BURST)
+                budget = self._budgets[place] = LineBudget(rate, burst, self._clock)
+            if not budget.take(0):
+                return False
+            if budget.lines:
+                record.left_out, budget.lines = budget.lines, 0
+        return True
+
+    def untold(self) -> int:
+        """Return how many lines were left out that no later line told of."""
+        with self._lock:
+            return sum(budget.lines for budget in self._budgets.values())
+
+
 class _PrivateFile(logging.handlers.RotatingFileHandler):
     """A rotating file that only we may read."""
 
@@ -202,6 +337,7 @@ class LogFiles:
     def __init__(self, folder: Path) -> None:
         self._undo: list[tuple[logging.Logger, logging.Handler]] = []
         co2, access = logging.getLogger("co2"), logging.getLogger("co2.access")
+        self._places = _Places()
         self._before = [(logger, logger.level, logger.propagate) for logger in (co2, access)]
         co2.setLevel(logging.DEBUG)
         co2.propagate = access.propagate = False
@@ -218,6 +354,8 @@ class LogFiles:
 
     def close(self) -> None:
         """Write what is left and leave the loggers as they were."""
+        if untold := self._places.untold():
+            logging.getLogger("co2.logs").warning("%d more lines were suppressed: they came too fast", untold)
         while self._undo:
             logger, handler = self._undo.pop()
             logger.removeHandler(handler)
@@ -237,6 +375,8 @@ class LogFiles:
 
     def _add(self, logger: logging.Logger, handler: logging.Handler, level: int) -> None:
         handler.setLevel(level)
+        if logger.name == "co2":
+            handler.addFilter(self._places)
         logger.addHandler(handler)
         self._undo.append((logger, handler))
 

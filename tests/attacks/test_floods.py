@@ -26,9 +26,9 @@ from co2.protocol.link_frames import (
 )
 from co2.protocol.web_socket import PING, PONG, control_frame
 from co2.server.link_wire import joined
-from tests.attacks.raw import call, ping_within
+from tests.attacks.raw import call, call_body, connected, ping_within, request, send
 from tests.attacks.raw_link import RawLink
-from tests.harness import HostProcess, running
+from tests.harness import HostProcess, running, wait_for
 from tests.protocol.network import batch_of
 
 MIB = 2**20
@@ -225,3 +225,34 @@ def test_calls_that_nobody_answers_leave_room_for_those_of_others(relay: HostPro
             link.abort()
 
     asyncio.run(run())
+
+
+def test_lines_of_the_log_that_a_link_causes_are_bounded(relay: HostProcess) -> None:
+    async def run() -> None:
+        link = await RawLink.joined_as(relay.port, "reuser")
+        first, other = batch_of("first"), batch_of("other")
+        link.say(encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(first), first)))
+        await link.next(Ack)
+        link.say(*[encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(other), other))] * 1500)
+        for _ in range(1500):
+            await link.next(Ack)
+        link.abort()
+
+    asyncio.run(run())
+    lines = [line for line in relay.log().splitlines() if "E_ID_REUSE" in line]
+    assert 1 <= len(lines) < 200
+    wait_for(lambda: "reuser suppressed" in relay.log(), "what is not there is told")
+
+
+def test_lines_of_the_access_log_are_bounded(relay: HostProcess) -> None:
+    with connected(relay.port) as sock:
+        one = request(call_body("ping"))
+        answers = 0
+        while answers < 3000:
+            send(sock, one * 100)
+            got = b""
+            while got.count(b"</methodResponse>") < 100:
+                got += sock.recv(2**16)
+            answers += 100
+    wait_for(lambda: "suppressed" in relay.log("access.log"), "what is not there is told")
+    assert relay.log("access.log").count("POST ping 200") < 2800

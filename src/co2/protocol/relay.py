@@ -74,7 +74,7 @@ __all__ = [
     "Stretch",
 ]
 
-ASKED_BYTES = 1024
+ASKED_BYTES = 256
 """Bytes of a frame that asks for something for which it counts once more in :attr:`Peer.asked`."""
 
 _FREE = frozenset((Publish, Result))

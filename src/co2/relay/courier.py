@@ -34,8 +34,6 @@ MAX_TRIES = 3
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
 
-_logger = logging.getLogger("co2.relay")
-
 
 class Courier:
     """Calls one member's ``notify`` for every message after its cursor.
@@ -47,6 +45,7 @@ class Courier:
         timeout: seconds one call may take.
         now: the monotonic clock, in seconds.
         too_long: told of each answer that is over its limit.
+        say: writes a line of the log, (level, source, text, *values), within what the source may cause.
     """
 
     def __init__(
@@ -58,6 +57,7 @@ class Courier:
         *,
         now: Callable[[], float],
         too_long: Callable[[Member], None],
+        say: Callable[..., None],
     ) -> None:
         self._member = member
         self._reader = reader
@@ -65,6 +65,7 @@ class Courier:
         self._timeout = timeout
         self._now = now
         self._too_long = too_long
+        self._say = say
         self._tries = 0
 
     async def run(self) -> None:
@@ -104,7 +105,13 @@ class Courier:
         member = self._member
         member.cursor = gap.next
         if member.miss(gap.after, gap.next, gap.reason):
-            _logger.warning("gap for %s: %s", member.host_id, gap_words(gap.after, gap.next, gap.reason))
+            self._say(
+                logging.WARNING,
+                self._member.host_id.origin,
+                "gap for %s: %s",
+                member.host_id,
+                gap_words(gap.after, gap.next, gap.reason),
+            )
 
     async def _send(self, message: LogMessage) -> None:
         member = self._member
@@ -124,7 +131,7 @@ class Courier:
             self._refused(message, str(fault))
         del member.gaps_to_tell[: len(gaps)]
         if member.state != "ok":
-            _logger.info("%s answers", member.host_id)
+            self._say(logging.INFO, self._member.host_id.origin, "%s answers", member.host_id)
         member.state = "ok"
         member.seen_at = self._now()
 
@@ -132,7 +139,14 @@ class Courier:
         member = self._member
         member.refused += 1
         member.last_error = why[:512]
-        _logger.warning("%s did not take message %d: %s", member.host_id, message.position, member.last_error)
+        self._say(
+            logging.WARNING,
+            self._member.host_id.origin,
+            "%s did not take message %d: %s",
+            member.host_id,
+            message.position,
+            member.last_error,
+        )
 
     async def _count_try(self, error: PeerError) -> None:
         """Count a failure against the message when the member is there but cannot take this one.
@@ -153,7 +167,13 @@ class Courier:
         member = self._member
         member.last_error = str(error)[:512]
         if member.state != "unreachable":
-            _logger.warning("%s cannot be reached: %s", member.host_id, member.last_error)
+            self._say(
+                logging.WARNING,
+                self._member.host_id.origin,
+                "%s cannot be reached: %s",
+                member.host_id,
+                member.last_error,
+            )
         member.state = "unreachable"
 
 

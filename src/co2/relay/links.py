@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId
+from co2.logs import LineBudgets
 from co2.protocol import goodbyes
 from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.link_frames import MAX_LINK_FRAME, Call, Result
@@ -38,7 +39,7 @@ from co2.relay.member_keeper import MemberKeeper
 from co2.relay.pending_calls import PendingCalls
 from co2.server.express import Expected
 from co2.server.link_answers import answer_call
-from co2.server.link_wire import LinkWire, joined
+from co2.server.link_wire import MANY_FRAMES, LinkWire, joined
 from co2.sources import BySource, source_of
 from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value, unpack_value
@@ -145,6 +146,7 @@ class Links:
     Attributes:
         disk_reads: reads of the log from disk; closed with :meth:`stop`.
         calls: of methods of satellites that are under way.
+        lines: how many lines of the log each origin, and all together, may cause.
         braked: how often a link was not read for a while, because it asked for too much.
     """
 
@@ -165,6 +167,7 @@ class Links:
         self._keeper = keeper
         self.core.passage.released = self._come_through
         self.disk_reads = DiskReads(log)
+        self.lines = LineBudgets()
         self.reused_numbers = 0
         self.braked = 0
         self._log = log
@@ -213,7 +216,9 @@ class Links:
         try:
             self.core.receive(peer, *frames)
         except Exception as error:
-            _logger.exception("the link of %s failed", peer.host_id if peer.origin else peer.address[0])
+            who = peer.origin or peer.address[0]
+            if self.lines.take(who, 2000):
+                _logger.exception("the link of %s failed", who)
             self.core.lost(peer, f"an error of ours: {type(error).__name__}")
         self.flush()
         if peer.asked:
@@ -230,6 +235,8 @@ class Links:
         wire = self._wires.get(peer)
         if wire is None or peer.state == "closed":
             return
+        if asked > MANY_FRAMES:
+            wire.read_less()
         loop = asyncio.get_running_loop()
         brake = self._brakes.get(peer)
         if brake is None:
@@ -466,7 +473,8 @@ class Links:
                 self._left(peer, reason, text)
             case IdReused(peer, epoch, seq):
                 self.reused_numbers += 1
-                _logger.error(
+                self.lines.log(
+                    _logger, logging.ERROR, peer.origin,
                     "E_ID_REUSE: %s used number %d of run %d for two messages: a restored or copied state folder; "
                     "the second was not passed on",
                     peer.host_id, seq, epoch,

@@ -49,8 +49,6 @@ MAX_AWAY_TOLD = 1_000
 MAX_AWAY_NAMES_TOLD = 256 * 1024
 """Characters of their names of methods and plugins; of those beyond none are told."""
 
-_logger = logging.getLogger("co2.relay")
-
 
 class RelayMethods:
     """Handlers of ``relay.…``.
@@ -107,7 +105,7 @@ class RelayMethods:
                     silent, "there are too many members without a link, and this one was silent longest"
                 )
             member = self._relay.members.add(host_id, kind, head, now, resume=resume)
-            _logger.info("%s registered (%s)", host_id, kind)
+            self._relay.say(logging.INFO, host_id.origin, "%s registered (%s)", host_id, kind)
         elif argument.get("resume") is False:
             member.cursor = self._relay.log.committed
         if argument.get("log_id", self._relay.log.log_id) != self._relay.log.log_id:
@@ -129,7 +127,7 @@ class RelayMethods:
         member = self._relay.members.find(callers_host_id(one_dict(params), caller))
         self._check_unlinked(member.host_id)
         self._relay.take_out(member, keep_cursor=False)
-        _logger.info("%s said goodbye", member.host_id)
+        self._relay.say(logging.INFO, member.host_id.origin, "%s said goodbye", member.host_id)
         return True
 
     async def relay(self, params: Sequence[Any], caller: Caller) -> int:

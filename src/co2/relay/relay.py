@@ -10,7 +10,6 @@ from typing import Any
 from co2.config import RelayConfig
 from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
-from co2.logs import LineBudget
 from co2.protocol import goodbyes
 from co2.protocol.away import AwayBook
 from co2.protocol.passage import Passenger
@@ -47,9 +46,8 @@ LAST_MESSAGES = 2.0
 MAX_OVERLONG = 3
 """Answers over their limit to ``notify``, ``ping`` and ``system.listMethods`` with which a member is dropped."""
 
-REFUSAL_RATE = 10.0
-REFUSAL_BURST = 20
-"""Lines about links that were refused, per second in the long run and at once."""
+TELL_INTERVAL = 1.0
+"""Seconds after which it is told how many lines about members were suppressed."""
 
 ROSTER_RATE = 16 * 1024 * 1024
 """Bytes per second that the relay spends on telling that; thousands are told one after the other."""
@@ -94,7 +92,6 @@ class Relay:
         self._dispatch = dispatch
         self._config = config
         self._client = client
-        self._refusals = LineBudget(REFUSAL_RATE, REFUSAL_BURST)
         self.waits = Waits()
         self.waits.committed = log.committed
         self._telling: asyncio.TimerHandle | None = None
@@ -137,6 +134,7 @@ class Relay:
             too_long=self._too_long,
         )
         self._spawn(checker.run())
+        self._spawn(self._tell_lines())
         self._spawn(self.links.give_receipts())
 
     async def _note_alive(self) -> None:
@@ -167,6 +165,7 @@ class Relay:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.links.lines.tell(_logger, ending=True)
         self.waits.end()
 
     def settle(self, member: Member, host_id: HostId, kind: str, *, known: bool) -> None:
@@ -181,7 +180,9 @@ class Relay:
         self.dismiss(member)
         if kind != "fetching":
             timeout = self._config.notify_timeout
-            courier = Courier(member, self.reader, self._client, timeout, now=self.now, too_long=self._too_long)
+            courier = Courier(
+                member, self.reader, self._client, timeout, now=self.now, too_long=self._too_long, say=self.say
+            )
             member.courier = self._spawn(courier.run())
             self._spawn(self._learn_methods(member))
 
@@ -216,7 +217,7 @@ class Relay:
         if member is None:
             member = self.members.add(peer.host_id, "co2", 0, self.now(), resume=False)
             member.peer, member.state = peer, "ok"
-            _logger.info("%s joined", peer.host_id)
+            self.say(logging.INFO, peer.origin, "%s joined", peer.host_id)
         member.host_id = peer.host_id
         member.methods, member.plugins = peer.methods, peer.plugins
         self.show(member)
@@ -287,9 +288,15 @@ class Relay:
         """A link has ended."""
         member = self.members.get(peer.origin)
         if member is None or member.peer is not peer:
-            if (peer.origin or reason) and self._refusals.take(len(text)):
-                self._refusals.tell(_logger, source="links that were refused:")
-                _logger.warning("a link from %s was refused: %s %s", peer.address[0], reason, text)
+            if peer.origin or reason:
+                self.say(
+                    logging.WARNING,
+                    peer.address[0],
+                    "a link from %s was refused: %s %s",
+                    peer.address[0],
+                    reason,
+                    text,
+                )
             return
         self.take_out(member, keep_cursor=False)
         self.away.left(peer.origin, stopped=reason == goodbyes.STOPPING and not self._stopping)
@@ -298,9 +305,9 @@ class Relay:
         if self._stopping:
             return  # all of them go: one line each would keep us from ending in time
         if reason == goodbyes.STOPPING:
-            _logger.info("%s said goodbye", member.host_id)
+            self.say(logging.INFO, peer.origin, "%s said goodbye", member.host_id)
         else:
-            _logger.warning("the link of %s has ended: %s %s", member.host_id, reason, text)
+            self.say(logging.WARNING, peer.origin, "the link of %s has ended: %s %s", member.host_id, reason, text)
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of this relay."""
@@ -320,7 +327,12 @@ class Relay:
         """Write a member, or what is new about it, into the roster."""
         book = self.links.core.roster
         if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
-            _logger.warning("%s has more methods than others can be told of", member.host_id)
+            self.say(
+                logging.WARNING,
+                member.host_id.origin,
+                "%s has more methods than others can be told of",
+                member.host_id,
+            )
         self._roster_changed()
         if self.plugins is not None:
             self.plugins.hosts_changed([member.as_host()], ())
@@ -366,7 +378,7 @@ class Relay:
         return member.silence(self.now()) if member.peer is None else self.links.silence(member.peer)
 
     def drop(self, member: Member, why: str) -> None:
-        _logger.warning("%s dropped: %s", member.host_id, why)
+        self.say(logging.WARNING, member.host_id.origin, "%s dropped: %s", member.host_id, why)
         self.dropped_members += 1
         self.take_out(member, keep_cursor=True)
 
@@ -374,6 +386,15 @@ class Relay:
         if member.courier is not None:
             member.courier.cancel()
             member.courier = None
+
+    def say(self, level: int, source: str, text: str, *values: object) -> None:
+        """Write a line of the log that a member has caused, within what it may cause of them."""
+        self.links.lines.log(_logger, level, source, text, *values)
+
+    async def _tell_lines(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_INTERVAL)
+            self.links.lines.tell(_logger)
 
     def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)

@@ -6,6 +6,7 @@ from typing import Any
 
 from co2.errors import BadParams, NotOurRelay
 from co2.host_id import normal_ip
+from co2.logs import LineBudgets
 from co2.protocol.batch import make_batch
 from co2.protocol.gap_words import gap_words
 from co2.server.arguments import host_id_of, integer, one_dict
@@ -55,6 +56,7 @@ class Intake:
         self._tell_gap = tell_gap
         self._log_id = ""
         self._position = 0
+        self._lines = LineBudgets()
 
     def notify(self, params: Sequence[Any], caller: Caller) -> bool:
         """Take one message from our relay and pass it to the plugins. Returns true.
@@ -97,7 +99,8 @@ class Intake:
         self.gaps += len(gaps)
         after, following, reason = gaps[0]
         more = f"; and {len(gaps) - 1} gaps more" if len(gaps) > 1 else ""
-        _logger.warning("gap: %s%s", gap_words(after, following, reason), more)
+        self._lines.tell(_logger)
+        self._lines.log(_logger, logging.WARNING, "notify", "gap: %s%s", gap_words(after, following, reason), more)
         for after, following, reason in gaps:
             self._tell_gap(after, following + 1, reason)
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
-from co2.logs import TOLD
+from co2.logs import TOLD, LineBudgets
 from co2.protocol import goodbyes
 from co2.protocol.frames import Host
 from co2.protocol.gap_words import gap_words
@@ -139,6 +139,7 @@ class Link:
         self._warned = False
         self.frames = 0
         self.gaps = 0
+        self._lines = LineBudgets()
         self._receiver = receiver
         self._outbox = outbox
         self._load = load
@@ -403,7 +404,10 @@ class Link:
 
     def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
         self.gaps += 1
-        _logger.warning("gap: %s", gap_words(gap.after, gap.next, gap.reason))
+        self._lines.tell(_logger)
+        self._lines.log(
+            _logger, logging.WARNING, "the relay", "gap: %s", gap_words(gap.after, gap.next, gap.reason)
+        )
         for package in packages:
             self._receiver.gap(package, gap)
 

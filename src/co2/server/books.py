@@ -3,7 +3,7 @@
 import logging
 import time
 
-from co2.logs import LineBudget
+from co2.logs import LineBudgets
 from co2.server.refusal import Refused
 from co2.xmlrpc.registry import Caller
 
@@ -18,6 +18,18 @@ _MAX_TEXT = 512
 _RATE = 10.0
 _BURST = 20
 """Lines about one address, per second in the long run and at once."""
+
+_TOTAL_RATE = 50.0
+_TOTAL_BURST = 2000
+"""The same about all addresses together."""
+
+ACCESS_RATE = 50.0
+ACCESS_BURST = 2000
+"""Lines of one address in the access log, per second in the long run and at once; more are counted there."""
+
+ACCESS_TOTAL_RATE = 200.0
+ACCESS_TOTAL_BURST = 20000
+"""The same of all addresses together."""
 
 _logger = logging.getLogger("co2.server")
 
@@ -41,7 +53,10 @@ class Books:
         self._lines: list[str] = []
         self._second = 0
         self._second_text = ""
-        self._budgets: dict[str, LineBudget] = {}
+        self._budgets = LineBudgets(_RATE, _BURST, _TOTAL_RATE, _TOTAL_BURST, max_sources=_MAX_ADDRESSES)
+        self._access = LineBudgets(
+            ACCESS_RATE, ACCESS_BURST, ACCESS_TOTAL_RATE, ACCESS_TOTAL_BURST, max_sources=_MAX_ADDRESSES
+        )
 
     def answered(self, caller: Caller, what: str, status: int, size: int, seconds: float) -> None:
         """Count an answer, and keep its line for the access log.
@@ -54,7 +69,7 @@ class Books:
             seconds: from the request's end to the answer.
         """
         self.requests[status] = self.requests.get(status, 0) + 1
-        if self._access_log is None:
+        if self._access_log is None or not self._access.take(caller.address, size):
             return
         now = time.time()
         second = int(now)
@@ -78,9 +93,9 @@ class Books:
         if self._lines and self._access_log is not None:
             lines, self._lines = self._lines, []
             self._access_log.info("%d requests", len(lines), extra={"lines": lines})
-        for address, budget in self._budgets.items():
-            if budget.lines and (ending or not budget.spent):
-                budget.tell(_logger, logging.INFO, address)
+        self._budgets.tell(_logger, logging.INFO, ending=ending)
+        if self._access_log is not None:
+            self._access.tell(self._access_log, logging.INFO, ending=ending)
 
     def refused(self, caller: Caller, refused: Refused) -> None:
         """Count and log a refusal."""
@@ -95,13 +110,6 @@ class Books:
 
     def _line(self, caller: Caller, text: str) -> None:
         """Write a line about a caller, unless there are too many about its address."""
-        budget = self._budgets.get(caller.address)
-        if budget is None:
-            if len(self._budgets) >= _MAX_ADDRESSES:
-                oldest = next(iter(self._budgets))
-                self._budgets.pop(oldest).tell(_logger, logging.INFO, oldest)
-            budget = self._budgets[caller.address] = LineBudget(_RATE, _BURST)
-        text = text[:_MAX_TEXT]
-        if budget.take(len(text)):
-            budget.tell(_logger, logging.INFO, caller.address)
-            _logger.info("%s port %d %s", caller.address, caller.port, text)
+        self._budgets.log(
+            _logger, logging.INFO, caller.address, "%s port %d %s", caller.address, caller.port, text[:_MAX_TEXT]
+        )

@@ -170,6 +170,10 @@ class LinkWire(asyncio.BufferedProtocol):
         """Take messages of so many bytes from now on."""
         self._reader.max_size = max_frame
 
+    def read_less(self) -> None:
+        """Read less at once, until what comes is large again."""
+        self._buffer = _read_buffer()[:SMALL_READ]
+
     def release(self) -> None:
         """The owner wants to hear no more of it."""
         self._owner = None
@@ -188,12 +192,12 @@ class LinkWire(asyncio.BufferedProtocol):
         self._silent = 0
         reader = self._reader
         frames = reader.feed(data)
+        if len(frames) > MANY_FRAMES:
+            self.read_less()
+        elif len(self._buffer) == SMALL_READ and (not frames or len(data) < SMALL_READ):
+            self._buffer = _read_buffer()
         if frames and not self._closing and self._owner is not None:
             self._owner.received(frames)
-        if len(frames) > MANY_FRAMES:
-            self._buffer = _read_buffer()[:SMALL_READ]
-        elif len(self._buffer) == SMALL_READ and (len(frames) <= 1 or len(data) < SMALL_READ):
-            self._buffer = _read_buffer()
         if reader.control:
             control, reader.control = reader.control, []
             self._take_control(control)
