@@ -4,6 +4,8 @@ import asyncio
 import itertools
 import logging
 import os
+import sys
+import tempfile
 import time
 
 import pytest
@@ -203,8 +205,17 @@ def test_flushes_are_answered_refused_or_time_out_and_are_bounded() -> None:
 PLUGINS = [PluginInfo(name, name, True, "") for name in ("a", "b", "c", "d")]
 
 
-def test_progress_goes_through_the_file() -> None:
+@pytest.mark.parametrize(("platform", "is_shared_memory"), [("linux", True), ("darwin", True), ("darwin", False)])
+def test_progress_goes_through_the_file(
+    monkeypatch: pytest.MonkeyPatch, platform: str, is_shared_memory: bool
+) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    if not is_shared_memory:
+        monkeypatch.setitem(sys.modules, "_posixshmem", None)
+    made = []
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda make=tempfile.TemporaryFile: made.append(1) or make())
     fd = make_progress_file()
+    assert bool(made) == (not is_shared_memory), "macOS writes a file to its disk whenever it is mapped"
     writer, reader = ProgressWords(fd), ProgressWords(fd)
     os.close(fd)
     writer.words[6] = 2**64 - 1

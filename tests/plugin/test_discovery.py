@@ -127,6 +127,17 @@ def test_names_that_lead_nowhere_are_told(tmp_path: Path, name: str, problem: st
     assert problem in problems[0][1]
 
 
+def test_a_name_in_other_letters_is_another_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On macOS and Windows the folder ``ham`` is there as ``Ham`` too, but not for Python's import."""
+    write_package(tmp_path, "ham")
+    is_there = {name: getattr(Path, name) for name in ("exists", "is_dir")}
+    for name, found in is_there.items():
+        monkeypatch.setattr(Path, name, lambda path, found=found: found(path.with_name(path.name.lower())))
+    specs, problems = find_packages(config(tmp_path, "Ham"))
+    assert specs == []
+    assert "did you mean 'ham'" in problems[0][1]
+
+
 def test_a_folder_without_init_is_told(tmp_path: Path) -> None:
     (tmp_path / "ham").mkdir()
     assert "__init__.py" in find_packages(config(tmp_path, "ham"))[1][0][1]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from co2.plugin.supervisor import PackageSpec
 from co2.plugin.usage import usage_of
 from tests.plugin.support import Settings, carrying, in_loop, write_package
@@ -41,6 +43,42 @@ async def test_a_packages_own_limits_go_before_those_of_all(tmp_path: Path) -> N
         memory, files, seconds = await carrier.call("ham.spam.limits")
         assert memory in (-1, 2**63 - 1, 2**64 - 1)
         assert (files, seconds) == (99, 600)
+
+
+NO_LIMIT_OF_MEMORY = """
+import resource, sys
+from co2.plugin import host
+set_limit = resource.setrlimit
+
+def setrlimit(kind, limits):
+    if kind == resource.RLIMIT_AS:
+        raise ValueError("current limit exceeds maximum limit")
+    set_limit(kind, limits)
+
+resource.setrlimit = setrlimit
+load = host.Load("", "", {}, {}, 0.0, memory=64, open_files=77)
+print(host._prepare_process(load), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+
+
+def test_a_limit_that_the_system_does_not_have_is_told_and_the_others_hold() -> None:
+    told = subprocess.run([sys.executable, "-c", NO_LIMIT_OF_MEMORY], capture_output=True, text=True, check=True)
+    assert told.stdout == (
+        "['plugin_memory has no effect here: this system does not set that limit "
+        "(current limit exceeds maximum limit)'] 77\n"
+    )
+
+
+def test_without_proc_psutil_tells_what_a_process_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("psutil")
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        monkeypatch.setattr(sys, "platform", "darwin")
+        used = usage_of(child.pid)
+        assert used.keys() == {"memory", "address_space", "open_files", "cpu_seconds"}
+        assert used["open_files"] >= 3
+    assert usage_of(child.pid) == {}
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    assert usage_of(os.getpid()) == {}
 
 
 @in_loop

@@ -2,6 +2,7 @@
 
 import contextlib
 import enum
+import errno
 import socket
 import threading
 import time
@@ -439,6 +440,29 @@ def test_a_satellite_that_is_gone_frees_those_who_wait(way: Way) -> None:
 
     with pytest.raises(NotRunning):
         run()
+
+
+@pytest.mark.parametrize("number", [errno.ENOTCONN, errno.EPROTOTYPE, errno.ESHUTDOWN])
+def test_what_macos_says_of_a_satellite_that_is_going_frees_them_too(number: int) -> None:
+    class Going(socket.socket):
+        def send(self, data: Any, flags: int = 0, /) -> int:
+            raise OSError(number, "it goes")
+
+    way = Way(Going)
+    broken = threading.Event()
+    way.out._broken = broken.set
+    with way.ours, way.theirs:
+        _, send = way.lane()
+        way.out.start()
+
+        def run() -> None:
+            while True:
+                send({"data": 1})
+
+        with pytest.raises(NotRunning):
+            run()
+        way.out.close(PATIENCE)
+    assert not broken.is_set()
 
 
 def test_lines_for_the_log_go_before_messages_and_beyond_a_bound_they_are_counted(way: Way) -> None:

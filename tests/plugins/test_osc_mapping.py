@@ -1,5 +1,6 @@
 """OSC messages ↔ data_dicts, channel names, the configuration."""
 
+import errno
 import os
 import re
 import socket
@@ -231,6 +232,24 @@ def test_sockets():
         listening_socket("no..host", 9000)
     assert resolve("no..host", 1, socket.AF_INET) is None
     assert resolve("127.0.0.1", 7000, socket.AF_INET) == ("127.0.0.1", 7000)
+
+
+def test_the_longest_datagram_goes_out_where_few_bytes_do_by_default(monkeypatch):
+    """macOS sends no datagram longer than the send buffer, 9,216 bytes by default."""
+
+    class AsOnMac(socket.socket):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)  # Linux doubles it
+
+        def sendto(self, data, *more):
+            if len(data) > self.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF):
+                raise OSError(errno.EMSGSIZE, "Message too long")
+            return super().sendto(data, *more)
+
+    monkeypatch.setattr(socket, "socket", AsOnMac)
+    with listening_socket("127.0.0.1", 0) as sock:
+        assert sock.sendto(bytes(65_507), sock.getsockname()) == 65_507
 
 
 def test_a_bridge_knows_its_own_socket():

@@ -1,6 +1,9 @@
 """By which address others see this host."""
 
+import fcntl
+import importlib
 import socket
+import sys
 
 import pytest
 
@@ -26,6 +29,26 @@ def test_without_a_way_to_there_an_interface_tells(monkeypatch: pytest.MonkeyPat
     assert local_ip("0.0.0.0", "192.0.2.1") == "192.168.7.7"
     monkeypatch.setattr(local_address, "_of_an_interface", lambda _probe: "")
     assert local_ip("0.0.0.0", "192.0.2.1") == "127.0.0.1"
+
+
+@pytest.mark.parametrize(("platform", "request_code"), [("linux", 0x8915), ("darwin", 0xC0206921)])
+def test_each_system_is_asked_in_its_own_words(
+    monkeypatch: pytest.MonkeyPatch, platform: str, request_code: int
+) -> None:
+    asked = []
+
+    def ioctl(_descriptor: int, code: int, request: bytes) -> bytes:
+        asked.append((code, request[:16].rstrip(b"\0")))
+        return request[:20] + bytes((192, 168, 7, 7)) + request[24:]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "platform", platform)
+        module = importlib.reload(local_address)
+        patch.setattr(fcntl, "ioctl", ioctl)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            assert module._of_an_interface(probe) == "192.168.7.7"
+    importlib.reload(local_address)
+    assert asked == [(request_code, socket.if_nameindex()[0][1].encode())]
 
 
 def test_interfaces_are_asked_for_their_address() -> None:

@@ -2,12 +2,14 @@
 
 import logging
 import socket
+import sys
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.errors import ConfigError
+from co2.server import gate
 from co2.server.answer_head import AnswerHeads
 from co2.server.books import MAX_KEPT_LINES, Books
 from co2.server.chunks import ChunkedBody
@@ -140,6 +142,17 @@ def test_names_of_this_machine(monkeypatch: pytest.MonkeyPatch, hostname: str, n
     assert own_names() == names
 
 
+def test_on_macos_the_name_that_bonjour_gives_is_a_name_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "box.lan")
+    before = own_names()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert own_names() == before, "nobody tells it here"
+    monkeypatch.setattr(gate, "_LOCAL_HOST_NAME", ("echo", "Stage-Left-2"))
+    assert own_names() == before | {"stage-left-2", "stage-left-2.local"}
+    monkeypatch.setattr(gate, "_LOCAL_HOST_NAME", ("false",))
+    assert own_names() == before
+
+
 class Holder:
     """A connection as a budget sees it."""
 
@@ -224,6 +237,22 @@ def test_a_taken_port_says_what_to_do() -> None:
         with bind_socket("127.0.0.1", port, next_free=True) as second:
             assert port < second.getsockname()[1] <= port + 100
             assert not second.getblocking()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0"), ("127.0.0.1", "::")]
+)
+def test_where_two_may_listen_a_port_that_answers_is_taken(
+    monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    # What SO_REUSEADDR means on macOS, SO_REUSEPORT means here.
+    monkeypatch.setattr(socket, "SO_REUSEADDR", socket.SO_REUSEPORT)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with bind_socket(first, 0, next_free=False) as there:
+        port = there.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"port {port} is taken"):
+            bind_socket(second, port, next_free=False)
+    bind_socket(second, port, next_free=False).close()
 
 
 @pytest.mark.parametrize("bind", ["", "localhost", "nonsense", "256.1.1.1"])

@@ -238,7 +238,10 @@ def _check(step: Path, status: os.stat_result, trust: Trust, wanted: Path | None
         if ours
         else f"ask {_name(uid)}, whose it is, to mend it"
     )
-    also = f"; or trust that group: CO2_TRUSTED_GROUPS={status.st_gid}" if bits == "g-w" else ""
+    also = (
+        "; where that changes nothing (exFAT, a share), keep it on another disk" if bits == "o-w" and ours else ""
+    )
+    also += f"; or trust that group: CO2_TRUSTED_GROUPS={status.st_gid}" if bits == "g-w" else ""
     raise ConfigError(str(step), f"{who} may write it{so}; {mend}{also}")
 
 

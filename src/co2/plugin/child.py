@@ -274,7 +274,9 @@ class ProcessChild(Child):
         try:
             for sock in (ours, theirs):
                 for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
-                    sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+                    # Linux gives as much as it may; macOS refuses what is over kern.ipc.maxsockbuf.
+                    with contextlib.suppress(OSError):
+                        sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
             self.words = ProgressWords(progress_fd)
             fds = (theirs.fileno(), progress_fd)
             self._process, self._protocol = await loop.subprocess_exec(

@@ -6,6 +6,7 @@ bundled with co2, then those that were installed with pip. The first that has th
 
 import ast
 import contextlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -189,7 +190,7 @@ def _find(name: str, folder: Path, open_to_others: OpenCode) -> PackageSpec:
     if problem := name_problem(name):
         raise _NotFoundError(problem)
     single = folder / f"{name}.py"
-    if (package := _place(folder, name)).exists():
+    if _is_listed(package := _place(folder, name)):
         if problem := open_to_others.problem_of(package) or package_problem(package):
             raise _NotFoundError(problem)
         return PackageSpec(name, folder, note=_clash(name, package, single))
@@ -201,6 +202,17 @@ def _find(name: str, folder: Path, open_to_others: OpenCode) -> PackageSpec:
     if installed[name].problem:
         raise _NotFoundError(installed[name].problem)
     return PackageSpec(name, None, module=installed[name].module)
+
+
+def _is_listed(package: Path) -> bool:
+    """Tell whether there is a file or folder of this very name.
+
+    On macOS and Windows ``exists`` finds ``ham`` also as ``Ham``, and Python's import does not.
+    """
+    try:
+        return package.name in os.listdir(package.parent)  # noqa: PTH208 - names are wanted
+    except OSError:
+        return False
 
 
 def _place(folder: Path, name: str) -> Path:

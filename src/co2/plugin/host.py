@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -62,6 +62,7 @@ __all__ = ["ORPHAN_EXIT", "PluginHost", "main"]
 ORPHAN_EXIT = 3.0
 """Seconds for every ``__exit__`` when the satellite is gone."""
 
+INFO = 20
 WARNING = 30
 EXIT_BROKEN = 70
 """Exit status of a plugin host that cannot go on: memory is out, or its socket is broken."""
@@ -73,7 +74,7 @@ class PluginHost:
     Args:
         sock: to the satellite; closed at the end.
         words: progress words of this package.
-        before_load: called with the Load frame before the package is imported.
+        before_load: called with the Load frame before the package is imported; gives lines for the log.
         loaded: called when all plugins are made.
         gone: called when the satellite has closed the socket.
         broken: called when it cannot go on.
@@ -84,7 +85,7 @@ class PluginHost:
         sock: socket.socket,
         words: ProgressWords,
         *,
-        before_load: Callable[[Load], None] = lambda load: None,
+        before_load: Callable[[Load], Sequence[str]] = lambda load: (),
         loaded: Callable[[], None] = lambda: None,
         gone: Callable[[], None] = lambda: None,
         broken: Callable[[], None] = lambda: None,
@@ -253,7 +254,8 @@ class PluginHost:
     def _check(self, load: Load) -> Checked:
         """Import the package and look at its plugins; make none of them."""
         self._load = load
-        self._before_load(load)
+        for line in self._before_load(load):
+            self._outgoing.record("", INFO, line)
         self._tools.prepare(load)
         module = import_package(load.package, load.folder, load.module)
         self._found, self._warnings = find_plugins(load.package, module, role=load.var_dict.get("role", ""))
@@ -366,24 +368,28 @@ def main() -> None:
     _leave()
 
 
-def _prepare_process(load: Load) -> None:
-    """Limit what the package can do to the machine, before any of its code runs."""
+def _prepare_process(load: Load) -> Sequence[str]:
+    """Limit what the package can do to the machine, before any of its code runs; tell what cannot be limited."""
     import resource
 
     threading.Thread(target=_stay_awake, args=(load.hang_timeout,), name="co2-watchdog", daemon=True).start()
     sys.dont_write_bytecode = True  # the plugin folder belongs to its author
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a plugin goes first
-    for kind, wanted in (
-        (resource.RLIMIT_AS, load.memory * 1024 * 1024),
-        (resource.RLIMIT_NOFILE, load.open_files),
-        (resource.RLIMIT_CPU, load.cpu_seconds),
+    refused = []
+    for key, kind, wanted in (
+        ("plugin_memory", resource.RLIMIT_AS, load.memory * 1024 * 1024),
+        ("plugin_open_files", resource.RLIMIT_NOFILE, load.open_files),
+        ("plugin_cpu_seconds", resource.RLIMIT_CPU, load.cpu_seconds),
     ):
         _, hard = resource.getrlimit(kind)
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        if wanted:
-            with contextlib.suppress(OSError, ValueError):
+        try:
+            if wanted:
                 resource.setrlimit(kind, (limit, hard))
+        except (OSError, ValueError) as error:  # macOS has no limit of address space
+            refused.append(f"{key} has no effect here: this system does not set that limit ({error})")
+    return refused
 
 
 def _stay_awake(timeout: float) -> None:

@@ -8,6 +8,7 @@ cache, and what is written outlives the process.
 Frames leave in the order in which they were cut: who cuts has the lock, and keeps ``writing`` until it is written.
 """
 
+import errno
 import select
 import socket
 import threading
@@ -44,6 +45,9 @@ _NAP = 200e-6
 
 _LINGER = 2e-3
 """Seconds since a sender has written full frames by itself, in which the writer leaves the next ones to it too."""
+
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN, errno.EPROTOTYPE)
+"""What the system says of a socket whose other end is gone; the last two macOS, while it is going."""
 
 _PAUSE_MS = 5
 """Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
@@ -390,14 +394,15 @@ class Outgoing(Sleeper):
                 self._writing = False
                 if self._wrote_messages and self._waiting() < MAX_BATCH_MESSAGES:
                     time.sleep(_NAP)
-        except (BrokenPipeError, ConnectionResetError):
+        except BaseException as error:
+            if not isinstance(error, OSError) or error.errno not in _GONE:
+                # Memory is out, or a plugin has closed our socket: nothing can be said any more.
+                self._broken()
+                return
             # The satellite is gone. The reading side sees it too, and ends in good order.
             with self._lock:
                 self._close_lanes()
                 self._end()
-        except BaseException:
-            # Memory is out, or a plugin has closed our socket: nothing can be said any more.
-            self._broken()
 
     def _send_all(self, data: bytes) -> None:
         """Write all of it. Nobody else writes, or polls, meanwhile: ``_writing`` is set."""

@@ -11,6 +11,8 @@ The letter word counts the plugin's dead letters: so the parent knows of those t
 
 import mmap
 import os
+import secrets
+import sys
 
 __all__ = [
     "CALLBACKS",
@@ -42,14 +44,31 @@ _SIZE = MAX_PLUGINS * 3 * _WORD
 
 def make_progress_file() -> int:
     """Make a file to map; give its descriptor, which the caller closes."""
-    if hasattr(os, "memfd_create"):
+    if sys.platform == "linux":
         fd = os.memfd_create("co2-progress")
     else:
+        fd = _shared_memory()
+    os.ftruncate(fd, _SIZE)
+    return fd
+
+
+def _shared_memory() -> int:
+    """Make some where there is no memfd.
+
+    A file would be written to its disk whenever it is mapped, on macOS, in the event loop that starts a plugin
+    host: CPython's mmap asks for that there.
+    """
+    name = f"/co2-{secrets.token_hex(8)}"  # macOS takes 31 characters at most
+    try:
+        import _posixshmem  # type: ignore[import-not-found]
+
+        fd: int = _posixshmem.shm_open(name, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode=0o600)
+        _posixshmem.shm_unlink(name)
+    except (ImportError, OSError):
         import tempfile
 
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    os.ftruncate(fd, _SIZE)
     return fd
 
 

@@ -1,6 +1,7 @@
 """What a plugin host uses of what it may use, as the system tells it."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,10 +20,12 @@ def usage_of(pid: int | None) -> Mapping[str, float]:
 
     Returns:
         ``memory`` (MiB that are resident), ``address_space`` (MiB; what the limit counts), ``open_files``,
-        ``cpu_seconds``; empty where the process is gone, or the system has no ``/proc``.
+        ``cpu_seconds``; empty where the process is gone, and where neither ``/proc`` nor psutil is there to tell.
     """
     if pid is None:
         return {}
+    if sys.platform != "linux":
+        return _usage_by_psutil(pid)
     place = Path("/proc", str(pid))
     try:
         all_pages, resident_pages = map(int, (place / "statm").read_bytes().split()[:2])
@@ -37,3 +40,22 @@ def usage_of(pid: int | None) -> Mapping[str, float]:
         "open_files": open_files,
         "cpu_seconds": round(sum(map(int, times)) / os.sysconf("SC_CLK_TCK"), 2),
     }
+
+
+def _usage_by_psutil(pid: int) -> Mapping[str, float]:
+    try:
+        import psutil
+    except ImportError:
+        return {}
+    try:
+        process = psutil.Process(pid)
+        with process.oneshot():
+            memory, times = process.memory_info(), process.cpu_times()
+            return {
+                "memory": memory.rss // _MIB,
+                "address_space": memory.vms // _MIB,
+                "open_files": process.num_fds(),
+                "cpu_seconds": round(times.user + times.system, 2),
+            }
+    except psutil.Error:
+        return {}

@@ -34,6 +34,7 @@ from co2.server.calls import MethodCalls, is_reserved
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import host_url, local_ip
+from co2.server.open_files import SPARE_FILES, allow_files
 from co2.server.plugin_control import PluginControl, package_row, warn_of_those_that_do_not_run
 from co2.server.plugin_methods import plugin_entries
 from co2.server.plugin_watch import PluginWatch
@@ -165,6 +166,7 @@ class Satellite:
 
     async def start(self) -> None:
         """Serve, load plugins; the relay need not be there."""
+        allow_files(Limits().max_connections + SPARE_FILES)
         await self.server.start(self._sock)
         self._outbox_disk.start()
         await self.dead_letters.start()

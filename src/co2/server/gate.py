@@ -8,6 +8,8 @@ our own pages are forms without a body; for them the browser must say that the p
 import ipaddress
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -22,6 +24,9 @@ __all__ = ["RPC_PATHS", "Gate", "Request", "own_names"]
 
 RPC_PATHS = ("/", "/RPC2")
 """Where XML-RPC is served."""
+
+_LOCAL_HOST_NAME = ("/usr/sbin/scutil", "--get", "LocalHostName")
+"""How macOS tells the name that Bonjour gives it, which its owner sets beside the host name."""
 
 _PAGE_METHODS = ("GET", "HEAD")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
@@ -69,7 +74,7 @@ class Request:
 def own_names() -> set[str]:
     """Give the names by which this machine may be addressed."""
     name = socket.gethostname().lower().rstrip(".")
-    names = {"localhost", name}
+    names = {"localhost", name, *_bonjour_names()}
     for known in (name.removesuffix(".local"), name.partition(".")[0]):
         names |= {known, f"{known}.local"}
     return names - {"", ".local"}
@@ -84,6 +89,18 @@ def _address(name: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None
         return ipaddress.ip_address(name)
     except ValueError:
         return None
+
+
+def _bonjour_names() -> set[str]:
+    """Give what other machines call this one in their ``.local``, where that may differ from its own name."""
+    if sys.platform != "darwin":
+        return set()
+    try:
+        found = subprocess.run(_LOCAL_HOST_NAME, capture_output=True, text=True, timeout=2, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return set()
+    name = found.stdout.strip().lower()
+    return {name, f"{name}.local"} if name else set()
 
 
 class Gate:

@@ -2,13 +2,17 @@
 
 import socket
 import struct
+import sys
 
 from co2.host_id import normal_ip
 
 __all__ = ["host_url", "is_everywhere", "local_ip"]
 
-_SIOCGIFADDR = 0x8915
-"""Linux: ask for the address of an interface (netdevice(7))."""
+_SIOCGIFADDR = 0x8915 if sys.platform == "linux" else 0xC0206921
+"""Ask for the address of an interface: netdevice(7) of Linux; net/if.h of the BSDs, macOS with them.
+
+The answer has it in the same place: behind 16 bytes of name, two of family or length and family, two of port.
+"""
 
 
 def local_ip(bind: str, towards: str) -> str:

@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import os
 import socket
+import sys
 
 from co2.errors import ConfigError
 
@@ -16,6 +17,12 @@ BACKLOG = 4096
 
 MAX_NEXT = 100
 """How many ports after a taken one are tried."""
+
+_ANSWER_TIMEOUT = 0.2
+"""Seconds that this machine has to answer itself."""
+
+_WILDCARDS = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104 - compared with, never bound
+"""Where all addresses can be reached."""
 
 
 def bind_socket(bind: str, port: int, next_free: bool) -> socket.socket:
@@ -66,6 +73,8 @@ def _listen(address: str, port: int) -> socket.socket:
     try:
         if os.name == "posix":  # on Windows it would let two processes share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if sys.platform != "linux" and port:
+            _refuse_answered(address, port)
         if address == "::":
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         sock.bind((address, port))
@@ -75,6 +84,22 @@ def _listen(address: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def _refuse_answered(address: str, port: int) -> None:
+    """Refuse a port at which somebody answers already.
+
+    BSD, and macOS with it, lets one program listen on all addresses and another on one of them: the second takes
+    the connections of the first. Linux refuses that, and so do we.
+
+    Raises:
+        OSError: EADDRINUSE, as Linux says it.
+    """
+    for reached in _WILDCARDS.get(address, (address,)):
+        with socket.socket(socket.AF_INET6 if ":" in reached else socket.AF_INET) as probe:
+            probe.settimeout(_ANSWER_TIMEOUT)
+            if probe.connect_ex((reached, port)) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
 
 
 def _explained(error: OSError, address: str, port: int, candidate: int) -> ConfigError:

@@ -1,7 +1,6 @@
 """How far each durable package of a satellite is in the relay's log; a small file, replaced as a whole."""
 
 import json
-import os
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from typing import Any
 
 from co2.logs import open_private
 from co2.protocol.link_frames import Receipt
+from co2.store.fsync import sync_file
 
 __all__ = ["MAX_SIZE", "Cursors"]
 
@@ -78,7 +78,7 @@ class Cursors:
                 shown = receipt and (receipt.log_id, receipt.run, receipt.position, receipt.mac.hex())
                 json.dump({"log_id": log_id, "run": run, "positions": saved, "receipt": shown}, file)
                 file.flush()
-                os.fsync(file.fileno())
+                sync_file(file.fileno())
             new.replace(self._path)
             self.log_id, self.run, self.positions, self.receipt = log_id, run, saved, receipt
 

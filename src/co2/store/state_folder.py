@@ -11,6 +11,7 @@ from types import TracebackType
 
 from co2.errors import StateError
 from co2.host_id import ORIGIN_PATTERN
+from co2.store.fsync import sync_file
 
 __all__ = ["StateFolder", "default_state_path"]
 
@@ -26,6 +27,8 @@ SECRET_BYTES = 32
 
 _OUTBOX = "outbox.db"
 """What waits for the relay, in a satellite's folder."""
+_NO_MODES = "; where that changes nothing (exFAT, a share), give a folder on another disk with --state"
+"""A disk that has no modes shows everything as open to everybody."""
 
 _SECRET = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}")
 
@@ -177,7 +180,9 @@ def _make_private_folder(path: Path) -> None:
     if found.st_mode & 0o022:
         # What others have put there, a link in the place of a file, say, stays where only the mode is mended.
         quoted = shlex.quote(str(path))
-        raise StateError(f"state folder {path} may be written by others; mend it with: chmod 700 {quoted}")
+        raise StateError(
+            f"state folder {path} may be written by others; mend it with: chmod 700 {quoted}{_NO_MODES}"
+        )
     if found.st_mode & 0o077:
         with contextlib.suppress(OSError):  # the file system has no modes
             path.chmod(0o700)
@@ -195,7 +200,9 @@ def _make_private_files(folder: Path) -> None:
 
 def _check_file(path: Path) -> None:
     if path.stat().st_mode & 0o022:
-        raise StateError(f"{path} may be written by others; mend it with: chmod 600 {shlex.quote(str(path))}")
+        raise StateError(
+            f"{path} may be written by others; mend it with: chmod 600 {shlex.quote(str(path))}{_NO_MODES}"
+        )
 
 
 def _write_private_file(path: Path, text: str) -> None:
@@ -208,7 +215,7 @@ def _write_private_file(path: Path, text: str) -> None:
         with os.fdopen(file, "w") as opened:
             opened.write(text + "\n")
             opened.flush()
-            os.fsync(opened.fileno())
+            sync_file(opened.fileno())
         made.replace(path)
     except OSError as error:
         raise StateError(f"{path} cannot be written: {error.strerror}") from None

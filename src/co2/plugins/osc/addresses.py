@@ -1,5 +1,6 @@
 """Names: ``host:port`` of UDP, and OSC address ↔ channel."""
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -22,6 +23,9 @@ UdpAddress = tuple[Any, ...]
 
 _RECEIVE_BUFFER = 1 << 20
 """Bytes that the kernel holds for us while the network is busy."""
+
+_SEND_BUFFER = 65_535
+"""Bytes of the longest datagram. macOS sends none longer than this buffer, which has 9,216 there by default."""
 
 _NOT_IN_ADDRESS = str.maketrans(dict.fromkeys([*map(chr, range(33)), "#", ",", "\x7f"], "_"))
 
@@ -59,6 +63,9 @@ def listening_socket(host: str, port: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < _SEND_BUFFER:
+            with contextlib.suppress(OSError):  # it may have less than it asks for
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         if ipaddress.ip_address(str(address[0]).partition("%")[0]).version == 4:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         sock.bind(address)
