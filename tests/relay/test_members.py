@@ -96,3 +96,15 @@ def test_cursors_of_hosts_that_are_gone_are_kept_for_every_address(monkeypatch: 
         members.add(HostId("x", "192.0.2.3", 0), "co2", 0, 0.0, resume=False)
         members.remove(members.get("x"), keep_cursor=False)  # type: ignore[arg-type]
     assert members.add(honest.host_id, "fetching", 100, 1.0, resume=True).cursor == 7
+
+
+def test_where_somebody_without_a_link_was_is_known_also_when_it_is_silent() -> None:
+    members = Members(10)
+    host = HostId("ham", "10.0.0.2", 0)
+    assert members.foreign_address("ham") == ""
+    member = members.add(host, "fetching", 1, 0.0, resume=True)
+    assert members.foreign_address("ham") == "10.0.0.2"
+    members.remove(member, keep_cursor=True)
+    assert members.foreign_address("ham") == "10.0.0.2", "nobody takes its place by a link from elsewhere"
+    members.add(host, "co2", 1, 0.0, resume=False)
+    assert members.foreign_address("ham") == ""

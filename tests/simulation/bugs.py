@@ -138,7 +138,7 @@ def _log_id_not_changed(_original: Any) -> Any:
     return lambda self, log_id, run, position: False
 
 
-@_bug("a reader goes on in a log that does not know its run", "acdf", RelayLog, "holds")
+@_bug("a reader goes on in a log that does not know its run", "iacdf", RelayLog, "holds")
 def _unknown_run_accepted(_original: Any) -> Any:
     return lambda self, run, position: True
 

@@ -1,6 +1,7 @@
 """A member that means harm: it says what no satellite would. Whatever it claims must concern only itself."""
 
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,6 +17,7 @@ from co2.protocol.link_frames import (
     Receipt,
     Replay,
     Subscription,
+    Welcome,
     decode_relay_frame,
     encode_link_frame,
 )
@@ -43,13 +45,17 @@ FLOOD = 20
 class _Mouth:
     """Stands where the relay has the end of a connection: keeps what is written."""
 
-    def __init__(self) -> None:
+    def __init__(self, look: Callable[[Any], None]) -> None:
+        self._look = look
         self.frames: list[Any] = []
         self.reading = True
         self.closed = False
 
     def write(self, frames: list[bytes]) -> None:
-        self.frames += [decode_relay_frame(data) for data in frames]
+        for data in frames:
+            frame = decode_relay_frame(data)
+            self._look(frame)
+            self.frames.append(frame)
         del self.frames[:-50]
 
     def read_again(self) -> None:
@@ -129,14 +135,24 @@ class Hostile:
         receipt = self.dice.choice((None, forged, Receipt(log.log_id, run, position, b""), self._receipt))
         subscriptions = [Subscription("p", position), Subscription("d", position, durable=True)]
         before = log.log_id
-        self._said(self._hello(subscriptions=subscriptions, run=run, receipt=receipt))
+
+        def look(frame: Any) -> None:
+            if isinstance(frame, Welcome) and run == "made up" and not frame.anew:
+                self.world.oracles.broken("i: what was never given begins anew", f"{position} in {run} is taken")
+
+        given = {"log_id": before, "run": run, "subscriptions": subscriptions, "receipt": receipt}
+        self._said(self._hello(self._name(), **given), look)
         if log.log_id != before and not self.world.truth.replaced:
             self.world.oracles.broken("i: a log keeps its name", f"a Hello at {position} in {run} has renamed it")
 
     def _claim_numbers(self) -> None:
         """Have been acknowledged what was never sent."""
         outbox = [(self.dice.getrandbits(62), self.dice.choice((1, 1002, 10**12))) for _ in range(64)]
-        self._said(self._hello(outbox=outbox, receipt=self._receipt))
+        self._said(self._hello(self._name(), outbox=outbox, receipt=self._receipt))
+
+    def _name(self) -> str:
+        """Be oneself, or somebody new: who comes too often is taken for a clone."""
+        return self.dice.choice(("mallory", f"m{self.dice.getrandbits(32):x}"))
 
     def _say_hello_often(self) -> None:
         """Come as many, one after the other."""
@@ -177,8 +193,8 @@ class Hostile:
         }  # fmt: skip
         return encode_link_frame(Hello(f"{origin}@{self.ip}:1", **given))
 
-    def _said(self, hello: bytes) -> _Mouth:
-        relay, mouth = self.world.relay, _Mouth()
+    def _said(self, hello: bytes, look: Callable[[Any], None] = lambda _frame: None) -> _Mouth:
+        relay, mouth = self.world.relay, _Mouth(look)
         peer = relay.core.opened((self.ip, 40_000))
         relay._ends[peer] = mouth  # type: ignore[assignment]
         self._links.append((peer, mouth))

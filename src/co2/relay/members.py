@@ -256,9 +256,12 @@ class Members:
             raise IdentityRefused(f"{host_id.origin} is registered from another address")
 
     def foreign_address(self, origin: str) -> str:
-        """Return the address of the member of that origin that has no link, '' for none."""
+        """Return the address of the member of that origin without a link, also a silent one's; '' for none."""
         member = self._foreign.get(origin)
-        return "" if member is None else member.host_id.ip
+        if member is not None:
+            return member.host_id.ip
+        departed = self._departed.get(origin)
+        return "" if departed is None else departed.ip
 
     def forget(self, origin: str) -> None:
         """Forget where somebody was that has left."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RelayView"]
 
-_EVENTS = ("repeats", "gaps", "takeovers", "reused_numbers", "damaged", "express", "express_failed")
+_EVENTS = ("repeats", "gaps", "takeovers", "impostors", "reused_numbers", "damaged", "express", "express_failed")
 """Counters that the metrics page has as events."""
 
 
