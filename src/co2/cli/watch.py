@@ -38,7 +38,8 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
     """Show every message on the network as it comes, until Ctrl-C or SIGTERM.
 
     Exit code 5 says that the time was over before the messages that were asked for had come. Messages that fell
-    out of the relay's log before they were fetched are told on stderr, with --json as a line {"gap": …}.
+    out of the relay's log before they were fetched are told on stderr, with --json as a line {"gap": …}; so are
+    live ones, which are in no log, where they come faster than they can be shown. Live ones have no position.
 
     \b
     Examples:
@@ -100,8 +101,10 @@ class _Watcher:
                 continue
             for gap in answer["gaps"]:
                 yield "gap", gap
-            for message in answer["messages"]:
+            for message in (*answer["messages"], *answer.get("live", ())):
                 yield "message", message
+            if missed := answer.get("live_missed"):
+                yield "gap", {"live": missed, "reason": "they came faster than they were fetched"}
             self._after = answer["next"]
 
     def close(self) -> None:
@@ -115,7 +118,7 @@ class _Watcher:
         self._host_id, self._after = answer["host_id"], answer["position"]
 
     def _fetch(self, wait: float) -> dict[str, Any]:
-        arguments = {"host_id": self._host_id, "after": self._after, "max": 200, "wait": wait}
+        arguments = {"host_id": self._host_id, "after": self._after, "max": 200, "wait": wait, "live": True}
         found: dict[str, Any] = self._client.call(
             "relay.fetch", arguments, timeout=wait + 5, tell_after=wait + TELL_AFTER
         )
@@ -152,6 +155,9 @@ def _show_gap(gap: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json({"gap": gap})
     else:
+        if "live" in gap:
+            click.echo(f"gap: {gap['live']} live messages are missing ({one_line(gap['reason'])})", err=True)
+            return
         from co2.protocol.gap_words import gap_words  # there is none as a rule
 
         text = gap_words(int(gap["after"]), int(gap["next"]), str(gap.get("reason", "no reason is told")))

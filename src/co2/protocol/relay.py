@@ -111,6 +111,7 @@ class RelayCore:
         keeps: what is new in ``origins`` gets to disk before its satellite joins: see :class:`OriginClaimed`.
         elsewhere: returns the address of whoever has registered an origin without a link, '' for nobody.
         impostors: Hellos that were refused because their origin is somebody else's.
+        live_heard: takes live messages, for those who have no link; None where nobody wants them.
         closing: no more messages are taken in; their senders keep them for the relay that follows.
     """
 
@@ -147,6 +148,7 @@ class RelayCore:
         self.fan_out = FanOut(log, self.events)
         self.recent: Recent[Stretch] = Recent()
         self._unacked: dict[Peer, None] = {}
+        self.live_heard: Callable[[Entry], None] | None = None
         handlers: dict[type, Callable[[Peer, Any], None]] = {
             Hello: self._hello,
             Publish: self._publish,
@@ -511,6 +513,8 @@ class RelayCore:
             frame.crc, frame.batch,
         )  # fmt: skip
         peer.published += count
+        if self.live_heard is not None:
+            self.live_heard(entry)
         for other in self.peers.values():
             stream = other.live
             if stream is None or not stream.wants(entry):

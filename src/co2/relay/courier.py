@@ -21,7 +21,7 @@ from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.writer import write_call, write_value
 
-__all__ = ["MAX_TRIES", "Courier", "write_plain"]
+__all__ = ["MAX_TRIES", "Courier", "write_live", "write_plain"]
 
 READ_AT_ONCE = 64
 """Messages that are read from the log at once."""
@@ -184,6 +184,17 @@ def write_plain(message: LogMessage) -> bytes:
         ValueRefused: it cannot be decoded.
     """
     return write_value(_plain(message))
+
+
+def write_live(message: LogMessage) -> bytes:
+    """Write a live message as foreign receivers see it: it has no position.
+
+    Raises:
+        ValueRefused: it cannot be decoded.
+    """
+    plain = _plain(message)
+    del plain["position"]
+    return write_value(plain)
 
 
 def _plain(message: LogMessage) -> dict[str, Any]:

@@ -54,6 +54,7 @@ class Member:
         told_next: ``next`` of the answer that told them: who goes on from there knows them.
         has_fetched: it has called relay.fetch.
         fetches: calls of relay.fetch under way.
+        live_next: where it goes on with live messages; None for one that has not asked for them.
         wake: set when there may be something to read.
         courier: the task that calls its ``notify``.
         peer: its link.
@@ -75,6 +76,7 @@ class Member:
     overlong: int = 0
     told_next: int | None = None
     has_fetched: bool = False
+    live_next: int | None = None
     fetches: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     courier: asyncio.Task[None] | None = None

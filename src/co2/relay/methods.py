@@ -15,7 +15,7 @@ from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import BEGINNING
 from co2.protocol.log import LogGap
 from co2.protocol.passage import Passenger
-from co2.relay.courier import write_plain
+from co2.relay.courier import write_live, write_plain
 from co2.relay.members import Member
 from co2.relay.reading import Messages, unreadable
 from co2.server.arguments import callers_host_id, integer, number, one_dict, text
@@ -175,7 +175,8 @@ class RelayMethods:
 
         Takes {host_id, after, max, wait}: ``after`` the position read last (0: the oldest kept), at most ``max``
         messages, ``wait`` up to 25 seconds. Returns {messages, next, gaps}; ``next`` is the next call's
-        ``after``, which acknowledges this answer. Own messages are left out.
+        ``after``, which acknowledges this answer. Own messages are left out. With ``live`` true it also returns
+        {live, live_missed}: live messages since the last such call, and how many had gone by then.
         """
         argument = one_dict(params)
         _only_itself(caller, "fetch")
@@ -191,7 +192,13 @@ class RelayMethods:
                 # It goes on after the answer that told them: only now is it certain that it knows.
                 member.gaps_to_tell = []
             gaps = list(member.gaps_to_tell)
-        wish = _Wish(after, maximum, deadline, (caller.address, caller.port))
+        live = argument.get("live", False)
+        if not isinstance(live, bool):
+            raise BadParams("key 'live': a boolean is wanted")
+        if live:
+            head = self._relay.live.watch()
+            member.live_next = head if member.live_next is None else member.live_next
+        wish = _Wish(after, maximum, deadline, (caller.address, caller.port), live)
         member.has_fetched = True
         member.fetches += 1
         try:
@@ -213,11 +220,33 @@ class RelayMethods:
                 member.gaps += 1
             after = read.next
             left = wish.deadline - self._relay.now()
-            if read.messages or gaps or left <= 0:
+            news = self._live_news(member, wish) if wish.live else {}
+            if read.messages or gaps or left <= 0 or news.get("live") or news.get("live_missed"):
                 break
-            if not await self._relay.waits.appended(seen, left, wish.end):
+            if not await self._relay.waits.appended(seen, left, wish.end, live=wish.live):
                 break
-        return self._fetched(member, read, gaps)
+        return {**self._fetched(member, read, gaps), **news}
+
+    def _live_news(self, member: Member, wish: "_Wish") -> dict[str, Any]:
+        """Return what has come live since this member asked last; what it does not read now it never will."""
+        assert member.live_next is not None
+        read = self._relay.live.read(member.live_next, wish.maximum, FETCH_BYTES, member.host_id.origin)
+        member.live_next, missed = read.next, read.missed
+        messages: list[Written] = []
+        size = 0
+        for message in read.messages:
+            try:
+                written = write_live(message)
+            except ValueRefused:
+                missed += 1
+                continue
+            size += len(written)
+            if messages and size > FETCH_BYTES:
+                missed += 1  # in XML it is far larger than it was
+                continue
+            messages.append(Written(written))
+        member.sent += len(messages)
+        return {"live": messages, "live_missed": missed}
 
     def get_satellites(self, params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
         """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each.
@@ -336,12 +365,13 @@ class RelayMethods:
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What relay.fetch is asked for: where it reads on, how many messages, until when it waits, and by whom."""
+    """What relay.fetch is asked for: from where, how many, until when, by whom, and whether live ones too."""
 
     after: int
     maximum: int
     deadline: float
     end: tuple[str, int]
+    live: bool = False
 
 
 def _only_itself(caller: Caller, method: str) -> None:

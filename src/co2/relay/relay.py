@@ -12,15 +12,17 @@ from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol import goodbyes
 from co2.protocol.away import AwayBook
+from co2.protocol.log import Entry
 from co2.protocol.passage import Passenger
 from co2.protocol.receipts import ReceiptKey
 from co2.protocol.streams import Peer
 from co2.relay.checker import Checker
 from co2.relay.courier import Courier
 from co2.relay.links import DurableLog, Links
+from co2.relay.live_ring import LiveRing
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.members import Member, Members
-from co2.relay.methods import RelayMethods, names_in
+from co2.relay.methods import FETCH_WAIT, RelayMethods, names_in
 from co2.relay.plugins import RelayPlugins
 from co2.relay.reading import MessageReader
 from co2.relay.waits import Waits
@@ -110,6 +112,9 @@ class Relay:
             receipts=receipts,
         )
         self.reader = MessageReader(log, self.links.disk_reads.read)
+        self.live = LiveRing(
+            self.now, self.waits.live_came, self._listen_to_live, max(config.fetch_timeout, FETCH_WAIT)
+        )
         self.links.core.elsewhere = self.members.foreign_address
 
     @property
@@ -159,6 +164,7 @@ class Relay:
         self._stopping = True
         if self._telling is not None:
             self._telling.cancel()
+        self.live.stop()
         await self.links.stop()
         for member in self.members:
             self.dismiss(member)
@@ -223,6 +229,9 @@ class Relay:
         self.show(member)
         if self.away.joined(peer.host_id, peer.methods, peer.plugins):
             self._keep_away()
+
+    def _listen_to_live(self, take: Callable[[Entry], None] | None) -> None:
+        self.links.core.live_heard = take
 
     def _keep_away(self) -> None:
         if self._keeper is not None:

@@ -15,6 +15,7 @@ class Waits:
         self._ended = False
         self._next: BySource[asyncio.Future[bool]] = BySource()
         self._ends: dict[asyncio.Future[bool], tuple[str, int]] = {}
+        self._live: set[asyncio.Future[bool]] = set()
         self._disk: dict[int, list[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
@@ -36,19 +37,30 @@ class Waits:
             self._disk.setdefault(position, []).append(waiting)
             await waiting
 
-    async def appended(self, seen: int, timeout: float, end: tuple[str, int] = ("", 0)) -> bool:
+    def live_came(self) -> None:
+        """Wake whoever waits for live messages, too."""
+        for waiting in self._live:
+            if not waiting.done():
+                waiting.set_result(True)
+
+    async def appended(
+        self, seen: int, timeout: float, end: tuple[str, int] = ("", 0), *, live: bool = False
+    ) -> bool:
         """Wait until something more is on disk; tell whether that came.
 
         Args:
             seen: ``committed`` as it was before the caller looked. What came while it looked counts.
             timeout: seconds to wait at most.
             end: (IP, port) of the connection that waits, for :meth:`give_way`.
+            live: something live will do, too.
         """
         if self.committed != seen:
             return not self._ended
         waiting: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._next.add(source_of(end[0]), waiting)
         self._ends[waiting] = end
+        if live:
+            self._live.add(waiting)
         try:
             async with asyncio.timeout(timeout):
                 return await waiting and not self._ended
@@ -57,6 +69,7 @@ class Waits:
         finally:
             self._next.discard(waiting)
             self._ends.pop(waiting, None)
+            self._live.discard(waiting)
 
     def give_way(self, source: str) -> tuple[str, int] | None:
         """End the wait of a source that has lasted longest; return (IP, port) of its connection, None for none."""

@@ -1,0 +1,134 @@
+"""The last live messages, for whoever fetches: they are in no log, so they are kept here for a moment."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from co2.errors import BadRequest
+from co2.protocol.batch import DROPPED, split_batch
+from co2.protocol.log import Entry
+from co2.relay.reading import LogMessage
+
+__all__ = ["KEPT_BYTES", "KEPT_FRAMES", "PACE", "LiveRead", "LiveRing"]
+
+KEPT_BYTES = 4 * 1024 * 1024
+"""Bytes of live messages that are kept for all who fetch them; the oldest go."""
+
+KEPT_FRAMES = 4_096
+"""Frames of them."""
+
+PACE = 0.05
+"""Seconds after which whoever waits is told that live messages have come: what comes meanwhile goes along."""
+
+
+@dataclass(slots=True)
+class LiveRead:
+    """What one read gave.
+
+    Attributes:
+        next: where the next one goes on.
+        messages: without the reader's own; their positions mean nothing.
+        missed: how many had gone already, or cannot be decoded.
+    """
+
+    next: int
+    messages: list[LogMessage] = field(default_factory=list)
+    missed: int = 0
+
+
+class LiveRing:
+    """Keeps live messages while somebody fetches them. Used in one event loop.
+
+    Args:
+        now: monotonic seconds.
+        wake: called when something has come, at most once in :data:`PACE` seconds.
+        listen: told whether live messages are wanted: gives :meth:`take` to whoever has them, or None.
+        watched_for: seconds after which somebody who has not come again does not want them any more.
+    """
+
+    def __init__(
+        self,
+        now: Callable[[], float],
+        wake: Callable[[], None],
+        listen: Callable[[Callable[[Entry], None] | None], None],
+        watched_for: float,
+    ) -> None:
+        self._now = now
+        self._wake = wake
+        self._listen = listen
+        self._watched_for = watched_for
+        self._watched_until = 0.0
+        self._frames: deque[tuple[int, Entry]] = deque()
+        self._bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.head = 0
+
+    def watch(self) -> int:
+        """Have live messages kept from now on; return where somebody begins who has none yet."""
+        if not self._watched_until:
+            self._listen(self.take)
+        self._watched_until = self._now() + self._watched_for
+        return self.head
+
+    def take(self, entry: Entry) -> None:
+        """Keep a frame, or stop keeping any where nobody has come for long."""
+        if self._now() > self._watched_until:
+            self._watched_until = 0.0
+            self._frames.clear()
+            self._bytes = 0
+            self._listen(None)
+            return
+        self._frames.append((self.head, entry))
+        self.head += entry.count
+        self._bytes += len(entry.batch)
+        while self._bytes > KEPT_BYTES or len(self._frames) > KEPT_FRAMES:
+            self._bytes -= len(self._frames.popleft()[1].batch)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(PACE, self._tell)
+
+    def read(self, after: int, max_messages: int, max_bytes: int, not_from: str) -> LiveRead:
+        """Read on.
+
+        Args:
+            after: ``next`` of the read before, or what :meth:`watch` returned.
+            max_messages: at most so many.
+            max_bytes: stop before the messages are larger than this together; one is always given.
+            not_from: the reader's origin, whose messages are left out.
+        """
+        read = LiveRead(after)
+        oldest = self._frames[0][0] if self._frames else self.head
+        if after < oldest:
+            read.missed, read.next = oldest - after, oldest
+        size = 0
+        for first, entry in self._frames:
+            if first + entry.count <= read.next:
+                continue
+            if entry.origin == not_from:
+                read.next = first + entry.count
+                continue
+            try:
+                packed = split_batch(entry.batch)
+            except BadRequest:  # nobody looks into frames on their way here
+                read.missed += entry.count
+                read.next = first + entry.count
+                continue
+            for number, message in enumerate(packed, first):
+                if number < read.next:
+                    continue
+                size += len(message)
+                if read.messages and (size > max_bytes or len(read.messages) >= max_messages):
+                    return read
+                read.next = number + 1
+                if message != DROPPED:
+                    read.messages.append(LogMessage(0, entry.host_id, entry.client_address, message))
+        return read
+
+    def stop(self) -> None:
+        """The relay ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tell(self) -> None:
+        self._timer = None
+        self._wake()
