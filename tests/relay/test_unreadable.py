@@ -1,12 +1,15 @@
 """Messages in the log that nobody can read are a gap in their place for foreign receivers; what follows comes."""
 
+import asyncio
+import threading
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 import pytest
 
-from co2.protocol.batch import make_batch
+from co2.protocol.batch import make_batch, split_batch
+from co2.relay import reading
 from co2.relay.relay import Relay
 from co2.values import pack
 from tests.relay.test_relay import HERE, Client, member, send, until, with_relay
@@ -101,3 +104,59 @@ def test_a_frame_that_cannot_be_taken_apart_is_a_gap(batch: bytes) -> None:
         assert [(gap["after"], gap["next"]) for gap in gaps] == [(position - 1, position)]
 
     with_relay(test, drop_after=60, fetch_timeout=60)
+
+
+def nested(depth: int) -> bytes:
+    return make_batch([b"\x81\xa4data" + b"\x91" * depth + b"\xc0"])
+
+
+def test_what_nests_too_deep_costs_once_for_all_readers(monkeypatch: pytest.MonkeyPatch) -> None:
+    split: list[int] = []
+
+    def counting(batch: bytes, *, patient: bool = True) -> list[bytes]:
+        split.append(len(batch))
+        assert not patient
+        return split_batch(batch, patient=patient)
+
+    monkeypatch.setattr(reading, "split_batch", counting)
+
+    async def test(relay: Relay, client: Client) -> None:
+        readers = [relay.methods.register([{}], HERE) for _ in range(20)]
+        for _ in range(3):
+            append(relay, nested(1_000_000))
+        append(relay, make_batch([pack({"data": "after it"})]))
+        await until(lambda: relay.log.committed == relay.log.last)
+        for me in readers:
+            data, gaps = await fetched(relay, me, 1)
+            assert data == ["after it"]
+            assert {gap["reason"] for gap in gaps} == {"what was sent cannot be read"}
+        assert sum(size > 10_000 for size in split) == 3
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_what_is_large_in_xml_is_written_once_and_not_in_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+
+    def noting(write: Any, message: Any) -> bytes:
+        threads.append(threading.current_thread().name)
+        written: bytes = write(message)
+        return written
+
+    monkeypatch.setattr(reading, "_slowly", noting)
+    numbers = list(range(30_000))
+    too_many = b"\x81\xa4data\xdd" + (700_000).to_bytes(4, "big") + b"\x90" * 700_000
+
+    async def test(relay: Relay, client: Client) -> None:
+        readers = [relay.methods.register([{}], HERE) for _ in range(5)]
+        append(relay, make_batch([pack({"data": numbers})]))
+        append(relay, make_batch([too_many]))
+        append(relay, make_batch([pack({"data": "after it"})]))
+        await until(lambda: relay.log.committed == relay.log.last)
+        for data, gaps in await asyncio.gather(*(fetched(relay, me, 2) for me in readers)):
+            assert data == [numbers, "after it"]
+            assert [gap["reason"] for gap in gaps] == ["what was sent cannot be read"]
+        assert len(threads) == 2
+        assert all(name.startswith("write-xml") for name in threads)
+
+    with_relay(test, fetch_timeout=60)

@@ -117,10 +117,9 @@ class Courier:
         member = self._member
         gaps = list(member.gaps_to_tell)
         try:
+            written = await self._reader.written(message, write_plain)
             if gaps:
-                written = write_value({**_plain(message), "gaps": gaps})
-            else:
-                written = self._reader.written(message, write_plain)
+                written = _with_gaps(written, gaps)
         except ValueRefused:
             self._tell(unreadable(message.position - 1, message.position))
             return
@@ -175,6 +174,12 @@ class Courier:
                 member.last_error,
             )
         member.state = "unreachable"
+
+
+def _with_gaps(written: bytes, gaps: list[dict[str, Any]]) -> bytes:
+    """Put gaps into a message that is written already; no message of a plugin's has this key (``plain_form``)."""
+    end = b"</struct></value>"
+    return written.removesuffix(end) + b"<member><name>gaps</name>" + write_value(gaps) + b"</member>" + end
 
 
 def write_plain(message: LogMessage) -> bytes:

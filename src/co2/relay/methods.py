@@ -225,7 +225,7 @@ class RelayMethods:
                 break
             if not await self._relay.waits.appended(seen, left, wish.end, live=wish.live):
                 break
-        return {**self._fetched(member, read, gaps), **news}
+        return {**await self._fetched(member, read, gaps), **news}
 
     def _live_news(self, member: Member, wish: "_Wish") -> dict[str, Any]:
         """Return what has come live since this member asked last; what it does not read now it never will."""
@@ -341,13 +341,13 @@ class RelayMethods:
         member.cursor = BEGINNING
         member.miss(0, BEGINNING, "log replaced")
 
-    def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
+    async def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
         messages: list[Written] = []
         following, size = read.next, 0
         last = 0
         for message in read.messages:
             try:
-                written = self._relay.reader.written(message, write_plain)
+                written = await self._relay.reader.written(message, write_plain)
             except ValueRefused:
                 gaps.append(_told(unreadable(message.position - 1, message.position)))
                 member.gaps += 1

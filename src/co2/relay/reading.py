@@ -1,18 +1,36 @@
 """Single messages out of the log, for whoever speaks XML-RPC: the log holds whole frames."""
 
+import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from co2.errors import BadRequest
+from co2.errors import BadRequest, Unreachable, ValueRefused
 from co2.protocol.batch import DROPPED, split_batch
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.relay.links import DurableLog
 
 __all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
 
-MAX_WRITTEN = 4 * 1024 * 1024
+MAX_WRITTEN = 16 * 1024 * 1024
 """Bytes of messages in their written form that are kept for the next reader."""
+
+MAX_XML = 8 * 1024 * 1024
+"""Bytes of one message in its written form; a longer one is a gap to whoever speaks XML-RPC."""
+
+DEAR = 8 * 1024
+"""Bytes of a message above which it is written in a thread: a value of one byte becomes one of 40 in XML."""
+
+MAX_KNOWN = 10_000
+"""Frames and messages that cannot be read, or written, that are remembered, so that each costs once."""
+
+MAX_PAUSE = 1.0
+"""Seconds of pause behind a message that was written in the thread."""
+
+KEPT_APART = 8
+"""Frames that are kept taken apart: who reads one message at a time comes back for the next one."""
 
 _CHUNK = 256 * 1024
 """Bytes that are read from the log at once."""
@@ -57,6 +75,11 @@ class MessageReader:
         self._read_disk = read_disk
         self._written: OrderedDict[int, bytes] = OrderedDict()
         self._written_bytes = 0
+        self._writing: dict[int, asyncio.Future[bytes]] = {}
+        self._closed = False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="write-xml")
+        self._apart: OrderedDict[int, list[bytes]] = OrderedDict()
+        self._unreadable: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     async def read(self, after: int, max_messages: int, max_bytes: int, not_from: str) -> Messages:
         """Read on from a cursor.
@@ -82,7 +105,7 @@ class MessageReader:
                     read.next = entry.end
                     continue
                 try:
-                    messages = _messages(entry, read.next)
+                    messages = self._messages(entry, read.next)
                 except BadRequest:
                     # Nobody looks into frames on their way here. All of it is one gap, in its place.
                     if not read.messages and read.gap is None:
@@ -102,19 +125,83 @@ class MessageReader:
                 break
         return read
 
-    def written(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
+    async def written(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
         """Give a message in its written form, which is made once for all readers that come soon.
 
+        A large one is written in a thread, one after the other, and with as long a pause behind it.
+
         Raises:
-            ValueRefused: it cannot be decoded: it is a gap, see :func:`unreadable`.
+            ValueRefused: it cannot be decoded, or is too long: it is a gap, see :func:`unreadable`.
         """
-        done = self._written.get(message.position)
-        if done is None:
-            done = self._written[message.position] = write(message)
+        position = message.position
+        if (done := self._written.get(position)) is not None:
+            return done
+        if ("message", position) in self._unreadable:
+            raise ValueRefused("a message that cannot be read or is too long in XML")
+        try:
+            done = write(message) if len(message.packed) <= DEAR else await self._write_apart(message, write)
+            if len(done) > MAX_XML:
+                raise ValueRefused(f"a message of {len(done)} bytes in XML; the limit is {MAX_XML}")
+        except ValueRefused:
+            self._remember("message", position)
+            raise
+        if position not in self._written:
+            self._written[position] = done
             self._written_bytes += len(done)
             while self._written_bytes > MAX_WRITTEN:
                 self._written_bytes -= len(self._written.popitem(last=False)[1])
         return done
+
+    def close(self) -> None:
+        """End the thread; what waits for it is given up."""
+        self._closed = True
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _write_apart(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
+        """Write a message in the thread, once for all who want it at the same time."""
+        writing = self._writing.get(message.position)
+        if writing is None:
+            if self._closed:
+                raise Unreachable("the relay stops")
+            loop = asyncio.get_running_loop()
+            writing = self._writing[message.position] = loop.run_in_executor(self._pool, _slowly, write, message)
+            writing.add_done_callback(lambda done: self._has_written(message.position, done))
+        return await asyncio.shield(writing)
+
+    def _has_written(self, position: int, done: "asyncio.Future[bytes]") -> None:
+        del self._writing[position]
+        if not done.cancelled():
+            done.exception()  # those who wait are told; there may be none any more
+
+    def _remember(self, what: str, position: int) -> None:
+        self._unreadable[what, position] = None
+        while len(self._unreadable) > MAX_KNOWN:
+            self._unreadable.popitem(last=False)
+
+    def _messages(self, entry: Entry, after: int) -> list[LogMessage]:
+        """Take an entry apart, as far as its reader has not read it.
+
+        Raises:
+            BadRequest: it cannot be taken apart.
+        """
+        if ("frame", entry.position) in self._unreadable:
+            raise BadRequest("a batch that cannot be taken apart")
+        parts = self._apart.get(entry.position)
+        if parts is None:
+            try:
+                parts = split_batch(entry.batch, patient=False)
+            except BadRequest:
+                self._remember("frame", entry.position)
+                raise
+            if len(entry.batch) > DEAR:
+                self._apart[entry.position] = parts
+                if len(self._apart) > KEPT_APART:
+                    self._apart.popitem(last=False)
+        return [
+            LogMessage(position, entry.host_id, entry.client_address, packed)
+            for position, packed in enumerate(parts, entry.position)
+            if position > after and packed != DROPPED
+        ]
 
     async def _chunk(self, after: int, reader: str) -> Reading:
         reading = self._log.read(after, _CHUNK)
@@ -128,9 +215,10 @@ def unreadable(after: int, following: int) -> LogGap:
     return LogGap(after, following, "what was sent cannot be read")
 
 
-def _messages(entry: Entry, after: int) -> list[LogMessage]:
-    return [
-        LogMessage(position, entry.host_id, entry.client_address, packed)
-        for position, packed in enumerate(split_batch(entry.batch), entry.position)
-        if position > after and packed != DROPPED
-    ]
+def _slowly(write: Callable[[LogMessage], bytes], message: LogMessage) -> bytes:
+    """Write a message, and leave others as much of the interpreter's time as it took."""
+    began = time.monotonic()
+    try:
+        return write(message)
+    finally:
+        time.sleep(min(MAX_PAUSE, time.monotonic() - began))

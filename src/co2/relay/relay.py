@@ -172,6 +172,7 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.links.lines.tell(_logger, ending=True)
+        self.reader.close()
         self.waits.end()
 
     def settle(self, member: Member, host_id: HostId, kind: str, *, known: bool) -> None:
