@@ -27,6 +27,7 @@ import msgspec
 class X_Ham(plugin.Co2Plugin):
     class Config(msgspec.Struct):
         port: int = 1
+    def receive(self, data_dict): ...
 """
 
 

@@ -83,7 +83,9 @@ def refused(folder: Path, **modules: str) -> LoadFailure:
 
 
 def test_plugins_are_called_package_module_class(tmp_path: Path) -> None:
-    found, warnings = load(tmp_path, spam=X_HAM, eggs="class X_Eggs(plugin.Co2Plugin): ...")
+    found, warnings = load(
+        tmp_path, spam=X_HAM, eggs="class X_Eggs(plugin.Co2Plugin):\n    def receive(self, d): ..."
+    )
     assert [one.name for one in found] == ["ham.eggs.X_Eggs", "ham.spam.X_Ham"]
     assert found[1].methods == {"ham.spam.call_me": "x_call_me"}
     assert warnings == []

@@ -55,11 +55,13 @@ def check(path: Path, as_json: bool) -> int:
 def _packages(path: Path) -> list[Path]:
     """Give what is to be checked: the path itself, or the packages that are in it."""
     from co2.plugin.discovery import packages_in
+    from co2.plugin.meant import unnamed_files
 
     if path.is_file() or (path / "__init__.py").is_file():
         return [path]
     names = packages_in(path)
-    return [path / name if (path / name).is_dir() else path / f"{name}.py" for name in names] or [path]
+    packages = [path / name if (path / name).is_dir() else path / f"{name}.py" for name in names]
+    return [*packages, *unnamed_files(path)] or [path]
 
 
 def _print(row: dict[str, Any]) -> None:

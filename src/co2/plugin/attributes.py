@@ -3,7 +3,7 @@ in vain."""
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import CodeType
 
@@ -11,7 +11,7 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.channels import patterns_problem
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
-__all__ = ["attribute_problem", "in_vain"]
+__all__ = ["attribute_problem", "in_vain", "line_of", "mentions"]
 
 _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 
@@ -35,7 +35,7 @@ def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
     """
     name = kind.__name__
     if not issubclass(kind, Co2RelayPlugin):
-        if callable(getattr(kind, "relay", None)) and not _mentions(kind, "relay"):
+        if callable(getattr(kind, "relay", None)) and not mentions(kind.__mro__, "relay"):
             problem = f"{name}.relay: no message passes it, because {name} is a plugin for satellites"
             yield problem, _place_of(kind, "relay"), f"for a relay write class {name}(plugin.Co2RelayPlugin)"
         return
@@ -47,11 +47,9 @@ def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
         yield problem, _place_of(kind, "live"), "leave it out"
 
 
-def _mentions(kind: type, attribute: str) -> bool:
-    """Tell whether the code of a class's methods uses an attribute."""
-    codes = [
-        code for base in kind.__mro__ for one in vars(base).values() if (code := getattr(one, "__code__", None))
-    ]
+def mentions(kinds: Iterable[type], attribute: str) -> bool:
+    """Tell whether the code of methods of these classes uses an attribute."""
+    codes = [code for kind in kinds for one in vars(kind).values() if (code := getattr(one, "__code__", None))]
     while codes:
         code = codes.pop()
         if attribute in code.co_names:
@@ -82,3 +80,10 @@ def _names_of(line: ast.stmt) -> list[str]:
         return [line.name]
     targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
     return [target.id for target in targets if isinstance(target, ast.Name)]
+
+
+def line_of(value: object) -> str:
+    """Give ``file:line`` of a function, '' for what is none."""
+    function = getattr(value, "__func__", value)
+    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from co2.config.private import Trust
 from co2.errors import ConfigError
 from co2.plugin.environment import environment_of
+from co2.plugin.meant import IDLE
 from co2.plugin.requirements import (
     RequirementsProblem,
     check_requirements,
@@ -93,7 +95,11 @@ def check_package(
         unfit = {name: found for name, found in unfit.items() if name in names}
     findings = [*unmet, *unreadable, *(one for found in unfit.values() for one in found)]
     places = {(finding.file, finding.line) for finding in unreadable}
-    return findings + [one for one in refused if (one.file, one.line) not in places], names
+    findings += [one for one in refused if (one.file, one.line) not in places]
+    if any(one.fatal for one in findings):
+        # What is wrong is not finished: that it does nothing yet helps nobody.
+        findings = [one for one in findings if one.fatal or IDLE not in one.problem]
+    return findings, names
 
 
 # ---- reading -------------------------------------------------------------------------------------------
@@ -183,9 +189,10 @@ def _calls_init(function: ast.FunctionDef) -> bool:
 
 def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], list[str], bool]:
     """Import it in a process of its own; give what is wrong, the names, and whether all of it was looked at."""
-    reader, writer = os.pipe()
-    command = [sys.executable, "-P", "-m", "co2.plugin.checking", str(writer), json.dumps(order)]
-    with os.fdopen(reader, "rb") as answers:
+    # No pipe: nobody reads before it has ended, and it may have much to say.
+    with tempfile.TemporaryFile() as answers:
+        writer = answers.fileno()
+        command = [sys.executable, "-P", "-m", "co2.plugin.checking", str(writer), json.dumps(order)]
         try:
             done = subprocess.run(  # noqa: S603 - our own module
                 command,
@@ -199,8 +206,7 @@ def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], 
             )
         except subprocess.TimeoutExpired:
             return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], [], False
-        finally:
-            os.close(writer)
+        answers.seek(0)
         answer = answers.read()
     if not answer:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
@@ -270,12 +276,12 @@ def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:
 
 
 def main() -> None:
-    """Import the package that we are told, and write what is wrong to a pipe; never returns."""
+    """Import the package that we are told, and write what is wrong to a file; never returns."""
     descriptor, order = int(sys.argv[1]), json.loads(sys.argv[2])
     sys.dont_write_bytecode = True
     answer = json.dumps(_import_here(order)).encode()
-    with os.fdopen(descriptor, "wb") as pipe:
-        pipe.write(answer)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(answer)
     os._exit(0)  # whatever threads the package has started
 
 

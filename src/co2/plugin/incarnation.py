@@ -87,6 +87,7 @@ class Incarnation:
         code: hash of its code, '' before it is known.
         exclusive: it says that it holds what only one can have.
         plugins: what is made of it.
+        warnings: what of it is ignored, or does nothing.
         methods: theirs, by name.
         wanted: what they want to hear.
         ended: done when the child has ended and all that it said is read; tells how it ended.
@@ -117,6 +118,7 @@ class Incarnation:
         self.code = ""
         self.exclusive = False
         self.plugins: list[PluginInfo] = []
+        self.warnings: list[str] = []
         self.methods: dict[str, MethodInfo] = {}
         self.wanted = Wanted(())
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -218,8 +220,7 @@ class Incarnation:
             loaded = await self._load_step(Loaded, timeout, timeout)
         assert isinstance(loaded, Loaded)
         self.kept = False
-        for warning in loaded.warnings:
-            self._logger.warning("%s", warning)
+        self.warnings = loaded.warnings
         self.plugins = loaded.plugins
         self.methods = {method.name: method for method in loaded.methods}
         self.wanted = Wanted(loaded.plugins)

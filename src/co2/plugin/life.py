@@ -42,6 +42,8 @@ TRIAL = 5.0
 
 _CRASHED = f"crashed within {TRIAL:g} s"
 
+_AGAIN = "runs again"
+
 _AT_REST = ("failed", "parked")
 """States in which nothing happens until somebody asks for it."""
 
@@ -222,7 +224,7 @@ class Life:
             self._records.forget_error()
         self.refused = False
         self._begin(one, on_trial=False)
-        self._tell("runs again" if self.books.counters.restarts else "loaded")
+        self._tell(_AGAIN if self.books.counters.restarts else "loaded")
         self._answer(requests)
         return await self._carry()
 
@@ -485,6 +487,8 @@ class Life:
         assert one is not None
         names = ", ".join(plugin.name for plugin in one.plugins)
         self._logger.info("%s: %s (load %d, code %s)", what, names, one.number, one.code, extra=TOLD)
+        for warning in one.warnings if what != _AGAIN else ():
+            self._records.warn(warning)
 
     def _answer(self, requests: list[asyncio.Future[None]], problem: str = "") -> None:
         for request in requests:

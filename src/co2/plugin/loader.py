@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from co2.plugin.api import Co2Plugin
-from co2.plugin.attributes import attribute_problem
+from co2.plugin.attributes import attribute_problem, line_of
 from co2.plugin.code import Uncached, serve_code
+from co2.plugin.meant import slips_of, unnamed_classes, without_x
 from co2.plugin.parameters import Parameters, ParametersRefused, parameters_of
 from co2.plugin.places import Place, place_of
 from co2.plugin.progress import MAX_PLUGINS
@@ -206,11 +207,13 @@ def find_plugins(
     file = Path(module.__file__ or "")
     if not hasattr(module, "__path__"):
         found = _plugins_of(module, f"{package}.{package}", warnings, refuse)
-        return _of_role(found, role, file, refuse), warnings
+        told = _look_meant([module], found, warnings, refuse)
+        return (found if told else _of_role(found, role, file, refuse)), warnings
     for kind in _own_x_classes(module):
         text = f"{_where(kind)}: {kind.__name__} is in __init__.py; plugins belong in a module: ignored"
         warnings.append(text)
     unseen = False
+    parts = [module]
     for name in _module_names(module, file.parent):
         try:
             part = _import(f"{module.__name__}.{name}", name, file.parent)
@@ -218,8 +221,29 @@ def find_plugins(
             refuse(failure)
             unseen = True
         else:
+            parts.append(part)
             found += _plugins_of(part, f"{package}.{name}", warnings, refuse)
-    return (found if unseen else _of_role(found, role, file.parent, refuse)), warnings
+    told = _look_meant(parts, found, warnings, refuse)
+    return (found if unseen or told else _of_role(found, role, file.parent, refuse)), warnings
+
+
+def _look_meant(
+    modules: list[types.ModuleType], found: list[FoundPlugin], warnings: list[str], refuse: Refuse
+) -> bool:
+    """Warn of what looks meant for co2 and is not, once all modules are there; tell whether there is nothing else.
+
+    Raises:
+        LoadFailure: there is nothing else.
+    """
+    unnamed = [(_where(kind), without_x(kind.__name__)) for module in modules for kind in unnamed_classes(module)]
+    if unnamed and not found:
+        where, text = unnamed[0]
+        refuse(LoadFailure(f"it has no class X_…: {text}", where))
+        return True
+    warnings += [f"{where}: {text}" for where, text in unnamed]
+    for one in found:
+        warnings += [f"{place or one.where}: {problem}" for problem, place in slips_of(one.kind)]
+    return False
 
 
 def _of_role(found: list[FoundPlugin], role: str, place: Path, refuse: Refuse) -> list[FoundPlugin]:
@@ -369,7 +393,7 @@ def _check_base(plugin: FoundPlugin) -> None:
         _check_takes(plugin, "register", "register(self, host)")
         if plugin.receives:
             problem = "a relay plugin has no receive: messages come to relay(self, data_dict)"
-            place = _line_of(plugin.kind.receive) or plugin.where
+            place = line_of(plugin.kind.receive) or plugin.where
             raise LoadFailure(problem, f"{place}, class {plugin.kind.__name__}")
     _check_takes(plugin, "receive", "receive(self, data_dict)")
     if "__init__" in vars(plugin.kind):
@@ -397,7 +421,7 @@ def _check_method(plugin: FoundPlugin, attribute: str) -> None:
         value = getattr(plugin.kind, attribute)
         name = plugin.name.rpartition(".")[2]
         raise LoadFailure(
-            f"{name}.{attribute}: {error}", f"{_line_of(value) or plugin.where}, class {name}"
+            f"{name}.{attribute}: {error}", f"{line_of(value) or plugin.where}, class {name}"
         ) from None
     if parameters is None:
         _check_takes(plugin, attribute, f"{attribute}(self, data_dict), or parameters that all have annotations")
@@ -421,7 +445,7 @@ def _wrong_arguments(plugin: FoundPlugin, attribute: str, expected: str) -> Load
     name = plugin.name.rpartition(".")[2]
     return LoadFailure(
         f"{name}.{attribute} takes other arguments: found {found}, expected {expected}",
-        f"{_line_of(value) or plugin.where}, class {name}",
+        f"{line_of(value) or plugin.where}, class {name}",
     )
 
 
@@ -451,22 +475,16 @@ def _check_duplicates(plugins: list[FoundPlugin]) -> None:
                 first, second = owners[method].kind.__name__, plugin.kind.__name__
                 raise LoadFailure(
                     f"{first} and {second} both have {attribute}, and both would be called {method}: rename one",
-                    _line_of(getattr(plugin.kind, attribute)) or plugin.where,
+                    line_of(getattr(plugin.kind, attribute)) or plugin.where,
                 )
             owners[method] = plugin
 
 
 def _where(kind: type) -> str:
     """Give ``file:line`` of the first method of a class, or its file."""
-    lines = [place for value in vars(kind).values() if (place := _line_of(value))]
+    lines = [place for value in vars(kind).values() if (place := line_of(value))]
     file = getattr(sys.modules.get(kind.__module__), "__file__", "") or ""
     return lines[0] if lines else file
-
-
-def _line_of(value: Callable[..., Any] | object) -> str:
-    function = getattr(value, "__func__", value)
-    code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
-    return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
 
 def _without_our_frames(error: BaseException, folder: Path) -> BaseException:

@@ -98,6 +98,11 @@ class Records:
         self._remember(text)
         self.logger.error("%s", text)
 
+    def warn(self, text: str) -> None:
+        """Write a warning of our own; it is the last error now."""
+        self._remember(text)
+        self.logger.warning("%s", text)
+
     def tell(self, now: float, dropped: int, unkept: int = 0) -> None:
         """Say, not too often, which errors came again, what the log has not got and which messages were dropped.
 
