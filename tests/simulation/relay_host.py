@@ -56,7 +56,7 @@ class SimDisk(Disk):
     @property
     def unsynced(self) -> int:
         """Changes of WALs that a power cut may take back."""
-        return sum(len(kept.pending) for name, kept in self._live.items() if name.endswith("-wal"))
+        return sum(len(kept.pending) for name, kept in self._live.items() if name.endswith(("-wal", ".journal")))
 
     def xRandomness(self, size: int) -> bytes:
         return self.dice.randbytes(size)
@@ -265,7 +265,7 @@ class SimRelay:
                 self.disk.cut_after(dice.randint(0, 25))
                 self.engine.count("ended within a commit")
             if commit != "lost":
-                writer._on_commit = lambda position, gone: self.world.truth.committed(
+                writer._on_commit = lambda position, settled, gone: self.world.truth.committed(
                     self.log, position, self.disk.unsynced
                 )
                 writer.turn()

@@ -231,7 +231,7 @@ def test_a_reader_is_told_the_gap_though_retention_has_only_just_committed(
     message = b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000)
     oldest = append(log, message)
     on_disk(log)
-    monkeypatch.setattr(log._writer, "_on_commit", lambda position, gone: None)  # it has not come to tell
+    monkeypatch.setattr(log._writer, "_on_commit", lambda position, settled, gone: None)  # it has not come to tell
     append(log, message)
     new = append(log, message)
     wait_for(lambda: not log.backlog, "on disk")
@@ -243,7 +243,7 @@ def test_a_reader_is_told_the_gap_though_retention_has_only_just_committed(
 
 def test_before_a_position_is_handed_out_its_lease_is_on_disk(logs: Logs, tmp_path: Path) -> None:
     log = logs.open()
-    for suffix in ("", "-wal"):
+    for suffix in ("", "-wal", ".journal"):
         shutil.copy(f"{logs.path}{suffix}", tmp_path / f"crashed.db{suffix}")
     position = append(log, b"\x01").position
     after = logs.open(tmp_path / "crashed.db")
@@ -280,7 +280,7 @@ def test_a_reader_of_what_a_crash_kept_from_the_disk_misses_nothing(logs: Logs) 
     """What was passed on but never committed is sent again by its sender: there is no gap to tell."""
     log = logs.open()
     crashed = logs.path.with_name("crashed.db")
-    for suffix in ("", "-wal"):
+    for suffix in ("", "-wal", ".journal"):
         shutil.copy(f"{logs.path}{suffix}", f"{crashed}{suffix}")
     position, run = append(log, b"\x01").position, log.run
     again = logs.open(crashed)
@@ -321,7 +321,7 @@ def test_a_log_that_is_set_aside_stays_as_it_is_and_leaves_the_new_one_alone(log
     log = logs.open()
     append(log, b"\x01")
     on_disk(log)
-    for suffix in ("", "-wal"):
+    for suffix in ("", "-wal", ".journal"):
         shutil.copy(f"{logs.path}{suffix}", tmp_path / f"bad.db{suffix}")
     bad = tmp_path / "bad.db"
     raw = apsw.Connection(str(bad))
@@ -335,7 +335,7 @@ def test_a_log_that_is_set_aside_stays_as_it_is_and_leaves_the_new_one_alone(log
     append(new, b"\x02")
     on_disk(new)
     assert [path.read_bytes() for path in tmp_path.glob("bad.db.bad-*-wal")] == [wal]
-    for suffix in ("", "-wal"):
+    for suffix in ("", "-wal", ".journal"):
         shutil.copy(tmp_path / f"bad.db{suffix}", tmp_path / f"copy.db{suffix}")
     assert [split_batch(entry.batch) for entry in logs.open(tmp_path / "copy.db").read_disk(0, 2**20).entries] == [
         [b"\x02"]
@@ -360,14 +360,21 @@ def test_a_full_disk_refuses_what_is_new_serves_what_is_old_and_recovers(
     old = append(log, b"\x01")
     on_disk(log)
     file: Any = log._writer._file
-    commit, full = file.commit, [True]
+    journal: Any = log._writer._journal
+    commit, journal_append, full = file.commit, journal.append, [True]
 
     def committing() -> None:
         if full[0]:
             raise apsw.FullError("database or disk is full")
         commit()
 
+    def appending(data: bytes) -> None:
+        if full[0]:
+            raise apsw.FullError("no room for the journal")
+        journal_append(data)
+
     monkeypatch.setattr(file, "commit", committing)
+    monkeypatch.setattr(journal, "append", appending)
     taken = append(log, b"\x02")
 
     def refused() -> bool:
@@ -386,16 +393,20 @@ def test_a_full_disk_refuses_what_is_new_serves_what_is_old_and_recovers(
     assert logs.failures == []
 
 
-def test_a_disk_that_fails_acknowledges_nothing_any_more(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("journal", [True, False])
+def test_a_disk_that_fails_acknowledges_nothing_any_more(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch, journal: bool
+) -> None:
     log = logs.open()
     old = append(log, b"\x01")
     on_disk(log)
 
-    def failing() -> None:
-        raise apsw.IOError("disk I/O error")
+    def failing(*_args: Any) -> None:
+        raise OSError("disk I/O error") if journal else apsw.IOError("disk I/O error")
 
     monkeypatch.setattr(log._writer._file, "commit", failing)
-    append(log, b"\x02")
+    monkeypatch.setattr(log._writer._journal, "append", failing)
+    append(log, b"\x02" if journal else bytes(100_000))
     wait_for(lambda: logs.failures, "it is told")
     assert len(logs.failures) == 1
     assert log.committed == old.end

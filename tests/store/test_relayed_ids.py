@@ -76,7 +76,7 @@ def test_an_id_is_known_to_the_next_run_whatever_became_of_this_one(logs: Logs, 
     first, second = relayed(log, "one"), relayed(log, "ünï")
     on_disk(log)
     copy = tmp_path / "copy.db"
-    for suffix in ("", "-wal"):  # what a killed relay leaves
+    for suffix in ("", "-wal", ".journal"):  # what a killed relay leaves
         shutil.copy(f"{logs.path}{suffix}", f"{copy}{suffix}")
     log.close()
     for path in (logs.path, copy):

@@ -13,6 +13,7 @@ import msgspec
 from co2.protocol.checksum import crc32
 from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry
+from co2.store.commit import Commit
 from co2.store.sqlite import close_database, open_database
 
 __all__ = ["MAX_MARKS", "LogFile"]
@@ -53,7 +54,11 @@ _COLUMNS = (
 _HEAD = ", ".join(("position", *map(_cast, _COLUMNS)))
 _INSERT = "INSERT INTO frame VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _MARK = "INSERT OR REPLACE INTO mark VALUES (?, ?, ?, ?, ?)"
+_FACTS = ("log_id", "lease", "gone", "end", "bytes", "runs")
 _VERSION = 2
+
+_WAL_FRAME = 24
+"""Bytes of the WAL before each page."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _logger = logging.getLogger("co2.relay")
@@ -73,12 +78,16 @@ class LogFile:
     def __init__(self, path: Path, vfs: str | None = None) -> None:
         self._db = open_database(path, vfs)
         self._db.execute("PRAGMA wal_autocheckpoint = 0").fetchall()
-        self.wal_pages = 0
+        self.wal_pages = self.wal_bytes = 0
+        sizes: Any = self._db.execute("PRAGMA page_size").fetchall()
+        self.page_size = int(sizes[0][0])
         self._end: int | None = None
         self._undated: tuple[int, float] = (0, 0.0)
         self._db.set_wal_hook(self._committed)
 
     def _committed(self, _db: apsw.Connection, _name: str, pages: int) -> int:
+        new = pages - self.wal_pages if pages > self.wal_pages else pages
+        self.wal_bytes += new * (self.page_size + _WAL_FRAME)
         self.wal_pages = pages
         return apsw.SQLITE_OK
 
@@ -107,6 +116,9 @@ class LogFile:
             found = self._db.execute(f"PRAGMA integrity_check({table})").fetchall()
             if found != [("ok",)]:
                 raise apsw.CorruptError(f"its table {table}: {str(found[0][0])[:200]}")
+        for key in _FACTS:  # before anything is written: what is set aside stays as it is
+            self.read_meta(key)
+        self.marks()
 
     # ---- inside a transaction --------------------------------------------------------------------------
 
@@ -131,15 +143,17 @@ class LogFile:
         """
         self._undated = (up_to, at)
 
-    def insert(self, entries: Sequence[Entry], at: float) -> None:
-        """Write frames, at this running time. Each knows where the one before it ended: none is missed unseen."""
-        if not entries:
-            return
-        end = self._last_end()
+    def insert(self, commits: Iterable[Commit]) -> None:
+        """Write frames. Each knows where the one before it ended: none is missed unseen."""
         rows = []
-        for entry in entries:
-            rows.append(_row(entry, end, at))
-            end = entry.end
+        end = 0
+        for commit in commits:
+            end = commit.previous
+            for entry in commit.entries:
+                rows.append(_row(entry, end, commit.at))
+                end = entry.end
+        if not rows:
+            return
         self._db.executemany(_INSERT, rows)
         self.write_meta("end", end)
         self._end = end
@@ -173,7 +187,7 @@ class LogFile:
         """Write one of the log's own facts."""
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, _checksum(key, value)))
 
-    def delete_oldest(self, limit: int, max_bytes: int, older_than: float) -> tuple[int, int]:
+    def delete_oldest(self, limit: int, max_bytes: int, older_than: float) -> tuple[int, int, bool]:
         """Delete the oldest frames, as far as they are too many bytes or too old.
 
         Args:
@@ -182,24 +196,27 @@ class LogFile:
             older_than: running time; what was written before it goes too.
 
         Returns:
-            The position up to which they are gone, 0 for none; and the bytes that this freed.
+            The position up to which they are gone, 0 for none; the bytes that this freed; and whether there may be
+            more of them.
         """
         query = f"SELECT {_HEAD}, length(batch) FROM frame ORDER BY position LIMIT ?"  # noqa: S608 - ours
-        up_to = freed = passed = 0
+        up_to = freed = passed = seen = 0
         undated, begun = self._undated
         for *row, size in self._db.execute(query, (limit,)):
+            seen += 1
             head = _whole_head(row)
             if head is None:  # it goes with the next one
                 passed += size if isinstance(size, int) else 0
                 continue
             at = begun if head[0] <= undated else head[-1]
             if freed >= max_bytes and at >= older_than:
+                seen = 0
                 break
             up_to, freed, passed = head[0] + head[1] - 1, freed + passed + size, 0
         if up_to:
             self._db.execute("DELETE FROM frame WHERE position <= ?", (up_to,))
             self.write_meta("gone", up_to)
-        return up_to, freed
+        return up_to, freed, seen == limit
 
     def forget_marks(self) -> list[tuple[str, int]]:
         """Forget runs that were not heard of for longest, where there are too many; return them."""

@@ -1,5 +1,8 @@
 """How the relay's log gets to disk: many frames in one commit, so that one fsync does for all.
 
+A commit of much goes into the database; one of few messages into the journal in front of it, and from there into the
+database with many others.
+
 Without a thread: ``log_thread.py`` says when. Whoever calls :meth:`LogWriter.turn` is the one that writes; what is
 handed over comes from another thread.
 """
@@ -14,11 +17,14 @@ import apsw
 
 from co2.logs import open_private
 from co2.protocol.log import Entry
+from co2.store.commit import Commit, together
+from co2.store.journal import DISK_PAGE, Journal
+from co2.store.journal import SIZE as JOURNAL
 from co2.store.log_file import LogFile
 from co2.store.running_time import RunningTime
 from co2.store.sqlite import mark_damaged
 
-__all__ = ["MUCH", "RESERVE", "LogWriter"]
+__all__ = ["MUCH", "RESERVE", "SMALL", "LogWriter", "reserve_of"]
 
 MUCH = 1024 * 1024
 """Waiting bytes that are committed without delay."""
@@ -26,11 +32,18 @@ MUCH = 1024 * 1024
 RESERVE = 16 * 1024 * 1024
 """Bytes of a file that is given up when the disk is full: with them what was taken in still gets there."""
 
+SMALL = 32 * 1024
+"""Bytes up to which a commit goes to the journal: more is cheaper in the database at once, where it is written once."""
+
 AGE_INTERVAL = 0.5
-"""Seconds between two looks for what is too old."""
+MAX_AGE_INTERVAL = 600.0
+"""Seconds between two looks for what is too old, at least and at most: a hundredth of the age that is kept.
+
+Each writes to the database, which the journal is there to avoid; the running time is written down as often.
+"""
 
 DELETE_AT_ONCE = 256
-"""Old frames that one commit deletes at most."""
+"""Old frames that one commit deletes at most, or twice as many as it brings."""
 
 CHECKPOINT_PAGES = 1024
 """Pages that come to the WAL before they are moved into the database: 16 MiB."""
@@ -40,13 +53,10 @@ RESTART_PAGES = 8192
 
 _logger = logging.getLogger("co2.relay")
 
-_Batch = tuple[
-    list[Entry],
-    dict[tuple[str, int], int | None],
-    dict[str, int | str | float],
-    list[tuple[int, str, str]],
-    list[int],
-]
+
+def reserve_of(path: Path) -> Path:
+    """Return where the file is that is given up when the disk is full."""
+    return path.with_name(f"{path.name}.reserve")
 
 
 class LogWriter:
@@ -54,11 +64,13 @@ class LogWriter:
 
     Args:
         file: the connection that writes; used by whoever calls :meth:`turn` only.
+        journal: in front of it; likewise.
         path: of the file, for the reserve beside it.
         max_bytes: bytes of messages that are kept.
         max_age: seconds of running time that they are kept.
         ran: the log's running time.
-        on_commit: called with the position that is on disk, and the one up to which none is kept.
+        on_commit: called with the position that is on disk, the one up to which it is in the database, and the one
+            up to which none is kept.
         on_failed: called once when the disk does not do its work.
         soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
             is just being passed on.
@@ -68,17 +80,21 @@ class LogWriter:
         failed: why nothing is written any more, '' for none.
         waiting_bytes: that are not on disk yet.
         bytes: of messages that are kept.
+        gone: position up to which none is kept, where this run has deleted any; else 0.
+        written: bytes that were written to disk, those of moving the WAL into the database as if each page were its
+            own.
     """
 
     def __init__(
         self,
         file: LogFile,
+        journal: Journal,
         path: Path,
         *,
         max_bytes: int,
         max_age: float,
         ran: RunningTime,
-        on_commit: Callable[[int, int], None],
+        on_commit: Callable[[int, int, int], None],
         on_news: Callable[[], None],
         on_failed: Callable[[str], None],
         soon: Callable[[Callable[[], None]], object],
@@ -88,8 +104,13 @@ class LogWriter:
         self.waiting_bytes = 0
         self.bytes = int(file.read_meta("bytes"))
         self._file = file
+        self._journal = journal
+        self._in_journal: list[Commit] = []
+        self._end = int(file.read_meta("end"))
+        self._moved_bytes = 0
+        self._ready = False
         self._path = path
-        self._reserve = path.with_name(f"{path.name}.reserve")
+        self._reserve = reserve_of(path)
         self._max_bytes = max_bytes
         self._max_age = max_age
         self._ran = ran
@@ -97,17 +118,15 @@ class LogWriter:
         self._on_news = on_news
         self._on_failed = on_failed
         self._soon = soon
-        self._gone = 0
-        self._aged_at = float("-inf")
+        self.gone = 0
+        self._aged_at = self._ran_at = float("-inf")
+        self._age_interval = min(max(AGE_INTERVAL, max_age / 100), MAX_AGE_INTERVAL)
+        self._overdraft = min(JOURNAL, max_bytes // 16)
         self._work = threading.Condition()
-        self._entries: list[Entry] = []
-        self._marks: dict[tuple[str, int], int | None] = {}
+        self._next = Commit()
+        self._taken: Commit | None = None
         self._trims = False
         self._trimmed: list[tuple[str, int]] = []
-        self._meta: dict[str, int | str | float] = {}
-        self._ids: list[tuple[int, str, str]] = []
-        self._forgotten: list[int] = []
-        self._taken: _Batch | None = None
         self._hurry = self._hurried = False
         self._is_called = False
         self._moved = 0
@@ -120,10 +139,11 @@ class LogWriter:
         """
         self._keep_reserve()
         try:
-            self.bytes = self._write([], {}, meta, [], [])
+            self._journal.make()
+            self._settle(self._dated(Commit(meta=meta)))
         except apsw.FullError:
             self._file.rollback()
-            self._meta = meta
+            self._next.meta = meta
             self._tell_full()
 
     # ---- handed over -----------------------------------------------------------------------------------
@@ -131,11 +151,11 @@ class LogWriter:
     def put(self, entry: Entry, *, hurry: bool, message_id: str = "") -> None:
         """Hand over a frame, and the id that its sender gave it: neither gets to disk without the other."""
         with self._work:
-            self._entries.append(entry)
+            self._next.entries.append(entry)
             if message_id:
-                self._ids.append((entry.position, entry.origin, message_id))
+                self._next.ids.append((entry.position, entry.origin, message_id))
             if entry.epoch:
-                self._marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
+                self._next.marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
             self._hurry |= hurry
             is_due = hurry or self.waiting_bytes >= MUCH or self._is_due  # else it comes by itself, very soon
@@ -152,13 +172,13 @@ class LogWriter:
     def put_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Hand over where a run is."""
         with self._work:
-            self._marks[origin, epoch] = seq
+            self._next.marks[origin, epoch] = seq
             self._wake()
 
     def drop_mark(self, origin: str, epoch: int) -> None:
         """Hand over that a run is forgotten; that has time until the next commit."""
         with self._work:
-            self._marks[origin, epoch] = None
+            self._next.marks[origin, epoch] = None
 
     def trim_marks(self) -> list[tuple[str, int]]:
         """Have the marks of runs that were not heard of for longest forgotten; return those that are by now."""
@@ -170,12 +190,12 @@ class LogWriter:
     def forget_ids(self, positions: list[int]) -> None:
         """Hand over where ids may go; that has time until the next commit."""
         with self._work:
-            self._forgotten += positions
+            self._next.forgotten += positions
 
     def put_meta(self, key: str, value: int | str) -> None:
         """Hand over one of the log's own facts."""
         with self._work:
-            self._meta[key] = value
+            self._next.meta[key] = value
             self._wake()
 
     def close(self, timeout: float) -> None:
@@ -200,14 +220,19 @@ class LogWriter:
 
     def something(self) -> bool:
         """Tell whether anything waits."""
-        return bool(self._entries or self._marks or self._meta or self._taken)
+        taken = self._taken
+        return bool(self._next.entries or self._next.marks or self._next.meta or taken)
+
+    def in_journal(self) -> list[Entry]:
+        """Return the frames that are on disk and not in the database yet, in order; from any thread."""
+        with self._work:
+            return [entry for commit in self._in_journal for entry in commit.entries]
 
     def take(self) -> None:
         """Take what waits for the next commit; what comes later is for another one."""
         with self._work:
             if self._taken is None:
-                self._taken = (self._entries, self._marks, self._meta, self._ids, self._forgotten)
-                self._entries, self._marks, self._meta, self._ids, self._forgotten = [], {}, {}, [], []
+                self._taken, self._next = self._next, Commit()
                 self._hurried, self._hurry = self._hurry, False
 
     def turn(self) -> bool:
@@ -228,7 +253,11 @@ class LogWriter:
         return True
 
     def end(self) -> None:
-        """Close the file."""
+        """Bring what is in the journal into the database, and close the files. What fails then stays in the journal."""
+        if not self.failed:
+            with contextlib.suppress(apsw.Error, OSError):
+                self._settle(self._dated(Commit()))
+        self._journal.close()
         with contextlib.suppress(apsw.Error):
             self._file.close()
 
@@ -239,57 +268,88 @@ class LogWriter:
         self.take()
         assert self._taken is not None
         try:
-            self.bytes = self._write(*self._taken)
+            self._bring(self._dated(self._taken))
         except apsw.FullError:
             self._file.rollback()
             if not self.full:
                 self._tell_full()
             self._reserve.unlink(missing_ok=True)
             return
-        entries = self._taken[0]
+        entries = self._taken.entries
         with self._work:
             self._taken = None
             self.waiting_bytes -= sum(len(entry.batch) for entry in entries)
         if self.full:
             self._recovered()
-        self._on_commit(entries[-1].end if entries else 0, self._gone)
+        settled = self._in_journal[0].previous if self._in_journal else self._end
+        self._on_commit(entries[-1].end if entries else 0, settled, self.gone)
         self._tell(len(entries))
 
-    def _write(
-        self,
-        entries: list[Entry],
-        marks: dict[tuple[str, int], int | None],
-        meta: dict[str, int | str | float],
-        ids: list[tuple[int, str, str]],
-        forgotten: list[int],
-    ) -> int:
-        """Write one transaction; give the bytes of messages that are kept after it."""
-        file, now = self._file, self._ran()
+    def _dated(self, commit: Commit) -> Commit:
+        """Say of a commit when it is written, and behind what."""
+        commit.previous, commit.at, commit.wall = self._end, self._ran(), self._ran.wall()
+        return commit
+
+    def _bring(self, commit: Commit) -> None:
+        """Bring a commit to disk: to the journal where that is enough."""
+        size = commit.size
+        if size > SMALL or not self._ready or self._trims or commit.at - self._aged_at >= self._age_interval:
+            self._settle(commit)
+            return
+        if not commit and commit.at - self._ran_at < self._age_interval:
+            return  # nothing but the time has changed
+        record = commit.encode()
+        if self.bytes + size > self._max_bytes + self._overdraft or not self._journal.takes(record):
+            self._settle(commit)
+            return
+        self._journal.append(record)
+        self._ran_at = commit.at
+        with self._work:
+            self._in_journal.append(commit)
+        self._end = commit.end
+        self.bytes += size
+
+    def _settle(self, last: Commit) -> None:
+        """Bring what is in the journal, and this behind it, into the database."""
+        commits = [*self._in_journal, last]
+        whole = together(commits)
+        file, now = self._file, last.at
         file.begin()
-        file.insert(entries, now)
-        file.write_marks(marks.items())
+        file.insert(commits)
+        file.write_marks(whole.marks.items())
         trims, trimmed = self._trims, file.forget_marks() if self._trims else []
-        file.write_ids(ids, forgotten)
-        for key, value in meta.items():
+        file.write_ids(whole.ids, whole.forgotten)
+        for key, value in whole.meta.items():
             file.write_meta(key, value)
-        size = self.bytes + sum(len(entry.batch) for entry in entries)
-        up_to = 0
-        if size > self._max_bytes or now - self._aged_at >= AGE_INTERVAL:
-            up_to, freed = file.delete_oldest(DELETE_AT_ONCE, size - self._max_bytes, now - self._max_age)
+        size = self.bytes + last.size
+        up_to, is_more = 0, False
+        if size > self._max_bytes or now - self._aged_at >= self._age_interval:
+            limit = max(DELETE_AT_ONCE, 2 * sum(len(commit.entries) for commit in commits))
+            up_to, freed, is_more = file.delete_oldest(limit, size - self._max_bytes, now - self._max_age)
             size -= freed
-            if not up_to:
-                self._aged_at = now
         file.write_meta("bytes", size)
         file.write_meta("ran", now)
-        file.write_meta("wall", self._ran.wall())
+        file.write_meta("wall", last.wall)
+        file.write_meta("journal", self._journal.filling)
         file.commit()
         if trims:
             with self._work:
                 self._trimmed += trimmed
                 self._trims = False
-        if up_to:
-            self._gone = up_to
-        return size
+        self._journal.begin(self._journal.filling)
+        self._ready = True
+        if not is_more:
+            self._aged_at = now
+        self._ran_at = now
+        self.gone = up_to or self.gone
+        self._end, self.bytes = last.end, size
+        with self._work:
+            self._in_journal = []
+
+    @property
+    def written(self) -> int:
+        """Bytes that were written to disk for the log, in whole pages."""
+        return self._journal.written + self._file.wal_bytes + self._moved_bytes
 
     def _checkpoint(self) -> None:
         """Move the WAL into the database, a part at a time, so that no commit waits long."""
@@ -297,7 +357,8 @@ class LogWriter:
         if pages - self._moved < CHECKPOINT_PAGES and pages >= self._moved:
             return
         with contextlib.suppress(apsw.BusyError, apsw.FullError):  # then later: it is all in the WAL
-            self._file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+            moved = self._file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)[1]
+            self._moved_bytes += (moved - self._moved if pages >= self._moved else moved) * self._file.page_size
             if pages > RESTART_PAGES:
                 self._file.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
         self._moved = pages

@@ -20,10 +20,12 @@ from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.protocol.losses import Loss, Losses
 from co2.store import log_file
+from co2.store.journal import Journal
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
+from co2.store.recovery import recover
 from co2.store.relayed_ids import RelayedIds
 from co2.store.running_time import RunningTime
 from co2.store.sqlite import check_files, mark_damaged, set_aside
@@ -81,6 +83,7 @@ class RelayLog:
         self,
         path: Path,
         file: LogFile,
+        journal: Journal,
         reader: LogFile,
         *,
         max_bytes: int,
@@ -101,7 +104,7 @@ class RelayLog:
         # Whatever lies below the lease may have been handed out.
         self._stored_lease = max(int(file.read_meta("lease")), FIRST_POSITION)
         self.last = max(self._stored_lease - 1, int(file.read_meta("end")))
-        self.committed = self.last
+        self.committed = self._settled = self.last
         self.gone = int(file.read_meta("gone"))
         self.losses = Losses(Loss(*loss) for loss in json.loads(file.read_meta("losses", "[]")))
         self.marks: Mapping[tuple[str, int], int]
@@ -117,7 +120,7 @@ class RelayLog:
         self._on_commit = on_commit
         self.ran, dated = _running_time(file, now, wall)
         self._writer = writer(
-            file, path, max_bytes=max_bytes, max_age=max_age, ran=self.ran,
+            file, journal, path, max_bytes=max_bytes, max_age=max_age, ran=self.ran,
             on_commit=self._committed_in_thread, on_news=self._tell_in_thread, on_failed=on_failed, soon=soon,
         )  # fmt: skip
         for position, origin, message_id in file.ids():
@@ -134,7 +137,10 @@ class RelayLog:
         self._ends: dict[str, int] = {run: end for run, end in ends.items() if run in self._runs}
         dated["ends"] = json.dumps(self._ends)
         self._stored_lease = self.last + 1 + LEASE
-        self._writer.start({"runs": json.dumps(runs), "lease": self._stored_lease, **dated})
+        self._writer.start(
+            {"runs": json.dumps(runs), "lease": self._stored_lease, "salt": _salt(file).hex(), **dated}
+        )
+        self.gone = max(self._writer.gone, self.gone)
 
     @classmethod
     def open(
@@ -176,11 +182,15 @@ class RelayLog:
                 file = LogFile(path, vfs)
                 undo.callback(file.close, tidy=False)
                 file.prepare()
+                journal = Journal(path, _salt(file), int(file.read_meta("journal", 0)), vfs)
+                undo.callback(journal.close)
+                recover(file, journal, path)
                 reader = LogFile(path, vfs)
                 undo.callback(reader.close, tidy=False)
                 log = cls(
                     path,
                     file,
+                    journal,
                     reader,
                     max_bytes=max_bytes,
                     max_age=max_age,
@@ -275,7 +285,7 @@ class RelayLog:
             if (origin, epoch) not in self._marks:
                 self._begin_run(origin, epoch)
             self._marks[origin, epoch] = seq + count - 1
-        self._tail.append(entry, self.committed)
+        self._tail.append(entry, self._settled)
         writer.put(entry, hurry=not epoch, message_id=message_id)
         if message_id:
             writer.forget_ids(self.ids.remember(origin, message_id, position))
@@ -356,9 +366,10 @@ class RelayLog:
         self._stored_lease = position
         self._writer.put_meta("lease", position)
 
-    def _committed_in_thread(self, position: int, gone: int) -> None:
+    def _committed_in_thread(self, position: int, settled: int, gone: int) -> None:
         if position:
             self.committed = position
+        self._settled = settled
         self.gone = max(gone, self.gone)
 
     def _tell_in_thread(self) -> None:
@@ -404,6 +415,8 @@ class RelayLog:
         start = after
         gap: LogGap | None = None
         entries: list[Entry] = []
+        in_journal = self._writer.in_journal()  # before the look, too: what is moved meanwhile is found in both
+        is_whole = False
         try:
             with self._reading, self._reader.snapshot():
                 gone = int(self._reader.read_meta("gone"))
@@ -418,11 +431,21 @@ class RelayLog:
                             return self._damaged_up_to(after, found, in_memory, "damaged")
                         break
                     entries.append(found)
+                else:
+                    is_whole = True
         except apsw.Error as error:
             if isinstance(error, apsw.CorruptError):
                 mark_damaged(self._path)
             if not entries and gap is None:
                 raise
+        if is_whole and in_journal:
+            size = sum(len(entry.batch) for entry in entries)
+            for entry in in_journal:
+                if size >= max_bytes and entries:
+                    break
+                if entry.end > (entries[-1].end if entries else start):
+                    entries.append(entry)
+                    size += len(entry.batch)
         if entries:
             return Reading(entries, entries[-1].end, gap)
         return Reading((), start if gap else max(start, in_memory), gap)
@@ -442,6 +465,9 @@ class RelayLog:
         """Return an address that numbered messages of an origin came from, '' where none is kept any more."""
         if origin not in self._epochs:
             return ""
+        for entry in self._writer.in_journal():
+            if entry.origin == origin and entry.epoch:
+                return entry.client_address[0]
         try:
             with self._reading:
                 return self._reader.address_of(origin)
@@ -453,6 +479,11 @@ class RelayLog:
         end = min(position, in_memory) if in_memory > after else position
         self._damaged.add(end)
         return Reading((), end, LogGap(after, end, reason))
+
+
+def _salt(file: LogFile) -> bytes:
+    """Return what tells this log's journal from another's: random, and kept when the log takes another name."""
+    return bytes.fromhex(str(file.read_meta("salt", str(file.read_meta("log_id")))))
 
 
 def _running_time(

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import apsw
 
+from co2.store.journal import SUFFIX as JOURNAL
+from co2.store.journal import begins_with_record
+
 __all__ = ["check_files", "close_database", "mark_damaged", "open_database", "set_aside"]
 
 PAGE_SIZE = 16_384
@@ -76,19 +79,21 @@ def check_files(path: Path) -> None:
 
     Raises:
         apsw.CorruptError: it was found damaged when it was written; or SQLite would take it for a new one, though
-            there is something in its WAL.
+            there is something in its WAL or its journal.
     """
     if path.with_name(path.name + DAMAGED).exists():
         raise apsw.CorruptError("it was found damaged when it was written")
     wal = path.with_name(f"{path.name}-wal")
     if (not path.exists() or not path.stat().st_size) and wal.exists() and wal.stat().st_size:
         raise apsw.CorruptError("it is empty, its WAL is not")
+    if (not path.exists() or not path.stat().st_size) and begins_with_record(path):
+        raise apsw.CorruptError("it is empty, its journal is not")
 
 
 def set_aside(path: Path) -> Path:
     """Give a file that cannot be read another name, with what belongs to it; nothing is deleted."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    for suffix in ("", "-wal", "-shm", DAMAGED):
+    for suffix in ("", "-wal", "-shm", JOURNAL, DAMAGED):
         old = path.with_name(path.name + suffix)
         if old.exists():
             old.rename(path.with_name(f"{path.name}.bad-{stamp}{suffix}"))

@@ -1,0 +1,251 @@
+"""The journal: a small file in front of the log's database, where commits of few messages go.
+
+A commit of SQLite writes each page that it touches: of the table, an index, the marks and the log's own facts, 64 KiB
+for a message that comes alone. Here it is one write behind the one before, of as many bytes as it needs, and one
+sync: a page of the disk. When the file is full all of it goes into the database in one transaction, and the file is
+used again from its beginning. It has its length from the start, so a sync writes nothing but what is new.
+
+Each record carries the number of the filling that it is of and a keyed hash. So what is left of earlier fillings
+behind it, a record that a power cut has torn, and what is damaged are told from what counts; the records behind a
+damaged one are still found.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import apsw
+
+__all__ = ["DISK_PAGE", "SIZE", "SUFFIX", "Journal", "begins_with_record"]
+
+SIZE = 256 * 1024
+"""Bytes of the file: some 700 messages that come alone."""
+
+SUFFIX = ".journal"
+"""What is put behind the log's name for it."""
+
+DISK_PAGE = 4096
+"""Bytes in which the operating system writes."""
+
+_MAGIC = b"co2j"
+_HEAD = struct.Struct(">4sQII8s")
+"""Magic, filling, number within it, length of what follows, hash."""
+
+_PIECE = 65_536
+
+_NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
+class Journal:
+    """The file, open for what is written next.
+
+    Args:
+        path: of the log.
+        salt: of this log: records of another one do not count.
+        done: number of the filling that is in the database.
+        vfs: name of an APSW VFS, None for the platform's files.
+
+    Attributes:
+        filling: number of the one that is written now.
+        written: bytes that were written to disk, whole pages of it.
+
+    Raises:
+        apsw.FullError: there is no room for it.
+        apsw.Error, OSError: the disk does not do its work.
+    """
+
+    def __init__(self, path: Path, salt: bytes, done: int, vfs: str | None = None) -> None:
+        self.filling = done + 1
+        self.written = 0
+        self._salt = salt
+        self._at = self._number = 0
+        place = path.with_name(path.name + SUFFIX)
+        self._file: _File = _SystemFile(place) if vfs is None else _VfsFile(place, vfs)
+        self._size = self._file.size()
+
+    def records(self) -> list[tuple[int, bytes]]:
+        """Return the records that are not in the database, in order, each with its filling."""
+        found = [one for one in _found(self._file.read(self._size), self._salt) if one[0] >= self.filling]
+        return [(filling, data) for filling, _, data in sorted(found)]
+
+    def make(self) -> None:
+        """Give the file its length, where it has not got it."""
+        if self._size < SIZE:
+            self._file.lengthen(self._size, SIZE)
+            self._file.sync()
+            self._size = SIZE
+
+    def takes(self, data: bytes) -> bool:
+        """Tell whether there is room for a record."""
+        return self._at + _HEAD.size + len(data) <= self._size
+
+    def append(self, data: bytes) -> None:
+        """Bring a record to disk.
+
+        Raises:
+            apsw.FullError: the disk is full, and the file system needs room to write what has its place.
+            apsw.Error, OSError: the disk does not do its work.
+        """
+        keyed = _hash(self._salt, self.filling, self._number, data)
+        record = _HEAD.pack(_MAGIC, self.filling, self._number, len(data), keyed) + data
+        self._file.write(record, self._at)
+        self._file.sync()
+        first, self._at = self._at, self._at + len(record)
+        self._number += 1
+        self.written += ((self._at - 1) // DISK_PAGE - first // DISK_PAGE + 1) * DISK_PAGE
+
+    def begin(self, done: int) -> None:
+        """Begin from the start: what was in it up to this filling is in the database."""
+        self.filling = done + 1
+        self._at = self._number = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        with contextlib.suppress(apsw.Error, OSError):
+            self._file.close()
+
+
+def begins_with_record(path: Path) -> bool:
+    """Tell whether there is a journal beside a log that has ever been written."""
+    try:
+        with path.with_name(path.name + SUFFIX).open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except FileNotFoundError:
+        return False
+
+
+def _found(content: bytes, salt: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Find the whole records of a file: (filling, number, data)."""
+    at = content.find(_MAGIC)
+    while at >= 0:
+        after = at + 1
+        if at + _HEAD.size <= len(content):
+            _, filling, number, length, keyed = _HEAD.unpack_from(content, at)
+            data = content[at + _HEAD.size : at + _HEAD.size + length]
+            if len(data) == length and _hash(salt, filling, number, data) == keyed:
+                yield filling, number, data
+                after = at + _HEAD.size + length
+        at = content.find(_MAGIC, after)
+
+
+def _hash(salt: bytes, filling: int, number: int, data: bytes) -> bytes:
+    keyed = hashlib.blake2b(filling.to_bytes(8, "big"), digest_size=8, key=salt)
+    keyed.update(number.to_bytes(4, "big"))
+    keyed.update(data)
+    return keyed.digest()
+
+
+class _File(Protocol):
+    """What the journal does with its file."""
+
+    def size(self) -> int: ...
+    def read(self, size: int) -> bytes: ...
+    def lengthen(self, size: int, wanted: int) -> None: ...
+    def write(self, data: bytes, at: int) -> None: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class _SystemFile:
+    """A file of the operating system. Its calls let other threads work, as SQLite's do and a VFS's do not."""
+
+    def __init__(self, path: Path) -> None:
+        is_new = not path.exists()
+        with _full():
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+            self._folder = path.parent if is_new else None
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def read(self, size: int) -> bytes:
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        parts = []
+        while size > 0 and (part := os.read(self._fd, size)):
+            parts.append(part)
+            size -= len(part)
+        if hasattr(os, "posix_fadvise"):  # as below: not in memory in pieces that are larger
+            os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        return b"".join(parts)
+
+    def lengthen(self, size: int, wanted: int) -> None:
+        # What is written at once may stay together in the system's memory, and go to disk again as a whole.
+        for at in range(size, wanted, DISK_PAGE):
+            self.write(bytes(min(DISK_PAGE, wanted - at)), at)
+
+    def write(self, data: bytes, at: int) -> None:
+        with _full():
+            os.lseek(self._fd, at, os.SEEK_SET)
+            left = memoryview(data)
+            while left:
+                left = left[os.write(self._fd, left) :]
+
+    def sync(self) -> None:
+        with _full():
+            _sync(self._fd)
+            if self._folder is not None and os.name == "posix":
+                folder = os.open(self._folder, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+            self._folder = None
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class _VfsFile:
+    """A file on a VFS of SQLite's: a disk that fails, is full, or loses its power. It takes 64 KiB at a time."""
+
+    def __init__(self, path: Path, vfs: str) -> None:
+        flags = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        self._file = apsw.VFSFile(vfs, str(path), [flags, 0])
+
+    def size(self) -> int:
+        return int(self._file.xFileSize())
+
+    def read(self, size: int) -> bytes:
+        return b"".join(bytes(self._file.xRead(min(_PIECE, size - at), at)) for at in range(0, size, _PIECE))
+
+    def lengthen(self, size: int, wanted: int) -> None:
+        self.write(bytes(wanted - size), size)
+
+    def write(self, data: bytes, at: int) -> None:
+        for start in range(0, len(data), _PIECE):
+            self._file.xWrite(data[start : start + _PIECE], at + start)
+
+    def sync(self) -> None:
+        self._file.xSync(apsw.SQLITE_SYNC_NORMAL | apsw.SQLITE_SYNC_DATAONLY)
+
+    def close(self) -> None:
+        self._file.xClose()
+
+
+def _sync(fd: int) -> None:
+    """Bring a file's content to disk, past the disk's own memory too."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    elif hasattr(os, "fdatasync"):
+        os.fdatasync(fd)
+    else:
+        os.fsync(fd)
+
+
+@contextlib.contextmanager
+def _full() -> Iterator[None]:
+    """Say of a full disk what SQLite says of it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise apsw.FullError(f"no room for the journal: {error.strerror}") from error
+        raise

@@ -1,0 +1,60 @@
+"""What a process that ended without a word has left in the log's journal, brought into the database."""
+
+from pathlib import Path
+
+import apsw
+
+from co2.errors import BadRequest
+from co2.store.commit import Commit, decode_commit, together
+from co2.store.journal import Journal
+from co2.store.log_file import LogFile
+from co2.store.log_writer import reserve_of
+
+__all__ = ["recover"]
+
+
+def recover(file: LogFile, journal: Journal, path: Path) -> None:
+    """Bring the journal's commits into the database. A full disk gives up the log's reserve for it.
+
+    Where a record is damaged, what comes behind it says where it belongs: the hole is a gap to whoever reads there.
+
+    Raises:
+        apsw.FullError: there is no room even so.
+        apsw.Error, OSError: the disk does not do its work.
+    """
+    end = int(file.read_meta("end"))
+    commits: list[Commit] = []
+    filling = 0
+    for filling, data in journal.records():  # noqa: B007 - the last one's is what is done
+        try:
+            commit = decode_commit(data)
+        except BadRequest:
+            continue
+        if commit.entries and commit.entries[0].position <= end:
+            continue
+        commits.append(commit)
+        end = commit.end if commit.entries else end
+    if not commits:
+        return
+    try:
+        _bring_in(file, commits, filling)
+    except apsw.FullError:
+        file.rollback()
+        reserve_of(path).unlink(missing_ok=True)
+        _bring_in(file, commits, filling)
+    journal.begin(filling)
+
+
+def _bring_in(file: LogFile, commits: list[Commit], filling: int) -> None:
+    whole = together(commits)
+    file.begin()
+    file.insert(commits)
+    file.write_marks(whole.marks.items())
+    file.write_ids(whole.ids, whole.forgotten)
+    for key, value in whole.meta.items():
+        file.write_meta(key, value)
+    file.write_meta("bytes", int(file.read_meta("bytes")) + sum(commit.size for commit in commits))
+    file.write_meta("ran", whole.at)
+    file.write_meta("wall", whole.wall)
+    file.write_meta("journal", filling)
+    file.commit()
