@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import calls, connections, fanout, link, memory, peers, roundtrip, start, transit
+from bench import calls, connections, disk, fanout, link, memory, peers, roundtrip, start, transit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -66,6 +66,7 @@ PARTS = {
     ),
     "memory": Part("one receiver is stopped", memory, memory.measure),
     "transit": Part("a relay plugin", transit, transit.measure),
+    "disk": Part("bytes written to disk", disk, disk.measure),
     "start": Part("start and memory", start, start.measure, ("rounds",)),
 }
 """In the order of the page."""

@@ -24,6 +24,8 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "SEGMENT": ("co2.protocol.outbox", "co2.store.outbox_store"),
     "KEPT": ("co2.store.memory_tail",),
     "MUCH": ("co2.store.log_writer",),
+    "SMALL": ("co2.store.log_writer",),
+    "JOURNAL": ("co2.store.journal:SIZE", "co2.store.log_writer"),
     "RESERVE": ("co2.store.log_writer",),
     "CHECKPOINT_PAGES": ("co2.store.log_writer",),
     "RESTART_PAGES": ("co2.store.log_writer",),
@@ -60,20 +62,26 @@ _CHOICES: dict[str, Sequence[Any]] = {
     "MAX_FROM_NETWORK": (NORMAL, 4 * KIB, 16 * KIB),
 }
 
+# Drawn by dice of their own: the worlds of a seed stay what they were.
+_MORE_CHOICES: dict[str, Sequence[Any]] = {
+    "SMALL": (NORMAL, 0, 400),
+    "JOURNAL": (NORMAL, 2 * KIB, 16 * KIB),
+}
+
 LINK_BACKLOG = 16 * KIB
 """Bytes waiting for the disk above which the relay reads no more from its links, in all worlds."""
 
 Knobs = dict[str, Any]
 
 
-def drawn(dice: random.Random) -> Knobs:
-    """Draw all bounds of a world."""
+def drawn(dice: random.Random, more: random.Random) -> Knobs:
+    """Draw all bounds of a world; ``more`` those that came later."""
     knobs = {name: dice.choice(values) for name, values in _CHOICES.items()}
     if knobs["MAX_WAITING"] != NORMAL:
         # What waits for a package from the network stays far below what waits for it at all, as it does normally.
         knobs["MAX_FROM_NETWORK"] = 4 * KIB
         knobs["REPLAY_ROOM"] = 8 * KIB if knobs["REPLAY_ROOM"] == NORMAL else min(8 * KIB, knobs["REPLAY_ROOM"])
-    return knobs
+    return knobs | {name: more.choice(values) for name, values in _MORE_CHOICES.items()}
 
 
 class _Secrets:

@@ -81,7 +81,7 @@ class SimWriter(LogWriter):
             engine.cancel(self._timer)
             self._timer = None
         if self._timer is None:
-            delay = 0.0 if at_once else max(0.0002, self._last + INTERVAL - engine.now)
+            delay = 0.0 if at_once else max(0.0002, self._last + max(INTERVAL, self._window) - engine.now)
             self._timer = engine.after(delay, self._relay.process, self._begin)
 
     def _begin(self) -> None:
@@ -193,6 +193,7 @@ class SimRelay:
             self.path,
             max_bytes=world.log_bytes,
             max_age=world.log_age,
+            window=world.durability,
             now=lambda: self.engine.now,
             wall=self.engine.wall,
             on_commit=self._committed_in_thread,

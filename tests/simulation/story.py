@@ -32,6 +32,7 @@ class Story(World):
         """A relay, and a quick network."""
         self.net.high, self.net.bandwidth, self.net._latency = 4 * 2**20, 1e8, (0.001, 0.001)
         self.log_bytes, self.log_age, self.outbox_max = 2**30, 86_400.0, 2**30
+        self.durability = 0.0
         self.receive_deadline = 30.0
         self.of_before = 0.0
         self._pad = 0

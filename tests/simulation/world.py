@@ -56,7 +56,8 @@ class World:
         self.oracles = Oracles(self.engine)
         self.foresight = Foresight(self)
         self.truth = Truth(self.engine, self.oracles)
-        self.knobs = drawn(dice)
+        more = random.Random(f"more of {seed}")
+        self.knobs = drawn(dice, more)
         self.net = Net(
             self.engine,
             high=dice.choice((4 * 2**20, 8 * 1024, 32 * 1024)),
@@ -65,6 +66,7 @@ class World:
         )
         self.log_bytes = dice.choice((2**30, 2**30, 2**30, 20_000, 60_000))
         self.log_age = dice.choice((86_400.0, 86_400.0, 86_400.0, 25.0))
+        self.durability = more.choice((0.0, 0.0, 0.0, 0.1, 1.0))
         self.outbox_max = dice.choice((2**30, 2**30, 16_000, 64_000))
         self.receive_deadline = dice.choice((5.0, 30.0))
         self.sending = True

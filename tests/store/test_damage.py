@@ -135,8 +135,8 @@ def trial(folder: Path, original: Original, files: Files, seed: int) -> str:
         else:
             assert log.log_id == original.log_id
             if victim in ("-wal", ".journal"):
-                # What a WAL lost at its end, or the journal, cannot be told from what was never written: this is an
-                # older copy, found out by its readers' positions and its senders' numbers.
+                # What a WAL lost at its end, or the journal, cannot be told from what was never written: this is
+                # an older copy, found out by its readers' positions and its senders' numbers.
                 check_reading(log, original, 0, log._writer._end)
             else:
                 assert dict(log.marks) == original.marks

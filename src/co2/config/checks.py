@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 __all__ = [
     "address",
     "count",
+    "duration",
     "folder",
     "group_ids",
     "host_names",
@@ -59,6 +60,26 @@ def seconds(low: float, high: float) -> Callable[[Any], float]:
 
     def check(found: Any) -> float:
         wanted = f"seconds, a number from {low:g} to {high:g}"
+        if not isinstance(found, int | float) or isinstance(found, bool) or not low <= found <= high:
+            raise ValueError(wanted)
+        return float(found)
+
+    return check
+
+
+_UNITS = {"ms": 0.001, "s": 1.0}
+
+
+def duration(low: float, high: float) -> Callable[[Any], float]:
+    """Make the check of a duration within bounds, in seconds: a number of them, or text with a unit."""
+
+    def check(found: Any) -> float:
+        wanted = f'a duration such as "50ms" or "1s", or seconds, from {low:g} to {high:g} s'
+        if isinstance(found, str):
+            parts = re.fullmatch(r"\s*([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(ms|s)\s*", found)
+            if parts is None:
+                raise ValueError(wanted)
+            found = float(parts[1]) * _UNITS[parts[2]]
         if not isinstance(found, int | float) or isinstance(found, bool) or not low <= found <= high:
             raise ValueError(wanted)
         return float(found)

@@ -10,6 +10,7 @@ from typing import Any
 from co2.config.checks import (
     address,
     count,
+    duration,
     folder,
     group_ids,
     host_names,
@@ -91,6 +92,13 @@ KEYS: tuple[Key, ...] = (
     Key("notify_timeout", seconds(0.05, 300), 5.0, _RELAY, "seconds that one notify may take"),
     Key("log_age", seconds(1, 10 * 365 * 86_400), 86_400.0, _RELAY, "seconds that the log keeps a message"),
     Key("log_bytes", count(MIB, 2**40), 1024 * MIB, _RELAY, "bytes that the log keeps"),
+    Key(
+        "durability",
+        duration(0, 1),
+        0.0,
+        _RELAY,
+        "how long a message may wait for others to get to disk with, before it is acknowledged",
+    ),
     Key("relay", url, "http://127.0.0.1:2003", _SATELLITE, "the relay's URL"),
     Key(
         "reconnect_max", seconds(0.1, 3600), 2.0, _SATELLITE, "longest pause between two tries to reach the relay"
@@ -191,6 +199,7 @@ class RelayConfig(HostConfig):
     notify_timeout: float = 5.0
     log_age: float = 86_400.0
     log_bytes: int = 1024 * MIB
+    durability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -326,10 +326,10 @@ class Outbox:
             self._room()
 
     def _learn(self, segment: Segment, seq: int) -> None:
-        """Learn how long acknowledgements take."""
-        cut = next((cut for cut in reversed(segment.cuts or ()) if cut.last <= seq), None)
-        if cut is not None and cut.at:
-            self._usual += (self._now() - cut.at - self._usual) / 8
+        """Learn how long acknowledgements take: for who waits longest, where many come together."""
+        oldest = segment.cuts[0] if segment.cuts else None
+        if oldest is not None and oldest.last <= seq and oldest.at:
+            self._usual += (self._now() - oldest.at - self._usual) / 8
 
     def _drop_first(self) -> None:
         segment = self._segments.popleft()

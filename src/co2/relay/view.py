@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 __all__ = ["RelayView"]
 
-_EVENTS = ("repeats", "gaps", "takeovers", "impostors", "reused_numbers", "damaged", "express", "express_failed")
+_EVENTS = (
+    *("repeats", "gaps", "takeovers", "impostors", "reused_numbers", "damaged", "clock_jumps", "express"),
+    "express_failed",
+)
 """Counters that the metrics page has as events."""
 
 
@@ -125,5 +128,6 @@ class RelayView:
             lagging={
                 key: counters[key] for key in ("links_full", "links_held", "packages_behind", "packages_replaying")
             },
+            written={"log": counters["bytes_written"]},
             **http_numbers(self._host.server),
         )

@@ -1,9 +1,9 @@
 """The journal: a small file in front of the log's database, where commits of few messages go.
 
-A commit of SQLite writes each page that it touches: of the table, an index, the marks and the log's own facts, 64 KiB
-for a message that comes alone. Here it is one write behind the one before, of as many bytes as it needs, and one
-sync: a page of the disk. When the file is full all of it goes into the database in one transaction, and the file is
-used again from its beginning. It has its length from the start, so a sync writes nothing but what is new.
+A commit of SQLite writes each page that it touches: of the table, an index, the marks and the log's own facts,
+64 KiB for a message that comes alone. Here it is one write behind the one before, of as many bytes as it needs,
+and one sync: a page of the disk. When the file is full all of it goes into the database in one transaction, and
+the file is used again from its beginning. It has its length from the start: a sync writes nothing but what is new.
 
 Each record carries the number of the filling that it is of and a keyed hash. So what is left of earlier fillings
 behind it, a record that a power cut has torn, and what is damaged are told from what counts; the records behind a

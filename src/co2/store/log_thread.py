@@ -1,7 +1,8 @@
 """The thread that brings the relay's log to disk.
 
 It commits with the next frame that comes, but not more often than every :data:`INTERVAL`, and what waits not later
-than after :data:`LATEST`; at once where much waits or somebody is held up by it.
+than after :data:`LATEST`; at once where much waits or somebody is held up by it. With a window it is that instead
+of both: fewer commits write less.
 """
 
 import threading
@@ -69,7 +70,7 @@ class LogThread(LogWriter):
 
     @property
     def _is_due(self) -> bool:
-        return self._idle or time.monotonic() >= self._last + INTERVAL
+        return self._idle or time.monotonic() >= self._last + max(INTERVAL, self._window)
 
     def _wake(self) -> None:
         self._work.notify()
@@ -103,7 +104,7 @@ class LogThread(LogWriter):
                 self._work.wait(RETRY if self.full else _IDLE)
                 self._idle = False
             while not self._closing and not self._hurry and self.waiting_bytes < log_writer.MUCH:
-                left = self._last + LATEST - time.monotonic()
+                left = self._last + max(LATEST, self._window) - time.monotonic()
                 if left <= 0:
                     break
                 self._work.wait(left)

@@ -1,7 +1,7 @@
 """How the relay's log gets to disk: many frames in one commit, so that one fsync does for all.
 
-A commit of much goes into the database; one of few messages into the journal in front of it, and from there into the
-database with many others.
+A commit of much goes into the database; one of few messages into the journal in front of it, and from there into
+the database with many others.
 
 Without a thread: ``log_thread.py`` says when. Whoever calls :meth:`LogWriter.turn` is the one that writes; what is
 handed over comes from another thread.
@@ -18,8 +18,8 @@ import apsw
 from co2.logs import open_private
 from co2.protocol.log import Entry
 from co2.store.commit import Commit, together
-from co2.store.journal import DISK_PAGE, Journal
 from co2.store.journal import SIZE as JOURNAL
+from co2.store.journal import Journal
 from co2.store.log_file import LogFile
 from co2.store.running_time import RunningTime
 from co2.store.sqlite import mark_damaged
@@ -33,7 +33,7 @@ RESERVE = 16 * 1024 * 1024
 """Bytes of a file that is given up when the disk is full: with them what was taken in still gets there."""
 
 SMALL = 32 * 1024
-"""Bytes up to which a commit goes to the journal: more is cheaper in the database at once, where it is written once."""
+"""Bytes up to which a commit goes to the journal: what is more costs less where it is written once."""
 
 AGE_INTERVAL = 0.5
 MAX_AGE_INTERVAL = 600.0
@@ -72,6 +72,7 @@ class LogWriter:
         on_commit: called with the position that is on disk, the one up to which it is in the database, and the one
             up to which none is kept.
         on_failed: called once when the disk does not do its work.
+        window: seconds that a frame waits for others to be committed with, where nobody waits for it.
         soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
             is just being passed on.
 
@@ -81,8 +82,7 @@ class LogWriter:
         waiting_bytes: that are not on disk yet.
         bytes: of messages that are kept.
         gone: position up to which none is kept, where this run has deleted any; else 0.
-        written: bytes that were written to disk, those of moving the WAL into the database as if each page were its
-            own.
+        written: bytes that were written to disk; of those that go from the WAL into the database each page counts.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class LogWriter:
         on_news: Callable[[], None],
         on_failed: Callable[[str], None],
         soon: Callable[[Callable[[], None]], object],
+        window: float = 0.0,
     ) -> None:
         self.full = False
         self.failed = ""
@@ -118,6 +119,7 @@ class LogWriter:
         self._on_news = on_news
         self._on_failed = on_failed
         self._soon = soon
+        self._window = window
         self.gone = 0
         self._aged_at = self._ran_at = float("-inf")
         self._age_interval = min(max(AGE_INTERVAL, max_age / 100), MAX_AGE_INTERVAL)
@@ -253,7 +255,7 @@ class LogWriter:
         return True
 
     def end(self) -> None:
-        """Bring what is in the journal into the database, and close the files. What fails then stays in the journal."""
+        """Bring what is in the journal into the database, where that can be done, and close the files."""
         if not self.failed:
             with contextlib.suppress(apsw.Error, OSError):
                 self._settle(self._dated(Commit()))

@@ -16,7 +16,7 @@ __all__ = ["recover"]
 def recover(file: LogFile, journal: Journal, path: Path) -> None:
     """Bring the journal's commits into the database. A full disk gives up the log's reserve for it.
 
-    Where a record is damaged, what comes behind it says where it belongs: the hole is a gap to whoever reads there.
+    Where a record is damaged, what comes behind it says where it belongs: the hole is a gap to its readers.
 
     Raises:
         apsw.FullError: there is no room even so.

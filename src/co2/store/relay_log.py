@@ -9,7 +9,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import apsw
@@ -93,6 +93,7 @@ class RelayLog:
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None],
         soon: Callable[[Callable[[], None]], object],
+        window: float = 0.0,
         writer: Callable[..., LogWriter] = LogThread,
     ) -> None:
         self.replaced = ""
@@ -122,6 +123,7 @@ class RelayLog:
         self._writer = writer(
             file, journal, path, max_bytes=max_bytes, max_age=max_age, ran=self.ran,
             on_commit=self._committed_in_thread, on_news=self._tell_in_thread, on_failed=on_failed, soon=soon,
+            window=window,
         )  # fmt: skip
         for position, origin, message_id in file.ids():
             self._writer.forget_ids(self.ids.remember(origin, message_id, position))
@@ -154,6 +156,7 @@ class RelayLog:
         on_commit: Callable[[int], None],
         on_failed: Callable[[str], None] = lambda why: None,
         soon: Callable[[Callable[[], None]], object] = lambda call: call(),
+        window: float = 0.0,
         vfs: str | None = None,
         writer: Callable[..., LogWriter] = LogThread,
     ) -> "RelayLog":
@@ -168,6 +171,7 @@ class RelayLog:
             on_commit: called with the position up to which all is on disk, in the log's own thread.
             on_failed: called once, there too, when the disk does not do its work.
             soon: calls a function a little later, in the thread that appends.
+            window: seconds that a frame waits for others to be committed with, where nobody waits for it.
             vfs: name of an APSW VFS, None for the platform's.
             writer: what writes; the simulator brings one without a thread.
 
@@ -199,6 +203,7 @@ class RelayLog:
                     on_commit=on_commit,
                     on_failed=on_failed,
                     soon=soon,
+                    window=window,
                     writer=writer,
                 )
                 undo.pop_all()
@@ -237,6 +242,11 @@ class RelayLog:
     def size(self) -> int:
         """Bytes of messages that are kept."""
         return self._writer.bytes
+
+    @property
+    def written(self) -> int:
+        """Bytes that were written to disk for it since it was opened."""
+        return self._writer.written
 
     @property
     def backlog(self) -> int:
@@ -438,14 +448,8 @@ class RelayLog:
                 mark_damaged(self._path)
             if not entries and gap is None:
                 raise
-        if is_whole and in_journal:
-            size = sum(len(entry.batch) for entry in entries)
-            for entry in in_journal:
-                if size >= max_bytes and entries:
-                    break
-                if entry.end > (entries[-1].end if entries else start):
-                    entries.append(entry)
-                    size += len(entry.batch)
+        if is_whole:
+            _read_on(entries, in_journal, start, max_bytes)
         if entries:
             return Reading(entries, entries[-1].end, gap)
         return Reading((), start if gap else max(start, in_memory), gap)
@@ -465,20 +469,32 @@ class RelayLog:
         """Return an address that numbered messages of an origin came from, '' where none is kept any more."""
         if origin not in self._epochs:
             return ""
-        for entry in self._writer.in_journal():
-            if entry.origin == origin and entry.epoch:
-                return entry.client_address[0]
+        in_journal = self._writer.in_journal()
         try:
             with self._reading:
-                return self._reader.address_of(origin)
+                if address := self._reader.address_of(origin):
+                    return address
         except apsw.Error:
-            return ""
+            pass
+        mine = (entry for entry in in_journal if entry.origin == origin and entry.epoch)
+        return next((entry.client_address[0] for entry in mine), "")
 
     def _damaged_up_to(self, after: int, position: int, in_memory: int, reason: str) -> Reading:
         """Tell a gap, but not of what is in memory."""
         end = min(position, in_memory) if in_memory > after else position
         self._damaged.add(end)
         return Reading((), end, LogGap(after, end, reason))
+
+
+def _read_on(entries: list[Entry], in_journal: Sequence[Entry], after: int, max_bytes: int) -> None:
+    """Put behind what was read from the database what is in the journal."""
+    size = sum(len(entry.batch) for entry in entries)
+    for entry in in_journal:
+        if size >= max_bytes and entries:
+            return
+        if entry.end > (entries[-1].end if entries else after):
+            entries.append(entry)
+            size += len(entry.batch)
 
 
 def _salt(file: LogFile) -> bytes:

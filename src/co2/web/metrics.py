@@ -77,6 +77,7 @@ def _counters(view: HostView) -> Iterator[Family]:
     yield "co2_calls", "XML-RPC calls answered", "outcome", _loose(numbers.calls)
     yield "co2_faults", "XML-RPC faults told to callers", "code", _loose(numbers.faults)
     yield "co2_http_requests", "HTTP requests answered", "status", _loose(numbers.requests)
+    yield "co2_disk_written_bytes", "Bytes written to disk, in whole pages", "what", _loose(numbers.written)
     for attribute, text in (
         ("restarts", "Starts of a plugin host after its first"),
         ("received", "Messages that a package's plugins got"),

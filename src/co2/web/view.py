@@ -217,6 +217,7 @@ class Numbers:
         lagging: who does not keep up, by kind (``links_full``, ``packages_behind`` …).
         peers: whether each peer is up, by name.
         connections: open HTTP connections.
+        written: bytes written to disk since the start, by what (``log``).
     """
 
     messages: Mapping[str, int] = field(default_factory=dict)
@@ -230,6 +231,7 @@ class Numbers:
     lagging: Mapping[str, int] = field(default_factory=dict)
     peers: Mapping[str, bool] = field(default_factory=dict)
     connections: int = 0
+    written: Mapping[str, int] = field(default_factory=dict)
 
 
 class HostView(Protocol):

@@ -1,0 +1,264 @@
+"""The journal in front of the log: what is in it counts, once, whatever a crash has left there."""
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from co2.protocol.log import Entry
+from co2.store import journal as journal_module
+from co2.store import log_writer
+from co2.store.commit import Commit, decode_commit
+from co2.store.journal import DISK_PAGE, Journal
+from co2.store.log_file import LogFile
+from tests.harness import wait_for
+from tests.store.power import Disk
+from tests.store.test_relay_log import Logs, append, everything, on_disk, whole
+
+SALT = b"12345678"
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Iterator[Logs]:
+    made = Logs(tmp_path)
+    yield made
+    made.close()
+
+
+def crashed(logs: Logs, name: str = "crashed.db") -> Path:
+    """Copy the files as they are now: what is left when the power goes."""
+    path = logs.path.with_name(name)
+    for suffix in ("", "-wal", ".journal"):
+        shutil.copy(f"{logs.path}{suffix}", f"{path}{suffix}")
+    return path
+
+
+def lone(log: Any, count: int, origin: str = "ham") -> list[Entry]:
+    """Append messages that come alone: each is a commit."""
+    found = []
+    for _ in range(count):
+        found.append(append(log, bytes((len(found) % 120,)), seq=log.marks.get((origin, 7), 0) + 1, origin=origin))
+        on_disk(log)
+    return found
+
+
+def rows(path: Path) -> int:
+    """Count the frames in the database."""
+    raw = apsw.Connection(str(path))
+    found: Any = raw.execute("SELECT count(*) FROM frame").fetchall()
+    raw.close()
+    return int(found[0][0])
+
+
+def test_what_is_in_the_journal_only_is_there_after_a_crash_with_all_that_belongs_to_it(logs: Logs) -> None:
+    log = logs.open()
+    entries = lone(log, 5)
+    entries.append(append(log, b"\x01", origin="xml", message_id="one"))
+    log.set_mark("spam", 9, 41)
+    on_disk(log)
+    entries += lone(log, 1, "eggs")
+    assert rows(crashed(logs)) == 0
+    after = logs.open(crashed(logs, "again.db"))
+    assert everything(after.read_disk, 0) == entries
+    assert after.marks == {("ham", 7): 5, ("spam", 9): 41, ("eggs", 7): 1}
+    assert after.ids.position("xml", "one") == entries[5].position
+    assert after.find("ham", 7, 3) == entries[2].crc
+    assert after.size == sum(len(entry.batch) for entry in entries)
+    assert after.damaged == 0
+    assert after.ran() >= log.ran()
+
+
+def test_a_message_that_comes_alone_writes_a_page(logs: Logs) -> None:
+    log = logs.open()
+    before = log.written
+    lone(log, 100)
+    assert 100 * DISK_PAGE <= log.written - before <= 115 * DISK_PAGE
+
+
+def test_a_full_journal_is_emptied_into_the_database_and_used_again(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "SIZE", 8192)
+    log = logs.open()
+    entries = lone(log, 150)
+    path = crashed(logs)
+    assert path.with_name("crashed.db.journal").stat().st_size == 8192
+    assert 100 < rows(path) < 150  # some of them are in the journal
+    assert everything(whole(log), 0) == everything(log.read_disk, 0) == entries
+    after = logs.open(crashed(logs, "again.db"))
+    assert everything(after.read_disk, 0) == entries
+    assert after.marks == {("ham", 7): 150}
+
+
+def test_much_goes_into_the_database_at_once_behind_what_is_in_the_journal(logs: Logs) -> None:
+    log = logs.open()
+    entries = lone(log, 3)
+    entries.append(append(log, b"\xc6" + (60_000).to_bytes(4, "big") + bytes(60_000), seq=4))
+    on_disk(log)
+    path = crashed(logs)
+    assert rows(path) == 4
+    assert everything(logs.open(path).read_disk, 0) == entries
+
+
+def test_a_log_that_was_closed_has_all_in_its_database(logs: Logs) -> None:
+    log = logs.open()
+    entries = lone(log, 5)
+    log.close()
+    assert rows(logs.path) == 5
+    logs.path.with_name("log.db.journal").unlink()  # so that it is enough to copy that file
+    assert everything(logs.open().read_disk, 0) == entries
+
+
+@pytest.mark.parametrize("victim", [0, 2, 4])
+def test_a_damaged_record_is_a_gap_and_what_is_behind_it_is_there(logs: Logs, victim: int) -> None:
+    log = logs.open()
+    entries = lone(log, 6)
+    path = crashed(logs)
+    journal = path.with_name("crashed.db.journal")
+    data = bytearray(journal.read_bytes())
+    at = 0
+    for _ in range(victim + 1):
+        at = data.find(b"co2j", at) + 1
+    data[at + 60] ^= 0x40
+    journal.write_bytes(data)
+    after = logs.open(path)
+    found, gaps, position = [], [], 1
+    while position < entries[-1].end:
+        reading: Any = after.read_disk(position, 1)
+        found += reading.entries
+        gaps += [reading.gap] if reading.gap else []
+        position = reading.next
+    assert found == [entry for entry in entries if entry is not entries[victim]]
+    assert [(gap.after, gap.next) for gap in gaps] == [(entries[victim].position - 1, entries[victim].end)]
+
+
+def test_what_is_left_of_earlier_fillings_does_not_count(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.db", SALT, 0)
+    journal.make()
+    for number in range(10):
+        journal.append(b"older %d" % number)
+    journal.begin(1)
+    journal.append(b"newer")
+    again = Journal(tmp_path / "log.db", SALT, 1)
+    assert again.records() == [(2, b"newer")]
+    assert Journal(tmp_path / "log.db", SALT, 0).records()[0] == (1, b"older 1")  # its first was written over
+    assert Journal(tmp_path / "log.db", b"another.", 0).records() == []
+
+
+def test_a_record_that_looks_like_others_is_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "log.db", SALT, 0)
+    journal.make()
+    journal.append(b"first")
+    forged = (tmp_path / "log.db.journal").read_bytes()[:200]
+    journal.append(forged)
+    journal.append(b"co2jco2jco2j")
+    assert [data for _, data in Journal(tmp_path / "log.db", SALT, 0).records()] == [b"first", forged, b"co2j" * 3]
+
+
+def test_a_commit_is_read_as_it_was_written() -> None:
+    entry = Entry(
+        7,
+        2,
+        "ham",
+        "ham@10.0.0.1:2004",
+        ("10.0.0.1", 4567),
+        2**63 - 1,
+        41,
+        "p",
+        "p.m.X",
+        None,
+        2**32 - 1,
+        b"\x00" * 9,
+    )
+    commit = Commit(
+        [entry], {("ham", 2**63 - 1): 42, ("spam", 3): 1}, {"lease": 9, "runs": "[]", "wall": 1.5},
+        [(7, "xml", "id")], [3, 4], 6, 12.25, 1e9,
+    )  # fmt: skip
+    assert decode_commit(commit.encode()) == commit
+
+
+def test_a_journal_without_its_log_is_set_aside_and_not_written_over(logs: Logs) -> None:
+    log = logs.open()
+    lone(log, 3)
+    path = crashed(logs)
+    for suffix in ("", "-wal"):
+        Path(f"{path}{suffix}").unlink()
+    content = path.with_name("crashed.db.journal").read_bytes()
+    after = logs.open(path)
+    assert "its journal is not" in after.replaced
+    assert [one.read_bytes() for one in path.parent.glob("crashed.db.bad-*.journal")] == [content]
+
+
+def test_a_log_in_front_of_which_there_was_no_journal_is_taken_over(logs: Logs) -> None:
+    log = logs.open()
+    entries = lone(log, 3)
+    log.close()
+    logs.path.with_name("log.db.journal").unlink()
+    raw = apsw.Connection(str(logs.path))
+    raw.execute("DELETE FROM meta WHERE key IN ('journal', 'salt')")
+    raw.close()
+    log = logs.open()
+    log.replace_id()  # what it is known by must not be what the journal is known by
+    entries += lone(log, 3)
+    assert everything(logs.open(crashed(logs)).read_disk, 0) == entries
+
+
+@pytest.fixture
+def disk() -> Iterator[Disk]:
+    made = Disk("journaled", random.Random(3))
+    yield made
+    made.unregister()
+
+
+def test_a_full_disk_still_takes_what_goes_to_the_journal_and_a_start_finds_it(logs: Logs, disk: Disk) -> None:
+    log = logs.open(vfs=disk.vfs_name)
+    entries = lone(log, 5)
+    disk.room = 0
+    entries += lone(log, 5)  # its place is there already
+    path = crashed(logs)
+    assert rows(path) == 0
+    disk.room = None
+    again = logs.open(path, vfs=disk.vfs_name)
+    assert everything(again.read_disk, 0) == entries
+    for opened in logs.opened:
+        opened.close()
+
+
+def test_a_start_gives_up_the_reserve_where_there_is_no_room_for_what_is_in_the_journal(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logs.open()
+    entries = lone(log, 5)
+    path = crashed(logs)
+    reserve = path.with_name("crashed.db.reserve")
+    reserve.touch()
+    insert = LogFile.insert
+
+    def inserting(self: LogFile, commits: Any) -> None:
+        if reserve.exists() and any(commit.entries for commit in commits):
+            raise apsw.FullError("database or disk is full")
+        insert(self, commits)
+
+    monkeypatch.setattr(LogFile, "insert", inserting)
+    assert everything(logs.open(path).read_disk, 0) == entries
+
+
+def test_a_file_system_that_needs_room_to_write_what_has_its_place_is_a_full_disk(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logs.open()
+    old = lone(log, 1)
+    monkeypatch.setattr(log_writer, "SMALL", 10**6)
+    monkeypatch.setattr(
+        journal_module.os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space"))
+    )
+    append(log, b"\x02", seq=2)
+    wait_for(lambda: log._writer.full, "it is full")
+    assert not log._writer.failed
+    monkeypatch.undo()
+    wait_for(lambda: log.committed == log.last, "what was taken gets to disk")
+    assert everything(log.read_disk, 0)[0] == old[0]
