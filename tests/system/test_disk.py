@@ -80,6 +80,7 @@ def test_a_relay_whose_disk_cannot_sync_ends_and_has_acknowledged_nothing_that_i
 
 def test_a_relay_that_cannot_open_its_log_says_why(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "lock").touch(mode=0o600)  # a state folder, and no other
     (tmp_path / "state" / "log.db").mkdir()
     command = [sys.executable, "-m", "co2", "relay", "--port", "0", "--state", str(tmp_path / "state")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
