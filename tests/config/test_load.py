@@ -70,7 +70,7 @@ GOOD: dict[str, tuple[str, str, str]] = {
     "watch": ("true", "no", "yes"),
     "express": ("false", "yes", "no"),
     "log_bytes": ("1048576", "2097152", "3145728"),
-    "durability": ('"50ms"', "0.25", "1s"),
+    "durability": ("0.5", "0.25", "1"),
     "outbox_max": ("1048576", "2097152", "3145728"),
     "accept_notify": ("true", "no", "yes"),
     "max_sats": ("1", "2", "3"),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from co2.config import load_config, relay_url
+from co2.config.checks import duration
 from co2.errors import ConfigError
 
 
@@ -48,3 +49,16 @@ def test_a_relay_that_is_no_url(given: str, tmp_path: Path) -> None:
 def test_a_home_that_nobody_has(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--state: found .*, wanted: a path of a folder; there is no such user"):
         load_config("relay", {"state": "~no-such-user-at-all/x"}, {}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("found", "seconds"), [("1s", 1.0), ("50ms", 0.05), (" 0.5 s ", 0.5), ("0s", 0.0), (1, 1.0), (0.25, 0.25)]
+)
+def test_a_duration_is_text_with_a_unit_or_seconds(found: object, seconds: float) -> None:
+    assert duration(0, 1)(found) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("found", ["", "1", "1m", "2s", "1001ms", "-1s", "1e-3s", True, None, -0.1, float("nan")])
+def test_what_is_no_duration_is_refused_with_examples(found: object) -> None:
+    with pytest.raises(ValueError, match='"50ms" or "1s"'):
+        duration(0, 1)(found)
