@@ -170,7 +170,7 @@ class _SystemFile:
         while size > 0 and (part := os.read(self._fd, size)):
             parts.append(part)
             size -= len(part)
-        if hasattr(os, "posix_fadvise"):  # as below: not in memory in pieces that are larger
+        if sys.platform == "linux":  # as below: not in memory in pieces that are larger
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
         return b"".join(parts)
 
