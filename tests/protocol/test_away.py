@@ -55,10 +55,10 @@ def test_only_news_go_to_disk_and_what_the_disk_refused_goes_again() -> None:
     assert book.joined(host(1), ["m", "n"], [])
     changes = book.take_changes(10)
     assert [*changes] == [host(1).origin] and not book.has_changes
-    book.left(host(1).origin, stopped=True)
+    book.left(host(1).origin, stopped=True, ago=2.0)
     book.give_back(changes)
     again = book.take_changes(10)[host(1).origin]
-    assert again is not None and (again.stopped, again.seen_at, again.state) == (True, 7.0, "stopped")
+    assert again is not None and (again.stopped, again.seen_at, again.state) == (True, 5.0, "stopped")
     book.joined(host(1), [], [])
     assert book.rows() == [] and book.here == {host(1).origin}
     book.left("nobody", stopped=True)

@@ -162,6 +162,7 @@ def test_a_link_that_does_not_answer_is_called_silent_before_it_goes(tmp_path: P
             assert rows(relay)[0]["silent"] >= 5
             assert time.monotonic() - began < 19
             wait_for(lambda: [row["state"] for row in away(relay)] == ["away"], "it is away", 30)
+            assert away(relay)[0]["silent"] >= 10, "it was heard of last before that was noticed"
         finally:
             os.kill(satellite.pid, signal.SIGCONT)
             satellite.kill()

@@ -18,8 +18,9 @@ def state() -> None:
     """Change the state folder of a host that is stopped.
 
     \b
-    Example:
+    Examples:
       co2 state new-id
+      co2 state new-id --state ~/.local/state/co2/satellite-2005
     """
 
 

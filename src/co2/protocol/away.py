@@ -104,11 +104,17 @@ class AwayBook:
         self._changes[new.origin] = new
         return True
 
-    def left(self, origin: str, *, stopped: bool) -> None:
-        """Note that somebody has gone."""
+    def left(self, origin: str, *, stopped: bool, ago: float = 0.0) -> None:
+        """Note that somebody has gone.
+
+        Args:
+            origin: whose.
+            stopped: it said goodbye.
+            ago: seconds since it was heard of last.
+        """
         one = self._here.pop(origin, None)
         if one is not None:
-            one.seen_at, one.stopped = self._wall(), stopped
+            one.seen_at, one.stopped = self._wall() - ago, stopped
             self._changes[origin] = one
             self._put(one)
 

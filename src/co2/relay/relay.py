@@ -309,7 +309,8 @@ class Relay:
                 )
             return
         self.take_out(member, keep_cursor=False)
-        self.away.left(peer.origin, stopped=reason == goodbyes.STOPPING and not self._stopping)
+        stopped = reason == goodbyes.STOPPING and not self._stopping
+        self.away.left(peer.origin, stopped=stopped, ago=self.links.silence(peer))
         self._keep_away()
         self.published += peer.published
         if self._stopping:
