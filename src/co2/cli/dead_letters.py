@@ -10,6 +10,7 @@ from co2.cli.arguments import CALL_TIMEOUT, json_option, timeout_option, url_opt
 from co2.cli.client import CommandClient
 from co2.cli.failures import exit_code
 from co2.cli.output import as_text, one_line, print_json, print_table, to_json
+from co2.cli.satellites import satellites
 from co2.errors import RemoteFault
 
 __all__ = ["dead_letters"]
@@ -101,7 +102,7 @@ def _of_all(client: CommandClient, package: str | None) -> tuple[list[dict[str, 
     """Give the letters of all satellites that answer; also the exit code, for one that does not."""
     rows: list[dict[str, Any]] = []
     code = 0
-    for satellite in client.call("relay.get_satellites"):
+    for satellite in satellites(client, names=False):
         if satellite["kind"] != "co2":
             continue
         try:

@@ -12,7 +12,8 @@ from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
 from co2.cli.output import age, as_text, coloured, one_line, print_json, print_table
 from co2.cli.packages import in_trouble, show_packages, show_trouble, trouble
-from co2.errors import RemoteFault
+from co2.cli.satellites import satellites as all_satellites
+from co2.errors import BadParams, RemoteFault
 
 __all__ = ["methods", "ps"]
 
@@ -26,6 +27,9 @@ MAX_AWAY = 20
 """Satellites that are away and shown; --json has all."""
 
 _HEADINGS = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "TROUBLE", "LAST ERROR")
+
+MAX_PLUGINS = 20
+"""Plugins of one satellite that are named."""
 
 BATCH = 32
 """Methods that are asked for at once: two questions each, and system.multicall takes 64."""
@@ -56,7 +60,7 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
     with CommandClient(url, timeout) as client:
         relay = client.call("co2.get_properties")
         with only_relays(client, url):
-            found = client.call("relay.get_satellites", {"away": True})
+            found = _satellites(client)
     satellites = [row for row in found if row["state"] not in AWAY]
     away = [row for row in found if row["state"] in AWAY]
     told = ask_satellites(url, satellites, timeout if plugins or counters else min(TELL_TIMEOUT, timeout))
@@ -98,6 +102,17 @@ def _show_away(rows: Sequence[dict[str, Any]]) -> None:
         click.echo(f"and {len(rows) - MAX_AWAY} more that are away; co2 forget HOST forgets one")
 
 
+def _satellites(client: CommandClient) -> list[dict[str, Any]]:
+    """Return all of them, those that are away too, with names as far as these fit into one answer."""
+    try:
+        rows: list[dict[str, Any]] = client.call("relay.get_satellites", {"away": True})
+    except RemoteFault as fault:
+        if fault.code != BadParams.code:
+            raise
+        rows = [*all_satellites(client, names=False)]  # so many that they do not fit themselves
+    return rows
+
+
 def _counters(told: Told) -> dict[str, Any] | None:
     """Give the counters that a satellite told; None for one that did not."""
     counters = told.get("counters") if isinstance(told, dict) else None
@@ -126,6 +141,15 @@ def _trouble(row: dict[str, Any]) -> str:
     return ", ".join(what for package in row["trouble"] for what in trouble(package)) or "-"
 
 
+def _names(row: dict[str, Any]) -> tuple[int | str, str]:
+    """Say how many methods it has, and name its plugins."""
+    if row.get("left_out"):
+        return "?", f"{row['left_out']} names left out"
+    shown = row["plugins"][:MAX_PLUGINS]
+    more = [f"and {len(row['plugins']) - len(shown)} more"] if len(row["plugins"]) > len(shown) else []
+    return len(row["methods"]), ", ".join([*shown, *more]) or "-"
+
+
 def _satellite(row: dict[str, Any]) -> Sequence[Any]:
     return (
         row["host_id"],
@@ -134,8 +158,7 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
         age(row["age"]),
         row["lag"],
         _link(row.get("link")),
-        len(row["methods"]),
-        ", ".join(row["plugins"]) or "-",
+        *_names(row),
         _trouble(row),
         as_text(row["last_error"]) or "-",
     )
@@ -191,7 +214,7 @@ def _answer(found: Any) -> Any:
 
 def _of_satellites(client: CommandClient) -> list[dict[str, Any]]:
     try:
-        satellites = client.call("relay.get_satellites")
+        satellites = [*all_satellites(client, names=True)]
     except RemoteFault:
         return []  # a satellite: it has no satellites of its own
     return [

@@ -17,6 +17,7 @@ import msgspec
 from co2.errors import BadRequest
 from co2.protocol.frames import MAX_CHANNELS
 from co2.protocol.health import MAX_HEALTH, Health
+from co2.protocol.host_names import MAX_NAMES
 from co2.protocol.interests import MAX_CHANNEL
 
 __all__ = [
@@ -93,6 +94,7 @@ Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 First = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
 Crc = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
+Names = Annotated[list[Name], msgspec.Meta(max_length=MAX_NAMES)]
 Channel = Annotated[str, msgspec.Meta(max_length=MAX_CHANNEL)]
 Channels = Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_TIMEOUT)]
@@ -162,8 +164,8 @@ class Hello(_Frame):
     run: str
     subscriptions: Subscriptions
     outbox: Annotated[list[tuple[Epoch, First]], msgspec.Meta(max_length=MAX_EPOCHS)]
-    methods: list[Name]
-    plugins: list[Name]
+    methods: Names
+    plugins: Names
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)] = ""
     receipt: Receipt | None = None
 
@@ -172,8 +174,8 @@ class Interest(_Frame):
     """What the satellite's packages want from now on, all of it: a package that is missing is gone."""
 
     subscriptions: Subscriptions
-    methods: list[Name]
-    plugins: list[Name]
+    methods: Names
+    plugins: Names
 
 
 class Publish(_Frame):

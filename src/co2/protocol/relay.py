@@ -20,6 +20,7 @@ from co2.protocol.checksum import crc32
 from co2.protocol.fan_out import FanOut
 from co2.protocol.forecast import CRC, SMALL, Outline, Recent, link_outline
 from co2.protocol.health import MAX_HEALTH_TEXT, health_text
+from co2.protocol.host_names import check_names
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import (
     MAX_NUMBER,
@@ -231,6 +232,7 @@ class RelayCore:
         except ValueError as error:
             self.end(peer, goodbyes.IDENTITY, str(error))
             return
+        check_names(hello.methods, hello.plugins)
         seen = HostId(proposed.origin, peer.address[0], proposed.port)
         if not self.asks:
             self._let_in(peer, seen, hello)
@@ -402,6 +404,7 @@ class RelayCore:
     # ---- subscriptions ---------------------------------------------------------------------------------
 
     def _interest(self, peer: Peer, frame: Interest) -> None:
+        check_names(frame.methods, frame.plugins)
         peer.methods, peer.plugins = tuple(frame.methods), tuple(frame.plugins)
         self._subscribe(peer, frame.subscriptions)
         self.events.append(Joined(peer))

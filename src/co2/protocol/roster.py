@@ -12,6 +12,7 @@ from itertools import islice
 
 import msgspec
 
+from co2.protocol.host_names import MAX_NAMES_SIZE
 from co2.protocol.link_frames import Roster, encode_link_frame
 from co2.protocol.streams import Peer
 
@@ -20,8 +21,8 @@ __all__ = ["FRAME_COST", "MAX_GONE", "MAX_ROW", "PART", "RosterBook"]
 PART = 64 * 1024
 """Bytes of one frame, about."""
 
-MAX_ROW = 64 * 1024
-"""Bytes of one satellite's row; of a larger one the methods and plugins are left out."""
+MAX_ROW = MAX_NAMES_SIZE + 24 * 1024
+"""Bytes of one satellite's row: all names that it may have, with a length before each."""
 
 MAX_GONE = 10_000
 """So many who have left are remembered until all links know; with one more, all are told from the beginning."""

@@ -1,17 +1,19 @@
 """The relay's methods over XML-RPC, ``relay.…``: for everybody who has no link."""
 
 import asyncio
+import heapq
 import logging
 import time
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from co2.errors import BadParams, Denied, IdentityRefused, Unreachable, ValueRefused
+from co2.errors import BadParams, BadRequest, Denied, IdentityRefused, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.protocol.away import Away
 from co2.protocol.batch import make_batch
+from co2.protocol.host_names import check_names, names_size
 from co2.protocol.link_frames import BEGINNING
 from co2.protocol.log import LogGap
 from co2.protocol.passage import Passenger
@@ -26,7 +28,7 @@ from co2.xmlrpc.writer import Written
 if TYPE_CHECKING:
     from co2.relay.relay import Relay
 
-__all__ = ["FETCH_BYTES", "FETCH_MAX", "FETCH_WAIT", "MAX_ID_LENGTH", "MAX_NAMES", "RelayMethods", "names_in"]
+__all__ = ["FETCH_BYTES", "FETCH_MAX", "FETCH_WAIT", "MAX_ID_LENGTH", "RelayMethods", "names_in"]
 
 FETCH_MAX = 1_000
 """Messages in one answer to relay.fetch."""
@@ -40,8 +42,14 @@ FETCH_BYTES = 1024 * 1024
 MAX_ID_LENGTH = 64
 """Characters of an ``id`` of relay.relay."""
 
-MAX_NAMES = 10_000
-"""Methods, and plugins, that one satellite may name."""
+MAX_ROWS = 1_000
+"""Satellites in one page of relay.get_satellites."""
+
+MOST_ROWS = 10_000
+"""Satellites in an answer of relay.get_satellites to somebody who does not ask for a page."""
+
+NAMES_TOLD = 384 * 1024
+"""Bytes of names in one answer of relay.get_satellites, about."""
 
 MAX_AWAY_TOLD = 1_000
 """Satellites that are away in one answer to relay.get_satellites, those that went last."""
@@ -79,14 +87,13 @@ class RelayMethods:
             )
         self._relay.members.check_owner(host_id)
         self._check_unlinked(host_id)
-        for key in ("methods", "plugins"):
-            names_in(argument, key)
+        names_in(argument)
         if self._relay.links.core.asks:
             return self._register_if_admitted(argument, host_id)
         return self._register(argument, host_id)
 
     async def _register_if_admitted(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
-        names = [names_in(argument, key) for key in ("methods", "plugins")]
+        names = names_in(argument)
         if why := await self._relay.refusal(host_id, *names):
             raise Denied(why)
         self._relay.members.check_owner(host_id)
@@ -110,7 +117,7 @@ class RelayMethods:
             member.cursor = self._relay.log.committed
         if argument.get("log_id", self._relay.log.log_id) != self._relay.log.log_id:
             self._other_log(member)
-        member.methods, member.plugins = names_in(argument, "methods"), names_in(argument, "plugins")
+        member.methods, member.plugins = names_in(argument)
         if host_id.port:
             self._end_others_at(host_id)
         self._relay.show(member)
@@ -251,12 +258,42 @@ class RelayMethods:
     def get_satellites(self, params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
         """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each.
 
-        Takes {away}, optional: with true those who are away are listed too, behind the others, with the state
+        Takes {after?, max?, names?}. With ``max``, 1 to 1,000, or ``after``, the last host_id that you have got,
+        it gives a page; the one that is empty is the last. ``names: false`` leaves out methods and plugins.
+        Without a page all are listed, with names as far as they fit; ``left_out`` says how many were left out.
+
+        With ``away: true`` and no page those who are away are listed too, behind the others, with the state
         ``away`` or, after a goodbye, ``stopped``; ``silent`` says for how many seconds, ``last_seen`` since when.
         """
-        argument = one_dict(params) if params else {}
-        rows = self._connected()
-        if argument.get("away") is True:
+        argument = params[0] if params and isinstance(params[0], dict) else {}
+        with_names = argument.get("names", True)
+        if not isinstance(with_names, bool):
+            raise BadParams("key 'names': true or false is wanted")
+        members: Iterable[Member] = self._relay.members
+        is_page = "max" in argument or "after" in argument
+        if is_page:
+            maximum = integer(argument, "max", MAX_ROWS, 1, MAX_ROWS)
+            after = text(argument, "after").partition("@")[0] if "after" in argument else ""
+            following = (member for member in members if member.host_id.origin > after)
+            members = heapq.nsmallest(maximum, following, key=lambda member: member.host_id.origin)
+        elif len(self._relay.members) > MOST_ROWS:
+            raise BadParams(
+                f"{len(self._relay.members)} satellites are too many for one answer: ask with "
+                f"{{max: {MAX_ROWS}}}, then with after: the last host_id that you got, until the answer is empty"
+            )
+        rows: list[dict[str, Any]] = []
+        left = NAMES_TOLD if with_names else -1
+        for member in members:
+            row = self._row(member)
+            left -= _names_size(row)
+            if left < 0:
+                if with_names and is_page and rows:
+                    break
+                if not (is_page and not rows and with_names):  # one row is always whole
+                    row["left_out"] = len(row["methods"]) + len(row["plugins"])
+                    row |= {"methods": [], "plugins": [], "behind": {}}
+            rows.append(row)
+        if argument.get("away") is True and not is_page:
             rows += away_rows(self._relay.away.rows()[:MAX_AWAY_TOLD])
         return rows
 
@@ -273,40 +310,39 @@ class RelayMethods:
             raise BadParams(f"{origin} is connected: stop it first, what it is then known by can be forgotten")
         return self._relay.forget(origin)
 
-    def _connected(self) -> list[dict[str, Any]]:
+    def _row(self, member: Member) -> dict[str, Any]:
+        """Return what is told of a member."""
         now = self._relay.now()
         buffered = self._relay.links.buffered
-        return [
-            {
-                "host_id": str(member.host_id),
-                "kind": member.kind,
-                "state": self._relay.state_of(member),
-                "age": round(now - member.registered_at, 3),
-                "silent": round(self._relay.silence_of(member), 3),
-                "methods": list(member.methods),
-                "plugins": list(member.plugins),
-                "position": member.position,
-                "lag": max(0, self._relay.log.last - member.position),
-                "sent": member.delivered,
-                "refused": member.refused,
-                "gaps": member.gaps_told,
-                "behind": member.behind(self._relay.log.last),
-                "link": None
-                if member.peer is None
-                else {
-                    "bytes": buffered(member.peer),
-                    "full": member.peer.paused,
-                    "behind": member.peer.behind,
-                    "replaying": member.peer.replaying,
-                    "repeats": member.peer.repeats,
-                    "live_dropped": member.peer.live_dropped,
-                },
-                "last_error": member.last_error,
-                "listens": "" if member.peer is None else member.peer.listens,
-                "trouble": member.trouble(now),
-            }
-            for member in self._relay.members
-        ]
+        return {
+            "left_out": 0,
+            "host_id": str(member.host_id),
+            "kind": member.kind,
+            "state": self._relay.state_of(member),
+            "age": round(now - member.registered_at, 3),
+            "silent": round(self._relay.silence_of(member), 3),
+            "methods": list(member.methods),
+            "plugins": list(member.plugins),
+            "position": member.position,
+            "lag": max(0, self._relay.log.last - member.position),
+            "sent": member.delivered,
+            "refused": member.refused,
+            "gaps": member.gaps_told,
+            "behind": member.behind(self._relay.log.last),
+            "link": None
+            if member.peer is None
+            else {
+                "bytes": buffered(member.peer),
+                "full": member.peer.paused,
+                "behind": member.peer.behind,
+                "replaying": member.peer.replaying,
+                "repeats": member.peer.repeats,
+                "live_dropped": member.peer.live_dropped,
+            },
+            "last_error": member.last_error,
+            "listens": "" if member.peer is None else member.peer.listens,
+            "trouble": member.trouble(now),
+        }
 
     def _registering(self, argument: Mapping[str, Any], caller: Caller) -> HostId:
         if "host_id" not in argument:
@@ -396,6 +432,7 @@ def away_rows(away: Sequence[Away]) -> list[dict[str, Any]]:
 def _away_row(one: Away, *, with_names: bool) -> dict[str, Any]:
     """Return the row of one; it has every key that a connected one has."""
     return {
+        "left_out": 0 if with_names else len(one.methods) + len(one.plugins),
         "host_id": one.host_id,
         "kind": "co2",
         "state": one.state,
@@ -425,17 +462,24 @@ def _kind(argument: Mapping[str, Any]) -> str:
     return "notified" if argument.get("port") else "fetching"
 
 
-def names_in(argument: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    """Give a list of names.
+def _names_size(row: Mapping[str, Any]) -> int:
+    """Return about how many bytes the names in a row have as they are sent."""
+    return sum(names_size(row[key]) + 32 * len(row[key]) for key in ("methods", "plugins", "behind"))
+
+
+def names_in(argument: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of methods and plugins.
 
     Raises:
-        BadParams: it is none, or too long.
+        BadParams: they are no lists of names, or too much.
     """
-    names = argument.get(key, [])
-    if (
-        not isinstance(names, list)
-        or len(names) > MAX_NAMES
-        or not all(isinstance(name, str) and len(name) <= 256 for name in names)
-    ):
-        raise BadParams(f"key {key!r}: a list of at most {MAX_NAMES} names is wanted")
-    return tuple(names)
+    found = [argument.get(key, []) for key in ("methods", "plugins")]
+    for key, names in zip(("methods", "plugins"), found, strict=True):
+        if not isinstance(names, list) or not all(isinstance(name, str) and len(name) <= 256 for name in names):
+            raise BadParams(f"key {key!r}: a list of names is wanted, each of at most 256 characters")
+    try:
+        check_names(*found)
+    except BadRequest as error:
+        raise BadParams(str(error)) from None
+    methods, plugins = map(tuple, found)
+    return methods, plugins

@@ -198,7 +198,7 @@ class Relay:
             timeout = self._config.notify_timeout
             names = await self._client.call(member.url, "system.listMethods", timeout=timeout, limit=NAMES)
             names = names.value if isinstance(names, WrittenValue) else names
-            member.methods = names_in({"methods": names}, "methods")
+            member.methods, _ = names_in({"methods": names, "plugins": list(member.plugins)})
             if self.members.get(member.host_id.origin) is member:
                 self.show(member)
         except PeerError as error:

@@ -7,7 +7,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from co2 import __version__
@@ -18,6 +18,7 @@ from co2.plugin.discovery import find_packages, stray_tables
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.protocol.frames import DeadLetter, Host
+from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE, fitting_names, names_size
 from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import MEMORY, Outbox
 from co2.satellite.dead_letters import DeadLetters
@@ -68,6 +69,9 @@ CURSOR_INTERVAL = 0.5
 APPLIED_TICKS = 10
 """Every so many looks the relay is told how far the packages are."""
 
+NETWORK_NAMES = 256 * 1024
+"""Bytes of the names of others' methods that co2.get_properties tells."""
+
 LAST_SENDS = 1.0
 """Seconds in which what plugins sent last goes out when the satellite stops."""
 
@@ -94,6 +98,7 @@ class Satellite:
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
         self._full = ""
+        self._names_left_out = 0
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
         self._outbox_disk = OutboxDisk(self.outbox, foundation.state.path / OUTBOX_FILE, self._work)
         self.link = Link(
@@ -231,7 +236,7 @@ class Satellite:
             "software": software(),
             "hardware": hardware(),
             "plugins": [package_row(row, here=here) for row in self.packages()],
-            "network": [{"host_id": row["host_id"], "methods": row["methods"]} for row in link.roster],
+            "network": _within(NETWORK_NAMES, link.roster),
             "counters": self.counters(),
             "limits": {
                 "outbox_max": config.outbox_max,
@@ -280,7 +285,16 @@ class Satellite:
 
     def _names(self) -> tuple[list[str], list[str]]:
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
-        return sorted(self.supervisor.methods), plugins
+        names = fitting_names(methods := sorted(self.supervisor.methods), plugins)
+        left_out = len(methods) + len(plugins) - len(names[0]) - len(names[1])
+        if left_out != self._names_left_out:
+            self._names_left_out = left_out
+            if left_out:
+                _logger.error(
+                    "%d of the names of methods and plugins here are told to nobody: a host may have %d of each, "
+                    "and %d bytes of all", left_out, MAX_NAMES, MAX_NAMES_SIZE,
+                )  # fmt: skip
+        return names
 
     def _find(self, names: Sequence[str] | None) -> tuple[list[PackageSpec], list[tuple[str, str]]]:
         """Find packages, with the tables of the configuration file as they are now."""
@@ -487,6 +501,17 @@ class Satellite:
             for host in self.link.hosts
             if method in host.methods and host.host_id.partition("@")[0] != me
         ]
+
+
+def _within(size: int, roster: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return who is there, with the names of methods as far as these many bytes go; the others are left out."""
+    rows = []
+    for row in roster:
+        size -= names_size(row["methods"]) + 8 * len(row["methods"])
+        told = row["methods"] if size >= 0 else []
+        left_out = {} if size >= 0 else {"left_out": len(row["methods"])}
+        rows.append({"host_id": row["host_id"], "methods": told, **left_out})
+    return rows
 
 
 def _report(task: asyncio.Task[None]) -> None:

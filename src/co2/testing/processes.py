@@ -279,7 +279,7 @@ class RealNetwork:
         with self.relay.proxy() as proxy:
 
             def known() -> bool:
-                rows = cast(Any, proxy.relay.get_satellites())
+                rows = cast(Any, proxy.relay.get_satellites({"names": False}))
                 return any(row["host_id"].partition("@")[0] == origin for row in rows)
 
             wait_for(known, f"{satellite!r} at the relay")

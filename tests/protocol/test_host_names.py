@@ -1,0 +1,28 @@
+"""How many names a host may have, and that a host never tells more than that of itself."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co2.errors import BadRequest
+from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE, check_names, fitting_names
+
+NAMES = st.lists(st.text(max_size=30), max_size=20)
+
+
+@given(NAMES, NAMES, st.integers(1, 400))
+def test_what_a_host_tells_of_itself_is_never_refused(methods: list[str], plugins: list[str], times: int) -> None:
+    told = fitting_names(methods * times, plugins * times)
+    check_names(*told)
+    assert told[0] == (methods * times)[: len(told[0])]
+    assert told[1] == (plugins * times)[: len(told[1])]
+
+
+def test_the_bounds_themselves_are_allowed_and_told() -> None:
+    half = ["x" * 256] * (MAX_NAMES_SIZE // 512)
+    check_names(half, half)
+    assert fitting_names(half, half) == (half, half)
+    assert fitting_names([*half, "y"], half) == (half, half)
+    for methods, number in (([*half, "y"], MAX_NAMES_SIZE + 1), (["y"] * (MAX_NAMES + 1), MAX_NAMES + 1)):
+        with pytest.raises(BadRequest, match=str(number)):
+            check_names(methods, half)
