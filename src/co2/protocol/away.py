@@ -1,6 +1,5 @@
 """The roster of those who are not here: which satellites a relay has had, and since when they are away."""
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -62,7 +61,7 @@ class AwayBook:
         self._here: dict[str, Away] = {}
         self._away: dict[str, Away] = {}
         self._by_method: dict[str, dict[str, None]] = {}
-        self._at: Counter[str] = Counter()
+        self._at: dict[str, dict[str, None]] = {}  # by address, in order
         self._changes: dict[str, Away | None] = {}
         for one in known:
             self._put(one)
@@ -149,18 +148,20 @@ class AwayBook:
 
     def _put(self, one: Away) -> None:
         self._away[one.origin] = one
-        self._at[one.ip] += 1
+        same = self._at.setdefault(one.ip, {})
+        same[one.origin] = None
         for method in one.methods:
             self._by_method.setdefault(method, {})[one.origin] = None
-        if self._at[one.ip] > MAX_AWAY_AT_ONE_ADDRESS:
-            self.forget(next(other.origin for other in self._away.values() if other.ip == one.ip))
+        if len(same) > MAX_AWAY_AT_ONE_ADDRESS:
+            self.forget(next(iter(same)))
         elif len(self._away) > MAX_AWAY:
             self.forget(next(iter(self._away)))
 
     def _take_out(self, one: Away) -> None:
         del self._away[one.origin]
-        self._at[one.ip] -= 1
-        if not self._at[one.ip]:
+        same = self._at[one.ip]
+        del same[one.origin]
+        if not same:
             del self._at[one.ip]
         for method in one.methods:
             origins = self._by_method.get(method, {})

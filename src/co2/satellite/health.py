@@ -7,7 +7,10 @@ from co2.plugin.status import PackageStatus
 from co2.protocol.health import MAX_ERROR, Health, fitting
 from co2.web.text import brief
 
-__all__ = ["HealthNews", "health_of"]
+__all__ = ["SAME_ERROR", "HealthNews", "health_of"]
+
+SAME_ERROR = 1.0
+"""Seconds within which the same error of a package is told once."""
 
 
 def health_of(packages: Iterable[PackageStatus], letters_kept: int) -> list[Health]:
@@ -36,7 +39,7 @@ class HealthNews:
     """Finds out whether something has changed since the relay was told."""
 
     def __init__(self) -> None:
-        self._told: object = None
+        self._told: list[tuple[object, float]] | None = None
 
     def forget(self) -> None:
         """Another link has begun: nothing was told there."""
@@ -45,20 +48,18 @@ class HealthNews:
     def is_new(self, packages: Iterable[Health]) -> bool:
         """Return whether this is not what was told last, and note that it is told now. Time alone is no news."""
         now = time.monotonic()
-        key = [
+        found: list[tuple[object, float]] = [
             (
-                row.name,
-                row.state,
-                row.load,
-                row.hangs > 0,
-                row.dead_letters,
-                row.refused,
-                row.error,
-                round(now - row.error_age) // 2 if row.error else 0,
+                (row.name, row.state, row.load, row.hangs > 0, row.dead_letters, row.refused, row.error),
+                now - row.error_age if row.error else 0.0,
             )
             for row in packages
         ]
-        if key == self._told:
-            return False
-        self._told = key
+        before = self._told
+        if before is not None and len(before) == len(found):
+            # The same error again is news, a millisecond's difference in when it was is none.
+            pairs = zip(before, found, strict=True)
+            if all(then[0] == row[0] and row[1] - then[1] < SAME_ERROR for then, row in pairs):
+                return False
+        self._told = found
         return True
