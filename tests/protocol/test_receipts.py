@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from co2.protocol import goodbyes
+from co2.protocol import goodbyes, relay
 from co2.protocol.link_frames import Gap, Hello, Receipt, Subscription, decode_relay_frame, encode_link_frame
 from co2.protocol.losses import MAX_LOSSES
 from co2.protocol.receipts import ReceiptKey
@@ -15,7 +15,9 @@ def hostile(net: Network, origin: str = "mallory", **fields: Any) -> list[Any]:
     """Say one Hello on a link of its own; return what comes back."""
     known = {"log_id": net.log.log_id, "run": "made up", "subscriptions": [], "outbox": [(7, 1)]}
     peer = net.relay.opened(("10.0.0.66", 1))
-    hello = Hello(f"{origin}@10.0.0.66:1", methods=[], plugins=[], token=origin, **{**known, **fields})
+    hello = Hello(
+        f"{origin}@10.0.0.66:1", methods=[], plugins=[], token=f"token of {origin}", **{**known, **fields}
+    )
     net.relay.receive(peer, encode_link_frame(hello))
     net.run()
     return [decode_relay_frame(data) for data in peer.taken()]
@@ -34,8 +36,9 @@ FORGED = [
     None,
     Receipt("log-1", "made up", 10**6, b""),
     Receipt("log-1", "made up", 10**6, b"x" * 32),
-    ReceiptKey("another secret").sign("log-1", "made up", 10**6),
-    ReceiptKey("").sign("log-1", "made up", 10**6),
+    ReceiptKey("another secret").sign("mallory", "log-1", "made up", 10**6),
+    ReceiptKey("").sign("mallory", "log-1", "made up", 10**6),
+    KEY.sign("spam", "log-1", "made up", 10**6),
 ]
 
 
@@ -64,12 +67,13 @@ def test_a_true_receipt_of_this_log_proves_nothing_against_it() -> None:
     net, _, spam = busy()
     receipt = spam.core.receipt
     assert receipt is not None
-    assert KEY.is_true(receipt)
+    assert KEY.is_true("spam", receipt)
+    assert not KEY.is_true("mallory", receipt)
     assert receipt.position == net.log.committed
     hostile(net, run="made up", subscriptions=[Subscription("p", 10**5)], receipt=receipt, outbox=[(7, 10**6)])
     assert (net.log.log_id, spam.ended, spam.gaps) == ("log-1", [], [])
     for changed in (("log-1", "run-1", 10**6), ("log-1", "run-2", receipt.position), ("log-2", "run-1", 1)):
-        assert not KEY.is_true(Receipt(*changed, receipt.mac))
+        assert not KEY.is_true("spam", Receipt(*changed, receipt.mac))
 
 
 def test_a_receipt_comes_where_it_is_news_and_only_to_those_that_know_it() -> None:
@@ -133,7 +137,7 @@ def test_a_log_is_renamed_once_in_a_run_and_by_a_true_receipt_only() -> None:
     renamed = net.log.log_id
     assert renamed != "log-1"
     for _ in range(3):
-        hostile(net, run="run-1", receipt=receipt, log_id="log-1", subscriptions=[Subscription("p", 3)])
+        hostile(net, "ham", run="run-1", receipt=receipt, log_id="log-1", subscriptions=[Subscription("p", 3)])
     assert net.log.log_id == renamed
     assert not [ended for ended in spam.ended if ended.reason == goodbyes.LOG_REPLACED]
 
@@ -173,10 +177,26 @@ def test_what_is_lost_is_told_once_for_a_satellite_however_often_it_says_so() ->
     spam.gaps.clear()
     for number in range(20):
         outbox = [(number * 64 + run + 1, 10**6) for run in range(64)]
-        hostile(net, receipt=KEY.sign("log-1", "run-1", 4), outbox=outbox)
+        hostile(net, receipt=KEY.sign("mallory", "log-1", "run-1", 4), outbox=outbox)
     net.run()
     assert welcome.receipt.position == 4
     assert len(spam.gaps) == 1
     assert "and of 56 more runs" in spam.gaps[0][1]
     assert len(list(net.log.losses)) == 1 <= MAX_LOSSES
     assert len(net.log.marks) == 64
+
+
+def test_so_many_satellites_are_named_and_then_it_is_told_that_there_are_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relay, "MAX_LOSSES", 3)
+    net, _, spam = busy()
+    net.roll_back(0, {})
+    net.connect(spam)
+    spam.gaps.clear()
+    for number in range(10):
+        origin = f"m{number}"
+        hostile(net, origin, receipt=KEY.sign(origin, "log-1", "run-1", 4), outbox=[(7, 10**6)])
+    net.run()
+    told = [reason.partition(" of ")[2] for _, reason in spam.gaps]
+    assert told == ["m0@10.0.0.66:1", "m1@10.0.0.66:1", "more satellites than can be named"]

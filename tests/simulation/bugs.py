@@ -150,7 +150,7 @@ def _origins_belong_to_nobody(_original: Any) -> Any:
 
 @_bug("a position that was never given renames the log, without a receipt", "i", RelayCore, "_rolled_back")
 def _rolled_back_without_a_receipt(_original: Any) -> Any:
-    def rolled_back(self: Any, hello: Any) -> bool:
+    def rolled_back(self: Any, origin: str, hello: Any) -> bool:
         known = [sub.position for sub in hello.subscriptions if sub.position is not None]
         if known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known)):
             hello.receipt = Receipt(hello.log_id, hello.run, max(known), b"")
@@ -162,7 +162,7 @@ def _rolled_back_without_a_receipt(_original: Any) -> Any:
 
 @_bug("any receipt is taken for one of the relay's", "i", ReceiptKey, "is_true")
 def _receipts_not_checked(_original: Any) -> Any:
-    return lambda self, receipt: True
+    return lambda self, origin, receipt: True
 
 
 @_bug("what a Hello claims of numbers is a mark of the log's at once", "ei", RelayCore, "_meet")

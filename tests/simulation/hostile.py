@@ -131,7 +131,7 @@ class Hostile:
         log = self.world.relay.log
         position = self.dice.choice((1, log.last, log.last + 1, log.last + 10**6, 2**61))
         run = self.dice.choice((log.run, "made up", self.dice.choice(list(log._runs))))
-        forged = ReceiptKey("guessed").sign(log.log_id, run, position)
+        forged = ReceiptKey("guessed").sign("mallory", log.log_id, run, position)
         receipt = self.dice.choice((None, forged, Receipt(log.log_id, run, position, b""), self._receipt))
         subscriptions = [Subscription("p", position), Subscription("d", position, durable=True)]
         before = log.log_id

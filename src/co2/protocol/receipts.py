@@ -27,13 +27,16 @@ class ReceiptKey:
     def __init__(self, secret: str) -> None:
         self._key = secret.encode()
 
-    def sign(self, log_id: str, run: str, position: int) -> Receipt:
-        """Return a receipt: in this log and run of the relay everything up to a position was on disk."""
-        return Receipt(log_id, run, position, self._mac(log_id, run, position))
+    def sign(self, origin: str, log_id: str, run: str, position: int) -> Receipt:
+        """Return a receipt for a satellite: in this log and run everything up to a position was on disk.
 
-    def is_true(self, receipt: Receipt) -> bool:
-        """Return whether this is one of ours."""
-        return hmac.compare_digest(receipt.mac, self._mac(receipt.log_id, receipt.run, receipt.position))
+        It is of no use to others: after a log was rolled back each shows its own, or nothing.
+        """
+        return Receipt(log_id, run, position, self._mac(origin, log_id, run, position))
 
-    def _mac(self, log_id: str, run: str, position: int) -> bytes:
-        return hmac.digest(self._key, _encode(("co2 receipt", log_id, run, position)), hashlib.sha256)
+    def is_true(self, origin: str, receipt: Receipt) -> bool:
+        """Return whether this is one of ours, for this satellite."""
+        return hmac.compare_digest(receipt.mac, self._mac(origin, receipt.log_id, receipt.run, receipt.position))
+
+    def _mac(self, origin: str, log_id: str, run: str, position: int) -> bytes:
+        return hmac.digest(self._key, _encode(("co2 receipt", origin, log_id, run, position)), hashlib.sha256)

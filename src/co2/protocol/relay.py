@@ -88,6 +88,9 @@ Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
 IMPOSTOR_FOR = 60.0
 """Seconds after which whoever came with somebody else's origin may try again."""
 
+MORE_LOST = "the relay lost messages of more satellites than can be named"
+"""Told for the last of the satellites of which losses are told in one run."""
+
 _NOT_YOURS = (
     "the origin {0} belongs to another state folder, whose file 'secret' this one does not have. Put it back; or "
     "remove 'origin' and 'secret' here to join as a new satellite; or, where the other is gone for good, type "
@@ -127,9 +130,8 @@ class RelayCore:
         receipts: ReceiptKey | None = None,
     ) -> None:
         self._receipts = receipts
-        self._receipt: tuple[int, bytes] = (0, b"")
         self._renamed = False
-        self._losers: dict[str, None] = {}
+        self._losers: set[str] = set()
         self.origins = OriginBook() if origins is None else origins
         self.keeps = False
         self.elsewhere: Callable[[str], str] = lambda _origin: ""
@@ -291,7 +293,7 @@ class RelayCore:
         peer.host_id, peer.token = host_id, hash_of_token(hello.token)
         peer.state = next_state(RELAY, peer.state, Hello if peer.state == "opening" else Admitted)
         self.peers[peer.origin] = peer
-        rolled_back = self._rolled_back(hello)
+        rolled_back = self._rolled_back(peer.origin, hello)
         acks = self._meet(peer, hello.outbox, rolled_back)
         subscriptions, gaps = self._welcome(peer, hello, acks, rolled_back)
         peer.methods, peer.plugins = tuple(hello.methods), tuple(hello.plugins)
@@ -314,10 +316,10 @@ class RelayCore:
         self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=RETURN)
         return True
 
-    def _rolled_back(self, hello: Hello) -> bool:
+    def _rolled_back(self, origin: str, hello: Hello) -> bool:
         """Return whether a satellite shows a receipt of ours over what this log does not hold."""
         receipt = hello.receipt
-        if receipt is None or self._receipts is None or not self._receipts.is_true(receipt):
+        if receipt is None or self._receipts is None or not self._receipts.is_true(origin, receipt):
             return False
         return self.log.was_rolled_back(receipt.log_id, receipt.run, receipt.position)
 
@@ -331,12 +333,12 @@ class RelayCore:
         met = [(epoch, meet(self.log, peer, epoch, first, rolled_back)) for epoch, first in outbox]
         peer.begins = {epoch: found.acked for epoch, found in met if found.is_new_mark}
         lost = [found.lost for _, found in met if found.lost is not None]
-        if lost and peer.origin not in self._losers:
-            self._losers[peer.origin] = None
-            if len(self._losers) > MAX_LOSSES:
-                del self._losers[next(iter(self._losers))]
+        if lost and peer.origin not in self._losers and len(self._losers) < MAX_LOSSES:
+            self._losers.add(peer.origin)
+            is_last = len(self._losers) == MAX_LOSSES
+            told = MORE_LOST if is_last else lost_in_words(str(peer.host_id), lost)
             # Noted before the marks are: a crash in between must not hide it.
-            self.fan_out.add_loss(peer.origin, lost_in_words(str(peer.host_id), lost))
+            self.fan_out.add_loss("" if is_last else peer.origin, told)
             for epoch, found in met:
                 if found.lost is not None:
                     self.log.set_mark(peer.origin, epoch, found.acked)
@@ -349,7 +351,6 @@ class RelayCore:
         is_of_this = hello.receipt is not None and hello.receipt.log_id == self.log.log_id
         if rolled_back and is_of_this and not self._renamed:
             self._renamed = True
-            self._receipt = (0, b"")
             self.log.replace_id()
             for other in [other for other in self.peers.values() if other.live is not None]:
                 text = "a satellite has read further than this log ever went: it was rolled back"
@@ -362,7 +363,7 @@ class RelayCore:
         )  # fmt: skip
         if peer.token and self._receipts is not None and self.log.takes:  # else its run may not be on disk
             peer.receipt = self.fan_out.committed
-            welcome.receipt = self._receipts.sign(self.log.log_id, self.log.run, peer.receipt)
+            welcome.receipt = self._receipts.sign(peer.origin, self.log.log_id, self.log.run, peer.receipt)
         peer.write(encode_link_frame(welcome))
         return subscriptions, gaps
 
@@ -373,11 +374,9 @@ class RelayCore:
         position = self.fan_out.committed
         for peer in peers:
             if peer.token and peer.receipt < position and peer.has_room:
-                if self._receipt[0] != position:
-                    receipt = self._receipts.sign(self.log.log_id, self.log.run, position)
-                    self._receipt = position, encode_link_frame(receipt)
+                receipt = self._receipts.sign(peer.origin, self.log.log_id, self.log.run, position)
                 peer.receipt = position
-                peer.write(self._receipt[1])
+                peer.write(encode_link_frame(receipt))
 
     def note_publishers(self, peers: Iterable[Peer]) -> None:
         """Have origins that have sent something stay known; every few seconds."""

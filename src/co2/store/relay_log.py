@@ -292,9 +292,10 @@ class RelayLog:
         )
         self.last = entry.end
         if epoch:
-            if (origin, epoch) not in self._marks:
+            key = (origin, epoch)
+            if key not in self._marks:
                 self._begin_run(origin, epoch)
-            self._marks[origin, epoch] = seq + count - 1
+            self._marks[key] = seq + count - 1
         self._tail.append(entry, self._settled)
         writer.put(entry, hurry=not epoch, message_id=message_id)
         if message_id:
