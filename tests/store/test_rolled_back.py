@@ -15,9 +15,9 @@ __all__ = ["logs"]
 def kill_and_copy(log: RelayLog, path: Path, copy: Path) -> None:
     """Copy a log's files while it is in use, as a snapshot of its disk does."""
     on_disk(log)
-    for suffix in ("", "-wal"):
-        if Path(f"{path}{suffix}").exists():
-            shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    for file in path.parent.glob(f"{path.name}*"):
+        if file.suffix != ".reserve" and not file.name.endswith("-shm"):
+            shutil.copy(file, copy.with_name(file.name.replace(path.name, copy.name, 1)))
 
 
 def test_an_older_copy_is_known_by_a_run_that_it_does_not_know(logs: Logs, tmp_path: Path) -> None:
