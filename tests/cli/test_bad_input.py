@@ -109,7 +109,8 @@ def test_a_bad_variable(command: str, run: Run, monkeypatch: pytest.MonkeyPatch)
 
 def complete(command: str) -> list[str]:
     """A command with the arguments that it must have."""
-    return [command, *{"send": ['{"data": 1}'], "call": ["ping"], "plugin": ["ls"]}.get(command, [])]
+    more = {"send": ['{"data": 1}'], "call": ["ping"], "plugin": ["ls"], "forget": ["nobody"], "state": ["new-id"]}
+    return [command, *more.get(command, [])]
 
 
 # ---- every flag ----------------------------------------------------------------------------------------
