@@ -75,7 +75,7 @@ def test_what_a_child_was_sent_ahead_is_left_out_and_the_rest_is_sent() -> None:
         for cut in range(len(whole) + 1):
             child.written_ahead(whole[:cut])
             child.send(Flow(True, "why"))
-            assert child.settled()
+            assert not child.left_ahead()
             if cut < len(whole):
                 assert child.other.recv(1000) == whole[cut:]
         with pytest.raises(BlockingIOError):
@@ -88,7 +88,7 @@ def test_what_differs_from_what_a_child_was_sent_ahead_is_not_sent() -> None:
     async def test(child: Kept) -> None:
         child.written_ahead(b"something else")
         child.send(Flow(True, "why"))
-        assert not child.settled()
+        assert child.left_ahead()
         with pytest.raises(BlockingIOError):
             child.other.recv(1000)
         child.break_off("it differs")

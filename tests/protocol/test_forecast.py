@@ -91,6 +91,65 @@ def test_of_many_streams_the_latest_are_looked_at():
     assert 2 * MAX_STREAMS in [*recent] and 2 * MAX_STREAMS + 1 not in [*recent]
 
 
+# ---- numbers ----------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_a_relay_go_on_with_each_frame_as_it_was_foreseen_before_the_first():
+    net, ham, spam = spoken()
+    eggs = net.satellite("eggs", "p")
+    eggs.send("x")
+    net.run()
+    net.relay.ready.clear()
+    stretches = {stretch[0].origin: stretch for stretch in net.relay.recent}
+    ahead = {who: net.relay.next_publish(stretch) for who, stretch in stretches.items()}
+    for who, count in (("ham", 1), ("ham", 3), ("eggs", 2), ("ham", 1), ("eggs", 1)):
+        found = net.relay.next_publish(stretches[who])
+        assert found == ahead[who] and found[2]
+        (ham if who == "ham" else eggs).send(*range(count))
+        net.run()
+        net.relay.ready.clear()
+        moved = {number.counter for outline in found[:2] for number in outline.numbers}
+        ahead = {
+            one: tuple(
+                outline._replace(
+                    numbers=tuple(
+                        number._replace(value=number.value + count * (number.counter in moved))
+                        for number in outline.numbers
+                    )
+                )
+                for outline in outlines[:2]
+            )
+            + outlines[2:]
+            for one, outlines in ahead.items()
+        }
+    assert len(spam.got["p"]) == 1 + 1 + 8
+
+
+def test_numbers_of_an_outbox_go_on_with_each_frame_as_it_was_foreseen_before_the_first():
+    _net, ham, _spam = spoken()
+    ahead = ham.core.next_publish("p", "p.m.X_P", [""])
+    for count in (1, 130, 2):
+        assert ham.core.next_publish("p", "p.m.X_P", [""]) == ahead
+        ham.core.outbox.put("p", "p.m.X_P", [""], batch_of(*range(count)))
+        ham.core.taken()
+        ahead = ahead.after(count)
+
+
+def test_a_satellite_foresees_messages_though_its_own_come_in_between():
+    net, ham, spam = spoken()
+    (stretch,) = spam.core.recent
+    for number in range(2):
+        spam.send("an answer")
+        net.run()
+        comes, packages = spam.core.next_deliver(stretch)
+        assert packages == ["p"]
+        position, seq = comes.numbers
+        assert position.is_free and position.value <= net.relay.log.last + 1
+        assert (seq.is_free, seq.value) == (True, 2 + number)
+        ham.send(number)
+        net.run()
+
+
 # ---- when nothing is foreseen -----------------------------------------------------------------------------------
 
 

@@ -140,14 +140,14 @@ class Child:
     def __init__(self) -> None:
         self.failed = 0
 
-    def take_ahead(self, data: bytes) -> None:
+    def take_ahead(self, data: bytes, more: bool = False) -> None:
         self.failed += 1
         raise MemoryError
 
     def written_ahead(self, data: bytes) -> None: ...
 
-    def settled(self) -> bool:
-        return True
+    def left_ahead(self) -> int:
+        return 0
 
     def break_off(self, why: str) -> None: ...
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +20,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from co2.plugin.waiting import OVERHEAD
 from co2.protocol.batch import MAX_BATCH_MESSAGES, make_batch
 from co2.protocol.checksum import crc32
-from co2.protocol.forecast import Outline
+from co2.protocol.forecast import RUN_BYTES, Number, Outline
 from co2.protocol.web_socket import message_head
 from co2.server import express
 
 with contextlib.suppress(ImportError):
     from co2.server import _express
 from co2.server.express import COUNTED, FROM_CLIENT, FROM_SERVER, Expected, ExpressLoop, Way
+from tests.harness import wait_for
 from tests.simulation.foresight import filled
 
 NOTHING: list[Expected] = []
@@ -88,14 +91,14 @@ class RecordingEnd:
         self.right = True
         self.ended: list[str] = []
 
-    def take_ahead(self, data: bytes) -> None:
+    def take_ahead(self, data: bytes, more: bool = False) -> None:
         self.taken.append(data)
 
     def written_ahead(self, data: bytes) -> None:
         self.ahead.append(data)
 
-    def settled(self) -> bool:
-        return self.right
+    def left_ahead(self) -> int:
+        return 0 if self.right else len(self.ahead[-1])
 
     def break_off(self, why: str) -> None:
         self.ended.append(why)
@@ -127,8 +130,13 @@ def way(pair: Pair, framing: int, outline: Outline, end: RecordingEnd | None = N
 
 
 def wait(poll: select.epoll, comes: Way, *becomes: Way, timeout: float = 0.0) -> tuple[int, bytes, object] | None:
-    rows = ((comes.row, tuple(one.row for one in becomes)),)
-    return express.wait(poll.fileno(), timeout, 0.0, rows)
+    _, rows, counters = express.rows_of([Expected(comes, becomes)])
+    found = express.wait(poll.fileno(), timeout, 0.0, 0.0, 0.0, rows, counters)
+    if found is None:
+        return None
+    ((which, data),), passed = found
+    assert len(passed) < 2
+    return which, data, passed[0][2] if passed else None
 
 
 @needs_c
@@ -176,12 +184,14 @@ def test_several_get_it_and_each_as_it_is_told(pairs: list[Pair], poll: select.e
 @needs_c
 def test_of_several_that_are_expected_it_is_the_one_that_fits(pairs: list[Pair], poll: select.epoll) -> None:
     pairs[0].theirs.sendall(framed(COUNTED, filled(CHECKED, BATCH)))
-    rows = tuple(
-        (way(pairs[0], COUNTED, outline).row, (way(pair, COUNTED, PLAIN).row,))
-        for outline, pair in ((PLAIN, pairs[1]), (CHECKED, pairs[2]))
+    _, rows, counters = express.rows_of(
+        [
+            Expected(way(pairs[0], COUNTED, outline), [way(pair, COUNTED, PLAIN)])
+            for outline, pair in ((PLAIN, pairs[1]), (CHECKED, pairs[2]))
+        ]
     )
-    found = express.wait(poll.fileno(), 0.0, 0.0, rows)
-    assert found is not None and found[0] == 1
+    found = express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, rows, counters)
+    assert found is not None and [which for _, which, _ in found[1]] == [1]
     assert (pairs[1].come(), pairs[2].come()) == (b"", framed(COUNTED, filled(PLAIN, BATCH)))
 
 
@@ -192,6 +202,179 @@ def test_what_comes_right_behind_is_handed_over_with_it(pairs: list[Pair], poll:
     found = wait(poll, way(pairs[0], COUNTED, PLAIN), way(pairs[1], COUNTED, CHECKED))
     assert found is not None and found[:2] == (0, data)
     assert pairs[1].come() == framed(COUNTED, filled(CHECKED, BATCH))
+
+
+# ---- numbers and runs -----------------------------------------------------------------------------------------
+
+NUMBERED = Outline(b"\x98\xa7Publish\x01\x02", True, b"", (Number(9, "seq", 7),))
+BECOMES = Outline(b"\x98\xa7Deliver\x01\x02", True, b"", (Number(9, "position", 126), Number(10, "seq", 7)))
+
+
+def batch(count: int) -> bytes:
+    return make_batch([b"\x81\xa4data\x01"] * count)
+
+
+def run(
+    poll: select.epoll, *expected: Expected, follow: float = 5.0, latest: float = 5.0
+) -> tuple[list[tuple[int, bytes]], list[tuple[int, int, tuple[bytes, ...]]]]:
+    taken, rows, counters = express.rows_of(expected)
+    assert taken == list(expected)
+    found = express.wait(poll.fileno(), 0.0, 1e-6, follow, latest, rows, counters)
+    assert found is not None
+    return [*found[0]], [*found[1]]  # type: ignore[list-item]
+
+
+@needs_c
+@pytest.mark.parametrize("value", [0, 1, 120, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1, 2**32, 2**61])
+def test_a_number_has_the_form_that_python_writes(pairs: list[Pair], poll: select.epoll, value: int) -> None:
+    comes = NUMBERED._replace(numbers=(Number(9, "seq", value),))
+    becomes = BECOMES._replace(numbers=(Number(3, "position", value), Number(9, "seq", value)))
+    pairs[0].theirs.sendall(framed(COUNTED, filled(comes, BATCH)))
+    found = wait(poll, way(pairs[0], COUNTED, comes), way(pairs[1], COUNTED, becomes))
+    assert found is not None and found[2] == (framed(COUNTED, filled(becomes, BATCH)),)
+    assert pairs[1].come() == framed(COUNTED, filled(becomes, BATCH))
+
+
+@needs_c
+@pytest.mark.parametrize(
+    ("is_free", "value", "is_passed"),
+    [
+        (False, 6, False),
+        (False, 7, True),
+        (False, 8, False),
+        (True, 6, False),
+        (True, 7, True),
+        (True, 70_000, True),
+        (True, 2**61, True),
+        (True, 2**61 + 1, False),
+        (True, 2**63, False),
+    ],
+)
+def test_a_number_is_what_was_foreseen_or_larger_where_it_is_free(
+    pairs: list[Pair], poll: select.epoll, is_free: bool, value: int, is_passed: bool
+) -> None:
+    pairs[0].theirs.sendall(framed(COUNTED, filled(NUMBERED._replace(numbers=(Number(9, "seq", value),)), BATCH)))
+    comes = NUMBERED._replace(numbers=(Number(9, "seq", 7, is_free),))
+    found = wait(poll, way(pairs[0], COUNTED, comes), way(pairs[1], COUNTED, PLAIN))
+    assert found is not None and (found[2] is not None) == is_passed
+    assert (pairs[1].come() != b"") == is_passed
+
+
+@needs_c
+def test_a_run_of_frames_is_passed_on_with_numbers_that_go_on(pairs: list[Pair], poll: select.epoll) -> None:
+    sizes = (1, 2, 40, 1)
+    data, wanted, comes, becomes = [], [], NUMBERED, BECOMES
+    for size in sizes:
+        data.append(framed(FROM_CLIENT, filled(comes, batch(size))))
+        wanted.append(framed(COUNTED, filled(becomes, batch(size))))
+        comes, becomes = comes.after(size), becomes.after(size)
+    pairs[0].theirs.sendall(b"".join(data) + b"and more")
+    come, passed = run(poll, Expected(way(pairs[0], FROM_CLIENT, NUMBERED), [way(pairs[1], COUNTED, BECOMES)]))
+    assert come == [(0, b"".join(data) + b"and more")]
+    assert passed == [(0, 0, (one,)) for one in wanted]
+    assert pairs[1].come() == b"".join(wanted)
+
+
+@needs_c
+def test_a_number_that_is_free_is_larger_in_each_frame_of_a_run(pairs: list[Pair], poll: select.epoll) -> None:
+    comes = NUMBERED._replace(numbers=(Number(9, "seq", 7, True),))
+    data = [
+        framed(COUNTED, filled(NUMBERED._replace(numbers=(Number(9, "seq", n),)), batch(2))) for n in (9, 11, 12)
+    ]
+    pairs[0].theirs.sendall(b"".join(data))
+    _, passed = run(poll, Expected(way(pairs[0], COUNTED, comes), [way(pairs[1], COUNTED, PLAIN)]))
+    assert len(passed) == 2, "the third has a number of the second"
+
+
+@needs_c
+def test_what_comes_meanwhile_joins_a_run_also_from_elsewhere_with_numbers_that_both_share(
+    pairs: list[Pair], poll: select.epoll
+) -> None:
+    for pair in pairs:
+        poll.register(pair.ours, select.EPOLLIN)
+    other_comes = NUMBERED._replace(numbers=(Number(9, "other", 100),))
+    other_becomes = BECOMES._replace(numbers=(Number(9, "position", 126), Number(10, "other", 100)))
+    one = Expected(way(pairs[0], COUNTED, NUMBERED), [way(pairs[1], COUNTED, BECOMES)])
+    other = Expected(way(pairs[2], COUNTED, other_comes), [way(pairs[1], COUNTED, other_becomes)])
+    data = [
+        framed(COUNTED, filled(NUMBERED, batch(3))),
+        framed(COUNTED, filled(other_comes, batch(2))),
+        framed(COUNTED, filled(NUMBERED.after(3), batch(1))),
+    ]
+    pairs[0].theirs.sendall(data[0])
+
+    def others_come() -> None:
+        wait_for(lambda: pairs[1].theirs in select.select([pairs[1].theirs], [], [], 0)[0], "what was passed on")
+        pairs[2].theirs.sendall(data[1])
+        wait_for(lambda: not select.select([pairs[2].ours], [], [], 0)[0], "what was taken")
+        pairs[0].theirs.sendall(data[2])
+        wait_for(lambda: not select.select([pairs[0].ours], [], [], 0)[0], "what was taken")
+        pairs[0].theirs.sendall(b"no frame")
+
+    thread = threading.Thread(target=others_come)
+    thread.start()
+    come, passed = run(poll, one, other, follow=20.0, latest=20.0)
+    thread.join()
+    assert come == [(0, data[0]), (1, data[1]), (0, data[2] + b"no frame")] or come == [
+        (0, data[0]),
+        (1, data[1]),
+        (0, data[2]),
+    ]
+    becomes = [
+        filled(BECOMES, batch(3)),
+        filled(other_becomes._replace(numbers=(Number(9, "position", 129), Number(10, "other", 100))), batch(2)),
+        filled(BECOMES._replace(numbers=(Number(9, "position", 131), Number(10, "seq", 10))), batch(1)),
+    ]
+    assert [(segment, which) for segment, which, _ in passed] == [(0, 0), (1, 1), (2, 0)]
+    assert [written for _, _, (written,) in passed] == [framed(COUNTED, one) for one in becomes]
+    assert pairs[1].come() == b"".join(framed(COUNTED, one) for one in becomes)
+
+
+@needs_c
+def test_a_run_ends_where_anything_else_happens_and_in_time(pairs: list[Pair], poll: select.epoll) -> None:
+    for pair in pairs:
+        poll.register(pair.ours, select.EPOLLIN)
+    expected = Expected(way(pairs[0], COUNTED, NUMBERED), [way(pairs[1], COUNTED, BECOMES)])
+    pairs[0].theirs.sendall(framed(COUNTED, filled(NUMBERED, BATCH)))
+    began = time.monotonic()
+    assert len(run(poll, expected, follow=60.0, latest=0.01)[1]) == 1
+    pairs[2].theirs.sendall(b"x")
+    pairs[0].theirs.sendall(framed(COUNTED, filled(NUMBERED, BATCH)))
+    assert len(run(poll, expected, follow=60.0, latest=60.0)[1]) == 1
+    assert time.monotonic() - began < 30
+
+
+@needs_c
+@pytest.mark.parametrize(("count", "size", "passed"), [(40, 1, 16), (4, 1500, 2)])
+def test_a_run_has_bounds(pairs: list[Pair], poll: select.epoll, count: int, size: int, passed: int) -> None:
+    outlines = [NUMBERED.after(size * at) for at in range(count)]
+    small = make_batch([b"\x01"] * size)
+    pairs[0].theirs.sendall(b"".join(framed(COUNTED, filled(one, small)) for one in outlines))
+    found = run(poll, Expected(way(pairs[0], COUNTED, NUMBERED), [way(pairs[1], COUNTED, BECOMES)]))
+    assert len(found[1]) == passed
+
+
+@needs_c
+def test_a_run_ends_with_a_frame_of_which_there_was_no_room_for_all(pairs: list[Pair], poll: select.epoll) -> None:
+    pairs[1].ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            pairs[1].ours.send(bytes(512))
+    pairs[0].theirs.sendall(
+        framed(COUNTED, filled(NUMBERED, BATCH)) + framed(COUNTED, filled(NUMBERED.after(1), BATCH))
+    )
+    found = run(poll, Expected(way(pairs[0], COUNTED, NUMBERED), [way(pairs[1], COUNTED, BECOMES)]))
+    assert found[1] == [(0, 0, (b"",))]
+
+
+def test_of_frames_that_differ_in_what_a_counter_says_the_first_one_is_taken(pairs: list[Pair]) -> None:
+    expected = [
+        Expected(way(pairs[at], COUNTED, NUMBERED._replace(numbers=(Number(9, "seq", 7 + at),))), [])
+        for at in range(2)
+    ]
+    many = tuple(Number(9, at, 1) for at in range(express.MAX_COUNTERS + 1))
+    assert express.rows_of(expected)[0] == expected[:1]
+    assert express.rows_of([Expected(way(pairs[0], COUNTED, NUMBERED._replace(numbers=many)), [])])[0] == []
 
 
 def others() -> Iterator[tuple[str, bytes]]:
@@ -279,18 +462,34 @@ def test_anything_else_that_happens_ends_the_wait(pairs: list[Pair], poll: selec
 @pytest.mark.parametrize(
     "rows",
     [
-        (((3, 3, b"", 0, b""), ()),),
-        (((3, -1, b"", 0, b""), ()),),
-        (((3, 0, bytes(5000), 0, b""), ()),),
-        (((3, 0, b"", 0, b""), ((3, 0, b"", 0, b""),) * 65),),
-        (((3, 0, b"", 0, b""), (1,)),),
+        (((3, 3, b"", 0, b"", ()), ()),),
+        (((3, -1, b"", 0, b"", ()), ()),),
+        (((3, 0, bytes(5000), 0, b"", ()), ()),),
+        (((3, 0, b"", 0, b"", ()), ((3, 0, b"", 0, b"", ()),) * 65),),
+        (((3, 0, b"", 0, b"", ()), (1,)),),
         ((1, 2),),
-        (((3, 0, b"", 0, b""), ()),) * 17,
+        (((3, 0, b"", 0, b"", ()), ()),) * 17,
+        (((3, 0, b"", 0, b""), ()),),
+        (((3, 0, b"head", 0, b"", ((5, 0, False),)), ()),),
+        (((3, 0, b"head", 0, b"", ((-1, 0, False),)), ()),),
+        (((3, 0, b"head", 0, b"", ((3, 0, False), (2, 0, False))), ()),),
+        (((3, 0, b"head", 0, b"", ((1, 0, False),) * 3), ()),),
+        (((3, 0, b"head", 0, b"", ((1, 1, False),)), ()),),
+        (((3, 0, b"head", 0, b"", ((1, -1, False),)), ()),),
+        (((3, 0, b"head", 0, b"", (1,)), ()),),
+        (((3, 0, b"head", 0, b"", ()), ((3, 0, b"head", 0, b"", ((1, 0, True),)),)),),
     ],
 )
 def test_what_is_no_forecast_is_refused(poll: select.epoll, rows: tuple[object, ...]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        express.wait(poll.fileno(), 0.0, 0.0, rows)  # type: ignore[arg-type]
+        express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, rows, (7,))  # type: ignore[arg-type]
+
+
+@needs_c
+@pytest.mark.parametrize("counters", [(1,) * 257, (-1,), (2**64,), ("1",)])
+def test_what_is_no_counter_is_refused(poll: select.epoll, counters: tuple[object, ...]) -> None:
+    with pytest.raises((TypeError, ValueError, OverflowError)):
+        express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, (), counters)  # type: ignore[arg-type]
 
 
 # ---- in an event loop ---------------------------------------------------------------------------------------
@@ -303,7 +502,7 @@ def test_the_work_is_done_before_anything_else(pairs: list[Pair]) -> None:
 
     async def main() -> None:
         comes, becomes = way(pairs[0], COUNTED, PLAIN, source), way(pairs[1], COUNTED, CHECKED, target)
-        source.take_ahead = lambda data: order.append("work")  # type: ignore[method-assign]
+        source.take_ahead = lambda data, more: order.append("work")  # type: ignore[method-assign]
         express.use(lambda: [Expected(comes, [becomes])] if not order else NOTHING)
         pairs[0].theirs.sendall(framed(COUNTED, filled(PLAIN, BATCH)))
         loop.call_soon(lambda: order.append("soon"))
@@ -356,6 +555,30 @@ def test_what_was_written_wrongly_for_a_reason_ends_that_connection_only(
 
 
 @needs_c
+def test_in_a_run_what_follows_a_wrong_frame_is_taken_after_its_numbers_are_given_up(pairs: list[Pair]) -> None:
+    loop, order = ExpressLoop(), []
+    one, other, target = RecordingEnd(), RecordingEnd(), RecordingEnd()
+    one.take_ahead = lambda data, more: order.append(("one", more))  # type: ignore[method-assign]
+    other.take_ahead = lambda data, more: order.append(("other", more))  # type: ignore[method-assign]
+    target.right = False
+
+    def failed() -> bool:
+        order.append("given up")
+        return True
+
+    loop.express.forecast = lambda: [
+        Expected(way(pairs[0], COUNTED, PLAIN, one), [way(pairs[1], COUNTED, CHECKED, target)], failed),
+        Expected(way(pairs[2], COUNTED, PLAIN, other), []),
+    ]
+    for pair in (pairs[0], pairs[2]):
+        pair.theirs.sendall(framed(COUNTED, filled(PLAIN, BATCH)))
+    assert loop.express.select(5.0) == []
+    assert order == [("one", True), "given up", ("other", False)]
+    assert target.ended and loop.express.failed == 0
+    loop.close()
+
+
+@needs_c
 def test_it_sleeps_once(pairs: list[Pair]) -> None:
     loop, source = ExpressLoop(), RecordingEnd()
     loop.express.forecast = lambda: [Expected(way(pairs[0], COUNTED, PLAIN, source), [])]
@@ -388,7 +611,7 @@ def test_an_error_in_the_work_ends_nothing(pairs: list[Pair], caplog: pytest.Log
     loop, source = ExpressLoop(), RecordingEnd()
 
     async def main() -> None:
-        def fails(data: bytes) -> None:
+        def fails(data: bytes, more: bool) -> None:
             source.taken.append(data)
             raise KeyError("ours")
 
@@ -406,11 +629,10 @@ def test_an_error_in_the_work_ends_nothing(pairs: list[Pair], caplog: pytest.Log
 
 @needs_c
 def test_the_bounds_are_those_of_c_and_what_is_beyond_them_is_left_to_python(pairs: list[Pair]) -> None:
-    assert (_express.MAX_BECOMES, _express.MAX_EXPECTED, _express.MAX_HEAD) == (
-        express.MAX_BECOMES,
-        express.MAX_EXPECTED,
-        express.MAX_HEAD,
-    )
+    names = ("MAX_BECOMES", "MAX_EXPECTED", "MAX_HEAD", "MAX_NUMBERS", "MAX_COUNTERS", "MAX_RUN_SIZE")
+    assert [getattr(_express, name) for name in names] == [getattr(express, name) for name in names]
+    assert 2 * _express.MAX_MESSAGES == express.MAX_RUN_MESSAGES
+    assert express.MAX_RUN_SIZE + _express.MAX_RUN * OVERHEAD < RUN_BYTES
     loop, end = ExpressLoop(), RecordingEnd()
     comes, big = way(pairs[0], COUNTED, PLAIN, end), Outline(bytes(express.MAX_HEAD), False, b"\0")
     everybody = [way(pairs[1], COUNTED, PLAIN)] * (express.MAX_BECOMES + 1)

@@ -29,7 +29,18 @@ _encode = msgspec.msgpack.Encoder().encode
 def filled(outline: Outline, batch: bytes) -> bytes:
     """Give a frame of which the outline was known."""
     checksum = _encode(crc32(batch)) if outline.checked else b""
-    return outline.head + checksum + _encode(batch) + outline.tail
+    return outline.whole_head + checksum + _encode(batch) + outline.tail
+
+
+def as_it_came(outline: Outline, frame: Deliver) -> Outline:
+    """Give an outline with the numbers of a frame that has come, where they are free."""
+    told = (frame.position, frame.seq)
+    return outline._replace(
+        numbers=tuple(
+            one._replace(value=max(one.value, value)) if one.is_free else one
+            for one, value in zip(outline.numbers, told, strict=True)
+        )
+    )
 
 
 class Foresight:
@@ -70,7 +81,7 @@ class Foresight:
             if stretch != like:
                 continue
             found = core.next_deliver(stretch)
-            if found is not None and filled(found[0], frame.batch) == data:
+            if found is not None and filled(as_it_came(found[0], frame), frame.batch) == data:
                 return found[1]
         return []
 

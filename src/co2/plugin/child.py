@@ -128,7 +128,7 @@ class Child(ABC):
             return -1
         return self._descriptor if link.is_between else -1
 
-    def take_ahead(self, data: bytes) -> None:
+    def take_ahead(self, data: bytes, more: bool = False) -> None:
         """Take bytes as they have come, past the transport."""
         if self._link is not None:
             self._link.take(data)
@@ -137,9 +137,9 @@ class Child(ABC):
         """Learn what has been written already, past the transport: it is left out of what is sent next."""
         self._ahead = data
 
-    def settled(self) -> bool:
-        """Tell whether that has been left out."""
-        return not self._ahead
+    def left_ahead(self) -> int:
+        """Say how many bytes of that have not been left out yet."""
+        return len(self._ahead)
 
     def break_off(self, why: str) -> None:
         """End it: what it has got, or was not given, is not what its parent knows of."""
@@ -156,12 +156,13 @@ class Child(ABC):
         if transport is None or link is None or transport.is_closing():
             return
         data = encode_frame(frame)
-        if self._ahead:
-            if not data.startswith(self._ahead):
-                return  # the child ends for it
-            data, self._ahead = data[len(self._ahead) :], b""
-            if not data:
+        if ahead := self._ahead:
+            if ahead.startswith(data):
+                self._ahead = ahead[len(data) :]  # the rest of it is of the frames that come next
                 return
+            if not data.startswith(ahead):
+                return  # the child ends for it
+            data, self._ahead = data[len(ahead) :], b""
         if not link.unsent.waits:
             # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
             # which the transport finds out too.

@@ -6,6 +6,7 @@ It outlives every child: what one was given and did not do, the next one gets, w
 from collections.abc import Callable
 
 from co2.plugin.waiting import Missing, Parcel, Waiting, Window
+from co2.protocol.forecast import RUN_BYTES
 from co2.protocol.frames import Deliver, Gap
 
 __all__ = ["MAX_FROM_NETWORK", "NETWORK", "Delivery"]
@@ -52,8 +53,8 @@ class Delivery:
 
     @property
     def next_number(self) -> int:
-        """The number of what is delivered next, if it goes to the child at once; else 0."""
-        is_direct = self._give is not None and not self.waiting.bytes and self.window.room > 0
+        """The number of what is delivered next, if it goes to the child at once, with all of its run; else 0."""
+        is_direct = self._give is not None and not self.waiting.bytes and self.window.room > RUN_BYTES
         return self.window.last + 1 if is_direct else 0
 
     def deliver_from_network(self, parcel: Parcel) -> bool:

@@ -468,7 +468,7 @@ def _outline(
     if (found := package.next_delivery) is None:
         return None
     child, number = found
-    return child, host_outline(Deliver(number, host_id, address, b"", sender))
+    return child, host_outline(Deliver(number, host_id, address, b"", sender), ("package", package.name))
 
 
 def _report(task: asyncio.Task[None]) -> None:

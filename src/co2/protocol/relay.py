@@ -565,8 +565,8 @@ class RelayCore:
         if receivers is None:
             return None
         names = None if channels is None else list(channels)
-        comes = link_outline(Publish(epoch, mark + 1, package, plugin, names, CRC, b""))
-        return comes, link_outline(deliver_frame(entry, "")), receivers
+        comes = link_outline(Publish(epoch, mark + 1, package, plugin, names, CRC, b""), peer.origin)
+        return comes, link_outline(deliver_frame(entry, ""), peer.origin), receivers
 
     def come_through(self) -> None:
         """Pass on what has come through the relay plugins."""

@@ -449,15 +449,16 @@ class SatelliteCore:
         host_id, address, epoch, sender, plugin, channels = stretch
         wanting = [one for one in self._readers.values() if one.is_live and one.interests.wants(channels)]
         origin = host_id.partition("@")[0]
-        seen = {one.seen.get((origin, epoch), 0) for one in wanting}
-        if len(seen) != 1 or origin == self.host_id.origin:
+        if not wanting or origin == self.host_id.origin:
             return None
-        position, seq = self.live_position + 1, seen.pop() + 1
+        # Positions and numbers jump where others come in between that are not for us, or are our own.
+        position = self.live_position + 1
+        seq = max(one.seen.get((origin, epoch), 0) for one in wanting) + 1
         if max(position, seq) > MAX_NUMBER:
             return None
         names = None if channels is None else list(channels)
         comes = Deliver(position, "", host_id, address, epoch, seq, sender, plugin, names, CRC, b"")
-        return link_outline(comes), [one.package for one in wanting]
+        return link_outline(comes, origin, is_free=True), [one.package for one in wanting]
 
     def _keep_receipt(self, receipt: Receipt) -> None:
         self.receipt = receipt

@@ -15,7 +15,6 @@ from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable,
 from co2.host_id import HostId
 from co2.logs import LineBudgets
 from co2.protocol import goodbyes
-from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.link_frames import MAX_LINK_FRAME, Call, Result
 from co2.protocol.log import Log, Reading
 from co2.protocol.receipts import ReceiptKey
@@ -37,7 +36,7 @@ from co2.relay.call_turns import CallTurns
 from co2.relay.disk_reads import DiskReads
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.pending_calls import PendingCalls
-from co2.server.express import Expected
+from co2.server.express import MAX_RUN_MESSAGES, Expected
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import MANY_FRAMES, LinkWire, joined
 from co2.sources import BySource, source_of
@@ -211,8 +210,8 @@ class Links:
             self.core.end(peer, goodbyes.SILENT, f"no Hello within {HELLO_TIMEOUT:g} s")
             self.flush()
 
-    def received(self, peer: Peer, frames: list[bytes | memoryview]) -> None:
-        """Take what a link brings."""
+    def received(self, peer: Peer, frames: list[bytes | memoryview], more: bool = False) -> None:
+        """Take what a link brings; with ``more`` what others have brought comes right behind it."""
         try:
             self.core.receive(peer, *frames)
         except Exception as error:
@@ -223,7 +222,7 @@ class Links:
         self.flush()
         if peer.asked:
             self._brake(peer)
-        if self._log.committed > self.core.fan_out.committed:
+        if not more and self._log.committed > self.core.fan_out.committed:
             self._owner.committed(self._log.look())
         if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
             wire.pause_reading()  # its sender then waits, and knows it
@@ -303,9 +302,9 @@ class Links:
         """The log has not taken what was passed on behind a position; tell whether it takes nothing more.
 
         Its thread may have found that out since the forecast was made. The positions that were told with it, of at
-        most one frame, are given to nothing else.
+        most one run, are given to nothing else.
         """
-        self._log.pass_over(last + MAX_BATCH_MESSAGES)
+        self._log.pass_over(last + MAX_RUN_MESSAGES)
         return not self._log.takes
 
     def counted(self) -> dict[str, int]:
@@ -556,8 +555,8 @@ class _Carried:
         self._links = links
         self._peer = peer
 
-    def received(self, frames: list[bytes | memoryview]) -> None:
-        self._links.received(self._peer, frames)
+    def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
+        self._links.received(self._peer, frames, more)
 
     def filled(self) -> None:
         self._links.core.pause(self._peer)

@@ -328,7 +328,7 @@ class Link:
             wire.close()
         return self._welcomed
 
-    def received(self, frames: list[bytes | memoryview]) -> None:
+    def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
         """Take what the relay has sent."""
         core = self.core
         for data in frames:

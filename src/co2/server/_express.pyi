@@ -4,9 +4,21 @@ SOURCE: int
 MAX_EXPECTED: int
 MAX_BECOMES: int
 MAX_HEAD: int
+MAX_NUMBERS: int
+MAX_COUNTERS: int
+MAX_RUN: int
+MAX_RUN_SIZE: int
+MAX_MESSAGES: int
 
-Row = tuple[int, int, bytes, int, bytes]
+Row = tuple[int, int, bytes, int, bytes, tuple[tuple[int, int, bool], ...]]
 
 def wait(
-    others: int, timeout: float, linger: float, expected: tuple[tuple[Row, tuple[Row, ...]], ...], /
-) -> tuple[int, bytes, Sequence[bytes] | None] | None: ...
+    others: int,
+    timeout: float,
+    linger: float,
+    follow: float,
+    latest: float,
+    expected: tuple[tuple[Row, tuple[Row, ...]], ...],
+    counters: tuple[int, ...],
+    /,
+) -> tuple[Sequence[tuple[int, bytes]], Sequence[tuple[int, int, Sequence[bytes]]]] | None: ...

@@ -6,9 +6,11 @@ event loop sleeps, and the work is done behind the message's back, by the same c
 
 * When the loop comes to its sleep, the host says which frames may come next, and what they become
   (``protocol/forecast.py``).
-* If it is one of them, byte for byte but for checksum and messages, what it becomes is written at once.
-* Then, before anything else happens in this process, the frame is handed to its reader as if it had just come. The
-  state machine does all of its work and writes what it writes; what is written already is left out there.
+* If it is one of them, byte for byte but for numbers, checksum and messages, what it becomes is written at once.
+* So is what follows, for a moment: the numbers go on as the state machines have them go on.
+  The work on such a run of frames costs little more than that on one: it is the first that meets cold caches.
+* Then, before anything else happens in this process, what has come is handed to its readers as if it just had.
+  The state machine does all of its work and writes what it writes; what is written already is left out there.
 
 So the express decides nothing: between the forecast and the frame no line of Python runs in the loop's thread.
 What it wrote is compared with what is to be written. A difference ends those connections. But for what another
@@ -20,23 +22,29 @@ import asyncio
 import logging
 import selectors
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from co2.compiled import is_of
+from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.forecast import Outline
 
 if TYPE_CHECKING:
     from co2.server._express import Row
 
 __all__ = [
+    "ANSWER",
     "AVAILABLE",
     "COUNTED",
+    "FOLLOW",
     "FROM_CLIENT",
     "FROM_SERVER",
+    "LATEST",
     "LINGER",
     "MAX_BECOMES",
+    "MAX_RUN_MESSAGES",
     "Counts",
     "End",
     "Expected",
@@ -44,11 +52,21 @@ __all__ = [
     "ExpressLoop",
     "Way",
     "counts",
+    "rows_of",
     "use",
 ]
 
 LINGER = 0.0001
 """Seconds that the work on a frame waits, so that whoever comes next on its way has a processor first."""
+
+ANSWER = 0.0005
+"""Seconds that the work waits for another frame of the run, such as the answer to what was passed on."""
+
+FOLLOW = 0.0015
+"""The same, where the run before ended not longer than that ago."""
+
+LATEST = 0.004
+"""Seconds that the work waits, at most, from the first frame of a run on."""
 
 MAX_BECOMES = 64
 """Connections that one frame is passed on to; where it would be more, Python does it."""
@@ -57,7 +75,19 @@ MAX_EXPECTED = 16
 """Frames that may be expected at a time; of any more the first ones are."""
 
 MAX_HEAD = 2048
-"""Bytes of a frame besides its messages. These three are C's bounds too."""
+"""Bytes of a frame besides its numbers and messages."""
+
+MAX_NUMBERS = 2
+"""Numbers in one frame."""
+
+MAX_COUNTERS = 256
+"""Counters of all numbers in the frames that are expected; those that would need more are Python's."""
+
+MAX_RUN_SIZE = 32 * 1024
+"""Bytes of a run of frames."""
+
+MAX_RUN_MESSAGES = 2 * MAX_BATCH_MESSAGES
+"""Messages of a run: with as many as the biggest frame holds it ends. All these are C's bounds too."""
 
 COUNTED, FROM_SERVER, FROM_CLIENT = range(3)
 """How frames stand in the stream: behind their size; or as messages of a WebSocket, of a server or a client."""
@@ -76,14 +106,14 @@ except ImportError:
 class End(Protocol):
     """Our end of a connection that the express reads from or writes to."""
 
-    def take_ahead(self, data: bytes) -> None:
-        """Take bytes as they have come."""
+    def take_ahead(self, data: bytes, more: bool = False) -> None:
+        """Take bytes as they have come; with ``more`` others have too, elsewhere, which are taken right behind."""
 
     def written_ahead(self, data: bytes) -> None:
         """Learn what has been written already: it is left out of what is written next."""
 
-    def settled(self) -> bool:
-        """Tell whether that has been left out."""
+    def left_ahead(self) -> int:
+        """Say how many bytes of that have not been left out yet."""
 
     def break_off(self, why: str) -> None:
         """End the connection."""
@@ -104,11 +134,23 @@ class Way(NamedTuple):
     framing: int
     outline: Outline
 
-    @property
-    def row(self) -> "Row":
-        """The same, as C takes it."""
-        head, checked, tail = self.outline
-        return self.descriptor, self.framing, head, checked, tail
+    def row(self, counters: dict[Hashable, tuple[int, int]]) -> "Row":
+        """Give the same, as C takes it.
+
+        Args:
+            counters: (index, value) of each; those that are new are put in.
+
+        Raises:
+            LookupError: a counter would have two values, or there are too many.
+        """
+        outline = self.outline
+        numbers = []
+        for at, counter, value, is_free in outline.numbers:
+            index, known = counters.setdefault(counter, (len(counters), value))
+            if known != value or index >= MAX_COUNTERS:
+                raise LookupError(counter)
+            numbers.append((at, index, is_free))
+        return self.descriptor, self.framing, outline.head, outline.checked, outline.tail, tuple(numbers)
 
 
 class Expected(NamedTuple):
@@ -129,8 +171,29 @@ class Expected(NamedTuple):
     def fits(self) -> bool:
         """Whether it is within the bounds of what is passed on."""
         return len(self.becomes) <= MAX_BECOMES and all(
-            way.outline.size <= MAX_HEAD for way in (self.comes, *self.becomes)
+            way.outline.size <= MAX_HEAD and len(way.outline.numbers) <= MAX_NUMBERS
+            for way in (self.comes, *self.becomes)
         )
+
+
+def rows_of(
+    expected: Sequence[Expected],
+) -> tuple[list[Expected], tuple[tuple["Row", tuple["Row", ...]], ...], tuple[int, ...]]:
+    """Give what C takes of what is expected, as much of it as there is room for.
+
+    Returns:
+        What it takes; the same as rows; and what the counters of all of them say.
+    """
+    counters: dict[Hashable, tuple[int, int]] = {}
+    taken, rows = [], []
+    for one in expected:
+        try:
+            row = one.comes.row(counters), tuple([way.row(counters) for way in one.becomes])
+        except LookupError:
+            break
+        taken.append(one)
+        rows.append(row)
+    return taken, tuple(rows), tuple([value for _, value in counters.values()][:MAX_COUNTERS])
 
 
 class Counts(NamedTuple):
@@ -166,22 +229,36 @@ class Express(selectors.DefaultSelector):
         self.forecast: Forecast = _nothing
         self.passed = 0
         self.failed = 0
+        self._last = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Sleep until something happens; see :meth:`selectors.BaseSelector.select`."""
         if expected := self._expected():
-            rows = tuple((comes.row, tuple(way.row for way in becomes)) for comes, becomes, _ in expected)
+            taken, rows, counters = rows_of(expected)
             try:
-                taken = wait(self.fileno(), -1.0 if timeout is None else max(0.0, timeout), LINGER, rows)
+                found = wait(
+                    self.fileno(),
+                    -1.0 if timeout is None else max(0.0, timeout),
+                    LINGER,
+                    self._follow(timeout),
+                    LATEST,
+                    rows,
+                    counters,
+                )
             except Exception:  # memory is out: what was read, and what was written, nobody knows
                 _logger.exception("the express has failed, and all that it had to do with ends")
-                self._give_up(expected)
+                self._give_up(taken)
             else:
-                if taken is not None:
-                    which, data, written = taken
-                    self._do_the_work(expected[which], data, written)
+                if found is not None:
+                    self._do_the_work(taken, *found)
             timeout = 0  # whatever else has come
         return super().select(timeout)
+
+    def _follow(self, timeout: float | None) -> float:
+        """Say how long a run's next frame is waited for: not where something else is due."""
+        if timeout is not None and timeout < LATEST:
+            return 0.0
+        return FOLLOW if monotonic() - self._last < FOLLOW else ANSWER
 
     def _expected(self) -> Sequence[Expected]:
         """Give what may come next, as much of it as there is room for."""
@@ -193,28 +270,58 @@ class Express(selectors.DefaultSelector):
             _logger.exception("no forecast could be made; this process goes on without an express")
             return ()
 
-    def _do_the_work(self, expected: Expected, data: bytes, written: Sequence[bytes] | None) -> None:
-        """Have done, before anything else, what comes with a frame; ``written`` is what it became, or None."""
-        comes, becomes, failed = expected
-        if written is None:
-            becomes, written = (), ()
-        else:
-            self.passed += 1
-        for way, ahead in zip(becomes, written, strict=True):
-            way.end.written_ahead(ahead)
+    def _do_the_work(
+        self,
+        expected: Sequence[Expected],
+        come: Sequence[tuple[int, bytes]],
+        passed: Sequence[tuple[int, int, Sequence[bytes]]],
+    ) -> None:
+        """Have done, before anything else, what comes with the frames of a run.
+
+        Args:
+            expected: what was.
+            come: what has come, in its order, each with the index of one that was expected there.
+            passed: what was passed on of that, frame by frame: in which of them it came, which one of the expected
+                ones it was, and what it became.
+        """
+        if passed:
+            self.passed += len(passed)
+            self._last = monotonic()
+        ahead: dict[int, bytearray] = {}
+        ends: dict[int, End] = {}
+        for _, row, pieces in passed:
+            for way, piece in zip(expected[row].becomes, pieces, strict=True):
+                ends[id(way.end)] = way.end
+                ahead.setdefault(id(way.end), bytearray()).extend(piece)
+        for key, end in ends.items():
+            end.written_ahead(bytes(ahead[key]))
+        left = {key: len(data) for key, data in ahead.items()}
+        for at, (row, data) in enumerate(come):
+            self._take(expected[row].comes.end, data, more=at + 1 < len(come))
+            frames = [(one, pieces) for segment, one, pieces in passed if segment == at]
+            for one, pieces in frames:
+                for way, piece in zip(expected[one].becomes, pieces, strict=True):
+                    left[id(way.end)] -= len(piece)
+            if wrong := [key for key, end in ends.items() if end.left_ahead() > left[key]]:
+                self._written_wrongly(
+                    [expected[one] for one in {one: None for one, _ in frames}], [ends.pop(key) for key in wrong]
+                )
+
+    def _take(self, source: End, data: bytes, more: bool) -> None:
         try:
-            comes.end.take_ahead(data)
+            source.take_ahead(data, more)
         except Exception:
             # As its transport would: what is left of it comes again.
             _logger.exception("what had come could not be taken")
-            comes.end.break_off("an error of ours")
-        unsettled = [way for way in becomes if not way.end.settled()]
-        if not unsettled:
-            return
-        is_known = failed()  # before anybody whose connection ends comes back
-        for way in unsettled:
-            way.end.break_off("what it got was not to be written")
-        if not is_known:
+            source.break_off("an error of ours")
+
+    def _written_wrongly(self, expected: Sequence[Expected], wrong: Sequence[End]) -> None:
+        """End the connections on which something was written that was not to be, before anything else is taken."""
+        # Each of them is told, not only until the first one knows no reason; and before anybody comes back.
+        reasons = [one.failed() for one in expected]
+        for end in wrong:
+            end.break_off("what it got was not to be written")
+        if not all(reasons):
             self._failed()
 
     def _give_up(self, expected: Sequence[Expected]) -> None:

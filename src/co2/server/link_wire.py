@@ -73,8 +73,12 @@ _buffers = threading.local()
 class WireOwner(Protocol):
     """Who uses a wire."""
 
-    def received(self, frames: list[bytes | memoryview]) -> None:
-        """Take frames that have come at the same time; they are gone when this returns."""
+    def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
+        """Take frames that have come at the same time; they are gone when this returns.
+
+        With ``more`` others have come too, on other connections, and what they become is written already: they are
+        taken right behind, and nothing else is to be written before.
+        """
 
     def filled(self) -> None:
         """More than :data:`MAX_BUFFERED` bytes wait for the other side."""
@@ -188,7 +192,7 @@ class LinkWire(asyncio.BufferedProtocol):
         """Take bytes as they come."""
         self._take(self._buffer[:nbytes])
 
-    def _take(self, data: bytes | memoryview) -> None:
+    def _take(self, data: bytes | memoryview, more: bool = False) -> None:
         self._silent = 0
         reader = self._reader
         frames = reader.feed(data)
@@ -197,7 +201,7 @@ class LinkWire(asyncio.BufferedProtocol):
         elif len(self._buffer) == SMALL_READ and (not frames or len(data) < SMALL_READ):
             self._buffer = _read_buffer()
         if frames and not self._closing and self._owner is not None:
-            self._owner.received(frames)
+            self._owner.received(frames, more)
         if reader.control:
             control, reader.control = reader.control, []
             self._take_control(control)
@@ -256,17 +260,17 @@ class LinkWire(asyncio.BufferedProtocol):
     def _is_open(self) -> bool:
         return self._descriptor >= 0 and self._owner is not None and not self._transport.is_closing()
 
-    def take_ahead(self, data: bytes) -> None:
-        """Take bytes as they have come."""
-        self._take(data)
+    def take_ahead(self, data: bytes, more: bool = False) -> None:
+        """Take bytes as they have come; with ``more`` others have too, elsewhere, which are taken right behind."""
+        self._take(data, more)
 
     def written_ahead(self, data: bytes) -> None:
         """Learn what has been written already: it is left out of what is written next."""
         self._ahead = data
 
-    def settled(self) -> bool:
-        """Tell whether that has been left out."""
-        return not self._ahead
+    def left_ahead(self) -> int:
+        """Say how many bytes of that have not been left out yet."""
+        return len(self._ahead)
 
     def break_off(self, why: str) -> None:
         """End the connection at once."""
@@ -281,12 +285,13 @@ class LinkWire(asyncio.BufferedProtocol):
         if self._closing or transport.is_closing():
             return
         if self._ahead:
-            data = b"".join(messages)
-            if not data.startswith(self._ahead):
-                return  # the connection ends for it
-            messages, self._ahead = [data[len(self._ahead) :]], b""
-            if not messages[0]:
+            data, ahead = b"".join(messages), self._ahead
+            if ahead.startswith(data):
+                self._ahead = ahead[len(data) :]  # the rest of it is of the frames that come next
                 return
+            if not data.startswith(ahead):
+                return  # the connection ends for it
+            messages, self._ahead = [data[len(ahead) :]], b""
         if self._descriptor < 0 or self._unsent.waits:
             self._keep(messages)
             return
