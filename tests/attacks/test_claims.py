@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import apsw
 import psutil
 import pytest
 
@@ -14,7 +15,7 @@ from tests.harness import RECORDER, HostProcess, Proxy, running, wait_for, write
 
 __all__ = ["places"]
 
-HELLOS = 400
+HELLOS = 200
 """In the flood; each claims 64 runs."""
 
 MAX_GROWTH = 32 * 2**20
@@ -107,14 +108,16 @@ def test_a_flood_of_hellos_costs_a_bounded_amount_and_tells_nobody_of_losses(
         running(folder / "third", "satellite", "--relay", relay.url) as third,
         Proxy(victim.url) as at_victim,
         Proxy(third.url) as at_third,
+        Proxy(relay.url) as at_relay,
     ):
         wait_for(lambda: at_third.co2.get_properties()["registered"], "its link")
+        log_id = at_relay.relay.register({})["log_id"]
         process = psutil.Process(relay.pid)
 
         async def say(number: int, token: str) -> None:
             async with linked(relay) as mallory:
                 claims = [(number * 64 + run + 1, 10**6 + run) for run in range(64)]
-                await mallory.say(hello(f"m{number}@127.0.0.1:1", outbox=claims, token=token))
+                await mallory.say(hello(f"m{number}@127.0.0.1:1", log_id=log_id, outbox=claims, token=token))
                 await mallory.next("Welcome")
 
         async def flood(first: int) -> None:
@@ -129,6 +132,10 @@ def test_a_flood_of_hellos_costs_a_bounded_amount_and_tells_nobody_of_losses(
         at_victim.recorder.rec.send({"data": {"data": 1}})
         wait_for(lambda: received(folder / "third") == [1], "a message")
         assert told(folder / "third") == []
+    relay.stop()
+    log = apsw.Connection(str(relay.state / "log.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    assert log.execute("SELECT DISTINCT origin FROM mark").fetchall() == [(victim.host_id.partition("@")[0],)]
+    log.close()
 
 
 @pytest.mark.parametrize("durable", [False, True])
