@@ -1,29 +1,32 @@
 #!/usr/bin/env bash
-# Install Debian packages for commands that are missing. Each argument is command:package.
-# As root, or in CI (where the variable CI is set), it installs them. Anywhere else it says what it would do, and asks
-# at a terminal; without one it says what to type, and fails.
+# Install Debian packages for commands that are missing. Each argument is command:package, or command:package:formula.
+# As root, or through sudo where that asks nothing; otherwise says what to type and fails. Where there is no apt-get,
+# as on macOS, it says what to type and goes on if Homebrew has a formula: the tests that need the command skip.
 set -euo pipefail
 missing=()
+formulas=()
 for pair in "$@"; do
-  command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  IFS=: read -r name package formula <<<"$pair"
+  command -v "$name" >/dev/null && continue
+  missing+=("$package")
+  formulas+=(${formula:+"$formula"})
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
-command -v apt-get >/dev/null || { echo "missing: ${missing[*]}; install them with your package manager" >&2; exit 1; }
 
+if ! command -v apt-get >/dev/null; then
+  if [ ${#formulas[@]} -eq ${#missing[@]} ]; then
+    echo "missing: ${missing[*]}; what needs them is skipped. Install with: brew install ${formulas[*]}" >&2
+    exit 0
+  fi
+  echo "missing: ${missing[*]}; install them with your package manager" >&2
+  exit 1
+fi
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
-  sudo="sudo"
-  line="sudo apt-get install --no-install-recommends ${missing[*]}"
-  if [ -n "${CI:-}" ]; then
-    sudo="sudo -n"
-  elif [ -t 0 ] && [ -t 2 ]; then
-    echo "missing on this machine: ${missing[*]}. To install them: $line" >&2
-    read -r -p "Do that now? [y/N] " answer >&2
-    [[ "$answer" =~ ^[yY] ]] || { echo "nothing is installed" >&2; exit 1; }
-  else
-    echo "missing on this machine: ${missing[*]}. Install them with: $line" >&2
+  sudo -n true 2>/dev/null && sudo="sudo -n" || {
+    echo "missing: ${missing[*]}. Install with: sudo apt-get install ${missing[*]}" >&2
     exit 1
-  fi
+  }
 fi
 echo "installing ${missing[*]} …"
 export DEBIAN_FRONTEND=noninteractive

@@ -80,15 +80,27 @@ def test_row_40_an_address_that_a_client_names_is_never_dialled(relay: Proxy, cl
     assert len(relay.relay.get_satellites()) == before
 
 
+def another_address() -> socket.socket:
+    """Listen on a loopback address that is not 127.0.0.1."""
+    try:
+        return socket.create_server(("127.0.0.2", 0))
+    except OSError:  # macOS has no other of 127/8
+        return socket.create_server(("::1", 0), family=socket.AF_INET6)
+
+
+def url_of(victim: socket.socket) -> str:
+    """Give the URL of who listens there."""
+    ip, port = victim.getsockname()[:2]
+    return f"http://[{ip}]:{port}/" if ":" in ip else f"http://{ip}:{port}/"
+
+
 def test_row_40_other_keys_that_name_an_address_are_ignored(relay: Proxy) -> None:
     """A listener on another loopback address stands for the victim: nothing may ever reach it."""
-    with socket.create_server(("127.0.0.2", 0)) as victim, socket.create_server(("127.0.0.1", 0)) as own:
+    with another_address() as victim, socket.create_server(("127.0.0.1", 0)) as own:
         victim.settimeout(0)
         port = own.getsockname()[1]
-        url = f"http://127.0.0.2:{victim.getsockname()[1]}/"
-        me = relay.relay.register(
-            {"port": port, "url": url, "address": "127.0.0.2", "callback": url, "ip": "127.0.0.2"}
-        )
+        ip, url = victim.getsockname()[0], url_of(victim)
+        me = relay.relay.register({"port": port, "url": url, "address": ip, "callback": url, "ip": ip})
         relay.relay.relay({"host_id": "someone@127.0.0.1:0", "data": 1, "url": url})
         own.settimeout(10)
         connection, _ = own.accept()
@@ -138,9 +150,9 @@ class Hostile:
     ],
 )
 def test_row_41_a_redirect_is_not_followed(relay: Proxy, head: str) -> None:
-    with socket.create_server(("127.0.0.2", 0)) as victim:
+    with another_address() as victim:
         victim.settimeout(0)
-        satellite = Hostile(head.format(url=f"http://127.0.0.2:{victim.getsockname()[1]}/").encode())
+        satellite = Hostile(head.format(url=url_of(victim)).encode())
         try:
             me = relay.relay.register({"port": satellite.port})
             relay.relay.relay({"host_id": "someone@127.0.0.1:0", "data": 1})

@@ -205,7 +205,9 @@ def test_flushes_are_answered_refused_or_time_out_and_are_bounded() -> None:
 PLUGINS = [PluginInfo(name, name, True, "") for name in ("a", "b", "c", "d")]
 
 
-@pytest.mark.parametrize(("platform", "is_shared_memory"), [("linux", True), ("darwin", True), ("darwin", False)])
+@pytest.mark.parametrize(
+    ("platform", "is_shared_memory"), [(sys.platform, True), ("darwin", True), ("darwin", False)]
+)
 def test_progress_goes_through_the_file(
     monkeypatch: pytest.MonkeyPatch, platform: str, is_shared_memory: bool
 ) -> None:

@@ -10,6 +10,8 @@ import time
 from collections import Counter, deque
 from pathlib import Path
 
+import psutil
+
 from tests.harness import HostProcess, wait_for, write_plugin
 from tests.soak.cutter import Cutter
 from tests.soak.plugins import RECEIVER, SENDER
@@ -302,8 +304,7 @@ def plugin_host(host: HostProcess, package: str) -> tuple[int, str] | None:
     if not path.exists():
         return None
     pid, _, run = path.read_text().splitlines()[-1].partition(" ")
-    with contextlib.suppress(OSError):
-        status = Path(f"/proc/{pid}/stat").read_text()
-        if int(status.rpartition(")")[2].split()[1]) == host.pid:
+    with contextlib.suppress(psutil.Error):
+        if psutil.Process(int(pid)).ppid() == host.pid:
             return int(pid), run
     return None

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness import HostProcess, running, wait_for, write_plugin
+from tests.pids import resident
 
 SENDER = '''
 import threading, time
@@ -331,9 +332,3 @@ def test_a_slow_package_gets_everything_and_costs_no_memory(tmp_path: Path) -> N
         wait_for(lambda: len(got(b)) >= sent, "all of it arrives", 60)
         assert got(b) == list(range(sent))
         assert gaps(b) == []
-
-
-def resident(pid: int) -> int:
-    """Bytes of memory of a process."""
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.harness import RECORDER, HostProcess, Proxy, running, wait_for, write_plugin
+from tests.pids import is_gone
 
 QUICK = """
 [relay]
@@ -216,14 +217,7 @@ def test_killed_hosts_leave_no_child_behind(tmp_path: Path) -> None:
     assert child != satellite.pid
     satellite.kill()
 
-    def gone() -> bool:
-        try:
-            os.kill(child, 0)
-        except ProcessLookupError:
-            return True
-        return Path(f"/proc/{child}/stat").read_text().split()[2] == "Z"
-
-    wait_for(gone, "the child ends when its parent is killed")
+    wait_for(lambda: is_gone(child), "the child ends when its parent is killed")
 
 
 def test_a_repeat_with_an_id_is_harmless_also_when_the_relay_was_killed_in_between(tmp_path: Path) -> None:

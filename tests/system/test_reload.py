@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.harness import HostProcess, Proxy, running, wait_for, write_plugin
+from tests.pids import children, open_files, resident, threads
 
 RATE = 20_000
 """Messages a second."""
@@ -118,19 +119,9 @@ def edits(place: Path) -> Iterator[list[int]]:
 
 def weight(satellite: HostProcess) -> dict[str, int]:
     """Threads, open files, children and memory of a satellite whose packages each have one plugin host again."""
-    proc = Path("/proc", str(satellite.pid))
-
-    def children() -> list[str]:
-        tasks = proc / "task" / str(satellite.pid) / "children"
-        return tasks.read_text().split()
-
-    wait_for(lambda: len(children()) == 2, "the ends of the plugin hosts of before")
-    status = dict(line.split(":\t", 1) for line in (proc / "status").read_text().splitlines())
-    return {
-        "threads": int(status["Threads"]),
-        "files": len([*(proc / "fd").iterdir()]),
-        "KiB": int(status["VmRSS"].split()[0]),
-    }
+    pid = satellite.pid
+    wait_for(lambda: len(children(pid)) == 2, "the ends of the plugin hosts of before")
+    return {"threads": threads(pid), "files": open_files(pid), "KiB": resident(pid) // 1024}
 
 
 def more(late: dict[str, int], early: dict[str, int]) -> bool:
