@@ -5,6 +5,7 @@ Base classes, what is imported, and methods that a class calls itself are their 
 
 import ast
 import functools
+import itertools
 import re
 import sys
 import types
@@ -17,6 +18,9 @@ from co2.plugin.attributes import line_of, mentions
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
 __all__ = ["IDLE", "slips_of", "unnamed_classes", "unnamed_files", "without_x"]
+
+MAX_READ = 2000
+"""Files that are looked through for who imports one: a plugin folder may be anybody's home."""
 
 _PLUGINS = ("Co2Plugin", "Co2RelayPlugin")
 
@@ -92,7 +96,7 @@ def _unnamed_in(file: Path) -> list[str]:
 
 def _is_imported(file: Path, folder: Path) -> bool:
     imports = re.compile(rb"^\s*(?:import|from)\b[^#\n]*\b" + file.stem.encode() + rb"\b", re.MULTILINE)
-    for other in folder.rglob("*.py"):
+    for other in itertools.islice(folder.rglob("*.py"), MAX_READ):
         try:
             if other != file and imports.search(other.read_bytes()):
                 return True
