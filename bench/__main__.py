@@ -1,9 +1,10 @@
 """``make bench``: measure, compare with the goals, write docs/bench.md and its pictures.
 
-``python -m bench link`` measures one part and leaves the other parts of the page as they are, ``python -m bench
-page`` writes the page anew from the figures that are kept. With ``--peers``, ``--satellites``, ``--seconds`` or
-``--rounds`` not everything is measured as it should be, and the page goes to bench/results instead. Ends with 1
-where a floor is not held or a part could not be measured.
+The figures of the last three whole runs are kept, each with its date, and the page has their medians; ``--anew``
+forgets those before. ``python -m bench link`` measures one part and leaves the other parts of the page as they
+are, ``python -m bench page`` writes the page anew from the figures that are kept. With ``--peers``,
+``--satellites``, ``--seconds`` or ``--rounds`` not everything is measured as it should be, and the page goes to
+bench/results instead. Ends with 1 where a floor is not held or a part could not be measured.
 """
 
 import argparse
@@ -11,17 +12,22 @@ import json
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import calls, connections, disk, fanout, link, memory, peers, roundtrip, start, transit
+from bench import calls, connections, disk, fanout, link, memory, peers, roundtrip, runs, start, transit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 ELSEWHERE = ROOT / "bench" / "results"
+README = ROOT / "README.md"
+
+CLAIM, CLAIM_END = "<!-- written by make bench -->", "<!-- up to here -->"
+"""Between them the first page says how long a message takes."""
 
 
 class Module(Protocol):
@@ -74,25 +80,31 @@ PARTS = {
 
 def main() -> int:
     """Measure what is asked for; give the exit code."""
-    wanted, options = arguments()
+    wanted, anew, options = arguments()
     place = ELSEWHERE if options else DOCS
-    results: dict[str, Any] = {} if wanted == "all" else earlier(place)
+    kept, begun = runs.kept_of(earlier(place)), time.monotonic()
     parts = [name for name in PARTS if wanted in ("all", "page", name)]
     failed: list[str] = []
     if wanted != "page":
-        results["machine"] = machine()
-        results["apart"] = [] if wanted == "all" else sorted({*results.get("apart", ()), wanted})
+        run = runs.begin(kept, machine(), anew=anew) if wanted == "all" else {}
         for name in parts:
+            result = None
             try:
-                measure(name, options, results)
+                result = run[name] = measure(name, options)
             except (Exception, SystemExit) as error:
                 traceback.print_exc()
                 failed.append(f"{name}: {error}")
-            write(results, place)  # so that nothing is lost where a later part fails
-    write(results, place)
+            if wanted != "all":
+                runs.measured_apart(kept, name, result, machine())
+            write(kept, place)  # so that nothing is lost where a later part fails
+        run["whole"] = not failed
+    write(kept, place)
     print()
+    results = runs.combined(kept)
     held = [PARTS[name].module.verdict(results[name]) for name in parts if name in results]
-    print(f"written: {(place / 'bench.md').relative_to(ROOT)}")
+    print(
+        f"written: {(place / 'bench.md').relative_to(ROOT)}, after {(time.monotonic() - begun) / 60:.0f} minutes"
+    )
     for why in failed:
         print(f"NOT MEASURED: {why}")
     if not all(held):
@@ -100,26 +112,27 @@ def main() -> int:
     return 0 if all(held) and not failed else 1
 
 
-def measure(name: str, options: Mapping[str, Any], results: dict[str, Any]) -> None:
+def measure(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Measure one part."""
     part = PARTS[name]
     print(f"bench: {part.title} …", flush=True)
-    results.pop(name, None)
-    results[name] = part.measure(**{key: value for key, value in options.items() if key in part.options})
-    print("\n".join(line for line in part.module.section(results[name]) if line.startswith("|")), flush=True)
+    result = part.measure(**{key: value for key, value in options.items() if key in part.options})
+    print("\n".join(line for line in part.module.section(result) if line.startswith("|")), flush=True)
+    return result
 
 
-def arguments() -> tuple[str, dict[str, Any]]:
-    """Give the part that is wanted, and what was given besides."""
+def arguments() -> tuple[str, bool, dict[str, Any]]:
+    """Give the part that is wanted, whether earlier runs are forgotten, and what was given besides."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure co2 beside its peers.")
     parser.add_argument("part", nargs="?", choices=("all", *PARTS, "page"), default="all")
+    parser.add_argument("--anew", action="store_true", help="forget the runs before: what is measured has changed")
     parser.add_argument("--peers", dest="names", type=names, help=f"with commas between: {','.join(peers.NAMES)}")
     parser.add_argument("--satellites", dest="counts", type=numbers, help="how many, with commas between")
     parser.add_argument("--seconds", type=float, help="of sending; each part has its own default")
     parser.add_argument("--rounds", type=int, help="each part has its own default")
     wanted = vars(parser.parse_args())
-    part = wanted.pop("part")
-    return part, {key: value for key, value in wanted.items() if value is not None}
+    part, anew = wanted.pop("part"), wanted.pop("anew")
+    return part, anew, {key: value for key, value in wanted.items() if value is not None}
 
 
 def names(text: str) -> list[str]:
@@ -146,36 +159,72 @@ def machine() -> dict[str, Any]:
 
 
 def earlier(place: Path) -> dict[str, Any]:
-    """Give the figures of the run before, so that a part can be measured anew."""
+    """Give what is kept of the runs before."""
     file = place / "bench" / "results.json"
     return dict(json.loads(file.read_text())) if file.exists() else {}
 
 
-def write(results: Mapping[str, Any], place: Path) -> None:
-    """Write the figures as JSON, a page and pictures."""
+def write(kept: Mapping[str, Any], place: Path) -> None:
+    """Write the figures as JSON, a page and pictures, and what the first page says of latency."""
     folder = place / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    (folder / "results.json").write_text(json.dumps(kept, indent=1) + "\n")
+    results = runs.combined(dict(kept))
     for name, part in PARTS.items():
         if name in results:
             for file, picture in part.module.pictures(results[name]).items():
                 (folder / file).write_text(picture)
-    (place / "bench.md").write_text(page(results))
+    (place / "bench.md").write_text(page(kept))
+    if place == DOCS and "link" in results:
+        README.write_text(with_claim(README.read_text(), results))
 
 
-def page(results: Mapping[str, Any]) -> str:
+def with_claim(readme: str, results: Mapping[str, Any]) -> str:
+    """Give the first page with what was measured between its two marks."""
+    before, begin, rest = readme.partition(CLAIM)
+    _, end, behind = rest.partition(CLAIM_END)
+    return f"{before}{begin}{claim(results)}{end}{behind}" if end else readme
+
+
+def claim(results: Mapping[str, Any]) -> str:
+    """Say in a sentence how long one message takes, beside ZeroMQ through its proxy."""
+    goals = {
+        row["what"]: row["value"]
+        for name in ("link", "roundtrip")
+        for row in results.get(name, {}).get("goals", ())
+    }
+    milliseconds = results["link"]["rows"]["p50"]["co2"] / 1000
+    ratio = goals["p50, µs, beside pyzmq"]
+    told = f"One message alone takes {milliseconds:.2f} ms, {ratio:.2g} times as long as there"
+    if busy := goals.get("beside a busy core: p50, µs, beside pyzmq"):
+        told += f", and {busy:.2g} times beside a busy core"
+    if trips := [value for what, value in goals.items() if what.startswith("p50, pause") and "busy" not in what]:
+        told += f"; there and back {min(trips):.2g} to {max(trips):.2g} times"
+    return f"{told}."
+
+
+def page(kept: Mapping[str, Any]) -> str:
     """Write the page with the tables."""
-    told = results["machine"]
+    results = runs.combined(runs.kept_of(kept))
+    told, dates = results["machine"], [date for date in results["dates"] if date]
+    how = "everything in one run on one machine"
+    if len(dates) > 1:
+        how = f"the medians of the last {len(dates)} whole runs on one machine"
     lines = [
         "# Measured",
         "",
-        f"By `make bench`, everything in one run on one machine ({told['processors']} processors, Python "
+        f"By `make bench`, {how} ({told['processors']} processors, Python "
         f"{told['python']}, {told['system']}). The machine is shared and "
         "noisy: medians of several rounds in turn, and ratios round by round; compare ratios, not numbers.",
         "",
     ]
-    if again := [PARTS[name].title for name in results.get("apart", ())]:
-        lines += [f"Measured once more by itself, after that run: {', '.join(again)}.", ""]
+    if len(dates) > 1:
+        between = "in brackets, where there is a goal, the smallest and the largest of their figures"
+        lines += [f"The runs were on {', '.join(dates)}; {between}.", ""]
+    elif dates:
+        lines += [f"The run was on {dates[0]}.", ""]
+    if again := [PARTS[name].title for name in results["apart"]]:
+        lines += [f"Measured once more by itself, after that: {', '.join(again)}.", ""]
     for name, part in PARTS.items():
         if name in results:
             lines += part.module.section(results[name])

@@ -18,6 +18,7 @@ class Judged:
         floor: never to miss; None where only a goal is set.
         at_most: the value is to stay below.
         unit: behind the value.
+        low, high: the smallest and the largest value, where it is the median of several runs.
     """
 
     what: str
@@ -26,6 +27,8 @@ class Judged:
     floor: float | None = None
     at_most: bool = False
     unit: str = ""
+    low: float | None = None
+    high: float | None = None
 
     def meets(self, bound: float | None) -> bool:
         """Tell whether the value is on the right side of a bound."""
@@ -52,6 +55,8 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         sign = "≤" if one.at_most else "≥"
         floor = "" if one.floor is None else f"{sign} {written(one.floor)}"
         told = f"**{written(one.value)}** {one.unit}".rstrip()
+        if one.low is not None and one.high is not None:
+            told += f" ({written(one.low)} to {written(one.high)})"
         found.append(f"| {one.what} | {told} | {sign} {written(one.goal)} | {floor} | {one.verdict} |")
     return [*found, ""]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bench import __main__ as bench
-from bench import busy, chain, connections, link, memory, roundtrip, start
+from bench import busy, chain, connections, link, memory, roundtrip, runs, start
 from bench.footprint import children, cpu_seconds
 from bench.goals import Judged, lines
 from bench.peers.brokers import wait_for
@@ -146,6 +146,46 @@ def test_goals_are_judged_round_by_round() -> None:
     (cost,) = link.judged_cost([{"sender": 200.0, "relay": 300.0}, {"sender": 300.0, "relay": 400.0}], 1e6)
     assert cost["value"] == 0.6  # of a microsecond
     assert "FLOOR NOT HELD" in lines([Judged("p99", 2.0, 1.25, 1.25, at_most=True).row()])[2]
+
+
+def row(value: float) -> dict[str, Any]:
+    return Judged("p50, µs, beside pyzmq", value, 1.25, 2.0, True, "×").row()
+
+
+def test_the_last_three_whole_runs_are_kept_and_the_page_has_their_medians() -> None:
+    kept = runs.kept_of(
+        {"machine": {"processors": 1}, "apart": ["link"], "link": {"limit": 99.0, "goals": [row(9.0)]}}
+    )
+    assert runs.combined(kept)["link"]["limit"] == 99.0
+    for limit, lost, ratio in ((1.0, None, 5.0), (4.0, 2, 1.5), (2.0, 3, 1.0), (3.0, 8, 3.0)):
+        run = runs.begin(kept, {"processors": 2})
+        run["link"] = {"limit": limit, "lost": lost, "rounds": 3, "title": "co2", "goals": [row(ratio)]}
+        run["whole"] = True
+    broken_off = runs.begin(kept, {"processors": 2})
+    assert [one["link"]["limit"] for one in kept["runs"][:-1]] == [2.0, 3.0]
+    kept["runs"] = [
+        {"date": "x", "whole": True, "machine": {}, "link": {**kept["runs"][0]["link"], "limit": 4.0}},
+        *kept["runs"][:-1],
+    ]
+    found = runs.combined(kept)
+    assert found["link"]["limit"] == 3.0 and found["link"]["rounds"] == 3 and found["link"]["title"] == "co2"
+    assert (found["link"]["goals"][0]["low"], found["link"]["goals"][0]["high"]) == (1.0, 3.0)
+    assert "**1** × (1 to 3)" in lines(found["link"]["goals"])[2]
+    runs.measured_apart(kept, "link", {"limit": 7.0}, {"processors": 4})
+    found = runs.combined(kept)
+    assert (found["link"], found["apart"], found["machine"]) == ({"limit": 7.0}, ["link"], {"processors": 4})
+    runs.begin(kept, {"processors": 2}, anew=True)
+    assert len(kept["runs"]) == 1 and not kept["apart"] and kept["runs"][0] is not broken_off
+
+
+def test_the_first_page_says_what_was_measured() -> None:
+    kept = runs.combined(runs.kept_of(bench.earlier(bench.DOCS)))
+    readme = bench.README.read_text()
+    assert bench.claim(kept) in readme and bench.with_claim(readme, kept) == readme
+    kept["link"]["goals"] = [row(1.375), {**row(2.5), "what": "beside a busy core: p50, µs, beside pyzmq"}]
+    kept["roundtrip"] = {"goals": [{**row(value), "what": f"p50, pause {value}"} for value in (1.5, 1.25)]}
+    told = bench.claim(kept)
+    assert "1.4 times as long" in told and "2.5 times beside a busy core; there and back 1.2 to 1.5 times." in told
 
 
 def test_the_page_can_be_written_from_the_figures_that_are_kept() -> None:
