@@ -6,19 +6,22 @@ ELSEWHERE := $(addprefix tests/,protocol config store xmlrpc web server plugin p
 STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 
-.PHONY: help venv peers demo test elsewhere soak reloads simulate diagrams lint bench clean
+.PHONY: help venv pins peers demo test elsewhere soak reloads simulate diagrams lint bench clean
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## .venv with everything in it, .venv/bin/co2 included
 
 $(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml hatch_build.py src/co2/_scheduling.c src/co2/plugin/_quick.c src/co2/server/_express.c
-	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV)
+	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV) $?
 	@touch $@
 
 $(BENCH_STAMP): $(STAMP) requirements/bench.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/bench.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
 	@touch $@
+
+pins:  ## write requirements/*.txt, with hashes, from the pins in requirements/*.in
+	@bash tools/pin.sh
 
 peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk), and a clock that is wrong, from Debian's packages
 	@bash tools/install-peers.sh oscsend:liblo-tools:liblo wrk:wrk:wrk faketime:faketime:libfaketime

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Install Debian packages for commands that are missing. Each argument is command:package, or command:package:formula.
-# As root, or through sudo where that asks nothing; otherwise says what to type and fails. Where there is no apt-get,
-# as on macOS, it says what to type and goes on if Homebrew has a formula: the tests that need the command skip.
+# As root, or in CI (where the variable CI is set), it installs them. Anywhere else it says what it would do, and asks
+# at a terminal; without one it says what to type, and fails. Where there is no apt-get, as on macOS, it says what to
+# type and goes on if Homebrew has a formula for all that is missing: the tests that need it skip.
 set -euo pipefail
 missing=()
 formulas=()
@@ -23,10 +24,18 @@ if ! command -v apt-get >/dev/null; then
 fi
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
-  sudo -n true 2>/dev/null && sudo="sudo -n" || {
-    echo "missing: ${missing[*]}. Install with: sudo apt-get install ${missing[*]}" >&2
+  sudo="sudo"
+  line="sudo apt-get install --no-install-recommends ${missing[*]}"
+  if [ -n "${CI:-}" ]; then
+    sudo="sudo -n"
+  elif [ -t 0 ] && [ -t 2 ]; then
+    echo "missing on this machine: ${missing[*]}. To install them: $line" >&2
+    read -r -p "Do that now? [y/N] " answer >&2
+    [[ "$answer" =~ ^[yY] ]] || { echo "nothing is installed" >&2; exit 1; }
+  else
+    echo "missing on this machine: ${missing[*]}. Install them with: $line" >&2
     exit 1
-  }
+  fi
 fi
 echo "installing ${missing[*]} …"
 export DEBIAN_FRONTEND=noninteractive

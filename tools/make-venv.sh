@@ -1,9 +1,35 @@
 #!/usr/bin/env bash
 # Make the virtual environment $1 and put everything in it that requirements/dev.txt pins, and co2 itself.
-# Debian keeps venv's pip in a package of its own; where it is missing we install it or say how.
+# Further arguments are the files that have changed since: where these are pins only, and all that they pin is installed,
+# nothing is to be done. Debian keeps venv's pip in a package of its own; where it is missing we install it or say how.
 set -euo pipefail
 venv=$1
 python=${PYTHON:-python3}
+
+is_installed() {
+  "$venv/bin/python" - requirements/dev.txt <<'PY'
+import importlib.metadata
+import re
+import sys
+
+from packaging.requirements import Requirement
+
+for pin in re.findall(r"^[^#\s][^\\\n]*", open(sys.argv[1]).read(), re.MULTILINE):
+    wanted = Requirement(pin)
+    if wanted.marker is None or wanted.marker.evaluate():
+        try:
+            found = importlib.metadata.version(wanted.name)
+        except importlib.metadata.PackageNotFoundError:
+            sys.exit(1)
+        if not wanted.specifier.contains(found, prereleases=True):
+            sys.exit(1)
+PY
+}
+
+changed=("${@:2}")
+if [ -x "$venv/bin/co2" ] && [ ${#changed[@]} -gt 0 ] && ! printf '%s\n' "${changed[@]}" | grep -qv '^requirements/' && is_installed; then
+  exit 0
+fi
 
 command -v "$python" >/dev/null || { echo "make: no '$python' here; co2 needs Python 3.11 or newer" >&2; exit 1; }
 "$python" - <<'PY' || exit 1
@@ -19,7 +45,7 @@ fi
 echo "making $venv (a minute at the first time) …"
 rm -rf "$venv"
 "$python" -m venv "$venv"
-"$venv/bin/pip" install --quiet --disable-pip-version-check -r requirements/dev.txt
+"$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 "$venv/bin/python" -c "
 from co2.plugin.quick import COMPILED

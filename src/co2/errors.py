@@ -258,16 +258,21 @@ class NoSuchMethod(PeerError):
 
     Args:
         name: as the caller gave it; shortened in the text.
+        meant: the name that may have been meant, '' for none.
     """
 
     code = -32601
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, meant: str = "") -> None:
+        super().__init__(name, meant)
         self.name = name
+        self.meant = meant
 
     def __str__(self) -> str:
-        return f"no such method: {self.name[:128]!r}; co2 methods, or system.listMethods, tells what there is"
+        meant = f"; did you mean {self.meant!r}?" if self.meant else ";"
+        return (
+            f"no such method: {self.name[:128]!r}{meant} co2 methods, or system.listMethods, tells what there is"
+        )
 
 
 class BadParams(PeerError):

@@ -8,10 +8,13 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-__all__ = ["MAX_HOST_ID_LENGTH", "ORIGIN_PATTERN", "HostId", "normal_ip"]
+__all__ = ["ADDRESS_PREFIX", "MAX_HOST_ID_LENGTH", "ORIGIN_PATTERN", "HostId", "normal_ip"]
 
 MAX_HOST_ID_LENGTH = 128
 ORIGIN_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ADDRESS_PREFIX = "addr-"
+"""How origins begin that a relay makes of an address, for those who send without having registered."""
+
 _FORM = re.compile(
     r"(?P<origin>[A-Za-z0-9_-]{1,64})@"
     r"(?:\[(?P<ip6>[0-9A-Fa-f:.]+)\]|(?P<ip4>[0-9.]+))"
@@ -60,6 +63,16 @@ class HostId:
         except ValueError:
             raise ValueError(f"not a host_id: {text!r}; its host part is not an IP address") from None
         return cls(found["origin"], ip, int(found["port"]))
+
+    @classmethod
+    def of_address(cls, address: str) -> "HostId":
+        """Return the host_id of whoever sends from an address and has none: the same one each time.
+
+        Raises:
+            ValueError: not an IP address.
+        """
+        ip = normal_ip(address)
+        return cls(ADDRESS_PREFIX + re.sub("[.:]", "-", ip), ip, 0)
 
     def __str__(self) -> str:
         host = f"[{self.ip}]" if ":" in self.ip else self.ip

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from co2.errors import BadRequest, StorageFailed, StorageFull
-from co2.host_id import HostId
+from co2.host_id import ADDRESS_PREFIX, HostId
 from co2.protocol import goodbyes
 from co2.protocol.batch import MAX_BATCH_MESSAGES, batch_count
 from co2.protocol.checksum import crc32
@@ -233,6 +233,9 @@ class RelayCore:
             proposed = HostId.parse(hello.host_id)
         except ValueError as error:
             self.end(peer, goodbyes.IDENTITY, str(error))
+            return
+        if proposed.origin.startswith(ADDRESS_PREFIX):
+            self.end(peer, goodbyes.IDENTITY, f"{ADDRESS_PREFIX}… is for those who send without a link")
             return
         check_names(hello.methods, hello.plugins)
         seen = HostId(proposed.origin, peer.address[0], proposed.port)

@@ -9,12 +9,13 @@ from typing import Any
 
 from co2 import __version__
 from co2.config import RelayConfig
-from co2.errors import Ambiguous, NoSuchMethod, NotCallable, StorageFailed, Unreachable
+from co2.errors import NotCallable, StorageFailed, Unreachable
 from co2.host_id import HostId
 from co2.protocol.receipts import ReceiptKey
-from co2.relay.away_words import away_words, method_away
+from co2.relay.away_words import away_words
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.members import Member
+from co2.relay.method_lookup import member_having
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
 from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import Relay
@@ -22,7 +23,8 @@ from co2.relay.satellite_page import satellite_page
 from co2.relay.view import RelayView
 from co2.server import express
 from co2.server.app import HttpServer
-from co2.server.calls import MethodCalls, check_foreign, is_reserved
+from co2.server.arguments import one_dict
+from co2.server.calls import MethodCalls, check_foreign
 from co2.server.life import Foundation
 from co2.server.limits import Limits
 from co2.server.local_address import local_ip
@@ -234,6 +236,7 @@ class RelayHost:
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
         self.plugins.control.add_methods(self.registry)
+        self.registry.elsewhere = self._passed_on
 
     def _methods_changed(self) -> None:
         self.registry.replace_group("plugins", plugin_entries(self.plugins.supervisor))
@@ -257,22 +260,23 @@ class RelayHost:
         self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
     ) -> Any:
         if host_id is None:
-            having = [member for member in self.relay.members if method in member.methods]
-            if not having and (away := self.relay.away.having(method)):
-                raise method_away(method, away)
-            if not having or is_reserved(method):
-                raise NoSuchMethod(method)
-            if len(having) > 1:
-                names = ", ".join(str(member.host_id) for member in having)
-                raise Ambiguous(
-                    f"several hosts have {method}; say which with host_id, or co2 call --host: {names}"
-                )
-            member = having[0]
+            member = member_having(self.relay, method)
         else:
             gone = self.relay.away.get(host_id.origin)
             if gone is not None and self.relay.members.get(host_id.origin) is None:
                 raise Unreachable(f"{gone.host_id} {away_words(gone)}")
             member = self.relay.members.find(host_id)
+        params = [argument] if argument else []
+        return await self._call_member(member, method, params, caller)
+
+    async def _passed_on(self, method: str, params: list[Any], caller: Caller) -> Any:
+        """Call a method that somebody asked for here, and that is not here, on the one member that has it."""
+        member = member_having(self.relay, method)
+        if member.peer is not None and params:
+            params = [one_dict(params)]
+        return await self._call_member(member, method, params, caller)
+
+    async def _call_member(self, member: Member, method: str, params: list[Any], caller: Caller) -> Any:
         if member.kind == "fetching":
             raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
         if member.peer is not None:
@@ -281,13 +285,12 @@ class RelayHost:
             return await self.relay.links.call(
                 member.peer,
                 method,
-                argument,
+                params[0] if params else {},
                 CALL_TIMEOUT,
                 caller=who if caller.port else None,
                 who=caller.address,
             )
         check_foreign(method)
-        params = [argument] if argument else []
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT, limit=RESULT)
 
 

@@ -43,6 +43,7 @@ class Member:
         registered_at: seconds on the monotonic clock.
         seen_at: when it last answered or fetched, the same clock.
         methods: names of what can be called there.
+        offered: the same names, to be looked up.
         plugins: names of its plugins.
         state: ``new``, ``ok`` or ``unreachable``.
         last_error: why it could not be reached, '' for never.
@@ -66,6 +67,7 @@ class Member:
     registered_at: float
     seen_at: float
     methods: tuple[str, ...] = ()
+    offered: frozenset[str] = frozenset()
     plugins: tuple[str, ...] = ()
     state: str = "new"
     last_error: str = ""

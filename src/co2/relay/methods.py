@@ -140,13 +140,14 @@ class RelayMethods:
     async def relay(self, params: Sequence[Any], caller: Caller) -> int:
         """Send a message to all other members.
 
-        Takes {host_id, data, id?, …}; other keys travel along. Returns the message's position in the log, once it
-        is on disk. A repeated ``id`` (at most 64 characters, within the host's last 10,000) returns the first
-        one's position, also after a restart of the relay.
+        Takes {data, host_id?, id?, …}; other keys travel along. Who has not registered needs no host_id, and gets
+        one of its address. Returns the message's position in the log, once it is on disk. A repeated ``id`` (at
+        most 64 characters, within the host's last 10,000) returns the first one's position, also after a restart
+        of the relay.
         """
         argument = one_dict(params)
         _only_itself(caller, "relay")
-        host_id = callers_host_id(argument, caller)
+        host_id = _sender(argument, caller)
         self._relay.members.check_owner(host_id)
         self._check_unowned(host_id)
         if self._relay.links.core.closing:
@@ -408,6 +409,18 @@ class _Wish:
     deadline: float
     end: tuple[str, int]
     live: bool = False
+
+
+def _sender(argument: Mapping[str, Any], caller: Caller) -> HostId:
+    """Return who sends: whom the host_id names, else whoever is at the caller's address."""
+    if "host_id" in argument:
+        return callers_host_id(argument, caller)
+    if "id" in argument:
+        raise BadParams(
+            "key 'id': it is known by the host_id that it came with; give that of relay.register, "
+            "so that nobody else at your address uses the same"
+        )
+    return HostId.of_address(caller.address)
 
 
 def _only_itself(caller: Caller, method: str) -> None:

@@ -336,6 +336,7 @@ class Relay:
 
     def show(self, member: Member) -> None:
         """Write a member, or what is new about it, into the roster."""
+        member.offered = frozenset(member.methods)
         book = self.links.core.roster
         if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
             self.say(

@@ -12,7 +12,7 @@ from typing import Any
 
 from co2 import __version__
 from co2.config import SatelliteConfig, plugin_tables
-from co2.errors import Ambiguous, Denied, NoSuchMethod
+from co2.errors import Denied, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.discovery import find_packages, stray_tables
 from co2.plugin.status import PackageSpec, PackageStatus
@@ -475,32 +475,19 @@ class Satellite:
         if method.startswith(OF_THE_RELAY):
             raise Denied(f"{method} is called at the relay itself, {self.config.relay}, not through a satellite")
         if host_id is None:
-            found = self._having(method)
             # Only a plugin's method is looked for: a host's own would be another host's, and do something there.
-            if is_reserved(method) or (not found and "." not in method):
-                raise NoSuchMethod(method)
-            if len(found) > 1:
-                raise Ambiguous(
-                    f"several hosts have {method}; say which with host_id, or co2 call --host: {', '.join(found)}"
-                )
-            if found:
-                host_id = HostId.parse(found[0])
-            elif not self.link.joined.is_set():
+            known = self._is_known(method)
+            if is_reserved(method) or not (known or ("." in method and self.link.joined.is_set())):
                 raise NoSuchMethod(method)
         passed_on = {**argument, "method_name": method}
         if host_id is not None:
             passed_on["host_id"] = str(host_id)
-        # Without a host_id the relay looks: its plugins have methods, and it knows who joined a moment ago.
+        # Without a host_id the relay looks: its plugins have methods, and it knows who has just joined or is away.
         return await self.link.call("method_call", passed_on, CALL_TIMEOUT)
 
-    def _having(self, method: str) -> list[str]:
-        """Give the host_ids of the other satellites that have a method, as far as this one has been told."""
-        me = self.link.host_id.origin
-        return [
-            host.host_id
-            for host in self.link.hosts
-            if method in host.methods and host.host_id.partition("@")[0] != me
-        ]
+    def _is_known(self, method: str) -> bool:
+        """Return whether another satellite has a method, as far as this one has been told."""
+        return any(method in host.methods for host in self.link.hosts)
 
 
 def _within(size: int, roster: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadParams, IdentityRefused
-from co2.host_id import HostId
+from co2.host_id import ADDRESS_PREFIX, HostId
 from co2.xmlrpc.registry import Caller
 
 __all__ = ["callers_host_id", "host_id_of", "integer", "number", "one_dict", "text"]
@@ -82,4 +82,6 @@ def callers_host_id(argument: Mapping[str, Any], caller: Caller) -> HostId:
     host_id = host_id_of(argument)
     if not host_id.matches(caller.address):
         raise IdentityRefused(f"host_id {host_id} does not match the address of this request, {caller.address}")
+    if host_id.origin.startswith(ADDRESS_PREFIX) and host_id.origin != HostId.of_address(host_id.ip).origin:
+        raise IdentityRefused(f"{host_id.origin} is made of an address that is not yours, {host_id.ip}")
     return host_id

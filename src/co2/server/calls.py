@@ -84,11 +84,10 @@ class MethodCalls:
         rest = {key: value for key, value in argument.items() if key not in ("method_name", "host_id")}
         if host_id is not None and not self._is_me(host_id):
             return await self._elsewhere(host_id, method, rest, caller)
-        try:
+        if method in self._registry:
             return await self._registry.dispatch(method, [rest] if rest else [], caller)
-        except NoSuchMethod:
-            if host_id is not None or method in self._registry.names():
-                raise
+        if host_id is not None:
+            raise NoSuchMethod(method)
         return await self._elsewhere(None, method, rest, caller)
 
     async def for_plugin(self, method: str, host_id: str, argument: Mapping[str, Any]) -> Any:

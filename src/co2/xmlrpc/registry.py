@@ -59,9 +59,14 @@ class Entry:
 
 
 class Registry:
-    """Methods by name. Our own are added one by one, those of plugins come and go as a group."""
+    """Methods by name. Our own are added one by one, those of plugins come and go as a group.
+
+    Attributes:
+        elsewhere: calls a method that is not here: (name, parameters, caller); None for nobody.
+    """
 
     def __init__(self) -> None:
+        self.elsewhere: Callable[[str, list[Any], Caller], Any] | None = None
         self._own: dict[str, Entry] = {}
         self._groups: dict[str, dict[str, Entry]] = {}
         self._table: dict[str, Entry] = {}
@@ -108,6 +113,9 @@ class Registry:
         self._groups[group] = dict(entries)
         self._rebuild()
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._table
+
     def names(self) -> list[str]:
         """Give all names, sorted."""
         return sorted(self._table)
@@ -132,6 +140,8 @@ class Registry:
         """
         entry = self._table.get(method)
         if entry is None:
+            if self.elsewhere is not None:
+                return self.elsewhere(method, params, caller)
             raise NoSuchMethod(method)
         return entry.handler(params, caller)
 

@@ -1,0 +1,70 @@
+"""Which member has a method, and what a caller is told where that is not exactly one."""
+
+import time
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from co2.errors import Ambiguous, NoSuchMethod
+from co2.near import nearest
+from co2.relay.away_words import method_away
+from co2.relay.members import Member
+from co2.server.calls import is_reserved
+
+if TYPE_CHECKING:
+    from co2.relay.relay import Relay
+
+__all__ = ["NAME_KEPT", "member_having"]
+
+NAME_KEPT = 300.0
+"""Seconds for which the name of a method stays with a satellite that is away, against hosts at other addresses."""
+
+MAX_COMPARED = 50
+"""Names that are compared with one that nobody has."""
+
+MAX_LOOKED_AT = 20_000
+"""Names among which these are looked for."""
+
+MAX_NAMED = 8
+"""Hosts that are named where several have a method."""
+
+
+def member_having(relay: "Relay", method: str) -> Member:
+    """Return the one member that has a method.
+
+    Raises:
+        NoSuchMethod: nobody has it; it names one that may have been meant.
+        Unreachable: its satellite is away.
+        Ambiguous: several have it, or another had it until lately: who takes its place must be chosen.
+    """
+    if is_reserved(method):
+        raise NoSuchMethod(method)
+    having = [member for member in relay.members if method in member.offered]
+    away = relay.away.having(method)
+    if not having:
+        if away:
+            raise method_away(method, away)
+        raise NoSuchMethod(method, _meant(relay, method))
+    if len(having) > 1:
+        named = [str(member.host_id) for member in having[:MAX_NAMED]]
+        more = f" and {len(having) - MAX_NAMED} more" if len(having) > MAX_NAMED else ""
+        raise Ambiguous(
+            f"several hosts have {method}: {', '.join(named)}{more}; say which: method_call with host_id, "
+            "or co2 call --host"
+        )
+    member = having[0]
+    for other in away:
+        # Whoever claims a name while its owner is away must not get its calls unnoticed. An address is one owner.
+        if other.ip != member.host_id.ip and time.time() - other.seen_at < NAME_KEPT:
+            raise Ambiguous(
+                f"{other.host_id} had {method} and is away, {member.host_id} says that it has it; say which: "
+                "method_call with host_id, or co2 call --host; co2 forget makes it the other's"
+            )
+    return member
+
+
+def _meant(relay: "Relay", method: str) -> str:
+    """Return a name like this one: of the same package, or the same but for its package."""
+    package, last = f"{method.partition('.')[0]}.", f".{method.rpartition('.')[2]}"
+    names = (name for member in relay.members for name in member.offered)
+    alike = (name for name in islice(names, MAX_LOOKED_AT) if name.startswith(package) or name.endswith(last))
+    return nearest(method, islice(alike, MAX_COMPARED))

@@ -1,0 +1,113 @@
+"""What the set-up installs: pinned, verified by hash; on the machine itself only where somebody said so."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REQUIREMENTS = ROOT / "requirements"
+
+_PIN = re.compile(r"([A-Za-z0-9._-]+)==([\w.]+)(?: ; .+)?((?: --hash=sha256:[0-9a-f]{64})+)")
+
+
+def pins(file: Path) -> dict[str, str]:
+    """Give the version of each package that a file pins; each line must be a pin with hashes."""
+    text = file.read_text().replace(" \\\n    ", " ")
+    found = {}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            pin = _PIN.fullmatch(line)
+            assert pin, f"{file.name}: {line[:200]}"
+            found[_plain(pin[1])] = pin[2]
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.mark.parametrize("name", ["runtime", "dev", "bench"])
+def test_all_that_is_installed_is_pinned_with_hashes_and_names_no_index(name: str) -> None:
+    found = pins(REQUIREMENTS / f"{name}.txt")
+    assert "://" not in (REQUIREMENTS / f"{name}.txt").read_text()
+    wanted = (REQUIREMENTS / f"{name}.in").read_text() + (REQUIREMENTS / "runtime.in").read_text()
+    listed = re.findall(r"^([A-Za-z0-9._-]+)==([\w.]+)", wanted, re.MULTILINE)
+    assert len(listed) > 20
+    assert {_plain(one): found.get(_plain(one)) for one, _ in listed} == {_plain(one): at for one, at in listed}, (
+        "run `make pins`"
+    )
+
+
+def test_the_set_up_takes_nothing_without_a_hash() -> None:
+    for file in (ROOT / "Makefile", ROOT / "tools" / "make-venv.sh"):
+        lines = [line for line in file.read_text().splitlines() if re.search(r"pip.? install .*-r ", line)]
+        assert lines
+        assert all("--require-hashes" in line for line in lines)
+
+
+@pytest.fixture
+def stubs(tmp_path: Path) -> dict[str, str]:
+    """Programs in the place of those that would change the machine: they write down what they were told."""
+    for name, code in {
+        "id": 'echo "${STUB_UID:-1000}"',
+        "sudo": f'echo "sudo $*" >> {tmp_path}/done; [ "$1" != -n ] || shift; "$@"',
+        "apt-get": f'echo "apt-get $*" >> {tmp_path}/done',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if name != "CI"}
+    return {**clean, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+
+INSTALL = ["bash", str(ROOT / "tools" / "install-peers.sh"), "sh:dash", "co2-nothing-of-that-name:its-package"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "sudo"), [({"STUB_UID": "0"}, []), ({"CI": "true"}, ["sudo -n apt-get update -qq"])]
+)
+def test_as_root_and_in_ci_what_is_missing_is_installed(
+    tmp_path: Path, stubs: dict[str, str], variables: dict[str, str], sudo: list[str]
+) -> None:
+    done = subprocess.run(
+        INSTALL, env={**stubs, **variables}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    told = (tmp_path / "done").read_text().splitlines()
+    assert told[-1] == "apt-get install -qq -y --no-install-recommends its-package"
+    assert [line for line in told if line.startswith("sudo")][:1] == sudo
+
+
+def test_anywhere_else_nothing_is_installed_unasked(tmp_path: Path, stubs: dict[str, str]) -> None:
+    done = subprocess.run(INSTALL, env=stubs, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.endswith("Install them with: sudo apt-get install --no-install-recommends its-package\n")
+    assert not (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(("answer", "installed"), [("y\n", True), ("\n", False), ("no\n", False)])
+def test_at_a_terminal_it_asks(tmp_path: Path, stubs: dict[str, str], answer: str, installed: bool) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with subprocess.Popen(INSTALL, env=stubs, stdin=theirs, stdout=subprocess.DEVNULL, stderr=theirs) as asked:
+            os.write(ours, answer.encode())
+            assert asked.wait(timeout=20) == (0 if installed else 1)
+        said = os.read(ours, 65536).decode()
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert "To install them: sudo apt-get install --no-install-recommends its-package" in said
+    assert (tmp_path / "done").exists() is installed
+
+
+def test_pins_that_are_installed_already_are_left_alone(tmp_path: Path) -> None:
+    venv = tmp_path / "venv"
+    venv.symlink_to(sys.prefix)  # the one we run in: nobody makes another in its place
+    command = ["bash", "tools/make-venv.sh", str(venv), "requirements/dev.txt", "requirements/runtime.txt"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert venv.is_symlink()

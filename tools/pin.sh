@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Write requirements/*.txt from the pins in requirements/*.in: with what these need on other systems, and the hashes of all
+# files of each release, so that pip takes nothing else under these names. Needs the network.
+set -euo pipefail
+cd "$(dirname "$0")/../requirements"
+python=${PYTHON:-python3}
+tools=$(mktemp -d)
+trap 'rm -rf "$tools"' EXIT
+"$python" -m venv "$tools"
+"$tools/bin/pip" install --quiet --disable-pip-version-check uv==0.13.9
+for name in runtime dev bench; do
+  {
+    echo "# Written by \`make pins\` from $name.in: edit that."
+    "$tools/bin/uv" --no-config pip compile "$name.in" --quiet --generate-hashes --universal --python-version 3.11 \
+      --no-header --no-annotate --no-emit-index-url --native-tls
+  } > "$name.txt.new"
+  mv "$name.txt.new" "$name.txt"
+done
