@@ -38,7 +38,7 @@ def group(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Say who is in the groups of this machine."""
 
     def have(*members: str, name: str = "artists", primary: tuple[str, ...] = ()) -> None:
-        us = pwd.getpwuid(ME).pw_name
+        us = private._name(ME)
         users = [SimpleNamespace(pw_name=us, pw_uid=ME, pw_gid=7)]
         users += [
             SimpleNamespace(pw_name=one, pw_uid=OTHER, pw_gid=7 if one in primary else 8)
@@ -64,7 +64,7 @@ def test_what_belongs_to_somebody_else_is_refused(tmp_path: Path, give_away: Cal
     check_private(file)
     give_away(file)
     problem = refused(check_private, file)
-    assert f"it belongs to user {OTHER}, who could run code as {pwd.getpwuid(ME).pw_name}" in problem
+    assert f"it belongs to user {OTHER}, who could run code as {private._name(ME)}" in problem
     assert "chown -h" in problem
     assert """it'"'"'s mine.toml'""" in problem, "quoted for the shell"
     assert f"CO2_TRUSTED_USERS={OTHER}" in problem
@@ -102,7 +102,7 @@ def test_a_group_of_our_own_may_write_it_and_no_other(
     file.chmod(mode)
     group()
     check_private(file)
-    group(pwd.getpwuid(ME).pw_name)
+    group(private._name(ME))
     check_private(file)
     group("bob", "carol")
     problem = refused(check_private, file)
