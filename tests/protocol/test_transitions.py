@@ -18,6 +18,7 @@ from co2.protocol.link_frames import (
     Gap,
     Goodbye,
     Hello,
+    Hold,
     Interest,
     Publish,
     Receipt,
@@ -50,6 +51,7 @@ HELLO = Hello("ham@10.0.0.2:2004", "", "", [Subscription("p")], [(7, 1)], [], []
 OF_SATELLITE: dict[type, Any] = {
     Hello: HELLO,
     Publish: Publish(7, 1, "p", "p.m.X", [""], crc32(batch_of(1)), batch_of(1)),
+    Hold: Hold(),
     Interest: Interest([], [], []),
     Replay: Replay("p", 1, 1),
     Applied: Applied({}),
@@ -60,6 +62,7 @@ OF_SATELLITE: dict[type, Any] = {
 OF_RELAY: dict[type, Any] = {
     Welcome: Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log-1", "run-1", 1, []),
     Ack: Ack(7, 0),
+    Hold: Hold(),
     Receipt: Receipt("log-1", "run-1", 1, b""),
     Deliver: Deliver(2, "", "x@10.0.0.3:2004", ("10.0.0.3", 1), 1, 1, "p", "p.m.X", [""],
                      crc32(batch_of(1)), batch_of(1)),

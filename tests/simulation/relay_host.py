@@ -194,6 +194,7 @@ class SimRelay:
             max_bytes=world.log_bytes,
             max_age=world.log_age,
             window=world.durability,
+            on_room=self._has_room,
             now=lambda: self.engine.now,
             wall=self.engine.wall,
             on_commit=self._committed_in_thread,
@@ -303,6 +304,13 @@ class SimRelay:
             if connection.filename == str(self.path):
                 with contextlib.suppress(apsw.Error):  # it wants to tidy up, without power
                     connection.close(True)
+
+    def _has_room(self) -> None:
+        self.engine.after(0.0, self.process, self._tell_room)
+
+    def _tell_room(self) -> None:
+        self.core.has_room()
+        self.flush()
 
     def log_failed(self, why: str) -> None:
         """The disk does not do its work: the process ends by itself, as ``host.py`` has it."""

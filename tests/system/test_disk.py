@@ -1,10 +1,15 @@
 """A relay whose disk fails or is full, as a process: it ends, or refuses, and recovers."""
 
+import html
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,17 +100,19 @@ class SmallDisk:
     def __init__(self, folder: Path) -> None:
         (folder / "relay" / "state").mkdir(parents=True)
         self.folder = folder
-        write_plugin(folder / "a", "tell", spam=RECORDER)
+        write_plugin(folder / "a", "tell", spam=PLUGIN)
+        write_plugin(folder / "b", "hear", spam=RECORDER)
         program = (*IN_A_SMALL_DISK, sys.executable, "-m", "co2")
         self.relay = HostProcess(folder / "relay", "relay", program=program)
         self.satellite = HostProcess(folder / "a", "satellite", "--relay", self.relay.url)
+        self.listener = HostProcess(folder / "b", "satellite", "--relay", self.relay.url)
         self.disk = Path(f"/proc/{self.relay.pid}/root{self.relay.state}")
         with self.relay.proxy() as proxy:
-            wait_for(lambda: proxy.relay.get_satellites(), "the satellite is linked")
+            wait_for(lambda: len(proxy.relay.get_satellites()) == 2, "the satellites are linked")
 
-    def send(self, data: Any) -> None:
+    def send(self, data: Any, **keys: Any) -> None:
         with self.satellite.proxy() as proxy:
-            proxy.tell.spam.send({"data": {"data": data}})
+            proxy.tell.spam.send({"data": {"data": data, **keys}})
 
     def fill(self) -> None:
         """Leave no room but the reserve's."""
@@ -114,7 +121,7 @@ class SmallDisk:
                 pass
 
     def close(self) -> None:
-        for host in (self.satellite, self.relay):
+        for host in (self.listener, self.satellite, self.relay):
             if host.process.poll() is None:
                 host.stop()
 
@@ -128,6 +135,50 @@ def small(tmp_path: Path) -> Iterator[SmallDisk]:
     made.close()
 
 
+PLUGIN = (
+    RECORDER
+    + """
+    live = ("meter.*",)
+
+    def x_answer(self, data_dict):
+        return data_dict["data"]
+
+    def x_flush(self, data_dict):
+        self.flush(data_dict["data"])
+        return True
+"""
+)
+
+
+def heard(small: "SmallDisk") -> str:
+    path = small.listener.folder / "received.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+def link_age(relay: HostProcess) -> float:
+    with relay.proxy() as proxy:
+        ages = [row["age"] for row in proxy.relay.get_satellites() if "tell.spam.answer" in row["methods"]]
+        return float(min(ages))
+
+
+def told_everywhere(small: "SmallDisk") -> None:
+    """Everywhere where somebody may look it says how much room is wanted, and where."""
+    status, problems = ready(small.relay)
+    assert status == 503
+    assert re.search(rf"the disk of {small.relay.state} is full: make [0-9]+ MiB of room there", problems[0])
+    assert problems[0].partition(" MiB")[0] in html.unescape(page(small.relay))
+    assert 'co2_lagging{kind="disk_full"} 1.0' in page(small.relay, "/metrics")
+    assert "co2_ready 0.0" in page(small.relay, "/metrics")
+    command = [sys.executable, "-m", "co2", "ps", "--relay", small.relay.url]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert re.search(r"PROBLEM: the disk of .* is full: make [0-9]+ MiB of room there", shown)
+    status, problems = ready(small.satellite)
+    assert status == 503
+    assert re.search(
+        r"[1-9] messages wait here: the relay's disk is full, [0-9]+ MiB more are wanted", problems[0]
+    )
+
+
 def refused(relay: HostProcess, member: str) -> bool:
     try:
         relay_message(relay, member, "x" * 100_000)
@@ -137,6 +188,19 @@ def refused(relay: HostProcess, member: str) -> bool:
     except TimeoutError:
         return False
     return False
+
+
+def ready(host: HostProcess) -> tuple[int, list[str]]:
+    try:
+        with urllib.request.urlopen(f"{host.url}/readyz", timeout=20) as answer:
+            return answer.status, json.load(answer)["problems"]
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["problems"]
+
+
+def page(host: HostProcess, path: str = "/") -> str:
+    with urllib.request.urlopen(f"{host.url}{path}", timeout=20) as answer:
+        return str(answer.read().decode())
 
 
 def test_a_relay_on_a_full_disk_refuses_serves_and_recovers_unattended(small: SmallDisk) -> None:
@@ -151,8 +215,26 @@ def test_a_relay_on_a_full_disk_refuses_serves_and_recovers_unattended(small: Sm
     assert fetched(relay)[0] == "old"
     with relay.proxy() as proxy:
         assert proxy.ping() is True
+    begun = link_age(relay)
     small.send("while it was full")
+    wait_for(lambda: "wait here" in small.satellite.stderr, "the satellite is told to wait")
+    told_everywhere(small)
+    with relay.proxy() as proxy:  # its methods are there
+        asked = {"method_name": "tell.spam.answer", "data": 7, "host_id": small.satellite.host_id}
+        assert proxy.method_call(asked) == 7
+    small.send("passes", channel="meter.left")
+    wait_for(lambda: '"passes"' in heard(small), "live channels pass")
+    assert '"while it was full"' not in heard(small)
+    with small.satellite.proxy() as proxy, pytest.raises(xmlrpc.client.Fault, match="flush"):
+        proxy.tell.spam.flush({"data": 1.0})  # it waits
     (small.disk / "ballast").unlink()
     wait_for(lambda: not refused(relay, member), "messages are taken again", 10)
     wait_for(lambda: "while it was full" in fetched(relay), "what waited at the satellite arrives", 40)
+    wait_for(lambda: ready(relay) == (200, []), "it is ready again")
+    wait_for(lambda: ready(small.satellite) == (200, []), "so is the satellite")
+    wait_for(lambda: '"while it was full"' in heard(small), "plugins get it")
+    with small.satellite.proxy() as proxy:
+        assert proxy.tell.spam.flush({"data": 20.0})
+    assert link_age(relay) >= begun  # it is the same link
+    assert "the link of" not in relay.stderr
     assert relay.process.poll() is None

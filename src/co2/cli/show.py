@@ -80,6 +80,8 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
         f"{len(satellites)} satellite{'' if len(satellites) == 1 else 's'}"
         f"{f', {len(away)} away' if away else ''} (as of {time.strftime('%H:%M:%S')})"
     )
+    for problem in relay.get("problems", ()):
+        click.secho(f"PROBLEM: {one_line(problem)}", fg="red", bold=True)
     if satellites:
         print_table(_HEADINGS, [_satellite(row) for row in satellites])
     _show_away(away)

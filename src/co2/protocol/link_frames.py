@@ -3,8 +3,8 @@
 A frame is one binary WebSocket message: MessagePack, an array whose first item is the frame's name. The
 satellite opens the link and says Hello, the relay answers Welcome; then both speak as they like::
 
-    satellite → relay    Hello, Publish, Interest, Replay, Applied, Call, Result, Goodbye
-    relay → satellite    Welcome, Ack, Receipt, Deliver, Replay, Gap, Roster, Call, Result, Goodbye
+    satellite → relay    Hello, Publish, Hold, Interest, Replay, Applied, Call, Result, Goodbye
+    relay → satellite    Welcome, Ack, Hold, Receipt, Deliver, Replay, Gap, Roster, Call, Result, Goodbye
 
 A position counts messages: a frame of n messages at position p holds p … p+n-1. Positions begin at
 :data:`FIRST_POSITION`, they may jump, and mean something only together with the log id.
@@ -34,6 +34,7 @@ __all__ = [
     "Gap",
     "Goodbye",
     "Hello",
+    "Hold",
     "Interest",
     "Publish",
     "Receipt",
@@ -157,6 +158,7 @@ class Hello(_Frame):
         token: of the state folder, by which its origin belongs to it (:mod:`co2.protocol.origins`); '' for a
             satellite of before tokens.
         receipt: the last one that the relay has given, None for none.
+        holds: it knows :class:`Hold`; who does not is sent away while the relay's disk is full.
     """
 
     host_id: str
@@ -168,6 +170,7 @@ class Hello(_Frame):
     plugins: Names
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)] = ""
     receipt: Receipt | None = None
+    holds: bool = False
 
 
 class Interest(_Frame):
@@ -243,6 +246,20 @@ class Ack(_Frame):
 
     epoch: Epoch
     seq: Number
+
+
+class Hold(_Frame):
+    """What has to be stored is not taken for now: the relay's disk is full. All else goes on.
+
+    To the satellite, with a text: keep what is not acknowledged, and give nothing of it; what was on its way does not
+    count. To the satellite, without: there is room, send again all that is not acknowledged. The satellite answers
+    that with the same frame: what comes behind it counts.
+
+    Attributes:
+        text: for people; '' when there is room.
+    """
+
+    text: str = ""
 
 
 class Deliver(_Frame):
@@ -367,8 +384,8 @@ class Goodbye(_Frame):
     retry_after: Seconds = 0.0
 
 
-SatelliteFrame = Hello | Publish | Interest | Replay | Applied | Call | Result | Goodbye
-RelayFrame = Welcome | Ack | Receipt | Deliver | Replay | Gap | Roster | Call | Result | Goodbye
+SatelliteFrame = Hello | Publish | Hold | Interest | Replay | Applied | Call | Result | Goodbye
+RelayFrame = Welcome | Ack | Hold | Receipt | Deliver | Replay | Gap | Roster | Call | Result | Goodbye
 
 _encoder = msgspec.msgpack.Encoder()
 _satellite_decoder = msgspec.msgpack.Decoder(SatelliteFrame)

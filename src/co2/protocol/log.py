@@ -106,6 +106,14 @@ class Log(Protocol):
     def takes(self) -> bool:
         """Whether :meth:`append` takes what comes, as far as is known."""
 
+    def check_room(self) -> None:
+        """See that :meth:`append` takes what comes.
+
+        Raises:
+            StorageFull: there is no room.
+            StorageFailed: the disk does not do its work.
+        """
+
     @property
     def marks(self) -> Mapping[tuple[str, int], int]:
         """Last seq appended by (origin, epoch)."""

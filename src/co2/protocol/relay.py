@@ -30,6 +30,7 @@ from co2.protocol.link_frames import (
     Gap,
     Goodbye,
     Hello,
+    Hold,
     Interest,
     Publish,
     Replay,
@@ -151,10 +152,12 @@ class RelayCore:
         self.fan_out = FanOut(log, self.events)
         self.recent: Recent[Stretch] = Recent()
         self._unacked: dict[Peer, None] = {}
+        self._waiting: dict[Peer, None] = {}
         self.live_heard: Callable[[Entry], None] | None = None
         handlers: dict[type, Callable[[Peer, Any], None]] = {
             Hello: self._hello,
             Publish: self._publish,
+            Hold: self._comes_again,
             Interest: self._interest,
             Replay: self._replay,
             Applied: self._applied,
@@ -198,7 +201,30 @@ class RelayCore:
         self.end(peer, goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
 
     def _storage(self, peer: Peer, error: StorageFull | StorageFailed) -> None:
+        """There is no room for what has come: its sender keeps it, and the link, where it knows how."""
+        if peer.holds and not self.log.takes and not isinstance(error, StorageFailed):
+            if peer.state == "open":
+                peer.skips = True
+                if not peer.waits:
+                    peer.waits = True
+                    self._waiting[peer] = None
+                    peer.write(encode_link_frame(Hold(str(error)[:512])))
+            return
         self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
+
+    def has_room(self) -> None:
+        """The disk may have room again: whoever was told to wait sends again."""
+        if not self._waiting or not self.log.takes:
+            return
+        waiting, self._waiting = self._waiting, {}
+        for peer in waiting:
+            peer.waits = False
+            peer.write(encode_link_frame(Hold()))
+
+    def _comes_again(self, peer: Peer, _hold: Hold) -> None:
+        """What comes from here on is all that was not acknowledged, from its beginning."""
+        if not peer.waits:
+            peer.skips = False
 
     def lost(self, peer: Peer, why: str) -> None:
         """The connection is gone."""
@@ -291,6 +317,7 @@ class RelayCore:
             return
         older = self.peers.get(host_id.origin)
         peer.run = hello.outbox[-1][0] if hello.outbox else 0
+        peer.holds = hello.holds
         if older is not None and not self._take_over(older, peer):
             return
         peer.host_id, peer.token = host_id, hash_of_token(hello.token)
@@ -397,6 +424,7 @@ class RelayCore:
         if peer.published:
             self.origins.has_published(peer.origin)
         self._unacked.pop(peer, None)
+        self._waiting.pop(peer, None)
         for stream in [peer.live, *peer.streams.values()]:
             if stream is not None:
                 self.fan_out.forget(stream)
@@ -453,7 +481,11 @@ class RelayCore:
         count = batch_count(frame.batch)
         if crc32(frame.batch) != frame.crc:
             self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
+        elif frame.epoch and peer.skips:
+            return  # it was on its way when its sender was told to wait
         elif self.passage.occupied:
+            if frame.epoch and peer.holds:
+                self.log.check_room()
             self._send_through(peer, frame, count)
         else:
             self._accept(peer, frame, count)
@@ -482,7 +514,9 @@ class RelayCore:
         mark = self.log.marks.get((peer.origin, frame.epoch))
         last = frame.seq + count - 1
         if mark is None or (last > mark and frame.seq != mark + 1):
-            begins = peer.begins.pop(frame.epoch, None)
+            begins = peer.begins.get(frame.epoch)
+            if peer.skips:
+                return  # it comes again behind what was refused before it
             if begins is None or frame.seq != begins + 1 or begins < (mark or 0):
                 after = mark if begins is None else begins
                 self.end(peer, goodbyes.OUT_OF_ORDER, f"message {frame.seq} of this run, after {after}")
@@ -502,6 +536,7 @@ class RelayCore:
             channels=None if frame.channels is None else tuple(frame.channels),
             crc=frame.crc,
         )
+        peer.begins.pop(frame.epoch, None)
         if count <= SMALL or self.recent:
             self.recent.note((peer, frame.epoch, frame.package, frame.plugin, entry.channels), count)
         peer.published += count
@@ -551,7 +586,7 @@ class RelayCore:
         """
         peer, epoch, package, plugin, channels = stretch
         mark = self.log.marks.get((peer.origin, epoch))
-        if mark is None or peer.state != "open" or self.closing or self.passage.occupied:
+        if mark is None or peer.state != "open" or self.closing or self.passage.occupied or peer.skips:
             return None
         if max(mark, self.log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
             return None  # it is refused, or what follows
@@ -610,6 +645,7 @@ class RelayCore:
             if peer.unacked[0][0] <= position:
                 self._acknowledge(peer)
         self.fan_out.run_durable()
+        self.has_room()
 
     def _acknowledge(self, peer: Peer) -> None:
         acks: dict[int, int] = {}

@@ -30,6 +30,7 @@ from co2.protocol.link_frames import (
     Gap,
     Goodbye,
     Hello,
+    Hold,
     Interest,
     Publish,
     Receipt,
@@ -49,6 +50,7 @@ from co2.protocol.satellite_events import (
     Ended,
     Event,
     GapTold,
+    Held,
     NumbersTaken,
     ResultReceived,
     RosterTold,
@@ -61,6 +63,7 @@ __all__ = [
     "Delivered",
     "Ended",
     "GapTold",
+    "Held",
     "NumbersTaken",
     "ResultReceived",
     "RosterTold",
@@ -135,6 +138,9 @@ class SatelliteCore:
         outbox: what waits to be sent.
         names: gives (methods, plugins) that the relay is told.
         token: of the state folder, which shows the relay that the origin is ours.
+
+    Attributes:
+        held: why the relay takes nothing that it has to store, '' while it does.
     """
 
     def __init__(
@@ -151,6 +157,7 @@ class SatelliteCore:
         self.live_position = BEGINNING
         self.paused = False
         self.repeats = 0
+        self.held = ""
         self.live_dropped = 0
         self.recent: Recent[Stretch] = Recent()
         self._names = names
@@ -161,6 +168,7 @@ class SatelliteCore:
         handlers: dict[type, Callable[[Any], None]] = {
             Welcome: self._welcome,
             Ack: self._ack,
+            Hold: self._hold,
             Receipt: self._keep_receipt,
             Deliver: self._deliver,
             Replay: self._replayed,
@@ -179,6 +187,7 @@ class SatelliteCore:
         self._out.clear()
         self._out_bytes = 0
         self.paused = self._untold = False
+        self.held = ""
         self.state = next_state(SATELLITE, self.state, Connected)
         methods, plugins = self._names()
         self._write(
@@ -192,6 +201,7 @@ class SatelliteCore:
                 plugins,
                 self._token,
                 self.receipt,
+                holds=True,
             )
         )
 
@@ -222,7 +232,7 @@ class SatelliteCore:
 
     def taken(self) -> list[bytes]:
         """Hand out what waits for the transport, the outbox's frames with it."""
-        if self.state == "open" and not self.paused:
+        if self.state == "open" and not self.paused and not self.held:
             for data in self.outbox.give(ROOM - self._out_bytes):
                 self._out.append(data)
         taken = list(self._out)
@@ -242,6 +252,7 @@ class SatelliteCore:
             elif reader.eager:
                 reader.state = "current"
             reader.stopping = reader.eager = False
+        self.held = ""
         self.events.append(Ended(reason, text, retry_after))
 
     def _welcome(self, welcome: Welcome) -> None:
@@ -430,7 +441,7 @@ class SatelliteCore:
     def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
         """Give what :meth:`publish` of one more frame would write now; None for nothing, or where not sure."""
         outbox = self.outbox
-        if self.state != "open" or self.paused or self._out or self.events or not outbox.is_given:
+        if self.state != "open" or self.paused or self.held or self._out or self.events or not outbox.is_given:
             return None
         names = None if channels is None else list(channels)
         return link_outline(Publish(outbox.epoch, outbox.last + 1, package, plugin, names, CRC, b""))
@@ -462,6 +473,14 @@ class SatelliteCore:
 
     def _keep_receipt(self, receipt: Receipt) -> None:
         self.receipt = receipt
+
+    def _hold(self, hold: Hold) -> None:
+        """Keep what the relay has no room for; or send it again."""
+        self.held = hold.text[:512]
+        if not self.held:
+            self.outbox.again()
+            self._write(Hold())
+        self.events.append(Held(self.held))
 
     def _ack(self, ack: Ack) -> None:
         self._acknowledged(ack.epoch, ack.seq)

@@ -53,6 +53,13 @@ class Delivered(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """The relay's disk has no room for what waits here; '' when it has some again."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class GapTold:
     """These packages will not get an interval."""
 
@@ -81,4 +88,4 @@ class ResultReceived:
     result: Result
 
 
-Event = Welcomed | Ended | NumbersTaken | Delivered | GapTold | RosterTold | CallReceived | ResultReceived
+Event = Welcomed | Ended | Held | NumbersTaken | Delivered | GapTold | RosterTold | CallReceived | ResultReceived

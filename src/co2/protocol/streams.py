@@ -164,6 +164,9 @@ class Peer:
         listens: IP address that it listens on, as it says.
         begins: number after which a run goes on, by run, as its Hello said where the log does not know.
         receipt: position of the last receipt that it was given.
+        holds: it knows :class:`~co2.protocol.link_frames.Hold`.
+        waits: it was told to wait for room on disk, and not yet that there is some.
+        skips: what it sends to be stored does not count, until it says that it comes again.
     """
 
     core: "RelayCore"
@@ -196,6 +199,9 @@ class Peer:
     listens: str = ""
     begins: dict[int, int] = field(default_factory=dict)
     receipt: int = 0
+    holds: bool = False
+    waits: bool = False
+    skips: bool = False
 
     @property
     def origin(self) -> str:

@@ -16,6 +16,7 @@ from co2.protocol.link_frames import (
     Gap,
     Goodbye,
     Hello,
+    Hold,
     Interest,
     Publish,
     Receipt,
@@ -69,6 +70,7 @@ SATELLITE: Table = {
     "hello": {Welcome: "open", Goodbye: "away", Lost: "away"},
     "open": {
         Ack: "open",
+        Hold: "open",
         Receipt: "open",
         Deliver: "open",
         Replay: "open",
@@ -86,6 +88,7 @@ RELAY: Table = {
     "asked": {Admitted: "open", Goodbye: "closed", Lost: "closed"},
     "open": {
         Publish: "open",
+        Hold: "open",
         Interest: "open",
         Replay: "open",
         Applied: "open",

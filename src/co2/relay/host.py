@@ -90,6 +90,8 @@ class RelayHost:
             on_commit=lambda position: self._from_log_thread(lambda: self.relay.committed(position)),
             on_failed=lambda why: self._from_log_thread(lambda: self._log_failed(why)),
             soon=self._loop.call_soon,
+            later=self._from_log_thread,
+            on_room=self._has_room,
         )
         if self.log.replaced:
             _logger.error("the log is a new one: %s", self.log.replaced)
@@ -167,6 +169,7 @@ class RelayHost:
             "plugins": [package_row(row, here=here) for row in self.plugins.status()],
             "satellites": len(self.relay.members),
             "counters": self.counters(),
+            "problems": [self.log.problem] if self.log.problem else [],
             "limits": {
                 "max_sats": config.max_sats,
                 "log_age": config.log_age,
@@ -244,6 +247,9 @@ class RelayHost:
     def _from_log_thread(self, what: Callable[[], None]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(what)
+
+    def _has_room(self) -> None:
+        self.relay.links.has_room()
 
     def _log_failed(self, why: str) -> None:
         """Nothing is acknowledged any more: end, so that whoever supervises us can start us on a sound disk."""

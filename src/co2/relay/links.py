@@ -313,6 +313,7 @@ class Links:
         return {
             "links": len(wires),
             "links_full": sum(wire.is_full for wire in wires),
+            "links_waiting": sum(peer.waits for peer in peers),
             "links_held": sum(wire.is_held for wire in wires),
             "links_braked": self.braked,
             "link_bytes": sum(map(self.buffered, peers)),
@@ -335,6 +336,11 @@ class Links:
             timer.cancel()
         if not self._wires and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
+
+    def has_room(self) -> None:
+        """The log's disk, which was full, has room again."""
+        self.core.has_room()
+        self.flush()
 
     def committed(self, position: int) -> None:
         """Everything up to this position is on disk."""

@@ -20,6 +20,10 @@ _EVENTS = (
 """Counters that the metrics page has as events."""
 
 
+_LAGGING = ("links_full", "links_held", "links_waiting", "packages_behind", "packages_replaying")
+"""Counters of who does not keep up."""
+
+
 class RelayView:
     """Implements :class:`~co2.web.view.HostView` over a relay."""
 
@@ -98,6 +102,8 @@ class RelayView:
         problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if len(members) >= members.max_sats:
             problems.insert(0, f"full: {members.max_sats} satellites are registered, which is max_sats")
+        if problem := self._host.log.problem:
+            problems.insert(0, problem)
         return Readiness(problems)
 
     def numbers(self) -> Numbers:
@@ -126,7 +132,8 @@ class RelayView:
                 "passage": counters["passage_bytes"],
             },
             lagging={
-                key: counters[key] for key in ("links_full", "links_held", "packages_behind", "packages_replaying")
+                **{key: counters[key] for key in _LAGGING},
+                "disk_full": int(bool(self._host.log.problem)),
             },
             written={"log": counters["bytes_written"]},
             **http_numbers(self._host.server),

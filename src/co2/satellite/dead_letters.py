@@ -82,6 +82,13 @@ class DeadLetters:
         return self._store.kept
 
     @property
+    def problem(self) -> str:
+        """Why dead letters do not get to disk, '' where they do."""
+        if not self._failing:
+            return ""
+        return f"{len(self._waiting)} dead letters wait for the disk, which does not take them: {self._failing}"
+
+    @property
     def gone(self) -> int:
         """Letters that nobody can look at any more: the oldest, where there were too many, and the lost ones."""
         return self._store.gone + self.lost

@@ -31,6 +31,7 @@ from co2.protocol.satellite import (
     Delivered,
     Ended,
     GapTold,
+    Held,
     NumbersTaken,
     ResultReceived,
     RosterTold,
@@ -173,6 +174,8 @@ class Link:
     @property
     def standing(self) -> str:
         """Say whether the relay is there, for somebody who waits for it."""
+        if self.core.held:
+            return f"the relay at {self.url} is there and takes nothing now: {self.core.held}"
         if self.joined.is_set():
             return f"the relay at {self.url} is there and takes less than is sent"
         since = time.strftime("%H:%M:%S", time.localtime(self._away_since))
@@ -376,6 +379,8 @@ class Link:
                             self.core.fell_behind(package)
                 case GapTold(packages, gap):
                     self._tell_gap(packages, gap)
+                case Held(text):
+                    self._tell_held(text)
                 case CallReceived(call):
                     self._spawn(self._answer(call))
                 case ResultReceived(result):
@@ -410,6 +415,12 @@ class Link:
         )
         for package in packages:
             self._receiver.gap(package, gap)
+
+    def _tell_held(self, text: str) -> None:
+        if text:
+            _logger.warning("%s takes no messages for now, they wait here: %s", self.url, text)
+        else:
+            _logger.warning("%s has room again, %d messages go out", self.url, len(self._outbox))
 
     def _settle_flushes(self) -> None:
         while self._flushes and self._outbox.done >= self._flushes[done := next(iter(self._flushes))]:

@@ -37,6 +37,7 @@ class OutboxDisk:
     def __init__(self, outbox: Outbox, path: Path, work: Callable[[], None]) -> None:
         self._outbox = outbox
         self._work = work
+        self._folder = path.parent
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loads: set[asyncio.Task[None]] = set()
@@ -46,6 +47,21 @@ class OutboxDisk:
         outbox.found(self._store.left(), self._store.moves())
         if len(outbox):
             _logger.info("%d messages of earlier runs wait for the relay", len(outbox))
+
+    @property
+    def problem(self) -> str:
+        """Why what waits does not get to disk, and what to do; '' where it does."""
+        if self._store.failed:
+            return (
+                f"what waits for the relay is in memory only, its disk does not do its work: {self._store.failed}"
+            )
+        if self._store.full:
+            wanted = (self._outbox.bytes - self._outbox.stored_bytes) // 2**20 + 1
+            return (
+                f"the disk of {self._folder} is full: make {wanted} MiB of room there. Until then what waits for the "
+                "relay is in memory only, and is lost if this satellite dies"
+            )
+        return ""
 
     def start(self) -> None:
         """Begin, in the running loop."""

@@ -238,6 +238,7 @@ class Satellite:
             "plugins": [package_row(row, here=here) for row in self.packages()],
             "network": _within(NETWORK_NAMES, link.roster),
             "counters": self.counters(),
+            "problems": self.disk_problems(),
             "limits": {
                 "outbox_max": config.outbox_max,
                 "receive_deadline": config.receive_deadline,
@@ -402,6 +403,11 @@ class Satellite:
         """Give how far durable packages are; one that got nothing yet is where it began."""
         core = self.link.core
         return {**core.durable_beginnings(), **self.supervisor.positions(core.log_id)}
+
+    def disk_problems(self) -> list[str]:
+        """Return what the disk of this satellite does not take, one line each."""
+        unsaved = f"how far durable plugins are cannot be written down: {self._unsaved}" if self._unsaved else ""
+        return [found for found in (self._outbox_disk.problem, self.dead_letters.problem, unsaved) if found]
 
     def _outbox_full(self) -> None:
         limit = self.config.outbox_max

@@ -67,6 +67,9 @@ class SatelliteView:
         problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if not link.joined.is_set():
             problems.insert(0, f"no link to {link.url}: {link.last_error}")
+        elif link.core.held:
+            problems.insert(0, f"{self._satellite.counters()['waiting']} messages wait here: {link.core.held}")
+        problems[:0] = self._satellite.disk_problems()
         return Readiness(problems)
 
     def numbers(self) -> Numbers:

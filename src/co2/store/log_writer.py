@@ -9,6 +9,7 @@ handed over comes from another thread.
 
 import contextlib
 import logging
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,7 @@ class LogWriter:
             up to which none is kept.
         on_failed: called once when the disk does not do its work.
         window: seconds that a frame waits for others to be committed with, where nobody waits for it.
+        on_full: called when the disk is full, and when it has room again: whether it is.
         soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
             is just being passed on.
 
@@ -97,6 +99,7 @@ class LogWriter:
         on_commit: Callable[[int, int, int], None],
         on_news: Callable[[], None],
         on_failed: Callable[[str], None],
+        on_full: Callable[[bool], None],
         soon: Callable[[Callable[[], None]], object],
         window: float = 0.0,
     ) -> None:
@@ -118,6 +121,7 @@ class LogWriter:
         self._on_commit = on_commit
         self._on_news = on_news
         self._on_failed = on_failed
+        self._on_full = on_full
         self._soon = soon
         self._window = window
         self.gone = 0
@@ -369,15 +373,35 @@ class LogWriter:
 
     def _tell_full(self) -> None:
         self.full = True
-        _logger.error("the disk is full: new messages are refused until there is room; old ones are served")
+        _logger.error(
+            "the disk of %s is full: make %d MiB of room there. Until then messages that come wait at their "
+            "satellites, and relay.relay is refused; live channels pass, and what is in the log is served",
+            self._path.parent, self.wanted,
+        )  # fmt: skip
+        self._on_full(True)
 
     def _recovered(self) -> None:
         if self._keep_reserve():
             self.full = False
             _logger.warning("the disk has room again: messages are taken")
+            self._on_full(False)
+
+    @property
+    def wanted(self) -> int:
+        """MiB that have to be free before anything is taken again, besides those that are; at least 1."""
+        wanted = RESERVE + MUCH + 2 * self.waiting_bytes
+        return max(1, -((self._free() - wanted) // 2**20))
+
+    def _free(self) -> int:
+        try:
+            return shutil.disk_usage(self._path.parent).free
+        except OSError:
+            return 0
 
     def _keep_reserve(self) -> bool:
         """Keep a file that can be given up; tell whether there is room for it."""
+        if not self._reserve.exists() and self._free() < RESERVE + MUCH:
+            return False  # what is tried in vain wears out the disk
         try:
             if not self._reserve.exists() or self._reserve.stat().st_size < RESERVE:
                 with open(self._reserve, "wb", opener=open_private) as file:

@@ -94,6 +94,8 @@ class RelayLog:
         on_failed: Callable[[str], None],
         soon: Callable[[Callable[[], None]], object],
         window: float = 0.0,
+        later: Callable[[Callable[[], None]], object] = lambda call: call(),
+        on_room: Callable[[], None] = lambda: None,
         writer: Callable[..., LogWriter] = LogThread,
     ) -> None:
         self.replaced = ""
@@ -119,11 +121,14 @@ class RelayLog:
         self._seen = 0
         self._tail = MemoryTail(self.last)
         self._on_commit = on_commit
+        self._full = False
+        self._later = later
+        self._on_room = on_room
         self.ran, dated = _running_time(file, now, wall)
         self._writer = writer(
             file, journal, path, max_bytes=max_bytes, max_age=max_age, ran=self.ran,
             on_commit=self._committed_in_thread, on_news=self._tell_in_thread, on_failed=on_failed, soon=soon,
-            window=window,
+            window=window, on_full=lambda full: self._later(lambda: self._is_full(full)),
         )  # fmt: skip
         for position, origin, message_id in file.ids():
             self._writer.forget_ids(self.ids.remember(origin, message_id, position))
@@ -157,6 +162,8 @@ class RelayLog:
         on_failed: Callable[[str], None] = lambda why: None,
         soon: Callable[[Callable[[], None]], object] = lambda call: call(),
         window: float = 0.0,
+        later: Callable[[Callable[[], None]], object] = lambda call: call(),
+        on_room: Callable[[], None] = lambda: None,
         vfs: str | None = None,
         writer: Callable[..., LogWriter] = LogThread,
     ) -> "RelayLog":
@@ -172,6 +179,8 @@ class RelayLog:
             on_failed: called once, there too, when the disk does not do its work.
             soon: calls a function a little later, in the thread that appends.
             window: seconds that a frame waits for others to be committed with, where nobody waits for it.
+            later: calls a function in the thread that appends, from any other.
+            on_room: called there when a disk that was full has room again.
             vfs: name of an APSW VFS, None for the platform's.
             writer: what writes; the simulator brings one without a thread.
 
@@ -204,6 +213,8 @@ class RelayLog:
                     on_failed=on_failed,
                     soon=soon,
                     window=window,
+                    later=later,
+                    on_room=on_room,
                     writer=writer,
                 )
                 undo.pop_all()
@@ -231,7 +242,40 @@ class RelayLog:
     def takes(self) -> bool:
         """Whether :meth:`append` takes what comes, as far as is known."""
         writer = self._writer
-        return not writer.failed and not writer.full and writer.waiting_bytes <= MAX_BACKLOG
+        return not writer.failed and not self._full and writer.waiting_bytes <= MAX_BACKLOG
+
+    @property
+    def problem(self) -> str:
+        """Why nothing is taken, and what to do; '' while something is."""
+        if not self._full:
+            return ""
+        return (
+            f"the disk of {self._path.parent} is full: make {self._writer.wanted} MiB of room there. Until then "
+            "messages wait at their satellites; live channels pass, and what is in the log is served"
+        )
+
+    def _is_full(self, full: bool) -> None:
+        # Here and not in the writer's thread: between a forecast and what it foretells nothing changes.
+        self._full = full
+        if not full:
+            self._on_room()
+
+    def check_room(self) -> None:
+        """See that :meth:`append` takes what comes.
+
+        Raises:
+            StorageFull: the disk is full, or too much waits for it.
+            StorageFailed: the disk does not do its work.
+        """
+        writer = self._writer
+        if writer.failed:
+            raise StorageFailed(f"the relay's disk does not do its work: {writer.failed}")
+        if self._full:
+            raise StorageFull(
+                f"the relay's disk is full, {writer.wanted} MiB more are wanted there; what is sent again then is taken"
+            )
+        if writer.waiting_bytes > MAX_BACKLOG:
+            raise StorageFull(f"{MAX_BACKLOG} bytes wait for the relay's disk: it is slower than what comes")
 
     @property
     def damaged(self) -> int:
@@ -277,12 +321,8 @@ class RelayLog:
             StorageFailed: the disk does not do its work.
         """
         writer = self._writer
-        if writer.failed:
-            raise StorageFailed(f"the relay's disk does not do its work: {writer.failed}")
-        if writer.full:
-            raise StorageFull("the relay's disk is full: make room there; what is sent again then is taken")
-        if writer.waiting_bytes > MAX_BACKLOG:
-            raise StorageFull(f"{MAX_BACKLOG} bytes wait for the relay's disk: it is slower than what comes")
+        if writer.failed or self._full or writer.waiting_bytes > MAX_BACKLOG:
+            self.check_room()
         count = batch_count(batch)
         position = self.last + 1
         if position + count + LEASE // 2 > self._stored_lease:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from co2.errors import StorageFull
 from co2.protocol.batch import batch_count
 from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
@@ -37,6 +38,11 @@ class MemoryLog:
         self.gone = FIRST_POSITION - 1
         self.ids = RelayedIds()
 
+    def check_room(self) -> None:
+        """See that it takes what comes: ``takes`` says so."""
+        if not self.takes:
+            raise StorageFull("the relay's disk is full")
+
     @property
     def last(self) -> int:
         """Position of the last message appended."""
@@ -46,6 +52,7 @@ class MemoryLog:
         self, *, batch: bytes, origin: str, epoch: int = 0, seq: int = 0, message_id: str = "", **rest: Any
     ) -> Entry:
         """Put a frame at the head."""
+        self.check_room()
         count = batch_count(batch)
         fields = {"package": "", "plugin": "", "channels": None, "crc": 0, **rest}
         entry = Entry(position=self.next, count=count, batch=batch, origin=origin, epoch=epoch, seq=seq, **fields)
