@@ -396,11 +396,14 @@ class Link:
                     self._tell_linked(event.welcome.relay)
                 case NumbersTaken(seq):
                     self._send_again(seq)
-                case Ended(reason, text, retry_after):
-                    self._retry_after = retry_after
-                    if not self._leaving:
-                        whose = f" (the folder here: {self._folder})" if reason == goodbyes.CLONED else ""
-                        self._lost(f"{reason}: {text}{whose}" if reason else text)
+                case Ended() as end:
+                    self._link_ended(end)
+
+    def _link_ended(self, end: Ended) -> None:
+        self._retry_after = end.retry_after
+        if not self._leaving:
+            whose = f" (the folder here: {self._folder})" if end.reason == goodbyes.CLONED else ""
+            self._lost(f"{end.reason}: {end.text}{whose}" if end.reason else end.text)
 
     def _settle_call(self, result: Result) -> None:
         answer = self._calls.get(result.call_id)

@@ -52,9 +52,7 @@ class OutboxDisk:
     def problem(self) -> str:
         """Why what waits does not get to disk, and what to do; '' where it does."""
         if self._store.failed:
-            return (
-                f"what waits for the relay is in memory only, its disk does not do its work: {self._store.failed}"
-            )
+            return f"what waits for the relay is in memory only, the disk has failed: {self._store.failed}"
         if self._store.full:
             wanted = (self._outbox.bytes - self._outbox.stored_bytes) // 2**20 + 1
             return (

@@ -272,7 +272,8 @@ class RelayLog:
             raise StorageFailed(f"the relay's disk does not do its work: {writer.failed}")
         if self._full:
             raise StorageFull(
-                f"the relay's disk is full, {writer.wanted} MiB more are wanted there; what is sent again then is taken"
+                f"the relay's disk is full, {writer.wanted} MiB more are wanted there; what is sent again then is "
+                "taken"
             )
         if writer.waiting_bytes > MAX_BACKLOG:
             raise StorageFull(f"{MAX_BACKLOG} bytes wait for the relay's disk: it is slower than what comes")
