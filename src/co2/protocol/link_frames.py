@@ -252,8 +252,8 @@ class Hold(_Frame):
     """What has to be stored is not taken for now: the relay's disk is full. All else goes on.
 
     To the satellite, with a text: keep what is not acknowledged, and give nothing of it; what was on its way does
-    not count. To the satellite, without: there is room, send again all that is not acknowledged. The satellite answers
-    that with the same frame: what comes behind it counts.
+    not count. To the satellite, without: there is room, send again all that is not acknowledged. The satellite
+    answers that with the same frame: what comes behind it counts.
 
     Attributes:
         text: for people; '' when there is room.

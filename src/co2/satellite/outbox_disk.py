@@ -56,8 +56,8 @@ class OutboxDisk:
         if self._store.full:
             wanted = (self._outbox.bytes - self._outbox.stored_bytes) // 2**20 + 1
             return (
-                f"the disk of {self._folder} is full: make {wanted} MiB of room there. Until then what waits for the "
-                "relay is in memory only, and is lost if this satellite dies"
+                f"the disk of {self._folder} is full: make {wanted} MiB of room there. Until then what waits for "
+                "the relay is in memory only, and is lost if this satellite dies"
             )
         return ""
 
