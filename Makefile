@@ -6,7 +6,7 @@ ELSEWHERE := $(addprefix tests/,protocol config store xmlrpc web server plugin p
 STAMP  := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.bench-installed
 
-.PHONY: help venv pins peers demo test elsewhere soak reloads simulate diagrams lint bench clean
+.PHONY: help venv pins peers demo test elsewhere soak attack simulate diagrams reloads lint bench clean
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -37,6 +37,9 @@ elsewhere: venv  ## the rooms' tests as on macOS, as far as Linux can show that;
 
 soak: venv  ## kill, cut and stop real hosts a thousand times; every message is accounted for (half an hour)
 	@$(BIN)/python -m tests.soak $(SOAK)
+
+attack: venv  ## all attacks at once on one real relay, ATTACK=15 minutes; satellites that mean well lose nothing
+	@$(BIN)/python -m tests.siege --minutes $(or $(ATTACK),15)
 
 simulate: venv  ## SEEDS=1000 worlds from a seed each, FIRST=0 the first, JOBS=2; SIMULATE=--bugs for the planted ones
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) --jobs $(or $(JOBS),2) $(SIMULATE)

@@ -70,13 +70,18 @@ class RawLink:
             changes: of the Hello.
         """
         link = await cls.open(port, source)
+        link.say(cls.hello(origin, **changes))
+        await link.next(Welcome)
+        return link
+
+    @staticmethod
+    def hello(origin: str, **changes: Any) -> bytes:
+        """Give a Hello; ``changes`` are of its fields."""
         fields = {
             "host_id": f"{origin}@127.0.0.1:9", "log_id": "", "run": "", "subscriptions": [Subscription("p")],
             "outbox": [(7, 1)], "methods": [], "plugins": [],
         }  # fmt: skip
-        link.say(encode_link_frame(Hello(**{**fields, **changes})))
-        await link.next(Welcome)
-        return link
+        return encode_link_frame(Hello(**{**fields, **changes}))
 
     def say(self, *frames: bytes) -> None:
         """Write frames."""

@@ -2,8 +2,9 @@
 
 import pytest
 
-from co2.protocol.fan_out import MAX_DISK_READS
+from co2.protocol.fan_out import MAX_DISK_READS, MAX_SCANNED
 from co2.protocol.link_frames import Deliver, Hello, Replay, Subscription, decode_relay_frame, encode_link_frame
+from co2.protocol.log import Reading
 from co2.protocol.relay import DiskWanted
 from co2.protocol.streams import CHUNK, Peer
 from tests.protocol.network import Network
@@ -87,3 +88,36 @@ def test_a_link_that_ends_leaves_no_wishes(network: Network) -> None:
     for event in under_way:
         read(network, event)
     assert wanted(network) == []
+
+
+def test_a_flood_of_replays_in_memory_leaves_others_their_turn() -> None:
+    network = Network()
+    spam = network.satellite("spam")
+    for value in range(3000):
+        spam.send(value)
+    network.run()
+    peer = network.relay.opened(("127.0.0.1", 1))
+    subscriptions = [Subscription(package, None, ["nobody.>"]) for package in PACKAGES]
+    network.relay.receive(peer, encode_link_frame(Hello("ham@127.0.0.1:1", "", "", subscriptions, [], [], [])))
+    network.relay.events.clear()
+    looked_at = 0
+    read = network.log.read
+
+    def counting(after: int, max_bytes: int) -> Reading:
+        nonlocal looked_at
+        reading = read(after, min(max_bytes, 20_000))
+        looked_at += len(reading.entries)
+        return reading
+
+    network.log.read = counting  # type: ignore[method-assign]
+    replays = [encode_link_frame(Replay(package, 2, 2**20)) for package in PACKAGES] * 40
+    network.relay.receive(peer, *replays)
+    assert looked_at < 2 * MAX_SCANNED, "200 times 3000 otherwise"
+    # Others have their turn, and then all of it is read all the same.
+    while under_way := wanted(network):
+        assert len(under_way) <= MAX_DISK_READS
+        for event in under_way:
+            read_disk = network.log.read_disk(event.stream.position, CHUNK)
+            network.relay.disk_read(event.stream, read_disk)
+    assert peer.streams == {}, "all have caught up"
+    assert peer.asked > 5 * 3000 // 200

@@ -13,13 +13,23 @@ from co2.protocol.losses import Loss
 from co2.protocol.relay_events import DiskWanted, Event
 from co2.protocol.streams import CHUNK, PARCEL, Parcel, Peer, Stream
 
-__all__ = ["MAX_DISK_READS", "MAX_FORESEEN", "FanOut"]
+__all__ = ["MAX_DISK_READS", "MAX_FORESEEN", "MAX_SCANNED", "SCANNED", "FanOut"]
 
 MAX_DISK_READS = 2
 """Reads from disk that are under way for one link; its other streams wait, each with its newest wish."""
 
 MAX_FORESEEN = 64
 """Live streams up to which it is foreseen who gets what comes next: each is looked at for it."""
+
+
+MAX_SCANNED = 1024
+"""Entries looked at for the packages of a link, besides its live stream, before others have their turn."""
+
+SCANNED = 128 * 1024
+"""Bytes of the log that are looked at for a package at once."""
+
+PASSED_OVER = 128
+"""Entries that a package reads and does not want, for which its link has asked once more (:attr:`Peer.asked`)."""
 
 
 class FanOut:
@@ -70,6 +80,7 @@ class FanOut:
     def run_durable(self) -> None:
         """Give durable streams what has reached the disk."""
         for stream in tuple(self._durable):
+            stream.peer.scanned = 0
             self._run(stream)
 
     def advance(self) -> None:
@@ -134,7 +145,10 @@ class FanOut:
             if stream.position >= limit:
                 self._caught_up(stream)
                 return
-            reading = self._log.read(stream.position, CHUNK)
+            if stream.package and stream.peer.scanned >= MAX_SCANNED:
+                self._want_disk(stream)  # all of it is there too, and others come in between
+                return
+            reading = self._log.read(stream.position, min(CHUNK, SCANNED) if stream.package else CHUNK)
             if reading.on_disk:
                 self._want_disk(stream)
                 return
@@ -179,6 +193,7 @@ class FanOut:
         """Take what was read from disk for a stream."""
         stream.reading = False
         peer = stream.peer
+        peer.scanned = 0
         if peer.disk_reads.get(stream.package) is stream:
             del peer.disk_reads[stream.package]
         self._next_disk_read(peer)
@@ -196,6 +211,8 @@ class FanOut:
     def _give(self, stream: Stream, reading: Reading, limit: int) -> bool:
         """Give what was read, up to a position; tell whether the stream has moved."""
         before = stream.position
+        if stream.package:
+            self._count_scanned(stream.peer, len(reading.entries))
         if reading.gap is not None:
             stream.tell(reading.gap)
         for entry in reading.entries:
@@ -210,6 +227,12 @@ class FanOut:
             return True
         stream.position = max(stream.position, min(reading.next, limit))
         return stream.position != before
+
+    @staticmethod
+    def _count_scanned(peer: Peer, entries: int) -> None:
+        peer.scanned += entries
+        peer.asked += peer.passed_over // PASSED_OVER
+        peer.passed_over %= PASSED_OVER
 
     def _caught_up(self, stream: Stream) -> None:
         peer = stream.peer

@@ -178,6 +178,7 @@ class RelayCore:
 
         Garbage ends this one link, with a Goodbye that says why.
         """
+        peer.scanned = 0
         for data in frames:
             self._take(peer, data)
         self.fan_out.advance()

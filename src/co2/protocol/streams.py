@@ -118,6 +118,8 @@ class Stream:
             self.peer.delivered += entry.count
             if self.room is not None:
                 self.room = max(0, self.room - len(data))
+        elif self.package:
+            self.peer.passed_over += 1
 
     def give_parcel(self, parcel: Parcel) -> None:
         """Write entries out and pass them; only for live streams that stand at the head."""
@@ -155,6 +157,8 @@ class Peer:
         paused: the transport's buffer is full; nothing more is read from the log for this peer.
         roster: version of the roster that it has been told.
         asked: what it has asked for since somebody has looked, each frame about as dear as others.
+        scanned: entries that were looked at for its packages since others had their turn.
+        passed_over: of these, what they do not want, and what is not in ``asked`` yet.
         disk_reads: reads from disk that are under way, by package ('' for the live stream).
         disk_wishes: streams that wait for one of these to end, by package.
         token: that it has shown, as a hash: who shows another does not take its place.
@@ -190,6 +194,8 @@ class Peer:
     plugins: tuple[str, ...] = ()
     roster: int = 0
     asked: int = 0
+    scanned: int = 0
+    passed_over: int = 0
     disk_reads: dict[str, Stream] = field(default_factory=dict)
     disk_wishes: dict[str, Stream] = field(default_factory=dict)
     token: bytes = b""

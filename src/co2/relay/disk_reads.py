@@ -5,6 +5,7 @@ for many reads waits behind itself only: readers take turns, one read each.
 """
 
 import asyncio
+import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,13 @@ MAX_READING = 2
 They hold this many times 1 MiB and one frame at most. The log does one read at a time; the other one is
 handed over meanwhile.
 """
+
+
+MANY = 1000
+"""Frames in one read above which the thread pauses as long as it took: small ones are dear to read."""
+
+MAX_PAUSE = 0.05
+"""Seconds that it pauses at most."""
 
 
 class DiskLog(Protocol):
@@ -94,8 +102,15 @@ class DiskReads:
                 continue
             self._reading += 1
             loop = asyncio.get_running_loop()
-            read = loop.run_in_executor(self._pool, self._log.read_disk, wish.after, wish.max_bytes)
+            read = loop.run_in_executor(self._pool, self._read, wish.after, wish.max_bytes)
             read.add_done_callback(lambda done, wish=wish: self._come(wish, done))  # type: ignore[misc]
+
+    def _read(self, after: int, max_bytes: int) -> Reading:
+        began = time.monotonic()
+        reading = self._log.read_disk(after, max_bytes)
+        if len(reading.entries) > MANY:
+            time.sleep(min(MAX_PAUSE, time.monotonic() - began))
+        return reading
 
     def _come(self, wish: _Wish, done: asyncio.Future[Reading]) -> None:
         self._reading -= 1

@@ -31,7 +31,7 @@ from co2.protocol.relay import (
     Stretch,
 )
 from co2.protocol.streams import CHUNK, Peer, Stream
-from co2.relay.brake import Brake
+from co2.relay.brake import ASK_BURST, Brake
 from co2.relay.call_turns import CallTurns
 from co2.relay.disk_reads import DiskReads
 from co2.relay.member_keeper import MemberKeeper
@@ -230,7 +230,7 @@ class Links:
 
     def _brake(self, peer: Peer) -> None:
         """Count what a link has asked for; read it no more for a while where that is too much."""
-        asked, peer.asked = peer.asked, 0
+        asked, peer.asked = min(peer.asked, ASK_BURST), 0
         wire = self._wires.get(peer)
         if wire is None or peer.state == "closed":
             return

@@ -1,0 +1,64 @@
+"""Twenty seconds of the siege, in every run of the tests; ``make attack`` goes on with it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.siege.attackers import ATTACKS
+from tests.siege.siege import Siege
+from tests.siege.verdict import LATENCY_FACTOR, Measured, latency_bound, percentile, verdict
+
+FLOOR = 3.0
+"""Seconds of latency that are no failure: other tests run on this machine at the same time."""
+
+RATE = 100.0
+"""Messages a second, for the same reason."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_satellites_that_mean_well_notice_nothing(tmp_path: Path) -> None:
+    siege = Siege(tmp_path, calm=4.0, seconds=20.0, rate=RATE, floor=FLOOR)
+    measured = asyncio.run(siege.run())
+    assert verdict(measured, FLOOR) == []
+    assert measured.received == 9 * measured.sent
+    assert measured.refused_pings < measured.pings / 2
+
+
+def sound(**changes: object) -> Measured:
+    measured = Measured(
+        calm_p99=0.02, p99=0.05, calm_rss=50 * 2**20, largest_rss=80 * 2**20, calm_after=1.0, sent=10, received=90,
+        attacks=dict.fromkeys(ATTACKS, 1),
+    )  # fmt: skip
+    for name, value in changes.items():
+        setattr(measured, name, value)
+    return measured
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"missing": 1}, "1 messages were lost"),
+        ({"wrong": ["7 of ham after 7"]}, "7 of ham after 7"),
+        ({"links_lost": 1}, "1 links of satellites"),
+        ({"p99": 0.11}, "p99 was 110.0 ms; the bound is 100.0 ms"),
+        ({"largest_rss": 200 * 2**20}, "150 MiB more; the bound is 128 MiB"),
+        ({"calm_after": 6.0}, "calm 6.0 s after"),
+        ({"received": 0}, "nothing was received"),
+        ({"attacks": {}}, "never made: all"),
+        ({"attacks": {"pings": 0, "calls": 1}}, "never made: ['pings']"),
+    ],
+)
+def test_the_verdict_says_what_is_not_as_promised(changes: dict[str, object], said: str) -> None:
+    assert verdict(sound()) == []
+    (found,) = verdict(sound(**changes))
+    assert said in found
+
+
+def test_latency_below_the_floor_is_no_failure() -> None:
+    assert latency_bound(0.0001) == 0.05
+    assert latency_bound(0.1) == LATENCY_FACTOR * 0.1
+    assert percentile([], 0.5) == 0.0
+    assert percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 3.0
+    assert percentile([1.0, 2.0, 3.0, 4.0], 0.99) == 4.0
