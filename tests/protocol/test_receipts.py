@@ -133,6 +133,8 @@ def test_a_log_is_renamed_once_in_a_run_and_by_a_true_receipt_only() -> None:
     net, ham, spam = busy()
     net.roll_back(0, {})
     receipt = ham.core.receipt
+    net.log.runs, net.log.next = {"run-1": 2}, 3  # it was stopped, not killed, before it was copied
+    net.log.begin_run()
     net.connect(spam)
     renamed = net.log.log_id
     assert renamed != "log-1"

@@ -289,17 +289,16 @@ def _read_off_by_one(original: Any) -> Any:
     return read
 
 
-@_bug("marks that a month of wall time has passed are forgotten", "gad", LogWriter, "_write")
+@_bug("marks that a month of wall time has passed are forgotten", "gad", LogWriter, "_settle")
 def _marks_forgotten_by_age(original: Any) -> Any:
-    def write(self: Any, *args: Any) -> int:
-        now = self._now()
+    def settle(self: Any, last: Any) -> None:
+        now = self._ran.wall()
         if now - getattr(self, "last_write", now) > 30 * 86_400:
             self._file._db.execute("DELETE FROM mark")
         self.last_write = now
-        size: int = original(self, *args)
-        return size
+        original(self, last)
 
-    return write
+    return settle
 
 
 # ---- the satellite ------------------------------------------------------------------------------------------

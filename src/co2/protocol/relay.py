@@ -379,8 +379,9 @@ class RelayCore:
         self, peer: Peer, hello: Hello, acks: list[tuple[int, int]], rolled_back: bool
     ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
         """Say Welcome; give the subscriptions as they stand in this log, and the gaps that this makes."""
-        is_of_this = hello.receipt is not None and hello.receipt.log_id == self.log.log_id
-        if rolled_back and is_of_this and not self._renamed:
+        known = [sub.position for sub in hello.subscriptions if sub.position is not None]
+        has_read_on = known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known))
+        if has_read_on and rolled_back and not self._renamed:
             self._renamed = True
             self.log.replace_id()
             for other in [other for other in self.peers.values() if other.live is not None]:
