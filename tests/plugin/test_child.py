@@ -84,6 +84,20 @@ def test_what_a_child_was_sent_ahead_is_left_out_and_the_rest_is_sent() -> None:
     with_child(test)
 
 
+def test_of_several_frames_that_a_child_was_sent_ahead_each_is_left_out() -> None:
+    async def test(child: Kept) -> None:
+        frames = [Flow(True, why) for why in ("one", "two", "three")]
+        child.written_ahead(b"".join(map(encode_frame, frames[:2])))
+        left = []
+        for frame in frames:
+            child.send(frame)
+            left.append(child.left_ahead())
+        assert left == [len(encode_frame(frames[1])), 0, 0]
+        assert child.other.recv(1000) == encode_frame(frames[2])
+
+    with_child(test)
+
+
 def test_what_differs_from_what_a_child_was_sent_ahead_is_not_sent() -> None:
     async def test(child: Kept) -> None:
         child.written_ahead(b"something else")

@@ -79,6 +79,26 @@ def test_a_position_that_was_told_for_what_the_log_refused_is_given_to_nothing_e
     network(test, "ham", "spam", loop=ExpressLoop)
 
 
+def test_nothing_is_written_between_frames_that_come_in_one_run() -> None:
+    async def test(relay: Relay, ham: Satellite, spam: Satellite) -> None:
+        relay.commits = False
+        ham.send("one")
+        await until(lambda: spam.got.get("p") == ["one"])
+        (peer,) = (peer for peer in relay.present if peer.origin == ham.link.host_id.origin)
+        looked: list[int] = []
+        committed, relay.committed = relay.committed, looked.append  # type: ignore[method-assign]
+        relay.log.committed = relay.log.last
+        relay.links.received(peer, [], True)
+        assert not looked, "an Ack would stand before what is written already"
+        relay.links.received(peer, [])
+        assert looked == [relay.log.last]
+        relay.committed = committed  # type: ignore[method-assign]
+        relay.committed(relay.log.last)
+        await asyncio.wait_for(ham.link.flushed(), 10)
+
+    network(test, "ham", "spam", loop=ExpressLoop)
+
+
 def test_where_many_listen_nothing_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(relay: Relay, ham: Satellite, spam: Satellite) -> None:
         await warm(relay, ham, spam)

@@ -507,6 +507,21 @@ def test_what_was_written_ahead_is_left_out_and_the_rest_is_written(run: Run) ->
     run(test)
 
 
+def test_of_several_frames_that_were_written_ahead_each_is_left_out(run: Run) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        frames = [b"one", b"two", b"three"]
+        ahead = b"".join(joined(frames[:2]))
+        os.write(wire._descriptor, ahead)
+        wire.written_ahead(ahead)
+        for frame in frames:
+            wire.write(joined([frame]))
+        assert not wire.left_ahead()
+        await other.read_until(lambda: len(other.frames) == 3)
+        assert other.frames == frames
+
+    run(test)
+
+
 def test_what_differs_from_what_was_written_ahead_is_not_written(run: Run) -> None:
     async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
         wire.written_ahead(b"something else")
