@@ -48,6 +48,20 @@ def test_nobody_else_reads_what_is_in_a_state_folder(net: Network) -> None:
     assert [path for path in files if path.stat().st_mode & 0o077] == []
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_what_a_command_reads_and_writes_is_utf_8_whatever_a_pipe_has(net: Network, encoding: str) -> None:
+    """A pipe on Windows has cp1252, which knows no arrow."""
+    env = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    for args in (["ps"], ["methods"], ["--help"], ["plugin", "--help"], ["watch", "--help"]):
+        done = co2(net, *args, **env)
+        assert (done.returncode, done.stderr) == (0, ""), args
+    done = co2(net, "send", '{"data": "kitchen → ü"}', **env)
+    assert done.returncode == 0, done.stderr
+    wait_for(lambda: "kitchen \\u2192 \\u00fc" in received(net), "the plugin has it")
+    done = co2(net, "call", "recorder.rec.→", **env)
+    assert done.returncode != 0 and "→" in done.stderr
+
+
 # ---- send ----------------------------------------------------------------------------------------------
 
 

@@ -36,7 +36,7 @@ class _Host:
     def __init__(self, base: Path, name: str, *args: str, config: str = "") -> None:
         folder = base / name
         (folder / "plugins").mkdir(parents=True, mode=0o700)
-        (folder / "co2.toml").write_text(config)
+        (folder / "co2.toml").write_text(config, "utf-8")
         command = [sys.executable, "-m", "co2", *args, "--state", str(folder / "state")]
         self.name = name
         self.url = ""

@@ -1,6 +1,7 @@
 """The root of the command line: which commands there are, and what their failures look like."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -99,6 +100,16 @@ def _root(debug: bool) -> None:
     """
 
 
+def _speak_utf_8() -> None:
+    """Have what is read and written be UTF-8, as JSON is (RFC 8259, 8.1), also where a pipe has another encoding.
+
+    On Windows it has that of the machine, cp1252 say, which has no arrow: the command would end in the middle.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
+            stream.reconfigure(encoding="utf-8")
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command line; give the exit code.
 
@@ -106,6 +117,7 @@ def main(args: Sequence[str] | None = None) -> int:
         args: as typed, without the program's name; None for this process's own.
     """
     given = list(sys.argv[1:] if args is None else args)
+    _speak_utf_8()
     try:
         result = _root.main(given, prog_name="co2", standalone_mode=False)
         return result if isinstance(result, int) else 0

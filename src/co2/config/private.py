@@ -273,9 +273,9 @@ def _listed(names: Iterable[str]) -> str:
 def _unmapped() -> int:
     """Give the id that root has in a user namespace without it, as sandboxes have one; -1 in any other."""
     try:
-        mapped = [line.split() for line in Path("/proc/self/uid_map").read_text().splitlines()]
+        mapped = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
         if any(int(first) == 0 for first, _, _ in mapped):
             return -1
-        return int(Path("/proc/sys/kernel/overflowuid").read_text())
+        return int(Path("/proc/sys/kernel/overflowuid").read_text("ascii"))
     except (OSError, ValueError):
         return -1

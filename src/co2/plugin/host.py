@@ -356,7 +356,9 @@ def main() -> None:
     words = ProgressWords(progress_fd)
     os.close(progress_fd)
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # a print is seen at once
+        # A print is seen at once, and read as UTF-8 whatever the terminal of the host has.
+        sys.stdout.reconfigure(line_buffering=True, encoding="utf-8")  # type: ignore[union-attr]
+        sys.stderr.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
     PluginHost(
         sock,
         words,
@@ -375,7 +377,7 @@ def _prepare_process(load: Load) -> Sequence[str]:
     threading.Thread(target=_stay_awake, args=(load.hang_timeout,), name="co2-watchdog", daemon=True).start()
     sys.dont_write_bytecode = True  # the plugin folder belongs to its author
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500")  # when memory runs out, a plugin goes first
+        Path("/proc/self/oom_score_adj").write_text("500", "ascii")  # when memory runs out, a plugin goes first
     refused = []
     for key, kind, wanted in (
         ("plugin_memory", resource.RLIMIT_AS, load.memory * 1024 * 1024),

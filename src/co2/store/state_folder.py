@@ -143,7 +143,7 @@ def _read_made_once(path: Path, random_bytes: int) -> str:
         raise StateError(f"{path} is no file; remove it to get a new one")
     _check_file(path)
     try:
-        return path.read_text(errors="replace").strip()
+        return path.read_text("utf-8", errors="replace").strip()
     except OSError as error:
         raise StateError(f"{path} cannot be read: {error.strerror}") from None
 
@@ -212,7 +212,7 @@ def _write_private_file(path: Path, text: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             made.unlink()
         file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(file, "w") as opened:
+        with os.fdopen(file, "w", encoding="utf-8") as opened:
             opened.write(text + "\n")
             opened.flush()
             sync_file(opened.fileno())

@@ -126,7 +126,7 @@ class HostProcess:
     def log(self, name: str = "co2.log") -> str:
         """Give what a log file holds by now."""
         path = self.state / "logs" / name
-        return path.read_text() if path.exists() else ""
+        return path.read_text("utf-8") if path.exists() else ""
 
     def proxy(self, timeout: float = 40) -> Proxy:
         """Make a client that calls its methods: ``with host.proxy() as proxy: proxy.ping()``."""
@@ -233,7 +233,7 @@ class Hosts:
         for plugin in plugins:
             name = _copied(plugin.resolve(), folder / "plugins") if isinstance(plugin, Path) else plugin
             named += ["--plugin", name]
-        (folder / "co2.toml").write_text(toml_text({**self._tables, **(config or {})}))
+        (folder / "co2.toml").write_text(toml_text({**self._tables, **(config or {})}), "utf-8")
         more = ["--relay", relay] if relay else []
         host = HostProcess(folder, role, *named, *more, *args, env=env)
         self.all.append(host)

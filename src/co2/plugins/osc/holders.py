@@ -22,7 +22,7 @@ def holder_of(port: int) -> str:
         with contextlib.suppress(OSError):  # somebody else's, or it has just ended
             links = (str(entry.readlink()) for entry in (process / "fd").iterdir())
             if any(link in wanted for link in links):
-                name = (process / "comm").read_text(errors="replace").strip()
+                name = (process / "comm").read_text("utf-8", errors="replace").strip()
                 return f"process {process.name} ({name})" if name else f"process {process.name}"
     return ""
 
@@ -31,7 +31,7 @@ def _inodes(port: int) -> set[str]:
     found = set()
     for table in _SOCKETS:
         with contextlib.suppress(OSError):
-            for line in Path(table).read_text().splitlines()[1:]:
+            for line in Path(table).read_text("ascii").splitlines()[1:]:
                 fields = line.split()
                 if int(fields[1].rpartition(":")[2], 16) == port:
                     found.add(fields[9])
