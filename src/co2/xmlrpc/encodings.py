@@ -20,8 +20,8 @@ UTF_8_MARK = b"\xef\xbb\xbf"
 """The byte order mark of UTF-8."""
 
 _NAMES = {
-    UTF_8: ("utf-8", "utf8"),
-    "ascii": ("us-ascii", "ascii", "ansi_x3.4-1968", "iso646-us", "iso-ir-6", "cp367", "us"),
+    # US-ASCII is a part of UTF-8, and Perl's RPC::XML sends UTF-8 under its name.
+    UTF_8: ("utf-8", "utf8", "us-ascii", "ascii", "ansi_x3.4-1968", "iso646-us", "iso-ir-6", "cp367", "us"),
     "iso-8859-1": ("iso-8859-1", "iso_8859-1", "iso8859-1", "latin1", "latin-1", "l1", "iso-ir-100", "cp819"),
     "cp1252": ("windows-1252", "cp1252"),
 }

@@ -13,8 +13,9 @@ from co2.xmlrpc.answers import CONTENT_TYPE, RELAYED_HEADER, check_answer, split
 
 __all__ = ["KEEP_ALIVE", "UNCOUNTED", "Answer", "HttpSession"]
 
-KEEP_ALIVE = 30.0
-"""Seconds that an idle connection is kept; less than any host keeps it, so a call meets no closed one."""
+KEEP_ALIVE = 1.0
+"""Seconds that an idle connection is kept. Many a server of a script serves one connection after the other: while
+it waits on an idle one of ours, it answers no other call."""
 
 _HEADERS = {
     "Content-Type": CONTENT_TYPE,
