@@ -23,8 +23,9 @@ $(BENCH_STAMP): $(STAMP) requirements/bench.txt
 pins:  ## write requirements/*.txt, with hashes, from the pins in requirements/*.in
 	@bash tools/pin.sh
 
-peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk), and a clock that is wrong, from Debian's packages
+peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk, clients in other languages), and a clock that is wrong, from packages
 	@bash tools/install-peers.sh oscsend:liblo-tools:liblo wrk:wrk:wrk faketime:faketime:libfaketime
+	@bash tools/install-clients.sh
 
 demo: venv  ## a relay and three satellites with real readings and real OSC packets
 	@$(BIN)/python -m co2.cli.demo
