@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+from co2.errors import StorageFull
 from co2.plugin.deaths import Deaths
 from co2.plugin.delivery import Delivery
 from co2.plugin.receiving import Receiver
 from co2.plugin.waiting import Missing, Window
+from co2.protocol import goodbyes
 from co2.protocol import satellite as satellite_module
 from co2.protocol.batch import batch_count, join_batches
 from co2.protocol.checksum import crc32
@@ -32,12 +34,14 @@ from co2.protocol.receipts import ReceiptKey
 from co2.protocol.relay import RelayCore
 from co2.protocol.satellite import SatelliteCore
 from co2.protocol.streams import Stream
+from co2.store import journal
 from co2.store.cursors import Cursors
 from co2.store.log_file import LogFile
 from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
 from co2.store.outbox_store import OutboxStore
 from co2.store.relay_log import RelayLog
+from co2.store.running_time import RunningTime
 from tests.simulation.ledger import Ledger
 
 __all__ = ["BUGS", "Bug", "planted"]
@@ -531,3 +535,40 @@ def _room_not_told(original: Any) -> Any:
 @_bug("a gap does not say how many siblings' messages went", "a", Missing, "told")
 def _dropped_not_told(_original: Any) -> Any:
     return lambda self, number: Gap(number, self.after, self.next, "; ".join(self.reasons))
+
+
+@_bug("what the log keeps ages by the wall clock", "a", RunningTime, "__call__")
+def _aged_by_the_wall_clock(_original: Any) -> Any:
+    return lambda self: self.wall()
+
+
+@_bug("commits of few messages are not synced", "g", journal._VfsFile, "sync")
+def _journal_not_synced(_original: Any) -> Any:
+    return lambda self: None
+
+
+@_bug("what a crash has left in the journal is not read", "agi", journal.Journal, "records")
+def _journal_not_read_at_the_start(_original: Any) -> Any:
+    return lambda self: []
+
+
+@_bug("a satellite that was told to wait for room is not told that there is some", "f", RelayCore, "has_room")
+def _told_to_wait_for_ever(_original: Any) -> Any:
+    return lambda self: None
+
+
+@_bug("a full disk ends the links of those that send", "e", RelayCore, "_storage")
+def _full_disk_ends_links(_original: Any) -> Any:
+    return lambda self, peer, error: self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
+
+
+@_bug("a frame that was refused for want of room moves the mark", "agd", RelayCore, "_accept")
+def _refused_frame_moves_the_mark(original: Any) -> Any:
+    def accept(self: Any, peer: Any, frame: Publish, count: int) -> None:
+        try:
+            original(self, peer, frame, count)
+        except StorageFull:
+            self.log.set_mark(peer.origin, frame.epoch, frame.seq + count - 1)
+            raise
+
+    return accept

@@ -64,8 +64,8 @@ _CHOICES: dict[str, Sequence[Any]] = {
 
 # Drawn by dice of their own: the worlds of a seed stay what they were.
 _MORE_CHOICES: dict[str, Sequence[Any]] = {
-    "SMALL": (NORMAL, 0, 400),
-    "JOURNAL": (NORMAL, 2 * KIB, 16 * KIB),
+    "SMALL": (NORMAL, 0, 0, 400),
+    "JOURNAL": (NORMAL, 2 * KIB, 2 * KIB, 16 * KIB),
 }
 
 LINK_BACKLOG = 16 * KIB

@@ -1,6 +1,7 @@
 """A relay's process: core and log as they are, on a simulated disk, wired as ``relay/links.py`` has it."""
 
 import contextlib
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,6 +169,7 @@ class SimRelay:
             self.disk.unregister()
         self._disks += 1
         self.folder = folder
+        self._kept: deque[tuple[int, float]] = deque()
         folder.mkdir(parents=True, exist_ok=True)
         if not (secret := folder / "secret").exists():
             secret.write_text(f"secret {self._disks}")
@@ -228,6 +230,7 @@ class SimRelay:
 
         def watched(**kwargs: Any) -> "Entry":
             entry = append(**kwargs)
+            self._kept.append((entry.end, self.engine.now))
             truth.appended(self.log, entry)
             return entry
 
@@ -331,7 +334,19 @@ class SimRelay:
         self._told_at = when
         self.engine.after(when - self.engine.now, self.process, self._committed, position)
 
+    def _look_at_gone(self) -> None:
+        """Nothing goes before its time, whatever the wall clock says: not where there is room for all of it."""
+        log, world = self.log, self.world
+        while self._kept and self._kept[0][0] <= log.gone:
+            position, at = self._kept.popleft()
+            if world.log_bytes == 2**30 and self.engine.now - at < world.log_age - 0.001:
+                world.oracles.broken(
+                    "a: nothing goes before its time",
+                    f"{position} was deleted {self.engine.now - at:.3f} s after it came",
+                )
+
     def _committed(self, position: int) -> None:
+        self._look_at_gone()
         self.engine.trace(f"relay committed {position}")
         self.core.committed(position)
         if self._held and self.log.backlog <= LINK_BACKLOG:
@@ -393,7 +408,9 @@ class SimRelay:
 
     def _look_at_acks(self, peer: Peer, frames: list[bytes]) -> None:
         for data in frames:
-            if data[1:5] == b"\xa3Ack":
+            if data[1:6] == b"\xa4Hold" and data[6:7] != b"\xa0":
+                self.engine.count("told to wait for room on disk")
+            elif data[1:5] == b"\xa3Ack":
                 ack = decode_relay_frame(data)
                 self.world.truth.acknowledging(peer.origin, ack.epoch, ack.seq)
             elif data[1:9] == b"\xa7Welcome":
@@ -417,6 +434,8 @@ class SimRelay:
                 engine.trace(f"relay: {peer.origin or '?'} has left: {reason} {text}")
                 if reason:
                     engine.count(f"goodbye of the relay: {reason}")
+                if reason == goodbyes.STORAGE and not self.log._writer.failed:
+                    world.oracles.broken("e: a full disk keeps its links", f"{peer.origin}: {text}")
                 end = self._ends.pop(peer, None)
                 if end is not None:
                     world.truth.left(peer, reason)

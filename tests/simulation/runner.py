@@ -43,7 +43,6 @@ SOMETIMES = (
     "goodbye of the relay: cloned",
     "goodbye of the relay: identity",
     "goodbye of the relay: stopping",
-    "goodbye of the relay: storage",
     "goodbye of the relay: taken-over",
     "hostile: claim numbers",
     "hostile: claim positions",
@@ -67,6 +66,7 @@ SOMETIMES = (
     "relay.relay refused for want of room",
     "relay.relay repeated",
     "silent link given up",
+    "told to wait for room on disk",
     "transport full",
 )
 """What a run of a thousand seeds must have seen each of: branches that are rarely taken."""

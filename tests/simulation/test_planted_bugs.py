@@ -55,6 +55,12 @@ FOUND_AT: dict[str, int] = {
     "window forgotten at a death": 1,
     "room not told": 0,
     "dropped not told": 440,
+    "aged by the wall clock": 5,
+    "journal not synced": 0,
+    "journal not read at the start": 25,
+    "told to wait for ever": 0,
+    "full disk ends links": 0,
+    "refused frame moves the mark": 0,
 }
 """A seed that finds it, so that this takes seconds; where it does not any more, it is looked for from 0 on."""
 
