@@ -99,6 +99,7 @@ async def pour(link: RawLink, data: bytes, seconds: float = 5.0) -> None:
                 while not reading.done():
                     link.writer.write(data)
                     await link.writer.drain()
+                    await asyncio.sleep(0)  # also where the relay takes all of it: the other attackers wait
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)

@@ -103,6 +103,7 @@ class Siege:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert attackers.stdin is not None
+        assert attackers.stdout is not None
         attackers.stdin.write(json.dumps([satellite.name for satellite in satellites.all]).encode() + b"\n")
         pinging = asyncio.ensure_future(self._ping_on(relay))
         latencies: list[float] = []
@@ -124,7 +125,9 @@ class Siege:
         finally:
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
-            done, _ = await attackers.communicate()
+            attackers.stdin.close()  # communicate() leaves it open where it has nothing to say
+            done = await attackers.stdout.read()
+            await attackers.wait()
         measured.attacks = {name: json.loads(done).get(name, 0) for name in self._attacks}
         latencies = sorted(latencies + satellites.latencies())
         measured.p50, measured.p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)

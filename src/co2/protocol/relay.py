@@ -79,6 +79,9 @@ __all__ = [
 ASKED_BYTES = 256
 """Bytes of a frame that asks for something for which it counts once more in :attr:`Peer.asked`."""
 
+REPEAT_ASKED = 5
+"""What a frame counts that was sent before: it is looked for in the log."""
+
 _FREE = frozenset((Publish, Result))
 """Frames that do not count: messages, which have the log's backlog for a brake, and answers to calls of ours."""
 
@@ -568,7 +571,7 @@ class RelayCore:
 
     def _repeated(self, peer: Peer, frame: Publish, last: int) -> None:
         peer.repeats += 1
-        peer.asked += 1
+        peer.asked += REPEAT_ASKED
         crc = self.log.find(peer.origin, frame.epoch, frame.seq)
         if crc is not None and crc != frame.crc and not self.passage.occupied:  # relay plugins may have changed it
             self.events.append(IdReused(peer, frame.epoch, frame.seq))

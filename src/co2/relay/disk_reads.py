@@ -26,9 +26,12 @@ handed over meanwhile.
 
 
 MANY = 1000
-"""Frames in one read above which the thread pauses as long as it took: small ones are dear to read."""
+"""Frames in one read above which the thread pauses behind it: small ones are dear to read."""
 
-MAX_PAUSE = 0.05
+PAUSES = 3
+"""Times as long as the read took."""
+
+MAX_PAUSE = 0.1
 """Seconds that it pauses at most."""
 
 
@@ -109,7 +112,7 @@ class DiskReads:
         began = time.monotonic()
         reading = self._log.read_disk(after, max_bytes)
         if len(reading.entries) > MANY:
-            time.sleep(min(MAX_PAUSE, time.monotonic() - began))
+            time.sleep(min(MAX_PAUSE, PAUSES * (time.monotonic() - began)))
         return reading
 
     def _come(self, wish: _Wish, done: asyncio.Future[Reading]) -> None:

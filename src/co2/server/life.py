@@ -37,6 +37,13 @@ STOP_TIMEOUT = 5.0
 START_TIMEOUT = 12.0
 """Seconds within which a role's start returns: every plugin host is up or has failed."""
 
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread at work lets the event loop go on.
+
+The loop gives the interpreter away at each write to a socket; with Python's 5 ms, and a thread that reads the log
+meanwhile, a message to ten links took 50 ms.
+"""
+
 _logger = logging.getLogger("co2")
 
 
@@ -114,6 +121,7 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
     if config.plugin_dir_from and not config.plugin_dir.is_dir():
         raise ConfigError(config.plugin_dir_from, f"there is no folder {config.plugin_dir}")
     sys.setrecursionlimit(values.RECURSION_LIMIT)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     sock = _listening(config)
     with contextlib.closing(sock):
         port = int(sock.getsockname()[1])
