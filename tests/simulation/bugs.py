@@ -446,7 +446,7 @@ def _frame_cut_anew_when_sent_again(original: Any) -> Any:
     return again
 
 
-@_bug("what is left of earlier runs goes out after the new", "b", Outbox, "put")
+@_bug("what is left of earlier runs goes out after the new", "bg", Outbox, "put")
 def _old_epochs_sent_after_the_new(original: Any) -> Any:
     def put(self: Any, *args: Any) -> None:
         original(self, *args)

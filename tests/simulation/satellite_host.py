@@ -107,6 +107,7 @@ class SimSatellite:
         self.up = True
         epoch = world.dice.getrandbits(63) | 1
         self.run = world.truth.new_run(self.origin, epoch)
+        self.run.of_before = not self.token
         self.outbox = Outbox(epoch, world.outbox_max, self._outbox_full, self._outbox_room, lambda: engine.now)
         self._paused = False
         self._watching: Timer | None = None

@@ -50,6 +50,7 @@ class Run:
             of it later looks like repeats.
         rows: (first number, how many, log id, position) wherever they were appended.
         alive: its satellite still runs.
+        of_before: its satellite has no receipts: what the relay lost after the acknowledgement nobody is told.
     """
 
     number: int
@@ -64,6 +65,7 @@ class Run:
     overtaken: int = 0
     rows: list[tuple[int, int, str, int]] = field(default_factory=list)
     alive: bool = True
+    of_before: bool = False
 
     def positions(self, number: int) -> list[tuple[str, int]]:
         """Give (log id, position) wherever a message was appended."""
@@ -78,7 +80,7 @@ class Run:
         if not self.epoch:
             return number in self.answered and number >= self.in_doubt
         seq = number + 1
-        if seq <= self.overtaken:
+        if seq <= self.overtaken or (self.of_before and seq <= self.in_doubt):
             return False
         return self.alive or self.in_doubt < seq <= max(self.acked, self.stored)
 
