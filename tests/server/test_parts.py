@@ -215,7 +215,7 @@ def test_books_remember_a_bounded_number_of_addresses() -> None:
     books = Books(None)
     for number in range(3_000):
         books.dropped_one(Caller(f"10.0.{number // 256}.{number % 256}", 1), "full", "")
-    assert len(books._budgets) <= 1_024
+    assert len(books._budgets._sources) <= 1_024
 
 
 def test_lines_are_kept_until_there_are_many(caplog: pytest.LogCaptureFixture) -> None:
