@@ -6,6 +6,7 @@ from tests.simulation.bugs import BUGS
 from tests.simulation.runner import search
 
 FOUND_AT: dict[str, int] = {
+    "forecast of repeats": 5,
     "forecast past what waits": 3,
     "forecast without interests": 0,
     "forecast past the outbox": 31,
