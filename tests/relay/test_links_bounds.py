@@ -11,7 +11,7 @@ from co2.errors import InternalError, RemoteFault
 from co2.protocol import goodbyes
 from co2.protocol.link_frames import SUBPROTOCOL, Call, Hello, Result, decode_relay_frame, encode_link_frame
 from co2.protocol.web_socket import PING, WebSocketReader, control_frame
-from co2.relay import links
+from co2.relay import brake, links
 from co2.relay.links import MAX_ANSWERS, MAX_UNSAID
 from co2.server import link_wire
 from co2.server.link_wire import MAX_BUFFERED, joined
@@ -121,18 +121,40 @@ def test_who_does_not_read_gets_no_pongs_behind_what_waits_for_it() -> None:
 
 
 def test_who_does_not_read_its_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_wire, "MAX_UNREAD", 6 * 2**20)
+    monkeypatch.setattr(link_wire, "MAX_UNREAD", 2 * 2**20)
+    # With the brake it takes half a minute until so much is asked for: that is another rule, and another test.
+    monkeypatch.setattr(brake, "ASK_RATE", 1e9)
 
     async def test(relay: Relay, ham: Satellite) -> None:
         reader, writer = await joined_as(relay, "spam")
         reader._transport.pause_reading()  # type: ignore[attr-defined]
-        call = encode_link_frame(Call(1, "echo", b"\xda\xff\xff" + b"x" * 0xFFFF, 60.0))
-        async with asyncio.timeout(20):
+        calls = joined(
+            [encode_link_frame(Call(1, "echo", b"\xda\xff\xff" + b"x" * 0xFFFF, 60.0))] * 16, masked=True
+        )
+        async with asyncio.timeout(30):
             while len(relay.present) == 2:
-                writer.writelines(joined([call] * 16, masked=True))
-                await asyncio.sleep(0.005)
+                if not writer.transport.get_write_buffer_size():  # else it has not taken the last ones yet
+                    writer.writelines(calls)
+                await asyncio.sleep(0.001)
         assert any("has not read" in text for _, text in relay.gone)
         assert ham.link.joined.is_set()
+        writer.transport.abort()  # type: ignore[attr-defined]
+
+    network(test, "ham")
+
+
+def test_who_asks_for_much_at_once_waits_with_it_on_its_own_side() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        reader, writer = await joined_as(relay, "spam")
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        call = encode_link_frame(Call(1, "echo", b"\xda\xff\xff" + b"x" * 0xFFFF, 60.0))
+        writer.writelines(joined([call] * 500, masked=True))
+        await until(lambda: relay.links.braked)
+        assert (await ham.link.call("there", {}, 10))["method"] == "there"
+        assert relay.links.counted()["links_held"] == 1
+        assert relay.links.counted()["link_bytes"] < 4 * 2**20
+        assert writer.transport.get_write_buffer_size() > 2**23
+        assert len(relay.present) == 2, "what waits is not lost: it is read on, at the rate that there is"
         writer.transport.abort()  # type: ignore[attr-defined]
 
     network(test, "ham")

@@ -155,7 +155,10 @@ def test_who_falls_out_of_the_log_is_told_the_gap(tmp_path: Path) -> None:
         wait_for(lambda: "gap" in b.log(), "the satellite's log tells the gap")
         answer = proxy.relay.fetch({"host_id": me["host_id"], "after": me["position"]})
         assert answer["gaps"][0]["reason"] == "retention"
-        assert answer["messages"][0]["data"] > 50
+        while not answer["messages"]:  # a gap may come alone, where what follows is in memory and not on disk
+            assert answer["next"] < 60
+            answer = proxy.relay.fetch({"host_id": me["host_id"], "after": answer["next"]})
+        assert 0 < answer["messages"][0]["data"] <= 59
 
 
 def test_a_full_relay_says_so_with_a_fault_of_its_own(tmp_path: Path) -> None:

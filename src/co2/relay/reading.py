@@ -118,8 +118,8 @@ class MessageReader:
                         return read
                     read.messages.append(message)
                     read.next = message.position
-            if chunk.next <= read.next and not chunk.entries:
-                read.next = max(read.next, until)
+            if chunk.gap is None and not chunk.entries and chunk.next <= read.next:
+                read.next = until  # nothing is there; behind a gap the next look may find what is
             read.next = max(read.next, min(chunk.next, until))
             if read.messages or read.gap is not None:
                 break
