@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,11 +12,13 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from co2.protocol.health import Health
 from co2.server.app import HttpServer, bind_socket
 from co2.server.limits import Limits
 from co2.web.metrics import LAGS_TOLD
 from co2.web.pages import make_pages
 from co2.web.rates import Rates
+from co2.web.trouble import network_trouble
 from co2.web.view import DeadLetterRow
 from co2.xmlrpc.registry import Registry
 from tests.web import fakes
@@ -180,6 +183,16 @@ def test_trouble_of_all_satellites_is_on_top_of_a_relay_s_first_page():
         assert "example" in answer.text
     assert '<span class="state good"><code>example</code>' in satellites.text
     assert '<span class="state bad"><code>osc</code> parked' in satellites.text
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+@pytest.mark.parametrize("letters", [0, 1])
+def test_a_command_to_type_is_one_command_whatever_a_package_is_called(state, letters):
+    name = "p; touch x\u202e #"
+    row = dataclasses.replace(fakes.relay().satellite_rows[0])
+    packages = [Health(name, state, 1, 0.0, letters, False, "E", 1.0)]
+    (told,) = network_trouble([dataclasses.replace(row, packages=packages)])
+    assert "p; touch x\\u202e #" in shlex.split(told.command)
 
 
 def test_all_is_well_where_nothing_is_in_trouble():

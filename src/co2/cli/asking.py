@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from co2.cli.told import check_properties
 from co2.errors import CallTimeout, Co2Error
 from co2.xmlrpc.simple_client import SimpleClient
 
@@ -57,9 +58,8 @@ def _ask(client: SimpleClient, host_id: str, left: float, timeout: float) -> Tol
         return CallTimeout(host_id, timeout)
     argument = {"method_name": "co2.get_properties", "host_id": host_id, "data": None}
     try:
-        found = client.call("method_call", argument, timeout=left)
+        return check_properties(client.call("method_call", argument, timeout=left))
     except CallTimeout:
         return CallTimeout(host_id, timeout)
     except Co2Error as error:
         return error
-    return found if isinstance(found, dict) else None

@@ -11,7 +11,8 @@ from co2.cli.client import CommandClient
 from co2.cli.failures import exit_code
 from co2.cli.output import as_text, one_line, print_json, print_table, to_json
 from co2.cli.satellites import satellites
-from co2.errors import RemoteFault
+from co2.cli.told import check_letters
+from co2.errors import ParseError, RemoteFault
 
 __all__ = ["dead_letters"]
 
@@ -107,14 +108,15 @@ def _of_all(client: CommandClient, package: str | None) -> tuple[list[dict[str, 
             continue
         try:
             rows += _of(client, satellite["host_id"], package, passed_on=True)
-        except RemoteFault as fault:
-            code, text = exit_code(fault)
+        except (RemoteFault, ParseError) as error:
+            code, text = exit_code(error)
             click.echo(f"co2: {one_line(satellite['host_id'])}: {one_line(text)}", err=True)
     return rows, code
 
 
 def _of(client: CommandClient, host_id: str, package: str | None, *, passed_on: bool) -> list[dict[str, Any]]:
-    return [{"satellite": host_id, **row} for row in _pages(client, host_id, package, passed_on)]
+    rows = _pages(client, host_id, package, passed_on)
+    return [{"satellite": host_id} | row | {"satellite": host_id} for row in rows]  # whatever it says
 
 
 def _pages(client: CommandClient, host_id: str, package: str | None, passed_on: bool) -> Iterator[dict[str, Any]]:
@@ -124,7 +126,7 @@ def _pages(client: CommandClient, host_id: str, package: str | None, passed_on: 
         argument = {"after": after, "max": AT_ONCE, **only}
         name = "co2.plugin.get_dead_letters"
         if passed_on:
-            rows = client.call("method_call", {"method_name": name, "host_id": host_id, **argument})
+            rows = check_letters(client.call("method_call", {"method_name": name, "host_id": host_id, **argument}))
         else:
             rows = client.call(name, argument)
         if not rows:

@@ -1,5 +1,6 @@
 """The plugin packages of a network, for ``co2 ps``: all of them, or those that are in trouble and what to do."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -87,6 +88,7 @@ def show_trouble(satellites: Sequence[dict[str, Any]]) -> None:
 def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
     """Give, for each thing that is wrong with a package, a line that tells it, and what to type next."""
     name = one_line(row["name"])
+    typed = shlex.quote(name)  # it is the satellite's word, and goes to a shell from here
     who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "no reason is known")
     for said in ("is parked", "is not loaded"):  # it is told here already
         error = error.removeprefix(f"plugin package {name} {said}: ")
@@ -94,20 +96,20 @@ def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
         error = f"{error[:MAX_ERROR]}…"
     if row["state"] in TROUBLE:
         do = "reload" if row["load"] else "load"
-        yield f"{who} is {row['state']}: {error}", f"mend it, then on that machine: co2 plugin {do} {name}"
+        yield f"{who} is {row['state']}: {error}", f"mend it, then on that machine: co2 plugin {do} {typed}"
         return
-    logs = f"on that machine: co2 plugin logs {name}"
+    logs = f"on that machine: co2 plugin logs {typed}"
     if row["state"] == "restarting":
         yield f"{who} is restarting, its methods are away: {error}", f"its log, {logs}"
     if row["hangs"]:
         yield f"{who} hangs: a call into it has been under way for {age(row['hangs'])}", f"its log, {logs}"
     if row["refused"]:
-        yield f"{who} runs its old code: {error}", f"mend it, then on that machine: co2 plugin reload {name}"
+        yield f"{who} runs its old code: {error}", f"mend it, then on that machine: co2 plugin reload {typed}"
     if row["dead_letters"]:
         letters = _letters(row["dead_letters"])
         yield (
             f"{who} has {letters}: it did not take them",
-            (f"to see them, on that machine: co2 dead-letters --package {name}"),
+            (f"to see them, on that machine: co2 dead-letters --package {typed}"),
         )
     if not (row["state"] == "restarting" or row["hangs"] or row["refused"] or row["dead_letters"]):
         yield f"{who} had an error {age(row['last_error_age'])} ago: {error}", f"its log, {logs}"
@@ -119,7 +121,7 @@ def show_packages(hosts: Sequence[dict[str, Any]], told: Sequence[Told], as_json
     code = 0
     for host_id, answer in _ours(hosts, told):
         if isinstance(answer, dict):
-            rows += [{"host": host_id, **row} for row in answer["plugins"]]
+            rows += [{"host": host_id} | row | {"host": host_id} for row in answer["plugins"]]  # whatever it says
         else:
             code, text = exit_code(answer)
             click.echo(f"co2: {one_line(host_id)}: {one_line(text)}", err=True)

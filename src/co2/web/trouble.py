@@ -1,10 +1,12 @@
 """What is wrong anywhere on the network, for the first page of a relay: worst first, with what to type next."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from co2.protocol.health import DOES_NOTHING, Health
+from co2.unseen import escape_unseen
 from co2.web.text import brief, duration
 from co2.web.view import SatelliteRow
 
@@ -105,10 +107,11 @@ def _tone(health: Health) -> str:
 
 
 def _command(health: Health) -> str:
+    name = shlex.quote(escape_unseen(health.name))  # it is the satellite's word, and goes to a shell from here
     if health.state in DOES_NOTHING:
-        return f"co2 plugin {'reload' if health.load else 'load'} {health.name}"
+        return f"co2 plugin {'reload' if health.load else 'load'} {name}"
     if health.refused:
-        return f"co2 plugin reload {health.name}"
+        return f"co2 plugin reload {name}"
     if health.dead_letters and not health.hangs:
-        return f"co2 dead-letters --package {health.name}"
-    return f"co2 plugin logs {health.name}"
+        return f"co2 dead-letters --package {name}"
+    return f"co2 plugin logs {name}"

@@ -1,0 +1,86 @@
+"""What a satellite tells of itself, looked at before it is shown: anybody may join, and say anything."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from co2.errors import ParseError
+
+__all__ = ["check_letters", "check_properties"]
+
+Kinds = Mapping[str, type | tuple[type, ...]]
+
+_TEXT = (str, bytes)  # as bytes where XML cannot hold one of its characters
+_NUMBER = (int, float)
+
+_PACKAGE: Kinds = {
+    "name": str,
+    "state": str,
+    "load": int,
+    "code": str,
+    "restarts": int,
+    "dead_letters": int,
+    "last_error": _TEXT,
+}
+_NEWER_OF_PACKAGE: Kinds = {
+    "hangs": _NUMBER,
+    "refused": bool,
+    "last_error_age": _NUMBER,
+    "uses": dict,
+    "limits": dict,
+}
+"""What an older host does not tell."""
+
+_LETTER: Kinds = {
+    "id": int,
+    "at": object,
+    "plugin": object,
+    "host_id": object,
+    "reason": object,
+    "message": object,
+}
+
+
+def check_properties(found: Any) -> dict[str, Any]:
+    """Return an answer to ``co2.get_properties``, once it can be shown.
+
+    Raises:
+        ParseError: something in it is not what a host tells.
+    """
+    if not isinstance(found, dict):
+        raise _wrong("its properties")
+    for row in _rows(found.get("plugins", []), _PACKAGE, "plugins"):
+        for key, kind in _NEWER_OF_PACKAGE.items():
+            if key in row and not isinstance(row[key], kind):
+                raise _wrong(f"{key} of plugins")
+        for key in ("uses", "limits"):
+            if not all(isinstance(number, _NUMBER) for number in row.get(key, {}).values()):
+                raise _wrong(f"{key} of plugins")
+    counters = found.get("counters")
+    if isinstance(counters, dict) and not isinstance(counters.get("dead_letters_kept", 0), int):
+        raise _wrong("counters")
+    return found
+
+
+def check_letters(found: Any) -> list[dict[str, Any]]:
+    """Return an answer to ``co2.plugin.get_dead_letters``, once it can be shown.
+
+    Raises:
+        ParseError: something in it is not what a host tells.
+    """
+    return _rows(found, _LETTER, "dead letters")
+
+
+def _rows(found: Any, kinds: Kinds, what: str) -> list[dict[str, Any]]:
+    if not isinstance(found, list):
+        raise _wrong(what)
+    for row in found:
+        if not isinstance(row, dict):
+            raise _wrong(what)
+        for key, kind in kinds.items():
+            if key not in row or not isinstance(row[key], kind):
+                raise _wrong(f"{key} of {what}")
+    return found
+
+
+def _wrong(what: str) -> ParseError:
+    return ParseError(f"it is no host of co2, or another version: {what} cannot be read")

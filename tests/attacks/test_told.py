@@ -1,0 +1,122 @@
+"""What a satellite tells of itself is anybody's word: commands show the others whatever it says."""
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from co2.protocol.link_frames import Call, Result, encode_link_frame
+from tests.attacks.raw_link import RawLink
+from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
+
+ROW = {
+    "name": "p", "state": "running", "load": 1, "code": "c", "last_error": "", "restarts": 0, "dead_letters": 0,
+}  # fmt: skip
+LETTER = {"id": 1, "at": 0, "plugin": "p.p", "host_id": "x", "reason": "no", "message": {"data": 1}}
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    """A relay with an honest satellite."""
+    base: Path = tmp_path_factory.mktemp("told")
+    write_plugin(base / "satellite", "honest", rec=RECORDER)
+    with (
+        running(base / "relay", "relay") as host,
+        running(base / "satellite", "satellite", "--relay", host.url),
+    ):
+        wait_for(lambda: "honest" in co2("ps", "--plugins", "--relay", host.url).stdout, "it is there")
+        yield host
+
+
+@contextlib.contextmanager
+def liar(relay: HostProcess, answers: Mapping[str, Any], **hello: Any) -> Iterator[None]:
+    """Have a satellite there that answers calls with what it likes."""
+
+    async def answer() -> None:
+        link = await RawLink.joined_as(relay.port, "liar", subscriptions=[], **hello)
+        joined.set()
+        with contextlib.suppress(EOFError, TimeoutError):
+            while not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        call = await link.next(Call)
+                    value = msgspec.msgpack.encode(answers.get(call.method))
+                    await link.told(encode_link_frame(Result(call.call_id, value)))
+        link.abort()
+
+    joined, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(answer()))
+    thread.start()
+    try:
+        assert joined.wait(20)
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def co2(*args: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "co2", *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"plugins": 5},
+        {"plugins": ["p"]},
+        {"plugins": [{}]},
+        {"plugins": [{**ROW, "state": ["failed"], "load": {}}]},
+        {"plugins": [{**ROW, "hangs": "long"}]},
+        {"plugins": [{**ROW, "last_error": "E", "last_error_age": "old"}]},
+        {"plugins": [{**ROW, "uses": {"memory": "all"}}]},
+        {"plugins": [ROW], "counters": {"dead_letters_kept": "many"}},
+    ],
+)
+def test_all_others_are_shown_beside_one_that_tells_nonsense(relay: HostProcess, told: dict[str, Any]) -> None:
+    with liar(relay, {"co2.get_properties": told}):
+        short = co2("ps", "--relay", relay.url)
+        assert (short.returncode, short.stderr) == (0, "")
+        assert "2 satellites" in short.stdout
+        packages = co2("ps", "--plugins", "--relay", relay.url)
+        assert "honest" in packages.stdout
+        assert packages.returncode == 1
+        assert packages.stderr.startswith("co2: liar@127.0.0.1:9: ")
+        assert len(packages.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("letters", [5, [5], [{}], [{**LETTER, "id": "first"}], [{"id": 1}]])
+def test_dead_letters_of_others_are_shown_beside_nonsense(relay: HostProcess, letters: Any) -> None:
+    with liar(relay, {"co2.plugin.get_dead_letters": letters}):
+        done = co2("dead-letters", "--url", relay.url)
+        assert done.returncode == 1
+        assert done.stderr.startswith("co2: liar@127.0.0.1:9: ")
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_no_one_speaks_for_another(relay: HostProcess) -> None:
+    answers = {
+        "co2.get_properties": {"plugins": [{**ROW, "host": "honest"}]},
+        "co2.plugin.get_dead_letters": [{**LETTER, "satellite": "honest"}],
+    }
+    with liar(relay, answers):
+        packages = json.loads(co2("ps", "--plugins", "--json", "--relay", relay.url).stdout)
+        letters = json.loads(co2("dead-letters", "--json", "--url", relay.url).stdout)
+    assert "honest" not in {row["host"] for row in packages}
+    assert {row["satellite"] for row in letters} == {"liar@127.0.0.1:9"}
+
+
+def test_a_command_to_type_is_one_command_whatever_a_package_is_called(relay: HostProcess) -> None:
+    name = "p; touch /tmp/pwned #"
+    row = {**ROW, "name": name, "state": "failed"}
+    with liar(relay, {"co2.get_properties": {"plugins": [row]}}):
+        shown = co2("ps", "--relay", relay.url).stdout
+        assert f"co2 plugin reload '{name}' --url" in shown
