@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -203,6 +204,58 @@ def test_the_checksum_of_a_number_is_found_in_memory_and_on_disk(logs: Logs) -> 
     again = logs.open()
     assert again.find("ham", 7, 1) == entry.crc
     assert again.find("spam", 7, 1) is None
+
+
+def test_a_number_is_found_while_somebody_reads_from_disk(logs: Logs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop looks for numbers: it must not wait for reads of others."""
+    append(logs.open(), b"\x01", seq=1)
+    logs.close()
+    log = logs.open()
+    began, go_on = threading.Event(), threading.Event()
+    entries = log._reader.entries
+
+    def slowly(after: int, max_bytes: int) -> Any:
+        began.set()
+        go_on.wait(30)
+        return entries(after, max_bytes)
+
+    monkeypatch.setattr(log._reader, "entries", slowly)
+    reading = threading.Thread(target=log.read_disk, args=(0, 2**20))
+    reading.start()
+    found: list[int | None] = []
+    finding = threading.Thread(target=lambda: found.append(log.find("spam", 7, 1)))
+    try:
+        assert began.wait(30)
+        finding.start()
+        finding.join(20)
+        assert found == [None]
+    finally:
+        go_on.set()
+        reading.join()
+        finding.join()
+
+
+def test_numbers_are_found_in_memory_as_frames_come_and_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_tail, "KEPT", 1000 * (memory_tail.OVERHEAD + 1))
+    tail = memory_tail.MemoryTail(1)
+    for number in range(1, 5001):
+        tail.append(Entry(number, 1, "ham", "ham@h:1", ("h", 1), 7, number, "", "", (), number % 97, b"x"), number)
+        if number % 50 == 0:
+            for seq in (number, number - 1, number - 900):
+                assert tail.find("ham", 7, seq) == (seq % 97 if seq > 0 else None)
+            assert tail.find("spam", 7, number) is None
+            assert tail.find("ham", 7, number + 1) is None
+    assert tail.find("ham", 7, 1) is None, "what memory has let go of is not held by its number"
+
+
+def test_looking_for_many_numbers_does_not_look_at_all_frames_each_time() -> None:
+    tail = memory_tail.MemoryTail(1)
+    for number in range(10_000):
+        tail.append(Entry(number + 2, 1, "ham", "ham@h:1", ("h", 1), 7, number, "", "", (), 1, b"x"), 1)
+    began = time.process_time()
+    for _ in range(1000):
+        assert tail.find("spam", 7, 1) is None
+    assert time.process_time() - began < 0.2
 
 
 @pytest.mark.parametrize("limit", ["size", "age"])

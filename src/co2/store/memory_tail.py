@@ -27,6 +27,8 @@ class MemoryTail:
         self._entries: list[Entry] = []
         self._ends: list[int] = []
         self._start = 0
+        self._numbered: dict[tuple[str, int, int], int] = {}
+        self._numbered_up_to = 0
 
     def append(self, entry: Entry, committed: int) -> None:
         """Take a frame in; let go of old ones that are on disk."""
@@ -43,6 +45,7 @@ class MemoryTail:
         if start > 256 and start > len(self._ends) // 2:
             del self._entries[:start], self._ends[:start]
             self._start = 0
+            self._numbered, self._numbered_up_to = {}, 0
 
     def read(self, after: int, max_bytes: int) -> Sequence[Entry]:
         """Give frames that end after a position, in order; at least one where there is any."""
@@ -56,9 +59,15 @@ class MemoryTail:
         return entries
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Give the checksum of the frame that begins with this number."""
-        for index in range(len(self._entries) - 1, self._start - 1, -1):
-            entry = self._entries[index]
-            if entry.seq == seq and entry.epoch == epoch and entry.origin == origin:
-                return entry.crc
-        return None
+        """Give the checksum of the frame that begins with this number.
+
+        Numbers are put into a table when somebody asks for the first time: nothing is done for each frame, and
+        who asks for thousands does not have all frames looked through each time.
+        """
+        entries = self._entries
+        for index in range(max(self._numbered_up_to, self._start), len(entries)):
+            entry = entries[index]
+            if entry.epoch:
+                self._numbered[entry.origin, entry.epoch, entry.seq] = entry.crc
+        self._numbered_up_to = len(entries)
+        return self._numbered.get((origin, epoch, seq))
