@@ -9,12 +9,26 @@ import pytest
 
 from co2.errors import InternalError, RemoteFault
 from co2.protocol import goodbyes
-from co2.protocol.link_frames import SUBPROTOCOL, Call, Hello, Result, decode_relay_frame, encode_link_frame
-from co2.protocol.web_socket import PING, WebSocketReader, control_frame
+from co2.protocol.checksum import crc32
+from co2.protocol.link_frames import (
+    SUBPROTOCOL,
+    Applied,
+    Call,
+    Goodbye,
+    Hello,
+    Publish,
+    Result,
+    decode_relay_frame,
+    encode_link_frame,
+)
+from co2.protocol.relay import ASKED_AT_ONCE
+from co2.protocol.streams import Peer
+from co2.protocol.web_socket import CLOSE, PING, WebSocketReader, control_frame
 from co2.relay import brake, links
 from co2.relay.links import MAX_ANSWERS, MAX_UNSAID
 from co2.server import link_wire
 from co2.server.link_wire import MAX_BUFFERED, joined
+from tests.protocol.network import batch_of
 from tests.relay.linked import Relay, Satellite, network, until
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -40,7 +54,7 @@ async def opened(relay: Relay) -> Ends:
 async def joined_as(relay: Relay, origin: str) -> Ends:
     """Open a link, and say Hello."""
     reader, writer = await opened(relay)
-    hello = encode_link_frame(Hello(f"{origin}@127.0.0.1:9", "", "", [], [], [], []))
+    hello = encode_link_frame(Hello(f"{origin}@127.0.0.1:9", "", "", [], [(7, 1)], [], []))
     writer.writelines(joined([hello], masked=True))
     await until(lambda: any(peer.origin == origin for peer in relay.present))
     return reader, writer
@@ -156,6 +170,59 @@ def test_who_asks_for_much_at_once_waits_with_it_on_its_own_side() -> None:
         assert writer.transport.get_write_buffer_size() > 2**23
         assert len(relay.present) == 2, "what waits is not lost: it is read on, at the rate that there is"
         writer.transport.abort()  # type: ignore[attr-defined]
+
+    network(test, "ham")
+
+
+def test_what_one_read_brings_is_taken_in_many_turns_and_in_order() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        _, writer = await joined_as(relay, "spam")
+        core = relay.links.core
+        now = most = total = 0
+        take = core._take
+
+        def counting(peer: Peer, data: bytes | memoryview) -> None:
+            nonlocal now
+            now += 1
+            take(peer, data)
+
+        core._take = counting  # type: ignore[method-assign]
+
+        async def count_turns() -> None:
+            nonlocal now, most, total
+            while True:
+                most, total, now = max(most, now), total + now, 0
+                await asyncio.sleep(0)
+
+        counter = asyncio.ensure_future(count_turns())
+        batches = [batch_of(n) for n in range(10)]
+        frames: list[bytes] = []
+        for seq, batch in enumerate(batches, 1):
+            frames += [encode_link_frame(Applied({}))] * 250
+            frames.append(encode_link_frame(Publish(7, seq, "p", "p.m.X", [""], crc32(batch), batch)))
+        writer.writelines(joined(frames, masked=True))
+        await until(lambda: total >= len(frames))
+        counter.cancel()
+        assert most <= 2 * ASKED_AT_ONCE, f"{most} frames were taken in one turn"
+        await until(lambda: ham.got.get("p") == list(range(10)))
+        await until(lambda: not relay.links.counted()["links_held"])
+        writer.close()
+
+    network(test, "ham")
+
+
+def test_a_link_that_ends_behind_much_that_it_asks_for_has_said_goodbye_and_its_messages() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        _, writer = await joined_as(relay, "spam")
+        batch = batch_of("last words")
+        frames = [encode_link_frame(Applied({}))] * (ASKED_AT_ONCE + 20)
+        frames.append(encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(batch), batch)))
+        frames.append(encode_link_frame(Goodbye("stopping", "that was all", 0.0)))
+        writer.writelines([*joined(frames, masked=True), control_frame(CLOSE, b"", True)])
+        await until(lambda: relay.gone)
+        assert relay.gone == [("stopping", "that was all")]
+        await until(lambda: ham.got.get("p") == ["last words"])
+        writer.close()
 
     network(test, "ham")
 

@@ -79,6 +79,9 @@ __all__ = [
 ASKED_BYTES = 256
 """Bytes of a frame that asks for something for which it counts once more in :attr:`Peer.asked`."""
 
+ASKED_AT_ONCE = 64
+"""What frames that have come at the same time may ask for before others have their turn: about a millisecond."""
+
 REPEAT_ASKED = 5
 """What a frame counts that was sent before: it is looked for in the log."""
 
@@ -185,6 +188,22 @@ class RelayCore:
         for data in frames:
             self._take(peer, data)
         self.fan_out.advance()
+
+    def receive_some(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
+        """Take frames as :meth:`receive` does, until they have asked for :data:`ASKED_AT_ONCE`.
+
+        Returns:
+            How many were taken. Whoever comes with the rest sets :attr:`Peer.asked` to 0 before.
+        """
+        peer.scanned = 0
+        count = 0
+        for data in frames:
+            self._take(peer, data)
+            count += 1
+            if peer.asked >= ASKED_AT_ONCE:
+                break
+        self.fan_out.advance()
+        return count
 
     def _take(self, peer: Peer, data: bytes | memoryview) -> None:
         if peer.state == "closed":

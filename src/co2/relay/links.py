@@ -34,6 +34,7 @@ from co2.protocol.streams import CHUNK, Peer, Stream
 from co2.relay.brake import ASK_BURST, Brake
 from co2.relay.call_turns import CallTurns
 from co2.relay.disk_reads import DiskReads
+from co2.relay.frame_turns import FrameTurns
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.pending_calls import PendingCalls
 from co2.server.express import MAX_RUN_MESSAGES, Expected
@@ -178,11 +179,12 @@ class Links:
         self._brakes: dict[Peer, Brake] = {}
         self._braked: dict[LinkWire, asyncio.TimerHandle] = {}
         self._answering: Counter[Peer] = Counter()
-        self._held: list[LinkWire] = []
+        self._held: list[Peer] = []
         self._closing: list[LinkWire] = []
         self._emptied: asyncio.Future[None] | None = None
         self.calls = PendingCalls()
         self._turns = CallTurns(asyncio.get_running_loop(), self._begin_call)
+        self._frames = FrameTurns(asyncio.get_running_loop(), self._receive, self._read_again)
         self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -212,9 +214,23 @@ class Links:
 
     def received(self, peer: Peer, frames: list[bytes | memoryview], more: bool = False) -> None:
         """Take what a link brings; with ``more`` what others have brought comes right behind it."""
+        taken = self._receive(peer, frames)
+        if taken < len(frames) and peer.state != "closed" and (wire := self._wires.get(peer)) is not None:
+            wire.pause_reading()
+            rest = [bytes(frame) for frame in frames[taken:]]
+            self._frames.add(peer, rest, rests=wire in self._braked)
+        if not more and self._log.committed > self.core.fan_out.committed:
+            self._owner.committed(self._log.look())
+        if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
+            wire.pause_reading()  # its sender then waits, and knows it
+            self._held.append(peer)
+
+    def _receive(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
+        """Take some of what a link has brought; give how many frames."""
         try:
-            self.core.receive(peer, *frames)
+            taken = self.core.receive_some(peer, frames)
         except Exception as error:
+            taken = len(frames)
             who = peer.origin or peer.address[0]
             if self.lines.take(who, 2000):
                 _logger.exception("the link of %s failed", who)
@@ -222,11 +238,7 @@ class Links:
         self.flush()
         if peer.asked:
             self._brake(peer)
-        if not more and self._log.committed > self.core.fan_out.committed:
-            self._owner.committed(self._log.look())
-        if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
-            wire.pause_reading()  # its sender then waits, and knows it
-            self._held.append(wire)
+        return taken
 
     def _brake(self, peer: Peer) -> None:
         """Count what a link has asked for; read it no more for a while where that is too much."""
@@ -243,12 +255,23 @@ class Links:
         if (pause := brake.take(asked, loop.time())) and wire not in self._braked:
             self.braked += 1
             wire.pause_reading()
-            self._braked[wire] = loop.call_later(pause, self._release_brake, wire)
+            self._frames.hold(peer)
+            self._braked[wire] = loop.call_later(pause, self._release_brake, peer, wire)
 
-    def _release_brake(self, wire: LinkWire) -> None:
+    def _release_brake(self, peer: Peer, wire: LinkWire) -> None:
         del self._braked[wire]
+        if peer in self._frames:
+            self._frames.go_on(peer)
+        else:
+            self._read_again(peer)
+
+    def _read_again(self, peer: Peer) -> None:
+        """Read a link, unless there is another reason not to."""
+        wire = self._wires.get(peer)
+        if wire is None or wire in self._braked or peer in self._frames:
+            return
         if self.backlog > MAX_BACKLOG:
-            self._held.append(wire)
+            self._held.append(peer)
         else:
             wire.resume_reading()
 
@@ -329,6 +352,8 @@ class Links:
     def ended(self, peer: Peer, why: str) -> None:
         """A link's connection is gone."""
         self._has_spoken(peer)
+        if rest := self._frames.forget(peer):
+            self._receive(peer, rest)  # its messages, and its Goodbye where little is before it
         self.core.lost(peer, why)
         self.flush()
         self._brakes.pop(peer, None)
@@ -360,9 +385,8 @@ class Links:
         self._owner.has_room()
         if self._held:
             held, self._held = self._held, []
-            for wire in held:
-                if wire not in self._braked:
-                    wire.resume_reading()
+            for peer in held:
+                self._read_again(peer)
 
     def flush(self) -> None:
         """Act on what has happened, and write what is out."""
@@ -488,6 +512,7 @@ class Links:
     def _left(self, peer: Peer, reason: str, text: str) -> None:
         self.calls.left(peer)
         self._turns.forget(peer)
+        self._frames.forget(peer)
         self._answering.pop(peer, None)
         wire = self._wires.get(peer)
         if wire is not None and not self._stopping:
