@@ -19,7 +19,7 @@ from tests.harness import wait_for
 from tests.store.power import Disk
 from tests.store.test_relay_log import Logs, append, everything, on_disk, whole
 
-SALT = b"12345678"
+KEY = b"12345678"
 
 
 @pytest.fixture
@@ -137,26 +137,48 @@ def test_a_damaged_record_is_a_gap_and_what_is_behind_it_is_there(logs: Logs, vi
 
 
 def test_what_is_left_of_earlier_fillings_does_not_count(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "log.db", SALT, 0)
+    journal = Journal(tmp_path / "log.db", KEY, 0)
     journal.make()
     for number in range(10):
         journal.append(b"older %d" % number)
     journal.begin(1)
     journal.append(b"newer")
-    again = Journal(tmp_path / "log.db", SALT, 1)
+    again = Journal(tmp_path / "log.db", KEY, 1)
     assert again.records() == [(2, b"newer")]
-    assert Journal(tmp_path / "log.db", SALT, 0).records()[0] == (1, b"older 1")  # its first was written over
+    assert Journal(tmp_path / "log.db", KEY, 0).records()[0] == (1, b"older 1")  # its first was written over
     assert Journal(tmp_path / "log.db", b"another.", 0).records() == []
 
 
 def test_a_record_that_looks_like_others_is_one(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "log.db", SALT, 0)
+    journal = Journal(tmp_path / "log.db", KEY, 0)
     journal.make()
     journal.append(b"first")
     forged = (tmp_path / "log.db.journal").read_bytes()[:200]
     journal.append(forged)
     journal.append(b"co2jco2jco2j")
-    assert [data for _, data in Journal(tmp_path / "log.db", SALT, 0).records()] == [b"first", forged, b"co2j" * 3]
+    assert [data for _, data in Journal(tmp_path / "log.db", KEY, 0).records()] == [b"first", forged, b"co2j" * 3]
+
+
+def test_a_message_cannot_hold_a_record_that_counts_where_its_own_is_written_over(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "SIZE", 8192)
+    log = logs.open()
+    known = bytes.fromhex(log.log_id)  # what a hostile member knows of the log: everybody is told it
+    data = Commit(marks={("ham", 7): 10**6}).encode()
+    forged = b"".join(
+        journal_module._HEAD.pack(b"co2j", filling, 1000, len(data), journal_module._hash(known, filling, 1000, data))
+        + data
+        for filling in range(1, 30)
+    )
+    entries = [append(log, b"\xc5" + len(forged).to_bytes(2, "big") + forged, seq=1)]
+    on_disk(log)
+    filling = log._writer._journal.filling
+    while log._writer._journal.filling == filling or not log._writer.in_journal():
+        entries += lone(log, 1)
+    after = logs.open(crashed(logs))
+    assert everything(after.read_disk, 0) == entries
+    assert after.marks == {("ham", 7): len(entries)}
 
 
 def test_a_commit_is_read_as_it_was_written() -> None:
@@ -199,7 +221,7 @@ def test_a_log_in_front_of_which_there_was_no_journal_is_taken_over(logs: Logs) 
     log.close()
     logs.path.with_name("log.db.journal").unlink()
     raw = apsw.Connection(str(logs.path))
-    raw.execute("DELETE FROM meta WHERE key IN ('journal', 'salt')")
+    raw.execute("DELETE FROM meta WHERE key IN ('journal', 'journal_key')")
     raw.close()
     log = logs.open()
     log.replace_id()  # what it is known by must not be what the journal is known by

@@ -126,3 +126,26 @@ def test_all_together_have_so_many_while_the_relay_runs(logs: Logs, monkeypatch:
     on_disk(log)
     log.close()
     assert len(logs.open().marks) <= 50
+
+
+def test_a_run_that_speaks_again_just_when_it_was_forgotten_keeps_its_mark(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_file, "MAX_MARKS", 50)
+    monkeypatch.setattr(relay_log, "MARKS_SLACK", 10)
+    log = logs.open()
+    append(log, b"\x01", origin="a", epoch=7, seq=1)
+    on_disk(log)
+    flood = 0
+    while not log._writer._trimmed:  # on disk it is forgotten, in memory with the next run that begins
+        flood += 1
+        append(log, b"\x01", origin=f"flood{flood}", epoch=7, seq=1)
+        on_disk(log)
+    append(log, b"\x02", origin="a", epoch=7, seq=2)
+    on_disk(log)
+    append(log, b"\x01", origin="another", epoch=7, seq=1)
+    assert log.marks["a", 7] == 2
+    assert ("flood1", 7) not in log.marks
+    on_disk(log)
+    log.close()
+    assert logs.open().marks["a", 7] == 2

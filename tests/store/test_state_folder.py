@@ -55,6 +55,20 @@ def test_folders_and_files_are_ours_alone(tmp_path: Path) -> None:
     assert found == {"state": 0o700, "logs": 0o700, "lock": 0o600, "origin": 0o600, "secret": 0o600}
 
 
+def test_names_of_what_is_made_once_are_on_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_sync: list[set[str]] = []
+    fsync = os.fsync
+
+    def syncing(descriptor: int) -> None:
+        fsync(descriptor)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            at_sync.append({path.name for path in tmp_path.iterdir()})
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    with StateFolder.open(tmp_path):
+        assert {"origin", "secret"} <= at_sync[-1]
+
+
 def test_files_of_before_that_others_could_read_are_made_private(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("")
     with StateFolder.open(tmp_path / "state") as state:

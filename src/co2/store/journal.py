@@ -7,13 +7,15 @@ the file is used again from its beginning. It has its length from the start: a s
 
 Each record carries the number of the filling that it is of and a keyed hash. So what is left of earlier fillings
 behind it, a record that a power cut has torn, and what is damaged are told from what counts; the records behind a
-damaged one are still found.
+damaged one are still found. The key is the log's secret: a message that looks like records cannot be one, even
+where the record that holds it is torn or written over in part.
 """
 
 import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import struct
 import sys
 from collections.abc import Iterator
@@ -22,7 +24,9 @@ from typing import Protocol
 
 import apsw
 
-__all__ = ["DISK_PAGE", "SIZE", "SUFFIX", "Journal", "begins_with_record"]
+from co2.store.fsync import sync_data, sync_folder
+
+__all__ = ["DISK_PAGE", "SIZE", "SUFFIX", "Journal", "begins_with_record", "new_key"]
 
 SIZE = 256 * 1024
 """Bytes of the file: some 700 messages that come alone."""
@@ -37,6 +41,9 @@ _MAGIC = b"co2j"
 _HEAD = struct.Struct(">4sQII8s")
 """Magic, filling, number within it, length of what follows, hash."""
 
+_KEY = 16
+"""Bytes of a key."""
+
 _PIECE = 65_536
 
 _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
@@ -47,11 +54,12 @@ class Journal:
 
     Args:
         path: of the log.
-        salt: of this log: records of another one do not count.
+        key: of this log (:func:`new_key`): records that were written with another one do not count.
         done: number of the filling that is in the database.
         vfs: name of an APSW VFS, None for the platform's files.
 
     Attributes:
+        key: of this log.
         filling: number of the one that is written now.
         written: bytes that were written to disk, whole pages of it.
 
@@ -60,10 +68,10 @@ class Journal:
         apsw.Error, OSError: the disk does not do its work.
     """
 
-    def __init__(self, path: Path, salt: bytes, done: int, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, key: bytes, done: int, vfs: str | None = None) -> None:
         self.filling = done + 1
         self.written = 0
-        self._salt = salt
+        self.key = key
         self._at = self._number = 0
         place = path.with_name(path.name + SUFFIX)
         self._file: _File = _SystemFile(place) if vfs is None else _VfsFile(place, vfs)
@@ -71,7 +79,7 @@ class Journal:
 
     def records(self) -> list[tuple[int, bytes]]:
         """Return the records that are not in the database, in order, each with its filling."""
-        found = [one for one in _found(self._file.read(self._size), self._salt) if one[0] >= self.filling]
+        found = [one for one in _found(self._file.read(self._size), self.key) if one[0] >= self.filling]
         return [(filling, data) for filling, _, data in sorted(found)]
 
     def make(self) -> None:
@@ -92,7 +100,7 @@ class Journal:
             apsw.FullError: the disk is full, and the file system needs room to write what has its place.
             apsw.Error, OSError: the disk does not do its work.
         """
-        keyed = _hash(self._salt, self.filling, self._number, data)
+        keyed = _hash(self.key, self.filling, self._number, data)
         record = _HEAD.pack(_MAGIC, self.filling, self._number, len(data), keyed) + data
         self._file.write(record, self._at)
         self._file.sync()
@@ -111,6 +119,11 @@ class Journal:
             self._file.close()
 
 
+def new_key() -> bytes:
+    """Return a key for the records of a log."""
+    return secrets.token_bytes(_KEY)
+
+
 def begins_with_record(path: Path) -> bool:
     """Tell whether there is a journal beside a log that has ever been written."""
     try:
@@ -120,7 +133,7 @@ def begins_with_record(path: Path) -> bool:
         return False
 
 
-def _found(content: bytes, salt: bytes) -> Iterator[tuple[int, int, bytes]]:
+def _found(content: bytes, key: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Find the whole records of a file: (filling, number, data)."""
     at = content.find(_MAGIC)
     while at >= 0:
@@ -128,14 +141,14 @@ def _found(content: bytes, salt: bytes) -> Iterator[tuple[int, int, bytes]]:
         if at + _HEAD.size <= len(content):
             _, filling, number, length, keyed = _HEAD.unpack_from(content, at)
             data = content[at + _HEAD.size : at + _HEAD.size + length]
-            if len(data) == length and _hash(salt, filling, number, data) == keyed:
+            if len(data) == length and _hash(key, filling, number, data) == keyed:
                 yield filling, number, data
                 after = at + _HEAD.size + length
         at = content.find(_MAGIC, after)
 
 
-def _hash(salt: bytes, filling: int, number: int, data: bytes) -> bytes:
-    keyed = hashlib.blake2b(filling.to_bytes(8, "big"), digest_size=8, key=salt)
+def _hash(key: bytes, filling: int, number: int, data: bytes) -> bytes:
+    keyed = hashlib.blake2b(filling.to_bytes(8, "big"), digest_size=8, key=key)
     keyed.update(number.to_bytes(4, "big"))
     keyed.update(data)
     return keyed.digest()
@@ -156,10 +169,9 @@ class _SystemFile:
     """A file of the operating system. Its calls let other threads work, as SQLite's do and a VFS's do not."""
 
     def __init__(self, path: Path) -> None:
-        is_new = not path.exists()
         with _full():
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-            self._folder = path.parent if is_new else None
+        self._folder: Path | None = path.parent
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
@@ -188,14 +200,10 @@ class _SystemFile:
 
     def sync(self) -> None:
         with _full():
-            _sync(self._fd)
-            if self._folder is not None and os.name == "posix":
-                folder = os.open(self._folder, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
-            self._folder = None
+            sync_data(self._fd)
+            if self._folder is not None:  # whoever made the file may not have come so far
+                sync_folder(self._folder)
+                self._folder = None
 
     def close(self) -> None:
         os.close(self._fd)
@@ -226,18 +234,6 @@ class _VfsFile:
 
     def close(self) -> None:
         self._file.xClose()
-
-
-def _sync(fd: int) -> None:
-    """Bring a file's content to disk, past the disk's own memory too."""
-    if sys.platform == "darwin":
-        import fcntl
-
-        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-    elif hasattr(os, "fdatasync"):
-        os.fdatasync(fd)
-    else:
-        os.fsync(fd)
 
 
 @contextlib.contextmanager

@@ -218,14 +218,14 @@ class LogFile:
             self.write_meta("gone", up_to)
         return up_to, freed, seen == limit
 
-    def forget_marks(self) -> list[tuple[str, int]]:
-        """Forget runs that were not heard of for longest, where there are too many; return them."""
+    def forget_marks(self) -> list[tuple[str, int, int]]:
+        """Forget runs that were not heard of for longest, where there are too many; return them, as they were."""
         found: Any = self._db.execute("SELECT count(*) FROM mark").fetchall()
         too_many = found[0][0] - MAX_MARKS
         if too_many <= 0:
             return []
-        rows: Any = self._db.execute("SELECT origin, epoch FROM mark ORDER BY at LIMIT ?", (too_many,)).fetchall()
-        self._db.executemany("DELETE FROM mark WHERE origin = ? AND epoch = ?", rows)
+        rows: Any = self._db.execute("SELECT origin, epoch, seq FROM mark ORDER BY at LIMIT ?", (too_many,)).fetchall()
+        self._db.executemany("DELETE FROM mark WHERE origin = ? AND epoch = ?", [row[:2] for row in rows])
         return list(rows)
 
     # ---- reading ---------------------------------------------------------------------------------------

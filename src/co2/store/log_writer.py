@@ -132,7 +132,7 @@ class LogWriter:
         self._next = Commit()
         self._taken: Commit | None = None
         self._trims = False
-        self._trimmed: list[tuple[str, int]] = []
+        self._trimmed: list[tuple[str, int, int]] = []
         self._hurry = self._hurried = False
         self._is_called = False
         self._moved = 0
@@ -186,8 +186,11 @@ class LogWriter:
         with self._work:
             self._next.marks[origin, epoch] = None
 
-    def trim_marks(self) -> list[tuple[str, int]]:
-        """Have the marks of runs that were not heard of for longest forgotten; return those that are by now."""
+    def trim_marks(self) -> list[tuple[str, int, int]]:
+        """Have the marks of runs that were not heard of for longest forgotten; return those that are by now.
+
+        Each with the seq that it had: a run that was heard of since has another one, and is not forgotten.
+        """
         self._trims = True
         with self._work:
             trimmed, self._trimmed = self._trimmed, []

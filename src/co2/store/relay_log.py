@@ -20,7 +20,7 @@ from co2.protocol.link_frames import FIRST_POSITION
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.protocol.losses import Loss, Losses
 from co2.store import log_file
-from co2.store.journal import Journal
+from co2.store.journal import Journal, new_key
 from co2.store.log_file import LogFile
 from co2.store.log_thread import LogThread
 from co2.store.log_writer import LogWriter
@@ -148,7 +148,7 @@ class RelayLog:
         dated["ends"] = json.dumps(self._ends)
         self._stored_lease = self.last + 1 + LEASE
         self._writer.start(
-            {"runs": json.dumps(runs), "lease": self._stored_lease, "salt": _salt(file).hex(), **dated}
+            {"runs": json.dumps(runs), "lease": self._stored_lease, "journal_key": journal.key.hex(), **dated}
         )
         self.gone = max(self._writer.gone, self.gone)
 
@@ -198,7 +198,7 @@ class RelayLog:
                 file = LogFile(path, vfs)
                 undo.callback(file.close, tidy=False)
                 file.prepare()
-                journal = Journal(path, _salt(file), int(file.read_meta("journal", 0)), vfs)
+                journal = Journal(path, _journal_key(file), int(file.read_meta("journal", 0)), vfs)
                 undo.callback(journal.close)
                 recover(file, journal, path)
                 reader = LogFile(path, vfs)
@@ -385,12 +385,13 @@ class RelayLog:
             self._marks.pop((origin, oldest), None)
             self._writer.drop_mark(origin, oldest)
         if len(self._marks) >= log_file.MAX_MARKS + MARKS_SLACK:
-            for key in self._writer.trim_marks():
-                if self._marks.pop(key, None) is not None:
-                    of_one = self._epochs[key[0]]
-                    of_one.remove(key[1])
+            for one, its_epoch, seq in self._writer.trim_marks():
+                if self._marks.get((one, its_epoch)) == seq:
+                    del self._marks[one, its_epoch]
+                    of_one = self._epochs[one]
+                    of_one.remove(its_epoch)
                     if not of_one:
-                        del self._epochs[key[0]]
+                        del self._epochs[one]
 
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
         """Say where the numbers of a run begin for this log."""
@@ -547,9 +548,9 @@ def _read_on(entries: list[Entry], in_journal: Sequence[Entry], after: int, max_
             size += len(entry.batch)
 
 
-def _salt(file: LogFile) -> bytes:
-    """Return what tells this log's journal from another's: random, and kept when the log takes another name."""
-    return bytes.fromhex(str(file.read_meta("salt", str(file.read_meta("log_id")))))
+def _journal_key(file: LogFile) -> bytes:
+    """Return the key of this log's journal, a new one for a log that had none."""
+    return bytes.fromhex(str(file.read_meta("journal_key", ""))) or new_key()
 
 
 def _running_time(

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from co2.errors import StateError
 from co2.host_id import ORIGIN_PATTERN
-from co2.store.fsync import sync_file
+from co2.store.fsync import sync_file, sync_folder
 
 __all__ = ["StateFolder", "default_state_path"]
 
@@ -206,7 +206,7 @@ def _check_file(path: Path) -> None:
 
 
 def _write_private_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a crash in between leaves none."""
+    """Write a file whole or not at all: a crash in between leaves none, and what was written is there after any."""
     made = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -217,6 +217,8 @@ def _write_private_file(path: Path, text: str) -> None:
             opened.flush()
             sync_file(opened.fileno())
         made.replace(path)
+        # Before anybody is shown it: a satellite that comes back with another secret is refused for good.
+        sync_folder(path.parent)
     except OSError as error:
         raise StateError(f"{path} cannot be written: {error.strerror}") from None
 
