@@ -19,12 +19,13 @@ def book_of(number: int, ip: str = "10.0.0.1") -> AwayBook:
     return book
 
 
-def test_who_makes_up_satellites_displaces_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("addresses", ["10.0.0.1", "2001:db8::{:x}", "127.0.0.{}"])
+def test_who_makes_up_satellites_displaces_no_others(monkeypatch: pytest.MonkeyPatch, addresses: str) -> None:
     monkeypatch.setattr(module, "MAX_AWAY_AT_ONE_ADDRESS", 5)
     monkeypatch.setattr(module, "MAX_AWAY", 8)
     book = book_of(3, "10.0.0.2")
     for at in range(100, 200):
-        book.joined(host(at), [], [])
+        book.joined(host(at, addresses.format(at)), [], [])
         book.left(host(at).origin, stopped=True)
     origins = [one.origin for one in book.rows()]
     assert origins[:5] == [host(at).origin for at in (199, 198, 197, 196, 195)]

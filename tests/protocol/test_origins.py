@@ -71,12 +71,13 @@ def test_a_flood_takes_no_room_from_those_that_have_published(monkeypatch: pytes
     assert book.unrecorded > 0
 
 
-def test_one_address_has_a_part_of_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("addresses", ["10.1.0.1", "2001:db8::{:x}", "127.0.0.{}"])
+def test_one_address_has_a_part_of_the_room(monkeypatch: pytest.MonkeyPatch, addresses: str) -> None:
     monkeypatch.setattr(origins, "MAX_AT_ONE_ADDRESS", 10)
     book = OriginBook()
     book.claim(at("10.0.0.2", "quiet"), OURS)
     for number in range(100):
-        book.claim(at("10.1.0.1", f"flood{number}"), THEIRS)
+        book.claim(at(addresses.format(number + 1), f"flood{number}"), THEIRS)
     assert len(book) == 11
     assert book.has_owner("quiet")
 

@@ -98,6 +98,21 @@ def test_cursors_of_hosts_that_are_gone_are_kept_for_every_address(monkeypatch: 
     assert members.add(honest.host_id, "fetching", 100, 1.0, resume=True).cursor == 7
 
 
+def test_who_was_forgotten_when_it_was_gone_has_no_place_among_those_that_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("co2.relay.members.MAX_DEPARTED", 10)
+    members = Members(1000)
+    gone = [
+        members.add(HostId(f"{number}", "192.0.2.1", 0), "fetching", 7, 0.0, resume=True) for number in range(12)
+    ]
+    members.remove(gone[0], keep_cursor=True)
+    members.forget("0")
+    for one in gone[1:]:
+        members.remove(one, keep_cursor=True)
+    assert [members.foreign_address(f"{number}") for number in (0, 1, 2)] == ["", "", "192.0.2.1"]
+
+
 def test_where_somebody_without_a_link_was_is_known_also_when_it_is_silent() -> None:
     members = Members(10)
     host = HostId("ham", "10.0.0.2", 0)

@@ -167,7 +167,9 @@ def test_a_message_cannot_hold_a_record_that_counts_where_its_own_is_written_ove
     known = bytes.fromhex(log.log_id)  # what a hostile member knows of the log: everybody is told it
     data = Commit(marks={("ham", 7): 10**6}).encode()
     forged = b"".join(
-        journal_module._HEAD.pack(b"co2j", filling, 1000, len(data), journal_module._hash(known, filling, 1000, data))
+        journal_module._HEAD.pack(
+            b"co2j", filling, 1000, len(data), journal_module._hash(known, filling, 1000, data)
+        )
         + data
         for filling in range(1, 30)
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from co2.protocol.away import Away
 from co2.protocol.origins import Known
 from co2.store.member_store import MEMBERS_FILE, MemberStore
 
@@ -61,6 +62,23 @@ def test_a_file_that_cannot_be_read_is_set_aside(path: Path, damage: str) -> Non
     assert store.known() == []
     assert "kept as members.db.bad-" in store.replaced
     assert len(list(path.parent.glob("members.db.bad-*Z"))) == 1
+    store.close()
+
+
+@pytest.mark.parametrize("text", ["spoilt", "10.0.0.99", "spoilt@10.0.0.98:2004"])
+def test_a_row_with_damaged_text_is_left_out(path: Path, text: str) -> None:
+    store = MemberStore.open(path)
+    store.write({"ham": HAM, "spoilt": Known("spoilt", b"z" * 32, "10.0.0.99", 9.0)})
+    away = {one: Away(one, f"{one}@10.0.0.98:2004", 7.5, True, ("m",), ("p",)) for one in ("ham", "spoilt")}
+    store.write_away(away, (), 8.0)
+    store.close()
+    data = path.read_bytes()
+    assert text.encode() in data
+    path.write_bytes(data.replace(text.encode(), b"\xff" + text.encode()[1:]))  # no UTF-8 any more
+    store = MemberStore.open(path)
+    assert HAM in store.known()
+    assert away["ham"] in store.away()
+    assert len(store.known()) + len(store.away()) < 4
     store.close()
 
 

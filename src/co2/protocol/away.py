@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from co2.host_id import HostId
+from co2.sources import source_of
 
 __all__ = ["MAX_AWAY", "MAX_AWAY_AT_ONE_ADDRESS", "MAX_AWAY_NAMES", "Away", "AwayBook"]
 
@@ -12,7 +13,7 @@ MAX_AWAY = 10_000
 """Satellites that are remembered; the one that has been away for longest goes first."""
 
 MAX_AWAY_AT_ONE_ADDRESS = 500
-"""Of those, so many at one address: who makes up satellites displaces no others."""
+"""Of those, so many of one source (:mod:`co2.sources`): who makes up satellites displaces no others."""
 
 MAX_AWAY_NAMES = 16 * 1024
 """Characters of names of methods and plugins that are remembered of one satellite; those beyond are left out."""
@@ -61,7 +62,7 @@ class AwayBook:
         self._here: dict[str, Away] = {}
         self._away: dict[str, Away] = {}
         self._by_method: dict[str, dict[str, None]] = {}
-        self._at: dict[str, dict[str, None]] = {}  # by address, in order
+        self._at: dict[str, dict[str, None]] = {}  # by source, in order
         self._changes: dict[str, Away | None] = {}
         for one in known:
             self._put(one)
@@ -148,7 +149,7 @@ class AwayBook:
 
     def _put(self, one: Away) -> None:
         self._away[one.origin] = one
-        same = self._at.setdefault(one.ip, {})
+        same = self._at.setdefault(source_of(one.ip), {})
         same[one.origin] = None
         for method in one.methods:
             self._by_method.setdefault(method, {})[one.origin] = None
@@ -159,10 +160,10 @@ class AwayBook:
 
     def _take_out(self, one: Away) -> None:
         del self._away[one.origin]
-        same = self._at[one.ip]
+        same = self._at[source_of(one.ip)]
         del same[one.origin]
         if not same:
-            del self._at[one.ip]
+            del self._at[source_of(one.ip)]
         for method in one.methods:
             origins = self._by_method.get(method, {})
             origins.pop(one.origin, None)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 
 from co2.host_id import HostId
+from co2.sources import source_of
 
 __all__ = ["MAX_AT_ONE_ADDRESS", "MAX_KNOWN", "Known", "OriginBook", "hash_of_token"]
 
@@ -20,7 +21,8 @@ MAX_KNOWN = 20_000
 """Origins that a relay knows; of those that have never published the one that was silent longest goes."""
 
 MAX_AT_ONE_ADDRESS = MAX_KNOWN // 4
-"""Of those, so many first seen at one address: who floods the relay with origins takes room from itself."""
+"""Of those, so many of one source (:mod:`co2.sources`), where they were first seen: who floods the relay with
+origins takes room from itself."""
 
 
 class Known(msgspec.Struct):
@@ -70,7 +72,7 @@ class OriginBook:
         self._wall = wall
         self._seen_before = seen_before
         self._known: dict[str, Known] = {}
-        self._silent: dict[str, dict[str, None]] = {}  # that never published, by address, in order
+        self._silent: dict[str, dict[str, None]] = {}  # that never published, by source, in order
         self._count: Counter[str] = Counter()
         self._order: dict[str, None] = {}  # of all these
         self._changes: dict[str, Known | None] = {}
@@ -156,8 +158,9 @@ class OriginBook:
 
     def _make_room(self, address: str) -> bool:
         """Have room for one more; whoever has published stays."""
-        if self._count[address] >= MAX_AT_ONE_ADDRESS:
-            victim = next(iter(self._silent.get(address, ())), None)
+        source = source_of(address)
+        if self._count[source] >= MAX_AT_ONE_ADDRESS:
+            victim = next(iter(self._silent.get(source, ())), None)
         elif len(self._known) >= MAX_KNOWN:
             victim = next(iter(self._order), None)
         else:
@@ -174,19 +177,21 @@ class OriginBook:
 
     def _put(self, known: Known) -> None:
         self._known[known.origin] = known
-        self._count[known.address] += 1
+        source = source_of(known.address)
+        self._count[source] += 1
         if not known.published:
             self._order[known.origin] = None
-            self._silent.setdefault(known.address, {})[known.origin] = None
+            self._silent.setdefault(source, {})[known.origin] = None
 
     def _take_out(self, known: Known) -> None:
         del self._known[known.origin]
-        self._count[known.address] -= 1
-        if not self._count[known.address]:
-            del self._count[known.address]
+        source = source_of(known.address)
+        self._count[source] -= 1
+        if not self._count[source]:
+            del self._count[source]
         if not known.published:
             del self._order[known.origin]
-            silent = self._silent[known.address]
+            silent = self._silent[source]
             del silent[known.origin]
             if not silent:
-                del self._silent[known.address]
+                del self._silent[source]

@@ -270,6 +270,7 @@ class Members:
     def forget(self, origin: str) -> None:
         """Forget where somebody was that has left."""
         self._departed.pop(origin, None)
+        self._departed_of.discard(origin)
 
     def get(self, origin: str) -> Member | None:
         """Give the member of that origin, None for none."""

@@ -224,7 +224,9 @@ class LogFile:
         too_many = found[0][0] - MAX_MARKS
         if too_many <= 0:
             return []
-        rows: Any = self._db.execute("SELECT origin, epoch, seq FROM mark ORDER BY at LIMIT ?", (too_many,)).fetchall()
+        rows: Any = self._db.execute(
+            "SELECT origin, epoch, seq FROM mark ORDER BY at LIMIT ?", (too_many,)
+        ).fetchall()
         self._db.executemany("DELETE FROM mark WHERE origin = ? AND epoch = ?", [row[:2] for row in rows])
         return list(rows)
 

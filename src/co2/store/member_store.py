@@ -1,5 +1,6 @@
 """What a relay knows of its members for good: a file of its own, as the log may be set aside or replaced."""
 
+import contextlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -39,6 +40,15 @@ _PUT_AWAY = """
 INSERT INTO away (origin, host_id, seen_at, state, names) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (origin) DO UPDATE SET
     host_id = excluded.host_id, seen_at = excluded.seen_at, state = excluded.state, names = excluded.names
+"""
+# Text as bytes, and numbers as such: what is damaged may be anything now, which must not end the whole reading.
+_KNOWN = """
+SELECT CAST(origin AS BLOB), CAST(token AS BLOB), CAST(address AS BLOB), CAST(first_seen AS REAL), published
+FROM member ORDER BY published DESC, rowid
+"""
+_AWAY_ROWS = """
+SELECT CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(state AS BLOB), CAST(seen_at AS REAL), CAST(names AS BLOB)
+FROM away
 """
 # Other columns, should there be any, stay as they are.
 _PUT = """
@@ -81,12 +91,15 @@ class MemberStore:
             return store
 
     def known(self) -> list[Known]:
-        """Return all origins, in the order in which they came first; as many as may be known."""
-        query = "SELECT origin, token, address, first_seen, published FROM member ORDER BY published DESC, rowid"
-        rows = self._db.execute(f"{query} LIMIT {MAX_KNOWN}")
-        return [
-            Known(origin, token, address, at, bool(published)) for origin, token, address, at, published in rows
-        ]
+        """Return all origins, in the order in which they came first; as many as may be known.
+
+        One that is damaged is left out: it belongs to whoever comes next, as in a file that is lost.
+        """
+        found = []
+        for origin, token, address, at, published in self._db.execute(f"{_KNOWN} LIMIT {MAX_KNOWN}"):
+            with contextlib.suppress(UnicodeDecodeError):
+                found.append(Known(str(origin, "utf-8"), token, str(address, "utf-8"), at, bool(published)))
+        return found
 
     def write(self, changes: Mapping[str, Known | None]) -> None:
         """Bring changes to disk, in one commit.
@@ -117,10 +130,9 @@ class MemberStore:
         """
         alive = max((at for (at,) in self._db.execute("SELECT at FROM alive")), default=0.0)
         found = []
-        for origin, host_id, seen_at, state, packed in self._db.execute(
-            "SELECT origin, host_id, seen_at, state, names FROM away"
-        ):
+        for *texts, seen_at, packed in self._db.execute(_AWAY_ROWS):
             try:
+                origin, host_id, state = (str(text, "utf-8") for text in texts)
                 HostId.parse(host_id)
                 methods, plugins = _names.decode(packed)
             except (ValueError, msgspec.MsgspecError):

@@ -206,7 +206,7 @@ def _check_file(path: Path) -> None:
 
 
 def _write_private_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a crash in between leaves none, and what was written is there after any."""
+    """Write a file whole or not at all: a crash in between leaves none. On return it is on disk."""
     made = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with contextlib.suppress(FileNotFoundError):
