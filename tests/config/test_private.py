@@ -213,6 +213,44 @@ def test_all_that_can_be_imported_counts(tmp_path: Path, make: Callable[[Path], 
     assert [*open_code(package.parent)] == ["ham"]
 
 
+def test_what_cannot_be_looked_at_hides_nothing_beside_it(tmp_path: Path) -> None:
+    package = tmp_path / "ham"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    for number in range(20):  # whichever a folder's order is
+        (package / f"loop{number}").symlink_to(f"loop{number}")
+        (package / f"loop{number}.py").symlink_to(f"loop{number}.py")
+    check_code(package)
+    (package / "spam.py").write_text("")
+    (package / "spam.py").chmod(0o666)
+    assert "spam.py" in refused(check_code, package)
+    assert [*open_code(tmp_path)] == ["ham"]
+
+
+@pytest.mark.parametrize("name", ["deep", "spam.py"])
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_a_link_to_what_others_could_make_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    package, elsewhere = tmp_path / "plugins" / "ham", tmp_path / "elsewhere"
+    package.mkdir(parents=True)
+    elsewhere.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / name).symlink_to(elsewhere / "later")
+    (package.parent / name).symlink_to(elsewhere / "later")
+    assert open_code(package.parent) == {}
+    elsewhere.chmod(mode)
+    assert str(elsewhere) in refused(check_code, package)
+    assert sorted(open_code(package.parent)) == sorted([name, "ham"])
+
+
+def test_what_is_a_file_now_may_be_a_folder_later(tmp_path: Path, give_away: Callable[[Path], None]) -> None:
+    (tmp_path / "ham").mkdir()
+    (tmp_path / "elsewhere").write_text("no code")
+    (tmp_path / "ham" / "deep").symlink_to(tmp_path / "elsewhere")
+    check_code(tmp_path / "ham")
+    give_away(tmp_path / "elsewhere")
+    assert "elsewhere" in refused(check_code, tmp_path / "ham")
+
+
 def test_what_is_no_code_may_be_as_it_is_and_is_not_looked_at(tmp_path: Path) -> None:
     for name in ("readme.txt", ".hidden/spam.py", "node_modules/spam.py"):
         file = tmp_path / name

@@ -160,6 +160,7 @@ def satellite() -> FakeView:
             lagging={"packages_behind": 1, "packages_replaying": 0},
             peers={"relay": True},
             connections=2,
+            written={"log": 12_288},
         ),
     )
 

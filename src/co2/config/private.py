@@ -139,10 +139,10 @@ def check_code(place: Path, trust: Trust | None = None) -> None:
                 raise ConfigError(str(place), problem)
             path = Path(entry.path)
             if entry.is_symlink():
-                check_private(path, trust)
+                _check_link(path, trust)
             else:
                 _check(path, entry.stat(), trust, None)
-            real = os.path.realpath(path) if entry.is_dir() and entry.name not in NOT_OURS else ""
+            real = os.path.realpath(path) if _is_folder(entry) and entry.name not in NOT_OURS else ""
             if real and real not in seen:
                 seen.add(real)
                 waiting.append(path)
@@ -162,26 +162,71 @@ def open_code(folder: Path, trust: Trust | None = None) -> dict[str, str]:
     except ConfigError as error:
         return {"": str(error)}
     for entry in _code_in(folder):
-        if not entry.is_dir() or Path(entry.path, "__init__.py").is_file():
-            try:
-                check_code(Path(entry.path), trust)
-            except ConfigError as error:
-                found[entry.name] = str(error)
+        path = Path(entry.path)
+        try:
+            if entry.is_symlink() and not _can_be_followed(path):
+                _check_link(path, trust)
+            elif not _is_folder(entry) or Path(path, "__init__.py").is_file():
+                check_code(path, trust)
+        except ConfigError as error:
+            found[entry.name] = str(error)
     return found
 
 
 def _code_in(folder: Path) -> list["os.DirEntry[str]"]:
     """Give what is in a folder and can be imported, or may have what can be imported in it."""
-    found = []
+    found: list[os.DirEntry[str]] = []
     with contextlib.suppress(OSError):  # nobody can import what is in there
-        for entry in os.scandir(folder):
-            if entry.is_dir():
-                is_code = not entry.name.startswith(".")
-            else:
-                is_code = entry.name.endswith(_CODE) and (not entry.is_symlink() or Path(entry.path).exists())
-            if is_code:
-                found.append(entry)
+        found = [entry for entry in os.scandir(folder) if _is_code(entry)]
     return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_code(entry: "os.DirEntry[str]") -> bool:
+    if entry.name.startswith("."):
+        return entry.name.endswith(_CODE) and not entry.is_symlink()  # editors lock files with links to nowhere
+    if entry.is_symlink() and entry.name.isidentifier():
+        return True  # whatever is there now, it may be a folder when somebody imports it
+    return entry.name.endswith(_CODE) or _is_folder(entry)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or to where we may not look
+        return False
+
+
+def _can_be_followed(link: Path) -> bool:
+    try:
+        link.stat()
+    except OSError:
+        return False
+    return True
+
+
+def _check_link(path: Path, trust: Trust) -> None:
+    """Refuse a link on whose way others may write, also where it leads nowhere yet.
+
+    Raises:
+        ConfigError: they may.
+    """
+    try:
+        for step, status in _way(path):
+            _check(step, status, trust, path)
+    except OSError as error:
+        missing = error.filename  # or what we may not see; None for a circle
+    else:
+        check_private(path, trust)
+        return
+    if missing is None:
+        return
+    folder = Path(missing).parent
+    try:
+        _check(folder, folder.lstat(), trust, None)
+    except (ConfigError, OSError):
+        raise ConfigError(
+            str(path), f"it is a link to {missing}, where others could put code that runs as us; delete it"
+        ) from None
 
 
 _KINDS = {
