@@ -56,7 +56,8 @@ class X_Ham(plugin.Co2Plugin):
 
 def test_names_are_gone_and_meanings_are_changed() -> None:
     code = """
-import errno, os, resource, select, socket, sys
+import concurrent.futures, errno, os, resource, select, socket, sys
+concurrent.futures.ThreadPoolExecutor().submit(abs, -1).result()
 assert sys.platform == "darwin" and not hasattr(os, "memfd_create") and not hasattr(select, "epoll")
 assert not os.path.exists("/proc/self") and resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 256
 for refused in (

@@ -185,6 +185,8 @@ def _prepare_library() -> None:
     shutil._USE_CP_SENDFILE = False  # type: ignore[attr-defined]
     shutil._copyxattr = lambda *_, **__: None  # type: ignore[attr-defined]
     subprocess._USE_VFORK = False  # type: ignore[attr-defined]
+    if sys.version_info >= (3, 13):
+        os.process_cpu_count = os.cpu_count  # on Linux it asks sched_getaffinity, in every pool of threads
 
 
 if sys.platform == "linux":
