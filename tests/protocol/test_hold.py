@@ -2,9 +2,11 @@
 
 import random
 import zlib
+from typing import Any
 
 import pytest
 
+from co2.errors import StorageFull
 from co2.protocol.link_frames import Hello, Hold, Publish, decode_relay_frame, encode_link_frame
 from tests.protocol.network import FakeSatellite, Network, batch_of
 
@@ -170,6 +172,26 @@ def test_whatever_was_on_its_way_when_the_disk_filled_and_emptied(seed: int) -> 
     assert spam.got.get("p", []) == list(range(sent))
     assert len(ham.outbox) == 0
     assert [entry.seq for entry in net.log.entries] == sorted({entry.seq for entry in net.log.entries})
+
+
+def test_room_that_is_made_just_when_something_is_refused_does_not_end_the_link(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    net, ham, spam = linked()
+    append = net.log.append
+
+    def refusing(**values: Any) -> Any:
+        """Another thread writes meanwhile: there is room when this is told."""
+        monkeypatch.undo()
+        raise StorageFull("67108864 bytes wait for the relay's disk")
+
+    monkeypatch.setattr(net.log, "append", refusing)
+    ham.send(1, 2)
+    net.run()
+    assert net.log.append == append
+    assert not ham.ended
+    assert not ham.core.held
+    assert spam.got == {"p": [1, 2]}
 
 
 def test_both_kinds_of_hold_travel() -> None:

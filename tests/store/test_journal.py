@@ -252,6 +252,22 @@ def test_a_full_disk_still_takes_what_goes_to_the_journal_and_a_start_finds_it(l
         opened.close()
 
 
+def test_a_journal_that_had_no_room_at_the_start_is_used_once_there_is_some(logs: Logs, disk: Disk) -> None:
+    log = logs.open(vfs=disk.vfs_name)
+    lone(log, 1)
+    log.close()
+    logs.path.with_name("log.db.journal").unlink()
+    disk.room = 0
+    log = logs.open(vfs=disk.vfs_name)
+    assert log._writer.full
+    disk.room = None
+    wait_for(lambda: not log._writer.full, "there is room")
+    append(log, b"\x01", seq=2)
+    on_disk(log)
+    assert log._writer.in_journal()
+    log.close()
+
+
 def test_a_start_gives_up_the_reserve_where_there_is_no_room_for_what_is_in_the_journal(
     logs: Logs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

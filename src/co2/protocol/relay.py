@@ -225,13 +225,14 @@ class RelayCore:
 
     def _storage(self, peer: Peer, error: StorageFull | StorageFailed) -> None:
         """There is no room for what has come: its sender keeps it, and the link, where it knows how."""
-        if peer.holds and not self.log.takes and not isinstance(error, StorageFailed):
+        if peer.holds and not isinstance(error, StorageFailed):
             if peer.state == "open":
                 peer.skips = True
                 if not peer.waits:
                     peer.waits = True
                     self._waiting[peer] = None
                     peer.write(encode_link_frame(Hold(str(error)[:512])))
+                    self.has_room()  # the log's thread may have made some since it was refused
             return
         self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
 

@@ -384,7 +384,7 @@ class LogWriter:
         self._on_full(True)
 
     def _recovered(self) -> None:
-        if self._keep_reserve():
+        if self._keep_reserve() and self._keep_journal():
             self.full = False
             _logger.warning("the disk has room again: messages are taken")
             self._on_full(False)
@@ -400,6 +400,14 @@ class LogWriter:
             return shutil.disk_usage(self._path.parent).free
         except OSError:
             return 0
+
+    def _keep_journal(self) -> bool:
+        """Give the journal its length, where there was no room for it at the start; tell whether there is."""
+        try:
+            self._journal.make()
+        except apsw.FullError:
+            return False
+        return True
 
     def _keep_reserve(self) -> bool:
         """Keep a file that can be given up; tell whether there is room for it."""
