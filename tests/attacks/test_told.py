@@ -1,8 +1,9 @@
-"""What a satellite tells of itself is anybody's word: commands show the others whatever it says."""
+"""What a satellite tells, of itself or when it is called, is anybody's word: others do not suffer from it."""
 
 import asyncio
 import contextlib
 import json
+import select
 import subprocess
 import sys
 import threading
@@ -13,7 +14,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from co2.errors import RemoteFault
 from co2.protocol.link_frames import Call, Result, encode_link_frame
+from co2.relay.pending_calls import MAX_CALLS_OF_CALLER
+from tests.attacks.raw import call, call_body, connected, read_reply, request, send
 from tests.attacks.raw_link import RawLink
 from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
 
@@ -37,8 +41,8 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
 
 
 @contextlib.contextmanager
-def liar(relay: HostProcess, answers: Mapping[str, Any], **hello: Any) -> Iterator[None]:
-    """Have a satellite there that answers calls with what it likes."""
+def liar(relay: HostProcess, answers: Mapping[str, Any] | None, **hello: Any) -> Iterator[None]:
+    """Have a satellite there that answers calls with what it likes; with None it does not answer."""
 
     async def answer() -> None:
         link = await RawLink.joined_as(relay.port, "liar", subscriptions=[], **hello)
@@ -48,8 +52,9 @@ def liar(relay: HostProcess, answers: Mapping[str, Any], **hello: Any) -> Iterat
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(0.2):
                         call = await link.next(Call)
-                    value = msgspec.msgpack.encode(answers.get(call.method))
-                    await link.told(encode_link_frame(Result(call.call_id, value)))
+                    if answers is not None:
+                        value = msgspec.msgpack.encode(answers.get(call.method))
+                        await link.told(encode_link_frame(Result(call.call_id, value)))
         link.abort()
 
     joined, over = threading.Event(), threading.Event()
@@ -120,3 +125,26 @@ def test_a_command_to_type_is_one_command_whatever_a_package_is_called(relay: Ho
     with liar(relay, {"co2.get_properties": {"plugins": [row]}}):
         shown = co2("ps", "--relay", relay.url).stdout
         assert f"co2 plugin reload '{name}' --url" in shown
+
+
+def test_an_answer_that_no_host_of_ours_could_give_is_refused_unread(relay: HostProcess) -> None:
+    """Written as XML it would be 80 MB, and take seconds."""
+    with liar(relay, {"long": [None] * 4_000_000, "fits": [None] * 700_000}):
+        asked = {"host_id": "liar@127.0.0.1:9", "data": 1}
+        with pytest.raises(RemoteFault, match=r"liar@\S+ answers with 4000005 bytes; the limit is 737280"):
+            call(relay.port, "method_call", {**asked, "method_name": "long"})
+        assert len(call(relay.port, "method_call", {**asked, "method_name": "fits"})) == 700_000
+
+
+def test_a_header_makes_nobody_many_callers(relay: HostProcess) -> None:
+    asked = {"host_id": "liar@127.0.0.1:9", "data": 1, "method_name": "silence"}
+    body = request(call_body("method_call", asked), "X-Co2-Relayed: 1")
+    with liar(relay, None), contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connected(relay.port, "127.0.0.9")) for _ in range(MAX_CALLS_OF_CALLER + 1)]
+        for sock in socks:
+            send(sock, body)
+        refused, _, _ = select.select(socks, [], [], 15)
+        assert refused, "one call more than one caller may have is under way"
+        reply = read_reply(refused[0])
+        assert reply is not None
+        assert b"the limit of one caller" in reply.body

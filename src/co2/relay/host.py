@@ -287,7 +287,7 @@ class RelayHost:
             raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
         if member.peer is not None:
             # A link is a caller of its own; over XML-RPC an address is, and so are the relay's plugins together.
-            who: Hashable = (caller.address, caller.port) if caller.relayed else source_of(caller.address)
+            who: Hashable = (caller.address, caller.port) if caller.over_link else source_of(caller.address)
             return await self.relay.links.call(
                 member.peer,
                 method,
@@ -295,6 +295,7 @@ class RelayHost:
                 CALL_TIMEOUT,
                 caller=who if caller.port else None,
                 who=caller.address,
+                written=caller.port != 0 and not caller.over_link,
             )
         check_foreign(method)
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT, limit=RESULT)

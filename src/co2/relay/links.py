@@ -40,9 +40,10 @@ from co2.relay.pending_calls import PendingCalls
 from co2.server.express import MAX_RUN_MESSAGES, Expected
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import MANY_FRAMES, LinkWire, joined
+from co2.server.results import Results
 from co2.sources import BySource, source_of
 from co2.store.relayed_ids import RelayedIds
-from co2.values import pack_value, unpack_value
+from co2.values import pack_value
 
 __all__ = [
     "CLOSE_TIMEOUT",
@@ -167,6 +168,7 @@ class Links:
         self._keeper = keeper
         self.core.passage.released = self._come_through
         self.disk_reads = DiskReads(log)
+        self._results = Results()
         self.lines = LineBudgets()
         self.reused_numbers = 0
         self.braked = 0
@@ -409,8 +411,9 @@ class Links:
             self._closing.pop().close()
 
     async def call(
-        self, peer: Peer, method: str, argument: Any, timeout: float, *, caller: Hashable = None, who: str = "it"
-    ) -> Any:
+        self, peer: Peer, method: str, argument: Any, timeout: float,
+        *, caller: Hashable = None, who: str = "it", written: bool = False,
+    ) -> Any:  # fmt: skip
         """Call a method of a satellite.
 
         Args:
@@ -420,12 +423,14 @@ class Links:
             timeout: seconds that it may take.
             caller: whose call it is, for the limits of :class:`PendingCalls`.
             who: the caller, for texts.
+            written: the result goes out as XML, see :meth:`Results.value_of`.
 
         Raises:
             BadParams: the argument cannot travel.
             RemoteFault: it answered with a Fault.
             Unreachable: its link has ended, or too many calls are under way.
             CallTimeout: no answer in time.
+            AnswerTooBig: see :meth:`Results.value_of`.
         """
         if peer.state != "open":
             raise Unreachable(f"{peer.host_id}: its link has ended")
@@ -445,7 +450,7 @@ class Links:
             self.calls.remove(pending)
         if result.code:
             raise RemoteFault(result.code, result.error)
-        return unpack_value(result.value)
+        return await self._results.value_of(result.value, str(peer.host_id), written=written)
 
     async def give_receipts(self) -> None:
         """Tell links every few seconds what is on disk, some at a time; and note who has sent something."""
@@ -479,6 +484,7 @@ class Links:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.disk_reads.close()
+        self._results.close()
 
     def _take(self, event: Any) -> None:
         match event:

@@ -323,7 +323,7 @@ class Relay:
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of this relay."""
         # It may do so for anybody who asked it to: only what everybody may do is done.
-        found = await self._dispatch(method, argument, Caller(*peer.address, relayed=True))
+        found = await self._dispatch(method, argument, Caller(*peer.address, relayed=True, over_link=True))
         return found.value if isinstance(found, WrittenValue) else found
 
     def committed(self, position: int) -> None:

@@ -43,7 +43,8 @@ from co2.satellite.health import HealthNews
 from co2.satellite.plugin_network import KnownHosts
 from co2.server.link_answers import answer_call
 from co2.server.link_wire import LinkWire, joined
-from co2.values import pack_value, unpack_value
+from co2.server.results import Results
+from co2.values import pack_value
 
 __all__ = ["BUSY_MAX", "CONNECT_TIMEOUT", "MAX_CALLS", "RECONNECT_MAX", "Link", "Receiver", "retry_delays"]
 
@@ -149,6 +150,7 @@ class Link:
         self._folder = folder
         self._wire: LinkWire | None = None
         self._calls: dict[int, asyncio.Future[Result]] = {}
+        self._results = Results()
         self._numbers = itertools.count(1)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._retry_after = 0.0
@@ -267,8 +269,8 @@ class Link:
         finally:
             self._flushes.pop(done, None)  # nobody may wait any more
 
-    async def call(self, method: str, argument: dict[str, Any], timeout: float) -> Any:
-        """Call a method of the relay.
+    async def call(self, method: str, argument: dict[str, Any], timeout: float, *, written: bool = False) -> Any:
+        """Call a method of the relay; with ``written`` the result goes out as XML (:meth:`Results.value_of`).
 
         Raises:
             PeerError: what went wrong.
@@ -293,10 +295,11 @@ class Link:
             del self._calls[call_id]
         if result.code:
             raise RemoteFault(result.code, result.error)
-        return unpack_value(result.value)
+        return await self._results.value_of(result.value, f"the relay at {self.url}", written=written)
 
     async def leave(self, timeout: float) -> None:
         """Say goodbye to the relay, within ``timeout`` seconds; a relay that is away needs none."""
+        self._results.close()
         if self.core.state == "away":
             return
         self._leaving = True

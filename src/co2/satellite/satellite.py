@@ -476,7 +476,7 @@ class Satellite:
         return host_id.origin == self.link.host_id.origin
 
     async def _call_elsewhere(
-        self, host_id: HostId | None, method: str, argument: dict[str, Any], _caller: Caller
+        self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
     ) -> Any:
         if method.startswith(OF_THE_RELAY):
             raise Denied(f"{method} is called at the relay itself, {self.config.relay}, not through a satellite")
@@ -489,7 +489,7 @@ class Satellite:
         if host_id is not None:
             passed_on["host_id"] = str(host_id)
         # Without a host_id the relay looks: its plugins have methods, and it knows who has just joined or is away.
-        return await self.link.call("method_call", passed_on, CALL_TIMEOUT)
+        return await self.link.call("method_call", passed_on, CALL_TIMEOUT, written=caller.port != 0)
 
     def _is_known(self, method: str) -> bool:
         """Return whether another satellite has a method, as far as this one has been told."""

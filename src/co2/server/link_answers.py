@@ -6,7 +6,7 @@ from typing import Any
 
 from co2.errors import BadParams, CallTimeout, TooBig, ValueRefused
 from co2.protocol.link_frames import Call, Result
-from co2.values import pack_value, unpack_value
+from co2.values import MAX_MESSAGE_SIZE, pack_value, unpack_value
 from co2.xmlrpc.faults import as_fault
 
 __all__ = ["MAX_TEXT", "answer_call"]
@@ -22,6 +22,8 @@ async def answer_call(call: Call, called: Callable[[str, Any], Awaitable[Any]]) 
         call: what came.
         called: takes method and argument, gives the value; an error of ours in it is logged, and told as such.
     """
+    if len(call.argument) > MAX_MESSAGE_SIZE:  # none of ours: written as XML for others it would take seconds
+        return Result(call.call_id, b"", BadParams.code, str(TooBig(len(call.argument), MAX_MESSAGE_SIZE)))
     try:
         async with asyncio.timeout(call.timeout):
             value = await called(call.method, unpack_value(call.argument))

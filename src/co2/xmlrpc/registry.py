@@ -23,12 +23,14 @@ class Caller:
         port: of the caller's end of the connection.
         relayed: whether a host of co2 has passed the request on for somebody else; the address is that host's.
         proxied: whether the request came through a proxy, or may have; then the address is the proxy's.
+        over_link: whether the call came over a link, which nobody can say of himself.
     """
 
     address: str
     port: int
     relayed: bool = False
     proxied: bool = False
+    over_link: bool = False
 
     @property
     def is_local(self) -> bool:

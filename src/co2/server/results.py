@@ -1,0 +1,68 @@
+"""What a call over a link came to: a long value is decoded, and written, in a thread.
+
+What anybody answers comes through here. A value of one byte becomes 20 in XML: in the event loop a long answer
+would hold up everybody for as long as it takes to write.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from co2.errors import AnswerTooBig
+from co2.values import MAX_MESSAGE_SIZE, unpack_value
+from co2.xmlrpc.writer import WrittenValue, write_value
+
+__all__ = ["LONG", "MAX_WAITING", "Results"]
+
+LONG = 16 * 1024
+"""Bytes of a result above which it is looked at in a thread."""
+
+MAX_WAITING = 32 * 1024 * 1024
+"""Bytes of results that wait for the thread; what would be more is refused."""
+
+
+class Results:
+    """Reads results, the long ones one after the other: several would only take turns."""
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        self._waiting = 0
+
+    async def value_of(self, packed: bytes, whose: str, *, written: bool) -> Any:
+        """Return the value of a result.
+
+        Args:
+            packed: as it came.
+            whose: who answered, for texts.
+            written: it goes out as XML; a long one is given as a :class:`~co2.xmlrpc.writer.WrittenValue`.
+
+        Raises:
+            AnswerTooBig: it is larger than a host of ours can make one, or too much waits already.
+            ValueRefused: it is no value, or cannot be written.
+        """
+        size = len(packed)
+        if size > MAX_MESSAGE_SIZE:
+            raise AnswerTooBig(f"{whose} answers with {size} bytes; the limit is {MAX_MESSAGE_SIZE}")
+        if size <= LONG:
+            return unpack_value(packed)
+        if self._waiting + size > MAX_WAITING:
+            raise AnswerTooBig(f"{whose} answers with {size} bytes, and too many long answers wait; try again")
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "co2-results")
+        self._waiting += size
+        try:
+            read = _read_and_written if written else unpack_value
+            return await asyncio.get_running_loop().run_in_executor(self._pool, read, packed)
+        finally:
+            self._waiting -= size
+
+    def close(self) -> None:
+        """End the thread; what waits for it is given up."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+
+def _read_and_written(packed: bytes) -> WrittenValue:
+    value = unpack_value(packed)
+    return WrittenValue(write_value(value), value)
