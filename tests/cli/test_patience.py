@@ -7,10 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any, cast
 
 import pytest
 
+from co2.cli.client import CommandClient
 from co2.cli.main import COMMANDS
+from co2.cli.watch import _Watcher
+from co2.errors import CallTimeout
 from tests.cli.network import Network, co2, environ
 from tests.harness import running, wait_for
 
@@ -82,6 +86,32 @@ def test_after_two_seconds_it_says_whom_it_waits_for_and_goes_on(net: Network) -
         out, more = process.communicate(timeout=30)
         assert (process.returncode, more) == (0, b"")
         assert out.startswith(b"relay ")
+
+
+def test_a_watch_goes_on_when_a_relay_that_was_stopped_answers_again(capsys: pytest.CaptureFixture[str]) -> None:
+    class Client:
+        """A relay that answers, then does not for two calls, then answers."""
+
+        def __init__(self) -> None:
+            self.answers: list[dict[str, Any] | Exception] = [
+                {"host_id": "me@127.0.0.1:0", "position": 7},
+                CallTimeout("relay.fetch at http://127.0.0.1:2003", 25),
+                CallTimeout("relay.register at http://127.0.0.1:2003", 25),
+                {"host_id": "me@127.0.0.1:0", "position": 7},
+                {"gaps": [], "messages": [{"data": "after all"}], "next": 8},
+            ]
+
+        def call(self, *_: object, **__: object) -> dict[str, Any]:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    follower = _Watcher(cast(CommandClient, Client())).follow(None)
+    assert next(follower) == ("message", {"data": "after all"})
+    told = capsys.readouterr().err
+    assert "did not answer within 25 s; trying on\n" in told
+    assert told.endswith("co2: registered again; messages may be missing in between\n")
 
 
 def test_ctrl_c_ends_the_wait(net: Network) -> None:

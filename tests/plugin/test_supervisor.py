@@ -488,7 +488,7 @@ def test_one_that_dies_in_every_message_is_parked_soon_and_told_what_to_do(tmp_p
             )  # three tries each, and the first of the fifth
             assert status.last_error.endswith(
                 "is parked: its plugin host died in 5 different messages within 60 s; the last time it ended "
-                "with exit status 3. Mend it, then: co2 plugin reload ham"
+                "with exit status 3. Mend it, then: co2 plugin reload ham --url http://127.0.0.1:2004"
             )
             letters = [letter.reason for _, letter in it.letters]
             assert letters == ["the plugin host died 3 times in this message: it ended with exit status 3"] * 4

@@ -32,8 +32,7 @@ def test_both_are_told_within_seconds_and_a_new_identity_mends_it(tmp_path: Path
             wait_for(lambda: all(said in host.stderr for host in hosts), "both are told", 40)
             assert time.monotonic() - began < 20
             for host in hosts:
-                assert "`co2 state new-id`" in host.stderr
-                assert f"(the folder here: {host.state})" in host.stderr
+                assert f"(for this one: co2 state new-id --state {host.state})" in host.stderr
             with relay.proxy() as proxy:
                 assert proxy.relay.get_satellites() == [], "both are refused"
             done = state(tmp_path, "--state", str(hosts[1].state))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -59,6 +60,23 @@ def test_a_relay_does_not_start_beside_another_one(tmp_path: Path, args: tuple[s
         assert (code, "a relay runs here already" in err) == (2, True)
         code, err = start(tmp_path, relay.port, "--port", "0")
         assert (code, err.count("runs here already")) == (0, 0), "who asks for a second network gets it"
+
+
+def test_nor_beside_one_that_was_stopped_and_does_not_answer(tmp_path: Path) -> None:
+    with running(tmp_path / "first", "relay") as relay:
+        # The first one is known by the state folder of its port, as where it was started without --state.
+        folder = tmp_path / "state-home" / "co2" / f"relay-{relay.port}"
+        folder.parent.mkdir(parents=True)
+        folder.symlink_to(relay.state)
+        os.kill(relay.pid, signal.SIGSTOP)
+        try:
+            code, err = start(tmp_path, relay.port, "--bind", "0.0.0.0")
+        finally:
+            os.kill(relay.pid, signal.SIGCONT)
+        assert code == 2
+        assert err.startswith(
+            f"co2: port: a relay runs here already, process {relay.pid}, and does not answer: it may be stopped"
+        )
 
 
 def test_a_port_that_something_else_has_is_replaced_as_ever(tmp_path: Path) -> None:

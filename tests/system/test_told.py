@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,17 +75,35 @@ def test_new_code_is_told_when_it_runs_and_when_not(tmp_path: Path) -> None:
         wait_for(lambda: "is not reloaded" in satellite.stderr, "it says so")
         assert "^" in satellite.stderr, "a wrong line is shown"
         assert "; load 2, code " in satellite.stderr
+        with satellite.proxy() as proxy:
+            assert package_of(proxy)["refused"] is True
+            write_plugin(folder, "ham", mod=RECORDER + "# new\n")  # undone in the editor
+            wait_for(
+                lambda: "saved again as it runs: ham.mod.X_Recorder (load 2" in satellite.stderr, "that is told"
+            )
+            row = package_of(proxy)
+            assert (row["refused"], row["load"], row["last_error"]) == (False, 2, "")
+            write_plugin(folder, "ham", mod=WORSE)
+            wait_for(lambda: satellite.stderr.count("is not reloaded") == 2, "the same mistake is told again")
+
+
+def package_of(proxy: Proxy) -> dict[str, Any]:
+    [row] = proxy.co2.get_properties()["plugins"]
+    return row  # type: ignore[no-any-return]
 
 
 def test_a_goodbye_after_the_relay_waits_for_nothing_and_is_nobody_s_news(tmp_path: Path) -> None:
     (tmp_path / "satellite").mkdir()
     with running(tmp_path / "relay", "relay") as relay:
         satellite = HostProcess(tmp_path / "satellite", "satellite", "--relay", relay.url, "--plugin", "example")
-        wait_for(lambda: "linked to" in satellite.log(), "it is linked")
+        with relay.proxy() as proxy:
+            wait_for(
+                lambda: proxy.co2.get_properties()["counters"]["on_disk"], "what it says at its start is on disk"
+            )
         port = relay.port
     try:
         wait_for(lambda: "no link to" in satellite.stderr, "it knows")
-        # What it has said at its start is on the relay's disk; only its goodbye could wait.
+        # Only its goodbye could wait.
         assert satellite.stop() == 0
         assert "for the relay, until the next start" not in satellite.stderr
     finally:

@@ -92,6 +92,7 @@ def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
     who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "no reason is known")
     for said in ("is parked", "is not loaded"):  # it is told here already
         error = error.removeprefix(f"plugin package {name} {said}: ")
+    error = error.partition(". Mend it, then: ")[0]  # so is that
     if len(error) > MAX_ERROR:
         error = f"{error[:MAX_ERROR]}…"
     if row["state"] in TROUBLE:

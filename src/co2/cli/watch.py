@@ -14,7 +14,7 @@ from co2.cli.client import TELL_AFTER, CommandClient
 from co2.cli.failures import EXIT_TERMINATED, EXIT_TIMEOUT
 from co2.cli.only_relays import only_relays
 from co2.cli.output import coloured, one_line, print_json, to_json
-from co2.errors import Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
+from co2.errors import CallTimeout, Co2Error, PeerError, RemoteFault, UnknownHost, Unreachable
 
 __all__ = ["watch"]
 
@@ -126,14 +126,14 @@ class _Watcher:
 
     def _come_back(self, error: PeerError, deadline: float | None) -> None:
         unknown = isinstance(error, RemoteFault) and error.code == UnknownHost.code
-        if not unknown and not isinstance(error, Unreachable):
+        if not unknown and not isinstance(error, Unreachable | CallTimeout):
             raise error
         if not unknown:
             click.echo(f"co2: {error}; trying on", err=True)
         while deadline is None or time.monotonic() < deadline:
             try:
                 self._register()
-            except Unreachable:
+            except (Unreachable, CallTimeout):
                 time.sleep(RETRY)
             else:
                 click.echo("co2: registered again; messages may be missing in between", err=True)

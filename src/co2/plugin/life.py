@@ -188,6 +188,15 @@ class Life:
         self._news.set()
         await request
 
+    def keep(self) -> None:
+        """Note that the folder has the code again that runs: what was refused is not there any more."""
+        one = self.running
+        if one is None or not self.refused:
+            return
+        self.refused = False
+        self._records.forget_error()
+        self._tell("saved again as it runs")
+
     async def stop(self, timeout: float) -> None:
         """End it in good order, within ``timeout`` seconds and a little."""
         self._stopping = True
@@ -476,9 +485,13 @@ class Life:
             return True
         self.state = "parked"
         self._calling.end(f"the plugin host of {self.spec.name} died", "parked")
+        port = str(self._var_dict.get("host_id", "")).rpartition(":")[
+            2
+        ]  # without it another satellite would do it
         self._records.error(
             f"plugin package {self.spec.name} is parked: its plugin host {self.books.deaths} within "
             f"{PARK_WITHIN:g} s; the last time it {how}. Mend it, then: co2 plugin reload {self.spec.name}"
+            + (f" --url http://127.0.0.1:{port}" if port else "")
         )
         return False
 

@@ -163,6 +163,11 @@ class Supervisor:
             raise LoadError(spec.name, "it is not loaded")
         await package.life.reload(spec, fresh=fresh)
 
+    def keep(self, name: str) -> None:
+        """Note that the folder has the code again that runs, where newer code was refused."""
+        if (package := self._packages.get(name)) is not None:
+            package.life.keep()
+
     def _carry(self, spec: PackageSpec) -> "Package":
         from co2.plugin.package import Package  # most relays carry none
 

@@ -362,7 +362,7 @@ class RelayCore:
             text = (
                 f"two satellites run with one identity, from {older.address[0]} and {newer.address[0]}: was a "
                 "state folder, or a whole memory card, copied? Stop one of them and give it an identity of its "
-                "own with `co2 state new-id`; until then both are refused"
+                "own with `co2 state new-id --state FOLDER`; until then both are refused"
             )
             for peer in (older, newer):
                 self.end(peer, goodbyes.CLONED, text, retry_after=60.0)

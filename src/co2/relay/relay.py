@@ -296,17 +296,11 @@ class Relay:
 
     def left(self, peer: Peer, reason: str, text: str) -> None:
         """A link has ended."""
+        why = f"{reason}: {text}" if reason else text
         member = self.members.get(peer.origin)
         if member is None or member.peer is not peer:
             if peer.origin or reason:
-                self.say(
-                    logging.WARNING,
-                    peer.address[0],
-                    "a link from %s was refused: %s %s",
-                    peer.address[0],
-                    reason,
-                    text,
-                )
+                self.say(logging.WARNING, peer.address[0], "a link from %s was refused: %s", peer.address[0], why)
             return
         self.take_out(member, keep_cursor=False)
         stopped = reason == goodbyes.STOPPING and not self._stopping
@@ -318,7 +312,7 @@ class Relay:
         if reason == goodbyes.STOPPING:
             self.say(logging.INFO, peer.origin, "%s said goodbye", member.host_id)
         else:
-            self.say(logging.WARNING, peer.origin, "the link of %s has ended: %s %s", member.host_id, reason, text)
+            self.say(logging.WARNING, peer.origin, "the link of %s has ended: %s", member.host_id, why)
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         """A satellite calls a method of this relay."""

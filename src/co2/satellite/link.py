@@ -10,6 +10,7 @@ import logging
 import os
 import random
 import secrets
+import shlex
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -405,8 +406,11 @@ class Link:
     def _link_ended(self, end: Ended) -> None:
         self._retry_after = end.retry_after
         if not self._leaving:
-            whose = f" (the folder here: {self._folder})" if end.reason == goodbyes.CLONED else ""
-            self._lost(f"{end.reason}: {end.text}{whose}" if end.reason else end.text)
+            here = ""
+            if end.reason == goodbyes.CLONED and self._folder is not None:
+                # With the folder, to be pasted as it is: without one it is that of another satellite, maybe.
+                here = f" (for this one: co2 state new-id --state {shlex.quote(str(self._folder.absolute()))})"
+            self._lost(f"{end.reason}: {end.text}{here}" if end.reason else end.text)
 
     def _settle_call(self, result: Result) -> None:
         answer = self._calls.get(result.call_id)
@@ -426,7 +430,9 @@ class Link:
         if text:
             _logger.warning("%s takes no messages for now, they wait here: %s", self.url, text)
         else:
-            _logger.warning("%s has room again, %d messages go out", self.url, len(self._outbox))
+            waiting = len(self._outbox)
+            words = "1 message goes out" if waiting == 1 else f"{waiting} messages go out"
+            _logger.warning("%s has room again, %s", self.url, words)
 
     def _settle_flushes(self) -> None:
         while self._flushes and self._outbox.done >= self._flushes[done := next(iter(self._flushes))]:

@@ -5,11 +5,14 @@ from typing import Any
 
 from co2.errors import Co2Error, ConfigError
 from co2.server.local_address import host_url, is_everywhere, local_ip
+from co2.store.state_folder import default_state_path, holder_of
 
 __all__ = ["ASK_TIMEOUT", "refuse_second_relay"]
 
 ASK_TIMEOUT = 2.0
 """Seconds in which whoever has the port must have said who it is; else it is taken for something else."""
+
+_WHAT_TO_DO = "End it; or, where you want a second network beside it, give this one another port: --port N"
 
 
 def refuse_second_relay(bind: str, port: int) -> None:
@@ -21,15 +24,18 @@ def refuse_second_relay(bind: str, port: int) -> None:
 
     Raises:
         ConfigError: a relay has it; the text says which, and what to do. Whatever else has it is nobody's concern.
+            One that does not answer, as after Ctrl-Z, is known by the state folder of that port, which it holds.
     """
     places = ("127.0.0.1", local_ip(bind, "192.0.2.1")) if is_everywhere(bind) else (bind,)
     for url in dict.fromkeys(host_url(ip, port) for ip in places):
         if (found := _relay_at(url)) is not None:
-            raise ConfigError(
-                "port",
-                f"a relay runs here already: {url} ({_standing(found)}). End it; or, where you want a second "
-                "network beside it, give this one another port: --port N",
-            )
+            raise ConfigError("port", f"a relay runs here already: {url} ({_standing(found)}). {_WHAT_TO_DO}")
+    if holder := holder_of(default_state_path("relay", port)):
+        raise ConfigError(
+            "port",
+            f"a relay runs here already, process {holder}, and does not answer: it may be stopped (Ctrl-Z; fg "
+            f"lets it go on), busy or overloaded. {_WHAT_TO_DO}",
+        )
 
 
 def _relay_at(url: str) -> Mapping[str, Any] | None:

@@ -107,6 +107,9 @@ class PluginControl:
                         await self.load(spec.name)
                 elif self._differs(row, spec, digest):
                     await self.reload(spec.name)
+                elif digest == row.code and digest != self._tried.get(spec.name):
+                    self._tried[spec.name] = digest  # what was tried and refused was undone
+                    self._supervisor.keep(spec.name)
             except NotLoadable:
                 continue  # it is in the log, and on the page
 

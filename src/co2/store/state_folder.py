@@ -13,7 +13,7 @@ from co2.errors import StateError
 from co2.host_id import ORIGIN_PATTERN
 from co2.store.fsync import sync_file, sync_folder
 
-__all__ = ["StateFolder", "default_state_path"]
+__all__ = ["StateFolder", "default_state_path", "holder_of"]
 
 _OWN = frozenset(("logs", "stores", "lost+found"))
 """What may be in a folder that is no state folder yet; the last one is in every new file system."""
@@ -38,6 +38,23 @@ def default_state_path(role: str, port: int) -> Path:
     from platformdirs import user_state_path
 
     return Path(user_state_path("co2", appauthor=False)) / f"{role}-{port}"
+
+
+def holder_of(path: Path) -> str:
+    """Return the process id of the host that runs with a state folder, '' for none. Nothing is made or changed."""
+    import fcntl
+
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    except OSError:
+        return ""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return os.read(lock, 32).decode(errors="replace").strip() or "unknown"
+    finally:
+        os.close(lock)
+    return ""
 
 
 class StateFolder:

@@ -88,6 +88,7 @@ def _of(row: SatelliteRow) -> Iterator[Trouble]:
             error = brief(health.error)
             for said in _SAID:
                 error = error.removeprefix(f"plugin package {health.name} {said}: ")
+            error = error.partition(". Mend it, then: ")[0]  # the command is told beside it
             # What was mended since is not told beside what is wrong now.
             shown = error if health.state in (*DOES_NOTHING, "restarting") or health.refused else ""
             what = [word.removeprefix(health.name).lstrip(": ") for word in words]
