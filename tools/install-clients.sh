@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(librpc-xml-perl libfrontier-rpc-perl libxmlrpc-lite-perl ruby-xmlrpc php-cli php-xmlrpc
-  libxmlrpc-core-c3-dev libcurl4-openssl-dev gcc)
+  libxmlrpc-core-c3-dev libcurl4-openssl-dev gcc tcl tcl-xmlrpc)
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
   missing=()
   for package in "${packages[@]}"; do

@@ -108,6 +108,13 @@ def test_row_24_chunked_in_http_1_0(target: Target) -> None:
     refused(target, data, 400)
 
 
+def test_a_call_in_http_1_0_needs_no_host(target: Target) -> None:
+    """RFC 1945 has none, and no browser sends such a request: no name can have been bent to our address."""
+    reply = answer(target, request(PING, first="POST / HTTP/1.0").replace(b"Host", b"X-Host"))
+    assert (reply.status, read_response(reply.body)) == (200, True)
+    assert reply.closed
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -131,6 +138,9 @@ def test_row_24_chunked_in_http_1_0(target: Target) -> None:
         request(PING, "Host: a b"),
         request(PING, "Host: a@127.0.0.1"),
         request(PING).replace(b"Host", b"X-Host"),
+        request(PING, "Origin: http://127.0.0.1", first="POST / HTTP/1.0").replace(b"Host", b"X-Host"),
+        request(PING, "Sec-Fetch-Site: none", first="POST / HTTP/1.0").replace(b"Host", b"X-Host"),
+        request(first="GET / HTTP/1.0").replace(b"Host", b"X-Host"),
         request(PING, first="POST  / HTTP/1.1"),
         request(PING, first="POST / HTTP/1.1 "),
         request(PING, first=" POST / HTTP/1.1"),

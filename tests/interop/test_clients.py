@@ -9,9 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xmlrpc.client import Fault, ServerProxy
 
 import pytest
 
+from co2.errors import RemoteFault
+from co2.xmlrpc.simple_client import SimpleClient
 from tests.harness import HostProcess, running, wait_for, write_plugin
 
 HERE = Path(__file__).parent
@@ -37,6 +40,7 @@ class Client:
         program: that runs it.
         method: of its own that doubles a number; '' where it serves no port.
         needs: a command that succeeds where its library is installed.
+        mode: what follows the relay's URL on its command line.
     """
 
     file: str
@@ -44,8 +48,14 @@ class Client:
     program: str
     method: str
     needs: tuple[str, ...]
+    mode: tuple[str, ...] = ()
 
 
+NEEDS_TCL = ("sh", "-c", "echo 'exit [catch {package require xmlrpc}]' | tclsh")
+TCL = [
+    Client("member.tcl", "Tcl", "tclsh", "tcl.double", NEEDS_TCL),
+    Client("member.tcl", "Tcl", "tclsh", "", NEEDS_TCL, ("fetch",)),
+]
 LIST = [
     Client("rpc_xml.pl", "RPC::XML", "perl", "perl.double", ("perl", "-MRPC::XML::Server", "-e1")),
     Client("frontier.pl", "Frontier", "perl", "frontier.double", ("perl", "-MFrontier::Daemon", "-e1")),
@@ -54,6 +64,20 @@ LIST = [
     Client("member.php", "PHP", "php", "", ("php", "-r", "exit((int) !function_exists('xmlrpc_decode'));")),
     Client("member.c", "C", "", "", ("xmlrpc-c-config", "--version")),
     Client("member.js", "Node", "node", "node.double", ("test", "-d", str(NODE / "node_modules" / "xmlrpc"))),
+    *TCL,
+]
+
+AS_TCL_SEES_THEM = [
+    (None, ""),
+    (2**40, "1099511627776"),
+    (1e-7, "1e-07"),
+    (2.5, "2.5"),
+    (True, "1"),
+    ("", ""),
+    (b"abc", "YWJj"),
+    ([1, None], "1 {}"),
+    ({"a b": {"": 1}}, "{{a b} {{{} 1}}}"),
+    ("caf\u00e9 <&> \u2603", "caf\u00e9 <&> \u2603"),
 ]
 
 
@@ -89,7 +113,7 @@ def started(client: Client, relay: HostProcess, folder: Path) -> Iterator[list[s
     with (
         (folder / "stderr").open("w") as stderr,
         subprocess.Popen(
-            [*command, relay.url],
+            [*command, relay.url, *client.mode],
             stdout=subprocess.PIPE,
             stderr=stderr,
             encoding="utf-8",
@@ -109,12 +133,17 @@ def started(client: Client, relay: HostProcess, folder: Path) -> Iterator[list[s
             reader.join(10)
 
 
-@pytest.mark.parametrize("client", LIST, ids=lambda client: client.file)
-def test_a_member_in_another_language(client: Client, relay: HostProcess, tmp_path: Path) -> None:
+def skip_without(client: Client) -> None:
+    """Skip the test where the client's library is not installed; in CI that is a failure."""
     if not is_there(client.needs):
         if os.environ.get("CI"):
             pytest.fail(f"{client.needs} fails: make peers installs what it needs")
         pytest.skip(f"{client.says} is not installed; make peers does that")
+
+
+@pytest.mark.parametrize("client", LIST, ids=lambda client: " ".join((client.file, *client.mode)))
+def test_a_member_in_another_language(client: Client, relay: HostProcess, tmp_path: Path) -> None:
+    skip_without(client)
     with relay.proxy() as proxy:
         told: Any = proxy.relay.register({})
         me, after = told["host_id"], told["position"]
@@ -138,6 +167,43 @@ def test_a_member_in_another_language(client: Client, relay: HostProcess, tmp_pa
                 print(f"{client.file} said: {lines}\n{(tmp_path / 'stderr').read_text()}")
                 raise
         proxy.relay.unregister({"host_id": me})
+
+
+@pytest.mark.parametrize("client", TCL, ids=lambda client: " ".join((client.file, *client.mode)))
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8"])
+def test_what_the_page_says_of_tcl(
+    client: Client, locale: str, relay: HostProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads every value, in every locale, and calls nothing but what it offers."""
+    skip_without(client)
+    monkeypatch.setenv("LC_ALL", locale)
+    with SimpleClient(relay.url, timeout=30) as anybody, started(client, relay, tmp_path) as lines:
+        wait_for(lambda: "answer 42\n" in lines, "it is a member", 30)
+        for value, _ in AS_TCL_SEES_THEM:
+            anybody.call("relay.relay", {"data": value})
+        expected = [f"got {text}\n" for _, text in AS_TCL_SEES_THEM]
+        wait_for(lambda: expected[-1] in lines, "it got the last", 30)
+        assert lines[-len(expected) :] == expected
+        if client.method:
+            rows: Any = anybody.call("relay.get_satellites", {})
+            row = max((row for row in rows if client.method in row["methods"]), key=lambda row: -row["age"])
+            with pytest.raises(RemoteFault, match="eval") as caught:
+                anybody.call(
+                    "method_call", {"method_name": client.method, "host_id": row["host_id"], "data": "none"}
+                )
+            assert caught.value.code == 100, "its own Fault comes through whole"
+            call_only_its_methods(row["host_id"], tmp_path / "made by a stranger")
+            anybody.call("relay.unregister", {"host_id": row["host_id"]})  # others have a method of that name, too
+
+
+def call_only_its_methods(host_id: str, witness: Path) -> None:
+    """Call commands of Tcl at a member's own port: it refuses them, and goes on."""
+    with ServerProxy(f"http://127.0.0.1:{host_id.rpartition(':')[2]}") as member:
+        for name in ("exec", "::exec", "eval", "exit", "xmlrpc::call", "no.such"):
+            with pytest.raises(Fault, match="eval"):
+                getattr(member, name)("touch", str(witness))
+        assert member.tcl.double({"data": 8}) == 16
+    assert not witness.exists()
 
 
 def test_what_the_page_shows_is_what_is_run_here() -> None:

@@ -84,6 +84,12 @@ def _tells_a_proxy(name: str) -> bool:
     return name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES)
 
 
+def _is_old_call(head: Head) -> bool:
+    """Tell whether this is a call in HTTP/1.0 without anything that only a browser sends."""
+    from_browser = "origin" in head.headers or "sec-fetch-site" in head.headers
+    return head.minor == 0 and head.method == "POST" and head.path in RPC_PATHS and not from_browser
+
+
 def _address(name: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":
     try:
         return ipaddress.ip_address(name)
@@ -166,8 +172,13 @@ class Gate:
         return request
 
     def _check_host(self, head: Head) -> str:
-        """Return the name, or the address, by which this host was asked."""
+        """Return the name, or the address, by which this host was asked, '' where a program does not say it.
+
+        HTTP/1.0 has no Host (RFC 1945), and some libraries for XML-RPC send none. A browser always sends one.
+        """
         host = head.headers.get("host")
+        if host is None and _is_old_call(head):
+            return ""
         if host is None:
             raise Refused(400, "no Host")
         found = _HOST.fullmatch(host)

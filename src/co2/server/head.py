@@ -33,6 +33,7 @@ class Head:
         method: in capitals.
         path: without the query.
         target: as it came, query included.
+        minor: the x of HTTP/1.x, 0 or 1.
         headers: values by name in small letters.
         length: of the body in bytes; None where no length was given.
         chunked: whether the body comes in chunks.
@@ -43,6 +44,7 @@ class Head:
     method: str
     path: str
     target: str
+    minor: int
     headers: Mapping[str, str]
     length: int | None
     chunked: bool
@@ -80,6 +82,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
         method=method,
         path=target.partition("?")[0],
         target=target,
+        minor=minor,
         headers=headers,
         length=length,
         chunked=chunked,
