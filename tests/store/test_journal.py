@@ -231,6 +231,28 @@ def test_a_log_in_front_of_which_there_was_no_journal_is_taken_over(logs: Logs) 
     assert everything(logs.open(crashed(logs)).read_disk, 0) == entries
 
 
+def test_what_is_left_in_the_journal_under_an_older_version_is_named(
+    logs: Logs, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = logs.open()
+    lone(log, 3)
+    path = crashed(logs)
+    journal = path.with_name("crashed.db.journal")
+    left = journal.read_bytes()
+    older = logs.open(path)
+    newest = append(older, b"\x05", seq=4)
+    on_disk(older)
+    older.close()
+    raw = apsw.Connection(str(path))
+    raw.execute("DELETE FROM meta WHERE key = 'journal'")  # the older version has not written it
+    raw.execute("DELETE FROM frame WHERE position < ?", (newest.position,))
+    raw.close()
+    journal.write_bytes(left)
+    logs.open(path)
+    assert "3 commits" in caplog.text
+    assert "another version" in caplog.text
+
+
 @pytest.fixture
 def disk() -> Iterator[Disk]:
     made = Disk("journaled", random.Random(3))

@@ -1,16 +1,19 @@
 """What a process that ended without a word has left in the log's journal, brought into the database."""
 
+import logging
 from pathlib import Path
 
 import apsw
 
 from co2.errors import BadRequest
 from co2.store.commit import Commit, decode_commit, together
-from co2.store.journal import Journal
+from co2.store.journal import SUFFIX, Journal
 from co2.store.log_file import LogFile
 from co2.store.log_writer import reserve_of
 
 __all__ = ["recover"]
+
+_logger = logging.getLogger("co2.relay")
 
 
 def recover(file: LogFile, journal: Journal, path: Path) -> None:
@@ -24,16 +27,24 @@ def recover(file: LogFile, journal: Journal, path: Path) -> None:
     """
     end = int(file.read_meta("end"))
     commits: list[Commit] = []
-    filling = 0
+    filling = left_out = 0
     for filling, data in journal.records():  # noqa: B007 - the last one's is what is done
         try:
             commit = decode_commit(data)
         except BadRequest:
+            left_out += 1
             continue
         if commit.entries and commit.entries[0].position <= end:
+            left_out += 1
             continue
         commits.append(commit)
         end = commit.end if commit.entries else end
+    if left_out:
+        _logger.error(
+            "%d commits of messages in %s%s cannot be brought into the log, and are lost: another version "
+            "of co2 has written there. Stop a relay in good order before another version takes its place",
+            left_out, path, SUFFIX,
+        )  # fmt: skip
     if not commits:
         return
     try:
