@@ -2,7 +2,7 @@
 
 import pytest
 
-from co2.protocol.fan_out import MAX_DISK_READS, MAX_SCANNED
+from co2.protocol.fan_out import MAX_DISK_READS, MAX_SCANNED, READ_IN_VAIN
 from co2.protocol.link_frames import Deliver, Hello, Replay, Subscription, decode_relay_frame, encode_link_frame
 from co2.protocol.log import Reading
 from co2.protocol.relay import DiskWanted
@@ -60,6 +60,20 @@ def test_a_flood_of_replays_is_one_read_and_then_one_for_the_newest(network: Net
     read(network, second)
     assert delivered(peer) == [("p0", position) for position in (8, 9, 10, 11)]
     assert wanted(network) == []
+
+
+def test_who_has_the_disk_read_in_vain_has_asked_for_much(network: Network) -> None:
+    peer = joined(network)
+    network.relay.receive(peer, encode_link_frame(Replay("p0", 2, 2**20)))
+    network.relay.receive(peer, encode_link_frame(Replay("p0", 3, 2**20)))
+    (first,) = wanted(network)
+    before = peer.asked
+    read(network, first)
+    assert peer.asked == before + 9 // READ_IN_VAIN
+    before = peer.asked
+    (second,) = wanted(network)
+    read(network, second)
+    assert peer.asked == before, "what it gets it has asked for once"
 
 
 def test_the_packages_of_a_link_take_turns_and_all_of_them_get_theirs(network: Network) -> None:

@@ -1,13 +1,16 @@
 """Reads of the log from disk: readers take turns, and few are under way."""
 
 import asyncio
+import itertools
 import threading
+import time
+from typing import Any
 
 import pytest
 
 from co2.errors import Unreachable
-from co2.protocol.log import Reading
-from co2.relay.disk_reads import MAX_READING, DiskReads
+from co2.protocol.log import Entry, Reading
+from co2.relay.disk_reads import LATE, MANY, MAX_PAUSE, MAX_READING, PAUSE, PAUSE_LATE, DiskReads
 
 
 class SlowLog:
@@ -48,6 +51,39 @@ def test_who_asks_for_much_waits_behind_itself_only() -> None:
         reads.close()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("behind", "pauses"), [(0.0, PAUSE), (2 * LATE, PAUSE_LATE)])
+def test_nothing_is_read_for_a_while_behind_many_small_frames(behind: float, pauses: int) -> None:
+    """Threads that read take the interpreter from the event loop: where that is behind they leave it more."""
+    spans: list[tuple[float, float]] = []
+    entry = Entry(2, 1, "ham", "ham@h:1", ("h", 1), 7, 1, "", "", (), 0, b"")
+
+    class Log:
+        def read_disk(self, after: int, max_bytes: int) -> Reading:
+            began = time.monotonic()
+            time.sleep(0.02)
+            spans.append((began, time.monotonic()))
+            return Reading([entry] * (MANY + 1), after + 1)
+
+    async def run() -> None:
+        reads = DiskReads(Log())
+        come = reads._come
+
+        def slowly(*given: Any) -> None:
+            time.sleep(behind)
+            come(*given)
+
+        reads._come = slowly  # type: ignore[method-assign]
+        await asyncio.gather(*(reads.read(f"reader {n}", n, 1) for n in range(8)))
+        reads.close()
+
+    asyncio.run(run())
+    spans.sort()
+    for number, (before, after) in enumerate(itertools.pairwise(spans)):
+        took, left = before[1] - before[0], after[0] - before[1]
+        least = min(MAX_PAUSE, took * (PAUSE if number < 4 else pauses))  # it is found out with the first ones
+        assert left >= 0.9 * least, "also not by the other thread"
 
 
 def test_the_pool_of_everything_else_is_free_meanwhile() -> None:

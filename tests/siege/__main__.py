@@ -60,6 +60,8 @@ def table(measured: Measured) -> str:
         f"{measured.rss_after / mib:.0f} MiB",
         "calm again after": f"{measured.calm_after:.1f} s",
         "logs": f"{measured.log_bytes / mib:.1f} MiB",
+        **{f"processors of {name}": str(share) for name, share in measured.shares.items()},
+        "processors of everything else": f"{measured.others:.2f} busy",
         **{f"  {name}": times for name, times in measured.attacks.items()},
     }
     return "\n".join(f"{name:40} {value!s:>24}" for name, value in rows.items())

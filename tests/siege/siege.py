@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from co2.testing.processes import HostProcess
 from tests.attacks.raw import call
 from tests.siege.attackers import ATTACKS
 from tests.siege.honest import Satellites
+from tests.siege.machine import Watch
 from tests.siege.verdict import LATENCY_FLOOR, Measured, latency_bound, percentile
 
 __all__ = ["Siege"]
@@ -106,6 +108,9 @@ class Siege:
         assert attackers.stdout is not None
         attackers.stdin.write(json.dumps([satellite.name for satellite in satellites.all]).encode() + b"\n")
         pinging = asyncio.ensure_future(self._ping_on(relay))
+        watches = {"relay": relay.pid, "honest": os.getpid(), "attackers": attackers.pid}
+        watched = {name: Watch(pid) for name, pid in watches.items()}
+        psutil.cpu_percent()  # what it gives next is since now
         latencies: list[float] = []
         try:
             end = time.monotonic() + self._seconds
@@ -123,6 +128,9 @@ class Siege:
                         f"{process.memory_info().rss / 2**20:.0f} MiB, {len(satellites.wrong())} wrong"
                     )
         finally:
+            measured.shares = {name: watch.share() for name, watch in watched.items()}
+            busy = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
+            measured.others = max(0.0, busy - sum(share.busy for share in measured.shares.values()))
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
             attackers.stdin.close()  # communicate() leaves it open where it has nothing to say

@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tests.siege.machine import Share
+
 __all__ = ["LATENCY_FACTOR", "LATENCY_FLOOR", "MAX_CALM", "MAX_GROWTH", "Measured", "percentile", "verdict"]
 
 LATENCY_FACTOR = 5.0
@@ -35,6 +37,8 @@ class Measured:
         links_lost: how often an honest link has ended.
         log_bytes: of the files of logs at the end.
         attacks: how often each was done.
+        shares: what relay, honest and attackers had of the machine under attack.
+        others: processors that everything else on the machine took meanwhile.
     """
 
     calm_p50: float = 0.0
@@ -55,6 +59,8 @@ class Measured:
     links_lost: int = 0
     log_bytes: int = 0
     attacks: dict[str, int] = field(default_factory=dict)
+    shares: dict[str, Share] = field(default_factory=dict)
+    others: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """Give all of it, for JSON."""

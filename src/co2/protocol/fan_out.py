@@ -32,6 +32,10 @@ PASSED_OVER = 128
 """Entries that a package reads and does not want, for which its link has asked once more (:attr:`Peer.asked`)."""
 
 
+READ_IN_VAIN = 2
+"""Entries read from disk for a stream that the link has replaced meanwhile, for which it has asked once more."""
+
+
 class FanOut:
     """All streams of a relay.
 
@@ -198,6 +202,7 @@ class FanOut:
             del peer.disk_reads[stream.package]
         self._next_disk_read(peer)
         if not self._is_current(stream):
+            peer.asked += len(reading.entries) // READ_IN_VAIN
             return
         self._give(stream, reading, self._limit(stream))
         self._run(stream)

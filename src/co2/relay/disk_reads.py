@@ -5,6 +5,7 @@ for many reads waits behind itself only: readers take turns, one read each.
 """
 
 import asyncio
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Hashable
@@ -20,19 +21,22 @@ __all__ = ["MAX_READING", "DiskLog", "DiskReads"]
 MAX_READING = 2
 """Reads that are under way or have come and are not taken yet, for all readers together.
 
-They hold this many times 1 MiB and one frame at most. The log does one read at a time; the other one is
-handed over meanwhile.
+They hold this many times 1 MiB and one frame at most. One read is done at a time; the other one is handed over
+meanwhile.
 """
 
-
 MANY = 1000
-"""Frames in one read above which the thread pauses behind it: small ones are dear to read."""
+"""Frames in one read above which nothing is read for a while behind it: small ones are dear to read."""
 
-PAUSES = 3
-"""Times as long as the read took."""
+PAUSE = 1
+PAUSE_LATE = 3
+"""Times as long as the read took for which nothing is read then, where the event loop keeps up, and where not."""
+
+LATE = 0.005
+"""Seconds that the loop took to come for the last read above which it does not keep up."""
 
 MAX_PAUSE = 0.1
-"""Seconds that it pauses at most."""
+"""Seconds for which nothing is read at most."""
 
 
 class DiskLog(Protocol):
@@ -61,6 +65,8 @@ class DiskReads:
         self._pool = ThreadPoolExecutor(MAX_READING, thread_name_prefix="log-read")
         self._wishes: OrderedDict[Hashable, deque[_Wish]] = OrderedDict()
         self._reading = 0
+        self._one = threading.Lock()
+        self._late = False
         self._closed = False
 
     def __len__(self) -> int:
@@ -108,22 +114,28 @@ class DiskReads:
             read = loop.run_in_executor(self._pool, self._read, wish.after, wish.max_bytes)
             read.add_done_callback(lambda done, wish=wish: self._come(wish, done))  # type: ignore[misc]
 
-    def _read(self, after: int, max_bytes: int) -> Reading:
-        began = time.monotonic()
-        reading = self._log.read_disk(after, max_bytes)
-        if len(reading.entries) > MANY:
-            time.sleep(min(MAX_PAUSE, PAUSES * (time.monotonic() - began)))
-        return reading
+    def _read(self, after: int, max_bytes: int) -> tuple[Reading, float]:
+        """Read, one thread at a time; give also when it was done."""
+        with self._one:
+            began = time.monotonic()
+            reading = self._log.read_disk(after, max_bytes)
+            if len(reading.entries) > MANY:
+                pauses = PAUSE_LATE if self._late else PAUSE
+                time.sleep(min(MAX_PAUSE, pauses * (time.monotonic() - began)))
+            return reading, time.monotonic()
 
-    def _come(self, wish: _Wish, done: asyncio.Future[Reading]) -> None:
+    def _come(self, wish: _Wish, done: asyncio.Future[tuple[Reading, float]]) -> None:
         self._reading -= 1
         if done.cancelled():
             wish.found.cancel()
         elif (error := done.exception()) is not None:
             if not wish.found.done():
                 wish.found.set_exception(error)
-        elif not wish.found.done():
-            wish.found.set_result(done.result())
+        else:
+            reading, at = done.result()
+            self._late = time.monotonic() - at > LATE
+            if not wish.found.done():
+                wish.found.set_result(reading)
         self._start()
 
 
