@@ -17,6 +17,8 @@ import pytest
 from co2.errors import RemoteFault
 from co2.protocol.link_frames import Call, Result, encode_link_frame
 from co2.relay.pending_calls import MAX_CALLS_OF_CALLER
+from co2.server.link_answers import MAX_TEXT
+from co2.xmlrpc.reader import read_response
 from tests.attacks.raw import call, call_body, connected, read_reply, request, send
 from tests.attacks.raw_link import RawLink
 from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
@@ -53,8 +55,12 @@ def liar(relay: HostProcess, answers: Mapping[str, Any] | None, **hello: Any) ->
                     async with asyncio.timeout(0.2):
                         call = await link.next(Call)
                     if answers is not None:
-                        value = msgspec.msgpack.encode(answers.get(call.method))
-                        await link.told(encode_link_frame(Result(call.call_id, value)))
+                        found = answers.get(call.method)
+                        if isinstance(found, RemoteFault):
+                            result = Result(call.call_id, b"", found.code, found.text)
+                        else:
+                            result = Result(call.call_id, msgspec.msgpack.encode(found))
+                        await link.told(encode_link_frame(result))
         link.abort()
 
     joined, over = threading.Event(), threading.Event()
@@ -134,6 +140,18 @@ def test_an_answer_that_no_host_of_ours_could_give_is_refused_unread(relay: Host
         with pytest.raises(RemoteFault, match=r"liar@\S+ answers with 4000005 bytes; the limit is 737280"):
             call(relay.port, "method_call", {**asked, "method_name": "long"})
         assert len(call(relay.port, "method_call", {**asked, "method_name": "fits"})) == 700_000
+
+
+def test_an_error_is_no_longer_than_others_may_be(relay: HostProcess) -> None:
+    asked = {"host_id": "liar@127.0.0.1:9", "data": 1, "method_name": "fails"}
+    with connected(relay.port) as sock, liar(relay, {"fails": RemoteFault(7, "no" * 2_000_000)}):
+        send(sock, request(call_body("method_call", asked)))
+        reply = read_reply(sock)
+    assert reply is not None
+    assert len(reply.body) < 2 * MAX_TEXT
+    with pytest.raises(RemoteFault) as caught:
+        read_response(reply.body)
+    assert (caught.value.code, caught.value.text) == (7, "no" * (MAX_TEXT // 2))
 
 
 def test_a_header_makes_nobody_many_callers(relay: HostProcess) -> None:

@@ -38,7 +38,7 @@ from co2.relay.frame_turns import FrameTurns
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.pending_calls import PendingCalls
 from co2.server.express import MAX_RUN_MESSAGES, Expected
-from co2.server.link_answers import answer_call
+from co2.server.link_answers import MAX_TEXT, answer_call
 from co2.server.link_wire import MANY_FRAMES, LinkWire, joined
 from co2.server.results import Results
 from co2.sources import BySource, source_of
@@ -449,7 +449,7 @@ class Links:
         finally:
             self.calls.remove(pending)
         if result.code:
-            raise RemoteFault(result.code, result.error)
+            raise RemoteFault(result.code, result.error[:MAX_TEXT])
         return await self._results.value_of(result.value, str(peer.host_id), written=written)
 
     async def give_receipts(self) -> None:

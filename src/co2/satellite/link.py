@@ -42,7 +42,7 @@ from co2.protocol.satellite import (
 from co2.satellite.dial import dial
 from co2.satellite.health import HealthNews
 from co2.satellite.plugin_network import KnownHosts
-from co2.server.link_answers import answer_call
+from co2.server.link_answers import MAX_TEXT, answer_call
 from co2.server.link_wire import LinkWire, joined
 from co2.server.results import Results
 from co2.values import pack_value
@@ -295,7 +295,7 @@ class Link:
         finally:
             del self._calls[call_id]
         if result.code:
-            raise RemoteFault(result.code, result.error)
+            raise RemoteFault(result.code, result.error[:MAX_TEXT])
         return await self._results.value_of(result.value, f"the relay at {self.url}", written=written)
 
     async def leave(self, timeout: float) -> None:
