@@ -649,6 +649,8 @@ def test_what_a_child_prints_reaches_the_log_under_its_packages_name(tmp_path: P
         def x_print(self, data_dict):
             print("to stdout")
             print("to stderr", file=sys.stderr)
+            for stream in (sys.stdout, sys.stderr):
+                print("gar", chr(0xDCE7), file=stream)  # as the name of an old file may be
             self.log("to %s", "log")
             self.debug("to debug")
     """
@@ -659,6 +661,8 @@ def test_what_a_child_prints_reaches_the_log_under_its_packages_name(tmp_path: P
             for line in (
                 "INFO co2.plugins.ham to stdout",
                 "WARNING co2.plugins.ham to stderr",
+                r"INFO co2.plugins.ham gar \udce7",
+                r"WARNING co2.plugins.ham gar \udce7",
                 "INFO co2.plugins.ham.spam.X_Ham to log",
                 "DEBUG co2.plugins.ham.spam.X_Ham to debug",
             ):

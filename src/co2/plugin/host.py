@@ -356,9 +356,10 @@ def main() -> None:
     words = ProgressWords(progress_fd)
     os.close(progress_fd)
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        # A print is seen at once, and read as UTF-8 whatever the terminal of the host has.
-        sys.stdout.reconfigure(line_buffering=True, encoding="utf-8")  # type: ignore[union-attr]
-        sys.stderr.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+        # A print is seen at once, and read as UTF-8 whatever the terminal of the host has; it raises for no text,
+        # such as the name of a file that is not in UTF-8.
+        sys.stdout.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
+        sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     PluginHost(
         sock,
         words,
