@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import threading
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from co2.errors import InternalError, RemoteFault
 from co2.protocol import goodbyes
 from co2.protocol.checksum import crc32
 from co2.protocol.link_frames import (
+    BEGINNING,
     SUBPROTOCOL,
     Applied,
     Call,
@@ -18,9 +20,11 @@ from co2.protocol.link_frames import (
     Hello,
     Publish,
     Result,
+    Subscription,
     decode_relay_frame,
     encode_link_frame,
 )
+from co2.protocol.log import Reading
 from co2.protocol.relay import ASKED_AT_ONCE
 from co2.protocol.streams import Peer
 from co2.protocol.web_socket import CLOSE, PING, WebSocketReader, control_frame
@@ -51,10 +55,11 @@ async def opened(relay: Relay) -> Ends:
     return reader, writer
 
 
-async def joined_as(relay: Relay, origin: str) -> Ends:
-    """Open a link, and say Hello."""
+async def joined_as(relay: Relay, origin: str, position: int | None = None) -> Ends:
+    """Open a link, and say Hello; with a position a package reads on from there."""
     reader, writer = await opened(relay)
-    hello = encode_link_frame(Hello(f"{origin}@127.0.0.1:9", "", "", [], [(7, 1)], [], []))
+    subscriptions = [] if position is None else [Subscription("p", position, None, True)]
+    hello = encode_link_frame(Hello(f"{origin}@127.0.0.1:9", "", "", subscriptions, [(7, 1)], [], []))
     writer.writelines(joined([hello], masked=True))
     await until(lambda: any(peer.origin == origin for peer in relay.present))
     return reader, writer
@@ -223,6 +228,30 @@ def test_a_link_that_ends_behind_much_that_it_asks_for_has_said_goodbye_and_its_
         assert relay.gone == [("stopping", "that was all")]
         await until(lambda: ham.got.get("p") == ["last words"])
         writer.close()
+
+    network(test, "ham")
+
+
+def test_who_comes_reads_and_goes_without_end_leaves_no_reads_behind() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        may_read = threading.Event()
+
+        def slowly(after: int, max_bytes: int) -> Reading:
+            may_read.wait(30)
+            return Reading((), relay.log.last)
+
+        relay.log.read_disk = slowly  # type: ignore[method-assign]
+        relay.log.read = lambda after, _max_bytes: Reading((), after, None, on_disk=True)  # type: ignore[method-assign]
+        ham.send(*range(10))
+        await until(lambda: relay.log.committed > 10)
+        try:
+            for number in range(20):
+                _, writer = await joined_as(relay, f"spam{number}", position=BEGINNING)
+                writer.close()
+                await until(lambda: len(relay.gone) > number)  # noqa: B023 - it ends here
+            assert len(relay.links.disk_reads) == 0, "reads wait for those who are gone"
+        finally:
+            may_read.set()
 
     network(test, "ham")
 

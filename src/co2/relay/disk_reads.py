@@ -91,6 +91,11 @@ class DiskReads:
         self._start()
         return await wish.found
 
+    def forget(self, reader: Hashable) -> None:
+        """Cancel the reads of somebody who is gone that are not under way: others wait for their turn."""
+        for wish in self._wishes.pop(reader, ()):
+            wish.found.cancel()
+
     def close(self) -> None:
         """Begin no more reads; those that wait are given up, and their readers told so."""
         self._closed = True

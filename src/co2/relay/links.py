@@ -519,6 +519,7 @@ class Links:
         self.calls.left(peer)
         self._turns.forget(peer)
         self._frames.forget(peer)
+        self.disk_reads.forget(peer)
         self._answering.pop(peer, None)
         wire = self._wires.get(peer)
         if wire is not None and not self._stopping:
