@@ -7,6 +7,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
+from co2.store.state_folder import StateFolder, default_state_path
 from tests.cli.network import environ
 from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
 
@@ -55,6 +58,21 @@ def test_both_are_told_within_seconds_and_a_new_identity_mends_it(tmp_path: Path
             for host in hosts:
                 if host.process.poll() is None:
                     host.kill()
+
+
+def test_of_several_folders_none_is_taken_unnamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
+    one, other = (default_state_path("satellite", port) for port in (2004, 2005))
+    StateFolder.open(one).close()
+    before = (one / "origin").read_text()
+    assert state(tmp_path).returncode == 0, "the only one there is"
+    changed = (one / "origin").read_text()
+    assert changed != before
+    StateFolder.open(other).close()
+    done = state(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"name one with --state: {one}, {other}\n" in done.stderr
+    assert (one / "origin").read_text() == changed
 
 
 def test_what_is_no_state_folder_gets_no_identity(tmp_path: Path) -> None:

@@ -24,8 +24,21 @@ def state() -> None:
     """
 
 
+def _refuse_to_choose(path: Path) -> None:
+    """Refuse where the default folder is one of several: a satellite that is well would become somebody else."""
+    folders = sorted(origin.parent for origin in path.parent.glob("satellite-*/origin"))
+    if len(folders) > 1:
+        names = ", ".join(str(folder) for folder in folders)
+        raise StateError(f"there are several state folders of satellites here; name one with --state: {names}")
+
+
 @state.command("new-id")
-@click.option("--state", "folder", metavar="DIR", help="The folder.  [default: the satellite's, as co2.toml says]")
+@click.option(
+    "--state",
+    "folder",
+    metavar="DIR",
+    help="The folder.  [default: the satellite's, as co2.toml says, where there is only one]",
+)
 @json_option
 def new_id(folder: str | None, as_json: bool) -> int:
     """Give a state folder a new identity: where it was copied, as with a whole memory card, two hosts have one.
@@ -45,6 +58,8 @@ def new_id(folder: str | None, as_json: bool) -> int:
     if path is None:
         config = load_config("satellite", {}, os.environ, Path.cwd())
         path = config.state or default_state_path("satellite", config.port)
+        if config.state is None:
+            _refuse_to_choose(path)
     if not (path / "origin").is_file():
         raise StateError(f"{path} is no state folder: it has no file 'origin'; name the one you mean with --state")
     with StateFolder.open(path) as opened:
