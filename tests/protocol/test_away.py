@@ -49,6 +49,33 @@ def test_names_have_a_bound_and_an_index() -> None:
     assert book.having("a" * 1000) == []
 
 
+def test_names_of_all_have_a_bound_and_those_of_who_went_first_are_forgotten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_NAMES_MEMORY", 4_000_000, raising=False)
+    monkeypatch.setattr(module, "MAX_NAMES_MEMORY_OF_ONE", 2_000_000, raising=False)
+    book = AwayBook()
+    book.joined(host(999, "10.0.0.2"), ["honest"], [])
+    book.left(host(999).origin, stopped=False)
+    for at in range(100):
+        book.joined(host(at), [f"{name:04x}" for name in range(at * 600, at * 600 + 600)], ["p"])
+        book.left(host(at).origin, stopped=False)
+    assert len(book) == 101, "they themselves are known"
+    assert len(book._by_method) * 260 < 2_000_000
+    assert [one.origin for one in book.having("honest")] == [host(999).origin]
+    assert [one.origin for one in book.having(f"{99 * 600:04x}")] == [host(99).origin]
+    assert not book.having("0000")
+    assert book.take_changes(1000)[host(0).origin] == Away(host(0).origin, str(host(0)), 0.0)
+    for at in range(100, 400):
+        book.joined(host(at, f"10.1.0.{at % 200}"), [f"{name:04x}" for name in range(600)], [])
+        book.left(host(at).origin, stopped=False)
+    assert sum(len(origins) for origins in book._by_method.values()) * 260 < 4_000_000
+    for one in book.rows():
+        book.forget(one.origin)
+    assert (book._memory, book._by_method, book._named, book._named_of) == (0, {}, {}, {})
+    assert not book._memory_of
+
+
 def test_only_news_go_to_disk_and_what_the_disk_refused_goes_again() -> None:
     book = AwayBook(wall=lambda: 7.0)
     assert book.joined(host(1), ["m"], [])

@@ -1,5 +1,6 @@
 """The roster of those who are not here: which satellites a relay has had, and since when they are away."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
@@ -7,7 +8,15 @@ import msgspec
 from co2.host_id import HostId
 from co2.sources import source_of
 
-__all__ = ["MAX_AWAY", "MAX_AWAY_AT_ONE_ADDRESS", "MAX_AWAY_NAMES", "Away", "AwayBook"]
+__all__ = [
+    "MAX_AWAY",
+    "MAX_AWAY_AT_ONE_ADDRESS",
+    "MAX_AWAY_NAMES",
+    "MAX_NAMES_MEMORY",
+    "MAX_NAMES_MEMORY_OF_ONE",
+    "Away",
+    "AwayBook",
+]
 
 MAX_AWAY = 10_000
 """Satellites that are remembered; the one that has been away for longest goes first."""
@@ -17,6 +26,15 @@ MAX_AWAY_AT_ONE_ADDRESS = 500
 
 MAX_AWAY_NAMES = 16 * 1024
 """Characters of names of methods and plugins that are remembered of one satellite; those beyond are left out."""
+
+MAX_NAMES_MEMORY = 64 * 1024 * 1024
+"""Bytes of memory, about, that names of all who are away take; beyond it those of who went first are forgotten."""
+
+MAX_NAMES_MEMORY_OF_ONE = MAX_NAMES_MEMORY // 4
+"""Of those, so many of one source."""
+
+_NAME_COST = 256
+"""Bytes of memory that a name takes besides its characters."""
 
 
 class Away(msgspec.Struct):
@@ -63,6 +81,10 @@ class AwayBook:
         self._away: dict[str, Away] = {}
         self._by_method: dict[str, dict[str, None]] = {}
         self._at: dict[str, dict[str, None]] = {}  # by source, in order
+        self._named: dict[str, int] = {}  # memory that names take, in order
+        self._named_of: dict[str, dict[str, None]] = {}  # the same origins, by source
+        self._memory = 0
+        self._memory_of: Counter[str] = Counter()
         self._changes: dict[str, Away | None] = {}
         for one in known:
             self._put(one)
@@ -148,27 +170,59 @@ class AwayBook:
         return bool(self._changes)
 
     def _put(self, one: Away) -> None:
+        source = source_of(one.ip)
         self._away[one.origin] = one
-        same = self._at.setdefault(source_of(one.ip), {})
+        same = self._at.setdefault(source, {})
         same[one.origin] = None
-        for method in one.methods:
-            self._by_method.setdefault(method, {})[one.origin] = None
+        self._put_names(one, source)
         if len(same) > MAX_AWAY_AT_ONE_ADDRESS:
             self.forget(next(iter(same)))
         elif len(self._away) > MAX_AWAY:
             self.forget(next(iter(self._away)))
 
     def _take_out(self, one: Away) -> None:
+        source = source_of(one.ip)
         del self._away[one.origin]
-        same = self._at[source_of(one.ip)]
+        same = self._at[source]
         del same[one.origin]
         if not same:
-            del self._at[source_of(one.ip)]
+            del self._at[source]
+        self._take_out_names(one, source)
+
+    def _put_names(self, one: Away, source: str) -> None:
+        """Have somebody found by its methods; where names take too much memory, others' are forgotten."""
+        for method in one.methods:
+            self._by_method.setdefault(method, {})[one.origin] = None
+        if cost := sum(_NAME_COST + len(name) for name in (*one.methods, *one.plugins)):
+            self._named[one.origin] = cost
+            self._named_of.setdefault(source, {})[one.origin] = None
+            self._memory += cost
+            self._memory_of[source] += cost
+        while self._memory_of[source] > MAX_NAMES_MEMORY_OF_ONE:
+            self._forget_names(next(iter(self._named_of[source])))
+        while self._memory > MAX_NAMES_MEMORY:
+            self._forget_names(next(iter(self._named)))
+
+    def _forget_names(self, origin: str) -> None:
+        one = self._away[origin]
+        self._take_out_names(one, source_of(one.ip))
+        one.methods = one.plugins = ()
+        self._changes[origin] = one
+
+    def _take_out_names(self, one: Away, source: str) -> None:
         for method in one.methods:
             origins = self._by_method.get(method, {})
             origins.pop(one.origin, None)
             if not origins:
                 self._by_method.pop(method, None)
+        cost = self._named.pop(one.origin, 0)
+        if cost:
+            self._named_of[source].pop(one.origin)
+            self._memory -= cost
+            self._memory_of[source] -= cost
+        if not self._memory_of[source]:
+            del self._memory_of[source]
+            self._named_of.pop(source, None)
 
 
 def _fitting(methods: Sequence[str], plugins: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
