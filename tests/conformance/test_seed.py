@@ -287,9 +287,12 @@ def test_host_id_set_by_the_plugin_is_overwritten(network: Network, at_b: Receiv
     assert message["client_address"][0] == "127.0.0.1"
 
 
-def test_host_id_is_mandatory_in_the_protocol(proxy: Proxy) -> None:
+def test_host_id_is_mandatory_in_the_protocol(proxy: Proxy, at_b: Receiver, token: str) -> None:
+    """Each message has one: the relay sets it for who gives none, and refuses what is none."""
+    proxy.relay.relay({"data": token})
+    assert re.fullmatch(r"[A-Za-z0-9_-]+@127\.0\.0\.1:0", at_b(lambda m: m["data"] == token)["host_id"])
     with pytest.raises(xmlrpc.client.Fault) as caught:
-        proxy.relay.relay({"data": 1})
+        proxy.relay.relay({"data": token, "host_id": "nobody"})
     assert caught.value.faultCode == -32602
     assert "host_id" in caught.value.faultString
 
