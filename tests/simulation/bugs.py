@@ -305,16 +305,17 @@ def _read_off_by_one(original: Any) -> Any:
     return read
 
 
-@_bug("marks that a month of wall time has passed are forgotten", "gad", LogWriter, "_settle")
+@_bug("marks that a month of wall time has passed are forgotten", "gad", LogWriter, "turn")
 def _marks_forgotten_by_age(original: Any) -> Any:
-    def settle(self: Any, last: Any) -> None:
+    def turn(self: Any) -> bool:
         now = self._ran.wall()
-        if now - getattr(self, "last_write", now) > 30 * 86_400:
+        if now - getattr(self, "last_turn", now) > 30 * 86_400:
             self._file._db.execute("DELETE FROM mark")
-        self.last_write = now
-        original(self, last)
+        self.last_turn = now
+        result: bool = original(self)
+        return result
 
-    return settle
+    return turn
 
 
 # ---- the satellite ------------------------------------------------------------------------------------------
