@@ -11,9 +11,12 @@ import pytest
 
 from co2.config import RelayConfig
 from co2.errors import IdentityRefused, NoSuchMethod, ParseError, RemoteFault, TooManySatellites, Unreachable
+from co2.protocol.batch import make_batch
+from co2.protocol.log import Entry
 from co2.relay.courier import MAX_TRIES
 from co2.relay.members import MAX_GAPS
 from co2.relay.relay import Relay
+from co2.values import pack
 from co2.xmlrpc.answers import BRIEF, AnswerLimit
 from co2.xmlrpc.registry import Caller
 from tests.protocol.network import FakeLog
@@ -275,6 +278,43 @@ def test_the_relay_carries_max_sats_and_no_more() -> None:
             member(relay, 5002)
 
     with_relay(test, max_sats=1)
+
+
+def test_a_call_that_a_later_one_has_followed_takes_no_live_messages() -> None:
+    """Whoever has hung up, and calls again, may have closed but one half of the connection, as far as we see."""
+
+    async def test(relay: Relay, client: Client) -> None:
+        me = relay.methods.register([{}], HERE)
+        assert isinstance(me, dict)
+        asked = {"host_id": me["host_id"], "wait": 20, "live": True}
+        calls = []
+        for number in (1, 2):
+            calls.append(asyncio.create_task(relay.methods.fetch([asked], Caller("127.0.0.1", number))))
+            while len(relay.waits) < number:
+                await asyncio.sleep(0)
+        relay.live.take(
+            Entry(
+                0,
+                1,
+                "o",
+                "o@192.0.2.1:0",
+                ("192.0.2.1", 1),
+                0,
+                0,
+                "p",
+                "p.p",
+                ("c",),
+                0,
+                make_batch([pack({"data": 7})]),
+            )
+        )
+        async with asyncio.timeout(10):
+            answer = await calls[1]
+        assert [message.xml for message in answer["live"]] and answer["live_missed"] == 0
+        assert not calls[0].done()
+        calls[0].cancel()
+
+    with_relay(test, fetch_timeout=60)
 
 
 def test_fetch_waits_and_wakes_at_the_next_message() -> None:

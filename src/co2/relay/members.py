@@ -56,6 +56,7 @@ class Member:
         has_fetched: it has called relay.fetch.
         fetches: calls of relay.fetch under way.
         live_next: where it goes on with live messages; None for one that has not asked for them.
+        live_call: its latest call for live messages, the one that gets them.
         wake: set when there may be something to read.
         courier: the task that calls its ``notify``.
         peer: its link.
@@ -79,6 +80,7 @@ class Member:
     told_next: int | None = None
     has_fetched: bool = False
     live_next: int | None = None
+    live_call: object = None
     fetches: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     courier: asyncio.Task[None] | None = None

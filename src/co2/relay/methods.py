@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, BadRequest, Denied, IdentityRefused, Unreachable, ValueRefused
@@ -56,6 +57,9 @@ MAX_AWAY_TOLD = 1_000
 
 MAX_AWAY_NAMES_TOLD = 256 * 1024
 """Characters of their names of methods and plugins; of those beyond none are told."""
+
+
+_NO_NEWS: Mapping[str, Any] = MappingProxyType({"live": [], "live_missed": 0})
 
 
 class RelayMethods:
@@ -207,6 +211,8 @@ class RelayMethods:
             head = self._relay.live.watch()
             member.live_next = head if member.live_next is None else member.live_next
         wish = _Wish(after, maximum, deadline, (caller.address, caller.port), live)
+        if live:
+            member.live_call = wish
         member.has_fetched = True
         member.fetches += 1
         try:
@@ -228,10 +234,12 @@ class RelayMethods:
                 member.gaps += 1
             after = read.next
             left = wish.deadline - self._relay.now()
-            news = self._live_news(member, wish) if wish.live else {}
+            # Whoever calls again may have hung up on the call before, which we need not have seen.
+            is_latest = member.live_call is wish
+            news = self._live_news(member, wish) if is_latest else _NO_NEWS if wish.live else {}
             if read.messages or gaps or left <= 0 or news.get("live") or news.get("live_missed"):
                 break
-            if not await self._relay.waits.appended(seen, left, wish.end, live=wish.live):
+            if not await self._relay.waits.appended(seen, left, wish.end, live=is_latest):
                 break
         return {**await self._fetched(member, read, gaps), **news}
 
