@@ -187,10 +187,11 @@ def test_what_the_page_says_of_tcl(
         if client.method:
             rows: Any = anybody.call("relay.get_satellites", {})
             row = max((row for row in rows if client.method in row["methods"]), key=lambda row: -row["age"])
+            asked = {"method_name": client.method, "host_id": row["host_id"]}
+            for number in range(50):  # each over a connection of its own: the member closes them
+                assert anybody.call("method_call", {**asked, "data": number}) == 2 * number
             with pytest.raises(RemoteFault, match="eval") as caught:
-                anybody.call(
-                    "method_call", {"method_name": client.method, "host_id": row["host_id"], "data": "none"}
-                )
+                anybody.call("method_call", {**asked, "data": "none"})
             assert caught.value.code == 100, "its own Fault comes through whole"
             call_only_its_methods(row["host_id"], tmp_path / "made by a stranger")
             anybody.call("relay.unregister", {"host_id": row["host_id"]})  # others have a method of that name, too

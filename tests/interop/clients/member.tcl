@@ -14,9 +14,11 @@ proc xmlrpc::getBody {channel header body} {
 }
 # It reads no name of a member that is empty or has a space.
 set xmlrpc::W {(?:[^<]*)}
-# It counts the last byte of a Fault, but does not send it.
-rename buildFault buildFaultWithoutEnd
-proc buildFault {code message} { return "[buildFaultWithoutEnd $code $message]\n" }
+# It closes after each answer, as in HTTP/1.0, but calls that 1.1; and of a Fault it does not send the last byte.
+rename buildResponse buildResponse1.1
+rename buildFault buildFault1.1
+proc buildResponse {value} { string replace [buildResponse1.1 $value] 0 7 HTTP/1.0 }
+proc buildFault {code message} { return "[string replace [buildFault1.1 $code $message] 0 7 HTTP/1.0]\n" }
 # It would evaluate any command of Tcl that a caller names, exec too: only what is in this list is called.
 proc xmlrpc::eval {name arguments} {
     if {$name ni {::notify ::tcl.double}} { error "no method $name" }
