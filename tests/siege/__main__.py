@@ -54,6 +54,8 @@ def table(measured: Measured) -> str:
         "honest links that have ended": measured.links_lost,
         "latency p50, calm and under attack": f"{measured.calm_p50 * 1000:.2f} ms, {measured.p50 * 1000:.2f} ms",
         "latency p99, calm and under attack": f"{measured.calm_p99 * 1000:.2f} ms, {measured.p99 * 1000:.2f} ms",
+        "a process with nothing to do: p99, worst": f"{measured.idle_p99 * 1000:.2f} ms, "
+        f"{measured.idle_slowest * 1000:.2f} ms",
         "pings on new connections, refused": f"{measured.pings}, {measured.refused_pings}",
         "slowest ping": f"{measured.slowest_ping:.2f} s",
         "memory calm, largest, after": f"{measured.calm_rss / mib:.0f}, {measured.largest_rss / mib:.0f}, "

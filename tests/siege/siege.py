@@ -107,6 +107,10 @@ class Siege:
         assert attackers.stdin is not None
         assert attackers.stdout is not None
         attackers.stdin.write(json.dumps([satellite.name for satellite in satellites.all]).encode() + b"\n")
+        idle = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.siege.machine",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
         pinging = asyncio.ensure_future(self._ping_on(relay))
         watches = {"relay": relay.pid, "honest": os.getpid(), "attackers": attackers.pid}
         watched = {name: Watch(pid) for name, pid in watches.items()}
@@ -133,6 +137,11 @@ class Siege:
             measured.others = max(0.0, busy - sum(share.busy for share in measured.shares.values()))
             pinging.cancel()
             await asyncio.gather(pinging, return_exceptions=True)
+            assert idle.stdin is not None
+            assert idle.stdout is not None
+            idle.stdin.close()
+            measured.idle_p99, measured.idle_slowest = json.loads(await idle.stdout.read())
+            await idle.wait()
             attackers.stdin.close()  # communicate() leaves it open where it has nothing to say
             done = await attackers.stdout.read()
             await attackers.wait()

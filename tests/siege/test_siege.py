@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.siege.attackers import ATTACKS
+from tests.siege.machine import lateness
 from tests.siege.siege import Siege
 from tests.siege.verdict import LATENCY_FACTOR, Measured, latency_bound, percentile, verdict
 
@@ -54,6 +55,14 @@ def test_the_verdict_says_what_is_not_as_promised(changes: dict[str, object], sa
     assert verdict(sound()) == []
     (found,) = verdict(sound(**changes))
     assert said in found
+
+
+def test_what_the_machine_itself_withholds_is_no_failure_of_the_relay() -> None:
+    assert verdict(sound(p99=0.19, idle_p99=0.1)) == []
+    assert verdict(sound(p99=0.21, idle_p99=0.1)) == ["p99 was 210.0 ms; the bound is 200.0 ms"]
+    late = lateness(iter([False, False, True]).__next__)
+    assert len(late) >= 2
+    assert all(over > 0 for over in late)
 
 
 def test_latency_below_the_floor_is_no_failure() -> None:

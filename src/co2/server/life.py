@@ -40,8 +40,9 @@ START_TIMEOUT = 12.0
 SWITCH_INTERVAL = 0.0005
 """Seconds after which a thread at work lets the event loop go on.
 
-The loop gives the interpreter away at each write to a socket; with Python's 5 ms, and a thread that reads the log
-meanwhile, a message to ten links took 50 ms.
+The loop gives the interpreter away at each write to a socket, and a thread that reads the log meanwhile keeps it
+for as long. Measured under attack (docs/attack.md), 99th percentile of latency: 101 ms, and 290 ms with Python's
+own 5 ms.
 """
 
 _logger = logging.getLogger("co2")
