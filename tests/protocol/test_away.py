@@ -92,3 +92,34 @@ def test_only_news_go_to_disk_and_what_the_disk_refused_goes_again() -> None:
     book.left("nobody", stopped=True)
     known = Away(host(3).origin, str(host(3)), 1.0)
     assert AwayBook([known]).rows() == [known]
+
+
+def test_who_comes_and_goes_without_end_leaves_nothing_that_waits_for_the_disk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_AWAY_AT_ONE_ADDRESS", 5)
+    book = AwayBook()
+    on_disk: dict[str, Away] = {}
+
+    def write(most: int, *, fails: bool = False) -> None:
+        changes = book.take_changes(most)
+        if fails:
+            book.give_back(changes)
+            return
+        for origin, one in changes.items():
+            on_disk.pop(origin, None)
+            if one is not None:
+                on_disk[origin] = one
+
+    waited = 0
+    for at in range(1000):
+        book.joined(host(at), ["m"], [])
+        book.left(host(at).origin, stopped=False)
+        if at % 10 == 0:
+            write(2, fails=at % 30 == 0)
+        waited = max(waited, len(book._changes))
+    assert waited < 20
+    while book.has_changes:
+        write(64)
+    assert on_disk == {one.origin: one for one in book.rows()}
+    assert book._on_disk == set(on_disk)

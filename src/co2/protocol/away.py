@@ -86,7 +86,9 @@ class AwayBook:
         self._memory = 0
         self._memory_of: Counter[str] = Counter()
         self._changes: dict[str, Away | None] = {}
+        self._on_disk: set[str] = set()
         for one in known:
+            self._on_disk.add(one.origin)
             self._put(one)
 
     def __len__(self) -> int:
@@ -146,7 +148,10 @@ class AwayBook:
         if one is None:
             return False
         self._take_out(one)
-        self._changes[origin] = None
+        if origin in self._on_disk:
+            self._changes[origin] = None
+        else:
+            self._changes.pop(origin, None)  # else who comes and goes without end leaves something each time
         return True
 
     def take_changes(self, most: int) -> dict[str, Away | None]:
@@ -156,12 +161,14 @@ class AwayBook:
             most: so many at a time.
         """
         taken = dict(list(self._changes.items())[:most])
-        for origin in taken:
+        for origin, one in taken.items():
             del self._changes[origin]
+            (self._on_disk.add if one is not None else self._on_disk.discard)(origin)
         return {origin: None if one is None else msgspec.structs.replace(one) for origin, one in taken.items()}
 
     def give_back(self, changes: dict[str, Away | None]) -> None:
         """Take back what the disk did not take; what has changed since counts."""
+        self._on_disk.update(changes)  # as far as is known
         self._changes = {**changes, **self._changes}
 
     @property
