@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import sys
 import threading
 import time
 from typing import Any
@@ -10,7 +11,17 @@ import pytest
 
 from co2.errors import Unreachable
 from co2.protocol.log import Entry, Reading
-from co2.relay.disk_reads import LATE, MANY, MAX_PAUSE, MAX_READING, PAUSE, PAUSE_LATE, DiskReads
+from co2.relay.disk_reads import (
+    LATE,
+    MANY,
+    MAX_PAUSE,
+    MAX_READING,
+    PAUSE,
+    PAUSE_LATE,
+    SWITCH_INTERVAL,
+    USUAL_INTERVAL,
+    DiskReads,
+)
 
 
 class SlowLog:
@@ -48,6 +59,22 @@ def test_who_asks_for_much_waits_behind_itself_only() -> None:
         ]  # fmt: skip
         assert log.most <= MAX_READING
         assert max(log.order.index(1000 + n) for n in range(3)) < 8
+        reads.close()
+
+    asyncio.run(run())
+
+
+def test_threads_change_places_quickly_only_while_something_is_read() -> None:
+    async def run() -> None:
+        log = SlowLog()
+        reads = DiskReads(log)
+        wanted = [asyncio.ensure_future(reads.read("one", n, 1)) for n in range(3)]
+        await asyncio.sleep(0)
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_INTERVAL)
+        for _ in wanted:
+            log.free.release()
+        await asyncio.gather(*wanted)
+        assert sys.getswitchinterval() == pytest.approx(USUAL_INTERVAL)
         reads.close()
 
     asyncio.run(run())

@@ -5,6 +5,7 @@ for many reads waits behind itself only: readers take turns, one read each.
 """
 
 import asyncio
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -37,6 +38,18 @@ LATE = 0.005
 
 MAX_PAUSE = 0.1
 """Seconds for which nothing is read at most."""
+
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which a thread that reads lets the event loop go on.
+
+The loop releases the interpreter at each write to a socket, and a reading thread then keeps it for this long.
+Under attack (docs/attack.md) the 99th percentile of latency was 101 ms, against 290 ms with Python's own interval.
+It costs throughput, a fifth in a noisy run, so it holds only while something is read.
+"""
+
+USUAL_INTERVAL = 0.005
+"""Python's own."""
 
 
 class DiskLog(Protocol):
@@ -115,6 +128,7 @@ class DiskReads:
             if wish.found.done():  # its reader is gone
                 continue
             self._reading += 1
+            sys.setswitchinterval(SWITCH_INTERVAL)
             loop = asyncio.get_running_loop()
             read = loop.run_in_executor(self._pool, self._read, wish.after, wish.max_bytes)
             read.add_done_callback(lambda done, wish=wish: self._come(wish, done))  # type: ignore[misc]
@@ -131,6 +145,8 @@ class DiskReads:
 
     def _come(self, wish: _Wish, done: asyncio.Future[tuple[Reading, float]]) -> None:
         self._reading -= 1
+        if not self._reading:
+            sys.setswitchinterval(USUAL_INTERVAL)
         if done.cancelled():
             wish.found.cancel()
         elif (error := done.exception()) is not None:

@@ -37,14 +37,6 @@ STOP_TIMEOUT = 5.0
 START_TIMEOUT = 12.0
 """Seconds within which a role's start returns: every plugin host is up or has failed."""
 
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread at work lets the event loop go on.
-
-The loop gives the interpreter away at each write to a socket, and a thread that reads the log meanwhile keeps it
-for as long. Measured under attack (docs/attack.md), 99th percentile of latency: 101 ms, and 290 ms with Python's
-own 5 ms.
-"""
-
 _logger = logging.getLogger("co2")
 
 
@@ -122,7 +114,6 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
     if config.plugin_dir_from and not config.plugin_dir.is_dir():
         raise ConfigError(config.plugin_dir_from, f"there is no folder {config.plugin_dir}")
     sys.setrecursionlimit(values.RECURSION_LIMIT)
-    sys.setswitchinterval(SWITCH_INTERVAL)
     sock = _listening(config)
     with contextlib.closing(sock):
         port = int(sock.getsockname()[1])
