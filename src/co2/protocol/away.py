@@ -87,6 +87,7 @@ class AwayBook:
         self._memory_of: Counter[str] = Counter()
         self._changes: dict[str, Away | None] = {}
         self._on_disk: set[str] = set()
+        self._on_disk_before: set[str] = set()  # of what is being written
         for one in known:
             self._on_disk.add(one.origin)
             self._put(one)
@@ -161,6 +162,7 @@ class AwayBook:
             most: so many at a time.
         """
         taken = dict(list(self._changes.items())[:most])
+        self._on_disk_before = self._on_disk & taken.keys()
         for origin, one in taken.items():
             del self._changes[origin]
             (self._on_disk.add if one is not None else self._on_disk.discard)(origin)
@@ -168,8 +170,13 @@ class AwayBook:
 
     def give_back(self, changes: dict[str, Away | None]) -> None:
         """Take back what the disk did not take; what has changed since counts."""
-        self._on_disk.update(changes)  # as far as is known
-        self._changes = {**changes, **self._changes}
+        self._on_disk.difference_update(changes)
+        self._on_disk |= self._on_disk_before
+        self._changes = {
+            origin: one
+            for origin, one in {**changes, **self._changes}.items()
+            if one is not None or origin in self._on_disk
+        }
 
     @property
     def has_changes(self) -> bool:

@@ -76,7 +76,10 @@ class OriginBook:
         self._count: Counter[str] = Counter()
         self._order: dict[str, None] = {}  # of all these
         self._changes: dict[str, Known | None] = {}
+        self._on_disk: set[str] = set()
+        self._on_disk_before: set[str] = set()  # of what is being written
         for one in known:
+            self._on_disk.add(one.origin)
             self._put(one)
 
     def __len__(self) -> int:
@@ -135,19 +138,31 @@ class OriginBook:
         if known is None:
             return False
         self._take_out(known)
-        self._changes[origin] = None
+        if origin in self._on_disk:
+            self._changes[origin] = None
+        else:
+            self._changes.pop(origin, None)  # else a flood of Hellos leaves one each while the disk is full
         return True
 
     def take_changes(self) -> dict[str, Known | None]:
         """Return what is to be brought to disk, by origin; None for what is forgotten."""
         changes, self._changes = self._changes, {}
+        self._on_disk_before = self._on_disk & changes.keys()
+        for origin, known in changes.items():
+            (self._on_disk.add if known is not None else self._on_disk.discard)(origin)
         return {
             origin: None if known is None else msgspec.structs.replace(known) for origin, known in changes.items()
         }
 
     def give_back(self, changes: dict[str, Known | None]) -> None:
         """Take back what the disk did not take; what has changed since counts."""
-        self._changes = {**changes, **self._changes}
+        self._on_disk.difference_update(changes)
+        self._on_disk |= self._on_disk_before
+        self._changes = {
+            origin: known
+            for origin, known in {**changes, **self._changes}.items()
+            if known is not None or origin in self._on_disk
+        }
 
     @property
     def has_changes(self) -> bool:
