@@ -305,13 +305,10 @@ def _read_off_by_one(original: Any) -> Any:
     return read
 
 
-@_bug("marks that a month of wall time has passed are forgotten", "gad", LogWriter, "turn")
+@_bug("marks that were not written for a second are forgotten", "gad", LogWriter, "turn")
 def _marks_forgotten_by_age(original: Any) -> Any:
     def turn(self: Any) -> bool:
-        now = self._ran.wall()
-        if now - getattr(self, "last_turn", now) > 30 * 86_400:
-            self._file._db.execute("DELETE FROM mark")
-        self.last_turn = now
+        self._file._db.execute("DELETE FROM mark WHERE at < ?", (self._ran() - 1.0,))
         result: bool = original(self)
         return result
 
@@ -548,7 +545,7 @@ def _journal_not_synced(_original: Any) -> Any:
     return lambda self: None
 
 
-@_bug("what a crash has left in the journal is not read", "agi", journal.Journal, "records")
+@_bug("what a crash has left in the journal is not read", "adgi", journal.Journal, "records")
 def _journal_not_read_at_the_start(_original: Any) -> Any:
     return lambda self: []
 
