@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -86,13 +87,34 @@ def test_the_line_to_paste_sends_osc_through_the_network(demo: Demo) -> None:
     demo.found(r"OSC came out of osc-out: /stage/fader1 \[0\.81")
 
 
+def somebody_listens() -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", 2003)) == 0
+
+
+def test_it_has_a_network_of_its_own_beside_a_relay_that_runs(tmp_path: Path) -> None:
+    """Whether the port that people know is ours here or somebody else's."""
+    there = subprocess.Popen(
+        [sys.executable, "-m", "co2", "relay", "--port", "2003", "--state", str(tmp_path / "state")],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(somebody_listens, "a relay at the port people know")
+        demo = Demo("1")
+        assert demo.ended() == 0, demo.lines
+        assert "http://127.0.0.1:2003/ " not in demo.found(r"Look at it: +(.+)")[1]
+    finally:
+        there.terminate()
+        there.wait(20)
+
+
 def test_it_ends_by_itself_after_demo_seconds_and_leaves_nothing_behind() -> None:
     demo = Demo("3")
     pages = demo.found(r"Look at it: +http://127\.0\.0\.1:(\d+)/")
     assert demo.ended() == 0
     with pytest.raises(OSError, match="refused"):
-        import socket
-
         socket.create_connection(("127.0.0.1", int(pages[1])), 2)
 
 

@@ -26,6 +26,9 @@ READY_TIMEOUT = 30.0
 END_TIMEOUT = 8.0
 """Seconds in which each must end."""
 
+RELAY_PORT = 2003
+"""Where the demo's relay is, if that is free; else any other port."""
+
 OSC_TRIES = 5
 """UDP ports that are tried for OSC: between our look and the plugin's somebody else may take one."""
 
@@ -111,7 +114,8 @@ def _seconds(text: str) -> float:
 def _start(base: Path, hosts: list[_Host], out_port: int) -> int:
     """Start the four; give the UDP port that takes OSC."""
     print("demo: starting a relay and three satellites …", flush=True)
-    relay = _Host(base, "relay", "relay")
+    # A network of its own, also beside a relay that has the port people know.
+    relay = _Host(base, "relay", "relay", "--port", str(RELAY_PORT if _is_free(RELAY_PORT) else 0))
     hosts.append(relay)
     relay.wait_ready()
     # Any free port: the default one is taken from the second on, and they say so.
@@ -192,6 +196,13 @@ def _listening() -> socket.socket:
     sock.bind(("127.0.0.1", 0))
     sock.settimeout(0.2)
     return sock
+
+
+def _is_free(port: int) -> bool:
+    """Return whether nobody listens on a TCP port of this machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def _free_udp_port(wanted: int) -> int:
