@@ -122,7 +122,7 @@ def measure(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def arguments() -> tuple[str, bool, dict[str, Any]]:
-    """Give the part that is wanted, whether earlier runs are forgotten, and what was given besides."""
+    """Return the part that is wanted, whether earlier runs are forgotten, and what was given besides."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure co2 beside its peers.")
     parser.add_argument("part", nargs="?", choices=("all", *PARTS, "page"), default="all")
     parser.add_argument("--anew", action="store_true", help="forget the runs before: what is measured has changed")
@@ -159,7 +159,7 @@ def machine() -> dict[str, Any]:
 
 
 def earlier(place: Path) -> dict[str, Any]:
-    """Give what is kept of the runs before."""
+    """Return what is kept of the runs before."""
     file = place / "bench" / "results.json"
     return dict(json.loads(file.read_text())) if file.exists() else {}
 
@@ -180,7 +180,7 @@ def write(kept: Mapping[str, Any], place: Path) -> None:
 
 
 def with_claim(readme: str, results: Mapping[str, Any]) -> str:
-    """Give the first page with what was measured between its two marks."""
+    """Return the first page with what was measured between its two marks."""
     before, begin, rest = readme.partition(CLAIM)
     _, end, behind = rest.partition(CLAIM_END)
     return f"{before}{begin}{claim(results)}{end}{behind}" if end else readme

@@ -116,13 +116,13 @@ def pass_on_both_ways(one: socket.socket, other: socket.socket) -> None:
 
 
 def packed(message: dict[str, Any]) -> bytes:
-    """Give a message as it stands in the stream."""
+    """Return a message as it stands in the stream."""
     data = encode(message)
     return len(data).to_bytes(2, "big") + data
 
 
 def messages(source: socket.socket) -> Iterator[dict[str, Any]]:
-    """Give what comes, until the end."""
+    """Return what comes, until the end."""
     waiting = b""
     while data := source.recv(READ):
         waiting += data

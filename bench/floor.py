@@ -22,7 +22,7 @@ ROUNDS = 5
 
 
 def once(seconds: float) -> float:
-    """Give messages per second of the processor's time, which is all of it where nobody else wants one."""
+    """Return messages per second of the processor's time, which is all of it where nobody else wants one."""
     encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(list[dict[str, Any]]).decode
     take, count = (tally := Tally()).take, 0
     socket_buffer = bytearray(1 << 20)

@@ -127,7 +127,7 @@ Step = Callable[[Peer], tuple[dict[str, float], int, Mapping[str, float]]]
 
 
 def steps(seconds: float) -> Iterator[tuple[str, Step]]:
-    """Give what is measured, by name."""
+    """Return what is measured, by name."""
 
     def throughput(shape: str) -> Step:
         def step(peer: Peer) -> tuple[dict[str, float], int, Mapping[str, float]]:

@@ -112,12 +112,12 @@ def once(asks: Asks, trips: Mapping[float, int]) -> dict[tuple[str, str], list[f
 
 
 def p50(times: Sequence[float]) -> float:
-    """Give the median; not a number where there is none."""
+    """Return the median; not a number where there is none."""
     return statistics.median(times) if times else float("nan")
 
 
 def row(rounds: Sequence[Sequence[float]]) -> dict[str, float | None]:
-    """Give p50, the median of the rounds, and p99 of all rounds together: one round has too few trips for it."""
+    """Return p50, the median of the rounds, and p99 of all rounds together: one round has too few trips for it."""
     together = [time for times in rounds for time in times]
     p99 = statistics.quantiles(together, n=100)[98] if len(together) > 1 else None
     return {"p50": median([p50(times) for times in rounds]), "p99": p99}

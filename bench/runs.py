@@ -19,12 +19,12 @@ Kept = dict[str, Any]
 
 
 def now() -> str:
-    """Give the time of now, to the minute."""
+    """Return the time of now, to the minute."""
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def kept_of(found: Mapping[str, Any]) -> Kept:
-    """Give what a file of results holds; one of before has a single run, which has no date."""
+    """Return what a file of results holds; one of before has a single run, which has no date."""
     if not found or "runs" in found:
         return {"runs": list(found.get("runs", ())), "apart": dict(found.get("apart", {}))}
     return {"runs": [{key: value for key, value in found.items() if key != "apart"}], "apart": {}}
@@ -57,7 +57,7 @@ def measured_apart(kept: Kept, name: str, result: Mapping[str, Any] | None, mach
 
 
 def combined(kept: Kept) -> dict[str, Any]:
-    """Give the figures for the page: machine, dates of the runs, the parts, and which were measured apart."""
+    """Return the figures for the page: machine, dates of the runs, the parts, and which were measured apart."""
     runs = kept["runs"]
     parts = {name for run in runs for name in run} - {"date", "whole", "machine"}
     found = {name: middle([run[name] for run in runs if name in run]) for name in parts}
@@ -68,7 +68,7 @@ def combined(kept: Kept) -> dict[str, Any]:
 
 
 def middle(found: Sequence[Any]) -> Any:
-    """Give the median of every number in results of the same form; where that is none, what the latest one says.
+    """Return the median of every number in results of the same form; where that is none, what the latest one says.
 
     A row that is judged also gets the smallest and the largest value.
     """

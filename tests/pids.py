@@ -6,12 +6,12 @@ __all__ = ["children", "is_gone", "is_there", "open_files", "resident", "threads
 
 
 def is_there(pid: int) -> bool:
-    """Tell whether there is such a process; one that has ended is, until its parent has asked how."""
+    """Return whether there is such a process; one that has ended is, until its parent has asked how."""
     return psutil.pid_exists(pid)
 
 
 def is_gone(pid: int) -> bool:
-    """Tell whether it has ended, whether or not its parent has asked how."""
+    """Return whether it has ended, whether or not its parent has asked how."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -19,20 +19,20 @@ def is_gone(pid: int) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """Give those that a process has started and that have not ended."""
+    """Return those that a process has started and that have not ended."""
     return [child.pid for child in psutil.Process(pid).children() if not is_gone(child.pid)]
 
 
 def resident(pid: int) -> int:
-    """Give the bytes of memory that are resident."""
+    """Return the bytes of memory that are resident."""
     return int(psutil.Process(pid).memory_info().rss)
 
 
 def open_files(pid: int) -> int:
-    """Give how many files it has open, sockets included."""
+    """Return how many files it has open, sockets included."""
     return int(psutil.Process(pid).num_fds())
 
 
 def threads(pid: int) -> int:
-    """Give how many threads it has."""
+    """Return how many threads it has."""
     return int(psutil.Process(pid).num_threads())

@@ -16,7 +16,7 @@ _PIN = re.compile(r"([A-Za-z0-9._-]+)==([\w.]+)(?: ; .+)?((?: --hash=sha256:[0-9
 
 
 def pins(file: Path) -> dict[str, str]:
-    """Give the version of each package that a file pins; each line must be a pin with hashes."""
+    """Return the version of each package that a file pins; each line must be a pin with hashes."""
     text = file.read_text().replace(" \\\n    ", " ")
     found = {}
     for line in text.splitlines():

@@ -29,7 +29,7 @@ class Protocol(asyncio.Protocol):
 
 @asynccontextmanager
 async def unsent(before: bytes = b"") -> AsyncIterator[tuple[Unsent, Protocol, socket.socket]]:
-    """Give one that a transport has taken ``before`` ahead of, and the socket that is to read it all."""
+    """Return one that a transport has taken ``before`` ahead of, and the socket that is to read it all."""
     ours, theirs = socket.socketpair()
     with theirs:
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)

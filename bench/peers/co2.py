@@ -192,7 +192,7 @@ def roles(
     sending: "Sequence[subprocess.Popen[str]]",
     receiving: "Sequence[subprocess.Popen[str]]",
 ) -> dict[str, int]:
-    """Give the processes on the way of a message, in its order, where there is one way only."""
+    """Return the processes on the way of a message, in its order, where there is one way only."""
     if len(sending) != 1 or len(receiving) != 1:
         return {}
     (sender,), (receiver,) = sending, receiving

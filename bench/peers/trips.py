@@ -26,7 +26,7 @@ Message = dict[str, Any]
 
 
 def answer(message: Message) -> Message:
-    """Give what goes back."""
+    """Return what goes back."""
     return {"data": message["data"]}
 
 

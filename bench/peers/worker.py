@@ -129,7 +129,7 @@ class PairedLibraryPeer(LibraryPeer, PairedPeer):
 
     @abstractmethod
     def end(self, address: str, out: str, into: str) -> End:
-        """Give an end that sends on the topic ``out`` and receives on ``into``; called in its process."""
+        """Return an end that sends on the topic ``out`` and receives on ``into``; called in its process."""
 
     @contextlib.contextmanager
     def pair(self) -> Iterator[Asking]:

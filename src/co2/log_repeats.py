@@ -94,7 +94,7 @@ class Repeats:
         return Told(f"{what} - {known.error} (again)" if of_its_own else "", aloud=False)
 
     def due(self) -> Iterator[tuple[str, str]]:
-        """Give source and line of what has come again and is to be told; to be called now and then."""
+        """Return source and line of what has come again and is to be told; to be called now and then."""
         now = self._clock()
         for (source, _), known in self._known.items():
             if known.count > known.told and now - known.since >= _due(known):
@@ -111,6 +111,6 @@ class Repeats:
 
 
 def _due(known: _Known) -> float:
-    """Give the age, in seconds, at which it is told of next."""
+    """Return the age, in seconds, at which it is told of next."""
     more = known.step - len(TELL_AFTER) + 1
     return TELL_AFTER[known.step] if more <= 0 else TELL_AFTER[-1] * (more + 1)

@@ -53,7 +53,7 @@ class Unsent:
             self._give()
 
     def go_on(self) -> None:
-        """Give the transport more; it holds nothing."""
+        """Write more to the transport; it holds nothing."""
         self.waits = False
         self._give()
 

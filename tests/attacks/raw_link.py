@@ -76,7 +76,7 @@ class RawLink:
 
     @staticmethod
     def hello(origin: str, **changes: Any) -> bytes:
-        """Give a Hello; ``changes`` are of its fields."""
+        """Return a Hello; ``changes`` are of its fields."""
         fields = {
             "host_id": f"{origin}@127.0.0.1:9", "log_id": "", "run": "", "subscriptions": [Subscription("p")],
             "outbox": [(7, 1)], "methods": [], "plugins": [],

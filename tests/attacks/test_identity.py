@@ -89,7 +89,7 @@ def another_address() -> socket.socket:
 
 
 def url_of(victim: socket.socket) -> str:
-    """Give the URL of who listens there."""
+    """Return the URL of who listens there."""
     ip, port = victim.getsockname()[:2]
     return f"http://[{ip}]:{port}/" if ":" in ip else f"http://{ip}:{port}/"
 

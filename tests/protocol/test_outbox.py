@@ -316,7 +316,7 @@ def run(disk: Disk, steps: list[tuple[str, int]]) -> None:
 
 
 def numbers(disk: Disk) -> list[tuple[int, int, list[int]]]:
-    """Give all again: run, number and values of each frame."""
+    """Return all again: run, number and values of each frame."""
     disk.outbox.again()
     found = []
     while (frames := disk.outbox.give(2**30)) or disk.load():

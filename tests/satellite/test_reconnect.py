@@ -37,7 +37,7 @@ class Nobody:
 
 
 async def pauses(monkeypatch: pytest.MonkeyPatch, port: int, number: int) -> list[float]:
-    """Give the pauses that a link makes between its first tries."""
+    """Return the pauses that a link makes between its first tries."""
     made: list[float] = []
     done = asyncio.Event()
 

@@ -14,7 +14,7 @@ from tests.siege.verdict import Measured, verdict
 
 
 def main() -> int:
-    """Give the exit code: 0, or 1 where something was not as promised."""
+    """Return the exit code: 0, or 1 where something was not as promised."""
     parser = argparse.ArgumentParser(prog="python -m tests.siege", description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.0, help="that the attack lasts (default 15)")
     parser.add_argument(
@@ -46,7 +46,7 @@ def main() -> int:
 
 
 def table(measured: Measured) -> str:
-    """Give the figures for a person."""
+    """Return the figures for a person."""
     mib = 2**20
     rows = {
         "messages sent, received": f"{measured.sent}, {measured.received}",

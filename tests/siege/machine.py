@@ -20,7 +20,7 @@ STEP = 0.005
 
 
 def percentile(ordered: list[float], part: float) -> float:
-    """Give a percentile of what is sorted; 0.0 of nothing."""
+    """Return a percentile of what is sorted; 0.0 of nothing."""
     return ordered[min(len(ordered) - 1, int(part * len(ordered)))] if ordered else 0.0
 
 
@@ -54,7 +54,7 @@ class Watch:
         self._began = time.monotonic(), self._busy(), self._queued()
 
     def share(self) -> Share:
-        """Give what it had since the beginning; nothing where it has ended."""
+        """Return what it had since the beginning; nothing where it has ended."""
         began, busy, queued = self._began
         seconds = max(1e-6, time.monotonic() - began)
         try:

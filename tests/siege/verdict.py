@@ -67,12 +67,12 @@ class Measured:
     idle_slowest: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all of it, for JSON."""
+        """Return all of it, for JSON."""
         return asdict(self)
 
 
 def latency_bound(calm_p99: float, floor: float = LATENCY_FLOOR) -> float:
-    """Give the seconds that the 99th percentile may be under attack."""
+    """Return the seconds that the 99th percentile may be under attack."""
     return max(floor, LATENCY_FACTOR * calm_p99)
 
 

@@ -33,7 +33,7 @@ def filled(outline: Outline, batch: bytes) -> bytes:
 
 
 def as_it_came(outline: Outline, frame: Deliver) -> Outline:
-    """Give an outline with the numbers of a frame that has come, where they are free."""
+    """Return an outline with the numbers of a frame that has come, where they are free."""
     told = (frame.position, frame.seq)
     return outline._replace(
         numbers=tuple(

@@ -66,7 +66,7 @@ def new(name: str, for_relay: bool, as_json: bool) -> int:
 
 
 def _ways_to_try_it(name: str) -> Iterator[str]:
-    """Give what to type to run the tests that were written, with the Python that runs now."""
+    """Return what to type to run the tests that were written, with the Python that runs now."""
     import importlib.util
     import shutil
 

@@ -43,7 +43,7 @@ class Trust:
     groups: tuple[int, ...] = ()
 
     def owner(self, uid: int) -> bool:
-        """Tell whether it may belong to a user."""
+        """Return whether it may belong to a user."""
         return uid in (0, os.geteuid()) or uid in self.users
 
     @cached_property
@@ -73,7 +73,7 @@ class Trust:
 
 
 def trust_of(environ: Mapping[str, str]) -> Trust:
-    """Give whom the environment trusts: it counts for the configuration file itself, too.
+    """Return whom the environment trusts: it counts for the configuration file itself, too.
 
     Raises:
         ConfigError: there is no such user or group.
@@ -174,7 +174,7 @@ def open_code(folder: Path, trust: Trust | None = None) -> dict[str, str]:
 
 
 def _code_in(folder: Path) -> list["os.DirEntry[str]"]:
-    """Give what is in a folder and can be imported, or may have what can be imported in it."""
+    """Return what is in a folder and can be imported, or may have what can be imported in it."""
     found: list[os.DirEntry[str]] = []
     with contextlib.suppress(OSError):  # nobody can import what is in there
         found = [entry for entry in os.scandir(folder) if _is_code(entry)]
@@ -238,7 +238,7 @@ _KINDS = {
 
 
 def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Give every folder and link on the way to a path, from the root on, and in the end the path itself."""
+    """Return every folder and link on the way to a path, from the root on, and in the end the path itself."""
     current, *parts = Path("/"), *(Path.cwd() / path).parts[1:]
     pending, links = parts[::-1], 0
     yield current, current.lstat()
@@ -316,7 +316,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _unmapped() -> int:
-    """Give the id that root has in a user namespace without it, as sandboxes have one; -1 in any other."""
+    """Return the id that root has in a user namespace without it, as sandboxes have one; -1 in any other."""
     try:
         mapped = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
         if any(int(first) == 0 for first, _, _ in mapped):

@@ -453,7 +453,7 @@ class Actor:
         return f"{place}: {error_line(error)}" if place else error_line(error)
 
     def _place_of(self, error: BaseException) -> str:
-        """Give ``file:line`` of the innermost frame in the package's own files; else of what these called."""
+        """Return ``file:line`` of the innermost frame in the package's own files; else of what these called."""
         if self._own_files is None:
             self._own_files = files_of(self._kind.__module__)
         return place_in(self._own_files, error) or place_in(Path("/"), error, but=_CO2)

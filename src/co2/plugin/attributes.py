@@ -48,7 +48,7 @@ def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
 
 
 def mentions(kinds: Iterable[type], attribute: str) -> bool:
-    """Tell whether the code of methods of these classes uses an attribute."""
+    """Return whether the code of methods of these classes uses an attribute."""
     codes = [code for kind in kinds for one in vars(kind).values() if (code := getattr(one, "__code__", None))]
     while codes:
         code = codes.pop()
@@ -83,7 +83,7 @@ def _names_of(line: ast.stmt) -> list[str]:
 
 
 def line_of(value: object) -> str:
-    """Give ``file:line`` of a function, '' for what is none."""
+    """Return ``file:line`` of a function, '' for what is none."""
     function = getattr(value, "__func__", value)
     code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""

@@ -64,7 +64,7 @@ class Books:
         self._stands_since: float | None = None
 
     def place(self, one: Incarnation) -> dict[str, Progress]:
-        """Give where each plugin of a load begins, now."""
+        """Return where each plugin of a load begins, now."""
         if self._stands_since is not None:
             self._stood_still += time.monotonic() - self._stands_since
             self._stands_since = None

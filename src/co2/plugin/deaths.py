@@ -118,7 +118,7 @@ class Deaths:
         return given_up
 
     def park(self, now: float, deaths: int = PARK_DEATHS) -> bool:
-        """Tell whether it is enough: ``deaths`` with different causes."""
+        """Return whether it is enough: ``deaths`` with different causes."""
         self._causes = [one for one in self._causes if one.at >= now - PARK_WITHIN]
         return len(self._causes) >= deaths
 

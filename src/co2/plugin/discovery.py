@@ -207,7 +207,7 @@ def _find(name: str, folder: Path, open_to_others: OpenCode) -> PackageSpec:
 
 
 def _is_listed(package: Path) -> bool:
-    """Tell whether there is a file or folder of this very name.
+    """Return whether there is a file or folder of this very name.
 
     On macOS and Windows ``exists`` finds ``ham`` also as ``Ham``, and Python's import does not.
     """

@@ -39,7 +39,7 @@ _SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "INVITE")
 
 
 def environment_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
-    """Give the part of an environment that plugins get.
+    """Return the part of an environment that plugins get.
 
     Args:
         environ: of the host.

@@ -58,7 +58,7 @@ def unnamed_classes(module: types.ModuleType) -> Iterator[type[Co2Plugin]]:
 
 
 def unnamed_files(folder: Path) -> dict[Path, str]:
-    """Give the files of a plugin folder that hold a plugin class only but for its name, each with what to say.
+    """Return the files of a plugin folder that hold a plugin class only but for its name, each with what to say.
 
     They are read, not executed. What other files import holds base classes.
     """
@@ -106,7 +106,7 @@ def _is_imported(file: Path, folder: Path) -> bool:
 
 
 def slips_of(kind: type[Co2Plugin]) -> Iterator[tuple[str, str]]:
-    """Give what a plugin class has in vain, or that it does nothing at all: the problem and ``file:line``."""
+    """Return what a plugin class has in vain, or that it does nothing at all: the problem and ``file:line``."""
     hooks = _RELAY_HOOKS if issubclass(kind, Co2RelayPlugin) else _HOOKS
     own = [base for base in kind.__mro__ if base not in Co2RelayPlugin.__mro__]
     written = {name: value for base in reversed(own) for name, value in vars(base).items()}
@@ -150,7 +150,7 @@ def _gives_itself_away(kind: type) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _gives_self(source: bytes) -> bool:
-    """Tell whether some code hands a ``self``, or a method of it, to somebody."""
+    """Return whether some code hands a ``self``, or a method of it, to somebody."""
     nodes = [*ast.walk(ast.parse(source))]
     before_dots = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     for node in nodes:

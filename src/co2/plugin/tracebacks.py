@@ -44,7 +44,7 @@ def error_line(error: BaseException) -> str:
 
 
 def files_of(module: str) -> Path:
-    """Give the folder of the package that a module belongs to; or its file, where it is a single one.
+    """Return the folder of the package that a module belongs to; or its file, where it is a single one.
 
     Args:
         module: its full name, as it was imported.
@@ -56,7 +56,7 @@ def files_of(module: str) -> Path:
 
 
 def place_in(folder: Path, error: BaseException, *, but: Path | None = None) -> str:
-    """Give ``file:line`` of the innermost frame of an error that is in this folder, '' for none.
+    """Return ``file:line`` of the innermost frame of an error that is in this folder, '' for none.
 
     Args:
         folder: or a single file.

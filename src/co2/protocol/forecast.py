@@ -104,7 +104,7 @@ class Outline(NamedTuple):
         return b"".join((*pieces, self.head[done:]))
 
     def after(self, count: int) -> "Outline":
-        """Give the outline of the frame that follows one of so many messages, if that was the next."""
+        """Return the outline of the frame that follows one of so many messages, if that was the next."""
         return self._replace(numbers=tuple(one._replace(value=one.value + count) for one in self.numbers))
 
 
@@ -137,7 +137,7 @@ class Recent(Generic[K]):
 
 
 def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: bool = False) -> Outline:
-    """Give the outline of a frame of the link that has no messages yet, and :data:`CRC` for a checksum.
+    """Return the outline of a frame of the link that has no messages yet, and :data:`CRC` for a checksum.
 
     Args:
         frame: the next one.
@@ -156,7 +156,7 @@ def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: boo
 
 
 def host_outline(frame: HostPublish | HostDeliver, whose: Hashable = "") -> Outline:
-    """Give the outline of a frame between host and plugin host that has no messages yet.
+    """Return the outline of a frame between host and plugin host that has no messages yet.
 
     Args:
         frame: the next one.

@@ -52,7 +52,7 @@ def meet(log: Log, peer: Peer, epoch: int, first: int, rolled_back: bool) -> Mee
 
 
 def in_this_log(log: Log, hello: Hello) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
-    """Give the subscriptions as they stand in this log, and the gaps that this makes, each with its package.
+    """Return the subscriptions as they stand in this log, and the gaps that this makes, each with its package.
 
     Positions of another log, or that this one cannot have handed out, begin anew. Whoever says such a thing is
     told so; it means nothing for others.

@@ -157,7 +157,7 @@ class RelayHost:
         await asyncio.to_thread(self.log.close)
 
     def properties(self, *, here: bool = False) -> dict[str, Any]:
-        """Give what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
+        """Return what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
         config = self.config
         return {
             "role": "relay",

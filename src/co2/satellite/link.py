@@ -72,7 +72,7 @@ _logger = logging.getLogger("co2.satellite")
 
 
 def retry_delays(longest: float = RECONNECT_MAX) -> Iterator[float]:
-    """Give seconds to wait before each further try: at once, then doubling, with jitter, for ever.
+    """Return seconds to wait before each further try: at once, then doubling, with jitter, for ever.
 
     Args:
         longest: seconds of the longest pause; every pause is between half of what it may be and that.

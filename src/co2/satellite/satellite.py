@@ -223,7 +223,7 @@ class Satellite:
         await self.server.stop()
 
     def properties(self, *, here: bool = False) -> dict[str, Any]:
-        """Give what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
+        """Return what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
         config, link = self.config, self.link
         return {
             "role": "satellite",
@@ -248,7 +248,7 @@ class Satellite:
         }
 
     def packages(self) -> list[PackageStatus]:
-        """Give how every package is, also those that were not found."""
+        """Return how every package is, also those that were not found."""
         missing = [PackageStatus(name=name, state="failed", last_error=why) for name, why in self.not_found]
         return [*self.supervisor.status(), *missing]
 

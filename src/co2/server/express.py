@@ -135,7 +135,7 @@ class Way(NamedTuple):
     outline: Outline
 
     def row(self, counters: dict[Hashable, tuple[int, int]]) -> "Row":
-        """Give the same, as C takes it.
+        """Return the same, as C takes it.
 
         Args:
             counters: (index, value) of each; those that are new are put in.
@@ -179,7 +179,7 @@ class Expected(NamedTuple):
 def rows_of(
     expected: Sequence[Expected],
 ) -> tuple[list[Expected], tuple[tuple["Row", tuple["Row", ...]], ...], tuple[int, ...]]:
-    """Give what C takes of what is expected, as much of it as there is room for.
+    """Return what C takes of what is expected, as much of it as there is room for.
 
     Returns:
         What it takes; the same as rows; and what the counters of all of them say.

@@ -85,7 +85,7 @@ def _tells_a_proxy(name: str) -> bool:
 
 
 def _is_old_call(head: Head) -> bool:
-    """Tell whether this is a call in HTTP/1.0 without anything that only a browser sends."""
+    """Return whether this is a call in HTTP/1.0 without anything that only a browser sends."""
     from_browser = "origin" in head.headers or "sec-fetch-site" in head.headers
     return head.minor == 0 and head.method == "POST" and head.path in RPC_PATHS and not from_browser
 
@@ -98,7 +98,7 @@ def _address(name: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 
 def _bonjour_names() -> set[str]:
-    """Give what other machines call this one in their ``.local``, where that may differ from its own name."""
+    """Return what other machines call this one in their ``.local``, where that may differ from its own name."""
     if sys.platform != "darwin":
         return set()
     try:

@@ -206,7 +206,7 @@ class PluginControl:
 
 
 def package_row(row: PackageStatus, *, here: bool = True) -> dict[str, Any]:
-    """Give what callers are told of a package.
+    """Return what callers are told of a package.
 
     Args:
         row: it.

@@ -83,14 +83,14 @@ class Journal:
         return [(filling, data) for filling, _, data in sorted(found)]
 
     def make(self) -> None:
-        """Give the file its length, where it has not got it."""
+        """Set the length of the file, where it has another."""
         if self._size < SIZE:
             self._file.lengthen(self._size, SIZE)
             self._file.sync()
             self._size = SIZE
 
     def takes(self, data: bytes) -> bool:
-        """Tell whether there is room for a record."""
+        """Return whether there is room for a record."""
         return self._at + _HEAD.size + len(data) <= self._size
 
     def append(self, data: bytes) -> None:
@@ -125,7 +125,7 @@ def new_key() -> bytes:
 
 
 def begins_with_record(path: Path) -> bool:
-    """Tell whether there is a journal beside a log that has ever been written."""
+    """Return whether there is a journal beside a log that has ever been written."""
     try:
         with path.with_name(path.name + SUFFIX).open("rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC

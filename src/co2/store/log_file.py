@@ -264,7 +264,7 @@ class LogFile:
         return None if head is None else (head[0], float(head[-1]))
 
     def marks(self) -> dict[tuple[str, int], int]:
-        """Give where all runs are, the one that was not heard of for longest first.
+        """Return where all runs are, the one that was not heard of for longest first.
 
         Raises:
             apsw.CorruptError: one is damaged.

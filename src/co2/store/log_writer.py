@@ -402,7 +402,7 @@ class LogWriter:
             return 0
 
     def _keep_journal(self) -> bool:
-        """Give the journal its length, where there was no room for it at the start; tell whether there is."""
+        """Extend the journal where there was no room for it at the start; return whether there is now."""
         try:
             self._journal.make()
         except apsw.FullError:

@@ -59,7 +59,7 @@ class MemoryTail:
         return entries
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Give the checksum of the frame that begins with this number.
+        """Return the checksum of the frame that begins with this number.
 
         Numbers are put into a table when somebody asks for the first time: nothing is done for each frame, and
         who asks for thousands does not have all frames looked through each time.

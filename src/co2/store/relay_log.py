@@ -505,7 +505,7 @@ class RelayLog:
         return Reading((), start if gap else max(start, in_memory), gap)
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Give the checksum of the frame that begins with this number, None where it is not kept any more.
+        """Return the checksum of the frame that begins with this number, None where it is not kept any more.
 
         In the thread that appends, as :meth:`address_of`; it waits for no read from disk.
         """

@@ -180,14 +180,14 @@ def _gauges(view: HostView) -> Iterator[Family]:
 
 
 def _resources(package: str, numbers: Mapping[str, float]) -> Iterator[tuple[tuple[str, str], float]]:
-    """Give amounts by package and resource, memory and address space in bytes."""
+    """Return amounts by package and resource, memory and address space in bytes."""
     for name, number in numbers.items():
         in_mib = name in ("memory", "address_space")
         yield (package, f"{name}_bytes" if in_mib else name), number * (2**20 if in_mib else 1)
 
 
 def _limits(limits: Mapping[str, float]) -> Mapping[str, float]:
-    """Give limits under the names of what they count: the one called ``memory`` counts address space."""
+    """Return limits under the names of what they count: the one called ``memory`` counts address space."""
     return {"address_space" if name == "memory" else name: most for name, most in limits.items()}
 
 

@@ -31,7 +31,7 @@ class X_Pinger(plugin.Co2Plugin):
         return True
 
     def x_finished(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Give how long each took, and what went wrong; nothing while it works."""
+        """Return how long each took, and what went wrong; nothing while it works."""
         return {"took": self._took, "problem": self._problem}
 
     def _work(self, count: int, pause: float) -> None:
