@@ -36,7 +36,7 @@ FOUND_AT: dict[str, int] = {
     "dedupe by a window": 5,
     "epoch ignored": 11,
     "seen map ignored": 5,
-    "live position moved by a replay": 441,
+    "live position moved by a replay": 563,
     "skip computed wrong": 234,
     "interests lost after reconnect": 1,
     "interest lost in hello": 7,
