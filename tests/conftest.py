@@ -1,6 +1,10 @@
 """What all tests need of the system."""
 
 import contextlib
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 MANY_FILES = 4096
 """Hundreds of connections, both ends in one process. macOS begins with 256 files."""
@@ -12,3 +16,19 @@ with contextlib.suppress(ImportError, OSError, ValueError):
     if soft != resource.RLIM_INFINITY and soft < MANY_FILES:
         wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+@pytest.fixture
+def imports_undone() -> Iterator[None]:
+    """Have Python import as before; for other tests a bundled plugin is the one that was there."""
+    modules, path, finders = dict(sys.modules), list(sys.path), list(sys.meta_path)
+    yield
+    for name in set(sys.modules) - set(modules):
+        del sys.modules[name]
+    for name, module in modules.items():
+        if sys.modules.get(name) is not module:
+            sys.modules[name] = module
+            package, _, last = name.rpartition(".")
+            if package in modules:
+                setattr(modules[package], last, module)
+    sys.path[:], sys.meta_path[:] = path, finders

@@ -16,7 +16,7 @@ from co2.plugin.progress import MAX_PLUGINS
 from tests.plugin import test_loader as loader
 from tests.plugin.support import carrying, write_package
 
-leave_no_trace = loader.leave_no_trace
+pytestmark = pytest.mark.usefixtures("imports_undone")
 
 HAM = "class X_Ham(plugin.Co2Plugin):\n    "
 GOOD = f"{HAM}def receive(self, data_dict): ...\n"

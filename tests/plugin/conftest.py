@@ -1,4 +1,4 @@
-"""What is compiled is tested in Python too: the modules in BOTH run twice."""
+"""What is compiled is tested in Python too: the modules in BOTH run twice. What a test imports is forgotten."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,11 @@ BOTH = ("test_api", "test_batches", "test_outgoing")
 
 WITHOUT = "import sys\nsys.modules['co2.plugin._quick'] = None\n"
 """Makes Python, when it starts, believe that there is no compiled module."""
+
+
+@pytest.fixture(autouse=True)
+def forget_imports(imports_undone: None) -> None:
+    """Have every test here leave no package behind."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,23 +1,11 @@
 """A package's own files: which they are, what their hash says, and that nothing else is taken for them."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from co2.plugin.code import read_code, serve_code
 from co2.plugin.loader import code_of, import_package
 from tests.plugin.support import write_package
-
-
-@pytest.fixture(autouse=True)
-def leave_no_trace() -> Iterator[None]:
-    modules, path, finders = set(sys.modules), list(sys.path), list(sys.meta_path)
-    yield
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
-    sys.path[:], sys.meta_path[:] = path, finders
 
 
 def test_the_hash_is_of_paths_and_contents_and_of_nothing_else(tmp_path: Path) -> None:

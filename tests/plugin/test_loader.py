@@ -1,7 +1,6 @@
 """What loads, what is ignored, what is refused and how that is said."""
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,15 +59,6 @@ WRONG_ATTRIBUTES = [
     ("flush = 3", "a method flush"),
     ("def gap(self): ...", "expected gap(self, gap)"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def leave_no_trace() -> Iterator[None]:
-    modules, path = set(sys.modules), list(sys.path)
-    yield
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
-    sys.path[:] = path
 
 
 def load(folder: Path, **modules: str) -> tuple[list[FoundPlugin], list[str]]:

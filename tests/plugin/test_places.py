@@ -1,8 +1,6 @@
 """Packages that are a single file, and packages that pip has installed."""
 
 import asyncio
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,16 +34,13 @@ def config(folder: Path, *names: str) -> Any:
 
 
 @pytest.fixture
-def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what pip has installed."""
     place = tmp_path / "site"
     place.mkdir()
     monkeypatch.syspath_prepend(str(place))
     monkeypatch.setenv("PYTHONPATH", str(place))
-    before = set(sys.modules)
-    yield place
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
+    return place
 
 
 def install(site: Path, distribution: str, points: str) -> None:
