@@ -109,8 +109,8 @@ class Plan:
             # A satellite whose plugins do not come to hear of it, and which is killed soon after.
             satellite = self._satellite()
             for package in satellite.packages.values():
-                package.stand(8.0)
-            self.world.engine.after(self.world.dice.uniform(0.5, 6.0), None, self._kill, satellite)
+                package.stand(20.0)
+            self.world.engine.after(self.world.dice.uniform(0.5, 12.0), None, self._kill, satellite)
         return True
 
     def older_state(self) -> bool:
