@@ -590,15 +590,18 @@ static PyObject *express_wait(PyObject *module, PyObject *args)
     if (sleep_until_ready(polled, polled_count, timeout) > 0)
         take_all(expected, count, polled, polled_count, &counters, &run);
     /* Who comes next on the message's way has the processor first, and what follows joins the run. */
-    double end = linger > 0 && run.count ? now() + latest : 0;
+    double last = linger > 0 && run.count ? now() : 0, end = last + latest, gap = follow;
     while (linger > 0 && run.count) {
-        double left = linger;
-        if (!run.is_over && follow > linger)
-            left = end - now() < follow ? end - now() : follow;
-        if (left <= 0 || sleep_until_ready(polled, polled_count, left) <= 0 || run.is_over ||
+        /* The work begins right behind a frame, where another is least likely to come: not in the middle of a wait. */
+        double time = now(), left = linger;
+        if (!run.is_over && follow > linger && time + gap <= end)
+            left = end - time < follow ? end - time : follow;
+        if (time > end || sleep_until_ready(polled, polled_count, left) <= 0 || run.is_over ||
             is_anything_else(polled, polled_count) ||
             !take_all(expected, count, polled, polled_count, &counters, &run))
             break;
+        gap = now() - last;
+        last += gap;
     }
     Py_END_ALLOW_THREADS
     if (!run.segment_count)

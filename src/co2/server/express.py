@@ -65,8 +65,13 @@ ANSWER = 0.0005
 FOLLOW = 0.0015
 """The same, where the run before ended not longer than that ago."""
 
-LATEST = 0.004
-"""Seconds that the work waits, at most, from the first frame of a run on."""
+LATEST = 0.0016
+"""Seconds that the work waits, at most, from the first frame of a run on.
+
+It ends before where another frame, as long after the last as that came after the one before, would come too late:
+the work then begins right behind a frame, and is done before the next. Begun in the middle of a wait it is in the
+way of one frame in five, where they come every millisecond.
+"""
 
 MAX_BECOMES = 64
 """Connections that one frame is passed on to; where it would be more, Python does it."""

@@ -28,8 +28,8 @@ rate meets no commit.
 FEW = 16
 """Frames of a commit that nobody is woken for at once."""
 
-COMPANY = 0.0015
-"""Seconds that the news of such a commit waits for the event loop to come by.
+COMPANY = 0.005
+"""Seconds that the news of such a commit waits for the event loop to come by: longer than a run of the express.
 
 Else each of 200 commits a second wakes relay and sender at a moment when a message may be on its way.
 """
