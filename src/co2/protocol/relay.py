@@ -79,6 +79,9 @@ __all__ = [
 ASKED_BYTES = 256
 """Bytes of a frame that asks for something for which it counts once more in :attr:`Peer.asked`."""
 
+ASKED_SUBSCRIPTIONS = 5
+"""Subscriptions of a frame for which it counts once more besides."""
+
 ASKED_AT_ONCE = 64
 """What frames that have come at the same time may ask for before others have their turn: about a millisecond."""
 
@@ -460,6 +463,7 @@ class RelayCore:
 
     def _interest(self, peer: Peer, frame: Interest) -> None:
         check_names(frame.methods, frame.plugins)
+        peer.asked += len(frame.subscriptions) // ASKED_SUBSCRIPTIONS
         peer.methods, peer.plugins = tuple(frame.methods), tuple(frame.plugins)
         self._subscribe(peer, frame.subscriptions)
         self.events.append(Joined(peer))

@@ -254,7 +254,10 @@ class Peer:
             subscriptions: all of them.
             head: where a durable one without a position begins.
         """
-        self.subscriptions = {sub.package: sub for sub in subscriptions}
+        wanted = {sub.package: sub for sub in subscriptions}
+        if wanted == self.subscriptions:
+            return []
+        self.subscriptions = wanted
         gone = [self.streams.pop(package) for package in list(self.streams) if package not in self.subscriptions]
         for sub in self.subscriptions.values():
             interests = Interests(sub.channels)

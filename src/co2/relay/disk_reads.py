@@ -26,7 +26,7 @@ They hold this many times 1 MiB and one frame at most. One read is done at a tim
 meanwhile.
 """
 
-MANY = 1000
+MANY = 250
 """Frames in one read above which nothing is read for a while behind it: small ones are dear to read."""
 
 PAUSE = 1

@@ -1,5 +1,6 @@
 """What a host tells of its software and hardware."""
 
+import functools
 import os
 import platform
 import socket
@@ -15,6 +16,11 @@ _TOLD = ("aiohttp", "msgspec", "uvloop")
 
 def software() -> dict[str, str]:
     """Name the software and its versions."""
+    return dict(_software())
+
+
+@functools.cache  # whoever asks often would have the files of all packages read each time
+def _software() -> tuple[tuple[str, str], ...]:
     from importlib import metadata  # it brings half of the standard library along, and most hosts are never asked
 
     found = {
@@ -27,7 +33,7 @@ def software() -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
-    return found
+    return tuple(found.items())
 
 
 def hardware() -> dict[str, Any]:
