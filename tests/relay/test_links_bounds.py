@@ -18,6 +18,7 @@ from co2.protocol.link_frames import (
     Call,
     Goodbye,
     Hello,
+    Interest,
     Publish,
     Result,
     Subscription,
@@ -211,6 +212,55 @@ def test_what_one_read_brings_is_taken_in_many_turns_and_in_order() -> None:
         assert most <= 2 * ASKED_AT_ONCE, f"{most} frames were taken in one turn"
         await until(lambda: ham.got.get("p") == list(range(10)))
         await until(lambda: not relay.links.counted()["links_held"])
+        writer.close()
+
+    network(test, "ham")
+
+
+def test_interests_with_many_subscriptions_count_for_as_many_frames_as_they_cost() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        _, writer = await joined_as(relay, "spam")
+        core = relay.links.core
+        asked: list[int] = []
+        take = core._take
+
+        def counting(peer: Peer, data: bytes | memoryview) -> None:
+            before = peer.asked
+            take(peer, data)
+            asked.append(peer.asked - before)
+
+        core._take = counting  # type: ignore[method-assign]
+        few, many = [Subscription("p", None, ["a"])], [Subscription(f"p{n}", None, ["a"]) for n in range(200)]
+        frames = [encode_link_frame(Interest(subscriptions, [], [])) for subscriptions in (few, many)]
+        writer.writelines(joined(frames, masked=True))
+        await until(lambda: len(asked) == 2)
+        assert asked[0] == 1
+        assert asked[1] >= 40
+        writer.close()
+
+    network(test, "ham")
+
+
+def test_an_interest_that_changes_nothing_makes_nothing_anew() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        _, writer = await joined_as(relay, "spam")
+        peer = relay.links.core.peers["spam"]
+        wanted = [Subscription("live", None, ["a", "b"]), Subscription("stays", None, ["c"], durable=True)]
+        names = iter(("spam.m.one", "spam.m.two", "spam.m.three"))
+
+        async def tell(subscriptions: list[Subscription]) -> None:
+            name = next(names)
+            writer.writelines(joined([encode_link_frame(Interest(subscriptions, [name], []))], masked=True))
+            await until(lambda: name in peer.methods)
+
+        await tell(wanted)
+        assert peer.live is not None
+        before = peer.live.interests, peer.streams["stays"].interests
+        await tell(wanted)
+        assert peer.live.interests is before[0]
+        assert peer.streams["stays"].interests is before[1]
+        await tell(wanted[1:])
+        assert peer.live.interests is None
         writer.close()
 
     network(test, "ham")

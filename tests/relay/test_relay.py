@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from co2.config import RelayConfig
-from co2.errors import IdentityRefused, NoSuchMethod, ParseError, RemoteFault, TooManySatellites, Unreachable
+from co2.errors import (
+    BadParams,
+    IdentityRefused,
+    NoSuchMethod,
+    ParseError,
+    RemoteFault,
+    TooManySatellites,
+    Unreachable,
+)
 from co2.protocol.batch import make_batch
 from co2.protocol.log import Entry
 from co2.relay.courier import MAX_TRIES
@@ -214,6 +222,15 @@ def test_the_silent_are_dropped_and_resume_where_they_were() -> None:
         member(relay, 5001)
         await until(lambda: len(client.got.get(url, ())) == 2)
         assert [m["data"] for m in client.got[url]] == ["missed", "missed too"]
+
+    with_relay(test)
+
+
+def test_who_fetches_without_a_host_id_is_told_where_to_get_one() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        for argument in ({}, {"host_id": None}):
+            with pytest.raises(BadParams, match="relay.register"):
+                await relay.methods.fetch([argument], HERE)
 
     with_relay(test)
 

@@ -7,6 +7,7 @@ import logging
 import re
 import socket
 import struct
+import threading
 import time
 import xmlrpc.client
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from co2.errors import RemoteFault
+from co2.server.app import AT_ONCE
 from co2.server.limits import Limits
 from co2.web.page import PageAnswer, PageRequest
 from co2.xmlrpc.reader import read_response
@@ -405,3 +407,24 @@ def test_one_line_a_request_in_the_access_log(loop_name: str, caplog: pytest.Log
         "127.0.0.1 GET / 200 n",
         "127.0.0.1 POST - 200 n",
     ]
+
+
+def test_those_that_come_at_once_are_accepted_some_at_a_time() -> None:
+    turns: list[int] = []
+    with running("asyncio") as server, contextlib.ExitStack() as stack:
+        go_on = threading.Event()
+        service = server.server._service
+        assert service is not None
+
+        async def count_turns() -> None:
+            while len(service.connections) < 100:
+                turns.append(len(service.connections))
+                await asyncio.sleep(0)
+
+        server.loop.call_soon_threadsafe(go_on.wait, 20)
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 20))
+        counted = asyncio.run_coroutine_threadsafe(count_turns(), server.loop)
+        go_on.set()
+        counted.result(20)
+    assert max(after - before for before, after in itertools.pairwise(turns)) <= AT_ONCE

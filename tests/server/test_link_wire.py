@@ -449,7 +449,9 @@ def test_a_close_that_is_answered_too_soon_loses_nothing_that_was_written(run: R
         frames = [bytes(300_000)] * 12
         wire.write(joined(frames, masked=is_client))
         await other.tell(CLOSE)
-        await asyncio.sleep(0.01)
+        async with asyncio.timeout(20):
+            while not wire._closing:
+                await asyncio.sleep(0)
         await other.read_until(lambda: other.is_over)
         assert other.frames == frames and other.control == [(CLOSE, b"\x03\xe8")]
 

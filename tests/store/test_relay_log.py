@@ -19,7 +19,7 @@ from co2.protocol.batch import make_batch, split_batch
 from co2.protocol.log import Entry
 from co2.protocol.losses import Loss
 from co2.store import log_file, log_thread, memory_tail
-from co2.store.log_file import LogFile
+from co2.store.log_file import FRAME, LogFile
 from co2.store.relay_log import LEASE, RelayLog
 from tests.harness import wait_for
 
@@ -109,6 +109,17 @@ def test_what_was_appended_is_read_back_from_memory_and_from_disk(logs: Logs) ->
     assert everything(log.read, 1) == entries
     assert everything(log.read_disk, 0) == entries
     assert everything(log.read_disk, 4) == entries[1:]  # the frame that a reader stands in comes whole
+
+
+def test_a_read_from_disk_brings_some_hundreds_of_small_frames(logs: Logs) -> None:
+    """Thousands of objects that come and go at once stop the event loop for tens of milliseconds."""
+    log = logs.open()
+    entries = [append(log, b"\xc0", seq=number) for number in range(1, 2001)]
+    on_disk(log)
+    log.close()
+    again = logs.open()
+    assert len(again.read_disk(0, 2**20).entries) <= 2**20 // FRAME < len(entries)
+    assert everything(again.read_disk, 0) == entries
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -66,6 +66,8 @@ def host_id_of(argument: Mapping[str, Any]) -> HostId:
     Raises:
         BadParams: missing or malformed.
     """
+    if argument.get("host_id") is None:
+        raise BadParams("key 'host_id': which satellite it is has to be said; relay.register gives one its host_id")
     try:
         return HostId.parse(text(argument, "host_id"))
     except ValueError as error:

@@ -16,7 +16,7 @@ from co2.protocol.log import Entry
 from co2.store.commit import Commit
 from co2.store.sqlite import close_database, open_database
 
-__all__ = ["MAX_MARKS", "LogFile"]
+__all__ = ["FRAME", "MAX_MARKS", "LogFile"]
 
 MAX_MARKS = 100_000
 """Runs whose marks are kept; those that were silent longest go. Not by age: the wall clock may jump."""
