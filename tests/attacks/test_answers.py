@@ -12,9 +12,10 @@ import psutil
 import pytest
 
 from co2.xmlrpc.answers import BRIEF, RESULT
+from tests.attacks.hosts import running
 from tests.attacks.raw import call_body, connected, read_reply, request
 from tests.attacks.test_identity import OK_XML
-from tests.harness import HostProcess, Proxy, running, wait_for
+from tests.harness import HostProcess, Proxy, wait_for
 
 LONGEST_WAIT = 0.75
 """Seconds that a ping may take meanwhile, on two cores that do other things too: it took up to 0.33 there. Each
@@ -179,6 +180,7 @@ def test_nobody_waits_while_a_long_result_is_read(relay: HostProcess, proxy: Pro
     assert watch.longest < LONGEST_WAIT, f"a ping took {watch.longest:.3f} s of {watch.pings}"
 
 
+@pytest.mark.may_grow(256, "MAX_UNDER_WAY of answers, each as bytes, as values and as the answer that is written")
 def test_many_long_results_at_once_are_bounded_together(relay: HostProcess, proxy: Proxy) -> None:
     """Twenty callers of 8 MiB each, and one who asks an honest member for a little."""
     sent = answer(b"<value><string>%b</string></value>" % (b"x" * (RESULT.size - 1000)))

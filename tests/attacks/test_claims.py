@@ -10,8 +10,9 @@ import psutil
 import pytest
 
 from co2.protocol.link_frames import Receipt, Subscription
+from tests.attacks.hosts import running
 from tests.attacks.test_origins import heard, hello, linked, places
-from tests.harness import RECORDER, HostProcess, Proxy, running, wait_for, write_plugin
+from tests.harness import RECORDER, HostProcess, Proxy, wait_for, write_plugin
 
 __all__ = ["places"]
 

@@ -26,9 +26,10 @@ from co2.protocol.link_frames import (
 )
 from co2.protocol.web_socket import PING, PONG, control_frame
 from co2.server.link_wire import joined
+from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, ping_within, request, send
 from tests.attacks.raw_link import RawLink
-from tests.harness import HostProcess, running, wait_for
+from tests.harness import HostProcess, wait_for
 from tests.protocol.network import batch_of
 
 MIB = 2**20

@@ -28,9 +28,10 @@ from co2.values import pack_value, unpack_value
 from co2.xmlrpc.reader import read_call, read_response
 from co2.xmlrpc.writer import write_response, write_value
 from tests.attacks.conftest import Target
+from tests.attacks.hosts import running
 from tests.attacks.raw import call_body, exchange, request
 from tests.attacks.test_link import hello
-from tests.harness import RECORDER, HostProcess, Proxy, running, wait_for, write_plugin
+from tests.harness import RECORDER, HostProcess, Proxy, wait_for, write_plugin
 
 NOT_PASSED_ON = ["register", "unregister", "relay", "fetch"]
 

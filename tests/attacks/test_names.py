@@ -14,9 +14,10 @@ from co2.protocol import goodbyes
 from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE
 from co2.protocol.link_frames import decode_relay_frame
 from co2.xmlrpc.reader import read_response
+from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, read_reply, request, send
 from tests.attacks.test_link import hello
-from tests.harness import HostProcess, running
+from tests.harness import HostProcess
 from tests.protocol.network import Network
 
 MEMBERS = 512

@@ -12,7 +12,8 @@ import pytest
 
 from co2.protocol import goodbyes
 from co2.protocol.link_frames import SUBPROTOCOL, Hello, Subscription, decode_relay_frame, encode_link_frame
-from tests.harness import RECORDER, HostProcess, Proxy, running, wait_for, write_plugin
+from tests.attacks.hosts import running
+from tests.harness import RECORDER, HostProcess, Proxy, wait_for, write_plugin
 
 __all__ = ["Hostile", "heard", "hello", "linked"]
 

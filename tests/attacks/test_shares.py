@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, ping_within, read_reply, request, send
-from tests.harness import HostProcess, running
+from tests.harness import HostProcess
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,10 @@ from co2.protocol.link_frames import Call, Result, encode_link_frame
 from co2.relay.pending_calls import MAX_CALLS_OF_CALLER
 from co2.server.link_answers import MAX_TEXT
 from co2.xmlrpc.reader import read_response
+from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, read_reply, request, send
 from tests.attacks.raw_link import RawLink
-from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
+from tests.harness import RECORDER, HostProcess, wait_for, write_plugin
 
 ROW = {
     "name": "p", "state": "running", "load": 1, "code": "c", "last_error": "", "restarts": 0, "dead_letters": 0,
