@@ -229,7 +229,7 @@ def test_the_silent_are_dropped_and_resume_where_they_were() -> None:
 def test_who_fetches_without_a_host_id_is_told_where_to_get_one() -> None:
     async def test(relay: Relay, client: Client) -> None:
         for argument in ({}, {"host_id": None}):
-            with pytest.raises(BadParams, match="relay.register"):
+            with pytest.raises(BadParams, match=r"relay\.register"):
                 await relay.methods.fetch([argument], HERE)
 
     with_relay(test)

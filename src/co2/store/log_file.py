@@ -58,7 +58,8 @@ _FACTS = ("log_id", "lease", "gone", "end", "bytes", "runs")
 _VERSION = 2
 
 FRAME = 2048
-"""Bytes for which a frame counts in a read besides its batch: to make and to drop thousands of objects takes tens of milliseconds."""
+"""Bytes for which a frame counts in a read besides its batch: to make and to drop thousands of objects takes tens
+of milliseconds."""
 
 _WAL_FRAME = 24
 """Bytes of the WAL before each page."""
