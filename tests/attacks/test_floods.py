@@ -24,7 +24,7 @@ from co2.protocol.link_frames import (
     Subscription,
     encode_link_frame,
 )
-from co2.protocol.web_socket import PING, PONG, control_frame
+from co2.protocol.web_socket import CLOSE, PING, POLICY, PONG, control_frame
 from co2.server.link_wire import joined
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, ping_within, request, send
@@ -33,6 +33,9 @@ from tests.harness import HostProcess, wait_for
 from tests.protocol.network import batch_of
 
 MIB = 2**20
+
+CALM = 5.0
+"""Seconds after an attack in which the relay comes to rest."""
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +49,20 @@ def rss(relay: HostProcess) -> int:
     return psutil.Process(relay.pid).memory_info().rss
 
 
+def busy(relay: HostProcess, seconds: float) -> float:
+    """Give the part of a processor that the relay takes while nothing is asked of it."""
+    process = psutil.Process(relay.pid)
+    before, start = process.cpu_times(), time.monotonic()
+    time.sleep(seconds)
+    after, took = process.cpu_times(), time.monotonic() - start
+    return (after.user + after.system - before.user - before.system) / took
+
+
+def braked(relay: HostProcess) -> int:
+    """Give how often links were not read for a while."""
+    return int(call(relay.port, "co2.get_properties")["counters"]["links_braked"])
+
+
 def test_replays_without_end_cost_a_read_at_a_time(relay: HostProcess) -> None:
     async def run() -> None:
         filler = await RawLink.joined_as(relay.port, "filler")
@@ -56,26 +73,38 @@ def test_replays_without_end_cost_a_read_at_a_time(relay: HostProcess) -> None:
             pass
         before = rss(relay)
         flood = encode_link_frame(Replay("p", 2, 2**20))
+        host_id = call(relay.port, "relay.register", {})["host_id"]
+        oldest = {"host_id": host_id, "after": 0, "max": 1}
         attackers = [
             await RawLink.joined_as(relay.port, f"flood{n}", subscriptions=[Subscription("p")]) for n in range(3)
         ]
         for attacker in attackers:
             attacker.say(*[flood] * 20_000)
-        slowest = largest = 0.0
+        reading = asyncio.ensure_future(read_on(attackers[0]))  # one of them takes what it has asked for
+        slowest = fetched = largest = 0.0
         for _ in range(10):
             start = time.monotonic()
             await asyncio.to_thread(ping_within, relay.port, 3)
             await asyncio.to_thread(lambda: urllib.request.urlopen(f"{relay.url}/", timeout=5).read())
             slowest = max(slowest, time.monotonic() - start)
+            start = time.monotonic()
+            # Both want a place where the log is read: one takes it from disk, the other waits for nothing.
+            messages = (await asyncio.to_thread(call, relay.port, "relay.fetch", oldest))["messages"]
+            fetched = max(fetched, time.monotonic() - start)
+            assert [len(message["data"]) for message in messages] == [700_000]
             largest = max(largest, rss(relay) - before)
         for attacker in attackers:
             attacker.abort()
         filler.abort()
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
         assert largest < 64 * MIB
         assert slowest < 3
+        assert fetched < 3
 
     asyncio.run(run())
     ping_within(relay.port, 3)
+    wait_for(lambda: busy(relay, 1.0) < 0.5, "a relay that rests once the attackers are gone", CALM)
 
 
 async def slowest_ping(relay: HostProcess, seconds: float) -> float:
@@ -89,21 +118,34 @@ async def slowest_ping(relay: HostProcess, seconds: float) -> float:
     return slowest
 
 
+async def read_on(link: RawLink) -> None:
+    """Read what comes, until the relay ends the link."""
+    with contextlib.suppress(ConnectionError):
+        while await link.reader.read(2**18):
+            pass
+
+
 async def flood(link: RawLink, data: bytes) -> None:
     """Write without end, as fast as it is read."""
-    with contextlib.suppress(ConnectionError):
-        while True:
-            link.writer.write(data)
-            await link.writer.drain()
+    while True:
+        link.writer.write(data)
+        await link.writer.drain()
+        await asyncio.sleep(0)
 
 
 async def flooded(relay: HostProcess, links: list[RawLink], data: bytes, seconds: float = 3.0) -> None:
-    """Flood over links for a while, and see that pings of others take little longer than without it."""
+    """Flood over links for a while, and see that pings of others take little longer than without it.
+
+    None of the links may end: the relay reads them, each so seldom that others have their turn.
+    """
     calm = await slowest_ping(relay, 1.0)
+    before = await asyncio.to_thread(braked, relay)
     floods = [asyncio.ensure_future(flood(link, data)) for link in links]
-    readers = [asyncio.ensure_future(link.reader.read(2**30)) for link in links]
+    readers = [asyncio.ensure_future(read_on(link)) for link in links]
     try:
         slowest = await slowest_ping(relay, seconds)
+        rose = await asyncio.to_thread(braked, relay) - before
+        assert not [task for task in (*floods, *readers) if task.done()], "a link has ended: nothing was flooded"
     finally:
         for task in (*floods, *readers):
             task.cancel()
@@ -111,19 +153,44 @@ async def flooded(relay: HostProcess, links: list[RawLink], data: bytes, seconds
         for link in links:
             link.abort()
     assert slowest < 1 + 8 * calm
+    # What a link may ask for at once is taken in the first second or two, and braked is who goes on.
+    assert rose >= len(links), f"{rose} times was one of {len(links)} links braked: who was it that flooded?"
 
 
 def test_pings_without_end_end_the_link_before_and_after_hello(relay: HostProcess) -> None:
-    async def run() -> None:
-        pings = control_frame(PING, b"x", True) * 5000
-        links = [await RawLink.open(relay.port) for _ in range(5)]
-        links += [await RawLink.joined_as(relay.port, f"ping{n}") for n in range(5)]
-        for link in links:
+    pings = control_frame(PING, b"x", True) * 5000
+    closed = control_frame(CLOSE, POLICY.to_bytes(2, "big"), False)
+
+    async def one(link: RawLink) -> None:
+        with contextlib.suppress(ConnectionError):
             link.writer.write(pings)
-        for link in links:
-            told = await link.ended()
-            assert told.count(control_frame(PONG, b"x", False)) <= 1
-        assert await slowest_ping(relay, 0.5) < 3
+        told = b""
+        async with asyncio.timeout(20):
+            while closed not in told:
+                more = await link.reader.read(2**16)
+                assert more, "it ends without a word"
+                told += more
+        link.abort()
+        assert told.count(control_frame(PONG, b"x", False)) <= 1
+
+    async def run() -> None:
+        ended, goes_on = 0, True
+
+        async def again_and_again(number: int) -> None:
+            nonlocal ended
+            while goes_on:
+                joins = RawLink.joined_as(relay.port, f"ping{number}") if number % 2 else RawLink.open(relay.port)
+                await one(await joins)
+                ended += 1
+
+        attackers = [asyncio.ensure_future(again_and_again(number)) for number in range(10)]
+        try:
+            slowest = await slowest_ping(relay, 2.0)
+        finally:
+            goes_on = False
+            await asyncio.gather(*attackers)
+        assert ended >= 20, f"{ended} links have ended"
+        assert slowest < 1
 
     asyncio.run(run())
 
@@ -146,13 +213,15 @@ def test_calls_and_interests_without_end_hold_up_nobody_else(relay: HostProcess)
     async def run() -> None:
         link = await RawLink.joined_as(relay.port, "messages")
         calls = joined([encode_link_frame(Call(1, "co2.get_properties", b"\x80", 60.0))] * 200, masked=True)
-        interest = encode_link_frame(
-            Interest([Subscription(f"p{n}", None, [f"a{n}.>"]) for n in range(200)], [], [])
-        )
+        # Two in turn: one that says what was said before costs nothing.
+        interests = [
+            encode_link_frame(Interest([Subscription(f"p{n}", None, [f"{one}{n}.>"]) for n in range(200)], [], []))
+            for one in "ab"
+        ]
         attackers = [await RawLink.joined_as(relay.port, f"calls{n}") for n in range(4)]
         await flooded(relay, attackers, b"".join(calls))
         attackers = [await RawLink.joined_as(relay.port, f"interests{n}") for n in range(4)]
-        await flooded(relay, attackers, b"".join(joined([interest] * 20, masked=True)))
+        await flooded(relay, attackers, b"".join(joined(interests * 10, masked=True)))
         # Who asked for much is heard later, not less: here another link was there all along.
         batch = batch_of("still here")
         link.say(encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(batch), batch)))

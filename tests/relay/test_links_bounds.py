@@ -231,11 +231,13 @@ def test_interests_with_many_subscriptions_count_for_as_many_frames_as_they_cost
 
         core._take = counting  # type: ignore[method-assign]
         few, many = [Subscription("p", None, ["a"])], [Subscription(f"p{n}", None, ["a"]) for n in range(200)]
-        frames = [encode_link_frame(Interest(subscriptions, [], [])) for subscriptions in (few, many)]
+        patterns = [Subscription("p", None, ["a"] * 256)]
+        frames = [encode_link_frame(Interest(subscriptions, [], [])) for subscriptions in (few, many, patterns)]
         writer.writelines(joined(frames, masked=True))
-        await until(lambda: len(asked) == 2)
+        await until(lambda: len(asked) == 3)
         assert asked[0] == 1
         assert asked[1] >= 40
+        assert asked[2] >= 16
         writer.close()
 
     network(test, "ham")

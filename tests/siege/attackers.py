@@ -130,9 +130,12 @@ async def calls(site: Site) -> None:
 
 @attack
 async def interests(site: Site) -> None:
-    """Interests with many patterns."""
-    subscriptions = [Subscription(f"p{n}", None, [f"a{n}.>"]) for n in range(200)]
-    await pour(await site.link(), frames(encode_link_frame(Interest(subscriptions, [], [])), times=10))
+    """Interests with many patterns, two in turn: what was said before would cost nothing."""
+    two = [
+        encode_link_frame(Interest([Subscription(f"p{n}", None, [f"{one}{n}.>"]) for n in range(200)], [], []))
+        for one in "ab"
+    ]
+    await pour(await site.link(), frames(*two, times=5))
 
 
 @attack
