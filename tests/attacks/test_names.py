@@ -1,21 +1,36 @@
 """Names of methods and plugins: how many one member may have, and that all of them together can be told."""
 
+import asyncio
+import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import psutil
 import pytest
 
 from co2.errors import RemoteFault
 from co2.protocol import goodbyes
 from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE
-from co2.protocol.link_frames import decode_relay_frame
+from co2.protocol.link_frames import (
+    Call,
+    Goodbye,
+    Interest,
+    Subscription,
+    decode_relay_frame,
+    encode_link_frame,
+)
+from co2.server.link_wire import joined
 from co2.xmlrpc.reader import read_response
 from tests.attacks.hosts import running
-from tests.attacks.raw import call, call_body, connected, read_reply, request, send
+from tests.attacks.raw import call, call_body, connected, ping_within, read_reply, request, send
+from tests.attacks.raw_link import RawLink
+from tests.attacks.test_floods import flood
 from tests.attacks.test_link import hello
 from tests.harness import HostProcess
 from tests.protocol.network import Network
@@ -119,3 +134,106 @@ def test_more_ends_a_link_with_the_number(methods: list[str], said: str) -> None
     goodbye = decode_relay_frame(peer.taken()[-1])
     assert goodbye.reason == goodbyes.GARBAGE
     assert said in goodbye.text
+
+
+LINKS = 40
+"""That all tell as many names as they may, again and again other ones."""
+
+SECONDS = 3.0
+"""For which they do."""
+
+MAX_STOP = 5.0
+"""Seconds in which a relay stops, whatever its links do."""
+
+Subs = [Subscription("p")]
+
+
+@pytest.fixture
+def lonely(tmp_path: Path) -> Iterator[HostProcess]:
+    """A relay without members."""
+    with running(tmp_path, "relay") as host:
+        yield host
+
+
+def names(number: int) -> list[str]:
+    """Return names that use all that there may be of one member, other ones for each number."""
+    return [f"m.{number:04}.{n:04}.".ljust(256, "x") for n in range(MAX_NAMES_SIZE // 256)]
+
+
+def interest(**told: list[str]) -> bytes:
+    return encode_link_frame(Interest(Subs, **{"methods": [], "plugins": [], **told}))
+
+
+TOO_MANY = [
+    {"methods": [*WHOLE, "x"]},
+    {"plugins": ["x" * 512] * MAX_NAMES},
+    {"methods": WHOLE, "plugins": ["x"]},
+    {"methods": ["x"] * (MAX_NAMES + 1)},
+]
+
+
+@pytest.mark.parametrize("told", TOO_MANY, ids=["size", "long", "both", "number"])
+def test_more_over_a_link_ends_it_and_nothing_is_kept(lonely: HostProcess, told: dict[str, list[str]]) -> None:
+    async def run() -> None:
+        for again in range(2):
+            link = await RawLink.joined_as(lonely.port, f"later{again}")
+            link.say(interest(**told))
+            assert (await link.next(Goodbye)).reason == goodbyes.GARBAGE
+            link.abort()
+            link = await RawLink.open(lonely.port)
+            link.say(RawLink.hello(f"first{again}", **told))
+            # A Hello that is longer than the first frame may be is not read at all.
+            with contextlib.suppress(EOFError, ConnectionError):
+                assert (await link.next(Goodbye)).reason == goodbyes.GARBAGE
+            link.abort()
+
+    asyncio.run(run())
+    assert call(lonely.port, "relay.get_satellites", {}) == []
+    ping_within(lonely.port, 1)
+
+
+def test_links_that_tell_all_names_that_they_may_hold_up_nobody(lonely: HostProcess) -> None:
+    process = psutil.Process(lonely.pid)
+
+    def said(number: int) -> bytes:
+        """Other names three times, and each time the wish to be told everybody's; made once, for it takes long."""
+        frames = []
+        for turn in (1, 2, 3):
+            frames.append(interest(methods=names(number + LINKS * turn)))
+            asked = msgspec.msgpack.encode({"after": ""})
+            frames.append(encode_link_frame(Call(turn, "relay.get_satellites", asked, 30.0)))
+        return b"".join(joined(frames, masked=True))
+
+    async def read(link: RawLink) -> int:
+        """Read all, and look at none of it: that would take longer than to write it."""
+        size = 0
+        with contextlib.suppress(ConnectionError):
+            while data := await link.reader.read(2**18):
+                size += len(data)
+        return size
+
+    async def run() -> tuple[float, int]:
+        before = process.memory_info().rss
+        links = [await RawLink.joined_as(lonely.port, f"m{n}", methods=names(n)) for n in range(LINKS)]
+        saying = [asyncio.ensure_future(flood(link, said(number))) for number, link in enumerate(links)]
+        reading = [asyncio.ensure_future(read(link)) for link in links]
+        slowest, largest, end = 0.0, 0, time.monotonic() + SECONDS
+        while time.monotonic() < end:
+            began = time.monotonic()
+            await asyncio.to_thread(ping_within, lonely.port, 10)
+            slowest = max(slowest, time.monotonic() - began)
+            largest = max(largest, process.memory_info().rss - before)
+        began = time.monotonic()
+        assert await asyncio.to_thread(lonely.stop) == 0
+        stopping = time.monotonic() - began
+        for task in saying:
+            task.cancel()
+        await asyncio.gather(*saying, return_exceptions=True)
+        assert sum(await asyncio.gather(*reading)) > LINKS * MAX_NAMES_SIZE, "names were told"
+
+        assert stopping < MAX_STOP
+        return slowest, largest
+
+    slowest, largest = asyncio.run(run())
+    assert slowest < 1.0
+    assert largest < 64 * 2**20

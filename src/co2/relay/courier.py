@@ -15,7 +15,7 @@ from co2.errors import AnswerTooBig, CallTimeout, PeerError, RemoteFault, Unreac
 from co2.protocol.gap_words import gap_words
 from co2.protocol.log import LogGap
 from co2.relay.members import Member
-from co2.relay.reading import LogMessage, MessageReader, unreadable
+from co2.relay.reading import MAX_XML, LogMessage, MessageReader, unreadable
 from co2.xmlrpc.answers import BRIEF
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.forms import plain_form
@@ -186,20 +186,20 @@ def write_plain(message: LogMessage) -> bytes:
     """Write a message as foreign receivers see it.
 
     Raises:
-        ValueRefused: it cannot be decoded.
+        ValueRefused: it cannot be decoded, or has more values than fit.
     """
-    return write_value(_plain(message))
+    return write_value(_plain(message), MAX_XML)
 
 
 def write_live(message: LogMessage) -> bytes:
     """Write a live message as foreign receivers see it: it has no position.
 
     Raises:
-        ValueRefused: it cannot be decoded.
+        ValueRefused: it cannot be decoded, or has more values than fit.
     """
     plain = _plain(message)
     del plain["position"]
-    return write_value(plain)
+    return write_value(plain, MAX_XML)
 
 
 def _plain(message: LogMessage) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class LiveRead:
 
     Attributes:
         next: where the next one goes on.
-        messages: without the reader's own; their positions mean nothing.
+        messages: without the reader's own; their positions are numbers below 0 that no other message has.
         missed: how many had gone already, or cannot be decoded.
     """
 
@@ -108,7 +108,7 @@ class LiveRing:
                 read.next = first + entry.count
                 continue
             try:
-                packed = split_batch(entry.batch)
+                packed = split_batch(entry.batch, patient=False)
             except BadRequest:  # nobody looks into frames on their way here
                 read.missed += entry.count
                 read.next = first + entry.count
@@ -121,7 +121,7 @@ class LiveRing:
                     return read
                 read.next = number + 1
                 if message != DROPPED:
-                    read.messages.append(LogMessage(0, entry.host_id, entry.client_address, message))
+                    read.messages.append(LogMessage(-1 - number, entry.host_id, entry.client_address, message))
         return read
 
     def stop(self) -> None:

@@ -236,14 +236,14 @@ class RelayMethods:
             left = wish.deadline - self._relay.now()
             # Whoever calls again may have hung up on the call before, which we need not have seen.
             is_latest = member.live_call is wish
-            news = self._live_news(member, wish) if is_latest else _NO_NEWS if wish.live else {}
+            news = await self._live_news(member, wish) if is_latest else _NO_NEWS if wish.live else {}
             if read.messages or gaps or left <= 0 or news.get("live") or news.get("live_missed"):
                 break
             if not await self._relay.waits.appended(seen, left, wish.end, live=is_latest):
                 break
         return {**await self._fetched(member, read, gaps), **news}
 
-    def _live_news(self, member: Member, wish: "_Wish") -> dict[str, Any]:
+    async def _live_news(self, member: Member, wish: "_Wish") -> dict[str, Any]:
         """Return what has come live since this member asked last; what it does not read now it never will."""
         assert member.live_next is not None
         read = self._relay.live.read(member.live_next, wish.maximum, FETCH_BYTES, member.host_id.origin)
@@ -252,7 +252,7 @@ class RelayMethods:
         size = 0
         for message in read.messages:
             try:
-                written = write_live(message)
+                written = await self._relay.reader.written(message, write_live)
             except ValueRefused:
                 missed += 1
                 continue

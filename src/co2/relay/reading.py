@@ -220,5 +220,9 @@ def _slowly(write: Callable[[LogMessage], bytes], message: LogMessage) -> bytes:
     began = time.monotonic()
     try:
         return write(message)
+    except ValueRefused as error:
+        refused = str(error)
     finally:
         time.sleep(min(MAX_PAUSE, time.monotonic() - began))
+    # Another one: whoever waited would hold on to all that was decoded by the traceback of the first.
+    raise ValueRefused(refused)

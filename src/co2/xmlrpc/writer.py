@@ -11,7 +11,7 @@ standard library's ``xmlrpc.client``.
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -58,11 +58,15 @@ class WrittenValue(Written):
         self.value = value
 
 
-def write_value(value: Any) -> bytes:
+def write_value(value: Any, most: int = 0) -> bytes:
     """Write ``<value>…</value>``.
 
+    Args:
+        value: to be written.
+        most: bytes; what has so many values that it takes more is refused before it costs memory. 0 for no limit.
+
     Raises:
-        ValueRefused: a type that is not of the closed list.
+        ValueRefused: a type that is not of the closed list; or certainly longer than ``most``.
     """
     if value.__class__ is WrittenValue:
         return value.xml
@@ -72,12 +76,17 @@ def write_value(value: Any) -> bytes:
     waiting: list[tuple[Iterator[Any], str]] = []
     items: Iterator[Any] = iter((value,))
     closing = ""
+    values = 0
     while True:
         for item in items:
             write = scalars.get(item.__class__)
             if write is not None:
                 emit(write(item))
                 continue
+            if most and isinstance(item, Sized):
+                values += len(item)
+                if values * len(_NIL) > most:
+                    raise ValueRefused(f"{values} values, which take more than {most} bytes in XML")
             waiting.append((items, closing))
             items, opening, closing = _contents(item, emit)
             emit(opening)
