@@ -1,6 +1,10 @@
 """Who takes all that there is of something keeps nobody else out: connections, and places of members."""
 
 import asyncio
+import json
+import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -9,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from co2.relay.members import MAX_FOREIGN_OF_ADDRESS
+from tests.attacks.from_many import ADDRESSES, FILES
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, ping_within, read_reply, request, send
 from tests.harness import HostProcess
@@ -92,3 +98,50 @@ def test_places_that_nobody_uses_are_given_to_others(relay: HostProcess) -> None
         time.sleep(0.2)
     assert call(relay.port, "relay.fetch", {"host_id": newcomer["host_id"]})["messages"] == []
     assert call(relay.port, "relay.fetch", {"host_id": honest["host_id"]})["messages"] == []
+
+
+ROOT = Path(__file__).parents[2]
+
+WITH_ADDRESSES = (
+    "unshare",
+    "-rn",
+    "sh",
+    "-c",
+    'ip link set lo up && for one in $ADDRESSES; do ip addr add $one/32 dev lo || exit 1; done && exec "$@"',
+    "sh",
+)
+"""Runs a program where the loopback interface has further addresses, which are not loopback's."""
+
+
+def own_addresses() -> bool:
+    """Tell whether a process here may have network addresses that only it sees."""
+    if shutil.which("unshare") is None or shutil.which("ip") is None:
+        return False
+    return run_with_addresses("true").returncode == 0
+
+
+def run_with_addresses(*command: str) -> "subprocess.CompletedProcess[str]":
+    env = {**os.environ, "ADDRESSES": " ".join(ADDRESSES)}
+    return subprocess.run(
+        [*WITH_ADDRESSES, *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_who_comes_from_one_address_leaves_room_for_others(tmp_path: Path) -> None:
+    if not own_addresses():
+        pytest.skip("no network of its own for a process: this needs Linux with user namespaces")
+    ended = run_with_addresses(sys.executable, "-m", "tests.attacks.from_many", str(tmp_path))
+    assert ended.returncode == 0, ended.stderr
+    seen = json.loads(ended.stdout)
+    assert seen["registered"] == MAX_FOREIGN_OF_ADDRESS
+    assert len(seen["refused"]) == 1
+    assert f"{MAX_FOREIGN_OF_ADDRESS} members without a link at your address" in seen["refused"][0]
+    assert seen["others refused"] == [""] * 20
+    # Of its connections those that are idle for longest went, and none of anybody else.
+    most = FILES // 2
+    assert seen["answered"] == 130
+    assert seen["one address"] == {ADDRESSES[1]: 5, "127.0.0.1": 5, ADDRESSES[0]: most // 4}
+    # All of them together leave an eighth for the one who sits at the machine.
+    assert seen["full"] == most - most // 8
+    assert seen["owner answered"] == most // 8
+    assert seen["owner"] == seen["wanted"]

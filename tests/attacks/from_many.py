@@ -1,0 +1,119 @@
+"""``python -m tests.attacks.from_many FOLDER``: a relay whose clients come from other addresses than its own.
+
+It is run where the loopback interface has these addresses besides; it prints what it saw as JSON.
+"""
+
+import contextlib
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from co2.errors import RemoteFault
+from co2.xmlrpc.reader import read_response
+from tests.attacks.hosts import running
+from tests.attacks.raw import PATIENCE, call_body, connected, read_reply, request, send
+from tests.harness import HostProcess, wait_for
+
+__all__ = ["ADDRESSES", "FILES"]
+
+ADDRESSES = [f"10.9.0.{number}" for number in range(1, 5)]
+"""That clients come from."""
+
+FILES = 800
+"""That the relay may open: half as many connections, a quarter of them for an address, an eighth for loopback."""
+
+HERE = "127.0.0.1"
+
+
+def register(relay: HostProcess, source: str) -> str:
+    """Register from an address; return why not, '' where it was let in."""
+    with connected(relay.port, source) as sock:
+        send(sock, request(call_body("relay.register", {})))
+        reply = read_reply(sock)
+    assert reply is not None
+    try:
+        read_response(reply.body)
+    except RemoteFault as fault:
+        return str(fault)
+    return ""
+
+
+class Clients:
+    """Connections that have asked something, and stay.
+
+    Args:
+        port: of the relay.
+        stack: that closes them.
+    """
+
+    def __init__(self, port: int, stack: contextlib.ExitStack) -> None:
+        self._port = port
+        self._stack = stack
+        self._open: dict[str, list[socket.socket]] = {}
+
+    def come(self, source: str, number: int) -> int:
+        """Open so many of an address, one after the other; return how many have had an answer."""
+        answered = 0
+        for _ in range(number):
+            sock = self._stack.enter_context(connected(self._port, source))
+            send(sock, request(call_body("ping")))
+            reply = read_reply(sock)
+            answered += reply is not None and reply.status == 200
+            self._open.setdefault(source, []).append(sock)
+        return answered
+
+    def left(self) -> dict[str, int]:
+        """Return how many of each address the relay has not ended."""
+        for source, socks in self._open.items():
+            self._open[source] = [sock for sock in socks if is_open(sock)]
+        return {source: len(socks) for source, socks in self._open.items()}
+
+    def settle(self, wanted: dict[str, int]) -> dict[str, int]:
+        """Wait until so many are left; return how many are."""
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: self.left() == wanted, timeout=PATIENCE / 3)
+        return self.left()
+
+
+def is_open(sock: socket.socket) -> bool:
+    sock.setblocking(False)
+    try:
+        return sock.recv(1, socket.MSG_PEEK) != b""
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        sock.settimeout(PATIENCE)
+
+
+def main(folder: Path) -> dict[str, Any]:
+    """Return what was seen."""
+    seen: dict[str, Any] = {}
+    program = ("/bin/sh", "-c", f'ulimit -n {FILES}; exec "$0" -m co2 "$@"', sys.executable)
+    with running(folder, "relay", program=program) as relay, contextlib.ExitStack() as stack:
+        refused = [register(relay, ADDRESSES[0]) for _ in range(80)]
+        seen["registered"] = refused.count("")
+        seen["refused"] = sorted({why for why in refused if why})
+        seen["others refused"] = [register(relay, source) for source in (ADDRESSES[1], HERE) for _ in range(10)]
+
+        clients = Clients(relay.port, stack)
+        clients.come(ADDRESSES[1], 5)
+        clients.come(HERE, 5)
+        seen["answered"] = clients.come(ADDRESSES[0], 130)
+        seen["one address"] = clients.settle({ADDRESSES[1]: 5, HERE: 5, ADDRESSES[0]: FILES // 8})
+        for source in ADDRESSES[1:]:
+            clients.come(source, 100)
+        seen["full"] = sum(clients.left().values())
+        before = clients.left()
+        seen["owner answered"] = clients.come(HERE, FILES // 16)
+        wanted = {**before, HERE: 5 + FILES // 16}
+        seen["owner"] = clients.settle(wanted)
+        seen["wanted"] = wanted
+    return seen
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]))))
