@@ -6,14 +6,26 @@ import xmlrpc.client
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import aiohttp
+import apsw
 import pytest
 
 from co2.protocol import goodbyes
-from co2.protocol.link_frames import SUBPROTOCOL, Hello, Subscription, decode_relay_frame, encode_link_frame
+from co2.protocol.link_frames import (
+    SUBPROTOCOL,
+    Hello,
+    Publish,
+    Subscription,
+    decode_relay_frame,
+    encode_link_frame,
+)
+from co2.satellite.satellite import OUTBOX_FILE
+from co2.store.member_store import MEMBERS_FILE
 from tests.attacks.hosts import running
 from tests.harness import RECORDER, HostProcess, Proxy, wait_for, write_plugin
+from tests.protocol.network import batch_of
 
 __all__ = ["Hostile", "heard", "hello", "linked"]
 
@@ -134,3 +146,55 @@ def test_whose_an_origin_is_outlives_the_relay_and_the_absence_of_its_owner(
         assert asyncio.run(attack()).reason == goodbyes.IDENTITY
         with running(folder / "victim", "satellite", "--relay", again.url) as back, Proxy(back.url) as proxy:
             wait_for(lambda: proxy.co2.get_properties()["registered"], "the owner's link")
+
+
+def on_disk(satellite: HostProcess) -> int:
+    """Return how many messages wait on its disk."""
+    with contextlib.closing(apsw.Connection(str(satellite.state / OUTBOX_FILE), apsw.SQLITE_OPEN_READONLY)) as db:
+        return int(db.execute("SELECT coalesce(sum(last - first + 1), 0) FROM frame").fetchone()[0])
+
+
+def test_what_waits_on_disk_arrives_though_the_relay_has_numbers_that_were_never_sent(
+    places: tuple[Path, HostProcess, HostProcess],
+) -> None:
+    """Somebody has come with the origin before, to a relay that does not know whose it is, with numbers ahead."""
+    folder, relay, victim = places
+    forged = batch_of("forged")
+
+    async def learned() -> Any:
+        async with linked(relay) as watcher:
+            await watcher.say(hello("watcher@127.0.0.1:1", subscriptions=[Subscription("p", 1)], token="w"))
+            return await watcher.next("Deliver")
+
+    with Proxy(victim.url) as at_victim:
+        at_victim.recorder.rec.send({"data": {"data": 1}})
+        wait_for(lambda: heard(folder / "witness") == [1], "the first message")
+        told = asyncio.run(learned())
+        wait_for(lambda: at_victim.co2.get_properties()["counters"]["waiting"] == 0, "its acknowledgement")
+        relay.stop()
+        for number in range(2, 7):
+            at_victim.recorder.rec.send({"data": {"data": number}})
+        wait_for(lambda: on_disk(victim) == 5, "messages on the satellite's disk")
+    victim.stop()
+    (folder / "relay" / "state" / MEMBERS_FILE).unlink()
+
+    async def attack(at: HostProcess) -> int:
+        ahead = told.seq + 1001
+        async with linked(at) as mallory:
+            await mallory.say(hello(told.host_id, outbox=[(told.epoch, ahead)]))
+            await mallory.next("Welcome")
+            await mallory.say(
+                encode_link_frame(Publish(told.epoch, ahead, "p", "p.m.X", [""], crc32(forged), forged))
+            )
+            return int((await mallory.next("Ack")).seq)
+
+    with running(folder / "relay", "relay", "--port", str(relay.port)) as again:
+        assert asyncio.run(attack(again)) == told.seq + 1001, "the relay has a number that was never sent"
+        wait_for(lambda: heard(folder / "witness") == [1, "forged"], "what was forged", 40)
+        with running(folder / "victim", "satellite", "--relay", again.url) as back, Proxy(back.url) as proxy:
+            wait_for(lambda: len(heard(folder / "witness")) >= 7, "all that waited", 40)
+            assert heard(folder / "witness") == [1, "forged", 2, 3, 4, 5, 6]
+            wait_for(lambda: not proxy.co2.get_properties()["counters"]["waiting"], "its acknowledgement")
+            assert "was never sent" in back.stderr + back.log()
+            proxy.recorder.rec.send({"data": {"data": 7}})
+            wait_for(lambda: heard(folder / "witness")[-1] == 7, "what is sent after it")

@@ -375,3 +375,38 @@ def test_the_next_process_goes_on_with_them_there() -> None:
     disk.outbox.found(left, moves)
     assert disk.outbox.unacknowledged() == [(8, 1), (9, 1)]
     assert numbers(disk) == [(8, 1, [2]), (8, 2, [3])]
+
+
+def left_of(first: int, last: int, epoch: int = 7) -> Segment:
+    return Segment(epoch, first, last, 500, None, "stored", (1, last))
+
+
+def test_of_a_run_that_ended_in_good_order_more_than_it_sent_is_not_taken_as_acknowledged() -> None:
+    disk = Disk()
+    disk.outbox = disk.new(9)
+    disk.outbox.found([left_of(2, 6)], ends={7: 6})
+    assert not disk.outbox.acknowledged(7, 7)
+    assert (len(disk.outbox), disk.outbox.unacknowledged()) == (5, [(7, 2), (9, 1)])
+    assert disk.outbox.renumber(8, 7) == 1
+    assert disk.outbox.unacknowledged() == [(8, 1), (9, 1)]
+    assert not disk.outbox.acknowledged(8, 6)
+    assert disk.outbox.acknowledged(8, 5)
+    assert (len(disk.outbox), disk.outbox.epoch, disk.outbox.last) == (0, 9, 0)
+    assert disk.outbox.acknowledged(7, 10**6), "nothing of it waits any more"
+
+
+def test_a_run_that_was_moved_ended_where_it_was_moved_to() -> None:
+    disk = Disk()
+    disk.outbox = disk.new(9)
+    disk.outbox.found([left_of(3, 6)], {7: (8, 2)}, {7: 6})
+    assert not disk.outbox.acknowledged(8, 5)
+    assert disk.outbox.acknowledged(8, 4)
+    assert len(disk.outbox) == 0
+
+
+def test_of_a_run_that_was_killed_more_may_have_been_sent_than_is_left() -> None:
+    disk = Disk()
+    disk.outbox = disk.new(9)
+    disk.outbox.found([left_of(2, 6)], ends={5: 1})
+    assert disk.outbox.acknowledged(7, 10)
+    assert len(disk.outbox) == 0

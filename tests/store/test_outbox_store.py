@@ -198,3 +198,30 @@ def test_which_runs_go_out_in_another_one_is_there_again(tmp_path: Path) -> None
     store = OutboxStore.open(path, lambda *_: None)
     assert store.moves() == {}
     store.close(1.0)
+
+
+def test_how_far_a_run_came_that_ended_in_good_order_is_there_again(tmp_path: Path) -> None:
+    path = tmp_path / "outbox.db"
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.ends() == {}
+    store.put(Segment(7, 1, 1, 0, [Cut(7, 1, 1, b"x")]))
+    store.ended(7, 1)
+    assert store.something()
+    store.close(1.0)
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.ends() == {7: 1}
+    store.put(Segment(8, 1, 2, 0, [Cut(8, 1, 2, b"x")]))
+    store.ended(8, 2)
+    store.close(1.0)
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.ends() == {7: 1, 8: 2}
+    store.forget(2)
+    store.close(1.0)
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.ends() == {}
+    store.ended(9, 3)
+    store.put(Segment(9, 1, 3, 0, [Cut(9, 1, 3, b"x")]))
+    store.close(1.0)
+    store = OutboxStore.open(path, lambda *_: None)
+    assert store.ends() == {9: 3}, "what ended long ago is forgotten with the last of it"
+    store.close(1.0)

@@ -5,7 +5,7 @@ satellite, and leaves memory where it is much. This module says what and when; `
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -147,6 +147,7 @@ class Outbox:
         self._inside = 0
         self._gone = 0
         self._moves: Moves = {}
+        self._ends: dict[int, int] = {}
 
     def __len__(self) -> int:
         return self._messages
@@ -165,20 +166,31 @@ class Outbox:
         """Number what comes from now on in another run: the next number of this one was used elsewhere."""
         self.epoch, self._next, self.acked = epoch, 1, 0
 
-    def renumber(self, epoch: int) -> int:
-        """Number all that waits of this run in another one, from 1 on: its numbers were used by somebody else.
+    def last_of(self, epoch: int) -> int | None:
+        """Return the number of a run's last message; None for an earlier run that did not end in good order."""
+        return self._next - 1 if epoch == self.epoch else self._ends.get(epoch)
+
+    def renumber(self, epoch: int, old: int | None = None) -> int:
+        """Number all that waits of a run in another one, from 1 on: its numbers were used by somebody else.
+
+        Args:
+            epoch: the other one.
+            old: the run; None for that of now.
 
         Returns:
             The number that is taken off each, for :meth:`found` of the next process: what is on disk stays.
         """
-        old = self.epoch
+        old = self.epoch if old is None else old
         first = next((segment.first for segment in self._segments if segment.epoch == old), self._next)
         shift = first - 1
         self._moves[old] = (epoch, shift)
         for segment in self._segments:
             if segment.epoch == old:
                 self._move(segment)
-        self.epoch, self._next, self.acked = epoch, self._next - shift, 0
+        if old == self.epoch:
+            self.epoch, self._next, self.acked = epoch, self._next - shift, 0
+        elif (end := self._ends.pop(old, None)) is not None:
+            self._ends[epoch] = end - shift
         self.again()
         return shift
 
@@ -252,14 +264,21 @@ class Outbox:
             self._is_full = True
             self._full()
 
-    def found(self, segments: Iterable[Segment], moves: Moves | None = None) -> None:
+    def found(
+        self, segments: Iterable[Segment], moves: Moves | None = None, ends: Mapping[int, int] | None = None
+    ) -> None:
         """Take in what earlier runs have left on disk, oldest first; before anything is put.
 
         Args:
             segments: as they are there.
             moves: runs that :meth:`renumber` has moved.
+            ends: number of the last message of those that ended in good order.
         """
         self._moves = dict(moves or {})
+        for epoch, last in (ends or {}).items():
+            while (move := self._moves.get(epoch)) is not None:
+                epoch, last = move[0], last - move[1]
+            self._ends[epoch] = last
         for segment in segments:
             self._move(segment)
             self._segments.append(segment)
@@ -304,10 +323,16 @@ class Outbox:
         return given
 
     def acknowledged(self, epoch: int, seq: int) -> bool:
-        """Forget what the relay has on disk; return False, and forget nothing, where it was never sent."""
-        if epoch == self.epoch and seq >= self._next:
-            return False
+        """Forget what the relay has on disk; return False, and forget nothing, where it was never sent.
+
+        Of an earlier run that was killed nobody knows how far it came: more than is on disk here may have been sent.
+        """
         segments = self._segments
+        if epoch == self.epoch:
+            if seq >= self._next:
+                return False
+        elif (last := self._ends.get(epoch)) is not None and seq > last:
+            return all(segment.epoch != epoch for segment in segments)
         while segments and segments[0].epoch == epoch and segments[0].first <= seq:
             segment = segments[0]
             self._learn(segment, seq)

@@ -492,8 +492,9 @@ class SatelliteCore:
         """
         if self.outbox.acknowledged(epoch, seq):
             return True
-        self.events.append(NumbersTaken(seq))
-        text = f"message {seq} was acknowledged, the last one was {self.outbox.last}: they come in another run"
+        self.events.append(NumbersTaken(epoch, seq))
+        last = self.outbox.last_of(epoch)
+        text = f"message {seq} was acknowledged, the last one was {last}: they come in another run"
         self.end(goodbyes.OUT_OF_ORDER, text)
         return False
 

@@ -39,8 +39,14 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class NumbersTaken:
-    """The relay has acknowledged what was never sent: number what waits in another run, before the next Hello."""
+    """The relay has acknowledged what was never sent: number what waits in another run, before the next Hello.
 
+    Attributes:
+        epoch: of the run.
+        seq: that was acknowledged.
+    """
+
+    epoch: int
     seq: int
 
 

@@ -230,13 +230,13 @@ class Link:
         """Give numbers of another run from now on: the relay has met the next one of this run already."""
         self._outbox.renew(secrets.randbits(63) | 1)
 
-    def _send_again(self, seq: int) -> None:
-        """Send all that waits in another run: somebody else has used the numbers of this one."""
-        old, new = self._outbox.epoch, secrets.randbits(63) | 1
-        shift = self._outbox.renumber(new)
+    def _send_again(self, old: int, seq: int) -> None:
+        """Send all that waits of a run in another one: somebody else has used its numbers."""
+        new = secrets.randbits(63) | 1
+        shift = self._outbox.renumber(new, old)
         self._moved(old, new, shift)
         _logger.error(
-            "the relay has message %d of this run, which was never sent: somebody else has used its numbers; "
+            "the relay has message %d of a run of ours, which was never sent: somebody else has used its numbers; "
             "%d messages that wait are sent again with others", seq, len(self._outbox),
         )  # fmt: skip
 
@@ -398,8 +398,8 @@ class Link:
                     self.joined.set()
                     self._settled.set()
                     self._tell_linked(event.welcome.relay)
-                case NumbersTaken(seq):
-                    self._send_again(seq)
+                case NumbersTaken(epoch, seq):
+                    self._send_again(epoch, seq)
                 case Ended() as end:
                     self._link_ended(end)
 

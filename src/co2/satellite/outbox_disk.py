@@ -44,7 +44,7 @@ class OutboxDisk:
         self._store = OutboxThread.open(path, self._stored_in_thread)
         if self._store.replaced:
             _logger.error("messages that waited for the relay are not sent: %s", self._store.replaced)
-        outbox.found(self._store.left(), self._store.moves())
+        outbox.found(self._store.left(), self._store.moves(), self._store.ends())
         if len(outbox):
             _logger.info("%d messages of earlier runs wait for the relay", len(outbox))
 
@@ -86,6 +86,8 @@ class OutboxDisk:
         if self._timer is not None:
             self._timer.cancel()
         self._loop = None
+        if len(self._outbox) and self._outbox.last:
+            self._store.ended(self._outbox.epoch, self._outbox.last)
         self._hand_over(everything=True)
         await asyncio.to_thread(self._store.close, CLOSE_TIMEOUT)
 

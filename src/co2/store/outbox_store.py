@@ -27,6 +27,7 @@ CREATE TABLE frame (
 """
 # Made with the first of them: an older program still reads the file, and does not know of it.
 _MOVES = "CREATE TABLE IF NOT EXISTS moved (epoch INTEGER PRIMARY KEY, other INTEGER, shift INTEGER)"
+_ENDED = "CREATE TABLE IF NOT EXISTS ended (epoch INTEGER PRIMARY KEY, last INTEGER)"
 _OVERHEAD = 200
 
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
@@ -61,6 +62,7 @@ class OutboxStore:
         self._segments: list[Segment] = []
         self._forget = 0
         self._moves: Moves = {}
+        self._ended: dict[int, int] = {}
         self._taken: tuple[list[Segment], int] | None = None
         self._next = self._last_id() + 1
 
@@ -112,13 +114,28 @@ class OutboxStore:
 
     def moves(self) -> Moves:
         """Return which runs of those that are left go out in another one; none where nothing is left."""
-        with self._reading:
-            if not self._reader.execute("SELECT 1 FROM sqlite_master WHERE name = 'moved'").fetchall():
-                return {}
-            if not self._reader.execute("SELECT 1 FROM frame LIMIT 1").fetchall():
-                return {}
-            rows: Any = self._reader.execute("SELECT epoch, other, shift FROM moved").fetchall()
+        rows = self._told_of_left("moved", "SELECT epoch, other, shift FROM moved")
         return {epoch: (other, shift) for epoch, other, shift in rows}
+
+    def ends(self) -> dict[int, int]:
+        """Return the last number of those runs that ended in good order; none where nothing is left."""
+        return dict(self._told_of_left("ended", "SELECT epoch, last FROM ended"))
+
+    def _told_of_left(self, table: str, query: str) -> list[Any]:
+        with self._reading:
+            if not self._reader.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchall():
+                return []
+            if not self._reader.execute("SELECT 1 FROM frame LIMIT 1").fetchall():
+                return []
+            return self._reader.execute(query).fetchall()
+
+    def ended(self, epoch: int, last: int) -> None:
+        """Have it written that a run ends in good order, with this number."""
+        if self.failed:
+            return
+        with self._work:
+            self._ended[epoch] = last
+            self._wake()
 
     def move(self, epoch: int, other: int, shift: int) -> None:
         """Have it written that what is left of a run goes out in another one, so much taken off its numbers."""
@@ -172,7 +189,7 @@ class OutboxStore:
 
     def something(self) -> bool:
         """Tell whether anything waits."""
-        return bool(self._segments or self._forget or self._taken or self._moves)
+        return bool(self._segments or self._forget or self._taken or self._moves or self._ended)
 
     def turn(self) -> bool:
         """Commit what waits; tell whether there may be another turn. On a full disk it is tried again there."""
@@ -219,12 +236,16 @@ class OutboxStore:
         written: list[tuple[int, int]] = []
         row = self._next
         with self._work:
-            moves = dict(self._moves)
+            moves, ended = dict(self._moves), dict(self._ended)
         self._db.execute("BEGIN IMMEDIATE")
         if moves:
             self._db.execute(_MOVES)
             rows = [(epoch, *move) for epoch, move in moves.items()]
             self._db.executemany("INSERT OR REPLACE INTO moved VALUES (?, ?, ?)", rows)
+        if ended:
+            self._db.execute(_ENDED)
+            self._db.execute("DELETE FROM ended WHERE NOT EXISTS (SELECT 1 FROM frame)")
+            self._db.executemany("INSERT OR REPLACE INTO ended VALUES (?, ?)", list(ended.items()))
         if forget:
             self._db.execute("DELETE FROM frame WHERE id <= ?", (forget,))
         for segment in segments:
@@ -241,5 +262,7 @@ class OutboxStore:
         with self._work:
             for epoch in moves:
                 self._moves.pop(epoch, None)
+            for epoch in ended:
+                self._ended.pop(epoch, None)
         self._next = row
         return written
