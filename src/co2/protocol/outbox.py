@@ -275,7 +275,8 @@ class Outbox:
             ends: number of the last message of those that ended in good order.
         """
         self._moves = dict(moves or {})
-        for epoch, last in (ends or {}).items():
+        for run, end in (ends or {}).items():
+            epoch, last = run, end
             while (move := self._moves.get(epoch)) is not None:
                 epoch, last = move[0], last - move[1]
             self._ends[epoch] = last
@@ -325,7 +326,7 @@ class Outbox:
     def acknowledged(self, epoch: int, seq: int) -> bool:
         """Forget what the relay has on disk; return False, and forget nothing, where it was never sent.
 
-        Of an earlier run that was killed nobody knows how far it came: more than is on disk here may have been sent.
+        Of an earlier run that was killed nobody knows how far it came: more than is on disk may have been sent.
         """
         segments = self._segments
         if epoch == self.epoch:
