@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.needs import other_address, skip_or_fail
+
 MANY_FILES = 4096
 """Hundreds of connections, both ends in one process. macOS begins with 256 files."""
 
@@ -16,6 +18,14 @@ with contextlib.suppress(ImportError, OSError, ValueError):
     if soft != resource.RLIM_INFINITY and soft < MANY_FILES:
         wanted = MANY_FILES if hard == resource.RLIM_INFINITY else min(MANY_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Run no test without what it ``needs``."""
+    for mark in item.iter_markers("needs"):
+        there, why = mark.args
+        if not there:
+            skip_or_fail(why)
 
 
 @pytest.fixture
@@ -32,3 +42,10 @@ def imports_undone() -> Iterator[None]:
             if package in modules:
                 setattr(modules[package], last, module)
     sys.path[:], sys.meta_path[:] = path, finders
+
+
+@pytest.fixture
+def far_ip() -> Iterator[str]:
+    """An address of this machine that is not loopback, as somebody on another machine has it."""
+    with other_address() as found:
+        yield found

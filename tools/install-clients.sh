@@ -4,7 +4,7 @@
 # is missing, and those tests skip.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-packages=(librpc-xml-perl libfrontier-rpc-perl libxmlrpc-lite-perl ruby-xmlrpc php-cli php-xmlrpc
+packages=(librpc-xml-perl libfrontier-rpc-perl libxmlrpc-lite-perl ruby ruby-xmlrpc php-cli php-xmlrpc
   libxmlrpc-core-c3-dev libcurl4-openssl-dev gcc tcl tcl-xmlrpc)
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
   missing=()

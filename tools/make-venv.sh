@@ -42,6 +42,14 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
   version=$("$python" -c 'import sys; print(f"{sys.version_info.major}.{sys.version_info.minor}")')
   bash "$(dirname "$0")/install-peers.sh" "python$version-venv-module:python$version-venv"
 fi
+if [ -n "${CI:-}" ]; then  # there the quick ways are tested too
+  wanted=(cc:gcc)
+  if ! "$python" -c 'import os, sysconfig; os.stat(os.path.join(sysconfig.get_path("include"), "Python.h"))' 2>/dev/null; then
+    version=$("$python" -c 'import sys; print(f"{sys.version_info.major}.{sys.version_info.minor}")')
+    wanted+=("python$version-headers:python$version-dev")
+  fi
+  bash "$(dirname "$0")/install-peers.sh" "${wanted[@]}"
+fi
 echo "making $venv (a minute at the first time) …"
 rm -rf "$venv"
 "$python" -m venv "$venv"

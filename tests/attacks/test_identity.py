@@ -14,6 +14,7 @@ import pytest
 
 from tests.attacks.conftest import Target
 from tests.harness import Proxy, wait_for, write_plugin
+from tests.needs import needs
 
 OK_XML = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n"
 
@@ -252,7 +253,7 @@ def by_giving_it_to_a_group(folder: Path) -> None:
     (folder / "plugins" / "ham" / "spam.py").chmod(0o664)
 
 
-ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+ROOT_ONLY = needs(os.geteuid() == 0, "only root can give files away")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import pytest
 from co2.errors import RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
 from tests.harness import HostProcess, running, wait_for, write_plugin
+from tests.needs import skip_or_fail
 
 HERE = Path(__file__).parent
 CLIENTS = HERE / "clients"
@@ -136,9 +137,7 @@ def started(client: Client, relay: HostProcess, folder: Path) -> Iterator[list[s
 def skip_without(client: Client) -> None:
     """Skip the test where the client's library is not installed; in CI that is a failure."""
     if not is_there(client.needs):
-        if os.environ.get("CI"):
-            pytest.fail(f"{client.needs} fails: make peers installs what it needs")
-        pytest.skip(f"{client.says} is not installed; make peers does that")
+        skip_or_fail(f"{client.says} is not installed; make peers does that ({client.needs} fails)")
 
 
 @pytest.mark.parametrize("client", LIST, ids=lambda client: " ".join((client.file, *client.mode)))

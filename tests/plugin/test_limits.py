@@ -72,7 +72,6 @@ def test_a_limit_that_the_system_does_not_have_is_told_and_the_others_hold() -> 
 
 
 def test_without_proc_psutil_tells_what_a_process_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("psutil")
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         monkeypatch.setattr(sys, "platform", "darwin")
         used = usage_of(child.pid)

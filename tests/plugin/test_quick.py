@@ -25,12 +25,15 @@ from hypothesis import strategies as st
 from co2.compiled import is_of
 from co2.plugin import quick
 from co2.plugin.opened import Unreadable
+from tests.needs import needs
 from tests.plugin.conftest import WITHOUT
 
 SMALL, SHORT = 40, 8
 ADDRESS = ("10.0.0.7", 4567)
 
-ONLY_IN_C = pytest.mark.skipif(not quick.COMPILED, reason="Python needs no such check")
+ONLY_IN_C = needs(
+    quick.COMPILED, "not compiled here (gcc, Python's headers; then make venv), and Python needs no such check"
+)
 
 LOOPS = {"compiled": (quick.make_send_quick, quick.give), "plain": (quick._make_send_quick, quick._give)}
 KINDS = {"compiled": (quick.Level, quick.Sleeper), "plain": (quick._Level, quick._Sleeper)}

@@ -12,6 +12,7 @@ from co2.plugins.osc.osc import X_Osc
 from co2.plugins.osc.packets import Bundle, Message, build, parse
 from co2.testing import assert_received
 from tests.harness import wait_for
+from tests.needs import needs
 from tests.plugins.carry import carried
 from tests.plugins.test_osc_packets import packets
 
@@ -175,7 +176,7 @@ def test_the_socket_and_the_thread_end(engine):
         again.bind(plugin.address)
 
 
-@pytest.mark.skipif(not shutil.which("oscsend"), reason="liblo-tools are not installed")
+@needs(shutil.which("oscsend"), "liblo-tools are not installed; make peers does that")
 def test_oscsend_comes_in(engine):
     with bridge(engine) as plugin:
         port = str(plugin.address[1])
@@ -186,7 +187,7 @@ def test_oscsend_comes_in(engine):
         assert message["data"] == [-7, pytest.approx(0.815, abs=1e-7), "two words", True, 2**40, 0.1]
 
 
-@pytest.mark.skipif(not shutil.which("oscdump"), reason="liblo-tools are not installed")
+@needs(shutil.which("oscdump"), "liblo-tools are not installed; make peers does that")
 def test_oscdump_understands_what_goes_out():
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))

@@ -12,10 +12,11 @@ from co2.protocol import fan_out
 from co2.protocol.forecast import Outline
 from co2.server import express
 from co2.server.express import COUNTED, Expected, ExpressLoop, Way
+from tests.needs import needs
 from tests.protocol.network import batch_of
 from tests.relay.linked import Relay, Satellite, network, until
 
-pytestmark = pytest.mark.skipif(not express.AVAILABLE, reason="not compiled here")
+pytestmark = needs(express.AVAILABLE, "the express is not compiled here (gcc, Python's headers; then make venv)")
 
 
 def passed() -> int:

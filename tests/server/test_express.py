@@ -33,10 +33,11 @@ with contextlib.suppress(ImportError):
     from co2.server import _express
 from co2.server.express import COUNTED, FROM_CLIENT, FROM_SERVER, Expected, ExpressLoop, Way
 from tests.harness import wait_for
+from tests.needs import needs
 from tests.simulation.foresight import filled
 
 NOTHING: list[Expected] = []
-needs_c = pytest.mark.skipif(not express.AVAILABLE, reason="not compiled here")
+needs_c = needs(express.AVAILABLE, "the express is not compiled here (gcc, Python's headers; then make venv)")
 
 PLAIN, CHECKED = Outline(b"\x95\xa7Publish\xa1x", False, b"\xc2"), Outline(b"\x98\xa7Publish\x01\x02", True, b"")
 BATCH = make_batch([b"\x81\xa4data\x01"])

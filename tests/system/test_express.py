@@ -16,8 +16,9 @@ import pytest
 
 from co2.server import express
 from tests.harness import HostProcess, running, wait_for, write_plugin
+from tests.needs import needs
 
-pytestmark = pytest.mark.skipif(not express.AVAILABLE, reason="not compiled here")
+pytestmark = needs(express.AVAILABLE, "the express is not compiled here (gcc, Python's headers; then make venv)")
 
 SPAM = '''
 import random, threading, time

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import wait_for
+from tests.needs import IN_CI, needs, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 GOAL = 300.0
@@ -31,9 +32,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(400),
     pytest.mark.xdist_group("demo"),
-    pytest.mark.skipif(
-        not (shutil.which("git") and shutil.which("make")), reason="the README asks for git and make"
-    ),
+    needs(shutil.which("git") and shutil.which("make"), "the README asks for git and make"),
 ]
 
 
@@ -90,7 +89,7 @@ class Terminal:
         def reached() -> bool:
             said = self.text[before:]
             if NO_NETWORK in said:
-                pytest.skip("pip reaches no package index")
+                skip_or_fail("pip reaches no package index", strict=IN_CI)
             if ended := re.search(prompt, said):
                 self._code = int(ended[1])
             return ended is not None or bool(works and re.search(works, said))
