@@ -1,7 +1,7 @@
 """What a test needs of the machine: where it is not there the test skips, and in CI it fails.
 
-CI (``.ci/run``) installs every peer, so one that is missing there is a mistake, and a green run that skipped it would
-say what nobody has tried. ``make test`` is as strict where it installs the peers itself.
+CI (``.ci/run``) installs every peer, so one that is missing there is a mistake, and a green run that skipped it
+would say what nobody has tried. ``make test`` is as strict where it installs the peers itself.
 """
 
 import contextlib

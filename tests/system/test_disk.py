@@ -40,7 +40,7 @@ def need_own_mounts() -> None:
     command = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
     if tried.returncode:
-        # Not a peer that can be installed: a container that forbids it. tests/store/test_failing_disk.py goes without.
+        # No peer that can be installed: a container forbids it. tests/store/test_failing_disk.py needs none.
         pytest.skip(f"no mounts of one's own here: {tried.stderr.strip()}")
 
 
