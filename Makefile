@@ -8,12 +8,19 @@ STAMP  := $(VENV)/.installed
 INSTALLS := command -v apt-get >/dev/null && { [ -n "$$CI" ] || [ "$$(id -u)" -eq 0 ]; }
 BENCH_STAMP := $(VENV)/.bench-installed
 
-.PHONY: help venv pins peers demo test elsewhere soak attack simulate diagrams reloads lint bench clean
+.PHONY: help venv pins peers demo test elsewhere soak attack simulate diagrams reloads lint bench clean another-python
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP)  ## .venv with everything in it, .venv/bin/co2 included
 
+# Where somebody says which PYTHON, and .venv has another one, it is made anew; without a word it stays as it is.
+WHICH := -c 'import sys; print(sys.version, sys.base_prefix)'
+ifneq ($(origin PYTHON),file)
+ifneq ($(shell ($(PYTHON) $(WHICH)) 2>/dev/null),$(shell ($(BIN)/python $(WHICH)) 2>/dev/null))
+$(STAMP): another-python
+endif
+endif
 $(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml hatch_build.py src/co2/_scheduling.c src/co2/plugin/_quick.c src/co2/server/_express.c
 	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV) $?
 	@touch $@

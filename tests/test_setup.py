@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 REQUIREMENTS = ROOT / "requirements"
+MAKEFILE = (ROOT / "Makefile").read_text()
 
 _PIN = re.compile(r"([A-Za-z0-9._-]+)==([\w.]+)(?: ; .+)?((?: --hash=sha256:[0-9a-f]{64})+)")
 
@@ -111,3 +112,34 @@ def test_pins_that_are_installed_already_are_left_alone(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert venv.is_symlink()
+
+
+def test_a_python_that_is_named_is_the_one_that_tests(tmp_path: Path) -> None:
+    """What is made is written down by a script in place of the one that makes it; two Pythons are scripts, too."""
+    for needed in re.findall(r"\S+", re.search(r"^\$\(STAMP\): (requirements/.*)$", MAKEFILE, re.MULTILINE)[1]):
+        (tmp_path / needed).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / needed).touch()
+    (tmp_path / "Makefile").write_text(MAKEFILE)
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "make-venv.sh").write_text(
+        'mkdir -p $1/bin; cp "$PYTHON" $1/bin/python; echo "$PYTHON"; echo "${@:2}" >> changed'
+    )
+    for name in ("old", "new", "python3"):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho 3.{name}\n")
+        (tmp_path / name).chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PYTHON"))}
+
+    def made(*words: str) -> list[str]:
+        command = ["make", "--silent", "venv", *words]
+        done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout.split()
+
+    assert made("PYTHON=./old") == ["./old"]
+    assert made("PYTHON=./old") == []
+    assert made() == [], "the one that was asked for stays"
+    assert made("PYTHON=./new") == ["./new"]
+    assert (tmp_path / "changed").read_text().splitlines()[-1] == "another-python", (
+        "not pins alone: all is made anew"
+    )
+    assert made("PYTHON=./new") == []
