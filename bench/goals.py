@@ -61,14 +61,22 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return [*found, ""]
 
 
-def tell(rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Print which goals are reached; False where a floor is not held."""
+def tell(rows: Iterable[Mapping[str, Any]], unmeasured: Iterable[str] = ()) -> bool:
+    """Print which goals are reached; False where a floor is not held.
+
+    Args:
+        rows: what was judged.
+        unmeasured: floors that were to be judged and could not be: that is no better than one that is not held.
+    """
     held = True
     for one in (Judged(**row) for row in rows):
         held = held and one.meets(one.floor)
         sign = "at most " if one.at_most else ""
         bounds = f"goal {sign}{written(one.goal)}" + ("" if one.floor is None else f", floor {written(one.floor)}")
         print(f"{one.what}: {written(one.value)} {one.unit}".rstrip() + f" ({bounds}): {one.verdict}")
+    for what in unmeasured:
+        held = False
+        print(f"{what}: NOT MEASURED, so its floor is not shown to be held")
     return held
 
 

@@ -119,6 +119,7 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
         "missing": missing,
         "failed": failed,
         "goals": [*judged(found), *judged_cost(costs, limit)],
+        "unmeasured": list(unmeasured(found, names)),
     }
 
 
@@ -175,9 +176,27 @@ def judged(found: Rounds) -> Iterator[dict[str, Any]]:
         low = goal.figure in LOW_IS_GOOD
         ratio = against(found[goal.figure], goal.beside, low)
         if ratio is not None:
-            title = TITLES[goal.figure] if goal.figure != "busy p99" else "beside a busy core: p99, µs"
-            what = f"{title}, beside {goal.beside or 'the best peer'}"
-            yield {"figure": goal.figure, **Judged(what, ratio, goal.goal, goal.floor, low, "×").row()}
+            yield {"figure": goal.figure, **Judged(judged_as(goal), ratio, goal.goal, goal.floor, low, "×").row()}
+
+
+def unmeasured(found: Rounds, names: Sequence[str]) -> Iterator[str]:
+    """Return the floors of which nobody knows whether they are held, though all that they compare was asked for.
+
+    Args:
+        found: what was measured.
+        names: of the peers that were asked for; a goal beside another one is left out on purpose.
+    """
+    for goal in GOALS:
+        asked = goal.beside in names if goal.beside else len(names) > 1
+        low = goal.figure in LOW_IS_GOOD
+        if goal.floor and OURS in names and asked and against(found[goal.figure], goal.beside, low) is None:
+            yield judged_as(goal)
+
+
+def judged_as(goal: Goal) -> str:
+    """Say what a goal is about."""
+    title = TITLES[goal.figure] if goal.figure != "busy p99" else "beside a busy core: p99, µs"
+    return f"{title}, beside {goal.beside or 'the best peer'}"
 
 
 def judged_cost(costs: Sequence[Mapping[str, float]], limit: float) -> Iterator[dict[str, Any]]:
@@ -289,8 +308,8 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held, or co2 could not be measured."""
-    held = goals.tell(row(goal) for goal in result["goals"])
+    """Tell which goals are reached; False where a floor is not held or not measured, or co2 was not."""
+    held = goals.tell((row(goal) for goal in result["goals"]), result.get("unmeasured", ()))
     return held and OURS not in result["failed"]
 
 

@@ -3,11 +3,13 @@
 import json
 import os
 import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from bench import __main__ as bench
-from bench import busy, chain, connections, link, memory, roundtrip, runs, start
+from bench import busy, chain, connections, link, memory, peers, roundtrip, runs, start
 from bench.footprint import children, cpu_seconds
 from bench.goals import Judged, lines
 from bench.peers.brokers import wait_for
@@ -146,6 +148,69 @@ def test_goals_are_judged_round_by_round() -> None:
     (cost,) = link.judged_cost([{"sender": 200.0, "relay": 300.0}, {"sender": 300.0, "relay": 400.0}], 1e6)
     assert cost["value"] == 0.6  # of a microsecond
     assert "FLOOR NOT HELD" in lines([Judged("p99", 2.0, 1.25, 1.25, at_most=True).row()])[2]
+
+
+def test_what_a_floor_compares_with_and_is_missing_is_no_pass(capsys: pytest.CaptureFixture[str]) -> None:
+    found: link.Rounds = {figure: {"co2": [1.0], "nats": [9.0], "pyzmq": [2.0]} for figure in link.TITLES}
+    for shape in link.SHAPES:
+        found[shape]["co2"] = [90.0]
+    found["acked"] = {"co2": [90.0], "redis-streams": [9.0], "jetstream": [9.0]}
+    assert not list(link.unmeasured(found, peers.NAMES))
+    # Its library is not there; another one ran and brought nothing.
+    for by_peer in found.values():
+        by_peer.pop("pyzmq", None)
+    found["acked"]["jetstream"] = [float("nan")]
+    left = list(link.unmeasured(found, peers.NAMES))
+    assert left == [
+        "p50, µs, beside pyzmq",
+        "p99, µs, beside pyzmq",
+        "beside a busy core: p50, µs, beside pyzmq",
+        "beside a busy core: p99, µs, beside pyzmq",
+        "acknowledged/s, beside jetstream",
+    ]
+    goals = list(link.judged(found))
+    assert goals
+    assert not link.verdict({"goals": goals, "failed": {"pyzmq": "no module"}, "unmeasured": left})
+    assert "beside a busy core: p99, µs, beside pyzmq: NOT MEASURED" in capsys.readouterr().out
+    assert link.verdict({"goals": goals, "failed": {}, "unmeasured": []})
+    # Whoever leaves a peer out asks nothing of it.
+    assert not list(link.unmeasured(found, ["co2", "nats"]))
+    assert not list(link.unmeasured(found, ["pyzmq", "nats"]))
+
+
+def test_round_trips_without_whom_they_are_compared_with_are_no_pass() -> None:
+    times: roundtrip.Times = {
+        "quiet": {"none": {"co2": [[1.0]], "pyzmq": [[1.0]]}, "1 ms": {"co2": [[1.0]], "pyzmq": [[]]}},
+        "busy": {"none": {"co2": [[1.0]]}},
+    }
+    left = list(roundtrip.unmeasured(times, roundtrip.NAMES))
+    assert left == ["p50, pause 1 ms, beside pyzmq", "p50, pause none, beside a busy core, beside pyzmq"]
+    result = {"goals": list(roundtrip.judged(times)), "failed": {}}
+    assert roundtrip.verdict({**result, "unmeasured": []})
+    assert not roundtrip.verdict({**result, "unmeasured": left})
+    assert not list(roundtrip.unmeasured(times, ["co2", "nats"]))
+
+
+def test_a_run_whose_peer_is_missing_ends_with_1_and_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of the program but what it measures: those are the figures that are kept, without that peer's."""
+    kept = runs.combined(runs.kept_of(bench.earlier(bench.DOCS)))
+    parts = {}
+    for name in ("link", "roundtrip"):
+        shown = {**kept[name], "goals": [one for one in kept[name]["goals"] if "pyzmq" not in one["what"]]}
+        shown["unmeasured"] = [bench.CLAIMED] if name == "link" else []
+        parts[name] = replace(bench.PARTS[name], measure=lambda shown=shown, **_: shown)
+    monkeypatch.setattr(bench, "PARTS", parts)
+    readme = bench.README.read_text()
+    (tmp_path / "README.md").write_text(readme)
+    for name, place in {"ROOT": tmp_path, "DOCS": tmp_path / "docs", "README": tmp_path / "README.md"}.items():
+        monkeypatch.setattr(bench, name, place)
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    assert bench.main() == 1
+    written = json.loads((tmp_path / "docs" / "bench" / "results.json").read_text())
+    assert [run["whole"] for run in written["runs"]] == [False]
+    assert (tmp_path / "README.md").read_text() == readme
 
 
 def row(value: float) -> dict[str, Any]:
