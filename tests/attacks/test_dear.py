@@ -1,6 +1,8 @@
 """Messages that cost whoever reads them far more than whoever sends them: members that fetch, on a real relay."""
 
 import asyncio
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,7 @@ from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import Ack, Publish, encode_link_frame
 from co2.values import pack
 from tests.attacks.hosts import running
-from tests.attacks.raw import call, ping_within
+from tests.attacks.raw import call, call_body, ping_within, request
 from tests.attacks.raw_link import RawLink
 from tests.harness import PATIENCE, HostProcess
 
@@ -127,3 +129,46 @@ def test_messages_that_are_dear_to_read_hold_up_nobody_else(
         assert unreadable == FRAMES
     assert slowest < MAX_PING
     assert largest < MAX_GROWTH
+
+
+WIDE = make_batch([b"\x81\xa4data\xdd" + (100_000).to_bytes(4, "big") + b"\x90" * 100_000])
+"""100 KiB, and over 4 MiB when it is written as XML."""
+
+POLLS = 150
+
+
+@pytest.mark.may_grow(112, "answers that wait to be read: 32 MiB of them, and what one takes to write")
+def test_one_message_that_ends_many_waiting_calls_is_not_written_for_all_of_them_at_once(
+    relay: HostProcess,
+) -> None:
+    me = call(relay.port, "relay.register", {})
+    poll = request(call_body("relay.fetch", {"host_id": me["host_id"], "after": me["position"], "wait": 25}))
+
+    async def publish() -> None:
+        link = await RawLink.joined_as(relay.port, "mallory")
+        link.say(encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(WIDE), WIDE)))
+        await link.next(Ack)
+        link.abort()
+
+    def has_come(sock: socket.socket) -> bool:
+        sock.settimeout(PATIENCE)
+        try:
+            return bool(sock.recv(1))
+        except ConnectionResetError:  # dropped with all that waits for it: answers that nobody reads have a limit
+            return True
+
+    over = threading.Event()
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        waiting = [stack.enter_context(socket.create_connection(("127.0.0.1", relay.port))) for _ in range(POLLS)]
+        for sock in waiting:
+            sock.sendall(poll)
+        ping_within(relay.port, PATIENCE)  # by now they have been read
+        watching = pool.submit(watched, relay, over)
+        try:
+            asyncio.run(publish())
+            assert all(map(has_come, waiting))
+        finally:
+            over.set()
+    slowest, largest = watching.result()
+    assert largest <= MAX_GROWTH
+    assert slowest <= 3 * MAX_PING

@@ -15,6 +15,7 @@ import math
 import os
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from time import monotonic
@@ -115,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._over_loopback = True
         self._paused_reading = False
         self._paused_writing = False
-        self._task: asyncio.Task[Answer] | asyncio.Task[PageAnswer] | None = None
+        self._task: asyncio.Task[Callable[[], Answer]] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._request: Request
         self.caller = Caller("", 0)
@@ -345,7 +346,7 @@ class Connection(asyncio.Protocol):
         if isinstance(answer, Answer):
             self._reply(answer)
         else:
-            task: asyncio.Task[Answer] = service.loop.create_task(cast(Any, answer))
+            task: asyncio.Task[Callable[[], Answer]] = service.loop.create_task(cast(Any, answer))
             self._task = task
             task.add_done_callback(self._answered)
 
@@ -355,11 +356,11 @@ class Connection(asyncio.Protocol):
             return self.caller
         return replace(self.caller, relayed=request.relayed, proxied=request.proxied)
 
-    def _answered(self, task: "asyncio.Task[Answer]") -> None:
+    def _answered(self, task: "asyncio.Task[Callable[[], Answer]]") -> None:
         self._task = None
         if task.cancelled() or self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the answer
-        self._reply(task.result())
+        self._reply(task.result()())
         self._go_on()
 
     def _reply(self, answer: Answer) -> None:

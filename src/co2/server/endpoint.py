@@ -1,7 +1,8 @@
 """From a request's body to an answer's: read, call, write; a Fault for everything that goes wrong."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from co2.errors import PeerError, RemoteFault
@@ -44,8 +45,11 @@ class Endpoint:
         self.calls = {"ok": 0, "fault": 0}
         self.faults: dict[int, int] = {}
 
-    def answer(self, body: bytes, caller: Caller, charset: str = "") -> Answer | Awaitable[Answer]:
+    def answer(self, body: bytes, caller: Caller, charset: str = "") -> Answer | Awaitable[Callable[[], Answer]]:
         """Answer a request: at once, or with an awaitable where the handler is a coroutine.
+
+        What that gives writes the answer. It is called where the answer is sent: one message may end hundreds of
+        calls in the same turn of the event loop, and their answers are megabytes each.
 
         Args:
             body: of the request.
@@ -63,9 +67,15 @@ class Endpoint:
         except Exception as error:
             return self.fault(method, error)
 
-    async def _awaited(self, method: str, result: Awaitable[Any]) -> Answer:
+    async def _awaited(self, method: str, result: Awaitable[Any]) -> Callable[[], Answer]:
         try:
-            return self._result(method, await result)
+            return partial(self._written, method, await result)
+        except Exception as error:
+            return partial(self.fault, method, error)
+
+    def _written(self, method: str, value: Any) -> Answer:
+        try:
+            return self._result(method, value)
         except Exception as error:
             return self.fault(method, error)
 

@@ -24,6 +24,7 @@ from co2.errors import ConfigError
 from co2.logs import setup_logs
 from co2.scheduling import go_first
 from co2.server import express
+from co2.server.allocator import give_back_large_pieces
 from co2.server.app import bind_socket
 from co2.server.hangup import Hangups
 from co2.server.neighbour import refuse_second_relay
@@ -161,6 +162,7 @@ def _other_port(config: HostConfig, port: int, path: Path) -> str:
 
 async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callable[[Foundation], Role]) -> int:
     _watch_children()
+    give_back_large_pieces()
     ending = Ending()
     stopping = ending.event
     role = make(Foundation(state, sock, port, ending))

@@ -1,0 +1,36 @@
+"""Memory that was needed once goes back to the system."""
+
+import subprocess
+import sys
+
+import pytest
+
+CODE = """
+import sys
+from pathlib import Path
+from co2.server.allocator import give_back_large_pieces
+
+def held():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+told = sys.argv[1:] == ["told"] and give_back_large_pieces()
+before = held()
+kept = [bytes(1) * 2**24]
+kept.clear()
+for n in range(30):
+    large = b"x" * (2**21 + n * 8192)  # fits into no hole that one before it has left
+    kept.append(b"y" * 5000)           # and this lies behind it
+    del large
+print(held() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is nothing to be told")
+def test_large_pieces_that_are_free_do_not_stay_with_the_process() -> None:
+    left, told = (
+        int(
+            subprocess.run([sys.executable, "-c", CODE, *more], capture_output=True, check=True, timeout=60).stdout
+        )
+        for more in ((), ("told",))
+    )
+    assert told < 2**22 < left, "this test shows nothing where the C library gives it back by itself"
