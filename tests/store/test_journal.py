@@ -14,7 +14,7 @@ from co2.store import journal as journal_module
 from co2.store import log_writer
 from co2.store.commit import Commit, decode_commit
 from co2.store.journal import DISK_PAGE, Journal
-from co2.store.log_file import LogFile
+from co2.store.log_file import FRAME, LogFile
 from tests.harness import wait_for
 from tests.store.power import Disk
 from tests.store.test_relay_log import Logs, append, everything, on_disk, whole
@@ -324,3 +324,20 @@ def test_a_file_system_that_needs_room_to_write_what_has_its_place_is_a_full_dis
     monkeypatch.undo()
     wait_for(lambda: log.committed == log.last, "what was taken gets to disk")
     assert everything(log.read_disk, 0)[0] == old[0]
+
+
+@pytest.mark.parametrize("most", [1, 3 * FRAME, 10 * FRAME])
+def test_a_read_that_ends_in_the_database_goes_on_there_and_not_in_the_journal(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(journal_module, "SIZE", 8192)
+    log = logs.open()
+    entries = lone(log, 150)
+    assert 100 < rows(crashed(logs)) < 150
+    found: list[Entry] = []
+    while not found or found[-1].end < log.last:
+        reading = log.read_disk(found[-1].end if found else 0, most)
+        assert reading.gap is None
+        assert 0 < len(reading.entries) <= max(1, most // FRAME + 1)
+        found += reading.entries
+    assert found == entries

@@ -16,7 +16,7 @@ from co2.protocol.log import Entry
 from co2.store.commit import Commit
 from co2.store.sqlite import close_database, open_database
 
-__all__ = ["FRAME", "MAX_MARKS", "LogFile"]
+__all__ = ["FRAME", "MAX_MARKS", "LogFile", "size_read"]
 
 MAX_MARKS = 100_000
 """Runs whose marks are kept; those that were silent longest go. Not by age: the wall clock may jump."""
@@ -326,7 +326,7 @@ class LogFile:
                 return
             yield _entry(head, batch)
             after = position + count - 1
-            size += len(batch) + FRAME
+            size += size_read(batch)
             if size >= max_bytes:
                 return
         end = self.read_meta("end")
@@ -359,6 +359,11 @@ class LogFile:
                 what is on it cannot be read: that changes nothing for the better.
         """
         close_database(self._db, tidy=tidy)
+
+
+def size_read(batch: bytes) -> int:
+    """Return the bytes for which a frame counts in a read."""
+    return len(batch) + FRAME
 
 
 def _row(entry: Entry, previous: int, at: float) -> tuple[Any, ...]:

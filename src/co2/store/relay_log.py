@@ -21,7 +21,7 @@ from co2.protocol.log import Entry, LogGap, Reading
 from co2.protocol.losses import Loss, Losses
 from co2.store import log_file
 from co2.store.journal import Journal, new_key
-from co2.store.log_file import LogFile
+from co2.store.log_file import LogFile, size_read
 from co2.store.log_thread import LogThread
 from co2.store.log_writer import LogWriter
 from co2.store.memory_tail import MemoryTail
@@ -538,14 +538,17 @@ class RelayLog:
 
 
 def _read_on(entries: list[Entry], in_journal: Sequence[Entry], after: int, max_bytes: int) -> None:
-    """Put behind what was read from the database what is in the journal."""
-    size = sum(len(entry.batch) for entry in entries)
+    """Put behind what was read from the database what is in the journal, where that was read to its end.
+
+    Where it was not, as it was enough, it is enough here too: else what is between would be passed over.
+    """
+    size = sum(size_read(entry.batch) for entry in entries)
     for entry in in_journal:
         if size >= max_bytes and entries:
             return
         if entry.end > (entries[-1].end if entries else after):
             entries.append(entry)
-            size += len(entry.batch)
+            size += size_read(entry.batch)
 
 
 def _journal_key(file: LogFile) -> bytes:
