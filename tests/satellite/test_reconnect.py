@@ -99,3 +99,17 @@ def test_a_satellite_is_back_soon_after_a_long_absence(tmp_path: Path) -> None:
             assert time.monotonic() - up < 1.5
         away = re.findall(r"after ([\d.]+) s without a link", satellite.log())
         assert 4.0 <= float(away[0]) < 4.0 + (up - began) + 1.5
+
+
+def test_a_satellite_with_nothing_configured_is_back_within_two_seconds(tmp_path: Path) -> None:
+    """Pauses are 2 s at most, as the page says, and 3 s away are enough to reach that."""
+    (tmp_path / "satellite").mkdir()
+    relay = HostProcess(tmp_path / "relay", "relay")
+    with running(tmp_path / "satellite", "satellite", "--relay", relay.url) as satellite:
+        wait_for(lambda: "linked to" in satellite.log(), "it is linked")
+        relay.kill()
+        time.sleep(3.0)  # as long as it is away
+        with running(tmp_path / "relay", "relay", "--port", str(relay.port)):
+            up = time.monotonic()
+            wait_for(lambda: satellite.log().count("linked to") == 2, "it is linked again")
+            assert time.monotonic() - up < RECONNECT_MAX + 0.5
