@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from co2.relay.waits import Waits
+from co2.relay.waits import WOKEN_AT_ONCE, Waits
 
 
 async def wait(waits: Waits, seen: int) -> bool:
@@ -29,6 +29,44 @@ def test_a_waiter_is_woken_by_the_next_commit() -> None:
         return await waiting
 
     assert asyncio.run(both()) is True
+
+
+async def many(waits: Waits, woken: list[bool]) -> list[asyncio.Task[None]]:
+    async def one() -> None:
+        woken.append(await wait(waits, 0))
+
+    waiting = [asyncio.ensure_future(one()) for _ in range(10 * WOKEN_AT_ONCE)]
+    await asyncio.sleep(0)
+    assert len(waits) == len(waiting)
+    return waiting
+
+
+def test_many_are_woken_some_at_a_time_so_that_others_have_their_turn() -> None:
+    async def run() -> None:
+        waits, woken = Waits(), list[bool]()
+        waiting = await many(waits, woken)
+        waits.on_commit(1)
+        most = before = 0
+        while not all(one.done() for one in waiting):
+            await asyncio.sleep(0)
+            most, before = max(most, len(woken) - before), len(woken)
+        assert woken == [True] * len(waiting)
+        assert most <= 2 * WOKEN_AT_ONCE
+
+    asyncio.run(run())
+
+
+def test_the_relay_stops_while_many_are_woken() -> None:
+    async def run() -> None:
+        waits, woken = Waits(), list[bool]()
+        waiting = await many(waits, woken)
+        waits.on_commit(1)
+        waits.end()
+        async with asyncio.timeout(5):
+            await asyncio.gather(*waiting)
+        assert len(woken) == len(waiting)
+
+    asyncio.run(run())
 
 
 def test_nothing_came_in_time() -> None:
