@@ -1,7 +1,10 @@
 """All attacks on a relay that are known, each as a task that goes on until it is cancelled.
 
 ``python -m tests.siege.attackers PORT NAME…`` runs those named, with the names of honest satellites from stdin,
-until stdin ends, and prints how often each was done.
+until stdin ends, and prints how often each was done, and which of them ended for an error of its own.
+
+An attack counts when its decisive step has been done: when the relay was seen to have taken what it is about, or
+to have refused it. One that is sent away before does not count, and comes again.
 """
 
 import asyncio
@@ -9,25 +12,32 @@ import contextlib
 import json
 import os
 import random
+import re
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from zlib import crc32
 
 import msgspec
 
+from co2.errors import TooManySatellites
+from co2.protocol import goodbyes
 from co2.protocol.batch import make_batch
 from co2.protocol.link_frames import (
+    Ack,
     Applied,
     Call,
+    Goodbye,
     Interest,
     Publish,
     Replay,
+    Result,
     Subscription,
     Welcome,
     encode_link_frame,
 )
-from co2.protocol.web_socket import PING, control_frame
+from co2.protocol.web_socket import CLOSE, PING, POLICY, PONG, control_frame
 from co2.server.link_wire import joined
 from tests.attacks.raw import call_body, request
 from tests.attacks.raw_link import RawLink, handshake
@@ -41,27 +51,58 @@ LINKS = 3
 """Links that one attack has at a time."""
 
 
-class Site:
-    """What is attacked.
+REGISTERED_WITHIN = 15.0
+"""Seconds in which one of the places of members becomes free: who never fetches gives way after a few."""
 
-    Attributes:
+SENT_AWAY = (OSError, EOFError, TimeoutError)
+"""What it means for an attacker to be sent away: it comes again. Any other exception is a mistake of its own."""
+
+
+class Site:
+    """What one attacker attacks.
+
+    Args:
         port: of the relay.
         honest: names of the satellites that mean well.
-        done: how often each attack was begun.
-        answers: port of our own server, which answers what nobody wants.
+        name: of the attack.
+        done: how often each attack was done.
+        answers: our own server, which answers what nobody wants.
     """
 
-    def __init__(self, port: int, honest: list[str]) -> None:
+    def __init__(self, port: int, honest: list[str], name: str, done: Counter[str], answers: "Answers") -> None:
         self.port = port
         self.honest = honest
-        self.done: Counter[str] = Counter()
-        self.answers = 0
+        self.answers = answers
+        self._name = name
+        self._done = done
+
+    def made(self) -> None:
+        """The decisive step of the attack has been done."""
+        self._done[self._name] += 1
+
+    async def open(self) -> RawLink:
+        """Open a link, and say nothing.
+
+        Raises:
+            ConnectionError: it was refused.
+        """
+        try:
+            return await RawLink.open(self.port)
+        except AssertionError as error:
+            raise ConnectionError("the link was refused") from error
 
     async def link(self, **changes: object) -> RawLink:
         """Join as somebody new."""
+        link = await self.open()
+        link.say(self.hello(**changes))
+        await link.next(Welcome)
+        return link
+
+    def hello(self, **changes: object) -> bytes:
+        """Return a Hello of somebody new."""
         subscriptions = changes.pop("subscriptions", [Subscription("p", None, ["nobody.>"])])
         origin = changes.pop("origin", f"mallory{random.getrandbits(40):x}")
-        return await RawLink.joined_as(self.port, str(origin), subscriptions=subscriptions, **changes)
+        return RawLink.hello(str(origin), subscriptions=subscriptions, **changes)
 
     async def post(self, body: bytes, wait: float = 5.0) -> bytes:
         """Make a request over a connection of its own; give what comes back."""
@@ -74,6 +115,22 @@ class Site:
             writer.transport.abort()
             writer.close()
 
+    async def registered(self, **argument: object) -> str:
+        """Register a member; try again while all places are taken. Give its host_id.
+
+        Raises:
+            TimeoutError: no place became free.
+        """
+        async with asyncio.timeout(REGISTERED_WITHIN):
+            while True:
+                with contextlib.suppress(*SENT_AWAY):
+                    if found := HOST_ID.search(await self.post(call_body("relay.register", argument))):
+                        return found[1].decode()
+                await asyncio.sleep(PAUSE)
+
+
+HOST_ID = re.compile(rb"<name>host_id</name>\s*<value><string>([^<]+)</string>")
+NEXT = re.compile(rb"<name>next</name>\s*<value><\w+>(\d+)</")
 
 Attack = Callable[[Site], Awaitable[None]]
 ATTACKS: dict[str, Attack] = {}
@@ -85,21 +142,38 @@ def attack(begin: Attack) -> Attack:
     return begin
 
 
-async def pour(link: RawLink, data: bytes, seconds: float = 5.0) -> None:
-    """Write without end, as fast as it is read, and read what comes."""
+async def pour(site: Site, link: RawLink, data: bytes, seconds: float = 5.0, seen: bytes = b"") -> None:
+    """Write without end, as fast as it is read, and read what comes.
+
+    Args:
+        site: counts it.
+        link: to write to.
+        data: written again and again.
+        seconds: that it lasts.
+        seen: what comes when the relay has taken some of it; by default the answer to a ping behind the first.
+    """
+    if not seen:
+        payload = random.randbytes(12)
+        seen = control_frame(PONG, payload, False)
+        link.writer.write(data + control_frame(PING, payload, True))
 
     async def read() -> None:
-        while await link.reader.read(2**18):
-            pass
+        wanted, last = seen, b""
+        while more := await link.reader.read(2**18):
+            if wanted and wanted in last + more:
+                site.made()
+                wanted = b""
+            last = more[-len(seen) :]
 
     reading = asyncio.ensure_future(read())
     try:
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(*SENT_AWAY):
             async with asyncio.timeout(seconds):
                 while not reading.done():
                     link.writer.write(data)
                     await link.writer.drain()
                     await asyncio.sleep(0)  # also where the relay takes all of it: the other attackers wait
+        await asyncio.sleep(0.1)  # what the relay has said before it ended the link is read
     finally:
         reading.cancel()
         await asyncio.gather(reading, return_exceptions=True)
@@ -116,16 +190,16 @@ def frames(*data: bytes, times: int = 1) -> bytes:
 @attack
 async def pings(site: Site) -> None:
     """Control frames without end, before a Hello and behind one."""
-    link = await random.choice((lambda: RawLink.open(site.port), site.link))()
-    await pour(link, control_frame(PING, b"x" * 20, True) * 500)
+    link = await random.choice((site.open, site.link))()
+    closed = control_frame(CLOSE, POLICY.to_bytes(2, "big"), False)
+    await pour(site, link, control_frame(PING, b"x" * 20, True) * 500, seen=closed)
 
 
 @attack
 async def calls(site: Site) -> None:
     """Calls of what is dear to answer."""
-    await pour(
-        await site.link(), frames(encode_link_frame(Call(1, "co2.get_properties", b"\x80", 60.0)), times=100)
-    )
+    call = encode_link_frame(Call(1, "co2.get_properties", b"\x80", 60.0))
+    await pour(site, await site.link(), frames(call, times=100))
 
 
 @attack
@@ -135,13 +209,13 @@ async def interests(site: Site) -> None:
         encode_link_frame(Interest([Subscription(f"p{n}", None, [f"{one}{n}.>"]) for n in range(200)], [], []))
         for one in "ab"
     ]
-    await pour(await site.link(), frames(*two, times=5))
+    await pour(site, await site.link(), frames(*two, times=5))
 
 
 @attack
 async def words_about_progress(site: Site) -> None:
     """The cheapest frame there is."""
-    await pour(await site.link(), frames(encode_link_frame(Applied({})), times=500))
+    await pour(site, await site.link(), frames(encode_link_frame(Applied({})), times=500))
 
 
 @attack
@@ -149,7 +223,9 @@ async def replays(site: Site) -> None:
     """Replays from the oldest on, of many packages."""
     packages = [f"p{n}" for n in range(20)]
     link = await site.link(subscriptions=[Subscription(package, None, ["nobody.>"]) for package in packages])
-    await pour(link, frames(*[encode_link_frame(Replay(package, 2, 2**20)) for package in packages], times=20))
+    await pour(
+        site, link, frames(*[encode_link_frame(Replay(package, 2, 2**20)) for package in packages], times=20)
+    )
 
 
 @attack
@@ -157,16 +233,18 @@ async def names(site: Site) -> None:
     """Names of methods, as many as go into a frame."""
     link = await site.link()
     many = [f"mallory.{n:06}.{'x' * 100}" for n in range(20_000)]
-    await pour(link, frames(encode_link_frame(Interest([], many, []))), 2.0)
+    await pour(site, link, frames(encode_link_frame(Interest([], many, []))), 2.0, goodbyes.GARBAGE.encode())
 
 
 @attack
 async def frames_that_never_end(site: Site) -> None:
     """Half of a frame of 4 MiB on many links, before a Hello and behind one."""
-    links = [await RawLink.open(site.port) for _ in range(10)]
+    links = [await site.open() for _ in range(10)]
     links += [await site.link() for _ in range(10)]
     for link in links:
         link.writer.write(b"\x82\xff" + (2**22).to_bytes(8, "big") + bytes(4) + bytes(2**21))
+    assert (1009).to_bytes(2, "big") in await links[0].ended(), "a frame that is too long before a Hello was taken"
+    site.made()
     await asyncio.sleep(2)
     for link in links:
         link.abort()
@@ -180,6 +258,8 @@ async def calls_that_nobody_answers(site: Site) -> None:
     callers = [await site.link() for _ in range(5)]
     for caller in callers:
         caller.say(*[encode_link_frame(Call(n, "method_call", argument, 30.0)) for n in range(300)])
+    await callee.next(Call)
+    site.made()
     await asyncio.sleep(3)
     for link in (callee, *callers):
         link.abort()
@@ -191,7 +271,9 @@ async def numbers_used_twice(site: Site) -> None:
     one, other = (make_batch([msgspec.msgpack.encode({"data": n})]) for n in range(2))
     link = await site.link()
     link.say(encode_link_frame(Publish(7, 1, "p", "p.m.X", ["nobody.x"], crc32(one), one)))
-    await pour(link, frames(encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(other), other)), times=100))
+    await pour(
+        site, link, frames(encode_link_frame(Publish(7, 1, "p", "p.m.X", [""], crc32(other), other)), times=100)
+    )
 
 
 @attack
@@ -199,9 +281,11 @@ async def links_without_a_hello(site: Site) -> None:
     """Links that say nothing, as many as there may be."""
     links = []
     for _ in range(100):
-        _, writer = await asyncio.open_connection("127.0.0.1", site.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
         writer.write(handshake())
         links.append(writer)
+    if b" 101 " in await reader.read(2**12):
+        site.made()
     await asyncio.sleep(1)
     for writer in links:
         writer.transport.abort()
@@ -212,6 +296,7 @@ async def links_without_a_hello(site: Site) -> None:
 async def joining_and_leaving(site: Site) -> None:
     """Come and go, so that all are told."""
     link = await site.link(methods=[f"mallory.{n}.x" for n in range(300)])
+    site.made()
     link.abort()
 
 
@@ -221,8 +306,14 @@ async def joining_and_leaving(site: Site) -> None:
 @attack
 async def origins_of_others(site: Site) -> None:
     """Hello as a satellite that means well, with numbers far ahead of its own."""
-    link = await site.link(origin=random.choice(site.honest), outbox=[(random.getrandbits(62), 10_001)])
-    link.abort()
+    link = await site.open()
+    link.say(site.hello(origin=random.choice(site.honest), outbox=[(random.getrandbits(62), 10_001)]))
+    try:
+        # Let in, it would wait here in vain; and the one whose origin it is would have lost its link.
+        if (await link.next(Goodbye)).reason == goodbyes.IDENTITY:
+            site.made()
+    finally:
+        link.abort()
 
 
 @attack
@@ -231,11 +322,12 @@ async def another_log(site: Site) -> None:
     welcome = await welcomed(site)
     read = [Subscription("p", welcome.position, ["nobody.>"])]
     link = await site.link(log_id=welcome.log_id, run=f"{random.getrandbits(64):x}", subscriptions=read)
+    site.made()
     link.abort()
 
 
 async def welcomed(site: Site) -> Welcome:
-    link = await RawLink.open(site.port)
+    link = await site.open()
     link.say(RawLink.hello(f"mallory{random.getrandbits(40):x}"))
     try:
         return await link.next(Welcome)
@@ -249,6 +341,7 @@ async def claims_of_losses(site: Site) -> None:
     welcome = await welcomed(site)
     outbox = [(random.getrandbits(62), random.randrange(2, 2000)) for _ in range(64)]
     link = await site.link(log_id=welcome.log_id, run=welcome.run, outbox=outbox)
+    site.made()
     link.abort()
 
 
@@ -259,8 +352,10 @@ async def hops(site: Site) -> None:
     port = msgspec.msgpack.encode({"port": site.port})
     hop = msgspec.msgpack.encode({"method_name": "relay.register", "data": None, "port": site.port})
     link.say(*[encode_link_frame(Call(n, "relay.register", port, 5.0)) for n in range(10)])
-    link.say(*[encode_link_frame(Call(n, "method_call", hop, 5.0)) for n in range(10)])
-    await asyncio.sleep(0.5)
+    link.say(*[encode_link_frame(Call(n, "method_call", hop, 5.0)) for n in range(10, 20)])
+    for _ in range(20):
+        assert (await link.next(Result)).code, "the relay has registered somebody else's port"
+    site.made()
     link.abort()
 
 
@@ -270,35 +365,59 @@ async def hops(site: Site) -> None:
 @attack
 async def registrations(site: Site) -> None:
     """All places of members, of which nobody fetches."""
-    await asyncio.gather(*(site.post(call_body("relay.register", {})) for _ in range(20)))
+    posts = [site.post(call_body("relay.register", {})) for _ in range(20)]
+    answers = await asyncio.gather(*posts, return_exceptions=True)
+    full = f"<int>{TooManySatellites.code}</int>".encode()
+    if any(isinstance(answer, bytes) and (HOST_ID.search(answer) or full in answer) for answer in answers):
+        site.made()
 
 
 @attack
 async def answers_of_32_mib(site: Site) -> None:
     """Members whose notify answers what nobody wants to read."""
-    await site.post(call_body("relay.register", {"port": site.answers}))
+    before = site.answers.given
+    await site.registered(port=site.answers.port)
     message = {"host_id": "mallory@127.0.0.1:0", "channel": "nobody.x", "data": 1}
     await site.post(call_body("relay.relay", message), 10.0)
+    async with asyncio.timeout(10):
+        while site.answers.given == before:
+            await asyncio.sleep(PAUSE)
+    site.made()
     await asyncio.sleep(1)
 
 
 @attack
 async def long_polls(site: Site) -> None:
-    """Connections that wait for a message."""
-    answer = await site.post(call_body("relay.register", {}))
-    if b"host_id" not in answer:
-        return
-    host_id = answer.partition(b"<name>host_id</name>")[2].partition(b"<string>")[2].partition(b"</string>")[0]
-    poll = request(call_body("relay.fetch", {"host_id": host_id.decode(), "max": 1, "wait": 25}))
-    waiting = []
-    for _ in range(200):
-        _, writer = await asyncio.open_connection("127.0.0.1", site.port)
-        writer.write(poll)
-        waiting.append(writer)
+    """Connections that wait for a message, and again for the next one when it has come."""
+    host_id = await site.registered()
+    answered = 0
+
+    async def poll(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal answered
+        after = position
+        while True:
+            fetch = {"host_id": host_id, "max": 1, "wait": 25, "after": after}
+            writer.write(request(call_body("relay.fetch", fetch)))
+            answer = await reader.readuntil(b"</methodResponse>")
+            if found := NEXT.search(answer):
+                answered += 1
+                after = int(found[1])
+
+    connections = [await asyncio.open_connection("127.0.0.1", site.port) for _ in range(POLLS)]
+    position = (await welcomed(site)).position
+    polls = [asyncio.ensure_future(poll(*connection)) for connection in connections]
     await asyncio.sleep(3)
-    for writer in waiting:
+    for (_, writer), polling in zip(connections, polls, strict=True):
+        polling.cancel()
         writer.transport.abort()
         writer.close()
+    await asyncio.gather(*polls, return_exceptions=True)
+    if answered >= POLLS / 2:
+        site.made()
+
+
+POLLS = 200
+"""Connections of :func:`long_polls`."""
 
 
 @attack
@@ -314,6 +433,7 @@ async def connections_that_say_nothing(site: Site) -> None:
         for writer in waiting:
             if not writer.is_closing():
                 writer.write(b"\r\n" if random.random() < 0.5 else b"x")
+    site.made()  # however many of them are left: to have had them is what it is about
     for writer in waiting:
         writer.transport.abort()
         writer.close()
@@ -323,24 +443,34 @@ async def connections_that_say_nothing(site: Site) -> None:
 async def requests(site: Site) -> None:
     """Requests in a row, each of which is a line of a log."""
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
-    await pour(RawLink(reader, writer), request(call_body("no.such")) * 50 + request(call_body("ping")) * 50, 2.0)
+    both = request(call_body("no.such")) * 50 + request(call_body("ping")) * 50
+    await pour(site, RawLink(reader, writer), both, 2.0, b"</methodResponse>")
 
 
 @attack
 async def messages_that_are_dear_to_read(site: Site) -> None:
     """Messages that nest deep or wide, and members who read them."""
+    host_id = await site.registered()
     link = await site.link()
     deep = make_batch([b"\x81\xa4data" + b"\x91" * 500_000 + b"\xc0"])
     wide = make_batch([b"\x81\xa4data\xdd" + (100_000).to_bytes(4, "big") + b"\x90" * 100_000])
     for seq, batch in enumerate((deep, wide), 1):
         link.say(encode_link_frame(Publish(7, seq, "p", "p.m.X", ["nobody.x"], crc32(batch), batch)))
-    await link.writer.drain()
-    answer = await site.post(call_body("relay.register", {}))
-    host_id = answer.partition(b"<name>host_id</name>")[2].partition(b"<string>")[2].partition(b"</string>")[0]
-    for _ in range(5):
-        await site.post(call_body("relay.fetch", {"host_id": host_id.decode(), "max": 1000}), 10.0)
-    await asyncio.sleep(1)
+    while (await link.next(Ack)).seq < 2:
+        pass
+    fetch: dict[str, object] = {"host_id": host_id, "max": 1000}
+    for _ in range(20):
+        answer = await site.post(call_body("relay.fetch", fetch), 10.0)
+        if len(answer) > WIDE:
+            site.made()
+            break
+        if found := NEXT.search(answer):
+            fetch["after"] = int(found[1])
     link.abort()
+
+
+WIDE = 2**21
+"""Bytes of an answer with the wide one of these messages."""
 
 
 # ---- running them --------------------------------------------------------------------------------------
@@ -349,19 +479,33 @@ async def messages_that_are_dear_to_read(site: Site) -> None:
 async def go_on(site: Site, name: str) -> None:
     """Do one attack again and again: whoever is sent away comes back."""
     while True:
-        site.done[name] += 1
-        with contextlib.suppress(OSError, EOFError, AssertionError, TimeoutError, asyncio.IncompleteReadError):
+        with contextlib.suppress(*SENT_AWAY):
             await ATTACKS[name](site)
         await asyncio.sleep(PAUSE)
 
 
-async def serve_answers(site: Site) -> asyncio.Server:
-    """Answer every request with 32 MiB."""
+class Answers:
+    """A server that answers every request with 32 MiB.
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    Attributes:
+        port: where it listens.
+        given: answers that were begun.
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.given = 0
+
+    async def start(self) -> asyncio.Server:
+        """Begin to listen."""
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0, limit=2**22)
+        self.port = server.sockets[0].getsockname()[1]
+        return server
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             while True:
-                await reader.readuntil(b"</methodCall>")
+                asked = await reader.readuntil(b"</methodCall>")
                 size = 2**25
                 writer.write(
                     f"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: {size}\r\n\r\n".encode()
@@ -369,32 +513,33 @@ async def serve_answers(site: Site) -> asyncio.Server:
                 for _ in range(size // 2**16):
                     writer.write(b"<value/>" * 2**13)
                     await writer.drain()
+                    self.given += b"notify" in asked
+                    asked = b""
         writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0, limit=2**22)
-    site.answers = server.sockets[0].getsockname()[1]
-    return server
 
 
 async def main(port: int, wanted: list[str]) -> None:
     loop = asyncio.get_running_loop()
     honest = json.loads(await loop.run_in_executor(None, sys.stdin.readline))
-    site = Site(port, honest)
-    server = await serve_answers(site)
+    done: Counter[str] = Counter()
+    answers = Answers()
+    server = await answers.start()
     several = {"pings", "calls", "interests", "replays"}
-    tasks = [
-        asyncio.ensure_future(go_on(site, name))
+    tasks = {
+        asyncio.ensure_future(go_on(Site(port, honest, name, done, answers), name)): name
         for name in wanted or ATTACKS
         for _ in range(LINKS if name in several else 1)
-    ]
+    }
     await loop.run_in_executor(None, sys.stdin.read)
     for task in tasks:
         task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
+    errors = []
+    for name, result in zip(tasks.values(), await asyncio.gather(*tasks, return_exceptions=True), strict=True):
         if isinstance(result, Exception):
-            sys.stderr.write(f"an attacker ended: {result!r}\n")
+            traceback.print_exception(result)
+            errors.append(f"{name}: {result!r}")
     server.close()
-    print(json.dumps(site.done))
+    print(json.dumps({"done": done, "errors": errors}))
     sys.stdout.flush()
     os._exit(0)  # what is left of the connections goes with the process
 

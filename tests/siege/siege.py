@@ -76,6 +76,7 @@ class Siege:
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(satellite.link.joined.wait() for satellite in satellites.all))
         await asyncio.sleep(2)
+        began = time.monotonic()
         satellites.latencies()
         await asyncio.sleep(self._calm)
         calm = satellites.latencies()
@@ -96,6 +97,7 @@ class Siege:
         log = relay.log()
         measured.links_lost = sum(f"the link of {satellite.name}" in log for satellite in satellites.all)
         logs = self._folder / "state" / "logs"
+        measured.seconds = time.monotonic() - began
         measured.log_bytes = sum(file.stat().st_size for file in logs.iterdir())
 
     async def _under_attack(self, relay: HostProcess, satellites: Satellites, process: psutil.Process) -> None:
@@ -118,12 +120,12 @@ class Siege:
         latencies: list[float] = []
         try:
             end = time.monotonic() + self._seconds
-            told = time.monotonic() + 10
+            tell_at = time.monotonic() + 10
             while time.monotonic() < end:
                 await asyncio.sleep(0.25)
                 measured.largest_rss = max(measured.largest_rss, process.memory_info().rss)
-                if time.monotonic() >= told:
-                    told += 10
+                if time.monotonic() >= tell_at:
+                    tell_at += 10
                     lately = satellites.latencies()
                     latencies += lately
                     self._tell(
@@ -136,16 +138,21 @@ class Siege:
             busy = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
             measured.others = max(0.0, busy - sum(share.busy for share in measured.shares.values()))
             pinging.cancel()
-            await asyncio.gather(pinging, return_exceptions=True)
+            (ended,) = await asyncio.gather(pinging, return_exceptions=True)
+            if not isinstance(ended, asyncio.CancelledError):
+                measured.errors.append(f"pings on new connections: {ended!r}")
             assert idle.stdin is not None
             assert idle.stdout is not None
             idle.stdin.close()
             measured.idle_p99, measured.idle_slowest = json.loads(await idle.stdout.read())
             await idle.wait()
             attackers.stdin.close()  # communicate() leaves it open where it has nothing to say
-            done = await attackers.stdout.read()
-            await attackers.wait()
-        measured.attacks = {name: json.loads(done).get(name, 0) for name in self._attacks}
+            told = await attackers.stdout.read()
+            if await attackers.wait():
+                measured.errors.append(f"the attackers ended with {attackers.returncode}")
+        found = json.loads(told or b'{"done": {}, "errors": []}')
+        measured.attacks = {name: found["done"].get(name, 0) for name in self._attacks}
+        measured.errors += found["errors"]
         latencies = sorted(latencies + satellites.latencies())
         measured.p50, measured.p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
 

@@ -10,7 +10,7 @@ from tests.siege.machine import lateness
 from tests.siege.siege import Siege
 from tests.siege.verdict import LATENCY_FACTOR, Measured, latency_bound, percentile, verdict
 
-FLOOR = 3.0
+FLOOR = 0.5
 """Seconds of latency that are no failure: other tests run on this machine at the same time."""
 
 RATE = 100.0
@@ -24,12 +24,12 @@ def test_satellites_that_mean_well_notice_nothing(tmp_path: Path) -> None:
     measured = asyncio.run(siege.run())
     assert verdict(measured, FLOOR) == []
     assert measured.received == 9 * measured.sent
-    assert measured.refused_pings < measured.pings / 2
 
 
 def sound(**changes: object) -> Measured:
     measured = Measured(
         calm_p99=0.02, p99=0.05, calm_rss=50 * 2**20, largest_rss=80 * 2**20, calm_after=1.0, sent=10, received=90,
+        pings=100, seconds=60.0, log_bytes=2**20,
         attacks=dict.fromkeys(ATTACKS, 1),
     )  # fmt: skip
     for name, value in changes.items():
@@ -45,7 +45,12 @@ def sound(**changes: object) -> Measured:
         ({"links_lost": 1}, "1 links of satellites"),
         ({"p99": 0.11}, "p99 was 110.0 ms; the bound is 100.0 ms"),
         ({"largest_rss": 200 * 2**20}, "150 MiB more; the bound is 128 MiB"),
+        ({"rss_after": 200 * 2**20}, "kept 150 MiB of that; the bound is 128 MiB"),
         ({"calm_after": 6.0}, "calm 6.0 s after"),
+        ({"slowest_ping": 5.1}, "a ping took 5.1 s; the bound is 5 s"),
+        ({"refused_pings": 6}, "6 of 100 pings got no answer"),
+        ({"log_bytes": 9 * 2**20}, "logs have 9.0 MiB; the bound is 8.0 MiB"),
+        ({"errors": ["pings: KeyError('x')"]}, "pings: KeyError('x')"),
         ({"received": 0}, "nothing was received"),
         ({"attacks": {}}, "never made: all"),
         ({"attacks": {"pings": 0, "calls": 1}}, "never made: ['pings']"),

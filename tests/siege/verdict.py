@@ -5,7 +5,18 @@ from typing import Any
 
 from tests.siege.machine import Share, percentile
 
-__all__ = ["LATENCY_FACTOR", "LATENCY_FLOOR", "MAX_CALM", "MAX_GROWTH", "Measured", "percentile", "verdict"]
+__all__ = [
+    "LATENCY_FACTOR",
+    "LATENCY_FLOOR",
+    "MAX_CALM",
+    "MAX_GROWTH",
+    "MAX_LOGS",
+    "MAX_PING",
+    "MAX_REFUSED",
+    "Measured",
+    "percentile",
+    "verdict",
+]
 
 LATENCY_FACTOR = 5.0
 """Times the calm 99th percentile of latency that it may be under attack."""
@@ -18,6 +29,15 @@ MAX_GROWTH = 128 * 2**20
 
 MAX_CALM = 5.0
 """Seconds after the attack until all is as before."""
+
+MAX_PING = 5.0
+"""Seconds that a ping over a new connection may take, where it is answered."""
+
+MAX_REFUSED = 0.05
+"""Part of these pings that may get no answer. Attackers come from the same address, which has its share only."""
+
+MAX_LOGS = 4 * 2**20
+"""Bytes of logs per minute, and once besides."""
 
 
 @dataclass
@@ -36,6 +56,8 @@ class Measured:
         wrong: what was received and should not have been.
         links_lost: how often an honest link has ended.
         log_bytes: of the files of logs at the end.
+        seconds: from when it was calm until then.
+        errors: exceptions of attackers, and of what measures: they have not done what they should.
         attacks: how often each was done.
         shares: what relay, honest and attackers had of the machine under attack.
         others: processors that everything else on the machine took meanwhile.
@@ -60,6 +82,8 @@ class Measured:
     wrong: list[str] = field(default_factory=list)
     links_lost: int = 0
     log_bytes: int = 0
+    seconds: float = 0.0
+    errors: list[str] = field(default_factory=list)
     attacks: dict[str, int] = field(default_factory=dict)
     shares: dict[str, Share] = field(default_factory=dict)
     others: float = 0.0
@@ -91,8 +115,19 @@ def verdict(measured: Measured, floor: float = LATENCY_FLOOR) -> list[str]:
     growth = measured.largest_rss - measured.calm_rss
     if growth > MAX_GROWTH:
         found.append(f"the relay took {growth / 2**20:.0f} MiB more; the bound is {MAX_GROWTH / 2**20:.0f} MiB")
+    left = measured.rss_after - measured.calm_rss
+    if left > MAX_GROWTH:
+        found.append(f"it kept {left / 2**20:.0f} MiB of that; the bound is {MAX_GROWTH / 2**20:.0f} MiB")
+    if measured.slowest_ping > MAX_PING + measured.idle_slowest:
+        found.append(f"a ping took {measured.slowest_ping:.1f} s; the bound is {MAX_PING:g} s")
+    if measured.refused_pings > MAX_REFUSED * measured.pings:
+        found.append(f"{measured.refused_pings} of {measured.pings} pings got no answer")
+    logs = MAX_LOGS * (1 + measured.seconds / 60)
+    if measured.log_bytes > logs:
+        found.append(f"the logs have {measured.log_bytes / 2**20:.1f} MiB; the bound is {logs / 2**20:.1f} MiB")
     if measured.calm_after > MAX_CALM:
         found.append(f"it was calm {measured.calm_after:.1f} s after the attack; the bound is {MAX_CALM:g} s")
+    found += [f"an error of ours: {text}" for text in measured.errors]
     if not measured.received:
         found.append("nothing was received at all")
     idle = [name for name, times in measured.attacks.items() if not times]
