@@ -14,6 +14,7 @@ from co2.server.endpoint import Endpoint
 from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
+from co2.server.long_answers import LongAnswers
 from co2.server.page_server import PageServer
 from co2.server.sockets import BACKLOG, bind_socket
 from co2.web.page import PageHandler
@@ -80,6 +81,8 @@ class HttpServer:
             if self._links is None
             else LinkDoor(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),
         )
+        unsent = service.connections.unsent
+        self._endpoint.long = LongAnswers(loop, lambda: unsent.total, self._limits.max_unsent)
         service.connections.start()
         self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=AT_ONCE)
         sock.listen(BACKLOG)  # asyncio has accepted as many at once as it lets wait

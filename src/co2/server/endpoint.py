@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from co2.errors import PeerError, RemoteFault
+from co2.server.long_answers import LONG, LongAnswers, written_size
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.reader import read_call
 from co2.xmlrpc.registry import Caller, Registry
@@ -38,12 +39,14 @@ class Endpoint:
     Attributes:
         calls: how many by outcome, ``ok`` or ``fault``.
         faults: how many by code; those passed on from other hosts are counted as -32500.
+        long: where long answers wait for their turn, None for nowhere.
     """
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self.calls = {"ok": 0, "fault": 0}
         self.faults: dict[int, int] = {}
+        self.long: LongAnswers | None = None
 
     def answer(self, body: bytes, caller: Caller, charset: str = "") -> Answer | Awaitable[Callable[[], Answer]]:
         """Answer a request: at once, or with an awaitable where the handler is a coroutine.
@@ -69,7 +72,10 @@ class Endpoint:
 
     async def _awaited(self, method: str, result: Awaitable[Any]) -> Callable[[], Answer]:
         try:
-            return partial(self._written, method, await result)
+            value = await result
+            if self.long is not None and written_size(value) > LONG:
+                await self.long.turn()
+            return partial(self._written, method, value)
         except Exception as error:
             return partial(self.fault, method, error)
 

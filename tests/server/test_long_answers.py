@@ -1,0 +1,76 @@
+"""Long answers take turns, and nobody waits for those who do not read."""
+
+import asyncio
+import time
+
+from co2.server.long_answers import PATIENCE, LongAnswers, written_size
+from co2.xmlrpc.writer import Written
+
+LIMIT = 1000
+
+
+async def many(answers: LongAnswers, came: list[int], count: int) -> list[asyncio.Task[None]]:
+    async def one(number: int) -> None:
+        await answers.turn()
+        came.append(number)
+
+    waiting = [asyncio.ensure_future(one(number)) for number in range(count)]
+    await asyncio.sleep(0)
+    return waiting
+
+
+def test_they_come_one_at_a_time_and_in_order() -> None:
+    async def run() -> None:
+        answers, came = LongAnswers(asyncio.get_running_loop(), lambda: 0, LIMIT), list[int]()
+        waiting = await many(answers, came, 20)
+        most = before = 0
+        async with asyncio.timeout(5):
+            while not all(one.done() for one in waiting):
+                await asyncio.sleep(0)
+                most, before = max(most, len(came) - before), len(came)
+        assert came == [*range(20)]
+        assert most == 1
+        assert len(answers) == 0
+
+    asyncio.run(run())
+
+
+def test_they_wait_while_much_is_unsent_but_not_for_ever() -> None:
+    async def run() -> None:
+        unsent = LIMIT
+        answers, came = LongAnswers(asyncio.get_running_loop(), lambda: unsent, LIMIT), list[int]()
+        start = time.monotonic()
+        waiting = await many(answers, came, 3)
+        assert len(answers) == 3
+        async with asyncio.timeout(5):
+            await waiting[1]
+            assert time.monotonic() - start >= 2 * PATIENCE
+            assert came == [0, 1]
+            unsent = LIMIT // 2
+            await waiting[2]
+
+    asyncio.run(run())
+
+
+def test_who_has_hung_up_takes_no_turn() -> None:
+    async def run() -> None:
+        answers, came = LongAnswers(asyncio.get_running_loop(), lambda: LIMIT, LIMIT), list[int]()
+        waiting = await many(answers, came, 3)
+        waiting[0].cancel()
+        waiting[1].cancel()
+        await asyncio.gather(*waiting[:2], return_exceptions=True)
+        assert len(answers) == 1
+        async with asyncio.timeout(5):
+            await waiting[2]
+        assert came == [2]
+
+    asyncio.run(run())
+
+
+def test_what_is_written_already_counts_wherever_it_is() -> None:
+    one = Written(b"<value>12</value>")
+    size = len(one.xml)
+    assert written_size(one) == size
+    assert written_size({"messages": [one, one], "next": 7}) == 2 * size
+    assert written_size([[{"messages": [one]}], [{"messages": []}]]) == size
+    assert written_size("a text") == 0
