@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from co2.config.schema import SatelliteConfig
 from co2.host_id import HostId
 from co2.protocol.outbox import Outbox
 from co2.satellite import link as link_module
@@ -21,7 +22,7 @@ def test_pauses_are_capped_and_no_two_alike() -> None:
     assert first == 0.0
     assert all(0.125 * 2**at <= delay <= 0.25 * 2**at for at, delay in enumerate(growing[:4]))
     late = list(itertools.islice(retry_delays(), 10, 1010))
-    assert RECONNECT_MAX == 2.0
+    assert RECONNECT_MAX == SatelliteConfig().reconnect_max == 2.0, "the default is this one"
     assert all(1.0 <= delay <= 2.0 for delay in late)
     quarters = [sum(1 + at / 4 <= delay < 1 + (at + 1) / 4 for delay in late) for at in range(4)]
     assert min(quarters) > 150, "thousands who come back are spread evenly over the time"

@@ -8,14 +8,17 @@ import os
 import socket
 import statistics
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from xmlrpc.server import SimpleXMLRPCServer
 
 import psutil
 import pytest
 
+from co2.xmlrpc.simple_client import SimpleClient
 from tests.harness import HostProcess, running, wait_for, write_plugin
 
 TRIPS = 30
@@ -114,8 +117,12 @@ def test_no_connection_waits_for_acknowledgements(tmp_path: Path, express: str) 
         trips = wait_for(lambda: len(got := first.call("tennis.serve.trips")) == TRIPS and got, "all round trips")
 
         if sys.platform == "linux":
-            assert len(at_relay := options(relay, at_port=relay.port)) >= 2
-            assert all(at_relay.values())
+            with urllib.request.urlopen(f"{relay.url}/healthz") as answer, relay.proxy() as proxy:
+                assert answer.status == 200
+                assert proxy.ping()
+                at_relay = options(relay, at_port=relay.port)
+                assert len(at_relay) >= 3, "two links, and what has just called"
+                assert all(at_relay.values())
             for satellite in (first, second):
                 assert len(dialled := options(satellite, at_port=relay.port)) == 1
                 assert all(dialled.values())
@@ -127,3 +134,46 @@ def test_no_connection_waits_for_acknowledgements(tmp_path: Path, express: str) 
                     assert all(served.values())
         # The first ones warm up. Each of them took 42 to 48 ms where one end of a link waited.
         assert statistics.median(trips[5:]) < NAGLE / 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the sockets of another process")
+@pytest.mark.parametrize("express", ["true", "false"])
+def test_nor_does_what_the_relay_dials(tmp_path: Path, express: str) -> None:
+    """The connection over which it calls a member that has a port, for messages and for methods."""
+    settings = config(tmp_path / "relay", f"[relay]\nexpress = {express}\n")
+    seen: list[dict[str, bool]] = []
+    with (
+        running(tmp_path / "relay", "relay", *settings) as relay,
+        SimpleXMLRPCServer(("127.0.0.1", 0), logRequests=False, allow_none=True) as server,
+        relay.proxy() as proxy,
+    ):
+        port = server.server_address[1]
+
+        def look(*_: object) -> bool:
+            seen.append(options(relay, at_port=port))  # while it waits for the answer
+            return True
+
+        server.register_function(look, "notify")
+        server.register_function(look, "look")
+        server.register_function(lambda *_: True, "ping")
+        serving = threading.Thread(target=server.serve_forever, args=(0.05,))
+        serving.start()
+        try:
+            member = proxy.relay.register({"port": port})["host_id"]
+            other = proxy.relay.register({})["host_id"]
+            proxy.relay.relay({"host_id": other, "data": 1})
+            wait_for(lambda: seen, "the message is brought")
+            assert proxy.method_call({"method_name": "look", "host_id": member, "data": 1}) is True
+            proxy.relay.unregister({"host_id": member})
+        finally:
+            server.shutdown()
+            serving.join(10)
+    assert len(seen) >= 2
+    assert all(found and all(found.values()) for found in seen), seen
+
+
+def test_nor_do_the_commands(tmp_path: Path) -> None:
+    with running(tmp_path / "relay", "relay") as relay, SimpleClient(relay.url, timeout=20) as command:
+        assert command.call("ping") is True
+        sock = command._connection.sock
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
