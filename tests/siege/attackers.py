@@ -76,6 +76,11 @@ class Site:
         self._name = name
         self._done = done
 
+    @property
+    def done(self) -> int:
+        """How often the attack was done."""
+        return self._done[self._name]
+
     def made(self) -> None:
         """The decisive step of the attack has been done."""
         self._done[self._name] += 1
