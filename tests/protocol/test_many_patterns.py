@@ -2,6 +2,8 @@
 
 import pytest
 
+from co2.protocol.link_frames import Interest, Subscription, encode_link_frame
+from co2.protocol.streams import MAX_PATTERNS_OF_SATELLITE
 from tests.protocol.network import Network
 
 
@@ -26,3 +28,34 @@ def test_a_satellite_with_hundreds_of_patterns_is_linked_and_gets_what_it_wants(
     assert spam.got["b0"] in ([0, 1], [0, "unwanted", 1, "unwanted"])  # a plugin host looks at each message
     if packages > 1:
         assert spam.got == {"b0": [0, 1]}
+
+
+def test_a_satellite_with_thousands_of_patterns_gets_what_it_wants() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam")
+    packages = MAX_PATTERNS_OF_SATELLITE // 200 + 5
+    for package in range(packages):
+        spam.core.subscribe(f"b{package}", [f"p{package}.c{number}" for number in range(200)], durable=True)
+    net.run()
+    for package in (0, packages - 1):  # within what is kept, and beyond
+        ham.send(package, channels=(f"p{package}.c1",))
+    ham.send("unwanted", channels=("elsewhere",))
+    net.run()
+    assert spam.got == {"b0": [0], f"b{packages - 1}": [packages - 1]}
+    assert not spam.ended
+
+
+def test_what_one_frame_brings_of_patterns_is_bounded() -> None:
+    net = Network()
+    net.satellite("spam")
+    peer = net.relay.peers["spam"]
+    many = [Subscription(f"p{number}", None, ["a"] * 256, durable=True) for number in range(1000)]
+    net.relay.receive_some(peer, [encode_link_frame(Interest(many, [], []))])
+    assert peer.state == "open"
+    kept = [stream.interests.patterns for stream in peer.streams.values() if stream.interests is not None]
+    assert len(kept) == 1000
+    assert sum(len(patterns or ()) for patterns in kept) == MAX_PATTERNS_OF_SATELLITE
+    told = [subscription.channels for subscription in peer.subscriptions.values()]
+    assert sum(len(channels or ()) for channels in told) == MAX_PATTERNS_OF_SATELLITE
+    assert kept[-1] is None
+    assert told[-1] is None

@@ -4,7 +4,7 @@ A stream is a cursor and nothing else: whoever reads slowly stands further back,
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,23 @@ from co2.protocol.log import Entry, LogGap
 if TYPE_CHECKING:
     from co2.protocol.relay import RelayCore
 
-__all__ = ["CHUNK", "PARCEL", "ROOM", "Parcel", "Peer", "Stream", "deliver_frame", "union"]
+__all__ = [
+    "CHUNK",
+    "MAX_PATTERNS_OF_SATELLITE",
+    "PARCEL",
+    "ROOM",
+    "Parcel",
+    "Peer",
+    "Stream",
+    "deliver_frame",
+    "union",
+]
+
+MAX_PATTERNS_OF_SATELLITE = 4096
+"""Patterns of all packages of a satellite; one that brings more gets everything, and the satellite filters.
+
+Each takes up to 300 bytes here: one frame could bring so many that they took 46 MiB.
+"""
 
 CHUNK = 1024 * 1024
 """Bytes that are read from the log at once."""
@@ -254,7 +270,7 @@ class Peer:
             subscriptions: all of them.
             head: where a durable one without a position begins.
         """
-        wanted = {sub.package: sub for sub in subscriptions}
+        wanted = {sub.package: sub for sub in _bounded(subscriptions)}
         if wanted == self.subscriptions:
             return []
         self.subscriptions = wanted
@@ -284,6 +300,18 @@ class Peer:
         if self.live is not None:
             positions.append(self.live.position)
         return min(positions, default=BEGINNING)
+
+
+def _bounded(subscriptions: Iterable[Subscription]) -> Iterator[Subscription]:
+    """Have packages whose patterns are over what a satellite may have get everything, which they filter anyway."""
+    room = MAX_PATTERNS_OF_SATELLITE
+    for sub in subscriptions:
+        patterns = len(sub.channels or ())
+        if patterns > room:
+            yield Subscription(sub.package, sub.position, None, sub.durable)
+        else:
+            room -= patterns
+            yield sub
 
 
 def union(subscriptions: Iterable[Subscription]) -> Interests | None:
