@@ -183,6 +183,8 @@ class Network:
         self.crash()
         self.log.entries, self.log.marks = self.log.entries[:kept], marks
         self.log.ends[run] = self.log.entries[-1].end if kept else BEGINNING
+        self.log.committed = self.log.last
+        self.relay = self._relay()
 
     def commit(self) -> None:
         self.log.committed = self.log.last

@@ -188,6 +188,32 @@ def test_what_is_lost_is_told_once_for_a_satellite_however_often_it_says_so() ->
     assert len(net.log.marks) == 64
 
 
+def test_what_shows_a_loss_is_kept_until_the_loss_is_on_disk() -> None:
+    """The relay crashes once more before it is: it is shown again, and told."""
+    net, ham, _ = busy()
+    ham.send(4, 5)
+    net.run()
+    net.roll_back(0, {})
+    shows = ham.core.receipt
+    net.auto_commit = False
+    net.connect(ham)
+    ham.send(6)
+    net.run()
+    net.give_receipts()
+    assert ham.core.receipt == shows
+    assert len(list(net.log.losses)) == 1
+    net.crash()
+    net.log.losses._losses.clear()
+    net.log.marks = {}
+    net.auto_commit = True
+    net.connect(ham)
+    assert ["1 to 5" in loss.reason for loss in net.log.losses] == [True]
+    ham.send(7)
+    net.run()
+    net.give_receipts()
+    assert ham.core.receipt != shows
+
+
 def test_so_many_satellites_are_named_and_then_it_is_told_that_there_are_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

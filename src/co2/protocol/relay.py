@@ -144,7 +144,7 @@ class RelayCore:
     ) -> None:
         self._receipts = receipts
         self._renamed = False
-        self._losers: set[str] = set()
+        self._losers: dict[str, int] = {}
         self.origins = OriginBook() if origins is None else origins
         self.keeps = False
         self.elsewhere: Callable[[str], str] = lambda _origin: ""
@@ -394,7 +394,7 @@ class RelayCore:
         peer.begins = {epoch: found.acked for epoch, found in met if found.is_new_mark}
         lost = [found.lost for _, found in met if found.lost is not None]
         if lost and peer.origin not in self._losers and len(self._losers) < MAX_LOSSES:
-            self._losers.add(peer.origin)
+            self._losers[peer.origin] = self.log.last
             is_last = len(self._losers) == MAX_LOSSES
             told = MORE_LOST if is_last else lost_in_words(str(peer.host_id), lost)
             # Noted before the marks are: a crash in between must not hide it.
@@ -422,11 +422,21 @@ class RelayCore:
             str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks,
             anew=bool(gaps),
         )  # fmt: skip
-        if peer.token and self._receipts is not None and self.log.takes:  # else its run may not be on disk
+        if peer.token and self._receipts is not None and self._gives_receipts(peer):
             peer.receipt = self.fan_out.committed
             welcome.receipt = self._receipts.sign(peer.origin, self.log.log_id, self.log.run, peer.receipt)
         peer.write(encode_link_frame(welcome))
         return subscriptions, gaps
+
+    def _gives_receipts(self, peer: Peer) -> bool:
+        """Return whether a satellite gets a new receipt: not before it is on disk what its last one has proved.
+
+        Else a crash would take away both: what was noted as lost, and what shows it.
+        """
+        if not self.log.takes:  # the run of this log may not be on disk
+            return False
+        noted = self._losers.get(peer.origin)
+        return noted is None or self.fan_out.committed > noted
 
     def give_receipts(self, peers: Iterable[Peer]) -> None:
         """Tell links what is on disk by now, where that is news; every few seconds."""
@@ -434,7 +444,7 @@ class RelayCore:
             return
         position = self.fan_out.committed
         for peer in peers:
-            if peer.token and peer.receipt < position and peer.has_room:
+            if peer.token and peer.receipt < position and peer.has_room and self._gives_receipts(peer):
                 receipt = self._receipts.sign(peer.origin, self.log.log_id, self.log.run, position)
                 peer.receipt = position
                 peer.write(encode_link_frame(receipt))
