@@ -31,9 +31,10 @@ from co2.protocol.log import Reading
 from co2.protocol.origins import OriginBook
 from co2.protocol.outbox import Cut, Outbox
 from co2.protocol.receipts import ReceiptKey
-from co2.protocol.relay import RelayCore
+from co2.protocol.relay import DiskWanted, RelayCore
 from co2.protocol.satellite import SatelliteCore
 from co2.protocol.streams import Stream
+from co2.relay.brake import Brake
 from co2.store import journal
 from co2.store.cursors import Cursors
 from co2.store.log_file import LogFile
@@ -303,6 +304,30 @@ def _read_off_by_one(original: Any) -> Any:
         return found
 
     return read
+
+
+@_bug("each Replay has the disk read, whether or not the read before has ended", "e", FanOut, "_want_disk")
+def _read_for_each_replay(_original: Any) -> Any:
+    def want_disk(self: Any, stream: Stream) -> None:
+        stream.reading = True
+        self._events.append(DiskWanted(stream))
+
+    return want_disk
+
+
+@_bug("an Interest with many patterns counts as one with none", "e", RelayCore, "_interest")
+def _patterns_not_counted(original: Any) -> Any:
+    def interest(self: Any, peer: Any, frame: Any) -> None:
+        before = peer.asked
+        original(self, peer, frame)
+        peer.asked = before
+
+    return interest
+
+
+@_bug("a link that asks for too much is read on", "e", Brake, "take")
+def _brake_never_holds(_original: Any) -> Any:
+    return lambda self, asked, now: 0.0
 
 
 @_bug("marks that were not written for a second are forgotten", "gad", LogWriter, "turn")

@@ -1,5 +1,6 @@
 """What goes wrong, and when: each seed draws which faults there are, and a row of moments for them."""
 
+import random
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ class Plan:
         self._satellite_copies: dict[str, Path] = {}
         self._clone: SimSatellite | None = None
         self._cuts_power = dice.random() < 0.5
+        self._clock_dice = random.Random(f"co2 clock {world.seed}")
 
     def begin(self) -> None:
         """Set the first one."""
@@ -57,6 +59,9 @@ class Plan:
 
     def _relay_up(self) -> None:
         if not self.world.relay.up and self.world.sending:
+            if self._clock_dice.random() < 0.25:
+                self._jump(self._clock_dice)
+                self.world.engine.count("wall clock jumps while the relay is down")
             self._start_relay()
 
     def _start_relay(self) -> None:
@@ -266,10 +271,11 @@ class Plan:
         return bool(names)
 
     def wall_clock(self) -> bool:
-        self.world.engine.wall_offset += self.world.dice.choice((-1, 1)) * self.world.dice.choice(
-            (3.0, 3600.0, 3e8)
-        )
+        self._jump(self.world.dice)
         return True
+
+    def _jump(self, dice: random.Random) -> None:
+        self.world.engine.wall_offset += dice.choice((-1, 1)) * dice.choice((3.0, 3600.0, 3e8))
 
     # ---- the end ---------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +23,8 @@ from co2.protocol.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.receipts import ReceiptKey
+from co2.protocol.relay import ASKED_AT_ONCE, ASKED_BYTES, ASKED_PATTERNS
+from co2.relay.brake import ASK_BURST, ASK_RATE, Brake
 from co2.store import log_file
 from co2.store.relay_log import MARKS_SLACK, MAX_EPOCHS_OF_ONE
 from tests.simulation.engine import Process
@@ -40,6 +43,26 @@ MAX_LINKS = 5
 
 FLOOD = 20
 """Frames that it says at once."""
+
+MUCH = 30
+"""Times as many that it says now and then: more than it may ask for."""
+
+
+@dataclass(slots=True)
+class _Asking:
+    """What one of its links has asked for, as ``relay/links.py`` has it.
+
+    Attributes:
+        brake: of the link.
+        since: when it began to ask.
+        taken: what the relay has taken, by what it costs.
+        waiting: frames that it has not taken yet, each with what it costs.
+    """
+
+    brake: Brake
+    since: float
+    taken: int = 0
+    waiting: list[tuple[bytes, int]] = field(default_factory=list)
 
 
 class _Mouth:
@@ -75,6 +98,8 @@ class Hostile:
         self.process = Process("hostile")
         self.ip = "10.0.3.1"
         self._links: list[tuple[Peer, _Mouth]] = []
+        self._asking: dict[Peer, _Asking] = {}
+        self._flood_dice = random.Random(f"co2 flood {world.seed}")
         self._receipt: Receipt | None = None
         self._often = self.dice.choice((0.3, 2.0))
         self._next()
@@ -183,7 +208,50 @@ class Hostile:
             ),
         }  # fmt: skip
         kind = self.dice.choice(list(frames))
-        relay.core.receive(peer, *(encode_link_frame(frames[kind]()) for _ in range(FLOOD)))
+        said = [frames[kind]() for _ in range(FLOOD)]
+        much = MUCH if kind != "publish" and self._flood_dice.random() < 0.3 else 1
+        self._ask(peer, [(encode_link_frame(frame), _cost(frame)) for frame in said] * much)
+
+    def _ask(self, peer: "Peer", frames: list[tuple[bytes, int]]) -> None:
+        asking = self._asking.get(peer)
+        if asking is None:
+            now = self.engine.now
+            asking = self._asking[peer] = _Asking(Brake(now), now)
+        is_held = bool(asking.waiting)
+        asking.waiting += frames
+        if not is_held:
+            self._bring(peer, asking)
+
+    def _bring(self, peer: "Peer", asking: _Asking) -> None:
+        """Have the relay take what waits, until it takes no more for a while; see that this is in time.
+
+        (e): it takes so much at once before others have their turn, and so much a second.
+        """
+        relay, now, broken = self.world.relay, self.engine.now, self.world.oracles.broken
+        if not relay.up or peer not in relay._ends or peer.state != "open":
+            del self._asking[peer]
+            return
+        if relay.process.standing:
+            self.engine.after(0.1, self.process, self._bring, peer, asking)
+            return
+        while asking.waiting:
+            peer.asked = 0
+            count = relay.core.receive_some(peer, [data for data, _ in asking.waiting])
+            costs = [cost for _, cost in asking.waiting[:count]]
+            del asking.waiting[:count]
+            if peer.state != "open":  # what came behind the frame that ended it was passed over
+                break
+            asking.taken += sum(costs)
+            if (at_once := sum(costs[:-1])) >= ASKED_AT_ONCE:
+                broken("e: bounds", f"asked for at once: {at_once}, the bound is {ASKED_AT_ONCE}")
+            bound = ASK_BURST + ASK_RATE * (now - asking.since) + ASKED_AT_ONCE + costs[-1]
+            if asking.taken > bound:
+                broken("e: bounds", f"asked for by a link: {asking.taken}, the bound by now is {bound:.0f}")
+            if pause := asking.brake.take(peer.asked, now):
+                self.engine.count("hostile: braked")
+                self.engine.after(pause, self.process, self._bring, peer, asking)
+                break
+        relay.flush()
 
     def _hello(self, origin: str = "mallory", **fields: Any) -> bytes:
         log = self.world.relay.log
@@ -204,6 +272,14 @@ class Hostile:
         for frame in mouth.frames:
             self._receipt = getattr(frame, "receipt", None) or self._receipt
         return mouth
+
+
+def _cost(frame: Any) -> int:
+    """Return what a frame counts at least, of those that are bounded: messages are bounded by the log."""
+    if isinstance(frame, Publish):
+        return 0
+    patterns = sum(len(one.channels or ()) for one in frame.subscriptions) if isinstance(frame, Interest) else 0
+    return 1 + len(encode_link_frame(frame)) // ASKED_BYTES + patterns // ASKED_PATTERNS
 
 
 def check_hostile_bounds(world: "World") -> None:

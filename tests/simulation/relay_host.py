@@ -1,7 +1,7 @@
 """A relay's process: core and log as they are, on a simulated disk, wired as ``relay/links.py`` has it."""
 
 import contextlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ import msgspec
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol import goodbyes, streams
 from co2.protocol.batch import make_batch
+from co2.protocol.fan_out import MAX_DISK_READS
 from co2.protocol.link_frames import BEGINNING, decode_relay_frame
 from co2.protocol.log import Reading
 from co2.protocol.origins import Known, OriginBook
@@ -187,6 +188,7 @@ class SimRelay:
         self.process = Process("relay")
         self._ends: dict[Peer, End] = {}
         self._held: list[End] = []
+        self._reads: Counter[tuple[Peer, str]] = Counter()
         self._telling = False
         self._told_at = 0.0
         self._relays: list[tuple[int, Callable[[int], None]]] = []
@@ -422,6 +424,8 @@ class SimRelay:
         match event:
             case DiskWanted(stream):
                 engine.count("read from disk")
+                self._reads[stream.peer, stream.package] += 1
+                self._check_reads(stream.peer)
                 engine.after(world.dice.uniform(0.0003, 0.01), self.process, self._read_disk, stream)
             case OriginClaimed() as claim:
                 engine.after(MEMBERS_SYNC, self.process, self._claimed, claim)
@@ -472,7 +476,14 @@ class SimRelay:
         reading = self.log.read_disk(stream.position, streams.CHUNK)
         self.engine.after(self.world.dice.uniform(0.0, 0.003), self.process, self._disk_read, stream, reading)
 
+    def _check_reads(self, peer: Peer) -> None:
+        """(e): a link causes a read at a time for each of its packages, and two in all, however often it asks."""
+        of_package = {package: count for (one, package), count in self._reads.items() if one is peer and count}
+        if max(of_package.values()) > 1 or sum(of_package.values()) > MAX_DISK_READS:
+            self.world.oracles.broken("e: bounds", f"reads under way for {peer.origin}: {of_package}")
+
     def _disk_read(self, stream: Stream, reading: Any) -> None:
+        self._reads[stream.peer, stream.package] -= 1
         if reading.gap is not None:
             self.engine.count(f"gap in the log: {reading.gap.reason}")
         self.core.disk_read(stream, reading)

@@ -44,6 +44,7 @@ SOMETIMES = (
     "goodbye of the relay: identity",
     "goodbye of the relay: stopping",
     "goodbye of the relay: taken-over",
+    "hostile: braked",
     "hostile: claim numbers",
     "hostile: claim positions",
     "hostile: flood",
@@ -68,6 +69,7 @@ SOMETIMES = (
     "silent link given up",
     "told to wait for room on disk",
     "transport full",
+    "wall clock jumps while the relay is down",
 )
 """What a run of a thousand seeds must have seen each of: branches that are rarely taken."""
 

@@ -7,7 +7,7 @@ from tests.simulation.runner import search
 
 FOUND_AT: dict[str, int] = {
     "forecast of repeats": 5,
-    "forecast past what waits": 3,
+    "forecast past what waits": 6,
     "forecast without interests": 1,
     "forecast past the outbox": 1,
     "acknowledged before the commit": 0,
@@ -31,10 +31,13 @@ FOUND_AT: dict[str, int] = {
     "gap not told on retention": 1,
     "uncommitted leaves memory": 5,
     "read off by one": 0,
+    "read for each replay": 10,
+    "patterns not counted": 18,
+    "brake never holds": 18,
     "marks forgotten by age": 16,
     "cursor off by one": 3,
     "dedupe by a window": 1,
-    "epoch ignored": 11,
+    "epoch ignored": 43,
     "seen map ignored": 1,
     "live position moved by a replay": 563,
     "skip computed wrong": 234,
