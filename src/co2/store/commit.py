@@ -53,7 +53,7 @@ class Commit:
     def encode(self) -> bytes:
         """Write it for the journal. The marks of its own frames are not written: they follow from these."""
         own = {(one.origin, one.epoch): one.seq + one.count - 1 for one in self.entries if one.epoch}
-        marks = [(*run, seq) for run, seq in self.marks.items() if own.get(run) != seq]
+        marks = [(*run, seq) for run, seq in self.marks.items() if run not in own or own[run] != seq]
         record = _Record(
             self.previous, self.at, self.wall, [_frame(entry) for entry in self.entries],
             marks, list(self.meta.items()), self.ids, self.forgotten,
