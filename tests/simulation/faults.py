@@ -111,12 +111,20 @@ class Plan:
         self.world.truth.state_replaced()
         self._relay_soon()
         if self.world.dice.random() < 0.4:
-            # A satellite whose plugins do not come to hear of it, and which is killed soon after.
+            # A satellite whose plugins do not come to hear of it, and which is killed soon after it has.
             satellite = self._satellite()
             for package in satellite.packages.values():
                 package.stand(20.0)
-            self.world.engine.after(self.world.dice.uniform(0.5, 12.0), None, self._kill, satellite)
+            self._kill_when_it_knows(satellite, relay.log.log_id, self.world.dice.uniform(0.5, 3.0))
         return True
+
+    def _kill_when_it_knows(self, satellite: "SimSatellite", before: str, later: float) -> None:
+        """Kill a satellite so many seconds after it was told that the log is another."""
+        core, engine = satellite.core, self.world.engine
+        if satellite.up and core.state == "open" and core.log_id != before:
+            engine.after(later, None, self._kill, satellite)
+        elif self.world.sending:
+            engine.after(0.1, None, self._kill_when_it_knows, satellite, before, later)
 
     def older_state(self) -> bool:
         """Keep a copy first; put it back the next time. Once: see "What it does not show" in the docs."""
