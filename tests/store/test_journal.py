@@ -199,7 +199,8 @@ def test_a_commit_is_read_as_it_was_written() -> None:
         b"\x00" * 9,
     )
     commit = Commit(
-        [entry], {("ham", 2**63 - 1): 42, ("spam", 3): 1, ("spam", 2): None}, {"lease": 9, "runs": "[]", "wall": 1.5},
+        [entry], {("ham", 2**63 - 1): 42, ("spam", 3): 1, ("spam", 2): None},
+        {"lease": 9, "runs": "[]", "wall": 1.5},
         [(7, "xml", "id")], [3, 4], 6, 12.25, 1e9,
     )  # fmt: skip
     assert decode_commit(commit.encode()) == commit
