@@ -214,10 +214,19 @@ def test_an_address_that_nothing_can_be_sent_to_is_counted(co2_net, relay, board
     board.subscribe("a")
 
     class Broken:
+        """Sends nothing; the plugin's thread goes on waiting for what comes."""
+
+        def __init__(self, sound):
+            self._sound = sound
+
+        def __getattr__(self, name):
+            return getattr(self._sound, name)
+
         def sendto(self, *_args):
             raise OSError(101, "Network is unreachable")
 
-    monkeypatch.setattr(relay.plugin, "_socket", Broken())
+    monkeypatch.setattr(udp, "LOOK_INTERVAL", 0.001)
+    monkeypatch.setattr(relay.plugin, "_socket", Broken(relay.plugin._socket))
     mouth.plugin.send({"data": 1, "channel": "a"})
     assert "Network is unreachable" in relay.plugin.x_status({})["last_error"]
     assert_received(co2_net, data=1)
