@@ -144,7 +144,7 @@ class RelayCore:
     ) -> None:
         self._receipts = receipts
         self._renamed = False
-        self._losers: dict[str, int] = {}
+        self._losers: dict[str, int] = {}  # each with where the log was when its loss was noted
         self.origins = OriginBook() if origins is None else origins
         self.keeps = False
         self.elsewhere: Callable[[str], str] = lambda _origin: ""

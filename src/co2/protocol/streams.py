@@ -303,7 +303,7 @@ class Peer:
 
 
 def _bounded(subscriptions: Iterable[Subscription]) -> Iterator[Subscription]:
-    """Have packages whose patterns are over what a satellite may have get everything, which they filter anyway."""
+    """Return them with no more patterns than a satellite may have: the rest get everything, and filter it."""
     room = MAX_PATTERNS_OF_SATELLITE
     for sub in subscriptions:
         patterns = len(sub.channels or ())

@@ -20,7 +20,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
 def give_back_large_pieces() -> bool:
-    """Have the C library do so in this process; return whether it is one that can be told."""
+    """Return whether the C library does so in this process from now on: not every one can be told."""
     if sys.platform != "linux":
         return False
     import ctypes

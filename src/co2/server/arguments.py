@@ -67,9 +67,7 @@ def host_id_of(argument: Mapping[str, Any]) -> HostId:
         BadParams: missing or malformed.
     """
     if argument.get("host_id") is None:
-        raise BadParams(
-            "key 'host_id': which satellite it is has to be said; relay.register gives one its host_id"
-        )
+        raise BadParams("key 'host_id': it is missing; whoever has none gets one from relay.register at the relay")
     try:
         return HostId.parse(text(argument, "host_id"))
     except ValueError as error:

@@ -130,7 +130,7 @@ class OutboxStore:
             return self._reader.execute(query).fetchall()
 
     def ended(self, epoch: int, last: int) -> None:
-        """Have it written that a run ends in good order, with this number."""
+        """Write down, with the next commit, that a run ends in good order, with this number."""
         if self.failed:
             return
         with self._work:
