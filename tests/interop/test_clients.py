@@ -1,4 +1,4 @@
-"""Members in other languages, as in docs/clients.md: they register, send, call, get messages and are called."""
+"""Members in other languages, as in docs/clients.md: they register, fetch, send, call, are notified and called."""
 
 import contextlib
 import os
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Error, Fault, ServerProxy
 
 import pytest
 
-from co2.errors import RemoteFault
+from co2.errors import ParseError, RemoteFault
 from co2.xmlrpc.simple_client import SimpleClient
 from tests.harness import HostProcess, running, wait_for, write_plugin
 from tests.needs import skip_or_fail
@@ -39,7 +39,7 @@ class Client:
         file: its name.
         says: what it sends.
         program: that runs it.
-        method: of its own that doubles a number; '' where it serves no port.
+        method: of its own that doubles a number; '' where it serves no port, but fetches all that it gets.
         needs: a command that succeeds where its library is installed.
         mode: what follows the relay's URL on its command line.
     """
@@ -52,21 +52,32 @@ class Client:
     mode: tuple[str, ...] = ()
 
 
+FETCH = ("fetch",)
+NEEDS_LITE = ("perl", "-MXMLRPC::Transport::HTTP", "-e1")
+NEEDS_PHP = ("php", "-r", "exit((int) !function_exists('xmlrpc_decode'));")
+NEEDS_C = ("xmlrpc-c-config", "client", "abyss-server", "--libs")
 NEEDS_TCL = ("sh", "-c", "echo 'exit [catch {package require xmlrpc}]' | tclsh")
 TCL = [
     Client("member.tcl", "Tcl", "tclsh", "tcl.double", NEEDS_TCL),
-    Client("member.tcl", "Tcl", "tclsh", "", NEEDS_TCL, ("fetch",)),
+    Client("member.tcl", "Tcl", "tclsh", "", NEEDS_TCL, FETCH),
 ]
 LIST = [
     Client("rpc_xml.pl", "RPC::XML", "perl", "perl.double", ("perl", "-MRPC::XML::Server", "-e1")),
     Client("frontier.pl", "Frontier", "perl", "frontier.double", ("perl", "-MFrontier::Daemon", "-e1")),
-    Client("lite.pl", "XMLRPC::Lite", "perl", "", ("perl", "-MXMLRPC::Lite", "-e1")),
+    Client("lite.pl", "XMLRPC::Lite", "perl", "lite.double", NEEDS_LITE),
+    Client("lite.pl", "XMLRPC::Lite", "perl", "", NEEDS_LITE, FETCH),
     Client("member.rb", "Ruby", "ruby", "ruby.double", ("ruby", "-rxmlrpc/server", "-e1")),
-    Client("member.php", "PHP", "php", "", ("php", "-r", "exit((int) !function_exists('xmlrpc_decode'));")),
-    Client("member.c", "C", "", "", ("xmlrpc-c-config", "--version")),
+    Client("member.php", "PHP", "php", "php.double", NEEDS_PHP),
+    Client("member.php", "PHP", "php", "", NEEDS_PHP, FETCH),
+    Client("member.c", "C", "", "c.double", NEEDS_C),
+    Client("member.c", "C", "", "", NEEDS_C, FETCH),
     Client("member.js", "Node", "node", "node.double", ("test", "-d", str(NODE / "node_modules" / "xmlrpc"))),
     *TCL,
 ]
+
+TEXT = "caf\u00e9 <&> \u2603"
+OLD = f"{TEXT}, kept"
+"""The first message in the log; it is there before the members come."""
 
 AS_TCL_SEES_THEM = [
     (None, ""),
@@ -78,7 +89,7 @@ AS_TCL_SEES_THEM = [
     (b"abc", "YWJj"),
     ([1, None], "1 {}"),
     ({"a b": {"": 1}}, "{{a b} {{{} 1}}}"),
-    ("caf\u00e9 <&> \u2603", "caf\u00e9 <&> \u2603"),
+    (TEXT, TEXT),
 ]
 
 
@@ -94,9 +105,10 @@ def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
     write_plugin(base / "satellite", "ham", spam=HAM)
     with (
         running(base / "relay", "relay") as host,
-        running(base / "satellite", "satellite", "--relay", host.url),
         host.proxy() as proxy,
+        running(base / "satellite", "satellite", "--relay", host.url),
     ):
+        proxy.relay.relay({"data": OLD})
         rows: Any = proxy.relay.get_satellites
         wait_for(lambda: any("ham.spam.add" in row["methods"] for row in rows({})), "the plugin is known")
         yield host
@@ -107,9 +119,13 @@ def started(client: Client, relay: HostProcess, folder: Path) -> Iterator[list[s
     """Run a client; give the lines that it has printed by now."""
     command = [client.program, str(CLIENTS / client.file)]
     if client.file.endswith(".c"):
-        flags = subprocess.check_output(["xmlrpc-c-config", "client", "--cflags", "--libs"], text=True).split()
+        flags = subprocess.check_output(
+            ["xmlrpc-c-config", "client", "abyss-server", "--cflags", "--libs"], text=True
+        )
         command = [str(folder / "member")]
-        subprocess.run(["cc", str(CLIENTS / client.file), *flags, "-o", command[0]], check=True, timeout=60)
+        subprocess.run(
+            ["cc", str(CLIENTS / client.file), *flags.split(), "-o", command[0]], check=True, timeout=60
+        )
     lines: list[str] = []
     with (
         (folder / "stderr").open("w") as stderr,
@@ -118,7 +134,7 @@ def started(client: Client, relay: HostProcess, folder: Path) -> Iterator[list[s
             stdout=subprocess.PIPE,
             stderr=stderr,
             encoding="utf-8",
-            errors="replace",  # Perl prints in Latin-1
+            errors="backslashreplace",  # a byte that is not UTF-8 is seen, and equals nothing
             env={**os.environ, "NODE_PATH": str(NODE / "node_modules")},
             start_new_session=True,
         ) as process,
@@ -155,17 +171,38 @@ def test_a_member_in_another_language(client: Client, relay: HostProcess, tmp_pa
             try:
                 message = wait_for(heard, "what it sends", 30)
                 assert message["channel"] == "hello"
-                wait_for(lambda: "answer 42\n" in lines, "what the plugin answered it", 30)
-                proxy.relay.relay({"host_id": me, "data": "caf\u00e9"})
-                wait_for(lambda: any(line.startswith("got caf") for line in lines), "it got a message", 30)
+                wait_for(lambda: len(lines) >= 2, "what it fetched, and what the plugin answered it", 30)
+                proxy.relay.relay({"host_id": me, "data": TEXT})
+                wait_for(lambda: len(lines) >= 3, "it got a message", 30)
+                assert lines[:3] == [f"kept {OLD}\n", "answer 42\n", f"got {TEXT}\n"]
                 if client.method:
-                    asked = {"method_name": client.method, "host_id": message["host_id"], "data": 21}
-                    assert proxy.method_call(asked) == 42
+                    asked = {"method_name": client.method, "host_id": message["host_id"]}
+                    for number in range(50):  # one right behind the other, whether or not it closes in between
+                        assert proxy.method_call({**asked, "data": number}) == 2 * number
                     assert getattr(proxy, client.method)({"data": 4}) == 8
+                    with pytest.raises(Fault) as caught:
+                        proxy.method_call({**asked, "method_name": "no.such", "data": 1})
+                    assert caught.value.faultCode != ParseError.code, "its Faults are read"
+                    refuse_all_but(client.method, message["host_id"])
+                    # None, and what has more than 32 bits, stop nobody: what comes behind them arrives.
+                    with SimpleClient(relay.url, timeout=30) as anybody:
+                        for value in (None, 2**40, "behind"):
+                            anybody.call("relay.relay", {"data": value})
+                    wait_for(lambda: "got behind\n" in lines, "what comes behind", 30)
             except BaseException:
                 print(f"{client.file} said: {lines}\n{(tmp_path / 'stderr').read_text()}")
                 raise
         proxy.relay.unregister({"host_id": me})
+
+
+def refuse_all_but(method: str, host_id: str) -> None:
+    """Call at a member's own port what a stranger might try: it refuses that, and goes on."""
+    url = f"http://127.0.0.1:{host_id.rpartition(':')[2]}"
+    for name in ("exit", "exit.now", "main.exit", "call", "POSIX.getpid", "system.shutdown"):
+        with ServerProxy(url) as member, pytest.raises(Error):  # a Fault, or HTTP 404
+            getattr(member, name)("now")
+    with ServerProxy(url) as member:
+        assert getattr(member, method)({"data": 8}) == 16
 
 
 @pytest.mark.parametrize("client", TCL, ids=lambda client: " ".join((client.file, *client.mode)))

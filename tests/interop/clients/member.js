@@ -8,6 +8,8 @@ const call = (method, argument) =>
 const server = xmlrpc.createServer({ host: "127.0.0.1", port: 0 }, async () => {
   const port = server.httpServer.address().port;
   const me = await call("relay.register", { port, methods: ["node.double"] });
+  const kept = await call("relay.fetch", { host_id: me.host_id, after: 0, max: 1, wait: 0 });
+  for (const message of kept.messages) console.log("kept", message.data);
   await call("relay.relay", { host_id: me.host_id, channel: "hello", data: "Node" });
   console.log("answer", await call("ham.spam.add", { data: [40, 2] }));
 });

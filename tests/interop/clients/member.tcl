@@ -52,6 +52,8 @@ if {!$fetches} {
 }
 set me [call relay.register $about]
 set host_id [text [field $me host_id]]
+set kept [call relay.fetch [list host_id $host_id after {int 0} max {int 1} wait {int 0}]]
+foreach message [field $kept messages] { puts "kept [plain [field $message data]]" }
 call relay.relay [list host_id $host_id channel [text hello] data [text Tcl]]
 puts "answer [call ham.spam.add {data {array {{int 40} {int 2}}}}]"
 
