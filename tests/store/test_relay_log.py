@@ -611,7 +611,7 @@ def test_no_jump_of_the_wall_clock_deletes_what_is_younger_than_log_age(
     on_disk(log)
     assert log.gone < old[0].position
     assert log.read_disk(0, 2**20).entries[:6] == [*old, new]
-    told = when == "while it runs" or jump < 0  # forward between two runs is like a run that began later
+    told = when == "while it runs" or jump < 0  # forward between two runs may be a relay that was off for so long
     assert log.ran.jumps == int(told)
     logs.now += DAY / 2 + 2.0
     append(log, b"\x04", seq=8)
@@ -628,6 +628,20 @@ def test_a_jump_of_the_wall_clock_is_told(logs: Logs, caplog: pytest.LogCaptureF
     wait_for(lambda: log.ran.jumps == 1, "the jump is noticed")
     assert log.ran.last_jump == pytest.approx(2 * DAY)
     assert [record for record in caplog.records if "clock of this machine has jumped" in record.message]
+
+
+@pytest.mark.parametrize(("days", "told"), [(0.9, 0), (1.1, 1), (1000.0, 1)])
+def test_a_long_time_between_two_runs_is_told_and_is_no_jump(
+    logs: Logs, caplog: pytest.LogCaptureFixture, days: float, told: int
+) -> None:
+    log = logs.open()
+    append(log, b"\x01")
+    on_disk(log)
+    log.close()
+    logs.wall += days * DAY
+    log = logs.open()
+    assert len([record for record in caplog.records if "the relay was off for" in record.message]) == told
+    assert log.ran.jumps == 0
 
 
 def test_time_that_passes_without_the_relay_makes_nothing_older(logs: Logs) -> None:

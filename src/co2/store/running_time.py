@@ -9,10 +9,13 @@ import logging
 import time
 from collections.abc import Callable
 
-__all__ = ["JUMP", "RunningTime"]
+__all__ = ["JUMP", "LONG_STOP", "RunningTime"]
 
 JUMP = 60.0
 """Seconds by which the wall clock must go another way than time does, between two looks, to have jumped."""
+
+LONG_STOP = 86_400.0
+"""Seconds between two runs, by the wall clock, from which on it is said that the clock may be wrong."""
 
 _logger = logging.getLogger("co2.relay")
 
@@ -47,10 +50,23 @@ class RunningTime:
         return self._wall()
 
     def begin_after(self, written: float) -> None:
-        """Say so where the wall clock stands before the moment at which the log was last written."""
-        back = self._wall() - written
-        if back < -JUMP:
-            self._jumped(back, f"the log was last written at {_text(written)}")
+        """Say so where the wall clock stands before the time of the last write of the log, or long after it.
+
+        The latter need be no jump, and is not counted as one: the relay may have been off for so long.
+
+        Args:
+            written: what the wall clock said then.
+        """
+        passed = self._wall() - written
+        if passed < -JUMP:
+            self._jumped(passed, f"the log was last written at {_text(written)}")
+        elif passed > LONG_STOP:
+            _logger.warning(
+                "the log was last written at %s, and it is %s now, by the clock of this machine: the relay "
+                "was off for %.1f days, or the clock was wrong then or is now. Nothing is deleted: the log keeps "
+                "messages by the time that the relay runs",
+                _text(written), _text(self._wall()), passed / 86_400,
+            )  # fmt: skip
 
     def look(self) -> None:
         """Say so where the wall clock has jumped since the last look."""
