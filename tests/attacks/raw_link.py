@@ -2,7 +2,9 @@
 
 import asyncio
 import base64
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 from co2.protocol.link_frames import (
@@ -16,7 +18,7 @@ from co2.protocol.link_frames import (
 from co2.protocol.web_socket import PING, PONG, WebSocketReader, control_frame
 from co2.server.link_wire import joined
 
-__all__ = ["RawLink", "handshake"]
+__all__ = ["RawLink", "handshake", "linked"]
 
 Frame = TypeVar("Frame")
 
@@ -136,3 +138,25 @@ class RawLink:
                 return b""
             finally:
                 self.writer.close()
+
+
+@contextlib.contextmanager
+def linked(port: int, origin: str, source: str, *methods: str) -> Iterator[None]:
+    """Have somebody there who says that it has methods, and answers nothing; at the end its connection is cut.
+
+    Args:
+        port: of the relay.
+        origin: to join as.
+        source: address to come from.
+        methods: names.
+    """
+    with asyncio.Runner() as runner:
+        link = runner.run(RawLink.joined_as(port, origin, source, methods=[*methods], subscriptions=[]))
+
+        async def end() -> None:
+            link.abort()
+
+        try:
+            yield
+        finally:
+            runner.run(end())

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.attacks.raw import call_body, connected, read_reply, request, send
+from tests.attacks.raw_link import linked
 from tests.conformance.conftest import Network, Receiver
-from tests.harness import Proxy, running, wait_for, write_plugin
+from tests.harness import HostProcess, Proxy, running, wait_for, write_plugin
 
 HAM = """
 from co2 import plugin
@@ -19,6 +20,21 @@ class X_Spam(plugin.Co2Plugin):
     def x_add(self, data_dict):
         return sum(data_dict["data"])
 """
+
+
+ADD = "ham.spam.add"
+
+
+def offering(proxy: Proxy) -> list[str]:
+    """Return who is connected and has the method."""
+    rows: Any = proxy.relay.get_satellites({})
+    return [row["host_id"] for row in rows if ADD in row["methods"]]
+
+
+def gone(proxy: Proxy) -> list[str]:
+    """Return who is away, the last who went first."""
+    rows: Any = proxy.relay.get_satellites({"away": True})
+    return [row["host_id"].partition("@")[0] for row in rows if row["state"] in ("away", "stopped")]
 
 
 @contextlib.contextmanager
@@ -70,28 +86,70 @@ def test_who_is_meant_is_asked_where_it_is_not_clear(tmp_path: Path) -> None:
     for name in ("one", "two"):
         write_plugin(tmp_path / name, "ham", spam=HAM)
     with running(tmp_path / "relay", "relay") as relay, relay.proxy() as proxy:
-
-        def offered() -> list[str]:
-            rows: Any = proxy.relay.get_satellites({})
-            return [row["host_id"] for row in rows if "ham.spam.add" in row["methods"]]
-
         with (
             running(tmp_path / "one", "satellite", "--relay", relay.url) as one,
             running(tmp_path / "two", "satellite", "--relay", relay.url) as two,
         ):
-            wait_for(lambda: len(offered()) == 2)
+            wait_for(lambda: len(offering(proxy)) == 2)
             with fault(1009, one.host_id, two.host_id, "method_call with host_id"):
                 proxy.ham.spam.add({"data": [1]})
             assert proxy.method_call({"method_name": "ham.spam.add", "data": [1], "host_id": two.host_id}) == 1
             two.stop()
-            wait_for(lambda: len(offered()) == 1)
+            wait_for(lambda: len(offering(proxy)) == 1)
             assert proxy.ham.spam.add({"data": [2]}) == 2, "it is at the same address, so it is as good"
-        wait_for(lambda: not offered())
+        wait_for(lambda: not offering(proxy))
         with connected(relay.port, "127.0.0.9") as sock:
             send(sock, request(call_body("relay.register", {"port": 9, "methods": ["ham.spam.add"]})))
             assert read_reply(sock) is not None
-        [other] = offered()
+        [other] = offering(proxy)
         with fault(1009, one.host_id, other, "is away"):
             proxy.ham.spam.add({"data": [3]})
         with fault(1006):
             proxy.method_call({"method_name": "ham.spam.add", "data": [3], "host_id": other})
+
+
+def test_who_came_later_with_a_name_and_has_gone_takes_nobodys_callers_along(tmp_path: Path) -> None:
+    """Whose a name was first is known over absences and starts of all of them."""
+    write_plugin(tmp_path / "owner", "ham", spam=HAM)
+    with running(tmp_path / "relay", "relay") as relay, relay.proxy() as proxy:
+        with running(tmp_path / "owner", "satellite", "--relay", relay.url) as owner:
+            wait_for(lambda: offering(proxy) == [owner.host_id])
+            with linked(relay.port, "stranger", "127.0.0.9", ADD):
+                wait_for(lambda: len(offering(proxy)) == 2)
+                with fault(1009, owner.host_id, "stranger@127.0.0.9:9", "several hosts"):
+                    proxy.ham.spam.add({"data": [1]})
+            wait_for(lambda: gone(proxy) == ["stranger"])
+            assert proxy.ham.spam.add({"data": [1]}) == 1
+        wait_for(lambda: not offering(proxy))
+        with linked(relay.port, "stranger", "127.0.0.9", ADD):
+            wait_for(lambda: len(offering(proxy)) == 1)
+            with fault(1009, owner.host_id, "is away", "stranger@127.0.0.9:9"):
+                proxy.ham.spam.add({"data": [1]})
+            again = HostProcess(tmp_path / "owner", "satellite", "--relay", relay.url)
+            wait_for(lambda: len(offering(proxy)) == 2)
+        wait_for(lambda: gone(proxy) == ["stranger"])
+        assert proxy.ham.spam.add({"data": [2]}) == 2, (
+            "it was away in between, and had the name first all the same"
+        )
+        assert again.stop() == 0
+    with running(tmp_path / "relay", "relay") as relay, relay.proxy() as proxy:
+        with linked(relay.port, "stranger", "127.0.0.9", ADD):
+            wait_for(lambda: len(offering(proxy)) == 1)
+            with fault(1009, owner.host_id.partition("@")[0], "is away"):
+                proxy.ham.spam.add({"data": [3]})
+            with running(tmp_path / "owner", "satellite", "--relay", relay.url):
+                wait_for(lambda: len(offering(proxy)) == 2)
+        with running(tmp_path / "owner", "satellite", "--relay", relay.url):
+            wait_for(lambda: len(offering(proxy)) == 1 and gone(proxy) == ["stranger"])
+            assert proxy.ham.spam.add({"data": [3]}) == 3
+
+
+def test_nobody_gets_the_calls_of_one_that_is_back_and_whose_plugins_load(tmp_path: Path) -> None:
+    with running(tmp_path / "relay", "relay") as relay, relay.proxy() as proxy:
+        with linked(relay.port, "owner", "127.0.0.8", ADD):
+            wait_for(lambda: offering(proxy))
+        wait_for(lambda: gone(proxy) == ["owner"])
+        with linked(relay.port, "stranger", "127.0.0.9", ADD), linked(relay.port, "owner", "127.0.0.8"):
+            wait_for(lambda: not gone(proxy) and offering(proxy) == ["stranger@127.0.0.9:9"])
+            with fault(1009, "owner@127.0.0.8:9", "stranger@127.0.0.9:9", "has not said that it has it again"):
+                proxy.ham.spam.add({"data": [1]})

@@ -4,7 +4,7 @@ import pytest
 
 from co2.host_id import HostId
 from co2.protocol import away as module
-from co2.protocol.away import MAX_AWAY_NAMES, Away, AwayBook
+from co2.protocol.away import MAX_AWAY_NAMES, Absence, Away, AwayBook, fitting_claims
 
 
 def host(number: int, ip: str = "10.0.0.1") -> HostId:
@@ -65,7 +65,7 @@ def test_names_of_all_have_a_bound_and_those_of_who_went_first_are_forgotten(
     assert [one.origin for one in book.having("honest")] == [host(999).origin]
     assert [one.origin for one in book.having(f"{99 * 600:04x}")] == [host(99).origin]
     assert not book.having("0000")
-    assert book.take_changes(1000)[host(0).origin] == Away(host(0).origin, str(host(0)), 0.0)
+    assert book.take_changes(1000)[host(0).origin] == Away(host(0).origin, str(host(0)), 0.0, left_at=0.0)
     for at in range(100, 400):
         book.joined(host(at, f"10.1.0.{at % 200}"), [f"{name:04x}" for name in range(600)], [])
         book.left(host(at).origin, stopped=False)
@@ -123,3 +123,30 @@ def test_who_comes_and_goes_without_end_leaves_nothing_that_waits_for_the_disk(
         write(64)
     assert on_disk == {one.origin: one for one in book.rows()}
     assert book._on_disk == set(on_disk)
+
+
+def test_no_clock_but_the_one_that_only_grows_says_for_how_long_somebody_is_away() -> None:
+    now, wall = 100.0, 1e9
+    before = Away(host(1).origin, str(host(1)), 5e8)
+    book = AwayBook([before], wall=lambda: wall, now=lambda: now)
+    book.joined(host(2), ["m"], [])
+    now, wall = 110.0, 1e9 + 10
+    book.left(host(2).origin, stopped=False, ago=3.0)
+    now, wall = 120.0, 2e9
+    [gone, _] = book.rows()
+    assert book.absence(gone) == Absence(13.0, 2e9 - 13, before_start=False)
+    assert book.absence(before) == Absence(20.0, 5e8, before_start=True)
+    assert (book.since(gone), book.since(before)) == (107.0, 100.0)
+
+
+def test_claims_have_a_bound_and_go_on_where_those_on_disk_end() -> None:
+    kept = fitting_claims({f"{at:01000}": at for at in range(100)})
+    assert [*kept.values()] == [*range(MAX_AWAY_NAMES // 1000)]
+    book = AwayBook(
+        [Away(host(1).origin, str(host(1)), 1.0, claims={"m": 7}), Away(host(2).origin, str(host(2)), 1.0)]
+    )
+    assert [book.next_claim(), book.next_claim()] == [8, 9]
+    book.joined(host(3), ["m"], [], {"m": 9, "had": 8})
+    book.left(host(3).origin, stopped=True)
+    assert book.rows()[0].claims == {"m": 9, "had": 8}
+    assert book.having("had") == [], "it has it no more"

@@ -82,6 +82,38 @@ def test_a_row_with_damaged_text_is_left_out(path: Path, text: str) -> None:
     store.close()
 
 
+def test_who_is_away_is_in_the_order_in_which_they_went_whatever_the_clock_said(path: Path) -> None:
+    def row(origin: str, at: float, claims: dict[str, int], methods: tuple[str, ...] = ("m",)) -> Away:
+        return Away(origin, f"{origin}@10.0.0.98:2004", at, False, methods, (), claims)
+
+    store = MemberStore.open(path)
+    first, second, third = row("a", 900.0, {"m": 1, "n": 2}), row("b", 5.0, {"m": 3}), row("c", 700.0, {})
+    store.write_away({"c": third, "a": first, "b": second}, ("a", "b", "c"), 900.0)
+    store.write_away({"a": row("a", 901.0, {"m": 1, "n": 2})}, ("b", "c"), 901.0)
+    store.write_away({"b": second}, ("c",), 5.0)
+    forgotten = row("a", 901.0, {}, ())
+    store.write_away({"a": forgotten}, ("c",), 6.0)
+    store.close()
+    store = MemberStore.open(path)
+    assert store.away() == [forgotten, second, row("c", 6.0, {})], "who was here when the relay ended went last"
+    store.close()
+
+
+def test_a_file_in_which_nobody_wrote_claims_is_read(path: Path) -> None:
+    store = MemberStore.open(path)
+    ham = Away("ham", "ham@10.0.0.98:2004", 7.5, True, ("m",), ("p",), {"m": 7})
+    store.write_away({"ham": ham}, (), 8.0)
+    store._db.execute("ALTER TABLE away DROP COLUMN claims")
+    store.close()
+    store = MemberStore.open(path)
+    assert store.away() == [Away("ham", "ham@10.0.0.98:2004", 7.5, True, ("m",), ("p",))]
+    store.write_away({"ham": ham}, (), 8.0)
+    assert store.away() == [ham]
+    store._db.execute("UPDATE away SET claims = ?", (b"\x81\xa1m\xcf" + b"\xff" * 8,))  # no number that is given
+    assert store.away() == [Away("ham", "ham@10.0.0.98:2004", 7.5, True, ("m",), ("p",))]
+    store.close()
+
+
 def test_a_write_that_fails_changes_nothing(path: Path) -> None:
     store = MemberStore.open(path)
     store.write({"ham": HAM})

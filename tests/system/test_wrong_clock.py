@@ -1,16 +1,22 @@
 """A relay whose clock is wrong, as on a board without a battery, and right later on: nothing is lost."""
 
+import contextlib
 import re
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.harness import running, wait_for, write_plugin
+from tests.attacks.raw_link import linked
+from tests.cli.network import Network, co2
+from tests.harness import HostProcess, running, wait_for, write_plugin
 from tests.system.test_delivery import RECEIVER, gaps, got
+from tests.system.test_roster import TALLY, away, fault, rows
 
 
 def clock_of(shift: str) -> dict[str, str]:
@@ -121,3 +127,79 @@ def test_a_clock_that_is_behind_the_log_is_told(tmp_path: Path) -> None:
         wait_for(lambda: "the log was last written at" in relay.stderr)
         with relay.proxy() as proxy:
             assert proxy.co2.get_properties()["counters"]["clock_jumps"] == 1
+
+
+def test_a_clock_that_is_far_ahead_of_the_log_is_told_and_a_stop_is_not_called_a_jump(tmp_path: Path) -> None:
+    with running(tmp_path / "relay", "relay"):
+        pass
+    with running(tmp_path / "relay", "relay", env=clock_of("+1000d")) as relay:
+        told = wait_for(lambda: re.search(r"the relay was off for ([\d.]+) days, or", relay.stderr), "it is told")
+        assert abs(float(told[1]) - 1000) < 0.2
+        with relay.proxy() as proxy:
+            assert proxy.co2.get_properties()["counters"]["clock_jumps"] == 0
+    with running(tmp_path / "relay", "relay", env=clock_of("+1000d")) as relay:
+        assert "the relay was off" not in relay.stderr
+
+
+@pytest.mark.parametrize("jump", [1000, -1000])
+def test_a_clock_that_jumps_changes_nothing_about_who_is_away(tmp_path: Path, jump: int) -> None:
+    """Neither whose a name is, nor for how long somebody has been away, nor what is said of it."""
+    clock = tmp_path / "clock"
+    set_clock(clock, "+0d")
+    env = clock_in(clock)
+    tally = "tally.tally.tally"
+    write_plugin(tmp_path / "second", "tally", tally=TALLY)
+    with running(tmp_path / "relay", "relay", env=env) as relay, contextlib.ExitStack() as stack:
+        with linked(relay.port, "first", "127.0.0.9", tally):
+            wait_for(lambda: tally in str(rows(relay)), "it has joined")
+            stack.enter_context(running(tmp_path / "second", "satellite", "--relay", relay.url))
+            wait_for(lambda: len(rows(relay)) == 2 and all(tally in row["methods"] for row in rows(relay)))
+        wait_for(lambda: away(relay), "one is away")
+        assert "first@127.0.0.9:9 had tally.tally.tally and is away" in fault(relay, tally).faultString
+
+        set_clock(clock, f"{jump:+d}d")
+        told = fault(relay, tally)
+        assert (told.faultCode, "is away" in told.faultString) == (1009, True), (
+            "the name stays with it for minutes"
+        )
+        [row] = away(relay)
+        assert row["silent"] < 60
+        assert abs(row["last_seen"].replace(tzinfo=UTC) - datetime.now(UTC) - timedelta(days=jump)) < timedelta(
+            minutes=1
+        )
+        words = r"is away since [\d:]{8}, for [\d.]+ m?s$"
+        assert re.search(words, fault(relay, "ping", host_id="first@127.0.0.9:9").faultString)
+        assert re.search(r"away for [\d.]+ m?s, last seen", page(relay))
+
+    left = datetime.now(UTC)
+    with (
+        running(tmp_path / "relay", "relay", env=env) as relay,
+        running(tmp_path / "second", "satellite", "--relay", relay.url),
+    ):
+        wait_for(lambda: tally in str(rows(relay)), "the other one has joined")
+        assert fault(relay, tally).faultCode == 1009, "for as long after the relay's start"
+        for days in (0, jump):
+            set_clock(clock, f"{days:+d}d")
+            [row] = away(relay)
+            assert row["before_start"] and row["silent"] < 60
+            assert abs(row["last_seen"].replace(tzinfo=UTC) - left) < timedelta(minutes=1), "by the clock of then"
+            told = fault(relay, "ping", host_id="first@127.0.0.9:9")
+            assert re.search(
+                r"is away since before the relay's start [\d.]+ m?s ago; "
+                r"it was here last at [\d: -]{19} by the clock of then$",
+                told.faultString,
+            )
+        assert re.search(r"away since before this relay's start [\d.]+ m?s ago, last seen", page(relay))
+        done = co2(Network(relay, relay, tmp_path), "ps")
+        assert re.search(
+            r"^first@127\.0\.0\.9:9  away since before the relay's start, "
+            r"last seen [\d: -]{19} by its clock then$",
+            done.stdout,
+            re.M,
+        )
+
+
+def page(relay: HostProcess) -> str:
+    """Return the text of the page of satellites."""
+    with urllib.request.urlopen(f"{relay.url}/satellites", timeout=10) as answer:
+        return " ".join(re.sub(r"<[^>]*>", " ", answer.read().decode()).split())

@@ -279,7 +279,7 @@ def evil(role: str) -> FakeView:
         method_rows=[MethodRow(EVIL, EVIL, [[EVIL, EVIL]]), MethodRow(f"a.{EVIL}", "", [[]])],
         packages=[package],
         satellite_rows=[row],
-        away_rows=[AwayRow(EVIL, EVIL, 1.0, 1e9, [EVIL])],
+        away_rows=[AwayRow(EVIL, EVIL, 1.0, 1e9, plugins=[EVIL])],
         letters=[DeadLetterRow(1, 1e9, EVIL, EVIL, EVIL, EVIL)],
         problems=(EVIL,),
         counted=Numbers(messages={EVIL: 1}, queues={EVIL: 1}, peers={EVIL: True}),

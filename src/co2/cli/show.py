@@ -95,10 +95,12 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
 def _show_away(rows: Sequence[dict[str, Any]]) -> None:
     """Tell who was there and is not, the last who went first."""
     for row in rows[:MAX_AWAY]:
-        seen = (
-            row["last_seen"].astimezone().strftime("%H:%M:%S" if row["silent"] < 43_200 else "%Y-%m-%d %H:%M:%S")
-        )
+        before_start = row.get("before_start") is True  # a relay of before does not tell
+        form = "%H:%M:%S" if row["silent"] < 43_200 and not before_start else "%Y-%m-%d %H:%M:%S"
+        seen = row["last_seen"].astimezone().strftime(form)
         what = f"{row['state']} for {age(row['silent'])}, last seen {seen}"
+        if before_start:
+            what = f"{row['state']} since before the relay's start, last seen {seen} by its clock then"
         click.echo(coloured(f"{one_line(row['host_id'])}  {one_line(what)}", "dim"))
     if len(rows) > MAX_AWAY:
         click.echo(f"and {len(rows) - MAX_AWAY} more that are away; co2 forget HOST forgets one")

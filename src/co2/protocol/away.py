@@ -1,7 +1,8 @@
 """The roster of those who are not here: which satellites a relay has had, and since when they are away."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -14,8 +15,10 @@ __all__ = [
     "MAX_AWAY_NAMES",
     "MAX_NAMES_MEMORY",
     "MAX_NAMES_MEMORY_OF_ONE",
+    "Absence",
     "Away",
     "AwayBook",
+    "fitting_claims",
 ]
 
 MAX_AWAY = 10_000
@@ -43,10 +46,13 @@ class Away(msgspec.Struct):
     Attributes:
         origin: the random part of its host_id.
         host_id: its last one.
-        seen_at: wall time when it was here last.
+        seen_at: wall time when it was here last, by the clock of then: a label.
         stopped: it said goodbye, else it was lost.
         methods: names of what could be called there.
         plugins: names of its plugins.
+        claims: the number with which it claimed each name of a method that it has or had: who came later with
+            a name has a larger one.
+        left_at: monotonic second when it was here last; None where that was before this start.
     """
 
     origin: str
@@ -55,6 +61,8 @@ class Away(msgspec.Struct):
     stopped: bool = False
     methods: tuple[str, ...] = ()
     plugins: tuple[str, ...] = ()
+    claims: dict[str, int] = {}
+    left_at: float | None = None
 
     @property
     def state(self) -> str:
@@ -67,16 +75,40 @@ class Away(msgspec.Struct):
         return HostId.parse(self.host_id).ip
 
 
+class Absence(NamedTuple):
+    """For how long somebody has been away. The wall clock decides nothing here: it may be wrong, and jump.
+
+    Attributes:
+        seconds: that have passed since it was here, at least: where that was before this start, since this start.
+        seen_at: wall time when it was here last, by the clock of now; where that was before this start, by that of
+            then.
+        before_start: it was here last before this start.
+    """
+
+    seconds: float
+    seen_at: float
+    before_start: bool
+
+
 class AwayBook:
     """Who is away; who is here is known, too, so that it is remembered when this relay ends without a word.
 
     Args:
         known: those of before, in the order in which they went. All of them are away.
-        wall: wall time.
+        wall: wall time, for labels only.
+        now: monotonic seconds.
     """
 
-    def __init__(self, known: Iterable[Away] = (), wall: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(
+        self,
+        known: Iterable[Away] = (),
+        wall: Callable[[], float] = lambda: 0.0,
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._wall = wall
+        self._now = now
+        self._begun = now()
+        self._claimed = 0
         self._here: dict[str, Away] = {}
         self._away: dict[str, Away] = {}
         self._by_method: dict[str, dict[str, None]] = {}
@@ -90,6 +122,7 @@ class AwayBook:
         self._on_disk_before: set[str] = set()  # of what is being written
         for one in known:
             self._on_disk.add(one.origin)
+            self._claimed = max(self._claimed, *one.claims.values(), 0)
             self._put(one)
 
     def __len__(self) -> int:
@@ -112,11 +145,41 @@ class AwayBook:
         """Return those who had a method, the last who went first."""
         return [self._away[origin] for origin in reversed(self._by_method.get(method, {}))]
 
-    def joined(self, host_id: HostId, methods: Sequence[str], plugins: Sequence[str]) -> bool:
-        """Note that somebody is here, or tells other names; return whether that is news for the disk."""
+    def since(self, one: Away) -> float:
+        """Return the monotonic second since which somebody is away; this start for one that was away before."""
+        return self._begun if one.left_at is None else one.left_at
+
+    def absence(self, one: Away) -> Absence:
+        """Return for how long somebody has been away."""
+        seconds = max(0.0, self._now() - self.since(one))
+        if one.left_at is None:
+            return Absence(seconds, one.seen_at, True)
+        return Absence(seconds, self._wall() - seconds, False)
+
+    def next_claim(self) -> int:
+        """Return the number of who claims names now: larger than all before it, of earlier starts too."""
+        self._claimed += 1
+        return self._claimed
+
+    def joined(
+        self,
+        host_id: HostId,
+        methods: Sequence[str],
+        plugins: Sequence[str],
+        claims: Mapping[str, int] | None = None,
+    ) -> bool:
+        """Note that somebody is here, or tells other names; return whether that is news for the disk.
+
+        Args:
+            host_id: its own.
+            methods: names.
+            plugins: names.
+            claims: by name of a method, also of one that it had; those that it has come first.
+        """
         methods, plugins = _fitting(methods, plugins)
         before = self._here.get(host_id.origin)
-        new = Away(host_id.origin, str(host_id), self._wall(), False, methods, plugins)
+        kept = fitting_claims(claims or {})
+        new = Away(host_id.origin, str(host_id), self._wall(), False, methods, plugins, kept)
         if (gone := self._away.get(host_id.origin)) is not None:
             self._take_out(gone)
         self._here[host_id.origin] = new
@@ -140,6 +203,8 @@ class AwayBook:
         one = self._here.pop(origin, None)
         if one is not None:
             one.seen_at, one.stopped = self._wall() - ago, stopped
+            one.left_at = self._now() - ago
+            self._changes.pop(origin, None)  # they are written in the order in which they went
             self._changes[origin] = one
             self._put(one)
 
@@ -207,7 +272,7 @@ class AwayBook:
         """Have somebody found by its methods; where names take too much memory, others' are forgotten."""
         for method in one.methods:
             self._by_method.setdefault(method, {})[one.origin] = None
-        if cost := sum(_NAME_COST + len(name) for name in (*one.methods, *one.plugins)):
+        if cost := sum(_NAME_COST + len(name) for name in (*one.methods, *one.plugins, *one.claims)):
             self._named[one.origin] = cost
             self._named_of.setdefault(source, {})[one.origin] = None
             self._memory += cost
@@ -221,6 +286,7 @@ class AwayBook:
         one = self._away[origin]
         self._take_out_names(one, source_of(one.ip))
         one.methods = one.plugins = ()
+        one.claims = {}
         self._changes[origin] = one
 
     def _take_out_names(self, one: Away, source: str) -> None:
@@ -237,6 +303,18 @@ class AwayBook:
         if not self._memory_of[source]:
             del self._memory_of[source]
             self._named_of.pop(source, None)
+
+
+def fitting_claims(claims: Mapping[str, int]) -> dict[str, int]:
+    """Return as many claims as are remembered of one satellite, the first ones."""
+    left = MAX_AWAY_NAMES
+    kept = {}
+    for name, number in claims.items():
+        left -= len(name)
+        if left < 0:
+            break
+        kept[name] = number
+    return kept
 
 
 def _fitting(methods: Sequence[str], plugins: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

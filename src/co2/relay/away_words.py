@@ -3,24 +3,29 @@
 import time
 
 from co2.errors import Unreachable
-from co2.protocol.away import Away
+from co2.protocol.away import Away, AwayBook
 from co2.web.text import duration
 
 __all__ = ["away_words", "method_away"]
 
 
-def away_words(one: Away) -> str:
+def away_words(one: Away, book: AwayBook) -> str:
     """Say since when a satellite is away."""
-    ago = max(0.0, time.time() - one.seen_at)
-    form = "%H:%M:%S" if ago < 43_200 else "%Y-%m-%d %H:%M:%S"
-    since = time.strftime(form, time.localtime(one.seen_at))
+    seconds, seen_at, before_start = book.absence(one)
+    form = "%H:%M:%S" if seconds < 43_200 and not before_start else "%Y-%m-%d %H:%M:%S"
+    since = time.strftime(form, time.localtime(seen_at))
+    if before_start:
+        gone = "was stopped before" if one.stopped else "is away since before"
+        return (
+            f"{gone} the relay's start {duration(seconds)} ago; it was here last at {since} by the clock of then"
+        )
     if one.stopped:
-        return f"was stopped at {since}, {duration(ago)} ago"
-    return f"is away since {since}, for {duration(ago)}"
+        return f"was stopped at {since}, {duration(seconds)} ago"
+    return f"is away since {since}, for {duration(seconds)}"
 
 
-def method_away(method: str, having: list[Away]) -> Unreachable:
+def method_away(method: str, having: list[Away], book: AwayBook) -> Unreachable:
     """Return the fault for a method of satellites that are away."""
     last = having[0]
     more = f" (and {len(having) - 1} others that had it are away, too)" if len(having) > 1 else ""
-    return Unreachable(f"{method} is known, but its satellite {last.host_id} {away_words(last)}{more}")
+    return Unreachable(f"{method} is known, but its satellite {last.host_id} {away_words(last, book)}{more}")

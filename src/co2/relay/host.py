@@ -270,7 +270,7 @@ class RelayHost:
         else:
             gone = self.relay.away.get(host_id.origin)
             if gone is not None and self.relay.members.get(host_id.origin) is None:
-                raise Unreachable(f"{gone.host_id} {away_words(gone)}")
+                raise Unreachable(f"{gone.host_id} {away_words(gone, self.relay.away)}")
             member = self.relay.members.find(host_id)
         params = [argument] if argument else []
         return await self._call_member(member, method, params, caller)

@@ -72,7 +72,7 @@ class MemberKeeper:
         if store.replaced:
             _logger.error("whose origins are whose is not known any more: %s", store.replaced)
         book = OriginBook(known, wall=time.time, seen_before=seen_before)
-        return cls(book, store, AwayBook(away, wall=time.time))
+        return cls(book, store, AwayBook(away, wall=time.time, now=time.monotonic))
 
     async def kept(self) -> None:
         """Wait until all that has changed so far is on disk; nobody waits for a disk that does not take it."""

@@ -4,10 +4,12 @@ import asyncio
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Any
 
 from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
+from co2.protocol.away import fitting_claims
 from co2.protocol.frames import Host
 from co2.protocol.health import Health
 from co2.protocol.streams import Peer
@@ -43,7 +45,10 @@ class Member:
         registered_at: seconds on the monotonic clock.
         seen_at: when it last answered or fetched, the same clock.
         methods: names of what can be called there.
-        offered: the same names, to be looked up.
+        offered: the same names, to be looked up, each with the number with which it was claimed (:meth:`offer`).
+        held: claims of names that it had and does not offer now, as while its plugins load: they count again
+            when it offers these again.
+        held_at: second on the monotonic clock when it was here last with what it held when it came.
         plugins: names of its plugins.
         state: ``new``, ``ok`` or ``unreachable``.
         last_error: why it could not be reached, '' for never.
@@ -68,7 +73,9 @@ class Member:
     registered_at: float
     seen_at: float
     methods: tuple[str, ...] = ()
-    offered: frozenset[str] = frozenset()
+    offered: dict[str, int] = field(default_factory=dict)
+    held: dict[str, int] = field(default_factory=dict)
+    held_at: float = -inf
     plugins: tuple[str, ...] = ()
     state: str = "new"
     last_error: str = ""
@@ -90,6 +97,16 @@ class Member:
     def position(self) -> int:
         """Position of the last message that it got."""
         return self.cursor if self.peer is None else self.peer.position
+
+    def offer(self, number: int) -> None:
+        """Have its methods looked up; a name that it did not have before is claimed.
+
+        Args:
+            number: of this claim, larger than all before it: whoever came with a name first has the smaller one.
+        """
+        held = {**self.offered, **self.held}
+        self.offered = {name: held.pop(name, number) for name in self.methods}
+        self.held = fitting_claims(held)
 
     def miss(self, after: int, following: int, reason: str) -> bool:
         """Note a gap to be told; give whether it is one more: one that follows the last, for this reason, is not.

@@ -1,7 +1,7 @@
 """Which member has a method, and what a caller is told where that is not exactly one."""
 
-import time
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING
 
 from co2.errors import Ambiguous, NoSuchMethod
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["NAME_KEPT", "member_having"]
 
 NAME_KEPT = 300.0
-"""Seconds for which the name of a method stays with a satellite that is away, against hosts at other addresses."""
+"""Seconds for which the name of a method stays with a satellite that is away, against hosts at other addresses
+that came later with it."""
 
 MAX_COMPARED = 50
 """Names that are compared with one that nobody has."""
@@ -34,7 +35,7 @@ def member_having(relay: "Relay", method: str) -> Member:
     Raises:
         NoSuchMethod: nobody has it; it names one that may have been meant.
         Unreachable: its satellite is away.
-        Ambiguous: several have it, or another had it until lately: who takes its place must be chosen.
+        Ambiguous: several have it, or another had it first, and until lately: who takes its place must be chosen.
     """
     if is_reserved(method):
         raise NoSuchMethod(method)
@@ -42,7 +43,7 @@ def member_having(relay: "Relay", method: str) -> Member:
     away = relay.away.having(method)
     if not having:
         if away:
-            raise method_away(method, away)
+            raise method_away(method, away, relay.away)
         raise NoSuchMethod(method, _meant(relay, method))
     if len(having) > 1:
         named = [str(member.host_id) for member in having[:MAX_NAMED]]
@@ -52,14 +53,27 @@ def member_having(relay: "Relay", method: str) -> Member:
             "or co2 call --host"
         )
     member = having[0]
+    claim, ip = member.offered[method], member.host_id.ip
+    # Whoever claims a name while its owner is away must not get its calls unnoticed; and whoever came later with
+    # it than its owner, and has gone, takes nothing along. An address is one owner.
     for other in away:
-        # Whoever claims a name while its owner is away must not get its calls unnoticed. An address is one owner.
-        if other.ip != member.host_id.ip and time.time() - other.seen_at < NAME_KEPT:
-            raise Ambiguous(
-                f"{other.host_id} had {method} and is away, {member.host_id} says that it has it; say which: "
-                "method_call with host_id, or co2 call --host; co2 forget makes it the other's"
+        before = other.claims.get(method, 0) < claim
+        if before and other.ip != ip and relay.away.absence(other).seconds < NAME_KEPT:
+            raise _had_it(method, f"{other.host_id} had {method} and is away", member)
+    since = relay.now() - NAME_KEPT
+    for back in relay.members:  # its plugins load, perhaps
+        if back.held.get(method, inf) < claim and back.host_id.ip != ip and back.held_at > since:
+            raise _had_it(
+                method, f"{back.host_id} had {method}, was away, and has not said that it has it again", member
             )
     return member
+
+
+def _had_it(method: str, who: str, member: Member) -> Ambiguous:
+    return Ambiguous(
+        f"{who}, {member.host_id} says that it has it; say which: method_call with host_id, or co2 call --host; "
+        "co2 forget makes it the other's"
+    )
 
 
 def _meant(relay: "Relay", method: str) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import heapq
 import logging
-import time
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, BadRequest, Denied, IdentityRefused, Unreachable, ValueRefused
 from co2.host_id import HostId
-from co2.protocol.away import Away
+from co2.protocol.away import Absence, Away, AwayBook
 from co2.protocol.batch import make_batch
 from co2.protocol.host_names import check_names, names_size
 from co2.protocol.link_frames import BEGINNING
@@ -273,6 +272,8 @@ class RelayMethods:
 
         With ``away: true`` and no page those who are away are listed too, behind the others, with the state
         ``away`` or, after a goodbye, ``stopped``; ``silent`` says for how many seconds, ``last_seen`` since when.
+        Where ``before_start`` is true it was here last before the relay's start: ``silent`` counts from that,
+        ``last_seen`` is by the clock of then.
         """
         argument = params[0] if params and isinstance(params[0], dict) else {}
         with_names = argument.get("names", True)
@@ -303,7 +304,7 @@ class RelayMethods:
                     row |= {"methods": [], "plugins": [], "behind": {}}
             rows.append(row)
         if argument.get("away") is True and not is_page:
-            rows += away_rows(self._relay.away.rows()[:MAX_AWAY_TOLD])
+            rows += away_rows(self._relay.away)
         return rows
 
     def forget(self, params: Sequence[Any], caller: Caller) -> bool:
@@ -441,16 +442,16 @@ def _only_itself(caller: Caller, method: str) -> None:
         raise Denied(f"relay.{method} is called at the relay itself, not through another host")
 
 
-def away_rows(away: Sequence[Away]) -> list[dict[str, Any]]:
+def away_rows(book: AwayBook) -> list[dict[str, Any]]:
     """Return the rows of satellites that are away; names as long as they have room."""
     rows, left = [], MAX_AWAY_NAMES_TOLD
-    for one in away:
+    for one in book.rows()[:MAX_AWAY_TOLD]:
         left -= sum(map(len, (*one.methods, *one.plugins)))
-        rows.append(_away_row(one, with_names=left >= 0))
+        rows.append(_away_row(one, book.absence(one), with_names=left >= 0))
     return rows
 
 
-def _away_row(one: Away, *, with_names: bool) -> dict[str, Any]:
+def _away_row(one: Away, absence: Absence, *, with_names: bool) -> dict[str, Any]:
     """Return the row of one; it has every key that a connected one has."""
     return {
         "left_out": 0 if with_names else len(one.methods) + len(one.plugins),
@@ -458,8 +459,9 @@ def _away_row(one: Away, *, with_names: bool) -> dict[str, Any]:
         "kind": "co2",
         "state": one.state,
         "age": 0.0,
-        "silent": round(max(0.0, time.time() - one.seen_at), 3),
-        "last_seen": datetime.fromtimestamp(one.seen_at, UTC),
+        "silent": round(absence.seconds, 3),
+        "last_seen": datetime.fromtimestamp(absence.seen_at, UTC),
+        "before_start": absence.before_start,
         "methods": list(one.methods) if with_names else [],
         "plugins": list(one.plugins) if with_names else [],
         "position": 0,

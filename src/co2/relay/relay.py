@@ -85,7 +85,7 @@ class Relay:
         receipts: ReceiptKey | None = None,
     ) -> None:
         self.log = log
-        self.away = AwayBook(wall=time.time) if keeper is None else keeper.away
+        self.away = AwayBook(wall=time.time, now=time.monotonic) if keeper is None else keeper.away
         self._keeper = keeper
         self.members = Members(config.max_sats)
         self.published = 0
@@ -217,18 +217,23 @@ class Relay:
 
     def joined(self, peer: Peer) -> None:
         """A satellite has come over its link, or tells other methods."""
-        member = self.members.get(peer.origin)
+        member = before = self.members.get(peer.origin)
         if member is not None and member.peer is not peer:
             self.take_out(member, keep_cursor=False)
             member = None
         if member is None:
             member = self.members.add(peer.host_id, "co2", 0, self.now(), resume=False)
             member.peer, member.state = peer, "ok"
+            # Its claims are those that it had before: else whoever claims its names once comes before it for ever.
+            if before is not None:
+                member.offered, member.held, member.held_at = before.offered, before.held, before.held_at
+            elif (gone := self.away.get(peer.origin)) is not None:
+                member.held, member.held_at = gone.claims, self.away.since(gone)
             self.say(logging.INFO, peer.origin, "%s joined", peer.host_id)
         member.host_id = peer.host_id
         member.methods, member.plugins = peer.methods, peer.plugins
         self.show(member)
-        if self.away.joined(peer.host_id, peer.methods, peer.plugins):
+        if self.away.joined(peer.host_id, peer.methods, peer.plugins, {**member.offered, **member.held}):
             self._keep_away()
 
     def _listen_to_live(self, take: Callable[[Entry], None] | None) -> None:
@@ -330,7 +335,7 @@ class Relay:
 
     def show(self, member: Member) -> None:
         """Write a member, or what is new about it, into the roster."""
-        member.offered = frozenset(member.methods)
+        member.offer(self.away.next_claim())
         book = self.links.core.roster
         if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
             self.say(

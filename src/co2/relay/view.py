@@ -1,6 +1,5 @@
 """What a relay shows of itself on its pages and in its metrics."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +89,8 @@ class RelayView:
 
     def away(self) -> Sequence[AwayRow]:
         """Satellites that were here and are not, the last who went first."""
-        now = time.time()
-        return [
-            AwayRow(one.host_id, one.state, max(0.0, now - one.seen_at), one.seen_at, one.plugins)
-            for one in self._host.relay.away.rows()
-        ]
+        book = self._host.relay.away
+        return [AwayRow(one.host_id, one.state, *book.absence(one), plugins=one.plugins) for one in book.rows()]
 
     def readiness(self) -> Readiness:
         """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""

@@ -136,7 +136,6 @@ class Link:
         self.relay_ips: frozenset[str] = frozenset()
         self.hosts = KnownHosts(receiver.hosts_changed)
         self.last_error = "not tried yet"
-        self._away_since = time.time()
         self._away_at = time.monotonic()
         self._what_helps = _WHAT_HELPS
         self._warned = False
@@ -181,7 +180,8 @@ class Link:
             return f"the relay at {self.url} is there and takes nothing now: {self.core.held}"
         if self.joined.is_set():
             return f"the relay at {self.url} is there and takes less than is sent"
-        since = time.strftime("%H:%M:%S", time.localtime(self._away_since))
+        away_for = time.monotonic() - self._away_at  # the clock of then may have been wrong
+        since = time.strftime("%H:%M:%S", time.localtime(time.time() - away_for))
         return f"the relay at {self.url} has been away since {since} ({self.last_error})"
 
     @property
@@ -470,7 +470,6 @@ class Link:
 
     def _away(self) -> None:
         if self.joined.is_set():
-            self._away_since = time.time()
             self._away_at = time.monotonic()
             self.joined.clear()
 

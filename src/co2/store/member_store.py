@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Annotated
 
 import apsw
 import msgspec
@@ -18,6 +19,7 @@ HERE = "here"
 """State on disk of a satellite that had a link when it was written."""
 
 _names = msgspec.msgpack.Decoder(tuple[tuple[str, ...], tuple[str, ...]])
+_claims = msgspec.msgpack.Decoder(dict[str, Annotated[int, msgspec.Meta(ge=0, le=2**53)]])
 
 MEMBERS_FILE = "members.db"
 """Name of the file in the state folder."""
@@ -37,18 +39,26 @@ CREATE TABLE IF NOT EXISTS away (
 CREATE TABLE IF NOT EXISTS alive (only_one INTEGER PRIMARY KEY CHECK (only_one = 1), at REAL NOT NULL);
 """
 _PUT_AWAY = """
-INSERT INTO away (origin, host_id, seen_at, state, names) VALUES (?, ?, ?, ?, ?)
+INSERT INTO away (origin, host_id, seen_at, state, names, claims) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT (origin) DO UPDATE SET
-    host_id = excluded.host_id, seen_at = excluded.seen_at, state = excluded.state, names = excluded.names
+    host_id = excluded.host_id, seen_at = excluded.seen_at, state = excluded.state, names = excluded.names,
+    claims = excluded.claims,
+    rowid = CASE
+        WHEN away.state = excluded.state AND away.seen_at = excluded.seen_at THEN away.rowid
+        ELSE (SELECT max(rowid) + 1 FROM away)
+    END
 """
+# So rows are in the order in which their satellites came and went. By the time in them, of a clock that may have
+# been wrong, the wrong ones would be forgotten first.
 # Text as bytes, and numbers as such: what is damaged may be anything now, which must not end the whole reading.
 _KNOWN = """
 SELECT CAST(origin AS BLOB), CAST(token AS BLOB), CAST(address AS BLOB), CAST(first_seen AS REAL), published
 FROM member ORDER BY published DESC, rowid
 """
 _AWAY_ROWS = """
-SELECT CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(state AS BLOB), CAST(seen_at AS REAL), CAST(names AS BLOB)
-FROM away
+SELECT CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(state AS BLOB), CAST(seen_at AS REAL),
+    CAST(names AS BLOB), CAST(claims AS BLOB)
+FROM away ORDER BY rowid
 """
 # Other columns, should there be any, stay as they are.
 _PUT = """
@@ -126,20 +136,24 @@ class MemberStore:
     def away(self) -> list[Away]:
         """Return all satellites that were here before this start, in the order in which they went.
 
-        Who was here when the relay ended was seen last when the relay was.
+        Who was here when the relay ended was seen last when the relay was, and went last.
         """
-        alive = max((at for (at,) in self._db.execute("SELECT at FROM alive")), default=0.0)
-        found = []
-        for *texts, seen_at, packed in self._db.execute(_AWAY_ROWS):
+        alive = [at for (at,) in self._db.execute("SELECT at FROM alive")]
+        found: list[Away] = []
+        were_here: list[Away] = []
+        for *texts, seen_at, packed, packed_claims in self._db.execute(_AWAY_ROWS):
             try:
                 origin, host_id, state = (str(text, "utf-8") for text in texts)
                 HostId.parse(host_id)
                 methods, plugins = _names.decode(packed)
             except (ValueError, msgspec.MsgspecError):
                 continue  # a label for people: what cannot be read is left out
-            seen = max(seen_at, alive) if state == HERE else seen_at
-            found.append(Away(origin, host_id, seen, state == "stopped", methods, plugins))
-        return sorted(found, key=lambda one: one.seen_at)[-MAX_AWAY:]
+            seen = alive[0] if state == HERE and alive else seen_at
+            claims = _claims_in(packed_claims)
+            (were_here if state == HERE else found).append(
+                Away(origin, host_id, seen, state == "stopped", methods, plugins, claims)
+            )
+        return [*found, *were_here][-MAX_AWAY:]
 
     def write_away(self, changes: Mapping[str, Away | None], here: Collection[str], now: float) -> None:
         """Bring to disk who has come and gone, in one commit.
@@ -159,6 +173,7 @@ class MemberStore:
                 one.seen_at,
                 HERE if one.origin in here else one.state,
                 msgspec.msgpack.encode((one.methods, one.plugins)),
+                msgspec.msgpack.encode(one.claims),
             )
             for one in changes.values()
             if one is not None
@@ -180,6 +195,14 @@ class MemberStore:
         close_database(self._db, tidy=tidy)
 
 
+def _claims_in(packed: bytes | None) -> dict[str, int]:
+    """Return claims, none where a program of before has not written them; those count as older than all others."""
+    try:
+        return _claims.decode(packed) if packed else {}
+    except (ValueError, msgspec.MsgspecError):
+        return {}
+
+
 def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
     db = open_database(path, vfs)
     try:
@@ -191,6 +214,8 @@ def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
         db.execute(_AWAY)
+        if "claims" not in {row[1] for row in db.execute("PRAGMA table_info(away)")}:
+            db.execute("ALTER TABLE away ADD COLUMN claims BLOB")  # a file of before
         found = db.execute("PRAGMA quick_check").fetchall()
         if found != [("ok",)]:
             raise apsw.CorruptError(str(found[0][0])[:200])

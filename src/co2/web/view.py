@@ -177,8 +177,10 @@ class AwayRow:
     Attributes:
         host_id: its last one.
         state: ``away``, or ``stopped`` for one that said goodbye.
-        seconds: since it was here last.
+        seconds: since it was here last, at least.
         seen_at: when that was, in seconds since 1970.
+        before_start: that was before the host's start; ``seconds`` are since that, and ``seen_at`` is by the clock
+            of then.
         plugins: names.
     """
 
@@ -186,6 +188,7 @@ class AwayRow:
     state: str
     seconds: float
     seen_at: float
+    before_start: bool = False
     plugins: Sequence[str] = ()
 
 

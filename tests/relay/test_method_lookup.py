@@ -1,0 +1,100 @@
+"""Whose a name is while its satellite is away: for some minutes, by a clock that only grows."""
+
+import asyncio
+
+import pytest
+
+from co2.errors import Ambiguous
+from co2.host_id import HostId
+from co2.protocol.away import AwayBook
+from co2.protocol.streams import Peer
+from co2.relay.method_lookup import NAME_KEPT, member_having
+from co2.relay.relay import Relay
+from co2.xmlrpc.registry import Caller
+from tests.protocol.network import FakeLog
+from tests.relay.test_relay import Client, make_relay
+
+OWNER = HostId("owner", "10.0.0.2", 2004)
+
+
+def register(relay: Relay, origin: str, ip: str) -> None:
+    """Have a member there that says it has the method."""
+    relay.methods.register([{"host_id": f"{origin}@{ip}:0", "methods": ["m"]}], Caller(ip, 1))
+
+
+def test_a_name_stays_with_who_had_it_first_for_some_minutes_and_with_nobody_else() -> None:
+    now = 1000.0
+
+    async def test() -> None:
+        nonlocal now
+        relay = make_relay(Client(), FakeLog())
+        relay.away = AwayBook(wall=lambda: 5e8, now=lambda: now)
+        claim = relay.away.next_claim()
+        register(relay, "later", "10.0.0.9")
+        relay.away.joined(OWNER, ["m"], [], {"m": claim})
+        relay.away.left("owner", stopped=False)
+        now += NAME_KEPT - 1
+        with pytest.raises(Ambiguous, match=r"owner@10\.0\.0\.2:2004 had m and is away, later@10\.0\.0\.9:0 says"):
+            member_having(relay, "m")
+        now += 2
+        assert member_having(relay, "m").host_id.origin == "later"
+
+        relay.away.joined(OWNER, ["m"], [], {"m": relay.away.next_claim()})
+        relay.away.left("owner", stopped=False)
+        register(relay, "later", "10.0.0.9")
+        assert member_having(relay, "m").host_id.origin == "later", "who registers again has it as long as before"
+        await relay.stop()
+
+    asyncio.run(test())
+
+
+def link(host_id: HostId, *methods: str) -> Peer:
+    return Peer(None, (host_id.ip, 1), host_id=host_id, methods=methods)  # type: ignore[arg-type]
+
+
+def test_who_was_first_is_known_over_newer_links_and_names_that_come_and_go() -> None:
+    stranger = HostId("stranger", "10.0.0.9", 2004)
+
+    async def test() -> None:
+        relay = make_relay(Client(), FakeLog())
+        owner = link(OWNER, "m", "n")
+        relay.joined(owner)
+
+        def visit() -> None:
+            """Have the stranger come, be told of, and go."""
+            guest = link(stranger, "m")
+            relay.joined(guest)
+            with pytest.raises(Ambiguous, match="several hosts have m"):
+                member_having(relay, "m")
+            relay.left(guest, "", "its link has ended")
+
+        visit()
+        assert member_having(relay, "m").peer is owner
+        newer = link(OWNER, "m", "n")
+        relay.joined(newer)  # takes the place of the other one
+        assert member_having(relay, "m").peer is newer
+        visit()
+        newer.methods = ("n",)
+        relay.joined(newer)  # the package is unloaded
+        newer.methods = ("m", "n")
+        relay.joined(newer)
+        visit()
+        assert member_having(relay, "m").peer is newer
+
+        relay.left(newer, "", "its link has ended")
+        guest = link(stranger, "m", "n")
+        relay.joined(guest)
+        back = link(OWNER)
+        relay.joined(back)
+        for name in ("m", "n"):
+            with pytest.raises(
+                Ambiguous, match=r"owner@.* had [mn], was away, and has not said that it has it again"
+            ):
+                member_having(relay, name)
+        back.methods = ("n",)
+        relay.joined(back)
+        relay.left(guest, "", "its link has ended")
+        assert member_having(relay, "n").peer is back
+        await relay.stop()
+
+    asyncio.run(test())
