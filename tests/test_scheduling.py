@@ -52,3 +52,11 @@ def test_what_somebody_has_decided_stays() -> None:
         return standing()
 
     assert in_a_thread(work) == (os.SCHED_IDLE, standing()[1])
+
+
+def test_turns_are_short_as_long_as_somebody_wants_that() -> None:
+    with scheduling.short_turns():
+        with scheduling.short_turns():
+            assert sys.getswitchinterval() == pytest.approx(scheduling.INTERVAL)
+        assert sys.getswitchinterval() == pytest.approx(scheduling.INTERVAL)
+    assert sys.getswitchinterval() == pytest.approx(scheduling.USUAL_INTERVAL)

@@ -9,17 +9,33 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from co2.compiled import is_of
 
-__all__ = ["BEHIND", "SLICE", "go_behind", "go_first"]
+__all__ = ["BEHIND", "INTERVAL", "SLICE", "USUAL_INTERVAL", "go_behind", "go_first", "short_turns"]
 
 SLICE = 100_000
 """Nanoseconds that a thread on a message's way wants to run at a time; Linux takes no less."""
 
 BEHIND = 10
 """Steps of niceness by which a thread goes behind those that pass messages on."""
+
+INTERVAL = 0.0002
+"""Seconds after which a thread that computes beside an event loop lets the loop go on.
+
+The loop releases the interpreter at each write to a socket, and such a thread then keeps it for this long. That
+costs throughput, so it holds only while there is such a thread.
+"""
+
+USUAL_INTERVAL = 0.005
+"""Python's own."""
+
+_computing: list[int] = []
+"""Threads that want short turns."""
+
+_changing = threading.Lock()
 
 try:
     from co2._scheduling import SOURCE, set_slice
@@ -44,3 +60,19 @@ def go_behind() -> None:
         if os.sched_getscheduler(thread) == os.SCHED_OTHER:  # else somebody has decided otherwise
             os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
             os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + BEHIND)
+
+
+@contextlib.contextmanager
+def short_turns() -> Iterator[None]:
+    """Have this thread let others of its process go on soon, as long as the block runs: it computes for long."""
+    thread = threading.get_ident()
+    with _changing:
+        _computing.append(thread)
+        sys.setswitchinterval(INTERVAL)
+    try:
+        yield
+    finally:
+        with _changing:
+            _computing.remove(thread)
+            if not _computing:
+                sys.setswitchinterval(USUAL_INTERVAL)

@@ -37,6 +37,12 @@ from tests.needs import needs
 from tests.simulation.foresight import filled
 
 NOTHING: list[Expected] = []
+
+
+def no_habits() -> bytearray:
+    return bytearray(_express.HABITS_SIZE)
+
+
 needs_c = needs(express.AVAILABLE, "the express is not compiled here (gcc, Python's headers; then make venv)")
 
 PLAIN, CHECKED = Outline(b"\x95\xa7Publish\xa1x", False, b"\xc2"), Outline(b"\x98\xa7Publish\x01\x02", True, b"")
@@ -137,7 +143,7 @@ def way(pair: Pair, framing: int, outline: Outline, end: RecordingEnd | None = N
 
 def wait(poll: select.epoll, comes: Way, *becomes: Way, timeout: float = 0.0) -> tuple[int, bytes, object] | None:
     _, rows, counters = express.rows_of([Expected(comes, becomes)])
-    found = express.wait(poll.fileno(), timeout, 0.0, 0.0, 0.0, rows, counters)
+    found = express.wait(poll.fileno(), timeout, 0.0, 0.0, 0.0, 0.0, no_habits(), rows, counters)
     if found is None:
         return None
     ((which, data),), passed = found
@@ -196,7 +202,7 @@ def test_of_several_that_are_expected_it_is_the_one_that_fits(pairs: list[Pair],
             for outline, pair in ((PLAIN, pairs[1]), (CHECKED, pairs[2]))
         ]
     )
-    found = express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, rows, counters)
+    found = express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, 0.0, no_habits(), rows, counters)
     assert found is not None and [which for _, which, _ in found[1]] == [1]
     assert (pairs[1].come(), pairs[2].come()) == (b"", framed(COUNTED, filled(PLAIN, BATCH)))
 
@@ -221,11 +227,16 @@ def batch(count: int) -> bytes:
 
 
 def run(
-    poll: select.epoll, *expected: Expected, follow: float = 5.0, latest: float = 5.0
+    poll: select.epoll,
+    *expected: Expected,
+    follow: float = 5.0,
+    latest: float = 5.0,
+    work: float = 0.0005,
+    habits: bytearray | None = None,
 ) -> tuple[list[tuple[int, bytes]], list[tuple[int, int, tuple[bytes, ...]]]]:
     taken, rows, counters = express.rows_of(expected)
     assert taken == list(expected)
-    found = express.wait(poll.fileno(), 0.0, 1e-6, follow, latest, rows, counters)
+    found = express.wait(poll.fileno(), 0.0, 1e-6, follow, latest, work, habits or no_habits(), rows, counters)
     assert found is not None
     return [*found[0]], [*found[1]]  # type: ignore[list-item]
 
@@ -349,6 +360,83 @@ def test_a_run_ends_where_anything_else_happens_and_in_time(pairs: list[Pair], p
     pairs[0].theirs.sendall(framed(COUNTED, filled(NUMBERED, BATCH)))
     assert len(run(poll, expected, follow=60.0, latest=600.0)[1]) == 1
     assert time.monotonic() - began < 30
+
+
+class Pattern:
+    """Frames that come on two sockets in a rhythm, and where runs of them end.
+
+    Args:
+        gaps: seconds behind a frame on the first socket, and behind one on the second.
+    """
+
+    def __init__(self, pairs: list[Pair], poll: select.epoll, gaps: tuple[float, float]) -> None:
+        self._pairs = pairs
+        self._poll = poll
+        self._gaps = gaps
+        self._counts = [7, 100]
+        self.habits = no_habits()
+
+    def expected(self) -> list[Expected]:
+        return [
+            Expected(way(self._pairs[n], COUNTED, self._outline(n)), [way(self._pairs[2], COUNTED, PLAIN)])
+            for n in range(2)
+        ]
+
+    def _outline(self, n: int) -> Outline:
+        return NUMBERED._replace(numbers=(Number(9, f"of {n}", self._counts[n]),))
+
+    def run_on(self, seconds: float, latest: float, work: float) -> list[int]:
+        """Send in another thread, take run after run here; give on which socket the last frame of each came."""
+        ends: list[int] = []
+        done = threading.Event()
+
+        def send() -> None:
+            due, counts = time.monotonic(), list(self._counts)
+            until = due + seconds
+            while time.monotonic() < until:
+                for n in range(2):
+                    outline = NUMBERED._replace(numbers=(Number(9, f"of {n}", counts[n]),))
+                    self._pairs[n].theirs.sendall(framed(COUNTED, filled(outline, BATCH)))
+                    counts[n] += 1
+                    due += self._gaps[n]
+                    time.sleep(max(0.0, due - time.monotonic()))
+            done.set()
+
+        thread = threading.Thread(target=send)
+        thread.start()
+        while not done.is_set():
+            _, rows, counters = express.rows_of(self.expected())
+            found = express.wait(self._poll.fileno(), 0.2, 1e-4, 0.02, latest, work, self.habits, rows, counters)
+            for _, which, _ in found[1] if found else ():
+                self._counts[which] += 1
+            if found and found[1]:
+                ends.append(found[1][-1][1])
+            self._pairs[2].come()
+        thread.join()
+        return ends
+
+
+@needs_c
+def test_runs_come_to_end_behind_the_frame_that_nothing_follows_for_long(
+    pairs: list[Pair], poll: select.epoll
+) -> None:
+    """As where an answer follows soon, and then there is a pause: the work is to be in nobody's way."""
+    for pair in pairs[:2]:
+        poll.register(pair.ours, select.EPOLLIN)
+    pattern = Pattern(pairs, poll, (0.01, 0.06))
+    ends = pattern.run_on(2.0, latest=0.065, work=0.03)
+    assert len(ends) > 15
+    assert ends[5:].count(1) >= 0.8 * len(ends[5:]), "behind the answer, not behind what it answers"
+
+
+@needs_c
+def test_runs_take_in_as_many_frames_as_there_is_time_for(pairs: list[Pair], poll: select.epoll) -> None:
+    """Where they come evenly it ends behind the last one that comes in time."""
+    for pair in pairs[:2]:
+        poll.register(pair.ours, select.EPOLLIN)
+    pattern = Pattern(pairs, poll, (0.02, 0.02))
+    ends = pattern.run_on(2.0, latest=0.05, work=0.01)
+    assert 20 <= len(ends) <= 50, "of a hundred frames two or three go together"
 
 
 @needs_c
@@ -489,14 +577,14 @@ def test_anything_else_that_happens_ends_the_wait(pairs: list[Pair], poll: selec
 )
 def test_what_is_no_forecast_is_refused(poll: select.epoll, rows: tuple[object, ...]) -> None:
     with pytest.raises((TypeError, ValueError)):
-        express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, rows, (7,))  # type: ignore[arg-type]
+        express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, 0.0, no_habits(), rows, (7,))  # type: ignore[arg-type]
 
 
 @needs_c
 @pytest.mark.parametrize("counters", [(1,) * 257, (-1,), (2**64,), ("1",)])
 def test_what_is_no_counter_is_refused(poll: select.epoll, counters: tuple[object, ...]) -> None:
     with pytest.raises((TypeError, ValueError, OverflowError)):
-        express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, (), counters)  # type: ignore[arg-type]
+        express.wait(poll.fileno(), 0.0, 0.0, 0.0, 0.0, 0.0, no_habits(), (), counters)  # type: ignore[arg-type]
 
 
 # ---- in an event loop ---------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ for many reads waits behind itself only: readers take turns, one read each.
 """
 
 import asyncio
-import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -16,6 +15,7 @@ from typing import Protocol
 
 from co2.errors import Unreachable
 from co2.protocol.log import Reading
+from co2.scheduling import short_turns
 
 __all__ = ["MAX_READING", "DiskLog", "DiskReads"]
 
@@ -38,18 +38,6 @@ LATE = 0.005
 
 MAX_PAUSE = 0.1
 """Seconds for which nothing is read at most."""
-
-
-SWITCH_INTERVAL = 0.0005
-"""Seconds after which a thread that reads lets the event loop go on.
-
-The loop releases the interpreter at each write to a socket, and a reading thread then keeps it for this long.
-Under attack (docs/attack.md) the 99th percentile of latency was 101 ms, against 290 ms with Python's own interval.
-It costs throughput, a fifth in a noisy run, so it holds only while something is read.
-"""
-
-USUAL_INTERVAL = 0.005
-"""Python's own."""
 
 
 class DiskLog(Protocol):
@@ -128,7 +116,6 @@ class DiskReads:
             if wish.found.done():  # its reader is gone
                 continue
             self._reading += 1
-            sys.setswitchinterval(SWITCH_INTERVAL)
             loop = asyncio.get_running_loop()
             read = loop.run_in_executor(self._pool, self._read, wish.after, wish.max_bytes)
             read.add_done_callback(lambda done, wish=wish: self._come(wish, done))  # type: ignore[misc]
@@ -137,7 +124,8 @@ class DiskReads:
         """Read, one thread at a time; give also when it was done."""
         with self._one:
             began = time.monotonic()
-            reading = self._log.read_disk(after, max_bytes)
+            with short_turns():
+                reading = self._log.read_disk(after, max_bytes)
             if len(reading.entries) > MANY:
                 pauses = PAUSE_LATE if self._late else PAUSE
                 time.sleep(min(MAX_PAUSE, pauses * (time.monotonic() - began)))
@@ -145,8 +133,6 @@ class DiskReads:
 
     def _come(self, wish: _Wish, done: asyncio.Future[tuple[Reading, float]]) -> None:
         self._reading -= 1
-        if not self._reading:
-            sys.setswitchinterval(USUAL_INTERVAL)
         if done.cancelled():
             wish.found.cancel()
         elif (error := done.exception()) is not None:

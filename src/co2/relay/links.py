@@ -37,7 +37,9 @@ from co2.relay.disk_reads import DiskReads
 from co2.relay.frame_turns import FrameTurns
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.pending_calls import PendingCalls
+from co2.relay.standing import Standing
 from co2.server.express import MAX_RUN_MESSAGES, Expected
+from co2.server.fair_selector import is_late
 from co2.server.link_answers import MAX_TEXT, answer_call
 from co2.server.link_wire import MANY_FRAMES, LinkWire, joined
 from co2.server.results import Results
@@ -179,14 +181,16 @@ class Links:
         self._unsaid: dict[Peer, asyncio.TimerHandle] = {}
         self._unsaid_of: BySource[Peer] = BySource()
         self._brakes: dict[Peer, Brake] = {}
+        self._standings: dict[Peer, Standing] = {}
         self._braked: dict[LinkWire, asyncio.TimerHandle] = {}
         self._answering: Counter[Peer] = Counter()
         self._held: list[Peer] = []
         self._closing: list[LinkWire] = []
         self._emptied: asyncio.Future[None] | None = None
         self.calls = PendingCalls()
-        self._turns = CallTurns(asyncio.get_running_loop(), self._begin_call)
-        self._frames = FrameTurns(asyncio.get_running_loop(), self._receive, self._read_again)
+        self._loop = asyncio.get_running_loop()
+        self._turns = CallTurns(self._loop, self._begin_call)
+        self._frames = FrameTurns(self._loop, self._receive, self._read_again)
         self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -194,6 +198,7 @@ class Links:
         """Take in a new link; give who carries it to its end: the handler of ``/link``."""
         peer = self.core.opened(wire.address)
         self._wires[peer] = wire
+        self._standings[peer] = Standing(wire, self._loop.time(), is_late(self._loop))
         self._unsaid[peer] = asyncio.get_running_loop().call_later(HELLO_TIMEOUT, self._says_nothing, peer)
         self._unsaid_of.add(source_of(wire.address[0]), peer)
         if len(self._unsaid) > max(0, self._max_links() - len(self.core.peers)) + MAX_UNSAID:
@@ -229,6 +234,7 @@ class Links:
 
     def _receive(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
         """Take some of what a link has brought; give how many frames."""
+        began = self._loop.time()
         try:
             taken = self.core.receive_some(peer, frames)
         except Exception as error:
@@ -238,6 +244,9 @@ class Links:
                 _logger.exception("the link of %s failed", who)
             self.core.lost(peer, f"an error of ours: {type(error).__name__}")
         self.flush()
+        if (standing := self._standings.get(peer)) is not None:
+            now = self._loop.time()
+            standing.take(now - began, min(peer.asked, ASK_BURST), now, is_late(self._loop))
         if peer.asked:
             self._brake(peer)
         return taken
@@ -250,7 +259,7 @@ class Links:
             return
         if asked > MANY_FRAMES:
             wire.read_less()
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         brake = self._brakes.get(peer)
         if brake is None:
             brake = self._brakes[peer] = Brake(loop.time())
@@ -359,6 +368,7 @@ class Links:
         self.core.lost(peer, why)
         self.flush()
         self._brakes.pop(peer, None)
+        self._standings.pop(peer, None)
         if (timer := self._braked.pop(self._wires.pop(peer), None)) is not None:
             timer.cancel()
         if not self._wires and self._emptied is not None and not self._emptied.done():

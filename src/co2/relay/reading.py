@@ -11,6 +11,7 @@ from co2.errors import BadRequest, Unreachable, ValueRefused
 from co2.protocol.batch import DROPPED, split_batch
 from co2.protocol.log import Entry, LogGap, Reading
 from co2.relay.links import DurableLog
+from co2.scheduling import short_turns
 
 __all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
 
@@ -219,7 +220,8 @@ def _slowly(write: Callable[[LogMessage], bytes], message: LogMessage) -> bytes:
     """Write a message, and leave others as much of the interpreter's time as it took."""
     began = time.monotonic()
     try:
-        return write(message)
+        with short_turns():
+            return write(message)
     except ValueRefused as error:
         refused = str(error)
     finally:

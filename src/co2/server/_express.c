@@ -37,6 +37,9 @@
 #define LARGEST ((uint64_t)1 << 61)
 #define NUMBER_SIZE 9
 #define BATCH_HEAD 5
+#define LONGEST 0.003   /* seconds of a gap that is remembered */
+#define AT_ONCE 0.00001 /* seconds of a sleep that was none */
+#define HABITS_SIZE ((long)sizeof(Habits))
 
 #ifndef MSG_NOSIGNAL
 #define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
@@ -323,14 +326,28 @@ typedef struct {
     int descriptor;
 } Segment;
 
+/* How long it takes, as a rule, from a frame on a socket until one comes on any, and on which. */
+typedef struct {
+    double gap;
+    int descriptor, next;
+} Habit;
+
+typedef struct {
+    Habit habits[MAX_EXPECTED];
+    double last;
+    int descriptor; /* where one has come last */
+} Habits;
+
 typedef struct {
     unsigned char data[MAX_RUN_SIZE], out[MAX_SIZE + MAX_HEAD + 64];
     Py_ssize_t size, done; /* bytes that have come, and those of them that were passed on */
     uint32_t messages;
     int count, segment_count;
     int is_over; /* Python's turn */
+    int was_there; /* what comes now was there before anybody looked for it */
     Passed passed[MAX_RUN];
     Segment segments[MAX_RUN + 1];
+    Habits habits;
 } Run;
 
 static double now(void)
@@ -338,6 +355,61 @@ static double now(void)
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* ---- when to stop: right behind a frame that nothing follows for a while ---- */
+
+static Habit *habit_of(Habits *habits, int descriptor)
+{
+    Habit *habit = &habits->habits[(unsigned)descriptor % MAX_EXPECTED];
+    return habit->descriptor == descriptor && habit->gap > 0 ? habit : NULL;
+}
+
+/* Learn that a frame has come. One that was there already has come earlier, nobody knows when: half of the time ago. */
+static void has_come(Habits *habits, int descriptor, double time, int was_there)
+{
+    int before = habits->descriptor;
+    double gap = time - habits->last;
+    habits->last = time;
+    habits->descriptor = descriptor;
+    if (before <= 0)
+        return;
+    if (was_there)
+        gap /= 2;
+    if (gap > LONGEST)
+        gap = LONGEST;
+    Habit *habit = habit_of(habits, before);
+    if (!habit) {
+        habit = &habits->habits[(unsigned)before % MAX_EXPECTED];
+        *habit = (Habit){gap, before, descriptor};
+    } else if (!was_there) {
+        habit->gap += (gap - habit->gap) / 4;
+    } else if (gap < habit->gap) {
+        habit->gap = gap;
+    }
+    habit->next = descriptor;
+}
+
+/* Say how long to wait for what comes next, `since` seconds after the first frame of a run; 0 for no longer.
+
+   The work on a run takes `work` seconds, and who comes meanwhile waits for it. So a run ends behind a frame that as a
+   rule is followed by nothing for so long, the last such one before `latest`; where there is none, as late as may be. */
+static double patience(Habits *habits, double since, double follow, double latest, double work)
+{
+    Habit *habit = habit_of(habits, habits->descriptor), *later = habit;
+    double left = latest - since, then = since, patient;
+    if (!habit)
+        return follow <= left ? follow : 0;
+    int is_better = 0;
+    for (int step = 0; later && !is_better && step < MAX_RUN; step++) {
+        then += later->gap;
+        later = habit_of(habits, later->next);
+        is_better = then <= latest && later && later->gap >= work;
+    }
+    if (!is_better && (habit->gap >= work || habit->gap > left))
+        return 0;
+    patient = 2 * habit->gap > follow ? 2 * habit->gap : follow;
+    return patient < left ? patient : left;
 }
 
 /* Pass the next frame on, if it is expected; tell whether it was. */
@@ -381,12 +453,15 @@ static int take(const Expected *expected, int count, int descriptor, Counters *c
         run->segments[run->segment_count++] = (Segment){run->size, run->size, descriptor};
     run->size += size;
     run->segments[run->segment_count - 1].end = run->size;
+    int before = run->count;
     do {
         if (!pass_on(expected, count, descriptor, counters, run))
             run->is_over = 1;
         else if (run->count == MAX_RUN || run->messages >= MAX_MESSAGES || MAX_RUN_SIZE - run->size < MAX_SIZE)
             run->is_over = 1;
     } while (!run->is_over && run->done < run->size);
+    if (run->count > before)
+        has_come(&run->habits, descriptor, now(), run->was_there);
     return 1;
 }
 
@@ -553,7 +628,7 @@ static PyObject *told(const Expected *expected, const Run *run, Counters *counte
 }
 
 PyDoc_STRVAR(wait_doc,
-             "wait(others, timeout, linger, follow, latest, expected, counters)\n--\n\nSee ``co2.server.express``.");
+             "wait(others, timeout, linger, follow, latest, work, habits, expected, counters)\n--\n\nSee ``co2.server.express``.");
 
 static PyObject *express_wait(PyObject *module, PyObject *args)
 {
@@ -561,12 +636,16 @@ static PyObject *express_wait(PyObject *module, PyObject *args)
     Counters counters, first;
     Run run;
     int others;
-    double timeout, linger, follow, latest;
-    PyObject *all, *values;
-    if (!PyArg_ParseTuple(args, "iddddO!O!", &others, &timeout, &linger, &follow, &latest, &PyTuple_Type, &all,
-                          &PyTuple_Type, &values) ||
+    double timeout, linger, follow, latest, work;
+    PyObject *all, *values, *kept;
+    if (!PyArg_ParseTuple(args, "idddddO!O!O!", &others, &timeout, &linger, &follow, &latest, &work, &PyByteArray_Type, &kept,
+                          &PyTuple_Type, &all, &PyTuple_Type, &values) ||
         parse_counters(values, &counters))
         return NULL;
+    if (PyByteArray_GET_SIZE(kept) != sizeof run.habits) {
+        PyErr_SetString(PyExc_ValueError, "habits of another size");
+        return NULL;
+    }
     first = counters;
     int count = (int)PyTuple_GET_SIZE(all), polled_count = 1;
     if (PyTuple_GET_SIZE(all) > MAX_EXPECTED) {
@@ -586,30 +665,55 @@ static PyObject *express_wait(PyObject *module, PyObject *args)
     run.size = run.done = 0;
     run.count = run.segment_count = run.is_over = 0;
     run.messages = 0;
+    memcpy(&run.habits, PyByteArray_AS_STRING(kept), sizeof run.habits);
     Py_BEGIN_ALLOW_THREADS
-    if (sleep_until_ready(polled, polled_count, timeout) > 0)
+    double first_time = now();
+    if (sleep_until_ready(polled, polled_count, timeout) > 0) {
+        run.was_there = now() - first_time < AT_ONCE;
         take_all(expected, count, polled, polled_count, &counters, &run);
+    }
+    run.was_there = 0;
+    first_time = run.habits.last;
     /* Who comes next on the message's way has the processor first, and what follows joins the run. */
-    double last = linger > 0 && run.count ? now() : 0, end = last + latest, gap = follow;
     while (linger > 0 && run.count) {
-        /* The work begins right behind a frame, where another is least likely to come: not in the middle of a wait. */
-        double time = now(), left = linger;
-        if (!run.is_over && follow > linger && time + gap <= end)
-            left = end - time < follow ? end - time : follow;
-        if (time > end || sleep_until_ready(polled, polled_count, left) <= 0 || run.is_over ||
+        double since = now() - first_time, left = linger;
+        if (!run.is_over && follow > linger) {
+            double patient = patience(&run.habits, since, follow, latest, work);
+            left = patient > linger ? patient : linger;
+        }
+        if (since > latest || sleep_until_ready(polled, polled_count, left) <= 0 || run.is_over ||
             is_anything_else(polled, polled_count) ||
             !take_all(expected, count, polled, polled_count, &counters, &run))
             break;
-        gap = now() - last;
-        last += gap;
     }
     Py_END_ALLOW_THREADS
+    memcpy(PyByteArray_AS_STRING(kept), &run.habits, sizeof run.habits);
     if (!run.segment_count)
         Py_RETURN_NONE;
     return told(expected, &run, &first);
 }
 
+PyDoc_STRVAR(came_doc, "came(habits, descriptor)\n--\n\nSomething has come there that ``wait`` has not seen, while the work was done.");
+
+static PyObject *express_came(PyObject *module, PyObject *args)
+{
+    Habits habits;
+    PyObject *kept;
+    int descriptor;
+    if (!PyArg_ParseTuple(args, "O!i", &PyByteArray_Type, &kept, &descriptor))
+        return NULL;
+    if (PyByteArray_GET_SIZE(kept) != sizeof habits) {
+        PyErr_SetString(PyExc_ValueError, "habits of another size");
+        return NULL;
+    }
+    memcpy(&habits, PyByteArray_AS_STRING(kept), sizeof habits);
+    has_come(&habits, descriptor, now(), 1);
+    memcpy(PyByteArray_AS_STRING(kept), &habits, sizeof habits);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"came", express_came, METH_VARARGS, came_doc},
     {"wait", express_wait, METH_VARARGS, wait_doc},
     {NULL},
 };
@@ -628,7 +732,8 @@ PyMODINIT_FUNC PyInit__express(void)
     if (made && (PyModule_AddIntMacro(made, SOURCE) || PyModule_AddIntMacro(made, MAX_BECOMES) ||
                  PyModule_AddIntMacro(made, MAX_EXPECTED) || PyModule_AddIntMacro(made, MAX_HEAD) ||
                  PyModule_AddIntMacro(made, MAX_NUMBERS) || PyModule_AddIntMacro(made, MAX_COUNTERS) ||
-                 PyModule_AddIntMacro(made, MAX_RUN_SIZE) || PyModule_AddIntMacro(made, MAX_RUN) || PyModule_AddIntMacro(made, MAX_MESSAGES)))
+                 PyModule_AddIntMacro(made, MAX_RUN_SIZE) || PyModule_AddIntMacro(made, MAX_RUN) || PyModule_AddIntMacro(made, MAX_MESSAGES) ||
+                 PyModule_AddIntMacro(made, HABITS_SIZE)))
         Py_CLEAR(made);
     return made;
 }

@@ -9,6 +9,7 @@ MAX_COUNTERS: int
 MAX_RUN: int
 MAX_RUN_SIZE: int
 MAX_MESSAGES: int
+HABITS_SIZE: int
 
 Row = tuple[int, int, bytes, int, bytes, tuple[tuple[int, int, bool], ...]]
 
@@ -18,7 +19,10 @@ def wait(
     linger: float,
     follow: float,
     latest: float,
+    work: float,
+    habits: bytearray,
     expected: tuple[tuple[Row, tuple[Row, ...]], ...],
     counters: tuple[int, ...],
     /,
 ) -> tuple[Sequence[tuple[int, bytes]], Sequence[tuple[int, int, Sequence[bytes]]]] | None: ...
+def came(habits: bytearray, descriptor: int, /) -> None: ...

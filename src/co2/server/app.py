@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 from co2.protocol.link_frames import MAX_FIRST_FRAME, SUBPROTOCOL
 from co2.server.answer_head import AnswerHeads
+from co2.server.answer_turns import AnswerTurns
 from co2.server.books import Books
 from co2.server.connection import Connection, Service
 from co2.server.connections import Connections
 from co2.server.endpoint import Endpoint
+from co2.server.fair_selector import go_behind
 from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
@@ -77,6 +79,7 @@ class HttpServer:
             connections=Connections(self._limits, loop, books.write_down, self._gives_way),
             books=books,
             heads=AnswerHeads(),
+            turns=AnswerTurns(loop),
             link_door=None
             if self._links is None
             else LinkDoor(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),
@@ -85,6 +88,7 @@ class HttpServer:
         self._endpoint.long = LongAnswers(loop, lambda: unsent.total, self._limits.max_unsent)
         service.connections.start()
         self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=AT_ONCE)
+        go_behind(loop, sock.fileno())
         sock.listen(BACKLOG)  # asyncio has accepted as many at once as it lets wait
 
     def stop_listening(self) -> None:

@@ -23,10 +23,12 @@ from typing import Any, cast
 
 from co2.host_id import normal_ip
 from co2.server.answer_head import CONTINUE, AnswerHeads, page_head
+from co2.server.answer_turns import AnswerTurns
 from co2.server.books import Books
 from co2.server.chunks import ChunkedBody
 from co2.server.connections import Connections
 from co2.server.endpoint import Answer, Endpoint
+from co2.server.fair_selector import go_behind, go_first
 from co2.server.gate import Gate, Request
 from co2.server.head import broken_line
 from co2.server.limits import Limits
@@ -55,6 +57,7 @@ class Service:
     connections: Connections
     books: Books
     heads: AnswerHeads
+    turns: AnswerTurns
     link_door: LinkDoor | None
 
 
@@ -86,6 +89,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_buffer",
         "_chunks",
+        "_descriptor",
         "_ending",
         "_eof",
         "_over_loopback",
@@ -116,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._over_loopback = True
         self._paused_reading = False
         self._paused_writing = False
+        self._descriptor = -1
         self._task: asyncio.Task[Callable[[], Answer]] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._request: Request
@@ -136,6 +141,10 @@ class Connection(asyncio.Protocol):
         self._since = monotonic()
         self.deadline = self._since + self._service.limits.head_timeout
         self._service.connections.add(self)
+        if (sock := transport.get_extra_info("socket")) is not None:
+            self._descriptor = sock.fileno()
+            # Anybody may ask for much from many of them; messages that come over links do not wait for that.
+            go_behind(self._service.loop, self._descriptor)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they come."""
@@ -177,6 +186,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End whatever is under way."""
         self._state = _CLOSED
+        go_first(self._service.loop, self._descriptor)
         self._service.connections.remove(self)
         if self._task is not None:
             self._task.cancel()
@@ -251,8 +261,20 @@ class Connection(asyncio.Protocol):
                     return
                 if self._state is _BODY and not self._read_body():
                     return
+                if self._state is _HEAD and self._buffer and self._service.turns.is_over:
+                    self._state = _BUSY  # with those who wait for their turn
+                    self._service.turns.do(self._have_turn)
+                    return
         except Refused as refused:
             self._refuse(refused)
+
+    def _have_turn(self) -> None:
+        """Serve what has come behind requests that took all of a turn."""
+        if self._state is _BUSY and not self._transport.is_closing():
+            self._state = _HEAD
+            self._go_on()
+            if self._state is _HEAD:
+                self._ready()
 
     def _go_on(self) -> None:
         """Serve what has come meanwhile."""
@@ -345,6 +367,7 @@ class Connection(asyncio.Protocol):
         answer = service.endpoint.answer(body, self._caller_of(request), request.charset)
         if isinstance(answer, Answer):
             self._reply(answer)
+            service.turns.spend(self._since)
         else:
             task: asyncio.Task[Callable[[], Answer]] = service.loop.create_task(cast(Any, answer))
             self._task = task
@@ -358,9 +381,13 @@ class Connection(asyncio.Protocol):
 
     def _answered(self, task: "asyncio.Task[Callable[[], Answer]]") -> None:
         self._task = None
-        if task.cancelled() or self._state is not _BUSY or self._transport.is_closing():
+        if not task.cancelled():
+            self._service.turns.do(lambda: self._write_answer(task.result()))
+
+    def _write_answer(self, write: Callable[[], Answer]) -> None:
+        if self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the answer
-        self._reply(task.result()())
+        self._reply(write())
         self._go_on()
 
     def _reply(self, answer: Answer) -> None:

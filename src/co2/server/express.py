@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from co2.compiled import is_of
 from co2.protocol.batch import MAX_BATCH_MESSAGES
 from co2.protocol.forecast import Outline
+from co2.server.fair_selector import FairSelector
 
 if TYPE_CHECKING:
     from co2.server._express import Row
@@ -38,13 +39,13 @@ __all__ = [
     "ANSWER",
     "AVAILABLE",
     "COUNTED",
-    "FOLLOW",
     "FROM_CLIENT",
     "FROM_SERVER",
     "LATEST",
     "LINGER",
     "MAX_BECOMES",
     "MAX_RUN_MESSAGES",
+    "WORK",
     "Counts",
     "End",
     "Expected",
@@ -60,18 +61,18 @@ LINGER = 0.0001
 """Seconds that the work on a frame waits, so that whoever comes next on its way has a processor first."""
 
 ANSWER = 0.0005
-"""Seconds that the work waits for another frame of the run, such as the answer to what was passed on."""
-
-FOLLOW = 0.0015
-"""The same, where the run before ended not longer than that ago."""
+"""Seconds that the work waits at least for another frame of the run, such as the answer to what was passed on."""
 
 LATEST = 0.0016
 """Seconds that the work waits, at most, from the first frame of a run on.
 
-It ends before where another frame, as long after the last as that came after the one before, would come too late:
-the work then begins right behind a frame, and is done before the next. Begun in the middle of a wait it is in the
-way of one frame in five, where they come every millisecond.
+It ends before where nothing comes, as a rule, for longer than the work takes: begun right behind such a frame it
+is done before the next. Begun in the middle of a wait it would be in the way of one frame in five, where they come
+every millisecond. What the rule is, C learns for each socket: how long it takes until a frame comes, and where.
 """
+
+WORK = (0.0002, 0.001)
+"""Seconds that the work on a run takes, at least and at most, as far as is reckoned with; measured in between."""
 
 MAX_BECOMES = 64
 """Connections that one frame is passed on to; where it would be more, Python does it."""
@@ -100,7 +101,7 @@ COUNTED, FROM_SERVER, FROM_CLIENT = range(3)
 _logger = logging.getLogger("co2.express")
 
 try:
-    from co2.server._express import SOURCE, wait
+    from co2.server._express import HABITS_SIZE, SOURCE, came, wait
 
     # Elsewhere nobody has tried it.
     AVAILABLE = sys.platform == "linux" and is_of(SOURCE, Path(__file__).with_name("_express.c"))
@@ -220,7 +221,7 @@ def _nothing() -> Sequence[Expected]:
     return ()
 
 
-class Express(selectors.DefaultSelector):
+class Express(FairSelector):
     """Where an event loop sleeps.
 
     Attributes:
@@ -234,10 +235,16 @@ class Express(selectors.DefaultSelector):
         self.forecast: Forecast = _nothing
         self.passed = 0
         self.failed = 0
-        self._last = 0.0
+        self._habits = bytearray(HABITS_SIZE) if AVAILABLE else bytearray()
+        self._work = WORK[0]
+        self._worked_since = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Sleep until something happens; see :meth:`selectors.BaseSelector.select`."""
+        self.end_turn()
+        if self._worked_since:
+            self._work += (monotonic() - self._worked_since - self._work) / 8
+            self._worked_since = 0.0
         if expected := self._expected():
             taken, rows, counters = rows_of(expected)
             try:
@@ -245,8 +252,11 @@ class Express(selectors.DefaultSelector):
                     self.fileno(),
                     -1.0 if timeout is None else max(0.0, timeout),
                     LINGER,
-                    self._follow(timeout),
+                    # Not where something else is due.
+                    ANSWER if timeout is None or timeout > LATEST else 0.0,
                     LATEST,
+                    min(max(self._work, WORK[0]), WORK[1]),
+                    self._habits,
                     rows,
                     counters,
                 )
@@ -255,15 +265,20 @@ class Express(selectors.DefaultSelector):
                 self._give_up(taken)
             else:
                 if found is not None:
+                    self._worked_since = monotonic()
                     self._do_the_work(taken, *found)
+                    return self._meanwhile(taken)
             timeout = 0  # whatever else has come
         return super().select(timeout)
 
-    def _follow(self, timeout: float | None) -> float:
-        """Say how long a run's next frame is waited for: not where something else is due."""
-        if timeout is not None and timeout < LATEST:
-            return 0.0
-        return FOLLOW if monotonic() - self._last < FOLLOW else ANSWER
+    def _meanwhile(self, expected: Sequence[Expected]) -> list[tuple[selectors.SelectorKey, int]]:
+        """Give what has come during the work, and learn from it: the work is to begin at another time."""
+        events = super().select(0)
+        descriptors = {one.comes.descriptor for one in expected}
+        for key, mask in events:
+            if mask & selectors.EVENT_READ and key.fd in descriptors:
+                came(self._habits, key.fd)
+        return events
 
     def _expected(self) -> Sequence[Expected]:
         """Give what may come next, as much of it as there is room for."""
@@ -291,7 +306,6 @@ class Express(selectors.DefaultSelector):
         """
         if passed:
             self.passed += len(passed)
-            self._last = monotonic()
         ahead: dict[int, bytearray] = {}
         ends: dict[int, End] = {}
         for _, row, pieces in passed:
@@ -349,7 +363,7 @@ class ExpressLoop(asyncio.SelectorEventLoop):
     """An event loop that sleeps in an :class:`Express`."""
 
     def __init__(self) -> None:
-        self.express = Express()
+        self.express = self.fair = Express()
         super().__init__(self.express)
 
 

@@ -193,10 +193,10 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
 
 
 def _settle_memory() -> None:
-    """Take what is loaded out of the garbage collector's sight, and have it look less often."""
+    """Take what is loaded out of the garbage collector's sight, and have it look less often, never at much."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(2_000, 10, 100)
 
 
 async def _stop(role: Role) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from co2.errors import AnswerTooBig
+from co2.scheduling import short_turns
 from co2.values import MAX_MESSAGE_SIZE, unpack_value
 from co2.xmlrpc.writer import WrittenValue, write_value
 
@@ -51,7 +52,7 @@ class Results:
             self._pool = ThreadPoolExecutor(1, "co2-results")
         self._waiting += size
         try:
-            read = _read_and_written if written else unpack_value
+            read = _read_and_written if written else _read
             return await asyncio.get_running_loop().run_in_executor(self._pool, read, packed)
         finally:
             self._waiting -= size
@@ -63,6 +64,12 @@ class Results:
             self._pool = None
 
 
+def _read(packed: bytes) -> Any:
+    with short_turns():
+        return unpack_value(packed)
+
+
 def _read_and_written(packed: bytes) -> WrittenValue:
-    value = unpack_value(packed)
-    return WrittenValue(write_value(value), value)
+    with short_turns():
+        value = unpack_value(packed)
+        return WrittenValue(write_value(value), value)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadRequest, CallTimeout, ParseError, RemoteFault
+from co2.scheduling import short_turns
 from co2.xmlrpc.answers import MAX_UNDER_WAY, RESULT, AnswerLimit, too_much
 from co2.xmlrpc.introspection import MAX_MULTICALL
 from co2.xmlrpc.reader import MAX_FAULT_TEXT, read_response
@@ -78,8 +79,9 @@ class RpcClient:
         def parse() -> WrittenValue:
             if answer.given_up:
                 raise too_much(url)
-            value = read_response(answer.body, answer.charset, limit.values)
-            return WrittenValue(write_value(value), value)
+            with short_turns():
+                value = read_response(answer.body, answer.charset, limit.values)
+                return WrittenValue(write_value(value), value)
 
         if self._parser is None:
             self._parser = ThreadPoolExecutor(1, "co2-answers")

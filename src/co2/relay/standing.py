@@ -1,0 +1,67 @@
+"""Whose frames are read first when the relay has more to do than time for it: those of links that take little."""
+
+from typing import Protocol
+
+__all__ = ["ASKED", "MOST", "PROBATION", "SHARE", "SPAN", "Ranked", "Standing"]
+
+SHARE = 0.1
+"""Part of the event loop's time that a link may take and still be among the first."""
+
+SPAN = 1.0
+"""Seconds over which that is reckoned."""
+
+MOST = 0.002
+"""Seconds that count at most of what was taken at once: more is the doing of the machine, or of Python's own."""
+
+ASKED = 0.0002
+"""Seconds that a thing asked for counts besides what it took at once: it is answered later."""
+
+PROBATION = 5.0
+"""Seconds for which a link stays behind at least."""
+
+
+class Ranked(Protocol):
+    """What is read first or behind."""
+
+    def go_first(self) -> None:
+        """Be read before those behind."""
+
+    def go_behind(self) -> None:
+        """Be read where there is time."""
+
+
+class Standing:
+    """The standing of one link. It is first for as long as the relay has time to spare, whatever it takes.
+
+    Args:
+        wire: its connection.
+        now: monotonic seconds.
+        late: whether the relay has none to spare: who comes then is behind, until it is seen to take little.
+    """
+
+    __slots__ = ("_is_first", "_since", "_taken", "_until", "_wire")
+
+    def __init__(self, wire: Ranked, now: float, late: bool) -> None:
+        self._wire = wire
+        self._is_first = not late
+        self._since = now
+        self._taken = 0.0
+        self._until = now + PROBATION
+        (wire.go_behind if late else wire.go_first)()
+
+    def take(self, seconds: float, asked: int, now: float, late: bool) -> None:
+        """Note what a link has taken of the event loop's time, and how many things it has asked for."""
+        self._taken += min(seconds, MOST) + asked * ASKED
+        over = now - self._since
+        if self._taken > SHARE * max(SPAN, over):
+            if late and self._is_first:
+                self._wire.go_behind()
+                self._is_first = False
+            if not self._is_first:
+                self._until = now + PROBATION
+            self._since, self._taken = now, 0.0
+        elif over > SPAN:
+            if not self._is_first and now >= self._until:
+                self._wire.go_first()
+                self._is_first = True
+            self._since, self._taken = now, 0.0

@@ -1,0 +1,69 @@
+"""Which links are read first: those that take little of the relay's time, where it has none to spare."""
+
+from co2.relay.standing import PROBATION, SHARE, SPAN, Standing
+
+
+class Wire:
+    """Notes where it was put."""
+
+    def __init__(self) -> None:
+        self.rank = ""
+
+    def go_first(self) -> None:
+        self.rank = "first"
+
+    def go_behind(self) -> None:
+        self.rank = "behind"
+
+
+def live(
+    standing: Standing, wire: Wire, seconds: float, share: float, began: float = 0.0, late: bool = True
+) -> str:
+    """Take a share of the time, fifty times a second."""
+    for n in range(int(seconds * 50)):
+        standing.take(share / 50, 0, began + n / 50, late)
+    return wire.rank
+
+
+def test_who_takes_little_stays_first() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=False)
+    assert live(standing, wire, 20, SHARE * 0.8) == "first"
+
+
+def test_who_takes_more_goes_behind_at_once_but_only_where_there_is_no_time_to_spare() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=False)
+    assert live(standing, wire, 3, SHARE * 2, late=False) == "first"
+    assert live(standing, wire, 1, SHARE * 2, 3) == "behind"
+
+
+def test_one_long_pause_of_the_machine_is_not_its_doing() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=False)
+    standing.take(SPAN, 0, 0.5, True)
+    assert live(standing, wire, 5, SHARE / 2, 1) == "first"
+
+
+def test_things_asked_for_count_though_they_are_answered_later() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=False)
+    for n in range(500):
+        standing.take(0.0, 1, n / 1000, True)
+    assert wire.rank == "behind"
+
+
+def test_who_comes_while_there_is_no_time_is_behind_until_it_is_seen_to_take_little() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=True)
+    assert wire.rank == "behind"
+    assert live(standing, wire, PROBATION - 1, SHARE / 2) == "behind"
+    assert live(standing, wire, SPAN * 3, SHARE / 2, PROBATION) == "first"
+
+
+def test_who_goes_on_taking_much_stays_behind() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=True)
+    assert live(standing, wire, 3 * PROBATION, SHARE * 2) == "behind"
+    assert live(standing, wire, PROBATION - 1, SHARE / 2, 3 * PROBATION) == "behind", "for a while after it, too"
+    assert live(standing, wire, PROBATION + 2 * SPAN, SHARE / 2, 4 * PROBATION - 1) == "first"
