@@ -55,6 +55,7 @@ __all__ = [
     "Co2Error",
     "ConfigError",
     "Denied",
+    "FailedInside",
     "FlushTimeout",
     "IdentityRefused",
     "InternalError",
@@ -347,6 +348,10 @@ class Unreachable(PeerError):
     """A host does not answer."""
 
     code = 1006
+
+
+class FailedInside(Unreachable):
+    """A host answers a call with an error of its server's own (HTTP 500): it may take others."""
 
 
 class NothingListens(Unreachable):

@@ -12,6 +12,7 @@ import pytest
 from co2.config import RelayConfig
 from co2.errors import (
     BadParams,
+    FailedInside,
     IdentityRefused,
     NoSuchMethod,
     ParseError,
@@ -201,6 +202,38 @@ def test_a_message_that_a_member_answers_with_nonsense_holds_up_no_later_ones() 
         await until(lambda: len(client.got.get(url, ())) == 2)
         assert len(tries) == MAX_TRIES
         assert relay.methods.get_satellites([], HERE)[0]["refused"] == 1
+
+    with_relay(test, drop_after=60)
+
+
+@pytest.mark.parametrize("answers_pings", [True, False])
+def test_a_message_in_which_a_foreign_server_fails_holds_up_no_later_ones_where_it_answers_pings(
+    answers_pings: bool,
+) -> None:
+    """As some do with HTTP 500 where they meet a value that they do not know; one that is ill fails always."""
+
+    async def test(relay: Relay, client: Client) -> None:
+        url = member(relay, 5001)
+        tries: list[int] = []
+
+        def fail(message: dict[str, Any]) -> None:
+            if message["data"] == 0:
+                tries.append(1)
+                raise FailedInside("HTTP 500")
+
+        client.trouble[url] = fail
+        if not answers_pings:
+            client.deaf.add(url)
+        for number in range(3):
+            await send(relay, number)
+        if answers_pings:
+            await until(lambda: len(client.got.get(url, ())) == 2)
+            assert len(tries) == MAX_TRIES
+        else:
+            await until(lambda: len(tries) > MAX_TRIES)
+            assert url not in client.got
+            client.trouble.clear()
+            await until(lambda: [m["data"] for m in client.got.get(url, ())] == [0, 1, 2])
 
     with_relay(test, drop_after=60)
 

@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from co2.errors import AnswerTooBig, CallTimeout, PeerError, RemoteFault, Unreachable, ValueRefused
+from co2.errors import AnswerTooBig, CallTimeout, FailedInside, PeerError, RemoteFault, Unreachable, ValueRefused
 from co2.protocol.gap_words import gap_words
 from co2.protocol.log import LogGap
 from co2.relay.members import Member
@@ -150,16 +150,16 @@ class Courier:
     async def _count_try(self, error: PeerError) -> None:
         """Count a failure against the message when the member is there but cannot take this one.
 
-        Without it one message that makes a foreign server answer nonsense, or hang, would hold up all later ones.
+        Without it one message that makes a foreign server answer nonsense, fail or hang would hold up later ones.
         """
-        if isinstance(error, CallTimeout):
+        if isinstance(error, CallTimeout | FailedInside):
             try:
                 await self._client.call(self._member.url, "ping", timeout=self._timeout, limit=BRIEF)
             except RemoteFault:
                 pass  # it is there: a Fault is an answer
             except PeerError:
                 return
-        if not isinstance(error, Unreachable):
+        if isinstance(error, FailedInside) or not isinstance(error, Unreachable):
             self._tries += 1
 
     def _failed(self, error: PeerError) -> None:

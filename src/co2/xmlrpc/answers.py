@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from co2.errors import AnswerTooBig, ParseError, Unreachable
+from co2.errors import AnswerTooBig, FailedInside, ParseError, Unreachable
 from co2.xmlrpc.encodings import charset_of
 
 __all__ = [
@@ -63,6 +63,7 @@ def check_answer(url: str, status: int, content_type: str, content_encoding: str
 
     Raises:
         Unreachable: a status that says that nobody takes calls there, redirects included: none is followed.
+        FailedInside: the server has failed in this call.
         ParseError: an answer to this call that is no XML-RPC.
     """
     media_type = content_type.partition(";")[0].strip().lower()
@@ -74,6 +75,8 @@ def check_answer(url: str, status: int, content_type: str, content_encoding: str
         raise ParseError(f"{url} answers {status} with {media_type[:80]!r} instead of {CONTENT_TYPE}")
     if 300 <= status < 400:
         raise Unreachable(f"{url} redirects (HTTP {status}); that is not followed")
+    if status == 500:
+        raise FailedInside(f"{url} fails: HTTP {status}")
     raise Unreachable(f"{url} takes no calls: HTTP {status}")
 
 
