@@ -18,30 +18,29 @@ from typing import Any
 import pytest
 
 from co2.errors import StorageFailed, StorageFull
+from tests.cli.network import Network, at_terminal, co2
 from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
-from tests.needs import skip_or_fail
+from tests.needs import IN_CI, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
-IN_A_SMALL_DISK = (
-    "unshare",
-    "-rm",
-    "sh",
-    "-c",
-    'mount -t tmpfs -o size=26m,mode=700 tmpfs state && exec "$@"',
-    "sh",
-)
-"""Runs a program whose folder ``state`` is a disk with room for the reserve and some megabytes."""
+SMALL, LARGER = 26, 64
+"""MiB of a disk with room for the reserve and some megabytes; of one with room for a large WAL besides."""
+
+
+def in_a_small_disk(size: int) -> tuple[str, ...]:
+    """Return what runs a program whose folder ``state`` is a disk of so many MiB."""
+    mounted = f'mount -t tmpfs -o size={size}m,mode=700 tmpfs state && exec "$@"'
+    return ("unshare", "-rm", "sh", "-c", mounted, "sh")
 
 
 def need_own_mounts() -> None:
-    """Skip the test where no process may mount something that only it sees."""
+    """Skip the test where no process may mount something that only it sees; in CI fail."""
     if shutil.which("unshare") is None:
         skip_or_fail("no unshare here (util-linux)")
     command = ["unshare", "-rm", "sh", "-c", "mount -t tmpfs tmpfs /mnt"]
     tried = subprocess.run(command, capture_output=True, text=True, check=False)
-    if tried.returncode:
-        # No peer that can be installed: a container forbids it. tests/store/test_failing_disk.py needs none.
-        pytest.skip(f"no mounts of one's own here: {tried.stderr.strip()}")
+    if tried.returncode:  # a container forbids it; tests/store/test_failing_disk.py needs none
+        skip_or_fail(f"no mounts of one's own here ({tried.stderr.strip()})", strict=IN_CI)
 
 
 def relay_message(host: HostProcess, member: str, data: Any) -> int:
@@ -101,12 +100,12 @@ def test_a_relay_that_cannot_open_its_log_says_why(tmp_path: Path) -> None:
 class SmallDisk:
     """A relay whose state folder is a small disk of its own, and a satellite that sends."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, size: int = SMALL) -> None:
         (folder / "relay" / "state").mkdir(parents=True)
         self.folder = folder
         write_plugin(folder / "a", "tell", spam=PLUGIN)
         write_plugin(folder / "b", "hear", spam=RECORDER)
-        program = (*IN_A_SMALL_DISK, sys.executable, "-m", "co2")
+        program = (*in_a_small_disk(size), sys.executable, "-m", "co2")
         self.relay = HostProcess(folder / "relay", "relay", program=program)
         self.satellite = HostProcess(folder / "a", "satellite", "--relay", self.relay.url)
         self.listener = HostProcess(folder / "b", "satellite", "--relay", self.relay.url)
@@ -118,11 +117,22 @@ class SmallDisk:
         with self.satellite.proxy() as proxy:
             proxy.tell.spam.send({"data": {"data": data, **keys}})
 
+    @property
+    def ballast(self) -> Path:
+        """What somebody else has put there."""
+        return self.disk / "ballast"
+
     def fill(self) -> None:
         """Leave no room but the reserve's."""
-        with (self.disk / "ballast").open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        with self.ballast.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
             while file.write(bytes(4096)):
                 pass
+
+    def make_room(self, size: int) -> None:
+        """Make so many MiB of room, and no more."""
+        left = self.ballast.stat().st_size - size * 2**20
+        assert left > 0
+        os.truncate(self.ballast, left)
 
     def close(self) -> None:
         for host in (self.listener, self.satellite, self.relay):
@@ -131,9 +141,9 @@ class SmallDisk:
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[SmallDisk]:
+def small(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[SmallDisk]:
     need_own_mounts()
-    made = SmallDisk(tmp_path)
+    made = SmallDisk(tmp_path, getattr(request, "param", SMALL))
     yield made
     made.close()
 
@@ -164,22 +174,35 @@ def link_age(relay: HostProcess) -> float:
         return float(min(ages))
 
 
-def told_everywhere(small: "SmallDisk") -> None:
-    """Everywhere where somebody may look it says how much room is wanted, and where."""
-    status, problems = ready(small.relay)
+def told_everywhere(small: "SmallDisk") -> int:
+    """Everywhere where somebody may look it says how much room is wanted, and where; return the least, in MiB."""
+    relay = small.relay
+    where = re.escape(f"the disk of {relay.state} is full: ")
+    room = rf"{where}make ([0-9]+) MiB of room there"
+    network = Network(relay, small.satellite, small.folder)
+    code, red = at_terminal(network, "ps")
+    assert code == 0
+    said = {
+        "the log": relay.stderr,
+        "readyz": unready(relay),
+        "the page": html.unescape(page(relay)),
+        "ps": co2(network, "ps").stdout,
+        "ps in red": "".join(re.findall(r"^\x1b\[31m\x1b\[1mPROBLEM: (.*)\x1b\[0m$", red, re.MULTILINE)),
+    }
+    told = {place: int(re.findall(room, text)[-1]) for place, text in said.items()}
+    assert 'co2_lagging{kind="disk_full"} 1.0' in page(relay, "/metrics")
+    assert "co2_ready 0.0" in page(relay, "/metrics")
+    waits = r"[1-9] messages wait here: the relay's disk is full, ([0-9]+) MiB more are wanted"
+    told["the satellite"] = int(re.findall(waits, unready(small.satellite))[0])
+    assert max(told.values()) - min(told.values()) <= 1, told  # what waited there has got to disk meanwhile
+    return min(told.values())
+
+
+def unready(host: HostProcess) -> str:
+    """Return why a host is not ready."""
+    status, problems = ready(host)
     assert status == 503
-    assert re.search(rf"the disk of {small.relay.state} is full: make [0-9]+ MiB of room there", problems[0])
-    assert problems[0].partition(" MiB")[0] in html.unescape(page(small.relay))
-    assert 'co2_lagging{kind="disk_full"} 1.0' in page(small.relay, "/metrics")
-    assert "co2_ready 0.0" in page(small.relay, "/metrics")
-    command = [sys.executable, "-m", "co2", "ps", "--relay", small.relay.url]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert re.search(r"PROBLEM: the disk of .* is full: make [0-9]+ MiB of room there", shown)
-    status, problems = ready(small.satellite)
-    assert status == 503
-    assert re.search(
-        r"[1-9] messages wait here: the relay's disk is full, [0-9]+ MiB more are wanted", problems[0]
-    )
+    return problems[0]
 
 
 def refused(relay: HostProcess, member: str) -> bool:
@@ -221,7 +244,7 @@ def test_a_relay_on_a_full_disk_refuses_serves_and_recovers_unattended(small: Sm
     begun = link_age(relay)
     small.send("while it was full")
     wait_for(lambda: "wait here" in small.satellite.stderr, "the satellite is told to wait")
-    told_everywhere(small)
+    wanted = told_everywhere(small)
     with relay.proxy() as proxy:  # its methods are there
         asked = {"method_name": "tell.spam.answer", "data": 7, "host_id": small.satellite.host_id}
         assert proxy.method_call(asked) == 7
@@ -230,10 +253,11 @@ def test_a_relay_on_a_full_disk_refuses_serves_and_recovers_unattended(small: Sm
     assert '"while it was full"' not in heard(small)
     with small.satellite.proxy() as proxy, pytest.raises(xmlrpc.client.Fault, match="flush"):
         proxy.tell.spam.flush({"data": 1.0})  # it waits
-    (small.disk / "ballast").unlink()
+    small.make_room(wanted)
     wait_for(lambda: not refused(relay, member), "messages are taken again", 10)
     wait_for(lambda: "while it was full" in fetched(relay), "what waited at the satellite arrives", 40)
     wait_for(lambda: ready(relay) == (200, []), "it is ready again")
+    assert 'co2_lagging{kind="disk_full"} 0.0' in page(relay, "/metrics")
     wait_for(lambda: ready(small.satellite) == (200, []), "so is the satellite")
     wait_for(lambda: '"while it was full"' in heard(small), "plugins get it")
     with small.satellite.proxy() as proxy:
@@ -241,3 +265,20 @@ def test_a_relay_on_a_full_disk_refuses_serves_and_recovers_unattended(small: Sm
     assert link_age(relay) >= begun  # it is the same link
     assert "the link of" not in relay.stderr
     assert relay.process.poll() is None
+
+
+@pytest.mark.parametrize("small", [LARGER], indirect=True)
+def test_the_room_that_is_told_suffices_where_the_log_has_filled_the_disk_itself(small: SmallDisk) -> None:
+    relay = small.relay
+    member = register(relay)
+    with small.ballast.open("wb") as file:
+        file.write(bytes(20 * 2**20))
+    while not refused(relay, member):
+        pass
+    small.send("while it was full")
+    wait_for(lambda: "wait here" in small.satellite.stderr, "the satellite is told to wait")
+    small.make_room(told_everywhere(small))
+    wait_for(lambda: ready(relay) == (200, []), "messages are taken again", 10)
+    wait_for(lambda: '"while it was full"' in heard(small), "what waited at the satellite arrives", 40)
+    assert [refused(relay, member) for _ in range(10)] == [False] * 10
+    assert ready(relay) == (200, [])

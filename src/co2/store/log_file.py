@@ -124,6 +124,11 @@ class LogFile:
             self.read_meta(key)
         self.marks()
 
+    def growth(self) -> int:
+        """Return by how many bytes the file will grow when all that is in the WAL comes into it."""
+        pages: Any = self._db.execute("PRAGMA page_count").fetchall()
+        return max(0, int(pages[0][0]) * self.page_size - Path(self._db.filename).stat().st_size)
+
     # ---- inside a transaction --------------------------------------------------------------------------
 
     def begin(self) -> None:

@@ -33,6 +33,10 @@ MUCH = 1024 * 1024
 RESERVE = 16 * 1024 * 1024
 """Bytes of a file that is given up when the disk is full: with them what was taken in still gets there."""
 
+MARGIN = 4 * 1024 * 1024
+"""Bytes that are asked for on a full disk beyond what is known to be needed: for the pages of tables and indexes
+that SQLite writes with what waits, and to go on with."""
+
 SMALL = 32 * 1024
 """Bytes up to which a commit goes to the journal: what is more costs less where it is written once."""
 
@@ -111,7 +115,7 @@ class LogWriter:
         self._journal = journal
         self._in_journal: list[Commit] = []
         self._end = int(file.read_meta("end"))
-        self._moved_bytes = 0
+        self._moved_bytes = self._growth = 0
         self._ready = False
         self._path = path
         self._reserve = reserve_of(path)
@@ -150,6 +154,7 @@ class LogWriter:
         except apsw.FullError:
             self._file.rollback()
             self._next.meta = meta
+            self._reserve.unlink(missing_ok=True)
             self._tell_full()
 
     # ---- handed over -----------------------------------------------------------------------------------
@@ -280,9 +285,9 @@ class LogWriter:
             self._bring(self._dated(self._taken))
         except apsw.FullError:
             self._file.rollback()
+            self._reserve.unlink(missing_ok=True)
             if not self.full:
                 self._tell_full()
-            self._reserve.unlink(missing_ok=True)
             return
         entries = self._taken.entries
         with self._work:
@@ -361,7 +366,12 @@ class LogWriter:
         return self._journal.written + self._file.wal_bytes + self._moved_bytes
 
     def _checkpoint(self) -> None:
-        """Move the WAL into the database, a part at a time, so that no commit waits long."""
+        """Move the WAL into the database, a part at a time, so that no commit waits long.
+
+        Not while the disk is full: that would take the room that has been made, and free none.
+        """
+        if self.full:
+            return
         pages = self._file.wal_pages
         if pages - self._moved < CHECKPOINT_PAGES and pages >= self._moved:
             return
@@ -376,23 +386,22 @@ class LogWriter:
 
     def _tell_full(self) -> None:
         self.full = True
-        _logger.error(
-            "the disk of %s is full: make %d MiB of room there. Until then messages that come wait at their "
-            "satellites, and relay.relay is refused; live channels pass, and what is in the log is served",
-            self._path.parent, self.wanted,
-        )  # fmt: skip
+        self._growth = self._file.growth()
         self._on_full(True)
 
     def _recovered(self) -> None:
         if self._keep_reserve() and self._keep_journal():
             self.full = False
-            _logger.warning("the disk has room again: messages are taken")
             self._on_full(False)
 
     @property
     def wanted(self) -> int:
-        """MiB that have to be free before anything is taken again, besides those that are; at least 1."""
-        wanted = RESERVE + MUCH + 2 * self.waiting_bytes
+        """MiB that have to be made free before anything is taken again; at least 1.
+
+        It suffices whenever it is asked for while the disk is full: what waits gets to disk meanwhile, in the room
+        that was the reserve's, and what is in the WAL comes into the database.
+        """
+        wanted = RESERVE + MUCH + MARGIN + self._growth + 2 * self.waiting_bytes
         return max(1, -((self._free() - wanted) // 2**20))
 
     def _free(self) -> int:

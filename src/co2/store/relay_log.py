@@ -6,6 +6,7 @@ ever used twice, though live messages are passed on before they are on disk.
 
 import contextlib
 import json
+import logging
 import secrets
 import threading
 import time
@@ -57,6 +58,8 @@ READ_RETRY = 0.1
 CLOSE_TIMEOUT = 3.0
 """Seconds in which what waits must be on disk when the log is closed."""
 
+
+_logger = logging.getLogger("co2.relay")
 
 _LASTING = (apsw.CorruptError, apsw.NotADBError, apsw.ConnectionClosedError)
 """What no further try mends."""
@@ -257,13 +260,17 @@ class RelayLog:
             return ""
         return (
             f"the disk of {self._path.parent} is full: make {self._writer.wanted} MiB of room there. Until then "
-            "messages wait at their satellites; live channels pass, and what is in the log is served"
+            "messages wait at their satellites, and relay.relay is refused; live channels pass, and what is in "
+            "the log is served"
         )
 
     def _is_full(self, full: bool) -> None:
         # Here and not in the writer's thread: between a forecast and what it foretells nothing changes.
         self._full = full
-        if not full:
+        if full:  # from here on nothing more comes that would want more room
+            _logger.error("%s", self.problem)
+        else:
+            _logger.warning("the disk of %s has room again: messages are taken", self._path.parent)
             self._on_room()
 
     def check_room(self) -> None:
