@@ -1,8 +1,11 @@
 """What the set-up installs: pinned, verified by hash; on the machine itself only where somebody said so."""
 
+import base64
+import hashlib
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,23 +35,92 @@ def _plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("name", ["runtime", "dev", "bench"])
+@pytest.mark.parametrize("name", ["runtime", "dev", "bench", "uv"])
 def test_all_that_is_installed_is_pinned_with_hashes_and_names_no_index(name: str) -> None:
     found = pins(REQUIREMENTS / f"{name}.txt")
     assert "://" not in (REQUIREMENTS / f"{name}.txt").read_text()
-    wanted = (REQUIREMENTS / f"{name}.in").read_text() + (REQUIREMENTS / "runtime.in").read_text()
+    wanted = (REQUIREMENTS / f"{name}.in").read_text()
+    if "-r runtime.in" in wanted:
+        wanted += (REQUIREMENTS / "runtime.in").read_text()
     listed = re.findall(r"^([A-Za-z0-9._-]+)==([\w.]+)", wanted, re.MULTILINE)
-    assert len(listed) > 20
+    assert len(listed) > 20 or name == "uv"
+    assert listed
     assert {_plain(one): found.get(_plain(one)) for one, _ in listed} == {_plain(one): at for one, at in listed}, (
         "run `make pins`"
     )
 
 
 def test_the_set_up_takes_nothing_without_a_hash() -> None:
-    for file in (ROOT / "Makefile", ROOT / "tools" / "make-venv.sh"):
-        lines = [line for line in file.read_text().splitlines() if re.search(r"pip.? install .*-r ", line)]
-        assert lines
-        assert all("--require-hashes" in line for line in lines)
+    installs = {}
+    for file in (ROOT / "Makefile", *(ROOT / "tools").glob("*.sh")):
+        text = file.read_text().replace("\\\n", " ")
+        assert not re.search(r"\bnpm\b.* (install|i|ci|add|exec)\b|\b(npx|uvx|curl|wget|pipx)\b", text), file
+        for line in re.findall(r"^(?! *#).*\bpip\b.* install\b.*$", text, re.MULTILINE):
+            installs.setdefault(file.name, []).append(line)
+            ourselves = line.endswith("--no-deps --no-build-isolation -e .")
+            assert ourselves or re.search(r"--require-hashes -r \S+\.txt$", line), line
+    assert installs.keys() == {"Makefile", "make-venv.sh", "pin.sh"}
+
+
+@pytest.fixture
+def node(tmp_path: Path, stubs: dict[str, str]) -> dict[str, str]:
+    """A checkout of the script that installs clients, with a pin of what an npm that is a script hands out."""
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "index.js").write_text("exports.ham = 1\n")
+    subprocess.run(["tar", "-czf", "ham.tgz", "package"], cwd=tmp_path, check=True)
+    found = base64.b64encode(hashlib.sha512((tmp_path / "ham.tgz").read_bytes()).digest()).decode()
+    for folder in ("tools", "requirements", "tests/interop"):
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "tools" / "install-clients.sh", tmp_path / "tools")
+    (tmp_path / "requirements" / "node.txt").write_text(f"# One.\nham@1.2.3 sha512-{found}\n")
+    for name, code in {
+        "dpkg-query": "printf 'install ok installed'",
+        "node": "",
+        "npm": f'[ "$1" = pack ] && cp {tmp_path}/ham.tgz "$5/ham-1.2.3.tgz" && echo "$6" >> {tmp_path}/got',
+    }.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{code}\n")
+        (tmp_path / name).chmod(0o755)
+    return stubs
+
+
+def clients(folder: Path, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    """Run the script."""
+    command = ["bash", str(folder / "tools" / "install-clients.sh")]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_what_npm_brings_is_unpacked_where_it_has_the_hash_that_is_pinned(
+    tmp_path: Path, node: dict[str, str]
+) -> None:
+    for _ in range(2):
+        done = clients(tmp_path, node)
+        assert (done.returncode, done.stderr) == (0, "")
+    place = tmp_path / "tests" / "interop" / ".node"
+    assert (place / "node_modules" / "ham" / "index.js").read_text() == "exports.ham = 1\n"
+    assert (tmp_path / "got").read_text() == "ham@1.2.3\n", "what is there is not asked for again"
+    pins = tmp_path / "requirements" / "node.txt"
+    pins.write_text(pins.read_text().replace("One", "The same"))
+    assert clients(tmp_path, node).returncode == 0
+    assert (place / "pins").read_text() == pins.read_text()
+
+
+def test_what_npm_brings_under_a_pinned_name_and_is_something_else_is_not_installed(
+    tmp_path: Path, node: dict[str, str]
+) -> None:
+    with (tmp_path / "ham.tgz").open("ab") as file:
+        file.write(b"\0")
+    done = clients(tmp_path, node)
+    assert done.returncode == 1
+    assert "ham@1.2.3 is not what requirements/node.txt pins: it is sha512-" in done.stderr
+    assert not (tmp_path / "tests" / "interop" / ".node").exists()
+
+
+def test_all_that_comes_from_npm_is_pinned_with_a_hash() -> None:
+    lines = (REQUIREMENTS / "node.txt").read_text().splitlines()
+    found = [line for line in lines if not line.startswith("#")]
+    assert any(line.startswith("xmlrpc@") for line in found)
+    for line in found:
+        assert re.fullmatch(r"[a-z]+@\d+\.\d+\.\d+ sha512-[A-Za-z0-9+/]{86}==", line), line
 
 
 @pytest.fixture

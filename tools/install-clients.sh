@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Install the XML-RPC libraries of other languages that tests/interop runs: from Debian's packages, and one from npm into
-# tests/interop/.node, which git ignores. Only as root or in CI; anywhere else, and where there is no apt-get, it says what
-# is missing, and those tests skip.
+# Install the XML-RPC libraries of other languages that tests/interop runs. From Debian's packages: only as root or in CI;
+# anywhere else, and where there is no apt-get, it says what is missing, and those tests skip. And from npm, for anybody who
+# has it, into tests/interop/.node, which git ignores: what requirements/node.txt pins, if it has the hash that stands there,
+# unpacked and no more. Nothing that comes with it is run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(librpc-xml-perl libfrontier-rpc-perl libxmlrpc-lite-perl ruby ruby-xmlrpc php-cli php-xmlrpc
@@ -26,8 +27,24 @@ if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
     fi
   fi
 fi
-if command -v npm >/dev/null && [ ! -d tests/interop/.node/node_modules/xmlrpc ]; then
-  mkdir -p tests/interop/.node
-  npm --prefix tests/interop/.node install --silent --no-fund --no-audit --no-package-lock xmlrpc@1.3.2 >/dev/null ||
-    echo "the client for Node is not tested: npm cannot install xmlrpc" >&2
+pins=requirements/node.txt
+place=tests/interop/.node
+if command -v npm >/dev/null && ! cmp -s "$pins" "$place/pins"; then
+  new=$(mktemp -d)
+  trap 'rm -rf "$new"' EXIT
+  while read -r pin hash; do
+    npm pack --silent --ignore-scripts --pack-destination "$new" "$pin" </dev/null >/dev/null ||
+      { echo "the client for Node is not tested: npm cannot get $pin" >&2; exit 0; }
+    file="$new/${pin/@/-}.tgz"
+    found="sha512-$("${PYTHON:-python3}" -c '
+import base64, hashlib, sys
+print(base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).decode())' "$file")"
+    [ "$found" = "$hash" ] || { echo "$pin is not what $pins pins: it is $found. Nothing is installed" >&2; exit 1; }
+    mkdir -p "$new/node_modules/${pin%@*}"
+    tar -xzf "$file" -C "$new/node_modules/${pin%@*}" --strip-components=1
+    rm "$file"
+  done < <(grep -v '^#' "$pins")
+  cp "$pins" "$new/pins"
+  rm -rf "$place"
+  mv "$new" "$place"
 fi

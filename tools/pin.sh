@@ -7,8 +7,8 @@ python=${PYTHON:-python3}
 tools=$(mktemp -d)
 trap 'rm -rf "$tools"' EXIT
 "$python" -m venv "$tools"
-"$tools/bin/pip" install --quiet --disable-pip-version-check uv==0.13.9
-for name in runtime dev bench; do
+"$tools/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r uv.txt
+for name in uv runtime dev bench; do
   {
     echo "# Written by \`make pins\` from $name.in: edit that."
     "$tools/bin/uv" --no-config pip compile "$name.in" --quiet --generate-hashes --universal --python-version 3.11 \
