@@ -1,6 +1,7 @@
 """``python -m tests.attacks.from_many FOLDER``: a relay whose clients come from other addresses than its own.
 
-It is run where the loopback interface has these addresses besides; it prints what it saw as JSON.
+It is run in a network of its own, whose loopback interface it gives these addresses besides; it prints what it saw
+as JSON.
 """
 
 import contextlib
@@ -15,6 +16,7 @@ from co2.xmlrpc.reader import read_response
 from tests.attacks.hosts import running
 from tests.attacks.raw import PATIENCE, call_body, connected, read_reply, request, send
 from tests.harness import HostProcess, wait_for
+from tests.needs import raise_loopback
 
 __all__ = ["ADDRESSES", "FILES"]
 
@@ -91,6 +93,7 @@ def is_open(sock: socket.socket) -> bool:
 
 def main(folder: Path) -> dict[str, Any]:
     """Return what was seen."""
+    raise_loopback(ADDRESSES)
     seen: dict[str, Any] = {}
     program = ("/bin/sh", "-c", f'ulimit -n {FILES}; exec "$0" -m co2 "$@"', sys.executable)
     with running(folder, "relay", program=program) as relay, contextlib.ExitStack() as stack:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.attacks.conftest import Target
 from tests.harness import Proxy, wait_for, write_plugin
-from tests.needs import needs
+from tests.needs import ROOT_ONLY
 
 OK_XML = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n"
 
@@ -251,9 +251,6 @@ def by_giving_it_to_a_user(folder: Path) -> None:
 def by_giving_it_to_a_group(folder: Path) -> None:
     os.chown(folder / "plugins" / "ham" / "spam.py", -1, 54321)
     (folder / "plugins" / "ham" / "spam.py").chmod(0o664)
-
-
-ROOT_ONLY = needs(os.geteuid() == 0, "only root can give files away")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 
 from co2.errors import StateError
 from co2.store.state_folder import StateFolder, default_state_path
+from tests.needs import ROOT_ONLY
 
 HOLDER = """
 import sys
@@ -242,7 +243,7 @@ def test_a_place_where_nobody_may_write() -> None:
     assert "--state" in text
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root may give folders away")
+@ROOT_ONLY
 def test_a_folder_of_somebody_else(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     os.chown(tmp_path / "state", 65534, 65534)
