@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 
 from co2.errors import StorageFailed, StorageFull
+from co2.store.log_writer import CHECKPOINT_PAGES
+from co2.store.sqlite import PAGE_SIZE
 from tests.cli.network import Network, at_terminal, co2
 from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
 from tests.needs import IN_CI, skip_or_fail
@@ -205,9 +207,9 @@ def unready(host: HostProcess) -> str:
     return problems[0]
 
 
-def refused(relay: HostProcess, member: str) -> bool:
+def refused(relay: HostProcess, member: str, size: int = 100_000) -> bool:
     try:
-        relay_message(relay, member, "x" * 100_000)
+        relay_message(relay, member, "x" * size)
     except xmlrpc.client.Fault as fault:
         assert fault.faultCode == StorageFull.code, fault
         return True
@@ -271,10 +273,13 @@ def test_a_relay_on_a_full_disk_refuses_serves_and_recovers_unattended(small: Sm
 def test_the_room_that_is_told_suffices_where_the_log_has_filled_the_disk_itself(small: SmallDisk) -> None:
     relay = small.relay
     member = register(relay)
-    with small.ballast.open("wb") as file:
-        file.write(bytes(20 * 2**20))
-    while not refused(relay, member):
-        pass
+    # With the last message the WAL is so long that it should go into the database, where there is no room.
+    free = shutil.disk_usage(small.disk).free - CHECKPOINT_PAGES * PAGE_SIZE
+    small.ballast.write_bytes(bytes(free))
+    taken = 0
+    while not refused(relay, member, 700_000):
+        taken += 1
+        assert taken < 30
     small.send("while it was full")
     wait_for(lambda: "wait here" in small.satellite.stderr, "the satellite is told to wait")
     small.make_room(told_everywhere(small))
