@@ -418,6 +418,23 @@ def test_two_clones_are_both_refused() -> None:
     assert clones[0].core.state == "open"
 
 
+def test_a_satellite_with_a_bad_cable_takes_its_own_place_as_often_as_it_must() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham", "b"), net.satellite("spam")
+    for number in range(20):
+        net.now += 3
+        ham.core.taken()
+        ham.core.lost("no answer for 20 s")  # and the relay does not know yet
+        ham.take_events()
+        net.connect(ham)
+        assert ham.core.state == "open"
+        spam.send(number)
+        net.run()
+    assert ham.got == {"b": list(range(20))}
+    assert {ended.reason for ended in ham.ended} == {""}
+    assert net.relay.takeovers.count == 20
+
+
 def test_a_number_used_for_another_message_is_shown_and_not_passed_on() -> None:
     net = Network()
     ham, spam = net.satellite("ham"), net.satellite("spam", "b")

@@ -17,7 +17,7 @@ __all__ = [
 ]
 
 CLONED = "cloned"
-"""More than 3 takeovers of one origin within a minute: two satellites run with copies of one state folder."""
+"""Two satellites run with copies of one state folder: see :mod:`co2.protocol.takeovers`."""
 
 DAMAGED = "damaged"
 """A frame whose checksum is another."""

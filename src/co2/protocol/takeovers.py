@@ -13,14 +13,14 @@ MAX_RIVALS = 16
 
 MAX_TAKEOVERS = 3
 WITHIN = 60.0
-"""More takeovers of one origin than this within so many seconds: a cloned state folder."""
+"""More takeovers of one origin by other processes than this within so many seconds: a cloned state folder."""
 
 MAX_ORIGINS = 10_000
 """Origins that are remembered; the one that was taken over longest ago goes first."""
 
 
 class Takeovers:
-    """Counts takeovers by origin.
+    """Counts takeovers by origin, and tells clones from one that comes back.
 
     Args:
         now: monotonic seconds.
@@ -39,29 +39,31 @@ class Takeovers:
         """Count one takeover; return whether two processes run with one state folder.
 
         A run that was displaced by another one, and comes back while that is there, lives beside it: no process
-        takes up a run of before again. One that takes its own place, as after a cable was pulled, is no clone.
+        takes up a run of before again. One that takes its own place, as after a cable was pulled, is no clone,
+        however often it does: a run belongs to one process, and a copied state folder does not hold it.
 
         Args:
             origin: of both.
             older: epoch of the run whose place is taken, 0 for unknown.
             newer: of the run that comes.
         """
+        self.count += 1
+        if older and older == newer:
+            return False
         rivals = self._rivals.pop(origin, deque(maxlen=MAX_RIVALS))
-        if older and newer and older != newer:
+        if older and newer:
             self._rivals[origin] = rivals
             back = newer in rivals
             rivals += [one for one in (older, *((newer,) if back else ())) if one not in rivals]
             if len(self._rivals) > MAX_ORIGINS:
                 del self._rivals[next(iter(self._rivals))]
             if back:
-                self.count += 1
                 return True
         elif rivals:
             self._rivals[origin] = rivals
         return self._too_many(origin)
 
     def _too_many(self, origin: str) -> bool:
-        self.count += 1
         now = self._now()
         times = self._times.pop(origin, deque())
         self._times[origin] = times
