@@ -358,6 +358,21 @@ def test_the_other_side_closes_and_what_it_said_before_is_taken(run: Run, is_cli
     run(test, is_client)
 
 
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [(1000, "the connection was closed"), (1001, "the connection was closed"),
+     (1009, "the other side has closed the connection: it takes no message as long as the one that it was sent "
+      "(WebSocket code 1009)")],
+)  # fmt: skip
+def test_why_the_other_side_has_closed_is_told(run: Run, code: int, why: str) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        await other.tell(CLOSE, code.to_bytes(2, "big"))
+        await until(lambda: owner.why)
+        assert owner.why == [why]
+
+    run(test)
+
+
 def test_who_answers_no_close_is_cut_off(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(link_wire, "CLOSE_TIMEOUT", 0.1)
 

@@ -18,6 +18,7 @@ __all__ = [
     "PONG",
     "WebSocketReader",
     "accept_key",
+    "close_words",
     "control_frame",
     "message_head",
 ]
@@ -33,6 +34,13 @@ PROTOCOL_ERROR = 1002
 UNSUPPORTED = 1003
 POLICY = 1008
 TOO_BIG = 1009
+
+_CLOSE_WORDS = {
+    PROTOCOL_ERROR: "it says that what came was no WebSocket",
+    UNSUPPORTED: "it takes no messages of that kind",
+    POLICY: "it was asked for too much",
+    TOO_BIG: "it takes no message as long as the one that it was sent",
+}
 
 MAX_CONTROLS = 50
 """Control frames that may come at the same time, and within a second; more end the link with code 1008."""
@@ -75,6 +83,17 @@ def control_frame(opcode: int, payload: bytes, masked: bool) -> bytes:
     """Give a whole control frame: :data:`PING`, :data:`PONG` or :data:`CLOSE`, at most 125 bytes of payload."""
     bit = _MASKED if masked else 0
     return bytes((_FIN | opcode, bit | len(payload))) + (_NO_MASK if masked else b"") + payload
+
+
+def close_words(payload: bytes) -> str:
+    """Say why the other side has closed the connection; '' where it has no complaint.
+
+    Args:
+        payload: of its Close.
+    """
+    code = int.from_bytes(payload[:2], "big")
+    what = _CLOSE_WORDS.get(code, "")
+    return f"the other side has closed the connection: {what} (WebSocket code {code})" if what else ""
 
 
 class WebSocketReader:

@@ -20,6 +20,7 @@ from co2.protocol.web_socket import (
     POLICY,
     PONG,
     WebSocketReader,
+    close_words,
     control_frame,
     message_head,
 )
@@ -371,6 +372,7 @@ class LinkWire(asyncio.BufferedProtocol):
         if pings and not self._closing and not self.is_full and not self._transport.is_closing():
             self._keep((control_frame(PONG, pings[-1], self._masks),))  # the last will do: RFC 6455, 5.5.3
         if control[-1][0] == CLOSE:  # nothing is read behind it
+            self._why = self._why or close_words(control[-1][1])
             self.close()
             self._unsent.close()  # both sides have said it
 
