@@ -40,6 +40,21 @@ WRONG_PACKAGES: list[tuple[dict[str, str], str, str]] = [
         "X_Ham and X_Eggs both have x_call_me",
         "spam.py:7",
     ),
+    (
+        {"spam": f"class X_{'a' * 600}(plugin.Co2Plugin): ..."},
+        "with package and module the name of the class has 611 characters, at most 512 are possible",
+        "spam.py",
+    ),
+    (
+        {"spam": f"class X_Ham(plugin.Co2Plugin):\n    def x_{'a' * 120}(self, data_dict): ..."},
+        "a method has up to 128 of A-Z, a-z, 0-9, _ and the dots between, this one has 129",
+        "spam.py:3, class X_Ham",
+    ),
+    (
+        {"käse": "class X_Ham(plugin.Co2Plugin):\n    def x_it(self, data_dict): ..."},
+        "X_Ham.x_it could not be called: with package and module its name is 'ham.käse.it'",
+        "käse.py:3, class X_Ham",
+    ),
 ]
 
 WRONG_ATTRIBUTES = [

@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.errors import BadRequest
-from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE, check_names, fitting_names
+from co2.protocol.host_names import (
+    MAX_NAME,
+    MAX_NAMES,
+    MAX_NAMES_SIZE,
+    MAX_PACKAGES,
+    check_names,
+    fitting_names,
+    fitting_packages,
+)
 
 NAMES = st.lists(st.text(max_size=30), max_size=20)
 
@@ -26,3 +34,15 @@ def test_the_bounds_themselves_are_allowed_and_told() -> None:
     for methods, number in (([*half, "y"], MAX_NAMES_SIZE + 1), (["y"] * (MAX_NAMES + 1), MAX_NAMES + 1)):
         with pytest.raises(BadRequest, match=str(number)):
             check_names(methods, half)
+
+
+def test_a_name_that_is_too_long_is_left_out_and_the_others_are_told() -> None:
+    short = ["x" * MAX_NAME, "y"]
+    assert fitting_names(["a" * (MAX_NAME + 1), *short], ["b" * (MAX_NAME + 1), *short]) == (short, short)
+
+
+def test_packages_are_carried_as_far_as_they_can_be_told() -> None:
+    assert fitting_packages([]) == 0
+    assert fitting_packages(["p"] * MAX_PACKAGES) == MAX_PACKAGES
+    assert fitting_packages(["p"] * (MAX_PACKAGES + 1)) == MAX_PACKAGES
+    assert fitting_packages(["x" * 256] * MAX_PACKAGES) == MAX_NAMES_SIZE // 256

@@ -11,6 +11,7 @@ from co2.plugin.api import WARNING, Co2Plugin
 from co2.plugin.asks import Asks, checked_timeout
 from co2.plugin.timers import Timer, Timers
 from co2.protocol.frames import Answered, Ask, AskHosts, Host, Hosts, Load, text_for_frame
+from co2.protocol.host_names import MAX_METHOD_NAME
 from co2.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ __all__ = ["HOSTS_TIMEOUT", "Kit", "Tools"]
 
 HOSTS_TIMEOUT = 5.0
 """Seconds in which the satellite must have told who is there."""
-
-MAX_METHOD_NAME = 128
 
 
 class Carrier(Protocol):

@@ -27,6 +27,7 @@ from co2.plugin.requirements import RequirementsProblem, check_requirements
 from co2.plugin.signatures import help_of, signatures_of, takes
 from co2.plugin.tracebacks import error_line, place_in, traceback_text
 from co2.protocol.frames import MethodInfo, PluginInfo
+from co2.protocol.host_names import MAX_METHOD_NAME, MAX_NAME, is_method_name
 from co2.values import Message
 
 __all__ = [
@@ -372,11 +373,14 @@ def find_plugin(kind: type[Co2Plugin], prefix: str, refuse: Refuse = _raise) -> 
         LoadFailure: something is wrong with it.
     """
     plugin = FoundPlugin(f"{prefix}.{kind.__name__}", kind, where=_where(kind))
+    _attempt(refuse, _check_name, plugin)
     _attempt(refuse, _check_base, plugin)
     for attribute in dir(kind):
         if _METHOD_NAME.fullmatch(attribute) and callable(getattr(kind, attribute)):
+            name = f"{prefix}.{attribute[2:]}"
+            _attempt(refuse, _check_method_name, plugin, name, attribute)
             _attempt(refuse, _check_method, plugin, attribute)
-            plugin.methods[f"{prefix}.{attribute[2:]}"] = attribute
+            plugin.methods[name] = attribute
     return plugin
 
 
@@ -385,6 +389,29 @@ def _attempt(refuse: Refuse, check: Callable[..., None], *args: Any) -> None:
         check(*args)
     except LoadFailure as failure:
         refuse(failure)
+
+
+def _check_name(plugin: FoundPlugin) -> None:
+    """See that what it sends can name it."""
+    if len(plugin.name) > MAX_NAME:
+        problem = (
+            f"with package and module the name of the class has {len(plugin.name)} characters, "
+            f"at most {MAX_NAME} are possible"
+        )
+        raise LoadFailure(problem, plugin.where)
+
+
+def _check_method_name(plugin: FoundPlugin, name: str, attribute: str) -> None:
+    """See that somebody can call it: a host takes no methods at all where one has another name."""
+    if not is_method_name(name):
+        kind = plugin.name.rpartition(".")[2]
+        problem = (
+            f"{kind}.{attribute} could not be called: with package and module its name is {name[:80]!r}"
+            f"{'…' if len(name) > 80 else ''}; a method has up to {MAX_METHOD_NAME} of A-Z, a-z, 0-9, _ "
+            f"and the dots between, this one has {len(name)}"
+        )
+        value = getattr(plugin.kind, attribute)
+        raise LoadFailure(problem, f"{line_of(value) or plugin.where}, class {kind}")
 
 
 def _check_base(plugin: FoundPlugin) -> None:

@@ -1,16 +1,44 @@
-"""How many names of methods and plugins one host may have: everybody is told of them, and keeps them."""
+"""How many names one host may have, of methods, plugins and packages: others are told of them, and keep them."""
 
+import re
 from collections.abc import Sequence
 
 from co2.errors import BadRequest
 
-__all__ = ["MAX_NAMES", "MAX_NAMES_SIZE", "check_names", "fitting_names", "names_size"]
+__all__ = [
+    "MAX_METHOD_NAME",
+    "MAX_NAME",
+    "MAX_NAMES",
+    "MAX_NAMES_SIZE",
+    "MAX_PACKAGES",
+    "check_names",
+    "fitting_names",
+    "fitting_packages",
+    "is_method_name",
+    "names_size",
+]
+
+MAX_NAME = 512
+"""Characters of a package's, plugin's or method's name."""
+
+MAX_METHOD_NAME = 128
+"""Characters of the name of a method that can be called."""
 
 MAX_NAMES = 4096
 """Methods, and plugins, of one host."""
 
 MAX_NAMES_SIZE = 64 * 1024
-"""Bytes of all these names together, in UTF-8."""
+"""Bytes of all these names together, in UTF-8; and of those of a satellite's packages."""
+
+MAX_PACKAGES = 1000
+"""Packages of one satellite."""
+
+_METHOD_NAME = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{MAX_METHOD_NAME}}}")
+
+
+def is_method_name(name: str) -> bool:
+    """Return whether somebody can call a method of this name, over XML-RPC too."""
+    return _METHOD_NAME.fullmatch(name) is not None
 
 
 def names_size(names: Sequence[str]) -> int:
@@ -33,15 +61,32 @@ def check_names(methods: Sequence[str], plugins: Sequence[str]) -> None:
 
 
 def fitting_names(methods: Sequence[str], plugins: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return as many of a host's own names, from the first on, as may be told: those of plugins before methods."""
+    """Return as many of a host's own names, from the first on, as may be told: those of plugins before methods.
+
+    One that is longer than :data:`MAX_NAME` is left out.
+    """
     left = MAX_NAMES_SIZE
     told: list[list[str]] = []
     for names in (plugins, methods):
         kept: list[str] = []
-        for name in names[:MAX_NAMES]:
-            left -= names_size([name])
-            if left < 0:
+        for name in names:
+            if len(name) > MAX_NAME:
+                continue
+            if len(kept) == MAX_NAMES or (left := left - names_size([name])) < 0:
                 break
             kept.append(name)
         told.append(kept)
     return told[1], told[0]
+
+
+def fitting_packages(names: Sequence[str]) -> int:
+    """Return how many packages of these names, from the first on, one satellite may carry.
+
+    Its Hello names all of them, and a relay is to take that however many patterns they have.
+    """
+    left = MAX_NAMES_SIZE
+    for count, name in enumerate(names[:MAX_PACKAGES]):
+        left -= names_size([name])
+        if left < 0:
+            return count
+    return min(len(names), MAX_PACKAGES)

@@ -17,7 +17,7 @@ import msgspec
 from co2.errors import BadRequest
 from co2.protocol.frames import MAX_CHANNELS
 from co2.protocol.health import MAX_HEALTH, Health
-from co2.protocol.host_names import MAX_NAMES
+from co2.protocol.host_names import MAX_NAME, MAX_NAMES, MAX_PACKAGES
 from co2.protocol.interests import MAX_CHANNEL
 
 __all__ = [
@@ -57,7 +57,11 @@ MAX_LINK_FRAME = 4 * 1024 * 1024
 """Bytes of one frame on the link. A Publish and a part of the Roster stay far below."""
 
 MAX_FIRST_FRAME = 256 * 1024
-"""Bytes of one frame before a satellite was welcomed: a Hello, with its names and patterns."""
+"""Bytes of one frame before a satellite was welcomed: a Hello, with its names and patterns.
+
+No Hello of ours is longer: its parts are bounded by :data:`co2.protocol.subscriptions.MAX_SUBSCRIPTIONS_SIZE`,
+:data:`co2.protocol.host_names.MAX_NAMES_SIZE` and what is below.
+"""
 
 BEGINNING = 1
 """Position of a reader that has read nothing. Not 0, so that "0 is the oldest" and this stay apart."""
@@ -75,11 +79,8 @@ MAX_EPOCH = 2**63 - 1
 MAX_EPOCHS = 64
 """Runs with something unacknowledged that a Hello tells of."""
 
-MAX_SUBSCRIPTIONS = 1000
-"""Packages of one satellite."""
-
-MAX_NAME = 512
-"""Characters of a package's, plugin's or method's name."""
+MAX_SUBSCRIPTIONS = MAX_PACKAGES
+"""Packages of one satellite that receive."""
 
 MAX_LOG_ID = 128
 """Characters of a log's and of a run's name."""
@@ -111,7 +112,8 @@ class Subscription(msgspec.Struct, array_like=True, frozen=True):
     Attributes:
         package: plugin package of the satellite.
         position: of the last message that it has had; None to begin at the head.
-        channels: patterns of what it wants (:mod:`co2.protocol.interests`), None for everything.
+        channels: patterns of what it wants (:mod:`co2.protocol.interests`), None for everything, or for more than
+            may be told (:mod:`co2.protocol.subscriptions`): the satellite filters what comes.
         durable: gets only what is on the relay's disk, and its own satellite's messages too.
     """
 
@@ -233,8 +235,8 @@ class Welcome(_Frame):
 
     host_id: str
     relay: str
-    log_id: str
-    run: str
+    log_id: Annotated[str, msgspec.Meta(max_length=MAX_LOG_ID)]
+    run: Annotated[str, msgspec.Meta(max_length=MAX_LOG_ID)]
     position: Number
     acks: list[tuple[Epoch, Number]]
     receipt: Receipt | None = None

@@ -5,13 +5,12 @@ from typing import Any
 
 from co2.errors import BadRequest, Denied, NoSuchMethod
 from co2.host_id import HostId
+from co2.protocol.host_names import MAX_METHOD_NAME
 from co2.server.arguments import host_id_of, one_dict, text
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import WrittenValue
 
-__all__ = ["MAX_METHOD_NAME", "MethodCalls", "check_foreign", "is_reserved"]
-
-MAX_METHOD_NAME = 128
+__all__ = ["MethodCalls", "check_foreign", "is_reserved"]
 
 _NAMESPACES = ("co2.", "relay.", "system.", "web.")
 _OF_EVERY_HOST = frozenset(("method_call", "notify", "ping", "test"))

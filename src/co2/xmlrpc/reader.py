@@ -25,18 +25,17 @@ from co2.errors import (
     RemoteFault,
     WrongEncoding,
 )
+from co2.protocol.host_names import is_method_name
 from co2.xmlrpc.encodings import UTF_8, UTF_8_MARK, as_utf8, codec_of
 
 __all__ = [
     "MAX_DEPTH",
     "MAX_FAULT_TEXT",
-    "MAX_METHOD_NAME",
     "MAX_NUMBER_LENGTH",
     "MAX_RESPONSE_DEPTH",
     "MAX_RESPONSE_VALUES",
     "MAX_VALUES",
     "MethodCall",
-    "is_method_name",
     "read_call",
     "read_response",
 ]
@@ -46,9 +45,6 @@ MAX_DEPTH = 32
 
 MAX_VALUES = 10_000
 """Values in a request, all levels together."""
-
-MAX_METHOD_NAME = 128
-"""Characters of a method name."""
 
 MAX_NUMBER_LENGTH = 400
 """Characters of one number; a double written in full has no more than 327."""
@@ -68,7 +64,6 @@ MAX_TOKEN = 256 * 1024
 PIECE = 64 * 1024
 """Bytes that are parsed at once of an answer; between two pieces another thread may run."""
 
-_METHOD_NAME = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{MAX_METHOD_NAME}}}")
 _INTEGER = re.compile(rf"-?[0-9]{{1,{MAX_NUMBER_LENGTH}}}")
 _DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
 _DATE = re.compile(r"([0-9]{4})(?:([0-9]{2})([0-9]{2})|-([0-9]{2})-([0-9]{2}))T([0-9]{2}):([0-9]{2}):([0-9]{2})Z?")
@@ -87,11 +82,6 @@ class MethodCall:
 
     method: str
     params: list[Any]
-
-
-def is_method_name(name: str) -> bool:
-    """Tell whether a method may be called that."""
-    return _METHOD_NAME.fullmatch(name) is not None
 
 
 def read_call(body: bytes, charset: str = "") -> MethodCall:
@@ -410,7 +400,7 @@ class _Document:
                 raise BadParams(f"a struct has the name {_quote(text)} twice")
             self._keys.append(text)
         else:
-            if _METHOD_NAME.fullmatch(text) is None:
+            if not is_method_name(text):
                 raise NoSuchMethod(text)
             self.method = text
 
