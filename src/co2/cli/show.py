@@ -26,6 +26,10 @@ AWAY = ("away", "stopped")
 MAX_AWAY = 20
 """Satellites that are away and shown; --json has all."""
 
+MAX_PROBLEMS = 8
+MAX_PROBLEM = 500
+"""Problems of one satellite that are shown, and characters of each."""
+
 _HEADINGS = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "TROUBLE", "LAST ERROR")
 
 MAX_PLUGINS = 20
@@ -70,6 +74,7 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
     for row, answer in zip(satellites, told, strict=True):
         packages = in_trouble(answer)
         row["trouble"] = row.get("trouble") if packages is None else packages  # else as its relay knows it
+        row["problems"] = _problems(answer)
         if counters:
             row["counters"] = _counters(answer)
     if as_json:
@@ -82,6 +87,9 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
     )
     for problem in relay.get("problems", ()):
         click.secho(f"PROBLEM: {one_line(problem)}", fg="red", bold=True)
+    for row in satellites:
+        for problem in row["problems"]:
+            click.secho(f"PROBLEM: {one_line(row['host_id'])}: {one_line(problem)}", fg="red", bold=True)
     if satellites:
         print_table(_HEADINGS, [_satellite(row) for row in satellites])
     _show_away(away)
@@ -115,6 +123,12 @@ def _satellites(client: CommandClient) -> list[dict[str, Any]]:
             raise
         rows = [*all_satellites(client, names=False)]  # so many that they do not fit themselves
     return rows
+
+
+def _problems(told: Told) -> list[str]:
+    """Give what else is wrong with a satellite, as it told; nothing where it did not."""
+    problems = told.get("problems", []) if isinstance(told, dict) else []
+    return [as_text(problem)[:MAX_PROBLEM] for problem in problems[:MAX_PROBLEMS]]
 
 
 def _counters(told: Told) -> dict[str, Any] | None:

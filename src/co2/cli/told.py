@@ -55,6 +55,9 @@ def check_properties(found: Any) -> dict[str, Any]:
         for key in ("uses", "limits"):
             if not all(isinstance(number, _NUMBER) for number in row.get(key, {}).values()):
                 raise _wrong(f"{key} of plugins")
+    problems = found.get("problems", [])
+    if not isinstance(problems, list) or not all(isinstance(problem, _TEXT) for problem in problems):
+        raise _wrong("problems")
     counters = found.get("counters")
     if isinstance(counters, dict) and not isinstance(counters.get("dead_letters_kept", 0), int):
         raise _wrong("counters")

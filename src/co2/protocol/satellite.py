@@ -56,6 +56,7 @@ from co2.protocol.satellite_events import (
     RosterTold,
     Welcomed,
 )
+from co2.protocol.subscriptions import bounded
 from co2.protocol.transitions import SATELLITE, Connected, Lost, in_place, next_state
 
 __all__ = [
@@ -232,6 +233,7 @@ class SatelliteCore:
 
     def taken(self) -> list[bytes]:
         """Hand out what waits for the transport, the outbox's frames with it."""
+        self._write_interest()
         if self.state == "open" and not self.paused and not self.held:
             for data in self.outbox.give(ROOM - self._out_bytes):
                 self._out.append(data)
@@ -270,8 +272,6 @@ class SatelliteCore:
         self.outbox.again()
         for reader in self._readers.values():
             self._place(reader, other_log)
-        if self._untold:  # the relay knows of them before one of them asks it for something
-            self._tell_interest()
         for reader in self._readers.values():
             self._go_on(reader)
         self.events.append(Welcomed(welcome, other_log))
@@ -334,6 +334,7 @@ class SatelliteCore:
         """A package receives no more."""
         if self._readers.pop(package, None) is not None:
             self._tell_interest()
+            self._write_interest()  # at once: who comes again under its name begins anew at the relay too
 
     def names_changed(self) -> None:
         """Methods or plugins are others than before."""
@@ -388,8 +389,8 @@ class SatelliteCore:
         }
 
     def _subscriptions(self) -> list[Subscription]:
-        """Give what the relay is told."""
-        return [
+        """Give what the relay is told; as much of it as a frame holds."""
+        subscriptions = [
             Subscription(
                 reader.package,
                 reader.position,
@@ -398,24 +399,30 @@ class SatelliteCore:
             )
             for reader in self._readers.values()
         ]
+        return bounded(subscriptions)
 
     def _tell_interest(self) -> None:
-        if self.state == "open":
+        """Have the relay told, together with what changes until frames are taken: all of it is told each time."""
+        if self.state != "away":  # the next Hello says it
+            self._untold = True
+
+    def _write_interest(self) -> None:
+        if self._untold and self.state == "open":
             self._untold = False
             methods, plugins = self._names()
             self._write(Interest(self._subscriptions(), methods, plugins))
-        elif self.state == "hello":
-            self._untold = True  # the Hello said something else
 
     def _stop(self, reader: _Reader) -> None:
         """Have the relay give a package nothing for now. It answers; what came before that does not count."""
         assert reader.position is not None
         reader.stopping, reader.eager = True, False
+        self._write_interest()  # the relay knows of a package before that asks it for something
         self._write(Replay(reader.package, reader.position, 0))
 
     def _replay(self, reader: _Reader) -> None:
         assert reader.position is not None
         reader.state, reader.full = "replaying", False
+        self._write_interest()
         self._write(Replay(reader.package, reader.position, REPLAY_ROOM))
 
     # ---- messages --------------------------------------------------------------------------------------
@@ -441,7 +448,9 @@ class SatelliteCore:
     def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
         """Give what :meth:`publish` of one more frame would write now; None for nothing, or where not sure."""
         outbox = self.outbox
-        if self.state != "open" or self.paused or self.held or self._out or self.events or not outbox.is_given:
+        if self.state != "open" or self.paused or self.held or not outbox.is_given:
+            return None
+        if self._out or self._untold or self.events:
             return None
         names = None if channels is None else list(channels)
         return link_outline(Publish(outbox.epoch, outbox.last + 1, package, plugin, names, CRC, b""))
@@ -455,7 +464,7 @@ class SatelliteCore:
         Returns:
             None where that is not sure.
         """
-        if self.state != "open" or self._out or self.events:
+        if self.state != "open" or self._out or self._untold or self.events:
             return None
         host_id, address, epoch, sender, plugin, channels = stretch
         wanting = [one for one in self._readers.values() if one.is_live and one.interests.wants(channels)]

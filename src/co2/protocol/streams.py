@@ -4,7 +4,7 @@ A stream is a cursor and nothing else: whoever reads slowly stands further back,
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,13 +13,13 @@ from co2.protocol.health import Health
 from co2.protocol.interests import Interests
 from co2.protocol.link_frames import BEGINNING, Deliver, Gap, Subscription, encode_link_frame
 from co2.protocol.log import Entry, LogGap
+from co2.protocol.subscriptions import bounded
 
 if TYPE_CHECKING:
     from co2.protocol.relay import RelayCore
 
 __all__ = [
     "CHUNK",
-    "MAX_PATTERNS_OF_SATELLITE",
     "PARCEL",
     "ROOM",
     "Parcel",
@@ -28,12 +28,6 @@ __all__ = [
     "deliver_frame",
     "union",
 ]
-
-MAX_PATTERNS_OF_SATELLITE = 4096
-"""Patterns of all packages of a satellite; one that brings more gets everything, and the satellite filters.
-
-Each takes up to 300 bytes here: one frame could bring so many that they took 46 MiB.
-"""
 
 CHUNK = 1024 * 1024
 """Bytes that are read from the log at once."""
@@ -263,14 +257,14 @@ class Peer:
         self.out_bytes = 0
         return taken
 
-    def subscribe(self, subscriptions: Iterable[Subscription], head: int) -> list[Stream]:
+    def subscribe(self, subscriptions: Sequence[Subscription], head: int) -> list[Stream]:
         """Take what the packages want from now on; give the streams that are no more.
 
         Args:
             subscriptions: all of them.
             head: where a durable one without a position begins.
         """
-        wanted = {sub.package: sub for sub in _bounded(subscriptions)}
+        wanted = {sub.package: sub for sub in bounded(subscriptions)}
         if wanted == self.subscriptions:
             return []
         self.subscriptions = wanted
@@ -300,18 +294,6 @@ class Peer:
         if self.live is not None:
             positions.append(self.live.position)
         return min(positions, default=BEGINNING)
-
-
-def _bounded(subscriptions: Iterable[Subscription]) -> Iterator[Subscription]:
-    """Return them with no more patterns than a satellite may have: the rest get everything, and filter it."""
-    room = MAX_PATTERNS_OF_SATELLITE
-    for sub in subscriptions:
-        patterns = len(sub.channels or ())
-        if patterns > room:
-            yield Subscription(sub.package, sub.position, None, sub.durable)
-        else:
-            room -= patterns
-            yield sub
 
 
 def union(subscriptions: Iterable[Subscription]) -> Interests | None:

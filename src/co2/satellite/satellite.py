@@ -18,7 +18,15 @@ from co2.plugin.discovery import find_packages, stray_tables
 from co2.plugin.status import PackageSpec, PackageStatus
 from co2.plugin.supervisor import Supervisor
 from co2.protocol.frames import DeadLetter, Host
-from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE, fitting_names, names_size
+from co2.protocol.host_names import (
+    MAX_NAME,
+    MAX_NAMES,
+    MAX_NAMES_SIZE,
+    MAX_PACKAGES,
+    fitting_names,
+    fitting_packages,
+    names_size,
+)
 from co2.protocol.link_frames import Deliver, Gap
 from co2.protocol.outbox import MEMORY, Outbox
 from co2.satellite.dead_letters import DeadLetters
@@ -75,6 +83,12 @@ NETWORK_NAMES = 256 * 1024
 LAST_SENDS = 1.0
 """Seconds in which what plugins sent last goes out when the satellite stops."""
 
+ONE_TOO_MANY = (
+    f"a satellite carries at most {MAX_PACKAGES} packages, with {MAX_NAMES_SIZE} bytes of names together, and "
+    "this one is beyond; start another satellite for it"
+)
+"""Why a package is not loaded that the relay could not be told of."""
+
 _logger = logging.getLogger("co2.satellite")
 
 
@@ -94,7 +108,9 @@ class Satellite:
         self._tasks: list[asyncio.Task[None]] = []
         self._stores = foundation.state.path / STORES_FOLDER
         found, self.not_found = find_packages(config)
-        self._specs = self._with_stores(found)
+        fitting = fitting_packages([spec.name for spec in found])
+        self.not_found += [(spec.name, ONE_TOO_MANY) for spec in found[fitting:]]
+        self._specs = self._with_stores(found[:fitting])
         # A run of its own each time: a restored or copied state folder cannot use a number unseen.
         epoch = secrets.randbits(63) | 1
         self._full = ""
@@ -238,7 +254,7 @@ class Satellite:
             "plugins": [package_row(row, here=here) for row in self.packages()],
             "network": _within(NETWORK_NAMES, link.roster),
             "counters": self.counters(),
-            "problems": self.disk_problems(),
+            "problems": self.problems(),
             "limits": {
                 "outbox_max": config.outbox_max,
                 "receive_deadline": config.receive_deadline,
@@ -290,18 +306,33 @@ class Satellite:
         left_out = len(methods) + len(plugins) - len(names[0]) - len(names[1])
         if left_out != self._names_left_out:
             self._names_left_out = left_out
-            if left_out:
-                _logger.error(
-                    "%d of the names of methods and plugins here are told to nobody: a host may have %d of each, "
-                    "and %d bytes of all", left_out, MAX_NAMES, MAX_NAMES_SIZE,
-                )  # fmt: skip
+            for problem in self._names_problem():
+                _logger.error("%s", problem)
         return names
+
+    def _names_problem(self) -> list[str]:
+        if not self._names_left_out:
+            return []
+        return [
+            f"{self._names_left_out} of the names of methods and plugins here are told to nobody: a host may have "
+            f"{MAX_NAMES} of each, {MAX_NAMES_SIZE} bytes of all, and {MAX_NAME} characters of one; have some of "
+            "the packages carried by another satellite"
+        ]
 
     def _find(self, names: Sequence[str] | None) -> tuple[list[PackageSpec], list[tuple[str, str]]]:
         """Find packages, with the tables of the configuration file as they are now."""
         tables, limits = plugin_tables(self.config.config_file)
         config = dataclasses.replace(self.config, plugin_config=tables, plugin_limits=limits)
         found, problems = find_packages(config, names)
+        if names is not None:
+            loaded = [row.name for row in self.supervisor.status()]
+            for spec in [spec for spec in found if spec.name not in loaded]:
+                loaded.append(spec.name)
+                if fitting_packages(loaded) < len(loaded):
+                    loaded.remove(spec.name)
+                    found.remove(spec)
+                    problems.append((spec.name, ONE_TOO_MANY))
+                    _logger.error("plugin package %s is not loaded: %s", spec.name, ONE_TOO_MANY)
         return self._with_stores(found), problems
 
     def _with_stores(self, specs: Sequence[PackageSpec]) -> list[PackageSpec]:
@@ -403,6 +434,10 @@ class Satellite:
         """Give how far durable packages are; one that got nothing yet is where it began."""
         core = self.link.core
         return {**core.durable_beginnings(), **self.supervisor.positions(core.log_id)}
+
+    def problems(self) -> list[str]:
+        """Return what somebody should see to besides packages that do not run, one line each."""
+        return [*self.disk_problems(), *self._names_problem()]
 
     def disk_problems(self) -> list[str]:
         """Return what the disk of this satellite does not take, one line each."""
