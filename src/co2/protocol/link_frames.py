@@ -393,6 +393,9 @@ _encoder = msgspec.msgpack.Encoder()
 _satellite_decoder = msgspec.msgpack.Decoder(SatelliteFrame)
 _relay_decoder = msgspec.msgpack.Decoder(RelayFrame)
 
+_LONG_ONES = tuple(bytes((0xA0 | len(name),)) + name.encode() for name in ("Publish", "Call", "Result"))
+"""How frames with messages and values begin, behind their first byte: any other one is as short as a Hello."""
+
 
 def encode_link_frame(frame: SatelliteFrame | RelayFrame) -> bytes:
     """Encode a frame.
@@ -410,8 +413,11 @@ def decode_satellite_frame(data: bytes | memoryview) -> Any:
     """Decode a frame that a satellite sent.
 
     Raises:
-        BadRequest: it is none of a satellite's.
+        BadRequest: it is none of a satellite's, or one that holds neither messages nor values and is longer than
+            :data:`MAX_FIRST_FRAME`; to take that apart would hold up others.
     """
+    if len(data) > MAX_FIRST_FRAME and not bytes(data[1:9]).startswith(_LONG_ONES):
+        raise BadRequest(f"a frame of {len(data)} bytes without messages; the limit is {MAX_FIRST_FRAME}")
     return _decode(_satellite_decoder, data)
 
 
