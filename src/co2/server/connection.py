@@ -39,7 +39,10 @@ from co2.server.sockets import send_without_delay
 from co2.web.page import PageAnswer
 from co2.xmlrpc.registry import Caller
 
-__all__ = ["Connection", "Service"]
+__all__ = ["PIECE", "Connection", "Service"]
+
+PIECE = 64 * 1024
+"""Bytes of an answer that are handed to the transport at once."""
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
@@ -400,7 +403,14 @@ class Connection(asyncio.Protocol):
     def _write(self, data: bytes, keep: bool, what: str, status: int, size: int) -> None:
         """Send an answer, and go on with the connection or close it."""
         self._state = _HEAD
-        self._transport.write(data)
+        if len(data) <= PIECE:
+            self._transport.write(data)
+        else:
+            # From Python 3.12 on a transport keeps all of what it was given until the last byte of it is sent.
+            for at in range(0, len(data), PIECE):
+                self._transport.write(data[at : at + PIECE])
+            if self._paused_writing:
+                self.pause_writing()  # it holds more by now than when it said so
         self._service.books.answered(self.caller, what, status, size, monotonic() - self._since)
         if keep:
             self._ready()
