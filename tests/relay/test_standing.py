@@ -21,7 +21,7 @@ def live(
 ) -> str:
     """Take a share of the time, fifty times a second."""
     for n in range(int(seconds * 50)):
-        standing.take(share / 50, 0, began + n / 50, late)
+        standing.take(share / 50, 10_000_000, 0, began + n / 50, late)
     return wire.rank
 
 
@@ -41,7 +41,7 @@ def test_who_takes_more_goes_behind_at_once_but_only_where_there_is_no_time_to_s
 def test_one_long_pause_of_the_machine_is_not_its_doing() -> None:
     wire = Wire()
     standing = Standing(wire, 0.0, late=False)
-    standing.take(SPAN, 0, 0.5, True)
+    standing.take(SPAN, 100, 0, 0.5, True)
     assert live(standing, wire, 5, SHARE / 2, 1) == "first"
 
 
@@ -49,7 +49,7 @@ def test_things_asked_for_count_though_they_are_answered_later() -> None:
     wire = Wire()
     standing = Standing(wire, 0.0, late=False)
     for n in range(500):
-        standing.take(0.0, 1, n / 1000, True)
+        standing.take(0.0, 10, 1, n / 1000, True)
     assert wire.rank == "behind"
 
 

@@ -246,7 +246,8 @@ class Links:
         self.flush()
         if (standing := self._standings.get(peer)) is not None:
             now = self._loop.time()
-            standing.take(now - began, min(peer.asked, ASK_BURST), now, is_late(self._loop))
+            size = sum(map(len, frames[:taken]))
+            standing.take(now - began, size, min(peer.asked, ASK_BURST), now, is_late(self._loop))
         if peer.asked:
             self._brake(peer)
         return taken

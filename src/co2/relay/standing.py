@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-__all__ = ["ASKED", "MOST", "PROBATION", "SHARE", "SPAN", "Ranked", "Standing"]
+__all__ = ["ASKED", "MOST", "MOST_OF_A_BYTE", "PROBATION", "SHARE", "SPAN", "Ranked", "Standing"]
 
 SHARE = 0.1
 """Part of the event loop's time that a link may take and still be among the first."""
@@ -10,8 +10,10 @@ SHARE = 0.1
 SPAN = 1.0
 """Seconds over which that is reckoned."""
 
-MOST = 0.002
-"""Seconds that count at most of what was taken at once: more is the doing of the machine, or of Python's own."""
+MOST = 0.001
+MOST_OF_A_BYTE = 1e-8
+"""Seconds that count at most of what was taken at once, and besides for each byte that came: more is the doing of
+the machine, or of Python's own."""
 
 ASKED = 0.0002
 """Seconds that a thing asked for counts besides what it took at once: it is answered later."""
@@ -49,9 +51,17 @@ class Standing:
         self._until = now + PROBATION
         (wire.go_behind if late else wire.go_first)()
 
-    def take(self, seconds: float, asked: int, now: float, late: bool) -> None:
-        """Note what a link has taken of the event loop's time, and how many things it has asked for."""
-        self._taken += min(seconds, MOST) + asked * ASKED
+    def take(self, seconds: float, size: int, asked: int, now: float, late: bool) -> None:
+        """Note what a link has taken of the event loop's time.
+
+        Args:
+            seconds: that what has come took.
+            size: its bytes.
+            asked: how many things it has asked for.
+            now: monotonic seconds.
+            late: whether the relay has no time to spare.
+        """
+        self._taken += min(seconds, MOST + size * MOST_OF_A_BYTE) + asked * ASKED
         over = now - self._since
         if self._taken > SHARE * max(SPAN, over):
             if late and self._is_first:
