@@ -2,7 +2,7 @@
 require "xmlrpc/client"
 require "xmlrpc/server"
 $stdout.sync = true
-# As it is the library reads no nil: it answers with HTTP 500, and the relay would try the same message again and again.
+# As it is the library reads no nil: it answers with HTTP 500, and the relay would try the same message three times, and leave it out.
 XMLRPC::Config.send(:remove_const, :ENABLE_NIL_PARSER)
 XMLRPC::Config::ENABLE_NIL_PARSER = true
 relay = XMLRPC::Client.new2(ARGV[0])
