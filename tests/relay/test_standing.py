@@ -48,7 +48,7 @@ def test_one_long_pause_of_the_machine_is_not_its_doing() -> None:
 def test_things_asked_for_count_though_they_are_answered_later() -> None:
     wire = Wire()
     standing = Standing(wire, 0.0, late=False)
-    for n in range(500):
+    for n in range(1500):
         standing.take(0.0, 10, 1, n / 1000, True)
     assert wire.rank == "behind"
 

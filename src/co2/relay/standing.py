@@ -4,7 +4,7 @@ from typing import Protocol
 
 __all__ = ["ASKED", "MOST", "MOST_OF_A_BYTE", "PROBATION", "SHARE", "SPAN", "Ranked", "Standing"]
 
-SHARE = 0.1
+SHARE = 0.2
 """Part of the event loop's time that a link may take and still be among the first."""
 
 SPAN = 1.0

@@ -35,7 +35,7 @@ from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor
 from co2.server.page_server import PageServer
 from co2.server.refusal import Refused
-from co2.server.sockets import send_without_delay
+from co2.server.sockets import let_go, send_without_delay
 from co2.web.page import PageAnswer
 from co2.xmlrpc.registry import Caller
 
@@ -190,6 +190,7 @@ class Connection(asyncio.Protocol):
         """End whatever is under way."""
         self._state = _CLOSED
         go_first(self._service.loop, self._descriptor)
+        let_go(self._transport)
         self._service.connections.remove(self)
         if self._task is not None:
             self._task.cancel()

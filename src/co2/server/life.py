@@ -196,7 +196,7 @@ def _settle_memory() -> None:
     """Take what is loaded out of the garbage collector's sight, and have it look less often, never at much."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(2_000, 10, 100)
+    gc.set_threshold(2_000, 10, 30)
 
 
 async def _stop(role: Role) -> None:

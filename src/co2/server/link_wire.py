@@ -26,6 +26,7 @@ from co2.protocol.web_socket import (
 )
 from co2.server.express import FROM_CLIENT, FROM_SERVER, Way
 from co2.server.fair_selector import go_behind, go_first
+from co2.server.sockets import let_go
 from co2.server.unfinished import Unfinished
 from co2.unsent import Unsent
 
@@ -242,6 +243,7 @@ class LinkWire(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, and stop."""
         self.go_first()
+        let_go(self._transport)
         self._descriptor = -1
         self._is_lost = True
         if self._unfinished is not None:
