@@ -193,9 +193,11 @@ def test_answers_take_it_too_though_the_numbers_of_what_comes_jump_over_them(tmp
         with asks.proxy() as proxy:
             for number in range(100):
                 proxy.ham.echo.ask({"data": number})
-                wait_for(lambda n=number: proxy.ham.echo.got({"data": None}) == [*range(n + 1)], "an answer")
-        for host in (relay, asks, answers_):
-            assert counters(host)["express"] > 110, host.log()  # of 200; a satellite's own messages alone are 100
+                time.sleep(0.01)  # they are to come alone: a call that asks for the answer would be in its way
+            wait_for(lambda: proxy.ham.echo.got({"data": None}) == [*range(100)], "the answers")
+        # Of 200. Where the calls are made they are in the way of answers; its own messages alone are 100.
+        for host, least in ((relay, 150), (answers_, 150), (asks, 100)):
+            assert counters(host)["express"] > least, host.log()
         nothing_failed(relay, *satellites)
 
 
