@@ -64,7 +64,7 @@ def go_behind() -> None:
 
 @contextlib.contextmanager
 def short_turns() -> Iterator[None]:
-    """Have this thread let others of its process go on soon, as long as the block runs: it computes for long."""
+    """Let other threads of this process go on soon, as long as the block runs: this one computes for long."""
     thread = threading.get_ident()
     with _changing:
         _computing.append(thread)

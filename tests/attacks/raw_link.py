@@ -142,7 +142,7 @@ class RawLink:
 
 @contextlib.contextmanager
 def linked(port: int, origin: str, source: str, *methods: str) -> Iterator[None]:
-    """Have somebody there who says that it has methods, and answers nothing; at the end its connection is cut.
+    """Join as somebody who claims methods and answers nothing; at the end the connection is cut.
 
     Args:
         port: of the relay.

@@ -18,7 +18,7 @@ OWNER = HostId("owner", "10.0.0.2", 2004)
 
 
 def register(relay: Relay, origin: str, ip: str) -> None:
-    """Have a member there that says it has the method."""
+    """Register a member that claims the method."""
     relay.methods.register([{"host_id": f"{origin}@{ip}:0", "methods": ["m"]}], Caller(ip, 1))
 
 
@@ -61,7 +61,7 @@ def test_who_was_first_is_known_over_newer_links_and_names_that_come_and_go() ->
         relay.joined(owner)
 
         def visit() -> None:
-            """Have the stranger come, be told of, and go."""
+            """Let the stranger come, be noticed, and go."""
             guest = link(stranger, "m")
             relay.joined(guest)
             with pytest.raises(Ambiguous, match="several hosts have m"):

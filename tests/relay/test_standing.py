@@ -9,17 +9,17 @@ class Wire:
     def __init__(self) -> None:
         self.rank = ""
 
-    def go_first(self) -> None:
+    def read_first(self) -> None:
         self.rank = "first"
 
-    def go_behind(self) -> None:
+    def read_behind(self) -> None:
         self.rank = "behind"
 
 
 def live(
     standing: Standing, wire: Wire, seconds: float, share: float, began: float = 0.0, late: bool = True
 ) -> str:
-    """Take a share of the time, fifty times a second."""
+    """Use up a share of the time, fifty times a second; return the rank after it."""
     for n in range(int(seconds * 50)):
         standing.take(share / 50, 10_000_000, 0, began + n / 50, late)
     return wire.rank

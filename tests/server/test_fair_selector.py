@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from co2.server import fair_selector
-from co2.server.fair_selector import LATE, MAX_AT_ONCE, TURN, FairSelector, go_behind, go_first, is_late
+from co2.server.fair_selector import LATE, MAX_AT_ONCE, TURN, FairSelector, is_late, put_behind, put_first
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a second rank")
 
@@ -67,15 +67,21 @@ def ready(pair: Pair) -> socket.socket:
     return ours
 
 
+def register_behind(selector: FairSelector, pair: Pair, count: int) -> None:
+    """Register so many sockets of the second rank, at each of which something can be read."""
+    for n in range(count):
+        behind = ready(pair)
+        selector.put_behind(behind.fileno())
+        selector.register(behind, READ, f"behind {n}")
+
+
 def served(selector: FairSelector) -> list[str]:
     return [key.data for key, _ in selector.select(0)]
 
 
 def test_what_is_ready_comes_first_of_the_first_rank(selector: FairSelector, sockets: Pair) -> None:
+    register_behind(selector, sockets, 5)
     for n in range(5):
-        behind = ready(sockets)
-        selector.go_behind(behind.fileno())
-        selector.register(behind, READ, f"behind {n}")
         selector.register(ready(sockets), READ, f"first {n}")
     names = served(selector)
     assert sorted(names[:5]) == [f"first {n}" for n in range(5)]
@@ -85,10 +91,7 @@ def test_what_is_ready_comes_first_of_the_first_rank(selector: FairSelector, soc
 def test_behind_is_served_as_much_as_a_turn_has_time_for_and_everybody_in_turn(
     clock: Clock, selector: FairSelector, sockets: Pair
 ) -> None:
-    for n in range(20):
-        behind = ready(sockets)
-        selector.go_behind(behind.fileno())
-        selector.register(behind, READ, f"behind {n}")
+    register_behind(selector, sockets, 20)
     selector.register(ready(sockets), READ, "first")
     times: Counter[str] = Counter()
     longest: list[float] = []
@@ -105,21 +108,16 @@ def test_behind_is_served_as_much_as_a_turn_has_time_for_and_everybody_in_turn(
 
 
 def test_a_turn_serves_at_least_one_of_those_behind(clock: Clock, selector: FairSelector, sockets: Pair) -> None:
-    behind = ready(sockets)
-    selector.go_behind(behind.fileno())
-    selector.register(behind, READ, "behind")
+    register_behind(selector, sockets, 1)
     for _ in range(20):
-        assert served(selector) == ["behind"]
+        assert served(selector) == ["behind 0"]
         clock.now += 100 * TURN
 
 
 def test_with_time_to_spare_all_are_served_at_once_again(
     clock: Clock, selector: FairSelector, sockets: Pair
 ) -> None:
-    for n in range(50):
-        behind = ready(sockets)
-        selector.go_behind(behind.fileno())
-        selector.register(behind, READ, f"behind {n}")
+    register_behind(selector, sockets, 50)
     for _ in range(20):
         served(selector)
         clock.now += 2 * TURN
@@ -152,7 +150,7 @@ def test_a_loop_is_late_where_it_hardly_sleeps(clock: Clock, selector: FairSelec
 def test_ranks_change_while_it_is_registered_and_nothing_else_does(selector: FairSelector, sockets: Pair) -> None:
     ours, theirs = sockets()
     selector.register(ours, READ | WRITE, "it")
-    for change in (selector.go_behind, selector.go_first) * 2:
+    for change in (selector.put_behind, selector.put_first) * 2:
         change(ours.fileno())
         change(ours.fileno())
         assert selector.get_key(ours) == selector.get_map()[ours.fileno()]
@@ -165,7 +163,7 @@ def test_ranks_change_while_it_is_registered_and_nothing_else_does(selector: Fai
         ours.recv(10)
         assert selector.select(0) == []
         selector.modify(ours, READ | WRITE, "it")
-    selector.go_behind(ours.fileno())
+    selector.put_behind(ours.fileno())
     selector.unregister(ours)
     with pytest.raises(KeyError):
         selector.unregister(ours)
@@ -178,14 +176,14 @@ def test_ranks_change_while_it_is_registered_and_nothing_else_does(selector: Fai
 
 def test_what_ends_behind_is_told(selector: FairSelector, sockets: Pair) -> None:
     ours, theirs = sockets()
-    selector.go_behind(ours.fileno())
+    selector.put_behind(ours.fileno())
     selector.register(ours, READ, "it")
     theirs.close()
     assert served(selector) == ["it"]
     descriptor = ours.fileno()
     ours.close()
     selector.unregister(descriptor)
-    selector.go_first(descriptor)
+    selector.put_first(descriptor)
     assert served(selector) == []
 
 
@@ -222,12 +220,12 @@ def test_in_an_event_loop_work_behind_does_not_hold_up_what_goes_first() -> None
         loop.add_reader(pairs[0][0], come)
         for ours, theirs in pairs[1:]:
             theirs.send(b"x")
-            go_behind(loop, ours.fileno())
+            put_behind(loop, ours.fileno())
             loop.add_reader(ours, work)
         pairs[0][1].send(b"x")
         loop.run_forever()
         assert is_late(loop)
-        go_first(loop, pairs[1][0].fileno())
+        put_first(loop, pairs[1][0].fileno())
     finally:
         loop.close()
         for ours, theirs in pairs:

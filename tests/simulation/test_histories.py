@@ -136,6 +136,21 @@ def test_a_rolled_back_log_takes_another_id_and_tells_what_it_has_lost() -> None
         assert story.heard(story.ear(late), ham)[-10:] == list(range(20, 30))
 
 
+def test_what_is_acknowledged_while_the_state_folder_is_lost_is_in_doubt() -> None:
+    """The relay had it, and its word was on the way: a satellite without receipts can prove nothing of it."""
+    with told("late acknowledgement") as story:
+        ham, _ = story.satellite(package("p")), story.satellite(package("p"))
+        story.send(ham, 10)
+        story.go(2.0)
+        run = ham.run
+        run.acked = 4
+        story.relay.end("kill")
+        story.relay.change_disk(story.copy_folder())
+        story.truth.state_replaced()
+        story.truth.acked(run.origin, run.epoch, 10)
+        assert run.in_doubt == 10
+
+
 def test_a_live_message_between_durable_ones_has_no_number_and_is_in_no_log() -> None:
     with told("live between") as story:
         ham, spam = story.satellite(package("p")), story.satellite(package("p"))

@@ -359,6 +359,7 @@ class Truth:
         """The relay has another state folder: what it had acknowledged may be lost, and told where it can be."""
         self.replaced += 1
         self.handed_out = 1
+        self._durable.clear()
         for run in self.runs.values():
             run.in_doubt = max(run.in_doubt, run.acked if run.epoch else len(run.messages))
 
@@ -436,6 +437,8 @@ class Truth:
         """A satellite has heard that."""
         run = self.run_of(origin, epoch)
         if run is not None:
+            if seq > max(run.acked, self._durable.get((origin, epoch), 0)):
+                run.in_doubt = max(run.in_doubt, seq)  # it was on its way when the state folder was lost
             run.acked = max(run.acked, seq)
 
     def satellite_started(self, satellite: "SimSatellite") -> None:

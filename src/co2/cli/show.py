@@ -126,7 +126,7 @@ def _satellites(client: CommandClient) -> list[dict[str, Any]]:
 
 
 def _problems(told: Told) -> list[str]:
-    """Give what else is wrong with a satellite, as it told; nothing where it did not."""
+    """Return the other problems that a satellite told of; none where it did not."""
     problems = told.get("problems", []) if isinstance(told, dict) else []
     return [as_text(problem)[:MAX_PROBLEM] for problem in problems[:MAX_PROBLEMS]]
 

@@ -389,7 +389,7 @@ class SatelliteCore:
         }
 
     def _subscriptions(self) -> list[Subscription]:
-        """Give what the relay is told; as much of it as a frame holds."""
+        """Return the subscriptions that the relay is told, as many as a frame holds."""
         subscriptions = [
             Subscription(
                 reader.package,
@@ -402,7 +402,7 @@ class SatelliteCore:
         return bounded(subscriptions)
 
     def _tell_interest(self) -> None:
-        """Have the relay told, together with what changes until frames are taken: all of it is told each time."""
+        """Note that the relay is to be told, with all that changes until frames are taken."""
         if self.state != "away":  # the next Hello says it
             self._untold = True
 

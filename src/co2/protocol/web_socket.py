@@ -86,7 +86,7 @@ def control_frame(opcode: int, payload: bytes, masked: bool) -> bytes:
 
 
 def close_words(payload: bytes) -> str:
-    """Say why the other side has closed the connection; '' where it has no complaint.
+    """Return why the other side has closed the connection, '' where it has no complaint.
 
     Args:
         payload: of its Close.

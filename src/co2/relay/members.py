@@ -99,7 +99,7 @@ class Member:
         return self.cursor if self.peer is None else self.peer.position
 
     def offer(self, number: int) -> None:
-        """Have its methods looked up; a name that it did not have before is claimed.
+        """Offer its methods to callers, and claim the names that it did not have before.
 
         Args:
             number: of this claim, larger than all before it: whoever came with a name first has the smaller one.

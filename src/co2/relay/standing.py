@@ -25,10 +25,10 @@ PROBATION = 5.0
 class Ranked(Protocol):
     """What is read first or behind."""
 
-    def go_first(self) -> None:
+    def read_first(self) -> None:
         """Be read before those behind."""
 
-    def go_behind(self) -> None:
+    def read_behind(self) -> None:
         """Be read where there is time."""
 
 
@@ -49,7 +49,7 @@ class Standing:
         self._since = now
         self._taken = 0.0
         self._until = now + PROBATION
-        (wire.go_behind if late else wire.go_first)()
+        (wire.read_behind if late else wire.read_first)()
 
     def take(self, seconds: float, size: int, asked: int, now: float, late: bool) -> None:
         """Note what a link has taken of the event loop's time.
@@ -65,13 +65,13 @@ class Standing:
         over = now - self._since
         if self._taken > SHARE * max(SPAN, over):
             if late and self._is_first:
-                self._wire.go_behind()
+                self._wire.read_behind()
                 self._is_first = False
             if not self._is_first:
                 self._until = now + PROBATION
             self._since, self._taken = now, 0.0
         elif over > SPAN:
             if not self._is_first and now >= self._until:
-                self._wire.go_first()
+                self._wire.read_first()
                 self._is_first = True
             self._since, self._taken = now, 0.0

@@ -34,7 +34,7 @@ class AnswerTurns:
         return self._spent >= AT_ONCE
 
     def do(self, work: Callable[[], None]) -> None:
-        """Have an answer written: now, or where this turn's time is used up in one that follows."""
+        """Write an answer now or, where this turn's time is used up, in one that follows."""
         if self._waiting or self.is_over:
             self._waiting.append(work)
         else:

@@ -12,7 +12,7 @@ from co2.server.books import Books
 from co2.server.connection import Connection, Service
 from co2.server.connections import Connections
 from co2.server.endpoint import Endpoint
-from co2.server.fair_selector import go_behind
+from co2.server.fair_selector import put_behind
 from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
@@ -88,7 +88,7 @@ class HttpServer:
         self._endpoint.long = LongAnswers(loop, lambda: unsent.total, self._limits.max_unsent)
         service.connections.start()
         self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=AT_ONCE)
-        go_behind(loop, sock.fileno())
+        put_behind(loop, sock.fileno())
         sock.listen(BACKLOG)  # asyncio has accepted as many at once as it lets wait
 
     def stop_listening(self) -> None:

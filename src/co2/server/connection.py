@@ -28,7 +28,7 @@ from co2.server.books import Books
 from co2.server.chunks import ChunkedBody
 from co2.server.connections import Connections
 from co2.server.endpoint import Answer, Endpoint
-from co2.server.fair_selector import go_behind, go_first
+from co2.server.fair_selector import put_behind, put_first
 from co2.server.gate import Gate, Request
 from co2.server.head import broken_line
 from co2.server.limits import Limits
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         if (sock := transport.get_extra_info("socket")) is not None:
             self._descriptor = sock.fileno()
             # Anybody may ask for much from many of them; messages that come over links do not wait for that.
-            go_behind(self._service.loop, self._descriptor)
+            put_behind(self._service.loop, self._descriptor)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they come."""
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End whatever is under way."""
         self._state = _CLOSED
-        go_first(self._service.loop, self._descriptor)
+        put_first(self._service.loop, self._descriptor)
         let_go(self._transport)
         self._service.connections.remove(self)
         if self._task is not None:

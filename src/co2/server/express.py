@@ -272,7 +272,7 @@ class Express(FairSelector):
         return super().select(timeout)
 
     def _meanwhile(self, expected: Sequence[Expected]) -> list[tuple[selectors.SelectorKey, int]]:
-        """Give what has come during the work, and learn from it: the work is to begin at another time."""
+        """Return what has come during the work, and learn from it: the work is to begin at another time."""
         events = super().select(0)
         descriptors = {one.comes.descriptor for one in expected}
         for key, mask in events:

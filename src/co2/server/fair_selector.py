@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
-__all__ = ["AT_FIRST", "LATE", "MAX_AT_ONCE", "TURN", "WINDOW", "FairSelector", "go_behind", "go_first", "is_late"]
+__all__ = [
+    "AT_FIRST",
+    "LATE",
+    "MAX_AT_ONCE",
+    "TURN",
+    "WINDOW",
+    "FairSelector",
+    "is_late",
+    "put_behind",
+    "put_first",
+]
 
 TURN = 0.003
 """Seconds that one turn of the loop is to take at most: of those behind fewer are served where it takes longer."""
@@ -44,7 +54,7 @@ _TO_POLL = {
 
 
 class FairSelector(selectors.DefaultSelector):
-    """Has two ranks. Everything is in the first one until :meth:`go_behind`. Only Linux has it.
+    """Has two ranks. Everything is in the first one until :meth:`put_behind`. Only Linux has it.
 
     Attributes:
         load: part of its time that the loop was at work lately.
@@ -65,8 +75,8 @@ class FairSelector(selectors.DefaultSelector):
             self._second = select.epoll()
             super().register(self._second.fileno(), selectors.EVENT_READ, self)
 
-    def go_behind(self, descriptor: int) -> None:
-        """Put a descriptor, registered or not, into the second rank, until :meth:`go_first`."""
+    def put_behind(self, descriptor: int) -> None:
+        """Put a descriptor, registered or not, into the second rank, until :meth:`put_first`."""
         if descriptor in self._behind:
             return
         key = super().get_map().get(descriptor)
@@ -76,7 +86,7 @@ class FairSelector(selectors.DefaultSelector):
         if key is not None:
             self.register(key.fileobj, key.events, key.data)
 
-    def go_first(self, descriptor: int) -> None:
+    def put_first(self, descriptor: int) -> None:
         """Put a descriptor into the first rank; to be called before it is closed."""
         if descriptor not in self._behind:
             return
@@ -202,20 +212,20 @@ def _descriptor(fileobj: "FileDescriptorLike") -> int:
     return fileobj if isinstance(fileobj, int) else fileobj.fileno()
 
 
-def go_behind(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+def put_behind(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
     """Put a descriptor of a loop into the second rank, where the loop has one."""
     if (selector := _selector_of(loop)) is not None and descriptor >= 0:
-        selector.go_behind(descriptor)
+        selector.put_behind(descriptor)
 
 
-def go_first(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
+def put_first(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
     """Put a descriptor of a loop into the first rank; to be called before it is closed."""
     if (selector := _selector_of(loop)) is not None:
-        selector.go_first(descriptor)
+        selector.put_first(descriptor)
 
 
 def is_late(loop: asyncio.AbstractEventLoop) -> bool:
-    """Tell whether a loop has more to do than it finds time for; False where nobody can tell."""
+    """Return whether a loop has more to do than it finds time for; False where nobody can tell."""
     selector = _selector_of(loop)
     return selector is not None and selector.load > LATE
 

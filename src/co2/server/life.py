@@ -193,7 +193,7 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
 
 
 def _settle_memory() -> None:
-    """Take what is loaded out of the garbage collector's sight, and have it look less often, never at much."""
+    """Hide what is loaded from the garbage collector, which then looks less often, and never at much."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(2_000, 10, 30)

@@ -25,7 +25,7 @@ from co2.protocol.web_socket import (
     message_head,
 )
 from co2.server.express import FROM_CLIENT, FROM_SERVER, Way
-from co2.server.fair_selector import go_behind, go_first
+from co2.server.fair_selector import put_behind, put_first
 from co2.server.sockets import let_go
 from co2.server.unfinished import Unfinished
 from co2.unsent import Unsent
@@ -181,13 +181,13 @@ class LinkWire(asyncio.BufferedProtocol):
         """Read less at once, until what comes is large again."""
         self._buffer = _read_buffer()[:SMALL_READ]
 
-    def go_first(self) -> None:
+    def read_first(self) -> None:
         """What comes here is read before what comes to those behind: see :mod:`co2.server.fair_selector`."""
-        go_first(self._loop, self._descriptor)
+        put_first(self._loop, self._descriptor)
 
-    def go_behind(self) -> None:
+    def read_behind(self) -> None:
         """What comes here is read where there is time for it."""
-        go_behind(self._loop, self._descriptor)
+        put_behind(self._loop, self._descriptor)
 
     def release(self) -> None:
         """The owner wants to hear no more of it."""
@@ -242,7 +242,7 @@ class LinkWire(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the owner, and stop."""
-        self.go_first()
+        self.read_first()
         let_go(self._transport)
         self._descriptor = -1
         self._is_lost = True

@@ -114,7 +114,7 @@ def _explained(error: OSError, address: str, port: int, candidate: int) -> Confi
 
 
 def let_go(transport: asyncio.BaseTransport) -> None:
-    """Have a transport whose connection is gone freed at once: called by its protocol, which hears no more of it.
+    """Free a transport at once whose connection is gone: called by its protocol, which hears no more of it.
 
     asyncio's holds methods of itself, so it would wait for the garbage collector. Where connections come and go by
     the thousand that has 80,000 objects to free in one go then, and everybody waits a quarter of a second.

@@ -50,7 +50,7 @@ class RunningTime:
         return self._wall()
 
     def begin_after(self, written: float) -> None:
-        """Say so where the wall clock stands before the time of the last write of the log, or long after it.
+        """Warn where the wall clock stands before the time of the last write of the log, or long after it.
 
         The latter need be no jump, and is not counted as one: the relay may have been off for so long.
 
