@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvloop
 
+from co2.server.answer_turns import AT_ONCE
 from co2.server.app import HttpServer, bind_socket
 from co2.server.limits import Limits
 from co2.web.headers import answer
@@ -34,8 +36,9 @@ class Running:
     """What a test may want to look at.
 
     Attributes:
-        events: what the handlers ``hold`` and ``log`` noted.
+        events: what the handlers ``hold``, ``work`` and ``stall`` noted.
         release: lets ``hold`` go on.
+        stalled: lets ``stall`` go on, and with it all of the server.
     """
 
     server: HttpServer
@@ -44,6 +47,7 @@ class Running:
     stop: asyncio.Event
     events: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
+    stalled: threading.Event = field(default_factory=threading.Event)
 
     def let_go(self) -> None:
         self.loop.call_soon_threadsafe(self.release.set)
@@ -86,7 +90,21 @@ def running(
                 raise
             return True
 
+        def work(_params: Sequence[Any], _caller: Caller) -> Any:
+            end = time.monotonic() + 2 * AT_ONCE
+            while time.monotonic() < end:
+                pass
+            found.events.append("worked")
+            return True
+
         registry.add("hold", hold, help="", signatures=[])
+        def stall(_params: Sequence[Any], _caller: Caller) -> Any:
+            found.events.append("stalled")
+            found.stalled.wait(10)
+            return "x" * 1_000_000
+
+        registry.add("work", work, help="", signatures=[])
+        registry.add("stall", stall, help="", signatures=[])
         registry.add("odd", lambda _p, _c: object(), help="", signatures=[])
         await server.start(sock)
         started.append(found)

@@ -319,6 +319,57 @@ def test_only_so_much_is_read_ahead(server: Running) -> None:
             sock.sendall(PING * 200_000)
 
 
+WORK = request(call_body("work"))
+
+
+@contextlib.contextmanager
+def drained(sock: socket.socket) -> Iterator[None]:
+    """Have somebody read all that comes over a connection."""
+
+    def drain() -> None:
+        with contextlib.suppress(OSError):
+            while sock.recv(1024 * 1024):
+                pass
+
+    reader = threading.Thread(target=drain)
+    reader.start()
+    try:
+        yield
+    finally:
+        sock.shutdown(socket.SHUT_RDWR)
+        reader.join()
+
+
+@pytest.mark.parametrize("data", [WORK, GET], ids=["calls", "pages"])
+def test_only_so_much_is_read_ahead_while_one_after_the_other_is_answered(server: Running, data: bytes) -> None:
+    with connected(server.port) as sock, drained(sock):
+        sock.settimeout(2)
+        with pytest.raises(TimeoutError):
+            sock.sendall(data * (60_000_000 // len(data)))
+
+
+@pytest.mark.parametrize("data", [PING, b"x"], ids=["whole", "half"])
+def test_only_so_much_is_read_ahead_of_who_reads_no_answers(server: Running, data: bytes) -> None:
+    with connected(server.port, SO_RCVBUF=4096) as sock:
+        send(sock, request(b"", first="GET /big HTTP/1.1"))
+        wait_for(lambda: server.server.requests == {200: 1})
+        sock.settimeout(2)
+        with pytest.raises(TimeoutError):
+            sock.sendall(data * (60_000_000 // len(data)))
+
+
+def test_who_goes_before_a_long_answer_causes_no_lines_of_the_log(
+    server: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connected(server.port) as sock:
+        send(sock, request(call_body("stall")))
+        wait_for(lambda: server.events == ["stalled"])
+        reset(sock)
+    server.stalled.set()  # the end of the connection is found by writing to it
+    wait_for(lambda: server.server.connections == 0)
+    assert "socket.send() raised exception" not in caplog.text
+
+
 def test_idle_connections_are_closed(loop_name: str) -> None:
     with running(loop_name, limits=Limits(idle_timeout=0.2)) as server, connected(server.port) as sock:
         send(sock, PING)

@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
         buffer = self._buffer
         state = self._state
         if state is _HEAD:
-            if not buffer:
+            if not buffer and not self._paused_writing:  # else the answer's deadline holds, and who waits is it
                 self._quiet = self._since, self.deadline
                 self._since = monotonic()
                 self.deadline = self._since + self._service.limits.head_timeout
@@ -210,6 +210,10 @@ class Connection(asyncio.Protocol):
         if self._state is _HEAD:
             self._ready()
             self._go_on()
+        elif self._state is _BODY:  # it was told to go on with that
+            self.deadline = self._since + self._service.limits.body_timeout
+            self._read_on()
+            self._go_on()
         elif self._state is _BUSY:
             self.deadline = math.inf
 
@@ -259,26 +263,25 @@ class Connection(asyncio.Protocol):
             while self._buffer and not self._paused_writing:
                 if self._state is _HEAD:
                     if not self._read_head():
-                        return
+                        break
                 elif self._state is not _BODY:
-                    self._hold_back()
-                    return
+                    break
                 if self._state is _BODY and not self._read_body():
-                    return
-                if self._state is _HEAD and self._buffer and self._service.turns.is_over:
+                    break
+                if self._state is _HEAD and self._buffer and self._service.turns.is_over and not self._paused_writing:
                     self._state = _BUSY  # with those who wait for their turn
                     self._service.turns.do(self._have_turn)
-                    return
         except Refused as refused:
             self._refuse(refused)
+        self._hold_back()
 
     def _have_turn(self) -> None:
         """Serve what has come behind requests that took all of a turn."""
-        if self._state is _BUSY and not self._transport.is_closing():
-            self._state = _HEAD
-            self._go_on()
-            if self._state is _HEAD:
-                self._ready()
+        if self._state is not _BUSY or self._transport.is_closing():
+            return
+        self._state = _HEAD
+        self._ready()
+        self._go_on()
 
     def _go_on(self) -> None:
         """Serve what has come meanwhile."""
@@ -351,7 +354,9 @@ class Connection(asyncio.Protocol):
         return len(self._buffer) + (len(self._chunks.body) if self._chunks is not None else 0)
 
     def _hold_back(self) -> None:
-        """While one request is answered, only so much of the next ones is read."""
+        """While one request is answered, or its answer is not read, only so much of the next ones is read."""
+        if self._state is not _BUSY and not self._paused_writing:
+            return
         if self._paused_reading or self._transport.is_closing():
             return
         if len(self._buffer) > self._service.limits.max_pipelined:
@@ -404,14 +409,14 @@ class Connection(asyncio.Protocol):
     def _write(self, data: bytes, keep: bool, what: str, status: int, size: int) -> None:
         """Send an answer, and go on with the connection or close it."""
         self._state = _HEAD
-        if len(data) <= PIECE:
-            self._transport.write(data)
-        else:
-            # From Python 3.12 on a transport keeps all of what it was given until the last byte of it is sent.
-            for at in range(0, len(data), PIECE):
-                self._transport.write(data[at : at + PIECE])
-            if self._paused_writing:
-                self.pause_writing()  # it holds more by now than when it said so
+        transport = self._transport
+        # From Python 3.12 on a transport keeps all of what it was given until the last byte of it is sent.
+        for at in range(0, len(data), PIECE):
+            if transport.is_closing():  # the connection has ended meanwhile: it would log a line for each piece
+                break
+            transport.write(data[at : at + PIECE] if len(data) > PIECE else data)
+        if self._paused_writing and len(data) > PIECE and not transport.is_closing():
+            self.pause_writing()  # it holds more by now than when it said so
         self._service.books.answered(self.caller, what, status, size, monotonic() - self._since)
         if keep:
             self._ready()
@@ -460,7 +465,12 @@ class Connection(asyncio.Protocol):
             return
         limits = self._service.limits
         self._since = monotonic()
-        self.deadline = self._since + (limits.head_timeout if self._buffer else limits.idle_timeout)
+        self._quiet = self._since, self._since + limits.idle_timeout
+        self.deadline = self._since + limits.head_timeout if self._buffer else self._quiet[1]
+        self._read_on()
+
+    def _read_on(self) -> None:
+        """Read again, where so much had been read ahead that nothing more was."""
         if self._paused_reading:
             self._paused_reading = False
             self._transport.resume_reading()
