@@ -98,6 +98,7 @@ def running(
             return True
 
         registry.add("hold", hold, help="", signatures=[])
+
         def stall(_params: Sequence[Any], _caller: Caller) -> Any:
             found.events.append("stalled")
             found.stalled.wait(10)

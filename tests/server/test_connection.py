@@ -358,6 +358,41 @@ def test_only_so_much_is_read_ahead_of_who_reads_no_answers(server: Running, dat
             sock.sendall(data * (60_000_000 // len(data)))
 
 
+def test_many_requests_of_one_connection_do_not_hold_up_others(server: Running) -> None:
+    with connected(server.port) as sock, contextlib.closing(Stream(sock)) as stream:
+        send(sock, WORK * 200)
+        wait_for(lambda: server.events)
+        assert call(server.port, "ping") is True
+        assert len(server.events) < 100
+        assert [read_response(stream.next()[1]) for _ in range(200)] == [True] * 200
+
+
+def test_a_long_request_behind_many_that_take_all_of_a_turn_comes_in(server: Running) -> None:
+    with connected(server.port) as sock, contextlib.closing(Stream(sock)) as stream:
+        send(sock, WORK * 50 + request(call_body("test", "x" * 900_000)) + PING)
+        assert [read_response(stream.next()[1]) for _ in range(50)] == [True] * 50
+        assert len(read_response(stream.next()[1])) == 900_000
+        assert read_response(stream.next()[1]) is True
+
+
+def test_who_closes_its_sending_side_behind_many_requests_gets_all_answers(server: Running) -> None:
+    with connected(server.port) as sock, contextlib.closing(Stream(sock)) as stream:
+        send(sock, WORK * 50)
+        sock.shutdown(socket.SHUT_WR)
+        assert [read_response(stream.next()[1]) for _ in range(50)] == [True] * 50
+        assert is_closed(sock, 5)
+
+
+def test_who_waits_for_its_turn_does_not_hold_up_the_end(loop_name: str) -> None:
+    with running(loop_name, limits=Limits(stop_timeout=60.0)) as server, connected(server.port) as sock:
+        send(sock, WORK * 300 + PING[:-3])
+        wait_for(lambda: server.events)
+        server.loop.call_soon_threadsafe(server.stop.set)
+        with drained(sock):
+            wait_for(lambda: server.server.connections == 0)
+        assert len(server.events) < 300
+
+
 def test_who_goes_before_a_long_answer_causes_no_lines_of_the_log(
     server: Running, caplog: pytest.LogCaptureFixture
 ) -> None:

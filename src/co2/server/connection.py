@@ -268,8 +268,14 @@ class Connection(asyncio.Protocol):
                     break
                 if self._state is _BODY and not self._read_body():
                     break
-                if self._state is _HEAD and self._buffer and self._service.turns.is_over and not self._paused_writing:
+                if (
+                    self._state is _HEAD
+                    and self._buffer
+                    and self._service.turns.is_over
+                    and not self._paused_writing
+                ):
                     self._state = _BUSY  # with those who wait for their turn
+                    self.deadline = math.inf
                     self._service.turns.do(self._have_turn)
         except Refused as refused:
             self._refuse(refused)
@@ -280,6 +286,9 @@ class Connection(asyncio.Protocol):
         if self._state is not _BUSY or self._transport.is_closing():
             return
         self._state = _HEAD
+        if self._ending:
+            self._close()
+            return
         self._ready()
         self._go_on()
 
@@ -375,8 +384,9 @@ class Connection(asyncio.Protocol):
         request = self._request
         answer = service.endpoint.answer(body, self._caller_of(request), request.charset)
         if isinstance(answer, Answer):
+            began = self._since
             self._reply(answer)
-            service.turns.spend(self._since)
+            service.turns.spend(began)
         else:
             task: asyncio.Task[Callable[[], Answer]] = service.loop.create_task(cast(Any, answer))
             self._task = task

@@ -26,8 +26,8 @@ class Limits:
         loopback_share: the same for this machine's loopback interface.
         kept_for_loopback: connections that are kept free for it, so that its owner gets in; at most an eighth.
         max_over: connections over the limits while calls that gave way are being answered.
-        max_pipelined: bytes of further requests that are read while one is answered or its answer is not read, but for
-            what comes with one read.
+        max_pipelined: bytes of further requests that are read while one is answered, or its answer is not read,
+            but for what comes with one read.
         max_unread: bytes of incomplete bodies of all connections together; over it the oldest is dropped.
         max_unfinished: bytes of frames that are not complete, of all links together; over it the oldest one of the
             address that holds most ends, with its link.
