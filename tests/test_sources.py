@@ -27,6 +27,7 @@ def test_what_goes_is_the_oldest_of_whoever_has_most() -> None:
     for source, item in (("a", "a1"), ("b", "b1"), ("b", "b2"), ("a", "a2"), ("b", "b3"), ("b", "b1")):
         table.add(source, item)
     assert (len(table), table.count("b"), table.largest(), table.oldest_of_largest()) == (5, 3, "b", "b1")
+    assert ([*table.newest("b")], [*table.newest("nobody")]) == (["b3", "b2", "b1"], [])
     for item in ("b1", "b2", "b2"):
         table.discard(item)
     assert table.oldest_of_largest() == "a1"

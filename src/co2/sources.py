@@ -71,6 +71,10 @@ class BySource(Generic[Item]):
         """Iterate over what a source has, oldest first."""
         return iter(list(self._items.get(source, ())))
 
+    def newest(self, source: str) -> Iterator[Item]:
+        """Iterate over what a source has, newest first; while that lasts nothing may be added or removed."""
+        return reversed(self._items.get(source, {}))
+
     def oldest(self, source: str) -> Item | None:
         """Return the oldest item of a source, None for none."""
         return next(iter(self._items.get(source, ())), None)

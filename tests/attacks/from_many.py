@@ -4,24 +4,32 @@ It is run in a network of its own, whose loopback interface it gives these addre
 as JSON.
 """
 
+import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from co2.errors import RemoteFault
+from co2.protocol.link_frames import Goodbye, Welcome
 from co2.xmlrpc.reader import read_response
 from tests.attacks.hosts import running
-from tests.attacks.raw import PATIENCE, call_body, connected, read_reply, request, send
+from tests.attacks.raw import PATIENCE, call, call_body, connected, read_reply, request, send
+from tests.attacks.raw_link import RawLink
 from tests.harness import HostProcess, wait_for
 from tests.needs import raise_loopback
 
-__all__ = ["ADDRESSES", "FILES"]
+__all__ = ["ADDRESSES", "FILES", "PLACES"]
 
 ADDRESSES = [f"10.9.0.{number}" for number in range(1, 5)]
 """That clients come from."""
+
+PLACES = 20
+"""Of a second relay, for links and members without one."""
 
 FILES = 800
 """That the relay may open: half as many connections, a quarter of them for an address, an eighth for loopback."""
@@ -91,6 +99,75 @@ def is_open(sock: socket.socket) -> bool:
         sock.settimeout(PATIENCE)
 
 
+class Links:
+    """Links of many addresses, which answer pings and no more.
+
+    Args:
+        port: of the relay.
+
+    Attributes:
+        goodbyes: texts of those that were told one after they had joined.
+        refused: how often somebody was told one in place of a Welcome.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.goodbyes: list[str] = []
+        self.refused = 0
+        self._port = port
+        self._tasks: list[asyncio.Task[None]] = []
+        self._numbers = itertools.count()
+
+    async def come(self, source: str) -> bool:
+        """Join as somebody new; return whether that is let in."""
+        link = await RawLink.open(self._port, source)
+        link.say(RawLink.hello(f"{source.replace('.', '-')}_{next(self._numbers)}"))
+        if isinstance(await link.next(Goodbye | Welcome), Goodbye):  # type: ignore[arg-type]
+            self.refused += 1
+            link.abort()
+            return False
+        self._tasks.append(asyncio.ensure_future(self._stay(link)))
+        return True
+
+    async def _stay(self, link: RawLink) -> None:
+        with contextlib.suppress(EOFError, OSError):
+            self.goodbyes.append((await link.next(Goodbye)).text)
+        link.abort()
+
+    async def come_again(self, source: str) -> None:
+        """Try to get more of them, without end."""
+        while True:
+            await self.come(source)
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def all_places(relay: HostProcess, folder: Path) -> dict[str, Any]:
+    """Take all places of a relay with links of one address, then have others come; return what was seen."""
+    seen: dict[str, Any] = {}
+    links = Links(relay.port)
+    seen["links"] = [await links.come(ADDRESSES[0]) for _ in range(PLACES + 1)].count(True)
+    again = asyncio.ensure_future(links.come_again(ADDRESSES[0]))
+    seen["others linked"] = [await links.come(ADDRESSES[1]) for _ in range(3)]
+    seen["without a link"] = await asyncio.to_thread(register, relay, ADDRESSES[2])
+    with running(folder, "satellite", "--relay", relay.url) as satellite:
+        await asyncio.to_thread(wait_for, lambda: "linked to" in satellite.stderr, "a satellite is linked", 10)
+        refused = links.refused
+        await asyncio.to_thread(wait_for, lambda: links.refused > refused + 10, "they are all taken still", 10)
+        rows = await asyncio.to_thread(call, relay.port, "relay.get_satellites", {"names": False, "max": 100})
+        seen["satellites"] = dict(Counter(row["host_id"].partition("@")[2].partition(":")[0] for row in rows))
+        properties = await asyncio.to_thread(call, relay.port, "co2.get_properties")
+        seen["gave way"] = properties["counters"]["links_gave_way"]
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)
+    await links.stop()
+    seen["told"] = sorted(set(links.goodbyes))
+    return seen
+
+
 def main(folder: Path) -> dict[str, Any]:
     """Return what was seen."""
     raise_loopback(ADDRESSES)
@@ -115,6 +192,8 @@ def main(folder: Path) -> dict[str, Any]:
         wanted = {**before, HERE: 5 + FILES // 16}
         seen["owner"] = clients.settle(wanted)
         seen["wanted"] = wanted
+    with running(folder / "full", "relay", env={"CO2_MAX_SATS": str(PLACES)}) as relay:
+        seen |= asyncio.run(all_places(relay, folder / "satellite"))
     return seen
 
 

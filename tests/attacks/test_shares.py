@@ -15,7 +15,7 @@ import pytest
 
 from co2.errors import RemoteFault
 from co2.relay.members import MAX_FOREIGN_OF_ADDRESS
-from tests.attacks.from_many import ADDRESSES, FILES
+from tests.attacks.from_many import ADDRESSES, FILES, PLACES
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, ping_within, read_reply, request, send
 from tests.harness import HostProcess, wait_for
@@ -149,7 +149,7 @@ ROOT = Path(__file__).parents[2]
 def in_own_network(*command: str) -> "subprocess.CompletedProcess[str]":
     """Run a command with a network that only it sees."""
     whole = ("unshare", "-rn", *command)
-    return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(whole, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
 
 
 def need_own_network() -> None:
@@ -178,3 +178,11 @@ def test_who_comes_from_one_address_leaves_room_for_others(tmp_path: Path) -> No
     assert seen["full"] == most - most // 8
     assert seen["owner answered"] == most // 8
     assert seen["owner"] == seen["wanted"]
+    # Who has taken all places with links has room for others: the last of its links went, and was told why.
+    assert seen["links"] == PLACES
+    assert seen["others linked"] == [True] * 3
+    assert seen["without a link"] == ""
+    gone = 5
+    assert seen["satellites"] == {ADDRESSES[0]: PLACES - gone, ADDRESSES[1]: 3, ADDRESSES[2]: 1, "127.0.0.1": 1}
+    assert seen["gave way"] == len(seen["told"]) == gone
+    assert all(f"of them {ADDRESSES[0]} has most" in text and "Raise max_sats" in text for text in seen["told"])

@@ -22,12 +22,14 @@ from co2.errors import (
 )
 from co2.protocol.batch import make_batch
 from co2.protocol.log import Entry
+from co2.protocol.streams import Peer
 from co2.relay.courier import MAX_TRIES
 from co2.relay.members import MAX_GAPS
 from co2.relay.relay import Relay
 from co2.values import pack
 from co2.xmlrpc.answers import BRIEF, AnswerLimit
 from co2.xmlrpc.registry import Caller
+from tests.attacks.raw_link import RawLink
 from tests.protocol.network import FakeLog
 
 HERE = Caller("127.0.0.1", 40_000)
@@ -319,6 +321,29 @@ def test_an_origin_belongs_to_the_address_that_registered_it() -> None:
             await relay.methods.relay([{"host_id": "sat5001@127.0.0.9:1", "data": 1}], elsewhere)
 
     with_relay(test)
+
+
+def linked(relay: Relay, origin: str, address: str) -> Peer:
+    """Join over a link, without a connection."""
+    peer = relay.links.core.opened((address, 1))
+    relay.links.core.receive(peer, RawLink.hello(origin))
+    relay.links.flush()
+    return peer
+
+
+def test_links_of_one_address_that_have_all_places_keep_no_member_out() -> None:
+    async def test(relay: Relay, client: Client) -> None:
+        peers = [linked(relay, f"greedy{n}", "10.0.0.2") for n in range(20)]
+        for number in range(3):
+            relay.methods.register([{}], Caller("10.0.0.3", number))
+        relay.methods.register([{}], Caller("10.0.0.4", 1))
+        assert [peer.state for peer in peers] == ["open"] * 16 + ["closed"] * 4
+        assert len(relay.members) == 20
+        # Whoever has as many gets no more: here that is the one with the links itself.
+        with pytest.raises(TooManySatellites, match="max_sats is 20"):
+            relay.methods.register([{}], Caller("10.0.0.2", 1))
+
+    with_relay(test, max_sats=20, fetch_timeout=60.0)
 
 
 def test_the_relay_carries_max_sats_and_no_more() -> None:

@@ -45,6 +45,7 @@ from co2.protocol.log import Entry, Log, LogGap, Reading
 from co2.protocol.losses import MAX_LOSSES
 from co2.protocol.origins import OriginBook, hash_of_token
 from co2.protocol.passage import Passage, Passenger
+from co2.protocol.places import Places
 from co2.protocol.receipts import ReceiptKey
 from co2.protocol.relay_events import (
     AdmissionWanted,
@@ -101,6 +102,9 @@ Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
 IMPOSTOR_FOR = 60.0
 """Seconds after which whoever came with somebody else's origin may try again."""
 
+FULL_FOR = 10.0
+"""Seconds after which whoever found no place, or gave way, may try again."""
+
 MORE_LOST = "the relay lost messages of more satellites than can be named"
 """Told for the last of the satellites of which losses are told in one run."""
 
@@ -108,6 +112,16 @@ _NOT_YOURS = (
     "the origin {0} belongs to another state folder, whose file 'secret' this one does not have. Put it back; or "
     "remove 'origin' and 'secret' here to join as a new satellite; or, where the other is gone for good, type "
     "`co2 forget {0}` at the relay: then it belongs to whoever comes next"
+)
+
+_NO_PLACE = (
+    "this relay carries as many satellites as max_sats allows, and no other address has so many more of them than "
+    "yours that one of its own would give way. Raise max_sats there, or stop satellites that are not needed"
+)
+
+_GIVES_WAY = (
+    "this relay carries as many satellites as max_sats allows, and with {1} of them {0} has most: a satellite of "
+    "another address has this place now. Raise max_sats there, or stop satellites at {0} that are not needed"
 )
 
 
@@ -128,6 +142,8 @@ class RelayCore:
         keeps: what is new in ``origins`` gets to disk before its satellite joins: see :class:`OriginClaimed`.
         elsewhere: returns the address of whoever has registered an origin without a link, '' for nobody.
         impostors: Hellos that were refused because their origin is somebody else's.
+        places: of links, where all are taken.
+        gave_way: links that ended so that somebody of another address could come.
         live_heard: takes live messages, for those who have no link; None where nobody wants them.
         closing: no more messages are taken in; their senders keep them for the relay that follows.
     """
@@ -149,11 +165,13 @@ class RelayCore:
         self.keeps = False
         self.elsewhere: Callable[[str], str] = lambda _origin: ""
         self.impostors = 0
+        self.gave_way = 0
         self.log = log
         self.host_id = host_id
         self.events: deque[Event] = deque()
         self.ready: dict[Peer, None] = {}
         self.peers: dict[str, Peer] = {}
+        self.places = Places(self.origins)
         self.roster = RosterBook(self.peers)
         self._max_peers = max_peers
         self._now = now
@@ -325,16 +343,36 @@ class RelayCore:
         elif self.elsewhere(origin) not in ("", host_id.ip):
             self.impostors += 1
             self.end(peer, goodbyes.IDENTITY, f"{origin} is registered from another address", IMPOSTOR_FOR)
-        elif older is None and len(self.peers) >= self._max_peers():
-            self.end(peer, goodbyes.FULL, "this relay carries as many satellites as max_sats allows", 10.0)
+        elif older is None and self._is_full and self.places.giving_way(peer.address[0]) is None:
+            self.end(peer, goodbyes.FULL, _NO_PLACE, FULL_FOR)
         else:
             return False
+        return True
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.peers) >= self._max_peers()
+
+    def make_room(self, ip: str, others: int = 0) -> bool:
+        """End the link that gives way to a newcomer, where there is one; return whether there was.
+
+        Args:
+            ip: where the newcomer comes from.
+            others: members without a link that are from there.
+        """
+        peer = self.places.giving_way(ip, others)
+        if peer is None:
+            return False
+        self.gave_way += 1
+        here, number = peer.address[0], self.places.held_by(peer.address[0])
+        self.end(peer, goodbyes.FULL, _GIVES_WAY.format(here, number), FULL_FOR)
         return True
 
     def _let_in(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
         """Admit whoever may speak for its origin: at once, or when it is on disk whose that is."""
         if self._is_refused(peer, host_id, hello):
             return
+        peer.was_known = self.origins.get(host_id.origin) is not None
         if self.origins.claim(host_id, hash_of_token(hello.token)) and self.keeps:
             if peer.state == "opening":
                 peer.state = next_state(RELAY, peer.state, Asked)
@@ -350,9 +388,12 @@ class RelayCore:
         peer.holds = hello.holds
         if older is not None and not self._take_over(older, peer):
             return
+        if self._is_full:
+            self.make_room(peer.address[0])
         peer.host_id, peer.token = host_id, hash_of_token(hello.token)
         peer.state = next_state(RELAY, peer.state, Hello if peer.state == "opening" else Admitted)
         self.peers[peer.origin] = peer
+        self.places.take(peer)
         rolled_back = self._rolled_back(peer.origin, hello)
         acks = self._meet(peer, hello.outbox, rolled_back)
         subscriptions, gaps = self._welcome(peer, hello, acks, rolled_back)
@@ -462,6 +503,7 @@ class RelayCore:
         peer.state = next_state(RELAY, peer.state, Lost)
         if was_open and self.peers.get(peer.origin) is peer:
             del self.peers[peer.origin]
+        self.places.free(peer)
         if peer.published:
             self.origins.has_published(peer.origin)
         self._unacked.pop(peer, None)

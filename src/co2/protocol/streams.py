@@ -171,6 +171,7 @@ class Peer:
         passed_over: of these, what they do not want, and what is not in ``asked`` yet.
         disk_reads: reads from disk that are under way, by package ('' for the live stream).
         disk_wishes: streams that wait for one of these to end, by package.
+        was_known: the relay knew its origin before it came.
         token: that it has shown, as a hash: who shows another does not take its place.
         run: epoch of the run that it is in, 0 for one that does not say.
         health: how its packages are, as it told last; None for one that does not tell.
@@ -208,6 +209,7 @@ class Peer:
     passed_over: int = 0
     disk_reads: dict[str, Stream] = field(default_factory=dict)
     disk_wishes: dict[str, Stream] = field(default_factory=dict)
+    was_known: bool = False
     token: bytes = b""
     run: int = 0
     health: list[Health] | None = None

@@ -206,6 +206,7 @@ class RelayHost:
             "dropped_satellites": relay.dropped_members,
             "takeovers": relay.links.core.takeovers.count,
             "impostors": relay.links.core.impostors,
+            "links_gave_way": relay.links.core.gave_way,
             "origins": len(relay.links.core.origins),
             "origins_unrecorded": relay.links.core.origins.unrecorded,
             "reused_numbers": relay.links.reused_numbers,

@@ -375,6 +375,12 @@ class Links:
         if not self._wires and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 
+    def make_room(self, ip: str, others: int) -> bool:
+        """End the link that gives way to a member without one, as :meth:`RelayCore.make_room`."""
+        found = self.core.make_room(ip, others)
+        self.flush()
+        return found
+
     def has_room(self) -> None:
         """The log's disk, which was full, has room again."""
         self.core.has_room()

@@ -337,7 +337,7 @@ class Members:
         """Return how many members without a link a source may have."""
         return self.max_foreign if source == LOOPBACK else min(MAX_FOREIGN_OF_ADDRESS, self.max_foreign)
 
-    def giving_way(self, ip: str, now: float) -> Member | None:
+    def giving_way(self, ip: str, now: float, links: int = 0) -> Member | None:
         """Return the member that has to go so that one without a link can come from an address, None for none.
 
         It is one that fetches, and the one that has been silent for longest; whoever has never fetched goes before
@@ -347,18 +347,32 @@ class Members:
         Args:
             ip: where the new one comes from.
             now: seconds on the monotonic clock.
+            links: that its address has: they count where all places are taken, and not those without a link only.
         """
         source = source_of(ip)
         own = self._foreign_of.count(source)
         if own >= self.share_of(source):
             return self._silent_longest(source, now, GIVES_WAY_AFTER)
-        if len(self._foreign) < self.max_foreign and len(self._members) < self.max_sats:
-            return None
+        if len(self._foreign) < self.max_foreign:
+            if len(self._members) < self.max_sats:
+                return None
+            own += links
         if not self._foreign:
             return None
         largest = self._foreign_of.largest()
         patience = 0.0 if self._foreign_of.count(largest) > own + 1 else GIVES_WAY_AFTER
         return self._silent_longest(largest, now, patience)
+
+    def lacks_a_place(self, ip: str) -> bool:
+        """Return whether one without a link could come from an address, had links not taken all places."""
+        source = source_of(ip)
+        is_full = len(self._members) >= self.max_sats
+        has_share = self._foreign_of.count(source) < self.share_of(source)
+        return is_full and has_share and len(self._foreign) < self.max_foreign
+
+    def foreign_from(self, ip: str) -> int:
+        """Return how many members without a link are from where an address is."""
+        return self._foreign_of.count(source_of(ip))
 
     def _silent_longest(self, source: str, now: float, patience: float) -> Member | None:
         members = (self._foreign[origin] for origin in self._foreign_of.of(source))

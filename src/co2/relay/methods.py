@@ -18,7 +18,7 @@ from co2.protocol.link_frames import BEGINNING
 from co2.protocol.log import LogGap
 from co2.protocol.passage import Passenger
 from co2.relay.courier import write_live, write_plain
-from co2.relay.members import Member
+from co2.relay.members import GIVES_WAY_AFTER, Member
 from co2.relay.reading import Messages, unreadable
 from co2.server.arguments import callers_host_id, integer, number, one_dict, text
 from co2.xmlrpc.forms import message_in
@@ -110,10 +110,7 @@ class RelayMethods:
         if member is None:
             head, now = self._relay.log.committed, self._relay.now()
             resume = argument.get("resume") is not False
-            if (silent := self._relay.members.giving_way(host_id.ip, now)) is not None:
-                self._relay.drop(
-                    silent, "there are too many members without a link, and this one was silent longest"
-                )
+            self._make_room(host_id.ip, now)
             member = self._relay.members.add(host_id, kind, head, now, resume=resume)
             self._relay.say(logging.INFO, host_id.origin, "%s registered (%s)", host_id, kind)
         elif argument.get("resume") is False:
@@ -130,6 +127,16 @@ class RelayMethods:
             "position": member.cursor,
             "log_id": self._relay.log.log_id,
         }
+
+    def _make_room(self, ip: str, now: float) -> None:
+        """Have somebody give way to a member without a link: one that is silent, or, of too many links, one."""
+        members, links = self._relay.members, self._relay.links
+        silent = members.giving_way(ip, now, links.core.places.held_by(ip))
+        rests = silent is not None and silent.silence(now) >= GIVES_WAY_AFTER
+        if not rests and members.lacks_a_place(ip) and links.make_room(ip, members.foreign_from(ip)):
+            return
+        if silent is not None:
+            self._relay.drop(silent, "there are too many members without a link, and this one was silent longest")
 
     def unregister(self, params: Sequence[Any], caller: Caller) -> bool:
         """Leave the network. Takes {host_id}, returns true; nothing more is delivered."""

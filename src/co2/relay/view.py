@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 __all__ = ["RelayView"]
 
 _EVENTS = (
-    *("repeats", "gaps", "takeovers", "impostors", "reused_numbers", "damaged", "clock_jumps", "express"),
-    "express_failed",
+    *("repeats", "gaps", "takeovers", "impostors", "links_gave_way", "reused_numbers", "damaged"),
+    *("clock_jumps", "express", "express_failed"),
 )
 """Counters that the metrics page has as events."""
 
