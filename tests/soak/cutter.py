@@ -20,7 +20,8 @@ class Cutter:
 
     def __init__(self, target: int) -> None:
         self._target = target
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._pairs: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}
+        self._half_open: list[asyncio.StreamWriter] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -36,6 +37,10 @@ class Cutter:
         """Reset every connection; give how many there were."""
         return asyncio.run_coroutine_threadsafe(self._cut(), self._loop).result(10)
 
+    def cut_one_side(self) -> int:
+        """Reset every connection towards who has made it, in silence for the other side; return how many."""
+        return asyncio.run_coroutine_threadsafe(self._cut_one_side(), self._loop).result(10)
+
     def close(self) -> None:
         async def end() -> None:
             self._server.close()
@@ -50,13 +55,18 @@ class Cutter:
         self._loop.close()
 
     async def _cut(self) -> int:
-        writers = list(self._writers)
-        for writer in writers:
-            raw = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
-                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
-            writer.transport.abort()
-        return len(writers) // 2
+        pairs, self._pairs = self._pairs, {}
+        for each in (*pairs, *pairs.values(), *self._half_open):
+            _reset(each)
+        self._half_open.clear()
+        return len(pairs)
+
+    async def _cut_one_side(self) -> int:
+        pairs, self._pairs = self._pairs, {}
+        self._half_open += pairs.values()
+        for each in pairs:
+            _reset(each)
+        return len(pairs)
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -64,8 +74,7 @@ class Cutter:
         except OSError:
             writer.transport.abort()
             return
-        pair = {writer, onward}
-        self._writers |= pair
+        self._pairs[writer] = onward
         try:
             await asyncio.wait(
                 [
@@ -75,12 +84,19 @@ class Cutter:
                 return_when=asyncio.FIRST_COMPLETED,
             )
         finally:
-            self._writers -= pair
-            for each in pair:
-                each.transport.abort()
+            self._pairs.pop(writer, None)
+            writer.transport.abort()
+            if onward not in self._half_open:
+                onward.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
                 writer.write(data)
                 await writer.drain()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+    writer.transport.abort()
