@@ -1,10 +1,8 @@
 """How far durable packages are: kept, replaced as a whole, set aside when it cannot be read."""
 
 import errno
-import fcntl
 import json
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,26 +22,6 @@ def test_positions_are_there_again(tmp_path: Path) -> None:
     assert (again.log_id, again.run) == ("log", "r")
     assert again.positions == {"ham": 7, "spam": 2**60}
     assert [found.name for found in tmp_path.iterdir()] == ["cursors.json"]
-
-
-def test_on_macos_they_leave_the_drives_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    known = True
-
-    def ask(_descriptor: int, what: int) -> None:
-        asked.append(what)
-        if not known:
-            raise OSError(errno.ENOTSUP, "a share does not know it")
-
-    monkeypatch.setattr(sys, "platform", "darwin")
-    monkeypatch.setattr(fcntl, "F_FULLFSYNC", 51, raising=False)
-    monkeypatch.setattr(fcntl, "fcntl", ask)
-    monkeypatch.setattr(os, "fsync", lambda descriptor: asked.append(0))
-    Cursors.open(tmp_path / "cursors.json").save("log", "r", {"ham": 7})
-    assert asked == [51]
-    known = False
-    Cursors.open(tmp_path / "cursors.json").save("log", "r", {"ham": 8})
-    assert asked == [51, 51, 0]
 
 
 def test_positions_of_another_log_are_forgotten(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def sync_folder(path: Path) -> None:
     if os.name == "posix":  # elsewhere folders cannot be opened
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            sync_file(descriptor)
         finally:
             os.close(descriptor)
 
