@@ -12,7 +12,9 @@ from typing import NoReturn
 import pytest
 
 from co2.plugin.child import ProcessChild, ThreadChild
-from co2.protocol.frames import Flow, Flush, encode_frame
+from co2.protocol.frames import Flow, Flush, Goodbye, encode_frame
+from co2.protocol.life_frames import Stop
+from tests.plugin.support import PATIENCE
 
 OPEN = Path("/proc/self/fd")
 
@@ -36,6 +38,37 @@ def test_where_there_are_no_more_files_none_is_left_open(monkeypatch: pytest.Mon
             assert descriptors() == before
 
     asyncio.run(scenario())
+
+
+def test_where_the_system_refuses_such_buffers_a_child_starts_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on macOS, over kern.ipc.maxsockbuf."""
+    refused: set[int] = set()
+
+    class Small(socket.socket):
+        def setsockopt(self, _level: int, option: int, *_value: object) -> NoReturn:
+            refused.add(option)
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    make_pair = socket.socketpair
+
+    async def scenario() -> None:
+        came: list[object] = []
+        child = ProcessChild(came.append, logging.getLogger("co2.plugins"))
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "socketpair", lambda: [Small(fileno=end.detach()) for end in make_pair()])
+            await child.start()
+        try:
+            child.send(Stop(1.0))
+            assert await asyncio.wait_for(child.exited, PATIENCE) == "ended with exit status 0"
+        finally:
+            child.kill()
+            await child.end()
+        assert came == [Goodbye()]
+
+    asyncio.run(scenario())
+    assert refused == {socket.SO_SNDBUF, socket.SO_RCVBUF}
 
 
 class Kept(ThreadChild):
