@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.harness import HostProcess, Proxy, wait_for, write_plugin
+from tests.harness import HostProcess, Proxy, running, wait_for, write_plugin
+
+resource = pytest.importorskip("resource")
 
 MACOS = Path(__file__).with_name("macos")
 ROOT = Path(__file__).parents[2]
@@ -20,6 +23,9 @@ pytestmark = pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason=
 
 STILL = 4.0
 """Seconds that a satellite stands still, eight times what its plugins wait for room."""
+
+FILES_WANTED = 4096 + 256
+"""A satellite's connections, and files beside them."""
 
 FILES = (
     "tests/plugin/test_outgoing.py",
@@ -99,6 +105,15 @@ def test_a_plugin_whose_satellite_stands_still_is_told_in_time_and_its_line_gets
         assert float(told[2]) < STILL / 2, "a sender waits for its own time, not for the satellite"
     finally:
         assert satellite.stop() == 0
+
+
+@pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="nobody tells the limits of others here")
+def test_a_satellite_may_open_as_many_files_as_it_can_have_connections(tmp_path: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if hard != resource.RLIM_INFINITY and hard < FILES_WANTED:
+        pytest.skip("this machine allows fewer files")
+    with running(tmp_path, "satellite", "--relay", "http://127.0.0.1:9", env=ENV) as satellite:
+        assert psutil.Process(satellite.pid).rlimit(resource.RLIMIT_NOFILE)[0] >= FILES_WANTED
 
 
 def test_the_rooms_that_differ_most_pass_as_on_macos() -> None:
