@@ -61,6 +61,12 @@ class X_Ham(plugin.Co2Plugin):
 '''
 
 
+def run_pytest(*args: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *args]
+    env = {**os.environ, **ENV}
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=110, check=False)
+
+
 def test_names_are_gone_and_meanings_are_changed() -> None:
     code = """
 import concurrent.futures, errno, os, resource, select, socket, sys
@@ -116,9 +122,12 @@ def test_a_satellite_may_open_as_many_files_as_it_can_have_connections(tmp_path:
         assert psutil.Process(satellite.pid).rlimit(resource.RLIMIT_NOFILE)[0] >= FILES_WANTED
 
 
+def test_every_test_can_be_collected() -> None:
+    """One that cannot stops the whole suite."""
+    done = run_pytest("--collect-only", "--assert=plain", "tests")
+    assert done.returncode == 0, done.stdout[-8000:]
+
+
 def test_the_rooms_that_differ_most_pass_as_on_macos() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *FILES]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **ENV}, capture_output=True, text=True, timeout=110, check=False
-    )
+    done = run_pytest(*FILES)
     assert done.returncode == 0, done.stdout[-8000:]
