@@ -453,6 +453,39 @@ def test_answers_that_nobody_reads_are_limited_together(loop_name: str) -> None:
         assert call(server.port, "ping") is True
 
 
+@pytest.mark.parametrize("end", ["keep-alive", "close"])
+def test_a_long_answer_comes_whole_however_it_is_read(loop_name: str, end: str) -> None:
+    with running(loop_name) as server, connected(server.port, SO_RCVBUF=4096) as sock:
+        send(sock, request(b"", f"Connection: {end}", first="GET /big HTTP/1.1") + PING)
+        came = bytearray()
+        sock.settimeout(10)
+        while not came.endswith(b"\r\n\r\n"):
+            came += sock.recv(1)
+        left = 3_000_000
+        while left:
+            data = sock.recv(min(left, len(came) % 70_000 + 1))  # in pieces of all sizes
+            assert data, "it ends in the middle"
+            came += data
+            left -= len(data)
+        assert came.endswith(b"\r\n\r\n" + b"x" * 3_000_000)
+        if end == "close":
+            assert is_closed(sock, 10)
+        else:
+            assert read_response(reply_of(sock).body) is True
+
+
+def test_who_reads_a_long_answer_bit_by_bit_has_no_more_time_than_for_the_whole_of_it(loop_name: str) -> None:
+    limits = Limits(write_timeout=0.5, write_rate=3_000_000)
+    with running(loop_name, limits=limits) as server, connected(server.port, SO_RCVBUF=65536) as sock:
+        send(sock, request(b"", first="GET /big HTTP/1.1"))
+        deadline = time.monotonic() + 10
+        while not server.server.dropped.get("slow"):
+            assert time.monotonic() < deadline
+            with contextlib.suppress(ConnectionError):
+                sock.recv(16_384)
+            time.sleep(0.02)  # some 800 KB a second, a quarter of what is asked for
+
+
 def test_stopping_lets_an_answer_out_and_ends_the_rest(loop_name: str) -> None:
     with running(loop_name) as server, contextlib.ExitStack() as stack:
         busy, idle, new, half = [stack.enter_context(connected(server.port)) for _ in range(4)]

@@ -100,6 +100,7 @@ class Connection(asyncio.Protocol):
         "_paused_writing",
         "_quiet",
         "_request",
+        "_rest",
         "_scanned",
         "_service",
         "_since",
@@ -124,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._paused_reading = False
         self._paused_writing = False
         self._descriptor = -1
+        self._rest = memoryview(b"")
         self._task: asyncio.Task[Callable[[], Answer]] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._request: Request
@@ -189,6 +191,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End whatever is under way."""
         self._state = _CLOSED
+        self._rest = memoryview(b"")
         put_first(self._service.loop, self._descriptor)
         let_go(self._transport)
         self._service.connections.remove(self)
@@ -199,15 +202,23 @@ class Connection(asyncio.Protocol):
         """The other side reads too slowly: no more requests are served until it has caught up."""
         self._paused_writing = True
         limits = self._service.limits
-        size = self._transport.get_write_buffer_size()
+        size = self._transport.get_write_buffer_size() + len(self._rest)
         self.deadline = monotonic() + limits.write_timeout + size / limits.write_rate
         self._service.connections.unsent.hold(self, size)
 
     def resume_writing(self) -> None:
         """The other side has caught up."""
         self._paused_writing = False
+        if self._rest:
+            deadline = self.deadline
+            self._write_on()
+            if self._paused_writing:
+                self.deadline = deadline  # of the whole answer: with each piece that is read nobody gets more time
+                return
         self._service.connections.unsent.release(self)
-        if self._state is _HEAD:
+        if self._state is _CLOSED:
+            self._transport.close()
+        elif self._state is _HEAD:
             self._ready()
             self._go_on()
         elif self._state is _BODY:  # it was told to go on with that
@@ -412,26 +423,33 @@ class Connection(asyncio.Protocol):
     def _reply(self, answer: Answer) -> None:
         service = self._service
         keep = self._request.head.keep and not self._ending
-        size = len(answer.body)
-        head = service.heads.head(200, size, keep)
-        self._write(head + answer.body, keep, f"POST {answer.method or '-'}", 200, size)
+        head = service.heads.head(200, len(answer.body), keep)
+        self._write(head, answer.body, keep, f"POST {answer.method or '-'}", 200)
 
-    def _write(self, data: bytes, keep: bool, what: str, status: int, size: int) -> None:
+    def _write(self, head: bytes, body: bytes, keep: bool, what: str, status: int) -> None:
         """Send an answer, and go on with the connection or close it."""
         self._state = _HEAD
-        transport = self._transport
-        # From Python 3.12 on a transport keeps all of what it was given until the last byte of it is sent.
-        for at in range(0, len(data), PIECE):
-            if transport.is_closing():  # the connection has ended meanwhile: it would log a line for each piece
-                break
-            transport.write(data[at : at + PIECE] if len(data) > PIECE else data)
-        if self._paused_writing and len(data) > PIECE and not transport.is_closing():
-            self.pause_writing()  # it holds more by now than when it said so
-        self._service.books.answered(self.caller, what, status, size, monotonic() - self._since)
+        if len(body) <= PIECE:
+            self._transport.write(head + body)
+        else:
+            self._rest = memoryview(body)
+            self._transport.write(head)
+            self._write_on()
+        self._service.books.answered(self.caller, what, status, len(body), monotonic() - self._since)
         if keep:
             self._ready()
         else:
             self._close()
+
+    def _write_on(self) -> None:
+        """Write as much of a long answer as the transport takes: it copies what it has to keep, all in one go."""
+        transport = self._transport
+        while self._rest and not self._paused_writing:
+            if transport.is_closing():  # the connection has ended meanwhile: it would log a line for each piece
+                self._rest = memoryview(b"")
+                return
+            piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
+            transport.write(piece)
 
     def _serve_page(self, request: Request) -> None:
         service = self._service
@@ -454,7 +472,7 @@ class Connection(asyncio.Protocol):
         page, head = task.result(), self._request.head
         keep = head.keep and not self._ending
         body = b"" if head.method == "HEAD" else page.body
-        self._write(page_head(page, keep) + body, keep, f"{head.method} {head.path}", page.status, len(body))
+        self._write(page_head(page, keep), body, keep, f"{head.method} {head.path}", page.status)
         self._go_on()
 
     def _hand_over(self, request: Request) -> None:
@@ -516,4 +534,5 @@ class Connection(asyncio.Protocol):
         self._state = _CLOSED
         if not self._paused_writing:
             self.deadline = monotonic() + self._service.limits.write_timeout
-        self._transport.close()
+        if not self._rest:
+            self._transport.close()
