@@ -17,6 +17,7 @@ import pytest
 from co2.errors import RemoteFault
 from co2.server.app import AT_ONCE
 from co2.server.limits import Limits
+from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageRequest
 from co2.xmlrpc.reader import read_response
 from tests.attacks.raw import Reply, call, call_body, connected, exchange, is_closed, read_reply, request, send
@@ -475,15 +476,19 @@ def test_a_long_answer_comes_whole_however_it_is_read(loop_name: str, end: str) 
 
 
 def test_who_reads_a_long_answer_bit_by_bit_has_no_more_time_than_for_the_whole_of_it(loop_name: str) -> None:
-    limits = Limits(write_timeout=0.5, write_rate=3_000_000)
-    with running(loop_name, limits=limits) as server, connected(server.port, SO_RCVBUF=65536) as sock:
-        send(sock, request(b"", first="GET /big HTTP/1.1"))
+    async def huge(_request: PageRequest) -> PageAnswer:
+        return answer(b"x" * 30_000_000, "application/octet-stream")  # more than sockets hold
+
+    limits = Limits(write_timeout=2.0, write_rate=30_000_000)
+    pages = {"/huge": huge}
+    with running(loop_name, limits=limits, pages=pages) as server, connected(server.port, SO_RCVBUF=65536) as sock:
+        send(sock, request(b"", first="GET /huge HTTP/1.1"))
         deadline = time.monotonic() + 10
         while not server.server.dropped.get("slow"):
             assert time.monotonic() < deadline
             with contextlib.suppress(ConnectionError):
                 sock.recv(16_384)
-            time.sleep(0.02)  # some 800 KB a second, a quarter of what is asked for
+            time.sleep(0.02)  # some 800 KB a second, far less than is asked for
 
 
 def test_stopping_lets_an_answer_out_and_ends_the_rest(loop_name: str) -> None:
