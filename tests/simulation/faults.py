@@ -13,6 +13,9 @@ __all__ = ["FAULTS", "Plan"]
 
 NEW, OLDER = "relay with a new state folder", "relay with an older state folder"
 
+STILL = 60.0
+"""Seconds that plugins stand still at most where their satellite is to be killed meanwhile."""
+
 
 class Plan:
     """The faults of a world."""
@@ -32,6 +35,8 @@ class Plan:
         self._clone: SimSatellite | None = None
         self._cuts_power = dice.random() < 0.5
         self._clock_dice = random.Random(f"co2 clock {world.seed}")
+        self._new_dice = random.Random(f"co2 new state {world.seed}")
+        self._is_to_tell = False
 
     def begin(self) -> None:
         """Set the first one."""
@@ -103,20 +108,38 @@ class Plan:
         return True
 
     def new_state(self) -> bool:
-        relay = self.world.relay
-        if not relay.up:
+        if not self.world.relay.up or self._is_to_tell:
             return False
+        durable = [one for one in self.world.satellites if one is not self._clone and one.has_place]
+        if durable and self._new_dice.random() < 0.6:
+            self._forget_before_it_is_told(self._new_dice.choice(durable))
+        else:
+            self._replace_state()
+        return True
+
+    def _replace_state(self) -> None:
+        relay = self.world.relay
         relay.end("kill")
         relay.change_disk(self.world.copy_folder())
         self.world.truth.state_replaced()
         self._relay_soon()
-        if self.world.dice.random() < 0.4:
-            # A satellite whose plugins do not come to hear of it, and which is killed soon after it has.
-            satellite = self._satellite()
-            for package in satellite.packages.values():
-                package.stand(20.0)
-            self._kill_when_it_knows(satellite, relay.log.log_id, self.world.dice.uniform(0.5, 3.0))
-        return True
+
+    def _forget_before_it_is_told(self, satellite: "SimSatellite") -> None:
+        """Replace the state while plugins of a satellite stand still; kill it once it knows, and they do not.
+
+        For the rest of the world there is no other new state: its gap would stand for this one's, too.
+        """
+        self._is_to_tell = True
+        for package in satellite.packages.values():
+            package.stand(STILL)
+        self.world.engine.after(self._new_dice.uniform(0.5, 2.0), None, self._replace_behind, satellite)
+
+    def _replace_behind(self, satellite: "SimSatellite") -> None:
+        if not self.world.sending:
+            return
+        before = self.world.relay.log.log_id
+        self._replace_state()
+        self._kill_when_it_knows(satellite, before, self._new_dice.uniform(0.7, 3.0))
 
     def _kill_when_it_knows(self, satellite: "SimSatellite", before: str, later: float) -> None:
         """Kill a satellite so many seconds after it was told that the log is another."""

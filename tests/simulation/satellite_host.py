@@ -98,6 +98,11 @@ class SimSatellite:
         self.packages: dict[str, SimPackage] = {}
         self._restored = self.was_restored = False
 
+    @property
+    def has_place(self) -> bool:
+        """Whether it is up, and a place of a durable plugin is on its disk."""
+        return self.up and any(ear.durable and ear.saved is not None for ear in self.ears)
+
     # ---- life ------------------------------------------------------------------------------------------
 
     def start(self) -> None:

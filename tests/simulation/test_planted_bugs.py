@@ -1,4 +1,4 @@
-"""The oracles find bugs: each of these, planted in the product, within two thousand seeds."""
+"""The oracles find bugs: each of these, planted in the product, within a thousand seeds."""
 
 import pytest
 
@@ -46,7 +46,7 @@ FOUND_AT: dict[str, int] = {
     "what was on its way counts": 0,
     "lost hello moves packages": 42,
     "live message takes a seq": 0,
-    "gap forgotten at a restart": 1272,
+    "gap forgotten at a restart": 5,
     "frame cut anew when sent again": 9,
     "old epochs sent after the new": 17,
     "outbox forgets on write": 1,
@@ -68,7 +68,7 @@ FOUND_AT: dict[str, int] = {
 }
 """A seed that finds it, so that this takes seconds; where it does not any more, it is looked for from 0 on."""
 
-SEEDS = 2000
+SEEDS = 1000
 
 
 @pytest.mark.slow
