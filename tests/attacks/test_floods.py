@@ -63,6 +63,12 @@ def braked(relay: HostProcess) -> int:
     return int(call(relay.port, "co2.get_properties")["counters"]["links_braked"])
 
 
+def present(relay: HostProcess) -> set[str]:
+    """Return the origins of all that have a link."""
+    rows = call(relay.port, "relay.get_satellites", {"names": False, "max": 1000})
+    return {row["host_id"].partition("@")[0] for row in rows if row["kind"] == "co2"}
+
+
 def test_replays_without_end_cost_a_read_at_a_time(relay: HostProcess) -> None:
     async def run() -> None:
         filler = await RawLink.joined_as(relay.port, "filler")
@@ -75,8 +81,10 @@ def test_replays_without_end_cost_a_read_at_a_time(relay: HostProcess) -> None:
         flood = encode_link_frame(Replay("p", 2, 2**20))
         host_id = call(relay.port, "relay.register", {})["host_id"]
         oldest = {"host_id": host_id, "after": 0, "max": 1}
+        names = [f"flood{n}" for n in range(3)]
+        before_flood = await asyncio.to_thread(braked, relay)
         attackers = [
-            await RawLink.joined_as(relay.port, f"flood{n}", subscriptions=[Subscription("p")]) for n in range(3)
+            await RawLink.joined_as(relay.port, name, subscriptions=[Subscription("p")]) for name in names
         ]
         for attacker in attackers:
             attacker.say(*[flood] * 20_000)
@@ -93,6 +101,11 @@ def test_replays_without_end_cost_a_read_at_a_time(relay: HostProcess) -> None:
             fetched = max(fetched, time.monotonic() - start)
             assert [len(message["data"]) for message in messages] == [700_000]
             largest = max(largest, rss(relay) - before)
+        rose = await asyncio.to_thread(braked, relay) - before_flood
+        assert {*names} <= await asyncio.to_thread(present, relay), "a link has ended: nothing was flooded"
+        assert rose >= len(attackers), (
+            f"{rose} times was one of {len(attackers)} links braked: who was it that flooded?"
+        )
         for attacker in attackers:
             attacker.abort()
         filler.abort()
