@@ -261,6 +261,18 @@ def test_a_link_that_is_braked_loses_nothing(relay: HostProcess) -> None:
     asyncio.run(run())
 
 
+async def write_all(link: RawLink, head: bytes, size: int) -> bool:
+    """Write so many bytes behind a head; return whether all were taken before the link ended."""
+    piece = bytes(2**16)
+    with contextlib.suppress(ConnectionError):
+        link.writer.write(head)
+        while size > 0:
+            link.writer.write(piece[:size])
+            size -= len(piece)
+            await link.writer.drain()
+    return size <= 0
+
+
 def test_frames_that_never_end_are_bounded_together(relay: HostProcess) -> None:
     async def run() -> None:
         before = rss(relay)
@@ -269,15 +281,21 @@ def test_frames_that_never_end_are_bounded_together(relay: HostProcess) -> None:
             link.writer.write(b"\x82\xff" + (2**22).to_bytes(8, "big") + bytes(4) + bytes(2**20))
         for link in unsaid:
             assert (1009).to_bytes(2, "big") in await link.ended(), "more than a Hello needs is not taken"
-        links = [await RawLink.joined_as(relay.port, f"unfinished{n}") for n in range(60)]
-        for link in links:
-            link.writer.write(b"\x82\xff" + (2**22).to_bytes(8, "big") + bytes(4) + bytes(2**21))
-        largest = 0
-        for _ in range(30):
+        names = [f"unfinished{n}" for n in range(100)]
+        links = [await RawLink.joined_as(relay.port, name) for name in names]
+        begun = b"\x82\xff" + (2**22).to_bytes(8, "big") + bytes(4)
+        writing = [asyncio.ensure_future(write_all(link, begun, 2**22 - 2**10)) for link in links]
+        largest, end = 0, time.monotonic() + 3
+        while time.monotonic() < end or not all(task.done() for task in writing):
+            assert time.monotonic() < end + 20, "it is neither read nor cut off"
             await asyncio.sleep(0.1)
             largest = max(largest, rss(relay) - before)
         assert await slowest_ping(relay, 0.3) < 3
-        assert largest < 110 * MIB
+        # Of 400 MiB the budget holds sixteen, and these links have not ended: so much was kept, and no more.
+        left = {*names} & await asyncio.to_thread(present, relay)
+        assert 14 <= len(left) <= 16
+        assert sum(task.result() for task in writing) >= len(left)
+        assert 40 * MIB < largest < 110 * MIB
         for link in (*unsaid, *links):
             link.abort()
 
