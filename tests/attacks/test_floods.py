@@ -329,6 +329,8 @@ def test_calls_that_nobody_answers_leave_room_for_those_of_others(relay: HostPro
 
 
 def test_lines_of_the_log_that_a_link_causes_are_bounded(relay: HostProcess) -> None:
+    said = len(relay.stderr)
+
     async def run() -> None:
         link = await RawLink.joined_as(relay.port, "reuser")
         first, other = batch_of("first"), batch_of("other")
@@ -342,6 +344,7 @@ def test_lines_of_the_log_that_a_link_causes_are_bounded(relay: HostProcess) -> 
     asyncio.run(run())
     lines = [line for line in relay.log().splitlines() if "E_ID_REUSE" in line]
     assert 1 <= len(lines) < 200
+    assert len(relay.stderr) - said < 2**17, "what is said there is bounded, too"
     wait_for(lambda: "reuser suppressed" in relay.log(), "what is not there is told")
 
 
