@@ -21,6 +21,7 @@ from co2.protocol.link_frames import (
     Call,
     Goodbye,
     Interest,
+    Result,
     Subscription,
     decode_relay_frame,
     encode_link_frame,
@@ -195,12 +196,13 @@ def test_more_over_a_link_ends_it_and_nothing_is_kept(lonely: HostProcess, told:
 def test_links_that_tell_all_names_that_they_may_hold_up_nobody(lonely: HostProcess) -> None:
     process = psutil.Process(lonely.pid)
 
+    asked = msgspec.msgpack.encode({"max": 1000})
+
     def said(number: int) -> bytes:
         """Other names three times, and each time the wish to be told everybody's; made once, for it takes long."""
         frames = []
         for turn in (1, 2, 3):
             frames.append(interest(methods=names(number + LINKS * turn)))
-            asked = msgspec.msgpack.encode({"after": ""})
             frames.append(encode_link_frame(Call(turn, "relay.get_satellites", asked, 30.0)))
         return b"".join(joined(frames, masked=True))
 
@@ -215,6 +217,10 @@ def test_links_that_tell_all_names_that_they_may_hold_up_nobody(lonely: HostProc
     async def run() -> tuple[float, int]:
         before = process.memory_info().rss
         links = [await RawLink.joined_as(lonely.port, f"m{n}", methods=names(n)) for n in range(LINKS)]
+        links[0].say(encode_link_frame(Call(1, "relay.get_satellites", asked, 30.0)))
+        told = await links[0].next(Result)
+        assert not told.code, told.error
+        assert len(told.value) > MAX_NAMES_SIZE
         saying = [asyncio.ensure_future(flood(link, said(number))) for number, link in enumerate(links)]
         reading = [asyncio.ensure_future(read(link)) for link in links]
         slowest, largest, end = 0.0, 0, time.monotonic() + SECONDS
