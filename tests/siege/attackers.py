@@ -1,7 +1,8 @@
 """All attacks on a relay that are known, each as a task that goes on until it is cancelled.
 
 ``python -m tests.siege.attackers PORT NAME…`` runs those named, with the names of honest satellites from stdin,
-until stdin ends, and prints how often each was done, and which of them ended for an error of its own.
+until stdin ends and each has been done once, and prints how often each was done, and which of them ended for an
+error of its own.
 
 An attack counts when its decisive step has been done: when the relay was seen to have taken what it is about, or
 to have refused it. One that is sent away before does not count, and comes again.
@@ -13,7 +14,9 @@ import json
 import os
 import random
 import re
+import socket
 import sys
+import time
 import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -24,6 +27,7 @@ import msgspec
 from co2.errors import TooManySatellites
 from co2.protocol import goodbyes
 from co2.protocol.batch import make_batch
+from co2.protocol.host_names import MAX_NAMES_SIZE
 from co2.protocol.link_frames import (
     Ack,
     Applied,
@@ -53,6 +57,9 @@ LINKS = 3
 
 REGISTERED_WITHIN = 15.0
 """Seconds in which one of the places of members becomes free: who never fetches gives way after a few."""
+
+LAST_TRIES = 30.0
+"""Seconds for which all go on at most, where one of them could not be made yet: the machine may be slow."""
 
 SENT_AWAY = (OSError, EOFError, TimeoutError)
 """What it means for an attacker to be sent away: it comes again. Any other exception is a mistake of its own."""
@@ -261,7 +268,7 @@ async def calls_that_nobody_answers(site: Site) -> None:
     """Calls of a satellite that does not answer, by many links."""
     callee = await site.link(methods=["mallory.never.answers"])
     argument = msgspec.msgpack.encode({"method_name": "mallory.never.answers", "data": 1})
-    callers = [await site.link() for _ in range(5)]
+    callers = await asyncio.gather(*(site.link() for _ in range(5)))
     for caller in callers:
         caller.say(*[encode_link_frame(Call(n, "method_call", argument, 30.0)) for n in range(300)])
     await callee.next(Call)
@@ -413,6 +420,9 @@ async def long_polls(site: Site) -> None:
     position = (await welcomed(site)).position
     polls = [asyncio.ensure_future(poll(*connection)) for connection in connections]
     await asyncio.sleep(3)
+    end = time.monotonic() + 5
+    while answered < POLLS / 2 and time.monotonic() < end:  # the relay has much to do
+        await asyncio.sleep(PAUSE)
     for (_, writer), polling in zip(connections, polls, strict=True):
         polling.cancel()
         writer.transport.abort()
@@ -451,6 +461,93 @@ async def requests(site: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
     both = request(call_body("no.such")) * 50 + request(call_body("ping")) * 50
     await pour(site, RawLink(reader, writer), both, 2.0, b"</methodResponse>")
+
+
+@attack
+async def requests_behind_pages(site: Site) -> None:
+    """Pages without end, and requests behind each of them."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+    page = request(first="GET / HTTP/1.1")
+    # A call is answered behind a page only where both have been read ahead of that.
+    await pour(
+        site, RawLink(reader, writer), (page + request(call_body("ping")) * 9) * 50, 3.0, b"</methodResponse>"
+    )
+
+
+@attack
+async def answers_that_nobody_reads(site: Site) -> None:
+    """Requests without end over connections on which no answer is read."""
+    connections = [await asyncio.open_connection("127.0.0.1", site.port, limit=2**12) for _ in range(3)]
+    for reader, writer in connections:
+        reader._transport.pause_reading()  # type: ignore[attr-defined]
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**12)
+        # More than the system's buffers hold: from then on none of the answers can leave.
+        writer.write(request(call_body("test", "x" * 900_000)) * 6)
+    try:
+        data = request(call_body("ping")) * 500
+        for held in await asyncio.gather(*(pressed(writer, data, 4.0) for _, writer in connections)):
+            if held:
+                site.made()
+    finally:
+        for _, writer in connections:
+            writer.transport.abort()
+            writer.close()
+
+
+async def pressed(writer: asyncio.StreamWriter, data: bytes, seconds: float) -> bool:
+    """Write until nothing has been taken for :data:`HELD` seconds, or for so many seconds at most.
+
+    Returns:
+        Whether the other side has stopped reading, or has taken :data:`MUCH`.
+    """
+    taken, end = 0, time.monotonic() + seconds
+    while time.monotonic() < end:
+        writer.write(data)
+        try:
+            async with asyncio.timeout(HELD):
+                await writer.drain()
+        except TimeoutError:
+            return True
+        taken += len(data)
+        await asyncio.sleep(0)
+    return taken >= MUCH
+
+
+HELD = 1.5
+"""Seconds without anything being read, after which a connection is held."""
+
+MUCH = 2**24
+"""Bytes that are more than may be read ahead of one connection, whatever lies in the system's buffers."""
+
+
+@attack
+async def all_names_that_may_be(site: Site) -> None:
+    """Many members with all the names that each may have, again and again other ones, and who asks for these."""
+    links = await asyncio.gather(*(site.link(methods=all_names()) for _ in range(MEMBERS)))
+    ask = encode_link_frame(Call(1, "relay.get_satellites", msgspec.msgpack.encode({"max": 1000}), 30.0))
+    subscriptions = [Subscription("p", None, ["nobody.>"])]
+    bodies = (call_body("relay.get_satellites", {}), call_body("relay.get_satellites", {"max": 1000}))
+    try:
+        for _ in range(2):
+            for link in links:
+                link.say(encode_link_frame(Interest(subscriptions, all_names(), [])), ask)
+            posts = [asyncio.ensure_future(site.post(body, 10.0)) for body in bodies]
+            results = await asyncio.gather(*(link.next(Result) for link in links))
+            if any(not result.code and len(result.value) > 2 * MAX_NAMES_SIZE for result in results):
+                site.made()
+            await asyncio.gather(*posts, return_exceptions=True)
+    finally:
+        for link in links:
+            link.abort()
+
+
+def all_names() -> list[str]:
+    """Return new names that use all that there may be of one member."""
+    return [f"mallory.{random.getrandbits(64):016x}.".ljust(128, "x") for _ in range(MAX_NAMES_SIZE // 128)]
+
+
+MEMBERS = 16
+"""Members of :func:`all_names_that_may_be`."""
 
 
 @attack
@@ -537,6 +634,9 @@ async def main(port: int, wanted: list[str]) -> None:
         for _ in range(LINKS if name in several else 1)
     }
     await loop.run_in_executor(None, sys.stdin.read)
+    end = loop.time() + LAST_TRIES
+    while loop.time() < end and not all(done[name] for name in tasks.values()):
+        await asyncio.sleep(PAUSE)
     for task in tasks:
         task.cancel()
     errors = []

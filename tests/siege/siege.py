@@ -114,6 +114,7 @@ class Siege:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         pinging = asyncio.ensure_future(self._ping_on(relay))
+        telling = asyncio.ensure_future(attackers.stdout.read())
         watches = {"relay": relay.pid, "honest": os.getpid(), "attackers": attackers.pid}
         watched = {name: Watch(pid) for name, pid in watches.items()}
         psutil.cpu_percent()  # what it gives next is since now
@@ -121,8 +122,12 @@ class Siege:
         try:
             end = time.monotonic() + self._seconds
             tell_at = time.monotonic() + 10
-            while time.monotonic() < end:
+            while not telling.done():
                 await asyncio.sleep(0.25)
+                if not telling.done():  # what has ended had nothing
+                    measured.shares = {name: watch.share() for name, watch in watched.items()}
+                if time.monotonic() >= end:
+                    attackers.stdin.close()  # communicate() leaves it open where it has nothing to say
                 measured.largest_rss = max(measured.largest_rss, process.memory_info().rss)
                 if time.monotonic() >= tell_at:
                     tell_at += 10
@@ -134,7 +139,8 @@ class Siege:
                         f"{process.memory_info().rss / 2**20:.0f} MiB, {len(satellites.wrong())} wrong"
                     )
         finally:
-            measured.shares = {name: watch.share() for name, watch in watched.items()}
+            attackers.stdin.close()
+            told = await telling
             busy = psutil.cpu_percent() / 100 * (psutil.cpu_count() or 1)
             measured.others = max(0.0, busy - sum(share.busy for share in measured.shares.values()))
             pinging.cancel()
@@ -146,8 +152,6 @@ class Siege:
             idle.stdin.close()
             measured.idle_p99, measured.idle_slowest = json.loads(await idle.stdout.read())
             await idle.wait()
-            attackers.stdin.close()  # communicate() leaves it open where it has nothing to say
-            told = await attackers.stdout.read()
             if await attackers.wait():
                 measured.errors.append(f"the attackers ended with {attackers.returncode}")
         found = json.loads(told or b'{"done": {}, "errors": []}')
