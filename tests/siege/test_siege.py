@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.siege.attackers import ATTACKS
-from tests.siege.machine import lateness
+from tests.siege.machine import Share, lateness
 from tests.siege.siege import Siege
 from tests.siege.verdict import LATENCY_FACTOR, Measured, latency_bound, percentile, verdict
 
 FLOOR = 0.5
 """Seconds of latency that are no failure: other tests run on this machine at the same time."""
+
+OWN_P50, OWN_P99 = 0.03, 0.15
+"""Seconds of latency at most, without what the machine withheld: twice what was measured, quiet or busy."""
 
 RATE = 100.0
 """Messages a second, for the same reason."""
@@ -24,6 +27,8 @@ def test_satellites_that_mean_well_notice_nothing(tmp_path: Path) -> None:
     measured = asyncio.run(siege.run())
     assert verdict(measured, FLOOR) == []
     assert measured.received == 9 * measured.sent
+    assert measured.own(measured.p50, 0.0) < OWN_P50
+    assert measured.own(measured.p99, measured.idle_p99) < OWN_P99
 
 
 def sound(**changes: object) -> Measured:
@@ -65,6 +70,12 @@ def test_the_verdict_says_what_is_not_as_promised(changes: dict[str, object], sa
 def test_what_the_machine_itself_withholds_is_no_failure_of_the_relay() -> None:
     assert verdict(sound(p99=0.19, idle_p99=0.1)) == []
     assert verdict(sound(p99=0.21, idle_p99=0.1)) == ["p99 was 210.0 ms; the bound is 200.0 ms"]
+    busy = {"relay": Share(1.0, 0.5), "honest": Share(0.1, 0.2), "attackers": Share(0.3, 0.9)}
+    assert sound(shares=busy).own(0.5, 0.25) == pytest.approx(0.25 * 0.5 * 0.8)
+    assert sound(shares={}).own(0.1, 0.25) == 0.0
+    assert sound(shares={"relay": Share(1.0, 1.1)}).own(0.5, 0.0) == 0.0
+    assert verdict(sound(slowest_ping=9.0, shares=busy)) == []
+    assert verdict(sound(slowest_ping=14.0, shares=busy)) == ["a ping took 14.0 s; the bound is 5 s"]
     late = lateness(iter([False, False, True]).__next__)
     assert len(late) >= 2
     assert all(over > 0 for over in late)
