@@ -44,6 +44,7 @@ __all__ = ["PIECE", "Connection", "Service"]
 PIECE = 64 * 1024
 """Bytes of an answer that are handed to the transport at once."""
 
+_NOTHING = memoryview(b"")
 _NO_LINGER = struct.pack("ii", 1, 0)
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -107,6 +108,7 @@ class Connection(asyncio.Protocol):
         "_state",
         "_task",
         "_transport",
+        "_whole",
         "caller",
         "deadline",
     )
@@ -125,7 +127,7 @@ class Connection(asyncio.Protocol):
         self._paused_reading = False
         self._paused_writing = False
         self._descriptor = -1
-        self._rest = memoryview(b"")
+        self._whole, self._rest = b"", _NOTHING
         self._task: asyncio.Task[Callable[[], Answer]] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._request: Request
@@ -191,7 +193,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End whatever is under way."""
         self._state = _CLOSED
-        self._rest = memoryview(b"")
+        self._let_go_of_rest()
         put_first(self._service.loop, self._descriptor)
         let_go(self._transport)
         self._service.connections.remove(self)
@@ -202,9 +204,10 @@ class Connection(asyncio.Protocol):
         """The other side reads too slowly: no more requests are served until it has caught up."""
         self._paused_writing = True
         limits = self._service.limits
-        size = self._transport.get_write_buffer_size() + len(self._rest)
-        self.deadline = monotonic() + limits.write_timeout + size / limits.write_rate
-        self._service.connections.unsent.hold(self, size)
+        waiting = self._transport.get_write_buffer_size()
+        self.deadline = monotonic() + limits.write_timeout + (waiting + len(self._rest)) / limits.write_rate
+        # Until the last piece of an answer has been given to the transport all of it is kept.
+        self._service.connections.unsent.hold(self, waiting + (len(self._whole) if self._rest else 0))
 
     def resume_writing(self) -> None:
         """The other side has caught up."""
@@ -432,7 +435,7 @@ class Connection(asyncio.Protocol):
         if len(body) <= PIECE:
             self._transport.write(head + body)
         else:
-            self._rest = memoryview(body)
+            self._whole, self._rest = body, memoryview(body)
             self._transport.write(head)
             self._write_on()
         self._service.books.answered(self.caller, what, status, len(body), monotonic() - self._since)
@@ -441,15 +444,20 @@ class Connection(asyncio.Protocol):
         else:
             self._close()
 
+    def _let_go_of_rest(self) -> None:
+        self._whole, self._rest = b"", _NOTHING
+
     def _write_on(self) -> None:
         """Write as much of a long answer as the transport takes: it copies what it has to keep, all in one go."""
         transport = self._transport
         while self._rest and not self._paused_writing:
             if transport.is_closing():  # the connection has ended meanwhile: it would log a line for each piece
-                self._rest = memoryview(b"")
+                self._let_go_of_rest()
                 return
-            piece, self._rest = self._rest[:PIECE], self._rest[PIECE:]
-            transport.write(piece)
+            piece, self._rest = bytes(self._rest[:PIECE]), self._rest[PIECE:]
+            if not self._rest:
+                self._let_go_of_rest()
+            transport.write(piece)  # of its own: a part of the answer would keep all of it
 
     def _serve_page(self, request: Request) -> None:
         service = self._service
