@@ -25,6 +25,7 @@ class Board:
     def __init__(self, to):
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65_535)  # macOS sends no more than 9,216
         self.socket.settimeout(10)
         self.to = to
         self.name = f"127.0.0.1:{self.socket.getsockname()[1]}"

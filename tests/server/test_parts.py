@@ -5,7 +5,7 @@ import socket
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from co2.errors import ConfigError
@@ -34,6 +34,7 @@ def test_a_head() -> None:
     assert not head.chunked
 
 
+@settings(deadline=None)  # how long one takes says how busy the machine is
 @given(st.binary(max_size=60), st.integers(0, len(HEAD)), st.integers(0, 5))
 def test_a_damaged_head_is_read_or_refused(junk: bytes, at: int, gone: int) -> None:
     gate = Gate((), (), LIMITS)
