@@ -45,6 +45,22 @@ def test_one_long_pause_of_the_machine_is_not_its_doing() -> None:
     assert live(standing, wire, 5, SHARE / 2, 1) == "first"
 
 
+def test_many_small_frames_count_as_long_as_they_take() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=False)
+    for n in range(150):  # what one link brings that keeps a relay busy with nothing else, in a second
+        standing.take(0.0065, 8192, 0, n / 150, True, frames=100)
+    assert wire.rank == "behind"
+
+
+def test_what_goes_to_many_links_counts_as_long_as_it_takes() -> None:
+    wire = Wire()
+    standing = Standing(wire, 0.0, late=False)
+    for n in range(100):
+        standing.take(0.008, 100, 0, n / 100, True, links=500)
+    assert wire.rank == "behind"
+
+
 def test_things_asked_for_count_though_they_are_answered_later() -> None:
     wire = Wire()
     standing = Standing(wire, 0.0, late=False)

@@ -247,7 +247,9 @@ class Links:
         if (standing := self._standings.get(peer)) is not None:
             now = self._loop.time()
             size = sum(map(len, frames[:taken]))
-            standing.take(now - began, size, min(peer.asked, ASK_BURST), now, is_late(self._loop))
+            asked = min(peer.asked, ASK_BURST)
+            late, links = is_late(self._loop), len(self._wires)
+            standing.take(now - began, size, asked, now, late, frames=taken, links=links)
         if peer.asked:
             self._brake(peer)
         return taken
