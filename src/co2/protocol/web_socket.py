@@ -12,10 +12,12 @@ from co2.errors import BadWebSocket
 __all__ = [
     "CLOSE",
     "MAX_CONTROLS",
+    "MAX_SMALL_PARTS",
     "NORMAL",
     "PING",
     "POLICY",
     "PONG",
+    "SMALL_PART",
     "WebSocketReader",
     "accept_key",
     "close_words",
@@ -44,6 +46,14 @@ _CLOSE_WORDS = {
 
 MAX_CONTROLS = 50
 """Control frames that may come at the same time, and within a second; more end the link with code 1008."""
+
+SMALL_PART = 512
+MAX_SMALL_PARTS = 16
+"""Bytes below which a part of a message is small, and how many such ones, besides the last, a message may have.
+
+Hosts of co2 send no parts, and who cuts messages in two has other reasons than to send a few bytes at a time: 43,000
+empty parts, of one read, take 60 ms, and a message of them is taken as any other one.
+"""
 
 _CONTINUATION = 0x0
 _TEXT = 0x1
@@ -119,6 +129,7 @@ class WebSocketReader:
         self._needed = 0
         self._parts = bytearray()
         self._parts_size = 0
+        self._small_parts = 0
         self._fragmented = False
         self._over = False
 
@@ -211,15 +222,17 @@ class WebSocketReader:
         if (opcode == _CONTINUATION) != self._fragmented:
             raise BadWebSocket(PROTOCOL_ERROR, "a part of a message out of place")
         self._parts += payload  # one piece: each of a million small ones would cost more than what is in it
-        # Also counts the parts, so that empty ones come to an end.
-        self._parts_size += len(payload) + 1
+        self._parts_size += len(payload)
         if self._parts_size > self.max_size:
             raise BadWebSocket(TOO_BIG, f"a message of more than {self.max_size} bytes, in parts")
         self._fragmented = not first & _FIN
+        self._small_parts += self._fragmented and len(payload) < SMALL_PART
+        if self._small_parts > MAX_SMALL_PARTS:
+            raise BadWebSocket(POLICY, f"a message with more than {MAX_SMALL_PARTS} parts of under {SMALL_PART} bytes")
         if not self._fragmented:
             messages.append(bytes(self._parts))
             self._parts.clear()
-            self._parts_size = 0
+            self._parts_size = self._small_parts = 0
 
 
 def _unmasked(payload: bytes, mask: bytes) -> bytes:
