@@ -5,6 +5,8 @@ import dataclasses
 import json
 import re
 import shlex
+import sys
+import threading
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,9 +16,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from co2.protocol.health import Health
+from co2.scheduling import INTERVAL, USUAL_INTERVAL
 from co2.server.app import HttpServer, bind_socket
 from co2.server.limits import Limits
 from co2.web.metrics import LAGS_TOLD
+from co2.web.page import PageRequest
 from co2.web.pages import make_pages
 from co2.web.rates import Rates
 from co2.web.trouble import network_trouble
@@ -94,6 +98,61 @@ def test_every_page_is_whole_html_with_headers_that_trust_nothing(view, paths):
         assert all(form["action"].startswith("/plugins/reload?package=") for form in forms)
         assert not [attrs for _, attrs in tags.found for key in attrs if key == "style" or key.startswith("on")]
         assert ("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}) in tags.found
+
+
+def test_pages_are_written_one_at_a_time_and_let_the_event_loop_go_on_soon():
+    seen, writing = [], []
+
+    class Watched(str):
+        """Notes what is the case while it is written."""
+
+        def __html__(self):
+            writing.append(1)
+            time.sleep(0.01)  # others have their turn
+            seen.append((len(writing), sys.getswitchinterval()))
+            writing.pop()
+            return "watched"
+
+    view = fakes.satellite()
+    view.version = Watched("x")
+    page = make_pages(view)["/"]
+
+    async def ask():
+        request = PageRequest("/", {}, "127.0.0.1", True)
+        return await asyncio.gather(*[page(request) for _ in range(20)])
+
+    answers = asyncio.run(ask())
+    assert all(b"watched" in answer.body for answer in answers)
+    assert len(seen) >= 20
+    assert {together for together, _ in seen} == {1}
+    assert max(interval for _, interval in seen) == pytest.approx(INTERVAL)
+    assert sys.getswitchinterval() == pytest.approx(USUAL_INTERVAL)
+
+
+def test_writing_pages_keeps_nobody_else_from_a_thread():
+    go_on = threading.Event()
+
+    class Slow(str):
+        def __html__(self):
+            go_on.wait(10)
+            return ""
+
+    view = fakes.satellite()
+    view.version = Slow("x")
+    page = make_pages(view)["/"]
+
+    async def ask():
+        request = PageRequest("/", {}, "127.0.0.1", True)
+        pages = [asyncio.ensure_future(page(request)) for _ in range(100)]
+        await asyncio.sleep(0)  # all of them have begun
+        try:
+            async with asyncio.timeout(5):
+                assert await asyncio.to_thread(lambda: "done") == "done"
+        finally:
+            go_on.set()
+        await asyncio.gather(*pages)
+
+    asyncio.run(ask())
 
 
 def test_what_the_pages_link_to_exists():

@@ -8,9 +8,11 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from co2.scheduling import short_turns
 from co2.web import text
 from co2.web.buttons import RELOAD_PATH
 from co2.web.headers import answer
@@ -67,13 +69,15 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
     Args:
         view: what the role tells of itself; asked anew for each request.
     """
+    # Pages are written one at a time, several would only take turns; and nobody else's thread waits for that.
+    page = functools.partial(_page, ThreadPoolExecutor(1, "co2-pages"), view)
     pages: dict[str, PageHandler] = {
-        "/": _page(view, "overview.html", functools.partial(_overview, view, Rates())),
-        "/methods": _page(view, "methods.html", lambda _request: {"groups": _grouped(view.methods())}),
-        "/plugins": _page(view, "plugins.html", functools.partial(_plugins, view)),
+        "/": page("overview.html", functools.partial(_overview, view, Rates())),
+        "/methods": page("methods.html", lambda _request: {"groups": _grouped(view.methods())}),
+        "/plugins": page("plugins.html", functools.partial(_plugins, view)),
     }
     if view.role == "relay":
-        pages["/satellites"] = _page(view, "satellites.html", functools.partial(_satellites, view))
+        pages["/satellites"] = page("satellites.html", functools.partial(_satellites, view))
     for path, (name, content_type) in _STATIC.items():
         pages[path] = _static((_HERE / "static" / name).read_bytes(), content_type)
     pages |= make_health_pages(view)
@@ -82,7 +86,10 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
 
 
 def _page(
-    view: HostView, template: str, values: Callable[[PageRequest], dict[str, Any] | Awaitable[dict[str, Any]]]
+    pool: ThreadPoolExecutor,
+    view: HostView,
+    template: str,
+    values: Callable[[PageRequest], dict[str, Any] | Awaitable[dict[str, Any]]],
 ) -> PageHandler:
     async def page(request: PageRequest) -> PageAnswer:
         found = values(request)
@@ -96,7 +103,7 @@ def _page(
             **(found if isinstance(found, dict) else await found),
         }
         # The values are a snapshot; writing hundreds of rows happens beside the loop, not in it.
-        html = await asyncio.to_thread(_render, template, given)
+        html = await asyncio.get_running_loop().run_in_executor(pool, _render, template, given)
         return answer(html.encode("utf-8", "replace"), HTML)
 
     return page
@@ -110,7 +117,8 @@ def _static(body: bytes, content_type: str) -> PageHandler:
 
 
 def _render(template: str, values: dict[str, Any]) -> str:
-    return _environment().get_template(template).render(values)
+    with short_turns():
+        return _environment().get_template(template).render(values)
 
 
 @functools.cache
