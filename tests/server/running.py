@@ -45,6 +45,7 @@ class Running:
     port: int
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
+    registry: Registry
     events: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     stalled: threading.Event = field(default_factory=threading.Event)
@@ -78,7 +79,7 @@ def running(
             gives_way=gives_way,
         )
         sock = bind_socket("127.0.0.1", 0, next_free=False)
-        found = Running(server, sock.getsockname()[1], asyncio.get_running_loop(), asyncio.Event())
+        found = Running(server, sock.getsockname()[1], asyncio.get_running_loop(), asyncio.Event(), registry)
 
         async def hold(_params: Sequence[Any], _caller: Caller) -> Any:
             found.events.append("began")

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from co2.errors import RemoteFault
+from co2.server.answer_turns import AT_ONCE as TURN
 from co2.server.app import AT_ONCE
 from co2.server.limits import Limits
 from co2.web.headers import answer
@@ -366,6 +367,50 @@ def test_many_requests_of_one_connection_do_not_hold_up_others(server: Running) 
         assert call(server.port, "ping") is True
         assert len(server.events) < 100
         assert [read_response(stream.next()[1]) for _ in range(200)] == [True] * 200
+
+
+def _work() -> None:
+    end = time.monotonic() + 2 * TURN
+    while time.monotonic() < end:
+        pass
+
+
+@pytest.mark.parametrize("what", ["pages", "calls"])
+def test_what_many_connections_have_sent_ahead_is_begun_one_after_the_other(loop_name: str, what: str) -> None:
+    begun = 0
+    at_ticks: list[int] = []
+
+    async def page(_request: PageRequest) -> PageAnswer:
+        nonlocal begun
+        begun += 1
+        _work()
+        return answer(b"done", "text/plain")
+
+    with running(loop_name, pages={"/": page}) as server, contextlib.ExitStack() as stack:
+
+        async def in_a_task(_params: object, _caller: object) -> bool:
+            nonlocal begun
+            begun += 1
+            _work()
+            return True
+
+        server.registry.add("in_a_task", in_a_task, help="", signatures=[])
+
+        def tick() -> None:
+            at_ticks.append(begun)
+            if begun < 400:
+                server.loop.call_soon(tick)
+
+        socks = [stack.enter_context(connected(server.port)) for _ in range(20)]
+        data = GET if what == "pages" else request(call_body("in_a_task"))
+        for sock in socks:
+            stack.enter_context(drained(sock))
+        server.loop.call_soon_threadsafe(tick)
+        for sock in socks:
+            send(sock, data * 20)
+        wait_for(lambda: begun == 400)
+    behind = [after - before for before, after in itertools.pairwise(at_ticks) if before >= 100]
+    assert max(behind) <= 3, "of those that are begun in one turn nobody knows how long they take"
 
 
 def test_a_long_request_behind_many_that_take_all_of_a_turn_comes_in(server: Running) -> None:

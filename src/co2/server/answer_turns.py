@@ -43,16 +43,25 @@ class AnswerTurns:
     def spend(self, began: float) -> None:
         """Count an answer that was given from ``began`` on, by the monotonic clock, without having waited."""
         self._spent += monotonic() - began
+        self._have_next()
+
+    def _have_next(self) -> None:
         if not self._is_next:
             self._is_next = True
             self._loop.call_soon(self._next)
 
+    def use_up(self) -> None:
+        """End this turn: something was begun behind an answer that may take longer than all of it."""
+        self._spent = max(self._spent, AT_ONCE)
+        self._have_next()
+
     def _do(self, work: Callable[[], None]) -> None:
-        began = monotonic()
+        began, before = monotonic(), self._spent
         try:
             work()
-        finally:
-            self.spend(began)
+        finally:  # what was answered within it has been counted, too
+            self._spent = max(self._spent, before + monotonic() - began)
+            self._have_next()
 
     def _next(self) -> None:
         self._is_next = False

@@ -309,6 +309,8 @@ class Connection(asyncio.Protocol):
     def _go_on(self) -> None:
         """Serve what has come meanwhile."""
         self._advance()
+        if self._task is not None:
+            self._service.turns.use_up()  # what it takes is seen only when it has begun
         if self._eof and not self._paused_writing:
             self._end_of_input()
 
@@ -475,9 +477,13 @@ class Connection(asyncio.Protocol):
 
     def _page_answered(self, task: "asyncio.Task[PageAnswer]") -> None:
         self._task = None
-        if task.cancelled() or self._state is not _BUSY or self._transport.is_closing():
+        if not task.cancelled():
+            self._service.turns.do(lambda: self._write_page(task.result()))
+
+    def _write_page(self, page: PageAnswer) -> None:
+        if self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the page
-        page, head = task.result(), self._request.head
+        head = self._request.head
         keep = head.keep and not self._ending
         body = b"" if head.method == "HEAD" else page.body
         self._write(page_head(page, keep), body, keep, f"{head.method} {head.path}", page.status)
