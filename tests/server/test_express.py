@@ -32,6 +32,7 @@ from co2.server import express
 with contextlib.suppress(ImportError):
     from co2.server import _express
 from co2.server.express import COUNTED, FROM_CLIENT, FROM_SERVER, Expected, ExpressLoop, Way
+from co2.server.fair_selector import LATE, WINDOW
 from tests.harness import wait_for
 from tests.needs import needs
 from tests.simulation.foresight import filled
@@ -214,6 +215,29 @@ def test_what_comes_right_behind_is_handed_over_with_it(pairs: list[Pair], poll:
     found = wait(poll, way(pairs[0], COUNTED, PLAIN), way(pairs[1], COUNTED, CHECKED))
     assert found is not None and found[:2] == (0, data)
     assert pairs[1].come() == framed(COUNTED, filled(CHECKED, BATCH))
+
+
+@needs_c
+def test_work_on_what_was_passed_on_counts_for_how_busy_a_loop_is(pairs: list[Pair]) -> None:
+    class BusyEnd(RecordingEnd):
+        def take_ahead(self, data: bytes, more: bool = False) -> None:
+            end = time.monotonic() + 0.005
+            while time.monotonic() < end:
+                pass
+
+    expected = [Expected(way(pairs[0], COUNTED, PLAIN, BusyEnd()), [way(pairs[1], COUNTED, CHECKED)])]
+    selector = express.Express()
+    selector.forecast = lambda: expected
+    try:
+        end = time.monotonic() + 3 * WINDOW
+        while time.monotonic() < end:
+            pairs[0].theirs.sendall(framed(COUNTED, filled(PLAIN, BATCH)))
+            selector.select(0)
+            pairs[1].come()
+        assert selector.passed
+        assert selector.load > LATE
+    finally:
+        selector.close()
 
 
 # ---- numbers and runs -----------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import selectors
 import socket
 import sys
@@ -13,7 +14,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from co2.server import fair_selector
+from co2.server.app import HttpServer, bind_socket
 from co2.server.fair_selector import LATE, MAX_AT_ONCE, TURN, FairSelector, is_late, put_behind, put_first
+from co2.server.limits import Limits
+from co2.xmlrpc.registry import Registry
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a second rank")
 
@@ -233,3 +237,32 @@ def test_in_an_event_loop_work_behind_does_not_hold_up_what_goes_first() -> None
             theirs.close()
     between = sorted(after - before for before, after in itertools.pairwise(waited))
     assert between[50] <= 5, "in a turn there is time for few of them"
+
+
+def test_who_gets_the_number_of_a_socket_that_listens_no_more_is_not_behind_for_it(sockets: Pair) -> None:
+    class Loop(asyncio.SelectorEventLoop):
+        def __init__(self) -> None:
+            self.fair = FairSelector()
+            super().__init__(self.fair)
+
+    async def main() -> None:
+        one, other = ready(sockets), ready(sockets)
+        server = HttpServer(registry=Registry(), pages={}, limits=Limits(), allowed_hosts=(), access_log=None)
+        sock = bind_socket("127.0.0.1", 0, next_free=False)
+        number = sock.fileno()
+        await server.start(sock)
+        await server.stop()
+        selector = asyncio.get_running_loop().fair  # type: ignore[attr-defined]
+        selector.put_behind(other.fileno())
+        selector.register(other, READ, "behind")
+        os.dup2(one.fileno(), number)
+        try:
+            selector.register(number, READ, "first")
+            assert [name for name in served(selector) if isinstance(name, str)] == ["first", "behind"]
+            selector.unregister(number)
+        finally:
+            selector.unregister(other)
+            os.close(number)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(main())

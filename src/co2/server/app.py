@@ -12,7 +12,7 @@ from co2.server.books import Books
 from co2.server.connection import Connection, Service
 from co2.server.connections import Connections
 from co2.server.endpoint import Endpoint
-from co2.server.fair_selector import put_behind
+from co2.server.fair_selector import put_behind, put_first
 from co2.server.gate import Gate
 from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor, LinkHandler
@@ -94,6 +94,8 @@ class HttpServer:
     def stop_listening(self) -> None:
         """Take no more connections: who is told goodbye does not come back to a host that ends."""
         if self._listening is not None:
+            for sock in self._listening.sockets:
+                put_first(asyncio.get_running_loop(), sock.fileno())  # whoever gets its number is not behind for it
             self._listening.close()
 
     async def stop(self) -> None:

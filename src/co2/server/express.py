@@ -265,6 +265,7 @@ class Express(FairSelector):
                 self._give_up(taken)
             else:
                 if found is not None:
+                    self.begin_turn()  # the work is this loop's, like what it does behind its sleep
                     self._worked_since = monotonic()
                     self._do_the_work(taken, *found)
                     return self._meanwhile(taken)

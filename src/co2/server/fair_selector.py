@@ -77,7 +77,7 @@ class FairSelector(selectors.DefaultSelector):
 
     def put_behind(self, descriptor: int) -> None:
         """Put a descriptor, registered or not, into the second rank, until :meth:`put_first`."""
-        if descriptor in self._behind:
+        if descriptor in self._behind or self._second is None:
             return
         key = super().get_map().get(descriptor)
         if key is not None:
@@ -106,8 +106,8 @@ class FairSelector(selectors.DefaultSelector):
             return super().register(fileobj, events, data)
         if descriptor in self._keys:
             raise KeyError(f"{fileobj!r} is registered already")
-        key = self._keys[descriptor] = selectors.SelectorKey(fileobj, descriptor, events, data)
         self._second.register(descriptor, _TO_POLL[events])
+        key = self._keys[descriptor] = selectors.SelectorKey(fileobj, descriptor, events, data)
         return key
 
     def modify(self, fileobj: "FileDescriptorLike", events: int, data: Any = None) -> selectors.SelectorKey:
@@ -147,7 +147,7 @@ class FairSelector(selectors.DefaultSelector):
                 del events[at]
                 events += self._of_the_second()
                 break
-        self._began = monotonic()
+        self.begin_turn()
         return events
 
     def close(self) -> None:
@@ -155,6 +155,10 @@ class FairSelector(selectors.DefaultSelector):
         if self._second is not None:
             self._second.close()
         super().close()
+
+    def begin_turn(self) -> None:
+        """See when work begins: called behind each sleep."""
+        self._began = monotonic()
 
     def end_turn(self) -> None:
         """See how long the turn took that ends here, and how much goes into the next: called before it sleeps."""
