@@ -319,6 +319,21 @@ def test_who_is_not_read_is_not_taken_for_dead_and_hears_that_we_live(run: Run, 
     run(test)
 
 
+def test_who_has_spoken_is_not_taken_for_dead_because_nobody_has_had_time_to_read_it(
+    run: Run, quick_pings: float
+) -> None:
+    async def test(wire: LinkWire, owner: Owner, other: Other) -> None:
+        wire._transport.pause_reading()  # as behind many others, in a loop that has more to do than time for it
+        await other.say(b"here")
+        await other.read_until(lambda: len(other.control) >= 6)
+        assert not owner.why
+        wire._transport.resume_reading()
+        await until(lambda: owner.frames == [b"here"])
+        await until(lambda: owner.why == ["no answer for 0.2 s"])
+
+    run(test)
+
+
 # ---- the end -----------------------------------------------------------------------------------------------
 
 

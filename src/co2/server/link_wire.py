@@ -6,6 +6,7 @@ task, no queue, no turn of the event loop stands between a frame that comes and 
 
 import asyncio
 import os
+import select
 import threading
 from collections.abc import Sequence
 from typing import Protocol
@@ -41,7 +42,7 @@ MAX_UNREAD = 16 * MAX_BUFFERED
 PING_INTERVAL = 10.0
 """Seconds of silence within which the other side is pinged; as long again without a word, and it is dead.
 
-Who reads what waits for it is not silent, and who is not read has no chance to speak.
+Who reads what waits for it is not silent, and who is not read has no chance to speak, or has spoken already.
 """
 
 CLOSE_TIMEOUT = 1.0
@@ -391,7 +392,7 @@ class LinkWire(asyncio.BufferedProtocol):
         self._silent += 1
         if self._is_read():
             self._silent = 0
-        elif self.is_held:
+        elif self.is_held or (self._silent >= _DEAD and self._has_spoken()):
             self._silent = min(self._silent, _ASKED)  # so that at least we are heard
         if self._silent >= _DEAD:
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
@@ -402,6 +403,14 @@ class LinkWire(asyncio.BufferedProtocol):
         if self._silent >= _ASKED and not self._unsent.waits:
             self._keep((control_frame(PING, b"", self._masks),))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+
+    def _has_spoken(self) -> bool:
+        """Return whether something has come that was not read yet: who stands behind may wait long for its turn."""
+        if self._descriptor < 0:
+            return False
+        look = select.poll()
+        look.register(self._descriptor, select.POLLIN)
+        return bool(look.poll(0))
 
     def _is_read(self) -> bool:
         """Tell whether the other side has read on of what waits here, since this was asked last."""
