@@ -201,7 +201,9 @@ def test_a_size_is_refused_with_its_head_and_not_waited_for() -> None:
 
 def test_a_few_small_parts_and_any_number_of_large_ones_are_taken() -> None:
     message = (
-        frame(2, b"") + (frame(0, bytes(SMALL_PART)) * 8 + frame(0, b"x")) * (MAX_SMALL_PARTS - 1) + frame(FIN, b"")
+        frame(2, b"")
+        + (frame(0, bytes(SMALL_PART)) * 8 + frame(0, b"x")) * (MAX_SMALL_PARTS - 1)
+        + frame(FIN, b"")
     )
     outcome = read_twice(message * 2, max_size=100_000)
     assert not outcome.code

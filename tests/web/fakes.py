@@ -1,5 +1,6 @@
 """A host's view with plausible values, and one full of what an attacker would put there."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,8 +36,11 @@ class FakeView:
     async def dead_letters(self, package: str, max_letters: int) -> list[DeadLetterRow]:
         return [row for row in self.letters if row.plugin.partition(".")[0] in (package, EVIL)][:max_letters]
 
-    def away(self) -> list[AwayRow]:
-        return self.away_rows
+    def away(self, at_most: int) -> list[AwayRow]:
+        return self.away_rows[:at_most]
+
+    def away_states(self) -> Counter[str]:
+        return Counter(row.state for row in self.away_rows)
 
     def satellites(self, *, here: bool = False) -> list[SatelliteRow]:
         return self.satellite_rows

@@ -137,6 +137,12 @@ class AwayBook:
         """Return those who are away, the last who went first."""
         return list(reversed(self._away.values()))
 
+    def states(self) -> dict[str, int]:
+        """Return how many are away, by state."""
+        stopped = sum(one.stopped for one in self._away.values())
+        counts = {"away": len(self._away) - stopped, "stopped": stopped}
+        return {state: count for state, count in counts.items() if count}
+
     def get(self, origin: str) -> Away | None:
         """Return what is known of somebody who is away, None for nothing."""
         return self._away.get(origin)

@@ -51,8 +51,8 @@ SMALL_PART = 512
 MAX_SMALL_PARTS = 16
 """Bytes below which a part of a message is small, and how many such ones, besides the last, a message may have.
 
-Hosts of co2 send no parts, and who cuts messages in two has other reasons than to send a few bytes at a time: 43,000
-empty parts, of one read, take 60 ms, and a message of them is taken as any other one.
+Hosts of co2 send no parts, and who cuts messages in two has other reasons than to send a few bytes at a time:
+43,000 empty parts, of one read, take 60 ms, and a message of them is taken as any other one.
 """
 
 _CONTINUATION = 0x0
@@ -228,7 +228,9 @@ class WebSocketReader:
         self._fragmented = not first & _FIN
         self._small_parts += self._fragmented and len(payload) < SMALL_PART
         if self._small_parts > MAX_SMALL_PARTS:
-            raise BadWebSocket(POLICY, f"a message with more than {MAX_SMALL_PARTS} parts of under {SMALL_PART} bytes")
+            raise BadWebSocket(
+                POLICY, f"a message with more than {MAX_SMALL_PARTS} parts of under {SMALL_PART} bytes"
+            )
         if not self._fragmented:
             messages.append(bytes(self._parts))
             self._parts.clear()

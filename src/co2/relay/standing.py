@@ -25,9 +25,9 @@ MOST = 0.001
 MOST_OF_A_BYTE = 1e-8
 MOST_OF_A_FRAME = 1e-4
 MOST_OF_A_LINK = 2e-5
-"""Seconds that count at most of what was taken at once, and besides for each byte and each frame that came, and for
-each link that may have got it: more is the doing of the machine, or of Python's own. A hundred small frames that
-come with one read take 5 ms."""
+"""Seconds that count at most of what was taken at once, and besides for each byte and each frame that came, and
+for each link that may have got it: more is the doing of the machine, or of Python's own. A hundred small frames
+that come with one read take 5 ms."""
 
 ASKED = 0.0002
 """Seconds that a thing asked for counts besides what it took at once: it is answered later."""

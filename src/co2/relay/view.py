@@ -87,10 +87,17 @@ class RelayView:
             )
         return rows
 
-    def away(self) -> Sequence[AwayRow]:
+    def away(self, at_most: int) -> Sequence[AwayRow]:
         """Satellites that were here and are not, the last who went first."""
         book = self._host.relay.away
-        return [AwayRow(one.host_id, one.state, *book.absence(one), plugins=one.plugins) for one in book.rows()]
+        return [
+            AwayRow(one.host_id, one.state, *book.absence(one), plugins=one.plugins)
+            for one in book.rows()[:at_most]
+        ]
+
+    def away_states(self) -> Mapping[str, int]:
+        """How many satellites were here and are not, by state."""
+        return self._host.relay.away.states()
 
     def readiness(self) -> Readiness:
         """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""

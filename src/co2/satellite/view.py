@@ -57,9 +57,13 @@ class SatelliteView:
         """A satellite has no such page."""
         return ()
 
-    def away(self) -> Sequence[AwayRow]:
+    def away(self, at_most: int) -> Sequence[AwayRow]:
         """A satellite has no such page."""
         return ()
+
+    def away_states(self) -> Mapping[str, int]:
+        """A satellite has no such page."""
+        return {}
 
     def readiness(self) -> Readiness:
         """Ready means registered at the relay, and every listed package running."""

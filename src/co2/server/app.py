@@ -95,7 +95,8 @@ class HttpServer:
         """Take no more connections: who is told goodbye does not come back to a host that ends."""
         if self._listening is not None:
             for sock in self._listening.sockets:
-                put_first(asyncio.get_running_loop(), sock.fileno())  # whoever gets its number is not behind for it
+                # Whoever gets its number next is not behind for it.
+                put_first(asyncio.get_running_loop(), sock.fileno())
             self._listening.close()
 
     async def stop(self) -> None:

@@ -405,7 +405,7 @@ class LinkWire(asyncio.BufferedProtocol):
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
 
     def _has_spoken(self) -> bool:
-        """Return whether something has come that was not read yet: who stands behind may wait long for its turn."""
+        """Return whether something has come that was not read yet: who stands behind may wait for long."""
         if self._descriptor < 0:
             return False
         look = select.poll()

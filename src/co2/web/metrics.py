@@ -167,8 +167,8 @@ def _gauges(view: HostView) -> Iterator[Family]:
         rows = view.satellites()
         for row in rows:
             states[row.state] = states.get(row.state, 0) + 1
-        for gone in view.away():
-            states[gone.state] = states.get(gone.state, 0) + 1
+        for state, count in view.away_states().items():
+            states[state] = states.get(state, 0) + count
         yield "co2_satellites", "Registered satellites", "state", states
         furthest = heapq.nlargest(LAGS_TOLD, (row for row in rows if row.lag), key=lambda row: row.lag)
         yield (

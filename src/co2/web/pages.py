@@ -157,11 +157,11 @@ async def _plugins(view: HostView, request: PageRequest) -> dict[str, Any]:
 
 
 def _satellites(view: HostView, request: PageRequest) -> dict[str, Any]:
-    away = view.away()
+    away = view.away(AWAY_SHOWN)
     return {
         "rows": view.satellites(here=request.is_local),
-        "away": away[:AWAY_SHOWN],
-        "more_away": max(0, len(away) - AWAY_SHOWN),
+        "away": away,
+        "more_away": max(0, sum(view.away_states().values()) - len(away)),
     }
 
 
@@ -182,7 +182,7 @@ def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[str, A
         "rates": rates.look(properties.get("counters") or {}),
         "packages": worst_first(view.plugins()),
         "rows": sorted(rows, key=lambda row: mood(row)[1] not in ("bad", "wait")),
-        "away": len(view.away()),
+        "away": sum(view.away_states().values()),
         "trouble": trouble[:MAX_TROUBLE],
         "more_trouble": max(0, len(trouble) - MAX_TROUBLE),
     }

@@ -267,8 +267,11 @@ class HostView(Protocol):
     def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
         """On a relay: who is registered, for whoever looks from ``here``. On a satellite never asked for."""
 
-    def away(self) -> Sequence[AwayRow]:
-        """On a relay: who was here and is not, the last who went first. On a satellite nobody."""
+    def away(self, at_most: int) -> Sequence[AwayRow]:
+        """On a relay: who was here and is not, the last who went first, so many at most. On a satellite nobody."""
+
+    def away_states(self) -> Mapping[str, int]:
+        """On a relay: how many of them there are, by state. There may be ten thousand."""
 
     def readiness(self) -> Readiness:
         """A satellite is ready when it is registered, a relay when it serves."""
