@@ -105,6 +105,24 @@ def test_a_link_without_a_hello_ends_in_time(monkeypatch: pytest.MonkeyPatch) ->
     network(test, "ham")
 
 
+def test_a_hello_that_there_was_no_time_to_read_is_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(links, "HELLO_TIMEOUT", 0.2)
+
+    async def test(relay: Relay) -> None:
+        reader, writer = await opened(relay)
+        transport = next(iter(relay.links._wires.values()))._transport
+        transport.pause_reading()  # as behind many others
+        hello = encode_link_frame(Hello("spam@127.0.0.1:9", "", "", [], [(7, 1)], [], []))
+        writer.writelines(joined([hello], masked=True))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), 0.6)
+        transport.resume_reading()
+        await until(lambda: relay.present)
+        writer.close()
+
+    network(test)
+
+
 def test_calls_of_one_satellite_are_bounded_and_those_of_others_go_on() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         reader, writer = await joined_as(relay, "spam")

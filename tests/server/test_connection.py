@@ -451,6 +451,20 @@ def test_who_goes_before_a_long_answer_causes_no_lines_of_the_log(
     assert "socket.send() raised exception" not in caplog.text
 
 
+def test_who_has_asked_is_not_closed_because_nobody_has_had_time_to_read_it(loop_name: str) -> None:
+    with running(loop_name, limits=Limits(head_timeout=0.2)) as server, connected(server.port) as sock:
+        wait_for(lambda: server.server.connections == 1)
+        service = server.server._service
+        assert service is not None
+        transport = next(iter(service.connections))._transport  # type: ignore[attr-defined]
+        server.loop.call_soon_threadsafe(transport.pause_reading)  # as behind many others
+        wait_for(lambda: not transport.is_reading())
+        send(sock, PING)
+        assert not is_closed(sock, 1.0)
+        server.loop.call_soon_threadsafe(transport.resume_reading)
+        assert read_response(reply_of(sock).body) is True
+
+
 def test_idle_connections_are_closed(loop_name: str) -> None:
     with running(loop_name, limits=Limits(idle_timeout=0.2)) as server, connected(server.port) as sock:
         send(sock, PING)

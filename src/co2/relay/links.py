@@ -214,6 +214,9 @@ class Links:
             self._unsaid_of.discard(peer)
 
     def _says_nothing(self, peer: Peer) -> None:
+        if (wire := self._wires.get(peer)) is not None and wire.has_unread:  # there was no time to read it
+            self._unsaid[peer] = self._loop.call_later(HELLO_TIMEOUT, self._says_nothing, peer)
+            return
         self._has_spoken(peer)
         if peer.state == "opening":  # else somebody is asked whether it may join
             self.core.end(peer, goodbyes.SILENT, f"no Hello within {HELLO_TIMEOUT:g} s")

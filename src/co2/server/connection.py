@@ -35,7 +35,7 @@ from co2.server.limits import Limits
 from co2.server.link_door import LINK_PATH, LinkDoor
 from co2.server.page_server import PageServer
 from co2.server.refusal import Refused
-from co2.server.sockets import let_go, send_without_delay
+from co2.server.sockets import has_unread, let_go, send_without_delay
 from co2.web.page import PageAnswer
 from co2.xmlrpc.registry import Caller
 
@@ -242,7 +242,10 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Act on a deadline or a rate that is not kept."""
         if now >= self.deadline:
-            if self._paused_writing:
+            is_quiet = self._state is _HEAD and not self._buffer and not self._paused_writing
+            if is_quiet and not self._eof and has_unread(self._descriptor):
+                self.deadline = now + self._service.limits.head_timeout  # it is our turn, not its
+            elif self._paused_writing:
                 self.drop("slow", "it does not read its answer")
             elif self._state is _BODY or (self._state is _HEAD and self._buffer):
                 self._refuse(Refused(408, "the request takes too long"))

@@ -6,7 +6,6 @@ task, no queue, no turn of the event loop stands between a frame that comes and 
 
 import asyncio
 import os
-import select
 import threading
 from collections.abc import Sequence
 from typing import Protocol
@@ -27,7 +26,7 @@ from co2.protocol.web_socket import (
 )
 from co2.server.express import FROM_CLIENT, FROM_SERVER, Way
 from co2.server.fair_selector import put_behind, put_first
-from co2.server.sockets import let_go
+from co2.server.sockets import has_unread, let_go
 from co2.server.unfinished import Unfinished
 from co2.unsent import Unsent
 
@@ -159,6 +158,11 @@ class LinkWire(asyncio.BufferedProtocol):
     def unanswered(self) -> float:
         """Seconds for which a ping has had no answer; 0 where there is none."""
         return self._loop.time() - self._asked_at if self._silent >= _ASKED and self._asked_at else 0.0
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether something has come that there was no time to read."""
+        return has_unread(self._descriptor)
 
     def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
         """Begin.
@@ -392,7 +396,7 @@ class LinkWire(asyncio.BufferedProtocol):
         self._silent += 1
         if self._is_read():
             self._silent = 0
-        elif self.is_held or (self._silent >= _DEAD and self._has_spoken()):
+        elif self.is_held or (self._silent >= _DEAD and self.has_unread):
             self._silent = min(self._silent, _ASKED)  # so that at least we are heard
         if self._silent >= _DEAD:
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
@@ -403,14 +407,6 @@ class LinkWire(asyncio.BufferedProtocol):
         if self._silent >= _ASKED and not self._unsent.waits:
             self._keep((control_frame(PING, b"", self._masks),))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
-
-    def _has_spoken(self) -> bool:
-        """Return whether something has come that was not read yet: who stands behind may wait for long."""
-        if self._descriptor < 0:
-            return False
-        look = select.poll()
-        look.register(self._descriptor, select.POLLIN)
-        return bool(look.poll(0))
 
     def _is_read(self) -> bool:
         """Tell whether the other side has read on of what waits here, since this was asked last."""

@@ -5,12 +5,13 @@ import contextlib
 import errno
 import ipaddress
 import os
+import select
 import socket
 import sys
 
 from co2.errors import ConfigError
 
-__all__ = ["BACKLOG", "MAX_NEXT", "bind_socket", "let_go", "send_without_delay"]
+__all__ = ["BACKLOG", "MAX_NEXT", "bind_socket", "has_unread", "let_go", "send_without_delay"]
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: thousands come back at once. The system may allow fewer."""
@@ -65,6 +66,19 @@ def send_without_delay(transport: asyncio.BaseTransport) -> None:
         # A connection that the other side has reset already may refuse: its end is told by the transport.
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def has_unread(descriptor: int) -> bool:
+    """Return whether something has come that was not read yet: who stands behind others may wait for long.
+
+    Args:
+        descriptor: of a socket; where it is -1, and where the system cannot tell, nothing has.
+    """
+    if descriptor < 0 or not hasattr(select, "poll"):
+        return False
+    look = select.poll()
+    look.register(descriptor, select.POLLIN)
+    return bool(look.poll(0))
 
 
 def _listen(address: str, port: int) -> socket.socket:
