@@ -2,6 +2,7 @@
 
 import gc
 import shutil
+import sys
 import threading
 import time
 import zlib
@@ -257,6 +258,17 @@ def test_numbers_are_found_in_memory_as_frames_come_and_go(monkeypatch: pytest.M
             assert tail.find("spam", 7, number) is None
             assert tail.find("ham", 7, number + 1) is None
     assert tail.find("ham", 7, 1) is None, "what memory has let go of is not held by its number"
+
+
+def test_what_memory_lets_go_of_is_freed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_tail, "KEPT", 1000 * (memory_tail.OVERHEAD + 1))
+    tail = memory_tail.MemoryTail(1)
+    batches = [bytes([number % 256]) * 2 for number in range(1, 1801)]
+    for number, batch in enumerate(batches, 1):
+        tail.append(Entry(number, 1, "ham", "ham@h:1", ("h", 1), 7, number, "", "", (), 1, batch), number)
+    held = [batch for batch in batches if sys.getrefcount(batch) > 3]
+    assert 990 <= len(held) <= 1000
+    assert [entry.batch for entry in tail.read(0, 10**9)] == held == batches[-len(held) :]
 
 
 def test_looking_for_many_numbers_does_not_look_at_all_frames_each_time() -> None:

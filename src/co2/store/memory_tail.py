@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import cast
 
 from co2.protocol.log import Entry
 
@@ -12,6 +13,9 @@ KEPT = 8 * 1024 * 1024
 
 OVERHEAD = 600
 """Bytes that a frame takes in memory besides its messages, roughly."""
+
+_GONE = cast(Entry, None)
+"""In the place of a frame that is not in memory any more; nobody reads there."""
 
 
 class MemoryTail:
@@ -38,6 +42,7 @@ class MemoryTail:
         start = self._start
         while self._bytes > KEPT and self._ends[start] <= committed:
             oldest = self._entries[start]
+            self._entries[start] = _GONE  # the places go by the half, the frames at once
             self._bytes -= len(oldest.batch) + OVERHEAD
             self.gone = oldest.end
             start += 1
