@@ -16,7 +16,7 @@ import socket
 import sys
 import time
 
-from co2.protocol.link_frames import (
+from co2.protocol.wire.link_frames import (
     SUBPROTOCOL,
     Hello,
     Subscription,

@@ -18,8 +18,16 @@ from collections.abc import Iterator
 import msgspec
 
 from bench.crowd import client_message, hello, join
-from co2.protocol.batch import make_batch
-from co2.protocol.link_frames import Ack, Deliver, Goodbye, Publish, Welcome, decode_relay_frame, encode_link_frame
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import (
+    Ack,
+    Deliver,
+    Goodbye,
+    Publish,
+    Welcome,
+    decode_relay_frame,
+    encode_link_frame,
+)
 
 PLUGIN = "crowd.sender.X_Sender"
 

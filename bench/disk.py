@@ -20,8 +20,8 @@ from bench.goals import Judged, lines, tell
 from bench.peers.brokers import temporary_folder
 from bench.peers.co2 import host
 from bench.processes import line
-from co2.protocol.batch import make_batch
-from co2.protocol.link_frames import Ack, Publish, encode_link_frame
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import Ack, Publish, encode_link_frame
 
 __all__ = ["RATES", "SECONDS", "measure", "pictures", "section", "verdict"]
 

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import pytest
 
-from co2.server.local_address import local_ip
+from co2.server.process.local_address import local_ip
 
 __all__ = ["IN_CI", "ROOT_ONLY", "STRICT", "needs", "other_address", "raise_loopback", "skip_or_fail"]
 

@@ -10,10 +10,10 @@ import pytest
 
 from co2 import logs
 from co2.logs import MAX_VALUE, PLACE_BURST, LineBudget, LineBudgets, LogFiles, escaped, setup_logs
-from co2.plugin.records import Records
-from co2.protocol.frames import Record
-from co2.server.books import Books
-from co2.server.refusal import Refused
+from co2.plugin.parent.package_log import Records
+from co2.protocol.wire.plugin_frames.frames import Record
+from co2.server.http.access_log import Books
+from co2.server.http.refused import Refused
 from co2.xmlrpc.registry import Caller
 from tests.harness import wait_for
 

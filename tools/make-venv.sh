@@ -56,7 +56,7 @@ rm -rf "$venv"
 "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 "$venv/bin/python" -c "
-from co2.plugin.quick import COMPILED
-from co2.server.express import AVAILABLE
+from co2.plugin.child.speedups import COMPILED
+from co2.server.express.loop import AVAILABLE
 compiled = COMPILED and AVAILABLE
 print('co2 is in', '$venv;', 'its quick ways are', 'compiled' if compiled else 'in Python: no C compiler, or no headers of Python')"

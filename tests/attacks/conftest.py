@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from co2.server.limits import Limits
+from co2.server.http.limits import Limits
 from tests.attacks.hosts import MAX_GROWTH, Attacked, guard, running
 from tests.harness import RECORDER, write_plugin
 

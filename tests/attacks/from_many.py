@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from co2.errors import RemoteFault
-from co2.protocol.link_frames import Goodbye, Welcome
+from co2.protocol.wire.link_frames import Goodbye, Welcome
 from co2.xmlrpc.reader import read_response
 from tests.attacks.hosts import running
 from tests.attacks.raw import PATIENCE, call, call_body, connected, read_reply, request, send

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-from co2.protocol.link_frames import (
+from co2.protocol.wire.link_frames import (
     SUBPROTOCOL,
     Hello,
     Subscription,
@@ -15,8 +15,8 @@ from co2.protocol.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )
-from co2.protocol.web_socket import PING, PONG, WebSocketReader, control_frame
-from co2.server.link_wire import joined
+from co2.protocol.wire.websocket import PING, PONG, WebSocketReader, control_frame
+from co2.server.link.websocket_transport import joined
 
 __all__ = ["RawLink", "handshake", "linked"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from co2.logs import setup_logs
-from co2.server.app import HttpServer, bind_socket
-from co2.server.limits import Limits
+from co2.server.http.limits import Limits
+from co2.server.http.server import HttpServer, bind_socket
 from co2.values import RECURSION_LIMIT
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageRequest

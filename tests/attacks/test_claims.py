@@ -9,7 +9,7 @@ import apsw
 import psutil
 import pytest
 
-from co2.protocol.link_frames import Receipt, Subscription
+from co2.protocol.wire.link_frames import Receipt, Subscription
 from tests.attacks.hosts import running
 from tests.attacks.test_origins import heard, hello, linked, places
 from tests.harness import RECORDER, HostProcess, Proxy, wait_for, write_plugin

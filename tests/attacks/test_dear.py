@@ -14,8 +14,8 @@ from zlib import crc32
 import psutil
 import pytest
 
-from co2.protocol.batch import make_batch
-from co2.protocol.link_frames import Ack, Publish, encode_link_frame
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import Ack, Publish, encode_link_frame
 from co2.values import pack
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, ping_within, request

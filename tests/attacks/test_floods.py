@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from co2.errors import Unreachable
-from co2.protocol.link_frames import (
+from co2.protocol.wire.link_frames import (
     Ack,
     Applied,
     Call,
@@ -24,8 +24,8 @@ from co2.protocol.link_frames import (
     Subscription,
     encode_link_frame,
 )
-from co2.protocol.web_socket import CLOSE, PING, POLICY, PONG, control_frame
-from co2.server.link_wire import joined
+from co2.protocol.wire.websocket import CLOSE, PING, POLICY, PONG, control_frame
+from co2.server.link.websocket_transport import joined
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, ping_within, request, send
 from tests.attacks.raw_link import RawLink

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from co2.protocol.link_frames import (
+from co2.protocol.wire.link_frames import (
     SUBPROTOCOL,
     Call,
     Goodbye,
@@ -23,7 +23,7 @@ from co2.protocol.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )
-from co2.server.gate import own_names
+from co2.server.http.gate import own_names
 from co2.values import pack_value, unpack_value
 from co2.xmlrpc.reader import read_call, read_response
 from co2.xmlrpc.writer import write_response, write_value

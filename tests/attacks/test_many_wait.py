@@ -10,8 +10,8 @@ from zlib import crc32
 import psutil
 import pytest
 
-from co2.protocol.batch import make_batch
-from co2.protocol.link_frames import Ack, Publish, encode_link_frame
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import Ack, Publish, encode_link_frame
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, request
 from tests.attacks.raw_link import RawLink

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from co2.errors import RemoteFault
-from co2.protocol import goodbyes
-from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE
-from co2.protocol.link_frames import (
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.host_names import MAX_NAMES, MAX_NAMES_SIZE
+from co2.protocol.wire.link_frames import (
     Call,
     Goodbye,
     Interest,
@@ -26,7 +26,7 @@ from co2.protocol.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )
-from co2.server.link_wire import joined
+from co2.server.link.websocket_transport import joined
 from co2.xmlrpc.reader import read_response
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, ping_within, read_reply, request, send

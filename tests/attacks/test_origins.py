@@ -12,8 +12,8 @@ import aiohttp
 import apsw
 import pytest
 
-from co2.protocol import goodbyes
-from co2.protocol.link_frames import (
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import (
     SUBPROTOCOL,
     Hello,
     Publish,

@@ -17,9 +17,9 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from co2.protocol.batch import make_batch
-from co2.protocol.link_frames import Call, Publish, Result, encode_link_frame
-from co2.server.limits import Limits
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import Call, Publish, Result, encode_link_frame
+from co2.server.http.limits import Limits
 from co2.values import pack
 from co2.xmlrpc.reader import read_response
 from tests.attacks.hosts import running

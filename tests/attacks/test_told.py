@@ -15,9 +15,9 @@ import msgspec
 import pytest
 
 from co2.errors import RemoteFault
-from co2.protocol.link_frames import Call, Result, encode_link_frame
+from co2.protocol.wire.link_frames import Call, Result, encode_link_frame
 from co2.relay.pending_calls import MAX_CALLS_OF_CALLER
-from co2.server.link_answers import MAX_TEXT
+from co2.server.rpc.link_calls import MAX_TEXT
 from co2.xmlrpc.reader import read_response
 from tests.attacks.hosts import running
 from tests.attacks.raw import call, call_body, connected, read_reply, request, send

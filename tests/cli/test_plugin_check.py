@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from co2.cli import main
-from co2.plugin import checking
+from co2.plugin.packages import check as checking
+from co2.plugin.packages.discovery import BUNDLED_FOLDER
 from tests.plugin.support import write_package
 
 GOOD = """
@@ -55,7 +56,7 @@ def test_a_good_one_is_told_with_what_it_has(tmp_path: Path, capsys: Any) -> Non
 
 def test_the_bundled_ones_are_good(check: Any) -> None:
     for name in ("example", "osc", "sysinfo", "throttle", "udp"):
-        assert check(str(Path(checking.__file__).parents[1] / "plugins" / name), 0) == []
+        assert check(str(BUNDLED_FOLDER / name), 0) == []
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from co2.plugin.checking import Finding, check_package
-from co2.plugin.discovery import find_packages
-from co2.plugin.loader import LoadFailure, find_plugins, import_package
-from co2.plugin.progress import MAX_PLUGINS
+from co2.plugin.child.progress import MAX_PLUGINS
+from co2.plugin.packages.check import Finding, check_package
+from co2.plugin.packages.discovery import find_packages
+from co2.plugin.packages.loader import LoadFailure, find_plugins, import_package
 from tests.plugin import test_loader as loader
 from tests.plugin.support import carrying, write_package
 

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from co2.plugin import lanes, quick, receiving
+from co2.plugin.child import receiver as receiving
+from co2.plugin.child import send_queue as lanes
+from co2.plugin.child import speedups as quick
 
 BOTH = ("test_api", "test_batches", "test_outgoing")
 
-WITHOUT = "import sys\nsys.modules['co2.plugin._quick'] = None\n"
+WITHOUT = "import sys\nsys.modules['co2.plugin.child._quick'] = None\n"
 """Makes Python, when it starts, believe that there is no compiled module."""
 
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from co2.plugin.supervisor import PackageSpec, PackageStatus, Supervisor
-from co2.protocol.batch import MAX_BATCH_MESSAGES, make_batch, split_batch
-from co2.protocol.frames import DeadLetter
-from co2.protocol.interests import channels_of_frame
+from co2.plugin.parent.supervisor import PackageSpec, PackageStatus, Supervisor
+from co2.protocol.wire.batch import MAX_BATCH_MESSAGES, make_batch, split_batch
+from co2.protocol.wire.channel_patterns import channels_of_frame
+from co2.protocol.wire.plugin_frames.frames import DeadLetter
 from co2.values import channel_of, pack, unpack
 
 PATIENCE = float(os.environ.get("CO2_TEST_PATIENCE", "20"))

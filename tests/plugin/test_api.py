@@ -11,7 +11,7 @@ import co2.plugin
 from co2 import plugin
 from co2.errors import FlushTimeout, MessageError, NotRunning, TooBig, ValueRefused
 from co2.plugin.api import Binding
-from co2.plugin.lanes import Entry, Lane, make_send
+from co2.plugin.child.send_queue import Entry, Lane, make_send
 from co2.values import unpack
 
 
@@ -63,7 +63,7 @@ def test_the_room_exports_what_authors_need_and_no_more() -> None:
 
 def test_the_import_line_is_light() -> None:
     code = (
-        "import sys; before = {*sys.modules}; from co2 import plugin; import co2.plugin.host;"
+        "import sys; before = {*sys.modules}; from co2 import plugin; import co2.plugin.child.host;"
         "print(*{*sys.modules} - before)"
     )
     modules = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout

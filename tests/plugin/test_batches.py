@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from co2.errors import BadRequest, PluginFailed
-from co2.plugin import opened, waiting
-from co2.plugin.opened import Unreadable, open_batch
-from co2.protocol.batch import make_batch, split_batch
+from co2.plugin.child import decoding as opened
+from co2.plugin.child.decoding import Unreadable, open_batch
+from co2.plugin.parent import delivery_queue as waiting
+from co2.protocol.wire.batch import make_batch, split_batch
 from co2.values import pack
 from tests.plugin.support import HOST_ID, OTHER, OTHER_ADDRESS, Settings, carrying, write_package
 

@@ -12,17 +12,17 @@ import pytest
 
 from co2.errors import CallTimeout, FlushTimeout, NotRunning, PluginFailed
 from co2.logs import LineBudget
-from co2.plugin import waiting
-from co2.plugin.calls import MAX_CALLS, PendingCalls
-from co2.plugin.deaths import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
-from co2.plugin.flushes import MAX_FLUSHES, Flushes
-from co2.plugin.output import MAX_LINE, TAIL, Output, innermost_place
-from co2.plugin.progress import EXITING, ProgressWords, make_progress_file
-from co2.plugin.records import Records
-from co2.plugin.waiting import Envelope, Missing, Parcel, Waiting, Window
-from co2.plugin.watch import Watch
-from co2.protocol.batch import make_batch
-from co2.protocol.frames import Gap, PluginInfo, Progress, Record
+from co2.plugin.child.flushes import MAX_FLUSHES, Flushes
+from co2.plugin.child.progress import EXITING, ProgressWords, make_progress_file
+from co2.plugin.parent import delivery_queue as waiting
+from co2.plugin.parent.delivery_queue import Envelope, Missing, Parcel, Waiting, Window
+from co2.plugin.parent.package_log import Records
+from co2.plugin.parent.pending_calls import MAX_CALLS, PendingCalls
+from co2.plugin.parent.process_output import MAX_LINE, TAIL, Output, innermost_place
+from co2.plugin.parent.restart_policy import MAX_TRIES, PARK_DEATHS, PARK_WITHIN, Deaths, backoff, read_progress
+from co2.plugin.parent.watchdog import Watch
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.plugin_frames.frames import Gap, PluginInfo, Progress, Record
 from co2.values import pack, unpack_batch
 from tests.harness import wait_for
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from co2.errors import Ambiguous, BadParams, CallTimeout, InternalError, NoSuchMethod, PeerError, PluginFailed
-from co2.plugin import asks
-from co2.plugin.asks import Asks
-from co2.plugin.supervisor import Supervisor
-from co2.protocol.frames import Answered, Ask, Host, Hosts
+from co2.plugin.child import calls as asks
+from co2.plugin.child.calls import Asks
+from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, Host, Hosts
 from tests.plugin.support import Carrier, Settings, carrying, write_package
 
 CALLER = """

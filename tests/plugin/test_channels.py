@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from co2 import plugin
 from co2.errors import BadRequest
-from co2.protocol.interests import MAX_PATTERNS, Interests
+from co2.protocol.wire.channel_patterns import MAX_PATTERNS, Interests
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import NoReturn
 
 import pytest
 
-from co2.plugin.child import ProcessChild, ThreadChild
-from co2.protocol.frames import Flow, Flush, Goodbye, encode_frame
-from co2.protocol.life_frames import Stop
+from co2.plugin.parent.process import ProcessChild, ThreadChild
+from co2.protocol.wire.plugin_frames.frames import Flow, Flush, Goodbye, encode_frame
+from co2.protocol.wire.plugin_frames.lifecycle import Stop
 from tests.plugin.support import PATIENCE
 
 OPEN = Path("/proc/self/fd")

@@ -3,8 +3,8 @@
 import sys
 from pathlib import Path
 
-from co2.plugin.code import read_code, serve_code
-from co2.plugin.loader import code_of, import_package
+from co2.plugin.packages.loader import code_of, import_package
+from co2.plugin.packages.source import read_code, serve_code
 from tests.plugin.support import write_package
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from co2 import plugin
 from co2.errors import ConfigError
-from co2.plugin.configs import Configs
+from co2.plugin.packages.typed_config import Configs
 from tests.plugin.support import carrying, write_package
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from co2.errors import PluginFailed
-from co2.plugin import outgoing
-from co2.protocol.batch import make_batch
-from co2.protocol.frames import DeadLetter
+from co2.plugin.child import writer as outgoing
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.plugin_frames.frames import DeadLetter
 from co2.values import pack, unpack
 from tests.plugin.support import OTHER, OTHER_ADDRESS, Settings, carrying, write_package
 

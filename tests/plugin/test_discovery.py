@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from co2.errors import ConfigError
-from co2.plugin.discovery import RESERVED, bundled_packages, find_packages, stray_tables
+from co2.plugin.packages.discovery import RESERVED, bundled_packages, find_packages, stray_tables
 from tests.plugin.support import write_package
 
 BOMB = "raise SystemExit('executed')"

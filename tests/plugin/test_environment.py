@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from co2.plugin.environment import environment_of
+from co2.plugin.packages.environment import environment_of
 from tests.harness import running, write_plugin
 
 TELLS = """

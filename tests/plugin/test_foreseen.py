@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2.plugin.delivery import NETWORK, Delivery
-from co2.plugin.supervisor import Supervisor
-from co2.plugin.waiting import WINDOW, Envelope, Parcel
-from co2.protocol.batch import make_batch
-from co2.protocol.frames import Deliver, Gap, Publish, encode_frame
+from co2.plugin.parent.delivery import NETWORK, Delivery
+from co2.plugin.parent.delivery_queue import WINDOW, Envelope, Parcel
+from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Publish, encode_frame
 from co2.satellite import forecast
-from co2.server.express import Way
+from co2.server.express.loop import Way
 from tests.simulation.foresight import filled
 
 ENVELOPE = Envelope("a@1.2.3.4:5", ("1.2.3.4", 5))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from co2.errors import LoadError
-from co2.plugin.status import PackageSpec
-from co2.protocol.frames import Host
+from co2.plugin.packages.spec import PackageSpec
+from co2.protocol.wire.plugin_frames.frames import Host
 from tests.plugin.support import Carrier, carrying, in_loop, write_package
 
 TICKING = """

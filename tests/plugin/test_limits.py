@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from co2.plugin.supervisor import PackageSpec
-from co2.plugin.usage import usage_of
+from co2.plugin.parent.resource_usage import usage_of
+from co2.plugin.parent.supervisor import PackageSpec
 from tests.plugin.support import Settings, carrying, in_loop, write_package
 
 HAS_MEMORY_LIMIT = sys.platform != "darwin"
@@ -49,7 +49,7 @@ async def test_a_packages_own_limits_go_before_those_of_all(tmp_path: Path) -> N
 
 NO_LIMIT_OF_MEMORY = """
 import resource, sys
-from co2.plugin import host
+from co2.plugin.child import host
 set_limit = resource.setrlimit
 
 def setrlimit(kind, limits):

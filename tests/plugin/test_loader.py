@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
+from co2.plugin.packages.loader import FoundPlugin, LoadFailure, find_plugins, import_package, plugin_info
 from tests.plugin.support import write_package
 
 X_HAM = """

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2.plugin.lanes import _MAX_LONE_HEADS, SMALL, Lane
-from co2.protocol.frames import Flush, encode_frame
+from co2.plugin.child.send_queue import _MAX_LONE_HEADS, SMALL, Lane
+from co2.protocol.wire.plugin_frames.frames import Flush, encode_frame
 
 packed = st.binary(min_size=1, max_size=SMALL)
 small = packed | st.tuples(packed, st.text(max_size=30), st.just(False))

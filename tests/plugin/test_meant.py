@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from co2.cli import main
-from co2.plugin.discovery import find_packages
-from co2.plugin.loader import LoadFailure, find_plugins, import_package
+from co2.plugin.packages.discovery import find_packages
+from co2.plugin.packages.loader import LoadFailure, find_plugins, import_package
 from tests.harness import running, wait_for
 from tests.plugin.support import write_package
 

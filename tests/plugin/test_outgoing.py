@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from co2.errors import MessageError, NotRunning, OutboxFull, TooBig, ValueRefused
-from co2.plugin import lanes, outgoing
-from co2.plugin.lanes import SMALL, Lane, make_send
-from co2.plugin.outgoing import MAX_LETTERS, Outgoing
-from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, batch_count
-from co2.protocol.frames import DeadLetter, Flush, FrameReader, Goodbye, Publish, Record
+from co2.plugin.child import send_queue as lanes
+from co2.plugin.child import writer as outgoing
+from co2.plugin.child.send_queue import SMALL, Lane, make_send
+from co2.plugin.child.writer import MAX_LETTERS, Outgoing
+from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, batch_count
+from co2.protocol.wire.plugin_frames.frames import DeadLetter, Flush, FrameReader, Goodbye, Publish, Record
 from co2.values import MAX_MESSAGE_SIZE, pack, unpack_batch
 from tests.plugin.support import PATIENCE
 

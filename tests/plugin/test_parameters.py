@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from co2.errors import BadParams, PluginFailed
-from co2.plugin.parameters import ArgumentRefused, ParametersRefused, parameters_of
+from co2.plugin.packages.typed_parameters import ArgumentRefused, ParametersRefused, parameters_of
 from tests.plugin.support import carrying, write_package
 
 

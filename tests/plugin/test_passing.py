@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from co2.plugin.passing import BEHIND, PATIENCE, SLOW, STUCK, WINDOW, Passing, Stage
-from co2.protocol.batch import make_batch
-from co2.protocol.frames import PluginInfo
-from co2.protocol.passage import Passed
-from co2.protocol.transit_frames import Transit, Transited
+from co2.plugin.parent.filter_stage import BEHIND, PATIENCE, SLOW, STUCK, WINDOW, Passing, Stage
+from co2.protocol.relay.filter_chain import Passed
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.plugin_frames.frames import PluginInfo
+from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 from co2.values import pack
 
 ADDRESS = ("10.0.0.1", 5)

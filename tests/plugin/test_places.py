@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from co2.plugin.discovery import find_packages
-from co2.plugin.installed import installed_packages
-from co2.plugin.loader import LoadFailure, find_plugins, import_package
-from co2.plugin.status import PackageSpec
+from co2.plugin.packages.discovery import find_packages
+from co2.plugin.packages.entry_points import installed_packages
+from co2.plugin.packages.loader import LoadFailure, find_plugins, import_package
+from co2.plugin.packages.spec import PackageSpec
 from tests.plugin.support import carrying, write_package
 
 FADER = """

@@ -23,8 +23,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.compiled import is_of
-from co2.plugin import quick
-from co2.plugin.opened import Unreadable
+from co2.plugin.child import speedups as quick
+from co2.plugin.child.decoding import Unreadable
 from tests.needs import needs
 from tests.plugin.conftest import WITHOUT
 
@@ -48,13 +48,13 @@ def test_where_there_is_a_compiler_they_are_compiled() -> None:
     headers = Path(sysconfig.get_path("include"), "Python.h")
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
     assert quick.COMPILED or not headers.exists() or not shutil.which(compiler), (
-        "src/co2/plugin/_quick.c is not compiled, or has changed since: touch it, then make venv"
+        "src/co2/plugin/child/_quick.c is not compiled, or has changed since: touch it, then make venv"
     )
 
 
 def test_without_the_compiled_module_python_does_it(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT)
-    code = "from co2.plugin import quick; print(quick.COMPILED, quick.give is quick._give)"
+    code = "from co2.plugin.child import speedups as quick; print(quick.COMPILED, quick.give is quick._give)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True
     )
@@ -63,7 +63,7 @@ def test_without_the_compiled_module_python_does_it(tmp_path: Path) -> None:
 
 STALE = """
 import sys, types
-module = sys.modules["co2.plugin._quick"] = types.ModuleType("co2.plugin._quick")
+module = sys.modules["co2.plugin.child._quick"] = types.ModuleType("co2.plugin.child._quick")
 module.Level = module.Sleeper = module.Send = module.give = module.listen = None
 module.SOURCE = 1
 """
@@ -71,7 +71,7 @@ module.SOURCE = 1
 
 def test_what_was_compiled_of_another_source_is_not_taken(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(STALE)
-    code = "from co2.plugin import quick as q; print(q.COMPILED, q.give is q._give, q.Level is q._Level)"
+    code = "from co2.plugin.child import speedups as q; print(q.COMPILED, q.give is q._give, q.Level is q._Level)"
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True
     )

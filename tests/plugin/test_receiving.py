@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from co2.plugin import quick, receiving
-from co2.plugin.progress import ProgressWords
-from co2.plugin.receiving import Receiver
-from co2.protocol.batch import make_batch
-from co2.protocol.frames import Deliver
+from co2.plugin.child import receiver as receiving
+from co2.plugin.child import speedups as quick
+from co2.plugin.child.progress import ProgressWords
+from co2.plugin.child.receiver import Receiver
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.plugin_frames.frames import Deliver
 from co2.values import pack
 
 

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from co2 import plugin
-from co2.plugin.relaying import Relayer, why_not
-from co2.protocol.batch import DROPPED, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
-from co2.protocol.transit_frames import Transit, Transited
+from co2.plugin.child.relay_filter import Relayer, why_not
+from co2.protocol.wire.batch import DROPPED, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
+from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 from co2.values import pack
 
 HOST, ADDRESS = "ab@10.0.0.1:2004", ("10.0.0.1", 5)

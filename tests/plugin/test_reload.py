@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from co2.errors import LoadError, PluginFailed
-from co2.plugin.life import Life
-from co2.plugin.supervisor import PackageSpec
+from co2.plugin.parent.lifecycle import Life
+from co2.plugin.parent.supervisor import PackageSpec
 from tests.pids import is_there, open_files
 from tests.plugin.support import Carrier, Settings, carrying, in_loop, write_package
 
@@ -245,7 +245,7 @@ async def test_a_slow_receive_is_waited_for(tmp_path: Path) -> None:
 async def test_one_that_hangs_is_replaced_and_its_message_comes_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("co2.plugin.life.HANDOVER_TIMEOUT", 0.3)
+    monkeypatch.setattr("co2.plugin.parent.lifecycle.HANDOVER_TIMEOUT", 0.3)
     code = "import time\n" + echo(1).replace("self.send(", "time.sleep(99); self.send(")
     async with ham(tmp_path, code, Settings(exit_timeout=0.2)) as carrier:
         carrier.deliver(1, 2)
@@ -398,7 +398,7 @@ async def test_a_dead_letter_is_taken_by_the_mended_code(tmp_path: Path) -> None
 
 @in_loop
 async def test_after_its_trial_a_crash_starts_it_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("co2.plugin.life.TRIAL", 0.1)
+    monkeypatch.setattr("co2.plugin.parent.lifecycle.TRIAL", 0.1)
     async with ham(tmp_path, echo(1)) as carrier:
         old = carrier.status("ham").pid
         assert old is not None
@@ -556,7 +556,7 @@ async def test_several_who_ask_at_once_get_one_reload(tmp_path: Path) -> None:
 
 @in_loop
 async def test_reloads_leave_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("co2.plugin.life.TRIAL", 0.0)
+    monkeypatch.setattr("co2.plugin.parent.lifecycle.TRIAL", 0.0)
 
     async with ham(tmp_path, echo(1)) as carrier:
 

@@ -65,8 +65,8 @@ def code(version: int, **faults: str) -> str:
 @pytest.mark.parametrize("seed", [1, 2])
 @in_loop
 async def test_any_code_after_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
-    monkeypatch.setattr("co2.plugin.life.HANDOVER_TIMEOUT", 0.5)
-    monkeypatch.setattr("co2.plugin.life.TRIAL", 0.3)
+    monkeypatch.setattr("co2.plugin.parent.lifecycle.HANDOVER_TIMEOUT", 0.5)
+    monkeypatch.setattr("co2.plugin.parent.lifecycle.TRIAL", 0.3)
     chance = random.Random(seed)
     async with carrying([write_package(tmp_path, "ham", spam=code(0))], SETTINGS) as carrier:
         sent = 0

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from co2.plugin import requirements
-from co2.plugin.requirements import RequirementsProblem, check_requirements, read_requirements
+from co2.plugin.packages import requirements
+from co2.plugin.packages.requirements import RequirementsProblem, check_requirements, read_requirements
 from tests.plugin.support import carrying, write_package
 
 

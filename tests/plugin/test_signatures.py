@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Optional, TypedDict
 
 import pytest
 
-from co2.plugin.signatures import MAX_HELP, help_of, signatures_of, takes
+from co2.plugin.packages.signatures import MAX_HELP, help_of, signatures_of, takes
 
 
 class Reading(TypedDict):

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from co2.errors import BadParams, CallTimeout, NoSuchMethod, PluginFailed
-from co2.plugin import deaths
-from co2.plugin.supervisor import PackageSpec
-from co2.protocol.batch import make_batch
+from co2.plugin.parent import restart_policy as deaths
+from co2.plugin.parent.supervisor import PackageSpec
+from co2.protocol.wire.batch import make_batch
 from co2.values import pack
 from tests.pids import is_gone, is_there, resident
 from tests.plugin.support import (
@@ -524,7 +524,7 @@ def test_one_that_takes_long_to_start_is_parked_all_the_same(
 def test_messages_wait_while_a_package_starts_again_and_a_gap_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from co2.plugin import waiting
+    from co2.plugin.parent import delivery_queue as waiting
 
     monkeypatch.setattr(waiting, "MAX_WAITING", 100_000)
 
@@ -620,7 +620,7 @@ def test_no_orphan_when_the_parent_dies(tmp_path: Path) -> None:
     parent = f"""
 import asyncio, os, signal, sys
 from pathlib import Path
-from co2.protocol.batch import make_batch
+from co2.protocol.wire.batch import make_batch
 from co2.values import pack
 from tests.plugin.support import PackageSpec, carrying
 async def main():
@@ -831,9 +831,9 @@ def test_a_child_that_holds_the_interpreter_ends_though_its_satellite_was_killed
     parent = """
 import asyncio, sys
 from pathlib import Path
-from co2.plugin.supervisor import PackageSpec, Supervisor
+from co2.plugin.parent.supervisor import PackageSpec, Supervisor
 from tests.plugin.support import Settings
-import co2.plugin.package as package
+import co2.plugin.parent.package as package
 package.HANG_GRACE = 0.5
 
 async def main():

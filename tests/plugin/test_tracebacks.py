@@ -3,7 +3,7 @@
 import pytest
 
 from co2.errors import OutboxFull
-from co2.plugin.tracebacks import MAX_ERROR_LINE, error_line
+from co2.plugin.packages.tracebacks import MAX_ERROR_LINE, error_line
 
 
 def test_the_advice_at_the_end_of_an_error_is_told() -> None:

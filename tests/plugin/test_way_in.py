@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from co2.plugin.bell import Bell
-from co2.plugin.way_in import WayIn
-from co2.protocol.frames import Deliver, Flow, Stop, encode_frame
+from co2.plugin.child.reader import WayIn
+from co2.plugin.child.wakeup import Bell
+from co2.protocol.wire.plugin_frames.frames import Deliver, Flow, Stop, encode_frame
 from tests.plugin.support import PATIENCE
 
 

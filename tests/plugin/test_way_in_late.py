@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from co2.plugin.bell import Bell
-from co2.plugin.way_in import WayIn
-from co2.protocol.frames import Flow, Start, encode_frame
+from co2.plugin.child.reader import WayIn
+from co2.plugin.child.wakeup import Bell
+from co2.protocol.wire.plugin_frames.frames import Flow, Start, encode_frame
 from tests.harness import wait_for
 
 

@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 
 from co2.host_id import HostId
-from co2.protocol.batch import DROPPED, make_batch, split_batch
-from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
-from co2.protocol.log import Reading
-from co2.protocol.outbox import Outbox
-from co2.protocol.receipts import ReceiptKey
-from co2.protocol.relay import DiskWanted, IdReused, RelayCore
-from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore
-from co2.protocol.streams import Peer
+from co2.protocol.relay.core import DiskWanted, IdReused, RelayCore
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.log import Reading
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore
+from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.wire.batch import DROPPED, make_batch, split_batch
+from co2.protocol.wire.link_frames import BEGINNING, FIRST_POSITION
 from co2.testing.memory_log import MemoryLog
 
 KEY = ReceiptKey("the relay's secret")

@@ -3,8 +3,8 @@
 import pytest
 
 from co2.host_id import HostId
-from co2.protocol import away as module
-from co2.protocol.away import MAX_AWAY_NAMES, Absence, Away, AwayBook, fitting_claims
+from co2.protocol.relay import away as module
+from co2.protocol.relay.away import MAX_AWAY_NAMES, Absence, Away, AwayBook, fitting_claims
 
 
 def host(number: int, ip: str = "10.0.0.1") -> HostId:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.errors import BadRequest
-from co2.protocol.batch import (
+from co2.protocol.wire.batch import (
     MAX_BATCH_MESSAGES,
     _split_by_hand,
     batch_count,

@@ -2,11 +2,18 @@
 
 import pytest
 
-from co2.protocol.fan_out import MAX_DISK_READS, MAX_SCANNED, READ_IN_VAIN
-from co2.protocol.link_frames import Deliver, Hello, Replay, Subscription, decode_relay_frame, encode_link_frame
-from co2.protocol.log import Reading
-from co2.protocol.relay import DiskWanted
-from co2.protocol.streams import CHUNK, Peer
+from co2.protocol.relay.core import DiskWanted
+from co2.protocol.relay.cursors import CHUNK, Peer
+from co2.protocol.relay.fan_out import MAX_DISK_READS, MAX_SCANNED, READ_IN_VAIN
+from co2.protocol.relay.log import Reading
+from co2.protocol.wire.link_frames import (
+    Deliver,
+    Hello,
+    Replay,
+    Subscription,
+    decode_relay_frame,
+    encode_link_frame,
+)
 from tests.protocol.network import Network
 
 PACKAGES = [f"p{n}" for n in range(5)]

@@ -1,10 +1,10 @@
 """Packages that take their messages too slowly, at the moments when a link ends or something is on its way."""
 
 from co2.host_id import HostId
-from co2.protocol.link_frames import BEGINNING
-from co2.protocol.losses import Loss
-from co2.protocol.outbox import Outbox
-from co2.protocol.satellite import GapTold, SatelliteCore
+from co2.protocol.relay.losses import Loss
+from co2.protocol.satellite.core import GapTold, SatelliteCore
+from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.wire.link_frames import BEGINNING
 from tests.protocol.network import FakeSatellite, Network
 
 

@@ -5,10 +5,10 @@ from unittest import mock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2.protocol import frames
-from co2.protocol.forecast import CRC, LOOKS, MAX_STREAMS, SMALL, Recent, host_outline, link_outline
-from co2.protocol.link_frames import MAX_NUMBER, Deliver, Publish, encode_link_frame
-from co2.protocol.losses import Loss
+from co2.protocol.relay.losses import Loss
+from co2.protocol.wire.frame_template import CRC, LOOKS, MAX_STREAMS, SMALL, Recent, host_outline, link_outline
+from co2.protocol.wire.link_frames import MAX_NUMBER, Deliver, Publish, encode_link_frame
+from co2.protocol.wire.plugin_frames import frames
 from tests.protocol.network import FakeSatellite, Network, batch_of
 from tests.simulation.foresight import filled
 

@@ -3,8 +3,8 @@
 import pytest
 
 from co2.errors import BadRequest
-from co2.protocol import frames as f
-from co2.protocol.batch import make_batch
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.plugin_frames import frames as f
 from co2.values import pack
 
 RAW = pack({"data": [1, "shrubbery", 0.815]})

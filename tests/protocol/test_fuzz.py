@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from co2.errors import BadRequest
-from co2.protocol import frames as f
-from co2.protocol.link_frames import MAX_LINK_FRAME, encode_link_frame
-from co2.protocol.relay import Left
+from co2.protocol.relay.core import Left
+from co2.protocol.wire.link_frames import MAX_LINK_FRAME, encode_link_frame
+from co2.protocol.wire.plugin_frames import frames as f
 from tests.protocol.network import FakeSatellite, Network
 from tests.protocol.test_frames import CHILD, HOST
 from tests.protocol.test_transitions import OF_RELAY, OF_SATELLITE

@@ -2,7 +2,7 @@
 
 import pytest
 
-from co2.protocol.gap_words import gap_words
+from co2.protocol.wire.gap_reasons import gap_words
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from co2.errors import StorageFull
-from co2.protocol.link_frames import Hello, Hold, Publish, decode_relay_frame, encode_link_frame
+from co2.protocol.wire.link_frames import Hello, Hold, Publish, decode_relay_frame, encode_link_frame
 from tests.protocol.network import FakeSatellite, Network, batch_of
 
 

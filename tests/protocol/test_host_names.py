@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.errors import BadRequest
-from co2.protocol.host_names import (
+from co2.protocol.wire.host_names import (
     MAX_NAME,
     MAX_NAMES,
     MAX_NAMES_SIZE,

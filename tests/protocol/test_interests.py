@@ -3,9 +3,15 @@
 import pytest
 
 from co2.errors import BadRequest
-from co2.protocol import interests
-from co2.protocol.frames import MAX_CHANNELS
-from co2.protocol.interests import MAX_CHANNEL, MAX_PATTERNS, Interests, channels_of_frame, check_pattern
+from co2.protocol.wire import channel_patterns as interests
+from co2.protocol.wire.channel_patterns import (
+    MAX_CHANNEL,
+    MAX_PATTERNS,
+    Interests,
+    channels_of_frame,
+    check_pattern,
+)
+from co2.protocol.wire.plugin_frames.frames import MAX_CHANNELS
 
 
 @pytest.mark.parametrize(

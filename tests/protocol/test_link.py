@@ -4,8 +4,11 @@ from zlib import crc32
 
 import pytest
 
-from co2.protocol import goodbyes
-from co2.protocol.link_frames import (
+from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.takeovers import RETURN
+from co2.protocol.satellite.core import SatelliteCore
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import (
     Deliver,
     Gap,
     Publish,
@@ -13,9 +16,6 @@ from co2.protocol.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
-from co2.protocol.relay import RelayCore
-from co2.protocol.satellite import SatelliteCore
-from co2.protocol.takeovers import RETURN
 from tests.protocol.network import FakeSatellite, Network, batch_of
 from tests.protocol.test_transitions import HELLO
 

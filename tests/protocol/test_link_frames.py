@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from co2.errors import BadRequest
-from co2.protocol.batch import make_batch
-from co2.protocol.checksum import crc32
-from co2.protocol.link_frames import (
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.link_frames import (
     MAX_FIRST_FRAME,
     Call,
     Interest,

@@ -7,9 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from co2.host_id import HostId
-from co2.protocol.host_names import MAX_NAMES, MAX_NAMES_SIZE, fitting_names, fitting_packages
-from co2.protocol.interests import MAX_CHANNEL, MAX_PATTERNS
-from co2.protocol.link_frames import (
+from co2.protocol.satellite.core import SatelliteCore
+from co2.protocol.satellite.outbox import Outbox, Segment
+from co2.protocol.wire.channel_patterns import MAX_CHANNEL, MAX_PATTERNS
+from co2.protocol.wire.host_names import MAX_NAMES, MAX_NAMES_SIZE, fitting_names, fitting_packages
+from co2.protocol.wire.link_frames import (
     BEGINNING,
     MAX_EPOCHS,
     MAX_FIRST_FRAME,
@@ -24,9 +26,7 @@ from co2.protocol.link_frames import (
     decode_satellite_frame,
     encode_link_frame,
 )
-from co2.protocol.outbox import Outbox, Segment
-from co2.protocol.satellite import SatelliteCore
-from co2.protocol.subscriptions import MAX_PATTERNS_OF_SATELLITE, MAX_SUBSCRIPTIONS_SIZE, bounded
+from co2.protocol.wire.subscription_limits import MAX_PATTERNS_OF_SATELLITE, MAX_SUBSCRIPTIONS_SIZE, bounded
 from tests.protocol.network import FakeSatellite, Network
 
 

@@ -6,11 +6,12 @@ import msgspec
 import pytest
 
 from co2.host_id import HostId
-from co2.protocol import goodbyes, origins
-from co2.protocol.link_frames import Hello, decode_relay_frame, decode_satellite_frame, encode_link_frame
-from co2.protocol.origins import Known, OriginBook, hash_of_token
-from co2.protocol.relay import OriginClaimed
-from co2.protocol.streams import Peer
+from co2.protocol.relay import origins
+from co2.protocol.relay.core import OriginClaimed
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.origins import Known, OriginBook, hash_of_token
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import Hello, decode_relay_frame, decode_satellite_frame, encode_link_frame
 from tests.protocol.network import Network
 
 OURS, THEIRS = hash_of_token("ours"), hash_of_token("theirs")

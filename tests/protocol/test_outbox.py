@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from co2.protocol import outbox as outbox_module
-from co2.protocol.batch import make_batch, split_batch
-from co2.protocol.link_frames import Publish, decode_satellite_frame
-from co2.protocol.outbox import Cut, Outbox, Segment
+from co2.protocol.satellite import outbox as outbox_module
+from co2.protocol.satellite.outbox import Cut, Outbox, Segment
+from co2.protocol.wire.batch import make_batch, split_batch
+from co2.protocol.wire.link_frames import Publish, decode_satellite_frame
 
 
 class Disk:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2.protocol.batch import DROPPED, make_batch
-from co2.protocol.passage import Passage, Passed, Passenger
+from co2.protocol.relay.filter_chain import Passage, Passed, Passenger
+from co2.protocol.wire.batch import DROPPED, make_batch
 from tests.protocol.network import FakeSatellite, Network, batch_of
 
 ADDRESS = ("10.0.0.1", 1)

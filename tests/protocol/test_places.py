@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from co2.protocol import goodbyes, places
-from co2.protocol.link_frames import Goodbye, Hello, decode_relay_frame, encode_link_frame
-from co2.protocol.relay import AdmissionWanted
-from co2.protocol.streams import Peer
+from co2.protocol.relay import places
+from co2.protocol.relay.core import AdmissionWanted
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import Goodbye, Hello, decode_relay_frame, encode_link_frame
 from tests.protocol.network import FakeSatellite, Network
 
 LOOPBACK = "127.0.0.1"

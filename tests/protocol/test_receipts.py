@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from co2.protocol import goodbyes, relay
-from co2.protocol.link_frames import Gap, Hello, Receipt, Subscription, decode_relay_frame, encode_link_frame
-from co2.protocol.losses import MAX_LOSSES
-from co2.protocol.receipts import ReceiptKey
+from co2.protocol.relay import core as relay
+from co2.protocol.relay.losses import MAX_LOSSES
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import Gap, Hello, Receipt, Subscription, decode_relay_frame, encode_link_frame
 from tests.protocol.network import KEY, FakeSatellite, Network
 
 

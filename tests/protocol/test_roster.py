@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from co2.protocol import roster
-from co2.protocol.link_frames import MAX_LINK_FRAME, Roster, decode_relay_frame
-from co2.protocol.roster import FRAME_COST, RosterBook
-from co2.protocol.streams import Peer
+from co2.protocol.relay import roster
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.roster import FRAME_COST, RosterBook
+from co2.protocol.wire.link_frames import MAX_LINK_FRAME, Roster, decode_relay_frame
 
 PLENTY = 1 << 30
 

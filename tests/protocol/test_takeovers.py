@@ -1,6 +1,6 @@
 """Two processes with one state folder are told from one that comes back."""
 
-from co2.protocol.takeovers import MAX_ORIGINS, MAX_TAKEOVERS, WITHIN, Takeovers
+from co2.protocol.relay.takeovers import MAX_ORIGINS, MAX_TAKEOVERS, WITHIN, Takeovers
 
 
 def test_a_run_that_comes_back_beside_another_is_a_clone() -> None:

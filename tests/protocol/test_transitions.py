@@ -9,8 +9,18 @@ from zlib import crc32
 
 import pytest
 
-from co2.protocol import goodbyes
-from co2.protocol.link_frames import (
+from co2.protocol.transitions import (
+    NO_FRAMES,
+    RELAY,
+    SATELLITE,
+    Lost,
+    Table,
+    drawn,
+    in_place,
+    next_state,
+)
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import (
     Ack,
     Applied,
     Call,
@@ -32,16 +42,6 @@ from co2.protocol.link_frames import (
     decode_relay_frame,
     decode_satellite_frame,
     encode_link_frame,
-)
-from co2.protocol.transitions import (
-    NO_FRAMES,
-    RELAY,
-    SATELLITE,
-    Lost,
-    Table,
-    drawn,
-    in_place,
-    next_state,
 )
 from tests.protocol.network import FakeSatellite, Network, batch_of
 

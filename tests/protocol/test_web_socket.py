@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from co2.protocol.web_socket import (
+from co2.protocol.wire.websocket import (
     CLOSE,
     MAX_SMALL_PARTS,
     NORMAL,

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from co2.host_id import HostId
-from co2.protocol.link_frames import BEGINNING, Hello, Subscription
-from co2.protocol.log import LogGap
-from co2.protocol.welcome import Meeting, in_this_log, live_beginning, lost_in_words, meet
+from co2.protocol.relay.log import LogGap
+from co2.protocol.relay.resume import Meeting, in_this_log, live_beginning, lost_in_words, meet
+from co2.protocol.wire.link_frames import BEGINNING, Hello, Subscription
 from tests.protocol.network import FakeLog, Network, batch_of
 
 

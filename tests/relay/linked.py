@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 
 from co2.host_id import HostId
-from co2.protocol.batch import split_batch
-from co2.protocol.frames import Host
-from co2.protocol.link_frames import Deliver, Gap
-from co2.protocol.outbox import Outbox
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.wire.batch import split_batch
+from co2.protocol.wire.link_frames import Deliver, Gap
+from co2.protocol.wire.plugin_frames.frames import Host
 from co2.relay.links import Links
 from co2.satellite.link import Link
-from co2.server.app import HttpServer, bind_socket
-from co2.server.limits import Limits
+from co2.server.http.limits import Limits
+from co2.server.http.server import HttpServer, bind_socket
 from co2.xmlrpc.registry import Registry
 from tests.protocol.network import FakeLog, batch_of
 

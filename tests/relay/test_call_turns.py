@@ -1,7 +1,7 @@
 """Calls over links are begun in turns, and other things are done between them."""
 
-from co2.protocol.link_frames import Call
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.link_frames import Call
 from co2.relay.call_turns import CALLS_AT_ONCE, CallTurns
 
 

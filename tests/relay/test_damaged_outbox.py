@@ -5,8 +5,8 @@ from zlib import crc32
 
 import pytest
 
-from co2.protocol.link_frames import Publish, encode_link_frame
-from co2.protocol.outbox import Cut, Segment
+from co2.protocol.satellite.outbox import Cut, Segment
+from co2.protocol.wire.link_frames import Publish, encode_link_frame
 from tests.protocol.network import batch_of
 from tests.relay.linked import Relay, Satellite, network, until
 

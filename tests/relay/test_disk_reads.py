@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from co2.errors import Unreachable
-from co2.protocol.log import Entry, Reading
+from co2.protocol.relay.log import Entry, Reading
 from co2.relay.disk_reads import (
     LATE,
     MANY,

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from co2.errors import BadRequest
-from co2.protocol.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
-from co2.protocol.interests import MAX_CHANNEL
-from co2.protocol.link_frames import Deliver
+from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
+from co2.protocol.wire.channel_patterns import MAX_CHANNEL
+from co2.protocol.wire.link_frames import Deliver
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 from tests.relay.linked import Relay, Satellite, until

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from co2.errors import StorageFull
-from co2.protocol import fan_out
-from co2.protocol.forecast import Outline
-from co2.server import express
-from co2.server.express import COUNTED, Expected, ExpressLoop, Way
+from co2.protocol.relay import fan_out
+from co2.protocol.wire.frame_template import Outline
+from co2.server.express import loop as express
+from co2.server.express.loop import COUNTED, Expected, ExpressLoop, Way
 from tests.needs import needs
 from tests.protocol.network import batch_of
 from tests.relay.linked import Relay, Satellite, network, until

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from co2.protocol.batch import make_batch, split_batch
+from co2.protocol.wire.batch import make_batch, split_batch
 from co2.relay.first_sender import by_first_sender
 
 ONE, TWO = "one@127.0.0.1:2004", "two@[::1]:2005"

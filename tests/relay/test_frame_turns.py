@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from co2.protocol.relay import RelayCore
-from co2.protocol.streams import Peer
+from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.cursors import Peer
 from co2.relay.frame_turns import FrameTurns
 from tests.protocol.network import FakeLog
 

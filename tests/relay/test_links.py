@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 
 from co2.errors import CallTimeout, RemoteFault, Unreachable
-from co2.protocol import goodbyes
-from co2.protocol.link_frames import SUBPROTOCOL
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import SUBPROTOCOL
 from co2.relay.links import MAX_BACKLOG
 from tests.relay.linked import Relay, Satellite, network, until
 
@@ -152,7 +152,7 @@ def test_methods_and_plugins_are_told() -> None:
 def test_a_satellite_that_stands_still_costs_the_relay_no_memory_and_misses_nothing() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         async with aiohttp.ClientSession() as session:
-            from co2.protocol.link_frames import Hello, Subscription, encode_link_frame
+            from co2.protocol.wire.link_frames import Hello, Subscription, encode_link_frame
 
             socket = await session.ws_connect(f"{relay.url}/link", protocols=(SUBPROTOCOL,), max_msg_size=0)
             hello = Hello("slow@127.0.0.1:9", "", "", [Subscription("p")], [(1, 1)], [], [])

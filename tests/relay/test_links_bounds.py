@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from co2.errors import InternalError, RemoteFault
-from co2.protocol import goodbyes
-from co2.protocol.checksum import crc32
-from co2.protocol.link_frames import (
+from co2.protocol.relay.core import ASKED_AT_ONCE
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.log import Reading
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.link_frames import (
     BEGINNING,
     SUBPROTOCOL,
     Applied,
@@ -25,14 +28,11 @@ from co2.protocol.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )
-from co2.protocol.log import Reading
-from co2.protocol.relay import ASKED_AT_ONCE
-from co2.protocol.streams import Peer
-from co2.protocol.web_socket import CLOSE, PING, WebSocketReader, control_frame
+from co2.protocol.wire.websocket import CLOSE, PING, WebSocketReader, control_frame
 from co2.relay import brake, links
 from co2.relay.links import MAX_ANSWERS, MAX_UNSAID
-from co2.server import link_wire
-from co2.server.link_wire import MAX_BUFFERED, joined
+from co2.server.link import websocket_transport as link_wire
+from co2.server.link.websocket_transport import MAX_BUFFERED, joined
 from tests.protocol.network import batch_of
 from tests.relay.linked import Relay, Satellite, network, until
 

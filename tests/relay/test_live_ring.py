@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from co2.protocol.batch import make_batch
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
+from co2.protocol.wire.batch import make_batch
 from co2.relay import live_ring
 from co2.relay.live_ring import PACE, LiveRing
 from co2.values import pack

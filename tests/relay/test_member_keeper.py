@@ -9,7 +9,7 @@ import pytest
 
 from co2.errors import StorageFailed
 from co2.host_id import HostId
-from co2.protocol.origins import OriginBook, hash_of_token
+from co2.protocol.relay.origins import OriginBook, hash_of_token
 from co2.relay.member_keeper import MemberKeeper
 from co2.store.member_store import MemberStore
 

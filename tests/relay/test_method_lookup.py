@@ -6,8 +6,8 @@ import pytest
 
 from co2.errors import Ambiguous
 from co2.host_id import HostId
-from co2.protocol.away import AwayBook
-from co2.protocol.streams import Peer
+from co2.protocol.relay.away import AwayBook
+from co2.protocol.relay.cursors import Peer
 from co2.relay.method_lookup import NAME_KEPT, member_having
 from co2.relay.relay import Relay
 from co2.xmlrpc.registry import Caller

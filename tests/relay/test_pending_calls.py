@@ -7,8 +7,8 @@ import pytest
 
 from co2.errors import Unreachable
 from co2.host_id import HostId
-from co2.protocol.link_frames import Result
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.link_frames import Result
 from co2.relay.pending_calls import MAX_CALLS, MAX_CALLS_OF_CALLER, MAX_CALLS_TO_CALLEE, PendingCalls
 
 

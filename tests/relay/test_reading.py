@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from co2.protocol.batch import make_batch
-from co2.protocol.log import Entry, LogGap, Reading
+from co2.protocol.relay.log import Entry, LogGap, Reading
+from co2.protocol.wire.batch import make_batch
 from co2.relay.links import DurableLog
 from co2.relay.reading import MessageReader
 from co2.values import pack

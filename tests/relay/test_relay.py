@@ -20,9 +20,9 @@ from co2.errors import (
     TooManySatellites,
     Unreachable,
 )
-from co2.protocol.batch import make_batch
-from co2.protocol.log import Entry
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.log import Entry
+from co2.protocol.wire.batch import make_batch
 from co2.relay.courier import MAX_TRIES
 from co2.relay.members import MAX_GAPS
 from co2.relay.relay import Relay

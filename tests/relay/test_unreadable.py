@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from co2.protocol.batch import make_batch, split_batch
+from co2.protocol.wire.batch import make_batch, split_batch
 from co2.relay import reading
 from co2.relay.relay import Relay
 from co2.values import pack

@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 from typing import Any
 
-from co2.protocol.away import Away, AwayBook
+from co2.protocol.relay.away import Away, AwayBook
 from co2.relay.view import RelayView
 
 

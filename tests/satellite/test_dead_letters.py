@@ -10,7 +10,7 @@ import apsw
 import pytest
 
 from co2.errors import BadParams, Denied, PluginFailed, StorageFailed
-from co2.protocol.frames import DeadLetter
+from co2.protocol.wire.plugin_frames.frames import DeadLetter
 from co2.satellite import dead_letters
 from co2.satellite.dead_letters import DeadLetters
 from co2.values import pack

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from co2.errors import Unreachable
-from co2.protocol.link_frames import SUBPROTOCOL
-from co2.protocol.web_socket import accept_key
+from co2.protocol.wire.link_frames import SUBPROTOCOL
+from co2.protocol.wire.websocket import accept_key
 from co2.satellite.dial import MAX_ANSWER, dial
-from co2.server.link_wire import joined
+from co2.server.link.websocket_transport import joined
 from tests.server.running import LOOPS
 from tests.server.test_link_wire import Owner, until
 

@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from co2.plugin.status import PackageStatus
-from co2.protocol.health import MAX_HEALTH, MAX_HEALTH_TEXT, Health, fitting, health_text
-from co2.protocol.link_frames import Applied, decode_satellite_frame, encode_link_frame
+from co2.plugin.parent.status import PackageStatus
+from co2.protocol.wire.link_frames import Applied, decode_satellite_frame, encode_link_frame
+from co2.protocol.wire.package_health import MAX_HEALTH, MAX_HEALTH_TEXT, Health, fitting, health_text
 from co2.satellite import health as module
 from co2.satellite.health import HealthNews, health_of
 

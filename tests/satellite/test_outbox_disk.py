@@ -8,7 +8,7 @@ from typing import Any
 import apsw
 import pytest
 
-from co2.protocol.outbox import Outbox
+from co2.protocol.satellite.outbox import Outbox
 from co2.satellite import outbox_disk
 from co2.satellite.outbox_disk import OutboxDisk
 from tests.harness import PATIENCE

@@ -11,7 +11,7 @@ import pytest
 
 from co2.config.schema import SatelliteConfig
 from co2.host_id import HostId
-from co2.protocol.outbox import Outbox
+from co2.protocol.satellite.outbox import Outbox
 from co2.satellite import link as link_module
 from co2.satellite.link import BUSY_MAX, RECONNECT_MAX, Link, retry_delays
 from tests.harness import HostProcess, running, wait_for

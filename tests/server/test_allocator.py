@@ -8,7 +8,7 @@ import pytest
 CODE = """
 import sys
 from pathlib import Path
-from co2.server.allocator import give_back_large_pieces
+from co2.server.process.allocator import give_back_large_pieces
 
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -7,9 +7,9 @@ from time import monotonic
 
 import pytest
 
-from co2.server import connections
-from co2.server.connections import Connections
-from co2.server.limits import Limits
+from co2.server.http import connections
+from co2.server.http.connections import Connections
+from co2.server.http.limits import Limits
 from co2.xmlrpc.registry import Caller
 
 MOST = 800

@@ -22,17 +22,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from co2.plugin.waiting import OVERHEAD
-from co2.protocol.batch import MAX_BATCH_MESSAGES, make_batch
-from co2.protocol.checksum import crc32
-from co2.protocol.forecast import RUN_BYTES, Number, Outline
-from co2.protocol.web_socket import message_head
-from co2.server import express
+from co2.plugin.parent.delivery_queue import OVERHEAD
+from co2.protocol.wire.batch import MAX_BATCH_MESSAGES, make_batch
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.frame_template import RUN_BYTES, Number, Outline
+from co2.protocol.wire.websocket import message_head
+from co2.server.express import loop as express
 
 with contextlib.suppress(ImportError):
-    from co2.server import _express
-from co2.server.express import COUNTED, FROM_CLIENT, FROM_SERVER, Expected, ExpressLoop, Way
-from co2.server.fair_selector import LATE, WINDOW
+    from co2.server.express import _express
+from co2.server.express.fair_selector import LATE, WINDOW
+from co2.server.express.loop import COUNTED, FROM_CLIENT, FROM_SERVER, Expected, ExpressLoop, Way
 from tests.harness import wait_for
 from tests.needs import needs
 from tests.simulation.foresight import filled
@@ -55,14 +55,14 @@ def test_where_there_is_a_compiler_it_is_compiled() -> None:
     headers = Path(sysconfig.get_path("include"), "Python.h")
     compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
     assert express.AVAILABLE or not headers.exists() or not shutil.which(compiler), (
-        "src/co2/server/_express.c is not compiled, or has changed since: touch it, then make venv"
+        "src/co2/server/express/_express.c is not compiled, or has changed since: touch it, then make venv"
     )
 
 
-NONE = "import sys\nsys.modules['co2.server._express'] = None\n"
+NONE = "import sys\nsys.modules['co2.server.express._express'] = None\n"
 STALE = """
 import sys, types
-module = sys.modules["co2.server._express"] = types.ModuleType("co2.server._express")
+module = sys.modules["co2.server.express._express"] = types.ModuleType("co2.server.express._express")
 module.SOURCE, module.wait = 1, None
 """
 
@@ -70,7 +70,8 @@ module.SOURCE, module.wait = 1, None
 @pytest.mark.parametrize("instead", [NONE, STALE], ids=["none", "of another source"])
 def test_without_the_compiled_module_there_is_none(tmp_path: Path, instead: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(instead)
-    code = "from co2.server import express, life; print(express.AVAILABLE, life._loop_factory())"
+    imports = "from co2.server.express import loop; from co2.server.process import run"
+    code = f"{imports}; print(loop.AVAILABLE, run._loop_factory())"
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True

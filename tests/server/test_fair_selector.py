@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from co2.server import fair_selector
-from co2.server.app import HttpServer, bind_socket
-from co2.server.fair_selector import LATE, MAX_AT_ONCE, TURN, FairSelector, is_late, put_behind, put_first
-from co2.server.limits import Limits
+from co2.server.express import fair_selector
+from co2.server.express.fair_selector import LATE, MAX_AT_ONCE, TURN, FairSelector, is_late, put_behind, put_first
+from co2.server.http.limits import Limits
+from co2.server.http.server import HttpServer, bind_socket
 from co2.xmlrpc.registry import Registry
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a second rank")

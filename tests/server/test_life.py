@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from co2.config import SatelliteConfig
-from co2.server import express
-from co2.server.express import ExpressLoop
-from co2.server.life import Foundation, Role, _loop_factory, run_host
+from co2.server.express import loop as express
+from co2.server.express.loop import ExpressLoop
+from co2.server.process.run import Foundation, Role, _loop_factory, run_host
 
 
 class FarEnoughError(Exception):

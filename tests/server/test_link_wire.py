@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from co2.protocol.forecast import Outline
-from co2.protocol.web_socket import CLOSE, PING, PONG, WebSocketReader, control_frame, message_head
-from co2.server import link_wire
-from co2.server.link_wire import JOINED, MAX_BUFFERED, MAX_PIECES, LinkWire, joined
+from co2.protocol.wire.frame_template import Outline
+from co2.protocol.wire.websocket import CLOSE, PING, PONG, WebSocketReader, control_frame, message_head
+from co2.server.link import websocket_transport as link_wire
+from co2.server.link.websocket_transport import JOINED, MAX_BUFFERED, MAX_PIECES, LinkWire, joined
 from tests.server.running import LOOPS
 
 MAX_FRAME = 4 * 1024 * 1024

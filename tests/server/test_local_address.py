@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from co2.server import local_address
-from co2.server.local_address import local_ip
+from co2.server.process import local_address
+from co2.server.process.local_address import local_ip
 
 
 def test_a_host_that_listens_on_one_address_is_seen_there() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from co2.server.long_answers import PATIENCE, LongAnswers, written_size
+from co2.server.rpc.long_answers import PATIENCE, LongAnswers, written_size
 from co2.xmlrpc.writer import Written
 
 LIMIT = 1000

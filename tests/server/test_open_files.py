@@ -16,7 +16,7 @@ def setrlimit(kind, limits):
     set_limit(kind, (limits[0], 10240))
 resource.setrlimit = setrlimit
 resource.getrlimit = lambda kind: (256, resource.RLIM_INFINITY)
-from co2.server.open_files import allow_files
+from co2.server.process.fd_limit import allow_files
 print([allow_files(wanted) for wanted in (100, 4352, 12000)])
 """
 
@@ -24,7 +24,7 @@ SCRIPT = """
 import resource, sys
 soft, hard, wanted = map(int, sys.argv[1:])
 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-from co2.server.open_files import allow_files
+from co2.server.process.fd_limit import allow_files
 print(allow_files(wanted), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 

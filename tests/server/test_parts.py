@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from co2.errors import ConfigError
-from co2.server import gate
-from co2.server.answer_head import AnswerHeads
-from co2.server.books import MAX_KEPT_LINES, Books
-from co2.server.chunks import ChunkedBody
-from co2.server.connections import Budget, most_connections
-from co2.server.gate import Gate, own_names
-from co2.server.head import broken_line, parse_head
-from co2.server.limits import Limits
-from co2.server.refusal import Refused
-from co2.server.sockets import bind_socket
+from co2.server.http import gate
+from co2.server.http.access_log import MAX_KEPT_LINES, Books
+from co2.server.http.chunked_body import ChunkedBody
+from co2.server.http.connections import Budget, most_connections
+from co2.server.http.gate import Gate, own_names
+from co2.server.http.limits import Limits
+from co2.server.http.listen import bind_socket
+from co2.server.http.refused import Refused
+from co2.server.http.request_head import broken_line, parse_head
+from co2.server.http.response_head import AnswerHeads
 from co2.xmlrpc.registry import Caller
 
 LIMITS = Limits()

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from co2.errors import AnswerTooBig, BadParams, ValueRefused
-from co2.protocol.link_frames import Call
-from co2.server import results
-from co2.server.link_answers import answer_call
-from co2.server.results import LONG, MAX_WAITING, Results
+from co2.protocol.wire.link_frames import Call
+from co2.server.rpc import results
+from co2.server.rpc.link_calls import answer_call
+from co2.server.rpc.results import LONG, MAX_WAITING, Results
 from co2.values import MAX_MESSAGE_SIZE, pack_value
 from co2.xmlrpc.writer import WrittenValue, write_value
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import weakref
 
-from co2.server.sockets import let_go
+from co2.server.express.transports import let_go
 
 
 def test_a_transport_is_freed_when_its_connection_is_gone_without_the_garbage_collector() -> None:

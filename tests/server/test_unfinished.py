@@ -1,6 +1,6 @@
 """Frames that are not complete share one budget."""
 
-from co2.server.unfinished import Unfinished
+from co2.server.link.unfinished import Unfinished
 
 
 class Link:

@@ -25,10 +25,10 @@ from zlib import crc32
 import msgspec
 
 from co2.errors import TooManySatellites
-from co2.protocol import goodbyes
-from co2.protocol.batch import make_batch
-from co2.protocol.host_names import MAX_NAMES_SIZE
-from co2.protocol.link_frames import (
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.host_names import MAX_NAMES_SIZE
+from co2.protocol.wire.link_frames import (
     Ack,
     Applied,
     Call,
@@ -41,8 +41,8 @@ from co2.protocol.link_frames import (
     Welcome,
     encode_link_frame,
 )
-from co2.protocol.web_socket import CLOSE, PING, POLICY, PONG, control_frame
-from co2.server.link_wire import joined
+from co2.protocol.wire.websocket import CLOSE, PING, POLICY, PONG, control_frame
+from co2.server.link.websocket_transport import joined
 from tests.attacks.raw import call_body, request
 from tests.attacks.raw_link import RawLink, handshake
 

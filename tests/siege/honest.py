@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from co2.host_id import HostId
-from co2.protocol.batch import make_batch, split_batch
-from co2.protocol.frames import Host
-from co2.protocol.link_frames import Deliver, Gap
-from co2.protocol.outbox import Outbox
+from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.wire.batch import make_batch, split_batch
+from co2.protocol.wire.link_frames import Deliver, Gap
+from co2.protocol.wire.plugin_frames.frames import Host
 from co2.satellite.link import Link
 
 __all__ = ["CHANNEL", "Satellite", "Satellites"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from co2.protocol.web_socket import PING, PONG, control_frame
+from co2.protocol.wire.websocket import PING, PONG, control_frame
 from tests.attacks.raw_link import RawLink
 from tests.siege import attackers
 from tests.siege.attackers import ATTACKS, SENT_AWAY, Answers, Site, go_on, pour

@@ -8,17 +8,23 @@ from typing import Any
 from unittest import mock
 
 from co2.errors import StorageFull
-from co2.plugin.deaths import Deaths
-from co2.plugin.delivery import Delivery
-from co2.plugin.receiving import Receiver
-from co2.plugin.waiting import Missing, Window
-from co2.protocol import goodbyes
-from co2.protocol import satellite as satellite_module
-from co2.protocol.batch import batch_count, join_batches
-from co2.protocol.checksum import crc32
-from co2.protocol.fan_out import FanOut
-from co2.protocol.frames import Gap, Progress
-from co2.protocol.link_frames import (
+from co2.plugin.child.receiver import Receiver
+from co2.plugin.parent.delivery import Delivery
+from co2.plugin.parent.delivery_queue import Missing, Window
+from co2.plugin.parent.restart_policy import Deaths
+from co2.protocol.relay.core import DiskWanted, RelayCore
+from co2.protocol.relay.cursors import Stream
+from co2.protocol.relay.fan_out import FanOut
+from co2.protocol.relay.log import Reading
+from co2.protocol.relay.origins import OriginBook
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.satellite import core as satellite_module
+from co2.protocol.satellite.core import SatelliteCore
+from co2.protocol.satellite.outbox import Cut, Outbox
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.batch import batch_count, join_batches
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.link_frames import (
     BEGINNING,
     Ack,
     Publish,
@@ -27,13 +33,7 @@ from co2.protocol.link_frames import (
     decode_satellite_frame,
     encode_link_frame,
 )
-from co2.protocol.log import Reading
-from co2.protocol.origins import OriginBook
-from co2.protocol.outbox import Cut, Outbox
-from co2.protocol.receipts import ReceiptKey
-from co2.protocol.relay import DiskWanted, RelayCore
-from co2.protocol.satellite import SatelliteCore
-from co2.protocol.streams import Stream
+from co2.protocol.wire.plugin_frames.frames import Gap, Progress
 from co2.relay.brake import Brake
 from co2.store import journal
 from co2.store.cursors import Cursors

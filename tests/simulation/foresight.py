@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from co2.protocol.checksum import crc32
-from co2.protocol.forecast import Outline
-from co2.protocol.link_frames import Deliver, Publish, decode_relay_frame, decode_satellite_frame
-from co2.protocol.relay import RelayCore
-from co2.protocol.satellite import Delivered, SatelliteCore
-from co2.protocol.streams import Peer
+from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.satellite.core import Delivered, SatelliteCore
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.frame_template import Outline
+from co2.protocol.wire.link_frames import Deliver, Publish, decode_relay_frame, decode_satellite_frame
 
 if TYPE_CHECKING:
     from tests.simulation.world import World

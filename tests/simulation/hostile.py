@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from co2.protocol import losses, origins
-from co2.protocol.batch import make_batch
-from co2.protocol.checksum import crc32
-from co2.protocol.link_frames import (
+from co2.protocol.relay import losses, origins
+from co2.protocol.relay.core import ASKED_AT_ONCE, ASKED_BYTES, ASKED_PATTERNS
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.link_frames import (
     Applied,
     Hello,
     Interest,
@@ -22,15 +24,13 @@ from co2.protocol.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )
-from co2.protocol.receipts import ReceiptKey
-from co2.protocol.relay import ASKED_AT_ONCE, ASKED_BYTES, ASKED_PATTERNS
 from co2.relay.brake import ASK_BURST, ASK_RATE, Brake
 from co2.store import log_file
 from co2.store.relay_log import MARKS_SLACK, MAX_EPOCHS_OF_ONE
 from tests.simulation.engine import Process
 
 if TYPE_CHECKING:
-    from co2.protocol.streams import Peer
+    from co2.protocol.relay.cursors import Peer
     from tests.simulation.world import World
 
 __all__ = ["CHANCE", "Hostile", "check_hostile_bounds"]

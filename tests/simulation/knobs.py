@@ -15,13 +15,13 @@ __all__ = ["LINK_BACKLOG", "NORMAL", "Knobs", "installed"]
 KIB = 1024
 
 _PLACES: dict[str, tuple[str, ...]] = {
-    "CHUNK": ("co2.protocol.streams", "co2.protocol.fan_out"),
-    "STREAM_ROOM": ("co2.protocol.streams:ROOM",),
-    "PARCEL": ("co2.protocol.streams", "co2.protocol.fan_out"),
-    "SATELLITE_ROOM": ("co2.protocol.satellite:ROOM",),
-    "REPLAY_ROOM": ("co2.protocol.satellite",),
-    "OUTBOX_MEMORY": ("co2.protocol.outbox:MEMORY",),
-    "SEGMENT": ("co2.protocol.outbox", "co2.store.outbox_store"),
+    "CHUNK": ("co2.protocol.relay.cursors", "co2.protocol.relay.fan_out"),
+    "STREAM_ROOM": ("co2.protocol.relay.cursors:ROOM",),
+    "PARCEL": ("co2.protocol.relay.cursors", "co2.protocol.relay.fan_out"),
+    "SATELLITE_ROOM": ("co2.protocol.satellite.core:ROOM",),
+    "REPLAY_ROOM": ("co2.protocol.satellite.core",),
+    "OUTBOX_MEMORY": ("co2.protocol.satellite.outbox:MEMORY",),
+    "SEGMENT": ("co2.protocol.satellite.outbox", "co2.store.outbox_store"),
     "KEPT": ("co2.store.memory_tail",),
     "MUCH": ("co2.store.log_writer",),
     "SMALL": ("co2.store.log_writer",),
@@ -32,9 +32,9 @@ _PLACES: dict[str, tuple[str, ...]] = {
     "DELETE_AT_ONCE": ("co2.store.log_writer",),
     "LEASE": ("co2.store.relay_log",),
     "LOG_BACKLOG": ("co2.store.relay_log:MAX_BACKLOG",),
-    "MAX_WAITING": ("co2.plugin.waiting",),
-    "WINDOW": ("co2.plugin.waiting",),
-    "MAX_FROM_NETWORK": ("co2.plugin.delivery",),
+    "MAX_WAITING": ("co2.plugin.parent.delivery_queue",),
+    "WINDOW": ("co2.plugin.parent.delivery_queue",),
+    "MAX_FROM_NETWORK": ("co2.plugin.parent.delivery",),
 }
 
 NORMAL = "normal"
@@ -104,6 +104,6 @@ def installed(knobs: Knobs, dice: random.Random) -> Iterator[None]:
                 undo.enter_context(mock.patch.object(importlib.import_module(module), attribute or name, value))
         for module in ("co2.store.relay_log", "co2.store.log_file"):
             undo.enter_context(mock.patch.object(importlib.import_module(module), "secrets", _Secrets(dice)))
-        for module in ("co2.plugin.deaths", "co2.satellite.link"):
+        for module in ("co2.plugin.parent.restart_policy", "co2.satellite.link"):
             undo.enter_context(mock.patch.object(importlib.import_module(module), "random", dice))
         yield

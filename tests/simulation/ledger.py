@@ -1,19 +1,20 @@
 """The books of one package in a simulated world: the product's own parts, put together without its processes.
 
-What ``plugin/life.py`` and ``plugin/books.py`` do with them around a child process is done here in simulated time.
+What ``plugin/parent/lifecycle.py`` and ``plugin/parent/accounting.py`` do with them around a child process is done
+here in simulated time.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from co2.plugin.deaths import Deaths, read_progress, taken_up
-from co2.plugin.delivery import NETWORK, Delivery
-from co2.plugin.progress import ProgressWords
-from co2.plugin.waiting import Envelope
-from co2.plugin.wanted import Wanted
-from co2.plugin.watch import Slow
-from co2.protocol.frames import PluginInfo, Progress, Start
+from co2.plugin.child.progress import ProgressWords
+from co2.plugin.parent.delivery import NETWORK, Delivery
+from co2.plugin.parent.delivery_queue import Envelope
+from co2.plugin.parent.interests import Wanted
+from co2.plugin.parent.restart_policy import Deaths, read_progress, taken_up
+from co2.plugin.parent.watchdog import Slow
+from co2.protocol.wire.plugin_frames.frames import PluginInfo, Progress, Start
 
 __all__ = ["GivenUp", "Ledger"]
 

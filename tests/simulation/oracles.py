@@ -3,9 +3,9 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from co2.plugin import waiting
-from co2.protocol import satellite as satellite_core
-from co2.protocol import streams
+from co2.plugin.parent import delivery_queue as waiting
+from co2.protocol.relay import cursors as streams
+from co2.protocol.satellite import core as satellite_core
 from co2.store import relay_log
 from tests.simulation.hostile import check_hostile_bounds
 

@@ -4,12 +4,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from co2.plugin.deaths import backoff
-from co2.plugin.progress import ProgressWords
-from co2.plugin.receiving import Receiver
-from co2.plugin.waiting import Missing, Parcel
-from co2.plugin.watch import Slow
-from co2.protocol.frames import Deliver, Gap, PluginInfo, Progress, Start
+from co2.plugin.child.progress import ProgressWords
+from co2.plugin.child.receiver import Receiver
+from co2.plugin.parent.delivery_queue import Missing, Parcel
+from co2.plugin.parent.restart_policy import backoff
+from co2.plugin.parent.watchdog import Slow
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, PluginInfo, Progress, Start
 from tests.simulation.ledger import Ledger
 from tests.simulation.truth import Ear
 
@@ -229,7 +229,7 @@ class SimChild:
 
 
 class SimPackage:
-    """One package in its parent: what ``plugin/package.py`` does around its ledger."""
+    """One package in its parent: what ``plugin/parent/package.py`` does around its ledger."""
 
     def __init__(self, satellite: "SimSatellite", plan: PackagePlan, ears: dict[str, Ear]) -> None:
         self.satellite = satellite

@@ -10,15 +10,16 @@ import apsw
 import msgspec
 
 from co2.errors import StorageFailed, StorageFull
-from co2.protocol import goodbyes, streams
-from co2.protocol.batch import make_batch
-from co2.protocol.fan_out import MAX_DISK_READS
-from co2.protocol.link_frames import BEGINNING, decode_relay_frame
-from co2.protocol.log import Reading
-from co2.protocol.origins import Known, OriginBook
-from co2.protocol.receipts import ReceiptKey
-from co2.protocol.relay import DiskWanted, IdReused, Joined, Left, OriginClaimed, RelayCore
-from co2.protocol.streams import Peer, Stream
+from co2.protocol.relay import cursors as streams
+from co2.protocol.relay.core import DiskWanted, IdReused, Joined, Left, OriginClaimed, RelayCore
+from co2.protocol.relay.cursors import Peer, Stream
+from co2.protocol.relay.fan_out import MAX_DISK_READS
+from co2.protocol.relay.log import Reading
+from co2.protocol.relay.origins import Known, OriginBook
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import BEGINNING, decode_relay_frame
 from co2.relay.links import RECEIPT_INTERVAL
 from co2.relay.reading import MessageReader, Messages
 from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
@@ -32,7 +33,7 @@ from tests.simulation.net import End, Port
 from tests.store.power import Disk
 
 if TYPE_CHECKING:
-    from co2.protocol.log import Entry
+    from co2.protocol.relay.log import Entry
     from tests.simulation.world import World
 
 __all__ = ["SimDisk", "SimRelay"]

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from co2.host_id import HostId
-from co2.plugin.delivery import NETWORK
-from co2.plugin.waiting import Envelope, Missing, Parcel
-from co2.protocol import goodbyes
-from co2.protocol.batch import batch_count, make_batch
-from co2.protocol.forecast import Outline
-from co2.protocol.interests import channels_of_frame
-from co2.protocol.link_frames import Deliver
-from co2.protocol.outbox import Outbox, Segment
-from co2.protocol.satellite import Delivered, Ended, GapTold, SatelliteCore, Welcomed
+from co2.plugin.parent.delivery import NETWORK
+from co2.plugin.parent.delivery_queue import Envelope, Missing, Parcel
+from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore, Welcomed
+from co2.protocol.satellite.outbox import Outbox, Segment
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.batch import batch_count, make_batch
+from co2.protocol.wire.channel_patterns import channels_of_frame
+from co2.protocol.wire.frame_template import Outline
+from co2.protocol.wire.link_frames import Deliver
 from co2.satellite.link import BUSY_MAX, retry_delays
 from co2.satellite.outbox_disk import TICK
 from co2.satellite.satellite import APPLIED_TICKS, CURSOR_INTERVAL

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from co2.protocol.batch import split_batch
-from co2.protocol.interests import Interests
+from co2.protocol.wire.batch import split_batch
+from co2.protocol.wire.channel_patterns import Interests
 
 if TYPE_CHECKING:
-    from co2.protocol.log import Entry
-    from co2.protocol.streams import Peer
+    from co2.protocol.relay.cursors import Peer
+    from co2.protocol.relay.log import Entry
     from co2.store.relay_log import RelayLog
     from tests.simulation.engine import Engine
     from tests.simulation.oracles import Oracles

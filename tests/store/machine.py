@@ -11,8 +11,8 @@ from typing import Any
 import apsw
 
 from co2.errors import StorageFailed
-from co2.protocol.batch import make_batch
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
+from co2.protocol.wire.batch import make_batch
 from co2.store.relay_log import RelayLog
 from co2.store.relayed_ids import RelayedIds
 from tests.store.power import Disk

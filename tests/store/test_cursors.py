@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from co2.protocol.link_frames import Receipt
+from co2.protocol.wire.link_frames import Receipt
 from co2.store.cursors import Cursors
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from co2.protocol.batch import make_batch
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
+from co2.protocol.wire.batch import make_batch
 from co2.store import log_writer
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for

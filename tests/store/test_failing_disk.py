@@ -10,8 +10,8 @@ import apsw
 import pytest
 
 from co2.errors import StorageFailed, StorageFull
-from co2.protocol.batch import make_batch
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
+from co2.protocol.wire.batch import make_batch
 from co2.store import log_thread, log_writer, relay_log
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for

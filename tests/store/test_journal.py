@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
 from co2.store import journal as journal_module
 from co2.store import log_writer
 from co2.store.commit import Commit, decode_commit

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from co2.protocol.batch import split_batch
+from co2.protocol.wire.batch import split_batch
 from co2.store.relay_log import RelayLog
 
 KILLS = 20
@@ -16,7 +16,7 @@ KILLS = 20
 WRITER = """
 import sys, time, zlib
 from pathlib import Path
-from co2.protocol.batch import make_batch
+from co2.protocol.wire.batch import make_batch
 from co2.store.relay_log import RelayLog
 
 def tell(position):

@@ -5,8 +5,8 @@ from pathlib import Path
 import apsw
 import pytest
 
-from co2.protocol.away import Away
-from co2.protocol.origins import Known
+from co2.protocol.relay.away import Away
+from co2.protocol.relay.origins import Known
 from co2.store.member_store import MEMBERS_FILE, MemberStore
 
 HAM = Known("ham", b"\x01" * 32, "10.0.0.2", 7.5, published=True)

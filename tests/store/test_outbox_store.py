@@ -8,7 +8,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from co2.protocol.outbox import Cut, Segment
+from co2.protocol.satellite.outbox import Cut, Segment
 from co2.store.outbox_store import OutboxStore
 from co2.store.outbox_thread import OutboxThread
 from tests.harness import wait_for

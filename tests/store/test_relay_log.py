@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from co2.errors import StorageFailed, StorageFull
-from co2.protocol.batch import make_batch, split_batch
-from co2.protocol.log import Entry
-from co2.protocol.losses import Loss
+from co2.protocol.relay.log import Entry
+from co2.protocol.relay.losses import Loss
+from co2.protocol.wire.batch import make_batch, split_batch
 from co2.store import log_file, log_thread, memory_tail
 from co2.store.log_file import FRAME, LogFile
 from co2.store.relay_log import LEASE, RelayLog

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
 from co2.store import relayed_ids
 from co2.store.relay_log import RelayLog
 from co2.store.relayed_ids import IDS_PER_HOST, RelayedIds

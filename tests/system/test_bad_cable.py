@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from co2.protocol.takeovers import MAX_TAKEOVERS, WITHIN
+from co2.protocol.relay.takeovers import MAX_TAKEOVERS, WITHIN
 from tests.harness import RECORDER, running, wait_for, write_plugin
 from tests.soak.cutter import Cutter
 

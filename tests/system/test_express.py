@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from co2.server import express
+from co2.server.express import loop as express
 from tests.harness import HostProcess, running, wait_for, write_plugin
 from tests.needs import needs
 

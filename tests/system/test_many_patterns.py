@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from co2.protocol.link_frames import MAX_FIRST_FRAME
+from co2.protocol.wire.link_frames import MAX_FIRST_FRAME
 from tests.cli.network import Network, co2
 from tests.harness import RECORDER, HostProcess, Proxy, running, wait_for, write_plugin
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from co2.server.plugin_watch import signature
+from co2.server.admin.file_watch import signature
 from tests.harness import HostProcess, running, wait_for, write_plugin
 from tests.system.ham import SPAM, command, edit, ham, package, say
 

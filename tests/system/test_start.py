@@ -30,7 +30,7 @@ LATE = {
     "importlib.metadata",
 }
 
-CARRIES = {"co2.plugin.package", "co2.plugin.life", "co2.plugin.child"}
+CARRIES = {"co2.plugin.parent.package", "co2.plugin.parent.lifecycle", "co2.plugin.parent.process"}
 """What only a host with packages needs."""
 
 

@@ -4,7 +4,7 @@ import sys
 import time
 from pathlib import Path
 
-from co2.server.life import STOP_TIMEOUT
+from co2.server.process.run import STOP_TIMEOUT
 from tests.harness import running, wait_for
 
 SLOW_NAMES = """

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from co2 import errors, plugin
-from co2.plugin.loader import LoadFailure
+from co2.plugin.packages.loader import LoadFailure
 from co2.testing import Network, assert_received, assert_sent
 from tests.plugin.support import write_package
 

@@ -4,7 +4,7 @@ import pytest
 
 from co2 import plugin
 from co2.plugin import errors
-from co2.plugin.loader import LoadFailure
+from co2.plugin.packages.loader import LoadFailure
 from co2.testing import assert_received
 
 

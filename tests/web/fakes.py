@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from co2.protocol.health import Health
+from co2.protocol.wire.package_health import Health
 from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}{% raw %}"

@@ -17,8 +17,8 @@ from typing import Any
 import psutil
 import pytest
 
-from co2.plugin.output import RATE
-from co2.plugin.supervisor import PackageSpec
+from co2.plugin.parent.process_output import RATE
+from co2.plugin.parent.supervisor import PackageSpec
 from tests.pids import is_gone, is_there
 from tests.plugin.support import PATIENCE, Carrier, Settings, carrying
 
@@ -87,7 +87,7 @@ def processes_of(name: str) -> list[str]:
     mine = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
-            if "co2.plugin.host" in (command := " ".join(child.cmdline())):
+            if "co2.plugin.child.host" in (command := " ".join(child.cmdline())):
                 mine.append(command)
     return mine
 
@@ -130,7 +130,7 @@ def test_a_load_that_hangs_is_ended_and_the_place_is_told(name: str, line: str) 
 
 
 def test_a_reserved_name_is_not_loaded() -> None:
-    from co2.plugin.discovery import find_packages
+    from co2.plugin.packages.discovery import find_packages
 
     config = SimpleNamespace(
         plugin_dir=PLUGINS,

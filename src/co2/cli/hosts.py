@@ -85,7 +85,7 @@ def _flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(config: RelayConfig | SatelliteConfig, flags: Mapping[str, Any]) -> RelayConfig | SatelliteConfig:
     """See that the packages that were typed are there; what a file lists may be mended while the others run."""
     if config.role == "satellite" or flags["plugin_list"]:
-        from co2.plugin.discovery import find_packages
+        from co2.plugin.packages.discovery import find_packages
 
         _, problems = find_packages(config)
         for name, problem in problems:

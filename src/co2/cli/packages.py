@@ -51,7 +51,7 @@ def in_trouble(told: Told) -> list[dict[str, Any]] | None:
 
 def trouble(row: dict[str, Any]) -> list[str]:
     """Say in a few words each what is wrong with a package, worst first; nothing where all is well."""
-    from co2.protocol.health import trouble_words  # msgspec comes with it, and --help needs none
+    from co2.protocol.wire.package_health import trouble_words  # msgspec comes with it, and --help needs none
 
     return trouble_words(
         row["name"],

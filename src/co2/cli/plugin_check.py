@@ -11,7 +11,7 @@ from co2.cli.failures import EXIT_FAILED
 from co2.cli.output import coloured, one_line, print_json
 
 if TYPE_CHECKING:
-    from co2.plugin.checking import Finding
+    from co2.plugin.packages.check import Finding
 
 __all__ = ["check"]
 
@@ -33,7 +33,7 @@ def check(path: Path, as_json: bool) -> int:
     """
     from co2.config import load_config
     from co2.config.private import Trust
-    from co2.plugin.checking import check_package
+    from co2.plugin.packages.check import check_package
 
     config = load_config("satellite", {}, os.environ, Path.cwd())
     tables, file = config.plugin_config, str(config.config_file or "")
@@ -54,8 +54,8 @@ def check(path: Path, as_json: bool) -> int:
 
 def _packages(path: Path) -> list[Path]:
     """Give what is to be checked: the path itself, or the packages that are in it."""
-    from co2.plugin.discovery import packages_in
-    from co2.plugin.meant import unnamed_files
+    from co2.plugin.packages.discovery import packages_in
+    from co2.plugin.packages.near_misses import unnamed_files
 
     if path.is_file() or (path / "__init__.py").is_file():
         return [path]

@@ -21,7 +21,7 @@ class PackageName(click.ParamType[str]):
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Check it."""
-        from co2.plugin.discovery import name_problem
+        from co2.plugin.packages.discovery import name_problem
 
         problem = name_problem(value)
         if value.startswith("_"):
@@ -70,7 +70,7 @@ def _ways_to_try_it(name: str) -> Iterator[str]:
     import importlib.util
     import shutil
 
-    from co2.plugin.requirements import install_command
+    from co2.plugin.packages.requirements import install_command
 
     if importlib.util.find_spec("pytest") is None:
         yield f"get pytest, which its tests need:  {install_command(['pytest'])}"

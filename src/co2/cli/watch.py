@@ -158,7 +158,7 @@ def _show_gap(gap: dict[str, Any], as_json: bool) -> None:
         if "live" in gap:
             click.echo(f"gap: {gap['live']} live messages are missing ({one_line(gap['reason'])})", err=True)
             return
-        from co2.protocol.gap_words import gap_words  # there is none as a rule
+        from co2.protocol.wire.gap_reasons import gap_words  # there is none as a rule
 
         text = gap_words(int(gap["after"]), int(gap["next"]), str(gap.get("reason", "no reason is told")))
         click.echo(f"gap: {one_line(text)}", err=True)

@@ -10,6 +10,6 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.channels import Channels
 from co2.plugin.relay_plugin import Co2RelayPlugin
 from co2.plugin.timers import Timer
-from co2.protocol.frames import Host
+from co2.protocol.wire.plugin_frames.frames import Host
 
 __all__ = ["Channels", "Co2Plugin", "Co2RelayPlugin", "Host", "Timer", "errors"]

@@ -1,15 +1,14 @@
 """What a plugin author sees: one class to inherit from."""
 
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from co2.errors import NotRunning
 from co2.values import pack
 
 if TYPE_CHECKING:
-    from co2.plugin.kit import Kit
     from co2.plugin.timers import Timer
-    from co2.protocol.frames import Host
+    from co2.protocol.wire.plugin_frames.frames import Host
 
 __all__ = ["CALL_TIMEOUT", "DEBUG", "FLUSH_TIMEOUT", "INFO", "WARNING", "Binding", "Co2Plugin"]
 
@@ -25,18 +24,42 @@ CALL_TIMEOUT = 30.0
 """Seconds that ``call`` waits unless told otherwise."""
 
 
+class Services(Protocol):
+    """What a plugin has besides sending and receiving; the methods are those of :class:`Co2Plugin`, checked."""
+
+    @property
+    def store(self) -> MutableMapping[str, Any]:
+        """Return what the package keeps from run to run."""
+
+    def every(self, seconds: float, function: Callable[[], Any]) -> "Timer":
+        """Call a function of the plugin again and again."""
+
+    def call(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> Any:
+        """Call a method and wait for its result."""
+
+    def call_async(
+        self, method: str, argument: dict[str, Any], host_id: str, timeout: float
+    ) -> Coroutine[Any, Any, Any]:
+        """Return an awaitable of a method's result."""
+
+    def hosts(self) -> "list[Host]":
+        """Return who is there."""
+
+
 class Binding(Protocol):
     """What ties a plugin to the plugin host that carries it.
 
     Attributes:
         name: ``<package>.<module>.<class>``.
         initialised: set by ``Co2Plugin.__init__``; a plugin that forgot to call it is not loaded.
-        kit: what a plugin has besides sending and receiving.
     """
 
     name: str
     initialised: bool
-    kit: "Kit"
+
+    @property
+    def kit(self) -> Services:
+        """Return what a plugin has besides sending and receiving."""
 
     def send(self, data_dict: Mapping[str, Any]) -> None:
         """Encode a message and send it."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from co2.errors import BadRequest
-from co2.protocol.interests import MAX_PATTERNS, Interests, check_pattern
+from co2.protocol.wire.channel_patterns import MAX_PATTERNS, Interests, check_pattern
 
 __all__ = ["Channels", "patterns_problem"]
 

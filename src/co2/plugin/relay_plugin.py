@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from co2.plugin.api import Co2Plugin
 
 if TYPE_CHECKING:
-    from co2.protocol.frames import Host
+    from co2.protocol.wire.plugin_frames.frames import Host
 
 __all__ = ["Co2RelayPlugin"]
 

@@ -8,7 +8,7 @@ so, and the link ends.
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from co2.protocol.link_frames import (
+from co2.protocol.wire.link_frames import (
     Ack,
     Applied,
     Call,

@@ -3,7 +3,7 @@
 import time
 
 from co2.errors import Unreachable
-from co2.protocol.away import Away, AwayBook
+from co2.protocol.relay.away import Away, AwayBook
 from co2.web.text import duration
 
 __all__ = ["away_words", "method_away"]

@@ -6,7 +6,7 @@ ASK_RATE = 1000.0
 """Frames of one link, besides messages and answers, that are taken per second in the long run.
 
 Calls, interests, replays and words about progress; messages that were sent before count too. A long frame counts
-as several, see :data:`co2.protocol.relay.ASKED_BYTES`.
+as several, see :data:`co2.protocol.relay.core.ASKED_BYTES`.
 """
 
 ASK_BURST = 2000

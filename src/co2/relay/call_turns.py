@@ -4,8 +4,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Protocol
 
-from co2.protocol.link_frames import Call
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.link_frames import Call
 
 __all__ = ["CALLS_AT_ONCE", "CallTurns", "Loop"]
 

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from co2.errors import AnswerTooBig, CallTimeout, FailedInside, PeerError, RemoteFault, Unreachable, ValueRefused
-from co2.protocol.gap_words import gap_words
-from co2.protocol.log import LogGap
+from co2.protocol.relay.log import LogGap
+from co2.protocol.wire.gap_reasons import gap_words
 from co2.relay.members import Member
 from co2.relay.reading import MAX_XML, LogMessage, MessageReader, unreadable
 from co2.xmlrpc.answers import BRIEF

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from co2.errors import Unreachable
-from co2.protocol.log import Reading
+from co2.protocol.relay.log import Reading
 from co2.scheduling import short_turns
 
 __all__ = ["MAX_READING", "DiskLog", "DiskReads"]

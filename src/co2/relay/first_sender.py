@@ -7,7 +7,7 @@ import msgspec
 
 from co2.errors import BadRequest
 from co2.host_id import HostId
-from co2.protocol.batch import make_batch, split_batch
+from co2.protocol.wire.batch import make_batch, split_batch
 
 __all__ = ["by_first_sender"]
 

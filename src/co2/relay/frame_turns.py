@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Protocol
 
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
 
 __all__ = ["FrameTurns", "Loop", "Take"]
 

@@ -11,7 +11,7 @@ from co2 import __version__
 from co2.config import RelayConfig
 from co2.errors import NotCallable, StorageFailed, Unreachable
 from co2.host_id import HostId
-from co2.protocol.receipts import ReceiptKey
+from co2.protocol.relay.receipts import ReceiptKey
 from co2.relay.away_words import away_words
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.members import Member
@@ -21,17 +21,17 @@ from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import Relay
 from co2.relay.satellite_page import satellite_page
 from co2.relay.view import RelayView
-from co2.server import express
-from co2.server.app import HttpServer
-from co2.server.arguments import one_dict
-from co2.server.calls import MethodCalls, check_foreign
-from co2.server.life import Foundation
-from co2.server.limits import Limits
-from co2.server.local_address import local_ip
-from co2.server.open_files import SPARE_FILES, allow_files
-from co2.server.plugin_control import package_row
-from co2.server.plugin_methods import plugin_entries
-from co2.server.properties import hardware, software
+from co2.server.admin.plugin_control import package_row
+from co2.server.admin.plugin_methods import plugin_entries
+from co2.server.express import loop as express
+from co2.server.http.limits import Limits
+from co2.server.http.server import HttpServer
+from co2.server.process.fd_limit import SPARE_FILES, allow_files
+from co2.server.process.info import hardware, software
+from co2.server.process.local_address import local_ip
+from co2.server.process.run import Foundation
+from co2.server.rpc.arguments import one_dict
+from co2.server.rpc.method_call import MethodCalls, check_foreign
 from co2.sources import source_of
 from co2.store.member_store import MEMBERS_FILE
 from co2.store.relay_log import RelayLog

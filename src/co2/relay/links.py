@@ -14,11 +14,7 @@ from typing import Any, Protocol
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.logs import LineBudgets
-from co2.protocol import goodbyes
-from co2.protocol.link_frames import MAX_LINK_FRAME, Call, Result
-from co2.protocol.log import Log, Reading
-from co2.protocol.receipts import ReceiptKey
-from co2.protocol.relay import (
+from co2.protocol.relay.core import (
     AdmissionWanted,
     CallReceived,
     DiskWanted,
@@ -30,7 +26,11 @@ from co2.protocol.relay import (
     ResultReceived,
     Stretch,
 )
-from co2.protocol.streams import CHUNK, Peer, Stream
+from co2.protocol.relay.cursors import CHUNK, Peer, Stream
+from co2.protocol.relay.log import Log, Reading
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.link_frames import MAX_LINK_FRAME, Call, Result
 from co2.relay.brake import ASK_BURST, Brake
 from co2.relay.call_turns import CallTurns
 from co2.relay.disk_reads import DiskReads
@@ -38,11 +38,11 @@ from co2.relay.frame_turns import FrameTurns
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.pending_calls import PendingCalls
 from co2.relay.standing import Standing
-from co2.server.express import MAX_RUN_MESSAGES, Expected
-from co2.server.fair_selector import is_late
-from co2.server.link_answers import MAX_TEXT, answer_call
-from co2.server.link_wire import MANY_FRAMES, LinkWire, joined
-from co2.server.results import Results
+from co2.server.express.fair_selector import is_late
+from co2.server.express.loop import MAX_RUN_MESSAGES, Expected
+from co2.server.link.websocket_transport import MANY_FRAMES, LinkWire, joined
+from co2.server.rpc.link_calls import MAX_TEXT, answer_call
+from co2.server.rpc.results import Results
 from co2.sources import BySource, source_of
 from co2.store.relayed_ids import RelayedIds
 from co2.values import pack_value

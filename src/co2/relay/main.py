@@ -2,7 +2,7 @@
 
 from co2.config import RelayConfig
 from co2.relay.host import RelayHost
-from co2.server.life import run_host
+from co2.server.process.run import run_host
 
 __all__ = ["run"]
 

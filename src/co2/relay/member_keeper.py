@@ -10,8 +10,8 @@ from pathlib import Path
 import apsw
 
 from co2.errors import StorageFailed
-from co2.protocol.away import AwayBook
-from co2.protocol.origins import OriginBook
+from co2.protocol.relay.away import AwayBook
+from co2.protocol.relay.origins import OriginBook
 from co2.store.member_store import MemberStore
 
 __all__ = ["AWAY_INTERVAL", "INTERVAL", "MAX_AWAY_WRITTEN", "MemberKeeper"]
@@ -59,7 +59,7 @@ class MemberKeeper:
 
         Args:
             path: of it.
-            seen_before: see :class:`~co2.protocol.origins.OriginBook`.
+            seen_before: see :class:`~co2.protocol.relay.origins.OriginBook`.
 
         Raises:
             StorageFailed: the disk does not do its work. Without the file nobody would know whose an origin is.

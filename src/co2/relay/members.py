@@ -9,10 +9,10 @@ from typing import Any
 
 from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
-from co2.protocol.away import fitting_claims
-from co2.protocol.frames import Host
-from co2.protocol.health import Health
-from co2.protocol.streams import Peer
+from co2.protocol.relay.away import fitting_claims
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.package_health import Health
+from co2.protocol.wire.plugin_frames.frames import Host
 from co2.sources import LOOPBACK, BySource, source_of
 
 __all__ = ["GIVES_WAY_AFTER", "MAX_DEPARTED", "MAX_FOREIGN_OF_ADDRESS", "MAX_GAPS", "Member", "Members", "Totals"]

@@ -8,7 +8,7 @@ from co2.errors import Ambiguous, NoSuchMethod
 from co2.near import nearest
 from co2.relay.away_words import method_away
 from co2.relay.members import Member
-from co2.server.calls import is_reserved
+from co2.server.rpc.method_call import is_reserved
 
 if TYPE_CHECKING:
     from co2.relay.relay import Relay

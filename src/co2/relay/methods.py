@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, BadRequest, Denied, IdentityRefused, Unreachable, ValueRefused
 from co2.host_id import HostId
-from co2.protocol.away import Absence, Away, AwayBook
-from co2.protocol.batch import make_batch
-from co2.protocol.host_names import check_names, names_size
-from co2.protocol.link_frames import BEGINNING
-from co2.protocol.log import LogGap
-from co2.protocol.passage import Passenger
+from co2.protocol.relay.away import Absence, Away, AwayBook
+from co2.protocol.relay.filter_chain import Passenger
+from co2.protocol.relay.log import LogGap
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.host_names import check_names, names_size
+from co2.protocol.wire.link_frames import BEGINNING
 from co2.relay.courier import write_live, write_plain
 from co2.relay.members import GIVES_WAY_AFTER, Member
 from co2.relay.reading import Messages, unreadable
-from co2.server.arguments import callers_host_id, integer, number, one_dict, text
+from co2.server.rpc.arguments import callers_host_id, integer, number, one_dict, text
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import Written

@@ -7,8 +7,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from co2.errors import Unreachable
-from co2.protocol.link_frames import Result
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.link_frames import Result
 
 __all__ = ["MAX_CALLS", "MAX_CALLS_OF_CALLER", "MAX_CALLS_TO_CALLEE", "Pending", "PendingCalls"]
 

@@ -13,17 +13,18 @@ from co2 import __version__
 from co2.config import RelayConfig, plugin_tables
 from co2.errors import PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
-from co2.plugin.discovery import find_packages, stray_tables
-from co2.plugin.status import PackageSpec, PackageStatus
-from co2.plugin.supervisor import Supervisor
-from co2.protocol.batch import batch_count
-from co2.protocol.frames import Host
-from co2.protocol.passage import Passenger
+from co2.plugin.packages.discovery import find_packages, stray_tables
+from co2.plugin.packages.spec import PackageSpec
+from co2.plugin.parent.status import PackageStatus
+from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.relay.filter_chain import Passenger
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.plugin_frames.frames import Host
 from co2.relay.first_sender import by_first_sender
 from co2.relay.links import MAX_BACKLOG
-from co2.server.calls import MethodCalls
-from co2.server.plugin_control import PluginControl, warn_of_those_that_do_not_run
-from co2.server.plugin_watch import PluginWatch
+from co2.server.admin.file_watch import PluginWatch
+from co2.server.admin.plugin_control import PluginControl, warn_of_those_that_do_not_run
+from co2.server.rpc.method_call import MethodCalls
 
 if TYPE_CHECKING:
     from co2.relay.relay import Relay

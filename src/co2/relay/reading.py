@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from co2.errors import BadRequest, Unreachable, ValueRefused
-from co2.protocol.batch import DROPPED, split_batch
-from co2.protocol.log import Entry, LogGap, Reading
+from co2.protocol.relay.log import Entry, LogGap, Reading
+from co2.protocol.wire.batch import DROPPED, split_batch
 from co2.relay.links import DurableLog
 from co2.scheduling import short_turns
 

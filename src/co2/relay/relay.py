@@ -10,12 +10,12 @@ from typing import Any
 from co2.config import RelayConfig
 from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
-from co2.protocol import goodbyes
-from co2.protocol.away import AwayBook
-from co2.protocol.log import Entry
-from co2.protocol.passage import Passenger
-from co2.protocol.receipts import ReceiptKey
-from co2.protocol.streams import Peer
+from co2.protocol.relay.away import AwayBook
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.filter_chain import Passenger
+from co2.protocol.relay.log import Entry
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.wire import close_reasons as goodbyes
 from co2.relay.checker import Checker
 from co2.relay.courier import Courier
 from co2.relay.links import DurableLog, Links

@@ -3,7 +3,7 @@
 import ipaddress
 
 from co2.host_id import HostId
-from co2.server.local_address import host_url, is_everywhere
+from co2.server.process.local_address import host_url, is_everywhere
 
 __all__ = ["satellite_page"]
 

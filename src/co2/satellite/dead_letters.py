@@ -12,8 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 import apsw
 
 from co2.errors import BadParams, Denied, StorageFailed, ValueRefused
-from co2.protocol.frames import DeadLetter
-from co2.server.arguments import integer, one_dict, text
+from co2.protocol.wire.plugin_frames.frames import DeadLetter
+from co2.server.rpc.arguments import integer, one_dict, text
 from co2.store.dead_letters import DeadLetterStore, StoredLetter
 from co2.values import Message
 from co2.web.text import brief

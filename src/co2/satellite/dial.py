@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from co2.errors import Unreachable
-from co2.protocol.link_frames import MAX_LINK_FRAME, SUBPROTOCOL
-from co2.protocol.web_socket import accept_key
-from co2.server.link_wire import LinkWire
-from co2.server.sockets import send_without_delay
+from co2.protocol.wire.link_frames import MAX_LINK_FRAME, SUBPROTOCOL
+from co2.protocol.wire.websocket import accept_key
+from co2.server.express.transports import send_without_delay
+from co2.server.link.websocket_transport import LinkWire
 
 __all__ = ["MAX_ANSWER", "dial"]
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from co2.plugin.child import Child
-from co2.plugin.supervisor import Supervisor
-from co2.protocol.batch import batch_count
-from co2.protocol.forecast import SMALL, Outline, Recent
-from co2.protocol.satellite import Stretch
+from co2.plugin.parent.process import Child
+from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.satellite.core import Stretch
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.frame_template import SMALL, Outline, Recent
 from co2.satellite.link import Link
-from co2.server.express import COUNTED, Expected, Way
+from co2.server.express.loop import COUNTED, Expected, Way
 
 __all__ = ["Forecaster"]
 

@@ -3,8 +3,8 @@
 import time
 from collections.abc import Iterable
 
-from co2.plugin.status import PackageStatus
-from co2.protocol.health import MAX_ERROR, Health, fitting
+from co2.plugin.parent.status import PackageStatus
+from co2.protocol.wire.package_health import MAX_ERROR, Health, fitting
 from co2.web.text import brief
 
 __all__ = ["SAME_ERROR", "HealthNews", "health_of"]

@@ -7,9 +7,9 @@ from typing import Any
 from co2.errors import BadParams, NotOurRelay
 from co2.host_id import normal_ip
 from co2.logs import LineBudgets
-from co2.protocol.batch import make_batch
-from co2.protocol.gap_words import gap_words
-from co2.server.arguments import host_id_of, integer, one_dict
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.gap_reasons import gap_words
+from co2.server.rpc.arguments import host_id_of, integer, one_dict
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
 

@@ -1,6 +1,6 @@
 """The satellite's link: opened by us, so it works from behind NAT, and opened again for ever.
 
-The state machine is :class:`co2.protocol.satellite.SatelliteCore`.
+The state machine is :class:`co2.protocol.satellite.core.SatelliteCore`.
 """
 
 import asyncio
@@ -21,13 +21,7 @@ from urllib.parse import urlsplit
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
 from co2.logs import TOLD, LineBudgets
-from co2.protocol import goodbyes
-from co2.protocol.frames import Host
-from co2.protocol.gap_words import gap_words
-from co2.protocol.health import Health
-from co2.protocol.link_frames import Call, Deliver, Gap, Result
-from co2.protocol.outbox import Outbox, Segment
-from co2.protocol.satellite import (
+from co2.protocol.satellite.core import (
     CallReceived,
     Delivered,
     Ended,
@@ -39,12 +33,18 @@ from co2.protocol.satellite import (
     SatelliteCore,
     Welcomed,
 )
+from co2.protocol.satellite.outbox import Outbox, Segment
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.gap_reasons import gap_words
+from co2.protocol.wire.link_frames import Call, Deliver, Gap, Result
+from co2.protocol.wire.package_health import Health
+from co2.protocol.wire.plugin_frames.frames import Host
 from co2.satellite.dial import dial
 from co2.satellite.health import HealthNews
 from co2.satellite.plugin_network import KnownHosts
-from co2.server.link_answers import MAX_TEXT, answer_call
-from co2.server.link_wire import LinkWire, joined
-from co2.server.results import Results
+from co2.server.link.websocket_transport import LinkWire, joined
+from co2.server.rpc.link_calls import MAX_TEXT, answer_call
+from co2.server.rpc.results import Results
 from co2.values import pack_value
 
 __all__ = ["BUSY_MAX", "CONNECT_TIMEOUT", "MAX_CALLS", "RECONNECT_MAX", "Link", "Receiver", "retry_delays"]

@@ -2,7 +2,7 @@
 
 from co2.config import SatelliteConfig
 from co2.satellite.satellite import Satellite
-from co2.server.life import run_host
+from co2.server.process.run import run_host
 
 __all__ = ["run"]
 

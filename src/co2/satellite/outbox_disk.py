@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from co2.protocol.outbox import Cut, Outbox, Segment
+from co2.protocol.satellite.outbox import Cut, Outbox, Segment
 from co2.store.outbox_thread import OutboxThread
 
 __all__ = ["LOAD_TRIES", "RETRY", "TICK", "OutboxDisk"]

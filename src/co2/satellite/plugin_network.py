@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from co2.protocol.frames import Host
-from co2.protocol.link_frames import Roster
-from co2.server.calls import MethodCalls
+from co2.protocol.wire.link_frames import Roster
+from co2.protocol.wire.plugin_frames.frames import Host
+from co2.server.rpc.method_call import MethodCalls
 
 if TYPE_CHECKING:
     from co2.satellite.link import Link

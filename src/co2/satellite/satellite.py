@@ -14,11 +14,12 @@ from co2 import __version__
 from co2.config import SatelliteConfig, plugin_tables
 from co2.errors import Denied, NoSuchMethod
 from co2.host_id import HostId
-from co2.plugin.discovery import find_packages, stray_tables
-from co2.plugin.status import PackageSpec, PackageStatus
-from co2.plugin.supervisor import Supervisor
-from co2.protocol.frames import DeadLetter, Host
-from co2.protocol.host_names import (
+from co2.plugin.packages.discovery import find_packages, stray_tables
+from co2.plugin.packages.spec import PackageSpec
+from co2.plugin.parent.status import PackageStatus
+from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.satellite.outbox import MEMORY, Outbox
+from co2.protocol.wire.host_names import (
     MAX_NAME,
     MAX_NAMES,
     MAX_NAMES_SIZE,
@@ -27,8 +28,8 @@ from co2.protocol.host_names import (
     fitting_packages,
     names_size,
 )
-from co2.protocol.link_frames import Deliver, Gap
-from co2.protocol.outbox import MEMORY, Outbox
+from co2.protocol.wire.link_frames import Deliver, Gap
+from co2.protocol.wire.plugin_frames.frames import DeadLetter, Host
 from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.forecast import Forecaster
 from co2.satellite.health import health_of
@@ -37,17 +38,17 @@ from co2.satellite.link import Link
 from co2.satellite.outbox_disk import OutboxDisk
 from co2.satellite.plugin_network import OF_THE_RELAY, PluginNetwork
 from co2.satellite.view import SatelliteView
-from co2.server import express
-from co2.server.app import HttpServer
-from co2.server.calls import MethodCalls, is_reserved
-from co2.server.life import Foundation
-from co2.server.limits import Limits
-from co2.server.local_address import host_url, local_ip
-from co2.server.open_files import SPARE_FILES, allow_files
-from co2.server.plugin_control import PluginControl, package_row, warn_of_those_that_do_not_run
-from co2.server.plugin_methods import plugin_entries
-from co2.server.plugin_watch import PluginWatch
-from co2.server.properties import hardware, software
+from co2.server.admin.file_watch import PluginWatch
+from co2.server.admin.plugin_control import PluginControl, package_row, warn_of_those_that_do_not_run
+from co2.server.admin.plugin_methods import plugin_entries
+from co2.server.express import loop as express
+from co2.server.http.limits import Limits
+from co2.server.http.server import HttpServer
+from co2.server.process.fd_limit import SPARE_FILES, allow_files
+from co2.server.process.info import hardware, software
+from co2.server.process.local_address import host_url, local_ip
+from co2.server.process.run import Foundation
+from co2.server.rpc.method_call import MethodCalls, is_reserved
 from co2.store.cursors import Cursors
 from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
-from co2.plugin.records import preview
-from co2.server.shown import http_numbers, method_rows, package_problem, package_rows
+from co2.plugin.parent.package_log import preview
+from co2.server.admin.views import http_numbers, method_rows, package_problem, package_rows
 from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:

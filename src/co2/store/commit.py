@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from co2.errors import BadRequest
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
 
 __all__ = ["Commit", "decode_commit", "together"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from co2.logs import open_private
-from co2.protocol.link_frames import Receipt
+from co2.protocol.wire.link_frames import Receipt
 from co2.store.fsync import sync_file
 
 __all__ = ["MAX_SIZE", "Cursors"]

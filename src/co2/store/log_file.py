@@ -10,9 +10,9 @@ from typing import Any
 import apsw
 import msgspec
 
-from co2.protocol.checksum import crc32
-from co2.protocol.link_frames import FIRST_POSITION
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.link_frames import FIRST_POSITION
 from co2.store.commit import Commit
 from co2.store.sqlite import close_database, open_database
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import apsw
 
 from co2.logs import open_private
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
 from co2.store.commit import Commit, together
 from co2.store.journal import SIZE as JOURNAL
 from co2.store.journal import Journal

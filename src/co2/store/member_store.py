@@ -9,8 +9,8 @@ import apsw
 import msgspec
 
 from co2.host_id import HostId
-from co2.protocol.away import MAX_AWAY, Away
-from co2.protocol.origins import MAX_KNOWN, Known
+from co2.protocol.relay.away import MAX_AWAY, Away
+from co2.protocol.relay.origins import MAX_KNOWN, Known
 from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
 __all__ = ["HERE", "MEMBERS_FILE", "MemberStore"]

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import cast
 
-from co2.protocol.log import Entry
+from co2.protocol.relay.log import Entry
 
 __all__ = ["KEPT", "MemoryTail"]
 

@@ -13,8 +13,8 @@ from typing import Any, Self
 
 import apsw
 
-from co2.protocol.checksum import crc32
-from co2.protocol.outbox import SEGMENT, Cut, Moves, Segment
+from co2.protocol.satellite.outbox import SEGMENT, Cut, Moves, Segment
+from co2.protocol.wire.checksum import crc32
 from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
 __all__ = ["OutboxStore"]

@@ -16,10 +16,10 @@ from pathlib import Path
 import apsw
 
 from co2.errors import StorageFailed, StorageFull
-from co2.protocol.batch import batch_count
-from co2.protocol.link_frames import FIRST_POSITION
-from co2.protocol.log import Entry, LogGap, Reading
-from co2.protocol.losses import Loss, Losses
+from co2.protocol.relay.log import Entry, LogGap, Reading
+from co2.protocol.relay.losses import Loss, Losses
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.link_frames import FIRST_POSITION
 from co2.store import log_file
 from co2.store.journal import Journal, new_key
 from co2.store.log_file import LogFile, size_read
@@ -66,7 +66,7 @@ _LASTING = (apsw.CorruptError, apsw.NotADBError, apsw.ConnectionClosedError)
 
 
 class RelayLog:
-    """Implements :class:`co2.protocol.log.Log`; used in one thread, but for :meth:`read_disk`.
+    """Implements :class:`co2.protocol.relay.log.Log`; used in one thread, but for :meth:`read_disk`.
 
     Attributes:
         log_id: its random name, made with the file.

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, CallTimeout, FlushTimeout, NotRunning, PluginFailed, TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
-from co2.plugin.kit import Kit
-from co2.plugin.lanes import Entry, Lane, make_send
-from co2.plugin.loader import FoundPlugin
-from co2.plugin.making import make_plugin
-from co2.plugin.opened import open_batch, unpack_deep
-from co2.plugin.parameters import ArgumentRefused
-from co2.plugin.receiving import Receiver
+from co2.plugin.child.decoding import open_batch, unpack_deep
+from co2.plugin.child.instantiate import make_plugin
+from co2.plugin.child.receiver import Receiver
+from co2.plugin.child.relay_filter import Relayer, why_not
+from co2.plugin.child.send_queue import Entry, Lane, make_send
+from co2.plugin.child.services import Kit
+from co2.plugin.packages.loader import FoundPlugin
+from co2.plugin.packages.signatures import takes
+from co2.plugin.packages.tracebacks import error_line
+from co2.plugin.packages.typed_parameters import ArgumentRefused
 from co2.plugin.relay_plugin import Co2RelayPlugin
-from co2.plugin.relaying import Relayer, why_not
-from co2.plugin.signatures import takes
-from co2.plugin.tracebacks import error_line
-from co2.protocol.frames import Deliver, Gap, Host, Progress, Publish
-from co2.protocol.transit_frames import Transit
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Progress, Publish
+from co2.protocol.wire.plugin_frames.transit import Transit
 from co2.values import Message, pack_value
 
 if TYPE_CHECKING:
-    from co2.plugin.coroutines import Coroutines
+    from co2.plugin.child.event_loop import Coroutines
     from co2.testing.package import Package
 
 __all__ = ["Carried", "Failure"]
@@ -307,7 +307,7 @@ class Carried:
         if not hasattr(result, "__await__"):
             return result
         if self._loop is None:
-            from co2.plugin.coroutines import Coroutines
+            from co2.plugin.child.event_loop import Coroutines
 
             self._loop = Coroutines()
         return self._loop.run(result)

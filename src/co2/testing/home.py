@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from co2.protocol.frames import Host
-from co2.protocol.transit_frames import Transited
+from co2.protocol.wire.plugin_frames.frames import Host
+from co2.protocol.wire.plugin_frames.transit import Transited
 from co2.testing.carried import Carried
 from co2.testing.package import Package
 from co2.testing.packages import FoundPackage

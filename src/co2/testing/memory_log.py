@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from co2.errors import StorageFull
-from co2.protocol.batch import batch_count
-from co2.protocol.link_frames import BEGINNING, FIRST_POSITION
-from co2.protocol.log import Entry, LogGap, Reading
-from co2.protocol.losses import Losses
+from co2.protocol.relay.log import Entry, LogGap, Reading
+from co2.protocol.relay.losses import Losses
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.link_frames import BEGINNING, FIRST_POSITION
 from co2.store.relayed_ids import RelayedIds
 
 __all__ = ["LEASE", "MemoryLog"]

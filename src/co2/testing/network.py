@@ -9,8 +9,8 @@ from typing import Any
 
 from co2.errors import Ambiguous, NoSuchMethod, PeerError, UnknownHost, Unreachable
 from co2.plugin.api import Co2Plugin
-from co2.protocol.frames import Answered, Ask
-from co2.protocol.relay import AdmissionWanted, Joined, Left, RelayCore
+from co2.protocol.relay.core import AdmissionWanted, Joined, Left, RelayCore
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask
 from co2.testing.carried import Carried, Failure
 from co2.testing.clock import Clock
 from co2.testing.home import Home

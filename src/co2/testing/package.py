@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from co2.plugin.configs import Configs
-from co2.plugin.kit import Tools
-from co2.protocol.frames import Answered, Ask, AskHosts, Deliver, Gap, Hosts, Load
+from co2.plugin.child.services import Tools
+from co2.plugin.packages.typed_config import Configs
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Deliver, Gap, Hosts, Load
 from co2.testing.carried import Carried
 from co2.testing.packages import FoundPackage
 

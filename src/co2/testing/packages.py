@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from co2.plugin.api import Co2Plugin
-from co2.plugin.discovery import bundled_packages
-from co2.plugin.installed import installed_packages
-from co2.plugin.loader import FoundPlugin, LoadFailure, find_plugin, find_plugins, import_package
-from co2.plugin.places import BUNDLED
+from co2.plugin.packages.discovery import bundled_packages
+from co2.plugin.packages.entry_points import installed_packages
+from co2.plugin.packages.loader import FoundPlugin, LoadFailure, find_plugin, find_plugins, import_package
+from co2.plugin.packages.locate import BUNDLED
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
 __all__ = ["FoundPackage", "Source", "find_sources", "imports_undone"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from co2.plugin.code import NOT_OURS
+from co2.plugin.packages.source import NOT_OURS
 from co2.testing.tables import toml_text
 from co2.testing.waiting import PATIENCE, wait_for
 

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from co2.protocol.frames import Host, Hosts
-from co2.protocol.goodbyes import REFUSED
-from co2.protocol.interests import Interests
-from co2.protocol.passage import Passed, Passenger
-from co2.protocol.relay_events import AdmissionWanted
-from co2.protocol.streams import Peer
-from co2.protocol.transit_frames import Transit, Transited
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.events import AdmissionWanted
+from co2.protocol.relay.filter_chain import Passed, Passenger
+from co2.protocol.wire.channel_patterns import Interests
+from co2.protocol.wire.close_reasons import REFUSED
+from co2.protocol.wire.plugin_frames.frames import Host, Hosts
+from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 from co2.relay.first_sender import by_first_sender
 from co2.testing.carried import Carried
 from co2.testing.home import Home

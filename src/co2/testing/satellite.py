@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from co2.host_id import HostId
-from co2.protocol.batch import batch_count
-from co2.protocol.frames import Deliver, Gap, Host, Hosts
-from co2.protocol.goodbyes import REFUSED
-from co2.protocol.link_frames import Deliver as FromLink
-from co2.protocol.link_frames import Gap as LinkGap
-from co2.protocol.link_frames import encode_link_frame
-from co2.protocol.outbox import Outbox
-from co2.protocol.satellite import Delivered, Ended, GapTold, RosterTold, SatelliteCore
-from co2.protocol.streams import Peer
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.satellite.core import Delivered, Ended, GapTold, RosterTold, SatelliteCore
+from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.close_reasons import REFUSED
+from co2.protocol.wire.link_frames import Deliver as FromLink
+from co2.protocol.wire.link_frames import Gap as LinkGap
+from co2.protocol.wire.link_frames import encode_link_frame
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts
 from co2.satellite.plugin_network import KnownHosts
 from co2.testing.home import Home
 from co2.testing.package import Package

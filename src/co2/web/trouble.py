@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from co2.protocol.health import DOES_NOTHING, Health
+from co2.protocol.wire.package_health import DOES_NOTHING, Health
 from co2.unseen import escape_unseen
 from co2.web.text import brief, duration
 from co2.web.view import SatelliteRow

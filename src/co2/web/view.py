@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from co2.protocol.health import Health
+from co2.protocol.wire.package_health import Health
 
 __all__ = [
     "AwayRow",

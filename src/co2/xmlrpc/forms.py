@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from co2.errors import BadParams, UsageError
-from co2.protocol.interests import check_channel
+from co2.protocol.wire.channel_patterns import check_channel
 from co2.values import Message, channel_of, pack, unpack
 
 __all__ = ["PROTOCOL_KEYS", "message_in", "plain_form"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from co2.errors import BadParams, BadRequest
-from co2.protocol.host_names import MAX_METHOD_NAME
+from co2.protocol.wire.host_names import MAX_METHOD_NAME
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import Written, write_value

@@ -25,7 +25,7 @@ from co2.errors import (
     RemoteFault,
     WrongEncoding,
 )
-from co2.protocol.host_names import is_method_name
+from co2.protocol.wire.host_names import is_method_name
 from co2.xmlrpc.encodings import UTF_8, UTF_8_MARK, as_utf8, codec_of
 
 __all__ = [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from co2.errors import NoSuchMethod
-from co2.protocol.host_names import is_method_name
+from co2.protocol.wire.host_names import is_method_name
 
 __all__ = ["Caller", "Entry", "Handler", "Registry"]
 

@@ -1,0 +1,495 @@
+"""One plugin with its thread and its mailbox: everything of it is called there, one at a time."""
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from co2.errors import TooBig, ValueRefused
+from co2.plugin.api import Co2Plugin
+from co2.plugin.child.decoding import unpack_deep
+from co2.plugin.child.flushes import Flushes
+from co2.plugin.child.instantiate import make_plugin
+from co2.plugin.child.progress import CALLBACKS, EXITING, LETTER_WORDS
+from co2.plugin.child.reader import WayIn
+from co2.plugin.child.receiver import Receiver
+from co2.plugin.child.relay_filter import Relayer, why_not
+from co2.plugin.child.send_queue import Lane, make_send
+from co2.plugin.child.services import Kit, Tools
+from co2.plugin.child.wakeup import Bell
+from co2.plugin.child.writer import Outgoing
+from co2.plugin.packages.signatures import takes
+from co2.plugin.packages.tracebacks import MAX_TRACEBACK, error_line, files_of, place_in, traceback_text
+from co2.plugin.packages.typed_parameters import ArgumentRefused
+from co2.plugin.relay_plugin import Co2RelayPlugin
+from co2.protocol.wire.plugin_frames.frames import (
+    Admit,
+    Call,
+    DeadLetter,
+    Deliver,
+    Flush,
+    Gap,
+    HandedOver,
+    Host,
+    Progress,
+    Repeat,
+    Result,
+    Stumbled,
+    TakenOver,
+    Transit,
+    text_for_frame,
+)
+from co2.values import Message, pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from co2.plugin.child.event_loop import Coroutines
+
+__all__ = ["Actor"]
+
+DEBUG, ERROR = 10, 40
+
+_REPORT_EVERY = 0.02
+"""Seconds between two reports of where a plugin stands: each costs two processes a turn."""
+
+_REPORT_MESSAGES = 4096
+"""Messages after which a busy plugin says where it stands, so that its window never runs empty."""
+
+_NOTHING = b"\xc0"
+
+_CO2 = Path(__file__).parents[1]
+
+
+class Actor:
+    """Carries one plugin; is its binding.
+
+    Args:
+        name: ``<package>.<module>.<class>``.
+        kind: its class.
+        outgoing: the way to the host.
+        flushes: those of the package.
+        tools: likewise.
+        methods: names under which its ``x_`` methods are called.
+        send_timeout: seconds that ``send`` waits for room.
+        words: progress words of the package.
+        index: of this plugin in them.
+
+    Attributes:
+        send: what the plugin sends with.
+        kit: what else it has.
+        idle: its thread waits.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kind: type[Co2Plugin],
+        *,
+        outgoing: Outgoing,
+        flushes: Flushes,
+        tools: Tools,
+        methods: Collection[str],
+        send_timeout: float,
+        words: "memoryview[int]",
+        index: int,
+    ) -> None:
+        self.name = name
+        self.initialised = False
+        self.plugin: Co2Plugin | None = None
+        self._kind = kind
+        self._outgoing = outgoing
+        self._flushes = flushes
+        self.kit = Kit(tools, self, methods)
+        self._callbacks = self._callbacks_failed = 0
+        self._on_trial = False
+        self._proved: set[str] = set()
+        self._failing: set[str] = set()
+        self._lane = Lane(name, tuple(kind.live))
+        self.send: Callable[[Mapping[str, Any]], None] = make_send(self._lane, outgoing, send_timeout)
+        self._words = words
+        self._activity_word = 2 * index + 1
+        self._letter_word = LETTER_WORDS + index
+        self._reported = 0
+        self._reported_at = 0.0
+        self._mail: deque[Deliver | Gap | Transit] = deque()
+        self.jobs: deque[Callable[[], None]] = deque()
+        self._bell = Bell()
+        self._way_in: WayIn | None = None
+        self.idle = False
+        self._awaited: set[int] = set()
+        self._stopping = self._halted = False
+        self._loop: Coroutines | None = None
+        self._own_files: Path | None = None
+        self._receiver = Receiver(self, kind.channels, words, 2 * index)
+        self._relayer: Relayer | None = None
+        if issubclass(kind, Co2RelayPlugin):
+            self._relayer = Relayer(self, kind, words, self._activity_word)
+        outgoing.join(self._lane)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+        self._ident = self._thread.ident
+
+    @property
+    def failed(self) -> int:
+        """Calls of ``receive`` and ``gap``, of timers, ``joined`` and ``left`` that raised."""
+        return self._receiver.failed + self._callbacks_failed
+
+    @property
+    def in_own_thread(self) -> bool:
+        """Whether this is the plugin's thread."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def done(self) -> int:
+        """Number of the last message that the plugin is done with."""
+        return self._receiver.done
+
+    # binding: what the plugin calls, from any thread
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all that the plugin has sent is acknowledged."""
+        deadline = time.monotonic() + timeout
+        flush_id = self._flushes.new(timeout)
+        try:
+            self._outgoing.add(self._lane, Flush(flush_id, timeout), timeout)
+            self._flushes.wait(flush_id, max(0.0, deadline - time.monotonic()), timeout)
+        finally:
+            self._flushes.forget(flush_id)
+
+    def record(self, level: int, text: str) -> None:
+        """Write a line to the host's log."""
+        self._outgoing.record(self.name, level, text[:MAX_TRACEBACK])
+
+    # what the plugin host calls, from its own threads
+
+    def start(self, progress: Progress | None, *, on_trial: bool = False) -> None:
+        """Say where the plugin goes on; messages up to there are skipped."""
+        self._on_trial = on_trial
+        self._proved.clear()
+        self._failing.clear()
+        self._receiver.start(progress or Progress(0, 0), on_trial=on_trial)
+        if self._relayer is not None:
+            self._relayer.start(on_trial=on_trial)
+
+    def read_from(self, way_in: WayIn) -> None:
+        """Have the plugin's thread read the socket itself, from now on."""
+        self._way_in = way_in
+        way_in.set_principal(self)
+        self.wake()
+
+    def deliver(self, frame: Deliver | Gap | Transit) -> None:
+        """Put messages, a gap, or messages on their way through a relay into the mailbox."""
+        self._mail.append(frame)
+        self.wake()
+
+    def do(self, job: Callable[[], None]) -> None:
+        """Have something done in the plugin's thread, before the messages that wait."""
+        self.jobs.append(job)
+        self.wake()
+
+    def make(self, var_dict: Message, config: Any) -> BaseException | None:
+        """Make the plugin, in its thread; give what its ``__init__`` raised."""
+        finished: list[BaseException | None] = []
+        made = threading.Event()
+
+        def job() -> None:
+            finished.append(self._make(var_dict, config))
+            made.set()
+
+        self.do(job)
+        made.wait()
+        return finished[0]
+
+    def repeat(self, frame: Repeat) -> None:
+        """Give it a dead letter once more; the result goes to the host."""
+        self._awaited.add(frame.call_id)
+        self.do(lambda: self._repeat(frame))
+
+    def halt(self, number: int, *, fresh: bool = False) -> None:
+        """Have it stop between two messages and hand over; the host, which may not need it, gets that."""
+        self.do(lambda: self._hand_over(number, DEBUG if fresh else ERROR))
+
+    def take_over(self, value: bytes) -> None:
+        """Give it what the one before has handed over."""
+        self.do(lambda: self._take_over(value))
+
+    def resume(self) -> None:
+        """Have it go on where it stopped."""
+
+        def job() -> None:
+            self._halted = False
+
+        self.do(job)
+
+    def call(self, frame: Call, function: Callable[[Message], Any]) -> None:
+        """Call an ``x_`` method; the result goes to the host."""
+        self._awaited.add(frame.call_id)
+        self.do(lambda: self._call(frame, function))
+
+    def admit(self, frame: Admit) -> None:
+        """Ask it whether somebody may join; the result goes to the host."""
+        self._awaited.add(frame.call_id)
+        self.do(lambda: self._admit(frame))
+
+    def withdraw(self, call_id: int) -> None:
+        """Nobody waits for a call any more: one that has not begun is left out."""
+        self._awaited.discard(call_id)
+
+    def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        """Have a function of the plugin called in its thread, and then ``done``."""
+        self.do(lambda: self._callback(what, function, done))
+
+    def exit(self, done: threading.Event) -> None:
+        """Drop what waits, call ``__exit__`` and end; then set ``done``."""
+
+        def job() -> None:
+            self._stopping = True
+            self._mail.clear()
+            self.jobs.clear()
+            self._exit()
+            self._outgoing.report()
+            done.set()
+
+        self.jobs.appendleft(job)
+        self.wake()
+
+    def wake(self) -> None:
+        """There may be something to do."""
+        if threading.get_ident() == self._ident:
+            return  # it has read that itself
+        self._bell.ring()
+        if self._way_in is not None and self._way_in.polling:
+            self._way_in.wake()
+        if self._loop is not None:
+            self._loop.wake()
+
+    # the plugin's thread
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                self._step()
+            except BaseException as error:
+                # What a plugin raises is caught where it is called. This is what came at another moment: memory
+                # that ran out between two calls, or an exception thrown into this thread from outside.
+                self.complain("between two calls", error)
+        if self._loop is not None:
+            self._loop.close()
+
+    def _step(self) -> None:
+        while not self.jobs and (not self._mail or self._halted):
+            self.idle = True
+            self._wait()
+            self.idle = False
+        if self.jobs:
+            self.jobs.popleft()()
+        elif self._mail:
+            frame = self._mail[0]
+            assert self.plugin is not None
+            if isinstance(frame, Transit):
+                self._let_pass(frame)
+                return
+            self._receiver.take(self.plugin, frame)
+            if self._mail and self._mail[0] is frame and not self._halted:
+                self._mail.popleft()
+            self.report()
+
+    def _let_pass(self, frame: Transit) -> None:
+        assert self._relayer is not None and isinstance(self.plugin, Co2RelayPlugin)
+        answer = self._relayer.take(self.plugin, frame)
+        if answer is not None:
+            self._mail.popleft()
+            self._outgoing.answer(answer)
+
+    def _wait(self) -> None:
+        """Wait for mail or a job; after a while say where the plugin stands."""
+        if self._loop is not None:
+            if self._way_in is not None:
+                self._way_in.set_principal(None)  # its tasks go on between the messages, in the loop
+                self._way_in = None
+            self._loop.wait()
+        elif self._way_in is not None:
+            self._way_in.wait(self._has_something, self._mail.append, self._bell)
+        elif self.done == self._reported:
+            self._bell.wait()
+        elif not self._bell.wait(max(0.0, self._reported_at + _REPORT_EVERY - time.monotonic())):
+            self._report_now()
+
+    def _has_something(self) -> bool:
+        return bool(self.jobs or (self._mail and not self._halted))
+
+    # ground: what the receiver needs
+
+    def run_jobs(self) -> bool:
+        """Do what came meanwhile; tell whether the plugin goes on."""
+        while self.jobs:
+            self.jobs.popleft()()
+        return not self._stopping and not self._halted
+
+    def report(self) -> None:
+        """Say where the plugin stands, now and then."""
+        if (
+            self.done - self._reported >= _REPORT_MESSAGES
+            or time.monotonic() - self._reported_at >= _REPORT_EVERY
+            or (self._loop is not None and not self._mail)
+        ):
+            self._report_now()
+
+    def tell_progress(self) -> None:
+        """Say where the plugin stands, where that is news."""
+        if self.done != self._reported:
+            self._report_now()
+
+    def _report_now(self) -> None:
+        self._reported, self._reported_at = self.done, time.monotonic()
+        self._outgoing.report()
+
+    def _make(self, var_dict: Message, config: Any) -> BaseException | None:
+        try:
+            self.plugin = make_plugin(self._kind, self, config, var_dict)
+        except BaseException as error:
+            return error
+        return None
+
+    def _call(self, frame: Call, function: Callable[[Message], Any]) -> None:
+        def work() -> Result:
+            value = self.finished(function(unpack_deep(frame.argument)))
+            try:
+                return Result(frame.call_id, pack_value(value))
+            except (ValueRefused, TooBig) as error:
+                return Result(frame.call_id, _NOTHING, f"{frame.method}: its result cannot travel: {error}")
+
+        self._answer(frame.call_id, frame.method, work)
+
+    def _repeat(self, frame: Repeat) -> None:
+        def work() -> Result:
+            assert self.plugin is not None
+            message = unpack_deep(frame.message)
+            envelope = {"host_id": frame.host_id, "client_address": frame.client_address, "repeat": True}
+            self.finished(self.plugin.receive({**message, **envelope}))
+            return Result(frame.call_id, _NOTHING)
+
+        self._answer(frame.call_id, f"{self.name}.receive", work)
+
+    def _admit(self, frame: Admit) -> None:
+        def work() -> Result:
+            assert isinstance(self.plugin, Co2RelayPlugin)
+            answer = self.finished(self.plugin.register(Host(frame.host_id, frame.methods, frame.plugins)))
+            return Result(frame.call_id, pack_value(why_not(answer) or None))
+
+        self._answer(frame.call_id, f"{self.name}.register", work)
+
+    def _answer(self, call_id: int, what: str, work: Callable[[], Result]) -> None:
+        """Do what somebody waits for, and send its result."""
+        if call_id not in self._awaited:
+            return
+        self._awaited.discard(call_id)
+        word = self._activity_word
+        self._words[word] = 2 * call_id + 1
+        try:
+            answer = work()
+        except ArgumentRefused as error:
+            answer = Result(call_id, _NOTHING, text_for_frame(f"{what}: {error}"), refused=True)
+        except BaseException as error:
+            log_id = os.urandom(4).hex()
+            self.complain(f"{what} failed, log id {log_id}", error)
+            answer = Result(call_id, _NOTHING, f"{what}: {error_line(error)} (log id {log_id})")
+        self._words[word] = 2 * call_id + 2
+        self._outgoing.frame(answer)
+
+    def _callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        word = self._activity_word
+        self._callbacks += 1
+        self._words[word] = 2 * (CALLBACKS + self._callbacks) + 1
+        try:
+            self.finished(function())
+            self._failing.discard(what)
+        except BaseException as error:
+            self._callbacks_failed += 1
+            self._failing.add(what)
+            if self._on_trial and what not in self._proved:
+                self._on_trial = False
+                self.kit.hold_timers()
+                self.stumble(error, what)
+            else:
+                self.complain(f"{what} failed", error)
+            self._outgoing.report()
+        if self._on_trial:
+            self._proved.add(what)
+        self._words[word] = 2 * (CALLBACKS + self._callbacks) + 2
+        done()
+
+    def _hand_over(self, number: int, level: int) -> None:
+        self._halted = True
+        value, problem = None, ""
+        if self.plugin is not None and type(self.plugin).handover is not Co2Plugin.handover:
+            try:
+                value = pack_value(self.finished(self.plugin.handover()))
+            except BaseException as error:
+                problem = self._problem("handover", error, level)
+        self._outgoing.frame(HandedOver(number, self.name, value, problem, bool(self._failing)))
+
+    def _take_over(self, value: bytes) -> None:
+        problem = ""
+        try:
+            assert self.plugin is not None
+            self.finished(self.plugin.takeover(unpack_value(value)))
+        except BaseException as error:
+            problem = self._problem("takeover", error)
+        self._outgoing.frame(TakenOver(self.name, problem))
+
+    def stumble(self, error: BaseException, callback: str = "") -> None:
+        """Do nothing more: the first message on trial, or call of a timer, has failed, and the host decides."""
+        self._halted = True
+        what = callback or ("receive" if self._relayer is None else "relay")
+        self._outgoing.frame(Stumbled(self.name, self._problem(what, error), what, bool(callback)))
+
+    def _problem(self, what: str, error: BaseException, level: int = ERROR) -> str:
+        """Tell an error in a line, with its place; all of it goes to the log."""
+        self.complain(f"{what} failed", error, level)
+        place = self._place_of(error)
+        return f"{place}: {error_line(error)}" if place else error_line(error)
+
+    def _place_of(self, error: BaseException) -> str:
+        """Return ``file:line`` of the innermost frame in the package's own files; else of what these called."""
+        if self._own_files is None:
+            self._own_files = files_of(self._kind.__module__)
+        return place_in(self._own_files, error) or place_in(Path("/"), error, but=_CO2)
+
+    def _exit(self) -> None:
+        if self.plugin is None:
+            return
+        self._words[self._activity_word] = EXITING
+        try:
+            function = self.plugin.__exit__
+            self.finished(function(None, None, None) if takes(function, 3) else function())
+        except BaseException as error:
+            self.complain("__exit__ failed", error)
+        self._words[self._activity_word] = 0
+
+    def finished(self, result: Any) -> Any:
+        """Await what an ``async def`` gave; anything else is the result itself."""
+        if not hasattr(result, "__await__"):
+            return result
+        if self._loop is None:
+            from co2.plugin.child.event_loop import Coroutines
+
+            self._loop = Coroutines()
+        return self._loop.run(result)
+
+    def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
+        """Make a dead letter of a message."""
+        self._words[self._letter_word] += 1  # first: what a death keeps from the host is counted all the same
+        self._outgoing.dead_letter(
+            DeadLetter(self.name, frame.host_id, frame.client_address, error_line(error), message)
+        )
+
+    def complain(self, what: str, error: BaseException, level: int = ERROR) -> None:
+        try:
+            place = self._place_of(error)
+            text = f"{f'{place}: ' if place else ''}{what}\n{traceback_text(error)}"
+        except BaseException:
+            text = what
+        self._outgoing.record(self.name, level, text)

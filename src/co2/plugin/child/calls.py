@@ -1,0 +1,205 @@
+"""What the plugins of a package have asked the network: calls of methods, and who is there."""
+
+import math
+import threading
+from collections.abc import Callable
+
+from co2.errors import (
+    Ambiguous,
+    BadParams,
+    CallRefused,
+    CallTimeout,
+    Denied,
+    NoSuchMethod,
+    NotCallable,
+    NotRunning,
+    PeerError,
+    PluginFailed,
+    RemoteFault,
+    UnknownHost,
+    Unreachable,
+)
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Host, Hosts
+
+__all__ = ["MAX_ASKS", "MAX_ASK_BYTES", "MAX_TIMEOUT", "Asks", "Pending", "checked_timeout", "result_of"]
+
+MAX_ASKS = 256
+MAX_ASK_BYTES = 8 * 1024 * 1024
+"""Calls that the plugins of a package may have under way, and the bytes of their arguments."""
+
+MAX_TIMEOUT = 86_400.0
+"""Seconds that a call may be waited for."""
+
+_PLAIN: tuple[type[PeerError], ...] = (
+    Ambiguous,
+    BadParams,
+    Denied,
+    NotCallable,
+    PluginFailed,
+    UnknownHost,
+    Unreachable,
+)
+_BY_CODE = {kind.code: kind for kind in _PLAIN}
+
+
+class Pending:
+    """A question under way.
+
+    Args:
+        call_id: its number.
+        size: bytes of its argument.
+        wake: called once, from another thread, when there is nothing more to wait for.
+
+    Attributes:
+        answer: what came; None for nothing.
+        hosts: the satellites that came.
+        finished: all of it has come.
+        gone: none of it will come any more.
+    """
+
+    def __init__(self, call_id: int, size: int, wake: Callable[[], None]) -> None:
+        self.call_id = call_id
+        self.size = size
+        self.wake = wake
+        self.answer: Answered | None = None
+        self.hosts: list[Host] = []
+        self.finished = False
+        self.gone = False
+
+
+class Asks:
+    """The questions of one package; from any thread. Numbers are never used twice: a late answer harms nobody.
+
+    Args:
+        send: takes frames for the satellite.
+    """
+
+    def __init__(self, send: Callable[[Ask | AskHosts], None]) -> None:
+        self._send = send
+        self._lock = threading.Lock()
+        self._number = 0
+        self._bytes = 0
+        self._pending: dict[int, Pending] = {}
+        self._closed = False
+
+    def call(self, method: str, host_id: str, packed: bytes, timeout: float) -> bytes:
+        """Call a method and wait for its result, encoded.
+
+        Raises:
+            CallRefused: too many calls are under way.
+            NotRunning: no answer can come any more.
+            PeerError: what went wrong.
+        """
+        came = threading.Event()
+        pending = self.begin(method, host_id, packed, timeout, came.set)
+        try:
+            came.wait(timeout)
+            return result_of(pending, method, timeout)
+        finally:
+            self.forget(pending)
+
+    def begin(self, method: str, host_id: str, packed: bytes, timeout: float, wake: Callable[[], None]) -> Pending:
+        """Send a call; ``wake`` is called when :func:`result_of` has something to say.
+
+        Raises:
+            CallRefused: too many calls are under way.
+            NotRunning: no answer can come any more.
+        """
+        pending = self._new(len(packed), wake)
+        self._send(Ask(pending.call_id, method, host_id, packed, timeout))
+        return pending
+
+    def hosts(self, timeout: float) -> list[Host]:
+        """Give the satellites of the network.
+
+        Raises:
+            CallTimeout: the satellite did not answer in time.
+            CallRefused, NotRunning: as :meth:`call`.
+        """
+        came = threading.Event()
+        pending = self._new(0, came.set)
+        try:
+            self._send(AskHosts(pending.call_id))
+            came.wait(timeout)
+            if not pending.finished:
+                raise _silence(pending, "hosts()", timeout)
+            return pending.hosts
+        finally:
+            self.forget(pending)
+
+    def forget(self, pending: Pending) -> None:
+        """Nobody waits for it any more."""
+        with self._lock:
+            if self._pending.pop(pending.call_id, None) is not None:
+                self._bytes -= pending.size
+
+    def take(self, frame: Answered | Hosts) -> None:
+        """Take an answer, or a part of one."""
+        pending = self._pending.get(frame.call_id)
+        if pending is None:
+            return
+        if isinstance(frame, Answered):
+            pending.answer = frame
+        else:
+            pending.hosts += frame.hosts
+            if frame.more:
+                return
+        pending.finished = True
+        pending.wake()
+
+    def close(self) -> None:
+        """No answer will come any more."""
+        with self._lock:
+            self._closed = True
+            waiting = list(self._pending.values())
+        for pending in waiting:
+            pending.gone = True
+            pending.wake()
+
+    def _new(self, size: int, wake: Callable[[], None]) -> Pending:
+        with self._lock:
+            if self._closed:
+                raise NotRunning("the satellite is gone, so nothing can be called")
+            if len(self._pending) >= MAX_ASKS or self._bytes + size > MAX_ASK_BYTES:
+                raise CallRefused(f"{len(self._pending)} calls of this package are under way already; try later")
+            self._number += 1
+            self._bytes += size
+            pending = self._pending[self._number] = Pending(self._number, size, wake)
+            return pending
+
+
+def result_of(pending: Pending, method: str, timeout: float) -> bytes:
+    """Give the result that has come, encoded, or raise what came instead of one."""
+    answer = pending.answer
+    if answer is None:
+        raise _silence(pending, method, timeout)
+    if answer.code:
+        raise _error(answer, method, timeout)
+    return answer.value
+
+
+def checked_timeout(timeout: float) -> float:
+    """Give a number of seconds that can be waited.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout <= 0:
+        raise ValueError(f"timeout: a number of seconds above 0 is wanted, found {timeout!r:.80}")
+    return min(float(timeout), MAX_TIMEOUT)
+
+
+def _silence(pending: Pending, what: str, timeout: float) -> Exception:
+    if pending.gone:
+        return NotRunning(f"{what}: the satellite is gone, so no answer can come")
+    return CallTimeout(what, timeout)
+
+
+def _error(answer: Answered, method: str, timeout: float) -> PeerError:
+    """Make the error again that the other side has met; one that is not ours keeps its code and text."""
+    if answer.code == NoSuchMethod.code:
+        return NoSuchMethod(method)
+    if answer.code == CallTimeout.code:
+        return CallTimeout(method, timeout)
+    kind = _BY_CODE.get(answer.code)
+    return kind(answer.error) if kind is not None else RemoteFault(answer.code, answer.error)

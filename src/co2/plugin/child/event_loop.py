@@ -1,0 +1,71 @@
+"""An event loop for one actor whose plugin has ``async def`` methods. Imported only for those."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from typing import Any
+
+from co2.plugin.child.calls import Asks, result_of
+from co2.values import unpack_value
+
+__all__ = ["Coroutines", "asked"]
+
+
+class Coroutines:
+    """The loop of one actor. All but :meth:`wake` is called in the actor's thread.
+
+    Between messages the loop runs on, so that tasks which a plugin has started go on too.
+    """
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+        self._mail = asyncio.Event()
+
+    def run(self, awaitable: Awaitable[Any]) -> Any:
+        """Run it to its end and give its result, or raise what it raises."""
+        return self._runner.run(_awaited(awaitable))
+
+    def wait(self) -> None:
+        """Let the plugin's tasks run until there is mail."""
+        self._runner.run(self._wait())
+
+    def wake(self) -> None:
+        """Tell that there is mail; from any thread."""
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._mail.set)
+
+    def close(self) -> None:
+        """Cancel what still runs and close the loop."""
+        self._runner.close()
+
+    async def _wait(self) -> None:
+        await self._mail.wait()
+        self._mail.clear()
+
+
+async def _awaited(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+async def asked(asks: Asks, method: str, host_id: str, packed: bytes, timeout: float) -> Any:
+    """Call a method of the network and await its result.
+
+    Raises:
+        CallRefused, NotRunning, PeerError: as ``Asks.call``.
+    """
+    loop = asyncio.get_running_loop()
+    came = asyncio.Event()
+
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
+            loop.call_soon_threadsafe(came.set)
+
+    pending = asks.begin(method, host_id, packed, timeout, wake)
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await came.wait()
+        return unpack_value(result_of(pending, method, timeout))
+    finally:
+        asks.forget(pending)

@@ -1,0 +1,226 @@
+"""The way into a plugin host: frames from the socket, read by one thread at a time.
+
+A package with one receiving plugin, which is most of them, is read by that plugin's own thread: a message then
+costs no change of threads. While the plugin is busy a stand-in reads, so that calls, answers and the end come
+through; it also reads for packages with several receivers.
+"""
+
+import contextlib
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from co2.errors import BadRequest
+from co2.plugin.child.speedups import listen
+from co2.plugin.child.wakeup import Bell
+from co2.protocol.wire.plugin_frames.frames import Deliver, FrameReader
+
+__all__ = ["READ_SIZE", "TICK", "Principal", "WayIn"]
+
+READ_SIZE = 256 * 1024
+"""Bytes that are read at once: few enough that who takes them is back in milliseconds."""
+
+TICK = 0.01
+"""Seconds after which the stand-in reads for a plugin that is busy."""
+
+
+class Principal(Protocol):
+    """The plugin whose thread reads.
+
+    Attributes:
+        idle: it waits.
+    """
+
+    idle: bool
+
+    def wake(self) -> None:
+        """There may be something to do."""
+
+    def tell_progress(self) -> None:
+        """Say where it stands, where that is news."""
+
+
+class WayIn:
+    """Reads the socket.
+
+    Args:
+        sock: to the satellite; whether it blocks does not matter.
+        take: called with each frame.
+        garbage: called with what is wrong, where something is no frame; nothing comes after it.
+        broken: called when reading cannot go on for lack of memory.
+        ended: called once, when nothing more comes.
+
+    Attributes:
+        polling: the principal waits in here: :meth:`wake` wakes it.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        take: Callable[[Any], None],
+        *,
+        garbage: Callable[[str], None],
+        broken: Callable[[], None],
+        ended: Callable[[], None],
+    ) -> None:
+        self._sock = sock
+        self._take = take
+        self._garbage = garbage
+        self._broken = broken
+        self._on_end = ended
+        self._ended = False
+        self.polling = False
+        self._reader = FrameReader("host")
+        self._buffer = memoryview(bytearray(READ_SIZE))
+        self._role = threading.Lock()
+        self._reads = 0
+        self._principal: Principal | None = None
+        self._wakes, self._wake = socket.socketpair()
+        self._shooed, self._shoo = socket.socketpair()
+        for end in (self._wakes, self._wake, self._shooed, self._shoo):
+            end.setblocking(False)
+        self._descriptor = sock.fileno()
+        self._socket = select.poll()
+        self._socket.register(sock, select.POLLIN)
+        self._stand_in_rests = False
+        self._stand_in_bell = Bell()
+        self._stand_in = threading.Thread(target=self._stand_in_run, name="co2-reader", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._stand_in.start()
+
+    def join(self, timeout: float) -> None:
+        """Wait for the end, at most so many seconds, and let go of everything."""
+        self._stand_in_bell.ring()
+        self._stand_in.join(timeout)
+        if not self._stand_in.is_alive():
+            for end in (self._wakes, self._wake, self._shooed, self._shoo):
+                end.close()
+
+    def set_principal(self, principal: Principal | None) -> None:
+        """Say whose thread reads from now on; nobody's: the stand-in's."""
+        self._principal = principal
+        self._stand_in_bell.ring()
+        with contextlib.suppress(OSError):  # it may be reading
+            self._shoo.send(b"\0")
+
+    # ---- the principal's thread ------------------------------------------------------------------------
+
+    def wait(self, something: Callable[[], bool], accept: Callable[[Deliver], None], otherwise: Bell) -> None:
+        """Read, or wait for :meth:`wake`, or for a bell while somebody else reads.
+
+        Args:
+            something: tells whether there is something to do already.
+            accept: takes messages.
+            otherwise: rung by whoever makes that true.
+        """
+        if self._principal is None or not self._role.acquire(blocking=False):
+            otherwise.wait()
+            return
+        self.polling = True  # first the word, then the look: who makes something after the look sees the word
+        try:
+            if not something():
+                self._hear(self._wakes, accept)
+        finally:
+            self.polling = False
+            self._role.release()
+        if self._stand_in_rests:
+            self._stand_in_rests = False
+            self._stand_in_bell.ring()
+
+    def wake(self) -> None:
+        """Wake the principal where it waits in here; from any other thread."""
+        with contextlib.suppress(OSError):
+            self._wake.send(b"\0")
+
+    # ---- reading, with the role ------------------------------------------------------------------------
+
+    def _hear(self, bell: socket.socket, accept: Callable[[Deliver], None]) -> None:
+        """Wait for what comes, or for a bell, and take it.
+
+        Not in ``recv``: that wakes, for nothing, each time that the other side has read something of ours.
+        """
+        try:
+            size = listen(self._descriptor, bell.fileno(), self._buffer)
+        except OSError:
+            size = 0  # the satellite is gone, as where it has closed its end
+        self.polling = False
+        if size >= 0:
+            self._take_bytes(size, accept)
+            return
+        with contextlib.suppress(OSError):  # it was the bell; or a signal, and nothing at all
+            bell.recv(4096)
+
+    def _read(self) -> None:
+        """Take what is there."""
+        try:
+            size = self._sock.recv_into(self._buffer)
+        except BlockingIOError:
+            return  # it was there, says poll, and is not: as after a signal
+        except OSError:
+            size = 0  # the satellite is gone, as where it has closed its end
+        self._take_bytes(size, self._take)
+
+    def _take_bytes(self, size: int, accept: Callable[[Deliver], None]) -> None:
+        """Take what is in the buffer; nothing is the end."""
+        self._reads += 1
+        try:
+            if size:
+                for frame in self._reader.feed(self._buffer[:size]):
+                    if type(frame) is Deliver:
+                        accept(frame)
+                    else:
+                        self._take(frame)
+                return
+        except BadRequest as error:
+            self._garbage(str(error))
+        except BaseException:
+            # Memory is out in the one place that must not miss a byte: start again from what is known.
+            self._broken()
+        self._end()
+
+    def _end(self) -> None:
+        self._ended = True
+        self._principal = None
+        self._on_end()
+
+    # ---- the stand-in's thread -------------------------------------------------------------------------
+
+    def _stand_in_run(self) -> None:
+        while not self._ended:
+            principal = self._principal
+            if principal is None:
+                with self._role:
+                    self._hear(self._shooed, self._take)
+            else:
+                self._stand_by(principal)
+
+    def _stand_by(self, principal: Principal) -> None:
+        """Look now and then whether the principal has read, and read while it does not."""
+        while principal is self._principal and not self._ended:
+            reads = self._reads
+            time.sleep(TICK)
+            if not principal.idle:
+                if reads == self._reads:
+                    self._read_for(principal)
+            elif not self._role.locked():
+                # It asked for the role while it was not to be had, and waits for its bell: now it is.
+                principal.wake()
+            elif reads == self._reads:
+                principal.tell_progress()
+                self._stand_in_rests = True
+                if principal.idle and reads == self._reads:
+                    self._stand_in_bell.wait()
+                self._stand_in_rests = False
+
+    def _read_for(self, principal: Principal) -> None:
+        """Read as long as the principal is busy."""
+        with self._role:
+            while not principal.idle and not self._ended and principal is self._principal:
+                if self._socket.poll(TICK * 1000):
+                    self._read()
+        principal.wake()

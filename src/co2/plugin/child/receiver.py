@@ -1,0 +1,188 @@
+"""How a plugin gets its messages: batch after batch, each from where it stands, nothing twice.
+
+Where it stands is in the message word of ``progress.py`` and nowhere else, so that a death changes nothing.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from co2.plugin.api import Co2Plugin
+from co2.plugin.child.decoding import open_batch, pieces, preview
+from co2.plugin.child.speedups import give
+from co2.protocol.wire.channel_patterns import Interests
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Progress
+from co2.values import Message, channel_of
+
+__all__ = ["Ground", "Receiver"]
+
+_STRETCH = 256
+"""Messages after which a busy plugin looks whether it should say where it stands."""
+
+
+class Ground(Protocol):
+    """What the receiver stands on: the actor.
+
+    Attributes:
+        name: of the plugin.
+        jobs: calls that go before the messages that wait.
+    """
+
+    name: str
+    jobs: deque[Callable[[], None]]
+
+    def run_jobs(self) -> bool:
+        """Do these calls; tell whether the plugin goes on."""
+
+    def report(self) -> None:
+        """Say where the plugin stands, if it is time to."""
+
+    def finished(self, result: Any) -> Any:
+        """Await what an ``async def`` gave."""
+
+    def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
+        """Make a dead letter of a message of this frame."""
+
+    def complain(self, what: str, error: BaseException) -> None:
+        """Write an error to the log."""
+
+    def stumble(self, error: BaseException) -> None:
+        """Take no more messages: the very first one on trial has failed, and others decide what becomes of it."""
+
+
+class Receiver:
+    """The receiving side of one plugin; all of it runs in the plugin's thread.
+
+    Args:
+        ground: the actor.
+        channels: patterns that the plugin wants, nothing for everything.
+        words: progress words of the package.
+        word: which of them is this plugin's message word.
+
+    Attributes:
+        failed: calls that raised.
+    """
+
+    def __init__(self, ground: Ground, channels: Sequence[str], words: "memoryview[int]", word: int) -> None:
+        self.failed = 0
+        self._ground = ground
+        self._wants = _wanted(Interests(channels)) if channels else None
+        self._words = words
+        self._word = word
+        self._inside = 0
+        self._apart: tuple[Deliver, list[bytes]] | None = None
+        self._on_trial = False
+
+    @property
+    def done(self) -> int:
+        """Number of the last message that the plugin is done with."""
+        return max(0, self._words[self._word] // 2 - 1)
+
+    def start(self, progress: Progress, *, on_trial: bool = False) -> None:
+        """Go on where the plugin stood before; on trial until it has taken a message."""
+        self._on_trial = on_trial
+        self._inside = progress.inside
+        self._words[self._word] = 2 * progress.done + 2 if progress.done else 0
+
+    def take(self, plugin: Co2Plugin, frame: Deliver | Gap) -> None:
+        """Give a frame to the plugin; to be called again with the same one when anything got in between."""
+        if isinstance(frame, Gap):
+            self._take_gap(plugin, frame)
+        else:
+            self._take(plugin, frame)
+            self._apart = None
+
+    def _take(self, plugin: Co2Plugin, frame: Deliver) -> None:
+        """Give the messages of a frame to the plugin, calls in between."""
+        messages = open_batch(frame.batch)
+        last = frame.first + len(messages) - 1
+        number = max(frame.first + frame.skip, self.done + 1)
+        if frame.sender != self._ground.name:
+            if number <= self._inside <= last:
+                self._mark_repeat(messages[self._inside - frame.first])
+            at = number - frame.first
+            while at < len(messages):
+                end = min(at + (1 if self._on_trial else _STRETCH), len(messages))
+                # A message that is not for it proves nothing.
+                proved = self._on_trial and self._is_wanted(messages[at])
+                if not self._receive(plugin, messages, at, end, frame):
+                    return
+                if proved:
+                    self._on_trial = False
+                at = end
+                if at < len(messages):
+                    self._ground.report()
+        self._words[self._word] = max(2 * last + 2, self._words[self._word])
+
+    @staticmethod
+    def _mark_repeat(message: Message) -> None:
+        if type(message) is dict:
+            message["repeat"] = True
+
+    def _is_wanted(self, message: Message | None) -> bool:
+        return message is not None and (self._wants is None or self._wants(message))
+
+    def _receive(self, plugin: Co2Plugin, messages: list[Message], at: int, end: int, frame: Deliver) -> bool:
+        """Give messages to the plugin; tell whether it goes on."""
+        words, word, ground = self._words, self._word, self._ground
+        receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
+        first = 2 * frame.first + 1
+        while True:
+            words[word] = first + 2 * at - 1  # done with all before
+            if at == end:
+                return True
+            if ground.jobs and not ground.run_jobs():
+                return False
+            try:
+                at, result = give(
+                    messages,
+                    at,
+                    end,
+                    words,
+                    word,
+                    first,
+                    ground.jobs,
+                    self._wants,
+                    receive,
+                    host_id,
+                    client_address,
+                )
+                if result is not None:
+                    ground.finished(result)
+            except BaseException as error:
+                if words[word] % 2 == 0:
+                    raise  # not within a message: memory has run out, or it was thrown into this thread
+                failed = words[word] // 2
+                at = failed - frame.first + 1
+                if self._on_trial:
+                    self._on_trial, self._inside = False, failed
+                    ground.stumble(error)
+                    return False
+                self._receive_failed(frame, failed, error)
+
+    def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
+        self.failed += 1
+        if self._apart is None or self._apart[0] is not frame:
+            self._apart = (frame, pieces(frame.batch))  # kept, for where one fails the next may fail too
+        message = self._apart[1][number - frame.first]
+        self._ground.give_up(frame, message, error)
+        shown = preview(message)
+        self._ground.complain(f"receive failed; the message is from {frame.host_id}: {shown}", error)
+
+    def _take_gap(self, plugin: Co2Plugin, gap: Gap) -> None:
+        """Tell the plugin of messages that it will not get."""
+        if gap.first <= self.done:
+            return
+        at = self._word
+        self._words[at] = 2 * gap.first + 1
+        try:
+            self._ground.finished(plugin.gap({"after": gap.after, "next": gap.next, "reason": gap.reason}))
+        except BaseException as error:
+            self.failed += 1
+            self._ground.complain(f"gap failed; it was: {gap.reason}", error)
+        self._words[at] = 2 * gap.first + 2
+
+
+def _wanted(interests: Interests) -> Callable[[Message], bool]:
+    wants = interests.wants_one
+    return lambda message: wants(channel_of(message))

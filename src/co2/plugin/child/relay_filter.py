@@ -1,0 +1,189 @@
+"""How messages pass a relay plugin: frame by frame, in its own thread; what it lets be goes on as it came."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from co2.errors import MessageError
+from co2.plugin.child.decoding import open_batch, pieces, preview
+from co2.plugin.child.progress import RELAYING
+from co2.plugin.relay_plugin import Co2RelayPlugin
+from co2.protocol.wire.batch import DROPPED, MAX_BATCH_BYTES, make_batch
+from co2.protocol.wire.channel_patterns import Interests, channels_of_frame, check_channel
+from co2.protocol.wire.plugin_frames.frames import text_for_frame
+from co2.protocol.wire.plugin_frames.transit import Transit, Transited
+from co2.values import MAX_MESSAGE_SIZE, channel_of, pack
+
+__all__ = ["MAX_WHY", "Ground", "Relayer", "why_not"]
+
+
+MAX_WHY = 400
+"""Characters of the text with which ``register`` refuses somebody."""
+
+
+class Ground(Protocol):
+    """What it stands on: the actor."""
+
+    def finished(self, result: Any) -> Any:
+        """Await what an ``async def`` gave."""
+
+    def complain(self, what: str, error: BaseException) -> None:
+        """Write an error to the log."""
+
+    def stumble(self, error: BaseException) -> None:
+        """Take no more messages: the very first one on trial has failed, and others decide what becomes of it."""
+
+
+class Relayer:
+    """The relaying side of one plugin; all of it runs in the plugin's thread.
+
+    Args:
+        ground: the actor.
+        kind: class of the plugin.
+        words: progress words of the package.
+        word: which of them is this plugin's activity word.
+    """
+
+    def __init__(self, ground: Ground, kind: type[Co2RelayPlugin], words: "memoryview[int]", word: int) -> None:
+        self._ground = ground
+        self._wants = Interests(kind.channels).wants_one if kind.channels else None
+        self._words = words
+        self._word = word
+        self._number = 2 * RELAYING
+        self._on_trial = False
+
+    def start(self, *, on_trial: bool) -> None:
+        """Begin; on trial until it has taken a message."""
+        self._on_trial = on_trial
+
+    def take(self, plugin: Co2RelayPlugin, frame: Transit) -> Transited | None:
+        """Let messages pass; give what goes on, or None where the first one on trial has failed."""
+        going_on = _GoingOn(frame)
+        host_id, client_address, wants = frame.host_id, frame.client_address, self._wants
+        words, word, number, relay = self._words, self._word, self._number, plugin.relay
+        for index, message in enumerate(open_batch(frame.batch)):
+            if not message:  # dropped before it came here, or not to be read
+                going_on.unseen(index)
+                continue
+            channel = channel_of(message)
+            if wants is not None and not wants(channel):
+                going_on.channels.add(channel)
+                continue
+            number += 2
+            words[word] = number + 1  # inside this one
+            try:
+                message["host_id"] = host_id
+                message["client_address"] = client_address
+                result = relay(message)
+                if hasattr(result, "__await__"):
+                    result = self._ground.finished(result)
+                going_on.take(index, result)
+            except BaseException as error:
+                if self._on_trial:
+                    self._on_trial = False
+                    self._ground.stumble(error)
+                    return None
+                going_on.fail(channel)
+                shown = preview(going_on.came[index])
+                what = f"relay failed, the message goes on as it came; it is from {host_id}: {shown}"
+                self._ground.complain(what, error)
+            self._on_trial = False
+        self._number = number
+        words[word] = number + 2
+        return going_on.answer()
+
+
+class _GoingOn:
+    """What goes on of one frame.
+
+    Attributes:
+        came: the messages as they came, encoded.
+        channels: of those that go on.
+    """
+
+    def __init__(self, frame: Transit) -> None:
+        self.came = pieces(frame.batch)
+        self.channels: set[str] = set()
+        self._frame = frame
+        self._goes = [*self.came]
+        self._room = MAX_BATCH_BYTES - sum(map(len, self.came))
+        self._dropped = self._changed = self._failed = 0
+
+    def unseen(self, index: int) -> None:
+        """One that nobody can look at goes on as it came."""
+        if self.came[index] != DROPPED:
+            self.channels.add("")
+
+    def fail(self, channel: str) -> None:
+        """One goes on as it came, because it went wrong."""
+        self.channels.add(channel)
+        self._failed += 1
+
+    def take(self, index: int, result: Any) -> None:
+        """Take what the plugin has given.
+
+        Raises:
+            MessageError: it is no message, or there is no room for it in its frame.
+            ValueRefused, TooBig: it cannot travel.
+            BadRequest: its channel is none.
+        """
+        if result is None:
+            self._goes[index] = DROPPED
+            self._room += len(self.came[index]) - 1
+            self._dropped += 1
+            return
+        packed = _packed(result)
+        channel = result.get("channel", "")
+        if channel:
+            if type(channel) is not str:
+                raise MessageError(f"a channel is text, not {type(channel).__name__}")
+            check_channel(channel)
+        came = self.came[index]
+        if packed != came:
+            grows = len(packed) - len(came)
+            if grows > self._room:
+                raise MessageError(
+                    f"there is no room for it: the messages that travel with it and {grows} bytes more are over "
+                    f"the {MAX_BATCH_BYTES} bytes of a frame"
+                )
+            self._room -= grows
+            self._goes[index] = packed
+            self._changed += 1
+        self.channels.add(channel)
+
+    def answer(self) -> Transited:
+        """Give all of it."""
+        number, counts = self._frame.number, (self._dropped, self._changed, self._failed)
+        if not self._dropped and not self._changed:
+            return Transited(number, b"", None, *counts)
+        channels = channels_of_frame(self.channels) if self.channels else []
+        return Transited(number, make_batch(self._goes), channels, *counts)
+
+
+def why_not(answer: Any) -> str:
+    """Tell from what ``register`` gave why somebody may not join; '' where it may."""
+    if answer is False:
+        return "it was refused"
+    return text_for_frame(answer[:MAX_WHY]) if isinstance(answer, str) else ""
+
+
+def _packed(result: Any) -> bytes:
+    """Encode a message, without what hosts set."""
+    if type(result) is dict and "data" in result:
+        set_by_hosts = {key: result.pop(key) for key in _SET_BY_HOSTS if key in result}
+        try:
+            packed = _encode(result)
+        except Exception:
+            return pack(result)  # which says what is wrong
+        finally:
+            result.update(set_by_hosts)  # the plugin may have kept it
+        if len(packed) <= MAX_MESSAGE_SIZE and all(type(key) is str for key in result):
+            return packed
+    if not isinstance(result, Mapping):
+        raise MessageError(f"relay gives a dictionary with the key 'data', or None, not {type(result).__name__}")
+    return pack(result)
+
+
+_SET_BY_HOSTS = ("host_id", "client_address")
+_encode = msgspec.msgpack.Encoder().encode

@@ -1,0 +1,221 @@
+"""What each plugin has sent and nobody has written yet, and the quick way into it.
+
+``send`` costs a plugin's engine one encoding and one append: no lock, no clock, no change of threads. A lane is
+a list, because appending to it and slicing its front off are each one step that no other thread can get between.
+Only one thread at a time takes from it, with the lock of ``outgoing.py``.
+"""
+
+from collections.abc import Callable, Mapping
+from itertools import takewhile
+from typing import Any, Protocol
+
+import msgspec
+
+from co2.errors import TooBig
+from co2.plugin.child.speedups import Level, make_send_quick
+from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch
+from co2.protocol.wire.channel_patterns import MAX_CHANNEL, Interests, channels_of_frame, check_channel
+from co2.protocol.wire.plugin_frames.frames import Flush, Publish, encode_frame
+from co2.values import MAX_MESSAGE_SIZE, channel_of, pack, unpack
+
+__all__ = [
+    "FULL",
+    "MAX_QUEUED",
+    "MAX_QUEUED_MESSAGES",
+    "SMALL",
+    "Entry",
+    "Lane",
+    "Road",
+    "make_send",
+    "size_of",
+]
+
+MAX_QUEUED = 4 * 1024 * 1024
+"""Bytes of messages over :data:`SMALL` of all plugins of a package that wait to be written; then senders wait."""
+
+MAX_QUEUED_MESSAGES = 16 * 1024
+"""Messages of one plugin that wait to be written; then its senders wait."""
+
+FULL = 2 * MAX_BATCH_MESSAGES
+"""Messages of one plugin that its sender writes by itself: two frames, since each write wakes every process on the
+way, and what they hold falls out of the others' caches."""
+
+SMALL = MAX_BATCH_BYTES // MAX_BATCH_MESSAGES
+"""Bytes up to which a message is counted, not measured: as many as fit a batch by number fit it by size."""
+
+_QUICK_CHANNEL = MAX_CHANNEL // 4
+"""Characters up to which no channel can have too many bytes."""
+
+_Sent = tuple[bytes, str, bool]
+
+Entry = bytes | _Sent | Flush
+"""A small message without a channel; any other with its channel and whether it is live; or a flush."""
+
+_NO_CHANNEL = [""]
+
+_MAX_LONE_HEADS = 512
+"""Beginnings of frames that a lane keeps: one for each size and channel of small messages that come alone."""
+
+_NOT_LIVE = b"\xc2"
+"""How a Publish ends."""
+
+
+def size_of(entry: Entry) -> int:
+    """Give the bytes that an entry is measured with; 0 for what is counted only."""
+    if type(entry) is tuple and len(entry[0]) > SMALL:
+        return len(entry[0])
+    return 0
+
+
+class Lane(Level):
+    """The messages of one plugin, in the order of its sends.
+
+    Args:
+        name: of the plugin.
+        live: patterns over the channels whose messages are worthless a second later.
+
+    Attributes:
+        limit: entries that may wait; 0 when nothing may be sent any more.
+        alert: entries that may wait before their sender writes them by itself; 0 likewise.
+        entries: what waits.
+        is_live: tells whether messages of a channel are live; None where no channel is.
+    """
+
+    def __init__(self, name: str, live: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.limit = MAX_QUEUED_MESSAGES
+        self.alert = FULL - 1
+        self.entries: list[Entry] = []
+        self.is_live = Interests(live).wants_one if live else None
+        self._lone_heads: dict[tuple[int, str], bytes] = {}
+
+    def close(self) -> None:
+        """Take no more."""
+        self.limit = self.alert = 0
+
+    def cut(self) -> tuple[Publish | Flush, int]:
+        """Take the next frame off the front; also give the measured bytes that this freed. Not when empty."""
+        entries = self.entries[:MAX_BATCH_MESSAGES]
+        freed = 0
+        frame: Publish | Flush
+        try:
+            # Joining is also the quickest way to see that there is nothing but small messages without a channel.
+            frame = Publish(self.name, _NO_CHANNEL, make_batch(entries))  # type: ignore[arg-type]
+        except TypeError:
+            if type(flush := entries[0]) is Flush:
+                frame, entries = flush, entries[:1]
+            else:
+                frame, freed, entries = self._publish(_as_tuples(entries))
+        del self.entries[: len(entries)]
+        return frame, freed
+
+    def cut_lone(self) -> bytes:
+        """Give the whole frame of a small message that is all that waits; b'' where it is not that.
+
+        The same bytes as of :meth:`cut`, put together at once: most messages that are not in a stream come alone.
+        """
+        entries = self.entries
+        if len(entries) != 1:
+            return b""
+        entry, channel, live = entries[0], "", False
+        if type(entry) is tuple:
+            entry, channel, live = entry
+        if type(entry) is not bytes or len(entry) > SMALL or live:
+            return b""
+        head = self._lone_heads.get((len(entry), channel)) or self._lone_head(entry, channel)
+        del entries[:1]  # only that one: another may have come behind it
+        if self.limit:
+            self.alert = FULL - 1
+        return head + entry + _NOT_LIVE
+
+    def _lone_head(self, packed: bytes, channel: str) -> bytes:
+        """Give what stands before a small message in its frame, and keep it for the next one of that size."""
+        if len(self._lone_heads) >= _MAX_LONE_HEADS:
+            self._lone_heads.clear()
+        frame = encode_frame(Publish(self.name, [channel], make_batch([packed])))
+        head = self._lone_heads[len(packed), channel] = frame[: -len(packed) - len(_NOT_LIVE)]
+        return head
+
+    def _publish(self, sent: list[_Sent]) -> tuple[Publish, int, list[Any]]:
+        """Make a frame of as many as fit; also give their measured bytes, and which ones these are."""
+        packed, channels, lives = zip(*sent, strict=True)
+        sizes = [*map(len, packed)]
+        if sum(sizes) > MAX_BATCH_BYTES or len(set(lives)) > 1:
+            fit = _fitting(sizes, lives)
+            sent, sizes, packed, channels = sent[:fit], sizes[:fit], packed[:fit], channels[:fit]
+        freed = sum(size for size in sizes if size > SMALL) if max(sizes) > SMALL else 0
+        return Publish(self.name, channels_of_frame(set(channels)), make_batch(packed), lives[0]), freed, sent
+
+
+def _as_tuples(entries: list[Entry]) -> list[_Sent]:
+    """Write all entries up to the next flush the long way."""
+    if set(map(type, entries)) == {tuple}:
+        return entries  # type: ignore[return-value]  # all of them are
+    return [
+        entry if type(entry) is tuple else (entry, "", False)  # type: ignore[misc]  # bytes: flushes end it
+        for entry in takewhile(lambda entry: type(entry) is not Flush, entries)
+    ]
+
+
+def _fitting(sizes: list[int], lives: tuple[bool, ...]) -> int:
+    """Tell how many of these messages can be in one frame: the bytes of a batch, all of one kind."""
+    size = 0
+    for index, (more, live) in enumerate(zip(sizes, lives, strict=True)):
+        size += more
+        if index and (size > MAX_BATCH_BYTES or live != lives[0]):
+            return index
+    return len(sizes)
+
+
+class Road(Protocol):
+    """Where lanes lead.
+
+    Attributes:
+        asleep: nobody writes now, and who appends must call :meth:`attend`.
+    """
+
+    asleep: bool
+
+    def attend(self) -> None:
+        """See that what was appended is written."""
+
+    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+        """Append what the quick way does not take."""
+
+
+def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, Any]], None]:
+    """Make the function that sends a message of a plugin.
+
+    Args:
+        lane: the plugin's.
+        road: where it leads.
+        timeout: seconds to wait for room.
+    """
+    entries, is_live = lane.entries, lane.is_live
+
+    def place(packed: bytes, channel: str | None) -> None:
+        """Append a message that needs a longer look than the quick way has, or for which there is no room."""
+        size = len(packed)
+        entry: Entry = packed
+        if channel is not None or size > SMALL:
+            channel = channel or ""
+            if len(channel) > _QUICK_CHANNEL:
+                check_channel(channel)
+            if size > MAX_MESSAGE_SIZE:
+                raise TooBig(size, MAX_MESSAGE_SIZE)
+            entry = (packed, channel, is_live is not None and channel != "" and is_live(channel))
+        if size > SMALL or len(entries) >= lane.alert:
+            road.add(lane, entry, timeout)
+            return
+        entries.append(entry)
+        if road.asleep:
+            road.attend()
+
+    def send(data_dict: Mapping[str, Any]) -> None:
+        """Send a message of any other form; what is wrong with one is told by pack()."""
+        packed = pack(data_dict)
+        # An Enum, a UUID: what arrives may be text all the same.
+        place(packed, channel_of(unpack(packed)) if "channel" in data_dict else None)
+
+    encode = msgspec.msgpack.Encoder().encode
+    return make_send_quick(lane, entries, road, encode, place, send, SMALL, -1 if is_live else _QUICK_CHANNEL)

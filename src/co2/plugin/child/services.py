@@ -1,0 +1,188 @@
+"""What plugins have besides sending and receiving: calls, timers, a store, and who is there."""
+
+import threading
+from collections.abc import Callable, Collection, Coroutine, MutableMapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from co2.errors import CallRefused, NotRunning
+from co2.plugin.api import WARNING, Co2Plugin
+from co2.plugin.child.calls import Asks, checked_timeout
+from co2.plugin.timers import Timer, Timers
+from co2.protocol.wire.host_names import MAX_METHOD_NAME
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Host, Hosts, Load, text_for_frame
+from co2.values import pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from co2.plugin.child.actor import Actor
+    from co2.store.key_values import KeyValues
+
+__all__ = ["HOSTS_TIMEOUT", "Kit", "Tools"]
+
+HOSTS_TIMEOUT = 5.0
+"""Seconds in which the satellite must have told who is there."""
+
+
+class Carrier(Protocol):
+    """What a kit needs of the actor that carries the plugin."""
+
+    name: str
+
+    @property
+    def in_own_thread(self) -> bool:
+        """Whether this is the plugin's thread."""
+
+    def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
+        """Have a function of the plugin called in its thread; then ``done``."""
+
+
+class WayOut(Protocol):
+    """What tools need of the way to the host: ``outgoing.py``."""
+
+    def frame(self, frame: Ask | AskHosts, /) -> None:
+        """Queue a question."""
+
+    def record(self, source: str, level: int, text: str) -> None:
+        """Queue a line for the log."""
+
+
+class Tools:
+    """The tools of one package, shared by its plugins.
+
+    Args:
+        outgoing: the way to the host.
+        make_timers: makes its timers.
+    """
+
+    def __init__(self, outgoing: "WayOut", make_timers: Callable[[], Timers] = Timers) -> None:
+        self.asks = Asks(outgoing.frame)
+        self.timers = make_timers()
+        self._make_timers = make_timers
+        self.origin = ""
+        self._outgoing = outgoing
+        self._store: KeyValues | None = None
+        self._store_path = ""
+        self._lock = threading.Lock()
+
+    def prepare(self, load: Load) -> None:
+        """Learn who we are, and where the store is."""
+        self.origin = str(load.var_dict.get("host_id", "")).partition("@")[0]
+        self._store_path = load.store
+
+    @property
+    def store(self) -> MutableMapping[str, Any]:
+        """The store, opened when it is first used: SQLite is imported for those only who want it."""
+        with self._lock:
+            if self._store is None:
+                if not self._store_path:
+                    raise NotRunning("this host has no state folder, so there is no store")
+                from co2.store.key_values import KeyValues
+
+                self._store = KeyValues(Path(self._store_path), partial(self._outgoing.record, "", WARNING))
+            return self._store
+
+    def take(self, frame: Answered | Hosts, greeting: "Collection[Actor]") -> None:
+        """Take what the satellite answers, or tells those plugins that want to know who is there."""
+        if isinstance(frame, Answered) or frame.call_id:
+            self.asks.take(frame)
+            return
+        for actor in greeting:
+            if actor.plugin is not None:
+                actor.kit.greet(actor.plugin, frame)
+
+    def close(self) -> None:
+        """The plugins have ended."""
+        self.timers.close()
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+
+    def renew(self) -> None:
+        """Plugins will be made afresh. Questions keep their numbers: a late answer must not be another one's."""
+        self.timers = self._make_timers()
+        with self._lock:
+            self._store = None
+
+
+class Kit:
+    """The tools of one plugin.
+
+    Args:
+        tools: those of its package.
+        carrier: carries it.
+        methods: names under which its ``x_`` methods are called.
+    """
+
+    def __init__(self, tools: Tools, carrier: Carrier, methods: Collection[str]) -> None:
+        self._tools = tools
+        self._carrier = carrier
+        self._methods = methods
+
+    @property
+    def store(self) -> MutableMapping[str, Any]:
+        """The package's."""
+        return self._tools.store
+
+    def every(self, seconds: float, function: Callable[[], Any]) -> Timer:
+        """Call a function of the plugin again and again."""
+        if not callable(function):
+            raise TypeError(f"every: a function is wanted, found {function!r:.80}")
+        name = getattr(function, "__name__", "a function")
+
+        def put(timer: Timer) -> None:
+            what = f"{name}(), called every {timer.seconds:.3g} s,"
+            self._carrier.callback(what, lambda: None if timer.cancelled else function(), timer.done)
+
+        return self._tools.timers.every(seconds, put)
+
+    def hold_timers(self) -> None:
+        """Have no timer of the package called until the host says so."""
+        self._tools.timers.hold()
+
+    def call(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> Any:
+        """Call a method and wait for its result."""
+        packed, timeout = self._checked(method, argument, host_id, timeout)
+        return unpack_value(self._tools.asks.call(method, host_id, packed, timeout))
+
+    def call_async(
+        self, method: str, argument: dict[str, Any], host_id: str, timeout: float
+    ) -> Coroutine[Any, Any, Any]:
+        """Give an awaitable of a method's result."""
+        from co2.plugin.child.event_loop import asked
+
+        packed, timeout = self._checked(method, argument, host_id, timeout)
+        return asked(self._tools.asks, method, host_id, packed, timeout)
+
+    def hosts(self) -> list[Host]:
+        """Ask who is there."""
+        return self._tools.asks.hosts(HOSTS_TIMEOUT)
+
+    def greet(self, plugin: Co2Plugin, frame: Hosts) -> None:
+        """Tell the plugin who has joined and left."""
+        for what, function, hosts in (
+            ("joined", plugin.joined, frame.hosts),
+            ("left", plugin.left, frame.left),
+        ):
+            for host in hosts:
+                self._carrier.callback(what, partial(function, host), _nothing)
+
+    def _checked(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> tuple[bytes, float]:
+        if not isinstance(method, str) or not 0 < len(method) <= MAX_METHOD_NAME:
+            raise ValueError(f"call: the name of a method is wanted, found {method!r:.80}")
+        if not isinstance(host_id, str):
+            raise ValueError(f"call: host_id is text or None, found {host_id!r:.80}")
+        for text in (method, host_id):
+            if text_for_frame(text) != text:
+                raise ValueError(f"call: text that is not valid Unicode: {text!r:.80}")
+        here = not host_id or host_id.partition("@")[0] == self._tools.origin
+        if method in self._methods and here and self._carrier.in_own_thread:
+            raise CallRefused(
+                f"{self._carrier.name} calls itself: {method} cannot begin before the call that runs now is done, "
+                f"so this would never end; call self.x_{method.rpartition('.')[2]}(…) instead"
+            )
+        return pack_value(argument), checked_timeout(timeout)
+
+
+def _nothing() -> None:
+    """After a call that nobody waits for."""

@@ -1,0 +1,195 @@
+"""The two loops that every message pays for: the short way into a lane, and the calls of ``receive``.
+
+Compiled (``_quick.c``) where there was a C compiler when co2 was built or installed, in Python where not: the
+effect is the same, the speed at full load is not. Here is the Python, and the choice.
+"""
+
+import os
+import select
+import threading
+from collections.abc import Callable, Mapping, Sized
+from pathlib import Path
+from typing import Any, Protocol
+
+from co2.compiled import is_of
+
+__all__ = ["COMPILED", "Level", "Sleeper", "give", "listen", "make_send_quick"]
+
+Send = Callable[[Mapping[str, Any]], None]
+
+
+class _Level:
+    """What a lane is, for ``send``.
+
+    Attributes:
+        alert: entries that may wait before their sender has to look after them.
+    """
+
+    __slots__ = ("alert",)
+    alert: int
+
+
+class _Sleeper:
+    """What a road is, for ``send``.
+
+    Attributes:
+        asleep: nobody writes now, and who appends must call ``attend()``.
+    """
+
+    __slots__ = ("asleep",)
+    asleep: bool
+
+
+class _Road(Protocol):
+    asleep: bool
+
+    def attend(self) -> None: ...
+
+
+def _make_send_quick(  # noqa: PLR0917 - as the compiled one
+    lane: _Level,
+    entries: list[Any],
+    road: _Road,
+    encode: Callable[[Any], bytes],
+    place: Callable[[bytes, str | None], None],
+    other: Send,
+    small: int,
+    short_channel: int,
+) -> Send:
+    """Make the function that sends messages of the two common forms: ``data`` alone, or with a ``channel``.
+
+    Args:
+        lane: the plugin's.
+        entries: the lane's; small messages are appended to it while it has room.
+        road: where the lane leads.
+        encode: gives the bytes of a message.
+        place: takes what is encoded and not appended, and its channel, None where it has none.
+        other: takes messages of any other form, and those that cannot be encoded.
+        small: bytes up to which a message is appended.
+        short_channel: characters of a channel likewise; -1 for none with a channel.
+    """
+    append = entries.append
+
+    def send(data_dict: Mapping[str, Any]) -> None:
+        keys = len(data_dict) if type(data_dict) is dict and "data" in data_dict else 0
+        channel: Any = None
+        if keys != 1 and (keys != 2 or type(channel := data_dict.get("channel")) is not str):
+            other(data_dict)
+            return
+        try:
+            packed = encode(data_dict)
+        except Exception:
+            other(data_dict)
+            return
+        if len(packed) > small or len(entries) >= lane.alert:
+            place(packed, channel)
+            return
+        if channel is None:
+            append(packed)
+        elif len(channel) <= short_channel:
+            append((packed, channel, False))
+        else:
+            place(packed, channel)
+            return
+        if road.asleep:
+            road.attend()
+
+    return send
+
+
+def _give(  # noqa: PLR0917 - named arguments cost as much as a message
+    messages: list[Any],
+    at: int,
+    end: int,
+    words: "memoryview[int]",
+    index: int,
+    first: int,
+    jobs: Sized,
+    wants: Callable[[Any], bool] | None,
+    receive: Callable[[Any], Any],
+    host_id: str,
+    client_address: tuple[str, int],
+    /,
+) -> tuple[int, Any]:
+    """Give messages to a plugin, until there is something else to do.
+
+    Args:
+        messages: decoded; None for one that was dropped on its way and keeps its place. Those that were given may
+            be taken out, so that their memory is free while it is still in the processor's cache.
+        at, end: index of the first one to give, and of the first one after them.
+        words: progress words.
+        index: which of them says what message the plugin is in; still that one where this raises.
+        first: what it says for the message at index 0; two more for each after it.
+        jobs: calls that go before the next message; that there are some is seen between two messages.
+        wants: tells whether a message is wanted, None for all of them.
+        receive: the plugin's.
+        host_id, client_address: put into each message.
+
+    Returns:
+        How many messages are passed, and what ``receive`` returned for the last of them, None for nothing. Where
+        they are not all passed and nothing was returned, jobs wait.
+
+    Raises:
+        What ``receive`` or ``wants`` has raised, or setting a key in a message.
+    """
+    word = first + 2 * at
+    for passed in range(at, end):
+        if jobs:
+            return passed, None
+        message = messages[passed]
+        words[index] = word  # inside this one, done with all before it
+        word += 2
+        if message is None or (wants is not None and type(message) is dict and not wants(message)):
+            continue
+        message["host_id"] = host_id
+        message["client_address"] = client_address
+        result = receive(message)
+        if result is not None:
+            return passed + 1, result
+    return end, None
+
+
+class _Poll(threading.local):
+    """What each thread listens with."""
+
+    def __init__(self) -> None:
+        self.ends = (-1, -1)
+        self.poll = select.poll()
+
+
+_own = _Poll()
+
+
+def _listen(data: int, bell: int, buffer: memoryview, /) -> int:
+    """Wait for bytes, or for a bell, and read them.
+
+    Args:
+        data: descriptor that is read.
+        bell: descriptor that is only listened to.
+        buffer: takes the bytes.
+
+    Returns:
+        How many bytes there were; 0 for their end, -1 for none.
+    """
+    if _own.ends != (data, bell):
+        _own.ends, _own.poll = (data, bell), select.poll()
+        _own.poll.register(data, select.POLLIN)
+        _own.poll.register(bell, select.POLLIN)
+    if all(end != data for end, _ in _own.poll.poll()):
+        return -1
+    try:
+        return os.readv(data, [buffer])
+    except BlockingIOError:
+        return -1
+
+
+try:
+    from co2.plugin.child._quick import SOURCE, Level, Sleeper, give, listen
+    from co2.plugin.child._quick import Send as make_send_quick
+
+    COMPILED = is_of(SOURCE, Path(__file__).with_name("_quick.c"))
+except ImportError:
+    COMPILED = False
+if not COMPILED:
+    Level, Sleeper, make_send_quick = _Level, _Sleeper, _make_send_quick  # type: ignore[misc,assignment]
+    give, listen = _give, _listen

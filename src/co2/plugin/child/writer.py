@@ -1,0 +1,442 @@
+"""The way out of a plugin host: what plugins send, and what the host wants to know, to one socket.
+
+Messages wait in the lanes of their plugins (``lanes.py``); one thread writes them out in big frames, and naps a
+moment where few wait, so that the next frame is big. Senders write by themselves what they have sent into silence,
+and what has become a full frame: that saves a change of threads, what was encoded is still in the processor's
+cache, and what is written outlives the process.
+
+Frames leave in the order in which they were cut: who cuts has the lock, and keeps ``writing`` until it is written.
+"""
+
+import errno
+import select
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from co2.errors import NotRunning, OutboxFull
+from co2.plugin.child.send_queue import FULL, MAX_QUEUED, Entry, Lane, size_of
+from co2.plugin.child.speedups import Sleeper
+from co2.protocol.wire.batch import MAX_BATCH_MESSAGES
+from co2.protocol.wire.plugin_frames.frames import (
+    Applied,
+    ChildFrame,
+    DeadLetter,
+    Record,
+    encode_frame,
+    text_for_frame,
+)
+
+__all__ = ["MAX_LETTERS", "MAX_LETTER_BYTES", "MAX_RECORDS", "MAX_WRITE", "Outgoing"]
+
+MAX_RECORDS = 1000
+"""Lines for the log that wait to be written; further ones are counted."""
+
+MAX_LETTERS = 1000
+MAX_LETTER_BYTES = 4 * 1024 * 1024
+"""Dead letters that wait to be written, and the bytes of their messages; further ones are counted."""
+
+MAX_WRITE = 512 * 1024
+"""Bytes after which no further frame joins a write."""
+
+_CONTROL_BATCH = 16
+"""Control frames in one write."""
+
+_DIRECT_AFTER = 50e-6
+"""Seconds since the last write after which a sender writes by itself; quicker ones make bigger frames."""
+
+_NAP = 200e-6
+"""Seconds that the writer waits for a bigger frame, where not even one full frame waits."""
+
+_LINGER = 2e-3
+"""Seconds since a sender has written full frames by itself, in which the writer leaves the next ones to it too."""
+
+_GONE = (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN, errno.EPROTOTYPE)
+"""What the system says of a socket whose other end is gone; the last two macOS, while it is going."""
+
+_PAUSE_MS = 5
+"""Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
+
+
+class Outgoing(Sleeper):
+    """Frames waiting for the socket.
+
+    Args:
+        sock: to the host; does not block from here on.
+        applied: gives the Applied frame of now, None when it says nothing new. Asked right before a write.
+        broken: called once when the socket cannot be written any more.
+
+    Attributes:
+        waited: calls of ``send`` that had to wait for room.
+        unkept: dead letters for which there was no room.
+        asleep: the writer waits for messages, and for nothing else: who appends one calls :meth:`attend`.
+    """
+
+    def __init__(
+        self, sock: socket.socket, applied: Callable[[], Applied | None], broken: Callable[[], None]
+    ) -> None:
+        self.waited = 0
+        self.unkept = 0
+        self.asleep = False
+        # For good, not by a flag at each call: macOS looks at MSG_DONTWAIT only where it receives, and blocks.
+        sock.setblocking(False)
+        self._sock = sock
+        self._applied = applied
+        self._broken = broken
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLOUT)
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._lanes: deque[Lane] = deque()
+        self._measured = 0
+        self._control: deque[ChildFrame] = deque()
+        self._records = 0
+        self._lost_records = 0
+        self._letters = self._letter_bytes = 0
+        self._report = False
+        self._rest = b""
+        self._writing = False
+        self._wrote_messages = False
+        self._last_write = self._last_full = 0.0
+        self._open = False
+        self._held = self._retired = False
+        self._why_held = ""
+        self._closing = False
+        self._ended = False
+        self._thread = threading.Thread(target=self._write_all, name="co2-writer", daemon=True)
+        self._thread.start()
+
+    def join(self, lane: Lane) -> None:
+        """Take a plugin's lane in."""
+        with self._lock:
+            if self._closing:
+                lane.close()
+            if self._retired:
+                self._open = self._retired = False
+            self._lanes.append(lane)
+
+    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+        """Append a message that must be measured, or for which there is no room; or a flush.
+
+        Waits for room at most ``timeout`` seconds.
+
+        Raises:
+            OutboxFull: no room came.
+            NotRunning: the host stops.
+        """
+        with self._lock:
+            if not lane.limit:
+                raise NotRunning(f"{lane.name} has stopped, so it cannot send")
+            if self._is_full(lane):
+                self._wait_for_room(lane, timeout)
+            lane.entries.append(entry)
+            self._measured += size_of(entry)
+            if len(lane.entries) > lane.alert and self._may_write():
+                self._write_full(lane)
+        if self.asleep:
+            self.attend()
+
+    def attend(self) -> None:
+        """Write what was appended while the writer slept, or wake it.
+
+        Raises:
+            NotRunning: nobody writes any more: what was appended last was not sent.
+        """
+        with self._lock:
+            if self._ended:
+                raise NotRunning("the plugin host has stopped, so its plugins cannot send")
+            if not self.asleep:
+                return
+            now = time.monotonic()
+            if (
+                self._control
+                or self._report
+                or not self._may_write()
+                or now - self._last_write <= _DIRECT_AFTER
+                or not self._write_now(now)
+            ):
+                self._wake()
+
+    def frame(self, frame: ChildFrame) -> None:
+        """Queue a frame that goes before all messages."""
+        with self._lock:
+            self._control.append(frame)
+            self._wake()
+
+    def answer(self, frame: ChildFrame) -> None:
+        """Write a frame at once where nothing else is being written; else it goes before all messages."""
+        with self._lock:
+            if self._control or self._writing or self._rest:
+                self._control.append(frame)
+            else:
+                self._rest = self._sent(encode_frame(frame))
+                if not self._rest:
+                    return
+            self._wake()
+
+    def record(self, source: str, level: int, text: str) -> None:
+        """Queue a line for the log; beyond a bound only count it."""
+        with self._lock:
+            if self._records >= MAX_RECORDS:
+                self._lost_records += 1
+                return
+            self._records += 1
+            self._control.append(Record(source, level, text_for_frame(text)))
+            self._wake()
+
+    def dead_letter(self, letter: DeadLetter) -> None:
+        """Queue a message that its plugin did not take; beyond a bound only count it."""
+        with self._lock:
+            size = len(letter.message)
+            if self._letters >= MAX_LETTERS or self._letter_bytes + size > MAX_LETTER_BYTES:
+                self.unkept += 1
+                self._report = True
+            else:
+                self._letters += 1
+                self._letter_bytes += size
+                self._control.append(letter)
+            self._wake()
+
+    def report(self) -> None:
+        """Say soon what has been applied."""
+        with self._lock:
+            self._report = True
+            self._wake()
+
+    def start(self) -> None:
+        """Let messages out: the package is loaded everywhere."""
+        with self._lock:
+            self._open = True
+            self._wake()
+
+    def flow(self, is_open: bool, why: str = "") -> None:
+        """Hold messages back, or let them go again; ``why`` is for who finds no room meanwhile."""
+        with self._lock:
+            self._why_held = why
+            self._held = not (is_open or self._retired)
+            self._wake()
+
+    def retire(self, timeout: float) -> None:
+        """Take no more messages of the plugins that are there, and write what waits, within ``timeout`` seconds.
+
+        When other plugins :meth:`join` afterwards, all is held until :meth:`start`.
+        """
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            self._retired, self._held = True, False
+            for lane in self._lanes:
+                lane.close()
+            self._wake()
+            self._room.notify_all()
+            while self._open and self._waiting() and (left := deadline - time.monotonic()) > 0:
+                self._room.wait(left)
+
+    def close(self, timeout: float) -> None:
+        """Take no more messages, write what waits, within ``timeout`` seconds."""
+        with self._lock:
+            self._held = False
+            self._close_lanes()
+        self._thread.join(timeout)
+
+    # with the lock
+
+    def _wake(self) -> None:
+        self.asleep = False
+        self._work.notify()
+
+    def _close_lanes(self) -> None:
+        self._closing = True
+        for lane in self._lanes:
+            lane.close()
+        self._wake()
+        self._room.notify_all()
+
+    def _is_full(self, lane: Lane) -> bool:
+        return self._measured > MAX_QUEUED or len(lane.entries) >= lane.limit
+
+    def _wait_for_room(self, lane: Lane, timeout: float) -> None:
+        self.waited += 1
+        self._report = True
+        self._wake()
+        deadline = time.monotonic() + timeout
+        while self._is_full(lane):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise OutboxFull(timeout, self._why_full())
+            self._room.wait(left)
+            if not lane.limit:
+                raise NotRunning(f"{lane.name} has stopped, so it cannot send")
+
+    def _why_full(self) -> str:
+        if not self._open:
+            return "what a package sends before it is loaded waits for that"
+        if self._held:
+            return self._why_held or "the outbox is full"
+        return "the host takes messages more slowly than this package sends them"
+
+    def _may_write(self) -> bool:
+        """Whether a sender may write now: messages may go, and nobody is in the middle of something."""
+        return self._open and not self._held and not self._writing and not self._rest
+
+    def _write_now(self, now: float) -> bool:
+        """Write what the socket takes at once; tell whether that was all."""
+        lanes = self._lanes
+        is_alone = len(lanes) == 1
+        data = (is_alone and lanes[0].cut_lone()) or self._messages()
+        if not data:
+            return True  # somebody else was quicker
+        self._last_write = now
+        self._rest = self._sent(data)
+        if self._retired:
+            self._room.notify_all()  # somebody waits for all of it to be written
+        return not self._rest and not (lanes[0].entries if is_alone else self._waiting())
+
+    def _write_full(self, lane: Lane) -> None:
+        """Write full frames of a lane, waiting a moment for the socket; what it does not take is the writer's."""
+        while len(lane.entries) >= MAX_BATCH_MESSAGES and self._may_write():
+            parts = []
+            while len(lane.entries) >= MAX_BATCH_MESSAGES:
+                frame, freed = lane.cut()
+                self._measured -= freed
+                parts.append(encode_frame(frame))
+            self._rest = self._sent(b"".join(parts))
+            if self._rest:
+                self._rest = self._sent_patiently()
+        self._last_write = self._last_full = time.monotonic()
+        self._room.notify_all()
+        if self._rest:
+            lane.alert = lane.limit
+        if self._rest or self._control or self._report or self._closing:
+            self._wake()
+
+    def _sent(self, data: bytes) -> bytes:
+        """Give the socket what it takes at once; give the rest."""
+        try:
+            sent = self._sock.send(data)
+            return data[sent:] if sent < len(data) else b""
+        except OSError:
+            return data  # full; or broken, which the thread finds out too
+
+    def _sent_patiently(self) -> bytes:
+        """Wait for the socket, without the lock, and give it the rest; give what is still left of it."""
+        rest, self._rest, self._writing = self._rest, b"", True
+        self._lock.release()
+        try:
+            while rest and self._poll.poll(_PAUSE_MS):
+                before, rest = len(rest), self._sent(rest)
+                if len(rest) == before:
+                    break  # broken
+        finally:
+            self._lock.acquire()
+            self._writing = False
+        return rest
+
+    def _take(self, lingers: bool) -> bytes:
+        if self._writing:
+            return b""  # a sender is at it, and wakes us
+        if self._rest:
+            data, self._rest = self._rest, b""
+            return data
+        parts: list[bytes] = []
+        if self._report:
+            self._report = False
+            if (applied := self._applied()) is not None:
+                parts.append(encode_frame(applied))
+        while self._control and len(parts) < _CONTROL_BATCH:
+            parts.append(encode_frame(self._next_control()))
+        if self._open and not self._held and not lingers and (messages := self._messages()):
+            self._wrote_messages = True
+            parts.append(messages)
+        return b"".join(parts)
+
+    def _messages(self) -> bytes:
+        """Cut frames, the lanes in turns. What is left behind a full frame may grow to be one too."""
+        parts: list[bytes] = []
+        given: set[str] = set()
+        size = idle = 0
+        while size < MAX_WRITE and idle < len(self._lanes):
+            lane = self._lanes[0]
+            self._lanes.rotate(-1)
+            if len(lane.entries) < (MAX_BATCH_MESSAGES if lane.name in given else 1):
+                idle += 1
+                continue
+            idle = 0
+            given.add(lane.name)
+            frame, freed = lane.cut()
+            self._measured -= freed
+            if len(lane.entries) < MAX_BATCH_MESSAGES and lane.limit:
+                lane.alert = FULL - 1
+            parts.append(encode_frame(frame))
+            size += len(parts[-1])
+        if parts:
+            self._room.notify_all()
+        return b"".join(parts)
+
+    def _waiting(self) -> int:
+        return sum(len(lane.entries) for lane in self._lanes)
+
+    def _next_control(self) -> ChildFrame:
+        frame = self._control.popleft()
+        if isinstance(frame, Record):
+            self._records -= 1
+            if not self._records and self._lost_records:
+                text = f"{self._lost_records} lines were not logged: they came too fast"
+                self._lost_records = 0
+                self._control.append(Record("", 30, text))
+                self._records = 1
+        elif isinstance(frame, DeadLetter):
+            self._letters -= 1
+            self._letter_bytes -= len(frame.message)
+        return frame
+
+    # the writer's thread
+
+    def _write_all(self) -> None:
+        try:
+            while data := self._next():
+                self._send_all(data)
+                self._writing = False
+                if self._wrote_messages and self._waiting() < MAX_BATCH_MESSAGES:
+                    time.sleep(_NAP)
+        except BaseException as error:
+            if not isinstance(error, OSError) or error.errno not in _GONE:
+                # Memory is out, or a plugin has closed our socket: nothing can be said any more.
+                self._broken()
+                return
+            # The satellite is gone. The reading side sees it too, and ends in good order.
+            with self._lock:
+                self._close_lanes()
+                self._end()
+
+    def _send_all(self, data: bytes) -> None:
+        """Write all of it. Nobody else writes, or polls, meanwhile: ``_writing`` is set."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                rest = rest[self._sock.send(rest) :]
+            except BlockingIOError:
+                self._poll.poll()
+
+    def _next(self) -> bytes:
+        """Wait for something to write; b'' when all is written and the host stops."""
+        with self._lock:
+            self._wrote_messages = False
+            while True:
+                lingers = not self._closing and time.monotonic() - self._last_full < _LINGER
+                # First the word, then the look: whoever appends after the look sees the word.
+                self.asleep = self._closing or (self._open and not self._held and not lingers)
+                if data := self._take(lingers):
+                    self.asleep = False
+                    self._writing = True
+                    self._last_write = time.monotonic()
+                    return data
+                if self._closing and not self._writing:
+                    self._end()
+                    return b""
+                self._work.wait(_LINGER if lingers else None)
+
+    def _end(self) -> None:
+        self._ended = self.asleep = True

@@ -1,0 +1,1 @@
+"""Find, check and import a plugin package: no process, no asyncio."""

@@ -1,0 +1,289 @@
+"""Look whether a package would be loaded, and say all that stands in the way: for ``co2 plugin check``.
+
+Its files are read, and it is imported as the loader does it, in a process of its own; nothing is made of its
+classes.
+"""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from co2.config.private import Trust
+from co2.errors import ConfigError
+from co2.plugin.packages.environment import environment_of
+from co2.plugin.packages.near_misses import IDLE
+from co2.plugin.packages.requirements import (
+    RequirementsProblem,
+    check_requirements,
+    install_command,
+    read_requirements,
+)
+
+if TYPE_CHECKING:
+    from co2.plugin.packages.loader import FoundPlugin, LoadFailure
+
+__all__ = ["IMPORT_TIMEOUT", "Finding", "check_package"]
+
+IMPORT_TIMEOUT = 20.0
+"""Seconds in which a package must be imported."""
+
+_PLACE = re.compile(r"(.*?):(\d+)(?:, class .*)?")
+_NOT_IN_NAME = re.compile(r"[^\w.-]")
+_MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong.
+
+    Attributes:
+        problem: what was found, and what was expected.
+        file: where.
+        line: where in it, 0 for nowhere in particular.
+        mend: what to do, where the problem does not say it.
+        fatal: the package is not loaded; otherwise a part of it is ignored.
+    """
+
+    problem: str
+    file: str
+    line: int = 0
+    mend: str = ""
+    fatal: bool = True
+
+
+def check_package(
+    path: Path,
+    table: Mapping[str, Any] | None = None,
+    config_file: str = "",
+    trust: Trust | None = None,
+    env: Sequence[str] = (),
+) -> tuple[list[Finding], list[str]]:
+    """Check a package.
+
+    Args:
+        path: its folder, or the single file.
+        table: its configuration; None for not looking at that.
+        config_file: where that stands.
+        trust: whose it may be, beside ours and root's.
+        env: names of variables that it gets beside those that all get.
+
+    Returns:
+        What is wrong, and the names of its plugins and methods as far as they were found.
+    """
+    findings = [*_from_outside(path, trust or Trust())]
+    if findings:
+        return findings, []
+    file = path if path.is_file() else path / "__init__.py"
+    unmet = [*_requirements(file)]
+    unreadable, unfit = _read_files(path)
+    order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
+    order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
+    order |= {"unmet": bool(unmet), "required": _required(file), "env": [*env]}  # type: ignore[dict-item]
+    refused, names, imported = _import_apart(path, order)
+    # What is wrong in a file that nobody imports, or a class that is no plugin, keeps nothing from being loaded.
+    if imported:
+        places = {(finding.file, finding.line) for finding in refused}
+        unreadable = [replace(one, fatal=(one.file, one.line) in places) for one in unreadable]
+        unfit = {name: found for name, found in unfit.items() if name in names}
+    findings = [*unmet, *unreadable, *(one for found in unfit.values() for one in found)]
+    places = {(finding.file, finding.line) for finding in unreadable}
+    findings += [one for one in refused if (one.file, one.line) not in places]
+    if any(one.fatal for one in findings):
+        # What is wrong is not finished: that it does nothing yet helps nobody.
+        findings = [one for one in findings if one.fatal or IDLE not in one.problem]
+    return findings, names
+
+
+# ---- reading -------------------------------------------------------------------------------------------
+
+
+def _from_outside(path: Path, trust: Trust) -> Iterator[Finding]:
+    from co2.plugin.packages.discovery import OpenCode, name_problem, package_problem
+
+    name = path.name.removesuffix(".py")
+    if problem := name_problem(name):
+        yield Finding(problem, str(path))
+    elif name in sys.stdlib_module_names:
+        yield Finding(
+            f"{name!r} is the name of a module that Python or co2 needs itself: rename the package", str(path)
+        )
+    if problem := OpenCode(path.parent, trust).problem_of(path):
+        yield Finding(problem, str(path))
+    if problem := package_problem(path):
+        yield Finding(problem, str(path))
+
+
+def _requirements(file: Path) -> Iterator[Finding]:
+    try:
+        check_requirements(file.read_bytes())
+    except RequirementsProblem as error:
+        yield Finding(error.problem, str(file), error.line)
+    except OSError:
+        return  # reading it as code says what is wrong
+
+
+def _required(file: Path) -> list[str]:
+    """Give the names of what a package requires, as a module would be called."""
+    try:
+        requires, _ = read_requirements(file.read_bytes())
+    except (RequirementsProblem, OSError):
+        return []
+    return [_NOT_IN_NAME.split(one.strip(), 1)[0].lower().replace("-", "_") for one in requires]
+
+
+def _read_files(path: Path) -> tuple[list[Finding], dict[str, list[Finding]]]:
+    """Give what Python cannot read, and what is wrong in classes, by ``<package>.<module>.<class>``."""
+    unreadable: list[Finding] = []
+    unfit: dict[str, list[Finding]] = {}
+    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+        try:
+            tree = ast.parse(file.read_bytes(), str(file))
+        except SyntaxError as error:
+            mend = "Python cannot read this line"
+            unreadable.append(Finding(f"SyntaxError: {error.msg}", str(file), error.lineno or 0, mend))
+        except (OSError, ValueError, RecursionError, MemoryError) as error:
+            unreadable.append(Finding(f"cannot be read: {type(error).__name__}: {error}", str(file)))
+        else:
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
+                    unfit[f"{_module(path, file)}.{node.name}"] = [*_read_class(node, file)]
+    return unreadable, unfit
+
+
+def _module(path: Path, file: Path) -> str:
+    """Give ``<package>.<module>`` of a file of a package."""
+    if path.is_file():
+        return f"{path.stem}.{path.stem}"
+    parts = file.relative_to(path).with_suffix("").parts
+    return ".".join((path.name, *(parts[:-1] if parts[-1] == "__init__" else parts)))
+
+
+def _read_class(node: ast.ClassDef, file: Path) -> Iterator[Finding]:
+    for function in node.body:
+        if isinstance(function, ast.AsyncFunctionDef) and function.name == "__init__":
+            mend = "write def __init__, and what is to be awaited elsewhere"
+            yield Finding(f"{node.name}.__init__ is async", str(file), function.lineno, mend)
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__" and not _calls_init(function):
+            yield Finding(
+                f"{node.name}.__init__ does not call the superclass's",
+                str(file),
+                function.lineno,
+                "begin it with super().__init__(var_dict)",
+            )
+
+
+def _calls_init(function: ast.FunctionDef) -> bool:
+    return any(isinstance(node, ast.Attribute) and node.attr == "__init__" for node in ast.walk(function))
+
+
+# ---- importing -----------------------------------------------------------------------------------------
+
+
+def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], list[str], bool]:
+    """Import it in a process of its own; give what is wrong, the names, and whether all of it was looked at."""
+    # No pipe: nobody reads before it has ended, and it may have much to say.
+    with tempfile.TemporaryFile() as answers:
+        writer = answers.fileno()
+        command = [sys.executable, "-P", "-m", "co2.plugin.packages.check", str(writer), json.dumps(order)]
+        try:
+            done = subprocess.run(  # noqa: S603 - our own module
+                command,
+                pass_fds=[writer],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                env=environment_of(os.environ, order["env"]),
+                timeout=IMPORT_TIMEOUT,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], [], False
+        answers.seek(0)
+        answer = answers.read()
+    if not answer:
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        problem = f"Python ended with {done.returncode} while it was imported: {last[:200]}"
+        return [Finding(problem, str(path))], [], False
+    told = json.loads(answer)
+    return [Finding(**finding) for finding in told["findings"]], told["names"], told["imported"]
+
+
+def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
+    from co2.plugin.packages.loader import LoadFailure, find_plugins, import_package
+    from co2.plugin.packages.typed_config import Configs
+
+    failures: list[LoadFailure] = []
+    warnings: list[str] = []
+    names: list[str] = []
+    vain: list[Finding] = []
+    imported = False
+    try:
+        module = import_package(order["package"], order["folder"], unmet=order["unmet"])
+        found, warnings = find_plugins(order["package"], module, failures.append)
+        imported = True
+        names = [name for one in found for name in (one.name, *one.methods)]
+        vain = [finding for one in found for finding in _vain(one)]
+        if order["table"] is not None and found:
+            kinds = [one.kind for one in found]
+            configs = Configs(order["package"], json.loads(order["table"]), order["file"], module, kinds)
+            configs.check()
+    except LoadFailure as failure:
+        failures.append(failure)
+    except ConfigError as error:
+        failures.append(LoadFailure(error.problem, error.where))
+    findings = [one for failure in failures if (one := _finding_of(failure, order)) is not None]
+    findings += [*vain, *(_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings)]
+    return {"findings": [asdict(finding) for finding in findings], "names": names, "imported": imported}
+
+
+def _vain(found: "FoundPlugin") -> Iterator[Finding]:
+    """Give what a class has that means nothing to its host."""
+    from co2.plugin.packages.class_checks import in_vain
+
+    for problem, place, mend in in_vain(found.kind):
+        yield replace(_finding(problem, place or found.where, fatal=False), mend=mend)
+
+
+def _finding_of(failure: "LoadFailure", order: Mapping[str, Any]) -> Finding | None:
+    """Make a finding of a failure; none of a module that comes with what is required, whose lack was told."""
+    finding = _finding(failure.problem, failure.where)
+    missing = _MISSING_MODULE.search(failure.problem)
+    if missing is None or not order["unmet"]:
+        return finding
+    if missing[1].partition(".")[0].lower() in order["required"]:
+        return None
+    mend = f"it may come with what the package requires: install that first. Else {finding.mend}"
+    return replace(finding, mend=mend)
+
+
+def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:
+    mend = ""
+    if missing := _MISSING_MODULE.search(problem):
+        name = missing[1].partition(".")[0]
+        mend = f'if it is a library, say requires = ("{name}",) in the package, and: {install_command([name])}'
+    place = _PLACE.fullmatch(where)
+    if place is None:
+        return Finding(problem, where, mend=mend, fatal=fatal)
+    return Finding(problem, place[1], int(place[2]), mend, fatal)
+
+
+def main() -> None:
+    """Import the package that we are told, and write what is wrong to a file; never returns."""
+    descriptor, order = int(sys.argv[1]), json.loads(sys.argv[2])
+    sys.dont_write_bytecode = True
+    answer = json.dumps(_import_here(order)).encode()
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(answer)
+    os._exit(0)  # whatever threads the package has started
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What looks meant for co2 and is not: a class without ``X_``, a method that nobody calls, an idle plugin.
+
+Base classes, what is imported, and methods that a class calls itself are their authors' own business.
+"""
+
+import ast
+import functools
+import itertools
+import re
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+from co2.near import nearest
+from co2.plugin.api import Co2Plugin
+from co2.plugin.packages.class_checks import line_of, mentions
+from co2.plugin.relay_plugin import Co2RelayPlugin
+
+__all__ = ["IDLE", "slips_of", "unnamed_classes", "unnamed_files", "without_x"]
+
+MAX_READ = 2000
+"""Files that are looked through for who imports one: a plugin folder may be anybody's home."""
+
+_PLUGINS = ("Co2Plugin", "Co2RelayPlugin")
+
+_HOOKS = ("receive", "gap", "joined", "left", "handover", "takeover")
+_RELAY_HOOKS = ("relay", "register", "gap", "joined", "left", "handover", "takeover")
+
+IDLE = "nothing: it has no"
+"""Stands in what is told of a plugin that does nothing."""
+
+_SHORT = 4
+"""Letters of a name for which another one is a slip only where it differs in capitals: ``map`` is no ``gap``."""
+
+_DOES = frozenset(("send", "every", "call", "call_async", "flush"))
+"""What a plugin uses that does anything of its own accord."""
+
+
+def without_x(name: str) -> str:
+    """Say that a class is not loaded, and what to call it."""
+    bare = name[2:] if name.startswith("x_") else name
+    return f"{name} is a Co2Plugin without X_, so it is not loaded; name it X_{bare}"
+
+
+def unnamed_classes(module: types.ModuleType) -> Iterator[type[Co2Plugin]]:
+    """Give the plugin classes of a module that are not loaded for their name, though no other class needs them."""
+    for value in list(vars(module).values()):
+        if (
+            isinstance(value, type)
+            and issubclass(value, Co2Plugin)
+            and value.__module__ == module.__name__
+            and not value.__name__.startswith(("X_", "_"))
+            and not value.__subclasses__()
+            and not getattr(value, "__abstractmethods__", None)
+        ):
+            yield value
+
+
+def unnamed_files(folder: Path) -> dict[Path, str]:
+    """Return the files of a plugin folder that hold a plugin class only but for its name, each with what to say.
+
+    They are read, not executed. What other files import holds base classes.
+    """
+    found: dict[Path, str] = {}
+    for file in sorted(folder.glob("*.py")):
+        names = _unnamed_in(file)
+        if names and not file.name.startswith((".", "_")):
+            found[file] = "; ".join(f"{file.name}: {without_x(name)}" for name in names)
+    return {file: text for file, text in found.items() if not _is_imported(file, folder)}
+
+
+def _unnamed_in(file: Path) -> list[str]:
+    try:
+        source = file.read_bytes()
+        if not any(name.encode() in source for name in _PLUGINS):
+            return []
+        tree = ast.parse(source)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    kinds = {
+        node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+    }
+    if any(name.startswith("X_") for name in kinds):
+        return []
+    plugins = {name for name, bases in kinds.items() if bases & {*_PLUGINS}}
+    while more := {name for name, bases in kinds.items() if bases & plugins} - plugins:
+        plugins |= more
+    bases = set().union(*kinds.values())
+    return [
+        name for name in kinds if name in plugins - bases and not name.startswith("_") and "ABC" not in kinds[name]
+    ]
+
+
+def _is_imported(file: Path, folder: Path) -> bool:
+    imports = re.compile(rb"^\s*(?:import|from)\b[^#\n]*\b" + file.stem.encode() + rb"\b", re.MULTILINE)
+    for other in itertools.islice(folder.rglob("*.py"), MAX_READ):
+        try:
+            if other != file and imports.search(other.read_bytes()):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def slips_of(kind: type[Co2Plugin]) -> Iterator[tuple[str, str]]:
+    """Return what a plugin class has in vain, or that it does nothing at all: the problem and ``file:line``."""
+    hooks = _RELAY_HOOKS if issubclass(kind, Co2RelayPlugin) else _HOOKS
+    own = [base for base in kind.__mro__ if base not in Co2RelayPlugin.__mro__]
+    written = {name: value for base in reversed(own) for name, value in vars(base).items()}
+    missing = [hook for hook in hooks if hook not in written]
+    slipped = False
+    for name, value in written.items():
+        if not isinstance(value, types.FunctionType) or name.startswith("__") or hasattr(Co2Plugin, name):
+            continue
+        meant = f"x_{name[2:]}" if name.startswith("X_") else _meant(name, missing)
+        if meant and meant not in written and not mentions(own, name):
+            slipped = True
+            yield f"{kind.__name__}.{name} is called by nobody; did you mean {meant}?", line_of(value)
+    if not slipped and not _does_anything(kind, written, own):
+        nothing = (
+            "passes, admits, sends and offers" if issubclass(kind, Co2RelayPlugin) else "hears, sends and offers"
+        )
+        yield f"{kind.__name__} {nothing} {IDLE} {hooks[0]}, no x_ method, and never sends", ""
+
+
+def _meant(name: str, hooks: list[str]) -> str:
+    near = nearest(name, [hook for hook in hooks if len(hook) > _SHORT])
+    return near or next((hook for hook in hooks if hook == name.lower()), "")
+
+
+def _does_anything(kind: type[Co2Plugin], written: dict[str, object], own: list[type]) -> bool:
+    if any(name.startswith("x_") or name in _HOOKS or name in _RELAY_HOOKS for name in written):
+        return True
+    if any(mentions(own, name) for name in _DOES):
+        return True
+    # It may have given itself to somebody who does it: self that stands alone, not before a dot.
+    return any(base.__module__ != kind.__module__ for base in own) or _gives_itself_away(kind)
+
+
+def _gives_itself_away(kind: type) -> bool:
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    try:
+        return _gives_self(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return True
+
+
+@functools.lru_cache(maxsize=4)
+def _gives_self(source: bytes) -> bool:
+    """Return whether some code hands a ``self``, or a method of it, to somebody."""
+    nodes = [*ast.walk(ast.parse(source))]
+    before_dots = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
+    for node in nodes:
+        if isinstance(node, ast.Name) and node.id == "self" and id(node) not in before_dots:
+            return True
+        if isinstance(node, ast.Call):
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if any(map(_is_of_self, given)):
+                return True
+    return False
+
+
+def _is_of_self(node: ast.expr) -> bool:
+    return isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"

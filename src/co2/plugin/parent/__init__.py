@@ -1,0 +1,1 @@
+"""What a satellite or a relay does about its plugin hosts, with asyncio."""

@@ -1,0 +1,158 @@
+"""The books of one package: its loads and what they count, where its plugins stand, and what deaths lead to."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from co2.plugin.parent.delivery import Delivery
+from co2.plugin.parent.generation import Incarnation
+from co2.plugin.parent.package_log import Records, preview
+from co2.plugin.parent.restart_policy import MAX_TRIES, Deaths, read_progress, taken_up
+from co2.protocol.wire.plugin_frames.frames import Applied, DeadLetter, Progress
+
+__all__ = ["Books", "Counters"]
+
+
+@dataclass(slots=True)
+class Counters:
+    """What a package's life counts.
+
+    Attributes:
+        loads: number of the last load.
+        restarts: how often its plugin host was started anew after a death.
+        reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
+        earlier: sums over plugin hosts that have ended.
+        slowest: longest call that was seen, in seconds.
+    """
+
+    loads: int = 0
+    restarts: int = 0
+    reloads: dict[str, int] = field(default_factory=lambda: {"ok": 0, "failed": 0, "reverted": 0})
+    earlier: Applied = field(default_factory=lambda: Applied(0))
+    slowest: float = 0.0
+
+
+class Books:
+    """What outlives the loads of a package.
+
+    Args:
+        package: its name.
+        records: its log.
+        delivery: what it gets.
+        dead_letter: called with a message that was given up.
+
+    Attributes:
+        alive: every load whose counters are not added up yet, nearly always because its child lives.
+        counters: see there.
+        deaths: that count towards parking, with their messages.
+        given_up: messages that were made dead letters because the package died in them again and again.
+    """
+
+    def __init__(
+        self, package: str, records: Records, delivery: Delivery, dead_letter: Callable[[DeadLetter], None]
+    ) -> None:
+        self.alive: list[Incarnation] = []
+        self.counters = Counters()
+        self._package = package
+        self._records = records
+        self._delivery = delivery
+        self._dead_letter = dead_letter
+        self._progress: dict[str, Progress] = {}
+        self.deaths = Deaths()
+        self.given_up = 0
+        self._stood_still = 0.0
+        self._stands_since: float | None = None
+
+    def place(self, one: Incarnation) -> dict[str, Progress]:
+        """Return where each plugin of a load begins, now."""
+        if self._stands_since is not None:
+            self._stood_still += time.monotonic() - self._stands_since
+            self._stands_since = None
+        self._progress = taken_up(one.plugins, self._progress)
+        return self._progress
+
+    def settle(self, one: Incarnation) -> None:
+        """Note where its plugins stand: it need not have come to say so."""
+        self._progress = read_progress(one.child.words, one.plugins, self._progress)
+        self._done_with(one)
+
+    def bury(self, one: Incarnation) -> None:
+        """Add up what a load has counted that is no more."""
+        if one not in self.alive:
+            return
+        self.alive.remove(one)
+        if one.watch is not None:
+            self.counters.slowest = max(self.counters.slowest, one.watch.slowest)
+            one.watch = None
+        # Also the letters that went down with the child.
+        unkept = one.letters - one.letters_come
+        before, now = self.counters.earlier, one.applied
+        self.counters.earlier = Applied(
+            0, before.failed + now.failed, before.waited + now.waited, before.unkept + unkept
+        )
+        one.applied = Applied(0)
+        one.child.forget()
+
+    def died(self, one: Incarnation | None, how: str, deaths: int) -> bool:
+        """Tell of a death and bury the load; tell whether that was one too many.
+
+        Args:
+            one: the load that carried the package; None where it died before it did.
+            how: in words.
+            deaths: so many within a minute are too many.
+        """
+        reason = one.reason if one is not None else ""
+        if self._stands_since is None:
+            self._stands_since = time.monotonic()
+        ran = self._stands_since - self._stood_still  # neither starting nor waiting for the next try
+        given_up = self.deaths.add(ran, _suspects(one) if one is not None else [])
+        parked = self.deaths.park(ran, deaths)
+        if reason or not parked:
+            self._records.error(reason or f"the plugin host of {self._package} {how}; it is started again")
+        for plugin, number in given_up:
+            self._give_up(plugin, number, reason or f"it {how}")
+        if one is not None:
+            self._done_with(one)
+            self.bury(one)
+        return parked
+
+    def forget_deaths(self, last: int) -> None:
+        """All plugins are done with everything up to this number."""
+        self.deaths.forget_up_to(last)
+
+    def forgive(self) -> None:
+        """Somebody has asked for another try: what was does not count."""
+        self.deaths = Deaths()
+
+    def _done_with(self, one: Incarnation) -> None:
+        done = [self._progress[plugin.name].done for plugin in one.plugins if plugin.receives]
+        if done:
+            self._delivery.done(min(done))
+
+    def _give_up(self, plugin: str, number: int, how: str) -> None:
+        """Make a dead letter of the message that the child died in once too often."""
+        self.given_up += 1
+        self._progress[plugin] = Progress(number, 0)
+        found = self._delivery.window.find(number)
+        if found is None:
+            self._records.error(f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again")
+            return
+        envelope, message = found
+        reason = f"the plugin host died {MAX_TRIES} times in this message: {how}"
+        self._dead_letter(DeadLetter(plugin, envelope.host_id, envelope.client_address, reason, message))
+        self._records.error(
+            f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; "
+            f"from {envelope.host_id}: {preview(message)}"
+        )
+
+
+def _suspects(one: Incarnation) -> list[tuple[str, int]]:
+    """Give (plugin, message number) of those that may have killed the child."""
+    if one.guilty is not None:
+        return [(one.guilty.plugin, one.guilty.inside)] if one.guilty.inside else []
+    words = one.child.words
+    return [
+        (plugin.name, words.message(index) // 2)
+        for index, plugin in enumerate(one.plugins)
+        if words.message(index) % 2
+    ]

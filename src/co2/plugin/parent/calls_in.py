@@ -1,0 +1,134 @@
+"""Calls into the plugins of one package: they outlive a change of its child, though not its death."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from co2.errors import BadParams, CallTimeout, PluginFailed, TooBig, ValueRefused
+from co2.plugin.parent.pending_calls import PendingCalls
+from co2.protocol.wire.plugin_frames.frames import Admit, Call, DeadLetter, Host, HostFrame, Repeat, Withdraw
+from co2.values import pack_value, unpack_value
+
+__all__ = ["Calling", "Question"]
+
+Send = Callable[[HostFrame], None]
+Question = Call | Repeat | Admit
+
+
+class Calling:
+    """The calls of ``x_`` methods, and the dead letters that are given once more.
+
+    Args:
+        package: its name, for texts.
+        can_take: tells whether the plugin host of now has what such a frame needs.
+    """
+
+    def __init__(self, package: str, can_take: Callable[[Question], bool]) -> None:
+        self._package = package
+        self._can_take = can_take
+        self._calls = PendingCalls()
+        self._send: Send | None = None
+        self._held: dict[int, Question] | None = None
+        self._why = "starting"
+
+    async def call(self, method: str, argument: Mapping[str, Any], timeout: float) -> Any:
+        """Call an ``x_`` method.
+
+        Raises:
+            BadParams: the argument cannot travel, or it does not take it.
+            PluginFailed: it raised, died, is not running, or too many calls wait.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        try:
+            packed = pack_value(argument)
+        except (ValueRefused, TooBig) as error:
+            raise BadParams(str(error)) from None
+        return await self._call(method, len(packed), timeout, lambda call_id: Call(call_id, method, packed))
+
+    async def repeat(self, letter: DeadLetter, timeout: float) -> None:
+        """Give a dead letter to its plugin once more; return when it has taken it.
+
+        Raises:
+            PluginFailed: it raised again, died, is not there, or too many calls wait.
+            CallTimeout: it is not done within ``timeout`` seconds.
+        """
+        what = f"{letter.plugin}.receive"
+        rest = letter.plugin, letter.host_id, letter.client_address, letter.message
+        await self._call(what, len(letter.message), timeout, lambda call_id: Repeat(call_id, *rest))
+
+    async def admit(self, plugin: str, host: Host, timeout: float) -> str:
+        """Ask a plugin whether a host may join; give why not, '' where it may.
+
+        Raises:
+            PluginFailed: it raised, died, is not running, or too many calls wait.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        rest = plugin, host.host_id, host.methods, host.plugins
+        answer = await self._call(f"{plugin}.register", 0, timeout, lambda call_id: Admit(call_id, *rest))
+        return answer if isinstance(answer, str) else ""
+
+    def answer(self, call_id: int, value: bytes, error: str, *, refused: bool) -> None:
+        """Take a result; ``refused`` where the argument was wrong."""
+        self._calls.answer(call_id, value, error, refused=refused)
+
+    def method(self, call_id: int) -> str:
+        """Give the name of the method called, '' when nobody waits for it any more."""
+        return self._calls.method(call_id)
+
+    # the child of now
+
+    def begin(self, send: Send) -> None:
+        """Calls go to this child from now on: first those that were held. The one before answers no more."""
+        self._calls.fail(f"the code of {self._package} was changed", but=self._held or ())
+        self.resume(send)
+
+    def resume(self, send: Send) -> None:
+        """Go on with a child that still has all the calls it was given."""
+        held, self._held, self._send = self._held or {}, None, send
+        for call_id, frame in held.items():
+            if self._can_take(frame):
+                send(frame)
+            else:
+                self._calls.answer(call_id, b"", self._gone(frame))
+
+    def hold(self) -> None:
+        """Calls wait until :meth:`begin` or :meth:`resume`."""
+        self._held = {} if self._held is None else self._held
+
+    def lose(self, why: str) -> None:
+        """The child of now has died: it answers no more. What comes waits, until it is known what follows."""
+        self.hold()
+        self._calls.fail(why, but=self._held or ())
+
+    def end(self, why: str, state: str) -> None:
+        """No result will come from the child of now; whoever calls is told the state from now on."""
+        self._send, self._held, self._why = None, None, state
+        self._calls.fail(why)
+
+    def _gone(self, frame: Question) -> str:
+        if isinstance(frame, Repeat):
+            return f"{frame.plugin}.receive: the plugin package {self._package} has no such receiver"
+        if isinstance(frame, Admit):
+            return f"{frame.plugin}.register: the plugin package {self._package} has no such plugin"
+        return f"{frame.method}: the plugin package {self._package} has no such method any more"
+
+    async def _call(self, what: str, size: int, timeout: float, make: Callable[[int], Question]) -> Any:
+        if self._send is None and self._held is None:
+            raise PluginFailed(f"{what}: the plugin package {self._package} is {self._why}")
+        call_id, answer = self._calls.new(what, size)
+        frame = make(call_id)
+        if self._held is not None:
+            self._held[call_id] = frame
+        elif not self._can_take(frame):
+            self._calls.answer(call_id, b"", self._gone(frame))
+        else:
+            assert self._send is not None
+            self._send(frame)
+        try:
+            return unpack_value(await self._calls.wait(call_id, answer, timeout))
+        except (CallTimeout, asyncio.CancelledError):
+            if self._held is not None:
+                self._held.pop(call_id, None)
+            if self._send is not None:
+                self._send(Withdraw(call_id))
+            raise

@@ -1,0 +1,152 @@
+"""What the plugins of a package ask the network, as their parent sees it: each question is answered."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from co2.errors import (
+    BadParams,
+    CallTimeout,
+    InternalError,
+    NotRunning,
+    PeerError,
+    TooBig,
+    Unreachable,
+    ValueRefused,
+)
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Host, Hosts, text_for_frame
+from co2.values import pack_value, unpack_value
+
+if TYPE_CHECKING:
+    from co2.plugin.parent.process import Child
+
+__all__ = ["MAX_ASKED", "Asking", "Network", "NoNetwork"]
+
+MAX_ASKED = 300
+"""Calls of one package that may be under way: a little more than a child lets its plugins have."""
+
+PART = 256 * 1024
+"""Bytes of names after which what is told of hosts is cut."""
+
+_NOTHING = b"\xc0"
+
+_logger = logging.getLogger("co2.plugins")
+
+
+class Network(Protocol):
+    """What plugins can ask for: methods anywhere in the network, and who is there."""
+
+    async def call(self, method: str, host_id: str, argument: dict[str, Any], timeout: float) -> Any:
+        """Call a method.
+
+        Args:
+            method: its name.
+            host_id: of the host; '' for the one that has the method.
+            argument: what it gets.
+            timeout: seconds that the result is waited for.
+
+        Raises:
+            PeerError: what went wrong.
+        """
+
+    def hosts(self) -> Sequence[Host]:
+        """Give the satellites of the network, one's own first."""
+
+
+class NoNetwork:
+    """Where there is none: nobody can be called, nobody is there."""
+
+    async def call(self, method: str, host_id: str, argument: dict[str, Any], timeout: float) -> Any:
+        """Refuse it."""
+        raise Unreachable(f"{method}: these plugins are tied to no network")
+
+    def hosts(self) -> Sequence[Host]:
+        """Give none."""
+        return ()
+
+
+class Asking:
+    """The questions of one child."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._greets = False
+
+    def take(self, child: "Child", frame: Ask | AskHosts, network: Network) -> None:
+        """Answer a question of the child, as the network does."""
+        if isinstance(frame, AskHosts):
+            self._take_hosts(child, frame.call_id, network.hosts())
+        elif len(self._tasks) >= MAX_ASKED:
+            text = f"{frame.method}: too many calls of this package are under way"
+            child.send(Answered(frame.call_id, _NOTHING, Unreachable.code, text))
+        else:
+            task = asyncio.ensure_future(self._answer(child, frame, network))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def tell(self, child: "Child", joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell the child, if its plugins want to know, who has joined and left."""
+        if not self._greets:
+            return
+        for part in _parts(joined, 0):
+            child.send(part)
+        for part in _parts(left, 0):
+            child.send(Hosts(0, [], part.hosts))
+
+    def cancel(self) -> None:
+        """The child has ended: nobody waits any more."""
+        self._greets = False
+        for task in self._tasks:
+            task.cancel()
+
+    def _take_hosts(self, child: "Child", call_id: int, hosts: Sequence[Host]) -> None:
+        if not call_id:
+            self._greets = True
+            self.tell(child, [host for host in hosts if not host.own], ())
+            return
+        for part in _parts(hosts, call_id):
+            child.send(part)
+
+    @staticmethod
+    async def _answer(child: "Child", ask: Ask, network: Network) -> None:
+        child.send(await _answered(ask, network))
+
+
+async def _answered(ask: Ask, network: Network) -> Answered:
+    try:
+        argument = unpack_value(ask.argument)
+        assert isinstance(argument, Mapping)
+        async with asyncio.timeout(ask.timeout):
+            value = await network.call(ask.method, ask.host_id, dict(argument), ask.timeout)
+        return Answered(ask.call_id, pack_value(value))
+    except TimeoutError:
+        return _failed(ask, CallTimeout.code, f"no answer within {ask.timeout:g} s")
+    except (ValueRefused, TooBig) as error:
+        return _failed(ask, BadParams.code, f"{ask.method}: its result cannot travel: {error}")
+    except PeerError as error:
+        return _failed(ask, error.code, str(error))
+    except NotRunning as error:
+        return _failed(ask, Unreachable.code, str(error))
+    except Exception as error:
+        _logger.exception("a call of a plugin failed")
+        return _failed(ask, InternalError.code, f"{ask.method}: the satellite failed: {type(error).__name__}")
+
+
+def _failed(ask: Ask, code: int, text: str) -> Answered:
+    return Answered(ask.call_id, _NOTHING, code, text_for_frame(text)[:4096])
+
+
+def _parts(hosts: Sequence[Host], call_id: int) -> Iterator[Hosts]:
+    """Cut a list of hosts so that each part fits a frame; an answer has at least one."""
+    part: list[Host] = []
+    size = 0
+    for host in hosts:
+        more = len(host.host_id) + sum(map(len, host.methods)) + sum(map(len, host.plugins))
+        if part and size + more > PART:
+            yield Hosts(call_id, part, more=True)
+            part, size = [], 0
+        part.append(host)
+        size += more
+    if part or call_id:
+        yield Hosts(call_id, part)

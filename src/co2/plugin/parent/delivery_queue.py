@@ -1,0 +1,303 @@
+"""Batches for one package: those that wait, and those that its child has and is not done with."""
+
+from collections import deque
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+import msgspec
+
+from co2.plugin.child.decoding import pieces
+from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, join_batches
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap
+
+__all__ = ["MAX_WAITING", "WINDOW", "Envelope", "Missing", "Parcel", "Waiting", "Window"]
+
+MAX_WAITING = 8 * 1024 * 1024
+"""Bytes that wait for one package; beyond it the oldest batches are dropped, and a gap is told."""
+
+WINDOW = 1024 * 1024
+"""Bytes that a child may have and not be done with; the last batch may pass it."""
+
+OVERHEAD = 320
+"""Bytes that a waiting batch takes besides itself, roughly."""
+
+MAX_REASONS = 4
+"""Reasons that one gap names, where several became one."""
+
+
+class Envelope(msgspec.Struct, frozen=True):
+    """What travels beside messages.
+
+    Attributes:
+        host_id: of the sending host.
+        client_address: (ip, port) of its connection.
+        sender: the plugin of this very package that sent them, else ''.
+    """
+
+    host_id: str
+    client_address: tuple[str, int]
+    sender: str = ""
+
+
+class Parcel(msgspec.Struct, frozen=True):
+    """One batch on its way to a package.
+
+    Attributes:
+        envelope: of all its messages.
+        batch: the messages.
+        count: how many there are.
+        skip: so many at the front are not for the package.
+        position: of the first one in the relay's log, for a durable package; else 0.
+        log_id: of that log.
+    """
+
+    envelope: Envelope
+    batch: bytes
+    count: int
+    skip: int = 0
+    position: int = 0
+    log_id: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory."""
+        return len(self.batch) + OVERHEAD
+
+    @property
+    def wanted(self) -> int:
+        """Messages that are for the package."""
+        return self.count - self.skip
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """What the package will not get.
+
+    Attributes:
+        after: position of the last message before, 0 where positions are not known.
+        next: position of the first message after, likewise.
+        reasons: why; nothing for what was dropped here.
+        dropped: messages that were dropped here.
+        log_id: of the log that positions belong to, '' where they are not known.
+    """
+
+    after: int = 0
+    next: int = 0
+    reasons: tuple[str, ...] = ()
+    dropped: int = 0
+    log_id: str = ""
+
+    size = OVERHEAD
+
+    def __add__(self, later: "Missing") -> "Missing":
+        reasons = tuple(dict.fromkeys(self.reasons + later.reasons))[:MAX_REASONS]
+        return Missing(self.after, later.next, reasons, self.dropped + later.dropped, later.log_id)
+
+    def told(self, number: int) -> Gap:
+        """Give the frame for the child."""
+        reasons = list(self.reasons)
+        if self.dropped:
+            text = f"{self.dropped} messages were dropped: the package takes them more slowly than they come"
+            reasons.append(text)
+        return Gap(number, self.after, self.next, "; ".join(reasons))
+
+
+class Waiting:
+    """A bounded queue, fair to its sources: whoever floods it loses messages of its own.
+
+    A source is the network, or one package of this satellite. They take turns, and a source's order is
+    kept; when the bound is passed, the oldest batch of the source with the most bytes goes, and what is
+    missing stands in its place.
+    """
+
+    def __init__(self) -> None:
+        self.dropped = 0
+        self.bytes = 0
+        self._count = 0
+        self._queues: dict[str, deque[Parcel | Missing]] = {}
+        self._sizes: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def put(self, source: str, parcel: Parcel) -> int:
+        """Queue a batch; give how many older messages had to go."""
+        self._append(source, parcel)
+        before = self.dropped
+        while self.bytes > MAX_WAITING and self._count:
+            self._drop(max(self._sizes, key=self._sizes.__getitem__))
+        return self.dropped - before
+
+    def held(self, source: str) -> int:
+        """Give the bytes that wait of one source."""
+        return self._sizes.get(source, 0)
+
+    def put_gap(self, source: str, gap: Missing) -> None:
+        """Queue a gap that was told to us: what comes next of this source comes after it."""
+        queue = self._queues.get(source)
+        if queue and isinstance(last := queue[-1], Missing):
+            queue[-1] = last + gap
+        else:
+            self._append(source, gap)
+
+    def take(self, room: int) -> Parcel | Missing | None:
+        """Take what is next of the next source: a gap, or messages of one envelope.
+
+        Args:
+            room: bytes up to which small batches are joined.
+        """
+        source = next(iter(self._queues), None)
+        if source is None:
+            return None
+        taken = self._pop(source)
+        if isinstance(taken, Parcel):
+            taken = self._with_followers(source, taken, room)
+        if source in self._queues:
+            self._queues[source] = self._queues.pop(source)  # to the end: the others' turn
+        return taken
+
+    def clear(self, *, but: str | None = None) -> None:
+        """Forget all of it, but for what came from one source."""
+        for source in [source for source in self._queues if source != but]:
+            while source in self._queues:
+                self._pop(source)
+
+    def _append(self, source: str, item: Parcel | Missing) -> None:
+        self._queues.setdefault(source, deque()).append(item)
+        self._account(source, item, 1)
+
+    def _account(self, source: str, item: Parcel | Missing, sign: int) -> None:
+        self.bytes += sign * item.size
+        self._sizes[source] = self._sizes.get(source, 0) + sign * item.size
+        if isinstance(item, Parcel):
+            self._count += sign * item.wanted
+
+    def _pop(self, source: str) -> Parcel | Missing:
+        queue = self._queues[source]
+        item = queue.popleft()
+        self._account(source, item, -1)
+        if not queue:
+            del self._queues[source]
+            del self._sizes[source]
+        return item
+
+    def _drop(self, source: str) -> None:
+        """Put what is missing in the place of a source's oldest batch and of the gaps before it."""
+        told: list[Missing] = []
+        while isinstance(item := self._pop(source), Missing):
+            told.append(item)
+        self.dropped += item.wanted
+        told.append(Missing(dropped=item.wanted))
+        queue = self._queues.get(source)
+        if queue and isinstance(queue[0], Missing):
+            told.append(self._pop(source))  # type: ignore[arg-type]  # just looked at
+        missing = reduce(add, told)
+        self._queues.setdefault(source, deque()).appendleft(missing)
+        self._account(source, missing, 1)
+
+    def _with_followers(self, source: str, first: Parcel, room: int) -> Parcel:
+        """Join small batches of one envelope: cheaper to carry and to decode."""
+        batches, count, size = [first.batch], first.count, len(first.batch)
+        while not first.skip and (queue := self._queues.get(source)):
+            item = queue[0]
+            if not isinstance(item, Parcel) or item.skip or item.envelope != first.envelope:
+                break
+            if first.position and (item.position, item.log_id) != (first.position + count, first.log_id):
+                break  # only a row without a jump says where each message is in the log
+            count += item.count
+            size += len(item.batch)
+            if count > MAX_BATCH_MESSAGES or size > min(room, MAX_BATCH_BYTES):
+                count -= item.count
+                break
+            batches.append(item.batch)
+            self._pop(source)
+        if len(batches) == 1:
+            return first
+        return Parcel(first.envelope, join_batches(batches), count, 0, first.position, first.log_id)
+
+
+class Window:
+    """What was given to the child, by number, until all its plugins are done with it.
+
+    Attributes:
+        position: in the relay's log, of the last message that is done with; 0 for none that has one.
+        log_id: of that log.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.position = 0
+        self.log_id = ""
+        self._next = 1
+        self._last_done = 0
+        self._count = 0
+        self._given: deque[tuple[int, Parcel | Missing]] = deque()
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def room(self) -> int:
+        """Bytes that may still be given."""
+        return WINDOW - self.bytes
+
+    @property
+    def last(self) -> int:
+        """The number that was given last."""
+        return self._next - 1
+
+    def give(self, item: Parcel | Missing) -> Deliver | Gap:
+        """Number messages, or a gap; give the frame for the child."""
+        first = self._next
+        self._given.append((first, item))
+        self.bytes += item.size
+        if isinstance(item, Parcel):
+            self._next += item.count
+            self._count += item.wanted
+        else:
+            self._next += 1
+        return _frame(first, item)
+
+    def done(self, last: int) -> int:
+        """Forget what is done with; give how many messages these were."""
+        count = 0
+        last = min(last, self._next - 1)
+        for first, item in self._given:
+            if first > last:
+                break
+            if isinstance(item, Parcel):
+                begin = max(self._last_done + 1, first + item.skip)
+                end = min(last, first + item.count - 1)
+                count += max(0, end - begin + 1)
+                if item.position:
+                    self.position, self.log_id = item.position + end - first, item.log_id
+            elif item.log_id:
+                self.position, self.log_id = item.next - 1, item.log_id
+        self._last_done = max(self._last_done, last)
+        while self._given and _end(*self._given[0]) <= last:
+            self.bytes -= self._given.popleft()[1].size
+        self._count -= count
+        return count
+
+    def again(self) -> list[Deliver | Gap]:
+        """Give the frames for a new child: all that is not done with, with the numbers it had."""
+        return [_frame(first, item) for first, item in self._given]
+
+    def find(self, number: int) -> tuple[Envelope, bytes] | None:
+        """Give a message that is not done with."""
+        for first, item in self._given:
+            if isinstance(item, Parcel) and first <= number < first + item.count:
+                return item.envelope, pieces(item.batch)[number - first]
+        return None
+
+
+def _end(first: int, item: Parcel | Missing) -> int:
+    return first + item.count - 1 if isinstance(item, Parcel) else first
+
+
+def _frame(first: int, item: Parcel | Missing) -> Deliver | Gap:
+    if isinstance(item, Missing):
+        return item.told(first)
+    envelope = item.envelope
+    return Deliver(first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip)

@@ -1,0 +1,239 @@
+"""Messages on their way through the relay plugins of a package, as their relay sees it.
+
+Nobody holds them up for long: where a plugin does not get on for :data:`PATIENCE` seconds, is :data:`BEHIND`
+seconds behind what comes, or its plugin host dies, they pass by, and so does what comes after them until it has
+caught up. What a change of code finds under way is given to the new code, unless the old one was done with it.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from co2.protocol.relay.filter_chain import Passed
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.channel_patterns import Interests
+from co2.protocol.wire.plugin_frames.frames import PluginInfo
+from co2.protocol.wire.plugin_frames.transit import Transit, Transited
+
+__all__ = ["BEHIND", "PATIENCE", "STUCK", "WINDOW", "Passing", "Stage", "TransitCounts"]
+
+PATIENCE = 1.0
+"""Seconds without any progress after which messages pass a plugin by."""
+
+BEHIND = 5.0
+"""Seconds that messages wait for a plugin that gets on, or whose code is being changed; then they pass by."""
+
+WINDOW = 128 * 1024
+"""Bytes of messages that a plugin is given before it has answered; one frame it always gets."""
+
+STUCK = "does not get on"
+SLOW = "is slower than its messages come"
+"""Why messages pass a plugin by."""
+
+Done = Callable[[Passed | None], None]
+
+
+@dataclass(slots=True)
+class TransitCounts:
+    """What became of the messages that came to the relay plugins of a package.
+
+    Attributes:
+        seen: that they have answered for.
+        dropped: by them.
+        changed: that went on otherwise than they came.
+        failed: that went on as they came, because ``relay`` raised, or gave what cannot travel.
+        passed_by: that nobody looked at: the plugin host was not there, or did not get on.
+    """
+
+    seen: int = 0
+    dropped: int = 0
+    changed: int = 0
+    failed: int = 0
+    passed_by: int = 0
+
+
+class Passing:
+    """The relay plugins of one package.
+
+    Attributes:
+        stages: one for each of them, in order.
+        counts: see there.
+    """
+
+    def __init__(self) -> None:
+        self.stages: list[Stage] = []
+        self.counts = TransitCounts()
+        self.numbers = itertools.count(1)
+        self.give: Callable[[Transit], None] | None = None
+        self.held = False
+
+    # the child of now
+
+    def begin(self, give: Callable[[Transit], None], plugins: Sequence[PluginInfo]) -> None:
+        """Give everything to this child from now on: first what the one before it was given and has not done."""
+        wanted = {one.name: one for one in plugins if one.relays}
+        known = {stage.plugin: stage for stage in self.stages}
+        self.stages = [known.get(name) or Stage(name, self) for name in wanted]
+        for name, stage in known.items():
+            if name not in wanted:
+                stage.lose()
+        self.give, self.held = give, False
+        for stage in self.stages:
+            stage.begin(wanted[stage.plugin])
+
+    def resume(self, give: Callable[[Transit], None]) -> None:
+        """Go on with a child that still has all it was given."""
+        self.give, self.held = give, False
+        for stage in self.stages:
+            stage.pump()
+
+    def hold(self) -> None:
+        """Nobody is given anything until :meth:`begin` or :meth:`resume`; what comes waits."""
+        self.give, self.held = None, True
+
+    def lose(self) -> None:
+        """Nobody is there: all that is here passes by, and what comes too."""
+        self.give, self.held = None, False
+        for stage in self.stages:
+            stage.lose()
+
+    def answered(self, frame: Transited) -> None:
+        """Take an answer of the child."""
+        for stage in self.stages:
+            if stage.answered(frame):
+                return
+
+    def look(self, now: float, word: Callable[[str], int]) -> list[tuple[str, str]]:
+        """Have messages pass by whoever holds them up; give (name, why) of those where that begins now.
+
+        Args:
+            now: monotonic seconds.
+            word: gives a plugin's activity word.
+        """
+        looked = [(stage.plugin, stage.look(now, word(stage.plugin))) for stage in self.stages]
+        return [(plugin, why) for plugin, why in looked if why]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """One frame here, until it is answered or has passed by."""
+
+    frame: Transit
+    count: int
+    done: Done
+
+
+@dataclass(slots=True, eq=False)
+class Stage:
+    """One relay plugin; a :class:`~co2.protocol.relay.filter_chain.Filter`.
+
+    Attributes:
+        plugin: its name.
+        passing: that of its package.
+    """
+
+    plugin: str
+    passing: Passing
+    _interests: Interests = field(default_factory=lambda: Interests(None))
+    _waiting: deque[_Waiting] = field(default_factory=deque)
+    _given: dict[int, _Waiting] = field(default_factory=dict)
+    _given_bytes: int = 0
+    _owed: set[int] = field(default_factory=set)
+    _stood: tuple[int, int] = (0, 0)
+    _stood_since: float = 0.0
+    _newest: int = 0
+    _newest_since: float = 0.0
+
+    def wants(self, channels: tuple[str, ...] | None) -> bool:
+        """Tell whether it looks at messages of these channels."""
+        return self._interests.wants(channels)
+
+    def take(self, host_id: str, client_address: tuple[str, int], batch: bytes, done: Done) -> None:
+        """Look at messages; ``done`` is called with what goes on, or with None for all as they came."""
+        count = batch_count(batch)
+        passing = self.passing
+        if (passing.give is None and not passing.held) or self._owed or self not in passing.stages:
+            passing.counts.passed_by += count
+            done(None)
+            return
+        frame = Transit(next(passing.numbers), self.plugin, host_id, client_address, batch)
+        self._waiting.append(_Waiting(frame, count, done))
+        self.pump()
+
+    def begin(self, info: PluginInfo) -> None:
+        """Another child has the plugin: it gets what the one before has not done."""
+        self._interests = Interests(info.channels or None)
+        self._owed.clear()
+        give = self.passing.give
+        assert give is not None
+        for waiting in self._given.values():
+            give(waiting.frame)
+        self.pump()
+
+    def pump(self) -> None:
+        """Give what may be given."""
+        while self._waiting and (give := self.passing.give) is not None:
+            size = len(self._waiting[0].frame.batch)
+            if self._given and self._given_bytes + size > WINDOW:
+                return
+            waiting = self._waiting.popleft()
+            self._given[waiting.frame.number] = waiting
+            self._given_bytes += size
+            give(waiting.frame)
+
+    def answered(self, frame: Transited) -> bool:
+        """Take an answer; tell whether it was to one of its frames."""
+        if frame.number in self._owed:
+            self._owed.discard(frame.number)  # the messages have passed by: too late
+            return True
+        waiting = self._given.pop(frame.number, None)
+        if waiting is None:
+            return False
+        self._given_bytes -= len(waiting.frame.batch)
+        counts = self.passing.counts
+        counts.seen += waiting.count
+        counts.dropped += frame.dropped
+        counts.changed += frame.changed
+        counts.failed += frame.failed
+        self.pump()  # first: it works on this while what it let go is passed on
+        waiting.done(_passed(frame, waiting.count))
+        return True
+
+    def pass_by(self) -> None:
+        """Let everything that is here go on as it came."""
+        going = [*self._given.values(), *self._waiting]
+        self._given, self._given_bytes = {}, 0
+        self._waiting.clear()
+        for waiting in going:
+            self.passing.counts.passed_by += waiting.count
+            waiting.done(None)
+
+    def lose(self) -> None:
+        """The child is gone, with all that it had."""
+        self._owed.clear()
+        self.pass_by()
+
+    def look(self, now: float, word: int) -> str:
+        """Pass by a plugin that holds messages up; tell why where that begins now, '' where not."""
+        undone = [*self._given, *(one.frame.number for one in self._waiting)]
+        stands = (undone[0] if undone else 0, word)
+        if stands != self._stood or not undone or self.passing.held:
+            self._stood, self._stood_since = stands, now
+        if not undone or undone[0] > self._newest:
+            # All that was there is done: from here on it is what is there now.
+            self._newest, self._newest_since = undone[-1] if undone else self._newest, now
+            return ""
+        stuck = now - self._stood_since >= PATIENCE
+        if not stuck and now - self._newest_since < BEHIND:
+            return ""
+        self._owed |= self._given.keys()
+        self.pass_by()
+        return STUCK if stuck else SLOW
+
+
+def _passed(frame: Transited, count: int) -> Passed | None:
+    """Give what goes on; None for what came, also where the plugin host does not keep to its part."""
+    if not frame.batch or batch_count(frame.batch) != count:
+        return None
+    return Passed(frame.batch, None if frame.channels is None else tuple(frame.channels))

@@ -1,0 +1,49 @@
+"""Flushes that plugins have asked for: each waits for its acknowledgement and is answered."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+
+from co2.errors import Co2Error
+from co2.plugin.parent.process import Child
+from co2.protocol.wire.plugin_frames.frames import Flush, Flushed
+
+__all__ = ["Flushing"]
+
+_logger = logging.getLogger("co2.plugins")
+
+
+class Flushing:
+    """The flushes of one package's child."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, child: Child, flush: Flush, acknowledged: Awaitable[None]) -> None:
+        """Answer a flush as soon as ``acknowledged`` is done; not any more when its plugin has given it up.
+
+        So no more of them wait than a plugin host lets its plugins have, however long the relay is away.
+        """
+        task = asyncio.ensure_future(self._answer(child, flush, acknowledged))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def cancel(self) -> None:
+        """The child has ended: nobody waits any more."""
+        for task in self._tasks:
+            task.cancel()
+
+    @staticmethod
+    async def _answer(child: Child, flush: Flush, acknowledged: Awaitable[None]) -> None:
+        flush_id = flush.flush_id
+        try:
+            async with asyncio.timeout(flush.timeout):
+                await acknowledged
+            child.send(Flushed(flush_id))
+        except TimeoutError:
+            return
+        except Co2Error as error:
+            child.send(Flushed(flush_id, str(error)))
+        except Exception as error:
+            _logger.exception("a flush could not be waited for")
+            child.send(Flushed(flush_id, f"the satellite failed: {type(error).__name__}"))

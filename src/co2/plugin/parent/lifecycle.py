@@ -1,0 +1,526 @@
+"""The life of one plugin package: load, carry, die, start again, change its code, stop. One task drives it all.
+
+A change of code, seen from here: the new load is made while the old one works. Then nothing is given to anybody,
+the old one stops between two messages and hands over, the new one takes over, the old one runs ``__exit__``, and
+all that it sent is in; then the new one begins with what the old one did not do. The old one keeps its code for a
+while, so that it can come back. Where only one of them can be up, ``__exit__`` comes before the new one is made.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from co2.errors import LoadError
+from co2.logs import TOLD
+from co2.plugin.packages.spec import PackageSpec, PluginSettings
+from co2.plugin.parent.accounting import Books
+from co2.plugin.parent.calls_in import Calling
+from co2.plugin.parent.delivery import NETWORK, Delivery
+from co2.plugin.parent.filter_stage import Passing
+from co2.plugin.parent.generation import Incarnation, NotLoaded, Took
+from co2.plugin.parent.package_log import Records
+from co2.plugin.parent.restart_policy import PARK_WITHIN, backoff
+from co2.protocol.wire.plugin_frames.frames import DeadLetter, Resume
+
+__all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Life"]
+
+QUICK_LIFE = 60.0
+"""A plugin host that lived longer than so many seconds starts again with the shortest delay."""
+
+HANDOVER_TIMEOUT = 5.0
+"""Seconds that the old code gets to finish the message it is in and to hand over, and the new one to take over."""
+
+EXCLUSIVE_START = 5.0
+"""Seconds in which new code must be up while nobody carries the package."""
+
+TRIAL = 5.0
+"""Seconds after a change of code in which a crash brings the old code back."""
+
+
+_CRASHED = f"crashed within {TRIAL:g} s"
+
+_AGAIN = "runs again"
+
+_AT_REST = ("failed", "parked")
+"""States in which nothing happens until somebody asks for it."""
+
+
+@dataclass(slots=True)
+class _Trial:
+    """New code shows that it works; the old one is ready to come back.
+
+    Attributes:
+        old: what carried the package before; its code is kept.
+        values: what it handed over.
+        until: monotonic seconds.
+    """
+
+    old: Incarnation
+    values: Mapping[str, bytes]
+    until: float
+
+
+class Life:
+    """Carries one package.
+
+    Args:
+        spec: which one.
+        settings: limits.
+        var_dict: for its plugins.
+        records: its log.
+        delivery: what it gets.
+        calling: calls into it.
+        passing: what is on its way through its relay plugins.
+        took: takes what its children say.
+        paused: tells why plugins may not send now, '' where they may.
+        changed: called when its methods or plugins are others than before.
+        dead_letter: called with a message that was given up.
+
+    Attributes:
+        state: see :class:`~co2.plugin.parent.status.PackageStatus`.
+        settled: set once it runs, or will not.
+        refused: the code in the folder did not work, and older code carries the package.
+        current: who carries the package now, or did last; None before the first load.
+        books: its loads, what they count, and where its plugins stand.
+    """
+
+    def __init__(
+        self,
+        spec: PackageSpec,
+        settings: PluginSettings,
+        var_dict: Mapping[str, Any],
+        *,
+        records: Records,
+        delivery: Delivery,
+        calling: Calling,
+        passing: Passing,
+        took: Took,
+        paused: Callable[[], str],
+        changed: Callable[[], None],
+        dead_letter: Callable[[DeadLetter], None],
+    ) -> None:
+        self.spec = spec
+        self.state = "starting"
+        self.refused = False
+        self.settled = asyncio.Event()
+        self.current: Incarnation | None = None
+        self.books = Books(spec.name, records, delivery, dead_letter)
+        self._settings = settings
+        self._var_dict = var_dict
+        self._records = records
+        self._logger = records.logger
+        self._delivery = delivery
+        self._calling = calling
+        self._passing = passing
+        self._took = took
+        self._paused = paused
+        self._changed = changed
+        self._stopping = False
+        self._news = asyncio.Event()
+        self._requests: list[asyncio.Future[None]] = []
+        self._trial: _Trial | None = None
+        self._ending: set[asyncio.Task[None]] = set()
+        self._exclusive = self._fresh = False
+
+    # from outside
+
+    @property
+    def running(self) -> Incarnation | None:
+        """Who carries the package, while it runs."""
+        return self.current if self.state == "running" else None
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stopping
+
+    async def run(self) -> None:
+        """Carry the package until it is told to stop."""
+        delays = backoff()
+        while not self.stopping:
+            began = time.monotonic()
+            how = await self._live()
+            if self.stopping:
+                break
+            if time.monotonic() - began > QUICK_LIFE:
+                delays = backoff()
+            given_up = self.books.given_up
+            if self.state not in _AT_REST and self._died(how):
+                if self.books.given_up > given_up:
+                    delays = backoff()  # what comes next is another message
+                await self._pause(next(delays))
+                self.books.counters.restarts += not self.stopping
+            else:
+                await self._pause(None)
+        self._calling.end(f"the plugin package {self.spec.name} is not running", "stopped")
+        self._passing.lose()
+        if self.state != "failed":
+            self.state = "stopped"
+        self._end_trial()
+        await asyncio.gather(*self._ending)
+        self._answer(self._requests, "it was stopped")
+        self.settled.set()
+
+    @property
+    def on_trial(self) -> bool:
+        """Whether new code has still to show that it works."""
+        return self._trial is not None
+
+    async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
+        """Have the code of now carry the package. One that is parked or has failed is tried again.
+
+        Args:
+            spec: as the configuration has it now.
+            fresh: nothing is handed over to the new code.
+
+        Raises:
+            LoadError: it cannot; where the package ran it goes on as it was.
+        """
+        if self.stopping:
+            raise LoadError(self.spec.name, "it is being stopped")
+        self.spec = spec
+        self._fresh = self._fresh or fresh
+        request: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._requests.append(request)
+        self._news.set()
+        await request
+
+    def keep(self) -> None:
+        """Note that the folder has the code again that runs: what was refused is not there any more."""
+        one = self.running
+        if one is None or not self.refused:
+            return
+        self.refused = False
+        self._records.forget_error()
+        self._tell("saved again as it runs")
+
+    async def stop(self, timeout: float) -> None:
+        """End it in good order, within ``timeout`` seconds and a little."""
+        self._stopping = True
+        self._delivery.hold()
+        self._news.set()
+        running = self.running
+        await asyncio.gather(
+            *(one.stop(timeout) if one is running or one.kept else one.end() for one in [*self.books.alive])
+        )
+
+    # one row of loads without a death in between
+
+    async def _live(self) -> str:
+        """Load the package and stay with it until its end; tell how that came."""
+        requests, self._requests = self._requests, []
+        self._fresh = False
+        at_rest = self.state if self.state in _AT_REST else ""
+        self.state = "restarting" if self.books.counters.restarts else "starting"
+        one = self._new()
+        try:
+            await one.check()
+            await one.make()
+        except NotLoaded as error:
+            await one.end()
+            self.books.bury(one)
+            return self._not_loaded(error, requests, at_rest)
+        if self.stopping:
+            await one.end()
+            self.books.bury(one)
+            self._answer(requests, "it was stopped")
+            return "stopped"
+        if at_rest:
+            self.books.forgive()
+            self._records.forget_error()
+        self.refused = False
+        self._begin(one, on_trial=False)
+        self._tell(_AGAIN if self.books.counters.restarts else "loaded")
+        self._answer(requests)
+        return await self._carry()
+
+    def _not_loaded(self, error: NotLoaded, requests: list[asyncio.Future[None]], at_rest: str) -> str:
+        if self.stopping:
+            self._answer(requests, "it was stopped")
+            return "stopped"
+        self._answer(requests, error.problem)
+        if self.books.counters.restarts and not at_rest:
+            # What has run before will run again: maybe a port is still taken by what the last child left behind.
+            return error.problem.removeprefix("the plugin host ") if error.died else f"not loaded: {error.problem}"
+        self.state = at_rest or "failed"
+        if self.state == "failed":
+            self._delivery.forget()
+        self._records.error(f"plugin package {self.spec.name} is not loaded: {error.problem}")
+        self._calling.end(error.problem, self.state)
+        self._passing.lose()
+        self.settled.set()
+        return error.problem
+
+    async def _carry(self) -> str:
+        """Stay with the package while it runs; tell how it ended."""
+        while True:
+            await self._news_within(self._trial.until - time.monotonic() if self._trial is not None else None)
+            one = self.current
+            assert one is not None
+            if one.ended.done():
+                how = one.ended.result()
+                if self.stopping or not await self._go_back(_CRASHED, one.reason or f"its plugin host {how}"):
+                    return self._end_of(one, how)
+            elif one.stumbled and not self.stopping and not await self._go_back_from_stumble(one):
+                if one.ended.done():
+                    continue
+                one.stumbled = ""
+                one.send(Resume())
+            elif self._requests and not self.stopping:
+                await self._reload()
+            if self._trial is not None and time.monotonic() >= self._trial.until:
+                self._end_trial()
+
+    def _end_of(self, one: Incarnation, how: str) -> str:
+        """Nobody carries the package now."""
+        self._delivery.hold()
+        self._calling.end(f"the plugin host of {self.spec.name} died", "restarting")
+        self._passing.lose()
+        self.books.settle(one)
+        if self.stopping:
+            self.books.bury(one)
+        else:
+            self.state = "restarting"
+        return how
+
+    def _new(self) -> Incarnation:
+        self.books.counters.loads += 1
+        one = Incarnation(
+            self.books.counters.loads,
+            self.spec,
+            settings=self._settings,
+            var_dict=self._var_dict,
+            logger=self._logger,
+            took=self._took,
+            news=self._news.set,
+        )
+        one.ended.add_done_callback(lambda _how: self._lost(one))
+        self.books.alive.append(one)
+        return one
+
+    def _lost(self, one: Incarnation) -> None:
+        if one is self.current and not one.kept:
+            self._delivery.hold()
+            self._calling.lose(f"the plugin host of {self.spec.name} died")
+            if self._trial is not None:
+                self._passing.hold()  # the old code comes back, and is given it
+            elif not self._passing.held:
+                self._passing.lose()
+
+    def _begin(self, one: Incarnation, *, on_trial: bool) -> None:
+        """Let a load carry the package from now on, and give it what the one before did not do."""
+        before, self.current = self.current, one
+        if not one.receives:
+            self._delivery.forget()
+            self._delivery.forget_given()
+        elif one.durable and (before is None or not before.durable):
+            # What siblings have sent while that was not known comes from the relay.
+            self._delivery.forget(but=NETWORK)
+        one.start(self.books.place(one), paused=self._paused(), on_trial=on_trial)
+        self.state = "running"
+        self._delivery.begin(one.send)
+        self._calling.begin(one.send)
+        self._passing.begin(one.send, one.plugins)
+        self.settled.set()
+        if before is None or before.plugins != one.plugins or before.methods != one.methods:
+            self._changed()
+
+    # change of code
+
+    async def _reload(self) -> None:
+        """Put new code in the place of the one that runs; where that fails it goes on, or comes back."""
+        requests, self._requests = self._requests, []
+        fresh, self._fresh = self._fresh, False
+        old = self.current
+        assert old is not None
+        try:
+            await self._change(old, fresh)
+        except NotLoaded as error:
+            if self.stopping:
+                self._answer(requests, "it was stopped")
+                return
+            self.books.counters.reloads["failed"] += 1
+            self.refused = True
+            goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, goes on"
+            self._records.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")
+            self._answer(requests, f"{error.problem}{goes_on}")
+            return
+        self.books.counters.reloads["ok"] += 1
+        self.refused = False
+        self._records.forget_error()
+        self._tell("reloaded")
+        self._answer(requests)
+
+    async def _change(self, old: Incarnation, fresh: bool) -> None:
+        new, exclusive = await self._load_beside(old)
+        self._delivery.hold()
+        self._calling.hold()
+        self._passing.hold()
+        values: dict[str, bytes] | None = {}
+        try:
+            values = await old.handover(HANDOVER_TIMEOUT, fresh=fresh)
+            if values is None and not old.ended.done():
+                self._logger.warning("nothing is handed over: it did not stop within %g s", HANDOVER_TIMEOUT)
+            if exclusive:
+                await self._retire(old)
+                await new.make(EXCLUSIVE_START)
+            await new.takeover(values or {}, HANDOVER_TIMEOUT)
+        except NotLoaded:
+            await new.end()
+            self.books.bury(new)
+            await self._come_back(old, values or {})
+            raise
+        if not exclusive:
+            await self._retire(old)
+        self._end_trial()
+        if self.stopping or new.ended.done():
+            # The one is gone before it did anything, the other has exited: what comes next is as after a death.
+            await asyncio.gather(old.end(), new.end())
+            self.books.bury(new)
+            raise NotLoaded("the plugin host ended before it was started", died=True)
+        self._begin(new, on_trial=old.kept)
+        if old.kept:
+            self._trial = _Trial(old, values or {}, time.monotonic() + TRIAL)
+        else:
+            self.books.bury(old)
+
+    async def _load_beside(self, old: Incarnation) -> tuple[Incarnation, bool]:
+        """Load new code while the old one works; also tell whether only one of them can be up at a time."""
+        new = self._new()
+        try:
+            await new.check()
+            exclusive = self._exclusive or old.exclusive or new.exclusive
+            if not exclusive:
+                await new.make()
+        except NotLoaded as error:
+            await new.end()
+            self.books.bury(new)
+            if not error.taken or self._exclusive:
+                raise
+        else:
+            return new, exclusive
+        # The old one has what the new one wants: from now on the one goes before the other comes.
+        self._exclusive = True
+        return await self._load_beside(old)
+
+    async def _retire(self, old: Incarnation) -> None:
+        await old.retire(self._settings.exit_timeout)
+        self.books.settle(old)
+
+    async def _come_back(self, old: Incarnation, values: Mapping[str, bytes]) -> None:
+        """Let the old code go on: it has stopped for a moment, or its plugins have exited and are made afresh."""
+        if self.stopping or old.ended.done():
+            return
+        if not old.kept:
+            old.send(Resume())
+            self._delivery.resume(old.send)
+            self._calling.resume(old.send)
+            self._passing.resume(old.send)
+            return
+        try:
+            await old.make(EXCLUSIVE_START)
+            await old.takeover(values, HANDOVER_TIMEOUT)
+        except NotLoaded as error:
+            self._records.error(f"the code of before (load {old.number}) does not come back: {error.problem}")
+            await old.end()
+        else:
+            self._begin(old, on_trial=False)
+
+    async def _go_back_from_stumble(self, one: Incarnation) -> bool:
+        """Bring the old code back, because the new one raised; tell whether that worked."""
+        if self._trial is not None and one.stumbled_in_callback in self._trial.old.failing:
+            return False  # so did the old one: nobody is helped by that
+        return await self._go_back("raised", one.stumbled)
+
+    async def _go_back(self, what: str, why: str) -> bool:
+        """Bring the old code back, because the new one did ``what`` on trial; tell whether that worked."""
+        trial, self._trial = self._trial, None
+        new = self.current
+        if trial is None or new is None:
+            return False
+        self._delivery.hold()
+        self._calling.hold()
+        self._passing.hold()
+        if not new.ended.done():
+            await new.retire(self._settings.exit_timeout)
+        await new.end()
+        self.books.settle(new)
+        await self._come_back(trial.old, trial.values)
+        if self.current is not trial.old:
+            self.books.bury(trial.old)
+            return False
+        self.books.bury(new)
+        self.books.counters.reloads["reverted"] += 1
+        self.refused = True
+        self._records.error(
+            f"the new code (load {new.number}, code {new.code}) {what}, so the code of before "
+            f"runs again (load {trial.old.number}, code {trial.old.code}): {why}"
+        )
+        return True
+
+    def _end_trial(self) -> None:
+        """The new code has shown that it works: the old one is not needed any more."""
+        trial, self._trial = self._trial, None
+        if trial is not None:
+            task = asyncio.create_task(self._finish(trial.old))
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def _finish(self, old: Incarnation) -> None:
+        await old.stop(self._settings.exit_timeout)
+        await old.ended
+        self.books.bury(old)
+
+    # what is left
+
+    def _died(self, how: str) -> bool:
+        """Tell of a death, and decide what follows: whether there is another try, and where it goes on."""
+        self.state = "restarting"
+        one = self.current if self.current in self.books.alive else None  # None: it died while it loaded
+        deaths = self.spec.all_limits(self._settings)["deaths"]
+        if not self.books.died(one, how, deaths):
+            return True
+        self.state = "parked"
+        self._calling.end(f"the plugin host of {self.spec.name} died", "parked")
+        port = str(self._var_dict.get("host_id", "")).rpartition(":")[
+            2
+        ]  # without it another satellite would do it
+        self._records.error(
+            f"plugin package {self.spec.name} is parked: its plugin host {self.books.deaths} within "
+            f"{PARK_WITHIN:g} s; the last time it {how}. Mend it, then: co2 plugin reload {self.spec.name}"
+            + (f" --url http://127.0.0.1:{port}" if port else "")
+        )
+        return False
+
+    def _tell(self, what: str) -> None:
+        one = self.current
+        assert one is not None
+        names = ", ".join(plugin.name for plugin in one.plugins)
+        self._logger.info("%s: %s (load %d, code %s)", what, names, one.number, one.code, extra=TOLD)
+        for warning in one.warnings if what != _AGAIN else ():
+            self._records.warn(warning)
+
+    def _answer(self, requests: list[asyncio.Future[None]], problem: str = "") -> None:
+        for request in requests:
+            if request.done():
+                continue
+            if problem:
+                request.set_exception(LoadError(self.spec.name, problem))
+            else:
+                request.set_result(None)
+
+    async def _news_within(self, seconds: float | None) -> None:
+        """Wait for news, at most so long; then look at everything anew."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None if seconds is None else max(0.0, seconds)):
+                await self._news.wait()
+        self._news.clear()
+
+    async def _pause(self, seconds: float | None) -> None:
+        """Wait until it is asked for or told to stop, at most so long."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not self.stopping and not self._requests and (until is None or time.monotonic() < until):
+            await self._news_within(None if until is None else until - time.monotonic())

@@ -1,0 +1,153 @@
+"""Lines of a package for the log, under its plugins' names; and the last error, for pages and ``co2 ps``."""
+
+import logging
+import time
+
+from co2.errors import ValueRefused
+from co2.log_repeats import Repeats
+from co2.logs import QUIET, LineBudget
+from co2.plugin.parent.log_tail import LogTail
+from co2.plugin.parent.process_output import BURST, RATE
+from co2.protocol.wire.plugin_frames.frames import Record
+from co2.values import unpack
+
+__all__ = ["MAX_ERROR", "MAX_PREVIEW", "Records", "preview"]
+
+MAX_PREVIEW = 512
+"""Characters of a message that are shown in the log."""
+
+MAX_ERROR = 500
+"""Characters of the last error that are kept."""
+
+DEBUG_RATE = 100.0
+DEBUG_BURST = 2000
+"""Debug lines per second and at once; they go to a file of their own."""
+
+QUIET_RATE = 10.0
+QUIET_BURST = 100
+"""Lines per second and at once about errors that came again, for what only one of them has: in the file."""
+
+_GAP_INTERVAL = 5.0
+"""Seconds between two lines about messages, or dead letters, that had to be dropped, or lines left out."""
+
+
+def preview(packed: bytes) -> str:
+    """Show a message, shortened."""
+    try:
+        return repr(unpack(packed))[:MAX_PREVIEW]
+    except (ValueRefused, RecursionError):
+        return f"{len(packed)} bytes that cannot be shown"
+
+
+class Records:
+    """The log of one package.
+
+    Args:
+        package: its name; lines go to ``co2.plugins.<package>`` and, from plugins, to
+            ``co2.plugins.<package>.<module>.<class>``.
+
+    Attributes:
+        tail: the last lines.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.logger = logging.getLogger(f"co2.plugins.{package}")
+        self.tail = LogTail()
+        self.logger.addHandler(self.tail)
+        self.last_error = ""
+        self._last_error_at = 0.0
+        self._budget = LineBudget(RATE, BURST)
+        self._debug_budget = LineBudget(DEBUG_RATE, DEBUG_BURST)
+        self._quiet_budget = LineBudget(QUIET_RATE, QUIET_BURST)
+        self._repeats = Repeats()
+        self._told_dropped = self._told_unkept = 0
+        self._told_at = self._left_out_at = 0.0
+
+    @property
+    def last_error_age(self) -> float | None:
+        """Seconds since the last error, None for never."""
+        return round(time.monotonic() - self._last_error_at, 3) if self.last_error else None
+
+    def forget_error(self) -> None:
+        """What went wrong was mended."""
+        self.last_error = ""
+
+    def close(self) -> None:
+        """Nothing will be written any more."""
+        self.logger.removeHandler(self.tail)
+
+    def take(self, record: Record) -> None:
+        """Write a line that the child sent, within its budget; an error that comes again, ever more rarely."""
+        text, extra = record.text, None
+        budget = self._debug_budget if record.level < logging.INFO else self._budget
+        if record.level >= logging.ERROR:
+            self._remember(f"{record.source}: {_summary(record.text)}")
+            told = self._repeats.take(record.source, record.text)
+            if not told.aloud:
+                text, extra, budget = told.text, QUIET, self._quiet_budget
+            text = told.text
+        if text and budget.take(len(text)):
+            self._logger_of(record.source).log(record.level, "%s", text, extra=extra)
+
+    def _logger_of(self, source: str) -> logging.Logger:
+        # Sources are the names of plugins, and there are at most MAX_PLUGINS of them.
+        return logging.getLogger(f"co2.plugins.{source}") if source else self.logger
+
+    def error(self, text: str) -> None:
+        """Write an error of our own; it is the last error now."""
+        self._remember(text)
+        self.logger.error("%s", text)
+
+    def warn(self, text: str) -> None:
+        """Write a warning of our own; it is the last error now."""
+        self._remember(text)
+        self.logger.warning("%s", text)
+
+    def tell(self, now: float, dropped: int, unkept: int = 0) -> None:
+        """Say, not too often, which errors came again, what the log has not got and which messages were dropped.
+
+        Args:
+            now: monotonic seconds.
+            dropped: messages that had to go so far.
+            unkept: dead letters that could not be kept so far.
+        """
+        for source, text in self._repeats.due():
+            self._logger_of(source).error("%s", text)
+        self._tell_left_out(now)
+        if now - self._told_at < _GAP_INTERVAL or (dropped, unkept) == (self._told_dropped, self._told_unkept):
+            return
+        if dropped != self._told_dropped:
+            self.logger.warning(
+                "gap: %d messages were dropped, because the package takes them more slowly than they come",
+                dropped - self._told_dropped,
+            )
+        if unkept != self._told_unkept:
+            self.logger.warning(
+                "%d dead letters were not kept: they came too fast, or the plugin host died with them",
+                unkept - self._told_unkept,
+            )
+        self._told_dropped, self._told_unkept, self._told_at = dropped, unkept, now
+
+    def _tell_left_out(self, now: float) -> None:
+        """Say how many lines came too fast; of those that the terminal does not get, in the file only."""
+        if now - self._left_out_at < _GAP_INTERVAL:
+            return
+        for budget, level in (
+            (self._budget, logging.WARNING),
+            (self._debug_budget, logging.WARNING),
+            (self._quiet_budget, logging.INFO),
+        ):
+            if (budget.lines or budget.bytes) and not budget.spent:
+                self._left_out_at = now
+                budget.tell(self.logger, level)
+
+    def _remember(self, text: str) -> None:
+        self.last_error = text[:MAX_ERROR]
+        self._last_error_at = time.monotonic()
+
+
+def _summary(text: str) -> str:
+    """Give what happened and, of a traceback, its last line."""
+    first, *more = text.strip().splitlines() or [""]
+    last = next((line.strip() for line in reversed(more) if line.strip()), "")
+    return f"{first[:300]} - {last}" if last else first

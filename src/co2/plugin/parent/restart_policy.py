@@ -1,0 +1,137 @@
+"""What deaths of plugin hosts lead to: another try, a dead letter, or parking. Pure book-keeping."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from co2.plugin.child.progress import ProgressWords
+from co2.protocol.wire.plugin_frames.frames import PluginInfo, Progress
+
+__all__ = ["MAX_TRIES", "PARK_DEATHS", "PARK_WITHIN", "Deaths", "backoff", "read_progress", "taken_up"]
+
+MAX_TRIES = 3
+"""Deaths in the same message after which it is given up."""
+
+PARK_DEATHS = 5
+PARK_WITHIN = 60.0
+"""So many deaths within so many seconds in which it ran park a package; those in the same message count once."""
+
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 10.0
+
+
+def backoff() -> Iterator[float]:
+    """Give the seconds to wait before each new try, with jitter, for ever."""
+    delay = FIRST_DELAY
+    while True:
+        yield delay * random.uniform(0.75, 1.25)
+        delay = min(LONGEST_DELAY, delay * 2)
+
+
+def read_progress(
+    words: ProgressWords, plugins: Iterable[PluginInfo], before: Mapping[str, Progress]
+) -> dict[str, Progress]:
+    """Tell where each plugin stood when its child died.
+
+    Args:
+        words: what the child left.
+        plugins: in the order of their words.
+        before: where they stood when that child began.
+    """
+    progress = {}
+    for index, plugin in enumerate(plugins):
+        if not plugin.receives:
+            continue
+        word = words.message(index)
+        earlier = before.get(plugin.name, Progress(0, 0))
+        if word == 0:
+            # It was not even started: it may have been inside a message in the life before.
+            progress[plugin.name] = earlier
+        elif word % 2:
+            progress[plugin.name] = Progress(word // 2 - 1, word // 2)
+        else:
+            done = word // 2 - 1
+            # The word starts at `done`: as long as nothing has moved, the message before is still the next one.
+            inside = earlier.inside if done < earlier.inside else 0
+            progress[plugin.name] = Progress(done, inside)
+    return progress
+
+
+def taken_up(plugins: Iterable[PluginInfo], progress: Mapping[str, Progress]) -> dict[str, Progress]:
+    """Tell where the plugins of a load begin, after those of another one.
+
+    One that is known goes on where it stood. One that is new takes the place of one that is gone; where nobody is
+    gone it begins with what comes next.
+
+    Args:
+        plugins: of the new load.
+        progress: of those before.
+    """
+    receivers = [plugin.name for plugin in plugins if plugin.receives]
+    gone = [stood.done for name, stood in progress.items() if name not in receivers]
+    first = min(gone) if gone else max((stood.done for stood in progress.values()), default=0)
+    return {name: progress.get(name, Progress(first, 0)) for name in receivers}
+
+
+@dataclass(slots=True)
+class _Cause:
+    """What a package died of.
+
+    Attributes:
+        at: when it did so last.
+        messages: (plugin, message number) for each that may have caused it; nothing outside of any message.
+    """
+
+    at: float
+    messages: set[tuple[str, int]]
+
+
+class Deaths:
+    """Counts the deaths of one package, and what they have in common: those in the same message have one cause."""
+
+    def __init__(self) -> None:
+        self._tries: dict[tuple[str, int], int] = {}
+        self._causes: list[_Cause] = []
+
+    def add(self, now: float, inside: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Count one death; give the (plugin, message number) pairs that are now dead letters.
+
+        Args:
+            now: seconds; where they stand still while the package does not run, slow starts and long delays
+                between them keep nothing from being parked.
+            inside: (plugin, message number) for each plugin that may have caused it, empty for a death
+                outside of any message.
+        """
+        suspects = set(inside)
+        cause = next((one for one in self._causes if one.messages & suspects), None)
+        if cause is None:
+            self._causes.append(_Cause(now, suspects))
+        else:
+            cause.at = now
+            cause.messages |= suspects
+        given_up = []
+        for key in sorted(suspects):
+            self._tries[key] = self._tries.get(key, 0) + 1
+            if self._tries[key] >= MAX_TRIES:
+                given_up.append(key)
+                del self._tries[key]
+        return given_up
+
+    def park(self, now: float, deaths: int = PARK_DEATHS) -> bool:
+        """Return whether it is enough: ``deaths`` with different causes."""
+        self._causes = [one for one in self._causes if one.at >= now - PARK_WITHIN]
+        return len(self._causes) >= deaths
+
+    def __str__(self) -> str:
+        """Say how often it died of late: ``died in 4 different messages and once outside of any``."""
+        inside = sum(bool(one.messages) for one in self._causes)
+        outside = len(self._causes) - inside
+        often = "once" if outside == 1 else f"{outside} times"
+        if not inside:
+            return f"died {often}"
+        messages = "a message" if inside == 1 else f"{inside} different messages"
+        return f"died in {messages}{f' and {often} outside of any' if outside else ''}"
+
+    def forget_up_to(self, last: int) -> None:
+        """Forget tries of messages that everybody is done with."""
+        self._tries = {key: count for key, count in self._tries.items() if key[1] > last}

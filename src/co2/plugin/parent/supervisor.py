@@ -1,0 +1,482 @@
+"""The parent of all plugin hosts of a satellite: what plugins send goes out, what comes in goes to them."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from co2.errors import BadParams, LoadError, NoSuchMethod, PluginFailed
+from co2.plugin.packages.spec import PackageSpec, PluginSettings
+from co2.plugin.parent.calls_out import Network, NoNetwork
+from co2.plugin.parent.delivery import NETWORK
+from co2.plugin.parent.delivery_queue import Envelope, Missing, Parcel
+from co2.plugin.parent.filter_stage import Stage
+from co2.plugin.parent.status import PackageStatus
+from co2.plugin.parent.watchdog import TICK
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.frame_template import Outline, host_outline
+from co2.protocol.wire.plugin_frames.frames import DeadLetter, Deliver, Host, MethodInfo, Publish
+
+if TYPE_CHECKING:
+    from co2.plugin.parent.package import Package
+    from co2.plugin.parent.process import Child
+
+__all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
+
+OnPublish = Callable[[str, str, Sequence[str] | None, bytes, bool], None]
+"""Takes package, plugin, channels ('' for none; None for many), batch, and whether it is live."""
+
+_logger = logging.getLogger("co2.plugins")
+
+
+class Supervisor:
+    """Carries plugin packages, each in a child of its own. Use it from one event loop.
+
+    Args:
+        specs: the packages.
+        settings: limits, as in the satellite's configuration.
+        var_dict: what plugins are told.
+        host_id: gives our host_id of now, for messages between siblings.
+        address: gives (ip, port) of now, likewise.
+        on_publish: takes batches for the network, in order; must not block.
+        flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
+        on_room: called with a package that took no more from the network and does again.
+        on_methods_changed: called when :attr:`methods` or the plugins are others than before.
+        network: what plugins can call and ask; None for nothing.
+        on_dead_letter: takes package and letter for each message that a plugin did not take; must not block.
+        order: names of packages in the order in which messages on their way through a relay pass them; others
+            come behind, in the order in which they were loaded.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[PackageSpec],
+        *,
+        settings: PluginSettings,
+        var_dict: Mapping[str, Any],
+        host_id: Callable[[], str],
+        address: Callable[[], tuple[str, int]],
+        on_publish: OnPublish,
+        flushed: Callable[[str], Awaitable[None]],
+        on_methods_changed: Callable[[], None],
+        on_room: Callable[[str], None] = lambda package: None,
+        on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
+        network: Network | None = None,
+        order: Sequence[str] = (),
+    ) -> None:
+        self.paused = ""
+        self.network = network or NoNetwork()
+        self._settings = settings
+        self._host_id = host_id
+        self._address = address
+        self._on_publish = on_publish
+        self._flushed = flushed
+        self._on_methods_changed = on_methods_changed
+        self._on_room = on_room
+        self._on_dead_letter = on_dead_letter
+        self._first = specs
+        self._var_dict = var_dict
+        self._packages: dict[str, Package] = {}
+        self._unloaded: dict[str, tuple[str, int]] = {}
+        self._order = {name: place for place, name in enumerate(order)}
+        self._lives: dict[str, asyncio.Task[None]] = {}
+        self._stopping = False
+        self._watching: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Start every package; return when each is up or has failed, at most ``load_timeout`` later."""
+        if self._settings.isolation == "thread" and self._first:
+            _logger.warning(
+                "isolation is 'thread': plugins share the satellite's process; one that hangs cannot be ended, "
+                "and one that crashes ends the satellite"
+            )
+        settled = [asyncio.create_task(self._carry(spec).life.settled.wait()) for spec in self._first]
+        self._watching = asyncio.create_task(self._watch(), name="plugin watchdog")
+        self._watching.add_done_callback(_report)
+        if settled:
+            _, late = await asyncio.wait(settled, timeout=self._settings.load_timeout)
+            for task in late:
+                task.cancel()
+
+    async def stop(self, timeout: float) -> None:
+        """End every package at once: ``__exit__`` within ``timeout`` seconds, last sends still go out."""
+        self._stopping = True
+        await asyncio.gather(*(package.life.stop(timeout) for package in self._packages.values()))
+        if self._lives:
+            await asyncio.wait(self._lives.values())
+        for package in self._packages.values():
+            package.close()
+        if self._watching is not None:
+            self._watching.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._watching
+
+    async def load(self, spec: PackageSpec) -> None:
+        """Carry one package more; or try again with one that has failed or is parked.
+
+        Raises:
+            LoadError: it cannot be loaded, or runs already.
+        """
+        package = self._packages.get(spec.name)
+        if package is not None and package.state in ("failed", "parked"):
+            await package.life.reload(spec)
+        elif package is not None:
+            raise LoadError(spec.name, f"it is loaded already ({package.state}); reload brings in its new code")
+        elif self._stopping:
+            raise LoadError(spec.name, "the satellite is stopping")
+        else:
+            # Its first load answers whoever asks, as every later one does.
+            await self._carry(spec).life.reload(spec)
+
+    async def unload(self, name: str, timeout: float) -> None:
+        """End a package in good order, ``__exit__`` within ``timeout`` seconds, and forget it.
+
+        Raises:
+            LoadError: it is not loaded.
+        """
+        package = self._packages.get(name)
+        if package is None:
+            raise LoadError(name, "it is not loaded")
+        await package.life.stop(timeout)
+        await asyncio.wait([self._lives[name]])
+        if self._packages.get(name) is package:
+            package.close()
+            if package.durable:
+                self._unloaded[name] = package.standing  # where it goes on when it is loaded again
+            del self._packages[name], self._lives[name]
+            _logger.info("%s: unloaded", name)
+            self.methods_changed()
+
+    async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
+        """Have the code and configuration of now carry a package; one that has failed or is parked is tried again.
+
+        Args:
+            spec: which one, as the configuration has it now.
+            fresh: nothing is handed over to the new code.
+
+        Raises:
+            LoadError: it cannot be loaded, or it is not loaded at all. Where it ran it goes on as it was.
+        """
+        package = self._packages.get(spec.name)
+        if package is None:
+            raise LoadError(spec.name, "it is not loaded")
+        await package.life.reload(spec, fresh=fresh)
+
+    def keep(self, name: str) -> None:
+        """Note that the folder has the code again that runs, where newer code was refused."""
+        if (package := self._packages.get(name)) is not None:
+            package.life.keep()
+
+    def _carry(self, spec: PackageSpec) -> "Package":
+        from co2.plugin.parent.package import Package  # most relays carry none
+
+        package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)
+        life = asyncio.create_task(package.life.run(), name=f"plugin package {spec.name}")
+        life.add_done_callback(_report)
+        self._lives[spec.name] = life
+        return package
+
+    def deliver(
+        self,
+        host_id: str,
+        client_address: tuple[str, int],
+        channels: Sequence[str] | None,
+        batch: bytes,
+        skip: int = 0,
+    ) -> None:
+        """Give a batch of one sender to all packages that want any of its channels.
+
+        Args:
+            host_id: the sender's.
+            client_address: (ip, port) of its connection, as its relay saw it.
+            channels: of its messages, '' for none; None when nobody has listed them.
+            batch: the messages.
+            skip: so many at its front were delivered before.
+
+        Raises:
+            BadRequest: it is no batch.
+        """
+        parcel = Parcel(Envelope(host_id, client_address), batch, batch_count(batch), skip)
+        for package in self._packages.values():
+            if package.wants(channels):
+                package.deliver(NETWORK, parcel)
+
+    def deliver_to(
+        self,
+        package: str,
+        host_id: str,
+        client_address: tuple[str, int],
+        batch: bytes,
+        *,
+        sender: str = "",
+        skip: int = 0,
+        position: int = 0,
+        log_id: str = "",
+    ) -> bool:
+        """Give a batch to one package; tell whether it takes more. Where not, ``on_room`` says when it does again.
+
+        Args:
+            package: its name.
+            host_id: the sender's.
+            client_address: (ip, port) of its connection, as its relay saw it.
+            batch: the messages.
+            sender: plugin of this very package that sent them, '' for one from elsewhere.
+            skip: so many at its front were delivered before.
+            position: of its first message in the relay's log, for a durable package.
+            log_id: of that log.
+
+        Raises:
+            BadRequest: it is no batch.
+        """
+        carried = self._packages.get(package)
+        if carried is None or not carried.wants(None):
+            return True
+        parcel = Parcel(
+            Envelope(host_id, client_address, sender), batch, batch_count(batch), skip, position, log_id
+        )
+        return carried.deliver_from_network(parcel)
+
+    def gap(self, after: int, following: int, reason: str) -> None:
+        """Tell all packages that messages from the network will not come; arguments as of :meth:`gap_to`."""
+        for package in self._packages:
+            self.gap_to(package, after, following, reason)
+
+    def gap_to(self, package: str, after: int, following: int, reason: str, log_id: str = "") -> None:
+        """Tell a package that messages from the network will not come.
+
+        Args:
+            package: its name.
+            after: position of the last message before the gap.
+            following: position of the first one after it.
+            reason: why.
+            log_id: of the log that these are positions in.
+        """
+        carried = self._packages.get(package)
+        if carried is not None and carried.wants(None):
+            carried.gap(NETWORK, Missing(after, following, (reason,), 0, log_id))
+
+    def positions(self, log_id: str) -> dict[str, int]:
+        """Give how far each durable package is in this log, also one that was unloaded.
+
+        Those that are done with nothing in it are left out.
+        """
+        unloaded = {
+            name: position for name, (log, position) in self._unloaded.items() if log == log_id and position
+        }
+        return unloaded | {
+            package.name: position
+            for package in self._packages.values()
+            if package.durable and (position := package.position(log_id))
+        }
+
+    def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
+        """Tell the plugins that want to know who has joined and left the network."""
+        for package in self._packages.values():
+            package.hosts_changed(joined, left)
+
+    def has_room(self, package: "Package") -> None:
+        """Pass on that a package takes messages from the network again."""
+        self._on_room(package.name)
+
+    def pause_sending(self, why: str = "the satellite's outbox is full") -> None:
+        """The outbox is full: plugins' sends wait until :meth:`resume_sending`. Calls go on.
+
+        Args:
+            why: for those who get OutboxFull meanwhile; may be told anew.
+        """
+        self._flow(why)
+
+    def resume_sending(self) -> None:
+        """The outbox has room again."""
+        self._flow("")
+
+    async def call(self, method: str, argument: Mapping[str, Any]) -> Any:
+        """Call a plugin's ``x_`` method.
+
+        Args:
+            method: ``<package>.<module>.<method>``.
+            argument: a dictionary with the key ``data``.
+
+        Raises:
+            NoSuchMethod: no plugin has it.
+            BadParams: no key ``data``, or an argument that cannot travel.
+            PluginFailed: it raised, its plugin host died or is not running, or its result cannot travel.
+            CallTimeout: no answer in time.
+        """
+        package = self._packages.get(method.partition(".")[0])
+        if package is None or method not in package.methods:
+            raise NoSuchMethod(method)
+        if not isinstance(argument, Mapping) or "data" not in argument:
+            raise BadParams(f"{method} takes one dictionary with the key 'data'")
+        # The watchdog ends a call at its deadline; this limit is for one that waits behind others.
+        return await package.call(method, argument, self._settings.receive_deadline + 1.0)
+
+    async def repeat(self, package: str, letter: DeadLetter) -> None:
+        """Give a dead letter to its plugin once more, marked ``repeat: True``; return when it has taken it.
+
+        Args:
+            package: its name.
+            letter: what ``on_dead_letter`` was given.
+
+        Raises:
+            PluginFailed: it raised again, its plugin host died or is not running, or there is no such plugin.
+            CallTimeout: no answer in time.
+        """
+        carried = self._packages.get(package)
+        if carried is None:
+            raise PluginFailed(f"{letter.plugin}.receive: no plugin package {package} is loaded")
+        await carried.repeat(letter, self._settings.receive_deadline + 1.0)
+
+    def stages(self) -> list[Stage]:
+        """Give what messages on their way through a relay pass, in order."""
+        return [stage for package in self._chain() for stage in package.passing.stages]
+
+    def _chain(self) -> "list[Package]":
+        return sorted(self._packages.values(), key=lambda one: self._order.get(one.name, len(self._order)))
+
+    def stage_of(self, package: str, plugin: str) -> Stage | None:
+        """Give the stage that what a plugin sends comes behind: its own, or the last one up to its package."""
+        last: Stage | None = None
+        for carried in self._chain():
+            stages = carried.passing.stages
+            last = stages[-1] if stages else last
+            if carried.name == package:
+                return next((stage for stage in stages if stage.plugin == plugin), last)
+        return last
+
+    def admitting(self) -> list[tuple[str, str]]:
+        """Give (package, plugin) of those that are asked who may join a relay, in order."""
+        return [
+            (package.name, plugin.name)
+            for package in self._chain()
+            if package.state == "running"
+            for plugin in package.plugins
+            if plugin.admits
+        ]
+
+    async def admit(self, package: str, plugin: str, host: Host, timeout: float) -> str:
+        """Ask a relay plugin whether a host may join; give why not, '' where it may.
+
+        Raises:
+            PluginFailed: it raised, or its plugin host died or is not running.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        carried = self._packages.get(package)
+        return await carried.admit(plugin, host, timeout) if carried is not None else ""
+
+    def log(self, name: str, after: int, max_rows: int) -> list[dict[str, Any]] | None:
+        """Give the last lines of a package's log; None for one that is not loaded."""
+        package = self._packages.get(name)
+        return package.log(after, max_rows) if package is not None else None
+
+    def spec(self, name: str) -> PackageSpec | None:
+        """Give what a package was loaded with last; None for one that is not loaded."""
+        package = self._packages.get(name)
+        return package.life.spec if package is not None else None
+
+    @property
+    def methods(self) -> Mapping[str, MethodInfo]:
+        """All ``x_`` methods, by name."""
+        return {
+            name: method
+            for package in self._packages.values()
+            if package.state != "failed"
+            for name, method in package.methods.items()
+        }
+
+    def status(self) -> list[PackageStatus]:
+        """Tell how each package is."""
+        return [package.status() for package in self._packages.values()]
+
+    def published(
+        self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
+    ) -> None:
+        """Take what a plugin sent: for the network, and for its siblings at once."""
+        for other in self._packages.values():
+            sender = plugin if other is package else ""
+            # A durable one gets them from the relay, with a position to come back to.
+            if other.wants(channels, sender) and not other.durable:
+                envelope = Envelope(self._host_id(), self._address(), sender)
+                other.deliver(package.name, Parcel(envelope, batch, batch_count(batch)))
+        self._on_publish(package.name, plugin, channels, batch, live)
+
+    # what comes next (protocol/wire/frame_template.py)
+
+    def next_published(
+        self, package: str, plugin: str, channels: Sequence[str] | None
+    ) -> "tuple[Child, Outline, list[tuple[Child, Outline]]] | None":
+        """Give what may come next of a plugin, from where, and what its siblings get of it at once.
+
+        Returns:
+            None where that is not sure.
+        """
+        carried = self._packages.get(package)
+        if carried is None or (child := carried.sender) is None:
+            return None
+        siblings = []
+        for other in self._packages.values():
+            sender = plugin if other is carried else ""
+            if other.wants(channels, sender) and not other.durable:
+                gets = _outline(other, self._host_id(), self._address(), sender)
+                if gets is None:
+                    return None
+                siblings.append(gets)
+        names = None if channels is None else list(channels)
+        return child, host_outline(Publish(plugin, names, b"")), siblings
+
+    def next_delivered(
+        self, package: str, host_id: str, address: tuple[str, int]
+    ) -> "tuple[Child, Outline] | None":
+        """Give what a package gets if a message of somebody else comes now, and who takes it; None if unsure."""
+        carried = self._packages.get(package)
+        if carried is None or not carried.wants(None):
+            return None
+        return _outline(carried, host_id, address, "")
+
+    def flushed(self, package: "Package") -> Awaitable[None]:
+        """Wait until all that a package has published so far is acknowledged."""
+        return self._flushed(package.name)
+
+    def dead_letter(self, package: "Package", letter: DeadLetter) -> None:
+        """Pass a dead letter on."""
+        self._on_dead_letter(package.name, letter)
+
+    def methods_changed(self) -> None:
+        """Pass on that a package has other methods now."""
+        try:
+            self._on_methods_changed()
+        except Exception:
+            _logger.exception("the new methods of plugins could not be announced")
+
+    def _flow(self, why: str) -> None:
+        if why == self.paused:
+            return
+        self.paused = why
+        for package in self._packages.values():
+            package.flow(why)
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            for package in self._packages.values():
+                try:
+                    package.look(now)
+                except Exception:
+                    _logger.exception("watching %s failed", package.name)
+
+
+def _outline(
+    package: "Package", host_id: str, address: tuple[str, int], sender: str
+) -> "tuple[Child, Outline] | None":
+    if (found := package.next_delivery) is None:
+        return None
+    child, number = found
+    return child, host_outline(Deliver(number, host_id, address, b"", sender), ("package", package.name))
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _logger.error("%s ended by an error of ours", task.get_name(), exc_info=error)

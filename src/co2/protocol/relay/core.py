@@ -1,0 +1,758 @@
+"""The relay's side of the link, without I/O: frames in, frames and events out (design §6, §7).
+
+Which frame is in place when says :data:`co2.protocol.transitions.RELAY`.
+
+What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
+to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
+it. Where there are relay plugins it goes through them first (``passage.py``). Whatever has no number of its own
+(from XML-RPC) is passed on only when it is on disk, and holds up so long what came after.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from co2.errors import BadRequest, StorageFailed, StorageFull
+from co2.host_id import ADDRESS_PREFIX, HostId
+from co2.protocol.relay.cursors import Peer, Stream, deliver_frame, union
+from co2.protocol.relay.events import (
+    AdmissionWanted,
+    CallReceived,
+    DiskWanted,
+    Event,
+    IdReused,
+    Joined,
+    Left,
+    OriginClaimed,
+    ResultReceived,
+)
+from co2.protocol.relay.fan_out import FanOut
+from co2.protocol.relay.filter_chain import Passage, Passenger
+from co2.protocol.relay.log import Entry, Log, LogGap, Reading
+from co2.protocol.relay.losses import MAX_LOSSES
+from co2.protocol.relay.origins import OriginBook, hash_of_token
+from co2.protocol.relay.places import Places
+from co2.protocol.relay.receipts import ReceiptKey
+from co2.protocol.relay.resume import in_this_log, live_beginning, lost_in_words, meet
+from co2.protocol.relay.roster import RosterBook
+from co2.protocol.relay.takeovers import RETURN, Takeovers
+from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.batch import MAX_BATCH_MESSAGES, batch_count
+from co2.protocol.wire.channel_patterns import Interests
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.frame_template import CRC, SMALL, Outline, Recent, link_outline
+from co2.protocol.wire.host_names import check_names
+from co2.protocol.wire.link_frames import (
+    MAX_NUMBER,
+    Ack,
+    Applied,
+    Call,
+    Gap,
+    Goodbye,
+    Hello,
+    Hold,
+    Interest,
+    Publish,
+    Replay,
+    Result,
+    SatelliteFrame,
+    Subscription,
+    Welcome,
+    decode_satellite_frame,
+    encode_link_frame,
+)
+from co2.protocol.wire.package_health import MAX_HEALTH_TEXT, health_text
+
+__all__ = [
+    "AdmissionWanted",
+    "CallReceived",
+    "DiskWanted",
+    "IdReused",
+    "Joined",
+    "Left",
+    "OriginClaimed",
+    "RelayCore",
+    "ResultReceived",
+    "Stretch",
+]
+
+ASKED_BYTES = 256
+"""Bytes of a frame that asks for something for which it counts once more in :attr:`Peer.asked`."""
+
+ASKED_SUBSCRIPTIONS = 8
+"""Subscriptions of a frame for which it counts once more besides: each takes 1 to 2 microseconds."""
+
+ASKED_PATTERNS = 16
+"""Patterns of these for which it counts once more: each takes 0.8 microseconds."""
+
+ASKED_AT_ONCE = 64
+"""What frames that have come at the same time may ask for before others have their turn: about a millisecond."""
+
+REPEAT_ASKED = 5
+"""What a frame counts that was sent before: it is looked for in the log."""
+
+_FREE = frozenset((Publish, Result))
+"""Frames that do not count: messages, which have the log's backlog for a brake, and answers to calls of ours."""
+
+Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
+"""Frames that differ in nothing but number and messages: (whose, run, package, plugin, channels)."""
+
+
+IMPOSTOR_FOR = 60.0
+"""Seconds after which whoever came with somebody else's origin may try again."""
+
+FULL_FOR = 10.0
+"""Seconds after which whoever found no place, or gave way, may try again."""
+
+MORE_LOST = "the relay lost messages of more satellites than can be named"
+"""Told for the last of the satellites of which losses are told in one run."""
+
+_NOT_YOURS = (
+    "the origin {0} belongs to another state folder, whose file 'secret' this one does not have. Put it back; or "
+    "remove 'origin' and 'secret' here to join as a new satellite; or, where the other is gone for good, type "
+    "`co2 forget {0}` at the relay: then it belongs to whoever comes next"
+)
+
+_NO_PLACE = (
+    "this relay carries as many satellites as max_sats allows, and no other address has so many more of them than "
+    "yours that one of its own would give way. Raise max_sats there, or stop satellites that are not needed"
+)
+
+_GIVES_WAY = (
+    "this relay carries as many satellites as max_sats allows, and with {1} of them {0} has most: a satellite of "
+    "another address has this place now. Raise max_sats there, or stop satellites at {0} that are not needed"
+)
+
+
+class RelayCore:
+    """All links of a relay and its log.
+
+    Args:
+        log: where everything goes.
+        host_id: the relay's own.
+        max_peers: gives how many links there may be now.
+        now: monotonic seconds.
+        origins: whose origins are whose; None where nobody keeps that.
+        receipts: key of the receipts that satellites are given; None for none, and nothing is proved then.
+
+    Attributes:
+        passage: the relay plugins that messages pass.
+        asks: somebody is asked whether a satellite may join: see :class:`AdmissionWanted`.
+        keeps: what is new in ``origins`` gets to disk before its satellite joins: see :class:`OriginClaimed`.
+        elsewhere: returns the address of whoever has registered an origin without a link, '' for nobody.
+        impostors: Hellos that were refused because their origin is somebody else's.
+        places: of links, where all are taken.
+        gave_way: links that ended so that somebody of another address could come.
+        live_heard: takes live messages, for those who have no link; None where nobody wants them.
+        closing: no more messages are taken in; their senders keep them for the relay that follows.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        host_id: str,
+        *,
+        max_peers: Callable[[], int],
+        now: Callable[[], float],
+        origins: OriginBook | None = None,
+        receipts: ReceiptKey | None = None,
+    ) -> None:
+        self._receipts = receipts
+        self._renamed = False
+        self._losers: dict[str, int] = {}  # each with where the log was when its loss was noted
+        self.origins = OriginBook() if origins is None else origins
+        self.keeps = False
+        self.elsewhere: Callable[[str], str] = lambda _origin: ""
+        self.impostors = 0
+        self.gave_way = 0
+        self.log = log
+        self.host_id = host_id
+        self.events: deque[Event] = deque()
+        self.ready: dict[Peer, None] = {}
+        self.peers: dict[str, Peer] = {}
+        self.places = Places(self.origins)
+        self.roster = RosterBook(self.peers)
+        self._max_peers = max_peers
+        self._now = now
+        self.takeovers = Takeovers(now)
+        self.passage = Passage()
+        self.asks = False
+        self.closing = False
+        self.fan_out = FanOut(log, self.events)
+        self.recent: Recent[Stretch] = Recent()
+        self._unacked: dict[Peer, None] = {}
+        self._waiting: dict[Peer, None] = {}
+        self.live_heard: Callable[[Entry], None] | None = None
+        handlers: dict[type, Callable[[Peer, Any], None]] = {
+            Hello: self._hello,
+            Publish: self._publish,
+            Hold: self._comes_again,
+            Interest: self._interest,
+            Replay: self._replay,
+            Applied: self._applied,
+            Call: lambda peer, call: self.events.append(CallReceived(peer, call)),
+            Result: lambda peer, result: self.events.append(ResultReceived(peer, result)),
+            Goodbye: lambda peer, goodbye: self._leave(peer, goodbye.reason, goodbye.text),
+        }
+        self._handlers = in_place(RELAY, handlers)
+
+    # ---- links -----------------------------------------------------------------------------------------
+
+    def opened(self, address: tuple[str, int]) -> Peer:
+        """Take in a new connection."""
+        return Peer(self, address)
+
+    def receive(self, peer: Peer, *frames: bytes | memoryview) -> None:
+        """Take frames that have come at the same time; what they hold is passed on together.
+
+        Garbage ends this one link, with a Goodbye that says why.
+        """
+        peer.scanned = 0
+        for data in frames:
+            self._take(peer, data)
+        self.fan_out.advance()
+
+    def receive_some(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
+        """Take frames as :meth:`receive` does, until they have asked for :data:`ASKED_AT_ONCE`.
+
+        Returns:
+            How many were taken. Whoever comes with the rest sets :attr:`Peer.asked` to 0 before.
+        """
+        peer.scanned = 0
+        count = 0
+        for data in frames:
+            self._take(peer, data)
+            count += 1
+            if peer.asked >= ASKED_AT_ONCE:
+                break
+        self.fan_out.advance()
+        return count
+
+    def _take(self, peer: Peer, data: bytes | memoryview) -> None:
+        if peer.state == "closed":
+            return
+        try:
+            frame: SatelliteFrame = decode_satellite_frame(data)
+            if (handler := self._handlers[peer.state].get(type(frame))) is not None:
+                handler(peer, frame)
+                if type(frame) not in _FREE:
+                    peer.asked += 1 + len(data) // ASKED_BYTES
+                return
+        except BadRequest as error:
+            self.end(peer, goodbyes.GARBAGE, str(error))
+            return
+        except (StorageFull, StorageFailed) as error:
+            self._storage(peer, error)
+            return
+        self.end(peer, goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
+
+    def _storage(self, peer: Peer, error: StorageFull | StorageFailed) -> None:
+        """There is no room for what has come: its sender keeps it, and the link, where it knows how."""
+        if peer.holds and not isinstance(error, StorageFailed):
+            if peer.state == "open":
+                peer.skips = True
+                if not peer.waits:
+                    peer.waits = True
+                    self._waiting[peer] = None
+                    peer.write(encode_link_frame(Hold(str(error)[:512])))
+                    self.has_room()  # the log's thread may have made some since it was refused
+            return
+        self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
+
+    def has_room(self) -> None:
+        """The disk may have room again: whoever was told to wait sends again."""
+        if not self._waiting or not self.log.takes:
+            return
+        waiting, self._waiting = self._waiting, {}
+        for peer in waiting:
+            peer.waits = False
+            peer.write(encode_link_frame(Hold()))
+
+    def _comes_again(self, peer: Peer, _hold: Hold) -> None:
+        """What comes from here on is all that was not acknowledged, from its beginning."""
+        if not peer.waits:
+            peer.skips = False
+
+    def lost(self, peer: Peer, why: str) -> None:
+        """The connection is gone."""
+        self._leave(peer, "", why)
+
+    def end(self, peer: Peer, reason: str, text: str, retry_after: float = 0.0) -> None:
+        """Say Goodbye."""
+        if peer.state == "closed":
+            return
+        peer.write(encode_link_frame(Goodbye(reason, text[:512], retry_after)))
+        self._leave(peer, reason, text)
+
+    def pause(self, peer: Peer) -> None:
+        """The transport's buffer is full: this peer's streams stand still."""
+        peer.paused = True
+
+    def resume(self, peer: Peer) -> None:
+        """There is room again."""
+        peer.paused = False
+        self.fan_out.pump(peer)
+
+    def taken(self, peer: Peer) -> list[bytes]:
+        """Hand out what waits for a peer, and read on for it."""
+        frames = peer.taken()
+        self.fan_out.pump(peer)
+        return frames
+
+    # ---- hello and goodbye -----------------------------------------------------------------------------
+
+    def _hello(self, peer: Peer, hello: Hello) -> None:
+        try:
+            proposed = HostId.parse(hello.host_id)
+        except ValueError as error:
+            self.end(peer, goodbyes.IDENTITY, str(error))
+            return
+        if proposed.origin.startswith(ADDRESS_PREFIX):
+            self.end(peer, goodbyes.IDENTITY, f"{ADDRESS_PREFIX}… is for those who send without a link")
+            return
+        check_names(hello.methods, hello.plugins)
+        seen = HostId(proposed.origin, peer.address[0], proposed.port)
+        if not self.asks:
+            self._let_in(peer, seen, hello)
+        elif not self._is_refused(peer, seen, hello):
+            peer.state = next_state(RELAY, peer.state, Asked)
+            self.events.append(AdmissionWanted(peer, seen, hello))
+
+    def admit(self, asked: AdmissionWanted) -> None:
+        """Let a satellite in after all; whoever is refused gets :meth:`end`."""
+        if asked.peer.state == "asked":
+            self._let_in(asked.peer, asked.host_id, asked.hello)
+            self.fan_out.advance()
+
+    def claimed(self, claim: OriginClaimed) -> None:
+        """Go on with a satellite whose origin is on disk now as its own."""
+        if claim.peer.state == "asked":
+            self._admit(claim.peer, claim.host_id, claim.hello)
+            self.fan_out.advance()
+
+    def _is_refused(self, peer: Peer, host_id: HostId, hello: Hello) -> bool:
+        """Send away who may not speak for its origin, and who has no room; its owner does not notice."""
+        origin, token = host_id.origin, hash_of_token(hello.token)
+        older = self.peers.get(origin)
+        # One for whom there was no room in the book holds its origin as long as it has its link.
+        holder = b"" if older is None or self.origins.get(origin) is not None else older.token
+        if not self.origins.is_owner(origin, token) or holder not in (b"", token):
+            self.impostors += 1
+            self.end(peer, goodbyes.IDENTITY, _NOT_YOURS.format(origin), IMPOSTOR_FOR)
+        elif self.elsewhere(origin) not in ("", host_id.ip):
+            self.impostors += 1
+            self.end(peer, goodbyes.IDENTITY, f"{origin} is registered from another address", IMPOSTOR_FOR)
+        elif older is None and self._is_full and self.places.giving_way(peer.address[0]) is None:
+            self.end(peer, goodbyes.FULL, _NO_PLACE, FULL_FOR)
+        else:
+            return False
+        return True
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self.peers) >= self._max_peers()
+
+    def make_room(self, ip: str, others: int = 0) -> bool:
+        """End the link that gives way to a newcomer, where there is one; return whether there was.
+
+        Args:
+            ip: where the newcomer comes from.
+            others: members without a link that are from there.
+        """
+        peer = self.places.giving_way(ip, others)
+        if peer is None:
+            return False
+        self.gave_way += 1
+        here, number = peer.address[0], self.places.held_by(peer.address[0])
+        self.end(peer, goodbyes.FULL, _GIVES_WAY.format(here, number), FULL_FOR)
+        return True
+
+    def _let_in(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
+        """Admit whoever may speak for its origin: at once, or when it is on disk whose that is."""
+        if self._is_refused(peer, host_id, hello):
+            return
+        peer.was_known = self.origins.get(host_id.origin) is not None
+        if self.origins.claim(host_id, hash_of_token(hello.token)) and self.keeps:
+            if peer.state == "opening":
+                peer.state = next_state(RELAY, peer.state, Asked)
+            self.events.append(OriginClaimed(peer, host_id, hello))
+        else:
+            self._admit(peer, host_id, hello)
+
+    def _admit(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
+        if self._is_refused(peer, host_id, hello):  # much may have happened while the disk was waited for
+            return
+        older = self.peers.get(host_id.origin)
+        peer.run = hello.outbox[-1][0] if hello.outbox else 0
+        peer.holds = hello.holds
+        if older is not None and not self._take_over(older, peer):
+            return
+        if self._is_full:
+            self.make_room(peer.address[0])
+        peer.host_id, peer.token = host_id, hash_of_token(hello.token)
+        peer.state = next_state(RELAY, peer.state, Hello if peer.state == "opening" else Admitted)
+        self.peers[peer.origin] = peer
+        self.places.take(peer)
+        rolled_back = self._rolled_back(peer.origin, hello)
+        acks = self._meet(peer, hello.outbox, rolled_back)
+        subscriptions, gaps = self._welcome(peer, hello, acks, rolled_back)
+        peer.methods, peer.plugins = tuple(hello.methods), tuple(hello.plugins)
+        for package, gap in gaps:
+            peer.gaps += 1
+            peer.write(encode_link_frame(Gap(package, gap.after, gap.next, gap.reason)))
+        self._subscribe(peer, subscriptions)
+        self.events.append(Joined(peer))
+
+    def _take_over(self, older: Peer, newer: Peer) -> bool:
+        if self.takeovers.is_clone(older.origin, older.run, newer.run):
+            text = (
+                f"two satellites run with one identity, from {older.address[0]} and {newer.address[0]}: was a "
+                "state folder, or a whole memory card, copied? Stop one of them and give it an identity of its "
+                "own with `co2 state new-id --state FOLDER`; until then both are refused"
+            )
+            for peer in (older, newer):
+                self.end(peer, goodbyes.CLONED, text, retry_after=60.0)
+            return False
+        self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=RETURN)
+        return True
+
+    def _rolled_back(self, origin: str, hello: Hello) -> bool:
+        """Return whether a satellite shows a receipt of ours over what this log does not hold."""
+        receipt = hello.receipt
+        if receipt is None or self._receipts is None or not self._receipts.is_true(origin, receipt):
+            return False
+        return self.log.was_rolled_back(receipt.log_id, receipt.run, receipt.position)
+
+    def _meet(self, peer: Peer, outbox: Sequence[tuple[int, int]], rolled_back: bool) -> list[tuple[int, int]]:
+        """Find where each run's numbers go on; give the last seq of it that is on disk.
+
+        What the satellite claims of a run that the log does not know is kept with its link only, until there is a
+        message of it: who says Hello without end leaves nothing behind. What is lost is told once in a run of ours
+        for each satellite, in one gap.
+        """
+        met = [(epoch, meet(self.log, peer, epoch, first, rolled_back)) for epoch, first in outbox]
+        peer.begins = {epoch: found.acked for epoch, found in met if found.is_new_mark}
+        lost = [found.lost for _, found in met if found.lost is not None]
+        if lost and peer.origin not in self._losers and len(self._losers) < MAX_LOSSES:
+            self._losers[peer.origin] = self.log.last
+            is_last = len(self._losers) == MAX_LOSSES
+            told = MORE_LOST if is_last else lost_in_words(str(peer.host_id), lost)
+            # Noted before the marks are: a crash in between must not hide it.
+            self.fan_out.add_loss("" if is_last else peer.origin, told)
+            for epoch, found in met:
+                if found.lost is not None:
+                    self.log.set_mark(peer.origin, epoch, found.acked)
+        return [(epoch, found.acked) for epoch, found in met]
+
+    def _welcome(
+        self, peer: Peer, hello: Hello, acks: list[tuple[int, int]], rolled_back: bool
+    ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
+        """Say Welcome; give the subscriptions as they stand in this log, and the gaps that this makes."""
+        known = [sub.position for sub in hello.subscriptions if sub.position is not None]
+        has_read_on = known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known))
+        if has_read_on and rolled_back and not self._renamed:
+            self._renamed = True
+            self.log.replace_id()
+            for other in [other for other in self.peers.values() if other.live is not None]:
+                text = "a satellite has read further than this log ever went: it was rolled back"
+                self.end(other, goodbyes.LOG_REPLACED, text)
+        subscriptions, gaps = in_this_log(self.log, hello)
+        peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
+        welcome = Welcome(
+            str(peer.host_id), self.host_id, self.log.log_id, self.log.run, peer.live.position, acks,
+            anew=bool(gaps),
+        )  # fmt: skip
+        if peer.token and self._receipts is not None and self._gives_receipts(peer):
+            peer.receipt = self.fan_out.committed
+            welcome.receipt = self._receipts.sign(peer.origin, self.log.log_id, self.log.run, peer.receipt)
+        peer.write(encode_link_frame(welcome))
+        return subscriptions, gaps
+
+    def _gives_receipts(self, peer: Peer) -> bool:
+        """Return whether a satellite gets a new receipt: not before it is on disk what its last one has proved.
+
+        Else a crash would take away both: what was noted as lost, and what shows it.
+        """
+        if not self.log.takes:  # the run of this log may not be on disk
+            return False
+        noted = self._losers.get(peer.origin)
+        return noted is None or self.fan_out.committed > noted
+
+    def give_receipts(self, peers: Iterable[Peer]) -> None:
+        """Tell links what is on disk by now, where that is news; every few seconds."""
+        if self._receipts is None or not self.log.takes:
+            return
+        position = self.fan_out.committed
+        for peer in peers:
+            if peer.token and peer.receipt < position and peer.has_room and self._gives_receipts(peer):
+                receipt = self._receipts.sign(peer.origin, self.log.log_id, self.log.run, position)
+                peer.receipt = position
+                peer.write(encode_link_frame(receipt))
+
+    def note_publishers(self, peers: Iterable[Peer]) -> None:
+        """Have origins that have sent something stay known; every few seconds."""
+        for peer in peers:
+            if peer.published:
+                self.origins.has_published(peer.origin)
+
+    def _leave(self, peer: Peer, reason: str, text: str) -> None:
+        if peer.state == "closed":
+            return
+        was_open = peer.state == "open"
+        peer.state = next_state(RELAY, peer.state, Lost)
+        if was_open and self.peers.get(peer.origin) is peer:
+            del self.peers[peer.origin]
+        self.places.free(peer)
+        if peer.published:
+            self.origins.has_published(peer.origin)
+        self._unacked.pop(peer, None)
+        self._waiting.pop(peer, None)
+        for stream in [peer.live, *peer.streams.values()]:
+            if stream is not None:
+                self.fan_out.forget(stream)
+        peer.streams.clear()
+        self.events.append(Left(peer, reason, text))
+
+    # ---- subscriptions ---------------------------------------------------------------------------------
+
+    def _interest(self, peer: Peer, frame: Interest) -> None:
+        check_names(frame.methods, frame.plugins)
+        patterns = sum(len(subscription.channels or ()) for subscription in frame.subscriptions)
+        peer.asked += len(frame.subscriptions) // ASKED_SUBSCRIPTIONS + patterns // ASKED_PATTERNS
+        peer.methods, peer.plugins = tuple(frame.methods), tuple(frame.plugins)
+        self._subscribe(peer, frame.subscriptions)
+        self.events.append(Joined(peer))
+
+    def _subscribe(self, peer: Peer, subscriptions: Sequence[Subscription]) -> None:
+        """Give each durable package its stream; live packages share one, until they ask for a replay."""
+        for stream in peer.subscribe(subscriptions, self.fan_out.committed):
+            self.fan_out.forget(stream)
+        self.fan_out.pump(peer)
+
+    def _replay(self, peer: Peer, frame: Replay) -> None:
+        sub = peer.subscriptions.get(frame.package)
+        if sub is None:
+            raise BadRequest(f"a replay for {frame.package[:80]!r}, which has no subscription")
+        self._check_position(frame.position)
+        if frame.package in peer.streams:
+            self.fan_out.forget(peer.streams[frame.package])
+        interests, room = Interests(sub.channels), max(0, frame.room)
+        peer.streams[frame.package] = Stream(peer, frame.package, frame.position, interests, sub.durable, room)
+        if not room:
+            # What was written before this is of the stream before: its reader waits for this, and leaves that out.
+            peer.write(encode_link_frame(Replay(frame.package, frame.position, 0)))
+        peer.settle_live()
+        self.fan_out.pump(peer)
+
+    def _applied(self, peer: Peer, frame: Applied) -> None:
+        for position in frame.positions.values():
+            self._check_position(position)
+        peer.applied = frame.positions
+        if frame.health is not None:
+            if health_text(frame.health) > MAX_HEALTH_TEXT:
+                raise BadRequest(f"what is told of packages has more than {MAX_HEALTH_TEXT} characters")
+            peer.health, peer.health_at, peer.listens = frame.health, self._now(), frame.listens
+
+    def _check_position(self, position: int) -> None:
+        if position >= self.log.lease:
+            raise BadRequest(f"position {position} was never handed out, the last one was {self.log.lease - 1}")
+
+    # ---- messages in -----------------------------------------------------------------------------------
+
+    def _publish(self, peer: Peer, frame: Publish) -> None:
+        if self.closing:
+            return
+        count = batch_count(frame.batch)
+        if crc32(frame.batch) != frame.crc:
+            self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
+        elif frame.epoch and peer.skips:
+            return  # it was on its way when its sender was told to wait
+        elif self.passage.occupied:
+            if frame.epoch and peer.holds:
+                self.log.check_room()
+            self._send_through(peer, frame, count)
+        else:
+            self._accept(peer, frame, count)
+
+    def _send_through(self, peer: Peer, frame: Publish, count: int) -> None:
+        """Let messages pass the relay plugins first. What has come counts, also where its link ends meanwhile."""
+
+        def release(through: Passenger) -> None:
+            if through.batch is not frame.batch:
+                frame.batch, frame.crc = through.batch, crc32(through.batch)
+                frame.channels = None if through.channels is None else list(through.channels)
+            try:
+                self._accept(peer, frame, count)
+            except (StorageFull, StorageFailed) as error:
+                self._storage(peer, error)
+
+        channels = None if frame.channels is None else tuple(frame.channels)
+        self.passage.enter(Passenger(str(peer.host_id), peer.address, frame.batch, channels, release))
+
+    def _accept(self, peer: Peer, frame: Publish, count: int) -> None:
+        """Take in what has come through."""
+        if not frame.epoch:
+            self.fan_out.advance()  # what came before it in the same read goes before it
+            self._pass_live(peer, frame, count)
+            return
+        mark = self.log.marks.get((peer.origin, frame.epoch))
+        last = frame.seq + count - 1
+        if mark is None or (last > mark and frame.seq != mark + 1):
+            begins = peer.begins.get(frame.epoch)
+            if peer.skips:
+                return  # it comes again behind what was refused before it
+            if begins is None or frame.seq != begins + 1 or begins < (mark or 0):
+                after = mark if begins is None else begins
+                self.end(peer, goodbyes.OUT_OF_ORDER, f"message {frame.seq} of this run, after {after}")
+                return
+        elif last <= mark:
+            self._repeated(peer, frame, last)
+            return
+        entry = self.log.append(
+            origin=peer.origin,
+            host_id=str(peer.host_id),
+            client_address=peer.address,
+            batch=frame.batch,
+            epoch=frame.epoch,
+            seq=frame.seq,
+            package=frame.package,
+            plugin=frame.plugin,
+            channels=None if frame.channels is None else tuple(frame.channels),
+            crc=frame.crc,
+        )
+        peer.begins.pop(frame.epoch, None)
+        if count <= SMALL or self.recent:
+            self.recent.note((peer, frame.epoch, frame.package, frame.plugin, entry.channels), count)
+        peer.published += count
+        if peer.state == "open":
+            peer.unacked.append((entry.end, frame.epoch, last))
+            self._unacked[peer] = None
+        self.fan_out.add(entry)
+
+    def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
+        """Pass on what is worthless a second later, to whoever has room for it now."""
+        channels = None if frame.channels is None else tuple(frame.channels)
+        entry = Entry(
+            0, count, peer.origin, str(peer.host_id), peer.address, 0, 0, frame.package, frame.plugin, channels,
+            frame.crc, frame.batch,
+        )  # fmt: skip
+        peer.published += count
+        if self.live_heard is not None:
+            self.live_heard(entry)
+        for other in self.peers.values():
+            stream = other.live
+            if stream is None or not stream.wants(entry):
+                continue
+            if other.has_room:
+                stream.give_live(entry)
+            else:
+                other.live_dropped += count
+
+    def _repeated(self, peer: Peer, frame: Publish, last: int) -> None:
+        peer.repeats += 1
+        peer.asked += REPEAT_ASKED
+        crc = self.log.find(peer.origin, frame.epoch, frame.seq)
+        if crc is not None and crc != frame.crc and not self.passage.occupied:  # relay plugins may have changed it
+            self.events.append(IdReused(peer, frame.epoch, frame.seq))
+        if peer.state != "open":
+            return
+        # It may have been appended and not be on disk yet: then the commit acknowledges it.
+        peer.unacked.append((self.log.last, frame.epoch, last))
+        self._unacked[peer] = None
+        if self.log.committed >= self.log.last:
+            self._acknowledge(peer)
+
+    def next_publish(self, stretch: Stretch) -> tuple[Outline, Outline, list[Peer]] | None:
+        """Give the frame that may come next, what it becomes on live links, and on which; None where not sure.
+
+        Args:
+            stretch: as it came before, one of :attr:`recent`.
+        """
+        peer, epoch, package, plugin, channels = stretch
+        mark = self.log.marks.get((peer.origin, epoch))
+        if mark is None or peer.state != "open" or self.closing or self.passage.occupied or peer.skips:
+            return None
+        if max(mark, self.log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
+            return None  # it is refused, or what follows
+        if self.events or self.ready or not self.log.takes:
+            return None
+        entry = Entry(
+            self.log.last + 1, 1, peer.origin, str(peer.host_id), peer.address, epoch, mark + 1, package, plugin,
+            channels, CRC, b"",
+        )  # fmt: skip
+        receivers = self.fan_out.receivers(entry)
+        if receivers is None:
+            return None
+        names = None if channels is None else list(channels)
+        comes = link_outline(Publish(epoch, mark + 1, package, plugin, names, CRC, b""), peer.origin)
+        return comes, link_outline(deliver_frame(entry, ""), peer.origin), receivers
+
+    def come_through(self) -> None:
+        """Pass on what has come through the relay plugins."""
+        self.fan_out.advance()
+
+    def append_unnumbered(
+        self,
+        *,
+        origin: str,
+        host_id: str,
+        client_address: tuple[str, int],
+        batch: bytes,
+        channels: tuple[str, ...] | None,
+        message_id: str = "",
+    ) -> Entry:
+        """Take in a message that has no number: it is passed on once it is on disk, and its id, if any, with it.
+
+        Raises:
+            StorageFull: there is no room.
+            StorageFailed: the disk does not do its work.
+        """
+        entry = self.log.append(
+            origin=origin,
+            host_id=host_id,
+            client_address=client_address,
+            batch=batch,
+            channels=channels,
+            crc=crc32(batch),
+            message_id=message_id,
+        )
+        self.fan_out.add(entry, from_disk=True)
+        self.fan_out.advance()
+        return entry
+
+    # ---- what is on disk ---------------------------------------------------------------------------------
+
+    def committed(self, position: int) -> None:
+        """Everything up to this position is on disk."""
+        self.fan_out.reached_disk(position)
+        for peer in tuple(self._unacked):
+            if peer.unacked[0][0] <= position:
+                self._acknowledge(peer)
+        self.fan_out.run_durable()
+        self.has_room()
+
+    def _acknowledge(self, peer: Peer) -> None:
+        acks: dict[int, int] = {}
+        while peer.unacked and peer.unacked[0][0] <= self.fan_out.committed:
+            _, epoch, seq = peer.unacked.popleft()
+            acks[epoch] = seq
+        if not peer.unacked:
+            self._unacked.pop(peer, None)
+        for epoch, seq in acks.items():
+            peer.write(encode_link_frame(Ack(epoch, seq)))
+
+    def disk_read(self, stream: Stream, reading: Reading) -> None:
+        """Take what was read from disk for a stream."""
+        self.fan_out.disk_read(stream, reading)
+
+    # ---- to satellites ---------------------------------------------------------------------------------
+
+    def call(self, peer: Peer, call: Call) -> None:
+        """Call a method of a satellite."""
+        peer.write(encode_link_frame(call))
+
+    def answer(self, peer: Peer, result: Result) -> None:
+        """Answer a satellite's call."""
+        if peer.state == "open":
+            peer.write(encode_link_frame(result))

@@ -1,0 +1,345 @@
+"""A stream: one reader's way through the relay's log. Every link has a live one, and one for each package apart.
+
+A stream is a cursor and nothing else: whoever reads slowly stands further back, and costs no memory for it.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from co2.host_id import HostId
+from co2.protocol.relay.log import Entry, LogGap
+from co2.protocol.wire.channel_patterns import Interests
+from co2.protocol.wire.link_frames import BEGINNING, Deliver, Gap, Subscription, encode_link_frame
+from co2.protocol.wire.package_health import Health
+from co2.protocol.wire.subscription_limits import bounded
+
+__all__ = [
+    "CHUNK",
+    "PARCEL",
+    "ROOM",
+    "Parcel",
+    "Peer",
+    "Stream",
+    "deliver_frame",
+    "union",
+]
+
+CHUNK = 1024 * 1024
+"""Bytes that are read from the log at once."""
+
+ROOM = 1024 * 1024
+"""Bytes that wait in a peer's ``out`` before its streams stop reading; the rest is the transport's."""
+
+PARCEL = 256 * 1024
+"""Bytes of messages that are passed on together, about."""
+
+
+class Flushable(Protocol):
+    """Who is told that a peer has something to write."""
+
+    ready: "dict[Peer, None]"
+
+
+class Parcel:
+    """Entries that are passed on together: made ready once for all links that want everything.
+
+    Attributes:
+        entries: in order.
+        origins: of their senders.
+        bytes: of their messages.
+        count: of their messages.
+    """
+
+    __slots__ = ("_frames", "_size", "bytes", "count", "entries", "origins")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.origins: set[str] = set()
+        self.bytes = 0
+        self.count = 0
+        self._frames: list[bytes] = []
+        self._size = 0
+
+    @property
+    def end(self) -> int:
+        """Position of the last message."""
+        return self.entries[-1].end
+
+    def add(self, entry: Entry) -> None:
+        """Put one more in; none after :meth:`written`."""
+        self.entries.append(entry)
+        self.origins.add(entry.origin)
+        self.bytes += len(entry.batch)
+        self.count += entry.count
+
+    def written(self) -> tuple[list[bytes], int]:
+        """Give the frames for live streams, and how many bytes they are."""
+        if not self._frames:
+            self._frames = [_written(entry, "") for entry in self.entries if entry.channels != ()]
+            self._size = sum(map(len, self._frames))
+        return self._frames, self._size
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """One cursor.
+
+    Attributes:
+        peer: whose.
+        package: '' for the live stream.
+        position: of the last message that it has passed.
+        interests: what is given, the rest is passed over; None for nothing.
+        durable: follows what is on disk, and gives the peer's own messages too.
+        room: bytes that the reader has asked for and not got, None for as they come.
+        reading: a read from disk is under way, or waits for its turn.
+        losses: number of the next loss that it has to tell (:mod:`co2.protocol.relay.losses`); None before it
+            looked.
+        begun: where it stood at first: what was lost behind that it has to tell, however far it jumps then.
+    """
+
+    peer: "Peer"
+    package: str
+    position: int
+    interests: Interests | None
+    durable: bool = False
+    room: int | None = None
+    reading: bool = False
+    losses: int | None = None
+    begun: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begun = self.position
+
+    @property
+    def may_give(self) -> bool:
+        """Whether reader and link have room."""
+        return self.peer.has_room and not self.reading and (self.room is None or self.room > 0)
+
+    def wants(self, entry: Entry) -> bool:
+        """Tell whether an entry is given."""
+        if entry.origin == self.peer.origin and not self.durable:
+            return False
+        return self.interests is not None and self.interests.wants(entry.channels)
+
+    def give(self, entry: Entry) -> None:
+        """Write an entry out and pass it."""
+        self.position = entry.end
+        if self.wants(entry):
+            data = _written(entry, self.package)
+            self.peer.write(data)
+            self.peer.delivered += entry.count
+            if self.room is not None:
+                self.room = max(0, self.room - len(data))
+        elif self.package:
+            self.peer.passed_over += 1
+
+    def give_parcel(self, parcel: Parcel) -> None:
+        """Write entries out and pass them; only for live streams that stand at the head."""
+        peer = self.peer
+        if self.interests is None:
+            self.position = parcel.end
+        elif self.interests.patterns is None and peer.origin not in parcel.origins:
+            self.position = parcel.end
+            peer.write_all(*parcel.written())
+            peer.delivered += parcel.count
+        else:
+            for entry in parcel.entries:
+                self.give(entry)
+
+    def give_live(self, entry: Entry) -> None:
+        """Write out an entry that is not in the log."""
+        self.peer.write(_written(entry, ""))
+        self.peer.delivered += entry.count
+
+    def tell(self, gap: LogGap) -> None:
+        """Write a gap out and pass it."""
+        self.peer.gaps += 1
+        self.peer.write(encode_link_frame(Gap(self.package, gap.after, gap.next, gap.reason)))
+        self.position = gap.next
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One link, as the relay sees it.
+
+    Attributes:
+        address: (ip, port) of the connection, observed.
+        state: ``opening``, ``asked``, ``open`` or ``closed``.
+        out: frames for the transport, encoded.
+        paused: the transport's buffer is full; nothing more is read from the log for this peer.
+        roster: version of the roster that it has been told.
+        asked: what it has asked for since somebody has looked, each frame about as dear as others.
+        scanned: entries that were looked at for its packages since others had their turn.
+        passed_over: of these, what they do not want, and what is not in ``asked`` yet.
+        disk_reads: reads from disk that are under way, by package ('' for the live stream).
+        disk_wishes: streams that wait for one of these to end, by package.
+        was_known: the relay knew its origin before it came.
+        token: that it has shown, as a hash: who shows another does not take its place.
+        run: epoch of the run that it is in, 0 for one that does not say.
+        health: how its packages are, as it told last; None for one that does not tell.
+        health_at: when it did, in monotonic seconds.
+        listens: IP address that it listens on, as it says.
+        begins: number after which a run goes on, by run, as its Hello said where the log does not know.
+        receipt: position of the last receipt that it was given.
+        holds: it knows :class:`~co2.protocol.wire.link_frames.Hold`.
+        waits: it was told to wait for room on disk, and not yet that there is some.
+        skips: what it sends to be stored does not count, until it says that it comes again.
+    """
+
+    core: "Flushable"
+    address: tuple[str, int]
+    state: str = "opening"
+    host_id: HostId = field(default_factory=lambda: HostId("", "", 0))
+    out: list[bytes] = field(default_factory=list)
+    out_bytes: int = 0
+    paused: bool = False
+    live: Stream | None = None
+    streams: dict[str, Stream] = field(default_factory=dict)
+    subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    unacked: deque[tuple[int, int, int]] = field(default_factory=deque)
+    published: int = 0
+    repeats: int = 0
+    delivered: int = 0
+    gaps: int = 0
+    live_dropped: int = 0
+    applied: dict[str, int] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
+    roster: int = 0
+    asked: int = 0
+    scanned: int = 0
+    passed_over: int = 0
+    disk_reads: dict[str, Stream] = field(default_factory=dict)
+    disk_wishes: dict[str, Stream] = field(default_factory=dict)
+    was_known: bool = False
+    token: bytes = b""
+    run: int = 0
+    health: list[Health] | None = None
+    health_at: float = 0.0
+    listens: str = ""
+    begins: dict[int, int] = field(default_factory=dict)
+    receipt: int = 0
+    holds: bool = False
+    waits: bool = False
+    skips: bool = False
+
+    @property
+    def origin(self) -> str:
+        """The random part of its host_id."""
+        return self.host_id.origin
+
+    @property
+    def has_room(self) -> bool:
+        """Whether its streams may read on."""
+        return self.state == "open" and not self.paused and self.out_bytes < ROOM
+
+    @property
+    def behind(self) -> int:
+        """How many of its packages can take nothing for now."""
+        return sum(stream.room == 0 for stream in self.streams.values())
+
+    @property
+    def replaying(self) -> int:
+        """How many of its packages are catching up."""
+        return sum(bool(stream.room) for stream in self.streams.values())
+
+    def write(self, data: bytes) -> None:
+        """Put a frame out."""
+        self.out.append(data)
+        self.out_bytes += len(data)
+        self.core.ready[self] = None
+
+    def write_all(self, frames: list[bytes], size: int) -> None:
+        """Put frames out that are so many bytes together."""
+        self.out += frames
+        self.out_bytes += size
+        self.core.ready[self] = None
+
+    def taken(self) -> list[bytes]:
+        """Hand everything that is out to the transport."""
+        taken, self.out = self.out, []
+        self.out_bytes = 0
+        return taken
+
+    def subscribe(self, subscriptions: Sequence[Subscription], head: int) -> list[Stream]:
+        """Take what the packages want from now on; give the streams that are no more.
+
+        Args:
+            subscriptions: all of them.
+            head: where a durable one without a position begins.
+        """
+        wanted = {sub.package: sub for sub in bounded(subscriptions)}
+        if wanted == self.subscriptions:
+            return []
+        self.subscriptions = wanted
+        gone = [self.streams.pop(package) for package in list(self.streams) if package not in self.subscriptions]
+        for sub in self.subscriptions.values():
+            interests = Interests(sub.channels)
+            stream = self.streams.get(sub.package)
+            if stream is not None:
+                stream.interests = interests
+            elif sub.durable:
+                position = head if sub.position is None else sub.position
+                self.streams[sub.package] = Stream(self, sub.package, position, interests, durable=True)
+        self.settle_live()
+        return gone
+
+    def settle_live(self) -> None:
+        """Have the live stream give what the packages want that do not read for themselves."""
+        if self.live is not None:
+            self.live.interests = union(
+                sub for name, sub in self.subscriptions.items() if name not in self.streams
+            )
+
+    @property
+    def position(self) -> int:
+        """The furthest back of its cursors: what it lags by is measured from here."""
+        positions = [stream.position for stream in self.streams.values()]
+        if self.live is not None:
+            positions.append(self.live.position)
+        return min(positions, default=BEGINNING)
+
+
+def union(subscriptions: Iterable[Subscription]) -> Interests | None:
+    """Give what all live packages of a satellite want together; None for nothing."""
+    patterns: set[str] = set()
+    live = [subscription.channels for subscription in subscriptions if not subscription.durable]
+    for channels in live:
+        if channels is None:
+            return Interests(None)
+        patterns |= set(channels)
+    return Interests.together(sorted(patterns)) if live else None
+
+
+def _written(entry: Entry, package: str) -> bytes:
+    """Encode an entry for a stream; for live ones once for all links."""
+    if package:
+        return _encoded(entry, package)
+    data = entry.written.get("deliver")
+    if data is None:
+        data = entry.written["deliver"] = _encoded(entry, "")
+    return data
+
+
+def _encoded(entry: Entry, package: str) -> bytes:
+    return encode_link_frame(deliver_frame(entry, package))
+
+
+def deliver_frame(entry: Entry, package: str) -> Deliver:
+    """Give an entry as it goes to a reader; ``package`` is '' for the live stream."""
+    channels = None if entry.channels is None else list(entry.channels)
+    return Deliver(
+        entry.position,
+        package,
+        entry.host_id,
+        entry.client_address,
+        entry.epoch,
+        entry.seq,
+        entry.package,
+        entry.plugin,
+        channels,
+        entry.crc,
+        entry.batch,
+    )

@@ -1,0 +1,260 @@
+"""The fan-out: what every reader gets of the log, in order. Part of the relay's state machine, without I/O.
+
+A message goes at once to every live stream that stands at the head, and to durable streams when it is on disk.
+What has no number of its own is passed on only then, and holds up so long what came after it. Whoever has no room
+stays behind, and reads on from the log.
+"""
+
+from collections import deque
+
+from co2.protocol.relay.cursors import CHUNK, PARCEL, Parcel, Peer, Stream
+from co2.protocol.relay.events import DiskWanted, Event
+from co2.protocol.relay.log import Entry, Log, LogGap, Reading
+from co2.protocol.relay.losses import Loss
+from co2.protocol.wire.link_frames import Replay, encode_link_frame
+
+__all__ = ["MAX_DISK_READS", "MAX_FORESEEN", "MAX_SCANNED", "SCANNED", "FanOut"]
+
+MAX_DISK_READS = 2
+"""Reads from disk that are under way for one link; its other streams wait, each with its newest wish."""
+
+MAX_FORESEEN = 64
+"""Live streams up to which it is foreseen who gets what comes next: each is looked at for it."""
+
+
+MAX_SCANNED = 1024
+"""Entries looked at for the packages of a link, besides its live stream, before others have their turn."""
+
+SCANNED = 128 * 1024
+"""Bytes of the log that are looked at for a package at once."""
+
+PASSED_OVER = 128
+"""Entries that a package reads and does not want, for which its link has asked once more (:attr:`Peer.asked`)."""
+
+
+READ_IN_VAIN = 2
+"""Entries read from disk for a stream that the link has replaced meanwhile, for which it has asked once more."""
+
+
+class FanOut:
+    """All streams of a relay.
+
+    Args:
+        log: that they read.
+        events: told when a stream needs the disk.
+
+    Attributes:
+        visible: position up to which live readers may read.
+        committed: position up to which all is on disk.
+    """
+
+    def __init__(self, log: Log, events: deque[Event]) -> None:
+        self.visible = log.last
+        self.committed = log.committed
+        self._log = log
+        self._events = events
+        self._at_head: dict[Stream, None] = {}
+        self._durable: dict[Stream, None] = {}
+        self._fresh: deque[Entry] = deque()
+        self._held: deque[int] = deque()
+        self._lost_at = 0
+
+    # ---- what is new -------------------------------------------------------------------------------------
+
+    def add(self, entry: Entry, *, from_disk: bool = False) -> None:
+        """Take in what the log has taken in; ``from_disk``: nobody gets it before it is there."""
+        if from_disk:
+            self._held.append(entry.end)
+        self._fresh.append(entry)
+
+    def add_loss(self, origin: str, reason: str) -> None:
+        """Note that messages of a sender are missing here; tell everybody who stands here."""
+        self._lost_at = self._log.last
+        self._log.add_loss(Loss(self._lost_at, origin, reason))
+        for stream in (*self._at_head, *self._durable):
+            self._tell_losses(stream, stream.position + 1)
+
+    def reached_disk(self, position: int) -> None:
+        """Everything up to this position is on disk."""
+        position = self.committed = max(position, self.committed)
+        while self._held and self._held[0] <= position:
+            self._held.popleft()
+        self.advance()
+
+    def run_durable(self) -> None:
+        """Give durable streams what has reached the disk."""
+        for stream in tuple(self._durable):
+            stream.peer.scanned = 0
+            self._run(stream)
+
+    def advance(self) -> None:
+        """Pass on what may be passed on, to everybody who stands at the head."""
+        limit = self._held[0] - 1 if self._held else self._log.last
+        while self._fresh and self._fresh[0].end <= limit:
+            parcel = self._next_parcel(limit)
+            self.visible = parcel.end
+            for stream in tuple(self._at_head):
+                if stream.peer.has_room:
+                    self._tell_losses(stream, parcel.entries[0].position)
+                    stream.give_parcel(parcel)
+                else:
+                    del self._at_head[stream]  # it reads on from the log when it has room
+
+    def receivers(self, entry: Entry) -> list[Peer] | None:
+        """Give who would get an entry at once, if it came now; None where that is not sure."""
+        if self._fresh or len(self._at_head) > MAX_FORESEEN:  # fresh: it waits for the disk, or behind what does
+            return None
+        found = []
+        for stream in self._at_head:
+            if not stream.peer.has_room or not stream.wants(entry):
+                continue
+            if self._log.losses.next(stream.losses, stream.begun, entry.position)[0] is not None:
+                return None
+            found.append(stream.peer)
+        return found
+
+    def _next_parcel(self, limit: int) -> Parcel:
+        """Put together what may be passed on together: so many bytes, and no loss in between."""
+        parcel = Parcel()
+        while self._fresh and self._fresh[0].end <= limit and parcel.bytes < PARCEL:
+            if parcel.entries and parcel.end <= self._lost_at < self._fresh[0].position:
+                break
+            parcel.add(self._fresh.popleft())
+        return parcel
+
+    def _tell_losses(self, stream: Stream, before: int) -> None:
+        """Tell a stream's reader what is missing before the position that it gets next."""
+        while True:
+            loss, stream.losses = self._log.losses.next(stream.losses, stream.begun, before)
+            if loss is None:
+                return
+            if loss.origin != stream.peer.origin or stream.durable:
+                stream.tell(LogGap(stream.position, stream.position, loss.reason))
+
+    # ---- reading on --------------------------------------------------------------------------------------
+
+    def pump(self, peer: Peer) -> None:
+        """Read on for a peer, as far as it has room."""
+        if peer.state != "open":
+            return
+        if peer.live is not None and peer.live not in self._at_head:
+            self._run(peer.live)
+        for stream in list(peer.streams.values()):
+            self._run(stream)
+
+    def _run(self, stream: Stream) -> None:
+        """Read on for a stream until it has caught up, has no room, or needs the disk."""
+        while stream.may_give:
+            limit = self._limit(stream)
+            if stream.position >= limit:
+                self._caught_up(stream)
+                return
+            if stream.package and stream.peer.scanned >= MAX_SCANNED:
+                self._want_disk(stream)  # all of it is there too, and others come in between
+                return
+            reading = self._log.read(stream.position, min(CHUNK, SCANNED) if stream.package else CHUNK)
+            if reading.on_disk:
+                self._want_disk(stream)
+                return
+            if not self._give(stream, reading, limit):
+                self._caught_up(stream)
+                return
+        self.forget(stream)
+
+    def _want_disk(self, stream: Stream) -> None:
+        """Ask for a read from disk, or queue the stream until the link's earlier reads have ended.
+
+        A Replay makes a new stream while the read of the one before it may be under way still. Were each read
+        at once, a link that says Replay without end would have the disk read without end.
+        """
+        peer = stream.peer
+        stream.reading = True
+        if stream.package in peer.disk_reads or len(peer.disk_reads) >= MAX_DISK_READS:
+            peer.disk_wishes[stream.package] = stream
+        else:
+            peer.disk_reads[stream.package] = stream
+            self._events.append(DiskWanted(stream))
+
+    def _next_disk_read(self, peer: Peer) -> None:
+        """Ask for the reads that have waited for one of the link's to end, longest waiting first."""
+        for package, stream in list(peer.disk_wishes.items()):
+            if len(peer.disk_reads) >= MAX_DISK_READS:
+                return
+            if package in peer.disk_reads:
+                continue
+            del peer.disk_wishes[package]
+            if self._is_current(stream):
+                peer.disk_reads[package] = stream
+                self._events.append(DiskWanted(stream))
+
+    @staticmethod
+    def _is_current(stream: Stream) -> bool:
+        """Whether somebody still wants what this stream reads."""
+        peer = stream.peer
+        return peer.state == "open" and (not stream.package or peer.streams.get(stream.package) is stream)
+
+    def disk_read(self, stream: Stream, reading: Reading) -> None:
+        """Take what was read from disk for a stream."""
+        stream.reading = False
+        peer = stream.peer
+        peer.scanned = 0
+        if peer.disk_reads.get(stream.package) is stream:
+            del peer.disk_reads[stream.package]
+        self._next_disk_read(peer)
+        if not self._is_current(stream):
+            peer.asked += len(reading.entries) // READ_IN_VAIN
+            return
+        self._give(stream, reading, self._limit(stream))
+        self._run(stream)
+
+    def _limit(self, stream: Stream) -> int:
+        if stream.durable:
+            return self.committed
+        live = stream.peer.live
+        return self.visible if stream is live or live is None else live.position
+
+    def _give(self, stream: Stream, reading: Reading, limit: int) -> bool:
+        """Give what was read, up to a position; tell whether the stream has moved."""
+        before = stream.position
+        if stream.package:
+            self._count_scanned(stream.peer, len(reading.entries))
+        if reading.gap is not None:
+            stream.tell(reading.gap)
+        for entry in reading.entries:
+            if entry.end > limit or stream.room == 0:
+                return stream.position != before
+            if entry.end > stream.position:
+                self._tell_losses(stream, entry.position)
+                stream.give(entry)
+                if stream.room == 0:
+                    stream.peer.write(encode_link_frame(Replay(stream.package, stream.position, 0)))
+        if stream.room == 0:
+            return True
+        stream.position = max(stream.position, min(reading.next, limit))
+        return stream.position != before
+
+    @staticmethod
+    def _count_scanned(peer: Peer, entries: int) -> None:
+        peer.scanned += entries
+        peer.asked += peer.passed_over // PASSED_OVER
+        peer.passed_over %= PASSED_OVER
+
+    def _caught_up(self, stream: Stream) -> None:
+        peer = stream.peer
+        self._tell_losses(stream, stream.position + 1)
+        if stream is peer.live:
+            self._at_head[stream] = None
+            return
+        if stream.room is not None:
+            peer.write(encode_link_frame(Replay(stream.package, stream.position, stream.room)))
+            stream.room = None
+        if stream.durable:
+            self._durable[stream] = None
+        else:
+            del peer.streams[stream.package]
+            peer.settle_live()
+
+    def forget(self, stream: Stream) -> None:
+        """Give a stream nothing any more, until it is run again."""
+        self._durable.pop(stream, None)
+        self._at_head.pop(stream, None)

@@ -1,0 +1,136 @@
+"""The roster: who is connected, told to every link little by little.
+
+Every satellite is to know all others, so what is told grows with the square of their number. A link is told what
+has changed since it was told last, in parts, and the relay spends so many bytes at a time on it: with few of them
+all know at once, with thousands it takes its time, and messages do not wait for it.
+"""
+
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Mapping, Sequence
+from itertools import islice
+
+import msgspec
+
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.host_names import MAX_NAMES_SIZE
+from co2.protocol.wire.link_frames import Roster, encode_link_frame
+
+__all__ = ["FRAME_COST", "MAX_GONE", "MAX_ROW", "PART", "RosterBook"]
+
+PART = 64 * 1024
+"""Bytes of one frame, about."""
+
+MAX_ROW = MAX_NAMES_SIZE + 24 * 1024
+"""Bytes of one satellite's row: all names that it may have, with a length before each."""
+
+MAX_GONE = 10_000
+"""So many who have left are remembered until all links know; with one more, all are told from the beginning."""
+
+FRAME_COST = 4 * 1024
+"""Bytes that a frame counts for at least: to write it costs time, however small it is."""
+
+_KEPT_PARTS = 64
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class RosterBook:
+    """Who is there, in the order of the changes, and which links know it already.
+
+    Args:
+        peers: all open links by origin.
+    """
+
+    def __init__(self, peers: Mapping[str, Peer]) -> None:
+        self._peers = peers
+        self._version = 0
+        self._latest: dict[str, tuple[int, msgspec.Raw | None]] = {}
+        self._order: list[tuple[int, str]] = []
+        self._gone: set[str] = set()
+        self._waiting: deque[Peer] = deque()
+        self._parts: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
+
+    def put(self, origin: str, host_id: str, methods: Sequence[str], plugins: Sequence[str]) -> bool:
+        """Write a satellite down, or what is new about it; tell whether all of it has room in its row."""
+        packed = _encode((host_id, methods, plugins))
+        fits = len(packed) <= MAX_ROW
+        self._gone.discard(origin)
+        self._change(origin, msgspec.Raw(packed if fits else _encode((host_id, (), ()))))
+        return fits
+
+    def remove(self, origin: str) -> None:
+        """Note that a satellite has left."""
+        if origin not in self._latest:
+            return
+        self._change(origin, None)
+        self._gone.add(origin)
+        if len(self._gone) > MAX_GONE:
+            for peer in self._peers.values():
+                peer.roster = 0
+            self._forget_gone()
+
+    def tell(self, max_bytes: int) -> bool:
+        """Tell links what is new, for so many bytes; tell whether some have still to be told."""
+        if not self._waiting:
+            self._waiting.extend(peer for peer in self._peers.values() if peer.roster < self._version)
+        # Who has no room now is told in another round.
+        while self._waiting and max_bytes > 0:
+            peer = self._waiting.popleft()
+            if peer.roster < self._version and peer.has_room:
+                max_bytes -= max(FRAME_COST, self._tell(peer))
+                if peer.roster < self._version:
+                    self._waiting.append(peer)
+        if self._waiting or any(peer.roster < self._version for peer in self._peers.values()):
+            return True
+        self._forget_gone()
+        return False
+
+    def _tell(self, peer: Peer) -> int:
+        since = peer.roster
+        known = self._parts.get(since)
+        if known is None:
+            known = self._parts[since] = self._part(since)
+            while len(self._parts) > _KEPT_PARTS:
+                self._parts.popitem(last=False)
+        peer.roster, data = known
+        peer.write(data)
+        return len(data)
+
+    def _part(self, since: int) -> tuple[int, bytes]:
+        """Encode what has changed after a version, as much as one frame holds; give the version reached."""
+        rows: list[msgspec.Raw] = []
+        gone: list[str] = []
+        size, reached = 0, self._version
+        begin = bisect_right(self._order, since, key=lambda change: change[0])
+        for version, origin in islice(self._order, begin, None):
+            latest = self._latest.get(origin)
+            if latest is None or latest[0] != version:
+                continue  # it has changed again since
+            if latest[1] is None:
+                gone.append(origin)
+                size += len(origin)
+            else:
+                rows.append(latest[1])
+                size += len(bytes(latest[1]))
+            if size >= PART:
+                reached = version
+                break
+        return reached, encode_link_frame(
+            Roster(rows, gone, since == 0, reached == self._version)  # type: ignore[arg-type] # encoded rows
+        )
+
+    def _forget_gone(self) -> None:
+        """Whoever begins now need not hear of them."""
+        for origin in self._gone:
+            del self._latest[origin]
+        self._gone.clear()
+        self._parts.clear()
+
+    def _change(self, origin: str, row: msgspec.Raw | None) -> None:
+        self._version += 1
+        self._latest[origin] = (self._version, row)
+        self._order.append((self._version, origin))
+        self._parts.clear()
+        if len(self._order) > 2 * len(self._latest) + 1000:
+            self._order = sorted((version, name) for name, (version, _) in self._latest.items())

@@ -1,0 +1,1 @@
+"""The satellite's end of a link, without I/O."""

@@ -1,0 +1,618 @@
+"""The satellite's side of the link, without I/O: frames in, frames and events out (design §6, §7).
+
+Which frame is in place when says :data:`co2.protocol.transitions.SATELLITE`.
+
+What a package sends is cut into the outbox and goes out as long as it takes. What comes in goes to the packages
+that want it: those that are live share the live stream; one that takes its messages too slowly leaves it, and
+catches up through a replay of its own.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from co2.errors import BadRequest
+from co2.host_id import HostId
+from co2.protocol.satellite.events import (
+    CallReceived,
+    Delivered,
+    Ended,
+    Event,
+    GapTold,
+    Held,
+    NumbersTaken,
+    ResultReceived,
+    RosterTold,
+    Welcomed,
+)
+from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.transitions import SATELLITE, Connected, Lost, in_place, next_state
+from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire.batch import batch_count
+from co2.protocol.wire.channel_patterns import Interests
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.frame_template import CRC, SMALL, Outline, Recent, link_outline
+from co2.protocol.wire.link_frames import (
+    BEGINNING,
+    MAX_NUMBER,
+    Ack,
+    Applied,
+    Call,
+    Deliver,
+    Gap,
+    Goodbye,
+    Hello,
+    Hold,
+    Interest,
+    Publish,
+    Receipt,
+    RelayFrame,
+    Replay,
+    Result,
+    Roster,
+    Subscription,
+    Welcome,
+    decode_relay_frame,
+    encode_link_frame,
+)
+from co2.protocol.wire.package_health import Health
+from co2.protocol.wire.subscription_limits import bounded
+
+__all__ = [
+    "CallReceived",
+    "Delivered",
+    "Ended",
+    "GapTold",
+    "Held",
+    "NumbersTaken",
+    "ResultReceived",
+    "RosterTold",
+    "SatelliteCore",
+    "Stretch",
+    "Welcomed",
+]
+
+ROOM = 1024 * 1024
+"""Bytes that wait for the transport before the outbox stops giving."""
+
+REPLAY_ROOM = 2 * 1024 * 1024
+"""Bytes that a package asks for at a time when it reads for itself."""
+
+MAX_SEEN = 10_000
+"""Senders' runs whose last number a package remembers; the one that was silent longest goes first."""
+
+
+Stretch = tuple[str, tuple[str, int], int, str, str, tuple[str, ...] | None]
+"""Frames that differ in nothing but number and messages: (host_id, address, run, package, plugin, channels)."""
+
+
+@dataclass(slots=True)
+class _Reader:
+    """A package that receives.
+
+    Attributes:
+        position: of the last message that it was given; for a live one the core's ``live_position`` counts.
+        state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
+        full: it replays, and can take no more than what it has asked for.
+        stopping: it fell behind, and what the relay wrote before it knew that may still come: none of it counts.
+        eager: it has room again, while it is stopping.
+        begun: position where it began in the log of now, None before that is known; 0 for one that has to be told
+            first that this is another log than before.
+        seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
+            same messages come at other positions.
+    """
+
+    package: str
+    interests: Interests
+    durable: bool
+    position: int | None
+    state: str = "current"
+    full: bool = False
+    stopping: bool = False
+    eager: bool = False
+    begun: int | None = None
+    seen: dict[tuple[str, int], int] = field(default_factory=dict)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the live stream is its."""
+        return self.state == "current" and not self.durable
+
+    def is_new(self, origin: str, epoch: int, last: int) -> bool:
+        """Tell whether a frame was not given yet, and note that it is now."""
+        if not epoch:
+            return True
+        key = (origin, epoch)
+        before = self.seen.pop(key, 0)
+        self.seen[key] = max(last, before)
+        if len(self.seen) > MAX_SEEN:
+            del self.seen[next(iter(self.seen))]
+        return last > before
+
+
+class SatelliteCore:
+    """A satellite's link and what it remembers beyond it.
+
+    Args:
+        host_id: proposed to the relay.
+        outbox: what waits to be sent.
+        names: gives (methods, plugins) that the relay is told.
+        token: of the state folder, which shows the relay that the origin is ours.
+
+    Attributes:
+        held: why the relay takes nothing that it has to store, '' while it does.
+    """
+
+    def __init__(
+        self, host_id: HostId, outbox: Outbox, names: Callable[[], tuple[list[str], list[str]]], token: str = ""
+    ) -> None:
+        self.host_id = host_id
+        self._token = token
+        self.receipt: Receipt | None = None
+        self.outbox = outbox
+        self.state = "away"
+        self.events: deque[Event] = deque()
+        self.log_id = ""
+        self.run = ""
+        self.live_position = BEGINNING
+        self.paused = False
+        self.repeats = 0
+        self.held = ""
+        self.live_dropped = 0
+        self.recent: Recent[Stretch] = Recent()
+        self._names = names
+        self._untold = False
+        self._out: deque[bytes] = deque()
+        self._out_bytes = 0
+        self._readers: dict[str, _Reader] = {}
+        handlers: dict[type, Callable[[Any], None]] = {
+            Welcome: self._welcome,
+            Ack: self._ack,
+            Hold: self._hold,
+            Receipt: self._keep_receipt,
+            Deliver: self._deliver,
+            Replay: self._replayed,
+            Gap: self._gap,
+            Roster: lambda roster: self.events.append(RosterTold(roster)),
+            Call: lambda call: self.events.append(CallReceived(call)),
+            Result: lambda result: self.events.append(ResultReceived(result)),
+            Goodbye: lambda goodbye: self._end(goodbye.reason, goodbye.text, goodbye.retry_after),
+        }
+        self._handlers = in_place(SATELLITE, handlers)
+
+    # ---- the link --------------------------------------------------------------------------------------
+
+    def connected(self) -> None:
+        """The connection stands: say Hello."""
+        self._out.clear()
+        self._out_bytes = 0
+        self.paused = self._untold = False
+        self.held = ""
+        self.state = next_state(SATELLITE, self.state, Connected)
+        methods, plugins = self._names()
+        self._write(
+            Hello(
+                str(self.host_id),
+                self.log_id,
+                self.run,
+                self._subscriptions(),
+                self.outbox.unacknowledged(),
+                methods,
+                plugins,
+                self._token,
+                self.receipt,
+                holds=True,
+            )
+        )
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Take one frame. Garbage ends the link."""
+        if self.state == "away":
+            return
+        try:
+            frame: RelayFrame = decode_relay_frame(data)
+            if (handler := self._handlers[self.state].get(type(frame))) is not None:
+                handler(frame)
+                return
+        except BadRequest as error:
+            self.end(goodbyes.GARBAGE, str(error))
+            return
+        self.end(goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} in state {self.state}")
+
+    def lost(self, why: str) -> None:
+        """The connection is gone."""
+        if self.state != "away":
+            self._end("", why, 0.0)
+
+    def end(self, reason: str, text: str) -> None:
+        """Say Goodbye."""
+        if self.state != "away":
+            self._write(Goodbye(reason, text[:512]))
+            self._end(reason, text, 0.0)
+
+    def taken(self) -> list[bytes]:
+        """Hand out what waits for the transport, the outbox's frames with it."""
+        self._write_interest()
+        if self.state == "open" and not self.paused and not self.held:
+            for data in self.outbox.give(ROOM - self._out_bytes):
+                self._out.append(data)
+        taken = list(self._out)
+        self._out.clear()
+        self._out_bytes = 0
+        return taken
+
+    def _end(self, reason: str, text: str, retry_after: float) -> None:
+        was_open, self.state = self.state == "open", next_state(SATELLITE, self.state, Lost)
+        for reader in self._readers.values():
+            if reader.is_live:
+                if was_open:  # else each is where the link before has left it
+                    reader.position = self.live_position
+            elif reader.state == "replaying":
+                reader.state = "behind" if reader.full else "current"
+                reader.full = False
+            elif reader.eager:
+                reader.state = "current"
+            reader.stopping = reader.eager = False
+        self.held = ""
+        self.events.append(Ended(reason, text, retry_after))
+
+    def _welcome(self, welcome: Welcome) -> None:
+        try:
+            self.host_id = HostId.parse(welcome.host_id)
+        except ValueError as error:
+            raise BadRequest(str(error)) from None
+        if not all(self._acknowledged(epoch, seq) for epoch, seq in welcome.acks):
+            return
+        other_log = welcome.anew or (bool(self.log_id) and welcome.log_id != self.log_id)
+        self.receipt = welcome.receipt or self.receipt
+        self.log_id, self.run = welcome.log_id, welcome.run
+        self.live_position = welcome.position
+        self.state = next_state(SATELLITE, self.state, Welcome)
+        self.outbox.again()
+        for reader in self._readers.values():
+            self._place(reader, other_log)
+        for reader in self._readers.values():
+            self._go_on(reader)
+        self.events.append(Welcomed(welcome, other_log))
+
+    def _place(self, reader: _Reader, other_log: bool) -> None:
+        """Say where a package is in the log of now."""
+        if other_log and reader.position is not None:
+            reader.position, reader.begun = BEGINNING, 0
+        if reader.position is None:
+            reader.position = self.live_position
+        elif not reader.position:
+            # A run before this one was told that the log is another, and ended before the package was.
+            reader.position, reader.begun = BEGINNING, 0
+            self.events.append(GapTold([reader.package], Gap(reader.package, 0, BEGINNING, "log replaced")))
+        if reader.begun is None:
+            reader.begun = reader.position
+
+    def _go_on(self, reader: _Reader) -> None:
+        """Have a package go on where it is."""
+        assert reader.position is not None
+        if reader.state == "behind":
+            self._stop(reader)
+        elif not reader.durable and reader.position < self.live_position:
+            self._replay(reader)
+
+    # ---- packages --------------------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        package: str,
+        channels: Sequence[str] | None = None,
+        *,
+        durable: bool = False,
+        position: int | None = None,
+    ) -> None:
+        """A package receives from now on; one that did already gets other channels.
+
+        Args:
+            package: its name.
+            channels: patterns of all its plugins, None for everything.
+            durable: see :class:`~co2.protocol.wire.link_frames.Subscription`.
+            position: where it goes on, in the log ``self.log_id``; None for now.
+        """
+        interests = Interests(None) if channels is None else Interests.together(channels)
+        known = self._readers.get(package)
+        if known is not None and known.durable == durable:
+            known.interests = interests
+        else:
+            known = None
+            if position is None and self.state == "open":
+                position = self.live_position
+            reader = _Reader(package, interests, durable, position)
+            self._readers[package] = reader
+        self._tell_interest()
+        if known is None and self.state == "open":
+            self._place(reader, other_log=False)
+            self._go_on(reader)
+
+    def unsubscribe(self, package: str) -> None:
+        """A package receives no more."""
+        if self._readers.pop(package, None) is not None:
+            self._tell_interest()
+            self._write_interest()  # at once: who comes again under its name begins anew at the relay too
+
+    def names_changed(self) -> None:
+        """Methods or plugins are others than before."""
+        self._tell_interest()
+
+    def fell_behind(self, package: str) -> None:
+        """A package can take no more for now: it gets nothing until it catches up."""
+        reader = self._readers.get(package)
+        if reader is None or reader.state == "behind":
+            if reader is not None:
+                reader.eager = False
+            return
+        if reader.state == "replaying":
+            reader.full = True  # what it has asked for is on its way; it does not ask for more
+            return
+        if reader.is_live and self.state == "open":
+            reader.position = self.live_position
+        reader.state = "behind"
+        if self.state == "open" and reader.position is not None:
+            self._stop(reader)
+
+    def catch_up(self, package: str) -> None:
+        """A package that fell behind has room again."""
+        reader = self._readers.get(package)
+        if reader is None or reader.state == "current":
+            return
+        reader.full = False
+        if reader.stopping:
+            reader.eager = True
+        elif reader.state == "behind":
+            reader.state = "current"
+            if self.state == "open":
+                self._replay(reader)
+
+    def count(self, state: str) -> int:
+        """Give how many packages are ``current``, ``behind`` or ``replaying``."""
+        return sum(reader.state == state for reader in self._readers.values())
+
+    def durable_beginnings(self) -> dict[str, int]:
+        """Give where each durable package began in this log; 0 where it must be told that this is another."""
+        return {
+            package: reader.begun
+            for package, reader in self._readers.items()
+            if reader.durable and reader.begun is not None
+        }
+
+    def positions(self) -> dict[str, int]:
+        """Give where each package is."""
+        return {
+            package: self.live_position if reader.is_live else reader.position or 0
+            for package, reader in self._readers.items()
+        }
+
+    def _subscriptions(self) -> list[Subscription]:
+        """Return the subscriptions that the relay is told, as many as a frame holds."""
+        subscriptions = [
+            Subscription(
+                reader.package,
+                reader.position,
+                None if reader.interests.patterns is None else list(reader.interests.patterns),
+                reader.durable,
+            )
+            for reader in self._readers.values()
+        ]
+        return bounded(subscriptions)
+
+    def _tell_interest(self) -> None:
+        """Note that the relay is to be told, with all that changes until frames are taken."""
+        if self.state != "away":  # the next Hello says it
+            self._untold = True
+
+    def _write_interest(self) -> None:
+        if self._untold and self.state == "open":
+            self._untold = False
+            methods, plugins = self._names()
+            self._write(Interest(self._subscriptions(), methods, plugins))
+
+    def _stop(self, reader: _Reader) -> None:
+        """Have the relay give a package nothing for now. It answers; what came before that does not count."""
+        assert reader.position is not None
+        reader.stopping, reader.eager = True, False
+        self._write_interest()  # the relay knows of a package before that asks it for something
+        self._write(Replay(reader.package, reader.position, 0))
+
+    def _replay(self, reader: _Reader) -> None:
+        assert reader.position is not None
+        reader.state, reader.full = "replaying", False
+        self._write_interest()
+        self._write(Replay(reader.package, reader.position, REPLAY_ROOM))
+
+    # ---- messages --------------------------------------------------------------------------------------
+
+    def publish(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+        """Send messages of a plugin; they stay in the outbox until the relay has them on disk.
+
+        Raises:
+            BadRequest: no batch.
+        """
+        self.outbox.put(package, plugin, channels, batch)
+
+    def publish_live(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+        """Send messages that are worthless a second later: now, or not at all."""
+        if self.state != "open" or self.paused or self._out_bytes > ROOM:
+            self.live_dropped += batch_count(batch)
+            return
+        names = None if channels is None else list(channels)
+        self._write(Publish(0, 0, package, plugin, names, crc32(batch), batch))
+
+    # ---- what comes next (forecast.py) -------------------------------------------------------------------
+
+    def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
+        """Give what :meth:`publish` of one more frame would write now; None for nothing, or where not sure."""
+        outbox = self.outbox
+        if self.state != "open" or self.paused or self.held or not outbox.is_given:
+            return None
+        if self._out or self._untold or self.events:
+            return None
+        names = None if channels is None else list(channels)
+        return link_outline(Publish(outbox.epoch, outbox.last + 1, package, plugin, names, CRC, b""))
+
+    def next_deliver(self, stretch: Stretch) -> tuple[Outline, list[str]] | None:
+        """Give the frame of the live stream that may come next, and which packages get it.
+
+        Args:
+            stretch: as it came before, one of :attr:`recent`.
+
+        Returns:
+            None where that is not sure.
+        """
+        if self.state != "open" or self._out or self._untold or self.events:
+            return None
+        host_id, address, epoch, sender, plugin, channels = stretch
+        wanting = [one for one in self._readers.values() if one.is_live and one.interests.wants(channels)]
+        origin = host_id.partition("@")[0]
+        if not wanting or origin == self.host_id.origin:
+            return None
+        # Positions and numbers jump where others come in between that are not for us, or are our own.
+        position = self.live_position + 1
+        seq = max(one.seen.get((origin, epoch), 0) for one in wanting) + 1
+        if max(position, seq) > MAX_NUMBER:
+            return None
+        names = None if channels is None else list(channels)
+        comes = Deliver(position, "", host_id, address, epoch, seq, sender, plugin, names, CRC, b"")
+        return link_outline(comes, origin, is_free=True), [one.package for one in wanting]
+
+    def _keep_receipt(self, receipt: Receipt) -> None:
+        self.receipt = receipt
+
+    def _hold(self, hold: Hold) -> None:
+        """Keep what the relay has no room for; or send it again."""
+        self.held = hold.text[:512]
+        if not self.held:
+            self.outbox.again()
+            self._write(Hold())
+        self.events.append(Held(self.held))
+
+    def _ack(self, ack: Ack) -> None:
+        self._acknowledged(ack.epoch, ack.seq)
+
+    def _acknowledged(self, epoch: int, seq: int) -> bool:
+        """Take an acknowledgement; one of what was never sent ends the link, and all that waits is sent again.
+
+        Somebody else has used the numbers of this run: what we send with them the relay takes for repeats.
+        """
+        if self.outbox.acknowledged(epoch, seq):
+            return True
+        self.events.append(NumbersTaken(epoch, seq))
+        last = self.outbox.last_of(epoch)
+        text = f"message {seq} was acknowledged, the last one was {last}: they come in another run"
+        self.end(goodbyes.OUT_OF_ORDER, text)
+        return False
+
+    def _deliver(self, frame: Deliver) -> None:
+        count = batch_count(frame.batch)
+        if crc32(frame.batch) != frame.crc:
+            self.end(goodbyes.DAMAGED, f"the checksum of the frame at {frame.position} is another")
+            return
+        end = frame.position + count - 1
+        origin = frame.host_id.partition("@")[0]
+        last = frame.seq + count - 1
+        channels = None if frame.channels is None else tuple(frame.channels)
+        skip = 0
+        if frame.package:
+            readers, skip = self._readers_apart(frame, end)
+        else:
+            readers = [reader for reader in self._readers.values() if reader.is_live]
+            if frame.position:
+                self.live_position = end
+                if frame.epoch and (count <= SMALL or self.recent):
+                    stretch = (
+                        frame.host_id,
+                        frame.client_address,
+                        frame.epoch,
+                        frame.sender,
+                        frame.plugin,
+                        channels,
+                    )
+                    self.recent.note(stretch, count)
+        packages = []
+        for reader in readers:
+            if not reader.interests.wants(channels):
+                continue
+            if reader.is_new(origin, frame.epoch, last):
+                packages.append(reader.package)
+            else:
+                self.repeats += count
+        if packages:
+            self.events.append(Delivered(packages, frame, skip))
+
+    def _readers_apart(self, frame: Deliver, end: int) -> tuple[list[_Reader], int]:
+        reader = self._readers.get(frame.package)
+        if reader is None or reader.state == "behind" or reader.is_live or end <= (reader.position or 0):
+            return [], 0
+        skip = max(0, (reader.position or 0) - frame.position + 1)
+        reader.position = end
+        return [reader], skip
+
+    def _replayed(self, frame: Replay) -> None:
+        """All that a package has asked for has come; or nothing more will, as it fell behind."""
+        reader = self._readers.get(frame.package)
+        if reader is None:
+            return
+        if reader.stopping:
+            reader.stopping = False
+            if reader.eager:
+                self._replay(reader)
+            return
+        if reader.state != "replaying":
+            return
+        reader.position = frame.position
+        full = reader.full
+        if frame.room > 0:
+            reader.state, reader.full = "current", False
+            if not reader.durable:
+                # The relay's live stream stands there too, though it had nothing to give on its way.
+                self.live_position = max(self.live_position, frame.position)
+            if full:
+                self.fell_behind(frame.package)
+        elif full:
+            reader.state, reader.full = "behind", False
+        else:
+            self._replay(reader)
+
+    def _gap(self, gap: Gap) -> None:
+        if gap.package:
+            reader = self._readers.get(gap.package)
+            if reader is None or (reader.stopping and gap.next > BEGINNING):
+                return  # what came before it did not count; it is told again in its place
+            packages = [gap.package]
+            reader.position = gap.next
+        else:
+            packages = [reader.package for reader in self._readers.values() if reader.is_live]
+            self.live_position = max(self.live_position, gap.next)
+        if packages:
+            self.events.append(GapTold(packages, gap))
+
+    # ---- calls and the rest ----------------------------------------------------------------------------
+
+    def call(self, call: Call) -> None:
+        """Call a method of the relay."""
+        self._write(call)
+
+    def answer(self, result: Result) -> None:
+        """Answer a call of the relay's."""
+        if self.state == "open":
+            self._write(result)
+
+    def tell_applied(self) -> None:
+        """Tell how far the packages are."""
+        if self.state == "open" and self._readers:
+            self._write(Applied(self.positions()))
+
+    def tell_health(self, health: list[Health], listens: str) -> None:
+        """Tell how the packages are, and which IP address this host listens on."""
+        if self.state == "open":
+            self._write(Applied(self.positions(), health, listens))
+
+    def _write(self, frame: Any) -> None:
+        data = encode_link_frame(frame)
+        self._out.append(data)
+        self._out_bytes += len(data)

@@ -1,0 +1,97 @@
+"""What the satellite's side of the link tells its shell, in ``SatelliteCore.events``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from co2.protocol.wire.link_frames import Call, Deliver, Gap, Result, Roster, Welcome
+
+__all__ = [
+    "CallReceived",
+    "Delivered",
+    "Ended",
+    "Event",
+    "GapTold",
+    "NumbersTaken",
+    "ResultReceived",
+    "RosterTold",
+    "Welcomed",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Welcomed:
+    """The link is open."""
+
+    welcome: Welcome
+    other_log: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The link has come to its end: write what is out, close it, wait at least ``retry_after`` seconds."""
+
+    reason: str
+    text: str
+    retry_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class NumbersTaken:
+    """The relay has acknowledged what was never sent: number what waits in another run, before the next Hello.
+
+    Attributes:
+        epoch: of the run.
+        seq: that was acknowledged.
+    """
+
+    epoch: int
+    seq: int
+
+
+class Delivered(msgspec.Struct, frozen=True):
+    """A frame for these packages; so many messages at its front they have had."""
+
+    packages: Sequence[str]
+    frame: Deliver
+    skip: int
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The relay's disk has no room for what waits here; '' when it has some again."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GapTold:
+    """These packages will not get an interval."""
+
+    packages: Sequence[str]
+    gap: Gap
+
+
+@dataclass(frozen=True, slots=True)
+class RosterTold:
+    """Who is connected to the relay."""
+
+    roster: Roster
+
+
+@dataclass(frozen=True, slots=True)
+class CallReceived:
+    """The relay calls a method of ours."""
+
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class ResultReceived:
+    """The relay has answered a call of ours."""
+
+    result: Result
+
+
+Event = Welcomed | Ended | Held | NumbersTaken | Delivered | GapTold | RosterTold | CallReceived | ResultReceived

@@ -1,0 +1,505 @@
+"""What a satellite has sent and its relay has not yet acknowledged: frames, cut and numbered once.
+
+They wait in memory while acknowledgements come soon. What waits longer goes to disk, so that it survives the
+satellite, and leaves memory where it is much. This module says what and when; ``store/outbox_store.py`` does it.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from co2.protocol.wire.batch import batch_count, make_batch, split_batch
+from co2.protocol.wire.checksum import crc32
+from co2.protocol.wire.link_frames import MAX_EPOCHS, Publish, decode_satellite_frame, encode_link_frame
+
+__all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Moves", "Outbox", "Segment"]
+
+MEMORY = 32 * 1024 * 1024
+"""Bytes of frames in memory; of what is not on disk no more may wait, and what is there leaves memory."""
+
+SEGMENT = 256 * 1024
+"""Bytes of frames that go to disk and come back together."""
+
+SPILL_AFTER = 0.05
+"""Seconds after which an unacknowledged frame goes to disk, or four times the usual, where that is longer."""
+
+MAX_SPILL_AFTER = 2.0
+"""Seconds after which it does in any case."""
+
+_OVERHEAD = 200
+"""Bytes that a waiting frame takes besides itself, roughly."""
+
+
+class Cut(msgspec.Struct, frozen=True, gc=False):
+    """One frame, as it goes out and, after a lost connection, goes out again.
+
+    Attributes:
+        epoch: run of the satellite.
+        first: number of its first message.
+        last: number of its last message.
+        data: the encoded Publish.
+        at: monotonic seconds when it was cut.
+    """
+
+    epoch: int
+    first: int
+    last: int
+    data: bytes
+    at: float = 0.0
+
+    @property
+    def size(self) -> int:
+        """Bytes that it counts for."""
+        return len(self.data) + _OVERHEAD
+
+
+Moves = dict[int, tuple[int, int]]
+"""Runs whose messages go out in another one: (that one, the number that is taken off each), by run."""
+
+
+@dataclass(slots=True, eq=False)
+class Segment:
+    """Frames of one run that follow each other.
+
+    Attributes:
+        epoch: the run.
+        first: number of the first unacknowledged message.
+        last: number of the last message.
+        size: bytes of the frames that are left.
+        cuts: the frames, None while they are on disk only.
+        state: ``open``, in memory only; ``storing``, on its way to disk; ``stored``.
+        rows: the first and the last of its rows in the store.
+        loading: it is on its way back to memory.
+        missing: messages between the first and the last that the disk did not give back.
+    """
+
+    epoch: int
+    first: int
+    last: int
+    size: int = 0
+    cuts: list[Cut] | None = field(default_factory=list)
+    state: str = "open"
+    rows: tuple[int, int] = (0, 0)
+    loading: bool = False
+    missing: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many messages it holds."""
+        return self.last - self.first + 1 - self.missing
+
+    def find_first(self, seq: int) -> None:
+        """Begin with the first message from a number on that is there, now that the frames are in memory."""
+        cuts = self.cuts or ()
+        self.first = max(seq, cuts[0].first) if cuts else seq
+        held = sum(cut.last - max(cut.first, self.first) + 1 for cut in cuts)
+        self.missing = self.last - self.first + 1 - held
+
+    def takes(self, cut: Cut) -> bool:
+        """Tell whether a frame may be put behind these."""
+        return self.state == "open" and self.epoch == cut.epoch and self.size + cut.size <= SEGMENT
+
+
+class Outbox:
+    """Frames in order; those up to a pointer have been given to the link of now.
+
+    Args:
+        epoch: run of the satellite: 63 random bits.
+        max_bytes: above it senders are told to wait; what was already taken in is kept.
+        full: called when a bound is passed.
+        room: called when half of it is free again.
+        now: monotonic seconds.
+
+    Attributes:
+        bytes: that wait, in memory and on disk.
+        acked: last number of this run that is acknowledged.
+        acked_messages: how many messages were.
+        lost: messages that the disk did not give back.
+    """
+
+    def __init__(
+        self,
+        epoch: int,
+        max_bytes: int,
+        full: Callable[[], None],
+        room: Callable[[], None],
+        now: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        self.epoch = epoch
+        self.bytes = 0
+        self.acked = 0
+        self.acked_messages = 0
+        self.lost = 0
+        self._next = 1
+        self._max_bytes = max_bytes
+        self._full = full
+        self._room = room
+        self._now = now
+        self._is_full = False
+        self._messages = 0
+        self._in_memory = 0
+        self._unstored = 0
+        self._usual = 0.0
+        self._segments: deque[Segment] = deque()
+        self._at = 0
+        self._inside = 0
+        self._gone = 0
+        self._moves: Moves = {}
+        self._ends: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return self._messages
+
+    @property
+    def last(self) -> int:
+        """Number of the last message that was cut."""
+        return self._next - 1
+
+    @property
+    def done(self) -> int:
+        """Messages that need not wait any more: acknowledged, or lost."""
+        return self.acked_messages + self.lost
+
+    def renew(self, epoch: int) -> None:
+        """Number what comes from now on in another run: the next number of this one was used elsewhere."""
+        self.epoch, self._next, self.acked = epoch, 1, 0
+
+    def last_of(self, epoch: int) -> int | None:
+        """Return the number of a run's last message; None for an earlier run that did not end in good order."""
+        return self._next - 1 if epoch == self.epoch else self._ends.get(epoch)
+
+    def renumber(self, epoch: int, old: int | None = None) -> int:
+        """Number all that waits of a run in another one, from 1 on: its numbers were used by somebody else.
+
+        Args:
+            epoch: the other one.
+            old: the run; None for that of now.
+
+        Returns:
+            The number that is taken off each, for :meth:`found` of the next process: what is on disk stays.
+        """
+        old = self.epoch if old is None else old
+        first = next((segment.first for segment in self._segments if segment.epoch == old), self._next)
+        shift = first - 1
+        self._moves[old] = (epoch, shift)
+        for segment in self._segments:
+            if segment.epoch == old:
+                self._move(segment)
+        if old == self.epoch:
+            self.epoch, self._next, self.acked = epoch, self._next - shift, 0
+        elif (end := self._ends.pop(old, None)) is not None:
+            self._ends[epoch] = end - shift
+        self.again()
+        return shift
+
+    def _move(self, segment: Segment) -> None:
+        while (move := self._moves.get(segment.epoch)) is not None:
+            segment.epoch, shift = move
+            segment.first, segment.last = max(1, segment.first - shift), segment.last - shift
+        if segment.cuts is not None:
+            segment.cuts = [self._moved(cut) for cut in segment.cuts]
+            self._resize(segment, sum(cut.size for cut in segment.cuts) - segment.size)
+
+    def _moved(self, cut: Cut) -> Cut:
+        """Cut a frame anew, if its run has moved; without what was acknowledged by then."""
+        while (move := self._moves.get(cut.epoch)) is not None:
+            epoch, shift = move
+            frame = decode_satellite_frame(cut.data)
+            if (had := shift + 1 - cut.first) > 0:
+                frame.batch = make_batch(split_batch(frame.batch)[had:])
+                frame.crc = crc32(frame.batch)
+            first = max(1, cut.first - shift)
+            frame.epoch, frame.seq = epoch, first
+            cut = Cut(epoch, first, cut.last - shift, encode_link_frame(frame), cut.at)
+        return cut
+
+    @property
+    def is_given(self) -> bool:
+        """Whether nothing waits to be given: what is put next is given next."""
+        segments = self._segments
+        if not segments:
+            return True
+        last = segments[-1]
+        return (
+            segments[0].epoch == self.epoch
+            and self._at == len(segments) - 1
+            and last.cuts is not None
+            and self._inside == len(last.cuts)
+        )
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that are in memory; they may be on disk too."""
+        return self._in_memory
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes that are on disk."""
+        return self.bytes - self._unstored
+
+    # ---- in --------------------------------------------------------------------------------------------
+
+    def put(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+        """Cut a frame: number it, checksum it, keep it."""
+        count = batch_count(batch)
+        names = None if channels is None else list(channels)
+        publish = Publish(self.epoch, self._next, package, plugin, names, crc32(batch), batch)
+        cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())
+        self._next += count
+        segment = self._segments[-1] if self._segments else None
+        if segment is None or not segment.takes(cut):
+            segment = Segment(self.epoch, cut.first, cut.last)
+            self._segments.append(segment)
+        assert segment.cuts is not None
+        segment.cuts.append(cut)
+        segment.last = cut.last
+        segment.size += cut.size
+        self._messages += count
+        self._in_memory += cut.size
+        self._unstored += cut.size
+        self.bytes += cut.size
+        if not self._is_full and (self.bytes > self._max_bytes or self._unstored > MEMORY):
+            self._is_full = True
+            self._full()
+
+    def found(
+        self, segments: Iterable[Segment], moves: Moves | None = None, ends: Mapping[int, int] | None = None
+    ) -> None:
+        """Take in what earlier runs have left on disk, oldest first; before anything is put.
+
+        Args:
+            segments: as they are there.
+            moves: runs that :meth:`renumber` has moved.
+            ends: number of the last message of those that ended in good order.
+        """
+        self._moves = dict(moves or {})
+        for run, end in (ends or {}).items():
+            epoch, last = run, end
+            while (move := self._moves.get(epoch)) is not None:
+                epoch, last = move[0], last - move[1]
+            self._ends[epoch] = last
+        for segment in segments:
+            self._move(segment)
+            self._segments.append(segment)
+            self._messages += segment.count
+            self.bytes += segment.size
+
+    # ---- out -------------------------------------------------------------------------------------------
+
+    def unacknowledged(self) -> list[tuple[int, int]]:
+        """Give (epoch, first unacknowledged number), oldest first, the run of now always last."""
+        firsts: dict[int, int] = {}
+        for segment in self._segments:
+            firsts.setdefault(segment.epoch, segment.first)
+        current = firsts.pop(self.epoch, self._next)
+        # The rest of them with the next link: those that are told go out first.
+        return [*list(firsts.items())[: MAX_EPOCHS - 1], (self.epoch, current)]
+
+    def again(self) -> None:
+        """A new link: all of it is to be given once more."""
+        self._at = self._inside = 0
+
+    def give(self, max_bytes: int) -> list[bytes]:
+        """Give the next frames for the link; fewer where :meth:`wanted` tells what must be loaded first.
+
+        Those of a later run wait until all of the one before is acknowledged.
+        """
+        given: list[bytes] = []
+        while self._at < len(self._segments) and max_bytes > 0:
+            segment = self._segments[self._at]
+            if segment.cuts is None or segment.epoch != self._segments[0].epoch:
+                break
+            if self._inside < len(segment.cuts):
+                data = segment.cuts[self._inside].data
+                given.append(data)
+                max_bytes -= len(data)
+                self._inside += 1
+            elif self._at + 1 < len(self._segments):
+                self._at += 1
+                self._inside = 0
+            else:
+                break
+        return given
+
+    def acknowledged(self, epoch: int, seq: int) -> bool:
+        """Forget what the relay has on disk; return False, and forget nothing, where it was never sent.
+
+        Of an earlier run that was killed nobody knows how far it came: more than is on disk may have been sent.
+        """
+        segments = self._segments
+        if epoch == self.epoch:
+            if seq >= self._next:
+                return False
+        elif (last := self._ends.get(epoch)) is not None and seq > last:
+            return all(segment.epoch != epoch for segment in segments)
+        while segments and segments[0].epoch == epoch and segments[0].first <= seq:
+            segment = segments[0]
+            self._learn(segment, seq)
+            if segment.last > seq:
+                self._forget_part(segment, seq)
+                break
+            self._drop_first()
+        if epoch == self.epoch:
+            self.acked = max(self.acked, seq)
+        self._tell_room()
+        return True
+
+    def _tell_room(self) -> None:
+        if self._is_full and self.bytes <= self._max_bytes // 2 and self._unstored <= MEMORY // 2:
+            self._is_full = False
+            self._room()
+
+    def _learn(self, segment: Segment, seq: int) -> None:
+        """Learn how long acknowledgements take: for who waits longest, where many come together."""
+        oldest = segment.cuts[0] if segment.cuts else None
+        if oldest is not None and oldest.last <= seq and oldest.at:
+            self._usual += (self._now() - oldest.at - self._usual) / 8
+
+    def _drop_first(self) -> None:
+        segment = self._segments.popleft()
+        self._messages -= segment.count
+        self.acked_messages += segment.count
+        self._resize(segment, -segment.size)
+        if segment.state == "stored":
+            self._gone = segment.rows[1]
+        segment.first, segment.missing = segment.last + 1, 0
+        segment.cuts = None  # whoever still brings it to disk need not hold them
+        if self._at:
+            self._at -= 1
+        else:
+            self._inside = 0
+
+    def _forget_part(self, segment: Segment, seq: int) -> None:
+        before = segment.count
+        segment.first = seq + 1
+        if segment.cuts is not None:
+            done = 0
+            while segment.cuts[done].last <= seq:
+                self._resize(segment, -segment.cuts[done].size)
+                done += 1
+            del segment.cuts[:done]
+            if self._at == 0:
+                self._inside = max(0, self._inside - done)
+            if segment.missing:
+                segment.find_first(seq + 1)
+        self._messages -= before - segment.count
+        self.acked_messages += before - segment.count
+
+    def _resize(self, segment: Segment, more: int) -> None:
+        segment.size += more
+        self.bytes += more
+        if segment.cuts is not None:
+            self._in_memory += more
+        if segment.state != "stored":
+            self._unstored += more
+
+    # ---- disk ------------------------------------------------------------------------------------------
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a frame waits for its acknowledgement before it goes to disk."""
+        return min(max(SPILL_AFTER, 4 * self._usual), MAX_SPILL_AFTER)
+
+    def to_store(self, everything: bool = False) -> list[Segment]:
+        """Give what has waited long enough, or all, to be brought to disk; in this order. Then :meth:`stored`."""
+        before = self._now() - self.patience
+        due: list[Segment] = []
+        for segment in reversed(self._segments):
+            if segment.state != "open":
+                break
+            if segment.cuts and (everything or segment.cuts[0].at <= before):
+                due.append(segment)
+        for segment in due:
+            segment.state = "storing"
+        return due[::-1]
+
+    def stored(self, segment: Segment, rows: tuple[int, int]) -> None:
+        """A segment is on disk, in these rows."""
+        segment.state, segment.rows = "stored", rows
+        if segment.first > segment.last:  # acknowledged meanwhile
+            self._gone = max(self._gone, rows[1])
+            return
+        self._unstored -= segment.size
+        self._merge(segment)
+        self._let_go()
+        self._tell_room()
+
+    def to_forget(self) -> int:
+        """Give the last of the rows that are not needed any more; 0 for none."""
+        gone, self._gone = self._gone, 0
+        return gone
+
+    def wanted(self) -> Segment | None:
+        """Give the segment that must come back to memory before anything can be given. Then :meth:`loaded`."""
+        if self._at < len(self._segments):
+            segment = self._segments[self._at]
+            if segment.cuts is None and not segment.loading and segment.epoch == self._segments[0].epoch:
+                segment.loading = True
+                return segment
+        return None
+
+    def loaded(self, segment: Segment, cuts: Sequence[Cut]) -> None:
+        """A segment is back in memory. What the disk did not give back is counted as lost."""
+        segment.loading = False
+        if segment.first > segment.last:
+            return
+        self._resize(segment, -segment.size)
+        segment.cuts = [cut for cut in map(self._moved, cuts) if cut.last >= segment.first]
+        self._resize(segment, sum(cut.size for cut in segment.cuts))
+        before = segment.count
+        if segment.cuts:
+            segment.last = segment.cuts[-1].last
+            segment.find_first(segment.first)
+        missing = before - (segment.count if segment.cuts else 0)
+        self.lost += missing
+        self._messages -= missing
+        if not segment.cuts:
+            self._remove(segment)
+            self._tell_room()
+        self._let_go()
+
+    def _remove(self, segment: Segment) -> None:
+        if self._segments[0] is segment:
+            self._gone = segment.rows[1]
+        self._segments.remove(segment)
+        segment.first = segment.last + 1
+        self._inside = 0
+
+    def _merge(self, segment: Segment) -> None:
+        """Join a small segment to the one before it, so that there are never many."""
+        index = self._segments.index(segment)
+        before = self._segments[index - 1] if index else None
+        if (
+            before is None
+            or before.state != "stored"
+            or before.epoch != segment.epoch
+            or before.size + segment.size > SEGMENT
+            or (before.cuts is None) != (segment.cuts is None)
+            or before.loading
+            or before.last + 1 != segment.first
+            or self._at in {index - 1, index}
+        ):
+            return
+        if before.cuts is not None and segment.cuts is not None:
+            before.cuts += segment.cuts
+        before.last = segment.last
+        before.size += segment.size
+        before.rows = (before.rows[0], segment.rows[1])
+        del self._segments[index]
+        if self._at > index:
+            self._at -= 1
+
+    def _let_go(self) -> None:
+        """Let stored segments leave memory: first what was given, then what is given last."""
+        if self._in_memory <= MEMORY:
+            return
+        segments = list(self._segments)
+        for segment in (*segments[: self._at], *reversed(segments[self._at + 1 :])):
+            # One with a hole stays: on disk it would not be known where that is.
+            if segment.state == "stored" and segment.cuts is not None and not segment.missing:
+                self._in_memory -= segment.size
+                segment.cuts = None
+                if self._in_memory <= MEMORY:
+                    return

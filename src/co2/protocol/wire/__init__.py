@@ -1,0 +1,1 @@
+"""Bytes and frames, and the limits of both: no state of a connection."""

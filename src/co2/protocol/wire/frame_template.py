@@ -1,0 +1,180 @@
+"""What comes next, and what it becomes: the same bytes as the state machines write, but for checksum and messages.
+
+A host that has nothing to do knows how the next frame of a sender begins, if it is the one that follows the last:
+its number, its channels. It knows too what it will write then, and to whom. Told before the frame has come, that
+can be passed on without the host's own work on the way (``server/express/loop.py``); the work is done right after
+it.
+
+The numbers in these frames are told apart from the rest: so it is known as well what the frame after the next one
+becomes, and the one after that, and several can be passed on before the work on any of them is done.
+"""
+
+from collections.abc import Hashable, Iterator
+from typing import Generic, NamedTuple, TypeVar
+
+import msgspec
+
+from co2.protocol.wire.link_frames import Deliver, Publish
+from co2.protocol.wire.plugin_frames.frames import Deliver as HostDeliver
+from co2.protocol.wire.plugin_frames.frames import Publish as HostPublish
+
+__all__ = [
+    "CRC",
+    "LOOKS",
+    "MAX_STREAMS",
+    "RUN_BYTES",
+    "SMALL",
+    "Number",
+    "Outline",
+    "Recent",
+    "host_outline",
+    "link_outline",
+]
+
+CRC = 0xFFFFFFFF
+"""In the place of a checksum: its form is the one that all but 65,536 of them have."""
+
+SMALL = 16
+"""Messages in a frame that may be followed by one like it; whoever sends more at a time is not in a hurry."""
+
+MAX_STREAMS = 8
+"""Streams of small frames that are remembered, the latest ones."""
+
+LOOKS = 128
+"""Times that a stream is looked at without anything coming, until it is forgotten."""
+
+RUN_BYTES = 64 * 1024
+"""Bytes of memory that frames take, at most that are passed on before the work on any of them is done; there must
+be room for all of them where they go."""
+
+_UINT_8 = 0xCC
+"""The first of MessagePack's forms of a number that begin with a byte that says how long it is."""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+_TAGS = {kind: 1 + len(_encode(kind.__name__)) for kind in (Publish, Deliver, HostDeliver)}
+"""Bytes before the first field: how many fields there are, and the frame's name."""
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Number(NamedTuple):
+    """A number in a frame.
+
+    Attributes:
+        at: bytes of the head before it.
+        counter: what it counts. With each frame that passes, what a counter says goes on by the frame's messages.
+        value: what it is in the next frame.
+        is_free: it may be larger too: what the frame becomes does not depend on it.
+    """
+
+    at: int
+    counter: Hashable
+    value: int
+    is_free: bool = False
+
+
+class Outline(NamedTuple):
+    """A frame, but for its numbers, checksum and messages.
+
+    Attributes:
+        head: bytes before the checksum, without the numbers.
+        checked: whether a checksum stands before the messages.
+        tail: bytes behind them.
+        numbers: in the head, in their order.
+    """
+
+    head: bytes
+    checked: bool
+    tail: bytes
+    numbers: tuple[Number, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that are known of it."""
+        return len(self.head) + len(self.tail)
+
+    @property
+    def whole_head(self) -> bytes:
+        """The head of the next frame, with its numbers."""
+        pieces: list[bytes] = []
+        done = 0
+        for number in self.numbers:
+            pieces += (self.head[done : number.at], _encode(number.value))
+            done = number.at
+        return b"".join((*pieces, self.head[done:]))
+
+    def after(self, count: int) -> "Outline":
+        """Return the outline of the frame that follows one of so many messages, if that was the next."""
+        return self._replace(numbers=tuple(one._replace(value=one.value + count) for one in self.numbers))
+
+
+class Recent(Generic[K]):
+    """Streams of which small frames came lately."""
+
+    def __init__(self) -> None:
+        self._looks: dict[K, int] = {}
+
+    def note(self, stream: K, count: int) -> None:
+        """A frame of so many messages has come."""
+        looks = self._looks
+        looks.pop(stream, None)  # so that the latest is the last
+        if count <= SMALL:
+            looks[stream] = LOOKS
+            if len(looks) > MAX_STREAMS:
+                del looks[next(iter(looks))]
+
+    def __bool__(self) -> bool:
+        return bool(self._looks)
+
+    def __iter__(self) -> Iterator[K]:
+        """Give them, the latest first, each as often as it may be looked at."""
+        for stream, left in list(self._looks.items())[::-1]:
+            if left:
+                self._looks[stream] = left - 1
+                yield stream
+            else:
+                del self._looks[stream]
+
+
+def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: bool = False) -> Outline:
+    """Return the outline of a frame of the link that has no messages yet, and :data:`CRC` for a checksum.
+
+    Args:
+        frame: the next one.
+        whose: sender whose numbers it has; those of two senders are counted apart.
+        is_free: positions and numbers may be larger: others come in between that are not given.
+    """
+    data, at = _encode(frame)[:-7], _TAGS[type(frame)]
+    before: tuple[object, ...] = (frame.epoch,)
+    numbers: tuple[Number, ...] = ()
+    if isinstance(frame, Deliver):
+        before = (frame.package, frame.host_id, frame.client_address, frame.epoch)
+        numbers = (Number(at, "position", frame.position, is_free),)
+        data = _without(data, at)
+    at += sum(len(_encode(value)) for value in before)
+    return Outline(_without(data, at), True, b"", (*numbers, Number(at, (whose, frame.epoch), frame.seq, is_free)))
+
+
+def host_outline(frame: HostPublish | HostDeliver, whose: Hashable = "") -> Outline:
+    """Return the outline of a frame between host and plugin host that has no messages yet.
+
+    Args:
+        frame: the next one.
+        whose: package whose numbers it has.
+    """
+    data = _encode(frame)
+    behind = (frame.live,) if isinstance(frame, HostPublish) else (frame.sender, frame.skip)
+    tail = b"".join(map(_encode, behind))
+    data = data[: -len(tail) - 2]
+    if isinstance(frame, HostPublish):
+        return Outline(data, False, tail)
+    at = _TAGS[HostDeliver]
+    return Outline(_without(data, at), False, tail, (Number(at, whose, frame.first),))
+
+
+def _without(data: bytes, at: int) -> bytes:
+    """Leave out the number that stands at a place."""
+    first = data[at]
+    size = 1 if first < _UINT_8 else 1 + (1 << first - _UINT_8)
+    return data[:at] + data[at + size :]

@@ -1,0 +1,468 @@
+"""Every frame that a host and its plugin hosts exchange, as a msgspec Struct; those of a package's life are in
+``life_frames.py``, those of relay plugins in ``transit_frames.py``.
+
+On the socket pair a frame is four bytes of length (big endian) and then MessagePack: an array whose first item is
+the frame's name. Messages travel in batches (``protocol/wire/batch.py``), as the sending plugin host made them:
+byte strings that hosts move and never look into. (Not ``msgspec.Raw``: to find its end the decoder walks all of
+the value, and a message nested too deep would make its whole frame unreadable.)
+
+Order, host → child: Load, then (after Checked) Make, then (after Loaded) Start, then Deliver, Gap, Call, Repeat,
+Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed in place of one,
+then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any time, and so
+may Ask and AskHosts, answered by Answered and Hosts.
+
+A change of code, from an old child to a new one that has said Loaded: the old one gets Handover and answers with
+HandedOver, plugin by plugin; each plugin of the new one that is to get a value gets Takeover and answers with
+TakenOver. Then the old one gets Stop with ``keep``, which it answers with Exited once all that it had to send is
+sent; and then the new one gets Start. An old one that is to go on gets Resume instead of Stop; one that has
+exited, but kept its code, can be told to Make its plugins once more.
+"""
+
+from typing import Any
+
+import msgspec
+
+from co2.errors import BadRequest
+from co2.protocol.wire.plugin_frames.base import Frame
+from co2.protocol.wire.plugin_frames.lifecycle import (
+    Checked,
+    Exited,
+    HandedOver,
+    Handover,
+    Load,
+    Loaded,
+    LoadFailed,
+    Make,
+    MethodInfo,
+    PluginInfo,
+    Progress,
+    Resume,
+    Start,
+    Stop,
+    Stumbled,
+    TakenOver,
+    Takeover,
+)
+from co2.protocol.wire.plugin_frames.transit import Admit, Transit, Transited
+
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_FRAME_SIZE",
+    "Admit",
+    "Answer",
+    "Answered",
+    "Applied",
+    "Ask",
+    "AskHosts",
+    "Call",
+    "Change",
+    "Checked",
+    "ChildFrame",
+    "DeadLetter",
+    "Deliver",
+    "Exited",
+    "Flow",
+    "Flush",
+    "Flushed",
+    "FrameReader",
+    "Gap",
+    "Goodbye",
+    "HandedOver",
+    "Handover",
+    "Host",
+    "HostFrame",
+    "Hosts",
+    "Load",
+    "LoadFailed",
+    "Loaded",
+    "Make",
+    "MethodInfo",
+    "PluginInfo",
+    "Progress",
+    "Publish",
+    "Record",
+    "Repeat",
+    "Result",
+    "Resume",
+    "Start",
+    "Stop",
+    "Stumbled",
+    "TakenOver",
+    "Takeover",
+    "Transit",
+    "Transited",
+    "Withdraw",
+    "encode_frame",
+    "text_for_frame",
+]
+
+MAX_FRAME_SIZE = 2 * 1024 * 1024
+"""Bytes of one frame on the socket pair, without its length prefix."""
+
+MAX_CHANNELS = 32
+"""Channels that a frame names; one with more is for everybody."""
+
+
+class Host(msgspec.Struct, frozen=True):
+    """A satellite of the network, as plugins see it.
+
+    Attributes:
+        host_id: ``<random>@<ip>:<port>``.
+        methods: names of what can be called there.
+        plugins: names of the plugins there.
+        own: whether it is the plugin's own satellite.
+    """
+
+    host_id: str
+    methods: list[str] = []
+    plugins: list[str] = []
+    own: bool = False
+
+
+class Deliver(Frame):
+    """A batch of messages for the package, numbered consecutively.
+
+    Attributes:
+        first: number of the batch's first one; numbers count per package from 1 and are never used twice.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        batch: the messages.
+        sender: name of the plugin of this package that sent them, '' for one from elsewhere: nobody hears
+            itself. Siblings in one package hear each other through their host too, so that what was sent
+            outlives the child.
+        skip: so many at the front are not for the package; they have numbers all the same.
+    """
+
+    first: int
+    host_id: str
+    client_address: tuple[str, int]
+    batch: bytes
+    sender: str = ""
+    skip: int = 0
+
+
+class Gap(Frame):
+    """Messages that the package will not get. Comes in its place among the Deliver frames.
+
+    Attributes:
+        first: its number: a gap takes one, so that it is told once, however often the child dies.
+        after: position of the last message before it; 0 where positions are not known.
+        next: position of the first message after it, likewise.
+        reason: why, in words.
+    """
+
+    first: int
+    after: int
+    next: int
+    reason: str
+
+
+class Call(Frame):
+    """Call an ``x_`` method. ``argument`` is one encoded dictionary."""
+
+    call_id: int
+    method: str
+    argument: bytes
+
+
+class Repeat(Frame):
+    """Give a dead letter to its plugin once more, marked ``repeat: True``. Answered by a Result, as a Call is.
+
+    Attributes:
+        call_id: one of those that Calls have.
+        plugin: its name.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        message: encoded.
+    """
+
+    call_id: int
+    plugin: str
+    host_id: str
+    client_address: tuple[str, int]
+    message: bytes
+
+
+class Withdraw(Frame):
+    """Nobody waits for that Call or Repeat any more: if it has not begun, it need not."""
+
+    call_id: int
+
+
+class Flow(Frame):
+    """Whether Publish may come now. Closed while the host's outbox is full; all other frames still come.
+
+    Attributes:
+        why: which limit is reached, and what holds up what waits, for who finds no room to send.
+    """
+
+    open: bool
+    why: str = ""
+
+
+class Flushed(Frame):
+    """Answer to a Flush: all of it is acknowledged, or ``error`` says why that will not come."""
+
+    flush_id: int
+    error: str = ""
+
+
+class Answered(Frame):
+    """Answer to an Ask.
+
+    Attributes:
+        call_id: of the Ask.
+        value: the result, encoded.
+        code: fault code, 0 for success.
+        error: what went wrong.
+    """
+
+    call_id: int
+    value: bytes
+    code: int = 0
+    error: str = ""
+
+
+class Hosts(Frame):
+    """Satellites of the network: a part of the answer to an AskHosts, or news.
+
+    Attributes:
+        call_id: of the AskHosts; 0 for news.
+        hosts: those that are there; of news, those that are new or tell something else.
+        left: those that have left; in news only.
+        more: another part follows.
+    """
+
+    call_id: int
+    hosts: list[Host]
+    left: list[Host] = []
+    more: bool = False
+
+
+class Publish(Frame):
+    """Messages that one plugin sent, in order.
+
+    Attributes:
+        plugin: its name.
+        channels: the channels of these messages, sorted, '' for none; None when they are more than
+            :data:`MAX_CHANNELS`.
+        batch: the messages.
+        live: worthless a second later: they may be dropped on the way. Never mixed with others in a frame.
+    """
+
+    plugin: str
+    channels: list[str] | None
+    batch: bytes
+    live: bool = False
+
+
+class Flush(Frame):
+    """Asks to be told when all that its plugin has published before is acknowledged.
+
+    Attributes:
+        flush_id: counts up.
+        timeout: seconds after which nobody waits for it any more.
+    """
+
+    flush_id: int
+    timeout: float
+
+
+class Applied(Frame):
+    """Every plugin of the package is done with all messages up to number ``last``.
+
+    The other numbers count since this child started.
+
+    Attributes:
+        failed: calls of ``receive`` that raised.
+        waited: calls of ``send`` that had to wait for room.
+        unkept: dead letters that nobody gets, because they came too fast.
+    """
+
+    last: int
+    failed: int = 0
+    waited: int = 0
+    unkept: int = 0
+
+
+class DeadLetter(Frame):
+    """A message whose ``receive`` raised.
+
+    Attributes:
+        plugin: name of the one that did not take it.
+        host_id: the sender's.
+        client_address: (ip, port) of the sender's connection.
+        reason: the error, on one line.
+        message: as it came, encoded; b'' where nothing of it can be told apart.
+    """
+
+    plugin: str
+    host_id: str
+    client_address: tuple[str, int]
+    reason: str
+    message: bytes
+
+
+class Result(Frame):
+    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''.
+
+    Attributes:
+        call_id: of the Call or Repeat.
+        value: what was returned, encoded.
+        error: what went wrong.
+        refused: the argument was wrong, so that nothing of the plugin was called.
+    """
+
+    call_id: int
+    value: bytes
+    error: str = ""
+    refused: bool = False
+
+
+class Ask(Frame):
+    """A plugin calls a method, anywhere in the network.
+
+    Attributes:
+        call_id: chosen by the child, never used twice.
+        method: its name.
+        host_id: of the host that is to be called; '' for the one that has the method.
+        argument: one encoded dictionary.
+        timeout: seconds that the plugin waits.
+    """
+
+    call_id: int
+    method: str
+    host_id: str
+    argument: bytes
+    timeout: float
+
+
+class AskHosts(Frame):
+    """A plugin asks which satellites there are.
+
+    Attributes:
+        call_id: as that of an Ask; 0 for wanting to know of the others from now on, those that are there first.
+    """
+
+    call_id: int
+
+
+class Record(Frame):
+    """A line for the log. ``level`` is one of ``logging``'s numbers, ``source`` a plugin's name or ''."""
+
+    source: str
+    level: int
+    text: str
+
+
+class Goodbye(Frame):
+    """Last frame of a child that stops in good order."""
+
+
+Change = Handover | Takeover | Resume
+HostFrame = (
+    Load
+    | Make
+    | Start
+    | Deliver
+    | Gap
+    | Transit
+    | Call
+    | Repeat
+    | Admit
+    | Withdraw
+    | Flow
+    | Flushed
+    | Answered
+    | Hosts
+    | Change
+    | Stop
+)
+Answer = Checked | Loaded | LoadFailed | HandedOver | TakenOver | Exited
+Question = Ask | AskHosts
+ChildFrame = (
+    Answer | Stumbled | Publish | Transited | Flush | Applied | DeadLetter | Result | Question | Record | Goodbye
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {
+    "host": msgspec.msgpack.Decoder(HostFrame),
+    "child": msgspec.msgpack.Decoder(ChildFrame),
+}
+
+
+def text_for_frame(text: str) -> str:
+    """Give text as a frame can carry it: what is no valid Unicode, as in names of files, becomes ``\\udcff``."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def encode_frame(frame: HostFrame | ChildFrame) -> bytes:
+    """Encode a frame with its length prefix.
+
+    Raises:
+        BadRequest: over :data:`MAX_FRAME_SIZE`.
+    """
+    body = _encoder.encode(frame)
+    if len(body) > MAX_FRAME_SIZE:
+        raise BadRequest(f"a frame of {len(body)} bytes; the limit is {MAX_FRAME_SIZE}")
+    return len(body).to_bytes(4, "big") + body
+
+
+class FrameReader:
+    """Cut a stream of bytes into frames.
+
+    Args:
+        sender: whose frames these are, ``"host"`` or ``"child"``.
+    """
+
+    def __init__(self, sender: str) -> None:
+        self._decode = _decoders[sender].decode
+        self._buffer = bytearray()
+
+    @property
+    def is_between(self) -> bool:
+        """Whether what comes next is the beginning of a frame."""
+        return not self._buffer
+
+    def feed(self, data: bytes | memoryview) -> list[Any]:
+        """Take bytes as they came, give the frames that are complete.
+
+        Raises:
+            BadRequest: a frame that is too long, or none that we know. The stream cannot go on.
+        """
+        buffer = self._buffer
+        frames: list[Any] = []
+        if not buffer:
+            size = len(data) - 4
+            if 0 < size <= MAX_FRAME_SIZE and int.from_bytes(data[:4], "big") == size:
+                return [self._decoded(data[4:])]  # one frame, as most that are in a hurry come
+            with memoryview(data) as view:
+                used = self._cut(view, frames)
+                buffer += view[used:]
+            return frames
+        buffer += data
+        # A view, so that a frame's bytes are copied once; it must be gone before the buffer shrinks.
+        with memoryview(buffer) as view:
+            used = self._cut(view, frames)
+        del buffer[:used]
+        return frames
+
+    def _decoded(self, data: bytes | memoryview) -> Any:
+        try:
+            return self._decode(data)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise BadRequest(f"not a frame: {error}") from None
+
+    def _cut(self, view: memoryview, frames: list[Any]) -> int:
+        """Take all whole frames from the front; give how many bytes these were."""
+        start, left = 0, len(view)
+        while left >= 4:
+            size = int.from_bytes(view[start : start + 4], "big")
+            if size > MAX_FRAME_SIZE:
+                raise BadRequest(f"a frame of {size} bytes; the limit is {MAX_FRAME_SIZE}")
+            end = start + 4 + size
+            if left < 4 + size:
+                break
+            frames.append(self._decoded(view[start + 4 : end]))
+            start, left = end, left - 4 - size
+        return start

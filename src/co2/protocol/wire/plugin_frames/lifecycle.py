@@ -1,0 +1,252 @@
+"""Frames of the life of a plugin package: load, start, change of code, end. ``frames.py`` tells their order."""
+
+from typing import Any
+
+import msgspec
+
+from co2.protocol.wire.plugin_frames.base import Frame
+
+__all__ = [
+    "MAX_PLUGINS",
+    "Checked",
+    "Exited",
+    "HandedOver",
+    "Handover",
+    "Load",
+    "LoadFailed",
+    "Loaded",
+    "Make",
+    "MethodInfo",
+    "PluginInfo",
+    "Progress",
+    "Resume",
+    "Start",
+    "Stop",
+    "Stumbled",
+    "TakenOver",
+    "Takeover",
+]
+
+
+MAX_PLUGINS = 256
+"""Plugins in one package."""
+
+
+class MethodInfo(msgspec.Struct, frozen=True):
+    """One ``x_`` method.
+
+    Attributes:
+        name: as it is called from anywhere, ``<package>.<module>.<method>``.
+        help: docstring, '' for none.
+        signatures: each a list of XML-RPC type names, the result's first.
+    """
+
+    name: str
+    help: str
+    signatures: list[list[str]]
+
+
+class PluginInfo(msgspec.Struct, frozen=True):
+    """One plugin of a package.
+
+    Attributes:
+        name: ``<package>.<module>.<class>``.
+        text: its ``str()``.
+        receives: whether it overrides ``receive``.
+        help: the class's docstring, '' for none.
+        channels: patterns over channels that it wants, see ``protocol/wire/channel_patterns.py``; empty for
+            everything.
+        durable: whether it goes on where it left off after a restart of its satellite.
+        relays: whether messages on their way through a relay are to pass it.
+        admits: whether it is asked who may join a relay.
+    """
+
+    name: str
+    text: str
+    receives: bool
+    help: str
+    channels: list[str] = []
+    durable: bool = False
+    relays: bool = False
+    admits: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where a plugin stood when its last plugin host died.
+
+    Attributes:
+        done: number of the last message that it finished; 0 for none.
+        inside: number of the message it died in; 0 for none.
+    """
+
+    done: int
+    inside: int
+
+
+class Load(Frame):
+    """First frame to a child: import this package and check it.
+
+    Attributes:
+        package: name of the package.
+        folder: the folder that holds it; '' for one that is installed.
+        var_dict: what plugins get as ``var_dict``.
+        config: the table ``[plugin.<package>]``, becomes ``self.config``.
+        send_timeout: seconds that ``send`` waits for room.
+        load_timeout: seconds until the host gives up; shortly before, the child tells where it hangs.
+        memory: MiB of address space that the child may use, 0 for no limit.
+        hang_timeout: seconds in which the child must be able to run some Python; it ends itself where it is not,
+            for nobody else may be there to end it.
+        open_files: that the child may have, 0 for what the system allows.
+        cpu_seconds: that the child may use in its life, 0 for no limit.
+        module: what Python imports a package by that is installed; '' for one in ``folder``.
+        config_file: where ``config`` stands, '' for nowhere.
+        store: path of the file behind ``self.store``, '' for none.
+    """
+
+    package: str
+    folder: str
+    var_dict: dict[str, Any]
+    config: dict[str, Any]
+    send_timeout: float
+    load_timeout: float = 10.0
+    memory: int = 0
+    hang_timeout: float = 60.0
+    open_files: int = 0
+    cpu_seconds: int = 0
+    module: str = ""
+    config_file: str = ""
+    store: str = ""
+
+
+class Make(Frame):
+    """Make every plugin, from the code that the child holds. Also after Exited, for plugins afresh."""
+
+
+class Start(Frame):
+    """All is registered: held sends go out, deliveries begin.
+
+    Attributes:
+        progress: per plugin name; a plugin skips messages up to ``done`` and gets message ``inside``
+            marked ``repeat: True``. Empty at a first start. A dead letter counts as done.
+        on_trial: a plugin whose very first ``receive`` raises says Stumbled and waits, in place of making a
+            dead letter.
+    """
+
+    progress: dict[str, Progress] = {}
+    on_trial: bool = False
+
+
+class Handover(Frame):
+    """Have every plugin stop between two messages and give what the one that follows it is to know.
+
+    With ``fresh`` nobody will read that: what ``handover`` raises is no error then.
+    """
+
+    number: int
+    fresh: bool = False
+
+
+class Takeover(Frame):
+    """Give a plugin, before it starts, what the one before it has handed over. ``value`` is encoded."""
+
+    plugin: str
+    value: bytes
+
+
+class Resume(Frame):
+    """No change after all: every plugin goes on where it stopped."""
+
+
+class Stop(Frame):
+    """Run every ``__exit__``, flush, say Goodbye and end.
+
+    Attributes:
+        timeout: seconds for every ``__exit__``.
+        keep: do not end, but keep the code, and say Exited.
+    """
+
+    timeout: float
+    keep: bool = False
+
+
+class Checked(Frame):
+    """The package is imported and checked; nothing of it is made yet.
+
+    Attributes:
+        code: hash of its files as they were loaded.
+        exclusive: a class of it says that it holds what only one can have.
+    """
+
+    code: str
+    exclusive: bool = False
+
+
+class Loaded(Frame):
+    """The package is initialised. ``warnings`` go to the log."""
+
+    plugins: list[PluginInfo]
+    methods: list[MethodInfo]
+    warnings: list[str]
+
+
+class LoadFailed(Frame):
+    """The package cannot be loaded.
+
+    Attributes:
+        problem: one or two lines: what was found, what was expected.
+        where: ``file:line`` or class, where known.
+        details: the traceback, '' for none.
+        taken: an ``__init__`` found taken what only one can have: a port, a device.
+    """
+
+    problem: str
+    where: str
+    details: str
+    taken: bool = False
+
+
+class HandedOver(Frame):
+    """A plugin has stopped between two messages.
+
+    Attributes:
+        number: of the Handover.
+        plugin: its name.
+        value: what its ``handover`` gave, encoded; None where it has none.
+        problem: what its ``handover`` raised instead, '' for nothing.
+        failing: a timer, ``joined`` or ``left`` raised when it was called last.
+    """
+
+    number: int
+    plugin: str
+    value: bytes | None
+    problem: str = ""
+    failing: bool = False
+
+
+class TakenOver(Frame):
+    """A plugin's ``takeover`` has returned; ``problem`` says what it raised, '' for nothing."""
+
+    plugin: str
+    problem: str = ""
+
+
+class Exited(Frame):
+    """Every ``__exit__`` has run, and all that was sent is out. The code is kept."""
+
+
+class Stumbled(Frame):
+    """On trial, the first ``receive`` of a plugin raised, or the first call of a timer, ``joined`` or ``left``.
+
+    It waits there for Resume, or its end.
+
+    Attributes:
+        plugin: its name.
+        problem: what it raised.
+        what: ``receive``, ``relay``, or in words which function.
+        callback: it was one that is called without a message.
+    """
+
+    plugin: str
+    problem: str
+    what: str = "receive"
+    callback: bool = False

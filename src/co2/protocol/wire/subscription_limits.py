@@ -1,0 +1,52 @@
+"""How much of what its packages want a satellite tells its relay: as much as a Hello holds and a relay keeps.
+
+Whoever wants more gets everything, and its satellite filters what comes, as it does anyway: that costs some bytes,
+where a refusal would cost the link. Satellites tell no more than that, and relays keep no more.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from co2.protocol.wire.link_frames import Subscription
+
+__all__ = ["MAX_PATTERNS_OF_SATELLITE", "MAX_SUBSCRIPTIONS_SIZE", "bounded"]
+
+MAX_PATTERNS_OF_SATELLITE = 4096
+"""Patterns of all packages of a satellite.
+
+Each takes up to 300 bytes at the relay: one frame could bring so many that they took 46 MiB.
+"""
+
+MAX_SUBSCRIPTIONS_SIZE = 160 * 1024
+"""Bytes of a satellite's subscriptions, as they are sent.
+
+With as many names as there may be, 75 KiB of them, a Hello is still shorter than a first frame may be.
+"""
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def bounded(subscriptions: Sequence[Subscription]) -> list[Subscription]:
+    """Return subscriptions with no more patterns than may be told.
+
+    Those with most bytes of patterns are for everything then, of equal ones the last, until the others fit.
+    Without any patterns all fit that :func:`~co2.protocol.wire.host_names.fitting_packages` lets in.
+    """
+    told = list(subscriptions)
+    patterns = sum(len(sub.channels or ()) for sub in told)
+    size = sum(len(_encode(sub)) for sub in told)
+    if patterns <= MAX_PATTERNS_OF_SATELLITE and size <= MAX_SUBSCRIPTIONS_SIZE:
+        return told
+    for channels_size, at in sorted(_sizes(told), reverse=True):
+        if patterns <= MAX_PATTERNS_OF_SATELLITE and size <= MAX_SUBSCRIPTIONS_SIZE:
+            break
+        patterns -= len(told[at].channels or ())
+        size -= channels_size
+        told[at] = msgspec.structs.replace(told[at], channels=None)
+    return told
+
+
+def _sizes(subscriptions: Sequence[Subscription]) -> list[tuple[int, int]]:
+    """Return the bytes of the patterns of each that has some, with its place."""
+    return [(len(_encode(sub.channels)), at) for at, sub in enumerate(subscriptions) if sub.channels]

@@ -1,0 +1,739 @@
+/* The express: a small frame that comes while its host has nothing to do is passed on before Python has seen it.
+
+   `express.py` says what it is for, and who says what is expected. Here is one function, `wait`: it sleeps until
+   something happens, and if that is one of the frames that are expected, byte for byte but for numbers, checksum and
+   messages, it writes what was said that this becomes. So it does with the frames that follow, on whichever of the
+   connections, for a moment: a run. Then it hands everything to Python, in the order in which it has come, which does
+   its work as if nothing had been written yet, and leaves out what has been.
+
+   Numbers go on with each frame by as many as it has messages. They are kept in counters; one that is free must be at
+   least its counter, any other one is just that.
+
+   Bytes that come from outside are compared, measured and copied here, nothing else: no value in them is used but
+   lengths that fit exactly what has come, the checksum, and numbers that are free. Whatever is in doubt is no match,
+   and Python's. */
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#ifdef __linux__
+#include <sys/epoll.h>
+#endif
+
+#define MAX_EXPECTED 16
+#define MAX_BECOMES 64
+#define MAX_SIZE 8192
+#define MAX_HEAD 2048
+#define MAX_MESSAGES 2048
+#define MAX_RUN 16
+#define MAX_RUN_SIZE 32768
+#define MAX_NUMBERS 2
+#define MAX_COUNTERS 256
+#define LARGEST ((uint64_t)1 << 61)
+#define NUMBER_SIZE 9
+#define BATCH_HEAD 5
+#define LONGEST 0.003   /* seconds of a gap that is remembered */
+#define AT_ONCE 0.00001 /* seconds of a sleep that was none */
+#define HABITS_SIZE ((long)sizeof(Habits))
+
+#ifndef MSG_NOSIGNAL
+#define MSG_NOSIGNAL 0 /* Python ignores SIGPIPE */
+#endif
+
+enum framing { COUNTED, FROM_SERVER, FROM_CLIENT };
+
+/* A number that stands before `at` in a head. */
+typedef struct {
+    Py_ssize_t at;
+    int counter, is_free;
+} Number;
+
+/* A frame on one socket: framing, head with its numbers, maybe a checksum, the batch, tail. */
+typedef struct {
+    int descriptor, framing, checked, number_count;
+    const unsigned char *head, *tail;
+    Py_ssize_t head_size, tail_size;
+    Number numbers[MAX_NUMBERS];
+} Way;
+
+typedef struct {
+    Way in;
+    Way outs[MAX_BECOMES];
+    int count;
+} Expected;
+
+typedef struct {
+    const unsigned char *data;
+    Py_ssize_t size;
+    uint32_t crc, count;
+    uint64_t numbers[MAX_NUMBERS]; /* of the frame that it came in */
+    Py_ssize_t end;                /* of that frame, from where it began */
+} Batch;
+
+typedef struct {
+    uint64_t values[MAX_COUNTERS];
+    int count;
+} Counters;
+
+static uint32_t crc_table[256];
+
+static void make_crc_table(void)
+{
+    for (uint32_t byte = 0; byte < 256; byte++) {
+        uint32_t value = byte;
+        for (int bit = 0; bit < 8; bit++)
+            value = value & 1 ? 0xEDB88320u ^ (value >> 1) : value >> 1;
+        crc_table[byte] = value;
+    }
+}
+
+static uint32_t crc32_of(const unsigned char *data, Py_ssize_t size)
+{
+    uint32_t value = 0xFFFFFFFFu;
+    for (Py_ssize_t at = 0; at < size; at++)
+        value = crc_table[(value ^ data[at]) & 0xFF] ^ (value >> 8);
+    return ~value;
+}
+
+static uint32_t big_endian(const unsigned char *at, int bytes)
+{
+    uint32_t value = 0;
+    while (bytes--)
+        value = value << 8 | *at++;
+    return value;
+}
+
+/* ---- what has come ---- */
+
+/* Find the first frame in what has come, without its framing; tell whether all of it is there. */
+static int find_frame(int framing, const unsigned char *data, Py_ssize_t size, Py_ssize_t *begin, Py_ssize_t *end)
+{
+    if (framing == COUNTED) {
+        if (size < 4 || big_endian(data, 4) > MAX_SIZE)
+            return 0;
+        *begin = 4;
+        *end = 4 + (Py_ssize_t)big_endian(data, 4);
+        return *end <= size;
+    }
+    Py_ssize_t mask = framing == FROM_CLIENT ? 4 : 0, at = 2;
+    if (size < 4 || data[0] != 0x82 || (data[1] & 0x80) != (mask ? 0x80 : 0) || (data[1] & 0x7F) == 127)
+        return 0;
+    Py_ssize_t told = data[1] & 0x7F;
+    if (told == 126) {
+        told = (Py_ssize_t)big_endian(data + 2, 2);
+        at = 4;
+    }
+    *begin = at + mask;
+    *end = *begin + told;
+    return told <= MAX_SIZE && *end <= size && (!mask || !memcmp(data + at, "\0\0\0\0", 4));
+}
+
+/* Read an unsigned number of MessagePack; give how many bytes it takes, 0 where there is none. */
+static Py_ssize_t read_number(const unsigned char *data, Py_ssize_t size, uint64_t *value)
+{
+    if (size < 1)
+        return 0;
+    if (data[0] < 0x80) {
+        *value = data[0];
+        return 1;
+    }
+    if (data[0] < 0xCC || data[0] > 0xCF)
+        return 0;
+    Py_ssize_t bytes = (Py_ssize_t)1 << (data[0] - 0xCC);
+    if (size < 1 + bytes)
+        return 0;
+    *value = 0;
+    for (Py_ssize_t at = 1; at <= bytes; at++)
+        *value = *value << 8 | data[at];
+    return 1 + bytes;
+}
+
+/* Tell whether a head stands at the beginning, with numbers as they must be; find its end. */
+static int is_head(const Way *way, const unsigned char *data, Py_ssize_t size, const Counters *counters, Batch *batch,
+                   Py_ssize_t *end)
+{
+    Py_ssize_t at = 0, done = 0;
+    for (int which = 0; which <= way->number_count; which++) {
+        Py_ssize_t piece = (which < way->number_count ? way->numbers[which].at : way->head_size) - done;
+        if (size - at < piece || memcmp(data + at, way->head + done, (size_t)piece))
+            return 0;
+        at += piece;
+        done += piece;
+        if (which == way->number_count)
+            break;
+        uint64_t value, counter = counters->values[way->numbers[which].counter];
+        Py_ssize_t taken = read_number(data + at, size - at, &value);
+        if (!taken || value > LARGEST || (way->numbers[which].is_free ? value < counter : value != counter))
+            return 0;
+        batch->numbers[which] = value;
+        at += taken;
+    }
+    *end = at;
+    return 1;
+}
+
+/* Tell whether `data` begins with the frame that is expected; find its batch. */
+static int is_expected(const Way *way, const unsigned char *data, Py_ssize_t size, const Counters *counters, Batch *batch)
+{
+    Py_ssize_t at, end, head;
+    if (!find_frame(way->framing, data, size, &at, &end) || end - at < way->head_size + way->tail_size ||
+        !is_head(way, data + at, end - at, counters, batch, &head))
+        return 0;
+    batch->end = end;
+    at += head;
+    end -= way->tail_size;
+    if (end < at || memcmp(data + end, way->tail, (size_t)way->tail_size))
+        return 0;
+    uint32_t told = 0;
+    if (way->checked) {
+        if (end - at < 5 || data[at] != 0xCE)
+            return 0;
+        told = big_endian(data + at + 1, 4);
+        at += 5;
+    }
+    /* As MessagePack's shortest form, which is the one that Python writes. */
+    if (end - at >= 2 && data[at] == 0xC4)
+        batch->size = data[at + 1], at += 2;
+    else if (end - at >= 3 && data[at] == 0xC5 && big_endian(data + at + 1, 2) > 0xFF)
+        batch->size = (Py_ssize_t)big_endian(data + at + 1, 2), at += 3;
+    else
+        return 0;
+    batch->data = data + at;
+    if (batch->size != end - at || batch->size < BATCH_HEAD || batch->data[0] != 0xDD)
+        return 0;
+    batch->count = big_endian(batch->data + 1, 4);
+    if (!batch->count || batch->count > MAX_MESSAGES)
+        return 0;
+    batch->crc = crc32_of(batch->data, batch->size);
+    return batch->crc > 0xFFFF && (!way->checked || batch->crc == told);
+}
+
+/* ---- what it becomes ---- */
+
+/* Write a number in MessagePack's shortest form, which is the one that Python writes; give how many bytes it takes. */
+static Py_ssize_t write_number(uint64_t value, unsigned char *out)
+{
+    if (value < 0x80) {
+        out[0] = (unsigned char)value;
+        return 1;
+    }
+    int form = value <= 0xFF ? 0 : value <= 0xFFFF ? 1 : value <= 0xFFFFFFFFu ? 2 : 3, bytes = 1 << form;
+    out[0] = (unsigned char)(0xCC + form);
+    for (int at = bytes; at; at--, value >>= 8)
+        out[at] = (unsigned char)value;
+    return 1 + bytes;
+}
+
+static Py_ssize_t write_head(const Way *way, const Counters *counters, unsigned char *out)
+{
+    Py_ssize_t done = 0;
+    unsigned char *at = out;
+    for (int which = 0; which < way->number_count; which++) {
+        Py_ssize_t piece = way->numbers[which].at - done;
+        memcpy(at, way->head + done, (size_t)piece);
+        at += piece;
+        done += piece;
+        at += write_number(counters->values[way->numbers[which].counter], at);
+    }
+    memcpy(at, way->head + done, (size_t)(way->head_size - done));
+    return at + (way->head_size - done) - out;
+}
+
+static Py_ssize_t write_frame(const Way *way, const Batch *batch, const Counters *counters, unsigned char *out)
+{
+    unsigned char head[MAX_HEAD + MAX_NUMBERS * NUMBER_SIZE];
+    Py_ssize_t head_size = write_head(way, counters, head);
+    Py_ssize_t bin_head = batch->size > 0xFF ? 3 : 2;
+    Py_ssize_t size = head_size + (way->checked ? 5 : 0) + bin_head + batch->size + way->tail_size;
+    unsigned char *at = out;
+    if (way->framing == COUNTED) {
+        *at++ = 0, *at++ = 0, *at++ = (unsigned char)(size >> 8), *at++ = (unsigned char)size;
+    } else {
+        int bit = way->framing == FROM_CLIENT ? 0x80 : 0;
+        *at++ = 0x82;
+        if (size < 126) {
+            *at++ = (unsigned char)(bit | size);
+        } else {
+            *at++ = (unsigned char)(bit | 126);
+            *at++ = (unsigned char)(size >> 8), *at++ = (unsigned char)size;
+        }
+        if (bit)
+            memset(at, 0, 4), at += 4;
+    }
+    memcpy(at, head, (size_t)head_size), at += head_size;
+    if (way->checked) {
+        *at++ = 0xCE;
+        for (int shift = 24; shift >= 0; shift -= 8)
+            *at++ = (unsigned char)(batch->crc >> shift);
+    }
+    *at++ = batch->size > 0xFF ? 0xC5 : 0xC4;
+    if (batch->size > 0xFF)
+        *at++ = (unsigned char)(batch->size >> 8);
+    *at++ = (unsigned char)batch->size;
+    memcpy(at, batch->data, (size_t)batch->size), at += batch->size;
+    memcpy(at, way->tail, (size_t)way->tail_size), at += way->tail_size;
+    return at - out;
+}
+
+static int is_same_frame(const Way *one, const Way *other)
+{
+    return one->framing == other->framing && one->checked == other->checked && one->head == other->head &&
+           one->tail == other->tail && one->number_count == other->number_count &&
+           !memcmp(one->numbers, other->numbers, sizeof one->numbers);
+}
+
+/* Have all numbers of a frame go on behind it. A counter that stands in several places goes on once. */
+static void go_on(const Expected *expected, const Batch *batch, Counters *counters)
+{
+    uint64_t after[MAX_COUNTERS];
+    memcpy(after, counters->values, sizeof(uint64_t) * (size_t)counters->count);
+    for (int out = 0; out < expected->count; out++)
+        for (int which = 0; which < expected->outs[out].number_count; which++) {
+            int counter = expected->outs[out].numbers[which].counter;
+            after[counter] = counters->values[counter] + batch->count;
+        }
+    for (int which = 0; which < expected->in.number_count; which++)
+        after[expected->in.numbers[which].counter] = batch->numbers[which] + batch->count;
+    memcpy(counters->values, after, sizeof(uint64_t) * (size_t)counters->count);
+}
+
+/* ---- waiting ---- */
+
+static int sleep_until_ready(struct pollfd *polled, int count, double seconds)
+{
+#ifdef __linux__
+    struct timespec time = {(time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9)};
+    return ppoll(polled, (nfds_t)count, seconds < 0 ? NULL : &time, NULL);
+#else
+    return poll(polled, (nfds_t)count, seconds < 0 ? -1 : (int)(seconds * 1e3 + 0.999));
+#endif
+}
+
+typedef struct {
+    Py_ssize_t begin;
+    Py_ssize_t written[MAX_BECOMES];
+    int which, segment; /* of those that are expected; and of what has come */
+} Passed;
+
+/* What has come on one socket before anything came on another. */
+typedef struct {
+    Py_ssize_t begin, end;
+    int descriptor;
+} Segment;
+
+/* How long it takes, as a rule, from a frame on a socket until one comes on any, and on which. */
+typedef struct {
+    double gap;
+    int descriptor, next;
+} Habit;
+
+typedef struct {
+    Habit habits[MAX_EXPECTED];
+    double last;
+    int descriptor; /* where one has come last */
+} Habits;
+
+typedef struct {
+    unsigned char data[MAX_RUN_SIZE], out[MAX_SIZE + MAX_HEAD + 64];
+    Py_ssize_t size, done; /* bytes that have come, and those of them that were passed on */
+    uint32_t messages;
+    int count, segment_count;
+    int is_over; /* Python's turn */
+    int was_there; /* what comes now was there before anybody looked for it */
+    Passed passed[MAX_RUN];
+    Segment segments[MAX_RUN + 1];
+    Habits habits;
+} Run;
+
+static double now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* ---- when to stop: right behind a frame that nothing follows for a while ---- */
+
+static Habit *habit_of(Habits *habits, int descriptor)
+{
+    Habit *habit = &habits->habits[(unsigned)descriptor % MAX_EXPECTED];
+    return habit->descriptor == descriptor && habit->gap > 0 ? habit : NULL;
+}
+
+/* Learn that a frame has come. One that was there already has come earlier, nobody knows when: half of the time ago. */
+static void has_come(Habits *habits, int descriptor, double time, int was_there)
+{
+    int before = habits->descriptor;
+    double gap = time - habits->last;
+    habits->last = time;
+    habits->descriptor = descriptor;
+    if (before <= 0)
+        return;
+    if (was_there)
+        gap /= 2;
+    if (gap > LONGEST)
+        gap = LONGEST;
+    Habit *habit = habit_of(habits, before);
+    if (!habit) {
+        habit = &habits->habits[(unsigned)before % MAX_EXPECTED];
+        *habit = (Habit){gap, before, descriptor};
+    } else if (!was_there) {
+        habit->gap += (gap - habit->gap) / 4;
+    } else if (gap < habit->gap) {
+        habit->gap = gap;
+    }
+    habit->next = descriptor;
+}
+
+/* Say how long to wait for what comes next, `since` seconds after the first frame of a run; 0 for no longer.
+
+   The work on a run takes `work` seconds, and who comes meanwhile waits for it. So a run ends behind a frame that as a
+   rule is followed by nothing for so long, the last such one before `latest`; where there is none, as late as may be. */
+static double patience(Habits *habits, double since, double follow, double latest, double work)
+{
+    Habit *habit = habit_of(habits, habits->descriptor), *later = habit;
+    double left = latest - since, then = since, patient;
+    if (!habit)
+        return follow <= left ? follow : 0;
+    int is_better = 0;
+    for (int step = 0; later && !is_better && step < MAX_RUN; step++) {
+        then += later->gap;
+        later = habit_of(habits, later->next);
+        is_better = then <= latest && later && later->gap >= work;
+    }
+    if (!is_better && (habit->gap >= work || habit->gap > left))
+        return 0;
+    patient = 2 * habit->gap > follow ? 2 * habit->gap : follow;
+    return patient < left ? patient : left;
+}
+
+/* Pass the next frame on, if it is expected; tell whether it was. */
+static int pass_on(const Expected *expected, int count, int descriptor, Counters *counters, Run *run)
+{
+    for (int which = 0; which < count; which++) {
+        const Expected *one = &expected[which];
+        Batch batch;
+        if (one->in.descriptor != descriptor ||
+            !is_expected(&one->in, run->data + run->done, run->size - run->done, counters, &batch))
+            continue;
+        Passed *passed = &run->passed[run->count++];
+        passed->begin = run->done;
+        passed->which = which;
+        passed->segment = run->segment_count - 1;
+        Py_ssize_t size = 0;
+        for (int out = 0; out < one->count; out++) {
+            const Way *way = &one->outs[out];
+            if (!out || !is_same_frame(way, way - 1))
+                size = write_frame(way, &batch, counters, run->out);
+            Py_ssize_t sent = send(way->descriptor, run->out, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
+            passed->written[out] = sent > 0 ? sent : 0;
+            run->is_over |= sent < size; /* what is left of it goes before all others */
+        }
+        go_on(one, &batch, counters);
+        run->done += batch.end;
+        run->messages += batch.count;
+        return 1;
+    }
+    return 0;
+}
+
+/* Read what has come on a socket, and pass on as many frames of it as are expected. Give whether anything came. */
+static int take(const Expected *expected, int count, int descriptor, Counters *counters, Run *run)
+{
+    Py_ssize_t room = MAX_RUN_SIZE - run->size;
+    Py_ssize_t size = recv(descriptor, run->data + run->size, (size_t)(room < MAX_SIZE ? room : MAX_SIZE), MSG_DONTWAIT);
+    if (size <= 0)
+        return 0; /* its end, or an error: Python's transport finds the same */
+    if (!run->segment_count || run->segments[run->segment_count - 1].descriptor != descriptor)
+        run->segments[run->segment_count++] = (Segment){run->size, run->size, descriptor};
+    run->size += size;
+    run->segments[run->segment_count - 1].end = run->size;
+    int before = run->count;
+    do {
+        if (!pass_on(expected, count, descriptor, counters, run))
+            run->is_over = 1;
+        else if (run->count == MAX_RUN || run->messages >= MAX_MESSAGES || MAX_RUN_SIZE - run->size < MAX_SIZE)
+            run->is_over = 1;
+    } while (!run->is_over && run->done < run->size);
+    if (run->count > before)
+        has_come(&run->habits, descriptor, now(), run->was_there);
+    return 1;
+}
+
+/* Tell whether anything has happened but that one can read where frames are expected. */
+static int is_anything_else(const struct pollfd *polled, int count)
+{
+    for (int at = 1; at < count; at++)
+        if (polled[at].revents & ~POLLIN)
+            return 1;
+#ifdef __linux__
+    struct epoll_event ready[MAX_EXPECTED + 1];
+    int found = polled[0].revents ? epoll_wait(polled[0].fd, ready, MAX_EXPECTED + 1, 0) : 0;
+    for (int which = 0; which < found; which++) {
+        int known = 0;
+        for (int at = 1; at < count; at++)
+            known |= polled[at].fd == ready[which].data.fd;
+        if (!known)
+            return 1;
+    }
+    return found < 0;
+#else
+    return polled[0].revents != 0;
+#endif
+}
+
+/* Take what has come on all sockets, one after the other; give whether anything came. */
+static int take_all(const Expected *expected, int count, const struct pollfd *polled, int polled_count, Counters *counters,
+                    Run *run)
+{
+    int anything = 0;
+    for (int at = 1; at < polled_count && !run->is_over; at++)
+        if (polled[at].revents & POLLIN)
+            anything |= take(expected, count, polled[at].fd, counters, run);
+    return anything;
+}
+
+/* ---- Python's side ---- */
+
+static int is_tuple(PyObject *given)
+{
+    if (!PyTuple_Check(given))
+        PyErr_SetString(PyExc_TypeError, "a tuple is wanted here");
+    return PyTuple_Check(given);
+}
+
+static int parse_numbers(PyObject *given, int counters, int is_in, Way *way)
+{
+    Py_ssize_t before = 0;
+    way->number_count = (int)PyTuple_GET_SIZE(given);
+    memset(way->numbers, 0, sizeof way->numbers);
+    if (PyTuple_GET_SIZE(given) > MAX_NUMBERS) {
+        PyErr_SetString(PyExc_ValueError, "more numbers than there is room for");
+        return -1;
+    }
+    for (int which = 0; which < way->number_count; which++) {
+        Number *number = &way->numbers[which];
+        PyObject *one = PyTuple_GET_ITEM(given, which);
+        if (!is_tuple(one) || !PyArg_ParseTuple(one, "nip", &number->at, &number->counter, &number->is_free))
+            return -1;
+        if (number->at < before || number->at > way->head_size || number->counter < 0 || number->counter >= counters ||
+            (number->is_free && !is_in)) {
+            PyErr_SetString(PyExc_ValueError, "no such place for a number, or no such counter");
+            return -1;
+        }
+        before = number->at;
+    }
+    return 0;
+}
+
+static int parse_way(PyObject *given, int counters, int is_in, Way *way)
+{
+    PyObject *numbers;
+    if (!is_tuple(given) ||
+        !PyArg_ParseTuple(given, "iiy#py#O!", &way->descriptor, &way->framing, &way->head, &way->head_size, &way->checked,
+                          &way->tail, &way->tail_size, &PyTuple_Type, &numbers))
+        return -1;
+    if (way->head_size + way->tail_size > MAX_HEAD || way->framing < COUNTED || way->framing > FROM_CLIENT) {
+        PyErr_SetString(PyExc_ValueError, "no such framing, or a head that is too long");
+        return -1;
+    }
+    return parse_numbers(numbers, counters, is_in, way);
+}
+
+static int parse_expected(PyObject *given, int counters, Expected *expected)
+{
+    PyObject *in, *outs;
+    if (!is_tuple(given) || !PyArg_ParseTuple(given, "OO!", &in, &PyTuple_Type, &outs) ||
+        parse_way(in, counters, 1, &expected->in))
+        return -1;
+    expected->count = (int)PyTuple_GET_SIZE(outs);
+    if (PyTuple_GET_SIZE(outs) > MAX_BECOMES) {
+        PyErr_SetString(PyExc_ValueError, "more outs than there is room for");
+        return -1;
+    }
+    for (int out = 0; out < expected->count; out++)
+        if (parse_way(PyTuple_GET_ITEM(outs, out), counters, 0, &expected->outs[out]))
+            return -1;
+    return 0;
+}
+
+static int parse_counters(PyObject *given, Counters *counters)
+{
+    if (PyTuple_GET_SIZE(given) > MAX_COUNTERS) {
+        PyErr_SetString(PyExc_ValueError, "more counters than there is room for");
+        return -1;
+    }
+    counters->count = (int)PyTuple_GET_SIZE(given);
+    for (int which = 0; which < counters->count; which++) {
+        counters->values[which] = PyLong_AsUnsignedLongLong(PyTuple_GET_ITEM(given, which));
+        if (PyErr_Occurred())
+            return -1;
+    }
+    return 0;
+}
+
+/* Give what one frame has become, on each of its ways. */
+static PyObject *told_of_one(const Expected *one, const Run *run, const Passed *passed, Counters *counters)
+{
+    unsigned char frame[MAX_SIZE + MAX_HEAD + 64];
+    Batch batch;
+    is_expected(&one->in, run->data + passed->begin, run->size - passed->begin, counters, &batch);
+    PyObject *written = PyTuple_New(one->count);
+    for (int out = 0; written && out < one->count; out++) {
+        write_frame(&one->outs[out], &batch, counters, frame);
+        PyObject *bytes = PyBytes_FromStringAndSize((char *)frame, passed->written[out]);
+        if (bytes)
+            PyTuple_SET_ITEM(written, out, bytes);
+        else
+            Py_CLEAR(written);
+    }
+    go_on(one, &batch, counters);
+    return written;
+}
+
+static PyObject *told(const Expected *expected, const Run *run, Counters *counters)
+{
+    PyObject *passed = PyTuple_New(run->count);
+    for (int at = 0; passed && at < run->count; at++) {
+        const Passed *frame = &run->passed[at];
+        PyObject *written = told_of_one(&expected[frame->which], run, frame, counters);
+        PyObject *one = written ? Py_BuildValue("iiN", frame->segment, frame->which, written) : NULL;
+        if (one)
+            PyTuple_SET_ITEM(passed, at, one);
+        else
+            Py_CLEAR(passed);
+    }
+    PyObject *segments = passed ? PyTuple_New(run->segment_count) : NULL;
+    for (int at = 0; segments && at < run->segment_count; at++) {
+        const Segment *segment = &run->segments[at];
+        int which = 0;
+        while (expected[which].in.descriptor != segment->descriptor)
+            which++;
+        PyObject *one = Py_BuildValue("iy#", which, (char *)run->data + segment->begin, segment->end - segment->begin);
+        if (one)
+            PyTuple_SET_ITEM(segments, at, one);
+        else
+            Py_CLEAR(segments);
+    }
+    if (!segments) {
+        Py_XDECREF(passed);
+        return NULL;
+    }
+    return Py_BuildValue("NN", segments, passed);
+}
+
+PyDoc_STRVAR(wait_doc,
+             "wait(others, timeout, linger, follow, latest, work, habits, expected, counters)\n--\n\nSee ``co2.server.express.loop``.");
+
+static PyObject *express_wait(PyObject *module, PyObject *args)
+{
+    Expected expected[MAX_EXPECTED];
+    Counters counters, first;
+    Run run;
+    int others;
+    double timeout, linger, follow, latest, work;
+    PyObject *all, *values, *kept;
+    if (!PyArg_ParseTuple(args, "idddddO!O!O!", &others, &timeout, &linger, &follow, &latest, &work, &PyByteArray_Type, &kept,
+                          &PyTuple_Type, &all, &PyTuple_Type, &values) ||
+        parse_counters(values, &counters))
+        return NULL;
+    if (PyByteArray_GET_SIZE(kept) != sizeof run.habits) {
+        PyErr_SetString(PyExc_ValueError, "habits of another size");
+        return NULL;
+    }
+    first = counters;
+    int count = (int)PyTuple_GET_SIZE(all), polled_count = 1;
+    if (PyTuple_GET_SIZE(all) > MAX_EXPECTED) {
+        PyErr_SetString(PyExc_ValueError, "more is expected than there is room for");
+        return NULL;
+    }
+    struct pollfd polled[MAX_EXPECTED + 1] = {{others, POLLIN, 0}};
+    for (int which = 0; which < count; which++) {
+        if (parse_expected(PyTuple_GET_ITEM(all, which), counters.count, &expected[which]))
+            return NULL;
+        int known = 0;
+        for (int at = 1; at < polled_count; at++)
+            known |= polled[at].fd == expected[which].in.descriptor;
+        if (!known)
+            polled[polled_count++] = (struct pollfd){expected[which].in.descriptor, POLLIN, 0};
+    }
+    run.size = run.done = 0;
+    run.count = run.segment_count = run.is_over = 0;
+    run.messages = 0;
+    memcpy(&run.habits, PyByteArray_AS_STRING(kept), sizeof run.habits);
+    Py_BEGIN_ALLOW_THREADS
+    double first_time = now();
+    if (sleep_until_ready(polled, polled_count, timeout) > 0) {
+        run.was_there = now() - first_time < AT_ONCE;
+        take_all(expected, count, polled, polled_count, &counters, &run);
+    }
+    run.was_there = 0;
+    first_time = run.habits.last;
+    /* Who comes next on the message's way has the processor first, and what follows joins the run. */
+    while (linger > 0 && run.count) {
+        double since = now() - first_time, left = linger;
+        if (!run.is_over && follow > linger) {
+            double patient = patience(&run.habits, since, follow, latest, work);
+            left = patient > linger ? patient : linger;
+        }
+        if (since > latest || sleep_until_ready(polled, polled_count, left) <= 0 || run.is_over ||
+            is_anything_else(polled, polled_count) ||
+            !take_all(expected, count, polled, polled_count, &counters, &run))
+            break;
+    }
+    Py_END_ALLOW_THREADS
+    memcpy(PyByteArray_AS_STRING(kept), &run.habits, sizeof run.habits);
+    if (!run.segment_count)
+        Py_RETURN_NONE;
+    return told(expected, &run, &first);
+}
+
+PyDoc_STRVAR(came_doc, "came(habits, descriptor)\n--\n\nSomething has come there that ``wait`` has not seen, while the work was done.");
+
+static PyObject *express_came(PyObject *module, PyObject *args)
+{
+    Habits habits;
+    PyObject *kept;
+    int descriptor;
+    if (!PyArg_ParseTuple(args, "O!i", &PyByteArray_Type, &kept, &descriptor))
+        return NULL;
+    if (PyByteArray_GET_SIZE(kept) != sizeof habits) {
+        PyErr_SetString(PyExc_ValueError, "habits of another size");
+        return NULL;
+    }
+    memcpy(&habits, PyByteArray_AS_STRING(kept), sizeof habits);
+    has_come(&habits, descriptor, now(), 1);
+    memcpy(PyByteArray_AS_STRING(kept), &habits, sizeof habits);
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"came", express_came, METH_VARARGS, came_doc},
+    {"wait", express_wait, METH_VARARGS, wait_doc},
+    {NULL},
+};
+
+static struct PyModuleDef module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "co2.server.express._express",
+    .m_size = -1,
+    .m_methods = functions,
+};
+
+PyMODINIT_FUNC PyInit__express(void)
+{
+    make_crc_table();
+    PyObject *made = PyModule_Create(&module);
+    if (made && (PyModule_AddIntMacro(made, SOURCE) || PyModule_AddIntMacro(made, MAX_BECOMES) ||
+                 PyModule_AddIntMacro(made, MAX_EXPECTED) || PyModule_AddIntMacro(made, MAX_HEAD) ||
+                 PyModule_AddIntMacro(made, MAX_NUMBERS) || PyModule_AddIntMacro(made, MAX_COUNTERS) ||
+                 PyModule_AddIntMacro(made, MAX_RUN_SIZE) || PyModule_AddIntMacro(made, MAX_RUN) || PyModule_AddIntMacro(made, MAX_MESSAGES) ||
+                 PyModule_AddIntMacro(made, HABITS_SIZE)))
+        Py_CLEAR(made);
+    return made;
+}

@@ -1,0 +1,1 @@
+"""Listens, reads requests, and holds whoever connects to the limits."""

@@ -1,0 +1,146 @@
+"""The head of an HTTP/1.1 request, read strictly. Sans I/O: bytes in, a Head or a refusal out.
+
+Stricter than RFC 9112 asks where leniency is what request smuggling lives on: bare CR or LF, folded lines, space
+before a colon, repeated lines that must be single, lengths in anything but digits, a length beside a transfer
+coding: each is 400, and the connection ends.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from co2.server.http.limits import Limits
+from co2.server.http.refused import Refused
+
+__all__ = ["Head", "broken_line", "parse_head"]
+
+_REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+_HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
+_BROKEN = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\x00")
+_LENGTH = re.compile(r"[0-9]{1,19}")
+
+_REPEATABLE = frozenset(
+    ("accept", "accept-encoding", "accept-language", "cache-control", "connection", "cookie", "pragma", "via")
+)
+"""Header lines that may come several times, as their values are lists; so may all ``x-`` ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's head.
+
+    Attributes:
+        method: in capitals.
+        path: without the query.
+        target: as it came, query included.
+        minor: the x of HTTP/1.x, 0 or 1.
+        headers: values by name in small letters.
+        length: of the body in bytes; None where no length was given.
+        chunked: whether the body comes in chunks.
+        keep: whether the connection goes on afterwards.
+        expects: whether the caller waits for ``100 Continue`` before it sends the body.
+    """
+
+    method: str
+    path: str
+    target: str
+    minor: int
+    headers: Mapping[str, str]
+    length: int | None
+    chunked: bool
+    keep: bool
+    expects: bool
+
+
+def broken_line(data: bytes | bytearray, start: int) -> bool:
+    """Tell whether an unfinished head has a bare CR, a bare LF or a NUL from ``start`` on: it can only be refused,
+    and waiting for its end would last until the deadline.
+    """
+    return _BROKEN.search(data, start) is not None
+
+
+def parse_head(data: bytes, limits: Limits) -> Head:
+    """Read a head.
+
+    Args:
+        data: all of it, without the empty line at its end.
+        limits: the server's.
+
+    Raises:
+        Refused: with the status for what is wrong.
+    """
+    first, *lines = data.split(b"\r\n")
+    _check_sizes(data, first, lines, limits)
+    method, target, minor = _request_line(first)
+    headers = _headers(lines)
+    length, chunked = _framing(headers, minor)
+    options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
+    expects = headers.get("expect", "").lower()
+    if expects not in ("", "100-continue"):
+        raise Refused(417, "only 100-continue can be expected")
+    return Head(
+        method=method,
+        path=target.partition("?")[0],
+        target=target,
+        minor=minor,
+        headers=headers,
+        length=length,
+        chunked=chunked,
+        keep="close" not in options and (minor > 0 or "keep-alive" in options),
+        expects=bool(expects) and minor > 0,
+    )
+
+
+def _check_sizes(data: bytes, first: bytes, lines: list[bytes], limits: Limits) -> None:
+    if len(first) > limits.max_line:
+        raise Refused(414, f"a request line of more than {limits.max_line} bytes")
+    if len(data) > limits.max_head:
+        raise Refused(431, f"a head of more than {limits.max_head} bytes")
+    if len(lines) > limits.max_headers:
+        raise Refused(431, f"more than {limits.max_headers} header lines")
+    if any(len(line) > limits.max_line for line in lines):
+        raise Refused(431, f"a header line of more than {limits.max_line} bytes")
+
+
+def _request_line(line: bytes) -> tuple[str, str, int]:
+    found = _REQUEST_LINE.fullmatch(line)
+    if found is None:
+        raise Refused(400, "a request line that is none")
+    method, target, major, minor = (part.decode("ascii") for part in found.groups())
+    if major != "1" or minor not in "01":
+        raise Refused(505, "only HTTP/1.1 and HTTP/1.0 are spoken")
+    if not target.startswith("/") and target != "*" and method != "CONNECT":
+        raise Refused(400, "a target that is no path of this server")
+    return method, target, int(minor)
+
+
+def _headers(lines: list[bytes]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for line in lines:
+        found = _HEADER.fullmatch(line)
+        if found is None:
+            raise Refused(400, "a header line that is none")
+        name = found[1].decode("ascii").lower()
+        value = found[2].decode("latin-1").strip(" \t")
+        if name in headers:
+            if name not in _REPEATABLE and not name.startswith("x-"):
+                raise Refused(400, f"header {name[:40]} twice")
+            value = f"{headers[name]}, {value}"
+        headers[name] = value
+    return headers
+
+
+def _framing(headers: Mapping[str, str], minor: int) -> tuple[int | None, bool]:
+    length = headers.get("content-length")
+    coding = headers.get("transfer-encoding")
+    if coding is not None:
+        if length is not None:
+            raise Refused(400, "a Content-Length beside a Transfer-Encoding")
+        if coding.lower() != "chunked" or not minor:
+            raise Refused(400, "the only Transfer-Encoding is chunked, in HTTP/1.1")
+        return None, True
+    if length is None:
+        return None, False
+    if _LENGTH.fullmatch(length) is None:
+        raise Refused(400, "a Content-Length that is no number")
+    return int(length), False

@@ -1,0 +1,61 @@
+"""Who has the port that a relay wants: where it is a relay, a second one would quietly make a second network."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from co2.errors import Co2Error, ConfigError
+from co2.server.process.local_address import host_url, is_everywhere, local_ip
+from co2.store.state_folder import default_state_path, holder_of
+
+__all__ = ["ASK_TIMEOUT", "refuse_second_relay"]
+
+ASK_TIMEOUT = 2.0
+"""Seconds in which whoever has the port must have said who it is; else it is taken for something else."""
+
+_WHAT_TO_DO = "End it; or, where you want a second network beside it, give this one another port: --port N"
+
+
+def refuse_second_relay(bind: str, port: int) -> None:
+    """Refuse to start beside a relay that has the port we were to listen on.
+
+    Args:
+        bind: IP address that we were to listen on.
+        port: that is taken there.
+
+    Raises:
+        ConfigError: a relay has it; the text says which, and what to do. Whatever else has it is nobody's concern.
+            One that does not answer, as after Ctrl-Z, is known by the state folder of that port, which it holds.
+    """
+    places = ("127.0.0.1", local_ip(bind, "192.0.2.1")) if is_everywhere(bind) else (bind,)
+    for url in dict.fromkeys(host_url(ip, port) for ip in places):
+        if (found := _relay_at(url)) is not None:
+            raise ConfigError("port", f"a relay runs here already: {url} ({_standing(found)}). {_WHAT_TO_DO}")
+    if holder := holder_of(default_state_path("relay", port)):
+        raise ConfigError(
+            "port",
+            f"a relay runs here already, process {holder}, and does not answer: it may be stopped (Ctrl-Z; fg "
+            f"lets it go on), busy or overloaded. {_WHAT_TO_DO}",
+        )
+
+
+def _relay_at(url: str) -> Mapping[str, Any] | None:
+    """Ask who is there; give the properties of a relay, None for anybody else."""
+    from co2.xmlrpc.simple_client import SimpleClient  # only who finds its port taken asks
+
+    try:
+        with SimpleClient(url, ASK_TIMEOUT, max_response=1024 * 1024) as client:
+            found = client.call("co2.get_properties")
+    except Co2Error:
+        return None
+    return found if isinstance(found, dict) and found.get("role") == "relay" else None
+
+
+def _standing(properties: Mapping[str, Any]) -> str:
+    """Say how a relay is; what it tells need not be what a relay of ours would."""
+    from co2.web.text import duration
+
+    uptime, satellites = properties.get("uptime"), properties.get("satellites")
+    said = [f"up {duration(uptime)}"] if isinstance(uptime, int | float) else []
+    if isinstance(satellites, int):
+        said.append(f"{satellites} satellite{'' if satellites == 1 else 's'}")
+    return ", ".join(said) or "it does not say more"

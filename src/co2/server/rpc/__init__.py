@@ -1,0 +1,1 @@
+"""Calls: of methods over XML-RPC and over a link."""

@@ -1,0 +1,100 @@
+"""From a request's body to an answer's: read, call, write; a Fault for everything that goes wrong."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from co2.errors import PeerError, RemoteFault
+from co2.server.rpc.long_answers import LONG, LongAnswers, written_size
+from co2.xmlrpc.faults import as_fault
+from co2.xmlrpc.reader import read_call
+from co2.xmlrpc.registry import Caller, Registry
+from co2.xmlrpc.writer import write_fault, write_response, write_value
+
+__all__ = ["Answer", "Endpoint"]
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes out.
+
+    Attributes:
+        body: XML.
+        method: that was called; '' where none could be read.
+        fault: its code; 0 for none.
+    """
+
+    body: bytes
+    method: str
+    fault: int
+
+
+class Endpoint:
+    """Calls what is in a registry.
+
+    Args:
+        registry: of the host.
+
+    Attributes:
+        calls: how many by outcome, ``ok`` or ``fault``.
+        faults: how many by code; those passed on from other hosts are counted as -32500.
+        long: where long answers wait for their turn, None for nowhere.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.calls = {"ok": 0, "fault": 0}
+        self.faults: dict[int, int] = {}
+        self.long: LongAnswers | None = None
+
+    def answer(self, body: bytes, caller: Caller, charset: str = "") -> Answer | Awaitable[Callable[[], Answer]]:
+        """Answer a request: at once, or with an awaitable where the handler is a coroutine.
+
+        What that gives writes the answer. It is called where the answer is sent: one message may end hundreds of
+        calls in the same turn of the event loop, and their answers are megabytes each.
+
+        Args:
+            body: of the request.
+            caller: who asks.
+            charset: the codec that the request's Content-Type names, '' for none.
+        """
+        method = ""
+        try:
+            call = read_call(body, charset)
+            method = call.method
+            result = self._registry.call(method, call.params, caller)
+            if hasattr(result, "__await__"):
+                return self._awaited(method, result)
+            return self._result(method, result)
+        except Exception as error:
+            return self.fault(method, error)
+
+    async def _awaited(self, method: str, result: Awaitable[Any]) -> Callable[[], Answer]:
+        try:
+            value = await result
+            if self.long is not None and written_size(value) > LONG:
+                await self.long.turn()
+            return partial(self._written, method, value)
+        except Exception as error:
+            return partial(self.fault, method, error)
+
+    def _written(self, method: str, value: Any) -> Answer:
+        try:
+            return self._result(method, value)
+        except Exception as error:
+            return self.fault(method, error)
+
+    def _result(self, method: str, value: Any) -> Answer:
+        body = write_response(write_value(value))
+        self.calls["ok"] += 1
+        return Answer(body, method, 0)
+
+    def fault(self, method: str, error: Exception) -> Answer:
+        """Return the Fault for an error, counted; its HTTP status is 200, as XML-RPC has it, whatever is wrong."""
+        told = as_fault(error, method or "a request")
+        self.calls["fault"] += 1
+        # Another host's code may be any number; counting each would let it fill our memory and metrics.
+        code = PeerError.code if isinstance(told, RemoteFault) else told.code
+        self.faults[code] = self.faults.get(code, 0) + 1
+        return Answer(write_fault(told.code, str(told)), method, told.code)

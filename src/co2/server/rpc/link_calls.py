@@ -1,0 +1,37 @@
+"""What a call that came over a link is answered with; the same at both ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from co2.errors import BadParams, CallTimeout, TooBig, ValueRefused
+from co2.protocol.wire.link_frames import Call, Result
+from co2.values import MAX_MESSAGE_SIZE, pack_value, unpack_value
+from co2.xmlrpc.faults import as_fault
+
+__all__ = ["MAX_TEXT", "answer_call"]
+
+MAX_TEXT = 4096
+"""Characters of an error that the other end is told."""
+
+
+async def answer_call(call: Call, called: Callable[[str, Any], Awaitable[Any]]) -> Result:
+    """Do what a call asks for, within its timeout.
+
+    Args:
+        call: what came.
+        called: takes method and argument, gives the value; an error of ours in it is logged, and told as such.
+    """
+    if len(call.argument) > MAX_MESSAGE_SIZE:  # none of ours: written as XML for others it would take seconds
+        return Result(call.call_id, b"", BadParams.code, str(TooBig(len(call.argument), MAX_MESSAGE_SIZE)))
+    try:
+        async with asyncio.timeout(call.timeout):
+            value = await called(call.method, unpack_value(call.argument))
+        return Result(call.call_id, pack_value(value))
+    except TimeoutError:
+        return Result(call.call_id, b"", CallTimeout.code, f"{call.method}: no answer in time")
+    except (ValueRefused, TooBig) as error:
+        return Result(call.call_id, b"", BadParams.code, str(error))
+    except Exception as error:
+        told = as_fault(error, call.method)
+        return Result(call.call_id, b"", told.code, str(told)[:MAX_TEXT])
