@@ -91,10 +91,11 @@ def test_a_goodbye_after_the_relay_waits_for_nothing_and_is_nobody_s_news(tmp_pa
     (tmp_path / "satellite").mkdir()
     with running(tmp_path / "relay", "relay") as relay:
         satellite = HostProcess(tmp_path / "satellite", "satellite", "--relay", relay.url, "--plugin", "example")
-        with relay.proxy() as proxy:
+        with relay.proxy() as proxy, satellite.proxy() as own:
             wait_for(
                 lambda: proxy.co2.get_properties()["counters"]["on_disk"], "what it says at its start is on disk"
             )
+            wait_for(lambda: own.co2.get_properties()["counters"]["waiting"] == 0, "it has heard so")
         port = relay.port
     try:
         wait_for(lambda: "no link to" in satellite.stderr, "it knows")
