@@ -146,7 +146,7 @@ class Links:
 
 
 async def all_places(relay: HostProcess, folder: Path) -> dict[str, Any]:
-    """Take all places of a relay with links of one address, then have others come; return what was seen."""
+    """Fill all places of a relay with links of one address, then let others come; return what was seen."""
     seen: dict[str, Any] = {}
     links = Links(relay.port)
     seen["links"] = [await links.come(ADDRESSES[0]) for _ in range(PLACES + 1)].count(True)

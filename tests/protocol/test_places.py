@@ -34,7 +34,7 @@ def there(*satellites: FakeSatellite) -> list[bool]:
 
 
 def hello(net: Network, ip: str, origin: str, **changes: Any) -> Peer:
-    """Say Hello from an address over a link of one's own."""
+    """Open a link from an address and send a Hello."""
     peer = net.relay.opened((ip, 1))
     fields: dict[str, Any] = {
         "host_id": f"{origin}@{ip}:9", "log_id": "", "run": "", "subscriptions": [], "outbox": [], "methods": [],

@@ -431,7 +431,7 @@ def test_two_hosts_in_one_process_have_their_own_metrics():
 
 @pytest.fixture
 def in_japan():
-    """Have this process be where the machines of tests are not: nine hours ahead of UTC."""
+    """Set the time zone of this process to one that machines of tests are not in: nine hours ahead of UTC."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", "JST-9")
         time.tzset()

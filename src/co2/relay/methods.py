@@ -129,7 +129,7 @@ class RelayMethods:
         }
 
     def _make_room(self, ip: str, now: float) -> None:
-        """Have somebody give way to a member without a link: one that is silent, or, of too many links, one."""
+        """Drop a silent member, or one of too many links, so that a member without a link has a place."""
         members, links = self._relay.members, self._relay.links
         silent = members.giving_way(ip, now, links.core.places.held_by(ip))
         rests = silent is not None and silent.silence(now) >= GIVES_WAY_AFTER

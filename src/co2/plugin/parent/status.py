@@ -1,4 +1,4 @@
-"""What the supervisor is given and what it tells: plain values."""
+"""What the supervisor tells of a package: plain values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -31,11 +31,11 @@ class Places:
         self._taken: BySource[Peer] = BySource()
 
     def take(self, peer: Peer) -> None:
-        """Give a link a place."""
+        """Add a link: it has a place."""
         self._taken.add(source_of(peer.address[0]), peer)
 
     def free(self, peer: Peer) -> None:
-        """Take back the place of a link, if it has one."""
+        """Remove a link, if it has a place."""
         self._taken.discard(peer)
 
     def held_by(self, ip: str) -> int:

@@ -48,4 +48,4 @@ def let_go(transport: asyncio.BaseTransport) -> None:
 
 
 def _nothing() -> None:
-    """Be called when nothing is to be read or written any more."""
+    """Ignore the call: nothing is to be read or written any more."""
