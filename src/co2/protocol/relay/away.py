@@ -30,14 +30,14 @@ MAX_AWAY_AT_ONE_ADDRESS = 500
 MAX_AWAY_NAMES = 16 * 1024
 """Characters of names of methods and plugins that are remembered of one satellite; those beyond are left out."""
 
-MAX_NAMES_MEMORY = 64 * 1024 * 1024
+MAX_NAMES_MEMORY = 32 * 1024 * 1024
 """Bytes of memory, about, that names of all who are away take; beyond it those of who went first are forgotten."""
 
 MAX_NAMES_MEMORY_OF_ONE = MAX_NAMES_MEMORY // 4
 """Of those, so many of one source."""
 
-_NAME_COST = 256
-"""Bytes of memory that a name takes besides its characters."""
+_NAME_COST = 128
+"""Bytes of memory that a name takes besides its characters, in a list and in a table."""
 
 
 class Away(msgspec.Struct):
@@ -111,7 +111,7 @@ class AwayBook:
         self._claimed = 0
         self._here: dict[str, Away] = {}
         self._away: dict[str, Away] = {}
-        self._by_method: dict[str, dict[str, None]] = {}
+        self._by_method: dict[str, tuple[str, ...]] = {}  # origins in order; a dict each would be 4 times as large
         self._at: dict[str, dict[str, None]] = {}  # by source, in order
         self._named: dict[str, int] = {}  # memory that names take, in order
         self._named_of: dict[str, dict[str, None]] = {}  # the same origins, by source
@@ -149,7 +149,7 @@ class AwayBook:
 
     def having(self, method: str) -> list[Away]:
         """Return those who had a method, the last who went first."""
-        return [self._away[origin] for origin in reversed(self._by_method.get(method, {}))]
+        return [self._away[origin] for origin in reversed(self._by_method.get(method, ()))]
 
     def since(self, one: Away) -> float:
         """Return the monotonic second since which somebody is away; this start for one that was away before."""
@@ -276,8 +276,8 @@ class AwayBook:
 
     def _put_names(self, one: Away, source: str) -> None:
         """Have somebody found by its methods; where names take too much memory, others' are forgotten."""
-        for method in one.methods:
-            self._by_method.setdefault(method, {})[one.origin] = None
+        for method in set(one.methods):
+            self._by_method[method] = (*self._by_method.get(method, ()), one.origin)
         if cost := sum(_NAME_COST + len(name) for name in (*one.methods, *one.plugins, *one.claims)):
             self._named[one.origin] = cost
             self._named_of.setdefault(source, {})[one.origin] = None
@@ -296,11 +296,10 @@ class AwayBook:
         self._changes[origin] = one
 
     def _take_out_names(self, one: Away, source: str) -> None:
-        for method in one.methods:
-            origins = self._by_method.get(method, {})
-            origins.pop(one.origin, None)
-            if not origins:
-                self._by_method.pop(method, None)
+        for method in set(one.methods):
+            origins = tuple(origin for origin in self._by_method.pop(method, ()) if origin != one.origin)
+            if origins:
+                self._by_method[method] = origins
         cost = self._named.pop(one.origin, 0)
         if cost:
             self._named_of[source].pop(one.origin)
