@@ -19,8 +19,8 @@ from co2 import errors, plugin
 from co2.config import load_config
 from co2.config.schema import KEYS
 from co2.plugins.osc.settings import read_settings
-from co2.plugins.throttle.settings import Settings as ThrottleSettings
-from co2.plugins.udp.settings import Settings as UdpSettings
+from co2.plugins.throttle.settings import ThrottleSettings
+from co2.plugins.udp.settings import UdpSettings
 from co2.testing import assert_received
 from tests.harness import running, wait_for
 from tests.plugin.support import carrying, in_loop, write_package

@@ -10,9 +10,9 @@ import pytest
 
 from co2 import logs
 from co2.logs import MAX_VALUE, PLACE_BURST, LineBudget, LineBudgets, LogFiles, escaped, setup_logs
-from co2.plugin.parent.package_log import Records
+from co2.plugin.parent.package_log import PackageLog
 from co2.protocol.wire.plugin_frames.frames import Record
-from co2.server.http.access_log import Books
+from co2.server.http.access_log import AccessLog
 from co2.server.http.refused import Refused
 from co2.xmlrpc.registry import Caller
 from tests.harness import wait_for
@@ -132,7 +132,7 @@ def test_what_comes_again_is_in_the_file_only_until_it_is_told_with_a_count(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with setup_logs(tmp_path / "logs"):
-        records = Records("ham")
+        records = PackageLog("ham")
         for number in range(3):
             failed = FAILED.replace("every failed", f"receive failed: {number}")
             records.take(Record("ham.spam.X_Ham", logging.ERROR, f"{failed}nih\x1b[2J {number}"))
@@ -220,7 +220,7 @@ def test_a_burst_then_the_rate_and_what_is_over_is_told(caplog: pytest.LogCaptur
 
 
 def test_refusals_that_were_suppressed_are_told_when_a_line_comes(caplog: pytest.LogCaptureFixture) -> None:
-    books = Books(None)
+    books = AccessLog(None)
     caller = Caller("192.0.2.1", 7)
     with caplog.at_level(logging.INFO, "co2.server"):
         for _ in range(100):
@@ -239,7 +239,7 @@ def test_refusals_that_were_suppressed_are_told_when_a_line_comes(caplog: pytest
 def test_refusals_that_were_suppressed_are_told_also_when_no_line_follows(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    books = Books(None)
+    books = AccessLog(None)
     with caplog.at_level(logging.INFO, "co2.server"):
         for _ in range(1000):
             books.refused(Caller("192.0.2.1", 7), Refused(404, "nothing here"))
@@ -254,7 +254,7 @@ def test_refusals_that_were_suppressed_are_told_also_when_no_line_follows(
 
 
 def test_the_end_and_a_forgotten_address_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    books = Books(None)
+    books = AccessLog(None)
     with caplog.at_level(logging.INFO, "co2.server"):
         for _ in range(100):
             books.dropped_one(Caller("192.0.2.1", 7), "full", "too many")

@@ -13,7 +13,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import (
     SUBPROTOCOL,
     Applied,
@@ -62,40 +62,41 @@ class Attack:
 
 
 ATTACKS = [
-    Attack("51 a number far ahead", [hello(), publish(2**61)], goodbyes.OUT_OF_ORDER),
-    Attack("51 number 2**63", [hello(), publish(2**63)], goodbyes.GARBAGE),
-    Attack("51 the highest number", [hello(), publish(U64)], goodbyes.GARBAGE),
-    Attack("51 a run that goes on at the highest number", [hello(U64)], goodbyes.GARBAGE),
-    Attack("51 a run that goes on at 2**63", [hello(2**63)], goodbyes.GARBAGE),
-    Attack("51 a run that goes on at 0", [hello(0)], goodbyes.GARBAGE),
-    Attack("51 an epoch that was not announced", [hello(), publish(1, epoch=8)], goodbyes.OUT_OF_ORDER),
-    Attack("51 the highest epoch", [hello(epoch=U64)], goodbyes.GARBAGE),
-    Attack("51 ten thousand runs", [hello(outbox=[(n, 1) for n in range(10_000)])], goodbyes.GARBAGE),
-    Attack("57 an array of 2**32 items", [hello(), b"\xdd\xff\xff\xff\xff"], goodbyes.GARBAGE),
+    Attack("51 a number far ahead", [hello(), publish(2**61)], close_reasons.OUT_OF_ORDER),
+    Attack("51 number 2**63", [hello(), publish(2**63)], close_reasons.GARBAGE),
+    Attack("51 the highest number", [hello(), publish(U64)], close_reasons.GARBAGE),
+    Attack("51 a run that goes on at the highest number", [hello(U64)], close_reasons.GARBAGE),
+    Attack("51 a run that goes on at 2**63", [hello(2**63)], close_reasons.GARBAGE),
+    Attack("51 a run that goes on at 0", [hello(0)], close_reasons.GARBAGE),
+    Attack("51 an epoch that was not announced", [hello(), publish(1, epoch=8)], close_reasons.OUT_OF_ORDER),
+    Attack("51 the highest epoch", [hello(epoch=U64)], close_reasons.GARBAGE),
+    Attack("51 ten thousand runs", [hello(outbox=[(n, 1) for n in range(10_000)])], close_reasons.GARBAGE),
+    Attack("57 an array of 2**32 items", [hello(), b"\xdd\xff\xff\xff\xff"], close_reasons.GARBAGE),
     Attack("57 a batch of 2**32 messages",
            [hello(), encode_link_frame(Publish(7, 1, "p", "x", [""], crc32(b"\xdd\xff\xff\xff\xff"),
-                                               b"\xdd\xff\xff\xff\xff"))], goodbyes.GARBAGE),
+                                               b"\xdd\xff\xff\xff\xff"))], close_reasons.GARBAGE),
     Attack("57 a name of a megabyte", [hello(), msgspec.msgpack.encode(
-        ["Publish", 7, 1, "p" * 2**20, "x", [""], crc32(ONE), ONE])], goodbyes.GARBAGE),
+        ["Publish", 7, 1, "p" * 2**20, "x", [""], crc32(ONE), ONE])], close_reasons.GARBAGE),
     Attack("57 ten thousand channels", [hello(), msgspec.msgpack.encode(
-        ["Publish", 7, 1, "p", "x", [str(n) for n in range(10_000)], crc32(ONE), ONE])], goodbyes.GARBAGE),
-    Attack("58 data before Hello", [publish(1)], goodbyes.OUT_OF_PLACE),
-    Attack("58 Hello twice", [hello(), hello()], goodbyes.OUT_OF_PLACE),
-    Attack("58 an unknown frame", [hello(), msgspec.msgpack.encode(["Poke", 1])], goodbyes.GARBAGE),
-    Attack("58 a frame of the relay's", [hello(), msgspec.msgpack.encode(["Ack", 7, 1])], goodbyes.GARBAGE),
+        ["Publish", 7, 1, "p", "x", [str(n) for n in range(10_000)], crc32(ONE), ONE])], close_reasons.GARBAGE),
+    Attack("58 data before Hello", [publish(1)], close_reasons.OUT_OF_PLACE),
+    Attack("58 Hello twice", [hello(), hello()], close_reasons.OUT_OF_PLACE),
+    Attack("58 an unknown frame", [hello(), msgspec.msgpack.encode(["Poke", 1])], close_reasons.GARBAGE),
+    Attack("58 a frame of the relay's", [hello(), msgspec.msgpack.encode(["Ack", 7, 1])], close_reasons.GARBAGE),
     Attack("59 a replay from where nothing ever was",
-           [hello(), encode_link_frame(Replay("p", 2**61, 1))], goodbyes.GARBAGE),
+           [hello(), encode_link_frame(Replay("p", 2**61, 1))], close_reasons.GARBAGE),
     Attack("59 a replay from the highest position",
-           [hello(), msgspec.msgpack.encode(["Replay", "p", U64, 1])], goodbyes.GARBAGE),
+           [hello(), msgspec.msgpack.encode(["Replay", "p", U64, 1])], close_reasons.GARBAGE),
     Attack("59 a replay from before the beginning",
-           [hello(), msgspec.msgpack.encode(["Replay", "p", -1, 1])], goodbyes.GARBAGE),
-    Attack("59 done with what never was", [hello(), encode_link_frame(Applied({"p": 2**61}))], goodbyes.GARBAGE),
+           [hello(), msgspec.msgpack.encode(["Replay", "p", -1, 1])], close_reasons.GARBAGE),
+    Attack("59 done with what never was",
+           [hello(), encode_link_frame(Applied({"p": 2**61}))], close_reasons.GARBAGE),
     Attack("59 done with the highest position",
-           [hello(), msgspec.msgpack.encode(["Applied", {"p": U64}])], goodbyes.GARBAGE),
+           [hello(), msgspec.msgpack.encode(["Applied", {"p": U64}])], close_reasons.GARBAGE),
     Attack("59 a subscription from the highest position",
-           [hello(subscriptions=[("p", U64, None, True)])], goodbyes.GARBAGE),
+           [hello(subscriptions=[("p", U64, None, True)])], close_reasons.GARBAGE),
     Attack("a call that waits for NaN seconds",
-           [hello(), encode_link_frame(Call(1, "ping", b"\x80", float("nan")))], goodbyes.GARBAGE),
+           [hello(), encode_link_frame(Call(1, "ping", b"\x80", float("nan")))], close_reasons.GARBAGE),
 ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from co2.errors import RemoteFault
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.host_names import MAX_NAMES, MAX_NAMES_SIZE
 from co2.protocol.wire.link_frames import (
     Call,
@@ -133,7 +133,7 @@ def test_more_ends_a_link_with_the_number(methods: list[str], said: str) -> None
     net.relay.receive(peer, hello(methods=methods))
     assert peer.state == "closed"
     goodbye = decode_relay_frame(peer.taken()[-1])
-    assert goodbye.reason == goodbyes.GARBAGE
+    assert goodbye.reason == close_reasons.GARBAGE
     assert said in goodbye.text
 
 
@@ -179,13 +179,13 @@ def test_more_over_a_link_ends_it_and_nothing_is_kept(lonely: HostProcess, told:
         for again in range(2):
             link = await RawLink.joined_as(lonely.port, f"later{again}")
             link.say(interest(**told))
-            assert (await link.next(Goodbye)).reason == goodbyes.GARBAGE
+            assert (await link.next(Goodbye)).reason == close_reasons.GARBAGE
             link.abort()
             link = await RawLink.open(lonely.port)
             link.say(RawLink.hello(f"first{again}", **told))
             # A Hello that is longer than the first frame may be is not read at all.
             with contextlib.suppress(EOFError, ConnectionError):
-                assert (await link.next(Goodbye)).reason == goodbyes.GARBAGE
+                assert (await link.next(Goodbye)).reason == close_reasons.GARBAGE
             link.abort()
 
     asyncio.run(run())

@@ -12,7 +12,7 @@ import aiohttp
 import apsw
 import pytest
 
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import (
     SUBPROTOCOL,
     Hello,
@@ -111,7 +111,7 @@ def test_nobody_takes_an_origin_that_is_not_his(places: tuple[Path, HostProcess,
             return [told.host_id, *goodbyes_said]
 
         host_id, *said = asyncio.run(attack())
-        assert [one.reason for one in said] == [goodbyes.IDENTITY] * 3
+        assert [one.reason for one in said] == [close_reasons.IDENTITY] * 3
         assert all("co2 forget" in one.text for one in said)
         for method in ("register", "relay", "unregister"):
             with pytest.raises(xmlrpc.client.Fault) as refused:
@@ -143,7 +143,7 @@ def test_whose_an_origin_is_outlives_the_relay_and_the_absence_of_its_owner(
                 await mallory.say(hello(host_id, token="guessed"))
                 return await mallory.next("Goodbye")
 
-        assert asyncio.run(attack()).reason == goodbyes.IDENTITY
+        assert asyncio.run(attack()).reason == close_reasons.IDENTITY
         with running(folder / "victim", "satellite", "--relay", again.url) as back, Proxy(back.url) as proxy:
             wait_for(lambda: proxy.co2.get_properties()["registered"], "the owner's link")
 

@@ -13,7 +13,7 @@ from co2.plugin.child.progress import MAX_PLUGINS
 from co2.plugin.packages.check import Finding, check_package
 from co2.plugin.packages.discovery import find_packages
 from co2.plugin.packages.loader import LoadFailure, find_plugins, import_package
-from tests.plugin import test_loader as loader
+from tests.plugin.packages import test_loader as loader
 from tests.plugin.support import carrying, write_package
 
 pytestmark = pytest.mark.usefixtures("imports_undone")

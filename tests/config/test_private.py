@@ -165,8 +165,8 @@ def an_open_folder(package: Path) -> Path:
 
 
 def an_open_extension(package: Path) -> Path:
-    (package / "_quick.cpython-311-x86_64-linux-gnu.so").write_text("")
-    return package / "_quick.cpython-311-x86_64-linux-gnu.so"
+    (package / "_speedups.cpython-311-x86_64-linux-gnu.so").write_text("")
+    return package / "_speedups.cpython-311-x86_64-linux-gnu.so"
 
 
 def an_open_pyc(package: Path) -> Path:

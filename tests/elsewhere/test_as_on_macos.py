@@ -28,11 +28,11 @@ FILES_WANTED = 4096 + 256
 """A satellite's connections, and files beside them."""
 
 FILES = (
-    "tests/plugin/test_outgoing.py",
-    "tests/plugin/test_bookkeeping.py",
-    "tests/plugin/test_limits.py",
-    "tests/server/test_open_files.py",
-    "tests/server/test_local_address.py",
+    "tests/plugin/child/test_writer.py",
+    "tests/plugin/parent/test_bookkeeping.py",
+    "tests/plugin/parent/test_limits.py",
+    "tests/server/process/test_fd_limit.py",
+    "tests/server/process/test_local_address.py",
     "tests/store/test_state_folder.py",
     "tests/store/test_cursors.py",
 )

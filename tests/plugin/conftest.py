@@ -5,13 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from co2.plugin.child import receiver as receiving
-from co2.plugin.child import send_queue as lanes
-from co2.plugin.child import speedups as quick
+from co2.plugin.child import receiver, send_queue, speedups
 
-BOTH = ("test_api", "test_batches", "test_outgoing")
+BOTH = ("test_api", "test_batches", "test_writer")
 
-WITHOUT = "import sys\nsys.modules['co2.plugin.child._quick'] = None\n"
+WITHOUT = "import sys\nsys.modules['co2.plugin.child._speedups'] = None\n"
 """Makes Python, when it starts, believe that there is no compiled module."""
 
 
@@ -30,10 +28,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def loops(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """Take the loops of ``quick.py`` compiled or plain, in this process and in those that it starts."""
+    """Take the loops of ``speedups.py`` compiled or plain, in this process and in those that it starts."""
     if request.param == "plain":
-        monkeypatch.setattr(lanes, "make_send_quick", quick._make_send_quick)
-        monkeypatch.setattr(receiving, "give", quick._give)
+        monkeypatch.setattr(send_queue, "make_fast_send", speedups._make_fast_send)
+        monkeypatch.setattr(receiver, "give", speedups._give)
         folder: Path = tmp_path_factory.mktemp("plain")
         (folder / "sitecustomize.py").write_text(WITHOUT)
         monkeypatch.setenv("PYTHONPATH", str(folder))

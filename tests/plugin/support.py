@@ -90,7 +90,7 @@ class Carrier:
 
     def inside(self, package: str) -> bool:
         """Tell whether its first plugin is in a ``receive`` now."""
-        one = self.supervisor._packages[package].life.current
+        one = self.supervisor._packages[package].lifecycle.current
         return one is not None and one.child.words.message(0) % 2 == 1
 
     def sent(self) -> list[Any]:

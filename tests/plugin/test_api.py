@@ -11,7 +11,7 @@ import co2.plugin
 from co2 import plugin
 from co2.errors import FlushTimeout, MessageError, NotRunning, TooBig, ValueRefused
 from co2.plugin.api import Binding
-from co2.plugin.child.send_queue import Entry, Lane, make_send
+from co2.plugin.child.send_queue import QueuedEntry, SendQueue, make_send
 from co2.values import unpack
 
 
@@ -25,21 +25,21 @@ class Bound:
     def __init__(self) -> None:
         self.name = "ham.spam.X_Ham"
         self.initialised = False
-        self.lane = Lane(self.name)
-        self.send = make_send(self.lane, self, 1.0)
+        self.queue = SendQueue(self.name)
+        self.send = make_send(self.queue, self, 1.0)
         self.asleep = False
         self.lines: list[tuple[int, str]] = []
 
     @property
     def sent(self) -> list[Any]:
-        entries = self.lane.entries
+        entries = self.queue.entries
         return [unpack(entry[0] if isinstance(entry, tuple) else entry) for entry in entries]  # type: ignore[arg-type]
 
     def attend(self) -> None:
         raise AssertionError("nobody sleeps")
 
-    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
-        lane.entries.append(entry)
+    def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:
+        queue.entries.append(entry)
 
     def flush(self, timeout: float) -> None:
         raise FlushTimeout(timeout)

@@ -20,8 +20,8 @@ from co2.plugins.osc.addresses import (
 )
 from co2.plugins.osc.holders import holder_of
 from co2.plugins.osc.mapping import MAX_HELD_BUNDLES, Assembler, from_data_dict, to_data_dicts
-from co2.plugins.osc.packets import Bundle, Message, Unsendable
-from co2.plugins.osc.settings import Settings, read_settings
+from co2.plugins.osc.packets import OscBundle, OscMessage, Unsendable
+from co2.plugins.osc.settings import OscSettings, read_settings
 from co2.values import pack, unpack
 from tests.plugins.test_osc_packets import messages, packets
 
@@ -37,7 +37,7 @@ def one(data_dict, prefix=""):
 
 
 def test_a_message():
-    message = Message("/stage/fader1", "ifsb", [3, 0.5, "nih", b"\0\1"])
+    message = OscMessage("/stage/fader1", "ifsb", [3, 0.5, "nih", b"\0\1"])
     assert to_data_dicts(message, source="127.0.0.1:7000", bundle_id=1) == [
         {
             "channel": "stage.fader1",
@@ -54,7 +54,7 @@ def test_a_message_crosses_the_network_unchanged(message):
 
 
 def leaves(packet, time=None):
-    if isinstance(packet, Message):
+    if isinstance(packet, OscMessage):
         return [(packet, time)]
     return [leaf for element in packet.elements for leaf in leaves(element, packet.time)]
 
@@ -70,24 +70,24 @@ def test_a_bundle_crosses_the_network_with_order_times_and_unity(packet):
         return
     [arrived] = found
     assert leaves(arrived) == leaves(packet)
-    if isinstance(packet, Bundle):
+    if isinstance(packet, OscBundle):
         assert arrived.time == packet.time
 
 
 def test_a_bundle_that_lost_its_last_message_goes_out_with_the_next():
     assembler = Assembler()
-    first = Bundle((5, 0), (Message("/a", "i", [1]), Message("/b", "i", [2]), Message("/c", "i", [3])))
+    first = OscBundle((5, 0), (OscMessage("/a", "i", [1]), OscMessage("/b", "i", [2]), OscMessage("/c", "i", [3])))
     cut = through_the_network(to_data_dicts(first, source="h:1", bundle_id=1))[:2]
     second = through_the_network(
-        to_data_dicts(Bundle((6, 0), (Message("/d", "", []),)), source="h:1", bundle_id=2)
+        to_data_dicts(OscBundle((6, 0), (OscMessage("/d", "", []),)), source="h:1", bundle_id=2)
     )
     found = [packet for d in cut + second for packet in assembler.add(d, from_data_dict(d), True)]
-    assert found == [Bundle((5, 0), first.elements[:2]), Bundle((6, 0), (Message("/d", "", []),))]
+    assert found == [OscBundle((5, 0), first.elements[:2]), OscBundle((6, 0), (OscMessage("/d", "", []),))]
 
 
 def test_bundles_of_many_senders_do_not_pile_up():
     assembler = Assembler()
-    bundle = Bundle((5, 0), (Message("/a", "i", [1]), Message("/b", "i", [2])))
+    bundle = OscBundle((5, 0), (OscMessage("/a", "i", [1]), OscMessage("/b", "i", [2])))
     found = []
     for number in range(MAX_HELD_BUNDLES * 3):
         [begun, _] = through_the_network(to_data_dicts(bundle, source="h:1", bundle_id=1), f"{number}@127.0.0.1:1")
@@ -97,10 +97,10 @@ def test_bundles_of_many_senders_do_not_pile_up():
 
 def test_unwanted_messages_of_a_bundle_are_left_out():
     assembler = Assembler()
-    bundle = Bundle((5, 0), (Message("/a", "i", [1]), Message("/b", "i", [2])))
+    bundle = OscBundle((5, 0), (OscMessage("/a", "i", [1]), OscMessage("/b", "i", [2])))
     a, b = through_the_network(to_data_dicts(bundle, source="h:1", bundle_id=1))
     assert assembler.add(a, from_data_dict(a), True) == []
-    assert assembler.add(b, [], False) == [Bundle((5, 0), (Message("/a", "i", [1]),))]
+    assert assembler.add(b, [], False) == [OscBundle((5, 0), (OscMessage("/a", "i", [1]),))]
 
 
 @pytest.mark.parametrize(
@@ -118,17 +118,17 @@ def test_unwanted_messages_of_a_bundle_are_left_out():
 def test_nonsense_from_other_hosts_is_survived(osc):
     data_dict = {"channel": "a.b", "data": [1], "osc": osc}
     [packet] = Assembler().add(data_dict, from_data_dict(data_dict), True)
-    assert leaves(packet)[0][0] == Message("/a/b", "i", [1])
+    assert leaves(packet)[0][0] == OscMessage("/a/b", "i", [1])
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (2, Message("/x", "i", [2])),
-        (None, Message("/x", "", [])),
-        ([], Message("/x", "", [])),
-        ([1, 2.5, "shrubbery"], Message("/x", "ifs", [1, 2.5, "shrubbery"])),
-        ("nih", Message("/x", "s", ["nih"])),
+        (2, OscMessage("/x", "i", [2])),
+        (None, OscMessage("/x", "", [])),
+        ([], OscMessage("/x", "", [])),
+        ([1, 2.5, "shrubbery"], OscMessage("/x", "ifs", [1, 2.5, "shrubbery"])),
+        ("nih", OscMessage("/x", "s", ["nih"])),
     ],
 )
 def test_a_plain_data_dict(data, message):
@@ -138,9 +138,9 @@ def test_a_plain_data_dict(data, message):
 def test_a_dictionary_becomes_a_message_for_each_entry():
     found = from_data_dict({"channel": "lab", "data": {"cpu": 3, "net": {"in": 7, "a.b/c d": [1, 2]}}})
     assert found == [
-        Message("/lab/cpu", "i", [3]),
-        Message("/lab/net/in", "i", [7]),
-        Message("/lab/net/a_b_c_d", "ii", [1, 2]),
+        OscMessage("/lab/cpu", "i", [3]),
+        OscMessage("/lab/net/in", "i", [7]),
+        OscMessage("/lab/net/a_b_c_d", "ii", [1, 2]),
     ]
     deep: dict = {}
     for _ in range(20):
@@ -151,12 +151,12 @@ def test_a_dictionary_becomes_a_message_for_each_entry():
 
 def test_a_plugin_that_moved_the_message_or_changed_the_data():
     osc = {"address": "/old/name", "types": "i"}
-    assert one({"channel": "old.name", "data": [1], "osc": osc}) == Message("/old/name", "i", [1])
-    assert one({"channel": "new.name", "data": [1.5], "osc": osc}) == Message("/new/name", "f", [1.5])
+    assert one({"channel": "old.name", "data": [1], "osc": osc}) == OscMessage("/old/name", "i", [1])
+    assert one({"channel": "new.name", "data": [1.5], "osc": osc}) == OscMessage("/new/name", "f", [1.5])
 
 
 def test_prefix_goes_on_and_off():
-    [data_dict] = to_data_dicts(Message("/fader1", "i", [1]), source="h:1", bundle_id=1, prefix="stage.left")
+    [data_dict] = to_data_dicts(OscMessage("/fader1", "i", [1]), source="h:1", bundle_id=1, prefix="stage.left")
     assert data_dict["channel"] == "stage.left.fader1"
     assert one(data_dict, "stage.left").address == "/fader1"
     assert one(data_dict).address == "/stage/left/fader1"
@@ -189,9 +189,9 @@ def test_host_and_port():
 
 
 def test_settings():
-    assert read_settings({}) == read_settings({"receive": []}) == Settings()
-    assert read_settings({"receive": "a.*"}) == Settings(receive=Channels(("a.*",)))
-    assert read_settings({"send_to": "desk:7000", "send": ["a.*", "b.>"], "prefix": "x"}) == Settings(
+    assert read_settings({}) == read_settings({"receive": []}) == OscSettings()
+    assert read_settings({"receive": "a.*"}) == OscSettings(receive=Channels(("a.*",)))
+    assert read_settings({"send_to": "desk:7000", "send": ["a.*", "b.>"], "prefix": "x"}) == OscSettings(
         send_to=(("desk", 7000),), send=Channels(("a.*", "b.>")), prefix="x"
     )
 

@@ -14,9 +14,9 @@ from co2.plugins.osc.packets import (
     IMMEDIATELY,
     MAX_ARRAY_DEPTH,
     MAX_BUNDLE_DEPTH,
-    Bundle,
-    Malformed,
-    Message,
+    MalformedPacket,
+    OscBundle,
+    OscMessage,
     Unsendable,
     build,
     fits,
@@ -47,14 +47,14 @@ def as_array(items):
 
 arguments = st.lists(st.recursive(typed, lambda inner: st.lists(inner, max_size=3).map(as_array)), max_size=6)
 messages = st.builds(
-    lambda address, items: Message("/" + address, "".join(t for t, _ in items), [v for _, v in items]),
+    lambda address, items: OscMessage("/" + address, "".join(t for t, _ in items), [v for _, v in items]),
     text,
     arguments,
 )
 packets = st.recursive(
     messages,
     lambda inner: st.builds(
-        lambda time, elements: Bundle(time, tuple(elements)),
+        lambda time, elements: OscBundle(time, tuple(elements)),
         st.tuples(uint32, uint32),
         st.lists(inner, max_size=3),
     ),
@@ -76,27 +76,27 @@ def test_a_damaged_datagram_is_osc_or_malformed(packet, data):
     datagram = datagram[:cut]
     for _ in range(data.draw(st.integers(0, 3)) if datagram else 0):
         datagram[data.draw(st.integers(0, len(datagram) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(Malformed):
+    with contextlib.suppress(MalformedPacket):
         parse(bytes(datagram))
 
 
 @given(st.binary(max_size=60))
 def test_noise_is_osc_or_malformed(noise):
     for datagram in (noise, b"/" + noise, b"#bundle\0" + noise):
-        with contextlib.suppress(Malformed):
+        with contextlib.suppress(MalformedPacket):
             parse(datagram)
 
 
 @given(st.floats(width=32, allow_nan=False))
 def test_a_32_bit_float_comes_back_exactly_with_inferred_types(value):
-    assert parse(build(Message("/x", infer_types([value]), [value]))).args == [value]
+    assert parse(build(OscMessage("/x", infer_types([value]), [value]))).args == [value]
 
 
 def test_python_osc_agrees_with_us():
     builder = OscMessageBuilder("/stage/fader1")
     for value in (3, 0.5, "nih", b"\x00\xff", True, False, None, [1, "a"], 2**40):
         builder.add_arg(value)
-    ours = Message(
+    ours = OscMessage(
         "/stage/fader1", "ifsbTFN[is]h", [3, 0.5, "nih", b"\x00\xff", True, False, None, [1, "a"], 2**40]
     )
     assert build(ours) == builder.build().dgram
@@ -129,18 +129,18 @@ def test_python_osc_agrees_with_us():
     ],
 )
 def test_malformed(name, datagram):
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedPacket):
         parse(datagram)
 
 
 def test_nesting_has_a_limit():
-    inner = build(Message("/a", "", []))
+    inner = build(OscMessage("/a", "", []))
     for _ in range(MAX_BUNDLE_DEPTH + 1):
         inner = b"#bundle\0" + bytes(8) + len(inner).to_bytes(4, "big") + inner
-    with pytest.raises(Malformed, match="nested deeper"):
+    with pytest.raises(MalformedPacket, match="nested deeper"):
         parse(inner)
     tags = b"," + b"[" * 5000 + b"]" * 5000
-    with pytest.raises(Malformed, match="nested deeper"):
+    with pytest.raises(MalformedPacket, match="nested deeper"):
         parse(b"/a\0\0" + tags + bytes(4 - len(tags) % 4))
     deep: list = []
     for _ in range(MAX_ARRAY_DEPTH + 1):
@@ -150,7 +150,7 @@ def test_nesting_has_a_limit():
 
 
 def test_a_sender_that_leaves_out_type_tags_or_trailing_zeros():
-    assert parse(b"/a\0\0") == Message("/a", "", [])
+    assert parse(b"/a\0\0") == OscMessage("/a", "", [])
     assert parse(b"/a\0\0,f\0\0" + struct.pack(">f", 0.5)[:2]).args == [0.5]
 
 
@@ -182,7 +182,7 @@ def test_types_are_inferred(value, types):
 
 def test_a_time_is_written_as_ntp():
     moment = datetime(1900, 1, 1, 0, 0, 1, 500_000, tzinfo=UTC)
-    assert parse(build(Message("/t", "t", [moment]))).args == [[1, 2**31]]
+    assert parse(build(OscMessage("/t", "t", [moment]))).args == [[1, 2**31]]
 
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, object(), {"a": 1}])
@@ -219,12 +219,12 @@ def test_what_osc_has_no_type_for(value):
 def test_types_that_do_not_fit(args, types):
     assert not fits(args, types)
     with pytest.raises(Unsendable):
-        build(Message("/a", types, args))
+        build(OscMessage("/a", types, args))
 
 
 def test_a_packet_that_is_too_big_or_has_no_address():
     with pytest.raises(Unsendable, match="65507"):
-        build(Message("/a", "b", [bytes(66_000)]))
+        build(OscMessage("/a", "b", [bytes(66_000)]))
     with pytest.raises(Unsendable, match="starts with"):
-        build(Message("a", "", []))
-    assert parse(build(Bundle(IMMEDIATELY, ()))) == Bundle((0, 1), ())
+        build(OscMessage("a", "", []))
+    assert parse(build(OscBundle(IMMEDIATELY, ()))) == OscBundle((0, 1), ())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from co2.plugins.osc.osc import X_Osc
-from co2.plugins.osc.packets import Bundle, Message, build, parse
+from co2.plugins.osc.packets import OscBundle, OscMessage, build, parse
 from co2.testing import assert_received
 from tests.harness import wait_for
 from tests.needs import needs
@@ -38,24 +38,24 @@ def bridge(engine, **config):
 
 def test_both_ways_on_one_socket(engine):
     with bridge(engine) as plugin:
-        engine.sendto(build(Message("/stage/fader1", "ifsb", [3, 0.1, "nih", b"\0\1"])), plugin.address)
+        engine.sendto(build(OscMessage("/stage/fader1", "ifsb", [3, 0.1, "nih", b"\0\1"])), plugin.address)
         [message] = wait_for(lambda: plugin.sent)
         assert message["channel"] == "stage.fader1"
         assert message["data"] == [3, pytest.approx(0.1), "nih", b"\0\1"]
         assert message["osc"] == {"address": "/stage/fader1", "types": "ifsb", "from": name(engine)}
         plugin.receive({**message, **HOST_KEYS})
         datagram, source = engine.recvfrom(65536)
-        assert parse(datagram) == Message("/stage/fader1", "ifsb", message["data"])
+        assert parse(datagram) == OscMessage("/stage/fader1", "ifsb", message["data"])
         assert source == plugin.address
 
 
 def test_from_one_osc_program_through_the_network_to_another(co2_net, engine):
     config = {"listen": "127.0.0.1:0", "send_to": [name(engine)]}
     left, right = co2_net.satellite("osc", config=config), co2_net.satellite("osc", config=config)
-    engine.sendto(build(Message("/stage/fader1", "if", [3, 0.5])), left.plugin.address)
+    engine.sendto(build(OscMessage("/stage/fader1", "if", [3, 0.5])), left.plugin.address)
     message = assert_received(right, channel="stage.fader1", data=[3, 0.5])
     assert message["osc"]["from"] == name(engine)
-    assert parse(engine.recvfrom(65536)[0]) == Message("/stage/fader1", "if", [3, 0.5])
+    assert parse(engine.recvfrom(65536)[0]) == OscMessage("/stage/fader1", "if", [3, 0.5])
     co2_net.send({"channel": "stage.light", "data": "on"})
     heard = [engine.recvfrom(65536) for _ in range(2)]
     assert {parse(datagram).address for datagram, _ in heard} == {"/stage/light"}
@@ -66,7 +66,7 @@ def test_from_one_osc_program_through_the_network_to_another(co2_net, engine):
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(packets)
 def test_a_packet_goes_through_two_bridges_unchanged(engine, packet):
-    if isinstance(packet, Bundle) and not any(True for _ in messages_in(packet)):
+    if isinstance(packet, OscBundle) and not any(True for _ in messages_in(packet)):
         return
     with bridge(engine) as sender, bridge(engine, send=["*", ">"]) as receiver:
         engine.sendto(build(packet), sender.address)
@@ -80,7 +80,7 @@ def test_a_packet_goes_through_two_bridges_unchanged(engine, packet):
 
 
 def messages_in(packet):
-    if isinstance(packet, Message):
+    if isinstance(packet, OscMessage):
         yield packet
     else:
         for element in packet.elements:
@@ -92,18 +92,18 @@ def test_only_what_is_selected_goes_out(engine):
         for channel in ("sysinfo.pi", "stage", "stage.a.b", "stage.fader1"):
             plugin.receive({"channel": channel, "data": channel, **HOST_KEYS})
         plugin.receive({"data": "without a channel", **HOST_KEYS})
-        assert parse(engine.recv(65536)) == Message("/stage/fader1", "s", ["stage.fader1"])
+        assert parse(engine.recv(65536)) == OscMessage("/stage/fader1", "s", ["stage.fader1"])
         assert plugin.x_status({})["counts"]["out"] == 1
 
 
 def test_only_what_is_selected_comes_in(engine):
     with bridge(engine, receive=["in.>"], prefix="in.desk") as plugin:
-        engine.sendto(build(Message("/a", "i", [1])), plugin.address)
+        engine.sendto(build(OscMessage("/a", "i", [1])), plugin.address)
         wait_for(lambda: plugin.sent)
         assert plugin.sent[0]["channel"] == "in.desk.a"
     with bridge(engine, receive=["b"]) as plugin:
         for address in ("/a", "/b"):
-            engine.sendto(build(Message(address, "", [])), plugin.address)
+            engine.sendto(build(OscMessage(address, "", [])), plugin.address)
         wait_for(lambda: plugin.sent)
         assert [message["channel"] for message in plugin.sent] == ["b"]
         assert plugin.counts["in_filtered"] == 1
@@ -113,7 +113,7 @@ def test_a_flood_of_malformed_packets_is_counted_and_logged_once(engine):
     with bridge(engine) as plugin:
         for _ in range(200):
             engine.sendto(b"#bundle\0" + bytes(8) + b"\xff\xff\xff\xfc", plugin.address)
-        engine.sendto(build(Message("/alive", "", [])), plugin.address)
+        engine.sendto(build(OscMessage("/alive", "", [])), plugin.address)
         wait_for(lambda: plugin.sent)
         assert plugin.x_status({})["counts"]["malformed"] == 200
         assert len([line for line in plugin.logged if "not OSC" in line]) == 1
@@ -123,10 +123,10 @@ def test_a_flood_of_malformed_packets_is_counted_and_logged_once(engine):
 def test_when_the_network_says_no_the_bridge_stays(engine):
     with bridge(engine) as plugin:
         plugin.refuse = TimeoutError("the outbox had no room for 5 s")
-        engine.sendto(build(Message("/a", "", [])), plugin.address)
+        engine.sendto(build(OscMessage("/a", "", [])), plugin.address)
         wait_for(lambda: plugin.counts["refused"] == 1)
         plugin.refuse = None
-        engine.sendto(build(Message("/b", "", [])), plugin.address)
+        engine.sendto(build(OscMessage("/b", "", [])), plugin.address)
         wait_for(lambda: plugin.sent)
         assert any("no room" in line for line in plugin.logged)
 
@@ -141,7 +141,7 @@ def test_what_osc_has_no_type_for_is_counted(engine):
 def test_x_send_sends_whatever_the_channel(engine):
     with bridge(engine, send=["nothing"]) as plugin:
         assert plugin.x_send({"channel": "stage.fader1", "data": [1, 0.5]}) == 1
-        assert parse(engine.recv(65536)) == Message("/stage/fader1", "if", [1, 0.5])
+        assert parse(engine.recv(65536)) == OscMessage("/stage/fader1", "if", [1, 0.5])
 
 
 def test_an_unknown_destination_is_told_and_does_not_stop_the_others(engine):

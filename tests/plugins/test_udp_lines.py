@@ -16,9 +16,9 @@ from co2.plugins.udp.lines import (
     MAX_DEPTH_OUT,
     MAX_LINES,
     MAX_PATTERNS,
-    Malformed,
+    MalformedLine,
+    NetworkMessage,
     Ping,
-    Said,
     Subscribe,
     Unwritable,
     lines_of,
@@ -50,7 +50,7 @@ values = st.recursive(
 def test_what_json_can_say_comes_in_and_goes_out_again(value, channel):
     line = json.dumps({"data": value, "channel": channel}).encode()
     said = parse(line)
-    assert said == Said({"data": value, "channel": channel})
+    assert said == NetworkMessage({"data": value, "channel": channel})
     arrived = unpack(pack(said.message))
     assert json.loads(write(arrived)) == {"data": value, "channel": channel}
     assert write(arrived).endswith(b"\n") and write(arrived).count(b"\n") == 1
@@ -59,9 +59,9 @@ def test_what_json_can_say_comes_in_and_goes_out_again(value, channel):
 @given(st.binary(max_size=60))
 def test_noise_is_a_line_or_malformed(noise):
     for datagram in (noise, b"{" + noise + b"}", b'{"data":' + noise + b"}", b'{"subscribe":' + noise + b"}"):
-        with contextlib.suppress(Malformed):
+        with contextlib.suppress(MalformedLine):
             for line in lines_of(datagram):
-                with contextlib.suppress(Malformed):
+                with contextlib.suppress(MalformedLine):
                     parse(line)
 
 
@@ -70,9 +70,9 @@ def test_a_damaged_line_is_a_line_or_malformed(value, key, data):
     line = bytearray(json.dumps({key: value}).encode())
     for _ in range(data.draw(st.integers(0, 3))):
         line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(Malformed):
+    with contextlib.suppress(MalformedLine):
         read = parse(bytes(line))
-        assert isinstance(read, Said | Subscribe | Ping)
+        assert isinstance(read, NetworkMessage | Subscribe | Ping)
 
 
 @given(values)
@@ -110,7 +110,7 @@ def test_a_pong_says_what_the_ping_said_and_is_no_longer(value):
     ],
 )
 def test_malformed(line, why):
-    with pytest.raises(Malformed, match=why) as caught:
+    with pytest.raises(MalformedLine, match=why) as caught:
         parse(line)
     assert len(str(caught.value)) <= 200
 
@@ -131,7 +131,7 @@ FLOATS = "numbers are from -1.79e308 to 1.79e308; send it as text, in quotes"
 )
 @pytest.mark.parametrize("line", ['{"data": %s}', '{"data": ["1e999", "\\"18446744073709551617", 1, {"a": %s}]}'])
 def test_a_number_out_of_range_is_told_with_its_bounds(line, number, told):
-    with pytest.raises(Malformed) as caught:
+    with pytest.raises(MalformedLine) as caught:
         parse((line % number).encode())
     assert str(caught.value) == told
     assert len(told) <= MAX_ERROR
@@ -139,30 +139,30 @@ def test_a_number_out_of_range_is_told_with_its_bounds(line, number, told):
 
 def test_numbers_in_range_and_those_in_texts_pass():
     said = {"data": [2**64 - 1, -(2**63), 1.5e300, "9" * 5000, '"' + "9" * 30], "9" * 40: "1e999"}
-    assert parse(json.dumps(said).encode()) == Said(said)
+    assert parse(json.dumps(said).encode()) == NetworkMessage(said)
     assert json.loads(parse(b'{"ping": 18446744073709551616}').token) == 2**64
 
 
 def test_nesting_up_to_the_limit():
     line = b'{"data": ' + b"[" * (MAX_DEPTH - 1) + b"]" * (MAX_DEPTH - 1) + b"}"
-    assert isinstance(parse(line), Said)
+    assert isinstance(parse(line), NetworkMessage)
 
 
 def test_nobody_says_who_a_message_is_from():
     line = b'{"data":1,"host_id":"a","client_address":"b","origin_host_id":"c","udp":"d","unit":"dB"}'
-    assert parse(line) == Said({"data": 1, "unit": "dB"})
+    assert parse(line) == NetworkMessage({"data": 1, "unit": "dB"})
 
 
 def test_a_datagram_holds_one_or_several_lines():
     assert [*lines_of(b'{"data":1}')] == [b'{"data":1}']
     assert [*lines_of(b' {"data":1} \r\n\n{"data":2}\n')] == [b'{"data":1}', b'{"data":2}']
     given_before = []
-    with pytest.raises(Malformed, match="lines"):
+    with pytest.raises(MalformedLine, match="lines"):
         given_before += [*lines_of(b"{}\n" * MAX_LINES)]
         for line in lines_of(b"{}\n" * (MAX_LINES + 1)):
             given_before.append(line)
     assert len(given_before) == 2 * MAX_LINES
-    with pytest.raises(Malformed, match="bytes"):
+    with pytest.raises(MalformedLine, match="bytes"):
         next(lines_of(b" " * (MAX_DATAGRAM_SIZE + 1)))
 
 
@@ -203,7 +203,7 @@ def test_a_subscription_is_to_patterns_of_the_network():
         "stage.a",
         "lab.a.b",
     ]
-    with pytest.raises(Malformed, match="'f\\*' would be taken literally"):
+    with pytest.raises(MalformedLine, match="'f\\*' would be taken literally"):
         parse(b'{"subscribe": ["stage.f*"]}')
 
 

@@ -7,7 +7,7 @@ import pytest
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.takeovers import RETURN
 from co2.protocol.satellite.core import SatelliteCore
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import (
     Deliver,
     Gap,
@@ -399,7 +399,7 @@ def test_the_newer_of_two_links_wins() -> None:
     newer = FakeSatellite("ham", 8, 9)
     net.satellites.append(newer)
     net.connect(newer)
-    assert [ended.reason for ended in older.ended] == [goodbyes.TAKEN_OVER]
+    assert [ended.reason for ended in older.ended] == [close_reasons.TAKEN_OVER]
     assert older.ended[0].retry_after == RETURN
     assert newer.core.state == "open"
     assert str(newer.core.host_id) == "ham@10.0.0.9:2004"
@@ -411,7 +411,7 @@ def test_two_clones_are_both_refused() -> None:
     net.satellites += clones
     for clone in clones:
         net.connect(clone)
-    assert [clone.ended[0].reason for clone in clones[-2:]] == [goodbyes.CLONED, goodbyes.CLONED]
+    assert [clone.ended[0].reason for clone in clones[-2:]] == [close_reasons.CLONED, close_reasons.CLONED]
     assert "state folder" in clones[-1].ended[0].text
     net.now += 61
     net.connect(clones[0])
@@ -478,7 +478,7 @@ def test_a_full_relay_says_so() -> None:
     net = Network(max_peers=1)
     net.satellite("ham")
     late = net.satellite("spam", "b")
-    assert [ended.reason for ended in late.ended] == [goodbyes.FULL]
+    assert [ended.reason for ended in late.ended] == [close_reasons.FULL]
     assert late.ended[0].retry_after > 0
 
 
@@ -549,12 +549,12 @@ def _relay_takes(data: bytes) -> RelayCore:
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        (Publish(7, 2, "p", "x", [""], crc32(batch_of(1)), batch_of(1)), goodbyes.OUT_OF_ORDER),
-        (Publish(9, 1, "p", "x", [""], crc32(batch_of(1)), batch_of(1)), goodbyes.OUT_OF_ORDER),
-        (Publish(7, 1, "p", "x", [""], 1, batch_of(1)), goodbyes.DAMAGED),
-        (Publish(7, 1, "p", "x", [""], 0, b""), goodbyes.GARBAGE),
-        (Publish(7, 1, "p", "x", [""], 0, b"\xdd\x00\x00\x00\x00"), goodbyes.GARBAGE),
-        (Replay("nobody", 1, 1), goodbyes.GARBAGE),
+        (Publish(7, 2, "p", "x", [""], crc32(batch_of(1)), batch_of(1)), close_reasons.OUT_OF_ORDER),
+        (Publish(9, 1, "p", "x", [""], crc32(batch_of(1)), batch_of(1)), close_reasons.OUT_OF_ORDER),
+        (Publish(7, 1, "p", "x", [""], 1, batch_of(1)), close_reasons.DAMAGED),
+        (Publish(7, 1, "p", "x", [""], 0, b""), close_reasons.GARBAGE),
+        (Publish(7, 1, "p", "x", [""], 0, b"\xdd\x00\x00\x00\x00"), close_reasons.GARBAGE),
+        (Replay("nobody", 1, 1), close_reasons.GARBAGE),
     ],
 )
 def test_a_frame_that_breaks_a_rule_ends_the_link_with_a_word(frame: Publish, reason: str) -> None:

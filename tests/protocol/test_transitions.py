@@ -19,7 +19,7 @@ from co2.protocol.transitions import (
     in_place,
     next_state,
 )
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import (
     Ack,
     Applied,
@@ -114,7 +114,7 @@ def test_the_relay_in_each_state_with_each_frame(state: str, frame: type) -> Non
     assert peer.state == (following or "closed")
     said = [decode_relay_frame(data) for data in peer.taken()]
     refused = [goodbye.reason for goodbye in said if isinstance(goodbye, Goodbye)]
-    assert refused == ([goodbyes.OUT_OF_PLACE] if following is None and state != "closed" else [])
+    assert refused == ([close_reasons.OUT_OF_PLACE] if following is None and state != "closed" else [])
     if following == "open" and frame in EVENTS:
         assert [type(event).__name__ for event in net.relay.events] == [EVENTS[frame]]
 
@@ -136,7 +136,7 @@ def test_the_satellite_in_each_state_with_each_frame(state: str, frame: type) ->
     assert core.state == (following or "away")
     said = [decode_satellite_frame(data) for data in core.taken()]
     refused = [goodbye.reason for goodbye in said if isinstance(goodbye, Goodbye)]
-    assert refused == ([goodbyes.OUT_OF_PLACE] if following is None and state != "away" else [])
+    assert refused == ([close_reasons.OUT_OF_PLACE] if following is None and state != "away" else [])
     if following == "open" and frame in EVENTS:
         assert [type(event).__name__ for event in core.events] == [EVENTS[frame]]
 

@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 
 from co2.errors import CallTimeout, RemoteFault, Unreachable
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import SUBPROTOCOL
 from co2.relay.links import MAX_BACKLOG
 from tests.relay.linked import Relay, Satellite, network, until
@@ -41,12 +41,12 @@ def test_flush_waits_for_the_disk() -> None:
         relay.commits = False
         ham.send(1)
         await until(lambda: spam.got.get("p") == [1])
-        flushing = asyncio.ensure_future(ham.link.flushed())
+        flushes = asyncio.ensure_future(ham.link.flushed())
         ham.send(2)
         await until(lambda: spam.got.get("p") == [1, 2])
-        assert not flushing.done()
+        assert not flushes.done()
         relay.commits = True
-        await asyncio.wait_for(flushing, 10)
+        await asyncio.wait_for(flushes, 10)
 
     network(test, "ham", "spam")
 
@@ -85,7 +85,7 @@ def test_a_satellite_that_says_goodbye_is_gone_at_once() -> None:
         await ham.link.leave(2.0)
         await until(lambda: not relay.present)
         await until(ham._running.done)
-        assert [reason for reason, _ in relay.gone] == [goodbyes.STOPPING], "and it does not come back"
+        assert [reason for reason, _ in relay.gone] == [close_reasons.STOPPING], "and it does not come back"
 
     network(test, "ham")
 
@@ -98,7 +98,7 @@ def test_the_goodbye_of_a_relay_that_closes_at_once_is_heard() -> None:
         relay.max_links = 1
         late = Satellite(relay, "late")
         await until(lambda: late.link.last_error != "not tried yet")
-        assert late.link.last_error.startswith(goodbyes.FULL)
+        assert late.link.last_error.startswith(close_reasons.FULL)
         assert late.link._retry_after > 0
         await late.kill()
 
@@ -129,11 +129,11 @@ def test_calls_end_in_time_and_with_the_link() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         with pytest.raises((CallTimeout, RemoteFault), match="hang"):
             await ham.link.call("hang", {}, 0.05)
-        calling = asyncio.ensure_future(ham.link.call("hang", {}, 30))
+        calls_in = asyncio.ensure_future(ham.link.call("hang", {}, 30))
         await asyncio.sleep(0)
         await relay.stop()
         with pytest.raises(RemoteFault, match="link"):
-            await asyncio.wait_for(calling, 10)
+            await asyncio.wait_for(calls_in, 10)
         with pytest.raises(Unreachable):
             await ham.link.call("ping", {}, 1)
         await relay.start()

@@ -12,7 +12,7 @@ from co2.errors import InternalError, RemoteFault
 from co2.protocol.relay.core import ASKED_AT_ONCE
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.log import Reading
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.checksum import crc32
 from co2.protocol.wire.link_frames import (
     BEGINNING,
@@ -31,7 +31,7 @@ from co2.protocol.wire.link_frames import (
 from co2.protocol.wire.websocket import CLOSE, PING, WebSocketReader, control_frame
 from co2.relay import brake, links
 from co2.relay.links import MAX_ANSWERS, MAX_UNSAID
-from co2.server.link import websocket_transport as link_wire
+from co2.server.link import websocket_transport
 from co2.server.link.websocket_transport import MAX_BUFFERED, joined
 from tests.protocol.network import batch_of
 from tests.relay.linked import Relay, Satellite, network, until
@@ -97,7 +97,7 @@ def test_a_link_without_a_hello_ends_in_time(monkeypatch: pytest.MonkeyPatch) ->
     async def test(relay: Relay, ham: Satellite) -> None:
         reader, writer = await opened(relay)
         told = await asyncio.wait_for(reader.read(), 10)
-        assert goodbyes.SILENT.encode() in told
+        assert close_reasons.SILENT.encode() in told
         writer.close()
         await until(lambda: relay.links.counted()["links"] == 1)
         assert ham.link.joined.is_set()
@@ -159,7 +159,7 @@ def test_who_does_not_read_gets_no_pongs_behind_what_waits_for_it() -> None:
 
 
 def test_who_does_not_read_its_answers_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link_wire, "MAX_UNREAD", 2 * 2**20)
+    monkeypatch.setattr(websocket_transport, "MAX_UNREAD", 2 * 2**20)
     # With the brake it takes half a minute until so much is asked for: that is another rule, and another test.
     monkeypatch.setattr(brake, "ASK_RATE", 1e9)
 
@@ -333,9 +333,9 @@ def test_an_error_of_ours_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> N
 
         monkeypatch.setattr(relay, "called", fails)
         monkeypatch.setattr(ham, "called", fails)
-        for calling in (ham.link.call("x", {}, 10), relay.links.call(relay.present[0], "x", {}, 10)):
+        for calls_in in (ham.link.call("x", {}, 10), relay.links.call(relay.present[0], "x", {}, 10)):
             with pytest.raises(RemoteFault) as caught:
-                await calling
+                await calls_in
             assert caught.value.code == InternalError.code
             assert "secret" not in str(caught.value)
 

@@ -9,7 +9,7 @@ from co2.host_id import HostId
 from co2.protocol.relay.away import AwayBook
 from co2.protocol.relay.cursors import Peer
 from co2.relay.method_lookup import NAME_KEPT, member_having
-from co2.relay.relay import Relay
+from co2.relay.relay import RelayRole
 from co2.xmlrpc.registry import Caller
 from tests.protocol.network import FakeLog
 from tests.relay.test_relay import Client, make_relay
@@ -17,7 +17,7 @@ from tests.relay.test_relay import Client, make_relay
 OWNER = HostId("owner", "10.0.0.2", 2004)
 
 
-def register(relay: Relay, origin: str, ip: str) -> None:
+def register(relay: RelayRole, origin: str, ip: str) -> None:
     """Register a member that claims the method."""
     relay.methods.register([{"host_id": f"{origin}@{ip}:0", "methods": ["m"]}], Caller(ip, 1))
 

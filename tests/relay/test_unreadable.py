@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from co2.protocol.wire.batch import make_batch, split_batch
-from co2.relay import reading
-from co2.relay.relay import Relay
+from co2.relay import message_reader
+from co2.relay.relay import RelayRole
 from co2.values import pack
 from tests.relay.test_relay import HERE, Client, member, send, until, with_relay
 
@@ -32,14 +32,14 @@ BROKEN = {
 }
 
 
-def append(relay: Relay, batch: bytes) -> int:
+def append(relay: RelayRole, batch: bytes) -> int:
     """Put a frame into the log as a link does, which looks not inside; give the position of its first message."""
     return relay.log.append(
         origin="ham", host_id="ham@127.0.0.1:1", client_address=("127.0.0.1", 1), batch=batch, epoch=7, seq=1
     ).position
 
 
-async def fetched(relay: Relay, me: dict[str, Any], wanted: int) -> tuple[list[Any], list[dict[str, Any]]]:
+async def fetched(relay: RelayRole, me: dict[str, Any], wanted: int) -> tuple[list[Any], list[dict[str, Any]]]:
     """Fetch on until so many messages have come; give their data, and the gaps that were told."""
     data: list[Any] = []
     gaps: list[dict[str, Any]] = []
@@ -62,7 +62,7 @@ def data_of(written: Any) -> Any:
 
 @pytest.mark.parametrize("batch", UNREADABLE.values(), ids=UNREADABLE)
 def test_one_message_that_cannot_be_read_is_a_gap_for_who_is_notified(batch: bytes) -> None:
-    async def test(relay: Relay, client: Client) -> None:
+    async def test(relay: RelayRole, client: Client) -> None:
         url = member(relay, 5001)
         position = append(relay, batch)
         await send(relay, 4)
@@ -77,7 +77,7 @@ def test_one_message_that_cannot_be_read_is_a_gap_for_who_is_notified(batch: byt
 
 @pytest.mark.parametrize("batch", UNREADABLE.values(), ids=UNREADABLE)
 def test_one_message_that_cannot_be_read_is_a_gap_for_who_fetches(batch: bytes) -> None:
-    async def test(relay: Relay, client: Client) -> None:
+    async def test(relay: RelayRole, client: Client) -> None:
         me = relay.methods.register([{}], HERE)
         position = append(relay, batch)
         await send(relay, 4)
@@ -90,7 +90,7 @@ def test_one_message_that_cannot_be_read_is_a_gap_for_who_fetches(batch: bytes) 
 
 @pytest.mark.parametrize("batch", BROKEN.values(), ids=BROKEN)
 def test_a_frame_that_cannot_be_taken_apart_is_a_gap(batch: bytes) -> None:
-    async def test(relay: Relay, client: Client) -> None:
+    async def test(relay: RelayRole, client: Client) -> None:
         url = member(relay, 5001)
         me = relay.methods.register([{}], HERE)
         position = append(relay, batch)
@@ -118,9 +118,9 @@ def test_what_nests_too_deep_costs_once_for_all_readers(monkeypatch: pytest.Monk
         assert not patient
         return split_batch(batch, patient=patient)
 
-    monkeypatch.setattr(reading, "split_batch", counting)
+    monkeypatch.setattr(message_reader, "split_batch", counting)
 
-    async def test(relay: Relay, client: Client) -> None:
+    async def test(relay: RelayRole, client: Client) -> None:
         readers = [relay.methods.register([{}], HERE) for _ in range(20)]
         for _ in range(3):
             append(relay, nested(1_000_000))
@@ -143,11 +143,11 @@ def test_what_is_large_in_xml_is_written_once_and_not_in_the_loop(monkeypatch: p
         written: bytes = write(message)
         return written
 
-    monkeypatch.setattr(reading, "_slowly", noting)
+    monkeypatch.setattr(message_reader, "_slowly", noting)
     numbers = list(range(30_000))
     too_many = b"\x81\xa4data\xdd" + (700_000).to_bytes(4, "big") + b"\x90" * 700_000
 
-    async def test(relay: Relay, client: Client) -> None:
+    async def test(relay: RelayRole, client: Client) -> None:
         readers = [relay.methods.register([{}], HERE) for _ in range(5)]
         append(relay, make_batch([pack({"data": numbers})]))
         append(relay, make_batch([too_many]))

@@ -25,7 +25,7 @@ from zlib import crc32
 import msgspec
 
 from co2.errors import TooManySatellites
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.host_names import MAX_NAMES_SIZE
 from co2.protocol.wire.link_frames import (
@@ -245,7 +245,7 @@ async def names(site: Site) -> None:
     """Names of methods, as many as go into a frame."""
     link = await site.link()
     many = [f"mallory.{n:06}.{'x' * 100}" for n in range(20_000)]
-    await pour(site, link, frames(encode_link_frame(Interest([], many, []))), 2.0, goodbyes.GARBAGE.encode())
+    await pour(site, link, frames(encode_link_frame(Interest([], many, []))), 2.0, close_reasons.GARBAGE.encode())
 
 
 @attack
@@ -323,7 +323,7 @@ async def origins_of_others(site: Site) -> None:
     link.say(site.hello(origin=random.choice(site.honest), outbox=[(random.getrandbits(62), 10_001)]))
     try:
         # Let in, it would wait here in vain; and the one whose origin it is would have lost its link.
-        if (await link.next(Goodbye)).reason == goodbyes.IDENTITY:
+        if (await link.next(Goodbye)).reason == close_reasons.IDENTITY:
             site.made()
     finally:
         link.abort()

@@ -10,8 +10,8 @@ from unittest import mock
 from co2.errors import StorageFull
 from co2.plugin.child.receiver import Receiver
 from co2.plugin.parent.delivery import Delivery
-from co2.plugin.parent.delivery_queue import Missing, Window
-from co2.plugin.parent.restart_policy import Deaths
+from co2.plugin.parent.delivery_queue import GapRange, Window
+from co2.plugin.parent.restart_policy import RestartPolicy
 from co2.protocol.relay.core import DiskWanted, RelayCore
 from co2.protocol.relay.cursors import Stream
 from co2.protocol.relay.fan_out import FanOut
@@ -21,7 +21,7 @@ from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.satellite import core as satellite_module
 from co2.protocol.satellite.core import SatelliteCore
 from co2.protocol.satellite.outbox import Cut, Outbox
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import batch_count, join_batches
 from co2.protocol.wire.checksum import crc32
 from co2.protocol.wire.link_frames import (
@@ -517,7 +517,7 @@ def _cursors_not_read(_original: Any) -> Any:
 # ---- plugin hosts -------------------------------------------------------------------------------------------
 
 
-@_bug("deaths in a message are not counted", "f", Deaths, "add")
+@_bug("deaths in a message are not counted", "f", RestartPolicy, "add")
 def _poison_not_counted(original: Any) -> Any:
     def add(self: Any, now: float, inside: Any) -> list[Any]:
         original(self, now, inside)
@@ -532,13 +532,13 @@ def _repeat_not_marked(_original: Any) -> Any:
     return lambda message: None
 
 
-@_bug("a new child goes on after the message of the death", "c", Ledger, "buried")
+@_bug("a new child goes on after the message of the death", "c", Ledger, "ended")
 def _message_of_a_death_skipped(original: Any) -> Any:
-    def buried(self: Any, words: Any) -> None:
+    def ended(self: Any, words: Any) -> None:
         original(self, words)
         self._progress = {name: Progress(max(one.done, one.inside), 0) for name, one in self._progress.items()}
 
-    return buried
+    return ended
 
 
 @_bug("what a dead child had is not given to the next", "caf", Window, "again")
@@ -555,7 +555,7 @@ def _room_not_told(original: Any) -> Any:
     return pump
 
 
-@_bug("a gap does not say how many siblings' messages went", "a", Missing, "told")
+@_bug("a gap does not say how many siblings' messages went", "a", GapRange, "told")
 def _dropped_not_told(_original: Any) -> Any:
     return lambda self, number: Gap(number, self.after, self.next, "; ".join(self.reasons))
 
@@ -582,7 +582,7 @@ def _told_to_wait_for_ever(_original: Any) -> Any:
 
 @_bug("a full disk ends the links of those that send", "e", RelayCore, "_storage")
 def _full_disk_ends_links(_original: Any) -> Any:
-    return lambda self, peer, error: self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
+    return lambda self, peer, error: self.end(peer, close_reasons.STORAGE, str(error), retry_after=5.0)
 
 
 @_bug("a frame that was refused for want of room moves the mark", "agd", RelayCore, "_accept")

@@ -17,7 +17,7 @@ KIB = 1024
 _PLACES: dict[str, tuple[str, ...]] = {
     "CHUNK": ("co2.protocol.relay.cursors", "co2.protocol.relay.fan_out"),
     "STREAM_ROOM": ("co2.protocol.relay.cursors:ROOM",),
-    "PARCEL": ("co2.protocol.relay.cursors", "co2.protocol.relay.fan_out"),
+    "MAX_ENTRY_BATCH": ("co2.protocol.relay.cursors", "co2.protocol.relay.fan_out"),
     "SATELLITE_ROOM": ("co2.protocol.satellite.core:ROOM",),
     "REPLAY_ROOM": ("co2.protocol.satellite.core",),
     "OUTBOX_MEMORY": ("co2.protocol.satellite.outbox:MEMORY",),
@@ -44,7 +44,7 @@ NORMAL = "normal"
 _CHOICES: dict[str, Sequence[Any]] = {
     "CHUNK": (NORMAL, 2 * KIB, 8 * KIB, 32 * KIB),
     "STREAM_ROOM": (NORMAL, 4 * KIB, 32 * KIB),
-    "PARCEL": (NORMAL, 1 * KIB, 8 * KIB),
+    "MAX_ENTRY_BATCH": (NORMAL, 1 * KIB, 8 * KIB),
     "SATELLITE_ROOM": (NORMAL, 2 * KIB, 16 * KIB),
     "REPLAY_ROOM": (NORMAL, 1 * KIB, 8 * KIB, 32 * KIB),
     "OUTBOX_MEMORY": (NORMAL, 8 * KIB, 64 * KIB),

@@ -11,8 +11,8 @@ from typing import Any
 from co2.plugin.child.progress import ProgressWords
 from co2.plugin.parent.delivery import NETWORK, Delivery
 from co2.plugin.parent.delivery_queue import Envelope
-from co2.plugin.parent.interests import Wanted
-from co2.plugin.parent.restart_policy import Deaths, read_progress, taken_up
+from co2.plugin.parent.interests import PackageInterests
+from co2.plugin.parent.restart_policy import RestartPolicy, read_progress, taken_up
 from co2.plugin.parent.watchdog import Slow
 from co2.protocol.wire.plugin_frames.frames import PluginInfo, Progress, Start
 
@@ -42,9 +42,9 @@ class Ledger:
     def __init__(self, on_room: Callable[[], None]) -> None:
         self.plugins: list[PluginInfo] = []
         self.delivery = Delivery(on_room)
-        self._wanted = Wanted(())
+        self._wanted = PackageInterests(())
         self._progress: dict[str, Progress] = {}
-        self._deaths = Deaths()
+        self._deaths = RestartPolicy()
         self._words: ProgressWords | None = None
 
     @property
@@ -71,7 +71,7 @@ class Ledger:
         """A child has loaded these plugins: it gets everything from now on."""
         was_durable = self.durable
         self.plugins = plugins
-        self._wanted = Wanted(plugins)
+        self._wanted = PackageInterests(plugins)
         if not any(plugin.receives for plugin in plugins):
             self.delivery.forget()
             self.delivery.forget_given()
@@ -86,7 +86,7 @@ class Ledger:
         self.delivery.done(last)
         self._deaths.forget_up_to(last)
 
-    def buried(self, words: ProgressWords | None) -> None:
+    def ended(self, words: ProgressWords | None) -> None:
         """A child has ended; ``words`` are those that it left, None for one that had not loaded."""
         self.delivery.hold()
         self._words = words
@@ -94,10 +94,10 @@ class Ledger:
             self._progress = read_progress(words, self.plugins, self._progress)
             self._settle_done()
 
-    def died(self, now: float, guilty: Slow | None) -> list[GivenUp]:
-        """It has ended by a death; give the messages that are given up for it. After :meth:`buried`."""
+    def died(self, now: float, too_slow: Slow | None) -> list[GivenUp]:
+        """It has ended by a death; give the messages that are given up for it. After :meth:`ended`."""
         given_up = []
-        for plugin, number in self._deaths.add(now, self._suspects(guilty)):
+        for plugin, number in self._deaths.add(now, self._suspects(too_slow)):
             self._progress[plugin] = Progress(number, 0)
             found = self.delivery.window.find(number)
             given_up.append(GivenUp(plugin, *found) if found is not None else GivenUp(plugin))
@@ -113,12 +113,12 @@ class Ledger:
         if done:
             self.delivery.done(min(done))
 
-    def _suspects(self, guilty: Slow | None) -> list[tuple[str, int]]:
+    def _suspects(self, too_slow: Slow | None) -> list[tuple[str, int]]:
         words = self._words
         if words is None:
             return []
-        if guilty is not None:
-            return [(guilty.plugin, guilty.inside)] if guilty.inside else []
+        if too_slow is not None:
+            return [(too_slow.plugin, too_slow.inside)] if too_slow.inside else []
         return [
             (plugin.name, words.message(index) // 2)
             for index, plugin in enumerate(self.plugins)

@@ -3,8 +3,8 @@
 import re
 from typing import TYPE_CHECKING, Any
 
-from co2.plugin.parent import delivery_queue as waiting
-from co2.protocol.relay import cursors as streams
+from co2.plugin.parent import delivery_queue
+from co2.protocol.relay import cursors
 from co2.protocol.satellite import core as satellite_core
 from co2.store import relay_log
 from tests.simulation.hostile import check_hostile_bounds
@@ -106,7 +106,7 @@ def _excused(world: "World", ear: "Ear", run: "Run", number: int, siblings: bool
                     return True
             elif any(gap.after < position < gap.next for _, position in run.positions(number)):
                 return True
-        if len(gap.reasons) >= waiting.MAX_REASONS:
+        if len(gap.reasons) >= delivery_queue.MAX_REASONS:
             return True
     return False
 
@@ -127,8 +127,9 @@ def check_bounds(world: "World") -> None:
             world.oracles.broken("e: bounds", f"{what}: {size} bytes, the bound is {bound}")
 
     relay = world.relay
-    # A read or a parcel comes as a whole; and what was made ready while the transport was filled is written too.
-    out = streams.ROOM + max(streams.CHUNK, streams.PARCEL)
+    # A read or a batch of entries comes as a whole; and what was made ready while the transport was filled is
+    # written too.
+    out = cursors.ROOM + max(cursors.CHUNK, cursors.MAX_ENTRY_BATCH)
     if relay.up:
         check("what waits for the log's disk", relay.log.backlog, relay_log.MAX_BACKLOG)
         check_hostile_bounds(world)
@@ -142,8 +143,10 @@ def check_bounds(world: "World") -> None:
             continue
         check(f"the outbox of {satellite.name}", satellite.outbox.bytes, world.outbox_max)
         for package in satellite.packages.values():
-            check(f"what waits for {package.name}", package.ledger.delivery.waiting.bytes, waiting.MAX_WAITING)
-            check(f"the window of {package.name}", package.ledger.delivery.window.bytes, waiting.WINDOW)
+            check(
+                f"what waits for {package.name}", package.ledger.delivery.waiting.bytes, delivery_queue.MAX_WAITING
+            )
+            check(f"the window of {package.name}", package.ledger.delivery.window.bytes, delivery_queue.WINDOW)
 
 
 # ---- (f) liveness -------------------------------------------------------------------------------------------

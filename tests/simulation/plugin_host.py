@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2.plugin.child.progress import ProgressWords
 from co2.plugin.child.receiver import Receiver
-from co2.plugin.parent.delivery_queue import Missing, Parcel
+from co2.plugin.parent.delivery_queue import GapRange, QueuedBatch
 from co2.plugin.parent.restart_policy import backoff
 from co2.plugin.parent.watchdog import Slow
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, PluginInfo, Progress, Start
@@ -271,13 +271,13 @@ class SimPackage:
     def wants(self, channels: Any, sender: str = "") -> bool:
         return self.state != "parked" and self.ledger.wants(channels, sender)
 
-    def deliver(self, source: str, parcel: Parcel) -> None:
-        self.ledger.delivery.deliver(source, parcel)
+    def deliver(self, source: str, queued: QueuedBatch) -> None:
+        self.ledger.delivery.deliver(source, queued)
 
-    def deliver_from_network(self, parcel: Parcel) -> bool:
-        return self.ledger.delivery.deliver_from_network(parcel)
+    def deliver_from_network(self, queued: QueuedBatch) -> bool:
+        return self.ledger.delivery.deliver_from_network(queued)
 
-    def gap(self, source: str, gap: Missing) -> None:
+    def gap(self, source: str, gap: GapRange) -> None:
         self.ledger.delivery.gap(source, gap)
 
     def applied(self, last: int) -> None:
@@ -336,7 +336,7 @@ class SimPackage:
             return str(fate)
         return None
 
-    def child_ended(self, child: SimChild, guilty: Slow | None) -> None:
+    def child_ended(self, child: SimChild, too_slow: Slow | None) -> None:
         """Its child is no more."""
         if child.ended:
             return
@@ -345,8 +345,8 @@ class SimPackage:
         self.die_after = -1
         loaded = self.state == "running"
         self.state = "restarting"
-        self.ledger.buried(child.words if loaded else None)
-        given_up = self.ledger.died(self.engine.now, guilty)
+        self.ledger.ended(child.words if loaded else None)
+        given_up = self.ledger.died(self.engine.now, too_slow)
         for letter in given_up:
             self.engine.count("dead letter: given up")
             self.engine.trace(f"{self.satellite.name}/{letter.plugin} gives a message up")

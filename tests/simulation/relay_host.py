@@ -10,18 +10,18 @@ import apsw
 import msgspec
 
 from co2.errors import StorageFailed, StorageFull
-from co2.protocol.relay import cursors as streams
+from co2.protocol.relay import cursors
 from co2.protocol.relay.core import DiskWanted, IdReused, Joined, Left, OriginClaimed, RelayCore
 from co2.protocol.relay.cursors import Peer, Stream
 from co2.protocol.relay.fan_out import MAX_DISK_READS
 from co2.protocol.relay.log import Reading
-from co2.protocol.relay.origins import Known, OriginBook
+from co2.protocol.relay.origins import KnownOrigin, OriginBook
 from co2.protocol.relay.receipts import ReceiptKey
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.link_frames import BEGINNING, decode_relay_frame
 from co2.relay.links import RECEIPT_INTERVAL
-from co2.relay.reading import MessageReader, Messages
+from co2.relay.message_reader import MessageReader, Messages
 from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
 from co2.store import log_writer
 from co2.store.log_thread import INTERVAL, RETRY
@@ -128,8 +128,8 @@ class SimReader(MessageReader):
         return self._log.read_disk(after, max_bytes)
 
     async def _chunk(self, after: int, reader: str) -> Reading:
-        reading = self._log.read(after, streams.CHUNK)
-        return await self._read_at_once(reader, after, streams.CHUNK) if reading.on_disk else reading
+        reading = self._log.read(after, cursors.CHUNK)
+        return await self._read_at_once(reader, after, cursors.CHUNK) if reading.on_disk else reading
 
     def messages(self, after: int, max_messages: int, not_from: str) -> Messages:
         """Read on from a cursor."""
@@ -210,7 +210,7 @@ class SimRelay:
         if self.log.replaced:
             world.oracles.broken("log set aside", f"a sound log was set aside: {self.log.replaced}")
         members = self.folder / "members"
-        known = msgspec.msgpack.decode(members.read_bytes(), type=list[Known]) if members.exists() else []
+        known = msgspec.msgpack.decode(members.read_bytes(), type=list[KnownOrigin]) if members.exists() else []
         self.core = RelayCore(
             self.log,
             f"relay@10.0.0.1:{PORT}",
@@ -289,7 +289,7 @@ class SimRelay:
         if not self.up:
             return
         for peer in list(self._ends):
-            self.core.end(peer, goodbyes.STOPPING, "the relay stops")
+            self.core.end(peer, close_reasons.STOPPING, "the relay stops")
         self.flush()
         self.log.close()
         self.up = False
@@ -439,7 +439,7 @@ class SimRelay:
                 engine.trace(f"relay: {peer.origin or '?'} has left: {reason} {text}")
                 if reason:
                     engine.count(f"goodbye of the relay: {reason}")
-                if reason == goodbyes.STORAGE and not self.log._writer.failed:
+                if reason == close_reasons.STORAGE and not self.log._writer.failed:
                     world.oracles.broken("e: a full disk keeps its links", f"{peer.origin}: {text}")
                 end = self._ends.pop(peer, None)
                 if end is not None:
@@ -474,7 +474,7 @@ class SimRelay:
         self.flush()
 
     def _read_disk(self, stream: Stream) -> None:
-        reading = self.log.read_disk(stream.position, streams.CHUNK)
+        reading = self.log.read_disk(stream.position, cursors.CHUNK)
         self.engine.after(self.world.dice.uniform(0.0, 0.003), self.process, self._disk_read, stream, reading)
 
     def _check_reads(self, peer: Peer) -> None:

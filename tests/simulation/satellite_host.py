@@ -8,10 +8,10 @@ import msgspec
 
 from co2.host_id import HostId
 from co2.plugin.parent.delivery import NETWORK
-from co2.plugin.parent.delivery_queue import Envelope, Missing, Parcel
+from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
 from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore, Welcomed
 from co2.protocol.satellite.outbox import Outbox, Segment
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import batch_count, make_batch
 from co2.protocol.wire.channel_patterns import channels_of_frame
 from co2.protocol.wire.frame_template import Outline
@@ -251,7 +251,7 @@ class SimSatellite:
                 continue
             if other.wants(channels, sender):
                 envelope = Envelope(str(host_id), (host_id.ip, host_id.port), sender)
-                other.deliver(name, Parcel(envelope, batch, count))
+                other.deliver(name, QueuedBatch(envelope, batch, count))
         dropped = self.core.live_dropped
         if self._out is not None and self._out.has_room and not live:
             self._foreseen = self.core.next_publish(name, plugin, channels), batch
@@ -387,7 +387,7 @@ class SimSatellite:
                 case GapTold(packages, gap):
                     self.engine.trace(f"{self.name} {packages} gap {gap.after}-{gap.next}: {gap.reason}")
                     for package in packages:
-                        missing = Missing(gap.after, gap.next + 1, (gap.reason,), 0, self.core.log_id)
+                        missing = GapRange(gap.after, gap.next + 1, (gap.reason,), 0, self.core.log_id)
                         self.packages[package].gap(NETWORK, missing)
                 case Welcomed(welcome, other_log):
                     self.engine.trace(f"{self.name} welcome at {welcome.position} {welcome.acks}")
@@ -420,7 +420,9 @@ class SimSatellite:
             self.world.truth.given_to_durable(
                 f"{self.name}/{name}", frame.host_id.partition("@")[0], frame.epoch, last
             )
-        return package.deliver_from_network(Parcel(envelope, frame.batch, count, skip, position, self.core.log_id))
+        return package.deliver_from_network(
+            QueuedBatch(envelope, frame.batch, count, skip, position, self.core.log_id)
+        )
 
     def has_room(self, name: str) -> None:
         """A package that could take no more has room again."""
@@ -496,10 +498,10 @@ class SimSatellite:
 
 
 _FROM_RELAY = {
-    goodbyes.STOPPING,
-    goodbyes.STORAGE,
-    goodbyes.TAKEN_OVER,
-    goodbyes.CLONED,
-    goodbyes.LOG_REPLACED,
-    goodbyes.OUT_OF_ORDER,
+    close_reasons.STOPPING,
+    close_reasons.STORAGE,
+    close_reasons.TAKEN_OVER,
+    close_reasons.CLONED,
+    close_reasons.LOG_REPLACED,
+    close_reasons.OUT_OF_ORDER,
 }

@@ -6,11 +6,11 @@ import apsw
 import pytest
 
 from co2.protocol.relay.away import Away
-from co2.protocol.relay.origins import Known
+from co2.protocol.relay.origins import KnownOrigin
 from co2.store.member_store import MEMBERS_FILE, MemberStore
 
-HAM = Known("ham", b"\x01" * 32, "10.0.0.2", 7.5, published=True)
-SPAM = Known("spam", b"", "10.0.0.3", 8.5)
+HAM = KnownOrigin("ham", b"\x01" * 32, "10.0.0.2", 7.5, published=True)
+SPAM = KnownOrigin("spam", b"", "10.0.0.3", 8.5)
 
 
 @pytest.fixture
@@ -20,12 +20,12 @@ def path(tmp_path: Path) -> Path:
 
 def test_what_was_written_is_there_again(path: Path) -> None:
     store = MemberStore.open(path)
-    store.write({"spam": SPAM, "ham": HAM, "eggs": Known("eggs", b"x", "10.0.0.4", 9.0)})
+    store.write({"spam": SPAM, "ham": HAM, "eggs": KnownOrigin("eggs", b"x", "10.0.0.4", 9.0)})
     store.write({"eggs": None})
-    store.write({"spam": Known("spam", b"y" * 32, "10.0.0.3", 8.5)})
+    store.write({"spam": KnownOrigin("spam", b"y" * 32, "10.0.0.3", 8.5)})
     store.close()
     store = MemberStore.open(path)
-    assert store.known() == [HAM, Known("spam", b"y" * 32, "10.0.0.3", 8.5)]
+    assert store.known() == [HAM, KnownOrigin("spam", b"y" * 32, "10.0.0.3", 8.5)]
     assert store.replaced == ""
     assert path.stat().st_mode & 0o077 == 0
     store.close()
@@ -38,7 +38,7 @@ def test_columns_that_it_does_not_know_stay(path: Path) -> None:
     other.execute("ALTER TABLE member ADD COLUMN name TEXT")
     other.execute("UPDATE member SET name = 'foyer'")
     other.close()
-    store.write({"ham": Known("ham", HAM.token, "10.0.0.2", 7.5), "spam": SPAM})
+    store.write({"ham": KnownOrigin("ham", HAM.token, "10.0.0.2", 7.5), "spam": SPAM})
     assert store._db.execute("SELECT origin, name FROM member").fetchall() == [("ham", "foyer"), ("spam", None)]
     store.close()
 
@@ -46,7 +46,7 @@ def test_columns_that_it_does_not_know_stay(path: Path) -> None:
 @pytest.mark.parametrize("damage", ["text", "version", "page"])
 def test_a_file_that_cannot_be_read_is_set_aside(path: Path, damage: str) -> None:
     store = MemberStore.open(path)
-    store.write({f"o{number}": Known(f"o{number}", b"z" * 32, "10.0.0.2", 0.0) for number in range(2000)})
+    store.write({f"o{number}": KnownOrigin(f"o{number}", b"z" * 32, "10.0.0.2", 0.0) for number in range(2000)})
     store.close()
     if damage == "text":
         path.write_text("no database " * 10_000)
@@ -68,7 +68,7 @@ def test_a_file_that_cannot_be_read_is_set_aside(path: Path, damage: str) -> Non
 @pytest.mark.parametrize("text", ["spoilt", "10.0.0.99", "spoilt@10.0.0.98:2004"])
 def test_a_row_with_damaged_text_is_left_out(path: Path, text: str) -> None:
     store = MemberStore.open(path)
-    store.write({"ham": HAM, "spoilt": Known("spoilt", b"z" * 32, "10.0.0.99", 9.0)})
+    store.write({"ham": HAM, "spoilt": KnownOrigin("spoilt", b"z" * 32, "10.0.0.99", 9.0)})
     away = {one: Away(one, f"{one}@10.0.0.98:2004", 7.5, True, ("m",), ("p",)) for one in ("ham", "spoilt")}
     store.write_away(away, (), 8.0)
     store.close()
@@ -118,7 +118,7 @@ def test_a_write_that_fails_changes_nothing(path: Path) -> None:
     store = MemberStore.open(path)
     store.write({"ham": HAM})
     store._db.execute("PRAGMA max_page_count = 1")
-    many = {f"o{number}": Known(f"o{number}", b"z" * 32, "10.0.0.2", 0.0) for number in range(5000)}
+    many = {f"o{number}": KnownOrigin(f"o{number}", b"z" * 32, "10.0.0.2", 0.0) for number in range(5000)}
     with pytest.raises(apsw.FullError):
         store.write({"ham": None, **many})
     assert store.known() == [HAM]

@@ -207,9 +207,9 @@ def test_in_a_window_messages_pass_at_once_and_are_acknowledged_together(tmp_pat
         satellite.call("desk.mod.glide", {"rate": 20, "count": 10})
         heard = wait_for(lambda: len(found := lamp.call("lamp.mod.heard", 0)) >= 11 and found)
         assert heard[1] - begun < 0.5  # long before its commit
-        waits = [satellite.call("desk.mod.flush", 0) for _ in range(3)]
-        assert max(waits) > 0.5
-        assert max(waits) < 3.0
+        waiters = [satellite.call("desk.mod.flush", 0) for _ in range(3)]
+        assert max(waiters) > 0.5
+        assert max(waiters) < 3.0
         # Somebody waits for what comes over XML-RPC, and others behind it: that is not held up.
         me = proxy.relay.register({})["host_id"]
         begun = time.monotonic()

@@ -185,16 +185,16 @@ def test_wish_6_a_plugin_that_blocks_or_crashes_freezes_nobody_and_is_named(tmp_
         wait_for(lambda: proxy.co2.get_properties()["registered"], "the link")
         message = {"host_id": "john@127.0.0.1:0", "channel": "to.blocks", "data": what}
         sender.relay.relay(message)
-        waits = []
+        waiters = []
 
         def came_again() -> bool:
             began = time.monotonic()
             assert say(proxy) == "nih"
-            waits.append(time.monotonic() - began)
+            waiters.append(time.monotonic() - began)
             return "it came again" in satellite.log()
 
         wait_for(came_again, "the message once more, in a new process")
-        assert max(waits) < 1.5
+        assert max(waiters) < 1.5
         assert package(proxy, "blocks")["restarts"] == 1
         assert (package(proxy)["restarts"], package(proxy)["state"]) == (0, "running")
         assert "blocks" in package(proxy, "blocks")["last_error"]

@@ -192,16 +192,16 @@ class X_Kit(plugin.Co2Plugin):
 
 
 def test_timers_go_by_the_clock(co2_net, co2_clock):
-    kit = co2_net.satellite(X_Kit, config={"step": 10})
+    services = co2_net.satellite(X_Kit, config={"step": 10})
     co2_clock.advance(0.9)
-    assert kit.sent == []
+    assert services.sent == []
     co2_clock.advance(2.5)
-    assert [message["data"] for message in kit.sent] == [10, 20, 30]
+    assert [message["data"] for message in services.sent] == [10, 20, 30]
     co2_clock.advance(1)
     co2_net.expect_failure(RuntimeError, "forty")
-    kit.plugin.timer.cancel()
+    services.plugin.timer.cancel()
     co2_clock.advance(100)
-    assert len(kit.sent) == 4
+    assert len(services.sent) == 4
     with pytest.raises(ValueError, match="does not go back"):
         co2_clock.advance(-1)
 
@@ -219,21 +219,21 @@ def test_the_store_outlives_the_satellite(co2_net, co2_clock):
 
 
 def test_who_is_there(co2_net):
-    kit = co2_net.satellite(X_Kit)
+    services = co2_net.satellite(X_Kit)
     other = co2_net.satellite(X_Methods, name="other")
-    assert [(host.host_id, host.own) for host in kit.plugin.hosts()] == [
-        (kit.host_id, True),
+    assert [(host.host_id, host.own) for host in services.plugin.hosts()] == [
+        (services.host_id, True),
         (other.host_id, False),
     ]
-    assert "tests.test_network.double" in kit.plugin.hosts()[1].methods
+    assert "tests.test_network.double" in services.plugin.hosts()[1].methods
     other.stop()
-    assert kit.plugin.told == ["+other", "-other"]
+    assert services.plugin.told == ["+other", "-other"]
 
 
 @pytest.mark.co2_config({"plugin": {"tests": {"step": 5}}})
 def test_the_marker_configures(co2_net, co2_clock):
-    kit = co2_net.satellite(X_Kit)
-    assert kit.plugin.config.step == 5
+    services = co2_net.satellite(X_Kit)
+    assert services.plugin.config.step == 5
     assert co2_net.satellite(X_Kit, config={"step": 7}).plugin.config.step == 7
     with pytest.raises(errors.ConfigError, match="did you mean 'step'"):
         co2_net.satellite(X_Kit, config={"stap": 7})

@@ -9,7 +9,7 @@ import pytest
 
 from co2.errors import BadParams, BadRequest, InternalError, NoSuchMethod
 from co2.xmlrpc.introspection import MAX_ANSWERS, MAX_MULTICALL, add_introspection
-from co2.xmlrpc.registry import Caller, Entry, Registry
+from co2.xmlrpc.registry import Caller, RegisteredMethod, Registry
 from co2.xmlrpc.writer import Written
 
 CALLER = Caller("127.0.0.1", 5)
@@ -72,7 +72,7 @@ def test_removing(registry: Registry) -> None:
 
 
 def test_groups_are_replaced_whole(registry: Registry) -> None:
-    entry = Entry(handler, "", [["any"]])
+    entry = RegisteredMethod(handler, "", [["any"]])
     registry.replace_group("plugins", {"a.b.c": entry, "a.b.d": entry})
     registry.replace_group("plugins", {"a.b.d": entry})
     assert "a.b.c" not in registry.names()

@@ -17,7 +17,7 @@ __all__ = [
     "ANSWER_TIMEOUT",
     "CALL_TIMEOUT",
     "HostIdText",
-    "Message",
+    "MessageText",
     "Seconds",
     "find_url",
     "json_option",
@@ -34,7 +34,7 @@ ANSWER_TIMEOUT = 10.0
 """Seconds that a host may take to answer what it knows itself."""
 
 
-class Message(click.ParamType[dict[str, Any]]):
+class MessageText(click.ParamType[dict[str, Any]]):
     """A dictionary with the key ``data``, written as JSON."""
 
     name = "message"

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, HostIdText, Message, json_option, timeout_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, HostIdText, MessageText, json_option, timeout_option, url_option
 from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
 from co2.cli.output import print_json, to_json
@@ -70,7 +70,7 @@ def _wire(message: dict[str, Any], host_id: str) -> dict[str, Any]:
 
 def _converted(text: str, where: str) -> dict[str, Any]:
     try:
-        message: dict[str, Any] = Message().convert(text, None, None)
+        message: dict[str, Any] = MessageText().convert(text, None, None)
     except click.BadParameter as error:
         raise click.BadParameter(error.message, param_hint=where) from None
     return message
@@ -84,7 +84,7 @@ def _lines() -> Iterator[dict[str, Any]]:
 
 @click.command()
 @click.argument("method")
-@click.argument("argument", metavar="[ARGUMENT]", type=Message(), required=False)
+@click.argument("argument", metavar="[ARGUMENT]", type=MessageText(), required=False)
 @click.option(
     "--host",
     metavar="ID",

@@ -58,7 +58,7 @@ class Binding(Protocol):
     initialised: bool
 
     @property
-    def kit(self) -> Services:
+    def services(self) -> Services:
         """Return what a plugin has besides sending and receiving."""
 
     def send(self, data_dict: Mapping[str, Any]) -> None:
@@ -77,7 +77,7 @@ class _Store:
     def __get__(self, plugin: "Co2Plugin | None", kind: type) -> MutableMapping[str, Any]:
         if plugin is None:
             raise AttributeError("store belongs to a plugin, not to its class")
-        return plugin._carried("store anything").kit.store
+        return plugin._carried("store anything").services.store
 
 
 class Co2Plugin:
@@ -193,7 +193,7 @@ class Co2Plugin:
             ValueRefused, TooBig: ``data`` cannot travel.
             NotRunning: no host carries this plugin (any more).
         """
-        return self._carried("call").kit.call(method, {**keys, "data": data}, host_id or "", timeout)
+        return self._carried("call").services.call(method, {**keys, "data": data}, host_id or "", timeout)
 
     async def call_async(
         self,
@@ -204,8 +204,8 @@ class Co2Plugin:
         **keys: Any,
     ) -> Any:
         """Call a method anywhere in the network; as :meth:`call`, for ``async def`` methods and tasks."""
-        kit = self._carried("call").kit
-        return await kit.call_async(method, {**keys, "data": data}, host_id or "", timeout)
+        services = self._carried("call").services
+        return await services.call_async(method, {**keys, "data": data}, host_id or "", timeout)
 
     def hosts(self) -> "list[Host]":
         """Give the satellites of the network as the relay told last, this plugin's own first.
@@ -217,7 +217,7 @@ class Co2Plugin:
             CallTimeout: the satellite did not answer within 5 s.
             NotRunning: no host carries this plugin (any more).
         """
-        return self._carried("ask for hosts").kit.hosts()
+        return self._carried("ask for hosts").services.hosts()
 
     def joined(self, host: "Host") -> Any:
         """Learn that another satellite is there, or tells other methods than before; override it.
@@ -254,7 +254,7 @@ class Co2Plugin:
             CallRefused: the package has 1,000 timers already.
             NotRunning: no host carries this plugin (any more).
         """
-        return self._carried("have anything called").kit.every(seconds, function)
+        return self._carried("have anything called").services.every(seconds, function)
 
     def receive(self, data_dict: dict[str, Any]) -> Any:
         """Take a message from the network; override it. A plugin that does not only sends.

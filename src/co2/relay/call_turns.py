@@ -7,13 +7,13 @@ from typing import Protocol
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.wire.link_frames import Call
 
-__all__ = ["CALLS_AT_ONCE", "CallTurns", "Loop"]
+__all__ = ["CALLS_AT_ONCE", "CallTurnLoop", "CallTurns"]
 
 CALLS_AT_ONCE = 4
 """Calls that are begun together. As long as these took, other things are done before the next ones are."""
 
 
-class Loop(Protocol):
+class CallTurnLoop(Protocol):
     """What is used of the event loop."""
 
     def time(self) -> float:
@@ -36,7 +36,7 @@ class CallTurns:
         begin: begins a call: makes a task for it. Its first step is what is measured.
     """
 
-    def __init__(self, loop: Loop, begin: Callable[[Peer, Call], None]) -> None:
+    def __init__(self, loop: CallTurnLoop, begin: Callable[[Peer, Call], None]) -> None:
         self._loop = loop
         self._begin = begin
         self._waiting: OrderedDict[Peer, deque[Call]] = OrderedDict()

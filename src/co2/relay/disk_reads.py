@@ -48,7 +48,7 @@ class DiskLog(Protocol):
 
 
 @dataclass(slots=True)
-class _Wish:
+class _DiskRead:
     after: int
     max_bytes: int
     found: asyncio.Future[Reading]
@@ -64,7 +64,7 @@ class DiskReads:
     def __init__(self, log: DiskLog) -> None:
         self._log = log
         self._pool = ThreadPoolExecutor(MAX_READING, thread_name_prefix="log-read")
-        self._wishes: OrderedDict[Hashable, deque[_Wish]] = OrderedDict()
+        self._wishes: OrderedDict[Hashable, deque[_DiskRead]] = OrderedDict()
         self._reading = 0
         self._one = threading.Lock()
         self._late = False
@@ -87,7 +87,7 @@ class DiskReads:
         """
         if self._closed:
             raise _stopping()
-        wish = _Wish(after, max_bytes, asyncio.get_running_loop().create_future())
+        wish = _DiskRead(after, max_bytes, asyncio.get_running_loop().create_future())
         self._wishes.setdefault(reader, deque()).append(wish)
         self._start()
         return await wish.found
@@ -131,7 +131,7 @@ class DiskReads:
                 time.sleep(min(MAX_PAUSE, pauses * (time.monotonic() - began)))
             return reading, time.monotonic()
 
-    def _come(self, wish: _Wish, done: asyncio.Future[tuple[Reading, float]]) -> None:
+    def _come(self, wish: _DiskRead, done: asyncio.Future[tuple[Reading, float]]) -> None:
         self._reading -= 1
         if done.cancelled():
             wish.found.cancel()

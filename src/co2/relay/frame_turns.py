@@ -6,13 +6,13 @@ from typing import Protocol
 
 from co2.protocol.relay.cursors import Peer
 
-__all__ = ["FrameTurns", "Loop", "Take"]
+__all__ = ["FrameTurnLoop", "FrameTurns", "Take"]
 
 Take = Callable[[Peer, list[bytes]], int]
 """Takes some frames of a link; gives how many, at least one."""
 
 
-class Loop(Protocol):
+class FrameTurnLoop(Protocol):
     """What is used of the event loop."""
 
     def time(self) -> float:
@@ -34,7 +34,7 @@ class FrameTurns:
         taken: told when none of a link's are left.
     """
 
-    def __init__(self, loop: Loop, take: Take, taken: Callable[[Peer], None]) -> None:
+    def __init__(self, loop: FrameTurnLoop, take: Take, taken: Callable[[Peer], None]) -> None:
         self._loop = loop
         self._take = take
         self._taken = taken

@@ -18,7 +18,7 @@ from co2.relay.members import Member
 from co2.relay.method_lookup import member_having
 from co2.relay.methods import FETCH_MAX, FETCH_WAIT
 from co2.relay.plugins import RelayPlugins
-from co2.relay.relay import Relay
+from co2.relay.relay import RelayRole
 from co2.relay.satellite_page import satellite_page
 from co2.relay.view import RelayView
 from co2.server.admin.plugin_control import package_row
@@ -97,7 +97,7 @@ class RelayHost:
             _logger.error("the log is a new one: %s", self.log.replaced)
         _allow_files(config.max_sats)
         self._keeper = MemberKeeper.open(foundation.state.path / MEMBERS_FILE, self.log.address_of)
-        self.relay = Relay(
+        self.relay = RelayRole(
             config,
             self._client,
             self.log,
@@ -127,7 +127,7 @@ class RelayHost:
             allowed_hosts=config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),
             links=self.relay.links.open,
-            gives_way=self.relay.waits.give_way,
+            gives_way=self.relay.waiters.give_way,
         )
 
     @property
@@ -217,7 +217,7 @@ class RelayHost:
             "clock_jumps": self.log.ran.jumps,
             "position": relay.log.last,
             "on_disk": relay.log.committed,
-            "passage_bytes": relay.links.core.passage.bytes,
+            "passage_bytes": relay.links.core.filter_chain.bytes,
             "dropped_by_plugins": transit["dropped"],
             "passed_by_plugins": transit["passed_by"],
             "lost_of_plugins": self.plugins.lost,
@@ -254,7 +254,7 @@ class RelayHost:
 
     def _log_failed(self, why: str) -> None:
         """Nothing is acknowledged any more: end, so that whoever supervises us can start us on a sound disk."""
-        self.relay.waits.fail(StorageFailed(f"the relay's disk does not do its work: {why}"))
+        self.relay.waiters.fail(StorageFailed(f"the relay's disk does not do its work: {why}"))
         self._ending.give_up(f"the log's disk does not do its work: {why}")
 
     async def _dispatch(self, method: str, argument: Any, caller: Caller) -> Any:

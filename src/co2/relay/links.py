@@ -29,7 +29,7 @@ from co2.protocol.relay.core import (
 from co2.protocol.relay.cursors import CHUNK, Peer, Stream
 from co2.protocol.relay.log import Log, Reading
 from co2.protocol.relay.receipts import ReceiptKey
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import MAX_LINK_FRAME, Call, Result
 from co2.relay.brake import ASK_BURST, Brake
 from co2.relay.call_turns import CallTurns
@@ -40,7 +40,7 @@ from co2.relay.pending_calls import PendingCalls
 from co2.relay.standing import Standing
 from co2.server.express.fair_selector import is_late
 from co2.server.express.loop import MAX_RUN_MESSAGES, Expected
-from co2.server.link.websocket_transport import MANY_FRAMES, LinkWire, joined
+from co2.server.link.websocket_transport import MANY_FRAMES, WebSocketTransport, joined
 from co2.server.rpc.link_calls import MAX_TEXT, answer_call
 from co2.server.rpc.results import Results
 from co2.sources import BySource, source_of
@@ -168,7 +168,7 @@ class Links:
         self.core = RelayCore(log, host_id, max_peers=max_links, now=now, origins=origins, receipts=receipts)
         self.core.keeps = keeper is not None
         self._keeper = keeper
-        self.core.passage.released = self._come_through
+        self.core.filter_chain.released = self._come_through
         self.disk_reads = DiskReads(log)
         self._results = Results()
         self.lines = LineBudgets()
@@ -177,15 +177,15 @@ class Links:
         self._log = log
         self._owner = owner
         self._max_links = max_links
-        self._wires: dict[Peer, LinkWire] = {}
+        self._wires: dict[Peer, WebSocketTransport] = {}
         self._unsaid: dict[Peer, asyncio.TimerHandle] = {}
         self._unsaid_of: BySource[Peer] = BySource()
         self._brakes: dict[Peer, Brake] = {}
         self._standings: dict[Peer, Standing] = {}
-        self._braked: dict[LinkWire, asyncio.TimerHandle] = {}
+        self._braked: dict[WebSocketTransport, asyncio.TimerHandle] = {}
         self._answering: Counter[Peer] = Counter()
         self._held: list[Peer] = []
-        self._closing: list[LinkWire] = []
+        self._closing: list[WebSocketTransport] = []
         self._emptied: asyncio.Future[None] | None = None
         self.calls = PendingCalls()
         self._loop = asyncio.get_running_loop()
@@ -194,7 +194,7 @@ class Links:
         self._stopping = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def open(self, wire: LinkWire) -> "_Carried":
+    def open(self, wire: WebSocketTransport) -> "_Carried":
         """Take in a new link; give who carries it to its end: the handler of ``/link``."""
         peer = self.core.opened(wire.address)
         self._wires[peer] = wire
@@ -219,7 +219,7 @@ class Links:
             return
         self._has_spoken(peer)
         if peer.state == "opening":  # else somebody is asked whether it may join
-            self.core.end(peer, goodbyes.SILENT, f"no Hello within {HELLO_TIMEOUT:g} s")
+            self.core.end(peer, close_reasons.SILENT, f"no Hello within {HELLO_TIMEOUT:g} s")
             self.flush()
 
     def received(self, peer: Peer, frames: list[bytes | memoryview], more: bool = False) -> None:
@@ -275,7 +275,7 @@ class Links:
             self._frames.hold(peer)
             self._braked[wire] = loop.call_later(pause, self._release_brake, peer, wire)
 
-    def _release_brake(self, peer: Peer, wire: LinkWire) -> None:
+    def _release_brake(self, peer: Peer, wire: WebSocketTransport) -> None:
         del self._braked[wire]
         if peer in self._frames:
             self._frames.go_on(peer)
@@ -295,7 +295,7 @@ class Links:
     @property
     def backlog(self) -> int:
         """Bytes that wait for the disk, or are on their way through relay plugins."""
-        return self._log.backlog + self.core.passage.bytes
+        return self._log.backlog + self.core.filter_chain.bytes
 
     def silence(self, peer: Peer) -> float:
         """Return for how many seconds, about, nothing has come over a link."""
@@ -492,7 +492,7 @@ class Links:
         """Say goodbye to everybody; who does not close its end soon is cut off."""
         self._stopping = True
         for peer in list(self._wires):
-            self.core.end(peer, goodbyes.STOPPING, "the relay stops")
+            self.core.end(peer, close_reasons.STOPPING, "the relay stops")
         self.flush()
         wires = list(self._wires.values())
         for wire in wires:
@@ -564,7 +564,7 @@ class Links:
     async def _admit(self, asked: AdmissionWanted) -> None:
         why = await self._owner.refusal(asked.host_id, asked.hello.methods, asked.hello.plugins)
         if why:
-            self.core.end(asked.peer, goodbyes.REFUSED, why, REFUSED_FOR)
+            self.core.end(asked.peer, close_reasons.REFUSED, why, REFUSED_FOR)
         else:
             self.core.admit(asked)
         self.flush()

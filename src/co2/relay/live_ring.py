@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from co2.errors import BadRequest
 from co2.protocol.relay.log import Entry
 from co2.protocol.wire.batch import DROPPED, split_batch
-from co2.relay.reading import LogMessage
+from co2.relay.message_reader import LogMessage
 
 __all__ = ["KEPT_BYTES", "KEPT_FRAMES", "PACE", "LiveRead", "LiveRing"]
 

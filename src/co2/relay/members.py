@@ -63,7 +63,7 @@ class Member:
         live_next: where it goes on with live messages; None for one that has not asked for them.
         live_call: its latest call for live messages, the one that gets them.
         wake: set when there may be something to read.
-        courier: the task that calls its ``notify``.
+        notifier: the task that calls its ``notify``.
         peer: its link.
     """
 
@@ -90,7 +90,7 @@ class Member:
     live_call: object = None
     fetches: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
-    courier: asyncio.Task[None] | None = None
+    notifier: asyncio.Task[None] | None = None
     peer: Peer | None = None
 
     @property

@@ -11,7 +11,7 @@ from co2.relay.members import Member
 from co2.server.rpc.method_call import is_reserved
 
 if TYPE_CHECKING:
-    from co2.relay.relay import Relay
+    from co2.relay.relay import RelayRole
 
 __all__ = ["NAME_KEPT", "member_having"]
 
@@ -29,7 +29,7 @@ MAX_NAMED = 8
 """Hosts that are named where several have a method."""
 
 
-def member_having(relay: "Relay", method: str) -> Member:
+def member_having(relay: "RelayRole", method: str) -> Member:
     """Return the one member that has a method.
 
     Raises:
@@ -76,7 +76,7 @@ def _had_it(method: str, who: str, member: Member) -> Ambiguous:
     )
 
 
-def _meant(relay: "Relay", method: str) -> str:
+def _meant(relay: "RelayRole", method: str) -> str:
     """Return a name like this one: of the same package, or the same but for its package."""
     package, last = f"{method.partition('.')[0]}.", f".{method.rpartition('.')[2]}"
     names = (name for member in relay.members for name in member.offered)

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 from co2.errors import BadParams, BadRequest, Denied, IdentityRefused, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.protocol.relay.away import Absence, Away, AwayBook
-from co2.protocol.relay.filter_chain import Passenger
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.log import LogGap
 from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.host_names import check_names, names_size
 from co2.protocol.wire.link_frames import BEGINNING
-from co2.relay.courier import write_live, write_plain
 from co2.relay.members import GIVES_WAY_AFTER, Member
-from co2.relay.reading import Messages, unreadable
+from co2.relay.message_reader import Messages, unreadable
+from co2.relay.notifier import write_live, write_plain
 from co2.server.rpc.arguments import callers_host_id, integer, number, one_dict, text
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import Written
 
 if TYPE_CHECKING:
-    from co2.relay.relay import Relay
+    from co2.relay.relay import RelayRole
 
 __all__ = ["FETCH_BYTES", "FETCH_MAX", "FETCH_WAIT", "MAX_ID_LENGTH", "RelayMethods", "names_in"]
 
@@ -68,7 +68,7 @@ class RelayMethods:
         relay: that they are of.
     """
 
-    def __init__(self, relay: "Relay") -> None:
+    def __init__(self, relay: "RelayRole") -> None:
         self.relayed = 0
         self.repeats = 0
         self._relay = relay
@@ -165,15 +165,15 @@ class RelayMethods:
         message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
         if message_id and (first := self._relay.log.ids.position(host_id.origin, message_id)) is not None:
             self.repeats += 1
-            await self._relay.waits.on_disk(first)
+            await self._relay.waiters.on_disk(first)
             return first
         packed, channels = message_in(argument)
-        message = Passenger(str(host_id), (caller.address, caller.port), make_batch([packed]), channels)
+        message = InFlight(str(host_id), (caller.address, caller.port), make_batch([packed]), channels)
         position = await self._through(host_id.origin, message, message_id)
-        await self._relay.waits.on_disk(position)
+        await self._relay.waiters.on_disk(position)
         return position
 
-    async def _through(self, origin: str, message: Passenger, message_id: str) -> int:
+    async def _through(self, origin: str, message: InFlight, message_id: str) -> int:
         """Take in a message, one with an id once: also where it is still on its way through the relay plugins."""
         if not message_id:
             self.relayed += 1
@@ -216,7 +216,7 @@ class RelayMethods:
         if live:
             head = self._relay.live.watch()
             member.live_next = head if member.live_next is None else member.live_next
-        wish = _Wish(after, maximum, deadline, (caller.address, caller.port), live)
+        wish = _Fetch(after, maximum, deadline, (caller.address, caller.port), live)
         if live:
             member.live_call = wish
         member.has_fetched = True
@@ -226,11 +226,11 @@ class RelayMethods:
         finally:
             member.fetches -= 1
 
-    async def _fetch(self, member: Member, wish: "_Wish", gaps: list[dict[str, Any]]) -> dict[str, Any]:
+    async def _fetch(self, member: Member, wish: "_Fetch", gaps: list[dict[str, Any]]) -> dict[str, Any]:
         after = wish.after
         while True:
             member.seen_at = self._relay.now()
-            seen = self._relay.waits.committed
+            seen = self._relay.waiters.committed
             if after >= self._relay.log.lease:
                 gaps.append({"after": after, "next": BEGINNING, "reason": "log replaced"})
                 after = BEGINNING
@@ -245,11 +245,11 @@ class RelayMethods:
             news = await self._live_news(member, wish) if is_latest else _NO_NEWS if wish.live else {}
             if read.messages or gaps or left <= 0 or news.get("live") or news.get("live_missed"):
                 break
-            if not await self._relay.waits.appended(seen, left, wish.end, live=is_latest):
+            if not await self._relay.waiters.appended(seen, left, wish.end, live=is_latest):
                 break
         return {**await self._fetched(member, read, gaps), **news}
 
-    async def _live_news(self, member: Member, wish: "_Wish") -> dict[str, Any]:
+    async def _live_news(self, member: Member, wish: "_Fetch") -> dict[str, Any]:
         """Return what has come live since this member asked last; what it does not read now it never will."""
         assert member.live_next is not None
         read = self._relay.live.read(member.live_next, wish.maximum, FETCH_BYTES, member.host_id.origin)
@@ -417,7 +417,7 @@ class RelayMethods:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
+class _Fetch:
     """What relay.fetch is asked for: from where, how many, until when, by whom, and whether live ones too."""
 
     after: int

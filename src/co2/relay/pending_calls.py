@@ -10,7 +10,7 @@ from co2.errors import Unreachable
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.wire.link_frames import Result
 
-__all__ = ["MAX_CALLS", "MAX_CALLS_OF_CALLER", "MAX_CALLS_TO_CALLEE", "Pending", "PendingCalls"]
+__all__ = ["MAX_CALLS", "MAX_CALLS_OF_CALLER", "MAX_CALLS_TO_CALLEE", "PendingCall", "PendingCalls"]
 
 MAX_CALLS_OF_CALLER = 100
 """Calls of one caller that may be under way; one more is refused. A caller is a link, or an address."""
@@ -23,7 +23,7 @@ MAX_CALLS = 1000
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class PendingCall:
     """One call.
 
     Attributes:
@@ -44,13 +44,13 @@ class _Shares:
 
     def __init__(self) -> None:
         self.count = 0
-        self._of: dict[Hashable, dict[Pending, None]] = {}
+        self._of: dict[Hashable, dict[PendingCall, None]] = {}
 
-    def add(self, call: Pending) -> None:
+    def add(self, call: PendingCall) -> None:
         self._of.setdefault(call.caller, {})[call] = None
         self.count += 1
 
-    def remove(self, call: Pending) -> None:
+    def remove(self, call: PendingCall) -> None:
         calls = self._of[call.caller]
         del calls[call]
         self.count -= 1
@@ -60,11 +60,11 @@ class _Shares:
     def number_of(self, caller: Hashable) -> int:
         return len(self._of.get(caller, ()))
 
-    def oldest_of_most(self) -> Pending:
+    def oldest_of_most(self) -> PendingCall:
         most = max(self._of, key=self.number_of)
         return next(iter(self._of[most]))
 
-    def __iter__(self) -> "itertools.chain[Pending]":
+    def __iter__(self) -> "itertools.chain[PendingCall]":
         return itertools.chain.from_iterable(list(calls) for calls in list(self._of.values()))
 
 
@@ -74,7 +74,7 @@ class PendingCalls:
     def __init__(self) -> None:
         self.displaced = 0
         self._numbers = itertools.count(1)
-        self._calls: dict[tuple[Peer, int], Pending] = {}
+        self._calls: dict[tuple[Peer, int], PendingCall] = {}
         self._callers: Counter[Hashable] = Counter()
         self._all = _Shares()
         self._to: dict[Peer, _Shares] = {}
@@ -82,7 +82,7 @@ class PendingCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def add(self, callee: Peer, caller: Hashable, who: str) -> Pending:
+    def add(self, callee: Peer, caller: Hashable, who: str) -> PendingCall:
         """Take in a call.
 
         Args:
@@ -108,14 +108,14 @@ class PendingCalls:
                 self._all, caller, callee,
                 f"{MAX_CALLS} calls to satellites are under way, the limit of this relay",
             )  # fmt: skip
-        call = Pending(next(self._numbers), callee, caller, asyncio.get_running_loop().create_future())
+        call = PendingCall(next(self._numbers), callee, caller, asyncio.get_running_loop().create_future())
         self._calls[callee, call.number] = call
         self._callers[caller] += 1
         self._all.add(call)
         self._to.setdefault(callee, _Shares()).add(call)
         return call
 
-    def remove(self, call: Pending) -> None:
+    def remove(self, call: PendingCall) -> None:
         """Forget a call that is done; one that is not there any more is nothing."""
         if self._calls.pop((call.callee, call.number), None) is None:
             return
@@ -150,6 +150,6 @@ class PendingCalls:
         self.remove(oldest)
 
 
-def _tell(call: Pending, why: str) -> None:
+def _tell(call: PendingCall, why: str) -> None:
     if not call.answer.done():
         call.answer.set_result(Result(call.number, b"", Unreachable.code, why))

@@ -17,17 +17,17 @@ from co2.plugin.packages.discovery import find_packages, stray_tables
 from co2.plugin.packages.spec import PackageSpec
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.supervisor import Supervisor
-from co2.protocol.relay.filter_chain import Passenger
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.plugin_frames.frames import Host
-from co2.relay.first_sender import by_first_sender
 from co2.relay.links import MAX_BACKLOG
+from co2.relay.split_by_origin import by_first_sender
 from co2.server.admin.file_watch import PluginWatch
 from co2.server.admin.plugin_control import PluginControl, warn_of_those_that_do_not_run
 from co2.server.rpc.method_call import MethodCalls
 
 if TYPE_CHECKING:
-    from co2.relay.relay import Relay
+    from co2.relay.relay import RelayRole
 
 __all__ = ["ADMISSION_TIMEOUT", "RelayNetwork", "RelayPlugins"]
 
@@ -87,7 +87,7 @@ class RelayPlugins:
         self,
         config: RelayConfig,
         state: Path,
-        relay: "Relay",
+        relay: "RelayRole",
         *,
         host_id: HostId,
         calls: MethodCalls,
@@ -189,7 +189,7 @@ class RelayPlugins:
 
     def _methods_changed(self) -> None:
         core = self._relay.links.core
-        core.passage.set_filters(self.supervisor.stages())
+        core.filter_chain.set_filters(self.supervisor.stages())
         core.asks = bool(self.supervisor.admitting())
         self._changed()
 
@@ -206,14 +206,14 @@ class RelayPlugins:
             under_way = self._sent.setdefault(package, set())
             under_way.add(done)
             done.add_done_callback(under_way.discard)
-            passenger = Passenger(
+            in_flight = InFlight(
                 str(self._host_id),
                 (self._host_id.ip, self._host_id.port),
                 part,
                 names,
                 partial(self._append, package, origin or self._host_id.origin, done),
             )
-            self._relay.links.core.passage.enter(passenger, behind)
+            self._relay.links.core.filter_chain.enter(in_flight, behind)
         self._relay.links.flush()
         if self._relay.links.backlog > MAX_BACKLOG and not self.supervisor.paused:
             self.supervisor.pause_sending(
@@ -225,7 +225,7 @@ class RelayPlugins:
         if self.supervisor.paused:
             self.supervisor.resume_sending()
 
-    def _append(self, package: str, origin: str, done: "asyncio.Future[None]", through: Passenger) -> None:
+    def _append(self, package: str, origin: str, done: "asyncio.Future[None]", through: InFlight) -> None:
         try:
             entry = self._relay.links.core.append_unnumbered(
                 origin=origin,
@@ -250,7 +250,7 @@ class RelayPlugins:
 
     async def _kept(self, package: str, position: int, done: "asyncio.Future[None]") -> None:
         try:
-            await self._relay.waits.on_disk(position)
+            await self._relay.waiters.on_disk(position)
         except StorageFailed as error:
             self._failed[package] = error
         finally:

@@ -12,26 +12,26 @@ from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
 from co2.protocol.relay.away import AwayBook
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.relay.filter_chain import Passenger
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.log import Entry
 from co2.protocol.relay.receipts import ReceiptKey
-from co2.protocol.wire import close_reasons as goodbyes
-from co2.relay.checker import Checker
-from co2.relay.courier import Courier
+from co2.protocol.wire import close_reasons
+from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.links import DurableLog, Links
 from co2.relay.live_ring import LiveRing
+from co2.relay.liveness import LivenessChecker
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.members import Member, Members
+from co2.relay.message_reader import MessageReader
 from co2.relay.methods import FETCH_WAIT, RelayMethods, names_in
+from co2.relay.notifier import Notifier
 from co2.relay.plugins import RelayPlugins
-from co2.relay.reading import MessageReader
-from co2.relay.waits import Waits
 from co2.xmlrpc.answers import NAMES
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import WrittenValue
 
-__all__ = ["ROSTER_DELAY", "Relay"]
+__all__ = ["ROSTER_DELAY", "RelayRole"]
 
 ROSTER_DELAY = 0.05
 """Seconds after which a change of who is there is told to satellites."""
@@ -57,7 +57,7 @@ ROSTER_RATE = 16 * 1024 * 1024
 _logger = logging.getLogger("co2.relay")
 
 
-class Relay:
+class RelayRole:
     """Everything that a relay does: members, their links and couriers, the log.
 
     Args:
@@ -94,8 +94,8 @@ class Relay:
         self._dispatch = dispatch
         self._config = config
         self._client = client
-        self.waits = Waits()
-        self.waits.committed = log.committed
+        self.waiters = CommitWaiters()
+        self.waiters.committed = log.committed
         self._telling: asyncio.TimerHandle | None = None
         self._come_through = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +113,7 @@ class Relay:
         )
         self.reader = MessageReader(log, self.links.disk_reads.read)
         self.live = LiveRing(
-            self.now, self.waits.live_came, self._listen_to_live, max(config.fetch_timeout, FETCH_WAIT)
+            self.now, self.waiters.live_came, self._listen_to_live, max(config.fetch_timeout, FETCH_WAIT)
         )
         self.links.core.elsewhere = self.members.foreign_address
 
@@ -127,7 +127,7 @@ class Relay:
         """Start the checker, and the note of when this relay was there last. Needs a running loop."""
         self._spawn(self._note_alive())
         config = self._config
-        checker = Checker(
+        checker = LivenessChecker(
             self.members,
             self._client,
             self.drop,
@@ -153,7 +153,7 @@ class Relay:
         """Take no more messages, and let those that are on their way through relay plugins come through."""
         core = self.links.core
         core.closing = True
-        if core.passage.bytes:
+        if core.filter_chain.bytes:
             self._come_through.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_MESSAGES):
@@ -173,10 +173,10 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.links.lines.tell(_logger, ending=True)
         self.reader.close()
-        self.waits.end()
+        self.waiters.end()
 
     def settle(self, member: Member, host_id: HostId, kind: str, *, known: bool) -> None:
-        """Give a member the courier that its kind needs; a changed port or kind gets a new one."""
+        """Give a member the notifier that its kind needs; a changed port or kind gets a new one."""
         changed = not known or member.host_id != host_id or member.kind != kind
         member.host_id, member.kind = host_id, kind
         if kind == "fetching":
@@ -187,10 +187,10 @@ class Relay:
         self.dismiss(member)
         if kind != "fetching":
             timeout = self._config.notify_timeout
-            courier = Courier(
+            notifier = Notifier(
                 member, self.reader, self._client, timeout, now=self.now, too_long=self._too_long, say=self.say
             )
-            member.courier = self._spawn(courier.run())
+            member.notifier = self._spawn(notifier.run())
             self._spawn(self._learn_methods(member))
 
     async def _learn_methods(self, member: Member) -> None:
@@ -245,7 +245,7 @@ class Relay:
 
     def has_room(self) -> None:
         """What waits for the disk is not too much."""
-        if not self.links.core.passage.bytes:
+        if not self.links.core.filter_chain.bytes:
             self._come_through.set()
         if self.plugins is not None:
             self.plugins.has_room()
@@ -254,7 +254,7 @@ class Relay:
         """Ask relay plugins whether a host may join; give why not, '' where it may."""
         return await self.plugins.refusal(host, methods, plugins) if self.plugins is not None else ""
 
-    async def pass_unnumbered(self, origin: str, message: Passenger, message_id: str = "") -> int:
+    async def pass_unnumbered(self, origin: str, message: InFlight, message_id: str = "") -> int:
         """Take in a message that has no number, through the relay plugins; give its position.
 
         Args:
@@ -266,14 +266,14 @@ class Relay:
             StorageFull: there is no room.
             StorageFailed: the disk does not do its work.
         """
-        passage = self.links.core.passage
-        if not passage.occupied:
+        filter_chain = self.links.core.filter_chain
+        if not filter_chain.occupied:
             position = self._append(origin, message, message_id)
             self.links.flush()
             return position
         found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        def release(through: Passenger) -> None:
+        def release(through: InFlight) -> None:
             try:
                 position = self._append(origin, through, message_id)
             except (StorageFull, StorageFailed) as error:
@@ -284,11 +284,11 @@ class Relay:
                 found.set_result(position)
 
         message.release = release
-        passage.enter(message)
+        filter_chain.enter(message)
         self.links.flush()
         return await found
 
-    def _append(self, origin: str, message: Passenger, message_id: str) -> int:
+    def _append(self, origin: str, message: InFlight, message_id: str) -> int:
         entry = self.links.core.append_unnumbered(
             origin=origin,
             host_id=message.host_id,
@@ -308,13 +308,13 @@ class Relay:
                 self.say(logging.WARNING, peer.address[0], "a link from %s was refused: %s", peer.address[0], why)
             return
         self.take_out(member, keep_cursor=False)
-        stopped = reason == goodbyes.STOPPING and not self._stopping
+        stopped = reason == close_reasons.STOPPING and not self._stopping
         self.away.left(peer.origin, stopped=stopped, ago=self.links.silence(peer))
         self._keep_away()
         self.published += peer.published
         if self._stopping:
             return  # all of them go: one line each would keep us from ending in time
-        if reason == goodbyes.STOPPING:
+        if reason == close_reasons.STOPPING:
             self.say(logging.INFO, peer.origin, "%s said goodbye", member.host_id)
         else:
             self.say(logging.WARNING, peer.origin, "the link of %s has ended: %s", member.host_id, why)
@@ -329,7 +329,7 @@ class Relay:
         """Everything up to this position is on disk, or even more by now."""
         position = max(position, self.log.look())
         self.links.committed(position)
-        self.waits.on_commit(position)
+        self.waiters.on_commit(position)
         for member in self.members.foreign:
             member.wake.set()
 
@@ -394,9 +394,9 @@ class Relay:
         self.take_out(member, keep_cursor=True)
 
     def dismiss(self, member: Member) -> None:
-        if member.courier is not None:
-            member.courier.cancel()
-            member.courier = None
+        if member.notifier is not None:
+            member.notifier.cancel()
+            member.notifier = None
 
     def say(self, level: int, source: str, text: str, *values: object) -> None:
         """Write a line of the log that a member has caused, within what it may cause of them."""

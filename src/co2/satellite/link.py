@@ -34,20 +34,20 @@ from co2.protocol.satellite.core import (
     Welcomed,
 )
 from co2.protocol.satellite.outbox import Outbox, Segment
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.gap_reasons import gap_words
 from co2.protocol.wire.link_frames import Call, Deliver, Gap, Result
 from co2.protocol.wire.package_health import Health
 from co2.protocol.wire.plugin_frames.frames import Host
-from co2.satellite.dial import dial
 from co2.satellite.health import HealthNews
 from co2.satellite.plugin_network import KnownHosts
-from co2.server.link.websocket_transport import LinkWire, joined
+from co2.satellite.websocket_client import dial
+from co2.server.link.websocket_transport import WebSocketTransport, joined
 from co2.server.rpc.link_calls import MAX_TEXT, answer_call
 from co2.server.rpc.results import Results
 from co2.values import pack_value
 
-__all__ = ["BUSY_MAX", "CONNECT_TIMEOUT", "MAX_CALLS", "RECONNECT_MAX", "Link", "Receiver", "retry_delays"]
+__all__ = ["BUSY_MAX", "CONNECT_TIMEOUT", "MAX_CALLS", "RECONNECT_MAX", "Link", "LinkReceiver", "retry_delays"]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds until the relay must have answered the WebSocket handshake, and then our Hello."""
@@ -84,7 +84,7 @@ def retry_delays(longest: float = RECONNECT_MAX) -> Iterator[float]:
         delay = min(delay * 2, longest)
 
 
-class Receiver(Protocol):
+class LinkReceiver(Protocol):
     """Takes what the link brings."""
 
     def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
@@ -122,7 +122,7 @@ class Link:
         url: str,
         host_id: HostId,
         outbox: Outbox,
-        receiver: Receiver,
+        receiver: LinkReceiver,
         names: Callable[[], tuple[list[str], list[str]]],
         load: Callable[[Segment], None],
         reconnect_max: float = RECONNECT_MAX,
@@ -148,7 +148,7 @@ class Link:
         self._moved = moved
         self._reconnect_max = reconnect_max
         self._folder = folder
-        self._wire: LinkWire | None = None
+        self._wire: WebSocketTransport | None = None
         self._calls: dict[int, asyncio.Future[Result]] = {}
         self._results = Results()
         self._numbers = itertools.count(1)
@@ -241,7 +241,7 @@ class Link:
         )  # fmt: skip
 
     @property
-    def wire(self) -> LinkWire | None:
+    def wire(self) -> WebSocketTransport | None:
         """The connection of now."""
         return self._wire
 
@@ -304,7 +304,7 @@ class Link:
         if self.core.state == "away":
             return
         self._leaving = True
-        self.core.end(goodbyes.STOPPING, "the satellite stops")
+        self.core.end(close_reasons.STOPPING, "the satellite stops")
         self.work()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -407,7 +407,7 @@ class Link:
         self._retry_after = end.retry_after
         if not self._leaving:
             here = ""
-            if end.reason == goodbyes.CLONED and self._folder is not None:
+            if end.reason == close_reasons.CLONED and self._folder is not None:
                 # With the folder, to be pasted as it is: without one it is that of another satellite, maybe.
                 here = f" (for this one: co2 state new-id --state {shlex.quote(str(self._folder.absolute()))})"
             self._lost(f"{end.reason}: {end.text}{here}" if end.reason else end.text)

@@ -33,8 +33,8 @@ from co2.protocol.wire.plugin_frames.frames import DeadLetter, Host
 from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.forecast import Forecaster
 from co2.satellite.health import health_of
-from co2.satellite.intake import Intake
 from co2.satellite.link import Link
+from co2.satellite.notify_endpoint import NotifyEndpoint
 from co2.satellite.outbox_disk import OutboxDisk
 from co2.satellite.plugin_network import OF_THE_RELAY, PluginNetwork
 from co2.satellite.view import SatelliteView
@@ -55,7 +55,7 @@ from co2.web.pages import make_pages
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Registry
 
-__all__ = ["CALL_TIMEOUT", "LAST_SENDS", "Satellite"]
+__all__ = ["CALL_TIMEOUT", "LAST_SENDS", "SatelliteRole"]
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call passed on to another host may take."""
@@ -93,7 +93,7 @@ ONE_TOO_MANY = (
 _logger = logging.getLogger("co2.satellite")
 
 
-class Satellite:
+class SatelliteRole:
     """Wires plugin hosts, outbox, membership, intake and the server.
 
     Args:
@@ -162,7 +162,7 @@ class Satellite:
             self.link.core.fell_behind(package)
         if self._cursors.replaced:
             _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
-        self.intake = Intake(
+        self.notify_endpoint = NotifyEndpoint(
             foundation.state.origin,
             lambda: self.link.relay_ips,
             self._closed_to_notify,
@@ -273,9 +273,9 @@ class Satellite:
         """Give the numbers that say how messages fared."""
         packages = self.supervisor.status()
         return {
-            "received": self.intake.received + self.link.frames,
-            "repeats": self.intake.repeats + self.link.core.repeats,
-            "gaps": self.intake.gaps + self.link.gaps,
+            "received": self.notify_endpoint.received + self.link.frames,
+            "repeats": self.notify_endpoint.repeats + self.link.core.repeats,
+            "gaps": self.notify_endpoint.gaps + self.link.gaps,
             "sent": self.outbox.acked_messages,
             "live_dropped": self.link.core.live_dropped,
             "waiting": len(self.outbox),
@@ -475,7 +475,10 @@ class Satellite:
             aliases=("web.method_call",),
         )
         self.registry.add(
-            "notify", self.intake.notify, help=Intake.notify.__doc__ or "", signatures=[["boolean", "struct"]]
+            "notify",
+            self.notify_endpoint.notify,
+            help=NotifyEndpoint.notify.__doc__ or "",
+            signatures=[["boolean", "struct"]],
         )
         self.dead_letters.add_methods(self.registry)
         self.plugins.add_methods(self.registry)

@@ -9,7 +9,7 @@ from co2.server.admin.views import http_numbers, method_rows, package_problem, p
 from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
-    from co2.satellite.satellite import Satellite
+    from co2.satellite.satellite import SatelliteRole
 
 __all__ = ["SatelliteView"]
 
@@ -20,7 +20,7 @@ class SatelliteView:
     role = "satellite"
     version = __version__
 
-    def __init__(self, satellite: "Satellite") -> None:
+    def __init__(self, satellite: "SatelliteRole") -> None:
         self._satellite = satellite
 
     @property

@@ -61,7 +61,7 @@ class Commit:
         return _encode(record)
 
 
-class _Frame(msgspec.Struct, array_like=True, gc=False):
+class _CommitFrame(msgspec.Struct, array_like=True, gc=False):
     position: int
     count: int
     origin: str
@@ -81,7 +81,7 @@ class _Record(msgspec.Struct, array_like=True):
     previous: int
     at: float
     wall: float
-    frames: list[_Frame]
+    frames: list[_CommitFrame]
     marks: list[tuple[str, int, int | None]]
     meta: list[tuple[str, Meta]]
     ids: list[tuple[int, str, str]]
@@ -124,14 +124,14 @@ def together(commits: Iterable[Commit]) -> Commit:
     return whole
 
 
-def _frame(entry: Entry) -> _Frame:
-    return _Frame(
+def _frame(entry: Entry) -> _CommitFrame:
+    return _CommitFrame(
         entry.position, entry.count, entry.origin, entry.host_id, *entry.client_address, entry.epoch, entry.seq,
         entry.package, entry.plugin, entry.channels, entry.crc, entry.batch,
     )  # fmt: skip
 
 
-def _entry(frame: _Frame) -> Entry:
+def _entry(frame: _CommitFrame) -> Entry:
     return Entry(
         frame.position, frame.count, frame.origin, frame.host_id, (frame.ip, frame.port), frame.epoch, frame.seq,
         frame.package, frame.plugin, frame.channels, frame.crc, frame.batch,

@@ -10,7 +10,7 @@ import msgspec
 
 from co2.host_id import HostId
 from co2.protocol.relay.away import MAX_AWAY, Away
-from co2.protocol.relay.origins import MAX_KNOWN, Known
+from co2.protocol.relay.origins import MAX_KNOWN, KnownOrigin
 from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
 __all__ = ["HERE", "MEMBERS_FILE", "MemberStore"]
@@ -100,7 +100,7 @@ class MemberStore:
             store.replaced = f"the older file cannot be read ({error}); it is kept as {aside.name}"
             return store
 
-    def known(self) -> list[Known]:
+    def known(self) -> list[KnownOrigin]:
         """Return all origins, in the order in which they came first; as many as may be known.
 
         One that is damaged is left out: it belongs to whoever comes next, as in a file that is lost.
@@ -108,10 +108,10 @@ class MemberStore:
         found = []
         for origin, token, address, at, published in self._db.execute(f"{_KNOWN} LIMIT {MAX_KNOWN}"):
             with contextlib.suppress(UnicodeDecodeError):
-                found.append(Known(str(origin, "utf-8"), token, str(address, "utf-8"), at, bool(published)))
+                found.append(KnownOrigin(str(origin, "utf-8"), token, str(address, "utf-8"), at, bool(published)))
         return found
 
-    def write(self, changes: Mapping[str, Known | None]) -> None:
+    def write(self, changes: Mapping[str, KnownOrigin | None]) -> None:
         """Bring changes to disk, in one commit.
 
         Args:

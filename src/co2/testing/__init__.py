@@ -107,9 +107,9 @@ def co2_host(
     Arguments are the role and plugins: folders of packages (a ``Path``), or names of bundled or installed ones; by
     name ``relay``, the URL of one, ``config``, as the marker's, ``args`` and ``env``.
     """
-    from co2.testing.processes import Hosts
+    from co2.testing.processes import StartedHosts
 
-    with Hosts(tmp_path_factory.mktemp("co2"), _tables(request)) as hosts:
+    with StartedHosts(tmp_path_factory.mktemp("co2"), _tables(request)) as hosts:
         yield hosts.start
         _show(request, hosts.report())
 
@@ -119,9 +119,9 @@ def co2_network(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator["RealNetwork"]:
     """A real relay, and satellites with ``co2_network.satellite("fader")``, each in a process of its own."""
-    from co2.testing.processes import Hosts, RealNetwork
+    from co2.testing.processes import RealNetwork, StartedHosts
 
-    with Hosts(tmp_path_factory.mktemp("co2"), _tables(request)) as hosts:
+    with StartedHosts(tmp_path_factory.mktemp("co2"), _tables(request)) as hosts:
         yield RealNetwork(hosts)
         _show(request, hosts.report())
 

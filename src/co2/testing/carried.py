@@ -13,9 +13,9 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.child.decoding import open_batch, unpack_deep
 from co2.plugin.child.instantiate import make_plugin
 from co2.plugin.child.receiver import Receiver
-from co2.plugin.child.relay_filter import Relayer, why_not
-from co2.plugin.child.send_queue import Entry, Lane, make_send
-from co2.plugin.child.services import Kit
+from co2.plugin.child.relay_filter import RelayFilter, why_not
+from co2.plugin.child.send_queue import QueuedEntry, SendQueue, make_send
+from co2.plugin.child.services import PluginServices
 from co2.plugin.packages.loader import FoundPlugin
 from co2.plugin.packages.signatures import takes
 from co2.plugin.packages.tracebacks import error_line
@@ -26,8 +26,8 @@ from co2.protocol.wire.plugin_frames.transit import Transit
 from co2.values import Message, pack_value
 
 if TYPE_CHECKING:
-    from co2.plugin.child.event_loop import Coroutines
-    from co2.testing.package import Package
+    from co2.plugin.child.event_loop import EventLoopThread
+    from co2.testing.package import MemoryPackage
 
 __all__ = ["Carried", "Failure"]
 
@@ -100,7 +100,7 @@ class Carried:
         logged: lines that it has logged, debug lines too.
     """
 
-    def __init__(self, found: FoundPlugin, package: "Package") -> None:
+    def __init__(self, found: FoundPlugin, package: "MemoryPackage") -> None:
         self.name = found.name
         self.found = found
         self.initialised = False
@@ -113,20 +113,20 @@ class Carried:
         self.mail: deque[Deliver | Gap | Transit] = deque()
         self.asleep = True
         self.busy = False
-        self.kit = Kit(package.tools, self, found.methods.keys())
+        self.services = PluginServices(package.shared, self, found.methods.keys())
         self._package = package
         self._worker = 0
-        self._loop: Coroutines | None = None
+        self._loop: EventLoopThread | None = None
         self._failing: Message | None = None
-        self._lane = Lane(self.name, tuple(found.kind.live))
-        self.send = make_send(self._lane, self, 0.0)
+        self._queue = SendQueue(self.name, tuple(found.kind.live))
+        self.send = make_send(self._queue, self, 0.0)
         words = memoryview(bytearray(_WORDS)).cast("Q")
         self._receiver = Receiver(self, found.kind.channels, words, 0)
         self._receiver.start(Progress(0, 0))
         self._recorded = _Recorded(self)
-        self._relayer: Relayer | None = None
+        self._relayer: RelayFilter | None = None
         if issubclass(found.kind, Co2RelayPlugin):
-            self._relayer = Relayer(self, found.kind, words, 1)
+            self._relayer = RelayFilter(self, found.kind, words, 1)
             self._recorded_relay = _RecordedRelay(self)
 
     def __repr__(self) -> str:
@@ -146,7 +146,7 @@ class Carried:
 
     def flush(self, timeout: float) -> None:
         """Wait until all that was sent is acknowledged: at once, or never."""
-        if not self._lane.limit:
+        if not self._queue.limit:
             raise NotRunning(f"{self.name} has stopped, so there is nothing to flush")
         if not self._package.home.flushed():
             raise FlushTimeout(timeout)
@@ -156,32 +156,32 @@ class Carried:
         self.logged.append(text)
         logging.getLogger(f"co2.plugins.{self.name}").log(level, "%s", text)
 
-    # road: what its lane needs
+    # writer: what its queue needs
 
     def attend(self) -> None:
         """Something was sent."""
         self._package.home.network.work()
 
-    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+    def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:
         """Take what the quick way does not."""
-        if not lane.limit:
+        if not queue.limit:
             raise NotRunning(f"{self.name} has stopped, so it cannot send")
-        lane.entries.append(entry)
+        queue.entries.append(entry)
         self.attend()
 
     @property
     def has_sent(self) -> bool:
         """Whether something waits to be cut."""
-        return bool(self._lane.entries)
+        return bool(self._queue.entries)
 
     def cut(self) -> Publish:
         """Take the next frame of what it has sent."""
-        frame, _ = self._lane.cut()
+        frame, _ = self._queue.cut()
         assert isinstance(frame, Publish)  # flushes do not come this way
         self.sent += open_batch(frame.batch)
         return frame
 
-    # carrier: what its kit needs
+    # carrier: what its services needs
 
     @property
     def in_own_thread(self) -> bool:
@@ -272,7 +272,7 @@ class Carried:
 
     def end(self) -> None:
         """It sends no more."""
-        self._lane.close()
+        self._queue.close()
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.close()
@@ -307,9 +307,9 @@ class Carried:
         if not hasattr(result, "__await__"):
             return result
         if self._loop is None:
-            from co2.plugin.child.event_loop import Coroutines
+            from co2.plugin.child.event_loop import EventLoopThread
 
-            self._loop = Coroutines()
+            self._loop = EventLoopThread()
         return self._loop.run(result)
 
     def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from co2.protocol.wire.plugin_frames.frames import Host
 from co2.protocol.wire.plugin_frames.transit import Transited
 from co2.testing.carried import Carried
-from co2.testing.package import Package
+from co2.testing.package import MemoryPackage
 from co2.testing.packages import FoundPackage
 from co2.testing.waiting import QUICK
 from co2.values import Message
@@ -32,7 +32,7 @@ class Home(ABC):
     def __init__(self, network: "Network", name: str) -> None:
         self.network = network
         self.name = name
-        self.packages: dict[str, Package] = {}
+        self.packages: dict[str, MemoryPackage] = {}
 
     @property
     @abstractmethod
@@ -109,9 +109,9 @@ class Home(ABC):
 
     def _made(
         self, found: Sequence[FoundPackage], tables: Mapping[str, Mapping[str, Any]], stores: Path
-    ) -> list[Package]:
+    ) -> list[MemoryPackage]:
         """Make all plugins of these packages; where one of them cannot be made none is there."""
-        packages = [Package(one, self, stores / f"{one.name}.db") for one in found]
+        packages = [MemoryPackage(one, self, stores / f"{one.name}.db") for one in found]
         try:
             for package in packages:
                 package.make(tables.get(package.name, {}))

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from co2.plugin.child.services import Tools
+from co2.plugin.child.services import SharedServices
 from co2.plugin.packages.typed_config import Configs
 from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Deliver, Gap, Hosts, Load
 from co2.testing.carried import Carried
@@ -13,10 +13,10 @@ from co2.testing.packages import FoundPackage
 if TYPE_CHECKING:
     from co2.testing.home import Home
 
-__all__ = ["Package"]
+__all__ = ["MemoryPackage"]
 
 
-class Package:
+class MemoryPackage:
     """The plugins of one package, with what they share. The way out for what they ask, too.
 
     Args:
@@ -29,8 +29,8 @@ class Package:
         self.name = found.name
         self.found = found
         self.home = home
-        self.tools = Tools(self, home.network.clock.make_timers)
-        self.tools.prepare(Load(found.name, "", home.var_dict, {}, 0.0, store=str(store)))
+        self.shared = SharedServices(self, home.network.clock.make_timers)
+        self.shared.prepare(Load(found.name, "", home.var_dict, {}, 0.0, store=str(store)))
         self.carried = [Carried(one, self) for one in found.plugins]
         self.receivers = [one for one in self.carried if one.found.receives]
         self.greeting = [one for one in self.carried if one.found.greets]
@@ -51,7 +51,7 @@ class Package:
 
     def exit(self) -> None:
         """Call every ``__exit__``."""
-        self.tools.timers.close()
+        self.shared.timers.close()
         for one in self.carried:
             one.exit()
 
@@ -59,12 +59,12 @@ class Package:
         """They send no more, and have nothing open."""
         for one in self.carried:
             one.end()
-        self.tools.close()
-        self.tools.asks.close()
+        self.shared.close()
+        self.shared.outgoing_calls.close()
 
     def start(self) -> None:
         """Have times begin."""
-        self.tools.timers.start()
+        self.shared.timers.start()
 
     def deliver(self, frame: Deliver | Gap) -> None:
         """Put a frame into all mailboxes."""
@@ -76,7 +76,7 @@ class Package:
         first, self._next = self._next, self._next + count
         return first
 
-    # way out: what tools need
+    # frame writer: what the shared services need
 
     def frame(self, frame: Ask | AskHosts, /) -> None:
         """Answer a question, at once."""
@@ -85,7 +85,7 @@ class Package:
             answer = Hosts(frame.call_id, self.home.hosts())
         else:
             answer = self.home.network.answer(frame, self.home)
-        self.tools.take(answer, ())
+        self.shared.take(answer, ())
 
     def record(self, source: str, level: int, text: str) -> None:
         """Write a line to the log."""

@@ -17,7 +17,7 @@ from co2.plugin.packages.source import NOT_OURS
 from co2.testing.tables import toml_text
 from co2.testing.waiting import PATIENCE, wait_for
 
-__all__ = ["HostProcess", "Hosts", "Proxy", "RealNetwork"]
+__all__ = ["HostProcess", "Proxy", "RealNetwork", "StartedHosts"]
 
 _EXIT = 15.0
 """Seconds in which a host must have ended."""
@@ -179,7 +179,7 @@ class HostProcess:
             lines.append(line)
 
 
-class Hosts:
+class StartedHosts:
     """The hosts that a test has started; with the last of them ``with`` ends.
 
     Args:
@@ -192,7 +192,7 @@ class Hosts:
         self._tables = tables
         self.all: list[HostProcess] = []
 
-    def __enter__(self) -> "Hosts":
+    def __enter__(self) -> "StartedHosts":
         return self
 
     def __exit__(
@@ -255,7 +255,7 @@ class RealNetwork:
 
     patience = PATIENCE
 
-    def __init__(self, hosts: Hosts) -> None:
+    def __init__(self, hosts: StartedHosts) -> None:
         self._hosts = hosts
         self.relay = hosts.start("relay")
         self._received: list[dict[str, Any]] = []

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.events import AdmissionWanted
-from co2.protocol.relay.filter_chain import Passed, Passenger
+from co2.protocol.relay.filter_chain import InFlight, Passed
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.close_reasons import REFUSED
 from co2.protocol.wire.plugin_frames.frames import Host, Hosts
 from co2.protocol.wire.plugin_frames.transit import Transit, Transited
-from co2.relay.first_sender import by_first_sender
+from co2.relay.split_by_origin import by_first_sender
 from co2.testing.carried import Carried
 from co2.testing.home import Home
 from co2.testing.packages import Source, find_sources
@@ -39,11 +39,11 @@ class Relay(Home):
     def __init__(self, network: "Network", stores: Path) -> None:
         super().__init__(network, NAME)
         self._stores = stores
-        self._stages: dict[str, _Stage] = {}
+        self._stages: dict[str, _CarriedFilter] = {}
         self._known: dict[str, Host] = {}
         self._number = 0
         self._given: dict[int, Callable[[Passed | None], None]] = {}
-        network.core.passage.released = network.core.come_through
+        network.core.filter_chain.released = network.core.come_through
 
     def __repr__(self) -> str:
         return "<relay>"
@@ -72,9 +72,11 @@ class Relay(Home):
             for package in self._made(found, self.network.tables_with(found, config), self._stores):
                 self.packages[package.name] = package
                 package.start()
-                self._stages.update({one.name: _Stage(self, one) for one in package.carried if one.found.relays})
+                self._stages.update(
+                    {one.name: _CarriedFilter(self, one) for one in package.carried if one.found.relays}
+                )
                 for one in package.greeting:
-                    one.kit.greet(one.plugin, Hosts(0, list(self._known.values())))
+                    one.services.greet(one.plugin, Hosts(0, list(self._known.values())))
             self._set_chain()
         return self
 
@@ -92,7 +94,7 @@ class Relay(Home):
 
     def _set_chain(self) -> None:
         core = self.network.core
-        core.passage.set_filters(list(self._stages.values()))
+        core.filter_chain.set_filters(list(self._stages.values()))
         core.asks = any(one.found.admits for one in self.plugins.values())
 
     # ---- what plugins need -----------------------------------------------------------------------------
@@ -141,12 +143,12 @@ class Relay(Home):
                 channels = None if frame.channels is None else tuple(frame.channels)
                 for origin, batch in by_first_sender(frame.batch):
                     release = partial(self._append, origin or self.name)
-                    passenger = Passenger(self.host_id, ADDRESS, batch, channels, release)
-                    core.passage.enter(passenger, self._stages.get(one.name))
+                    in_flight = InFlight(self.host_id, ADDRESS, batch, channels, release)
+                    core.filter_chain.enter(in_flight, self._stages.get(one.name))
         core.come_through()
         return moved
 
-    def _append(self, origin: str, through: Passenger) -> None:
+    def _append(self, origin: str, through: InFlight) -> None:
         self.network.core.append_unnumbered(
             origin=origin,
             host_id=through.host_id,
@@ -155,7 +157,7 @@ class Relay(Home):
             channels=through.channels,
         )
 
-    def give(self, carried: Carried, sender: Passenger, done: Callable[[Passed | None], None]) -> None:
+    def give(self, carried: Carried, sender: InFlight, done: Callable[[Passed | None], None]) -> None:
         """Have a plugin look at messages."""
         self._number += 1
         self._given[self._number] = done
@@ -194,11 +196,11 @@ class Relay(Home):
     def _greet(self, joined: list[Host], left: list[Host]) -> None:
         for package in self.packages.values():
             for one in package.greeting:
-                one.kit.greet(one.plugin, Hosts(0, joined, left))
+                one.services.greet(one.plugin, Hosts(0, joined, left))
 
 
-class _Stage:
-    """One relay plugin as messages pass it; a filter of the passage."""
+class _CarriedFilter:
+    """One relay plugin as messages pass it; a filter of the chain."""
 
     def __init__(self, relay: Relay, carried: Carried) -> None:
         self._relay = relay
@@ -217,4 +219,4 @@ class _Stage:
         done: Callable[[Passed | None], None],
     ) -> None:
         """Look at messages when the network settles."""
-        self._relay.give(self._carried, Passenger(host_id, client_address, batch, None), done)
+        self._relay.give(self._carried, InFlight(host_id, client_address, batch, None), done)

@@ -16,7 +16,7 @@ from co2.protocol.wire.link_frames import encode_link_frame
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts
 from co2.satellite.plugin_network import KnownHosts
 from co2.testing.home import Home
-from co2.testing.package import Package
+from co2.testing.package import MemoryPackage
 from co2.testing.packages import FoundPackage
 from co2.values import Message
 
@@ -154,7 +154,7 @@ class Satellite(Home):
                     publish(package.name, frame.plugin, frame.channels, frame.batch)
         return moved
 
-    def _to_siblings(self, package: Package, plugin: str, batch: bytes) -> None:
+    def _to_siblings(self, package: MemoryPackage, plugin: str, batch: bytes) -> None:
         for other in self.packages.values():
             # A durable one gets them from the relay, with a position to come back to.
             if not other.durable:
@@ -183,7 +183,7 @@ class Satellite(Home):
                     elif reason:
                         raise AssertionError(f"the link of {self!r} has ended: {reason}: {text}")
 
-    def _take(self, package: Package, frame: FromLink, skip: int) -> None:
+    def _take(self, package: MemoryPackage, frame: FromLink, skip: int) -> None:
         own = frame.host_id.partition("@")[0] == self.name and frame.sender == package.name
         sender = frame.plugin if own else ""
         first = package.numbered(batch_count(frame.batch))
@@ -194,4 +194,4 @@ class Satellite(Home):
         others = [[host for host in hosts if not host.host_id.startswith(f"{mine}@")] for hosts in (joined, left)]
         for package in self.packages.values():
             for one in package.greeting:
-                one.kit.greet(one.plugin, Hosts(0, others[0], others[1]))
+                one.services.greet(one.plugin, Hosts(0, others[0], others[1]))

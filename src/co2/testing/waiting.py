@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["PATIENCE", "Heard", "Said", "assert_received", "assert_sent", "wait_for"]
+__all__ = ["PATIENCE", "Heard", "Sender", "assert_received", "assert_sent", "wait_for"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ class Heard(Protocol):
     def received(self) -> Sequence[Mapping[str, Any]]: ...
 
 
-class Said(Protocol):
+class Sender(Protocol):
     """Something that has sent messages: a plugin, a satellite or a network."""
 
     @property
@@ -70,7 +70,7 @@ def assert_received(where: Heard, *, timeout: float | None = None, **keys: Any) 
     return _found(lambda: where.received, where, "received", timeout, keys)
 
 
-def assert_sent(where: Said, *, timeout: float | None = None, **keys: Any) -> Mapping[str, Any]:
+def assert_sent(where: Sender, *, timeout: float | None = None, **keys: Any) -> Mapping[str, Any]:
     """Wait until a message with these keys has been sent, and give it; as :func:`assert_received`."""
     __tracebackhide__ = True
     return _found(lambda: where.sent, where, "sent", timeout, keys)

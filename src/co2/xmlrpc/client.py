@@ -13,7 +13,7 @@ from co2.xmlrpc.reader import MAX_FAULT_TEXT, read_response
 from co2.xmlrpc.writer import Written, WrittenValue, write_call, write_value
 
 if TYPE_CHECKING:
-    from co2.xmlrpc.http_session import Answer, HttpSession
+    from co2.xmlrpc.http_session import HttpAnswer, HttpSession
 
 __all__ = ["PARSED_BESIDE", "RpcClient"]
 
@@ -73,7 +73,7 @@ class RpcClient:
         except TimeoutError:
             raise CallTimeout(url, timeout) from None
 
-    async def _parsed_beside(self, url: str, answer: "Answer", limit: AnswerLimit) -> WrittenValue:
+    async def _parsed_beside(self, url: str, answer: "HttpAnswer", limit: AnswerLimit) -> WrittenValue:
         """Parse a long answer in a thread, one at a time: several would only take turns."""
 
         def parse() -> WrittenValue:

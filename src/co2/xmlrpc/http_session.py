@@ -11,7 +11,7 @@ import aiohttp
 from co2.errors import ParseError, Unreachable
 from co2.xmlrpc.answers import CONTENT_TYPE, RELAYED_HEADER, check_answer, split_url, too_big, too_much
 
-__all__ = ["KEEP_ALIVE", "UNCOUNTED", "Answer", "HttpSession"]
+__all__ = ["KEEP_ALIVE", "UNCOUNTED", "HttpAnswer", "HttpSession"]
 
 KEEP_ALIVE = 1.0
 """Seconds that an idle connection is kept. Many a server of a script serves one connection after the other: while
@@ -30,7 +30,7 @@ UNCOUNTED = 64 * 1024
 """Bytes up to which an answer does not count: they are as few as there are calls, and most are no longer."""
 
 
-class Answer:
+class HttpAnswer:
     """An answer while it is read, and until it has been parsed.
 
     Attributes:
@@ -62,7 +62,7 @@ class HttpSession:
 
     def __init__(self, max_under_way: int) -> None:
         self._max_under_way = max_under_way
-        self._under_way: dict[Answer, int] = {}
+        self._under_way: dict[HttpAnswer, int] = {}
         self._total = 0
         self._session = aiohttp.ClientSession(
             # Who calls limits how many calls are under way; one hanging host must not take the others' places.
@@ -73,7 +73,7 @@ class HttpSession:
             trust_env=False,
         )
 
-    async def post(self, url: str, body: bytes, max_size: int) -> Answer:
+    async def post(self, url: str, body: bytes, max_size: int) -> HttpAnswer:
         """Post a call and return the answer, to be released; the caller sees to the time that this takes.
 
         Args:
@@ -95,7 +95,7 @@ class HttpSession:
                 charset = check_answer(
                     url, response.status, headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
                 )
-                answer = Answer(response, charset)
+                answer = HttpAnswer(response, charset)
                 try:
                     await self._read(url, response, answer, max_size)
                 except BaseException:
@@ -115,11 +115,11 @@ class HttpSession:
         """Close all connections."""
         await self._session.close()
 
-    def release(self, answer: Answer) -> None:
+    def release(self, answer: HttpAnswer) -> None:
         """Count an answer no more: it has been parsed, or is given up."""
         self._total -= self._under_way.pop(answer, 0)
 
-    async def _read(self, url: str, response: aiohttp.ClientResponse, answer: Answer, max_size: int) -> None:
+    async def _read(self, url: str, response: aiohttp.ClientResponse, answer: HttpAnswer, max_size: int) -> None:
         if (response.content_length or 0) > max_size:
             response.close()
             raise too_big(url, max_size)
@@ -137,7 +137,7 @@ class HttpSession:
                 raise too_much(url)
         answer.body = b"".join(chunks)
 
-    def _count(self, answer: Answer, size: int) -> None:
+    def _count(self, answer: HttpAnswer, size: int) -> None:
         """Count what an answer holds; where that is too much together the largest of all goes."""
         self._total += size - self._under_way.get(answer, 0)
         self._under_way[answer] = size

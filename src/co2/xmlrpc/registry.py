@@ -11,7 +11,7 @@ from typing import Any
 from co2.errors import NoSuchMethod
 from co2.protocol.wire.host_names import is_method_name
 
-__all__ = ["Caller", "Entry", "Handler", "Registry"]
+__all__ = ["Caller", "Handler", "RegisteredMethod", "Registry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ Handler = Callable[[Sequence[Any], Caller], Any | Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RegisteredMethod:
     """One method.
 
     Attributes:
@@ -69,9 +69,9 @@ class Registry:
 
     def __init__(self) -> None:
         self.elsewhere: Callable[[str, list[Any], Caller], Any] | None = None
-        self._own: dict[str, Entry] = {}
-        self._groups: dict[str, dict[str, Entry]] = {}
-        self._table: dict[str, Entry] = {}
+        self._own: dict[str, RegisteredMethod] = {}
+        self._groups: dict[str, dict[str, RegisteredMethod]] = {}
+        self._table: dict[str, RegisteredMethod] = {}
 
     def add(
         self, name: str, handler: Handler, *, help: str, signatures: list[list[str]], aliases: Iterable[str] = ()
@@ -88,7 +88,7 @@ class Registry:
         Raises:
             ValueError: a name that is taken, or that no method can have.
         """
-        entry = Entry(handler, inspect.cleandoc(help), signatures)
+        entry = RegisteredMethod(handler, inspect.cleandoc(help), signatures)
         added = dict.fromkeys((name, *aliases), entry)
         self._check(added, self._table)
         self._own.update(added)
@@ -104,7 +104,7 @@ class Registry:
             raise NoSuchMethod(name)
         self._rebuild()
 
-    def replace_group(self, group: str, entries: Mapping[str, Entry]) -> None:
+    def replace_group(self, group: str, entries: Mapping[str, RegisteredMethod]) -> None:
         """Put these methods in the place of all that the group had; callers see the old ones or the new.
 
         Raises:
@@ -122,7 +122,7 @@ class Registry:
         """Give all names, sorted."""
         return sorted(self._table)
 
-    def entry(self, name: str) -> Entry:
+    def entry(self, name: str) -> RegisteredMethod:
         """Give a method's entry.
 
         Raises:
@@ -159,7 +159,7 @@ class Registry:
         self._table = table
 
     @staticmethod
-    def _check(entries: Mapping[str, Entry], taken: Iterable[str]) -> None:
+    def _check(entries: Mapping[str, RegisteredMethod], taken: Iterable[str]) -> None:
         for name in entries:
             if not is_method_name(name):
                 raise ValueError(f"no name for a method: {name!r:.200}")

@@ -14,13 +14,13 @@ from co2.plugin.child.decoding import unpack_deep
 from co2.plugin.child.flushes import Flushes
 from co2.plugin.child.instantiate import make_plugin
 from co2.plugin.child.progress import CALLBACKS, EXITING, LETTER_WORDS
-from co2.plugin.child.reader import WayIn
+from co2.plugin.child.reader import SocketReader
 from co2.plugin.child.receiver import Receiver
-from co2.plugin.child.relay_filter import Relayer, why_not
-from co2.plugin.child.send_queue import Lane, make_send
-from co2.plugin.child.services import Kit, Tools
-from co2.plugin.child.wakeup import Bell
-from co2.plugin.child.writer import Outgoing
+from co2.plugin.child.relay_filter import RelayFilter, why_not
+from co2.plugin.child.send_queue import SendQueue, make_send
+from co2.plugin.child.services import PluginServices, SharedServices
+from co2.plugin.child.wakeup import Wakeup
+from co2.plugin.child.writer import Writer
 from co2.plugin.packages.signatures import takes
 from co2.plugin.packages.tracebacks import MAX_TRACEBACK, error_line, files_of, place_in, traceback_text
 from co2.plugin.packages.typed_parameters import ArgumentRefused
@@ -45,7 +45,7 @@ from co2.protocol.wire.plugin_frames.frames import (
 from co2.values import Message, pack_value, unpack_value
 
 if TYPE_CHECKING:
-    from co2.plugin.child.event_loop import Coroutines
+    from co2.plugin.child.event_loop import EventLoopThread
 
 __all__ = ["Actor"]
 
@@ -68,7 +68,7 @@ class Actor:
     Args:
         name: ``<package>.<module>.<class>``.
         kind: its class.
-        outgoing: the way to the host.
+        writer: the way to the host.
         flushes: those of the package.
         tools: likewise.
         methods: names under which its ``x_`` methods are called.
@@ -78,7 +78,7 @@ class Actor:
 
     Attributes:
         send: what the plugin sends with.
-        kit: what else it has.
+        services: what else it has.
         idle: its thread waits.
     """
 
@@ -87,9 +87,9 @@ class Actor:
         name: str,
         kind: type[Co2Plugin],
         *,
-        outgoing: Outgoing,
+        writer: Writer,
         flushes: Flushes,
-        tools: Tools,
+        shared: SharedServices,
         methods: Collection[str],
         send_timeout: float,
         words: "memoryview[int]",
@@ -99,15 +99,15 @@ class Actor:
         self.initialised = False
         self.plugin: Co2Plugin | None = None
         self._kind = kind
-        self._outgoing = outgoing
+        self._writer = writer
         self._flushes = flushes
-        self.kit = Kit(tools, self, methods)
+        self.services = PluginServices(shared, self, methods)
         self._callbacks = self._callbacks_failed = 0
         self._on_trial = False
         self._proved: set[str] = set()
         self._failing: set[str] = set()
-        self._lane = Lane(name, tuple(kind.live))
-        self.send: Callable[[Mapping[str, Any]], None] = make_send(self._lane, outgoing, send_timeout)
+        self._queue = SendQueue(name, tuple(kind.live))
+        self.send: Callable[[Mapping[str, Any]], None] = make_send(self._queue, writer, send_timeout)
         self._words = words
         self._activity_word = 2 * index + 1
         self._letter_word = LETTER_WORDS + index
@@ -115,18 +115,18 @@ class Actor:
         self._reported_at = 0.0
         self._mail: deque[Deliver | Gap | Transit] = deque()
         self.jobs: deque[Callable[[], None]] = deque()
-        self._bell = Bell()
-        self._way_in: WayIn | None = None
+        self._wakeup = Wakeup()
+        self._reader: SocketReader | None = None
         self.idle = False
         self._awaited: set[int] = set()
         self._stopping = self._halted = False
-        self._loop: Coroutines | None = None
+        self._loop: EventLoopThread | None = None
         self._own_files: Path | None = None
         self._receiver = Receiver(self, kind.channels, words, 2 * index)
-        self._relayer: Relayer | None = None
+        self._relay_filter: RelayFilter | None = None
         if issubclass(kind, Co2RelayPlugin):
-            self._relayer = Relayer(self, kind, words, self._activity_word)
-        outgoing.join(self._lane)
+            self._relay_filter = RelayFilter(self, kind, words, self._activity_word)
+        writer.join(self._queue)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         self._ident = self._thread.ident
@@ -153,14 +153,14 @@ class Actor:
         deadline = time.monotonic() + timeout
         flush_id = self._flushes.new(timeout)
         try:
-            self._outgoing.add(self._lane, Flush(flush_id, timeout), timeout)
+            self._writer.add(self._queue, Flush(flush_id, timeout), timeout)
             self._flushes.wait(flush_id, max(0.0, deadline - time.monotonic()), timeout)
         finally:
             self._flushes.forget(flush_id)
 
     def record(self, level: int, text: str) -> None:
         """Write a line to the host's log."""
-        self._outgoing.record(self.name, level, text[:MAX_TRACEBACK])
+        self._writer.record(self.name, level, text[:MAX_TRACEBACK])
 
     # what the plugin host calls, from its own threads
 
@@ -170,13 +170,13 @@ class Actor:
         self._proved.clear()
         self._failing.clear()
         self._receiver.start(progress or Progress(0, 0), on_trial=on_trial)
-        if self._relayer is not None:
-            self._relayer.start(on_trial=on_trial)
+        if self._relay_filter is not None:
+            self._relay_filter.start(on_trial=on_trial)
 
-    def read_from(self, way_in: WayIn) -> None:
+    def read_from(self, reader: SocketReader) -> None:
         """Have the plugin's thread read the socket itself, from now on."""
-        self._way_in = way_in
-        way_in.set_principal(self)
+        self._reader = reader
+        reader.set_plugin(self)
         self.wake()
 
     def deliver(self, frame: Deliver | Gap | Transit) -> None:
@@ -249,7 +249,7 @@ class Actor:
             self._mail.clear()
             self.jobs.clear()
             self._exit()
-            self._outgoing.report()
+            self._writer.report()
             done.set()
 
         self.jobs.appendleft(job)
@@ -259,9 +259,9 @@ class Actor:
         """There may be something to do."""
         if threading.get_ident() == self._ident:
             return  # it has read that itself
-        self._bell.ring()
-        if self._way_in is not None and self._way_in.polling:
-            self._way_in.wake()
+        self._wakeup.ring()
+        if self._reader is not None and self._reader.polling:
+            self._reader.wake()
         if self._loop is not None:
             self._loop.wake()
 
@@ -297,24 +297,24 @@ class Actor:
             self.report()
 
     def _let_pass(self, frame: Transit) -> None:
-        assert self._relayer is not None and isinstance(self.plugin, Co2RelayPlugin)
-        answer = self._relayer.take(self.plugin, frame)
+        assert self._relay_filter is not None and isinstance(self.plugin, Co2RelayPlugin)
+        answer = self._relay_filter.take(self.plugin, frame)
         if answer is not None:
             self._mail.popleft()
-            self._outgoing.answer(answer)
+            self._writer.answer(answer)
 
     def _wait(self) -> None:
         """Wait for mail or a job; after a while say where the plugin stands."""
         if self._loop is not None:
-            if self._way_in is not None:
-                self._way_in.set_principal(None)  # its tasks go on between the messages, in the loop
-                self._way_in = None
+            if self._reader is not None:
+                self._reader.set_plugin(None)  # its tasks go on between the messages, in the loop
+                self._reader = None
             self._loop.wait()
-        elif self._way_in is not None:
-            self._way_in.wait(self._has_something, self._mail.append, self._bell)
+        elif self._reader is not None:
+            self._reader.wait(self._has_something, self._mail.append, self._wakeup)
         elif self.done == self._reported:
-            self._bell.wait()
-        elif not self._bell.wait(max(0.0, self._reported_at + _REPORT_EVERY - time.monotonic())):
+            self._wakeup.wait()
+        elif not self._wakeup.wait(max(0.0, self._reported_at + _REPORT_EVERY - time.monotonic())):
             self._report_now()
 
     def _has_something(self) -> bool:
@@ -344,7 +344,7 @@ class Actor:
 
     def _report_now(self) -> None:
         self._reported, self._reported_at = self.done, time.monotonic()
-        self._outgoing.report()
+        self._writer.report()
 
     def _make(self, var_dict: Message, config: Any) -> BaseException | None:
         try:
@@ -397,7 +397,7 @@ class Actor:
             self.complain(f"{what} failed, log id {log_id}", error)
             answer = Result(call_id, _NOTHING, f"{what}: {error_line(error)} (log id {log_id})")
         self._words[word] = 2 * call_id + 2
-        self._outgoing.frame(answer)
+        self._writer.frame(answer)
 
     def _callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
         word = self._activity_word
@@ -411,11 +411,11 @@ class Actor:
             self._failing.add(what)
             if self._on_trial and what not in self._proved:
                 self._on_trial = False
-                self.kit.hold_timers()
+                self.services.hold_timers()
                 self.stumble(error, what)
             else:
                 self.complain(f"{what} failed", error)
-            self._outgoing.report()
+            self._writer.report()
         if self._on_trial:
             self._proved.add(what)
         self._words[word] = 2 * (CALLBACKS + self._callbacks) + 2
@@ -429,7 +429,7 @@ class Actor:
                 value = pack_value(self.finished(self.plugin.handover()))
             except BaseException as error:
                 problem = self._problem("handover", error, level)
-        self._outgoing.frame(HandedOver(number, self.name, value, problem, bool(self._failing)))
+        self._writer.frame(HandedOver(number, self.name, value, problem, bool(self._failing)))
 
     def _take_over(self, value: bytes) -> None:
         problem = ""
@@ -438,13 +438,13 @@ class Actor:
             self.finished(self.plugin.takeover(unpack_value(value)))
         except BaseException as error:
             problem = self._problem("takeover", error)
-        self._outgoing.frame(TakenOver(self.name, problem))
+        self._writer.frame(TakenOver(self.name, problem))
 
     def stumble(self, error: BaseException, callback: str = "") -> None:
         """Do nothing more: the first message on trial, or call of a timer, has failed, and the host decides."""
         self._halted = True
-        what = callback or ("receive" if self._relayer is None else "relay")
-        self._outgoing.frame(Stumbled(self.name, self._problem(what, error), what, bool(callback)))
+        what = callback or ("receive" if self._relay_filter is None else "relay")
+        self._writer.frame(Stumbled(self.name, self._problem(what, error), what, bool(callback)))
 
     def _problem(self, what: str, error: BaseException, level: int = ERROR) -> str:
         """Tell an error in a line, with its place; all of it goes to the log."""
@@ -474,15 +474,15 @@ class Actor:
         if not hasattr(result, "__await__"):
             return result
         if self._loop is None:
-            from co2.plugin.child.event_loop import Coroutines
+            from co2.plugin.child.event_loop import EventLoopThread
 
-            self._loop = Coroutines()
+            self._loop = EventLoopThread()
         return self._loop.run(result)
 
     def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
         """Make a dead letter of a message."""
         self._words[self._letter_word] += 1  # first: what a death keeps from the host is counted all the same
-        self._outgoing.dead_letter(
+        self._writer.dead_letter(
             DeadLetter(self.name, frame.host_id, frame.client_address, error_line(error), message)
         )
 
@@ -492,4 +492,4 @@ class Actor:
             text = f"{f'{place}: ' if place else ''}{what}\n{traceback_text(error)}"
         except BaseException:
             text = what
-        self._outgoing.record(self.name, level, text)
+        self._writer.record(self.name, level, text)

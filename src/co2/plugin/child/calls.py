@@ -21,7 +21,15 @@ from co2.errors import (
 )
 from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Host, Hosts
 
-__all__ = ["MAX_ASKS", "MAX_ASK_BYTES", "MAX_TIMEOUT", "Asks", "Pending", "checked_timeout", "result_of"]
+__all__ = [
+    "MAX_ASKS",
+    "MAX_ASK_BYTES",
+    "MAX_TIMEOUT",
+    "OutgoingCalls",
+    "PendingAnswer",
+    "checked_timeout",
+    "result_of",
+]
 
 MAX_ASKS = 256
 MAX_ASK_BYTES = 8 * 1024 * 1024
@@ -42,7 +50,7 @@ _PLAIN: tuple[type[PeerError], ...] = (
 _BY_CODE = {kind.code: kind for kind in _PLAIN}
 
 
-class Pending:
+class PendingAnswer:
     """A question under way.
 
     Args:
@@ -67,7 +75,7 @@ class Pending:
         self.gone = False
 
 
-class Asks:
+class OutgoingCalls:
     """The questions of one package; from any thread. Numbers are never used twice: a late answer harms nobody.
 
     Args:
@@ -79,7 +87,7 @@ class Asks:
         self._lock = threading.Lock()
         self._number = 0
         self._bytes = 0
-        self._pending: dict[int, Pending] = {}
+        self._pending: dict[int, PendingAnswer] = {}
         self._closed = False
 
     def call(self, method: str, host_id: str, packed: bytes, timeout: float) -> bytes:
@@ -98,7 +106,9 @@ class Asks:
         finally:
             self.forget(pending)
 
-    def begin(self, method: str, host_id: str, packed: bytes, timeout: float, wake: Callable[[], None]) -> Pending:
+    def begin(
+        self, method: str, host_id: str, packed: bytes, timeout: float, wake: Callable[[], None]
+    ) -> PendingAnswer:
         """Send a call; ``wake`` is called when :func:`result_of` has something to say.
 
         Raises:
@@ -127,7 +137,7 @@ class Asks:
         finally:
             self.forget(pending)
 
-    def forget(self, pending: Pending) -> None:
+    def forget(self, pending: PendingAnswer) -> None:
         """Nobody waits for it any more."""
         with self._lock:
             if self._pending.pop(pending.call_id, None) is not None:
@@ -156,7 +166,7 @@ class Asks:
             pending.gone = True
             pending.wake()
 
-    def _new(self, size: int, wake: Callable[[], None]) -> Pending:
+    def _new(self, size: int, wake: Callable[[], None]) -> PendingAnswer:
         with self._lock:
             if self._closed:
                 raise NotRunning("the satellite is gone, so nothing can be called")
@@ -164,11 +174,11 @@ class Asks:
                 raise CallRefused(f"{len(self._pending)} calls of this package are under way already; try later")
             self._number += 1
             self._bytes += size
-            pending = self._pending[self._number] = Pending(self._number, size, wake)
+            pending = self._pending[self._number] = PendingAnswer(self._number, size, wake)
             return pending
 
 
-def result_of(pending: Pending, method: str, timeout: float) -> bytes:
+def result_of(pending: PendingAnswer, method: str, timeout: float) -> bytes:
     """Give the result that has come, encoded, or raise what came instead of one."""
     answer = pending.answer
     if answer is None:
@@ -189,7 +199,7 @@ def checked_timeout(timeout: float) -> float:
     return min(float(timeout), MAX_TIMEOUT)
 
 
-def _silence(pending: Pending, what: str, timeout: float) -> Exception:
+def _silence(pending: PendingAnswer, what: str, timeout: float) -> Exception:
     if pending.gone:
         return NotRunning(f"{what}: the satellite is gone, so no answer can come")
     return CallTimeout(what, timeout)

@@ -5,13 +5,13 @@ import contextlib
 from collections.abc import Awaitable
 from typing import Any
 
-from co2.plugin.child.calls import Asks, result_of
+from co2.plugin.child.calls import OutgoingCalls, result_of
 from co2.values import unpack_value
 
-__all__ = ["Coroutines", "asked"]
+__all__ = ["EventLoopThread", "asked"]
 
 
-class Coroutines:
+class EventLoopThread:
     """The loop of one actor. All but :meth:`wake` is called in the actor's thread.
 
     Between messages the loop runs on, so that tasks which a plugin has started go on too.
@@ -48,11 +48,11 @@ async def _awaited(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-async def asked(asks: Asks, method: str, host_id: str, packed: bytes, timeout: float) -> Any:
+async def asked(outgoing_calls: OutgoingCalls, method: str, host_id: str, packed: bytes, timeout: float) -> Any:
     """Call a method of the network and await its result.
 
     Raises:
-        CallRefused, NotRunning, PeerError: as ``Asks.call``.
+        CallRefused, NotRunning, PeerError: as ``OutgoingCalls.call``.
     """
     loop = asyncio.get_running_loop()
     came = asyncio.Event()
@@ -61,11 +61,11 @@ async def asked(asks: Asks, method: str, host_id: str, packed: bytes, timeout: f
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
             loop.call_soon_threadsafe(came.set)
 
-    pending = asks.begin(method, host_id, packed, timeout, wake)
+    pending = outgoing_calls.begin(method, host_id, packed, timeout, wake)
     try:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await came.wait()
         return unpack_value(result_of(pending, method, timeout))
     finally:
-        asks.forget(pending)
+        outgoing_calls.forget(pending)

@@ -10,7 +10,7 @@ MAX_FLUSHES = 1024
 """Flushes of one package that may wait at a time."""
 
 
-class _Pending:
+class _PendingFlush:
     def __init__(self) -> None:
         self.answered = threading.Event()
         self.error: str | None = None
@@ -23,7 +23,7 @@ class Flushes:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._number = 0
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, _PendingFlush] = {}
         self._closed = False
 
     def new(self, timeout: float) -> int:
@@ -39,7 +39,7 @@ class Flushes:
             if len(self._pending) >= MAX_FLUSHES:
                 raise FlushTimeout(timeout, f"{MAX_FLUSHES} flushes of this package wait already")
             self._number += 1
-            self._pending[self._number] = _Pending()
+            self._pending[self._number] = _PendingFlush()
             return self._number
 
     def wait(self, flush_id: int, left: float, timeout: float) -> None:

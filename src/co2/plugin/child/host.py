@@ -20,9 +20,9 @@ from co2.errors import ConfigError, NotRunning
 from co2.plugin.child.actor import Actor
 from co2.plugin.child.flushes import Flushes
 from co2.plugin.child.progress import ProgressWords
-from co2.plugin.child.reader import WayIn
-from co2.plugin.child.services import Tools
-from co2.plugin.child.writer import Outgoing
+from co2.plugin.child.reader import SocketReader
+from co2.plugin.child.services import SharedServices
+from co2.plugin.child.writer import Writer
 from co2.plugin.packages.loader import FoundPlugin, LoadFailure, code_of, find_plugins, import_package, plugin_info
 from co2.plugin.packages.typed_config import Configs
 from co2.protocol.wire.plugin_frames.frames import (
@@ -96,9 +96,9 @@ class PluginHost:
         self._before_load = before_load
         self._after_load = loaded
         self._gone = gone
-        self._outgoing = Outgoing(sock, self._applied, broken)
+        self._writer = Writer(sock, self._applied, broken)
         self._flushes = Flushes()
-        self._tools = Tools(self._outgoing)
+        self._shared = SharedServices(self._writer)
         self._actors: list[Actor] = []
         self._receivers: list[Actor] = []
         self._relayers: dict[str, Actor] = {}
@@ -111,23 +111,23 @@ class PluginHost:
         self._found: list[FoundPlugin] = []
         self._configs: Configs
         self._warnings: list[str] = []
-        self._way_in = WayIn(
+        self._reader = SocketReader(
             sock,
             self._take,
-            garbage=lambda why: self._outgoing.record("", WARNING, f"the satellite sent what is no frame: {why}"),
+            garbage=lambda why: self._writer.record("", WARNING, f"the satellite sent what is no frame: {why}"),
             broken=broken,
             ended=self._nothing_comes,
         )
 
     def run(self) -> None:
         """Load, carry, stop. Returns when the satellite has said so, or is gone."""
-        self._way_in.start()
+        self._reader.start()
         while self._obey(self._orders.get()):
             pass
-        self._outgoing.close(1.0)
+        self._writer.close(1.0)
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
-        self._way_in.join(1.0)
+        self._reader.join(1.0)
         self._sock.close()
 
     def _obey(self, order: Load | Make | Stop | None) -> bool:
@@ -138,12 +138,12 @@ class PluginHost:
             case Make():
                 return self._attempt(self._make_all)
             case Stop():
-                self._way_in.set_principal(None)
+                self._reader.set_plugin(None)
                 self._exit_all(order.timeout)
                 if order.keep:
                     self._retire(order.timeout)
                 else:
-                    self._outgoing.frame(Goodbye())
+                    self._writer.frame(Goodbye())
                 return order.keep
         self._exit_all(ORPHAN_EXIT)
         return False
@@ -153,7 +153,7 @@ class PluginHost:
     def _nothing_comes(self) -> None:
         self._gone()
         self._flushes.close()
-        self._tools.asks.close()
+        self._shared.outgoing_calls.close()
         self._orders.put(None)
 
     def _take(self, frame: object) -> None:
@@ -179,11 +179,11 @@ class PluginHost:
     def _take_control(self, frame: object) -> None:
         match frame:
             case Flow():
-                self._outgoing.flow(frame.open, frame.why)
+                self._writer.flow(frame.open, frame.why)
             case Flushed():
                 self._flushes.answer(frame.flush_id, frame.error)
             case Answered() | Hosts():
-                self._tools.take(frame, self._greeting)
+                self._shared.take(frame, self._greeting)
             case _:
                 self._take_order(frame)
 
@@ -191,7 +191,7 @@ class PluginHost:
         """Take what concerns the life of the plugins."""
         match frame:
             case Handover():
-                self._tools.timers.hold()
+                self._shared.timers.hold()
                 for actor in self._actors:
                     actor.halt(frame.number, fresh=frame.fresh)
             case Takeover():
@@ -199,17 +199,17 @@ class PluginHost:
             case Resume():
                 for actor in self._actors:
                     actor.resume()
-                self._tools.timers.start()
+                self._shared.timers.start()
             case Start():
                 for actor in self._actors:
                     actor.start(frame.progress.get(actor.name), on_trial=frame.on_trial)
                 takers = [*self._receivers, *self._relayers.values()]
                 if len(takers) == 1:
-                    takers[0].read_from(self._way_in)
-                self._outgoing.start()
-                self._tools.timers.start()
+                    takers[0].read_from(self._reader)
+                self._writer.start()
+                self._shared.timers.start()
                 if self._greeting:
-                    self._outgoing.frame(AskHosts(0))
+                    self._writer.frame(AskHosts(0))
             case Load() | Make() | Stop():
                 self._orders.put(frame)
 
@@ -217,8 +217,8 @@ class PluginHost:
         now = (
             min((actor.done for actor in self._receivers), default=0),
             self._failed_before + sum(actor.failed for actor in self._actors),
-            self._outgoing.waited,
-            self._outgoing.unkept,
+            self._writer.waited,
+            self._writer.unkept,
         )
         if now == self._last_applied:
             return None
@@ -243,21 +243,21 @@ class PluginHost:
             return False
         if isinstance(frame, Loaded):
             self._after_load()
-        self._outgoing.frame(frame)
+        self._writer.frame(frame)
         return True
 
     def _refuse(self, failure: LoadFailure) -> None:
         texts = (failure.problem[:4096], failure.where[:4096], failure.details)
         problem, where, details = map(text_for_frame, texts)
-        self._outgoing.frame(LoadFailed(problem, where, details, failure.taken))
+        self._writer.frame(LoadFailed(problem, where, details, failure.taken))
         self._exit_all(1.0)
 
     def _check(self, load: Load) -> Checked:
         """Import the package and look at its plugins; make none of them."""
         self._load = load
         for line in self._before_load(load):
-            self._outgoing.record("", INFO, line)
-        self._tools.prepare(load)
+            self._writer.record("", INFO, line)
+        self._shared.prepare(load)
         module = import_package(load.package, load.folder, load.module)
         self._found, self._warnings = find_plugins(load.package, module, role=load.var_dict.get("role", ""))
         kinds = [one.kind for one in self._found]
@@ -275,9 +275,9 @@ class PluginHost:
             actor = Actor(
                 one.name,
                 one.kind,
-                outgoing=self._outgoing,
+                writer=self._writer,
                 flushes=self._flushes,
-                tools=self._tools,
+                shared=self._shared,
                 methods=one.methods.keys(),
                 send_timeout=load.send_timeout,
                 words=self._words,
@@ -318,7 +318,7 @@ class PluginHost:
     def _exit_all(self, timeout: float) -> None:
         """Call every ``__exit__`` at once; whoever takes longer than ``timeout`` seconds is left behind."""
         deadline = time.monotonic() + timeout
-        self._tools.timers.close()
+        self._shared.timers.close()
         waiting = []
         for actor in self._actors:
             done = threading.Event()
@@ -326,19 +326,19 @@ class PluginHost:
             waiting.append((actor, done))
         for actor, done in waiting:
             if not done.wait(max(0.0, deadline - time.monotonic())):
-                self._outgoing.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
-        self._tools.close()
+                self._writer.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
+        self._shared.close()
 
     def _retire(self, timeout: float) -> None:
         """Keep nothing of the plugins but their code."""
-        self._outgoing.retire(timeout)
+        self._writer.retire(timeout)
         self._flushes.close()
         self._flushes = Flushes()
         self._failed_before += sum(actor.failed for actor in self._actors)
-        self._tools.renew()
+        self._shared.renew()
         self._actors, self._receivers, self._greeting, self._functions = [], [], [], {}
         self._relayers = {}
-        self._outgoing.frame(Exited())
+        self._writer.frame(Exited())
 
 
 def main() -> None:

@@ -15,10 +15,10 @@ from typing import Any, Protocol
 
 from co2.errors import BadRequest
 from co2.plugin.child.speedups import listen
-from co2.plugin.child.wakeup import Bell
+from co2.plugin.child.wakeup import Wakeup
 from co2.protocol.wire.plugin_frames.frames import Deliver, FrameReader
 
-__all__ = ["READ_SIZE", "TICK", "Principal", "WayIn"]
+__all__ = ["READ_SIZE", "TICK", "ReadingPlugin", "SocketReader"]
 
 READ_SIZE = 256 * 1024
 """Bytes that are read at once: few enough that who takes them is back in milliseconds."""
@@ -27,7 +27,7 @@ TICK = 0.01
 """Seconds after which the stand-in reads for a plugin that is busy."""
 
 
-class Principal(Protocol):
+class ReadingPlugin(Protocol):
     """The plugin whose thread reads.
 
     Attributes:
@@ -43,7 +43,7 @@ class Principal(Protocol):
         """Say where it stands, where that is news."""
 
 
-class WayIn:
+class SocketReader:
     """Reads the socket.
 
     Args:
@@ -54,7 +54,7 @@ class WayIn:
         ended: called once, when nothing more comes.
 
     Attributes:
-        polling: the principal waits in here: :meth:`wake` wakes it.
+        polling: the plugin waits in here: :meth:`wake` wakes it.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class WayIn:
         self._buffer = memoryview(bytearray(READ_SIZE))
         self._role = threading.Lock()
         self._reads = 0
-        self._principal: Principal | None = None
+        self._plugin: ReadingPlugin | None = None
         self._wakes, self._wake = socket.socketpair()
         self._shooed, self._shoo = socket.socketpair()
         for end in (self._wakes, self._wake, self._shooed, self._shoo):
@@ -86,7 +86,7 @@ class WayIn:
         self._socket = select.poll()
         self._socket.register(sock, select.POLLIN)
         self._stand_in_rests = False
-        self._stand_in_bell = Bell()
+        self._stand_in_wakeup = Wakeup()
         self._stand_in = threading.Thread(target=self._stand_in_run, name="co2-reader", daemon=True)
 
     def start(self) -> None:
@@ -95,30 +95,30 @@ class WayIn:
 
     def join(self, timeout: float) -> None:
         """Wait for the end, at most so many seconds, and let go of everything."""
-        self._stand_in_bell.ring()
+        self._stand_in_wakeup.ring()
         self._stand_in.join(timeout)
         if not self._stand_in.is_alive():
             for end in (self._wakes, self._wake, self._shooed, self._shoo):
                 end.close()
 
-    def set_principal(self, principal: Principal | None) -> None:
+    def set_plugin(self, plugin: ReadingPlugin | None) -> None:
         """Say whose thread reads from now on; nobody's: the stand-in's."""
-        self._principal = principal
-        self._stand_in_bell.ring()
+        self._plugin = plugin
+        self._stand_in_wakeup.ring()
         with contextlib.suppress(OSError):  # it may be reading
             self._shoo.send(b"\0")
 
-    # ---- the principal's thread ------------------------------------------------------------------------
+    # ---- the plugin's thread ------------------------------------------------------------------------
 
-    def wait(self, something: Callable[[], bool], accept: Callable[[Deliver], None], otherwise: Bell) -> None:
-        """Read, or wait for :meth:`wake`, or for a bell while somebody else reads.
+    def wait(self, something: Callable[[], bool], accept: Callable[[Deliver], None], otherwise: Wakeup) -> None:
+        """Read, or wait for :meth:`wake`, or for a wakeup while somebody else reads.
 
         Args:
             something: tells whether there is something to do already.
             accept: takes messages.
             otherwise: rung by whoever makes that true.
         """
-        if self._principal is None or not self._role.acquire(blocking=False):
+        if self._plugin is None or not self._role.acquire(blocking=False):
             otherwise.wait()
             return
         self.polling = True  # first the word, then the look: who makes something after the look sees the word
@@ -130,30 +130,30 @@ class WayIn:
             self._role.release()
         if self._stand_in_rests:
             self._stand_in_rests = False
-            self._stand_in_bell.ring()
+            self._stand_in_wakeup.ring()
 
     def wake(self) -> None:
-        """Wake the principal where it waits in here; from any other thread."""
+        """Wake the plugin where it waits in here; from any other thread."""
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
 
     # ---- reading, with the role ------------------------------------------------------------------------
 
-    def _hear(self, bell: socket.socket, accept: Callable[[Deliver], None]) -> None:
-        """Wait for what comes, or for a bell, and take it.
+    def _hear(self, wakeup: socket.socket, accept: Callable[[Deliver], None]) -> None:
+        """Wait for what comes, or for a wakeup, and take it.
 
         Not in ``recv``: that wakes, for nothing, each time that the other side has read something of ours.
         """
         try:
-            size = listen(self._descriptor, bell.fileno(), self._buffer)
+            size = listen(self._descriptor, wakeup.fileno(), self._buffer)
         except OSError:
             size = 0  # the satellite is gone, as where it has closed its end
         self.polling = False
         if size >= 0:
             self._take_bytes(size, accept)
             return
-        with contextlib.suppress(OSError):  # it was the bell; or a signal, and nothing at all
-            bell.recv(4096)
+        with contextlib.suppress(OSError):  # it was the wakeup; or a signal, and nothing at all
+            wakeup.recv(4096)
 
     def _read(self) -> None:
         """Take what is there."""
@@ -185,42 +185,42 @@ class WayIn:
 
     def _end(self) -> None:
         self._ended = True
-        self._principal = None
+        self._plugin = None
         self._on_end()
 
     # ---- the stand-in's thread -------------------------------------------------------------------------
 
     def _stand_in_run(self) -> None:
         while not self._ended:
-            principal = self._principal
-            if principal is None:
+            plugin = self._plugin
+            if plugin is None:
                 with self._role:
                     self._hear(self._shooed, self._take)
             else:
-                self._stand_by(principal)
+                self._stand_by(plugin)
 
-    def _stand_by(self, principal: Principal) -> None:
-        """Look now and then whether the principal has read, and read while it does not."""
-        while principal is self._principal and not self._ended:
+    def _stand_by(self, plugin: ReadingPlugin) -> None:
+        """Look now and then whether the plugin has read, and read while it does not."""
+        while plugin is self._plugin and not self._ended:
             reads = self._reads
             time.sleep(TICK)
-            if not principal.idle:
+            if not plugin.idle:
                 if reads == self._reads:
-                    self._read_for(principal)
+                    self._read_for(plugin)
             elif not self._role.locked():
-                # It asked for the role while it was not to be had, and waits for its bell: now it is.
-                principal.wake()
+                # It asked for the role while it was not to be had, and waits for its wakeup: now it is.
+                plugin.wake()
             elif reads == self._reads:
-                principal.tell_progress()
+                plugin.tell_progress()
                 self._stand_in_rests = True
-                if principal.idle and reads == self._reads:
-                    self._stand_in_bell.wait()
+                if plugin.idle and reads == self._reads:
+                    self._stand_in_wakeup.wait()
                 self._stand_in_rests = False
 
-    def _read_for(self, principal: Principal) -> None:
-        """Read as long as the principal is busy."""
+    def _read_for(self, plugin: ReadingPlugin) -> None:
+        """Read as long as the plugin is busy."""
         with self._role:
-            while not principal.idle and not self._ended and principal is self._principal:
+            while not plugin.idle and not self._ended and plugin is self._plugin:
                 if self._socket.poll(TICK * 1000):
                     self._read()
-        principal.wake()
+        plugin.wake()

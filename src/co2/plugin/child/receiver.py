@@ -14,13 +14,13 @@ from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Progress
 from co2.values import Message, channel_of
 
-__all__ = ["Ground", "Receiver"]
+__all__ = ["Receiver", "ReceivingActor"]
 
 _STRETCH = 256
 """Messages after which a busy plugin looks whether it should say where it stands."""
 
 
-class Ground(Protocol):
+class ReceivingActor(Protocol):
     """What the receiver stands on: the actor.
 
     Attributes:
@@ -63,9 +63,11 @@ class Receiver:
         failed: calls that raised.
     """
 
-    def __init__(self, ground: Ground, channels: Sequence[str], words: "memoryview[int]", word: int) -> None:
+    def __init__(
+        self, actor: ReceivingActor, channels: Sequence[str], words: "memoryview[int]", word: int
+    ) -> None:
         self.failed = 0
-        self._ground = ground
+        self._actor = actor
         self._wants = _wanted(Interests(channels)) if channels else None
         self._words = words
         self._word = word
@@ -97,7 +99,7 @@ class Receiver:
         messages = open_batch(frame.batch)
         last = frame.first + len(messages) - 1
         number = max(frame.first + frame.skip, self.done + 1)
-        if frame.sender != self._ground.name:
+        if frame.sender != self._actor.name:
             if number <= self._inside <= last:
                 self._mark_repeat(messages[self._inside - frame.first])
             at = number - frame.first
@@ -111,7 +113,7 @@ class Receiver:
                     self._on_trial = False
                 at = end
                 if at < len(messages):
-                    self._ground.report()
+                    self._actor.report()
         self._words[self._word] = max(2 * last + 2, self._words[self._word])
 
     @staticmethod
@@ -124,14 +126,14 @@ class Receiver:
 
     def _receive(self, plugin: Co2Plugin, messages: list[Message], at: int, end: int, frame: Deliver) -> bool:
         """Give messages to the plugin; tell whether it goes on."""
-        words, word, ground = self._words, self._word, self._ground
+        words, word, actor = self._words, self._word, self._actor
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
         first = 2 * frame.first + 1
         while True:
             words[word] = first + 2 * at - 1  # done with all before
             if at == end:
                 return True
-            if ground.jobs and not ground.run_jobs():
+            if actor.jobs and not actor.run_jobs():
                 return False
             try:
                 at, result = give(
@@ -141,14 +143,14 @@ class Receiver:
                     words,
                     word,
                     first,
-                    ground.jobs,
+                    actor.jobs,
                     self._wants,
                     receive,
                     host_id,
                     client_address,
                 )
                 if result is not None:
-                    ground.finished(result)
+                    actor.finished(result)
             except BaseException as error:
                 if words[word] % 2 == 0:
                     raise  # not within a message: memory has run out, or it was thrown into this thread
@@ -156,7 +158,7 @@ class Receiver:
                 at = failed - frame.first + 1
                 if self._on_trial:
                     self._on_trial, self._inside = False, failed
-                    ground.stumble(error)
+                    actor.stumble(error)
                     return False
                 self._receive_failed(frame, failed, error)
 
@@ -165,9 +167,9 @@ class Receiver:
         if self._apart is None or self._apart[0] is not frame:
             self._apart = (frame, pieces(frame.batch))  # kept, for where one fails the next may fail too
         message = self._apart[1][number - frame.first]
-        self._ground.give_up(frame, message, error)
+        self._actor.give_up(frame, message, error)
         shown = preview(message)
-        self._ground.complain(f"receive failed; the message is from {frame.host_id}: {shown}", error)
+        self._actor.complain(f"receive failed; the message is from {frame.host_id}: {shown}", error)
 
     def _take_gap(self, plugin: Co2Plugin, gap: Gap) -> None:
         """Tell the plugin of messages that it will not get."""
@@ -176,10 +178,10 @@ class Receiver:
         at = self._word
         self._words[at] = 2 * gap.first + 1
         try:
-            self._ground.finished(plugin.gap({"after": gap.after, "next": gap.next, "reason": gap.reason}))
+            self._actor.finished(plugin.gap({"after": gap.after, "next": gap.next, "reason": gap.reason}))
         except BaseException as error:
             self.failed += 1
-            self._ground.complain(f"gap failed; it was: {gap.reason}", error)
+            self._actor.complain(f"gap failed; it was: {gap.reason}", error)
         self._words[at] = 2 * gap.first + 2
 
 

@@ -15,14 +15,14 @@ from co2.protocol.wire.plugin_frames.frames import text_for_frame
 from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack
 
-__all__ = ["MAX_WHY", "Ground", "Relayer", "why_not"]
+__all__ = ["MAX_WHY", "FilteringActor", "RelayFilter", "why_not"]
 
 
 MAX_WHY = 400
 """Characters of the text with which ``register`` refuses somebody."""
 
 
-class Ground(Protocol):
+class FilteringActor(Protocol):
     """What it stands on: the actor."""
 
     def finished(self, result: Any) -> Any:
@@ -35,7 +35,7 @@ class Ground(Protocol):
         """Take no more messages: the very first one on trial has failed, and others decide what becomes of it."""
 
 
-class Relayer:
+class RelayFilter:
     """The relaying side of one plugin; all of it runs in the plugin's thread.
 
     Args:
@@ -45,8 +45,10 @@ class Relayer:
         word: which of them is this plugin's activity word.
     """
 
-    def __init__(self, ground: Ground, kind: type[Co2RelayPlugin], words: "memoryview[int]", word: int) -> None:
-        self._ground = ground
+    def __init__(
+        self, actor: FilteringActor, kind: type[Co2RelayPlugin], words: "memoryview[int]", word: int
+    ) -> None:
+        self._actor = actor
         self._wants = Interests(kind.channels).wants_one if kind.channels else None
         self._words = words
         self._word = word
@@ -59,7 +61,7 @@ class Relayer:
 
     def take(self, plugin: Co2RelayPlugin, frame: Transit) -> Transited | None:
         """Let messages pass; give what goes on, or None where the first one on trial has failed."""
-        going_on = _GoingOn(frame)
+        going_on = _FilteredFrame(frame)
         host_id, client_address, wants = frame.host_id, frame.client_address, self._wants
         words, word, number, relay = self._words, self._word, self._number, plugin.relay
         for index, message in enumerate(open_batch(frame.batch)):
@@ -77,24 +79,24 @@ class Relayer:
                 message["client_address"] = client_address
                 result = relay(message)
                 if hasattr(result, "__await__"):
-                    result = self._ground.finished(result)
+                    result = self._actor.finished(result)
                 going_on.take(index, result)
             except BaseException as error:
                 if self._on_trial:
                     self._on_trial = False
-                    self._ground.stumble(error)
+                    self._actor.stumble(error)
                     return None
                 going_on.fail(channel)
                 shown = preview(going_on.came[index])
                 what = f"relay failed, the message goes on as it came; it is from {host_id}: {shown}"
-                self._ground.complain(what, error)
+                self._actor.complain(what, error)
             self._on_trial = False
         self._number = number
         words[word] = number + 2
         return going_on.answer()
 
 
-class _GoingOn:
+class _FilteredFrame:
     """What goes on of one frame.
 
     Attributes:

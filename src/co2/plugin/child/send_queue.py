@@ -1,8 +1,8 @@
 """What each plugin has sent and nobody has written yet, and the quick way into it.
 
-``send`` costs a plugin's engine one encoding and one append: no lock, no clock, no change of threads. A lane is
+``send`` costs a plugin's engine one encoding and one append: no lock, no clock, no change of threads. A queue is
 a list, because appending to it and slicing its front off are each one step that no other thread can get between.
-Only one thread at a time takes from it, with the lock of ``outgoing.py``.
+Only one thread at a time takes from it, with the lock of ``writer.py``.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import msgspec
 
 from co2.errors import TooBig
-from co2.plugin.child.speedups import Level, make_send_quick
+from co2.plugin.child.speedups import Level, make_fast_send
 from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch
 from co2.protocol.wire.channel_patterns import MAX_CHANNEL, Interests, channels_of_frame, check_channel
 from co2.protocol.wire.plugin_frames.frames import Flush, Publish, encode_frame
@@ -23,9 +23,9 @@ __all__ = [
     "MAX_QUEUED",
     "MAX_QUEUED_MESSAGES",
     "SMALL",
-    "Entry",
-    "Lane",
-    "Road",
+    "QueueWriter",
+    "QueuedEntry",
+    "SendQueue",
     "make_send",
     "size_of",
 ]
@@ -43,31 +43,31 @@ way, and what they hold falls out of the others' caches."""
 SMALL = MAX_BATCH_BYTES // MAX_BATCH_MESSAGES
 """Bytes up to which a message is counted, not measured: as many as fit a batch by number fit it by size."""
 
-_QUICK_CHANNEL = MAX_CHANNEL // 4
+_FAST_CHANNEL = MAX_CHANNEL // 4
 """Characters up to which no channel can have too many bytes."""
 
 _Sent = tuple[bytes, str, bool]
 
-Entry = bytes | _Sent | Flush
+QueuedEntry = bytes | _Sent | Flush
 """A small message without a channel; any other with its channel and whether it is live; or a flush."""
 
 _NO_CHANNEL = [""]
 
 _MAX_LONE_HEADS = 512
-"""Beginnings of frames that a lane keeps: one for each size and channel of small messages that come alone."""
+"""Beginnings of frames that a queue keeps: one for each size and channel of small messages that come alone."""
 
 _NOT_LIVE = b"\xc2"
 """How a Publish ends."""
 
 
-def size_of(entry: Entry) -> int:
+def size_of(entry: QueuedEntry) -> int:
     """Give the bytes that an entry is measured with; 0 for what is counted only."""
     if type(entry) is tuple and len(entry[0]) > SMALL:
         return len(entry[0])
     return 0
 
 
-class Lane(Level):
+class SendQueue(Level):
     """The messages of one plugin, in the order of its sends.
 
     Args:
@@ -85,7 +85,7 @@ class Lane(Level):
         self.name = name
         self.limit = MAX_QUEUED_MESSAGES
         self.alert = FULL - 1
-        self.entries: list[Entry] = []
+        self.entries: list[QueuedEntry] = []
         self.is_live = Interests(live).wants_one if live else None
         self._lone_heads: dict[tuple[int, str], bytes] = {}
 
@@ -147,7 +147,7 @@ class Lane(Level):
         return Publish(self.name, channels_of_frame(set(channels)), make_batch(packed), lives[0]), freed, sent
 
 
-def _as_tuples(entries: list[Entry]) -> list[_Sent]:
+def _as_tuples(entries: list[QueuedEntry]) -> list[_Sent]:
     """Write all entries up to the next flush the long way."""
     if set(map(type, entries)) == {tuple}:
         return entries  # type: ignore[return-value]  # all of them are
@@ -167,8 +167,8 @@ def _fitting(sizes: list[int], lives: tuple[bool, ...]) -> int:
     return len(sizes)
 
 
-class Road(Protocol):
-    """Where lanes lead.
+class QueueWriter(Protocol):
+    """Where queues lead.
 
     Attributes:
         asleep: nobody writes now, and who appends must call :meth:`attend`.
@@ -179,37 +179,37 @@ class Road(Protocol):
     def attend(self) -> None:
         """See that what was appended is written."""
 
-    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+    def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:
         """Append what the quick way does not take."""
 
 
-def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, Any]], None]:
+def make_send(queue: SendQueue, writer: QueueWriter, timeout: float) -> Callable[[Mapping[str, Any]], None]:
     """Make the function that sends a message of a plugin.
 
     Args:
-        lane: the plugin's.
-        road: where it leads.
+        queue: the plugin's.
+        writer: where it leads.
         timeout: seconds to wait for room.
     """
-    entries, is_live = lane.entries, lane.is_live
+    entries, is_live = queue.entries, queue.is_live
 
     def place(packed: bytes, channel: str | None) -> None:
         """Append a message that needs a longer look than the quick way has, or for which there is no room."""
         size = len(packed)
-        entry: Entry = packed
+        entry: QueuedEntry = packed
         if channel is not None or size > SMALL:
             channel = channel or ""
-            if len(channel) > _QUICK_CHANNEL:
+            if len(channel) > _FAST_CHANNEL:
                 check_channel(channel)
             if size > MAX_MESSAGE_SIZE:
                 raise TooBig(size, MAX_MESSAGE_SIZE)
             entry = (packed, channel, is_live is not None and channel != "" and is_live(channel))
-        if size > SMALL or len(entries) >= lane.alert:
-            road.add(lane, entry, timeout)
+        if size > SMALL or len(entries) >= queue.alert:
+            writer.add(queue, entry, timeout)
             return
         entries.append(entry)
-        if road.asleep:
-            road.attend()
+        if writer.asleep:
+            writer.attend()
 
     def send(data_dict: Mapping[str, Any]) -> None:
         """Send a message of any other form; what is wrong with one is told by pack()."""
@@ -218,4 +218,4 @@ def make_send(lane: Lane, road: Road, timeout: float) -> Callable[[Mapping[str, 
         place(packed, channel_of(unpack(packed)) if "channel" in data_dict else None)
 
     encode = msgspec.msgpack.Encoder().encode
-    return make_send_quick(lane, entries, road, encode, place, send, SMALL, -1 if is_live else _QUICK_CHANNEL)
+    return make_fast_send(queue, entries, writer, encode, place, send, SMALL, -1 if is_live else _FAST_CHANNEL)

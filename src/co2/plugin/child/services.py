@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from co2.errors import CallRefused, NotRunning
 from co2.plugin.api import WARNING, Co2Plugin
-from co2.plugin.child.calls import Asks, checked_timeout
+from co2.plugin.child.calls import OutgoingCalls, checked_timeout
 from co2.plugin.timers import Timer, Timers
 from co2.protocol.wire.host_names import MAX_METHOD_NAME
 from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Host, Hosts, Load, text_for_frame
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from co2.plugin.child.actor import Actor
     from co2.store.key_values import KeyValues
 
-__all__ = ["HOSTS_TIMEOUT", "Kit", "Tools"]
+__all__ = ["HOSTS_TIMEOUT", "PluginServices", "SharedServices"]
 
 HOSTS_TIMEOUT = 5.0
 """Seconds in which the satellite must have told who is there."""
 
 
 class Carrier(Protocol):
-    """What a kit needs of the actor that carries the plugin."""
+    """What a services needs of the actor that carries the plugin."""
 
     name: str
 
@@ -37,8 +37,8 @@ class Carrier(Protocol):
         """Have a function of the plugin called in its thread; then ``done``."""
 
 
-class WayOut(Protocol):
-    """What tools need of the way to the host: ``outgoing.py``."""
+class FrameWriter(Protocol):
+    """What tools need of the way to the host: ``writer.py``."""
 
     def frame(self, frame: Ask | AskHosts, /) -> None:
         """Queue a question."""
@@ -47,20 +47,20 @@ class WayOut(Protocol):
         """Queue a line for the log."""
 
 
-class Tools:
+class SharedServices:
     """The tools of one package, shared by its plugins.
 
     Args:
-        outgoing: the way to the host.
+        writer: the way to the host.
         make_timers: makes its timers.
     """
 
-    def __init__(self, outgoing: "WayOut", make_timers: Callable[[], Timers] = Timers) -> None:
-        self.asks = Asks(outgoing.frame)
+    def __init__(self, writer: "FrameWriter", make_timers: Callable[[], Timers] = Timers) -> None:
+        self.outgoing_calls = OutgoingCalls(writer.frame)
         self.timers = make_timers()
         self._make_timers = make_timers
         self.origin = ""
-        self._outgoing = outgoing
+        self._writer = writer
         self._store: KeyValues | None = None
         self._store_path = ""
         self._lock = threading.Lock()
@@ -79,17 +79,17 @@ class Tools:
                     raise NotRunning("this host has no state folder, so there is no store")
                 from co2.store.key_values import KeyValues
 
-                self._store = KeyValues(Path(self._store_path), partial(self._outgoing.record, "", WARNING))
+                self._store = KeyValues(Path(self._store_path), partial(self._writer.record, "", WARNING))
             return self._store
 
     def take(self, frame: Answered | Hosts, greeting: "Collection[Actor]") -> None:
         """Take what the satellite answers, or tells those plugins that want to know who is there."""
         if isinstance(frame, Answered) or frame.call_id:
-            self.asks.take(frame)
+            self.outgoing_calls.take(frame)
             return
         for actor in greeting:
             if actor.plugin is not None:
-                actor.kit.greet(actor.plugin, frame)
+                actor.services.greet(actor.plugin, frame)
 
     def close(self) -> None:
         """The plugins have ended."""
@@ -105,7 +105,7 @@ class Tools:
             self._store = None
 
 
-class Kit:
+class PluginServices:
     """The tools of one plugin.
 
     Args:
@@ -114,15 +114,15 @@ class Kit:
         methods: names under which its ``x_`` methods are called.
     """
 
-    def __init__(self, tools: Tools, carrier: Carrier, methods: Collection[str]) -> None:
-        self._tools = tools
+    def __init__(self, shared: SharedServices, carrier: Carrier, methods: Collection[str]) -> None:
+        self._shared = shared
         self._carrier = carrier
         self._methods = methods
 
     @property
     def store(self) -> MutableMapping[str, Any]:
         """The package's."""
-        return self._tools.store
+        return self._shared.store
 
     def every(self, seconds: float, function: Callable[[], Any]) -> Timer:
         """Call a function of the plugin again and again."""
@@ -134,16 +134,16 @@ class Kit:
             what = f"{name}(), called every {timer.seconds:.3g} s,"
             self._carrier.callback(what, lambda: None if timer.cancelled else function(), timer.done)
 
-        return self._tools.timers.every(seconds, put)
+        return self._shared.timers.every(seconds, put)
 
     def hold_timers(self) -> None:
         """Have no timer of the package called until the host says so."""
-        self._tools.timers.hold()
+        self._shared.timers.hold()
 
     def call(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> Any:
         """Call a method and wait for its result."""
         packed, timeout = self._checked(method, argument, host_id, timeout)
-        return unpack_value(self._tools.asks.call(method, host_id, packed, timeout))
+        return unpack_value(self._shared.outgoing_calls.call(method, host_id, packed, timeout))
 
     def call_async(
         self, method: str, argument: dict[str, Any], host_id: str, timeout: float
@@ -152,11 +152,11 @@ class Kit:
         from co2.plugin.child.event_loop import asked
 
         packed, timeout = self._checked(method, argument, host_id, timeout)
-        return asked(self._tools.asks, method, host_id, packed, timeout)
+        return asked(self._shared.outgoing_calls, method, host_id, packed, timeout)
 
     def hosts(self) -> list[Host]:
         """Ask who is there."""
-        return self._tools.asks.hosts(HOSTS_TIMEOUT)
+        return self._shared.outgoing_calls.hosts(HOSTS_TIMEOUT)
 
     def greet(self, plugin: Co2Plugin, frame: Hosts) -> None:
         """Tell the plugin who has joined and left."""
@@ -175,7 +175,7 @@ class Kit:
         for text in (method, host_id):
             if text_for_frame(text) != text:
                 raise ValueError(f"call: text that is not valid Unicode: {text!r:.80}")
-        here = not host_id or host_id.partition("@")[0] == self._tools.origin
+        here = not host_id or host_id.partition("@")[0] == self._shared.origin
         if method in self._methods and here and self._carrier.in_own_thread:
             raise CallRefused(
                 f"{self._carrier.name} calls itself: {method} cannot begin before the call that runs now is done, "

@@ -1,6 +1,6 @@
-"""The two loops that every message pays for: the short way into a lane, and the calls of ``receive``.
+"""The two loops that every message pays for: the short way into a queue, and the calls of ``receive``.
 
-Compiled (``_quick.c``) where there was a C compiler when co2 was built or installed, in Python where not: the
+Compiled (``_speedups.c``) where there was a C compiler when co2 was built or installed, in Python where not: the
 effect is the same, the speed at full load is not. Here is the Python, and the choice.
 """
 
@@ -13,13 +13,13 @@ from typing import Any, Protocol
 
 from co2.compiled import is_of
 
-__all__ = ["COMPILED", "Level", "Sleeper", "give", "listen", "make_send_quick"]
+__all__ = ["COMPILED", "Level", "Sleeper", "give", "listen", "make_fast_send"]
 
 Send = Callable[[Mapping[str, Any]], None]
 
 
 class _Level:
-    """What a lane is, for ``send``.
+    """What a queue is, for ``send``.
 
     Attributes:
         alert: entries that may wait before their sender has to look after them.
@@ -30,7 +30,7 @@ class _Level:
 
 
 class _Sleeper:
-    """What a road is, for ``send``.
+    """What a writer is, for ``send``.
 
     Attributes:
         asleep: nobody writes now, and who appends must call ``attend()``.
@@ -40,16 +40,16 @@ class _Sleeper:
     asleep: bool
 
 
-class _Road(Protocol):
+class _QueueWriter(Protocol):
     asleep: bool
 
     def attend(self) -> None: ...
 
 
-def _make_send_quick(  # noqa: PLR0917 - as the compiled one
-    lane: _Level,
+def _make_fast_send(  # noqa: PLR0917 - as the compiled one
+    queue: _Level,
     entries: list[Any],
-    road: _Road,
+    writer: _QueueWriter,
     encode: Callable[[Any], bytes],
     place: Callable[[bytes, str | None], None],
     other: Send,
@@ -59,9 +59,9 @@ def _make_send_quick(  # noqa: PLR0917 - as the compiled one
     """Make the function that sends messages of the two common forms: ``data`` alone, or with a ``channel``.
 
     Args:
-        lane: the plugin's.
-        entries: the lane's; small messages are appended to it while it has room.
-        road: where the lane leads.
+        queue: the plugin's.
+        entries: the queue's; small messages are appended to it while it has room.
+        writer: where the queue leads.
         encode: gives the bytes of a message.
         place: takes what is encoded and not appended, and its channel, None where it has none.
         other: takes messages of any other form, and those that cannot be encoded.
@@ -81,7 +81,7 @@ def _make_send_quick(  # noqa: PLR0917 - as the compiled one
         except Exception:
             other(data_dict)
             return
-        if len(packed) > small or len(entries) >= lane.alert:
+        if len(packed) > small or len(entries) >= queue.alert:
             place(packed, channel)
             return
         if channel is None:
@@ -91,8 +91,8 @@ def _make_send_quick(  # noqa: PLR0917 - as the compiled one
         else:
             place(packed, channel)
             return
-        if road.asleep:
-            road.attend()
+        if writer.asleep:
+            writer.attend()
 
     return send
 
@@ -160,21 +160,21 @@ class _Poll(threading.local):
 _own = _Poll()
 
 
-def _listen(data: int, bell: int, buffer: memoryview, /) -> int:
-    """Wait for bytes, or for a bell, and read them.
+def _listen(data: int, wakeup: int, buffer: memoryview, /) -> int:
+    """Wait for bytes, or for a wakeup, and read them.
 
     Args:
         data: descriptor that is read.
-        bell: descriptor that is only listened to.
+        wakeup: descriptor that is only listened to.
         buffer: takes the bytes.
 
     Returns:
         How many bytes there were; 0 for their end, -1 for none.
     """
-    if _own.ends != (data, bell):
-        _own.ends, _own.poll = (data, bell), select.poll()
+    if _own.ends != (data, wakeup):
+        _own.ends, _own.poll = (data, wakeup), select.poll()
         _own.poll.register(data, select.POLLIN)
-        _own.poll.register(bell, select.POLLIN)
+        _own.poll.register(wakeup, select.POLLIN)
     if all(end != data for end, _ in _own.poll.poll()):
         return -1
     try:
@@ -184,12 +184,12 @@ def _listen(data: int, bell: int, buffer: memoryview, /) -> int:
 
 
 try:
-    from co2.plugin.child._quick import SOURCE, Level, Sleeper, give, listen
-    from co2.plugin.child._quick import Send as make_send_quick
+    from co2.plugin.child._speedups import SOURCE, Level, Sleeper, give, listen
+    from co2.plugin.child._speedups import Send as make_fast_send
 
-    COMPILED = is_of(SOURCE, Path(__file__).with_name("_quick.c"))
+    COMPILED = is_of(SOURCE, Path(__file__).with_name("_speedups.c"))
 except ImportError:
     COMPILED = False
 if not COMPILED:
-    Level, Sleeper, make_send_quick = _Level, _Sleeper, _make_send_quick  # type: ignore[misc,assignment]
+    Level, Sleeper, make_fast_send = _Level, _Sleeper, _make_fast_send  # type: ignore[misc,assignment]
     give, listen = _give, _listen

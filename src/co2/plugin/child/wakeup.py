@@ -3,10 +3,10 @@
 import contextlib
 import threading
 
-__all__ = ["Bell"]
+__all__ = ["Wakeup"]
 
 
-class Bell:
+class Wakeup:
     """One thread waits, any thread rings. A ring before the wait counts; several count as one."""
 
     def __init__(self) -> None:

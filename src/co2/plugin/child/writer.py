@@ -1,9 +1,9 @@
 """The way out of a plugin host: what plugins send, and what the host wants to know, to one socket.
 
-Messages wait in the lanes of their plugins (``lanes.py``); one thread writes them out in big frames, and naps a
-moment where few wait, so that the next frame is big. Senders write by themselves what they have sent into silence,
-and what has become a full frame: that saves a change of threads, what was encoded is still in the processor's
-cache, and what is written outlives the process.
+Messages wait in the queues of their plugins (``send_queue.py``). One thread writes them in big frames; where few
+messages wait it naps a moment first, so that the next frame is big. A sender writes by itself what it has sent
+into silence, and a frame that has become full: that saves a change of threads, finds the encoded bytes still in
+the processor's cache, and what is written outlives the process.
 
 Frames leave in the order in which they were cut: who cuts has the lock, and keeps ``writing`` until it is written.
 """
@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 
 from co2.errors import NotRunning, OutboxFull
-from co2.plugin.child.send_queue import FULL, MAX_QUEUED, Entry, Lane, size_of
+from co2.plugin.child.send_queue import FULL, MAX_QUEUED, QueuedEntry, SendQueue, size_of
 from co2.plugin.child.speedups import Sleeper
 from co2.protocol.wire.batch import MAX_BATCH_MESSAGES
 from co2.protocol.wire.plugin_frames.frames import (
@@ -29,7 +29,7 @@ from co2.protocol.wire.plugin_frames.frames import (
     text_for_frame,
 )
 
-__all__ = ["MAX_LETTERS", "MAX_LETTER_BYTES", "MAX_RECORDS", "MAX_WRITE", "Outgoing"]
+__all__ = ["MAX_LETTERS", "MAX_LETTER_BYTES", "MAX_RECORDS", "MAX_WRITE", "Writer"]
 
 MAX_RECORDS = 1000
 """Lines for the log that wait to be written; further ones are counted."""
@@ -60,7 +60,7 @@ _PAUSE_MS = 5
 """Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
 
 
-class Outgoing(Sleeper):
+class Writer(Sleeper):
     """Frames waiting for the socket.
 
     Args:
@@ -90,7 +90,7 @@ class Outgoing(Sleeper):
         self._lock = threading.Lock()
         self._work = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
-        self._lanes: deque[Lane] = deque()
+        self._queues: deque[SendQueue] = deque()
         self._measured = 0
         self._control: deque[ChildFrame] = deque()
         self._records = 0
@@ -109,16 +109,16 @@ class Outgoing(Sleeper):
         self._thread = threading.Thread(target=self._write_all, name="co2-writer", daemon=True)
         self._thread.start()
 
-    def join(self, lane: Lane) -> None:
-        """Take a plugin's lane in."""
+    def join(self, queue: SendQueue) -> None:
+        """Take a plugin's queue in."""
         with self._lock:
             if self._closing:
-                lane.close()
+                queue.close()
             if self._retired:
                 self._open = self._retired = False
-            self._lanes.append(lane)
+            self._queues.append(queue)
 
-    def add(self, lane: Lane, entry: Entry, timeout: float) -> None:
+    def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:
         """Append a message that must be measured, or for which there is no room; or a flush.
 
         Waits for room at most ``timeout`` seconds.
@@ -128,14 +128,14 @@ class Outgoing(Sleeper):
             NotRunning: the host stops.
         """
         with self._lock:
-            if not lane.limit:
-                raise NotRunning(f"{lane.name} has stopped, so it cannot send")
-            if self._is_full(lane):
-                self._wait_for_room(lane, timeout)
-            lane.entries.append(entry)
+            if not queue.limit:
+                raise NotRunning(f"{queue.name} has stopped, so it cannot send")
+            if self._is_full(queue):
+                self._wait_for_room(queue, timeout)
+            queue.entries.append(entry)
             self._measured += size_of(entry)
-            if len(lane.entries) > lane.alert and self._may_write():
-                self._write_full(lane)
+            if len(queue.entries) > queue.alert and self._may_write():
+                self._write_full(queue)
         if self.asleep:
             self.attend()
 
@@ -227,8 +227,8 @@ class Outgoing(Sleeper):
         deadline = time.monotonic() + timeout
         with self._lock:
             self._retired, self._held = True, False
-            for lane in self._lanes:
-                lane.close()
+            for queue in self._queues:
+                queue.close()
             self._wake()
             self._room.notify_all()
             while self._open and self._waiting() and (left := deadline - time.monotonic()) > 0:
@@ -238,7 +238,7 @@ class Outgoing(Sleeper):
         """Take no more messages, write what waits, within ``timeout`` seconds."""
         with self._lock:
             self._held = False
-            self._close_lanes()
+            self._close_queues()
         self._thread.join(timeout)
 
     # with the lock
@@ -247,28 +247,28 @@ class Outgoing(Sleeper):
         self.asleep = False
         self._work.notify()
 
-    def _close_lanes(self) -> None:
+    def _close_queues(self) -> None:
         self._closing = True
-        for lane in self._lanes:
-            lane.close()
+        for queue in self._queues:
+            queue.close()
         self._wake()
         self._room.notify_all()
 
-    def _is_full(self, lane: Lane) -> bool:
-        return self._measured > MAX_QUEUED or len(lane.entries) >= lane.limit
+    def _is_full(self, queue: SendQueue) -> bool:
+        return self._measured > MAX_QUEUED or len(queue.entries) >= queue.limit
 
-    def _wait_for_room(self, lane: Lane, timeout: float) -> None:
+    def _wait_for_room(self, queue: SendQueue, timeout: float) -> None:
         self.waited += 1
         self._report = True
         self._wake()
         deadline = time.monotonic() + timeout
-        while self._is_full(lane):
+        while self._is_full(queue):
             left = deadline - time.monotonic()
             if left <= 0:
                 raise OutboxFull(timeout, self._why_full())
             self._room.wait(left)
-            if not lane.limit:
-                raise NotRunning(f"{lane.name} has stopped, so it cannot send")
+            if not queue.limit:
+                raise NotRunning(f"{queue.name} has stopped, so it cannot send")
 
     def _why_full(self) -> str:
         if not self._open:
@@ -283,23 +283,23 @@ class Outgoing(Sleeper):
 
     def _write_now(self, now: float) -> bool:
         """Write what the socket takes at once; tell whether that was all."""
-        lanes = self._lanes
-        is_alone = len(lanes) == 1
-        data = (is_alone and lanes[0].cut_lone()) or self._messages()
+        queues = self._queues
+        is_alone = len(queues) == 1
+        data = (is_alone and queues[0].cut_lone()) or self._messages()
         if not data:
             return True  # somebody else was quicker
         self._last_write = now
         self._rest = self._sent(data)
         if self._retired:
             self._room.notify_all()  # somebody waits for all of it to be written
-        return not self._rest and not (lanes[0].entries if is_alone else self._waiting())
+        return not self._rest and not (queues[0].entries if is_alone else self._waiting())
 
-    def _write_full(self, lane: Lane) -> None:
-        """Write full frames of a lane, waiting a moment for the socket; what it does not take is the writer's."""
-        while len(lane.entries) >= MAX_BATCH_MESSAGES and self._may_write():
+    def _write_full(self, queue: SendQueue) -> None:
+        """Write full frames of a queue, waiting a moment for the socket; what it does not take is the writer's."""
+        while len(queue.entries) >= MAX_BATCH_MESSAGES and self._may_write():
             parts = []
-            while len(lane.entries) >= MAX_BATCH_MESSAGES:
-                frame, freed = lane.cut()
+            while len(queue.entries) >= MAX_BATCH_MESSAGES:
+                frame, freed = queue.cut()
                 self._measured -= freed
                 parts.append(encode_frame(frame))
             self._rest = self._sent(b"".join(parts))
@@ -308,7 +308,7 @@ class Outgoing(Sleeper):
         self._last_write = self._last_full = time.monotonic()
         self._room.notify_all()
         if self._rest:
-            lane.alert = lane.limit
+            queue.alert = queue.limit
         if self._rest or self._control or self._report or self._closing:
             self._wake()
 
@@ -353,22 +353,22 @@ class Outgoing(Sleeper):
         return b"".join(parts)
 
     def _messages(self) -> bytes:
-        """Cut frames, the lanes in turns. What is left behind a full frame may grow to be one too."""
+        """Cut frames, the queues in turns. What is left behind a full frame may grow to be one too."""
         parts: list[bytes] = []
         given: set[str] = set()
         size = idle = 0
-        while size < MAX_WRITE and idle < len(self._lanes):
-            lane = self._lanes[0]
-            self._lanes.rotate(-1)
-            if len(lane.entries) < (MAX_BATCH_MESSAGES if lane.name in given else 1):
+        while size < MAX_WRITE and idle < len(self._queues):
+            queue = self._queues[0]
+            self._queues.rotate(-1)
+            if len(queue.entries) < (MAX_BATCH_MESSAGES if queue.name in given else 1):
                 idle += 1
                 continue
             idle = 0
-            given.add(lane.name)
-            frame, freed = lane.cut()
+            given.add(queue.name)
+            frame, freed = queue.cut()
             self._measured -= freed
-            if len(lane.entries) < MAX_BATCH_MESSAGES and lane.limit:
-                lane.alert = FULL - 1
+            if len(queue.entries) < MAX_BATCH_MESSAGES and queue.limit:
+                queue.alert = FULL - 1
             parts.append(encode_frame(frame))
             size += len(parts[-1])
         if parts:
@@ -376,7 +376,7 @@ class Outgoing(Sleeper):
         return b"".join(parts)
 
     def _waiting(self) -> int:
-        return sum(len(lane.entries) for lane in self._lanes)
+        return sum(len(queue.entries) for queue in self._queues)
 
     def _next_control(self) -> ChildFrame:
         frame = self._control.popleft()
@@ -408,7 +408,7 @@ class Outgoing(Sleeper):
                 return
             # The satellite is gone. The reading side sees it too, and ends in good order.
             with self._lock:
-                self._close_lanes()
+                self._close_queues()
                 self._end()
 
     def _send_all(self, data: bytes) -> None:

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from co2.plugin.parent.delivery import Delivery
-from co2.plugin.parent.generation import Incarnation
-from co2.plugin.parent.package_log import Records, preview
-from co2.plugin.parent.restart_policy import MAX_TRIES, Deaths, read_progress, taken_up
+from co2.plugin.parent.generation import Generation
+from co2.plugin.parent.package_log import PackageLog, preview
+from co2.plugin.parent.restart_policy import MAX_TRIES, RestartPolicy, read_progress, taken_up
 from co2.protocol.wire.plugin_frames.frames import Applied, DeadLetter, Progress
 
-__all__ = ["Books", "Counters"]
+__all__ = ["Accounting", "Counters"]
 
 
 @dataclass(slots=True)
@@ -32,7 +32,7 @@ class Counters:
     slowest: float = 0.0
 
 
-class Books:
+class Accounting:
     """What outlives the loads of a package.
 
     Args:
@@ -49,21 +49,21 @@ class Books:
     """
 
     def __init__(
-        self, package: str, records: Records, delivery: Delivery, dead_letter: Callable[[DeadLetter], None]
+        self, package: str, package_log: PackageLog, delivery: Delivery, dead_letter: Callable[[DeadLetter], None]
     ) -> None:
-        self.alive: list[Incarnation] = []
+        self.alive: list[Generation] = []
         self.counters = Counters()
         self._package = package
-        self._records = records
+        self._package_log = package_log
         self._delivery = delivery
         self._dead_letter = dead_letter
         self._progress: dict[str, Progress] = {}
-        self.deaths = Deaths()
+        self.restart_policy = RestartPolicy()
         self.given_up = 0
         self._stood_still = 0.0
         self._stands_since: float | None = None
 
-    def place(self, one: Incarnation) -> dict[str, Progress]:
+    def place(self, one: Generation) -> dict[str, Progress]:
         """Return where each plugin of a load begins, now."""
         if self._stands_since is not None:
             self._stood_still += time.monotonic() - self._stands_since
@@ -71,19 +71,19 @@ class Books:
         self._progress = taken_up(one.plugins, self._progress)
         return self._progress
 
-    def settle(self, one: Incarnation) -> None:
+    def settle(self, one: Generation) -> None:
         """Note where its plugins stand: it need not have come to say so."""
         self._progress = read_progress(one.child.words, one.plugins, self._progress)
         self._done_with(one)
 
-    def bury(self, one: Incarnation) -> None:
+    def ended(self, one: Generation) -> None:
         """Add up what a load has counted that is no more."""
         if one not in self.alive:
             return
         self.alive.remove(one)
-        if one.watch is not None:
-            self.counters.slowest = max(self.counters.slowest, one.watch.slowest)
-            one.watch = None
+        if one.watchdog is not None:
+            self.counters.slowest = max(self.counters.slowest, one.watchdog.slowest)
+            one.watchdog = None
         # Also the letters that went down with the child.
         unkept = one.letters - one.letters_come
         before, now = self.counters.earlier, one.applied
@@ -93,8 +93,8 @@ class Books:
         one.applied = Applied(0)
         one.child.forget()
 
-    def died(self, one: Incarnation | None, how: str, deaths: int) -> bool:
-        """Tell of a death and bury the load; tell whether that was one too many.
+    def died(self, one: Generation | None, how: str, deaths: int) -> bool:
+        """Tell of a death and close its generation; tell whether that was one too many.
 
         Args:
             one: the load that carried the package; None where it died before it did.
@@ -105,26 +105,26 @@ class Books:
         if self._stands_since is None:
             self._stands_since = time.monotonic()
         ran = self._stands_since - self._stood_still  # neither starting nor waiting for the next try
-        given_up = self.deaths.add(ran, _suspects(one) if one is not None else [])
-        parked = self.deaths.park(ran, deaths)
+        given_up = self.restart_policy.add(ran, _suspects(one) if one is not None else [])
+        parked = self.restart_policy.park(ran, deaths)
         if reason or not parked:
-            self._records.error(reason or f"the plugin host of {self._package} {how}; it is started again")
+            self._package_log.error(reason or f"the plugin host of {self._package} {how}; it is started again")
         for plugin, number in given_up:
             self._give_up(plugin, number, reason or f"it {how}")
         if one is not None:
             self._done_with(one)
-            self.bury(one)
+            self.ended(one)
         return parked
 
     def forget_deaths(self, last: int) -> None:
         """All plugins are done with everything up to this number."""
-        self.deaths.forget_up_to(last)
+        self.restart_policy.forget_up_to(last)
 
-    def forgive(self) -> None:
+    def forget_all_deaths(self) -> None:
         """Somebody has asked for another try: what was does not count."""
-        self.deaths = Deaths()
+        self.restart_policy = RestartPolicy()
 
-    def _done_with(self, one: Incarnation) -> None:
+    def _done_with(self, one: Generation) -> None:
         done = [self._progress[plugin.name].done for plugin in one.plugins if plugin.receives]
         if done:
             self._delivery.done(min(done))
@@ -135,21 +135,23 @@ class Books:
         self._progress[plugin] = Progress(number, 0)
         found = self._delivery.window.find(number)
         if found is None:
-            self._records.error(f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again")
+            self._package_log.error(
+                f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again"
+            )
             return
         envelope, message = found
         reason = f"the plugin host died {MAX_TRIES} times in this message: {how}"
         self._dead_letter(DeadLetter(plugin, envelope.host_id, envelope.client_address, reason, message))
-        self._records.error(
+        self._package_log.error(
             f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; "
             f"from {envelope.host_id}: {preview(message)}"
         )
 
 
-def _suspects(one: Incarnation) -> list[tuple[str, int]]:
+def _suspects(one: Generation) -> list[tuple[str, int]]:
     """Give (plugin, message number) of those that may have killed the child."""
-    if one.guilty is not None:
-        return [(one.guilty.plugin, one.guilty.inside)] if one.guilty.inside else []
+    if one.too_slow is not None:
+        return [(one.too_slow.plugin, one.too_slow.inside)] if one.too_slow.inside else []
     words = one.child.words
     return [
         (plugin.name, words.message(index) // 2)

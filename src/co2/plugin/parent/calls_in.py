@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from co2.errors import BadParams, CallTimeout, PluginFailed, TooBig, ValueRefused
-from co2.plugin.parent.pending_calls import PendingCalls
+from co2.plugin.parent.pending_calls import PluginCalls
 from co2.protocol.wire.plugin_frames.frames import Admit, Call, DeadLetter, Host, HostFrame, Repeat, Withdraw
 from co2.values import pack_value, unpack_value
 
-__all__ = ["Calling", "Question"]
+__all__ = ["CallsIn", "Question"]
 
 Send = Callable[[HostFrame], None]
 Question = Call | Repeat | Admit
 
 
-class Calling:
+class CallsIn:
     """The calls of ``x_`` methods, and the dead letters that are given once more.
 
     Args:
@@ -26,7 +26,7 @@ class Calling:
     def __init__(self, package: str, can_take: Callable[[Question], bool]) -> None:
         self._package = package
         self._can_take = can_take
-        self._calls = PendingCalls()
+        self._calls = PluginCalls()
         self._send: Send | None = None
         self._held: dict[int, Question] | None = None
         self._why = "starting"

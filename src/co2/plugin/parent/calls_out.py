@@ -21,7 +21,7 @@ from co2.values import pack_value, unpack_value
 if TYPE_CHECKING:
     from co2.plugin.parent.process import Child
 
-__all__ = ["MAX_ASKED", "Asking", "Network", "NoNetwork"]
+__all__ = ["MAX_ASKED", "CallsOut", "NetworkQueries", "NoNetwork"]
 
 MAX_ASKED = 300
 """Calls of one package that may be under way: a little more than a child lets its plugins have."""
@@ -34,7 +34,7 @@ _NOTHING = b"\xc0"
 _logger = logging.getLogger("co2.plugins")
 
 
-class Network(Protocol):
+class NetworkQueries(Protocol):
     """What plugins can ask for: methods anywhere in the network, and who is there."""
 
     async def call(self, method: str, host_id: str, argument: dict[str, Any], timeout: float) -> Any:
@@ -66,14 +66,14 @@ class NoNetwork:
         return ()
 
 
-class Asking:
+class CallsOut:
     """The questions of one child."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
         self._greets = False
 
-    def take(self, child: "Child", frame: Ask | AskHosts, network: Network) -> None:
+    def take(self, child: "Child", frame: Ask | AskHosts, network: NetworkQueries) -> None:
         """Answer a question of the child, as the network does."""
         if isinstance(frame, AskHosts):
             self._take_hosts(child, frame.call_id, network.hosts())
@@ -109,11 +109,11 @@ class Asking:
             child.send(part)
 
     @staticmethod
-    async def _answer(child: "Child", ask: Ask, network: Network) -> None:
+    async def _answer(child: "Child", ask: Ask, network: NetworkQueries) -> None:
         child.send(await _answered(ask, network))
 
 
-async def _answered(ask: Ask, network: Network) -> Answered:
+async def _answered(ask: Ask, network: NetworkQueries) -> Answered:
     try:
         argument = unpack_value(ask.argument)
         assert isinstance(argument, Mapping)

@@ -5,7 +5,7 @@ It outlives every child: what one was given and did not do, the next one gets, w
 
 from collections.abc import Callable
 
-from co2.plugin.parent.delivery_queue import Missing, Parcel, Waiting, Window
+from co2.plugin.parent.delivery_queue import FairQueue, GapRange, QueuedBatch, Window
 from co2.protocol.wire.frame_template import RUN_BYTES
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap
 
@@ -33,7 +33,7 @@ class Delivery:
     """
 
     def __init__(self, on_room: Callable[[], None]) -> None:
-        self.waiting = Waiting()
+        self.waiting = FairQueue()
         self.window = Window()
         self.received = 0
         self._on_room = on_room
@@ -43,12 +43,12 @@ class Delivery:
     def __len__(self) -> int:
         return len(self.waiting) + len(self.window)
 
-    def deliver(self, source: str, parcel: Parcel) -> None:
+    def deliver(self, source: str, queued: QueuedBatch) -> None:
         """Queue a batch for the package, and give the child what it may have."""
         if self._give is not None and not self.waiting.bytes and self.window.room > 0:
-            self._give(self.window.give(parcel))
+            self._give(self.window.give(queued))
             return
-        self.waiting.put(source, parcel)
+        self.waiting.put(source, queued)
         self._pump()
 
     @property
@@ -57,17 +57,17 @@ class Delivery:
         is_direct = self._give is not None and not self.waiting.bytes and self.window.room > RUN_BYTES
         return self.window.last + 1 if is_direct else 0
 
-    def deliver_from_network(self, parcel: Parcel) -> bool:
+    def deliver_from_network(self, queued: QueuedBatch) -> bool:
         """Queue a batch from the network; tell whether there is room for more.
 
         Where there is none ``on_room`` is called once there is: until then the relay's log keeps what comes.
         """
-        self.deliver(NETWORK, parcel)
+        self.deliver(NETWORK, queued)
         if self.waiting.held(NETWORK) > MAX_FROM_NETWORK:
             self._behind = True
         return not self._behind
 
-    def gap(self, source: str, gap: Missing) -> None:
+    def gap(self, source: str, gap: GapRange) -> None:
         """Queue a gap: messages of this source that will not come."""
         self.waiting.put_gap(source, gap)
         self._pump()

@@ -11,7 +11,7 @@ from co2.plugin.child.decoding import pieces
 from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, join_batches
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap
 
-__all__ = ["MAX_WAITING", "WINDOW", "Envelope", "Missing", "Parcel", "Waiting", "Window"]
+__all__ = ["MAX_WAITING", "WINDOW", "Envelope", "FairQueue", "GapRange", "QueuedBatch", "Window"]
 
 MAX_WAITING = 8 * 1024 * 1024
 """Bytes that wait for one package; beyond it the oldest batches are dropped, and a gap is told."""
@@ -40,7 +40,7 @@ class Envelope(msgspec.Struct, frozen=True):
     sender: str = ""
 
 
-class Parcel(msgspec.Struct, frozen=True):
+class QueuedBatch(msgspec.Struct, frozen=True):
     """One batch on its way to a package.
 
     Attributes:
@@ -71,7 +71,7 @@ class Parcel(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Missing:
+class GapRange:
     """What the package will not get.
 
     Attributes:
@@ -90,9 +90,9 @@ class Missing:
 
     size = OVERHEAD
 
-    def __add__(self, later: "Missing") -> "Missing":
+    def __add__(self, later: "GapRange") -> "GapRange":
         reasons = tuple(dict.fromkeys(self.reasons + later.reasons))[:MAX_REASONS]
-        return Missing(self.after, later.next, reasons, self.dropped + later.dropped, later.log_id)
+        return GapRange(self.after, later.next, reasons, self.dropped + later.dropped, later.log_id)
 
     def told(self, number: int) -> Gap:
         """Give the frame for the child."""
@@ -103,7 +103,7 @@ class Missing:
         return Gap(number, self.after, self.next, "; ".join(reasons))
 
 
-class Waiting:
+class FairQueue:
     """A bounded queue, fair to its sources: whoever floods it loses messages of its own.
 
     A source is the network, or one package of this satellite. They take turns, and a source's order is
@@ -115,15 +115,15 @@ class Waiting:
         self.dropped = 0
         self.bytes = 0
         self._count = 0
-        self._queues: dict[str, deque[Parcel | Missing]] = {}
+        self._queues: dict[str, deque[QueuedBatch | GapRange]] = {}
         self._sizes: dict[str, int] = {}
 
     def __len__(self) -> int:
         return self._count
 
-    def put(self, source: str, parcel: Parcel) -> int:
+    def put(self, source: str, queued: QueuedBatch) -> int:
         """Queue a batch; give how many older messages had to go."""
-        self._append(source, parcel)
+        self._append(source, queued)
         before = self.dropped
         while self.bytes > MAX_WAITING and self._count:
             self._drop(max(self._sizes, key=self._sizes.__getitem__))
@@ -133,15 +133,15 @@ class Waiting:
         """Give the bytes that wait of one source."""
         return self._sizes.get(source, 0)
 
-    def put_gap(self, source: str, gap: Missing) -> None:
+    def put_gap(self, source: str, gap: GapRange) -> None:
         """Queue a gap that was told to us: what comes next of this source comes after it."""
         queue = self._queues.get(source)
-        if queue and isinstance(last := queue[-1], Missing):
+        if queue and isinstance(last := queue[-1], GapRange):
             queue[-1] = last + gap
         else:
             self._append(source, gap)
 
-    def take(self, room: int) -> Parcel | Missing | None:
+    def take(self, room: int) -> QueuedBatch | GapRange | None:
         """Take what is next of the next source: a gap, or messages of one envelope.
 
         Args:
@@ -151,7 +151,7 @@ class Waiting:
         if source is None:
             return None
         taken = self._pop(source)
-        if isinstance(taken, Parcel):
+        if isinstance(taken, QueuedBatch):
             taken = self._with_followers(source, taken, room)
         if source in self._queues:
             self._queues[source] = self._queues.pop(source)  # to the end: the others' turn
@@ -163,17 +163,17 @@ class Waiting:
             while source in self._queues:
                 self._pop(source)
 
-    def _append(self, source: str, item: Parcel | Missing) -> None:
+    def _append(self, source: str, item: QueuedBatch | GapRange) -> None:
         self._queues.setdefault(source, deque()).append(item)
         self._account(source, item, 1)
 
-    def _account(self, source: str, item: Parcel | Missing, sign: int) -> None:
+    def _account(self, source: str, item: QueuedBatch | GapRange, sign: int) -> None:
         self.bytes += sign * item.size
         self._sizes[source] = self._sizes.get(source, 0) + sign * item.size
-        if isinstance(item, Parcel):
+        if isinstance(item, QueuedBatch):
             self._count += sign * item.wanted
 
-    def _pop(self, source: str) -> Parcel | Missing:
+    def _pop(self, source: str) -> QueuedBatch | GapRange:
         queue = self._queues[source]
         item = queue.popleft()
         self._account(source, item, -1)
@@ -184,24 +184,24 @@ class Waiting:
 
     def _drop(self, source: str) -> None:
         """Put what is missing in the place of a source's oldest batch and of the gaps before it."""
-        told: list[Missing] = []
-        while isinstance(item := self._pop(source), Missing):
+        told: list[GapRange] = []
+        while isinstance(item := self._pop(source), GapRange):
             told.append(item)
         self.dropped += item.wanted
-        told.append(Missing(dropped=item.wanted))
+        told.append(GapRange(dropped=item.wanted))
         queue = self._queues.get(source)
-        if queue and isinstance(queue[0], Missing):
+        if queue and isinstance(queue[0], GapRange):
             told.append(self._pop(source))  # type: ignore[arg-type]  # just looked at
         missing = reduce(add, told)
         self._queues.setdefault(source, deque()).appendleft(missing)
         self._account(source, missing, 1)
 
-    def _with_followers(self, source: str, first: Parcel, room: int) -> Parcel:
+    def _with_followers(self, source: str, first: QueuedBatch, room: int) -> QueuedBatch:
         """Join small batches of one envelope: cheaper to carry and to decode."""
         batches, count, size = [first.batch], first.count, len(first.batch)
         while not first.skip and (queue := self._queues.get(source)):
             item = queue[0]
-            if not isinstance(item, Parcel) or item.skip or item.envelope != first.envelope:
+            if not isinstance(item, QueuedBatch) or item.skip or item.envelope != first.envelope:
                 break
             if first.position and (item.position, item.log_id) != (first.position + count, first.log_id):
                 break  # only a row without a jump says where each message is in the log
@@ -214,7 +214,7 @@ class Waiting:
             self._pop(source)
         if len(batches) == 1:
             return first
-        return Parcel(first.envelope, join_batches(batches), count, 0, first.position, first.log_id)
+        return QueuedBatch(first.envelope, join_batches(batches), count, 0, first.position, first.log_id)
 
 
 class Window:
@@ -232,7 +232,7 @@ class Window:
         self._next = 1
         self._last_done = 0
         self._count = 0
-        self._given: deque[tuple[int, Parcel | Missing]] = deque()
+        self._given: deque[tuple[int, QueuedBatch | GapRange]] = deque()
 
     def __len__(self) -> int:
         return self._count
@@ -247,12 +247,12 @@ class Window:
         """The number that was given last."""
         return self._next - 1
 
-    def give(self, item: Parcel | Missing) -> Deliver | Gap:
+    def give(self, item: QueuedBatch | GapRange) -> Deliver | Gap:
         """Number messages, or a gap; give the frame for the child."""
         first = self._next
         self._given.append((first, item))
         self.bytes += item.size
-        if isinstance(item, Parcel):
+        if isinstance(item, QueuedBatch):
             self._next += item.count
             self._count += item.wanted
         else:
@@ -266,7 +266,7 @@ class Window:
         for first, item in self._given:
             if first > last:
                 break
-            if isinstance(item, Parcel):
+            if isinstance(item, QueuedBatch):
                 begin = max(self._last_done + 1, first + item.skip)
                 end = min(last, first + item.count - 1)
                 count += max(0, end - begin + 1)
@@ -287,17 +287,17 @@ class Window:
     def find(self, number: int) -> tuple[Envelope, bytes] | None:
         """Give a message that is not done with."""
         for first, item in self._given:
-            if isinstance(item, Parcel) and first <= number < first + item.count:
+            if isinstance(item, QueuedBatch) and first <= number < first + item.count:
                 return item.envelope, pieces(item.batch)[number - first]
         return None
 
 
-def _end(first: int, item: Parcel | Missing) -> int:
-    return first + item.count - 1 if isinstance(item, Parcel) else first
+def _end(first: int, item: QueuedBatch | GapRange) -> int:
+    return first + item.count - 1 if isinstance(item, QueuedBatch) else first
 
 
-def _frame(first: int, item: Parcel | Missing) -> Deliver | Gap:
-    if isinstance(item, Missing):
+def _frame(first: int, item: QueuedBatch | GapRange) -> Deliver | Gap:
+    if isinstance(item, GapRange):
         return item.told(first)
     envelope = item.envelope
     return Deliver(first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip)

@@ -16,7 +16,7 @@ from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.plugin_frames.frames import PluginInfo
 from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 
-__all__ = ["BEHIND", "PATIENCE", "STUCK", "WINDOW", "Passing", "Stage", "TransitCounts"]
+__all__ = ["BEHIND", "PATIENCE", "STUCK", "WINDOW", "FilterStage", "PackageFilters", "TransitCounts"]
 
 PATIENCE = 1.0
 """Seconds without any progress after which messages pass a plugin by."""
@@ -53,7 +53,7 @@ class TransitCounts:
     passed_by: int = 0
 
 
-class Passing:
+class PackageFilters:
     """The relay plugins of one package.
 
     Attributes:
@@ -62,7 +62,7 @@ class Passing:
     """
 
     def __init__(self) -> None:
-        self.stages: list[Stage] = []
+        self.stages: list[FilterStage] = []
         self.counts = TransitCounts()
         self.numbers = itertools.count(1)
         self.give: Callable[[Transit], None] | None = None
@@ -74,7 +74,7 @@ class Passing:
         """Give everything to this child from now on: first what the one before it was given and has not done."""
         wanted = {one.name: one for one in plugins if one.relays}
         known = {stage.plugin: stage for stage in self.stages}
-        self.stages = [known.get(name) or Stage(name, self) for name in wanted]
+        self.stages = [known.get(name) or FilterStage(name, self) for name in wanted]
         for name, stage in known.items():
             if name not in wanted:
                 stage.lose()
@@ -116,7 +116,7 @@ class Passing:
 
 
 @dataclass(slots=True)
-class _Waiting:
+class _WaitingFrame:
     """One frame here, until it is answered or has passed by."""
 
     frame: Transit
@@ -125,7 +125,7 @@ class _Waiting:
 
 
 @dataclass(slots=True, eq=False)
-class Stage:
+class FilterStage:
     """One relay plugin; a :class:`~co2.protocol.relay.filter_chain.Filter`.
 
     Attributes:
@@ -134,10 +134,10 @@ class Stage:
     """
 
     plugin: str
-    passing: Passing
+    filters: PackageFilters
     _interests: Interests = field(default_factory=lambda: Interests(None))
-    _waiting: deque[_Waiting] = field(default_factory=deque)
-    _given: dict[int, _Waiting] = field(default_factory=dict)
+    _waiting: deque[_WaitingFrame] = field(default_factory=deque)
+    _given: dict[int, _WaitingFrame] = field(default_factory=dict)
     _given_bytes: int = 0
     _owed: set[int] = field(default_factory=set)
     _stood: tuple[int, int] = (0, 0)
@@ -152,20 +152,20 @@ class Stage:
     def take(self, host_id: str, client_address: tuple[str, int], batch: bytes, done: Done) -> None:
         """Look at messages; ``done`` is called with what goes on, or with None for all as they came."""
         count = batch_count(batch)
-        passing = self.passing
-        if (passing.give is None and not passing.held) or self._owed or self not in passing.stages:
-            passing.counts.passed_by += count
+        filters = self.filters
+        if (filters.give is None and not filters.held) or self._owed or self not in filters.stages:
+            filters.counts.passed_by += count
             done(None)
             return
-        frame = Transit(next(passing.numbers), self.plugin, host_id, client_address, batch)
-        self._waiting.append(_Waiting(frame, count, done))
+        frame = Transit(next(filters.numbers), self.plugin, host_id, client_address, batch)
+        self._waiting.append(_WaitingFrame(frame, count, done))
         self.pump()
 
     def begin(self, info: PluginInfo) -> None:
         """Another child has the plugin: it gets what the one before has not done."""
         self._interests = Interests(info.channels or None)
         self._owed.clear()
-        give = self.passing.give
+        give = self.filters.give
         assert give is not None
         for waiting in self._given.values():
             give(waiting.frame)
@@ -173,7 +173,7 @@ class Stage:
 
     def pump(self) -> None:
         """Give what may be given."""
-        while self._waiting and (give := self.passing.give) is not None:
+        while self._waiting and (give := self.filters.give) is not None:
             size = len(self._waiting[0].frame.batch)
             if self._given and self._given_bytes + size > WINDOW:
                 return
@@ -191,7 +191,7 @@ class Stage:
         if waiting is None:
             return False
         self._given_bytes -= len(waiting.frame.batch)
-        counts = self.passing.counts
+        counts = self.filters.counts
         counts.seen += waiting.count
         counts.dropped += frame.dropped
         counts.changed += frame.changed
@@ -206,7 +206,7 @@ class Stage:
         self._given, self._given_bytes = {}, 0
         self._waiting.clear()
         for waiting in going:
-            self.passing.counts.passed_by += waiting.count
+            self.filters.counts.passed_by += waiting.count
             waiting.done(None)
 
     def lose(self) -> None:
@@ -218,7 +218,7 @@ class Stage:
         """Pass by a plugin that holds messages up; tell why where that begins now, '' where not."""
         undone = [*self._given, *(one.frame.number for one in self._waiting)]
         stands = (undone[0] if undone else 0, word)
-        if stands != self._stood or not undone or self.passing.held:
+        if stands != self._stood or not undone or self.filters.held:
             self._stood, self._stood_since = stands, now
         if not undone or undone[0] > self._newest:
             # All that was there is done: from here on it is what is there now.

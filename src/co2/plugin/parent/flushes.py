@@ -8,12 +8,12 @@ from co2.errors import Co2Error
 from co2.plugin.parent.process import Child
 from co2.protocol.wire.plugin_frames.frames import Flush, Flushed
 
-__all__ = ["Flushing"]
+__all__ = ["PackageFlushes"]
 
 _logger = logging.getLogger("co2.plugins")
 
 
-class Flushing:
+class PackageFlushes:
     """The flushes of one package's child."""
 
     def __init__(self) -> None:

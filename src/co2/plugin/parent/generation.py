@@ -7,11 +7,11 @@ from typing import Any
 
 from co2.errors import BadRequest
 from co2.plugin.packages.spec import PackageSpec, PluginSettings
-from co2.plugin.parent.calls_out import Asking
-from co2.plugin.parent.flushes import Flushing
-from co2.plugin.parent.interests import Wanted
+from co2.plugin.parent.calls_out import CallsOut
+from co2.plugin.parent.flushes import PackageFlushes
+from co2.plugin.parent.interests import PackageInterests
 from co2.plugin.parent.process import Child, make_child
-from co2.plugin.parent.watchdog import Slow, Watch
+from co2.plugin.parent.watchdog import Slow, Watchdog
 from co2.protocol.wire.plugin_frames.frames import (
     Answer,
     Applied,
@@ -39,7 +39,7 @@ from co2.protocol.wire.plugin_frames.frames import (
     Takeover,
 )
 
-__all__ = ["HANG_GRACE", "Incarnation", "NotLoaded"]
+__all__ = ["HANG_GRACE", "Generation", "NotLoaded"]
 
 HANG_GRACE = 10.0
 """Seconds beyond its deadline after which a child that runs no Python at all ends itself."""
@@ -52,7 +52,7 @@ _END_AFTER_REFUSAL = 2.0
 
 _PICTURED = ("SyntaxError", "IndentationError", "TabError")
 
-Took = Callable[["Incarnation", ChildFrame], None]
+Took = Callable[["Generation", ChildFrame], None]
 
 
 class NotLoaded(Exception):
@@ -71,7 +71,7 @@ class NotLoaded(Exception):
         self.died = died
 
 
-class Incarnation:
+class Generation:
     """One load.
 
     Args:
@@ -99,7 +99,7 @@ class Incarnation:
         applied: counters, as the child told them last.
         letters_come: dead letters that came.
         watch: looks after its plugins while they run.
-        guilty: who was too slow, when it was killed for that.
+        too_slow: who was too slow, when it was killed for that.
         reason: why it was killed, '' when it was not.
     """
 
@@ -120,15 +120,15 @@ class Incarnation:
         self.plugins: list[PluginInfo] = []
         self.warnings: list[str] = []
         self.methods: dict[str, MethodInfo] = {}
-        self.wanted = Wanted(())
+        self.wanted = PackageInterests(())
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.stumbled = self.stumbled_in_callback = ""
         self.failing: set[str] = set()
         self.kept = False
         self.applied = Applied(0)
         self.letters_come = 0
-        self.watch: Watch | None = None
-        self.guilty: Slow | None = None
+        self.watchdog: Watchdog | None = None
+        self.too_slow: Slow | None = None
         self.reason = ""
         self._spec = spec
         self._settings = settings
@@ -137,13 +137,13 @@ class Incarnation:
         self._took = took
         self._news = news
         self._answers: asyncio.Queue[Answer | None] = asyncio.Queue()
-        self._flushing = Flushing()
-        self.asking = Asking()
+        self._flushes = PackageFlushes()
+        self.calls_out = CallsOut()
         self._handovers = 0
         self._until = 0.0
         self._doomed = False
         self._killing: asyncio.Task[None] | None = None
-        self._life: asyncio.Task[None] | None = None
+        self._lifecycle: asyncio.Task[None] | None = None
         self.child: Child = make_child(settings.isolation, self._take, logger, spec.env)
 
     @property
@@ -159,7 +159,7 @@ class Incarnation:
     @property
     def letters(self) -> int:
         """Dead letters of its plugins, also those that did not come."""
-        return self.child.words.letters if self._life is not None else 0
+        return self.child.words.letters if self._lifecycle is not None else 0
 
     def activity(self, plugin: str) -> int:
         """Give the activity word of one of its plugins."""
@@ -188,7 +188,7 @@ class Incarnation:
         except OSError as error:
             self.ended.set_result(f"cannot be started: {error}")
             raise NotLoaded(f"the plugin host cannot be started: {error}", died=True) from None
-        self._life = asyncio.create_task(self._live(), name=f"plugin host {self._spec.name} {self.number}")
+        self._lifecycle = asyncio.create_task(self._live(), name=f"plugin host {self._spec.name} {self.number}")
         if self._doomed:
             self.child.kill()
         try:
@@ -223,12 +223,14 @@ class Incarnation:
         self.warnings = loaded.warnings
         self.plugins = loaded.plugins
         self.methods = {method.name: method for method in loaded.methods}
-        self.wanted = Wanted(loaded.plugins)
+        self.wanted = PackageInterests(loaded.plugins)
 
     def start(self, progress: dict[str, Progress], *, paused: str, on_trial: bool) -> None:
         """Let its sends out, but for where they are ``paused`` for a reason, and look after it from now on."""
         settings = self._settings
-        self.watch = Watch(self.child.words, self.plugins, settings.receive_warning, settings.receive_deadline)
+        self.watchdog = Watchdog(
+            self.child.words, self.plugins, settings.receive_warning, settings.receive_deadline
+        )
         self.stumbled = ""
         if paused:
             self.child.send(Flow(False, paused))
@@ -236,7 +238,7 @@ class Incarnation:
 
     def flush(self, flush: Flush, acknowledged: Awaitable[None]) -> None:
         """Answer a flush as soon as ``acknowledged`` is done."""
-        self._flushing.start(self.child, flush, acknowledged)
+        self._flushes.start(self.child, flush, acknowledged)
 
     # change of code
 
@@ -324,14 +326,14 @@ class Incarnation:
         """End it at once, and return when all that it said is read."""
         self.kept = False
         self._doomed = True
-        if self._life is not None:
+        if self._lifecycle is not None:
             self.child.kill()
             await self.ended
 
     def kill_slow(self, slow: Slow, what: str) -> None:
         """Kill it because one of its plugins takes too long; ``what`` does."""
         if self._killing is None:
-            self.guilty = slow
+            self.too_slow = slow
             self._killing = asyncio.create_task(self._kill(what))
 
     # frames
@@ -424,8 +426,8 @@ class Incarnation:
         self.child.kill()
 
     def _cancel_tasks(self) -> None:
-        self._flushing.cancel()
-        self.asking.cancel()
+        self._flushes.cancel()
+        self.calls_out.cancel()
         if self._killing is not None:
             self._killing.cancel()
             self._killing = None

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.plugin_frames.frames import PluginInfo
 
-__all__ = ["Wanted"]
+__all__ = ["PackageInterests"]
 
 
-class Wanted:
+class PackageInterests:
     """The interests of those plugins of a package that receive.
 
     Args:

@@ -16,16 +16,16 @@ from typing import Any
 from co2.errors import LoadError
 from co2.logs import TOLD
 from co2.plugin.packages.spec import PackageSpec, PluginSettings
-from co2.plugin.parent.accounting import Books
-from co2.plugin.parent.calls_in import Calling
+from co2.plugin.parent.accounting import Accounting
+from co2.plugin.parent.calls_in import CallsIn
 from co2.plugin.parent.delivery import NETWORK, Delivery
-from co2.plugin.parent.filter_stage import Passing
-from co2.plugin.parent.generation import Incarnation, NotLoaded, Took
-from co2.plugin.parent.package_log import Records
+from co2.plugin.parent.filter_stage import PackageFilters
+from co2.plugin.parent.generation import Generation, NotLoaded, Took
+from co2.plugin.parent.package_log import PackageLog
 from co2.plugin.parent.restart_policy import PARK_WITHIN, backoff
 from co2.protocol.wire.plugin_frames.frames import DeadLetter, Resume
 
-__all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Life"]
+__all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Lifecycle"]
 
 QUICK_LIFE = 60.0
 """A plugin host that lived longer than so many seconds starts again with the shortest delay."""
@@ -58,12 +58,12 @@ class _Trial:
         until: monotonic seconds.
     """
 
-    old: Incarnation
+    old: Generation
     values: Mapping[str, bytes]
     until: float
 
 
-class Life:
+class Lifecycle:
     """Carries one package.
 
     Args:
@@ -93,10 +93,10 @@ class Life:
         settings: PluginSettings,
         var_dict: Mapping[str, Any],
         *,
-        records: Records,
+        package_log: PackageLog,
         delivery: Delivery,
-        calling: Calling,
-        passing: Passing,
+        calls_in: CallsIn,
+        filters: PackageFilters,
         took: Took,
         paused: Callable[[], str],
         changed: Callable[[], None],
@@ -106,15 +106,15 @@ class Life:
         self.state = "starting"
         self.refused = False
         self.settled = asyncio.Event()
-        self.current: Incarnation | None = None
-        self.books = Books(spec.name, records, delivery, dead_letter)
+        self.current: Generation | None = None
+        self.accounting = Accounting(spec.name, package_log, delivery, dead_letter)
         self._settings = settings
         self._var_dict = var_dict
-        self._records = records
-        self._logger = records.logger
+        self._package_log = package_log
+        self._logger = package_log.logger
         self._delivery = delivery
-        self._calling = calling
-        self._passing = passing
+        self._calls_in = calls_in
+        self._filters = filters
         self._took = took
         self._paused = paused
         self._changed = changed
@@ -128,7 +128,7 @@ class Life:
     # from outside
 
     @property
-    def running(self) -> Incarnation | None:
+    def running(self) -> Generation | None:
         """Who carries the package, while it runs."""
         return self.current if self.state == "running" else None
 
@@ -147,16 +147,16 @@ class Life:
                 break
             if time.monotonic() - began > QUICK_LIFE:
                 delays = backoff()
-            given_up = self.books.given_up
+            given_up = self.accounting.given_up
             if self.state not in _AT_REST and self._died(how):
-                if self.books.given_up > given_up:
+                if self.accounting.given_up > given_up:
                     delays = backoff()  # what comes next is another message
                 await self._pause(next(delays))
-                self.books.counters.restarts += not self.stopping
+                self.accounting.counters.restarts += not self.stopping
             else:
                 await self._pause(None)
-        self._calling.end(f"the plugin package {self.spec.name} is not running", "stopped")
-        self._passing.lose()
+        self._calls_in.end(f"the plugin package {self.spec.name} is not running", "stopped")
+        self._filters.lose()
         if self.state != "failed":
             self.state = "stopped"
         self._end_trial()
@@ -194,7 +194,7 @@ class Life:
         if one is None or not self.refused:
             return
         self.refused = False
-        self._records.forget_error()
+        self._package_log.forget_error()
         self._tell("saved again as it runs")
 
     async def stop(self, timeout: float) -> None:
@@ -204,7 +204,7 @@ class Life:
         self._news.set()
         running = self.running
         await asyncio.gather(
-            *(one.stop(timeout) if one is running or one.kept else one.end() for one in [*self.books.alive])
+            *(one.stop(timeout) if one is running or one.kept else one.end() for one in [*self.accounting.alive])
         )
 
     # one row of loads without a death in between
@@ -214,26 +214,26 @@ class Life:
         requests, self._requests = self._requests, []
         self._fresh = False
         at_rest = self.state if self.state in _AT_REST else ""
-        self.state = "restarting" if self.books.counters.restarts else "starting"
+        self.state = "restarting" if self.accounting.counters.restarts else "starting"
         one = self._new()
         try:
             await one.check()
             await one.make()
         except NotLoaded as error:
             await one.end()
-            self.books.bury(one)
+            self.accounting.ended(one)
             return self._not_loaded(error, requests, at_rest)
         if self.stopping:
             await one.end()
-            self.books.bury(one)
+            self.accounting.ended(one)
             self._answer(requests, "it was stopped")
             return "stopped"
         if at_rest:
-            self.books.forgive()
-            self._records.forget_error()
+            self.accounting.forget_all_deaths()
+            self._package_log.forget_error()
         self.refused = False
         self._begin(one, on_trial=False)
-        self._tell(_AGAIN if self.books.counters.restarts else "loaded")
+        self._tell(_AGAIN if self.accounting.counters.restarts else "loaded")
         self._answer(requests)
         return await self._carry()
 
@@ -242,15 +242,15 @@ class Life:
             self._answer(requests, "it was stopped")
             return "stopped"
         self._answer(requests, error.problem)
-        if self.books.counters.restarts and not at_rest:
+        if self.accounting.counters.restarts and not at_rest:
             # What has run before will run again: maybe a port is still taken by what the last child left behind.
             return error.problem.removeprefix("the plugin host ") if error.died else f"not loaded: {error.problem}"
         self.state = at_rest or "failed"
         if self.state == "failed":
             self._delivery.forget()
-        self._records.error(f"plugin package {self.spec.name} is not loaded: {error.problem}")
-        self._calling.end(error.problem, self.state)
-        self._passing.lose()
+        self._package_log.error(f"plugin package {self.spec.name} is not loaded: {error.problem}")
+        self._calls_in.end(error.problem, self.state)
+        self._filters.lose()
         self.settled.set()
         return error.problem
 
@@ -274,22 +274,22 @@ class Life:
             if self._trial is not None and time.monotonic() >= self._trial.until:
                 self._end_trial()
 
-    def _end_of(self, one: Incarnation, how: str) -> str:
+    def _end_of(self, one: Generation, how: str) -> str:
         """Nobody carries the package now."""
         self._delivery.hold()
-        self._calling.end(f"the plugin host of {self.spec.name} died", "restarting")
-        self._passing.lose()
-        self.books.settle(one)
+        self._calls_in.end(f"the plugin host of {self.spec.name} died", "restarting")
+        self._filters.lose()
+        self.accounting.settle(one)
         if self.stopping:
-            self.books.bury(one)
+            self.accounting.ended(one)
         else:
             self.state = "restarting"
         return how
 
-    def _new(self) -> Incarnation:
-        self.books.counters.loads += 1
-        one = Incarnation(
-            self.books.counters.loads,
+    def _new(self) -> Generation:
+        self.accounting.counters.loads += 1
+        one = Generation(
+            self.accounting.counters.loads,
             self.spec,
             settings=self._settings,
             var_dict=self._var_dict,
@@ -298,19 +298,19 @@ class Life:
             news=self._news.set,
         )
         one.ended.add_done_callback(lambda _how: self._lost(one))
-        self.books.alive.append(one)
+        self.accounting.alive.append(one)
         return one
 
-    def _lost(self, one: Incarnation) -> None:
+    def _lost(self, one: Generation) -> None:
         if one is self.current and not one.kept:
             self._delivery.hold()
-            self._calling.lose(f"the plugin host of {self.spec.name} died")
+            self._calls_in.lose(f"the plugin host of {self.spec.name} died")
             if self._trial is not None:
-                self._passing.hold()  # the old code comes back, and is given it
-            elif not self._passing.held:
-                self._passing.lose()
+                self._filters.hold()  # the old code comes back, and is given it
+            elif not self._filters.held:
+                self._filters.lose()
 
-    def _begin(self, one: Incarnation, *, on_trial: bool) -> None:
+    def _begin(self, one: Generation, *, on_trial: bool) -> None:
         """Let a load carry the package from now on, and give it what the one before did not do."""
         before, self.current = self.current, one
         if not one.receives:
@@ -319,11 +319,11 @@ class Life:
         elif one.durable and (before is None or not before.durable):
             # What siblings have sent while that was not known comes from the relay.
             self._delivery.forget(but=NETWORK)
-        one.start(self.books.place(one), paused=self._paused(), on_trial=on_trial)
+        one.start(self.accounting.place(one), paused=self._paused(), on_trial=on_trial)
         self.state = "running"
         self._delivery.begin(one.send)
-        self._calling.begin(one.send)
-        self._passing.begin(one.send, one.plugins)
+        self._calls_in.begin(one.send)
+        self._filters.begin(one.send, one.plugins)
         self.settled.set()
         if before is None or before.plugins != one.plugins or before.methods != one.methods:
             self._changed()
@@ -342,23 +342,23 @@ class Life:
             if self.stopping:
                 self._answer(requests, "it was stopped")
                 return
-            self.books.counters.reloads["failed"] += 1
+            self.accounting.counters.reloads["failed"] += 1
             self.refused = True
             goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, goes on"
-            self._records.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")
+            self._package_log.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")
             self._answer(requests, f"{error.problem}{goes_on}")
             return
-        self.books.counters.reloads["ok"] += 1
+        self.accounting.counters.reloads["ok"] += 1
         self.refused = False
-        self._records.forget_error()
+        self._package_log.forget_error()
         self._tell("reloaded")
         self._answer(requests)
 
-    async def _change(self, old: Incarnation, fresh: bool) -> None:
+    async def _change(self, old: Generation, fresh: bool) -> None:
         new, exclusive = await self._load_beside(old)
         self._delivery.hold()
-        self._calling.hold()
-        self._passing.hold()
+        self._calls_in.hold()
+        self._filters.hold()
         values: dict[str, bytes] | None = {}
         try:
             values = await old.handover(HANDOVER_TIMEOUT, fresh=fresh)
@@ -370,7 +370,7 @@ class Life:
             await new.takeover(values or {}, HANDOVER_TIMEOUT)
         except NotLoaded:
             await new.end()
-            self.books.bury(new)
+            self.accounting.ended(new)
             await self._come_back(old, values or {})
             raise
         if not exclusive:
@@ -379,15 +379,15 @@ class Life:
         if self.stopping or new.ended.done():
             # The one is gone before it did anything, the other has exited: what comes next is as after a death.
             await asyncio.gather(old.end(), new.end())
-            self.books.bury(new)
+            self.accounting.ended(new)
             raise NotLoaded("the plugin host ended before it was started", died=True)
         self._begin(new, on_trial=old.kept)
         if old.kept:
             self._trial = _Trial(old, values or {}, time.monotonic() + TRIAL)
         else:
-            self.books.bury(old)
+            self.accounting.ended(old)
 
-    async def _load_beside(self, old: Incarnation) -> tuple[Incarnation, bool]:
+    async def _load_beside(self, old: Generation) -> tuple[Generation, bool]:
         """Load new code while the old one works; also tell whether only one of them can be up at a time."""
         new = self._new()
         try:
@@ -397,7 +397,7 @@ class Life:
                 await new.make()
         except NotLoaded as error:
             await new.end()
-            self.books.bury(new)
+            self.accounting.ended(new)
             if not error.taken or self._exclusive:
                 raise
         else:
@@ -406,30 +406,30 @@ class Life:
         self._exclusive = True
         return await self._load_beside(old)
 
-    async def _retire(self, old: Incarnation) -> None:
+    async def _retire(self, old: Generation) -> None:
         await old.retire(self._settings.exit_timeout)
-        self.books.settle(old)
+        self.accounting.settle(old)
 
-    async def _come_back(self, old: Incarnation, values: Mapping[str, bytes]) -> None:
+    async def _come_back(self, old: Generation, values: Mapping[str, bytes]) -> None:
         """Let the old code go on: it has stopped for a moment, or its plugins have exited and are made afresh."""
         if self.stopping or old.ended.done():
             return
         if not old.kept:
             old.send(Resume())
             self._delivery.resume(old.send)
-            self._calling.resume(old.send)
-            self._passing.resume(old.send)
+            self._calls_in.resume(old.send)
+            self._filters.resume(old.send)
             return
         try:
             await old.make(EXCLUSIVE_START)
             await old.takeover(values, HANDOVER_TIMEOUT)
         except NotLoaded as error:
-            self._records.error(f"the code of before (load {old.number}) does not come back: {error.problem}")
+            self._package_log.error(f"the code of before (load {old.number}) does not come back: {error.problem}")
             await old.end()
         else:
             self._begin(old, on_trial=False)
 
-    async def _go_back_from_stumble(self, one: Incarnation) -> bool:
+    async def _go_back_from_stumble(self, one: Generation) -> bool:
         """Bring the old code back, because the new one raised; tell whether that worked."""
         if self._trial is not None and one.stumbled_in_callback in self._trial.old.failing:
             return False  # so did the old one: nobody is helped by that
@@ -442,20 +442,20 @@ class Life:
         if trial is None or new is None:
             return False
         self._delivery.hold()
-        self._calling.hold()
-        self._passing.hold()
+        self._calls_in.hold()
+        self._filters.hold()
         if not new.ended.done():
             await new.retire(self._settings.exit_timeout)
         await new.end()
-        self.books.settle(new)
+        self.accounting.settle(new)
         await self._come_back(trial.old, trial.values)
         if self.current is not trial.old:
-            self.books.bury(trial.old)
+            self.accounting.ended(trial.old)
             return False
-        self.books.bury(new)
-        self.books.counters.reloads["reverted"] += 1
+        self.accounting.ended(new)
+        self.accounting.counters.reloads["reverted"] += 1
         self.refused = True
-        self._records.error(
+        self._package_log.error(
             f"the new code (load {new.number}, code {new.code}) {what}, so the code of before "
             f"runs again (load {trial.old.number}, code {trial.old.code}): {why}"
         )
@@ -469,27 +469,27 @@ class Life:
             self._ending.add(task)
             task.add_done_callback(self._ending.discard)
 
-    async def _finish(self, old: Incarnation) -> None:
+    async def _finish(self, old: Generation) -> None:
         await old.stop(self._settings.exit_timeout)
         await old.ended
-        self.books.bury(old)
+        self.accounting.ended(old)
 
     # what is left
 
     def _died(self, how: str) -> bool:
         """Tell of a death, and decide what follows: whether there is another try, and where it goes on."""
         self.state = "restarting"
-        one = self.current if self.current in self.books.alive else None  # None: it died while it loaded
+        one = self.current if self.current in self.accounting.alive else None  # None: it died while it loaded
         deaths = self.spec.all_limits(self._settings)["deaths"]
-        if not self.books.died(one, how, deaths):
+        if not self.accounting.died(one, how, deaths):
             return True
         self.state = "parked"
-        self._calling.end(f"the plugin host of {self.spec.name} died", "parked")
+        self._calls_in.end(f"the plugin host of {self.spec.name} died", "parked")
         port = str(self._var_dict.get("host_id", "")).rpartition(":")[
             2
         ]  # without it another satellite would do it
-        self._records.error(
-            f"plugin package {self.spec.name} is parked: its plugin host {self.books.deaths} within "
+        self._package_log.error(
+            f"plugin package {self.spec.name} is parked: its plugin host {self.accounting.restart_policy} within "
             f"{PARK_WITHIN:g} s; the last time it {how}. Mend it, then: co2 plugin reload {self.spec.name}"
             + (f" --url http://127.0.0.1:{port}" if port else "")
         )
@@ -501,7 +501,7 @@ class Life:
         names = ", ".join(plugin.name for plugin in one.plugins)
         self._logger.info("%s: %s (load %d, code %s)", what, names, one.number, one.code, extra=TOLD)
         for warning in one.warnings if what != _AGAIN else ():
-            self._records.warn(warning)
+            self._package_log.warn(warning)
 
     def _answer(self, requests: list[asyncio.Future[None]], problem: str = "") -> None:
         for request in requests:

@@ -7,14 +7,14 @@ from typing import Any, Protocol
 from co2.errors import PluginFailed
 from co2.plugin.child.progress import CALLBACKS, RELAYING
 from co2.plugin.packages.spec import PackageSpec, PluginSettings
-from co2.plugin.parent.calls_in import Calling, Question
-from co2.plugin.parent.calls_out import Network
+from co2.plugin.parent.calls_in import CallsIn, Question
+from co2.plugin.parent.calls_out import NetworkQueries
 from co2.plugin.parent.delivery import Delivery
-from co2.plugin.parent.delivery_queue import Missing, Parcel
-from co2.plugin.parent.filter_stage import STUCK, Passing
-from co2.plugin.parent.generation import Incarnation
-from co2.plugin.parent.lifecycle import Life
-from co2.plugin.parent.package_log import Records
+from co2.plugin.parent.delivery_queue import GapRange, QueuedBatch
+from co2.plugin.parent.filter_stage import STUCK, PackageFilters
+from co2.plugin.parent.generation import Generation
+from co2.plugin.parent.lifecycle import Lifecycle
+from co2.plugin.parent.package_log import PackageLog
 from co2.plugin.parent.process import Child
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.watchdog import Slow
@@ -49,7 +49,7 @@ class Hub(Protocol):
         """Why plugins may not send now; '' where they may."""
 
     @property
-    def network(self) -> Network:
+    def network(self) -> NetworkQueries:
         """What plugins may ask."""
 
     def published(
@@ -89,19 +89,19 @@ class Package:
         self.name = spec.name
         self._settings = settings
         self._hub = hub
-        self._records = Records(spec.name)
+        self._package_log = PackageLog(spec.name)
         self._sent = self._letters = 0
         self._delivery = Delivery(lambda: hub.has_room(self))
-        self._calling = Calling(spec.name, self._can_take)
-        self.passing = Passing()
-        self.life = Life(
+        self._calls_in = CallsIn(spec.name, self._can_take)
+        self.filters = PackageFilters()
+        self.lifecycle = Lifecycle(
             spec,
             settings,
             {**var_dict, "package": spec.name},
-            records=self._records,
+            package_log=self._package_log,
             delivery=self._delivery,
-            calling=self._calling,
-            passing=self.passing,
+            calls_in=self._calls_in,
+            filters=self.filters,
             took=self._took,
             paused=lambda: hub.paused,
             changed=hub.methods_changed,
@@ -111,55 +111,55 @@ class Package:
     @property
     def state(self) -> str:
         """See :class:`~co2.plugin.parent.status.PackageStatus`."""
-        return self.life.state
+        return self.lifecycle.state
 
     @property
     def plugins(self) -> Sequence[PluginInfo]:
         """What is loaded of it, or was last."""
-        return self.life.current.plugins if self.life.current is not None else ()
+        return self.lifecycle.current.plugins if self.lifecycle.current is not None else ()
 
     @property
     def methods(self) -> Mapping[str, MethodInfo]:
         """Its ``x_`` methods, by name."""
-        return self.life.current.methods if self.life.current is not None else {}
+        return self.lifecycle.current.methods if self.lifecycle.current is not None else {}
 
     @property
     def durable(self) -> bool:
         """Whether it goes on where it left off after a restart of its satellite."""
-        return self.life.current is not None and self.life.current.durable
+        return self.lifecycle.current is not None and self.lifecycle.current.durable
 
     def log(self, after: int, max_rows: int) -> list[dict[str, Any]]:
         """Give the last lines of its log, those with a number above ``after``."""
-        return self._records.tail.rows(after, max_rows)
+        return self._package_log.tail.rows(after, max_rows)
 
     def close(self) -> None:
         """It has ended for good."""
-        self._records.close()
+        self._package_log.close()
 
     # what its children say
 
-    def _took(self, one: Incarnation, frame: ChildFrame) -> None:
+    def _took(self, one: Generation, frame: ChildFrame) -> None:
         match frame:
             case Publish():
                 self._sent += batch_count(frame.batch)
                 self._hub.published(self, frame.plugin, frame.channels, frame.batch, frame.live)
             case Transited():
-                if one is self.life.current:
-                    self.passing.answered(frame)
+                if one is self.lifecycle.current:
+                    self.filters.answered(frame)
             case Flush():
                 one.flush(frame, self._hub.flushed(self))
             case Applied():
-                if one is self.life.current:
+                if one is self.lifecycle.current:
                     self._delivery.done(frame.last)
-                    self.life.books.forget_deaths(frame.last)
+                    self.lifecycle.accounting.forget_deaths(frame.last)
             case DeadLetter():
                 self._keep(frame)
             case Result():
-                self._calling.answer(frame.call_id, frame.value, frame.error, refused=frame.refused)
+                self._calls_in.answer(frame.call_id, frame.value, frame.error, refused=frame.refused)
             case Ask() | AskHosts():
-                one.asking.take(one.child, frame, self._hub.network)
+                one.calls_out.take(one.child, frame, self._hub.network)
             case Record():
-                self._records.take(frame)
+                self._package_log.take(frame)
 
     def _keep(self, letter: DeadLetter) -> None:
         self._letters += 1
@@ -169,37 +169,37 @@ class Package:
 
     def wants(self, channels: Sequence[str] | None, sender: str = "") -> bool:
         """Whether any of its plugins but ``sender`` hears messages of such channels, as far as is known."""
-        life = self.life
-        if life.state in ("failed", "stopped") or life.stopping:
+        lifecycle = self.lifecycle
+        if lifecycle.state in ("failed", "stopped") or lifecycle.stopping:
             return False
-        if life.current is None:
+        if lifecycle.current is None:
             return not sender
-        return life.current.wanted.wants(channels, sender)
+        return lifecycle.current.wanted.wants(channels, sender)
 
-    def deliver(self, source: str, parcel: Parcel) -> None:
+    def deliver(self, source: str, queued: QueuedBatch) -> None:
         """Queue a batch for the package, and give the child what it may have."""
-        self._delivery.deliver(source, parcel)
+        self._delivery.deliver(source, queued)
 
-    def deliver_from_network(self, parcel: Parcel) -> bool:
+    def deliver_from_network(self, queued: QueuedBatch) -> bool:
         """Queue a batch from the network; tell whether there is room for more.
 
         Where there is none the hub is told once there is: until then the relay's log keeps what comes.
         """
-        return self._delivery.deliver_from_network(parcel)
+        return self._delivery.deliver_from_network(queued)
 
     @property
     def next_delivery(self) -> tuple[Child, int] | None:
         """Who is given what is delivered next, if at once, and its number; None where that is not sure."""
-        one, number = self.life.running, self._delivery.next_number
+        one, number = self.lifecycle.running, self._delivery.next_number
         return (one.child, number) if one is not None and number else None
 
     @property
     def sender(self) -> Child | None:
         """Who sends for it; None where that is not sure."""
-        one = self.life.running
-        return one.child if one is not None and self.life.books.alive == [one] else None
+        one = self.lifecycle.running
+        return one.child if one is not None and self.lifecycle.accounting.alive == [one] else None
 
-    def gap(self, source: str, gap: Missing) -> None:
+    def gap(self, source: str, gap: GapRange) -> None:
         """Queue a gap: messages of this source that will not come."""
         self._delivery.gap(source, gap)
 
@@ -214,13 +214,13 @@ class Package:
 
     def flow(self, why: str) -> None:
         """Have its plugins wait, and tell them why; '' lets them send."""
-        if (one := self.life.running) is not None:
+        if (one := self.lifecycle.running) is not None:
             one.send(Flow(not why, why))
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         """Tell its plugins who has joined and left the network."""
-        for one in self.life.books.alive:
-            one.asking.tell(one.child, joined, left)
+        for one in self.lifecycle.accounting.alive:
+            one.calls_out.tell(one.child, joined, left)
 
     # calls
 
@@ -232,7 +232,7 @@ class Package:
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
-        return await self._calling.call(method, argument, timeout)
+        return await self._calls_in.call(method, argument, timeout)
 
     async def repeat(self, letter: DeadLetter, timeout: float) -> None:
         """Give a dead letter to its plugin once more; return when it has taken it.
@@ -241,9 +241,9 @@ class Package:
             PluginFailed: it raised again, died, is not there, or too many calls wait.
             CallTimeout: it is not done within ``timeout`` seconds.
         """
-        if self.life.stopping:
+        if self.lifecycle.stopping:
             raise PluginFailed(f"{letter.plugin}.receive: the plugin package {self.name} is {self.state}")
-        await self._calling.repeat(letter, timeout)
+        await self._calls_in.repeat(letter, timeout)
 
     async def admit(self, plugin: str, host: Host, timeout: float) -> str:
         """Ask a relay plugin whether a host may join; give why not, '' where it may.
@@ -252,7 +252,7 @@ class Package:
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
-        return await self._calling.admit(plugin, host, timeout)
+        return await self._calls_in.admit(plugin, host, timeout)
 
     def _can_take(self, frame: Question) -> bool:
         if isinstance(frame, Call):
@@ -265,31 +265,31 @@ class Package:
 
     def look(self, now: float) -> None:
         """Warn about who is slow, kill who is too slow; called several times a second."""
-        self._records.tell(now, self._delivery.waiting.dropped, self._unkept)
-        for one in self.life.books.alive:
+        self._package_log.tell(now, self._delivery.waiting.dropped, self._unkept)
+        for one in self.lifecycle.accounting.alive:
             one.child.tick()
-        current = self.life.current
-        if current is None or current.watch is None or current.ended.done():
+        current = self.lifecycle.current
+        if current is None or current.watchdog is None or current.ended.done():
             return
-        for plugin, why in self.passing.look(now, current.activity):
-            self._records.error(f"{plugin}: relay {why}: messages pass it by until it has caught up")
-            if why == STUCK and self.life.on_trial:
+        for plugin, why in self.filters.look(now, current.activity):
+            self._package_log.error(f"{plugin}: relay {why}: messages pass it by until it has caught up")
+            if why == STUCK and self.lifecycle.on_trial:
                 current.stumble(f"{plugin}.relay {why}")
-        for slow in current.watch.look(now):
+        for slow in current.watchdog.look(now):
             what = f"{slow.plugin}: {self._what(slow)}"
             if not slow.late:
-                self._records.logger.warning(
+                self._package_log.logger.warning(
                     "%s has been running for %.1f s and holds up everything else of this plugin: "
                     "longer work belongs in a thread",
                     what,
                     slow.seconds,
                 )
             elif not current.child.can_kill:
-                self._records.error(
+                self._package_log.error(
                     f"{what} takes longer than {self._settings.receive_deadline:g} s; "
                     "with isolation 'thread' nothing can end it"
                 )
-            elif not self.life.stopping:
+            elif not self.lifecycle.stopping:
                 current.kill_slow(slow, what)
 
     def _what(self, slow: Slow) -> str:
@@ -297,40 +297,46 @@ class Package:
             return "relay"
         if slow.call_id >= CALLBACKS:
             return "a function called by every(), joined or left"
-        return "receive" if slow.inside else (self._calling.method(slow.call_id) or "an x_ method")
+        return "receive" if slow.inside else (self._calls_in.method(slow.call_id) or "an x_ method")
 
     @property
     def _unkept(self) -> int:
-        return self.life.books.counters.earlier.unkept + sum(one.applied.unkept for one in self.life.books.alive)
+        return self.lifecycle.accounting.counters.earlier.unkept + sum(
+            one.applied.unkept for one in self.lifecycle.accounting.alive
+        )
 
     def status(self) -> PackageStatus:
         """Tell how it is."""
-        life = self.life
-        counters, one = life.books.counters, life.current
-        watch = one.watch if one is not None else None
-        carrying = one if one in life.books.alive else (life.books.alive[-1] if life.books.alive else None)
+        lifecycle = self.lifecycle
+        counters, one = lifecycle.accounting.counters, lifecycle.current
+        watchdog = one.watchdog if one is not None else None
+        carrying = (
+            one
+            if one in lifecycle.accounting.alive
+            else (lifecycle.accounting.alive[-1] if lifecycle.accounting.alive else None)
+        )
         return PackageStatus(
             name=self.name,
-            state=life.state,
+            state=lifecycle.state,
             pid=carrying.child.pid if carrying is not None else None,
             plugins=tuple(self.plugins),
             restarts=counters.restarts,
-            last_error=self._records.last_error,
-            last_error_age=self._records.last_error_age,
+            last_error=self._package_log.last_error,
+            last_error_age=self._package_log.last_error_age,
             received=self._delivery.received,
             sent=self._sent,
-            failed=counters.earlier.failed + sum(one.applied.failed for one in life.books.alive),
+            failed=counters.earlier.failed + sum(one.applied.failed for one in lifecycle.accounting.alive),
             dead_letters=self._letters + self._unkept,
             letters_unkept=self._unkept,
             dropped=self._delivery.waiting.dropped,
-            send_waits=counters.earlier.waited + sum(one.applied.waited for one in life.books.alive),
+            send_waits=counters.earlier.waited + sum(one.applied.waited for one in lifecycle.accounting.alive),
             waiting=len(self._delivery),
-            slowest=round(max(counters.slowest, watch.slowest if watch is not None else 0.0), 3),
-            hangs=round(watch.hangs, 3) if watch is not None else 0.0,
+            slowest=round(max(counters.slowest, watchdog.slowest if watchdog is not None else 0.0), 3),
+            hangs=round(watchdog.hangs, 3) if watchdog is not None else 0.0,
             load=one.number if one is not None else counters.loads,
             code=one.code if one is not None else "",
             reloads=dict(counters.reloads),
-            refused=life.refused and life.state == "running",
-            limits=life.spec.all_limits(self._settings),
-            transit=dataclasses.asdict(self.passing.counts) if self.passing.stages else {},
+            refused=lifecycle.refused and lifecycle.state == "running",
+            limits=lifecycle.spec.all_limits(self._settings),
+            transit=dataclasses.asdict(self.filters.counts) if self.filters.stages else {},
         )

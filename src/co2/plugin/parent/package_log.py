@@ -11,7 +11,7 @@ from co2.plugin.parent.process_output import BURST, RATE
 from co2.protocol.wire.plugin_frames.frames import Record
 from co2.values import unpack
 
-__all__ = ["MAX_ERROR", "MAX_PREVIEW", "Records", "preview"]
+__all__ = ["MAX_ERROR", "MAX_PREVIEW", "PackageLog", "preview"]
 
 MAX_PREVIEW = 512
 """Characters of a message that are shown in the log."""
@@ -39,7 +39,7 @@ def preview(packed: bytes) -> str:
         return f"{len(packed)} bytes that cannot be shown"
 
 
-class Records:
+class PackageLog:
     """The log of one package.
 
     Args:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from co2.errors import BadParams, CallTimeout, PluginFailed
 
-__all__ = ["MAX_CALLS", "MAX_CALL_BYTES", "PendingCalls"]
+__all__ = ["MAX_CALLS", "MAX_CALL_BYTES", "PluginCalls"]
 
 MAX_CALLS = 256
 MAX_CALL_BYTES = 8 * 1024 * 1024
@@ -14,19 +14,19 @@ MAX_CALL_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
-class _Pending:
+class _PluginCall:
     method: str
     size: int
     answer: asyncio.Future[bytes]
 
 
-class PendingCalls:
+class PluginCalls:
     """The calls of one package. Numbers are never used twice, so a late result harms nobody."""
 
     def __init__(self) -> None:
         self._number = 0
         self._bytes = 0
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, _PluginCall] = {}
 
     def new(self, method: str, size: int) -> tuple[int, asyncio.Future[bytes]]:
         """Number a call whose argument has ``size`` bytes.
@@ -39,7 +39,7 @@ class PendingCalls:
         self._number += 1
         self._bytes += size
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._pending[self._number] = _Pending(method, size, answer)
+        self._pending[self._number] = _PluginCall(method, size, answer)
         return self._number, answer
 
     async def wait(self, call_id: int, answer: asyncio.Future[bytes], timeout: float) -> bytes:

@@ -16,7 +16,7 @@ from co2.errors import BadRequest
 from co2.logs import LineBudget
 from co2.plugin.child.progress import ProgressWords, make_progress_file
 from co2.plugin.packages.environment import environment_of
-from co2.plugin.parent.process_output import BURST, RATE, Output
+from co2.plugin.parent.process_output import BURST, RATE, ProcessOutput
 from co2.protocol.wire.plugin_frames.frames import ChildFrame, FrameReader, HostFrame, encode_frame
 from co2.unsent import Unsent
 
@@ -45,7 +45,7 @@ def _ignore(_what: object) -> None:
     """Takes the place of what is called when there is news."""
 
 
-class _Link(asyncio.BufferedProtocol):
+class _SocketPair(asyncio.BufferedProtocol):
     """Our end of the socket pair.
 
     Attributes:
@@ -117,7 +117,7 @@ class Child(ABC):
         self._on_frame = on_frame
         self._transport: asyncio.Transport | None = None
         self._descriptor = -1
-        self._link: _Link | None = None
+        self._link: _SocketPair | None = None
         self._ahead = b""
 
     @property
@@ -203,7 +203,7 @@ class Child(ABC):
         loop = asyncio.get_running_loop()
         sock.setblocking(False)
         transport, link = await loop.create_unix_connection(
-            lambda: _Link(self._on_frame, self._garbage), sock=sock
+            lambda: _SocketPair(self._on_frame, self._garbage), sock=sock
         )
         self._transport = transport
         self._descriptor = sock.fileno()
@@ -219,7 +219,7 @@ class Child(ABC):
 
 
 class _Process(asyncio.SubprocessProtocol):
-    def __init__(self, outputs: dict[int, Output], exited: Callable[[], None]) -> None:
+    def __init__(self, outputs: dict[int, ProcessOutput], exited: Callable[[], None]) -> None:
         self.drained = asyncio.get_running_loop().create_future()
         self._outputs = outputs
         self._open = set(outputs)
@@ -254,8 +254,8 @@ class ProcessChild(Child):
         self._logger = logger
         self._budget = LineBudget(RATE, BURST)
         self._told_at = -_TELL_EVERY
-        self._errors = Output(logger, logging.WARNING, self._budget)
-        self._outputs = {1: Output(logger, logging.INFO, self._budget), 2: self._errors}
+        self._errors = ProcessOutput(logger, logging.WARNING, self._budget)
+        self._outputs = {1: ProcessOutput(logger, logging.INFO, self._budget), 2: self._errors}
         self._process: asyncio.SubprocessTransport
         self._protocol: _Process
 

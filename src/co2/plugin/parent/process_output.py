@@ -5,7 +5,7 @@ import re
 
 from co2.logs import LineBudget
 
-__all__ = ["BURST", "MAX_LINE", "RATE", "TAIL", "Output", "innermost_place"]
+__all__ = ["BURST", "MAX_LINE", "RATE", "TAIL", "ProcessOutput", "innermost_place"]
 
 MAX_LINE = 2000
 """Bytes of one line that reach the log."""
@@ -26,7 +26,7 @@ _DUMP_LINE = re.compile(
 _TRACE_LINE = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 
 
-class Output:
+class ProcessOutput:
     """One stream of a child.
 
     Args:

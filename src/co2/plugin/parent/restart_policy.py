@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from co2.plugin.child.progress import ProgressWords
 from co2.protocol.wire.plugin_frames.frames import PluginInfo, Progress
 
-__all__ = ["MAX_TRIES", "PARK_DEATHS", "PARK_WITHIN", "Deaths", "backoff", "read_progress", "taken_up"]
+__all__ = ["MAX_TRIES", "PARK_DEATHS", "PARK_WITHIN", "RestartPolicy", "backoff", "read_progress", "taken_up"]
 
 MAX_TRIES = 3
 """Deaths in the same message after which it is given up."""
@@ -86,7 +86,7 @@ class _Cause:
     messages: set[tuple[str, int]]
 
 
-class Deaths:
+class RestartPolicy:
     """Counts the deaths of one package, and what they have in common: those in the same message have one cause."""
 
     def __init__(self) -> None:

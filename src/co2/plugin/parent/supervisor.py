@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadParams, LoadError, NoSuchMethod, PluginFailed
 from co2.plugin.packages.spec import PackageSpec, PluginSettings
-from co2.plugin.parent.calls_out import Network, NoNetwork
+from co2.plugin.parent.calls_out import NetworkQueries, NoNetwork
 from co2.plugin.parent.delivery import NETWORK
-from co2.plugin.parent.delivery_queue import Envelope, Missing, Parcel
-from co2.plugin.parent.filter_stage import Stage
+from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
+from co2.plugin.parent.filter_stage import FilterStage
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.watchdog import TICK
 from co2.protocol.wire.batch import batch_count
@@ -63,7 +63,7 @@ class Supervisor:
         on_methods_changed: Callable[[], None],
         on_room: Callable[[str], None] = lambda package: None,
         on_dead_letter: Callable[[str, DeadLetter], None] = lambda package, letter: None,
-        network: Network | None = None,
+        network: NetworkQueries | None = None,
         order: Sequence[str] = (),
     ) -> None:
         self.paused = ""
@@ -92,8 +92,8 @@ class Supervisor:
                 "isolation is 'thread': plugins share the satellite's process; one that hangs cannot be ended, "
                 "and one that crashes ends the satellite"
             )
-        settled = [asyncio.create_task(self._carry(spec).life.settled.wait()) for spec in self._first]
-        self._watching = asyncio.create_task(self._watch(), name="plugin watchdog")
+        settled = [asyncio.create_task(self._carry(spec).lifecycle.settled.wait()) for spec in self._first]
+        self._watching = asyncio.create_task(self._watch_plugins(), name="plugin watchdog")
         self._watching.add_done_callback(_report)
         if settled:
             _, late = await asyncio.wait(settled, timeout=self._settings.load_timeout)
@@ -103,7 +103,7 @@ class Supervisor:
     async def stop(self, timeout: float) -> None:
         """End every package at once: ``__exit__`` within ``timeout`` seconds, last sends still go out."""
         self._stopping = True
-        await asyncio.gather(*(package.life.stop(timeout) for package in self._packages.values()))
+        await asyncio.gather(*(package.lifecycle.stop(timeout) for package in self._packages.values()))
         if self._lives:
             await asyncio.wait(self._lives.values())
         for package in self._packages.values():
@@ -121,14 +121,14 @@ class Supervisor:
         """
         package = self._packages.get(spec.name)
         if package is not None and package.state in ("failed", "parked"):
-            await package.life.reload(spec)
+            await package.lifecycle.reload(spec)
         elif package is not None:
             raise LoadError(spec.name, f"it is loaded already ({package.state}); reload brings in its new code")
         elif self._stopping:
             raise LoadError(spec.name, "the satellite is stopping")
         else:
             # Its first load answers whoever asks, as every later one does.
-            await self._carry(spec).life.reload(spec)
+            await self._carry(spec).lifecycle.reload(spec)
 
     async def unload(self, name: str, timeout: float) -> None:
         """End a package in good order, ``__exit__`` within ``timeout`` seconds, and forget it.
@@ -139,7 +139,7 @@ class Supervisor:
         package = self._packages.get(name)
         if package is None:
             raise LoadError(name, "it is not loaded")
-        await package.life.stop(timeout)
+        await package.lifecycle.stop(timeout)
         await asyncio.wait([self._lives[name]])
         if self._packages.get(name) is package:
             package.close()
@@ -162,20 +162,20 @@ class Supervisor:
         package = self._packages.get(spec.name)
         if package is None:
             raise LoadError(spec.name, "it is not loaded")
-        await package.life.reload(spec, fresh=fresh)
+        await package.lifecycle.reload(spec, fresh=fresh)
 
     def keep(self, name: str) -> None:
         """Note that the folder has the code again that runs, where newer code was refused."""
         if (package := self._packages.get(name)) is not None:
-            package.life.keep()
+            package.lifecycle.keep()
 
     def _carry(self, spec: PackageSpec) -> "Package":
         from co2.plugin.parent.package import Package  # most relays carry none
 
         package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)
-        life = asyncio.create_task(package.life.run(), name=f"plugin package {spec.name}")
-        life.add_done_callback(_report)
-        self._lives[spec.name] = life
+        lifecycle = asyncio.create_task(package.lifecycle.run(), name=f"plugin package {spec.name}")
+        lifecycle.add_done_callback(_report)
+        self._lives[spec.name] = lifecycle
         return package
 
     def deliver(
@@ -198,10 +198,10 @@ class Supervisor:
         Raises:
             BadRequest: it is no batch.
         """
-        parcel = Parcel(Envelope(host_id, client_address), batch, batch_count(batch), skip)
+        queued = QueuedBatch(Envelope(host_id, client_address), batch, batch_count(batch), skip)
         for package in self._packages.values():
             if package.wants(channels):
-                package.deliver(NETWORK, parcel)
+                package.deliver(NETWORK, queued)
 
     def deliver_to(
         self,
@@ -233,10 +233,10 @@ class Supervisor:
         carried = self._packages.get(package)
         if carried is None or not carried.wants(None):
             return True
-        parcel = Parcel(
+        queued = QueuedBatch(
             Envelope(host_id, client_address, sender), batch, batch_count(batch), skip, position, log_id
         )
-        return carried.deliver_from_network(parcel)
+        return carried.deliver_from_network(queued)
 
     def gap(self, after: int, following: int, reason: str) -> None:
         """Tell all packages that messages from the network will not come; arguments as of :meth:`gap_to`."""
@@ -255,7 +255,7 @@ class Supervisor:
         """
         carried = self._packages.get(package)
         if carried is not None and carried.wants(None):
-            carried.gap(NETWORK, Missing(after, following, (reason,), 0, log_id))
+            carried.gap(NETWORK, GapRange(after, following, (reason,), 0, log_id))
 
     def positions(self, log_id: str) -> dict[str, int]:
         """Give how far each durable package is in this log, also one that was unloaded.
@@ -329,18 +329,18 @@ class Supervisor:
             raise PluginFailed(f"{letter.plugin}.receive: no plugin package {package} is loaded")
         await carried.repeat(letter, self._settings.receive_deadline + 1.0)
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[FilterStage]:
         """Give what messages on their way through a relay pass, in order."""
-        return [stage for package in self._chain() for stage in package.passing.stages]
+        return [stage for package in self._chain() for stage in package.filters.stages]
 
     def _chain(self) -> "list[Package]":
         return sorted(self._packages.values(), key=lambda one: self._order.get(one.name, len(self._order)))
 
-    def stage_of(self, package: str, plugin: str) -> Stage | None:
+    def stage_of(self, package: str, plugin: str) -> FilterStage | None:
         """Give the stage that what a plugin sends comes behind: its own, or the last one up to its package."""
-        last: Stage | None = None
+        last: FilterStage | None = None
         for carried in self._chain():
-            stages = carried.passing.stages
+            stages = carried.filters.stages
             last = stages[-1] if stages else last
             if carried.name == package:
                 return next((stage for stage in stages if stage.plugin == plugin), last)
@@ -374,7 +374,7 @@ class Supervisor:
     def spec(self, name: str) -> PackageSpec | None:
         """Give what a package was loaded with last; None for one that is not loaded."""
         package = self._packages.get(name)
-        return package.life.spec if package is not None else None
+        return package.lifecycle.spec if package is not None else None
 
     @property
     def methods(self) -> Mapping[str, MethodInfo]:
@@ -399,7 +399,7 @@ class Supervisor:
             # A durable one gets them from the relay, with a position to come back to.
             if other.wants(channels, sender) and not other.durable:
                 envelope = Envelope(self._host_id(), self._address(), sender)
-                other.deliver(package.name, Parcel(envelope, batch, batch_count(batch)))
+                other.deliver(package.name, QueuedBatch(envelope, batch, batch_count(batch)))
         self._on_publish(package.name, plugin, channels, batch, live)
 
     # what comes next (protocol/wire/frame_template.py)
@@ -457,7 +457,7 @@ class Supervisor:
         for package in self._packages.values():
             package.flow(why)
 
-    async def _watch(self) -> None:
+    async def _watch_plugins(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()

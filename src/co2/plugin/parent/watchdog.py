@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from co2.plugin.child.progress import EXITING, ProgressWords
 from co2.protocol.wire.plugin_frames.frames import PluginInfo
 
-__all__ = ["TICK", "Slow", "Watch"]
+__all__ = ["TICK", "Slow", "Watchdog"]
 
 TICK = 0.1
 """Seconds between two looks."""
@@ -31,7 +31,7 @@ class Slow:
     late: bool
 
 
-class Watch:
+class Watchdog:
     """Looks at the words of one child.
 
     Args:

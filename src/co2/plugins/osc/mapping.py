@@ -21,7 +21,7 @@ from itertools import groupby
 from typing import Any
 
 from .addresses import address_of, channel_of
-from .packets import IMMEDIATELY, Bundle, Message, Packet, Time, Unsendable, fits, infer_types
+from .packets import IMMEDIATELY, OscBundle, OscMessage, Packet, Time, Unsendable, fits, infer_types
 
 __all__ = ["MAX_HELD_BUNDLES", "Assembler", "from_data_dict", "to_data_dicts"]
 
@@ -45,7 +45,7 @@ def to_data_dicts(packet: Packet, *, source: str, bundle_id: int, prefix: str = 
     result = []
     for index, (message, time) in enumerate(found):
         osc: dict[str, Any] = {"address": message.address, "types": message.types, "from": source}
-        if isinstance(packet, Bundle) and time is not None:
+        if isinstance(packet, OscBundle) and time is not None:
             osc["time"] = list(time)
             osc["bundle"] = {
                 "id": bundle_id,
@@ -58,7 +58,7 @@ def to_data_dicts(packet: Packet, *, source: str, bundle_id: int, prefix: str = 
     return result
 
 
-def from_data_dict(data_dict: Mapping[str, Any], prefix: str = "") -> list[Message]:
+def from_data_dict(data_dict: Mapping[str, Any], prefix: str = "") -> list[OscMessage]:
     """Turn a data_dict into OSC messages: one, or one for each entry of a dictionary.
 
     Args:
@@ -82,15 +82,15 @@ def from_data_dict(data_dict: Mapping[str, Any], prefix: str = "") -> list[Messa
     return [_message(address, data, hints.get("types"))]
 
 
-def _flatten(packet: Packet, time: Time | None) -> Iterator[tuple[Message, Time | None]]:
-    if isinstance(packet, Message):
+def _flatten(packet: Packet, time: Time | None) -> Iterator[tuple[OscMessage, Time | None]]:
+    if isinstance(packet, OscMessage):
         yield packet, time
     else:
         for element in packet.elements:
             yield from _flatten(element, packet.time)
 
 
-def _spread(channel: str, data: Mapping[Any, Any], depth: int) -> Iterator[Message]:
+def _spread(channel: str, data: Mapping[Any, Any], depth: int) -> Iterator[OscMessage]:
     if depth >= MAX_DICTIONARY_DEPTH:
         raise Unsendable(f"dictionaries nested deeper than {MAX_DICTIONARY_DEPTH}")
     for key, value in data.items():
@@ -101,19 +101,19 @@ def _spread(channel: str, data: Mapping[Any, Any], depth: int) -> Iterator[Messa
             yield _message(address_of(inner), value, None)
 
 
-def _message(address: str, data: Any, types: Any) -> Message:
+def _message(address: str, data: Any, types: Any) -> OscMessage:
     if data is None and types is None:
-        return Message(address, "", [])  # the bare address: a bang
+        return OscMessage(address, "", [])  # the bare address: a bang
     args = list(data) if isinstance(data, list | tuple) else [data]
     if isinstance(types, str) and fits(args, types):
-        return Message(address, types, args)
-    return Message(address, infer_types(args), args)
+        return OscMessage(address, types, args)
+    return OscMessage(address, infer_types(args), args)
 
 
 @dataclass(slots=True)
 class _Held:
     time: Time
-    found: list[tuple[Message, Time]]
+    found: list[tuple[OscMessage, Time]]
 
 
 class Assembler:
@@ -126,7 +126,7 @@ class Assembler:
     def __init__(self) -> None:
         self._held: dict[tuple[str, Any], _Held] = {}
 
-    def add(self, data_dict: Mapping[str, Any], messages: list[Message], wanted: bool) -> list[Packet]:
+    def add(self, data_dict: Mapping[str, Any], messages: list[OscMessage], wanted: bool) -> list[Packet]:
         """Take what one data_dict became, give the packets that can go out.
 
         Args:
@@ -150,13 +150,13 @@ class Assembler:
             ready.append(self._close(next(iter(self._held))))
         return [bundle for bundle in ready if bundle.elements]
 
-    def _close(self, key: tuple[str, Any]) -> Bundle:
+    def _close(self, key: tuple[str, Any]) -> OscBundle:
         held = self._held.pop(key)
         elements: list[Packet] = []
         for time, group in groupby(held.found, key=lambda pair: pair[1]):
             messages = tuple(message for message, _ in group)
-            elements += messages if time == held.time else (Bundle(time, messages),)
-        return Bundle(held.time, tuple(elements))
+            elements += messages if time == held.time else (OscBundle(time, messages),)
+        return OscBundle(held.time, tuple(elements))
 
 
 def _place_in_bundle(data_dict: Mapping[str, Any]) -> tuple[int, bool, Time, Time] | None:

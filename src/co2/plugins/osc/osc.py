@@ -125,7 +125,7 @@ class X_Osc(plugin.Co2Plugin):
             return  # nothing there after all; Windows reports here that nobody listens where we sent to
         try:
             self._take(datagram, source)
-        except packets.Malformed as error:
+        except packets.MalformedPacket as error:
             self._complain("malformed", f"not OSC, from {source[0]}:{source[1]}: {error}")
         except Exception as error:  # the network says no: the bridge stays, the message is counted
             self._complain("refused", f"cannot go to the network: {error}")

@@ -1,4 +1,4 @@
-"""OSC 1.0 datagrams: bytes ↔ :class:`Message` and :class:`Bundle`.
+"""OSC 1.0 datagrams: bytes ↔ :class:`OscMessage` and :class:`OscBundle`.
 
 The single arguments are read and written by python-osc. The frame around them is ours: python-osc skips
 arguments whose type it does not know (which moves the others), rounds time tags to floats and does not
@@ -37,9 +37,9 @@ except ImportError as error:  # the text is what a person needs to go on
 __all__ = [
     "IMMEDIATELY",
     "MAX_DATAGRAM_SIZE",
-    "Bundle",
-    "Malformed",
-    "Message",
+    "MalformedPacket",
+    "OscBundle",
+    "OscMessage",
     "Packet",
     "Unsendable",
     "build",
@@ -64,7 +64,7 @@ _NTP_EPOCH = datetime(1900, 1, 1, tzinfo=UTC)
 _BUNDLE_HEAD = b"#bundle\0"
 
 
-class Malformed(ValueError):
+class MalformedPacket(ValueError):
     """A datagram that is not OSC; the text says where it stops to be."""
 
 
@@ -73,7 +73,7 @@ class Unsendable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class OscMessage:
     """One OSC message.
 
     Attributes:
@@ -88,14 +88,14 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Bundle:
+class OscBundle:
     """Elements that belong together. ``time`` is an NTP pair: seconds since 1900, fraction of 1/2**32 s."""
 
     time: Time
-    elements: tuple["Message | Bundle", ...]
+    elements: tuple["OscMessage | OscBundle", ...]
 
 
-Packet = Message | Bundle
+Packet = OscMessage | OscBundle
 
 
 def parse(datagram: bytes) -> Packet:
@@ -107,7 +107,7 @@ def parse(datagram: bytes) -> Packet:
     try:
         return _parse_packet(datagram, 0)
     except (osc_types.ParseError, UnicodeDecodeError, struct.error) as error:
-        raise Malformed(str(error)) from None
+        raise MalformedPacket(str(error)) from None
 
 
 def build(packet: Packet) -> bytes:
@@ -148,43 +148,43 @@ def _parse_packet(data: bytes, depth: int) -> Packet:
         return _parse_message(data)
     if data.startswith(_BUNDLE_HEAD):
         return _parse_bundle(data, depth)
-    raise Malformed("starts neither with '/' nor with '#bundle'")
+    raise MalformedPacket("starts neither with '/' nor with '#bundle'")
 
 
-def _parse_bundle(data: bytes, depth: int) -> Bundle:
+def _parse_bundle(data: bytes, depth: int) -> OscBundle:
     if depth >= MAX_BUNDLE_DEPTH:
-        raise Malformed(f"bundles nested deeper than {MAX_BUNDLE_DEPTH}")
+        raise MalformedPacket(f"bundles nested deeper than {MAX_BUNDLE_DEPTH}")
     if len(data) < 16:
-        raise Malformed("a bundle that ends inside its time tag")
+        raise MalformedPacket("a bundle that ends inside its time tag")
     elements: list[Packet] = []
     index = 16
     while index < len(data):
         size, index = _get_int(data, index)
         if size <= 0 or size % 4 or index + size > len(data):
-            raise Malformed(f"a bundle element of {size} bytes where {len(data) - index} are left")
+            raise MalformedPacket(f"a bundle element of {size} bytes where {len(data) - index} are left")
         elements.append(_parse_packet(data[index : index + size], depth + 1))
         index += size
-    return Bundle(struct.unpack_from(">II", data, 8), tuple(elements))
+    return OscBundle(struct.unpack_from(">II", data, 8), tuple(elements))
 
 
-def _parse_message(data: bytes) -> Message:
+def _parse_message(data: bytes) -> OscMessage:
     address, index = _get_string(data, 0)
     if index >= len(data):
-        return Message(address, "", [])  # very old senders leave the type tags out
+        return OscMessage(address, "", [])  # very old senders leave the type tags out
     tags, index = _get_string(data, index)
     if not tags.startswith(","):
-        raise Malformed("no type tags after the address")
+        raise MalformedPacket("no type tags after the address")
     arrays: list[list[Any]] = [[]]
     for tag in tags[1:]:
         if tag == "[":
             if len(arrays) > MAX_ARRAY_DEPTH:
-                raise Malformed(f"arrays nested deeper than {MAX_ARRAY_DEPTH}")
+                raise MalformedPacket(f"arrays nested deeper than {MAX_ARRAY_DEPTH}")
             inner: list[Any] = []
             arrays[-1].append(inner)
             arrays.append(inner)
         elif tag == "]":
             if len(arrays) == 1:
-                raise Malformed("an array that ends without having begun")
+                raise MalformedPacket("an array that ends without having begun")
             arrays.pop()
         elif tag in _CONSTANTS:
             arrays[-1].append(_CONSTANTS[tag])
@@ -192,10 +192,10 @@ def _parse_message(data: bytes) -> Message:
             value, index = _READERS[tag](data, index)
             arrays[-1].append(value)
         else:
-            raise Malformed(f"unknown type tag {tag!r}")
+            raise MalformedPacket(f"unknown type tag {tag!r}")
     if len(arrays) != 1:
-        raise Malformed("an array that does not end")
-    return Message(address, tags[1:], arrays[0])
+        raise MalformedPacket("an array that does not end")
+    return OscMessage(address, tags[1:], arrays[0])
 
 
 def _get_string(data: bytes, index: int) -> tuple[str, int]:
@@ -203,7 +203,7 @@ def _get_string(data: bytes, index: int) -> tuple[str, int]:
     end = data.find(b"\0", index)
     after = end + 4 - (end - index) % 4
     if end < 0 or after > len(data):
-        raise Malformed("ends inside a string")
+        raise MalformedPacket("ends inside a string")
     return data[index:end].decode("utf-8"), after
 
 
@@ -223,14 +223,14 @@ def _get_blob(data: bytes, index: int) -> tuple[bytes, int]:
     size, index = _get_int(data, index)
     after = index + size + -size % 4
     if size < 0 or after > len(data):
-        raise Malformed(f"a blob of {size} bytes where {len(data) - index} are left")
+        raise MalformedPacket(f"a blob of {size} bytes where {len(data) - index} are left")
     return data[index : index + size], after
 
 
 def _get_char(data: bytes, index: int) -> tuple[str, int]:
     code, index = _get_int(data, index)
     if not 0 <= code < 0x110000 or 0xD800 <= code < 0xE000:
-        raise Malformed(f"no character has the number {code}")
+        raise MalformedPacket(f"no character has the number {code}")
     return chr(code), index
 
 
@@ -261,7 +261,7 @@ _READERS: dict[str, Callable[[bytes, int], tuple[Any, int]]] = {
 
 
 def _build_packet(packet: Packet) -> bytes:
-    if isinstance(packet, Message):
+    if isinstance(packet, OscMessage):
         if not packet.address.startswith("/"):
             raise Unsendable(f"an address starts with '/', not {packet.address[:80]!r}")
         head = _put_string(packet.address) + _put_string("," + packet.types)

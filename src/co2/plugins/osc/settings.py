@@ -9,13 +9,13 @@ from co2 import plugin
 
 from .addresses import read_host_port
 
-__all__ = ["Settings", "read_settings"]
+__all__ = ["OscSettings", "read_settings"]
 
 _EVERY_CHANNEL = plugin.Channels((">",))
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class OscSettings:
     """What the bridge does.
 
     Attributes:
@@ -33,23 +33,23 @@ class Settings:
     prefix: str = ""
 
 
-def read_settings(config: Mapping[str, Any]) -> Settings:
+def read_settings(config: Mapping[str, Any]) -> OscSettings:
     """Check the configuration.
 
     Raises:
         ValueError: an unknown key, or a value of another form; the text names the key and the nearest one.
     """
-    known = list(Settings.__dataclass_fields__)
+    known = list(OscSettings.__dataclass_fields__)
     for key in config:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
             hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
             raise ValueError(f"unknown key {key!r}{hint}")
-    default = Settings()
+    default = OscSettings()
     prefix = config.get("prefix", "")
     if not isinstance(prefix, str) or (prefix and "" in prefix.split(".")):
         raise ValueError(f'prefix: {prefix!r} is not a channel, such as "stage.left"')
-    return Settings(
+    return OscSettings(
         listen=read_host_port(config["listen"], "listen") if "listen" in config else default.listen,
         send_to=tuple(read_host_port(item, "send_to") for item in _strings(config, "send_to", ())),
         send=_channels("send", _strings(config, "send", ())) if "send" in config else default.send,

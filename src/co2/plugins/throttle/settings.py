@@ -6,13 +6,13 @@ import msgspec
 
 from co2 import plugin
 
-__all__ = ["MAX_RATE", "Settings"]
+__all__ = ["MAX_RATE", "ThrottleSettings"]
 
 MAX_RATE = 1000
 """Messages per second of one channel of one sender, at most."""
 
 
-class Settings(msgspec.Struct, frozen=True):
+class ThrottleSettings(msgspec.Struct, frozen=True):
     """What is throttled, and how much is let through.
 
     Attributes:

@@ -22,7 +22,7 @@ import msgspec
 from co2 import plugin
 
 from .lanes import MAX_KEYS, Lane, Lanes
-from .settings import Settings
+from .settings import ThrottleSettings
 
 __all__ = ["X_Throttle"]
 
@@ -40,8 +40,8 @@ sent and what passes leave by two doors: after so long the one that was sent has
 class X_Throttle(plugin.Co2RelayPlugin):
     """Lets the latest value of each channel of each sender through, at a given rate."""
 
-    Config = Settings
-    config: Settings
+    Config = ThrottleSettings
+    config: ThrottleSettings
     channels = (">",)
 
     def __init__(self, var_dict: dict[str, Any]) -> None:

@@ -25,9 +25,9 @@ __all__ = [
     "MAX_LINES",
     "MAX_PATTERNS",
     "MAX_PATTERN_SIZE",
-    "Malformed",
+    "MalformedLine",
+    "NetworkMessage",
     "Ping",
-    "Said",
     "Subscribe",
     "Unwritable",
     "lines_of",
@@ -67,7 +67,7 @@ _SHOWN_DIGITS = 24
 """Characters of a number that an error shows."""
 
 
-class Malformed(ValueError):
+class MalformedLine(ValueError):
     """A line that is none of those above; the text says why, in 200 characters at most."""
 
 
@@ -76,7 +76,7 @@ class Unwritable(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class NetworkMessage:
     """A message for the network."""
 
     message: dict[str, Any]
@@ -104,18 +104,18 @@ def lines_of(datagram: bytes) -> Iterator[bytes]:
         Malformed: it is too long, or there are too many lines; those before that are given.
     """
     if len(datagram) > MAX_DATAGRAM_SIZE:
-        raise Malformed(f"a datagram of more than {MAX_DATAGRAM_SIZE} bytes")
+        raise MalformedLine(f"a datagram of more than {MAX_DATAGRAM_SIZE} bytes")
     count = 0
     for line in datagram.split(b"\n"):
         stripped = line.strip()
         if stripped:
             count += 1
             if count > MAX_LINES:
-                raise Malformed(f"more than {MAX_LINES} lines in a datagram")
+                raise MalformedLine(f"more than {MAX_LINES} lines in a datagram")
             yield stripped
 
 
-def parse(line: bytes) -> Said | Subscribe | Ping:
+def parse(line: bytes) -> NetworkMessage | Subscribe | Ping:
     """Read one line.
 
     Raises:
@@ -124,13 +124,13 @@ def parse(line: bytes) -> Said | Subscribe | Ping:
     try:
         value = _decode(line)
     except RecursionError:
-        raise Malformed(f"nested deeper than {MAX_DEPTH}") from None
+        raise MalformedLine(f"nested deeper than {MAX_DEPTH}") from None
     except (msgspec.MsgspecError, ValueError) as error:
         _check_numbers(line)
-        raise Malformed(f"not a JSON object: {error}"[:200]) from None
+        raise MalformedLine(f"not a JSON object: {error}"[:200]) from None
     kinds = [kind for kind in _KINDS if kind in value]
     if len(kinds) != 1:
-        raise Malformed("exactly one of the keys 'data', 'subscribe' and 'ping' is wanted")
+        raise MalformedLine("exactly one of the keys 'data', 'subscribe' and 'ping' is wanted")
     match kinds[0]:
         case "subscribe":
             return _subscription(value["subscribe"])
@@ -181,18 +181,18 @@ def _check_numbers(line: bytes) -> None:
         if bounds:
             number = found[0].decode()
             shown = number if len(number) <= _SHOWN_DIGITS else f"{number[:_SHOWN_DIGITS]}…"
-            raise Malformed(f"{shown} is out of range: {bounds}; send it as text, in quotes")
+            raise MalformedLine(f"{shown} is out of range: {bounds}; send it as text, in quotes")
 
 
-def _said(value: dict[str, Any]) -> Said:
+def _said(value: dict[str, Any]) -> NetworkMessage:
     channel = value.get("channel", "")
     if type(channel) is not str:
-        raise Malformed("a channel is text")
+        raise MalformedLine("a channel is text")
     if _is_deeper(value, MAX_DEPTH):
-        raise Malformed(f"nested deeper than {MAX_DEPTH}")
+        raise MalformedLine(f"nested deeper than {MAX_DEPTH}")
     for key in _OURS:
         value.pop(key, None)
-    return Said(value)
+    return NetworkMessage(value)
 
 
 def _subscription(patterns: Any) -> Subscribe:
@@ -201,11 +201,11 @@ def _subscription(patterns: Any) -> Subscribe:
         or len(patterns) > MAX_PATTERNS
         or not all(isinstance(pattern, str) and len(pattern) <= MAX_PATTERN_SIZE for pattern in patterns)
     ):
-        raise Malformed(f"'subscribe' is a list of up to {MAX_PATTERNS} channel patterns")
+        raise MalformedLine(f"'subscribe' is a list of up to {MAX_PATTERNS} channel patterns")
     try:
         return Subscribe(tuple(patterns), plugin.Channels(patterns))
     except ValueError as error:
-        raise Malformed(str(error)[:200]) from None
+        raise MalformedLine(str(error)[:200]) from None
 
 
 def _is_deeper(value: Any, depth: int) -> bool:

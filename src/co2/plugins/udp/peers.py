@@ -17,8 +17,8 @@ __all__ = [
     "MAX_REMEMBERED",
     "Address",
     "ErrorLimit",
-    "Peer",
     "Peers",
+    "UdpPeer",
 ]
 
 Address = tuple[Any, ...]
@@ -41,7 +41,7 @@ MAX_REMEMBERED = 256
 
 
 @dataclass(slots=True, eq=False)
-class Peer:
+class UdpPeer:
     """An address that has subscribed.
 
     Attributes:
@@ -70,8 +70,8 @@ class Peers:
     """
 
     def __init__(self) -> None:
-        self.subscribed: tuple[Peer, ...] = ()
-        self._by_address: dict[Address, Peer] = {}
+        self.subscribed: tuple[UdpPeer, ...] = ()
+        self._by_address: dict[Address, UdpPeer] = {}
         self._lock = threading.Lock()
 
     def subscribe(self, address: Address, wanted: Subscribe, until: float) -> bool:
@@ -82,7 +82,7 @@ class Peers:
             elif address not in self._by_address and len(self._by_address) >= MAX_PEERS:
                 return False
             else:
-                self._by_address[address] = Peer(address, wanted.patterns, wanted.channels, until)
+                self._by_address[address] = UdpPeer(address, wanted.patterns, wanted.channels, until)
             self.subscribed = tuple(self._by_address.values())
             return True
 
@@ -92,7 +92,7 @@ class Peers:
         if peer is not None:
             peer.until = until
 
-    def expire(self, now: float) -> list[Peer]:
+    def expire(self, now: float) -> list[UdpPeer]:
         """Forget whose lease has ended, and give them."""
         with self._lock:
             over = [peer for peer in self.subscribed if peer.until <= now]

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 
 import msgspec
 
-__all__ = ["Settings", "listening_socket", "name_of"]
+__all__ = ["UdpSettings", "listening_socket", "name_of"]
 
 _RECEIVE_BUFFER = 1 << 20
 """Bytes that the kernel holds for us while the network is busy."""
 
 
-class Settings(msgspec.Struct, frozen=True):
+class UdpSettings(msgspec.Struct, frozen=True):
     """Where datagrams come in and go out.
 
     Attributes:

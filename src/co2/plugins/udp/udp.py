@@ -27,17 +27,17 @@ from co2 import plugin
 
 from .lines import (
     MAX_DATAGRAM_SIZE,
-    Malformed,
+    MalformedLine,
+    NetworkMessage,
     Ping,
-    Said,
     Subscribe,
     Unwritable,
     lines_of,
     parse,
     write,
 )
-from .peers import LEASE, MAX_PEERS, Address, ErrorLimit, Peer, Peers
-from .settings import Settings, listening_socket, name_of
+from .peers import LEASE, MAX_PEERS, Address, ErrorLimit, Peers, UdpPeer
+from .settings import UdpSettings, listening_socket, name_of
 
 __all__ = ["X_Udp"]
 
@@ -54,8 +54,8 @@ MAX_ERROR = 200
 class X_Udp(plugin.Co2RelayPlugin):
     """JSON lines over UDP."""
 
-    Config = Settings
-    config: Settings
+    Config = UdpSettings
+    config: UdpSettings
     channels = (">",)
     exclusive = True  # it holds a port
 
@@ -94,7 +94,9 @@ class X_Udp(plugin.Co2RelayPlugin):
             "last_error": self.last_error,
         }
 
-    def _give(self, message: Mapping[str, Any], subscribed: Iterable[Peer], source: Address | None = None) -> None:
+    def _give(
+        self, message: Mapping[str, Any], subscribed: Iterable[UdpPeer], source: Address | None = None
+    ) -> None:
         """Send a message to all who want it, but for whom it is from."""
         now, channel, line = time.monotonic(), message.get("channel"), b""
         if type(channel) is not str or not channel:
@@ -145,25 +147,25 @@ class X_Udp(plugin.Co2RelayPlugin):
             for line in lines_of(datagram):
                 try:
                     answers += self._take(parse(line), source, now)
-                except Malformed as error:
+                except MalformedLine as error:
                     problem = self._garbage(error, source)
                 except Exception as error:  # the network says no: the socket stays open, the message is counted
                     problem = str(error)
                     self._complain("refused", f"of {name_of(source)} cannot go to the network: {error}")
-        except Malformed as error:
+        except MalformedLine as error:
             problem = self._garbage(error, source)
         if problem and self._errors.allows(source, now):
             answers.append(write({"error": problem[:MAX_ERROR]}).rstrip())
         if answers:
             self._put(b"\n".join(answers), source)  # one datagram for one, and no longer
 
-    def _take(self, line: Said | Subscribe | Ping, source: Address, now: float) -> list[bytes]:
+    def _take(self, line: NetworkMessage | Subscribe | Ping, source: Address, now: float) -> list[bytes]:
         """Do what a line says; give the answer, if there is one."""
         if isinstance(line, Ping):
             return [b'{"pong":' + line.token + b"}"]
         if isinstance(line, Subscribe):
             if not self._peers.subscribe(source, line, now + LEASE):
-                raise Malformed(f"{MAX_PEERS} addresses have subscribed already")
+                raise MalformedLine(f"{MAX_PEERS} addresses have subscribed already")
             return [b'{"subscribed":%d}' % len(line.patterns)]  # takes no more room than what it answers
         message = {**line.message, "udp": name_of(source)}
         self.send(message)
@@ -172,7 +174,7 @@ class X_Udp(plugin.Co2RelayPlugin):
             self._give({**message, "host_id": self._own}, subscribed, source)
         return []
 
-    def _garbage(self, error: Malformed, source: Address) -> str:
+    def _garbage(self, error: MalformedLine, source: Address) -> str:
         self._complain("malformed", f"from {name_of(source)}: {error}")
         return str(error)
 

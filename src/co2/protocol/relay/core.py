@@ -4,8 +4,8 @@ Which frame is in place when says :data:`co2.protocol.transitions.RELAY`.
 
 What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
 to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
-it. Where there are relay plugins it goes through them first (``passage.py``). Whatever has no number of its own
-(from XML-RPC) is passed on only when it is on disk, and holds up so long what came after.
+it. Where there are relay plugins it goes through them first (``filter_chain.py``). Whatever has no number of its
+own (from XML-RPC) is passed on only when it is on disk, and holds up so long what came after.
 """
 
 from collections import deque
@@ -27,7 +27,7 @@ from co2.protocol.relay.events import (
     ResultReceived,
 )
 from co2.protocol.relay.fan_out import FanOut
-from co2.protocol.relay.filter_chain import Passage, Passenger
+from co2.protocol.relay.filter_chain import FilterChain, InFlight
 from co2.protocol.relay.log import Entry, Log, LogGap, Reading
 from co2.protocol.relay.losses import MAX_LOSSES
 from co2.protocol.relay.origins import OriginBook, hash_of_token
@@ -37,7 +37,7 @@ from co2.protocol.relay.resume import in_this_log, live_beginning, lost_in_words
 from co2.protocol.relay.roster import RosterBook
 from co2.protocol.relay.takeovers import RETURN, Takeovers
 from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import MAX_BATCH_MESSAGES, batch_count
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.checksum import crc32
@@ -137,7 +137,7 @@ class RelayCore:
         receipts: key of the receipts that satellites are given; None for none, and nothing is proved then.
 
     Attributes:
-        passage: the relay plugins that messages pass.
+        filter_chain: the relay plugins that messages pass.
         asks: somebody is asked whether a satellite may join: see :class:`AdmissionWanted`.
         keeps: what is new in ``origins`` gets to disk before its satellite joins: see :class:`OriginClaimed`.
         elsewhere: returns the address of whoever has registered an origin without a link, '' for nobody.
@@ -176,7 +176,7 @@ class RelayCore:
         self._max_peers = max_peers
         self._now = now
         self.takeovers = Takeovers(now)
-        self.passage = Passage()
+        self.filter_chain = FilterChain()
         self.asks = False
         self.closing = False
         self.fan_out = FanOut(log, self.events)
@@ -240,12 +240,12 @@ class RelayCore:
                     peer.asked += 1 + len(data) // ASKED_BYTES
                 return
         except BadRequest as error:
-            self.end(peer, goodbyes.GARBAGE, str(error))
+            self.end(peer, close_reasons.GARBAGE, str(error))
             return
         except (StorageFull, StorageFailed) as error:
             self._storage(peer, error)
             return
-        self.end(peer, goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
+        self.end(peer, close_reasons.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
 
     def _storage(self, peer: Peer, error: StorageFull | StorageFailed) -> None:
         """There is no room for what has come: its sender keeps it, and the link, where it knows how."""
@@ -258,7 +258,7 @@ class RelayCore:
                     peer.write(encode_link_frame(Hold(str(error)[:512])))
                     self.has_room()  # the log's thread may have made some since it was refused
             return
-        self.end(peer, goodbyes.STORAGE, str(error), retry_after=5.0)
+        self.end(peer, close_reasons.STORAGE, str(error), retry_after=5.0)
 
     def has_room(self) -> None:
         """The disk may have room again: whoever was told to wait sends again."""
@@ -306,10 +306,10 @@ class RelayCore:
         try:
             proposed = HostId.parse(hello.host_id)
         except ValueError as error:
-            self.end(peer, goodbyes.IDENTITY, str(error))
+            self.end(peer, close_reasons.IDENTITY, str(error))
             return
         if proposed.origin.startswith(ADDRESS_PREFIX):
-            self.end(peer, goodbyes.IDENTITY, f"{ADDRESS_PREFIX}… is for those who send without a link")
+            self.end(peer, close_reasons.IDENTITY, f"{ADDRESS_PREFIX}… is for those who send without a link")
             return
         check_names(hello.methods, hello.plugins)
         seen = HostId(proposed.origin, peer.address[0], proposed.port)
@@ -339,12 +339,12 @@ class RelayCore:
         holder = b"" if older is None or self.origins.get(origin) is not None else older.token
         if not self.origins.is_owner(origin, token) or holder not in (b"", token):
             self.impostors += 1
-            self.end(peer, goodbyes.IDENTITY, _NOT_YOURS.format(origin), IMPOSTOR_FOR)
+            self.end(peer, close_reasons.IDENTITY, _NOT_YOURS.format(origin), IMPOSTOR_FOR)
         elif self.elsewhere(origin) not in ("", host_id.ip):
             self.impostors += 1
-            self.end(peer, goodbyes.IDENTITY, f"{origin} is registered from another address", IMPOSTOR_FOR)
+            self.end(peer, close_reasons.IDENTITY, f"{origin} is registered from another address", IMPOSTOR_FOR)
         elif older is None and self._is_full and self.places.giving_way(peer.address[0]) is None:
-            self.end(peer, goodbyes.FULL, _NO_PLACE, FULL_FOR)
+            self.end(peer, close_reasons.FULL, _NO_PLACE, FULL_FOR)
         else:
             return False
         return True
@@ -365,7 +365,7 @@ class RelayCore:
             return False
         self.gave_way += 1
         here, number = peer.address[0], self.places.held_by(peer.address[0])
-        self.end(peer, goodbyes.FULL, _GIVES_WAY.format(here, number), FULL_FOR)
+        self.end(peer, close_reasons.FULL, _GIVES_WAY.format(here, number), FULL_FOR)
         return True
 
     def _let_in(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
@@ -412,9 +412,9 @@ class RelayCore:
                 "own with `co2 state new-id --state FOLDER`; until then both are refused"
             )
             for peer in (older, newer):
-                self.end(peer, goodbyes.CLONED, text, retry_after=60.0)
+                self.end(peer, close_reasons.CLONED, text, retry_after=60.0)
             return False
-        self.end(older, goodbyes.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=RETURN)
+        self.end(older, close_reasons.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=RETURN)
         return True
 
     def _rolled_back(self, origin: str, hello: Hello) -> bool:
@@ -456,7 +456,7 @@ class RelayCore:
             self.log.replace_id()
             for other in [other for other in self.peers.values() if other.live is not None]:
                 text = "a satellite has read further than this log ever went: it was rolled back"
-                self.end(other, goodbyes.LOG_REPLACED, text)
+                self.end(other, close_reasons.LOG_REPLACED, text)
         subscriptions, gaps = in_this_log(self.log, hello)
         peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
         welcome = Welcome(
@@ -565,10 +565,10 @@ class RelayCore:
             return
         count = batch_count(frame.batch)
         if crc32(frame.batch) != frame.crc:
-            self.end(peer, goodbyes.DAMAGED, f"the checksum of message {frame.seq} is another")
+            self.end(peer, close_reasons.DAMAGED, f"the checksum of message {frame.seq} is another")
         elif frame.epoch and peer.skips:
             return  # it was on its way when its sender was told to wait
-        elif self.passage.occupied:
+        elif self.filter_chain.occupied:
             if frame.epoch and peer.holds:
                 self.log.check_room()
             self._send_through(peer, frame, count)
@@ -578,7 +578,7 @@ class RelayCore:
     def _send_through(self, peer: Peer, frame: Publish, count: int) -> None:
         """Let messages pass the relay plugins first. What has come counts, also where its link ends meanwhile."""
 
-        def release(through: Passenger) -> None:
+        def release(through: InFlight) -> None:
             if through.batch is not frame.batch:
                 frame.batch, frame.crc = through.batch, crc32(through.batch)
                 frame.channels = None if through.channels is None else list(through.channels)
@@ -588,7 +588,7 @@ class RelayCore:
                 self._storage(peer, error)
 
         channels = None if frame.channels is None else tuple(frame.channels)
-        self.passage.enter(Passenger(str(peer.host_id), peer.address, frame.batch, channels, release))
+        self.filter_chain.enter(InFlight(str(peer.host_id), peer.address, frame.batch, channels, release))
 
     def _accept(self, peer: Peer, frame: Publish, count: int) -> None:
         """Take in what has come through."""
@@ -604,7 +604,7 @@ class RelayCore:
                 return  # it comes again behind what was refused before it
             if begins is None or frame.seq != begins + 1 or begins < (mark or 0):
                 after = mark if begins is None else begins
-                self.end(peer, goodbyes.OUT_OF_ORDER, f"message {frame.seq} of this run, after {after}")
+                self.end(peer, close_reasons.OUT_OF_ORDER, f"message {frame.seq} of this run, after {after}")
                 return
         elif last <= mark:
             self._repeated(peer, frame, last)
@@ -653,7 +653,9 @@ class RelayCore:
         peer.repeats += 1
         peer.asked += REPEAT_ASKED
         crc = self.log.find(peer.origin, frame.epoch, frame.seq)
-        if crc is not None and crc != frame.crc and not self.passage.occupied:  # relay plugins may have changed it
+        if (
+            crc is not None and crc != frame.crc and not self.filter_chain.occupied
+        ):  # relay plugins may have changed it
             self.events.append(IdReused(peer, frame.epoch, frame.seq))
         if peer.state != "open":
             return
@@ -671,7 +673,7 @@ class RelayCore:
         """
         peer, epoch, package, plugin, channels = stretch
         mark = self.log.marks.get((peer.origin, epoch))
-        if mark is None or peer.state != "open" or self.closing or self.passage.occupied or peer.skips:
+        if mark is None or peer.state != "open" or self.closing or self.filter_chain.occupied or peer.skips:
             return None
         if max(mark, self.log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
             return None  # it is refused, or what follows

@@ -17,9 +17,9 @@ from co2.protocol.wire.subscription_limits import bounded
 
 __all__ = [
     "CHUNK",
-    "PARCEL",
+    "MAX_ENTRY_BATCH",
     "ROOM",
-    "Parcel",
+    "EntryBatch",
     "Peer",
     "Stream",
     "deliver_frame",
@@ -32,7 +32,7 @@ CHUNK = 1024 * 1024
 ROOM = 1024 * 1024
 """Bytes that wait in a peer's ``out`` before its streams stop reading; the rest is the transport's."""
 
-PARCEL = 256 * 1024
+MAX_ENTRY_BATCH = 256 * 1024
 """Bytes of messages that are passed on together, about."""
 
 
@@ -42,7 +42,7 @@ class Flushable(Protocol):
     ready: "dict[Peer, None]"
 
 
-class Parcel:
+class EntryBatch:
     """Entries that are passed on together: made ready once for all links that want everything.
 
     Attributes:
@@ -135,17 +135,17 @@ class Stream:
         elif self.package:
             self.peer.passed_over += 1
 
-    def give_parcel(self, parcel: Parcel) -> None:
+    def give_batch(self, entry_batch: EntryBatch) -> None:
         """Write entries out and pass them; only for live streams that stand at the head."""
         peer = self.peer
         if self.interests is None:
-            self.position = parcel.end
-        elif self.interests.patterns is None and peer.origin not in parcel.origins:
-            self.position = parcel.end
-            peer.write_all(*parcel.written())
-            peer.delivered += parcel.count
+            self.position = entry_batch.end
+        elif self.interests.patterns is None and peer.origin not in entry_batch.origins:
+            self.position = entry_batch.end
+            peer.write_all(*entry_batch.written())
+            peer.delivered += entry_batch.count
         else:
-            for entry in parcel.entries:
+            for entry in entry_batch.entries:
                 self.give(entry)
 
     def give_live(self, entry: Entry) -> None:

@@ -7,7 +7,7 @@ stays behind, and reads on from the log.
 
 from collections import deque
 
-from co2.protocol.relay.cursors import CHUNK, PARCEL, Parcel, Peer, Stream
+from co2.protocol.relay.cursors import CHUNK, MAX_ENTRY_BATCH, EntryBatch, Peer, Stream
 from co2.protocol.relay.events import DiskWanted, Event
 from co2.protocol.relay.log import Entry, Log, LogGap, Reading
 from co2.protocol.relay.losses import Loss
@@ -91,12 +91,12 @@ class FanOut:
         """Pass on what may be passed on, to everybody who stands at the head."""
         limit = self._held[0] - 1 if self._held else self._log.last
         while self._fresh and self._fresh[0].end <= limit:
-            parcel = self._next_parcel(limit)
-            self.visible = parcel.end
+            entry_batch = self._next_batch(limit)
+            self.visible = entry_batch.end
             for stream in tuple(self._at_head):
                 if stream.peer.has_room:
-                    self._tell_losses(stream, parcel.entries[0].position)
-                    stream.give_parcel(parcel)
+                    self._tell_losses(stream, entry_batch.entries[0].position)
+                    stream.give_batch(entry_batch)
                 else:
                     del self._at_head[stream]  # it reads on from the log when it has room
 
@@ -113,14 +113,14 @@ class FanOut:
             found.append(stream.peer)
         return found
 
-    def _next_parcel(self, limit: int) -> Parcel:
+    def _next_batch(self, limit: int) -> EntryBatch:
         """Put together what may be passed on together: so many bytes, and no loss in between."""
-        parcel = Parcel()
-        while self._fresh and self._fresh[0].end <= limit and parcel.bytes < PARCEL:
-            if parcel.entries and parcel.end <= self._lost_at < self._fresh[0].position:
+        entry_batch = EntryBatch()
+        while self._fresh and self._fresh[0].end <= limit and entry_batch.bytes < MAX_ENTRY_BATCH:
+            if entry_batch.entries and entry_batch.end <= self._lost_at < self._fresh[0].position:
                 break
-            parcel.add(self._fresh.popleft())
-        return parcel
+            entry_batch.add(self._fresh.popleft())
+        return entry_batch
 
     def _tell_losses(self, stream: Stream, before: int) -> None:
         """Tell a stream's reader what is missing before the position that it gets next."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-__all__ = ["Filter", "Passage", "Passed", "Passenger"]
+__all__ = ["Filter", "FilterChain", "InFlight", "Passed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Filter(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Passenger:
+class InFlight:
     """Messages of one sender on their way.
 
     Attributes:
@@ -60,20 +60,20 @@ class Passenger:
     client_address: tuple[str, int]
     batch: bytes
     channels: tuple[str, ...] | None
-    release: Callable[["Passenger"], None] = lambda _passenger: None
-    _at: "_Stage | None" = None
+    release: Callable[["InFlight"], None] = lambda _passenger: None
+    _at: "_ChainStage | None" = None
     _ready: bool = False
     _size: int = 0
 
 
 @dataclass(slots=True, eq=False)
-class _Stage:
+class _ChainStage:
     filter: Filter
-    queue: deque[Passenger] = field(default_factory=deque)
+    queue: deque[InFlight] = field(default_factory=deque)
     senders: Counter[str] = field(default_factory=Counter)
 
 
-class Passage:
+class FilterChain:
     """All filters of a relay, and what is on its way through them.
 
     Attributes:
@@ -86,14 +86,14 @@ class Passage:
         self.occupied = False
         self.bytes = 0
         self.released: Callable[[], None] = lambda: None
-        self._stages: list[_Stage] = []
+        self._stages: list[_ChainStage] = []
         self._inside = 0
 
     def set_filters(self, filters: Sequence[Filter]) -> None:
         """Say which filters there are. What is at one that is gone goes on as it came there."""
         known = {id(stage.filter): stage for stage in self._stages}
         before = self._stages
-        after = [known.get(id(one)) or _Stage(one) for one in filters]
+        after = [known.get(id(one)) or _ChainStage(one) for one in filters]
         self._stages = after
         # What is inside one that is gone moves to the next that is left: from the last one, where the oldest is.
         for index, stage in reversed([*enumerate(before)]):
@@ -102,69 +102,69 @@ class Passage:
                 self._clear(stage, following)
         self._settle()
 
-    def enter(self, passenger: Passenger, behind: Filter | None = None) -> None:
+    def enter(self, in_flight: InFlight, behind: Filter | None = None) -> None:
         """Take messages in.
 
         Args:
-            passenger: they.
+            in_flight: they.
             behind: the filter that sends them by itself: they pass those that come after it.
         """
         first = 0
         if behind is not None:
             first = next((at + 1 for at, stage in enumerate(self._stages) if stage.filter is behind), 0)
-        passenger._size = len(passenger.batch)
-        self.bytes += passenger._size
+        in_flight._size = len(in_flight.batch)
+        self.bytes += in_flight._size
         self._inside += 1
         self.occupied = True
-        self._arrive(passenger, first)
+        self._arrive(in_flight, first)
 
-    def _arrive(self, passenger: Passenger, at: int) -> None:
+    def _arrive(self, in_flight: InFlight, at: int) -> None:
         """Put messages to a stage, or out."""
         if at >= len(self._stages):
-            self.bytes -= passenger._size
+            self.bytes -= in_flight._size
             self._inside -= 1
-            passenger._at = None
+            in_flight._at = None
             self._settle()
-            passenger.release(passenger)
+            in_flight.release(in_flight)
             return
         stage = self._stages[at]
-        wanted = passenger.channels != () and stage.filter.wants(passenger.channels)
-        if not wanted and passenger.host_id not in stage.senders:
-            self._arrive(passenger, at + 1)
+        wanted = in_flight.channels != () and stage.filter.wants(in_flight.channels)
+        if not wanted and in_flight.host_id not in stage.senders:
+            self._arrive(in_flight, at + 1)
             return
-        passenger._at = stage
-        stage.queue.append(passenger)
-        stage.senders[passenger.host_id] += 1
-        passenger._ready = not wanted
+        in_flight._at = stage
+        stage.queue.append(in_flight)
+        stage.senders[in_flight.host_id] += 1
+        in_flight._ready = not wanted
         if wanted:
-            done = partial(self._done, stage, passenger)
-            stage.filter.take(passenger.host_id, passenger.client_address, passenger.batch, done)
+            done = partial(self._done, stage, in_flight)
+            stage.filter.take(in_flight.host_id, in_flight.client_address, in_flight.batch, done)
 
-    def _done(self, stage: _Stage, passenger: Passenger, passed: Passed | None) -> None:
-        if passenger._at is not stage or passenger._ready:
+    def _done(self, stage: _ChainStage, in_flight: InFlight, passed: Passed | None) -> None:
+        if in_flight._at is not stage or in_flight._ready:
             return  # it went on when its filter was taken away
         if passed is not None:
-            passenger.batch, passenger.channels = passed.batch, passed.channels
-            self.bytes += len(passed.batch) - passenger._size
-            passenger._size = len(passed.batch)
-        passenger._ready = True
-        if stage.queue[0] is passenger:
+            in_flight.batch, in_flight.channels = passed.batch, passed.channels
+            self.bytes += len(passed.batch) - in_flight._size
+            in_flight._size = len(passed.batch)
+        in_flight._ready = True
+        if stage.queue[0] is in_flight:
             self._drain(stage)
             self.released()
 
-    def _drain(self, stage: _Stage) -> None:
+    def _drain(self, stage: _ChainStage) -> None:
         while stage.queue and stage.queue[0]._ready:
             self._arrive(self._next(stage), self._stages.index(stage) + 1)
 
     @staticmethod
-    def _next(stage: _Stage) -> Passenger:
-        passenger = stage.queue.popleft()
-        stage.senders[passenger.host_id] -= 1
-        if not stage.senders[passenger.host_id]:
-            del stage.senders[passenger.host_id]
-        return passenger
+    def _next(stage: _ChainStage) -> InFlight:
+        in_flight = stage.queue.popleft()
+        stage.senders[in_flight.host_id] -= 1
+        if not stage.senders[in_flight.host_id]:
+            del stage.senders[in_flight.host_id]
+        return in_flight
 
-    def _clear(self, stage: _Stage, following: _Stage | None) -> None:
+    def _clear(self, stage: _ChainStage, following: _ChainStage | None) -> None:
         at = len(self._stages) if following is None else self._stages.index(following)
         while stage.queue:
             self._arrive(self._next(stage), at)

@@ -15,7 +15,7 @@ import msgspec
 from co2.host_id import HostId
 from co2.sources import source_of
 
-__all__ = ["MAX_AT_ONE_ADDRESS", "MAX_KNOWN", "Known", "OriginBook", "hash_of_token"]
+__all__ = ["MAX_AT_ONE_ADDRESS", "MAX_KNOWN", "KnownOrigin", "OriginBook", "hash_of_token"]
 
 MAX_KNOWN = 20_000
 """Origins that a relay knows; of those that have never published the one that was silent longest goes."""
@@ -25,7 +25,7 @@ MAX_AT_ONE_ADDRESS = MAX_KNOWN // 4
 origins takes room from itself."""
 
 
-class Known(msgspec.Struct):
+class KnownOrigin(msgspec.Struct):
     """What a relay knows of an origin, for good.
 
     Attributes:
@@ -63,7 +63,7 @@ class OriginBook:
 
     def __init__(
         self,
-        known: Iterable[Known] = (),
+        known: Iterable[KnownOrigin] = (),
         *,
         wall: Callable[[], float] = lambda: 0.0,
         seen_before: Callable[[str], str] = lambda _origin: "",
@@ -71,11 +71,11 @@ class OriginBook:
         self.unrecorded = 0
         self._wall = wall
         self._seen_before = seen_before
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownOrigin] = {}
         self._silent: dict[str, dict[str, None]] = {}  # that never published, by source, in order
         self._count: Counter[str] = Counter()
         self._order: dict[str, None] = {}  # of all these
-        self._changes: dict[str, Known | None] = {}
+        self._changes: dict[str, KnownOrigin | None] = {}
         self._on_disk: set[str] = set()
         self._on_disk_before: set[str] = set()  # of what is being written
         for one in known:
@@ -85,7 +85,7 @@ class OriginBook:
     def __len__(self) -> int:
         return len(self._known)
 
-    def get(self, origin: str) -> Known | None:
+    def get(self, origin: str) -> KnownOrigin | None:
         """Return what is known of an origin, None for nothing."""
         return self._known.get(origin)
 
@@ -113,7 +113,9 @@ class OriginBook:
         if known is None:
             address = self._seen_before(host_id.origin) or host_id.ip
             own = token if address == host_id.ip else b""
-            return self._make_room(address) and self._change(Known(host_id.origin, own, address, self._wall()))
+            return self._make_room(address) and self._change(
+                KnownOrigin(host_id.origin, own, address, self._wall())
+            )
         if host_id.origin in self._order:  # it was not silent longest any more
             self._take_out(known)
             self._put(known)
@@ -144,7 +146,7 @@ class OriginBook:
             self._changes.pop(origin, None)  # else a flood of Hellos leaves one each while the disk is full
         return True
 
-    def take_changes(self) -> dict[str, Known | None]:
+    def take_changes(self) -> dict[str, KnownOrigin | None]:
         """Return what is to be brought to disk, by origin; None for what is forgotten."""
         changes, self._changes = self._changes, {}
         self._on_disk_before = self._on_disk & changes.keys()
@@ -154,7 +156,7 @@ class OriginBook:
             origin: None if known is None else msgspec.structs.replace(known) for origin, known in changes.items()
         }
 
-    def give_back(self, changes: dict[str, Known | None]) -> None:
+    def give_back(self, changes: dict[str, KnownOrigin | None]) -> None:
         """Take back what the disk did not take; what has changed since counts."""
         self._on_disk.difference_update(changes)
         self._on_disk |= self._on_disk_before
@@ -185,12 +187,12 @@ class OriginBook:
             return False
         return self.forget(victim)
 
-    def _change(self, known: Known) -> bool:
+    def _change(self, known: KnownOrigin) -> bool:
         self._put(known)
         self._changes[known.origin] = known
         return True
 
-    def _put(self, known: Known) -> None:
+    def _put(self, known: KnownOrigin) -> None:
         self._known[known.origin] = known
         source = source_of(known.address)
         self._count[source] += 1
@@ -198,7 +200,7 @@ class OriginBook:
             self._order[known.origin] = None
             self._silent.setdefault(source, {})[known.origin] = None
 
-    def _take_out(self, known: Known) -> None:
+    def _take_out(self, known: KnownOrigin) -> None:
         del self._known[known.origin]
         source = source_of(known.address)
         self._count[source] -= 1

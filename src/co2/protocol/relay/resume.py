@@ -7,14 +7,14 @@ from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.log import Log, LogGap
 from co2.protocol.wire.link_frames import BEGINNING, Hello, Subscription
 
-__all__ = ["MAX_NAMED", "Meeting", "in_this_log", "live_beginning", "lost_in_words", "meet"]
+__all__ = ["MAX_NAMED", "Resumption", "in_this_log", "live_beginning", "lost_in_words", "meet"]
 
 MAX_NAMED = 8
 """Runs of a satellite whose lost messages are named in one gap."""
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
+class Resumption:
     """How what a satellite says of a run fits what the log knows of it.
 
     Attributes:
@@ -28,7 +28,7 @@ class Meeting:
     lost: tuple[int, int] | None = None
 
 
-def meet(log: Log, peer: Peer, epoch: int, first: int, rolled_back: bool) -> Meeting:
+def meet(log: Log, peer: Peer, epoch: int, first: int, rolled_back: bool) -> Resumption:
     """Find where a run's numbers go on.
 
     A mark further back than what the satellite says it was acknowledged, or none, means that this relay has lost
@@ -44,11 +44,11 @@ def meet(log: Log, peer: Peer, epoch: int, first: int, rolled_back: bool) -> Mee
     mark = log.marks.get((peer.origin, epoch))
     known = mark or 0
     if known < first - 1 and rolled_back:
-        return Meeting(first - 1, is_new_mark=True, lost=(known + 1, first - 1))
+        return Resumption(first - 1, is_new_mark=True, lost=(known + 1, first - 1))
     if mark is None or known < first - 1:
-        return Meeting(first - 1, is_new_mark=True)
+        return Resumption(first - 1, is_new_mark=True)
     # What is not on disk yet comes once more, and is acknowledged with the commit.
-    return Meeting(mark if log.committed >= log.last else first - 1)
+    return Resumption(mark if log.committed >= log.last else first - 1)
 
 
 def in_this_log(log: Log, hello: Hello) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:

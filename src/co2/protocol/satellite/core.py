@@ -28,7 +28,7 @@ from co2.protocol.satellite.events import (
 )
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.transitions import SATELLITE, Connected, Lost, in_place, next_state
-from co2.protocol.wire import close_reasons as goodbyes
+from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.checksum import crc32
@@ -216,9 +216,9 @@ class SatelliteCore:
                 handler(frame)
                 return
         except BadRequest as error:
-            self.end(goodbyes.GARBAGE, str(error))
+            self.end(close_reasons.GARBAGE, str(error))
             return
-        self.end(goodbyes.OUT_OF_PLACE, f"{type(frame).__name__} in state {self.state}")
+        self.end(close_reasons.OUT_OF_PLACE, f"{type(frame).__name__} in state {self.state}")
 
     def lost(self, why: str) -> None:
         """The connection is gone."""
@@ -504,13 +504,13 @@ class SatelliteCore:
         self.events.append(NumbersTaken(epoch, seq))
         last = self.outbox.last_of(epoch)
         text = f"message {seq} was acknowledged, the last one was {last}: they come in another run"
-        self.end(goodbyes.OUT_OF_ORDER, text)
+        self.end(close_reasons.OUT_OF_ORDER, text)
         return False
 
     def _deliver(self, frame: Deliver) -> None:
         count = batch_count(frame.batch)
         if crc32(frame.batch) != frame.crc:
-            self.end(goodbyes.DAMAGED, f"the checksum of the frame at {frame.position} is another")
+            self.end(close_reasons.DAMAGED, f"the checksum of the frame at {frame.position} is another")
             return
         end = frame.position + count - 1
         origin = frame.host_id.partition("@")[0]

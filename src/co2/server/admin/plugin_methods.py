@@ -6,15 +6,17 @@ from typing import Any
 from co2.errors import BadParams
 from co2.plugin.parent.supervisor import Supervisor
 from co2.server.rpc.arguments import one_dict
-from co2.xmlrpc.registry import Caller, Entry
+from co2.xmlrpc.registry import Caller, RegisteredMethod
 
 __all__ = ["plugin_entries"]
 
 
-def plugin_entries(supervisor: Supervisor) -> dict[str, Entry]:
+def plugin_entries(supervisor: Supervisor) -> dict[str, RegisteredMethod]:
     """Give the methods of all plugins of now, by name."""
     return {
-        name: Entry(handler=_caller_of(supervisor, name), help=method.help, signatures=method.signatures)
+        name: RegisteredMethod(
+            handler=_caller_of(supervisor, name), help=method.help, signatures=method.signatures
+        )
         for name, method in supervisor.methods.items()
     }
 

@@ -7,7 +7,7 @@ from co2.logs import LineBudgets
 from co2.server.http.refused import Refused
 from co2.xmlrpc.registry import Caller
 
-__all__ = ["MAX_KEPT_LINES", "Books"]
+__all__ = ["MAX_KEPT_LINES", "AccessLog"]
 
 MAX_KEPT_LINES = 1_000
 """Lines of the access log that are kept until they are written together."""
@@ -34,7 +34,7 @@ ACCESS_TOTAL_BURST = 20000
 _logger = logging.getLogger("co2.server")
 
 
-class Books:
+class AccessLog:
     """Counters and logs of one server.
 
     Args:

@@ -24,18 +24,18 @@ from typing import Any, cast
 from co2.host_id import normal_ip
 from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.express.transports import has_unread, let_go, send_without_delay
-from co2.server.http.access_log import Books
+from co2.server.http.access_log import AccessLog
 from co2.server.http.answer_turns import AnswerTurns
 from co2.server.http.chunked_body import ChunkedBody
 from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate, Request
 from co2.server.http.limits import Limits
-from co2.server.http.link_upgrade import LINK_PATH, LinkDoor
+from co2.server.http.link_upgrade import LINK_PATH, LinkUpgrade
 from co2.server.http.pages import PageServer
 from co2.server.http.refused import Refused
 from co2.server.http.request_head import broken_line
-from co2.server.http.response_head import CONTINUE, AnswerHeads, page_head
-from co2.server.rpc.endpoint import Answer, Endpoint
+from co2.server.http.response_head import CONTINUE, ResponseHeads, page_head
+from co2.server.rpc.endpoint import Endpoint, RpcAnswer
 from co2.web.page import PageAnswer
 from co2.xmlrpc.registry import Caller
 
@@ -59,10 +59,10 @@ class Service:
     endpoint: Endpoint
     pages: PageServer
     connections: Connections
-    books: Books
-    heads: AnswerHeads
+    access_log: AccessLog
+    heads: ResponseHeads
     turns: AnswerTurns
-    link_door: LinkDoor | None
+    link_upgrade: LinkUpgrade | None
 
 
 class State(enum.Enum):
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._paused_writing = False
         self._descriptor = -1
         self._whole, self._rest = b"", _NOTHING
-        self._task: asyncio.Task[Callable[[], Answer]] | asyncio.Task[PageAnswer] | None = None
+        self._task: asyncio.Task[Callable[[], RpcAnswer]] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._request: Request
         self.caller = Caller("", 0)
@@ -263,7 +263,7 @@ class Connection(asyncio.Protocol):
         """End the connection at once, without an answer."""
         self._state = _CLOSED
         self._service.connections.remove(self)
-        self._service.books.dropped_one(self.caller, reason, text)
+        self._service.access_log.dropped_one(self.caller, reason, text)
         self._reset()
 
     def end_after_answer(self) -> None:
@@ -402,12 +402,12 @@ class Connection(asyncio.Protocol):
         self.deadline = math.inf
         request = self._request
         answer = service.endpoint.answer(body, self._caller_of(request), request.charset)
-        if isinstance(answer, Answer):
+        if isinstance(answer, RpcAnswer):
             began = self._since
             self._reply(answer)
             service.turns.spend(began)
         else:
-            task: asyncio.Task[Callable[[], Answer]] = service.loop.create_task(cast(Any, answer))
+            task: asyncio.Task[Callable[[], RpcAnswer]] = service.loop.create_task(cast(Any, answer))
             self._task = task
             task.add_done_callback(self._answered)
 
@@ -417,18 +417,18 @@ class Connection(asyncio.Protocol):
             return self.caller
         return replace(self.caller, relayed=request.relayed, proxied=request.proxied)
 
-    def _answered(self, task: "asyncio.Task[Callable[[], Answer]]") -> None:
+    def _answered(self, task: "asyncio.Task[Callable[[], RpcAnswer]]") -> None:
         self._task = None
         if not task.cancelled():
             self._service.turns.do(lambda: self._write_answer(task.result()))
 
-    def _write_answer(self, write: Callable[[], Answer]) -> None:
+    def _write_answer(self, write: Callable[[], RpcAnswer]) -> None:
         if self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the answer
         self._reply(write())
         self._go_on()
 
-    def _reply(self, answer: Answer) -> None:
+    def _reply(self, answer: RpcAnswer) -> None:
         service = self._service
         keep = self._request.head.keep and not self._ending
         head = service.heads.head(200, len(answer.body), keep)
@@ -443,7 +443,7 @@ class Connection(asyncio.Protocol):
             self._whole, self._rest = body, memoryview(body)
             self._transport.write(head)
             self._write_on()
-        self._service.books.answered(self.caller, what, status, len(body), monotonic() - self._since)
+        self._service.access_log.answered(self.caller, what, status, len(body), monotonic() - self._since)
         if keep:
             self._ready()
         else:
@@ -468,8 +468,8 @@ class Connection(asyncio.Protocol):
         service = self._service
         service.connections.proven(self)
         if request.head.path == LINK_PATH:
-            assert service.link_door is not None
-            service.link_door.check(request.head)
+            assert service.link_upgrade is not None
+            service.link_upgrade.check(request.head)
             self._hand_over(request)
             return
         self._state = _BUSY
@@ -495,14 +495,14 @@ class Connection(asyncio.Protocol):
     def _hand_over(self, request: Request) -> None:
         """Let a connection become a link: it is none of ours any more."""
         service = self._service
-        assert service.link_door is not None
+        assert service.link_upgrade is not None
         service.connections.remove(self)
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._state = _CLOSED
         self.deadline = math.inf
-        status = service.link_door.admit(self._transport, request.head, rest)
-        service.books.answered(self.caller, f"GET {LINK_PATH}", status, 0, 0.0)
+        status = service.link_upgrade.admit(self._transport, request.head, rest)
+        service.access_log.answered(self.caller, f"GET {LINK_PATH}", status, 0, 0.0)
 
     def _ready(self) -> None:
         """Wait for the next request."""
@@ -532,7 +532,7 @@ class Connection(asyncio.Protocol):
         self._buffer.clear()
         self._chunks = None
         service.connections.unread.release(self)
-        service.books.refused(self.caller, refused)
+        service.access_log.refused(self.caller, refused)
         self._transport.write(head + body)
         # Closing with unread bytes would reset the connection and take the answer away from the sender.
         self._transport.write_eof()

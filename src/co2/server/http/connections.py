@@ -9,7 +9,7 @@ from co2.server.http.limits import Limits
 from co2.sources import LOOPBACK, BySource, source_of
 from co2.xmlrpc.registry import Caller
 
-__all__ = ["LOOK_AGAIN", "LOOK_AT", "Budget", "Connections", "Member", "most_connections"]
+__all__ = ["LOOK_AGAIN", "LOOK_AT", "Budget", "Connections", "CountedConnection", "most_connections"]
 
 LOOK_AT = 8
 """Sources, those with most connections, among which room is made."""
@@ -18,7 +18,7 @@ LOOK_AGAIN = 0.05
 """Seconds after which a source's connections are looked at again for idle ones."""
 
 
-class Member(Protocol):
+class CountedConnection(Protocol):
     """What the table needs to know of a connection."""
 
     caller: Caller
@@ -52,9 +52,9 @@ class Budget:
         self._limit = limit
         self._reason = reason
         self._text = text
-        self._held: dict[Member, int] = {}
+        self._held: dict[CountedConnection, int] = {}
 
-    def hold(self, member: Member, size: int) -> None:
+    def hold(self, member: CountedConnection, size: int) -> None:
         """Note that a connection holds this many bytes now."""
         self.total += size - self._held.get(member, 0)
         self._held[member] = size
@@ -63,7 +63,7 @@ class Budget:
             self.release(oldest)
             oldest.drop(self._reason, self._text)
 
-    def release(self, member: Member) -> None:
+    def release(self, member: CountedConnection) -> None:
         """Note that a connection holds nothing any more."""
         self.total -= self._held.pop(member, 0)
 
@@ -103,12 +103,12 @@ class Connections:
         self._most = most_connections(limits.max_connections)
         self._kept = min(limits.kept_for_loopback, self._most // 8)
         self._gives_way = gives_way
-        self._ends: dict[tuple[str, int], Member] = {}
-        self._all: BySource[Member] = BySource()
+        self._ends: dict[tuple[str, int], CountedConnection] = {}
+        self._all: BySource[CountedConnection] = BySource()
         # A connection leaves them with its first complete request.
-        self._newcomers: dict[Member, float] = {}
-        self._newcomers_of: BySource[Member] = BySource()
-        self._idle: dict[str, tuple[float, list[tuple[float, int, Member]]]] = {}
+        self._newcomers: dict[CountedConnection, float] = {}
+        self._newcomers_of: BySource[CountedConnection] = BySource()
+        self._idle: dict[str, tuple[float, list[tuple[float, int, CountedConnection]]]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._ending = False
         self._emptied: asyncio.Future[None] | None = None
@@ -116,7 +116,7 @@ class Connections:
     def __len__(self) -> int:
         return len(self._all)
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[CountedConnection]:
         return iter(self._all)
 
     def start(self) -> None:
@@ -141,7 +141,7 @@ class Connections:
             self._emptied = self._loop.create_future()
             await asyncio.wait((self._emptied,), timeout=timeout)
 
-    def add(self, member: Member) -> None:
+    def add(self, member: CountedConnection) -> None:
         """Take in a connection; where that is one too many, another of its kind goes."""
         source = source_of(member.caller.address)
         limits = self._limits
@@ -161,13 +161,13 @@ class Connections:
         if self._ending:  # it was accepted while the server began to stop
             member.end_after_answer()
 
-    def proven(self, member: Member) -> None:
+    def proven(self, member: CountedConnection) -> None:
         """Note that a connection has sent a complete request."""
         if member in self._newcomers:
             del self._newcomers[member]
             self._newcomers_of.discard(member)
 
-    def remove(self, member: Member) -> None:
+    def remove(self, member: CountedConnection) -> None:
         """Forget a connection that has ended."""
         self.proven(member)
         self._all.discard(member)

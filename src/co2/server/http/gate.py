@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from co2.errors import BadRequest, WrongEncoding
 from co2.server.http.limits import Limits
 from co2.server.http.refused import Refused
-from co2.server.http.request_head import Head, parse_head
+from co2.server.http.request_head import RequestHead, parse_head
 from co2.xmlrpc.answers import RELAYED_HEADER
 from co2.xmlrpc.encodings import charset_of
 
@@ -64,7 +64,7 @@ class Request:
         charset: codec of the body that the Content-Type names, '' for none.
     """
 
-    head: Head
+    head: RequestHead
     is_page: bool
     relayed: bool = False
     proxied: bool = False
@@ -84,7 +84,7 @@ def _tells_a_proxy(name: str) -> bool:
     return name in _PROXY_HEADERS or name.startswith(_PROXY_PREFIXES)
 
 
-def _is_old_call(head: Head) -> bool:
+def _is_old_call(head: RequestHead) -> bool:
     """Return whether this is a call in HTTP/1.0 without anything that only a browser sends."""
     from_browser = "origin" in head.headers or "sec-fetch-site" in head.headers
     return head.minor == 0 and head.method == "POST" and head.path in RPC_PATHS and not from_browser
@@ -171,7 +171,7 @@ class Gate:
             remembered[raw] = request
         return request
 
-    def _check_host(self, head: Head) -> str:
+    def _check_host(self, head: RequestHead) -> str:
         """Return the name, or the address, by which this host was asked, '' where a program does not say it.
 
         HTTP/1.0 has no Host (RFC 1945), and some libraries for XML-RPC send none. A browser always sends one.
@@ -202,7 +202,7 @@ class Gate:
             return True
         raise Refused(421, "over loopback pages are at localhost or 127.0.0.1; allowed_hosts can add a name")
 
-    def _check_origin(self, head: Head) -> None:
+    def _check_origin(self, head: RequestHead) -> None:
         origin = head.headers.get("origin")
         if origin is not None and origin.lower() != f"http://{head.headers['host'].lower()}":
             raise Refused(403, "a request of another origin")
@@ -212,7 +212,7 @@ class Gate:
         if head.method not in _PAGE_METHODS and site.lower() not in ("same-origin", "none"):
             raise Refused(403, "a request of another site")
 
-    def _check_path(self, head: Head) -> bool:
+    def _check_path(self, head: RequestHead) -> bool:
         """Tell whether a page is asked for."""
         allowed = [*(_PAGE_METHODS if head.path in self._pages else ()), *(["POST"] * (head.path in RPC_PATHS))]
         if head.path in self._buttons:
@@ -227,7 +227,7 @@ class Gate:
             raise Refused(405, "not with this method", [f"Allow: {', '.join(allowed)}"])
         return head.method != "POST" or head.path in self._buttons
 
-    def _check_body(self, head: Head, is_page: bool) -> str:
+    def _check_body(self, head: RequestHead, is_page: bool) -> str:
         """Return the codec of the body's charset, '' for none."""
         if is_page:
             if head.chunked or head.length:

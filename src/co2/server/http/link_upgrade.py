@@ -11,28 +11,28 @@ from collections.abc import Callable
 
 from co2.protocol.wire.websocket import accept_key
 from co2.server.http.refused import Refused
-from co2.server.http.request_head import Head
+from co2.server.http.request_head import RequestHead
 from co2.server.link.unfinished import Unfinished
-from co2.server.link.websocket_transport import LinkWire, WireOwner
+from co2.server.link.websocket_transport import TransportOwner, WebSocketTransport
 
-__all__ = ["LINK_PATH", "LinkDoor", "LinkHandler"]
+__all__ = ["LINK_PATH", "LinkHandler", "LinkUpgrade"]
 
 LINK_PATH = "/link"
 
 _VERSION = "13"
 """Of the WebSocket protocol (RFC 6455, 4.1)."""
 
-LinkHandler = Callable[[LinkWire], WireOwner]
+LinkHandler = Callable[[WebSocketTransport], TransportOwner]
 """Gives who carries a new link."""
 
 
-class LinkDoor:
+class LinkUpgrade:
     """Turns connections into links. Made inside the event loop.
 
     Args:
         handler: gives the owner of each new link.
         subprotocol: that both sides must speak.
-        max_frame: bytes of one message until :meth:`LinkWire.allow` says another number.
+        max_frame: bytes of one message until :meth:`WebSocketTransport.allow` says another number.
         max_unfinished: bytes of frames that are not complete, of all links together.
     """
 
@@ -41,10 +41,10 @@ class LinkDoor:
         self._subprotocol = subprotocol
         self._max_frame = max_frame
         self._unfinished = Unfinished(max_unfinished)
-        self._wires: weakref.WeakSet[LinkWire] = weakref.WeakSet()
+        self._wires: weakref.WeakSet[WebSocketTransport] = weakref.WeakSet()
         self._stopped = False
 
-    def check(self, head: Head) -> None:
+    def check(self, head: RequestHead) -> None:
         """See that a request is the handshake of a link.
 
         Raises:
@@ -59,7 +59,7 @@ class LinkDoor:
             )
             raise Refused(426, f"this is a WebSocket for {self._subprotocol}", more)
 
-    def admit(self, transport: asyncio.Transport, head: Head, rest: bytes) -> int:
+    def admit(self, transport: asyncio.Transport, head: RequestHead, rest: bytes) -> int:
         """Take over a connection; give the HTTP status that it was answered with.
 
         Args:
@@ -78,7 +78,9 @@ class LinkDoor:
             f"Sec-WebSocket-Protocol: {self._subprotocol}",
         )
         transport.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-        wire = LinkWire(transport, is_client=False, max_frame=self._max_frame, unfinished=self._unfinished)
+        wire = WebSocketTransport(
+            transport, is_client=False, max_frame=self._max_frame, unfinished=self._unfinished
+        )
         self._wires.add(wire)
         wire.carry(self._handler(wire), rest)
         return 101
@@ -90,7 +92,7 @@ class LinkDoor:
             wire.abort()
         await asyncio.sleep(0)  # abort() tells of the end in the loop's next turn
 
-    def _is_handshake(self, head: Head) -> bool:
+    def _is_handshake(self, head: RequestHead) -> bool:
         """Tell whether this is a WebSocket handshake for our subprotocol (RFC 6455, 4.2.1)."""
         headers = head.headers
         offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
 
-from co2.server.http.request_head import Head
+from co2.server.http.request_head import RequestHead
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.xmlrpc.faults import as_fault
@@ -22,7 +22,7 @@ class PageServer:
     def __init__(self, pages: Mapping[str, PageHandler]) -> None:
         self._pages = dict(pages)
 
-    async def answer(self, head: Head, caller: Caller) -> PageAnswer:
+    async def answer(self, head: RequestHead, caller: Caller) -> PageAnswer:
         """Give what a page answers.
 
         Args:
@@ -40,7 +40,7 @@ class PageServer:
         return found
 
 
-def _query(head: Head) -> dict[str, str]:
+def _query(head: RequestHead) -> dict[str, str]:
     pairs = parse_qsl(head.target.partition("?")[2], keep_blank_values=True)
     return dict(reversed(pairs))  # the first of a name counts
 

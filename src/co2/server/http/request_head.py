@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from co2.server.http.limits import Limits
 from co2.server.http.refused import Refused
 
-__all__ = ["Head", "broken_line", "parse_head"]
+__all__ = ["RequestHead", "broken_line", "parse_head"]
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
@@ -26,7 +26,7 @@ _REPEATABLE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class RequestHead:
     """A request's head.
 
     Attributes:
@@ -59,7 +59,7 @@ def broken_line(data: bytes | bytearray, start: int) -> bool:
     return _BROKEN.search(data, start) is not None
 
 
-def parse_head(data: bytes, limits: Limits) -> Head:
+def parse_head(data: bytes, limits: Limits) -> RequestHead:
     """Read a head.
 
     Args:
@@ -78,7 +78,7 @@ def parse_head(data: bytes, limits: Limits) -> Head:
     expects = headers.get("expect", "").lower()
     if expects not in ("", "100-continue"):
         raise Refused(417, "only 100-continue can be expected")
-    return Head(
+    return RequestHead(
         method=method,
         path=target.partition("?")[0],
         target=target,

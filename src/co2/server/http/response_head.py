@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from co2.web.page import PageAnswer
 
-__all__ = ["CONTINUE", "AnswerHeads", "page_head"]
+__all__ = ["CONTINUE", "ResponseHeads", "page_head"]
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -21,7 +21,7 @@ _SAFETY = (
 )
 
 
-class AnswerHeads:
+class ResponseHeads:
     """Makes heads; they change once a second, with the date."""
 
     def __init__(self) -> None:

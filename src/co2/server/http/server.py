@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Mapping
 
 from co2.protocol.wire.link_frames import MAX_FIRST_FRAME, SUBPROTOCOL
 from co2.server.express.fair_selector import put_behind, put_first
-from co2.server.http.access_log import Books
+from co2.server.http.access_log import AccessLog
 from co2.server.http.answer_turns import AnswerTurns
 from co2.server.http.connection import Connection, Service
 from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate
 from co2.server.http.limits import Limits
-from co2.server.http.link_upgrade import LINK_PATH, LinkDoor, LinkHandler
+from co2.server.http.link_upgrade import LINK_PATH, LinkHandler, LinkUpgrade
 from co2.server.http.listen import BACKLOG, bind_socket
 from co2.server.http.pages import PageServer
-from co2.server.http.response_head import AnswerHeads
+from co2.server.http.response_head import ResponseHeads
 from co2.server.rpc.endpoint import Endpoint
 from co2.server.rpc.long_answers import LongAnswers
 from co2.web.page import PageHandler
@@ -69,20 +69,20 @@ class HttpServer:
     async def start(self, sock: socket.socket) -> None:
         """Serve on a listening socket."""
         loop = asyncio.get_running_loop()
-        books = Books(self._access_log)
+        access_log = AccessLog(self._access_log)
         service = self._service = Service(
             loop=loop,
             limits=self._limits,
             gate=self._gate,
             endpoint=self._endpoint,
             pages=PageServer(self._pages),
-            connections=Connections(self._limits, loop, books.write_down, self._gives_way),
-            books=books,
-            heads=AnswerHeads(),
+            connections=Connections(self._limits, loop, access_log.write_down, self._gives_way),
+            access_log=access_log,
+            heads=ResponseHeads(),
             turns=AnswerTurns(loop),
-            link_door=None
+            link_upgrade=None
             if self._links is None
-            else LinkDoor(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),
+            else LinkUpgrade(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),
         )
         unsent = service.connections.unsent
         self._endpoint.long = LongAnswers(loop, lambda: unsent.total, self._limits.max_unsent)
@@ -106,13 +106,13 @@ class HttpServer:
         if service is None or listening is None:
             return
         self.stop_listening()
-        if service.link_door is not None:
-            await service.link_door.stop()
+        if service.link_upgrade is not None:
+            await service.link_upgrade.stop()
         await service.connections.end(self._limits.stop_timeout)
         for member in service.connections:
             member.drop("stopped", "the server stops")
         service.connections.stop()
-        service.books.write_down(ending=True)
+        service.access_log.write_down(ending=True)
         self._listening = None
 
     @property
@@ -123,12 +123,12 @@ class HttpServer:
     @property
     def requests(self) -> Mapping[int, int]:
         """Answers by HTTP status."""
-        return self._service.books.requests if self._service is not None else {}
+        return self._service.access_log.requests if self._service is not None else {}
 
     @property
     def dropped(self) -> Mapping[str, int]:
         """Connections ended without an answer, by reason."""
-        return self._service.books.dropped if self._service is not None else {}
+        return self._service.access_log.dropped if self._service is not None else {}
 
     @property
     def calls(self) -> Mapping[str, int]:

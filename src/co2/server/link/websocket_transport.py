@@ -30,7 +30,15 @@ from co2.server.express.transports import has_unread, let_go
 from co2.server.link.unfinished import Unfinished
 from co2.unsent import Unsent
 
-__all__ = ["CLOSE_TIMEOUT", "MAX_BUFFERED", "MAX_UNREAD", "PING_INTERVAL", "LinkWire", "WireOwner", "joined"]
+__all__ = [
+    "CLOSE_TIMEOUT",
+    "MAX_BUFFERED",
+    "MAX_UNREAD",
+    "PING_INTERVAL",
+    "TransportOwner",
+    "WebSocketTransport",
+    "joined",
+]
 
 MAX_BUFFERED = 4 * 1024 * 1024
 """Bytes that wait for the other side before the owner is told to pause; at a quarter of it, to resume."""
@@ -73,7 +81,7 @@ SMALL_READ = 8 * 1024
 _buffers = threading.local()
 
 
-class WireOwner(Protocol):
+class TransportOwner(Protocol):
     """Who uses a wire."""
 
     def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
@@ -93,7 +101,7 @@ class WireOwner(Protocol):
         """The connection is gone. Called once, and nothing after it."""
 
 
-class LinkWire(asyncio.BufferedProtocol):
+class WebSocketTransport(asyncio.BufferedProtocol):
     """One end of a connection that has become a WebSocket.
 
     Args:
@@ -133,7 +141,7 @@ class LinkWire(asyncio.BufferedProtocol):
         # What is encrypted has to pass through the transport.
         is_plain = sock is not None and transport.get_extra_info("ssl_object") is None and os.name == "posix"
         self._descriptor = sock.fileno() if is_plain else -1
-        self._owner: WireOwner | None = None
+        self._owner: TransportOwner | None = None
         self._loop = asyncio.get_running_loop()
         self._silent = 0
         self._asked_at = 0.0
@@ -164,7 +172,7 @@ class LinkWire(asyncio.BufferedProtocol):
         """Whether something has come that there was no time to read."""
         return has_unread(self._descriptor)
 
-    def carry(self, owner: WireOwner, rest: bytes = b"") -> None:
+    def carry(self, owner: TransportOwner, rest: bytes = b"") -> None:
         """Begin.
 
         Args:

@@ -27,7 +27,7 @@ from co2.server.express import loop as express
 from co2.server.http.server import bind_socket
 from co2.server.process.allocator import give_back_large_pieces
 from co2.server.process.port_owner import refuse_second_relay
-from co2.server.process.sighup import Hangups
+from co2.server.process.sighup import HangupSignal
 from co2.store.state_folder import StateFolder, default_state_path
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Ending", "Foundation", "Role", "run_host"]
@@ -166,8 +166,8 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
     ending = Ending()
     stopping = ending.event
     role = make(Foundation(state, sock, port, ending))
-    hangups = Hangups(role.hangup, stopping)
-    _catch_signals(stopping, hangups)
+    hangup_signal = HangupSignal(role.hangup, stopping)
+    _catch_signals(stopping, hangup_signal)
     _logger.info("co2 %s starts", __version__)
     try:
         start = asyncio.ensure_future(role.start())
@@ -185,7 +185,7 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
         await stopping.wait()
     finally:
         _end_in_time(ending)
-        await hangups.stop()
+        await hangup_signal.stop()
         await _stop(role)
     if ending.failure:
         _logger.critical("ended: %s", ending.failure)
@@ -228,11 +228,11 @@ def _end_in_time(ending: Ending) -> None:
     timer.start()
 
 
-def _catch_signals(stopping: asyncio.Event, hangups: Hangups) -> None:
+def _catch_signals(stopping: asyncio.Event, hangup_signal: HangupSignal) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    loop.add_signal_handler(signal.SIGHUP, hangups.take)
+    loop.add_signal_handler(signal.SIGHUP, hangup_signal.take)
 
 
 def _loop_factory(with_express: bool = True) -> Callable[[], Any] | None:

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 
-__all__ = ["Hangups"]
+__all__ = ["HangupSignal"]
 
 LOOK_AGAIN = 0.5
 """Seconds after the signal until it is looked once more whether the terminal is gone."""
@@ -14,7 +14,7 @@ LOOK_AGAIN = 0.5
 _logger = logging.getLogger("co2")
 
 
-class Hangups:
+class HangupSignal:
     """What to do about SIGHUP. Make it before the signal is caught.
 
     Args:

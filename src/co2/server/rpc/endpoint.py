@@ -12,11 +12,11 @@ from co2.xmlrpc.reader import read_call
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import write_fault, write_response, write_value
 
-__all__ = ["Answer", "Endpoint"]
+__all__ = ["Endpoint", "RpcAnswer"]
 
 
 @dataclass(slots=True)
-class Answer:
+class RpcAnswer:
     """What goes out.
 
     Attributes:
@@ -48,7 +48,9 @@ class Endpoint:
         self.faults: dict[int, int] = {}
         self.long: LongAnswers | None = None
 
-    def answer(self, body: bytes, caller: Caller, charset: str = "") -> Answer | Awaitable[Callable[[], Answer]]:
+    def answer(
+        self, body: bytes, caller: Caller, charset: str = ""
+    ) -> RpcAnswer | Awaitable[Callable[[], RpcAnswer]]:
         """Answer a request: at once, or with an awaitable where the handler is a coroutine.
 
         What that gives writes the answer. It is called where the answer is sent: one message may end hundreds of
@@ -70,7 +72,7 @@ class Endpoint:
         except Exception as error:
             return self.fault(method, error)
 
-    async def _awaited(self, method: str, result: Awaitable[Any]) -> Callable[[], Answer]:
+    async def _awaited(self, method: str, result: Awaitable[Any]) -> Callable[[], RpcAnswer]:
         try:
             value = await result
             if self.long is not None and written_size(value) > LONG:
@@ -79,22 +81,22 @@ class Endpoint:
         except Exception as error:
             return partial(self.fault, method, error)
 
-    def _written(self, method: str, value: Any) -> Answer:
+    def _written(self, method: str, value: Any) -> RpcAnswer:
         try:
             return self._result(method, value)
         except Exception as error:
             return self.fault(method, error)
 
-    def _result(self, method: str, value: Any) -> Answer:
+    def _result(self, method: str, value: Any) -> RpcAnswer:
         body = write_response(write_value(value))
         self.calls["ok"] += 1
-        return Answer(body, method, 0)
+        return RpcAnswer(body, method, 0)
 
-    def fault(self, method: str, error: Exception) -> Answer:
+    def fault(self, method: str, error: Exception) -> RpcAnswer:
         """Return the Fault for an error, counted; its HTTP status is 200, as XML-RPC has it, whatever is wrong."""
         told = as_fault(error, method or "a request")
         self.calls["fault"] += 1
         # Another host's code may be any number; counting each would let it fill our memory and metrics.
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
-        return Answer(write_fault(told.code, str(told)), method, told.code)
+        return RpcAnswer(write_fault(told.code, str(told)), method, told.code)
