@@ -7,8 +7,13 @@ STAMP  := $(VENV)/.installed
 # Where `peers` installs what is missing unasked a test that finds no peer fails rather than skips.
 INSTALLS := command -v apt-get >/dev/null && { [ -n "$$CI" ] || [ "$$(id -u)" -eq 0 ]; }
 BENCH_STAMP := $(VENV)/.bench-installed
+# The rooms without processes, sockets and disks, and what stands beside them.
+QUICK := $(addprefix tests/,protocol config xmlrpc web) $(filter-out %_docs.py %_make.py %_needs.py %_setup.py,$(wildcard tests/test_*.py))
 
-.PHONY: help venv pins peers demo test elsewhere soak attack simulate diagrams reloads lint bench clean another-python
+# Run $(1) and say how long it took, whatever came of it.
+timed = @began=$$(date +%s); ( $(1) ); status=$$?; echo "make $@ took $$(($$(date +%s) - began)) s"; exit $$status
+
+.PHONY: help venv pins peers demo quick check test elsewhere soak attack simulate diagrams reloads lint bench clean another-python
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -39,8 +44,14 @@ peers:  ## the real peers that tests and bench talk to (liblo-tools, wrk, client
 demo: venv  ## a relay and three satellites with real readings and real OSC packets
 	@$(BIN)/python -m co2.cli.demo
 
+quick: venv  ## the rooms that do no I/O, with 10 examples of each property: while you work (20 s)
+	$(call timed,$(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=quick $(QUICK))
+
+check: venv  ## lint and quick: before a commit (90 s)
+	$(call timed,$(MAKE) --no-print-directory lint quick)
+
 test: venv peers  ## the whole suite
-	@$(INSTALLS) && export CO2_TEST_STRICT=1; $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(call timed,$(INSTALLS) && export CO2_TEST_STRICT=1; $(BIN)/python -m pytest -n 2 --dist loadgroup)
 
 elsewhere: venv  ## the rooms' tests as on macOS, as far as Linux can show that; ROOMS=tests/plugin for one
 	@ulimit -Sn 256; PYTHONPATH=tests/elsewhere/macos $(BIN)/python -m pytest -n 2 --dist loadgroup $(or $(ROOMS),$(ELSEWHERE))

@@ -5,8 +5,14 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.needs import other_address, skip_or_fail
+
+settings.register_profile("quick", max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", max_examples=10_000, deadline=None)
+# 100 examples of each property unless --hypothesis-profile names one of these; `make quick` does.
+# A test that wants more or fewer than others takes a multiple of settings().max_examples.
 
 MANY_FILES = 4096
 """Hundreds of connections, both ends in one process. macOS begins with 256 files."""

@@ -142,7 +142,7 @@ def test_what_fits_is_told_as_it_is() -> None:
     assert bounded(subscriptions) == subscriptions
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings().max_examples // 2, deadline=None)
 @given(
     packages=st.integers(0, 2 * MAX_SUBSCRIPTIONS),
     name=st.integers(1, 400),

@@ -241,7 +241,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=400)
+@settings(max_examples=4 * settings().max_examples)
 @given(STEPS)
 def test_every_frame_that_is_not_acknowledged_is_given_in_order_whatever_happens(
     steps: list[tuple[str, int]],

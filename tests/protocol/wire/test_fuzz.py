@@ -1,6 +1,5 @@
 """Any bytes lead to a frame or a documented error, on the link and on the socket pair; nobody else notices."""
 
-import os
 import random
 import tracemalloc
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from tests.protocol.network import FakeSatellite, Network
 from tests.protocol.test_transitions import OF_RELAY, OF_SATELLITE
 from tests.protocol.wire.test_plugin_frames import CHILD, HOST
 
-EXAMPLES = settings(max_examples=int(os.environ.get("CO2_FUZZ_EXAMPLES", "300")), deadline=None)
+EXAMPLES = settings(max_examples=3 * settings().max_examples, deadline=None)
 FROM_SATELLITE = [encode_link_frame(frame) for frame in OF_SATELLITE.values()]
 FROM_RELAY = [encode_link_frame(frame) for frame in OF_RELAY.values()]
 ON_SOCKET_PAIR = {

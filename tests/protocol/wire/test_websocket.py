@@ -22,7 +22,7 @@ from co2.protocol.wire.websocket import (
     message_head,
 )
 
-EXAMPLES = settings(max_examples=int(os.environ.get("CO2_FUZZ_EXAMPLES", "300")), deadline=None)
+EXAMPLES = settings(max_examples=3 * settings().max_examples, deadline=None)
 MAX_SIZE = 70_000
 MASK = b"\x01\x80\xff\x7e"
 FIN = 0x80
