@@ -65,7 +65,7 @@ attack: venv  ## all attacks at once on one real relay, ATTACK=15 minutes; satel
 simulate: venv  ## SEEDS=1000 worlds from a seed each, FIRST=0 the first, JOBS=2; SIMULATE=--bugs for the planted ones
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) --jobs $(or $(JOBS),2) $(SIMULATE)
 
-diagrams: venv  ## draw the states of a link into docs/architecture.md
+diagrams: venv  ## draw the states of a link into docs/explanation/architecture.md
 	@$(BIN)/python tools/draw_link.py
 
 reloads: venv  ## 200 changes of a plugin's code under 20,000 messages a second: nothing lost, pauses, memory (a minute)

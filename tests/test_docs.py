@@ -27,7 +27,7 @@ from tests.plugin.support import carrying, in_loop, write_package
 from tests.plugins.carry import carried
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -35,32 +35,66 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", (ROOT / page).read_text(), re.M | re.S)
 
 
-def anchors(text: str) -> set[str]:
-    """What can be linked to on a page."""
-    titles = re.findall(r"^#+ (.*)$", text, re.M)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+def prose(page: Path) -> str:
+    """Return the text of a page without its code blocks, in which nothing is a title or a link."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
-    text = page.read_text()
-    for target, anchor in re.findall(r"\]\(([^)#\s]+)(?:#([^)]*))?\)", text):
-        if not target.startswith(("http://", "https://")):
-            assert (page.parent / target).exists(), target
-            assert not anchor or anchor in anchors((page.parent / target).read_text()), (target, anchor)
-    for anchor in re.findall(r"\]\(#([^)]*)\)", text):
-        assert anchor in anchors(text)
+def anchors(page: Path) -> set[str]:
+    """Return what a link to a page may name behind its ``#``: one anchor for each title, as GitHub makes them."""
+    found: set[str] = set()
+    for title in re.findall(r"^#+ (.*)$", prose(page), re.M):
+        name = re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        assert name not in found, f"{page.name} has two titles {title!r}"
+        found.add(name)
+    return found
+
+
+def linked_from(page: Path) -> list[tuple[Path, str]]:
+    """Return the files and anchors that a page links to, but for other sites."""
+    without_code = re.sub(r"`[^`\n]*`", "code", prose(page))
+    links = re.findall(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)", without_code)
+    return [
+        ((page.parent / target).resolve() if target else page, anchor)
+        for target, anchor in links
+        if not target.startswith(("http://", "https://"))
+    ]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_relative_link_and_anchor_exists(page):
+    for target, anchor in linked_from(page):
+        assert target.exists(), target
+        assert not anchor or anchor in anchors(target), f"{target.relative_to(ROOT)} has no title #{anchor}"
+
+
+def test_the_index_has_every_page():
+    """docs/README.md links to each page below docs/, and to each once."""
+    index = ROOT / "docs" / "README.md"
+    linked = [target for target, anchor in linked_from(index) if not anchor and target.is_relative_to(ROOT / "docs")]
+    assert sorted(linked) == [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page != index]
+
+
+def test_every_page_that_a_file_names_exists():
+    """Code, tests and pages name a page of the documentation by its path from the root: ``docs/…``."""
+    files = [path for folder in ("src", "tests", "tools", "bench", "docs") for path in (ROOT / folder).rglob("*.*")]
+    for path in [*files, *ROOT.glob("*.md"), ROOT / "Makefile"]:
+        hidden = any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        if not hidden and path.suffix in ("", ".c", ".html", ".md", ".py", ".sh"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for named in re.findall(r"(?<![\w/.-])docs/[\w/-]+\.md", text):
+                assert (ROOT / named).exists(), f"{path.relative_to(ROOT)}: {named}"
 
 
 @pytest.mark.parametrize(
     "page",
     [
         "README.md",
-        "docs/plugins.md",
-        "docs/plugin-kit.md",
-        "docs/relay-plugins.md",
-        "docs/testing.md",
-        "docs/protocol.md",
+        "docs/how-to/plugins.md",
+        "docs/how-to/plugin-services.md",
+        "docs/how-to/relay-plugins.md",
+        "docs/how-to/test-plugins.md",
+        "docs/reference/protocol.md",
     ],
 )
 def test_code_is_python(page):
@@ -68,7 +102,7 @@ def test_code_is_python(page):
         compile(code.replace("…", "None"), page, "exec")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/plugins.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/how-to/plugins.md"])
 def test_the_first_plugin_does_what_the_page_says(page):
     space: dict = {}
     exec(blocks(page, "python")[0], space)
@@ -81,7 +115,7 @@ def test_the_first_plugin_does_what_the_page_says(page):
 
 
 def test_faults_are_those_of_errors():
-    rows = dict(re.findall(r"^\| (-?\d+) \| (\w+) \|", (ROOT / "docs/protocol.md").read_text(), re.M))
+    rows = dict(re.findall(r"^\| (-?\d+) \| (\w+) \|", (ROOT / "docs/reference/protocol.md").read_text(), re.M))
     known = {
         str(error.code): error.__name__
         for error in vars(errors).values()
@@ -92,7 +126,7 @@ def test_faults_are_those_of_errors():
 
 
 def test_every_key_is_in_its_table_with_its_default():
-    text = (ROOT / "docs/configuration.md").read_text()
+    text = (ROOT / "docs/reference/configuration.md").read_text()
     sections = dict(re.findall(r"^## Keys of ([^:\n]*).*?\n(.*?)(?=^## )", text, re.M | re.S))
     section_of = {("relay", "satellite"): "both roles", ("relay",): "a relay", ("satellite",): "a satellite"}
     told = {
@@ -113,10 +147,10 @@ def test_every_key_is_in_its_table_with_its_default():
 
 @pytest.mark.parametrize("role", ["relay", "satellite"])
 def test_the_example_configuration_is_one(tmp_path, role):
-    (tmp_path / "co2.toml").write_text(blocks("docs/configuration.md", "toml")[0])
+    (tmp_path / "co2.toml").write_text(blocks("docs/reference/configuration.md", "toml")[0])
     config = load_config(role, {}, {}, tmp_path)
     assert config.plugin_config["osc"]["listen"] == "127.0.0.1:9000"
-    for page in ("docs/plugins.md", "docs/plugin-kit.md", "docs/relay-plugins.md"):
+    for page in ("docs/how-to/plugins.md", "docs/how-to/plugin-services.md", "docs/how-to/relay-plugins.md"):
         for example in blocks(page, "toml"):
             (tmp_path / "co2.toml").write_text(example)
             load_config(role, {}, {}, tmp_path)
@@ -124,8 +158,8 @@ def test_the_example_configuration_is_one(tmp_path, role):
 
 def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
     """All of them together are a package: it is loaded, called and looked at as the page says."""
-    (tmp_path / "co2.toml").write_text(blocks("docs/plugin-kit.md", "toml")[0])
-    for code in blocks("docs/plugin-kit.md", "python"):
+    (tmp_path / "co2.toml").write_text(blocks("docs/how-to/plugin-services.md", "toml")[0])
+    for code in blocks("docs/how-to/plugin-services.md", "python"):
         path = tmp_path / re.match(r"# (\S+)", code)[1]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(code)
@@ -147,7 +181,7 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             wait_for(lambda: ham.dimmer.heard({"data": None}) == ["lab.meter", "stage.left.fader"], "its channels")
             told = "Takes {'data': {name: string, times: int = 1}}."
             assert told in proxy.co2.get_method_help("ham.greeter.greet")
-            assert told in (ROOT / "docs/plugin-kit.md").read_text()
+            assert told in (ROOT / "docs/how-to/plugin-services.md").read_text()
             origin = host.host_id.partition("@")[0]
             assert [one.partition("@")[0] for one in ham.watcher.greeters({"data": None})] == [origin]
             joined = f"{other.host_id.partition('@')[0]}@127.0.0.1:{other.port} is here with []"
@@ -166,7 +200,7 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             wait_for(lambda: proxy.ham.meter.level({"data": None}) == 0.5, "what came while it was not there")
 
 
-@pytest.mark.parametrize("page", ["docs/testing.md", "docs/relay-plugins.md"])
+@pytest.mark.parametrize("page", ["docs/how-to/test-plugins.md", "docs/how-to/relay-plugins.md"])
 def test_the_examples_of_testing_pass(tmp_path, page):
     """All of them together are one test file beside packages, for a pytest of its own."""
     files: dict[str, str] = {}
@@ -189,7 +223,7 @@ def test_the_examples_of_testing_pass(tmp_path, page):
 
 
 def test_what_one_example_drops_no_other_one_sends():
-    text = (ROOT / "docs/relay-plugins.md").read_text()
+    text = (ROOT / "docs/how-to/relay-plugins.md").read_text()
     (dropped,) = re.findall(r'startswith\("(\w+\.)"\):\n +return None', text)
     assert dropped not in text.partition("## `udp`")[2]
 
@@ -231,12 +265,12 @@ def test_what_a_bundled_plugin_lacks_is_installed_as_the_readme_says(library, mo
     for page in PAGES:
         assert not re.search(r"pip install '(?!\.\[all\])[^']*\[", page.read_text()), page.name
     assert install in (ROOT / "README.md").read_text()
-    assert (ROOT / "docs/plugins.md").read_text().count(install) == 2
+    assert (ROOT / "docs/how-to/plugins.md").read_text().count(install) == 2
 
 
 def test_the_board_of_the_udp_page_hears_and_is_heard(co2_net):
     relay = co2_net.relay.load("udp", config={"port": 0})
-    code = next(code for code in blocks("docs/relay-plugins.md", "python") if "sock.recv" in code)
+    code = next(code for code in blocks("docs/how-to/relay-plugins.md", "python") if "sock.recv" in code)
     for found, wanted in (('"192.168.1.10"', '"127.0.0.1"'), ("2013", str(relay.plugin.address[1]))):
         assert found in code
         code = code.replace(found, wanted)
@@ -255,7 +289,7 @@ def test_the_board_of_the_udp_page_hears_and_is_heard(co2_net):
 
 
 def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
-    text = (ROOT / "docs/relay-plugins.md").read_text()
+    text = (ROOT / "docs/how-to/relay-plugins.md").read_text()
     for package, form in (("throttle", ThrottleSettings), ("udp", UdpSettings)):
         table = text.partition(f"| key of `[plugin.{package}]` |")[2].partition("\n\n")[0]
         told = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`]*)`", table, re.M))
@@ -263,13 +297,13 @@ def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
 
 
 def test_the_osc_example_is_one():
-    tables = tomllib.loads(blocks("docs/plugins.md", "toml")[1])
+    tables = tomllib.loads(blocks("docs/how-to/plugins.md", "toml")[1])
     assert read_settings(tables["plugin"]["osc"]).send == plugin.Channels(("stage.>", "*.meter"))
 
 
 def test_the_pieces_of_the_page_of_plugins_are_methods_of_a_plugin(co2_net, capsys):
     """All that begin with ``def`` together are one class, those that begin with ``self`` are done in it."""
-    pieces = blocks("docs/plugins.md", "python")
+    pieces = blocks("docs/how-to/plugins.md", "python")
     methods = "".join(piece for piece in pieces if piece.startswith("def "))
     assert [*re.findall(r"^def (\w+)", methods, re.M)] == ["receive", "x_call_me", "__init__", "__exit__"]
     opened = SimpleNamespace(close=lambda: opened.closed.append(True), closed=[])
@@ -294,7 +328,7 @@ def test_the_pieces_of_the_page_of_plugins_are_methods_of_a_plugin(co2_net, caps
 
 @in_loop
 async def test_the_example_of_a_reload_keeps_its_count(tmp_path):
-    (code,) = [code for code in blocks("docs/plugins.md", "python") if "def handover" in code]
+    (code,) = [code for code in blocks("docs/how-to/plugins.md", "python") if "def handover" in code]
     spec = write_package(tmp_path, "ham", spam=code)
     async with carrying([spec]) as carrier:
         carrier.deliver("a", "b")
@@ -321,7 +355,7 @@ def test_the_client_of_the_protocol_page_is_a_member(tmp_path):
             other.relay.relay({"host_id": "john@127.0.0.1:0", "channel": "hello", "data": [1, "nih"]})
 
     with running(tmp_path, "relay") as relay:
-        code = blocks("docs/protocol.md", "python")[0].replace("http://127.0.0.1:2003", relay.url)
+        code = blocks("docs/reference/protocol.md", "python")[0].replace("http://127.0.0.1:2003", relay.url)
         space = {"print": say}
         with pytest.raises(Enough):
             exec(code, space)
@@ -333,7 +367,8 @@ def test_the_client_of_the_protocol_page_is_a_member(tmp_path):
 def test_the_notified_client_of_the_protocol_page_is_a_member(tmp_path):
     printed: list = []
     with running(tmp_path, "relay") as relay, relay.proxy() as other:
-        code = next(block for block in blocks("docs/protocol.md", "python") if "SimpleXMLRPCServer" in block)
+        examples = blocks("docs/reference/protocol.md", "python")
+        code = next(block for block in examples if "SimpleXMLRPCServer" in block)
         code = code.replace('ServerProxy("http://127.0.0.1:2003").relay', "relay.relay")
         space = {"print": lambda *values: printed.append(values), "relay": other}
         head, _, last = code.rstrip().rpartition("\n")

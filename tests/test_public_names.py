@@ -12,11 +12,11 @@ from co2 import plugin, testing
 from co2.plugin.api import Co2Plugin
 from tests.test_docs import ROOT, blocks
 
-PLUGIN_PAGES = ("docs/plugins.md", "docs/plugin-kit.md")
-TESTING_PAGES = ("docs/testing.md",)
+PLUGIN_PAGES = ("docs/how-to/plugins.md", "docs/how-to/plugin-services.md")
+TESTING_PAGES = ("docs/how-to/test-plugins.md",)
 """Pages whose Python examples are run, all of them. A further page of either goes here."""
 
-PAGES_OF = {"Co2RelayPlugin": ("docs/relay-plugins.md",)}
+PAGES_OF = {"Co2RelayPlugin": ("docs/how-to/relay-plugins.md",)}
 """Names of co2.plugin with pages of their own, which must be run as well."""
 
 OURS = {

@@ -1,4 +1,4 @@
-"""Draw the states of a link into docs/architecture.md, from the table that both state machines run by.
+"""Draw the states of a link into docs/explanation/architecture.md, from the table that both state machines run by.
 
 Run it after a change of src/co2/protocol/transitions.py: ``make diagrams``.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from co2.protocol.transitions import RELAY, SATELLITE, drawn
 
-PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
+PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "architecture.md"
 
 BEGIN = "<!-- drawn by tools/draw_link.py from src/co2/protocol/transitions.py -->"
 END = "<!-- drawn up to here -->"

@@ -165,7 +165,7 @@ def as_value(key: Key, text: str, folder: Path) -> Any:
 
 @each_key
 def test_the_documentation_has_it(key: Key) -> None:
-    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text()
     assert re.search(rf"^\| `{key.name}` \|", text, re.MULTILINE)
 
 

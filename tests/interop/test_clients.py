@@ -1,4 +1,4 @@
-"""Members in other languages, as in docs/clients.md: they register, fetch, send, call, are notified and called."""
+"""Members in other languages, as in docs/how-to/clients.md: they register, fetch, send, call, serve a port."""
 
 import contextlib
 import os
@@ -244,6 +244,6 @@ def call_only_its_methods(host_id: str, witness: Path) -> None:
 
 
 def test_what_the_page_shows_is_what_is_run_here() -> None:
-    page = (HERE.parent.parent / "docs" / "clients.md").read_text()
+    page = (HERE.parent.parent / "docs" / "how-to" / "clients.md").read_text()
     for client in LIST:
-        assert (CLIENTS / client.file).read_text() in page, f"{client.file} is another one in docs/clients.md"
+        assert (CLIENTS / client.file).read_text() in page, f"{client.file} differs in docs/how-to/clients.md"

@@ -194,7 +194,7 @@ def drawing() -> ModuleType:
 
 
 def test_the_docs_show_the_table_as_it_is(drawing: ModuleType) -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     assert drawing.with_diagrams(page) == page, "run: make diagrams"
     shown = re.findall(r"^    (\w+) --> (\w+): (.*)$", page, re.M)
     arrows = {(state, name, following) for state, following, names in shown for name in names.split(", ")}

@@ -1,4 +1,4 @@
-"""What receivers wrote down, held against what senders said: the promise of docs/delivery.md as a function."""
+"""Compare what receivers wrote with what senders said: the promise of docs/explanation/delivery.md, as code."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
