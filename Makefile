@@ -78,7 +78,7 @@ lint: venv  ## format, lint, types, import direction
 	@$(BIN)/mypy --platform darwin
 	@$(BIN)/lint-imports
 
-bench: venv peers $(BENCH_STAMP)  ## measure co2 beside its peers and other brokers, write docs/bench
+bench: venv peers $(BENCH_STAMP)  ## measure co2 beside its peers and other brokers, write docs/reports/bench.md
 	@PATH="$$PATH:/usr/sbin" bash tools/install-peers.sh redis-server:redis-server mosquitto:mosquitto
 	@$(BIN)/python -m bench
 

@@ -1,4 +1,4 @@
-"""``make bench``: measure, compare with the goals, write docs/bench.md and its pictures.
+"""``make bench``: measure, compare with the goals, write docs/reports/bench.md and its pictures.
 
 The figures of the last three whole runs are kept, each with its date, and the page has their medians; ``--anew``
 forgets those before. ``python -m bench link`` measures one part and leaves the other parts of the page as they
@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from bench import calls, connections, disk, fanout, link, memory, peers, roundtrip, runs, start, transit
 
 ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
+DOCS = ROOT / "docs" / "reports"
 ELSEWHERE = ROOT / "bench" / "results"
 README = ROOT / "README.md"
 

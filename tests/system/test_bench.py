@@ -201,11 +201,11 @@ def test_a_run_whose_peer_is_missing_ends_with_1_and_does_not_count(
     monkeypatch.setattr(bench, "PARTS", {"link": replace(bench.PARTS["link"], measure=lambda **_: shown)})
     readme = bench.README.read_text()
     (tmp_path / "README.md").write_text(readme)
-    for name, place in {"ROOT": tmp_path, "DOCS": tmp_path / "docs", "README": tmp_path / "README.md"}.items():
+    for name, place in {"ROOT": tmp_path, "DOCS": tmp_path / "reports", "README": tmp_path / "README.md"}.items():
         monkeypatch.setattr(bench, name, place)
     monkeypatch.setattr(sys, "argv", ["bench"])
     assert bench.main() == 1
-    written = json.loads((tmp_path / "docs" / "bench" / "results.json").read_text())
+    written = json.loads((tmp_path / "reports" / "bench" / "results.json").read_text())
     assert [run["whole"] for run in written["runs"]] == [False]
     assert (tmp_path / "README.md").read_text() == readme
 
