@@ -71,13 +71,17 @@ def test_every_relative_link_and_anchor_exists(page):
 def test_the_index_has_every_page():
     """docs/README.md links to each page below docs/, and to each once."""
     index = ROOT / "docs" / "README.md"
-    linked = [target for target, anchor in linked_from(index) if not anchor and target.is_relative_to(ROOT / "docs")]
+    linked = [
+        target for target, anchor in linked_from(index) if not anchor and target.is_relative_to(ROOT / "docs")
+    ]
     assert sorted(linked) == [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page != index]
 
 
 def test_every_page_that_a_file_names_exists():
     """Code, tests and pages name a page of the documentation by its path from the root: ``docs/…``."""
-    files = [path for folder in ("src", "tests", "tools", "bench", "docs") for path in (ROOT / folder).rglob("*.*")]
+    files = [
+        path for folder in ("src", "tests", "tools", "bench", "docs") for path in (ROOT / folder).rglob("*.*")
+    ]
     for path in [*files, *ROOT.glob("*.md"), ROOT / "Makefile"]:
         hidden = any(part.startswith(".") for part in path.relative_to(ROOT).parts)
         if not hidden and path.suffix in ("", ".c", ".html", ".md", ".py", ".sh"):

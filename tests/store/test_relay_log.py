@@ -324,7 +324,9 @@ def test_before_a_position_is_handed_out_its_lease_is_on_disk(logs: Logs, tmp_pa
     position = append(log, b"\x01").position
     after = logs.open(tmp_path / "crashed.db")
     assert after.holds(log.run, position)
-    assert position < append(after, b"\x02").position <= position + LEASE + 1, "a jump, as docs/explanation/delivery.md has it"
+    assert position < append(after, b"\x02").position <= position + LEASE + 1, (
+        "a jump, as docs/explanation/delivery.md has it"
+    )
 
 
 @pytest.mark.parametrize(

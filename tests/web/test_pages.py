@@ -410,7 +410,8 @@ def test_only_the_satellites_that_are_furthest_behind_are_told_one_by_one():
 
 @pytest.mark.parametrize("view", [fakes.relay, fakes.satellite])
 def test_every_metric_is_in_the_docs_and_the_other_way_round(view):
-    table = (Path(__file__).parent.parent.parent / "docs/reference/protocol.md").read_text().partition("### Metrics")[2]
+    page = Path(__file__).parent.parent.parent / "docs/reference/protocol.md"
+    table = page.read_text().partition("### Metrics")[2]
     documented = set(re.findall(r"`(co2_\w+)`", table))
     told = {name[0] for name in samples(view()) if name[0].startswith("co2_")}
     loose = {name for name in told if name.startswith("co2_plugin_")}

@@ -1,8 +1,8 @@
 """The life of a link as a table: which frame is in place when, and what it leads to.
 
 Both state machines take their frames by it (:func:`in_place`), and the diagram in
-``docs/explanation/architecture.md`` is drawn from it (``tools/draw_link.py``). Whatever is not in it is out of place: the answer is a Goodbye that says
-so, and the link ends.
+``docs/explanation/architecture.md`` is drawn from it (``tools/draw_link.py``). Whatever is not in it is out of
+place: the answer is a Goodbye that says so, and the link ends.
 """
 
 from collections.abc import Callable, Mapping
