@@ -13,7 +13,7 @@ QUICK := $(addprefix tests/,protocol config xmlrpc web) $(filter-out %_docs.py %
 # Run $(1) and say how long it took, whatever came of it.
 timed = @began=$$(date +%s); ( $(1) ); status=$$?; echo "make $@ took $$(($$(date +%s) - began)) s"; exit $$status
 
-.PHONY: help venv pins peers demo quick check test elsewhere soak attack simulate diagrams reloads lint bench clean another-python
+.PHONY: help venv pins peers demo quick check test elsewhere soak attack simulate diagrams reference reloads lint bench clean another-python
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -67,6 +67,9 @@ simulate: venv  ## SEEDS=1000 worlds from a seed each, FIRST=0 the first, JOBS=2
 
 diagrams: venv  ## draw the states of a link into docs/explanation/architecture.md
 	@$(BIN)/python tools/draw_link.py
+
+reference: venv  ## write the reference of commands and of the plugin API from their help and docstrings
+	@$(BIN)/python tools/write_reference.py
 
 reloads: venv  ## 200 changes of a plugin's code under 20,000 messages a second: nothing lost, pauses, memory (a minute)
 	@CO2_TEST_RELOADS=200 $(BIN)/python -m pytest -q -s tests/system/test_reload.py
