@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -77,6 +78,17 @@ def test_the_index_has_every_page():
     assert sorted(linked) == [page for page in PAGES if page.is_relative_to(ROOT / "docs") and page != index]
 
 
+def test_every_file_that_the_architecture_page_names_exists():
+    """By its path below src/co2/, or from the root, or by its name alone in a section about its folder."""
+    named = set(
+        re.findall(r"`([\w./-]+(?:\.(?:py|c|html|in)|/))`", prose(ROOT / "docs/explanation/architecture.md"))
+    )
+    places = [ROOT, ROOT / "src/co2"]
+    names = {path.name for path in [*ROOT.glob("src/co2/**/*"), *ROOT.glob("tests/**/*.py")]}
+    unknown = [one for one in named if one.rstrip("/") not in names]
+    assert sorted(one for one in unknown if not any((place / one).exists() for place in places)) == []
+
+
 def test_every_page_that_a_file_names_exists():
     """Code, tests and pages name a page of the documentation by its path from the root: ``docs/…``."""
     files = [
@@ -94,7 +106,9 @@ def test_every_page_that_a_file_names_exists():
     "page",
     [
         "README.md",
+        "docs/tutorial/first-plugin.md",
         "docs/how-to/plugins.md",
+        "docs/how-to/bundled-plugins.md",
         "docs/how-to/plugin-services.md",
         "docs/how-to/relay-plugins.md",
         "docs/how-to/test-plugins.md",
@@ -106,7 +120,7 @@ def test_code_is_python(page):
         compile(code.replace("…", "None"), page, "exec")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/plugins.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial/first-plugin.md"])
 def test_the_first_plugin_does_what_the_page_says(page):
     space: dict = {}
     exec(blocks(page, "python")[0], space)
@@ -154,8 +168,8 @@ def test_the_example_configuration_is_one(tmp_path, role):
     (tmp_path / "co2.toml").write_text(blocks("docs/reference/configuration.md", "toml")[0])
     config = load_config(role, {}, {}, tmp_path)
     assert config.plugin_config["osc"]["listen"] == "127.0.0.1:9000"
-    for page in ("docs/how-to/plugins.md", "docs/how-to/plugin-services.md", "docs/how-to/relay-plugins.md"):
-        for example in blocks(page, "toml"):
+    for page in ("plugins", "plugin-services", "relay-plugins", "bundled-plugins"):
+        for example in blocks(f"docs/how-to/{page}.md", "toml"):
             (tmp_path / "co2.toml").write_text(example)
             load_config(role, {}, {}, tmp_path)
 
@@ -229,7 +243,7 @@ def test_the_examples_of_testing_pass(tmp_path, page):
 def test_what_one_example_drops_no_other_one_sends():
     text = (ROOT / "docs/how-to/relay-plugins.md").read_text()
     (dropped,) = re.findall(r'startswith\("(\w+\.)"\):\n +return None', text)
-    assert dropped not in text.partition("## `udp`")[2]
+    assert dropped not in (ROOT / "docs/how-to/bundled-plugins.md").read_text()
 
 
 def test_two_machines_see_each_other_as_the_readme_says(tmp_path):
@@ -245,6 +259,70 @@ def test_two_machines_see_each_other_as_the_readme_says(tmp_path):
             wait_for(lambda: " sysinfo." in told.read_text(), "readings of the second machine")
             subprocess.run([sys.executable, "-m", "co2", *send], check=True, capture_output=True, timeout=30)
             wait_for(lambda: ' hello "from the second"' in told.read_text(), "what the second says")
+
+
+def test_the_tutorial_does_what_it_says(tmp_path):
+    """Its files are written and its commands typed, in order; a block of text is what the last one prints."""
+    page = (ROOT / "docs/tutorial/first-plugin.md").read_text()
+    for empty in re.findall(r"empty file `([\w/.]+)`", page):
+        (tmp_path / empty).parent.mkdir(parents=True)
+        (tmp_path / empty).touch()
+    with contextlib.ExitStack() as stack:
+        reader = Reader(tmp_path, stack)
+        for language, text in re.findall(r"^```(\w*)\n(.*?)^```$", page, re.M | re.S):
+            if language in ("python", "toml"):
+                reader.save(re.match(r"# (\S+)\n", text)[1], text)
+            elif language == "text":
+                assert reader.printed == text
+            else:
+                for line in text.splitlines():
+                    reader.type(*shlex.split(line))
+        assert "1 passed" in reader.printed
+        assert ' voice "shrubbery"' in reader.watched.read_text()
+        wait_for(lambda: ' echo "SHRUBBERY"' in reader.watched.read_text(), "what the plugin sends")
+
+
+class Reader:
+    """Does what the tutorial says, in a folder, with a relay and a satellite on free ports."""
+
+    def __init__(self, folder, stack):
+        self.folder, self.stack = folder, stack
+        self.relay = stack.enter_context(running(folder / "relay", "relay"))
+        self.satellite = self.watched = None
+        self.printed = ""
+        self.env = {key: value for key, value in os.environ.items() if not key.startswith("CO2_")}
+        self.env["CO2_RELAY"] = self.relay.url
+
+    def save(self, path, text):
+        """Write a file; wait until the satellite has loaded new code of the plugin."""
+        before = self.load()
+        (self.folder / path).write_text(text)
+        if self.satellite and path.startswith("plugins/"):
+            wait_for(lambda: self.load() > before, "the code that was saved")
+
+    def load(self):
+        """Return the number of the load that runs."""
+        return self.satellite.call("co2.get_properties")["plugins"][0]["load"] if self.satellite else 0
+
+    def type(self, command, *args):
+        """Type a command; one that keeps running is left running, of another one remember what it prints."""
+        if args == ("relay",):
+            return  # it runs already
+        if args[:1] == ("satellite",):
+            if self.satellite:
+                assert self.satellite.stop() == 0
+            options = [*args[1:], "--relay", self.relay.url]
+            self.satellite = self.stack.enter_context(running(self.folder, "satellite", *options))
+            self.env["CO2_PORT"] = str(self.satellite.port)
+        elif args == ("watch",):
+            self.watched = self.stack.enter_context(watching(self.relay, ["watch", "--relay", self.relay.url]))
+            rows = lambda: self.relay.call("relay.get_satellites")  # noqa: E731
+            wait_for(lambda: any(row["kind"] == "fetching" for row in rows()), "the watch")
+        else:
+            line = [sys.executable, "-m", command, *args]
+            done = subprocess.run(line, cwd=self.folder, env=self.env, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0, done.stdout + done.stderr
+            self.printed = done.stdout
 
 
 @contextlib.contextmanager
@@ -269,12 +347,12 @@ def test_what_a_bundled_plugin_lacks_is_installed_as_the_readme_says(library, mo
     for page in PAGES:
         assert not re.search(r"pip install '(?!\.\[all\])[^']*\[", page.read_text()), page.name
     assert install in (ROOT / "README.md").read_text()
-    assert (ROOT / "docs/how-to/plugins.md").read_text().count(install) == 2
+    assert (ROOT / "docs/how-to/bundled-plugins.md").read_text().count(install) == 2
 
 
 def test_the_board_of_the_udp_page_hears_and_is_heard(co2_net):
     relay = co2_net.relay.load("udp", config={"port": 0})
-    code = next(code for code in blocks("docs/how-to/relay-plugins.md", "python") if "sock.recv" in code)
+    code = next(code for code in blocks("docs/how-to/bundled-plugins.md", "python") if "sock.recv" in code)
     for found, wanted in (('"192.168.1.10"', '"127.0.0.1"'), ("2013", str(relay.plugin.address[1]))):
         assert found in code
         code = code.replace(found, wanted)
@@ -293,7 +371,7 @@ def test_the_board_of_the_udp_page_hears_and_is_heard(co2_net):
 
 
 def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
-    text = (ROOT / "docs/how-to/relay-plugins.md").read_text()
+    text = (ROOT / "docs/how-to/bundled-plugins.md").read_text()
     for package, form in (("throttle", ThrottleSettings), ("udp", UdpSettings)):
         table = text.partition(f"| key of `[plugin.{package}]` |")[2].partition("\n\n")[0]
         told = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| `([^`]*)`", table, re.M))
@@ -301,7 +379,7 @@ def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
 
 
 def test_the_osc_example_is_one():
-    tables = tomllib.loads(blocks("docs/how-to/plugins.md", "toml")[1])
+    tables = tomllib.loads(blocks("docs/how-to/bundled-plugins.md", "toml")[0])
     assert read_settings(tables["plugin"]["osc"]).send == plugin.Channels(("stage.>", "*.meter"))
 
 
