@@ -199,11 +199,11 @@ def claim(results: Mapping[str, Any]) -> str:
     }
     milliseconds = results["link"]["rows"]["p50"]["co2"] / 1000
     ratio = goals[CLAIMED]
-    told = f"One message alone takes {milliseconds:.2f} ms, {ratio:.2g} times as long as there"
+    told = f"A single message takes {milliseconds:.2f} ms, {ratio:.2g} times as long as through that proxy"
     if busy := goals.get("beside a busy core: p50, µs, beside pyzmq"):
-        told += f", and {busy:.2g} times beside a busy core"
+        told += f", and {busy:.2g} times as long beside a busy core"
     if trips := [value for what, value in goals.items() if what.startswith("p50, pause") and "busy" not in what]:
-        told += f"; there and back {min(trips):.2g} to {max(trips):.2g} times"
+        told += f"; a round trip takes {min(trips):.2g} to {max(trips):.2g} times as long"
     return f"{told}."
 
 
@@ -215,20 +215,21 @@ def page(kept: Mapping[str, Any]) -> str:
     if len(dates) > 1:
         how = f"the medians of the last {len(dates)} whole runs on one machine"
     lines = [
-        "# Measured",
+        "# Benchmarks",
         "",
-        f"By `make bench`, {how} ({told['processors']} processors, Python "
-        f"{told['python']}, {told['system']}). The machine is shared and "
-        "noisy: medians of several rounds in turn, and ratios round by round; compare ratios, not numbers.",
+        f"`make bench` measured this page: {how} ({told['processors']} processors, Python "
+        f"{told['python']}, {told['system']}). The machine is shared and noisy. So the programs are measured in "
+        "turns, in several rounds; figures are medians of the rounds, and ratios are taken within each round. "
+        "Compare ratios, not numbers.",
         "",
     ]
     if len(dates) > 1:
-        between = "in brackets, where there is a goal, the smallest and the largest of their figures"
+        between = "brackets behind a figure with a goal show the smallest and the largest figure of these runs"
         lines += [f"The runs were on {', '.join(dates)}; {between}.", ""]
     elif dates:
         lines += [f"The run was on {dates[0]}.", ""]
     if again := [PARTS[name].title for name in results["apart"]]:
-        lines += [f"Measured once more by itself, after that: {', '.join(again)}.", ""]
+        lines += [f"Measured again on its own after these runs: {', '.join(again)}.", ""]
     for name, part in PARTS.items():
         if name in results:
             lines += part.module.section(results[name])

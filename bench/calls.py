@@ -73,8 +73,9 @@ def section(result: Mapping[str, Any]) -> list[str]:
     return [
         "## XML-RPC calls per second",
         "",
-        "`wrk` with 8 connections calls `test` with `{'data': [1, 'shrubbery', 0.815]}`; the peers are the two "
-        "forms of `xmlrpc.server` as they come, without access log; co2 with its gate, limits and access log on.",
+        "`wrk` with 8 connections calls `test` with `{'data': [1, 'shrubbery', 0.815]}`. The peers are the two "
+        "forms of `xmlrpc.server` with their defaults, without access log. co2 has its gate, limits and access "
+        "log on.",
         "",
         "| server | calls/s |",
         "|---|---:|",

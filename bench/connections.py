@@ -223,14 +223,15 @@ def section(result: Mapping[str, Any]) -> list[str]:
     told = [
         "## Many satellites on one relay",
         "",
-        f"Real links, played by {CROWDS} light processes that count frames and do not decode them; the relay is a "
-        f"real one with its log on disk. A satellite sends frames of one message, at most {WINDOW} of them on "
-        f"their way to everybody at a time, for {result['seconds']:g} s; the clock runs from the first one sent "
-        "to the last one received by the last satellite, and every satellite must get every frame. Medians of "
-        f"{result['rounds']} rounds, a relay of its own for each. Memory is what the relay's resident memory has "
-        "grown by when all are connected and have had a frame; cost is the relay's processor time, the kernel's "
-        "work included. Frames that come together are written together, so a delivery costs less under load than "
-        "when each frame waits until all have had the one before.",
+        f"The links are real, but {CROWDS} light processes play the satellites: they count frames and do not "
+        "decode them. The relay is a real one with its log on disk. One satellite sends frames of one message for "
+        f"{result['seconds']:g} s, at most {WINDOW} of them on their way at a time. The clock runs from the first "
+        "frame sent to the last frame received by the last satellite, and every satellite must get every frame. "
+        f"Medians of {result['rounds']} rounds, each with a new relay. Memory is the growth of the relay's "
+        "resident memory when all satellites are connected and have had a frame. Cost is the relay's processor "
+        "time, including the kernel's work. Frames that come together are written together, so a delivery costs "
+        "less under load than one frame at a time, when each frame waits until all satellites have had the one "
+        "before.",
         "",
         "| satellites | connected after | KiB each | frames/s, in all | cost of a delivery | one at a time |",
         "|---:|---:|---:|---:|---:|---:|",

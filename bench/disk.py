@@ -132,9 +132,10 @@ def section(result: Mapping[str, Any]) -> list[str]:
     return [
         "## What a relay writes to its disk",
         "",
-        "Bytes per message, one message a frame, acknowledged when it is on disk: what the system counts for the "
-        f"relay's process (whole pages of 4 KiB), with all that the log does in {result['seconds']:g} s. Before: "
-        "SQLite's commits without a journal in front of them.",
+        "Bytes per message, with one message in a frame, acknowledged when it is on disk. The system counts them "
+        "for the relay's process, in whole pages of 4 KiB, including all work of the log in "
+        f"{result['seconds']:g} s. Before: SQLite's commits without a journal. The last column is for a day, for "
+        "these three cases.",
         "",
         "| messages/s | before | "
         + " | ".join(f"`{mode}`" if "=" in mode else mode for mode in MODES)

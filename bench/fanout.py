@@ -144,10 +144,10 @@ def section(result: Mapping[str, Any]) -> list[str]:
     told = [
         "## Relay fan-out over XML-RPC",
         "",
-        "One sender, n foreign satellites whose `notify` the relay calls; beside it the same relay written with "
-        "`xmlrpc.server`, a thread and a queue per satellite. Same sender, same receivers. "
+        "One sender, and n clients whose `notify` the relay calls. The peer is a relay written with "
+        "`xmlrpc.server`, with a thread and a queue for each client. Sender and receivers are the same. "
         "co2 passes a message on, and answers its sender, once it is on disk (fsync); the peer keeps it in memory "
-        "only: with few satellites that wait is what is measured.",
+        "only. With few clients the figure shows mostly this wait for the disk.",
         "",
         "| satellites | co2 deliveries/s | xmlrpc.server deliveries/s | ratio |",
         "|---:|---:|---:|---:|",
@@ -163,8 +163,8 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "",
         "## One satellite hangs",
         "",
-        "Ten satellites at 200 messages/s, in turn without and with an eleventh that takes connections and "
-        "never answers.",
+        "Ten clients get 200 messages/s, in turns without and with an eleventh client that accepts connections "
+        "and never answers.",
         "",
         "| | p99 |",
         "|---|---:|",

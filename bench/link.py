@@ -224,13 +224,14 @@ def section(result: Mapping[str, Any]) -> list[str]:
     lines = [
         "## From plugin to plugin, beside other brokers",
         "",
-        "`{'data': [i, 'shrubbery', 0.815]}` in MessagePack, encoded in the sender, decoded in every receiver, "
-        "then a function is called. One process for the broker, one for every sender and every receiver; co2 has "
-        "a satellite and an isolated plugin host for each. No bounds that drop; the slowest receiver counts, from "
-        f"the first message sent to the last one received. {result['rounds']} rounds in turn of "
-        f"{result['seconds']:g} s, medians. Latency is one way at {RATE:,} messages/s, on a machine that does "
-        "nothing else and beside a process that computes all the time, in a session of its own. Acknowledged: "
-        "JetStream as it comes (it syncs every two minutes), Redis Streams pipelined with `appendfsync always`.",
+        "The message is `{'data': [i, 'shrubbery', 0.815]}` in MessagePack. The sender encodes it; every receiver "
+        "decodes it and calls a function. There is one process for the broker, and one for each sender and "
+        "receiver; co2 has a satellite and an isolated plugin host for each of these. No limit drops messages. "
+        "The slowest receiver counts, from the first message sent to the last one received. "
+        f"{result['rounds']} rounds in turns of {result['seconds']:g} s each, medians. Latency is one way at "
+        f"{RATE:,} messages/s, on a machine that does nothing else, and beside a process that computes all the "
+        "time in its own session (the busy core). Acknowledged messages: JetStream with its defaults (it syncs "
+        "every two minutes), Redis Streams pipelined with `appendfsync always`.",
         "",
         "| | " + " | ".join(TITLES.values()) + " |",
         "|---|" + "---:|" * len(TITLES),
@@ -244,18 +245,18 @@ def section(result: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {title} | " + " | ".join(told) + " |")
     lines += [
         "",
-        f"Encode, join, copy, decode and call alone, in one thread without any network: {result['limit']:,.0f} "
-        "messages/s.",
+        "The floor program only encodes, joins, copies and decodes messages and calls the function, in one thread "
+        f"without any network: {result['limit']:,.0f} messages/s.",
         "",
-        "A bare chain of as many processes and sockets as co2 has between two plugins, in which nobody does "
-        f"anything but read and write: {bare_chain(result['bare'])}.",
+        "A bare chain of as many processes and sockets as co2 has between two plugins, which only read and "
+        f"write: {bare_chain(result['bare'])}.",
         "",
         *cost_table(result),
     ]
     for name, why in result["failed"].items():
         lines += [f"{name} was not measured everywhere: {why}.", ""]
     lines += goals.lines(row(goal) for goal in result["goals"])
-    lines += ["Where the time goes, and what limits it: [performance.md](performance.md).", ""]
+    lines += ["[performance.md](performance.md) explains where the time goes, and what limits it.", ""]
     return [*lines, "![throughput](bench/link.svg)", "", "![latency](bench/latency.svg)", ""]
 
 
@@ -274,8 +275,8 @@ def cost_table(result: Mapping[str, Any]) -> list[str]:
         return []
     floor_ = 1e9 / result["limit"]
     return [
-        "Processor time of a message from one plugin to another at full speed, the kernel's work included, by "
-        "process, beside the one thread that only encodes, joins, copies, decodes and calls (the floor program):",
+        "Processor time of a message from one plugin to another at full speed, by process, including the kernel's "
+        "work, beside the floor program:",
         "",
         "| process | ns per message | beside the floor program |",
         "|---|---:|---:|",

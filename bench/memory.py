@@ -154,10 +154,10 @@ def section(result: Mapping[str, Any]) -> list[str]:
     return [
         "## One receiver is stopped",
         "",
-        f"{result['receivers']} receivers under full load: frames of {MESSAGES} messages, as fast as the slowest "
-        f"of them gets them, for {result['seconds']:g} s; then one of them is stopped with SIGSTOP, and all "
-        f"goes on for as long again. The latency is that of {RATE} messages/s besides, from plugin to "
-        "plugin through satellites of their own.",
+        f"{result['receivers']} receivers under full load get frames of {MESSAGES} messages, as fast as the "
+        f"slowest receiver takes them, for {result['seconds']:g} s. Then one receiver is stopped with SIGSTOP, "
+        f"and the load continues for the same time. The latency is that of another {RATE} messages/s, from plugin "
+        "to plugin through two other satellites.",
         "",
         "| | the relay's memory, at most | frames/s to each | p99 |",
         "|---|---:|---:|---:|",

@@ -160,13 +160,11 @@ def section(result: Mapping[str, Any]) -> list[str]:
     found = [
         "## There and back",
         "",
-        "A sends, B answers from within `receive`, and A's `receive` ends the trip. The same message and the same "
-        "processes as above; what is measured runs from before the first encoding until the second decoding, by "
-        "A's clock. Before each trip there is a pause; without one, the answer to a trip begins the next, from "
-        f"within `receive`. {result['rounds']} rounds in turn, of as many trips in each: {counts}. p50 is the "
-        "median of the rounds, p99 that of all their trips. The bare chain is a chain of as many processes and "
-        "sockets as co2 has, in which nobody does anything but read and write. The busy core is a process that "
-        "computes, in a session of its own.",
+        "A sends, B answers in its `receive`, and A's `receive` ends the round trip. Message and processes are "
+        "the same as above. The time runs from before the first encoding until after the second decoding, by A's "
+        "clock. Before each trip there is a pause; without a pause, `receive` of A starts the next trip at once. "
+        f"{result['rounds']} rounds in turns. Round trips in each round: {counts}. p50 is the median over the "
+        "rounds, p99 that of all their trips. The bare chain and the busy core are those of the section above.",
         "",
     ]
     for load, title in (("quiet", "Microseconds, p50 / p99"), ("busy", "The same beside a busy core")):

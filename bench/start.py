@@ -91,9 +91,9 @@ def section(result: Mapping[str, Any]) -> list[str]:
     return [
         "## Start and memory",
         "",
-        "From the start of the process to the line that says ready, and resident memory once the satellite is "
-        "linked (shared libraries are counted in each). The satellite carries the bundled package "
-        f"`{PLUGIN}` in a plugin host, which must be up before it is ready. Medians of {result['rounds']} starts.",
+        "Time from the start of the process to its ready line, and resident memory once the satellite is linked "
+        f"(shared libraries count in each process). The satellite runs the bundled package `{PLUGIN}` in a plugin "
+        f"host, which must be loaded before the satellite is ready. Medians of {result['rounds']} starts.",
         "",
         "| | ready after | processor time of it | memory |",
         "|---|---:|---:|---:|",
