@@ -15,7 +15,8 @@ from co2.logs import LineBudget
 from co2.plugin.child.flushes import MAX_FLUSHES, Flushes
 from co2.plugin.child.progress import EXITING, ProgressWords, make_progress_file
 from co2.plugin.parent import delivery_queue
-from co2.plugin.parent.delivery_queue import Envelope, FairQueue, GapRange, QueuedBatch, Window
+from co2.plugin.parent.delivery import Delivery
+from co2.plugin.parent.delivery_queue import WINDOW, Envelope, FairQueue, GapRange, QueuedBatch, Window
 from co2.plugin.parent.package_log import PackageLog
 from co2.plugin.parent.pending_calls import MAX_CALLS, PluginCalls
 from co2.plugin.parent.process_output import MAX_LINE, TAIL, ProcessOutput, innermost_place
@@ -29,7 +30,7 @@ from co2.plugin.parent.restart_policy import (
 )
 from co2.plugin.parent.watchdog import Watchdog
 from co2.protocol.wire.batch import make_batch
-from co2.protocol.wire.plugin_frames.frames import Gap, PluginInfo, Progress, Record
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, PluginInfo, Progress, Record
 from co2.values import pack, unpack_batch
 from tests.harness import wait_for
 
@@ -106,6 +107,14 @@ def test_who_floods_the_queue_loses_batches_of_its_own_and_a_gap_stands_in_their
     assert left[1][0] == bytes([dropped // 2]) * 100, "the gap is just before"
 
 
+def test_nothing_is_dropped_of_what_just_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = queued(A, b"1")
+    monkeypatch.setattr(delivery_queue, "MAX_WAITING", 3 * one.size)
+    queue = FairQueue()
+    assert [queue.put("", one) for _ in range(3)] == [0, 0, 0]
+    assert queue.put("", one) > 0
+
+
 def test_a_gap_that_was_told_keeps_its_place_and_joins_what_is_dropped_around_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -148,6 +157,20 @@ def test_the_window_numbers_and_gives_again_what_is_not_done() -> None:
     assert (window.room, len(window)) == (delivery_queue.WINDOW, 0)
     assert window.again() == []
     assert window.give(queued(A, b"4")).first == 7, "numbers are never used twice"
+
+
+def test_a_child_has_no_more_than_a_window_of_what_it_is_not_done_with() -> None:
+    given: list[Deliver | Gap] = []
+    delivery = Delivery(lambda: None)
+    delivery.begin(given.append)
+    half = queued(A, bytes(WINDOW // 2))
+    for _ in range(4):
+        delivery.deliver("ham", half)
+    assert len(given) == 2
+    delivery.done(1)
+    assert len(given) == 3
+    delivery.done(3)
+    assert len(given) == 4
 
 
 # ---- calls ---------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from co2.errors import BadParams, CallTimeout, NoSuchMethod, PluginFailed, ValueRefused
+from co2.errors import BadParams, CallTimeout, LoadError, NoSuchMethod, PluginFailed, ValueRefused
 from co2.plugin.parent import restart_policy
 from co2.plugin.parent.supervisor import PackageSpec
 from co2.protocol.wire.batch import make_batch
@@ -622,6 +622,24 @@ def test_stopping_while_a_package_loads_or_waits_for_its_next_try(tmp_path: Path
             await it.stop()
             assert time.monotonic() - began < 2
             assert it.state("dies") == "stopped"
+
+    asyncio.run(scenario())
+
+
+def test_a_package_that_does_not_run_has_no_process(tmp_path: Path) -> None:
+    slow = "import time\ntime.sleep(60)\n" + ECHO
+
+    async def scenario() -> None:
+        specs = [write_package(tmp_path, "bad", spam="1 / 0"), write_package(tmp_path, "good", spam=ECHO)]
+        async with carrying(specs) as it:
+            assert (it.state("bad"), it.status("bad").pid) == ("failed", None)
+            loading = asyncio.create_task(it.supervisor.load(write_package(tmp_path, "slow", spam=slow)))
+            await it.until(lambda: len(it.supervisor.status()) == 3 and it.status("slow").pid)
+            assert is_there(it.status("good").pid)
+            await it.stop()
+            assert [row.pid for row in it.supervisor.status()] == [None] * 3
+            with pytest.raises(LoadError, match="stopped"):
+                await loading
 
     asyncio.run(scenario())
 

@@ -34,6 +34,27 @@ def test_a_head() -> None:
     assert not head.chunked
 
 
+LINE = b"GET /page HTTP/1.1"
+
+
+@pytest.mark.parametrize(
+    ("limits", "fits", "beyond", "status"),
+    [
+        (Limits(max_line=len(LINE)), LINE, b"GET /pages HTTP/1.1", 414),
+        (Limits(max_line=len(LINE)), LINE + b"\r\nContent-Length: 12", LINE + b"\r\nContent-Length: 123", 431),
+        (Limits(max_head=len(LINE) + 6), LINE + b"\r\nA: b", LINE + b"\r\nA: bc", 431),
+        (Limits(max_headers=2), LINE + b"\r\nA: b\r\nC: d", LINE + b"\r\nA: b\r\nC: d\r\nE: f", 431),
+    ],
+)
+def test_a_head_at_a_limit_is_read_and_one_beyond_it_refused(
+    limits: Limits, fits: bytes, beyond: bytes, status: int
+) -> None:
+    assert parse_head(fits, limits).path == "/page"
+    with pytest.raises(Refused) as refused:
+        parse_head(beyond, limits)
+    assert refused.value.status == status
+
+
 @settings(deadline=None)  # how long one takes says how busy the machine is
 @given(st.binary(max_size=60), st.integers(0, len(HEAD)), st.integers(0, 5))
 def test_a_damaged_head_is_read_or_refused(junk: bytes, at: int, gone: int) -> None:

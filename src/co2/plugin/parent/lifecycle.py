@@ -219,15 +219,12 @@ class Lifecycle:
         try:
             await one.check()
             await one.make()
+            if self.stopping:
+                raise NotLoaded("it was stopped")
         except NotLoaded as error:
             await one.end()
             self.accounting.ended(one)
             return self._not_loaded(error, requests, at_rest)
-        if self.stopping:
-            await one.end()
-            self.accounting.ended(one)
-            self._answer(requests, "it was stopped")
-            return "stopped"
         if at_rest:
             self.accounting.forget_all_deaths()
             self._package_log.forget_error()

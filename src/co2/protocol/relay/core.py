@@ -511,7 +511,6 @@ class RelayCore:
         for stream in [peer.live, *peer.streams.values()]:
             if stream is not None:
                 self.fan_out.forget(stream)
-        peer.streams.clear()
         self.events.append(Left(peer, reason, text))
 
     # ---- subscriptions ---------------------------------------------------------------------------------
