@@ -17,7 +17,7 @@ from co2.server.http.gate import Gate, own_names
 from co2.server.http.limits import Limits
 from co2.server.http.listen import bind_socket
 from co2.server.http.refused import Refused
-from co2.server.http.request_head import broken_line, parse_head
+from co2.server.http.request_head import parse_head
 from co2.server.http.response_head import ResponseHeads
 from co2.xmlrpc.registry import Caller
 
@@ -64,22 +64,6 @@ def test_a_damaged_head_is_read_or_refused(junk: bytes, at: int, gone: int) -> N
     except Refused as refused:
         assert 400 <= refused.status <= 505
         assert refused.why.isprintable()
-
-
-@pytest.mark.parametrize(
-    ("data", "broken"),
-    [
-        (b"a\r\nb", False),
-        (b"a\r", False),
-        (b"a\r\n", False),
-        (b"a\n", True),
-        (b"a\rb", True),
-        (b"\x00", True),
-        (b"\n", True),
-    ],
-)
-def test_lines_that_can_only_be_refused(data: bytes, broken: bool) -> None:
-    assert broken_line(data, 0) is broken
 
 
 def decode(data: bytes, step: int) -> tuple[bytes, bytes] | int:

@@ -1,8 +1,8 @@
-"""One HTTP connection: requests cut out of the stream, answered one at a time and in order.
+"""One HTTP connection: its requests are answered one at a time and in order.
 
-    HEAD ──head──▶ BODY ──body──▶ BUSY ──answer──▶ HEAD …
-      │              │
-      └──refused─────┴──▶ LINGER ──▶ closed
+    READING ──request──▶ BUSY ──answer──▶ READING …
+       │
+       └──refused──▶ LINGER ──▶ closed
 
 Whatever is refused is answered, and then the connection is closed once the sender had time to read why. XML-RPC
 is read, called and written right here, without a task where the handler is a plain function.
@@ -26,14 +26,13 @@ from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.express.transports import has_unread, let_go, send_without_delay
 from co2.server.http.access_log import AccessLog
 from co2.server.http.answer_turns import AnswerTurns
-from co2.server.http.chunked_body import ChunkedBody
 from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate, Request
 from co2.server.http.limits import Limits
 from co2.server.http.link_upgrade import LINK_PATH, LinkUpgrade
 from co2.server.http.pages import PageServer
 from co2.server.http.refused import Refused
-from co2.server.http.request_head import broken_line
+from co2.server.http.request_parser import RequestParser
 from co2.server.http.response_head import CONTINUE, ResponseHeads, page_head
 from co2.server.rpc.endpoint import Endpoint, RpcAnswer
 from co2.web.page import PageAnswer
@@ -46,7 +45,6 @@ PIECE = 64 * 1024
 
 _NOTHING = memoryview(b"")
 _NO_LINGER = struct.pack("ii", 1, 0)
-_END_OF_HEAD = b"\r\n\r\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +66,14 @@ class Service:
 class State(enum.Enum):
     """What a connection waits for."""
 
-    HEAD = enum.auto()
-    BODY = enum.auto()
+    READING = enum.auto()
     BUSY = enum.auto()
     LINGER = enum.auto()
     CLOSED = enum.auto()
 
 
 # Read on every packet; as globals they are found without going through the enum's machinery.
-_HEAD, _BODY, _BUSY, _LINGER, _CLOSED = State
+_READING, _BUSY, _LINGER, _CLOSED = State
 
 
 class Connection(asyncio.Protocol):
@@ -91,18 +88,15 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_buffer",
-        "_chunks",
         "_descriptor",
         "_ending",
         "_eof",
-        "_over_loopback",
+        "_parser",
         "_paused_reading",
         "_paused_writing",
         "_quiet",
         "_request",
         "_rest",
-        "_scanned",
         "_service",
         "_since",
         "_state",
@@ -115,21 +109,18 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._state = _HEAD
-        self._buffer = bytearray()
-        self._scanned = 0
+        self._state = _READING
         self._since = 0.0
-        self._chunks: ChunkedBody | None = None
         self._ending = False
         self._eof = False
         self._quiet = (0.0, math.inf)
-        self._over_loopback = True
         self._paused_reading = False
         self._paused_writing = False
         self._descriptor = -1
         self._whole, self._rest = b"", _NOTHING
         self._task: asyncio.Task[Callable[[], RpcAnswer]] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
+        self._parser: RequestParser
         self._request: Request
         self.caller = Caller("", 0)
         self.deadline = math.inf
@@ -144,7 +135,8 @@ class Connection(asyncio.Protocol):
         address = str(peer[0])
         self.caller = Caller(normal_ip(address) if ":" in address else address, int(peer[1]))
         own = str((transport.get_extra_info("sockname") or ("127.0.0.1", 0))[0])
-        self._over_loopback = own.startswith("127.") or (":" in own and ip_address(normal_ip(own)).is_loopback)
+        over_loopback = own.startswith("127.") or (":" in own and ip_address(normal_ip(own)).is_loopback)
+        self._parser = RequestParser(self._service.gate, self._service.limits, over_loopback=over_loopback)
         self._since = monotonic()
         self.deadline = self._since + self._service.limits.head_timeout
         self._service.connections.add(self)
@@ -155,20 +147,17 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes as they come."""
-        buffer = self._buffer
         state = self._state
-        if state is _HEAD:
-            if not buffer and not self._paused_writing:  # else the answer's deadline holds, and who waits is it
+        if state is _READING:
+            # While an answer is not read its deadline holds, and who waits is it.
+            if not self._paused_writing and not self._parser.in_request:
                 self._quiet = self._since, self.deadline
                 self._since = monotonic()
                 self.deadline = self._since + self._service.limits.head_timeout
-            buffer += data
-            self._advance()
-        elif state is _BODY:
-            buffer += data
+            self._parser.feed(data)
             self._advance()
         elif state is _BUSY:
-            buffer += data
+            self._parser.feed(data)
             self._hold_back()
 
     def eof_received(self) -> bool:
@@ -185,9 +174,11 @@ class Connection(asyncio.Protocol):
 
     def _end_of_input(self) -> None:
         """Act on the end of what comes, where nothing is under way any more."""
-        if self._state is _BODY or (self._state is _HEAD and self._buffer):
+        if self._state is not _READING:
+            return
+        if self._parser.in_request:
             self._refuse(Refused(400, "the connection ends in the middle of a request"))
-        elif self._state is _HEAD and not self._paused_writing:
+        elif not self._paused_writing:
             self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -221,12 +212,12 @@ class Connection(asyncio.Protocol):
         self._service.connections.unsent.release(self)
         if self._state is _CLOSED:
             self._transport.close()
-        elif self._state is _HEAD:
-            self._ready()
-            self._go_on()
-        elif self._state is _BODY:  # it was told to go on with that
-            self.deadline = self._since + self._service.limits.body_timeout
-            self._read_on()
+        elif self._state is _READING:
+            if self._parser.in_body:  # it was told to go on with that
+                self.deadline = self._since + self._service.limits.body_timeout
+                self._read_on()
+            else:
+                self._ready()
             self._go_on()
         elif self._state is _BUSY:
             self.deadline = math.inf
@@ -236,27 +227,29 @@ class Connection(asyncio.Protocol):
     @property
     def idle_since(self) -> float | None:
         """When the last answer had left; None while something is under way."""
-        idle = self._state is _HEAD and not self._buffer and not self._paused_writing
-        return self._since if idle else None
+        return self._since if self._is_idle else None
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._state is _READING and not self._paused_writing and not self._parser.in_request
 
     def check(self, now: float) -> None:
         """Act on a deadline or a rate that is not kept."""
         if now >= self.deadline:
-            is_quiet = self._state is _HEAD and not self._buffer and not self._paused_writing
-            if is_quiet and not self._eof and has_unread(self._descriptor):
+            if self._is_idle and not self._eof and has_unread(self._descriptor):
                 self.deadline = now + self._service.limits.head_timeout  # it is our turn, not its
             elif self._paused_writing:
                 self.drop("slow", "it does not read its answer")
-            elif self._state is _BODY or (self._state is _HEAD and self._buffer):
-                self._refuse(Refused(408, "the request takes too long"))
-            elif self._state is _HEAD:
-                self._close()
-            else:
+            elif self._state is not _READING:
                 self._reset()
-        elif self._state is _BODY:
+            elif self._parser.in_request:
+                self._refuse(Refused(408, "the request takes too long"))
+            else:
+                self._close()
+        elif self._state is _READING and self._parser.in_body:
             limits = self._service.limits
             taken = now - self._since
-            if taken > limits.body_grace and self._received() < taken * limits.body_rate:
+            if taken > limits.body_grace and self._parser.received < taken * limits.body_rate:
                 self._refuse(Refused(408, f"a body comes with at least {limits.body_rate} bytes a second"))
 
     def drop(self, reason: str, text: str) -> None:
@@ -276,19 +269,19 @@ class Connection(asyncio.Protocol):
 
     def _advance(self) -> None:
         """Serve what is complete, until something is missing or under way."""
+        parser = self._parser
         try:
-            while self._buffer and not self._paused_writing:
-                if self._state is _HEAD:
-                    if not self._read_head():
-                        break
-                elif self._state is not _BODY:
+            while self._state is _READING and parser.buffered and not self._paused_writing:
+                was_in_body = parser.in_body
+                found = parser.next()
+                if found is None:
+                    self._await_rest(was_in_body)
                     break
-                if self._state is _BODY and not self._read_body():
-                    break
+                self._serve(*found)
                 if (
-                    self._state is _HEAD
-                    and self._buffer
-                    and self._service.turns.is_over
+                    self._service.turns.is_over
+                    and self._state is _READING
+                    and parser.buffered
                     and not self._paused_writing
                 ):
                     self._state = _BUSY  # with those who wait for their turn
@@ -298,11 +291,24 @@ class Connection(asyncio.Protocol):
             self._refuse(refused)
         self._hold_back()
 
+    def _await_rest(self, was_in_body: bool) -> None:
+        """Watch over a request of which bytes are missing."""
+        parser = self._parser
+        if parser.in_body:
+            if not was_in_body:
+                self._since = monotonic()
+                self.deadline = self._since + self._service.limits.body_timeout
+                if parser.awaits_continue:
+                    self._transport.write(CONTINUE)
+            self._service.connections.unread.hold(self, parser.received)
+        elif not parser.in_request:  # empty lines give nobody more time
+            self._since, self.deadline = self._quiet
+
     def _have_turn(self) -> None:
         """Serve what has come behind requests that took all of a turn."""
         if self._state is not _BUSY or self._transport.is_closing():
             return
-        self._state = _HEAD
+        self._state = _READING
         if self._ending:
             self._close()
             return
@@ -317,90 +323,36 @@ class Connection(asyncio.Protocol):
         if self._eof and not self._paused_writing:
             self._end_of_input()
 
-    def _read_head(self) -> bool:
-        buffer = self._buffer
-        service = self._service
-        if buffer.startswith(b"\r\n"):
-            del buffer[:2]  # what some clients send after a body; RFC 9112, 2.2
-            self._scanned = 0
-            if not buffer:  # no request has begun: this gives nobody more time
-                self._since, self.deadline = self._quiet
-                return False
-        end = buffer.find(_END_OF_HEAD, self._scanned)
-        if end < 0:
-            self._check_unfinished_head()
-            return False
-        request = self._request = service.gate.admit(bytes(buffer[:end]), self._over_loopback)
-        del buffer[: end + 4]
-        self._scanned = 0
-        if request.is_page:
-            self._serve_page(request)
-            return False
-        self._state = _BODY
-        if request.head.chunked:
-            self._chunks = ChunkedBody(service.limits)
-        if request.head.chunked or len(buffer) < (request.head.length or 0):
-            self._since = monotonic()
-            self.deadline = self._since + service.limits.body_timeout
-            if request.head.expects and not buffer:
-                self._transport.write(CONTINUE)
-        return True
-
-    def _check_unfinished_head(self) -> None:
-        buffer = self._buffer
-        limits = self._service.limits
-        if len(buffer) > limits.max_head:
-            raise Refused(431, f"a head of more than {limits.max_head} bytes")
-        if len(buffer) > limits.max_line + 2:
-            if buffer.find(b"\r\n", 0, limits.max_line + 2) < 0:
-                raise Refused(414, f"a request line of more than {limits.max_line} bytes")
-            if len(buffer) - buffer.rfind(b"\r\n") - 2 > limits.max_line:
-                raise Refused(431, f"a header line of more than {limits.max_line} bytes")
-        if broken_line(buffer, max(0, self._scanned)):
-            raise Refused(400, "a bare CR, a bare LF or a NUL")
-        self._scanned = max(0, len(buffer) - 3)
-
-    def _read_body(self) -> bool:
-        buffer = self._buffer
-        if self._chunks is None:
-            length = self._request.head.length or 0
-            if len(buffer) < length:
-                self._service.connections.unread.hold(self, len(buffer))
-                return False
-            body = bytes(buffer[:length])
-            del buffer[:length]
-        else:
-            if not self._chunks.feed(buffer):
-                self._service.connections.unread.hold(self, self._received())
-                return False
-            body = bytes(self._chunks.body)
-            self._chunks = None
-        self._call(body)
-        return True
-
-    def _received(self) -> int:
-        return len(self._buffer) + (len(self._chunks.body) if self._chunks is not None else 0)
-
     def _hold_back(self) -> None:
         """While one request is answered, or its answer is not read, only so much of the next ones is read."""
         if self._state is not _BUSY and not self._paused_writing:
             return
         if self._paused_reading or self._transport.is_closing():
             return
-        if len(self._buffer) > self._service.limits.max_pipelined:
+        if self._parser.buffered > self._service.limits.max_pipelined:
             self._paused_reading = True
             self._transport.pause_reading()
 
     # ---- from requests to answers ----------------------------------------------------------------------
 
-    def _call(self, body: bytes) -> None:
+    def _serve(self, request: Request, body: bytes) -> None:
         service = self._service
         service.connections.proven(self)
-        service.connections.unread.release(self)
+        self._request = request
+        if request.head.path == LINK_PATH:
+            self._hand_over(request)
+            return
         self._state = _BUSY
         self._since = monotonic()
         self.deadline = math.inf
-        request = self._request
+        if request.is_page:
+            self._serve_page(request)
+        else:
+            self._call(request, body)
+
+    def _call(self, request: Request, body: bytes) -> None:
+        service = self._service
+        service.connections.unread.release(self)
         answer = service.endpoint.answer(body, self._caller_of(request), request.charset)
         if isinstance(answer, RpcAnswer):
             began = self._since
@@ -436,7 +388,7 @@ class Connection(asyncio.Protocol):
 
     def _write(self, head: bytes, body: bytes, keep: bool, what: str, status: int) -> None:
         """Send an answer, and go on with the connection or close it."""
-        self._state = _HEAD
+        self._state = _READING
         if len(body) <= PIECE:
             self._transport.write(head + body)
         else:
@@ -466,15 +418,6 @@ class Connection(asyncio.Protocol):
 
     def _serve_page(self, request: Request) -> None:
         service = self._service
-        service.connections.proven(self)
-        if request.head.path == LINK_PATH:
-            assert service.link_upgrade is not None
-            service.link_upgrade.check(request.head)
-            self._hand_over(request)
-            return
-        self._state = _BUSY
-        self._since = monotonic()
-        self.deadline = math.inf
         self._task = task = service.loop.create_task(service.pages.answer(request.head, self._caller_of(request)))
         task.add_done_callback(self._page_answered)
 
@@ -496,9 +439,9 @@ class Connection(asyncio.Protocol):
         """Let a connection become a link: it is none of ours any more."""
         service = self._service
         assert service.link_upgrade is not None
+        service.link_upgrade.check(request.head)
         service.connections.remove(self)
-        rest = bytes(self._buffer)
-        self._buffer.clear()
+        rest = self._parser.take_rest()
         self._state = _CLOSED
         self.deadline = math.inf
         status = service.link_upgrade.admit(self._transport, request.head, rest)
@@ -506,12 +449,12 @@ class Connection(asyncio.Protocol):
 
     def _ready(self) -> None:
         """Wait for the next request."""
-        if self._paused_writing or self._state is not _HEAD:
+        if self._paused_writing or self._state is not _READING:
             return
         limits = self._service.limits
         self._since = monotonic()
         self._quiet = self._since, self._since + limits.idle_timeout
-        self.deadline = self._since + limits.head_timeout if self._buffer else self._quiet[1]
+        self.deadline = self._since + limits.head_timeout if self._parser.in_request else self._quiet[1]
         self._read_on()
 
     def _read_on(self) -> None:
@@ -529,8 +472,7 @@ class Connection(asyncio.Protocol):
             body = f"{refused.why}\n".encode()
             head = service.heads.head(refused.status, len(body), False, "text/plain", refused.more)
         self._state = _LINGER
-        self._buffer.clear()
-        self._chunks = None
+        self._parser.clear()
         service.connections.unread.release(self)
         service.access_log.refused(self.caller, refused)
         self._transport.write(head + body)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from co2.server.http.limits import Limits
 from co2.server.http.refused import Refused
 
-__all__ = ["RequestHead", "broken_line", "parse_head"]
+__all__ = ["RequestHead", "check_lines", "parse_head"]
 
 _REQUEST_LINE = re.compile(rb"([A-Z]{1,20}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 _HEADER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)")
@@ -52,11 +52,37 @@ class RequestHead:
     expects: bool
 
 
-def broken_line(data: bytes | bytearray, start: int) -> bool:
-    """Tell whether an unfinished head has a bare CR, a bare LF or a NUL from ``start`` on: it can only be refused,
-    and waiting for its end would last until the deadline.
+def check_lines(data: bytes | bytearray, start: int, limits: Limits) -> int:
+    """Check the lines of a head for their length, and for bytes after which it can only be refused.
+
+    The first fault on the way counts, so that it does not matter how much has come behind it.
+
+    Args:
+        data: of a head, as much as has come.
+        start: where the first line begins that is not checked yet.
+        limits: the server's.
+
+    Returns:
+        Where the line begins whose end has not come.
+
+    Raises:
+        Refused: with the status for what is wrong.
     """
-    return _BROKEN.search(data, start) is not None
+    while True:
+        last = min(start + limits.max_line, limits.max_head)  # where this line may end
+        end = data.find(b"\r\n", start, last + 2)
+        if _BROKEN.search(data, start, end + 1 if end >= 0 else last + 2) is not None:
+            raise Refused(400, "a bare CR, a bare LF or a NUL")
+        if end >= 0:
+            start = end + 2
+            continue
+        if len(data) < max(start, last) + 2:
+            return start
+        if last == limits.max_head:
+            raise Refused(431, f"a head of more than {limits.max_head} bytes")
+        if not start:
+            raise Refused(414, f"a request line of more than {limits.max_line} bytes")
+        raise Refused(431, f"a header line of more than {limits.max_line} bytes")
 
 
 def parse_head(data: bytes, limits: Limits) -> RequestHead:
@@ -69,8 +95,10 @@ def parse_head(data: bytes, limits: Limits) -> RequestHead:
     Raises:
         Refused: with the status for what is wrong.
     """
+    check_lines(data + b"\r\n", 0, limits)
     first, *lines = data.split(b"\r\n")
-    _check_sizes(data, first, lines, limits)
+    if len(lines) > limits.max_headers:
+        raise Refused(431, f"more than {limits.max_headers} header lines")
     method, target, minor = _request_line(first)
     headers = _headers(lines)
     length, chunked = _framing(headers, minor)
@@ -89,17 +117,6 @@ def parse_head(data: bytes, limits: Limits) -> RequestHead:
         keep="close" not in options and (minor > 0 or "keep-alive" in options),
         expects=bool(expects) and minor > 0,
     )
-
-
-def _check_sizes(data: bytes, first: bytes, lines: list[bytes], limits: Limits) -> None:
-    if len(first) > limits.max_line:
-        raise Refused(414, f"a request line of more than {limits.max_line} bytes")
-    if len(data) > limits.max_head:
-        raise Refused(431, f"a head of more than {limits.max_head} bytes")
-    if len(lines) > limits.max_headers:
-        raise Refused(431, f"more than {limits.max_headers} header lines")
-    if any(len(line) > limits.max_line for line in lines):
-        raise Refused(431, f"a header line of more than {limits.max_line} bytes")
 
 
 def _request_line(line: bytes) -> tuple[str, str, int]:
