@@ -31,6 +31,10 @@ async def big(_request: PageRequest) -> PageAnswer:
     return answer(b"x" * 3_000_000, "application/octet-stream")
 
 
+async def huge(_request: PageRequest) -> PageAnswer:
+    return answer(b"x" * 10_000_000, "application/octet-stream")  # more than sockets hold: some take 4 MiB
+
+
 @dataclass
 class Running:
     """What a test may want to look at.
@@ -72,7 +76,7 @@ def running(
         add_introspection(registry, lambda _caller: {})
         server = HttpServer(
             registry=registry,
-            pages={"/": hello, "/big": big} if pages is None else pages,
+            pages={"/": hello, "/big": big, "/huge": huge} if pages is None else pages,
             limits=limits or Limits(),
             allowed_hosts=(),
             access_log=access_log,

@@ -353,7 +353,7 @@ def test_only_so_much_is_read_ahead_while_one_after_the_other_is_answered(server
 @pytest.mark.parametrize("data", [PING, b"x"], ids=["whole", "half"])
 def test_only_so_much_is_read_ahead_of_who_reads_no_answers(server: Running, data: bytes) -> None:
     with connected(server.port, SO_RCVBUF=4096) as sock:
-        send(sock, request(b"", first="GET /big HTTP/1.1"))
+        send(sock, request(b"", first="GET /huge HTTP/1.1"))
         wait_for(lambda: server.server.requests == {200: 1})
         sock.settimeout(2)
         with pytest.raises(TimeoutError):
@@ -505,7 +505,7 @@ def test_bodies_that_are_not_complete_are_limited_together(loop_name: str) -> No
 
 def test_answers_that_nobody_reads_are_limited_together(loop_name: str) -> None:
     limits = Limits(max_unsent=1_000_000)
-    data = request(b"", first="GET /big HTTP/1.1")
+    data = request(b"", first="GET /huge HTTP/1.1")
     with running(loop_name, limits=limits) as server, contextlib.ExitStack() as stack:
         for _ in range(30):
             send(stack.enter_context(connected(server.port, SO_RCVBUF=4096)), data)
