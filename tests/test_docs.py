@@ -89,6 +89,17 @@ def test_every_file_that_the_architecture_page_names_exists():
     assert sorted(one for one in unknown if not any((place / one).exists() for place in places)) == []
 
 
+def test_the_architecture_page_says_in_which_process_each_file_runs():
+    """By the file's path, its name alone, or the path of a folder that it is in."""
+    page = prose(ROOT / "docs/explanation/architecture.md")
+    rows = re.findall(r"^\| (.*)", page.partition("## In which process")[2].partition("\n## ")[0], re.M)
+    named = set(re.findall(r"`([\w./]+(?:\.py|/))`", " ".join(rows)))
+    folders = tuple(one for one in named if one.endswith("/"))
+    files = [path.relative_to(ROOT / "src/co2") for path in (ROOT / "src/co2").rglob("*.py")]
+    unknown = [one for one in files if not str(one).startswith(folders) and not {str(one), one.name} & named]
+    assert sorted(str(one) for one in unknown if one.name not in ("__init__.py", "__main__.py")) == []
+
+
 def test_every_page_that_a_file_names_exists():
     """Code, tests and pages name a page of the documentation by its path from the root: ``docs/…``."""
     files = [
