@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from co2.errors import ConfigError
 from co2.plugin import Co2Plugin
-from co2.plugins.throttle import queues, throttle
+from co2.plugins.throttle import lanes, throttle
 from co2.plugins.throttle.throttle import X_Throttle
 from co2.testing import Clock, Network
 
@@ -150,7 +150,7 @@ def test_old_code_that_goes_on_after_a_handover_loses_nothing(co2_net, co2_clock
 
 
 def test_what_is_too_much_to_hand_over_is_sent(co2_net, mouth, ear, monkeypatch):
-    monkeypatch.setattr(queues, "MAX_HANDED_OVER", 1000)
+    monkeypatch.setattr(lanes, "MAX_HANDED_OVER", 1000)
     relay = co2_net.relay.load("throttle", config=TENTH)
     for channel in "abc":
         say(mouth, "first", channel * 300, channel=channel)
@@ -160,8 +160,8 @@ def test_what_is_too_much_to_hand_over_is_sent(co2_net, mouth, ear, monkeypatch)
 
 def test_beyond_its_limits_messages_pass(co2_net, co2_clock, mouth, ear, monkeypatch):
     monkeypatch.setattr(throttle, "MAX_KEYS", 2)
-    monkeypatch.setattr(queues, "MAX_KEPT_MESSAGE", 1000)
-    monkeypatch.setattr(queues, "MAX_KEPT_BYTES", 1500)
+    monkeypatch.setattr(lanes, "MAX_KEPT_MESSAGE", 1000)
+    monkeypatch.setattr(lanes, "MAX_KEPT_BYTES", 1500)
     relay = co2_net.relay.load("throttle", config=TENTH)
     say(mouth, 1, 2, channel="a")
     say(mouth, 3, channel="b")
@@ -175,9 +175,9 @@ def test_beyond_its_limits_messages_pass(co2_net, co2_clock, mouth, ear, monkeyp
     co2_clock.advance(1)
     assert data_of(ear.received)[6:] == ["y" * 900]
     assert relay.plugin.x_status({})["unthrottled"] == 4
-    assert relay.plugin._queues.bytes == 0
+    assert relay.plugin._lanes.bytes == 0
     co2_clock.advance(5)
-    assert not relay.plugin._queues.by_key
+    assert not relay.plugin._lanes.by_key
 
 
 def test_what_is_nested_deeper_than_it_can_keep_passes(co2_net, mouth, ear, monkeypatch):
@@ -189,7 +189,7 @@ def test_what_is_nested_deeper_than_it_can_keep_passes(co2_net, mouth, ear, monk
     monkeypatch.setattr(throttle, "_encode", refuse)
     say(mouth, 3)
     assert data_of(ear.received) == [1, 3]
-    assert relay.plugin._queues.kept == 0
+    assert relay.plugin._lanes.kept == 0
 
 
 def test_messages_of_a_relay_plugin_before_it_are_told_apart_by_their_first_senders(co2_net, ear):
@@ -198,7 +198,7 @@ def test_messages_of_a_relay_plugin_before_it_are_told_apart_by_their_first_send
         message = {"data": origin, "channel": "a", "host_id": relay.host_id, "origin_host_id": origin}
         assert relay.plugin.relay(dict(message)) == message
         assert relay.plugin.relay(dict(message)) is None
-    kept = [msgspec.msgpack.decode(queue.kept) for _, queue in relay.plugin._queues]
+    kept = [msgspec.msgpack.decode(queue.kept) for _, queue in relay.plugin._lanes]
     assert [message["origin_host_id"] for message in kept] == ["one@10.0.0.7:1", "two@10.0.0.7:1", ["no host_id"]]
 
 
