@@ -43,12 +43,12 @@ OURS = {
     "Network": {"answer", "close", "core", "forget", "log", "patience", "tables_with", "url", "work", "working"},
     "RealNetwork": {"patience"},
     "Relay": {
-        *("ask", "cut", "flushed", "give", "having", "hosts", "joined", "left", "names", "network", "packages"),
-        *("patience", "transited", "var_dict"),
+        *("answer", "ask", "cut", "failed", "flushed", "give", "having", "hosts", "joined", "left", "make_timers"),
+        *("names", "network", "packages", "patience", "transited", "var_dict", "work"),
     },
     "Satellite": {
-        *("carry", "core", "cut", "flushed", "having", "hosts", "known", "names", "network", "packages"),
-        *("patience", "peer", "take_events", "transited", "var_dict"),
+        *("answer", "carry", "core", "cut", "failed", "flushed", "having", "hosts", "known", "make_timers"),
+        *("names", "network", "packages", "patience", "peer", "take_events", "transited", "var_dict", "work"),
     },
     "Timer": {"begin", "done", "fire"},
 }

@@ -6,7 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from co2.errors import BadParams, CallTimeout, FlushTimeout, NotRunning, PluginFailed, TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
@@ -15,21 +15,20 @@ from co2.plugin.child.instantiate import make_plugin
 from co2.plugin.child.receiver import Receiver
 from co2.plugin.child.relay_filter import RelayFilter, why_not
 from co2.plugin.child.send_queue import QueuedEntry, SendQueue, make_send
-from co2.plugin.child.services import PluginServices
+from co2.plugin.child.services import PluginServices, SharedServices
 from co2.plugin.packages.loader import FoundPlugin
 from co2.plugin.packages.signatures import takes
 from co2.plugin.packages.tracebacks import error_line
 from co2.plugin.packages.typed_parameters import ArgumentRefused
 from co2.plugin.relay_plugin import Co2RelayPlugin
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Progress, Publish
-from co2.protocol.wire.plugin_frames.transit import Transit
+from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 from co2.values import Message, pack_value
 
 if TYPE_CHECKING:
     from co2.plugin.child.event_loop import EventLoopThread
-    from co2.testing.package import MemoryPackage
 
-__all__ = ["Carried", "Failure"]
+__all__ = ["Carried", "CarryingHost", "Failure"]
 
 _WORDS = 16
 
@@ -55,6 +54,22 @@ class Failure:
     def __str__(self) -> str:
         with_message = f" with {self.message!r:.300}" if self.message is not None else ""
         return f"{self.plugin}: {self.what}{with_message}: {error_line(self.error)}"
+
+
+class CarryingHost(Protocol):
+    """What a carried plugin needs of the satellite or relay that carries it."""
+
+    def flushed(self) -> bool:
+        """Send all that waits; return whether the relay has it."""
+
+    def transited(self, frame: Transited) -> None:
+        """Take what a relay plugin lets pass."""
+
+    def work(self) -> None:
+        """Deliver what was sent just now."""
+
+    def failed(self, failure: Failure) -> None:
+        """Note that a call of a plugin has raised."""
 
 
 class _Recorded(Co2Plugin):
@@ -88,8 +103,8 @@ class Carried:
 
     Args:
         found: its class and methods.
-        package: that it belongs to.
-        config: becomes ``self.config``.
+        shared: the services of its package.
+        host: carries it.
 
     Attributes:
         name: ``<package>.<module>.<class>``.
@@ -100,7 +115,7 @@ class Carried:
         logged: lines that it has logged, debug lines too.
     """
 
-    def __init__(self, found: FoundPlugin, package: "MemoryPackage") -> None:
+    def __init__(self, found: FoundPlugin, shared: SharedServices, host: CarryingHost) -> None:
         self.name = found.name
         self.found = found
         self.initialised = False
@@ -113,8 +128,8 @@ class Carried:
         self.mail: deque[Deliver | Gap | Transit] = deque()
         self.asleep = True
         self.busy = False
-        self.services = PluginServices(package.shared, self, found.methods.keys())
-        self._package = package
+        self.services = PluginServices(shared, self, found.methods.keys())
+        self._host = host
         self._worker = 0
         self._loop: EventLoopThread | None = None
         self._failing: Message | None = None
@@ -148,7 +163,7 @@ class Carried:
         """Wait until all that was sent is acknowledged: at once, or never."""
         if not self._queue.limit:
             raise NotRunning(f"{self.name} has stopped, so there is nothing to flush")
-        if not self._package.home.flushed():
+        if not self._host.flushed():
             raise FlushTimeout(timeout)
 
     def record(self, level: int, text: str) -> None:
@@ -160,7 +175,7 @@ class Carried:
 
     def attend(self) -> None:
         """Something was sent."""
-        self._package.home.network.work()
+        self._host.work()
 
     def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:
         """Take what the quick way does not."""
@@ -222,7 +237,7 @@ class Carried:
         relayer = self._relayer
         assert relayer is not None
         answer = self._work(lambda: relayer.take(self._recorded_relay, frame))
-        self._package.home.transited(answer)
+        self._host.transited(answer)
 
     def call(self, method: str, packed: bytes, timeout: float) -> bytes:
         """Call an ``x_`` method; arguments and result are encoded, as on their way through a network.
@@ -325,7 +340,7 @@ class Carried:
         if what == "relay":
             message = self.received[-1]
         self.record(logging.ERROR, f"{what} failed: {error_line(error)}")
-        self._package.home.network.failures.append(Failure(self.name, what, error, message))
+        self._host.failed(Failure(self.name, what, error, message))
 
     def stumble(self, error: BaseException) -> None:
         """Nothing is on trial here."""

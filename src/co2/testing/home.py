@@ -2,21 +2,58 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from co2.protocol.wire.plugin_frames.frames import Host
+from co2.plugin.timers import Timers
+from co2.protocol.relay.core import RelayCore
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, Host
 from co2.protocol.wire.plugin_frames.transit import Transited
-from co2.testing.carried import Carried
+from co2.testing.carried import Carried, Failure
+from co2.testing.clock import Clock
 from co2.testing.package import MemoryPackage
 from co2.testing.packages import FoundPackage
 from co2.testing.waiting import QUICK
 from co2.values import Message
 
-if TYPE_CHECKING:
-    from co2.testing.network import Network
+__all__ = ["Home", "HomeNetwork"]
 
-__all__ = ["Home"]
+
+class HomeNetwork(Protocol):
+    """What satellites and the relay need of the network that they are in.
+
+    Attributes:
+        clock: that timers go by.
+        core: the relay's state machine.
+        failures: calls of plugins that raised.
+        url: of the relay.
+    """
+
+    clock: Clock
+    core: RelayCore
+    failures: list[Failure]
+    url: str
+
+    def settle(self) -> None:
+        """Do all that waits."""
+
+    def work(self) -> None:
+        """Deliver what was sent just now; from any thread."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Hold all still, and let everything go its way at the end."""
+
+    def tables_with(
+        self, found: Sequence[FoundPackage], config: Mapping[str, Any] | None
+    ) -> dict[str, Mapping[str, Any]]:
+        """Return the tables of the configuration, by package, with what was given for these packages."""
+
+    def answer(self, ask: Ask, asker: "Home") -> Answered:
+        """Call a method for a plugin."""
+
+    def forget(self, name: str) -> None:
+        """Forget a satellite that has stopped."""
 
 
 class Home(ABC):
@@ -29,7 +66,7 @@ class Home(ABC):
 
     patience = QUICK
 
-    def __init__(self, network: "Network", name: str) -> None:
+    def __init__(self, network: HomeNetwork, name: str) -> None:
         self.network = network
         self.name = name
         self.packages: dict[str, MemoryPackage] = {}
@@ -60,6 +97,24 @@ class Home(ABC):
     def transited(self, frame: Transited) -> None:
         """Take what a relay plugin lets go on. Only the relay carries any: a satellite's loader refuses them."""
         raise AssertionError(f"{self.name} is a satellite, and has loaded a relay plugin")
+
+    # ---- what its plugins need -------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Deliver what was sent just now."""
+        self.network.work()
+
+    def failed(self, failure: Failure) -> None:
+        """Note that a call of a plugin has raised."""
+        self.network.failures.append(failure)
+
+    def make_timers(self) -> Timers:
+        """Make the timers of a package: they go by the network's clock."""
+        return self.network.clock.make_timers()
+
+    def answer(self, ask: Ask) -> Answered:
+        """Call a method for a plugin."""
+        return self.network.answer(ask, self)
 
     # ---- what a test looks at --------------------------------------------------------------------------
 

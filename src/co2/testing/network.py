@@ -198,9 +198,9 @@ class Network:
             return self._tables
         return {**self._tables, **({found[0].name: config} if len(found) == 1 else config)}
 
-    def forget(self, satellite: Satellite) -> None:
-        """A satellite has stopped."""
-        self.satellites.pop(satellite.name, None)
+    def forget(self, name: str) -> None:
+        """Forget a satellite that has stopped."""
+        self.satellites.pop(name, None)
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:

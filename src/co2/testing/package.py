@@ -2,18 +2,34 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from co2.plugin.child.services import SharedServices
 from co2.plugin.packages.typed_config import Configs
-from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Deliver, Gap, Hosts, Load
-from co2.testing.carried import Carried
+from co2.plugin.timers import Timers
+from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Deliver, Gap, Host, Hosts, Load
+from co2.testing.carried import Carried, CarryingHost
 from co2.testing.packages import FoundPackage
+from co2.values import Message
 
-if TYPE_CHECKING:
-    from co2.testing.home import Home
+__all__ = ["MemoryPackage", "PackageHost"]
 
-__all__ = ["MemoryPackage"]
+
+class PackageHost(CarryingHost, Protocol):
+    """What a package needs of the satellite or relay that carries it."""
+
+    @property
+    def var_dict(self) -> Message:
+        """What plugins are told at the beginning."""
+
+    def make_timers(self) -> Timers:
+        """Make the timers of a package."""
+
+    def hosts(self) -> list[Host]:
+        """Return who is there, as plugins are told."""
+
+    def answer(self, ask: Ask) -> Answered:
+        """Call a method for a plugin."""
 
 
 class MemoryPackage:
@@ -21,20 +37,20 @@ class MemoryPackage:
 
     Args:
         found: the package.
-        home: who carries it.
+        host: carries it.
         store: file of its store.
     """
 
-    def __init__(self, found: FoundPackage, home: "Home", store: Path) -> None:
+    def __init__(self, found: FoundPackage, host: PackageHost, store: Path) -> None:
         self.name = found.name
         self.found = found
-        self.home = home
-        self.shared = SharedServices(self, home.network.clock.make_timers)
-        self.shared.prepare(Load(found.name, "", home.var_dict, {}, 0.0, store=str(store)))
-        self.carried = [Carried(one, self) for one in found.plugins]
+        self.shared = SharedServices(self, host.make_timers)
+        self.shared.prepare(Load(found.name, "", host.var_dict, {}, 0.0, store=str(store)))
+        self.carried = [Carried(one, self.shared, host) for one in found.plugins]
         self.receivers = [one for one in self.carried if one.found.receives]
         self.greeting = [one for one in self.carried if one.found.greets]
         self.durable = any(one.found.kind.durable for one in self.receivers)
+        self._host = host
         self._next = 1
 
     def make(self, table: Mapping[str, Any]) -> None:
@@ -47,7 +63,7 @@ class MemoryPackage:
         configs = Configs(self.name, table, "", self.found.module, kinds)
         configs.check()
         for one in self.carried:
-            one.make(configs.of(one.found.kind), dict(self.home.var_dict))
+            one.make(configs.of(one.found.kind), dict(self._host.var_dict))
 
     def exit(self) -> None:
         """Call every ``__exit__``."""
@@ -82,9 +98,9 @@ class MemoryPackage:
         """Answer a question, at once."""
         answer: Answered | Hosts
         if isinstance(frame, AskHosts):
-            answer = Hosts(frame.call_id, self.home.hosts())
+            answer = Hosts(frame.call_id, self._host.hosts())
         else:
-            answer = self.home.network.answer(frame, self.home)
+            answer = self._host.answer(frame)
         self.shared.take(answer, ())
 
     def record(self, source: str, level: int, text: str) -> None:

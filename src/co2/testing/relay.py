@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.events import AdmissionWanted
@@ -15,12 +15,9 @@ from co2.protocol.wire.plugin_frames.frames import Host, Hosts
 from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 from co2.relay.split_by_origin import by_first_sender
 from co2.testing.carried import Carried
-from co2.testing.home import Home
+from co2.testing.home import Home, HomeNetwork
 from co2.testing.packages import Source, find_sources
 from co2.values import Message
-
-if TYPE_CHECKING:
-    from co2.testing.network import Network
 
 __all__ = ["Relay"]
 
@@ -36,7 +33,7 @@ class Relay(Home):
         packages: what it carries, by name, in the order of the chain.
     """
 
-    def __init__(self, network: "Network", stores: Path) -> None:
+    def __init__(self, network: HomeNetwork, stores: Path) -> None:
         super().__init__(network, NAME)
         self._stores = stores
         self._stages: dict[str, _CarriedFilter] = {}

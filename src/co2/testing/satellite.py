@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from co2.host_id import HostId
 from co2.protocol.relay.cursors import Peer
@@ -15,13 +15,10 @@ from co2.protocol.wire.link_frames import Gap as LinkGap
 from co2.protocol.wire.link_frames import encode_link_frame
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts
 from co2.satellite.plugin_network import KnownHosts
-from co2.testing.home import Home
+from co2.testing.home import Home, HomeNetwork
 from co2.testing.package import MemoryPackage
 from co2.testing.packages import FoundPackage
 from co2.values import Message
-
-if TYPE_CHECKING:
-    from co2.testing.network import Network
 
 __all__ = ["Satellite"]
 
@@ -37,7 +34,7 @@ class Satellite(Home):
         refused: why a relay plugin did not let it join; '' where none has refused it.
     """
 
-    def __init__(self, network: "Network", name: str, number: int, epoch: int) -> None:
+    def __init__(self, network: HomeNetwork, name: str, number: int, epoch: int) -> None:
         super().__init__(network, name)
         self.refused = ""
         self.peer: Peer | None = None
@@ -105,7 +102,7 @@ class Satellite(Home):
         finally:
             self._end()
             self.disconnect()
-            self.network.forget(self)
+            self.network.forget(self.name)
 
     # ---- what the network does -------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Host
 from co2.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
-    from co2.plugin.child.actor import Actor
     from co2.store.key_values import KeyValues
 
 __all__ = ["HOSTS_TIMEOUT", "PluginServices", "SharedServices"]
@@ -45,6 +44,18 @@ class FrameWriter(Protocol):
 
     def record(self, source: str, level: int, text: str) -> None:
         """Queue a line for the log."""
+
+
+class GreetedPlugin(Protocol):
+    """A plugin that wants to know who joins and leaves, with its services.
+
+    Attributes:
+        plugin: None before it is made.
+        services: its own.
+    """
+
+    plugin: Co2Plugin | None
+    services: "PluginServices"
 
 
 class SharedServices:
@@ -82,7 +93,7 @@ class SharedServices:
                 self._store = KeyValues(Path(self._store_path), partial(self._writer.record, "", WARNING))
             return self._store
 
-    def take(self, frame: Answered | Hosts, greeting: "Collection[Actor]") -> None:
+    def take(self, frame: Answered | Hosts, greeting: "Collection[GreetedPlugin]") -> None:
         """Take what the satellite answers, or tells those plugins that want to know who is there."""
         if isinstance(frame, Answered) or frame.call_id:
             self.outgoing_calls.take(frame)
