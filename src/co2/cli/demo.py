@@ -167,10 +167,10 @@ def _explain(hosts: list[_Host], out_port: int, in_port: int) -> None:
 def _line_to_paste(port: int) -> str:
     if shutil.which("oscsend"):
         return f"oscsend 127.0.0.1 {port} /stage/fader1 f 0.815"
-    code = (
-        "from pythonosc.udp_client import SimpleUDPClient as C; "
-        f"C('127.0.0.1', {port}).send_message('/stage/fader1', 0.815)"
-    )
+    from co2.plugins.osc.packets import OscMessage, build
+
+    datagram = build(OscMessage("/stage/fader1", "f", [0.815]))
+    code = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto({datagram!r}, ('127.0.0.1', {port}))"
     return f'{sys.executable} -c "{code}"'
 
 
@@ -218,27 +218,28 @@ def _free_udp_port(wanted: int) -> int:
 
 
 def _send_hello(port: int) -> None:
-    from pythonosc.osc_message_builder import OscMessageBuilder
+    from co2.plugins.osc.packets import OscMessage, build
 
-    builder = OscMessageBuilder("/stage/hello")
-    for value in (1, "shrubbery", 0.815):
-        builder.add_arg(value)
+    datagram = build(OscMessage("/stage/hello", "isf", [1, "shrubbery", 0.815]))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.sendto(builder.build().dgram, ("127.0.0.1", port))
+        sock.sendto(datagram, ("127.0.0.1", port))
 
 
 def _show_osc(listener: socket.socket, stopping: threading.Event) -> None:
-    from pythonosc.osc_message import OscMessage
+    from co2.plugins.osc.packets import MalformedPacket, OscMessage, parse
 
     while not stopping.is_set():
         try:
-            datagram = listener.recv(65536)
-            message = OscMessage(datagram)
+            packet = parse(listener.recv(65536))
         except TimeoutError:
+            continue
+        except MalformedPacket as error:
+            print(f"no OSC came out of osc-out, or from somebody else: {error}", flush=True)
             continue
         except OSError:
             return
-        print(f"OSC came out of osc-out: {message.address} {message.params}", flush=True)
+        if isinstance(packet, OscMessage):
+            print(f"OSC came out of osc-out: {packet.address} {packet.args}", flush=True)
 
 
 def _until(stopping: threading.Event, hosts: list[_Host], seconds: float) -> int:

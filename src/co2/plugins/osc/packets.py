@@ -1,9 +1,5 @@
 """OSC 1.0 datagrams: bytes ↔ :class:`OscMessage` and :class:`OscBundle`.
 
-The single arguments are read and written by python-osc. The frame around them is ours: python-osc skips
-arguments whose type it does not know (which moves the others), rounds time tags to floats and does not
-end on a bundle element of negative size.
-
 ========  ==========================  =======================================
 type tag  OSC                         Python
 ========  ==========================  =======================================
@@ -28,11 +24,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
-
-try:
-    from pythonosc.parsing import osc_types
-except ImportError as error:  # the text is what a person needs to go on
-    raise ImportError("the plugin 'osc' needs python-osc: pip install '.[all]' in co2's checkout") from error
 
 __all__ = [
     "IMMEDIATELY",
@@ -62,6 +53,17 @@ IMMEDIATELY: Time = (0, 1)
 
 _NTP_EPOCH = datetime(1900, 1, 1, tzinfo=UTC)
 _BUNDLE_HEAD = b"#bundle\0"
+
+_INT = struct.Struct(">i")
+_LONG = struct.Struct(">q")
+_FLOAT = struct.Struct(">f")
+_DOUBLE = struct.Struct(">d")
+_COLOUR = struct.Struct(">I")
+_MIDI = struct.Struct(">4B")
+_TIME = struct.Struct(">II")
+
+_Reader = Callable[[bytes, int], tuple[Any, int]]
+"""Datagram, index of an argument → its value, index of the next one."""
 
 
 class MalformedPacket(ValueError):
@@ -99,15 +101,12 @@ Packet = OscMessage | OscBundle
 
 
 def parse(datagram: bytes) -> Packet:
-    """Read one datagram.
+    """Parse one datagram.
 
     Raises:
-        Malformed: it is not OSC, or nested too deep.
+        MalformedPacket: it is not OSC, or nested too deep.
     """
-    try:
-        return _parse_packet(datagram, 0)
-    except (osc_types.ParseError, UnicodeDecodeError, struct.error) as error:
-        raise MalformedPacket(str(error)) from None
+    return _parse_packet(datagram, 0)
 
 
 def build(packet: Packet) -> bytes:
@@ -164,7 +163,7 @@ def _parse_bundle(data: bytes, depth: int) -> OscBundle:
             raise MalformedPacket(f"a bundle element of {size} bytes where {len(data) - index} are left")
         elements.append(_parse_packet(data[index : index + size], depth + 1))
         index += size
-    return OscBundle(struct.unpack_from(">II", data, 8), tuple(elements))
+    return OscBundle(_TIME.unpack_from(data, 8), tuple(elements))
 
 
 def _parse_message(data: bytes) -> OscMessage:
@@ -199,24 +198,45 @@ def _parse_message(data: bytes) -> OscMessage:
 
 
 def _get_string(data: bytes, index: int) -> tuple[str, int]:
-    # python-osc looks at one byte at a time; this is the same with one search.
     end = data.find(b"\0", index)
     after = end + 4 - (end - index) % 4
     if end < 0 or after > len(data):
         raise MalformedPacket("ends inside a string")
-    return data[index:end].decode("utf-8"), after
+    try:
+        return data[index:end].decode("utf-8"), after
+    except UnicodeDecodeError as error:
+        raise MalformedPacket(f"a string that is not UTF-8: {error}") from None
 
 
-def _number(read: Callable[[bytes, int], tuple[Any, int]]) -> Callable[[bytes, int], tuple[Any, int]]:
-    # python-osc copies the rest of the datagram for every number: give it no more than the number.
+def _get_fields(layout: struct.Struct, data: bytes, index: int) -> tuple[tuple[Any, ...], int]:
+    after = index + layout.size
+    if after > len(data):
+        raise MalformedPacket(f"{max(0, len(data) - index)} bytes where {layout.size} should be")
+    return layout.unpack_from(data, index), after
+
+
+def _number(layout: struct.Struct) -> _Reader:
     def get(data: bytes, index: int) -> tuple[Any, int]:
-        value, used = read(data[index : index + 8], 0)
-        return value, index + used
+        (value,), after = _get_fields(layout, data, index)
+        return value, after
 
     return get
 
 
-_get_int = _number(osc_types.get_int)
+def _list(layout: struct.Struct) -> _Reader:
+    def get(data: bytes, index: int) -> tuple[Any, int]:
+        values, after = _get_fields(layout, data, index)
+        return list(values), after
+
+    return get
+
+
+def _get_float(data: bytes, index: int) -> tuple[float, int]:
+    # Reaktor leaves out zeros at the end of a datagram.
+    return _FLOAT.unpack(data[index : index + 4].ljust(4, b"\0"))[0], index + 4
+
+
+_get_int = _number(_INT)
 
 
 def _get_blob(data: bytes, index: int) -> tuple[bytes, int]:
@@ -234,29 +254,19 @@ def _get_char(data: bytes, index: int) -> tuple[str, int]:
     return chr(code), index
 
 
-def _get_midi(data: bytes, index: int) -> tuple[list[int], int]:
-    value, _ = osc_types.get_midi(data[index : index + 4], 0)
-    return list(value), index + 4
-
-
-def _get_time(data: bytes, index: int) -> tuple[list[int], int]:
-    value, _ = osc_types.get_uint64(data[index : index + 8], 0)
-    return [value >> 32, value & 0xFFFFFFFF], index + 8
-
-
 _CONSTANTS: dict[str, Any] = {"T": True, "F": False, "N": None, "I": True}
-_READERS: dict[str, Callable[[bytes, int], tuple[Any, int]]] = {
+_READERS: dict[str, _Reader] = {
     "i": _get_int,
-    "h": _number(osc_types.get_int64),
-    "f": _number(osc_types.get_float),
-    "d": _number(osc_types.get_double),
+    "h": _number(_LONG),
+    "f": _get_float,
+    "d": _number(_DOUBLE),
     "s": _get_string,
     "S": _get_string,
     "b": _get_blob,
     "c": _get_char,
-    "r": _number(osc_types.get_rgba),
-    "m": _get_midi,
-    "t": _get_time,
+    "r": _number(_COLOUR),
+    "m": _list(_MIDI),
+    "t": _list(_TIME),
 }
 
 
@@ -307,45 +317,49 @@ def _put(tag: str, value: Any) -> bytes:
         raise Unsendable(f"not of type {tag!r}: {value!r:.80}")
     try:
         return write(value)
-    except (osc_types.BuildError, struct.error, OverflowError, ValueError, TypeError) as error:
+    except (struct.error, OverflowError, ValueError, TypeError) as error:
         raise Unsendable(f"{value!r:.80} as type {tag!r}: {error}") from None
 
 
 def _put_string(text: str) -> bytes:
     if "\0" in text:  # a string ends there, and what follows would be read as something else
         raise Unsendable("a string with a NUL character")
-    return osc_types.write_string(text)
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise Unsendable(f"a string that is not Unicode: {error}") from None
+    return data + bytes(4 - len(data) % 4)
 
 
 def _put_blob(data: bytes) -> bytes:
-    return osc_types.write_blob(data) if data else b"\0\0\0\0"
+    return _INT.pack(len(data)) + data + bytes(-len(data) % 4)
 
 
 def _put_char(text: str) -> bytes:
-    return osc_types.write_int(ord(text))
+    return _INT.pack(ord(text))
 
 
 def _put_midi(value: Sequence[int]) -> bytes:
-    return struct.pack("4B", *value)
+    return _MIDI.pack(*value)
 
 
 def _put_time(value: Sequence[int] | datetime) -> bytes:
     if isinstance(value, datetime):
         micros = (value.astimezone(UTC) - _NTP_EPOCH) // timedelta(microseconds=1)
         value = (micros // 1_000_000, (micros % 1_000_000 << 32) // 1_000_000)
-    return struct.pack(">II", *value)
+    return _TIME.pack(*value)
 
 
 _WRITERS: dict[str, tuple[Any, Callable[[Any], bytes]]] = {
-    "i": (int, osc_types.write_int),
-    "h": (int, osc_types.write_int64),
-    "f": (float | int, osc_types.write_float),
-    "d": (float | int, osc_types.write_double),
+    "i": (int, _INT.pack),
+    "h": (int, _LONG.pack),
+    "f": (float | int, _FLOAT.pack),
+    "d": (float | int, _DOUBLE.pack),
     "s": (str, _put_string),
     "S": (str, _put_string),
     "b": (bytes, _put_blob),
     "c": (str, _put_char),
-    "r": (int, osc_types.write_rgba),
+    "r": (int, _COLOUR.pack),
     "m": (list | tuple, _put_midi),
     "t": (list | tuple | datetime, _put_time),
 }
