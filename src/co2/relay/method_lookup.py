@@ -19,7 +19,7 @@ NAME_KEPT = 300.0
 """Seconds for which the name of a method stays with a satellite that is away, against hosts at other addresses
 that came later with it."""
 
-MAX_COMPARED = 50
+MAX_COMPARED = 32
 """Names that are compared with one that nobody has."""
 
 MAX_LOOKED_AT = 20_000
