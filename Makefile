@@ -26,7 +26,7 @@ ifneq ($(shell ($(PYTHON) $(WHICH)) 2>/dev/null),$(shell ($(BIN)/python $(WHICH)
 $(STAMP): another-python
 endif
 endif
-$(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml hatch_build.py src/co2/_scheduling.c src/co2/plugin/child/_speedups.c src/co2/server/express/_express.c
+$(STAMP): requirements/runtime.txt requirements/dev.txt pyproject.toml hatch_build.py src/co2/plugin/child/_speedups.c src/co2/server/express/_express.c
 	@PYTHON="$(PYTHON)" bash tools/make-venv.sh $(VENV) $?
 	@touch $@
 

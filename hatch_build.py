@@ -11,7 +11,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from setuptools import Distribution, Extension
 from setuptools.command.build_ext import build_ext
 
-MODULES = ("co2._scheduling", "co2.plugin.child._speedups", "co2.server.express._express")
+MODULES = ("co2.plugin.child._speedups", "co2.server.express._express")
 
 
 class CustomBuildHook(BuildHookInterface[Any]):

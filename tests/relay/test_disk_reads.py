@@ -20,7 +20,7 @@ from co2.relay.disk_reads import (
     PAUSE_LATE,
     DiskReads,
 )
-from co2.scheduling import INTERVAL, USUAL_INTERVAL
+from co2.thread_priority import INTERVAL, USUAL_INTERVAL
 from tests.harness import wait_for
 
 

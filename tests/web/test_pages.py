@@ -16,9 +16,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from co2.protocol.wire.package_health import Health
-from co2.scheduling import INTERVAL, USUAL_INTERVAL
 from co2.server.http.limits import Limits
 from co2.server.http.server import HttpServer, bind_socket
+from co2.thread_priority import INTERVAL, USUAL_INTERVAL
 from co2.web.metrics import LAGS_TOLD
 from co2.web.page import PageRequest
 from co2.web.pages import make_pages

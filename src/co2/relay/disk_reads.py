@@ -15,7 +15,7 @@ from typing import Protocol
 
 from co2.errors import Unreachable
 from co2.protocol.relay.log import Reading
-from co2.scheduling import short_turns
+from co2.thread_priority import short_turns
 
 __all__ = ["MAX_READING", "DiskLog", "DiskReads"]
 

@@ -9,9 +9,9 @@ import threading
 import time
 from typing import Any
 
-from co2.scheduling import go_behind
 from co2.store import log_writer
 from co2.store.log_writer import LogWriter
+from co2.thread_priority import go_behind
 
 __all__ = ["INTERVAL", "LogThread"]
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from co2.scheduling import short_turns
+from co2.thread_priority import short_turns
 from co2.web import text
 from co2.web.buttons import RELOAD_PATH
 from co2.web.headers import answer

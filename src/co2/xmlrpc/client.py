@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from co2.errors import BadRequest, CallTimeout, ParseError, RemoteFault
-from co2.scheduling import short_turns
+from co2.thread_priority import short_turns
 from co2.xmlrpc.answers import MAX_UNDER_WAY, RESULT, AnswerLimit, too_much
 from co2.xmlrpc.introspection import MAX_MULTICALL
 from co2.xmlrpc.reader import MAX_FAULT_TEXT, read_response

@@ -22,13 +22,13 @@ from co2 import __version__, values
 from co2.config import HostConfig
 from co2.errors import ConfigError
 from co2.logs import setup_logs
-from co2.scheduling import go_first
 from co2.server.express import loop as express
 from co2.server.http.server import bind_socket
 from co2.server.process.allocator import give_back_large_pieces
 from co2.server.process.port_owner import refuse_second_relay
 from co2.server.process.sighup import HangupSignal
 from co2.store.state_folder import StateFolder, default_state_path
+from co2.thread_priority import go_first
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Ending", "Foundation", "Role", "run_host"]
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from co2.errors import AnswerTooBig
-from co2.scheduling import short_turns
+from co2.thread_priority import short_turns
 from co2.values import MAX_MESSAGE_SIZE, unpack_value
 from co2.xmlrpc.writer import WrittenValue, write_value
 

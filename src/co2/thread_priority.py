@@ -1,4 +1,4 @@
-"""Who runs first, where there are more threads than processors: what has to do with a message on its way.
+"""Which threads run first where there are more threads than processors: those that pass messages on.
 
 Linux decides which of two threads goes first by what each asks for: who wants to run only for short goes before
 who wants to run for long (since 6.12); a thread that is a batch job interrupts nobody when it wakes; one that is
@@ -7,12 +7,10 @@ nice stands behind. All of that may be had without any privilege. Elsewhere thes
 
 import contextlib
 import os
+import struct
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
-
-from co2.compiled import is_of
 
 __all__ = ["BEHIND", "INTERVAL", "SLICE", "USUAL_INTERVAL", "go_behind", "go_first", "short_turns"]
 
@@ -37,18 +35,34 @@ _computing: list[int] = []
 
 _changing = threading.Lock()
 
-try:
-    from co2._scheduling import SOURCE, set_slice
+_SCHED_SETATTR = {
+    ("x86_64", 8): 314,
+    ("aarch64", 8): 274,
+    ("riscv64", 8): 274,
+    ("aarch64", 4): 380,
+    ("armv7l", 4): 380,
+    ("armv6l", 4): 380,
+}
+"""Number of the system call by processor and bytes of a pointer; older C libraries have no function for it."""
 
-    _COMPILED = is_of(SOURCE, Path(__file__).with_name("_scheduling.c"))
-except ImportError:
-    _COMPILED = False
+_ATTRIBUTES = struct.Struct("=IIQiIQQQ")
+"""``struct sched_attr`` of Linux: size, policy, flags, nice, priority, runtime, deadline, period."""
 
 
 def go_first() -> None:
-    """Have this thread, and what it starts from now on, run soon when there is something to do."""
-    if _COMPILED:
-        set_slice(SLICE)
+    """Have this thread, and each that it starts from now on, run soon when there is something to do."""
+    if sys.platform != "linux":
+        return
+    number = _SCHED_SETATTR.get((os.uname().machine, struct.calcsize("P")))
+    if number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:  # else somebody has decided otherwise
+        return
+    nice = os.getpriority(os.PRIO_PROCESS, 0)  # on Linux that is of this thread
+    wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, SLICE, 0, 0)
+    with contextlib.suppress(ImportError, OSError, AttributeError):  # no libffi, or a C library that is linked in
+        import ctypes  # late: it takes milliseconds, and commands do without
+
+        long = ctypes.c_long
+        ctypes.CDLL(None).syscall(long(number), long(0), wanted, long(0))  # -1 where the kernel knows no slices
 
 
 def go_behind() -> None:

@@ -1,3 +1,0 @@
-SOURCE: int
-
-def set_slice(nanoseconds: int, /) -> bool: ...
