@@ -101,8 +101,14 @@ def test_what_is_written_is_read(size: int, masked: bool) -> None:
     assert read_twice(stream, masked) == Outcome([body])
 
 
+@given(st.lists(st.tuples(st.binary(min_size=4, max_size=4), st.binary(max_size=200)), max_size=4))
+def test_any_mask_is_taken_off_and_each_message_may_have_its_own(messages: list[tuple[bytes, bytes]]) -> None:
+    stream = b"".join(frame(FIN | 2, body, mask) for mask, body in messages)
+    assert read_twice(stream, masked=True) == Outcome([body for _, body in messages])
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 6, 7, 8, 125, 126, 1000, 65_536])
-def test_any_mask_is_taken_off(size: int) -> None:
+def test_a_mask_is_taken_off_messages_of_any_size(size: int) -> None:
     body = os.urandom(size)
     assert read_twice(frame(FIN | 2, body, MASK) * 2, masked=True) == Outcome([body, body])
 

@@ -170,6 +170,20 @@ def test_what_is_expected_is_passed_on(
 
 
 @needs_c
+@pytest.mark.parametrize("mask", [b"\0\0\0\1", b"\1\0\0\0", b"\xff\xff\xff\xff"])
+def test_a_frame_with_a_mask_that_is_not_zeros_is_left_to_python(
+    pairs: list[Pair], poll: select.epoll, mask: bytes
+) -> None:
+    body = filled(CHECKED, BATCH)
+    masked = bytes(byte ^ mask[at % 4] for at, byte in enumerate(body))
+    data = message_head(len(body), True)[:-4] + mask + masked
+    pairs[0].theirs.sendall(data)
+    found = wait(poll, way(pairs[0], FROM_CLIENT, CHECKED), way(pairs[1], FROM_SERVER, PLAIN))
+    assert found == (0, data, None)
+    assert pairs[1].come() == b""
+
+
+@needs_c
 @pytest.mark.parametrize("outlines", [(PLAIN, CHECKED), (CHECKED, PLAIN)])
 def test_a_checksum_that_has_another_form_is_left_to_python(
     pairs: list[Pair], poll: select.epoll, outlines: tuple[Outline, Outline]

@@ -77,8 +77,7 @@ def message_head(size: int, masked: bool) -> bytes:
 
     Args:
         size: bytes of the message.
-        masked: as what a client sends must be. The mask is zeros: masks keep web pages from fooling proxies with
-            what they send (RFC 6455, 10.3), and no page speaks here.
+        masked: as what a client sends must be. The mask is zeros; ``docs/reference/protocol.md`` says why.
     """
     mask = _NO_MASK if masked else b""
     bit = _MASKED if masked else 0
