@@ -13,7 +13,16 @@ from msgspec.msgpack import Ext
 
 from co2.errors import RemoteFault, ValueRefused
 from co2.xmlrpc.reader import read_call, read_response
-from co2.xmlrpc.writer import Written, write_call, write_fault, write_response, write_value
+from co2.xmlrpc.writer import (
+    LONG,
+    Written,
+    WrittenValue,
+    response_pieces,
+    write_call,
+    write_fault,
+    write_response,
+    write_value,
+)
 from tests.xmlrpc.strategies import decoded, exact
 
 
@@ -152,3 +161,25 @@ def test_faults_are_read_by_both(text: str) -> None:
         stdlib(document)
     assert (ours.value.code, ours.value.text) == (theirs.value.faultCode, theirs.value.faultString)
     assert "\x00" not in ours.value.text
+
+
+@pytest.mark.parametrize("kind", [Written, lambda xml: WrittenValue(xml, None)])
+def test_what_is_long_and_written_already_is_copied_for_no_answer(kind: Any) -> None:
+    long = write_value("x" * LONG)
+    value = {"before": 1, "messages": [Written(write_value(2)), kind(long), "\u00fc", kind(long)], "next": 3}
+    pieces = response_pieces(value)
+    assert [piece is long for piece in pieces].count(True) == 2
+    plain = {"before": 1, "messages": [2, "x" * LONG, "\u00fc", "x" * LONG], "next": 3}
+    assert b"".join(pieces) == write_response(write_value(plain)) == write_response(write_value(value))
+
+
+def test_a_long_result_that_is_written_already_is_a_piece_of_its_answer() -> None:
+    long = write_value(["x" * LONG])
+    pieces = response_pieces(WrittenValue(long, ["x" * LONG]))
+    assert any(piece is long for piece in pieces)
+    assert read_response(b"".join(pieces)) == ["x" * LONG]
+
+
+@given(decoded)
+def test_the_pieces_of_any_answer_are_the_answer(value: Any) -> None:
+    assert b"".join(response_pieces(value)) == write_response(write_value(value))

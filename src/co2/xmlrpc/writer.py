@@ -13,11 +13,21 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import UTC, datetime
-from typing import Any, Final
+from itertools import groupby
+from typing import Any, Final, cast
 
 from co2.errors import ValueRefused
 
-__all__ = ["Written", "WrittenValue", "write_call", "write_fault", "write_response", "write_value"]
+__all__ = [
+    "LONG",
+    "Written",
+    "WrittenValue",
+    "response_pieces",
+    "write_call",
+    "write_fault",
+    "write_response",
+    "write_value",
+]
 
 # Characters that XML 1.0 cannot carry, not even as references. Listed one by one: of a set that is told by what is
 # not in it, `re` makes a table of all Unicode, which takes longer than the rest of this module.
@@ -28,6 +38,11 @@ _SPECIAL = re.compile(f"[{_NEVER}\r&<>]")
 
 _NIL = "<value><nil/></value>"
 _DECLARATION = b"<?xml version='1.0'?>\n"
+_BEFORE_RESULT = _DECLARATION + b"<methodResponse><params><param>"
+_BEHIND_RESULT = b"</param></params></methodResponse>"
+
+LONG = 64 * 1024
+"""Bytes from which a value that is written already is a piece of its own."""
 
 
 class Written:
@@ -68,9 +83,15 @@ def write_value(value: Any, most: int = 0) -> bytes:
     Raises:
         ValueRefused: a type that is not of the closed list; or certainly longer than ``most``.
     """
+    pieces = _pieces(value, most)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _pieces(value: Any, most: int = 0) -> list[bytes]:
+    """Write a value; what is long and written already is a piece of its own, so that it is not copied."""
     if value.__class__ is WrittenValue:
-        return value.xml
-    out: list[str] = []
+        return [value.xml]
+    out: list[str | bytes] = []
     emit = out.append
     scalars = _SCALARS
     waiting: list[tuple[Iterator[Any], str]] = []
@@ -94,7 +115,7 @@ def write_value(value: Any, most: int = 0) -> bytes:
         else:
             emit(closing)
             if not waiting:
-                return "".join(out).encode()
+                return _joined(out)
             items, closing = waiting.pop()
 
 
@@ -111,7 +132,22 @@ def write_call(method: str, params: Sequence[bytes]) -> bytes:
 
 def write_response(value: bytes) -> bytes:
     """Write a ``methodResponse`` around a written value."""
-    return b"%b<methodResponse><params><param>%b</param></params></methodResponse>" % (_DECLARATION, value)
+    return b"%b%b%b" % (_BEFORE_RESULT, value, _BEHIND_RESULT)
+
+
+def response_pieces(value: Any) -> list[bytes]:
+    """Write a ``methodResponse`` with a value, in pieces that make it when they are joined.
+
+    A long value that is written already (:class:`Written`) is a piece itself: one message that ends hundreds of
+    calls is copied for none of them.
+
+    Raises:
+        ValueRefused: a type that is not of the closed list.
+    """
+    pieces = _pieces(value)
+    if len(pieces) == 1 and len(pieces[0]) < LONG:
+        return [write_response(pieces[0])]
+    return [_BEFORE_RESULT, *pieces, _BEHIND_RESULT]
 
 
 def write_fault(code: int, text: str) -> bytes:
@@ -167,15 +203,15 @@ def _write_datetime(value: datetime) -> str:
     )
 
 
-def _write_written(value: Written) -> str:
-    return value.xml.decode()
+def _write_written(value: Written) -> str | bytes:
+    return value.xml if len(value.xml) >= LONG else value.xml.decode()
 
 
 def _write_none(_value: None) -> str:
     return _NIL
 
 
-_SCALARS: Final[dict[type, Callable[[Any], str]]] = {
+_SCALARS: Final[dict[type, Callable[[Any], str | bytes]]] = {
     str: _write_str,
     int: _write_int,
     float: _write_float,
@@ -199,6 +235,20 @@ _BASES: Final[tuple[tuple[type, Callable[[Any], str]], ...]] = (
 )
 
 # ---- containers ----------------------------------------------------------------------------------------
+
+
+def _joined(out: list[str | bytes]) -> list[bytes]:
+    """Join the text between the pieces that are bytes."""
+    try:
+        return ["".join(cast(list[str], out)).encode()]
+    except TypeError:  # not all of it is text
+        pieces: list[bytes] = []
+        for is_text, parts in groupby(out, lambda part: part.__class__ is str):
+            if is_text:
+                pieces.append("".join(cast(Iterable[str], parts)).encode())
+            else:
+                pieces.extend(cast(Iterable[bytes], parts))
+        return pieces
 
 
 def _contents(item: Any, emit: Callable[[str], None]) -> tuple[Iterator[Any], str, str]:

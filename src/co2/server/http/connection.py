@@ -15,7 +15,7 @@ import math
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from time import monotonic
@@ -30,6 +30,7 @@ from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate, Request
 from co2.server.http.limits import Limits
 from co2.server.http.link_upgrade import LINK_PATH, LinkUpgrade
+from co2.server.http.long_body import LongBody
 from co2.server.http.pages import PageServer
 from co2.server.http.refused import Refused
 from co2.server.http.request_parser import RequestParser
@@ -41,9 +42,8 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["PIECE", "Connection", "Service"]
 
 PIECE = 64 * 1024
-"""Bytes of an answer that are handed to the transport at once."""
+"""Bytes of an answer that are passed to the transport at once."""
 
-_NOTHING = memoryview(b"")
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
@@ -102,7 +102,6 @@ class Connection(asyncio.Protocol):
         "_state",
         "_task",
         "_transport",
-        "_whole",
         "caller",
         "deadline",
     )
@@ -117,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._paused_reading = False
         self._paused_writing = False
         self._descriptor = -1
-        self._whole, self._rest = b"", _NOTHING
+        self._rest: LongBody | None = None
         self._task: asyncio.Task[Callable[[], RpcAnswer]] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._parser: RequestParser
@@ -184,7 +183,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End whatever is under way."""
         self._state = _CLOSED
-        self._let_go_of_rest()
+        self._rest = None
         put_first(self._service.loop, self._descriptor)
         let_go(self._transport)
         self._service.connections.remove(self)
@@ -195,15 +194,16 @@ class Connection(asyncio.Protocol):
         """The other side reads too slowly: no more requests are served until it has caught up."""
         self._paused_writing = True
         limits = self._service.limits
-        waiting = self._transport.get_write_buffer_size()
-        self.deadline = monotonic() + limits.write_timeout + (waiting + len(self._rest)) / limits.write_rate
-        # Until the last piece of an answer has been given to the transport all of it is kept.
-        self._service.connections.unsent.hold(self, waiting + (len(self._whole) if self._rest else 0))
+        waiting, rest = self._transport.get_write_buffer_size(), self._rest
+        left, whole = (rest.left, rest.size) if rest is not None else (0, 0)
+        self.deadline = monotonic() + limits.write_timeout + (waiting + left) / limits.write_rate
+        # Until the last part of an answer has been given to the transport all of it may be kept.
+        self._service.connections.unsent.hold(self, waiting + whole)
 
     def resume_writing(self) -> None:
         """The other side has caught up."""
         self._paused_writing = False
-        if self._rest:
+        if self._rest is not None:
             deadline = self.deadline
             self._write_on()
             if self._paused_writing:
@@ -383,38 +383,36 @@ class Connection(asyncio.Protocol):
     def _reply(self, answer: RpcAnswer) -> None:
         service = self._service
         keep = self._request.head.keep and not self._ending
-        head = service.heads.head(200, len(answer.body), keep)
-        self._write(head, answer.body, keep, f"POST {answer.method or '-'}", 200)
+        head = service.heads.head(200, answer.size, keep)
+        self._write(head, answer.pieces, keep, f"POST {answer.method or '-'}", 200)
 
-    def _write(self, head: bytes, body: bytes, keep: bool, what: str, status: int) -> None:
+    def _write(self, head: bytes, pieces: Sequence[bytes], keep: bool, what: str, status: int) -> None:
         """Send an answer, and go on with the connection or close it."""
         self._state = _READING
-        if len(body) <= PIECE:
-            self._transport.write(head + body)
+        size = sum(map(len, pieces))
+        if size <= PIECE:
+            self._transport.write(b"".join((head, *pieces)))
         else:
-            self._whole, self._rest = body, memoryview(body)
+            self._rest = LongBody(pieces)
             self._transport.write(head)
             self._write_on()
-        self._service.access_log.answered(self.caller, what, status, len(body), monotonic() - self._since)
+        self._service.access_log.answered(self.caller, what, status, size, monotonic() - self._since)
         if keep:
             self._ready()
         else:
             self._close()
 
-    def _let_go_of_rest(self) -> None:
-        self._whole, self._rest = b"", _NOTHING
-
     def _write_on(self) -> None:
         """Write as much of a long answer as the transport takes: it copies what it has to keep, all in one go."""
         transport = self._transport
-        while self._rest and not self._paused_writing:
-            if transport.is_closing():  # the connection has ended meanwhile: it would log a line for each piece
-                self._let_go_of_rest()
+        while self._rest is not None and not self._paused_writing:
+            if transport.is_closing():  # the connection has ended meanwhile: it would log a line for each part
+                self._rest = None
                 return
-            piece, self._rest = bytes(self._rest[:PIECE]), self._rest[PIECE:]
-            if not self._rest:
-                self._let_go_of_rest()
-            transport.write(piece)  # of its own: a part of the answer would keep all of it
+            part = self._rest.take(PIECE)
+            if not self._rest.left:
+                self._rest = None
+            transport.write(part)
 
     def _serve_page(self, request: Request) -> None:
         service = self._service
@@ -432,7 +430,7 @@ class Connection(asyncio.Protocol):
         head = self._request.head
         keep = head.keep and not self._ending
         body = b"" if head.method == "HEAD" else page.body
-        self._write(page_head(page, keep), body, keep, f"{head.method} {head.path}", page.status)
+        self._write(page_head(page, keep), (body,), keep, f"{head.method} {head.path}", page.status)
         self._go_on()
 
     def _hand_over(self, request: Request) -> None:
@@ -466,7 +464,7 @@ class Connection(asyncio.Protocol):
     def _refuse(self, refused: Refused) -> None:
         service = self._service
         if refused.fault is not None:
-            body = service.endpoint.fault("", refused.fault).body
+            (body,) = service.endpoint.fault("", refused.fault).pieces
             head = service.heads.head(200, len(body), False)
         else:
             body = f"{refused.why}\n".encode()
@@ -493,5 +491,5 @@ class Connection(asyncio.Protocol):
         self._state = _CLOSED
         if not self._paused_writing:
             self.deadline = monotonic() + self._service.limits.write_timeout
-        if not self._rest:
+        if self._rest is None:
             self._transport.close()

@@ -1,6 +1,6 @@
 """From a request's body to an answer's: read, call, write; a Fault for everything that goes wrong."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from co2.server.rpc.long_answers import LONG, LongAnswers, written_size
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.reader import read_call
 from co2.xmlrpc.registry import Caller, Registry
-from co2.xmlrpc.writer import write_fault, write_response, write_value
+from co2.xmlrpc.writer import response_pieces, write_fault
 
 __all__ = ["Endpoint", "RpcAnswer"]
 
@@ -20,14 +20,19 @@ class RpcAnswer:
     """What goes out.
 
     Attributes:
-        body: XML.
+        pieces: XML, in pieces that are not joined: the longest of them may be a part of many answers.
         method: that was called; '' where none could be read.
         fault: its code; 0 for none.
     """
 
-    body: bytes
+    pieces: Sequence[bytes]
     method: str
     fault: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the XML."""
+        return sum(map(len, self.pieces))
 
 
 class Endpoint:
@@ -88,9 +93,9 @@ class Endpoint:
             return self.fault(method, error)
 
     def _result(self, method: str, value: Any) -> RpcAnswer:
-        body = write_response(write_value(value))
+        pieces = response_pieces(value)
         self.calls["ok"] += 1
-        return RpcAnswer(body, method, 0)
+        return RpcAnswer(pieces, method, 0)
 
     def fault(self, method: str, error: Exception) -> RpcAnswer:
         """Return the Fault for an error, counted; its HTTP status is 200, as XML-RPC has it, whatever is wrong."""
@@ -99,4 +104,4 @@ class Endpoint:
         # Another host's code may be any number; counting each would let it fill our memory and metrics.
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
-        return RpcAnswer(write_fault(told.code, str(told)), method, told.code)
+        return RpcAnswer([write_fault(told.code, str(told))], method, told.code)
