@@ -82,3 +82,28 @@ def test_without_the_file_nobody_would_know_whose_an_origin_is(tmp_path: Path) -
     (tmp_path / "members.db").mkdir()
     with pytest.raises(StorageFailed, match=r"members\.db cannot be opened"):
         MemberKeeper.open(tmp_path / "members.db", lambda _origin: "")
+
+
+def test_those_that_join_together_leave_the_event_loop_a_turn_each(tmp_path: Path) -> None:
+    async def go() -> list[int]:
+        keeper = MemberKeeper(book := OriginBook(), Store(tmp_path / "members.db"))
+        loop, turn, joined = asyncio.get_running_loop(), 0, list[int]()
+
+        def count() -> None:
+            nonlocal turn
+            turn += 1
+            loop.call_soon(count)
+
+        async def join() -> None:
+            await keeper.kept()
+            joined.append(turn)
+
+        count()
+        for number in range(20):
+            claim(book, f"o{number}")
+        await asyncio.gather(*(join() for _ in range(20)))
+        await keeper.close()
+        return joined
+
+    joined = asyncio.run(go())
+    assert len(set(joined)) == 20

@@ -139,6 +139,8 @@ class MemberKeeper:
             for done in waiting:
                 if not done.done():
                     done.set_result(None)
+                    # A Welcome may take milliseconds: one in a turn, so that links are read in between.
+                    await asyncio.sleep(0)
             await asyncio.sleep(INTERVAL)
         if self.book.has_changes:
             await self._write()
