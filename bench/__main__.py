@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench import calls, connections, disk, fanout, link, memory, peers, roundtrip, runs, start, transit
+from bench import calls, connections, disk, fanout, link, memory, peers, roles, roundtrip, runs, start, transit
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs" / "reports"
@@ -68,6 +68,7 @@ PARTS = {
     "calls": Part("XML-RPC calls under wrk", calls, calls.measure),
     "fanout": Part("relay fan-out over XML-RPC", fanout, fanout.measure, ("rounds",)),
     "link": Part("plugin to plugin, beside other brokers", link, link.measure, ("names", "seconds", "rounds")),
+    "roles": Part("processor time by role", roles, roles.measure, ("names", "seconds", "rounds")),
     "roundtrip": Part(
         "round trips, beside other brokers", roundtrip, roundtrip.measure, ("names", "seconds", "rounds")
     ),

@@ -58,9 +58,6 @@ LATENCIES = {"latency": ("p50", "p99"), "latency beside a busy core": ("busy p50
 
 LOW_IS_GOOD = tuple(figure for figures in LATENCIES.values() for figure in figures)
 
-COST = 1.25
-"""Times the processor time of the floor program that a message may take, over all five processes."""
-
 Rounds = dict[str, dict[str, list[float]]]
 """Figure → peer → one value per round; a value that could not be measured is not a number."""
 
@@ -73,7 +70,6 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
     missing: dict[str, dict[str, int]] = {}
     failed: dict[str, str] = {}
     bare: dict[str, list[float]] = {figure: [] for figure in LOW_IS_GOOD}
-    costs: list[Mapping[str, float]] = []
     running: dict[str, Peer] = {}
     for name in names:
         try:
@@ -87,19 +83,17 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
                 if what == "acked" and not peer.durable:
                     continue
                 try:
-                    values, lost, cost = step(peer)
+                    values, lost = step(peer)
                 except (Exception, SystemExit) as error:
                     failed[name] = f"{what}: {error}"
                     told.append(f"{name} failed: {error}")
-                    values, lost, cost = {}, 0, {}
+                    values, lost = {}, 0
                 for figure in values if lost else ():
                     by_figure = missing.setdefault(name, {})
                     by_figure[figure] = max(lost, by_figure.get(figure, 0))
                 for figure in values or TITLES:
                     if belongs(figure, what):
                         found[figure].setdefault(name, []).append(values.get(figure, float("nan")))
-                if cost:
-                    costs.append(cost)
                 if values:
                     told.append(f"{name} " + "/".join(f"{value:,.0f}" for value in values.values()))
             if figures := LATENCIES.get(what):
@@ -111,42 +105,41 @@ def measure(names: Sequence[str] = peers.NAMES, seconds: float = SECONDS, rounds
     return {
         "limit": limit,
         "bare": {figure: statistics.median(values) for figure, values in bare.items()},
-        "cost": {role: statistics.median(one[role] for one in costs) for role in (costs[0] if costs else ())},
         "seconds": seconds,
         "rounds": rounds,
         "titles": {name: peer.title for name, peer in running.items()},
         "rows": {figure: {name: median(all_) for name, all_ in by.items()} for figure, by in found.items()},
         "missing": missing,
         "failed": failed,
-        "goals": [*judged(found), *judged_cost(costs, limit)],
+        "goals": list(judged(found)),
         "unmeasured": list(unmeasured(found, names)),
     }
 
 
-Step = Callable[[Peer], tuple[dict[str, float], int, Mapping[str, float]]]
-"""Gives values by figure, how many messages were missing, and the processor time of a message by role."""
+Step = Callable[[Peer], tuple[dict[str, float], int]]
+"""Gives values by figure, and how many messages were missing."""
 
 
 def steps(seconds: float) -> Iterator[tuple[str, Step]]:
     """Return what is measured, by name."""
 
     def throughput(shape: str) -> Step:
-        def step(peer: Peer) -> tuple[dict[str, float], int, Mapping[str, float]]:
+        def step(peer: Peer) -> tuple[dict[str, float], int]:
             found = peer.throughput(*SHAPES[shape], seconds)
-            return {shape: found.rate}, found.missing, found.cost
+            return {shape: found.rate}, found.missing
 
         return step
 
     def latency(what: str) -> Step:
-        def step(peer: Peer) -> tuple[dict[str, float], int, Mapping[str, float]]:
+        def step(peer: Peer) -> tuple[dict[str, float], int]:
             found = peer.latency(RATE, seconds, load_of(what))
             p50, p99 = LATENCIES[what]
-            return {p50: found.p50, p99: found.p99}, found.missing, {}
+            return {p50: found.p50, p99: found.p99}, found.missing
 
         return step
 
-    def acked(peer: Peer) -> tuple[dict[str, float], int, Mapping[str, float]]:
-        return {"acked": peer.acked(seconds)}, 0, {}
+    def acked(peer: Peer) -> tuple[dict[str, float], int]:
+        return {"acked": peer.acked(seconds)}, 0
 
     for shape in SHAPES:
         yield shape, throughput(shape)
@@ -197,14 +190,6 @@ def judged_as(goal: Goal) -> str:
     """Say what a goal is about."""
     title = TITLES[goal.figure] if goal.figure != "busy p99" else "beside a busy core: p99, µs"
     return f"{title}, beside {goal.beside or 'the best peer'}"
-
-
-def judged_cost(costs: Sequence[Mapping[str, float]], limit: float) -> Iterator[dict[str, Any]]:
-    """Compare a message's processor time, over all processes, with the floor program's."""
-    if costs:
-        ratio = statistics.median(sum(one.values()) for one in costs) * limit / 1e9
-        what = "processor time of a message, all five processes, beside the floor program"
-        yield {"figure": "cost", **Judged(what, ratio, COST, at_most=True, unit="×").row()}
 
 
 def against(rows: Mapping[str, Sequence[float]], beside: str, low: bool) -> float | None:
@@ -269,7 +254,7 @@ def bare_chain(bare: Mapping[str, float]) -> str:
 
 
 def cost_table(result: Mapping[str, Any]) -> list[str]:
-    """Write what a message takes of the processors, by role, where that was measured."""
+    """Write what a message takes of the processors, of runs that had no part of its own for that."""
     cost: Mapping[str, float] = result.get("cost", {})
     if not cost:
         return []

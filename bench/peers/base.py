@@ -6,6 +6,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any, Protocol
 
 from bench.busy import LOADS
@@ -19,6 +20,7 @@ __all__ = [
     "PairedPeer",
     "Peer",
     "Receiving",
+    "Role",
     "Sending",
     "Sent",
     "Throughput",
@@ -31,6 +33,16 @@ SILENCE = 3.0
 """Seconds without any message after which those that miss are lost."""
 
 WARM_UP = 0.3
+
+
+class Role(StrEnum):
+    """What a process on the way of a message does. Only co2 has satellites; its programs are plugin hosts."""
+
+    SENDER = "sending program"
+    SENDING_SATELLITE = "its satellite"
+    BROKER = "relay, proxy or router"
+    RECEIVING_SATELLITE = "receiving satellite"
+    RECEIVER = "receiving program"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +67,12 @@ class Throughput:
         rate: messages per second that the slowest receiver got.
         missing: messages that did not come to some receiver, at most; lost, or not here in time.
         cost: nanoseconds of processor time for a message, the kernel's work included, by the role of the process;
-            empty where the peer names none.
+            empty where there is more than one sender or receiver.
     """
 
     rate: float
     missing: int
-    cost: Mapping[str, float] = field(default_factory=dict)
+    cost: Mapping[Role, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +116,14 @@ class Fleet:
 
     Args:
         senders, receivers: all of them.
-        roles: process ids by what the process does, of those whose processor time is told.
+        roles: process ids by what the process does, where there is one way for a message only.
     """
 
     def __init__(
         self,
         senders: Sequence[Sending],
         receivers: Sequence[Receiving],
-        roles: Mapping[str, int] | None = None,
+        roles: Mapping[Role, int] | None = None,
     ) -> None:
         self.senders = senders
         self.receivers = receivers

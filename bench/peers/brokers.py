@@ -7,16 +7,29 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.processes import environment
 
-__all__ = ["PATIENCE", "free_port", "program", "temporary_folder", "wait_for"]
+__all__ = ["PATIENCE", "Broker", "free_port", "program", "temporary_folder", "wait_for"]
 
 PATIENCE = 30.0
 """Seconds within which hosts must be up."""
 
 DISK = Path("/var/tmp")
 """For what is synced: /tmp may be memory."""
+
+
+class Broker(NamedTuple):
+    """A broker that runs.
+
+    Attributes:
+        address: where its clients find it.
+        pid: of its process.
+    """
+
+    address: str
+    pid: int
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = PATIENCE, pause: float = 0.01) -> None:
@@ -35,8 +48,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def program(command: Sequence[str], port: int, folder: str) -> Iterator[None]:
-    """Run a broker until the end of the block; begins when it takes connections."""
+def program(command: Sequence[str], port: int, folder: str) -> Iterator[int]:
+    """Run a broker until the end of the block, which begins when it takes connections; give its process id."""
     log = Path(folder) / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -51,7 +64,7 @@ def program(command: Sequence[str], port: int, folder: str) -> Iterator[None]:
 
     try:
         wait_for(is_up, f"connections taken by {command[0]}")
-        yield
+        yield process.pid
     finally:
         process.terminate()
         try:

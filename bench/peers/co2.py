@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.footprint import children
-from bench.peers.base import WARM_UP, Asking, Fleet, PairedPeer, Sent
+from bench.peers.base import WARM_UP, Asking, Fleet, PairedPeer, Role, Sent
 from bench.peers.brokers import temporary_folder
 from bench.processes import line, proxy, python
 
@@ -191,17 +191,17 @@ def roles(
     relay: "subprocess.Popen[str]",
     sending: "Sequence[subprocess.Popen[str]]",
     receiving: "Sequence[subprocess.Popen[str]]",
-) -> dict[str, int]:
+) -> dict[Role, int]:
     """Return the processes on the way of a message, in its order, where there is one way only."""
     if len(sending) != 1 or len(receiving) != 1:
         return {}
     (sender,), (receiver,) = sending, receiving
     return {
-        "sending plugin host": children(sender.pid)[0],
-        "its satellite": sender.pid,
-        "relay": relay.pid,
-        "receiving satellite": receiver.pid,
-        "receiving plugin host": children(receiver.pid)[0],
+        Role.SENDER: children(sender.pid)[0],
+        Role.SENDING_SATELLITE: sender.pid,
+        Role.BROKER: relay.pid,
+        Role.RECEIVING_SATELLITE: receiver.pid,
+        Role.RECEIVER: children(receiver.pid)[0],
     }
 
 

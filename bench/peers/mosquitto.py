@@ -12,7 +12,7 @@ from typing import Any
 from paho.mqtt.client import Client, MQTTMessage, MQTTMessageInfo
 from paho.mqtt.enums import CallbackAPIVersion
 
-from bench.peers.brokers import free_port, program, temporary_folder
+from bench.peers.brokers import Broker, free_port, program, temporary_folder
 from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode
 
 TOPIC = "co2/bench"
@@ -66,7 +66,7 @@ class Mosquitto(PairedLibraryPeer):
     module = __name__
 
     @contextlib.contextmanager
-    def broker(self) -> Iterator[str]:
+    def broker(self) -> Iterator[Broker]:
         search = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin"])
         binary = shutil.which("mosquitto", path=search)
         if not binary:
@@ -79,8 +79,8 @@ class Mosquitto(PairedLibraryPeer):
                 f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n"
                 "max_queued_messages 0\nset_tcp_nodelay true\n"
             )
-            with program([binary, "-c", str(config)], port, folder):
-                yield str(port)
+            with program([binary, "-c", str(config)], port, folder) as pid:
+                yield Broker(str(port), pid)
 
     def sender(self, address: str) -> SyncSender:
         return Sender(address)

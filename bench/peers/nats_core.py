@@ -12,7 +12,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from bench.peers.brokers import free_port, program, temporary_folder
+from bench.peers.brokers import Broker, free_port, program, temporary_folder
 from bench.peers.worker import AsyncSender, End, PairedLibraryPeer, Reply, Take, decode, encode
 
 SUBJECT = "co2.bench"
@@ -62,9 +62,9 @@ class Nats(PairedLibraryPeer):
     module = __name__
 
     @contextlib.contextmanager
-    def broker(self) -> Iterator[str]:
-        with nats_server() as url:
-            yield url
+    def broker(self) -> Iterator[Broker]:
+        with nats_server() as broker:
+            yield broker
 
     def sender(self, address: str) -> AsyncSender:
         return Sender()
@@ -86,8 +86,8 @@ class Nats(PairedLibraryPeer):
 
 
 @contextlib.contextmanager
-def nats_server(*arguments: str) -> Iterator[str]:
-    """A real nats-server with its data in a temporary folder; gives its URL."""
+def nats_server(*arguments: str) -> Iterator[Broker]:
+    """Run a real nats-server with its data in a temporary folder."""
     beside = Path(sys.executable).parent / "nats-server"
     binary = str(beside) if beside.exists() else shutil.which("nats-server")
     if not binary:
@@ -97,8 +97,10 @@ def nats_server(*arguments: str) -> Iterator[str]:
         config = Path(folder) / "nats.conf"
         # A receiver that is slow for a moment is not to be cut off.
         config.write_text(f'port: {port}\nhost: "127.0.0.1"\nwrite_deadline: "60s"\nmax_pending: 4294967296\n')
-        with program([binary, "-c", str(config), "--store_dir", f"{folder}/store", *arguments], port, folder):
-            yield f"nats://127.0.0.1:{port}"
+        with program(
+            [binary, "-c", str(config), "--store_dir", f"{folder}/store", *arguments], port, folder
+        ) as pid:
+            yield Broker(f"nats://127.0.0.1:{port}", pid)
 
 
 PEER = Nats()

@@ -13,6 +13,7 @@ from nats.aio.msg import Msg
 from nats.js.api import PubAck, StorageType
 from nats.js.errors import NotFoundError
 
+from bench.peers.brokers import Broker
 from bench.peers.nats_core import FLUSH_TIMEOUT, SUBJECT, nats_server
 from bench.peers.worker import AsyncSender, LibraryPeer, Take, decode
 
@@ -54,9 +55,9 @@ class JetStream(LibraryPeer):
     durable = True
 
     @contextlib.contextmanager
-    def broker(self) -> Iterator[str]:
-        with nats_server("-js") as url:
-            yield url
+    def broker(self) -> Iterator[Broker]:
+        with nats_server("-js") as broker:
+            yield broker
 
     def sender(self, address: str) -> AsyncSender:
         return Sender()

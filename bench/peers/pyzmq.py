@@ -1,16 +1,21 @@
 """ZeroMQ with pyzmq: PUB to an XSUB/XPUB proxy in a process of its own, SUB behind it.
 
-Every high-water mark is 0, so that nobody drops messages. ``proxy IN OUT`` is the proxy.
+Every high-water mark is 0, so that nobody drops messages. ``proxy IN OUT CONNECTS`` is the proxy, ``filter FROM
+TO`` a process that decodes every message, looks at it, encodes it and sends it on.
 """
 
 import contextlib
+import gc
+import json
 import sys
 from collections.abc import Iterator
 
 import zmq
 
-from bench.peers.brokers import free_port, program, temporary_folder
+from bench.peers.brokers import Broker, free_port, program, temporary_folder
+from bench.peers.filtering import look
 from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode
+from bench.processes import python
 
 
 class Sender(SyncSender):
@@ -47,12 +52,10 @@ class Pyzmq(PairedLibraryPeer):
     module = __name__
 
     @contextlib.contextmanager
-    def broker(self) -> Iterator[str]:
-        into, out = free_port(), free_port()
-        with temporary_folder() as folder:
-            command = [sys.executable, "-m", "bench.peers.pyzmq", str(into), str(out)]
-            with program(command, out, folder):
-                yield f"tcp://127.0.0.1:{into} tcp://127.0.0.1:{out}"
+    def broker(self) -> Iterator[Broker]:
+        into = f"tcp://127.0.0.1:{free_port()}"
+        with proxy(into) as (out, pid):
+            yield Broker(f"{into} {out}", pid)
 
     def sender(self, address: str) -> Sender:
         return Sender(address)
@@ -70,17 +73,74 @@ class Pyzmq(PairedLibraryPeer):
         return Both(address, out, into)
 
 
-def proxy(into: str, out: str) -> None:
+class TwoProxies(Pyzmq):
+    """A proxy behind a proxy: what :class:`Filtered` is without its filter."""
+
+    title = "pyzmq, two proxies"
+
+    @contextlib.contextmanager
+    def broker(self) -> Iterator[Broker]:
+        with super().broker() as (first, pid), proxy(first.partition(" ")[2], connects=True) as (out, _):
+            yield Broker(f"{first.partition(' ')[0]} {out}", pid)
+
+
+class Filtered(Pyzmq):
+    """A filter process between two proxies: a SUB at the first, a PUB at the second."""
+
+    title = "pyzmq with a filter process"
+
+    @contextlib.contextmanager
+    def broker(self) -> Iterator[Broker]:
+        with super().broker() as (first, pid), super().broker() as (second, _):
+            (into, source), (to, out) = first.split(), second.split()
+            with python("-m", "bench.peers.pyzmq", "filter", source, to):
+                yield Broker(f"{into} {out}", pid)
+
+
+@contextlib.contextmanager
+def proxy(into: str, *, connects: bool = False) -> Iterator[tuple[str, int]]:
+    """Run a proxy until the end of the block; give the address of its way out, and its process id.
+
+    Args:
+        into: address of its way in.
+        connects: there is somebody at that address already.
+    """
+    port = free_port()
+    out = f"tcp://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "bench.peers.pyzmq", "proxy", into, out, json.dumps(connects)]
+    with temporary_folder() as folder, program(command, port, folder) as pid:
+        yield out, pid
+
+
+def pass_on(into: str, out: str, connects: str) -> None:
     """Pass everything on, in the library's own C++ loop."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context.instance()
-    frontend, backend = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
-    for socket, port in ((frontend, into), (backend, out)):
-        socket.set_hwm(0)
-        socket.bind(f"tcp://127.0.0.1:{port}")
+    frontend, backend = opened(zmq.XSUB, into, binds=not json.loads(connects)), opened(zmq.XPUB, out, binds=True)
     zmq.proxy(frontend, backend)
+
+
+def pass_through_filter(source: str, to: str) -> None:
+    """Decode, look at, encode and pass on everything."""
+    receives, sends = opened(zmq.SUB, source), opened(zmq.PUB, to)
+    receives.subscribe(b"")
+    receive, send = receives.recv, sends.send
+    gc.freeze()  # as in the workers
+    while True:
+        if (message := look(decode(receive()), change=False)) is not None:
+            send(encode(message))
+
+
+def opened(kind: int, address: str, *, binds: bool = False) -> "zmq.Socket[bytes]":
+    """Return a socket that drops nothing."""
+    socket: zmq.Socket[bytes] = zmq.Context.instance().socket(kind)
+    socket.set_hwm(0)
+    if binds:
+        socket.bind(address)
+    else:
+        socket.connect(address)
+    return socket
 
 
 PEER = Pyzmq()
 
 if __name__ == "__main__":
-    proxy(*sys.argv[1:])
+    {"proxy": pass_on, "filter": pass_through_filter}[sys.argv[1]](*sys.argv[2:])

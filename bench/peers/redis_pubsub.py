@@ -7,7 +7,7 @@ from typing import Any
 
 import redis
 
-from bench.peers.brokers import free_port, program, temporary_folder
+from bench.peers.brokers import Broker, free_port, program, temporary_folder
 from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
 
 CHANNEL = "co2.bench"
@@ -31,10 +31,10 @@ class RedisPubSub(LibraryPeer):
     module = __name__
 
     @contextlib.contextmanager
-    def broker(self) -> Iterator[str]:
+    def broker(self) -> Iterator[Broker]:
         # By default a subscriber that is slow for a moment is cut off.
-        with redis_server("--save", "", "--client-output-buffer-limit", "pubsub 0 0 0") as address:
-            yield address
+        with redis_server("--save", "", "--client-output-buffer-limit", "pubsub 0 0 0") as broker:
+            yield broker
 
     def sender(self, address: str) -> SyncSender:
         return Sender(address)
@@ -52,16 +52,16 @@ def connect(address: str) -> redis.Redis:
 
 
 @contextlib.contextmanager
-def redis_server(*arguments: str) -> Iterator[str]:
-    """A real redis-server with its data in a temporary folder; gives its port."""
+def redis_server(*arguments: str) -> Iterator[Broker]:
+    """Run a real redis-server with its data in a temporary folder."""
     binary = shutil.which("redis-server")
     if not binary:
         raise FileNotFoundError("no redis-server here")
     port = free_port()
     with temporary_folder() as folder:
         command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, *arguments]
-        with program(command, port, folder):
-            yield str(port)
+        with program(command, port, folder) as pid:
+            yield Broker(str(port), pid)
 
 
 PEER = RedisPubSub()

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from bench.peers.brokers import Broker
 from bench.peers.redis_pubsub import connect, redis_server
 from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
 
@@ -35,9 +36,9 @@ class RedisStreams(LibraryPeer):
     durable = True
 
     @contextlib.contextmanager
-    def broker(self) -> Iterator[str]:
-        with redis_server("--save", "", "--appendonly", "yes", "--appendfsync", "always") as address:
-            yield address
+    def broker(self) -> Iterator[Broker]:
+        with redis_server("--save", "", "--appendonly", "yes", "--appendfsync", "always") as broker:
+            yield broker
 
     def sender(self, address: str) -> SyncSender:
         return Sender(address)

@@ -21,7 +21,8 @@ from typing import Any
 
 import msgspec
 
-from bench.peers.base import Asking, Fleet, PairedPeer, Peer, Sent
+from bench.peers.base import Asking, Fleet, PairedPeer, Peer, Role, Sent
+from bench.peers.brokers import Broker
 from bench.peers.tally import LAST, PROBE, Tally
 from bench.peers.trips import BACK, THERE, Pinger, answer
 from bench.processes import line, python
@@ -102,8 +103,8 @@ class LibraryPeer(Peer):
     module: str
 
     @abstractmethod
-    def broker(self) -> contextlib.AbstractContextManager[str]:
-        """Start the broker; gives its address."""
+    def broker(self) -> contextlib.AbstractContextManager[Broker]:
+        """Start the broker."""
 
     @abstractmethod
     def sender(self, address: str) -> SyncSender | AsyncSender:
@@ -116,12 +117,17 @@ class LibraryPeer(Peer):
     @contextlib.contextmanager
     def fleet(self, senders: int, receivers: int, stamped: bool) -> Iterator[Fleet]:
         with contextlib.ExitStack() as stack:
-            address = stack.enter_context(self.broker())
+            address, pid = stack.enter_context(self.broker())
             worker = ("-m", "bench.peers.worker", self.module)
             takes = "stamped" if stamped else "counted"
             receiving = [stack.enter_context(python(*worker, "receive", address, takes)) for _ in range(receivers)]
             sending = [stack.enter_context(python(*worker, "send", address, str(i))) for i in range(senders)]
-            yield Fleet([SenderProcess(process) for process in sending], [ReceiverProcess(p) for p in receiving])
+            roles = {}
+            if len(sending) == len(receiving) == 1:
+                roles = {Role.SENDER: sending[0].pid, Role.BROKER: pid, Role.RECEIVER: receiving[0].pid}
+            yield Fleet(
+                [SenderProcess(process) for process in sending], [ReceiverProcess(p) for p in receiving], roles
+            )
 
 
 class PairedLibraryPeer(LibraryPeer, PairedPeer):
@@ -133,7 +139,7 @@ class PairedLibraryPeer(LibraryPeer, PairedPeer):
 
     @contextlib.contextmanager
     def pair(self) -> Iterator[Asking]:
-        with self.broker() as address:
+        with self.broker() as (address, _):
             worker = ("-m", "bench.peers.worker", self.module)
             with python(*worker, "answer", address, ""), python(*worker, "ask", address, "") as asking:
                 line(asking)  # they have met

@@ -13,7 +13,7 @@ from functools import partial
 
 import zenoh
 
-from bench.peers.brokers import free_port, program, temporary_folder
+from bench.peers.brokers import Broker, free_port, program, temporary_folder
 from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode
 
 KEY = "co2/bench"
@@ -61,13 +61,13 @@ class Zenoh(PairedLibraryPeer):
     module = __name__
 
     @contextlib.contextmanager
-    def broker(self) -> Iterator[str]:
+    def broker(self) -> Iterator[Broker]:
         port = free_port()
         with (
             temporary_folder() as folder,
-            program([sys.executable, "-m", "bench.peers.zenoh_router", str(port)], port, folder),
+            program([sys.executable, "-m", "bench.peers.zenoh_router", str(port)], port, folder) as pid,
         ):
-            yield f"tcp/127.0.0.1:{port}"
+            yield Broker(f"tcp/127.0.0.1:{port}", pid)
 
     def sender(self, address: str) -> Sender:
         return Sender(address)

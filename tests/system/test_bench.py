@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from bench import __main__ as bench
-from bench import busy, chain, connections, link, memory, peers, roundtrip, runs, start
+from bench import busy, chain, connections, floor, link, memory, peers, roles, roundtrip, runs, start, transit
 from bench.footprint import children, cpu_seconds
 from bench.goals import Judged, lines
+from bench.peers.base import Peer, Role, Throughput
 from bench.peers.brokers import wait_for
 from bench.peers.co2 import PEER
 from bench.peers.trips import Pinger, answer
@@ -71,13 +72,7 @@ def test_from_plugin_to_plugin() -> None:
     found = PEER.throughput(1, 1, 0.2)
     assert found.missing == 0
     assert found.rate > 100
-    assert list(found.cost) == [
-        "sending plugin host",
-        "its satellite",
-        "relay",
-        "receiving satellite",
-        "receiving plugin host",
-    ]
+    assert list(found.cost) == list(Role)
     assert all(nanoseconds >= 0 for nanoseconds in found.cost.values())
     assert sum(found.cost.values()) > 10
 
@@ -145,8 +140,6 @@ def test_goals_are_judged_round_by_round() -> None:
     assert Judged(**link.row(judged)).verdict == "held"
     found["busy p99"] = {"co2": [300.0, 100.0], "pyzmq": [100.0, 50.0]}
     assert [row["value"] for row in link.judged(found)] == [2.0, 2.5]
-    (cost,) = link.judged_cost([{"sender": 200.0, "relay": 300.0}, {"sender": 300.0, "relay": 400.0}], 1e6)
-    assert cost["value"] == 0.6  # of a microsecond
     assert "FLOOR NOT HELD" in lines([Judged("p99", 2.0, 1.25, 1.25, at_most=True).row()])[2]
 
 
@@ -176,6 +169,102 @@ def test_what_a_floor_compares_with_and_is_missing_is_no_pass(capsys: pytest.Cap
     # Whoever leaves a peer out asks nothing of it.
     assert not list(link.unmeasured(found, ["co2", "nats"]))
     assert not list(link.unmeasured(found, ["pyzmq", "nats"]))
+
+
+class Measured(Peer):
+    """A peer of which the figures are known already; it loses the messages that it is said to."""
+
+    title = "measured"
+
+    def __init__(self, costs: dict[Role, float], missing: int = 0) -> None:
+        self._found = Throughput(1e6, missing, costs)
+
+    def fleet(self, senders: int, receivers: int, stamped: bool) -> Any:
+        raise NotImplementedError
+
+    def throughput(self, senders: int, receivers: int, seconds: float) -> Throughput:
+        return self._found
+
+
+def test_what_a_message_takes_of_the_processors_stands_beside_others_and_the_floor_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ours = dict.fromkeys(Role, 100.0)
+    measured = {
+        "co2": Measured(ours),
+        "pyzmq": Measured({Role.SENDER: 700.0, Role.BROKER: 1.0, Role.RECEIVER: 9.0}),
+    }
+    monkeypatch.setattr(peers, "make", measured.__getitem__)
+    monkeypatch.setattr(floor, "costs", lambda: {Role.SENDER: 150.0, Role.BROKER: 0.0, Role.RECEIVER: 250.0})
+    result = roles.measure(["co2", "pyzmq", "nats"], rounds=2)
+    assert roles.verdict(result)
+    assert [row["value"] for row in result["goals"]] == [500 / 400]
+    page = "\n".join(roles.section(json.loads(json.dumps(result))))
+    assert "| its satellite | 100 |  |  |" in page
+    assert "| all | 500 | 710 | 400 |" in page
+    assert "| beside the floor program | 1.25 × | 1.77 × | |" in page
+    assert "<svg" in roles.pictures(result)["roles.svg"]
+
+
+def test_a_role_that_could_not_be_measured_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(name: str) -> Peer:
+        if name == "zenoh":
+            raise ImportError("no module named zenoh")
+        return Measured({Role.SENDER: 1.0}, missing=3 if name == "pyzmq" else 0)
+
+    monkeypatch.setattr(peers, "make", make)
+    monkeypatch.setattr(floor, "costs", lambda: {Role.SENDER: 1.0})
+    result = roles.measure(rounds=1)
+    assert result["unmeasured"] == ["processor time by role, pyzmq", "processor time by role, zenoh"]
+    assert not roles.verdict(result)
+    page = "\n".join(roles.section(result))
+    assert "pyzmq was not measured everywhere: 3 messages are missing." in page and "no module named zenoh" in page
+
+
+def test_the_floor_program_by_role() -> None:
+    costs = floor.costs(0.05)
+    assert list(costs) == [Role.SENDER, Role.BROKER, Role.RECEIVER]
+    assert 0 < costs[Role.BROKER] < costs[Role.SENDER] < 1e6
+
+
+def passed_on(**cases: list[float]) -> dict[str, list[dict[str, float]]]:
+    """Return rounds in which each case had this p50."""
+    names = {"none": transit.NONE, "looks": transit.LOOKS, "changes": transit.CHANGES}
+    names |= {"one": transit.ONE_PROXY, "two": transit.TWO_PROXIES, "filter": transit.FILTER}
+    return {
+        names[case]: [{"p50": p50, "p99": 2 * p50, "rate": 1e6} for p50 in all_] for case, all_ in cases.items()
+    }
+
+
+def test_what_a_relay_plugin_adds_is_compared_with_what_a_filter_process_adds() -> None:
+    found = passed_on(
+        none=[100.0, 200.0, 100.0], looks=[280.0, 360.0, 400.0], changes=[300.0, 400.0, 300.0],
+        one=[100.0, 100.0, 100.0], two=[150.0, 150.0, 150.0], filter=[220.0, 90.0, 250.0],
+    )  # fmt: skip
+    assert list(transit.added(found).values()) == [180.0, 200.0, 120.0, 70.0]
+    (row,) = transit.judged(found)
+    assert (row["value"], Judged(**row).verdict) == (1.5, "held")
+    assert not list(transit.unmeasured(found))
+    rows = {case: all_[0] for case, all_ in found.items()}
+    old = {"rows": {case: rows[case] for case in transit.CASES}, "seconds": 2.0, "rounds": 3, "goals": []}
+    result = {**old, "beside": {"a proxy": rows["a proxy"]}, "added": transit.added(found), "goals": [row]}
+    page = "\n".join(transit.section(result))
+    assert "| a relay plugin that looks | 180 µs |" in page and "pyzmq" not in "\n".join(transit.section(old))
+    assert transit.verdict(result)
+    assert not transit.verdict({**result, "goals": [{**row, "value": 1.6}]})
+
+
+def test_a_filter_process_that_seems_to_add_nothing_is_no_measure() -> None:
+    found = passed_on(none=[1.0], looks=[2.0], changes=[2.0], one=[5.0], two=[5.0], filter=[4.0])
+    assert not list(transit.judged(found))
+    assert not transit.verdict({"goals": [], "unmeasured": list(transit.unmeasured(found))})
+
+
+def test_relay_plugins_are_not_measured_without_pyzmq(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bench.peers.pyzmq", None)
+    monkeypatch.delattr("bench.peers.pyzmq", raising=False)
+    with pytest.raises(ImportError):
+        transit.measure()
 
 
 def test_round_trips_without_whom_they_are_compared_with_are_no_pass() -> None:

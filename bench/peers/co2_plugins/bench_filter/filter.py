@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from bench.peers.filtering import look
+
 from co2 import plugin
 
 
@@ -13,8 +15,4 @@ class X_Filter(plugin.Co2RelayPlugin):
         self.change = self.config["change"]
 
     def relay(self, data_dict: dict[str, Any]) -> dict[str, Any] | None:
-        if data_dict["data"] is None:
-            return None
-        if self.change:
-            data_dict["passed"] = True
-        return data_dict
+        return look(data_dict, self.change)
