@@ -85,10 +85,14 @@ def counters(host: HostProcess) -> dict[str, int]:
 
 @contextmanager
 def network(
-    folder: Path, *names: str, code: str = "", **env: str
+    folder: Path, *names: str, code: str = "", relay_plugin: str = "", **env: str
 ) -> Iterator[tuple[HostProcess, list[HostProcess]]]:
     with ExitStack() as stack:
-        relay = stack.enter_context(running(folder / "relay", "relay", env=env))
+        plugins: tuple[str, ...] = ()
+        if relay_plugin:
+            write_plugin(folder / "relay", "gate", gate=relay_plugin)
+            plugins = ("--plugin", "gate")
+        relay = stack.enter_context(running(folder / "relay", "relay", *plugins, env=env))
         satellites = []
         for name in names:
             write_plugin(folder / name, "ham", spam=code or spam())
@@ -199,6 +203,59 @@ def test_answers_take_it_too_though_the_numbers_of_what_comes_jump_over_them(tmp
         for host, least in ((relay, 120), (answers_, 120), (asks, 100)):
             assert counters(host)["express"] > least, host.log()
         nothing_failed(relay, *satellites)
+
+
+GATE = '''
+from co2 import plugin
+
+
+class X_Gate(plugin.Co2RelayPlugin):
+    """Every message passes it."""
+
+    def relay(self, data_dict):
+        {does}
+        return data_dict
+'''
+
+
+@pytest.mark.parametrize("does", ["pass", 'data_dict["seen"] = True'], ids=["looks", "changes"])
+def test_single_messages_take_it_through_a_relay_plugin_and_behind_it(tmp_path: Path, does: str) -> None:
+    with network(tmp_path, "one", "two", relay_plugin=GATE.format(does=does)) as (relay, (one, two)):
+        begin(one, 300, 0.003)
+        wait_for(lambda: sent(one) == 300, "sent")
+        wait_for(all_have_all([one, two]), "all of them, once, in order")
+        assert counters(relay)["express"] > 100, "to the plugin, and its answers to the link"
+        nothing_failed(relay, one, two)
+
+
+@pytest.mark.parametrize(
+    "does",
+    [
+        'if data_dict["data"][1] % 3 == 0: data_dict["seen"] = True',
+        'if data_dict["data"][1] % 5 == 0: __import__("time").sleep(0.004)',
+        'if data_dict["data"][1] % 7 == 0: data_dict["channel"] = "another"',
+        'if data_dict["data"][1] % 9 == 8: raise ValueError',
+    ],
+    ids=["changes some", "is slow", "moves some to another channel", "fails"],
+)
+def test_many_senders_through_a_relay_plugin_that_does_not_do_the_same_with_all(tmp_path: Path, does: str) -> None:
+    with network(tmp_path, "one", "two", "three", relay_plugin=GATE.format(does=does)) as (relay, satellites):
+        for index, satellite in enumerate(satellites):
+            begin(satellite, 300, 0.002 * (index + 1), 1 + 4 * index, ("stage.left", "stage.right", ""))
+        wait_for(lambda: all(sent(one) >= 300 for one in satellites), "sent")
+        wait_for(all_have_all(satellites), "all of them, once, in order")
+        nothing_failed(relay, *satellites)
+
+
+def test_what_a_relay_plugin_drops_does_not_come_and_all_else_does(tmp_path: Path) -> None:
+    drops = GATE.format(does='if data_dict["data"][1] % 4 == 0: return None')
+    with network(tmp_path, "one", "two", relay_plugin=drops) as (relay, (one, two)):
+        begin(one, 400, 0.002, 3)
+        wait_for(lambda: sent(one) >= 400, "sent")
+        wanted = [number for number in range(sent(one)) if number % 4]
+        wait_for(lambda: by_origin(got(two)) == {origin(one): wanted}, "what is left, once, in order")
+        assert counters(relay)["express"] > 50
+        nothing_failed(relay, one, two)
 
 
 def test_without_it_all_is_the_same(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.logs import LineBudgets
+from co2.plugin.parent.process import Child
 from co2.protocol.relay.core import (
     AdmissionWanted,
     CallReceived,
@@ -27,9 +28,11 @@ from co2.protocol.relay.core import (
     Stretch,
 )
 from co2.protocol.relay.cursors import CHUNK, Peer, Stream
+from co2.protocol.relay.filter_chain import Filter
 from co2.protocol.relay.log import Log, Reading
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.wire import close_reasons
+from co2.protocol.wire.frame_template import Outline
 from co2.protocol.wire.link_frames import MAX_LINK_FRAME, Call, Result
 from co2.relay.brake import ASK_BURST, Brake
 from co2.relay.call_turns import CallTurns
@@ -39,7 +42,7 @@ from co2.relay.member_keeper import MemberKeeper
 from co2.relay.pending_calls import PendingCalls
 from co2.relay.standing import Standing
 from co2.server.express.fair_selector import is_late
-from co2.server.express.loop import MAX_RUN_MESSAGES, Expected
+from co2.server.express.loop import COUNTED, MAX_RUN_MESSAGES, Expected, Way
 from co2.server.link.websocket_transport import MANY_FRAMES, WebSocketTransport, joined
 from co2.server.rpc.link_calls import MAX_TEXT, answer_call
 from co2.server.rpc.results import Results
@@ -132,6 +135,11 @@ class Owner(Protocol):
 
     def has_room(self) -> None:
         """What waits is no more than :data:`MAX_BACKLOG`."""
+
+    def next_passed(
+        self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
+    ) -> tuple[Child, Outline, Outline] | None:
+        """Return what :meth:`Supervisor.next_passed` does."""
 
 
 class Links:
@@ -319,24 +327,48 @@ class Links:
         for stretch in self.core.recent:
             if ways >= MAX_WAYS:
                 break
-            if (found := self._next_publish(stretch)) is not None:
-                expected.append(found)
-                ways += len(found.becomes)
+            found = self._next_publish(stretch) or self._next_filtered(stretch)
+            expected += found
+            ways += sum(len(one.becomes) for one in found)
         return expected
 
-    def _next_publish(self, stretch: Stretch) -> Expected | None:
-        wire = self._wires.get(stretch[0])
-        if wire is None or (found := self.core.next_publish(stretch)) is None:
-            return None
+    def _next_publish(self, stretch: Stretch) -> Sequence[Expected]:
+        """Foresee what comes and goes to receivers at once."""
+        if (found := self.core.next_publish(stretch)) is None:
+            return ()
         comes, becomes, receivers = found
-        way = wire.way_in(comes)
-        if way is None or not receivers:
-            return None
+        way, ways = self._way_in(stretch[0], comes), self._ways_out(receivers, becomes)
+        return (Expected(way, ways, self._refused()),) if way is not None and ways else ()
+
+    def _next_filtered(self, stretch: Stretch) -> Sequence[Expected]:
+        """Foresee what comes and goes to a relay plugin, and the answer, which goes to receivers."""
+        if (found := self.core.next_filtered(stretch)) is None:
+            return ()
+        through, comes, becomes, receivers = found
+        peer = stretch[0]
+        passes = self._owner.next_passed(through, str(peer.host_id), peer.address, stretch[4])
+        if passes is None:
+            return ()
+        child, gets, answers = passes
+        descriptor = child.descriptor
+        way, ways = self._way_in(peer, comes), self._ways_out(receivers, becomes)
+        if way is None or not ways or descriptor < 0:
+            return ()
+        given = Expected(way, [Way(child, descriptor, COUNTED, gets)], self._refused())
+        return given, Expected(Way(child, descriptor, COUNTED, answers), ways, self._refused(), answers=given)
+
+    def _way_in(self, peer: Peer, comes: Outline) -> Way | None:
+        wire = self._wires.get(peer)
+        return None if wire is None else wire.way_in(comes)
+
+    def _ways_out(self, receivers: Sequence[Peer], becomes: Outline) -> list[Way]:
+        """Return the ways to all of them; none where one is not known."""
         ways = [self._wires[peer].way_out(becomes) for peer in receivers]
         known = [way for way in ways if way is not None]
-        if len(known) < len(ways):
-            return None
-        return Expected(way, known, partial(self._was_refused, self._log.last))
+        return known if len(known) == len(ways) else []
+
+    def _refused(self) -> Callable[[], bool]:
+        return partial(self._was_refused, self._log.last)
 
     def _was_refused(self, last: int) -> bool:
         """The log has not taken what was passed on behind a position; tell whether it takes nothing more.

@@ -10,12 +10,14 @@ from typing import Any
 from co2.config import RelayConfig
 from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
 from co2.host_id import HostId
+from co2.plugin.parent.process import Child
 from co2.protocol.relay.away import AwayBook
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.relay.filter_chain import InFlight
+from co2.protocol.relay.filter_chain import Filter, InFlight
 from co2.protocol.relay.log import Entry
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.wire import close_reasons
+from co2.protocol.wire.frame_template import Outline
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.links import DurableLog, Links
 from co2.relay.live_ring import LiveRing
@@ -249,6 +251,14 @@ class RelayRole:
             self._come_through.set()
         if self.plugins is not None:
             self.plugins.has_room()
+
+    def next_passed(
+        self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
+    ) -> tuple[Child, Outline, Outline] | None:
+        """Return what a relay plugin gets if a message comes now: see :meth:`Supervisor.next_passed`."""
+        if self.plugins is None:
+            return None
+        return self.plugins.supervisor.next_passed(through, host_id, address, channels)
 
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
         """Ask relay plugins whether a host may join; give why not, '' where it may."""

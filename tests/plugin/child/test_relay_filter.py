@@ -9,7 +9,7 @@ import pytest
 from co2 import plugin
 from co2.plugin.child.relay_filter import RelayFilter, why_not
 from co2.protocol.wire.batch import DROPPED, MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
-from co2.protocol.wire.plugin_frames.transit import Transit, Transited
+from co2.protocol.wire.plugin_frames.transit import MAX_RETURNED, Transit, Transited
 from co2.values import pack
 
 HOST, ADDRESS = "ab@10.0.0.1:2004", ("10.0.0.1", 5)
@@ -70,7 +70,15 @@ def test_it_gets_the_sender_with_each_message() -> None:
     answer = carried.take({"data": 1, "key": "x"}, {"data": 2})
     rest = {"host_id": HOST, "client_address": ADDRESS}
     assert got == [{"data": 1, "key": "x", **rest}, {"data": 2, **rest}]
-    assert (answer.number, answer.batch, counts(answer)) == (7, b"", (0, 0, 0))
+    came = make_batch([pack({"data": 1, "key": "x"}), pack({"data": 2})])
+    assert answer == Transited(7, came, [""])
+
+
+def test_what_goes_on_as_it_came_comes_back_only_where_it_is_small() -> None:
+    carried = Carried(lambda message: message)
+    for size, comes_back in ((MAX_RETURNED // 2, True), (MAX_RETURNED, False)):
+        answer = carried.take({"data": bytes(size)})
+        assert (bool(answer.batch), counts(answer)) == (comes_back, (0, 0, 0))
 
 
 def test_what_it_drops_leaves_its_place_empty() -> None:
@@ -137,7 +145,10 @@ def test_it_cannot_say_who_sent_it() -> None:
 def test_what_cannot_go_on_makes_the_message_go_on_as_it_came(given: Any) -> None:
     carried = Carried(lambda message: given)
     answer = carried.take({"data": "came", "channel": "its.own"})
-    assert (answer.batch, counts(answer)) == (b"", (0, 0, 1))
+    assert (answer.batch, counts(answer)) == (
+        make_batch([pack({"data": "came", "channel": "its.own"})]),
+        (0, 0, 1),
+    )
     (complaint,) = carried.actor.complaints
     assert "relay failed, the message goes on as it came" in complaint
     assert "came" in complaint

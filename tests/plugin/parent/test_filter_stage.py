@@ -48,10 +48,40 @@ def test_what_the_plugin_answers_goes_on_and_is_counted() -> None:
     package.take(1, 2)
     package.take(3)
     package.answer(1, batch(1, 22), changed=1)
-    package.answer(2, failed=1)
+    package.answer(3, failed=1)
     assert package.out == [(batch(1, 2), Passed(batch(1, 22), ("",))), (batch(3), None)]
     counts = package.filters.counts
     assert (counts.seen, counts.changed, counts.failed, counts.passed_by) == (3, 1, 1, 0)
+
+
+def test_what_comes_back_as_it_came_is_what_came() -> None:
+    package = Package()
+    package.take(1)
+    package.answer(1, batch(1))
+    assert package.out == [(batch(1), None)]
+
+
+def test_the_number_of_what_comes_next_is_known_while_the_child_has_nothing() -> None:
+    package = Package()
+    for values in ((1,), (2, 3), (4,)):
+        foreseen = package.stage.next_number
+        package.take(*values)
+        assert package.given[-1].number == foreseen
+        assert not package.stage.next_number
+        package.answer(foreseen, changed=1)
+        assert package.stage.changes == 1
+    package.filters.hold()
+    assert not package.stage.next_number
+    package.filters.resume(package.given.append)
+    assert package.stage.next_number == 5
+    package.take(5)
+    package.filters.look(0.0, WORD.__getitem__)
+    package.filters.look(PATIENCE, WORD.__getitem__)
+    assert not package.stage.next_number, "it has not answered what has passed it by"
+    package.answer(5)
+    assert package.stage.next_number == 6
+    package.filters.lose()
+    assert not package.stage.next_number
 
 
 def test_an_answer_with_another_number_of_messages_changes_nothing() -> None:

@@ -2,15 +2,17 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from co2.plugin.parent.delivery import NETWORK, Delivery
 from co2.plugin.parent.delivery_queue import WINDOW, Envelope, QueuedBatch
+from co2.plugin.parent.filter_stage import FilterStage, PackageFilters
 from co2.plugin.parent.supervisor import Supervisor
 from co2.protocol.wire.batch import make_batch
-from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Publish, encode_frame
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, PluginInfo, Publish, Transited, encode_frame
 from co2.satellite import forecast
 from co2.server.express.loop import Way
 from tests.simulation.foresight import filled
@@ -120,6 +122,39 @@ def test_what_a_package_gets_of_what_comes(row: tuple[bool, bool, int]) -> None:
     if found is not None:
         assert [filled(found[1], BATCH)] == package.got
     assert (found is not None) == bool(package.got)
+
+
+class Filtering(Stub):
+    """A package with relay plugins; it answers as it did last."""
+
+    def __init__(self, name: str, *plugins: str) -> None:
+        super().__init__(name, False, False, 1)
+        self.filters = PackageFilters()
+        self.filters.begin(
+            lambda frame: self.got.append(encode_frame(frame)[4:]),
+            [PluginInfo(plugin, plugin, False, "", [], False, True) for plugin in plugins],
+        )
+
+    def next_passed(self, stage: FilterStage) -> "tuple[Filtering, int] | None":
+        return (self, stage.next_number) if stage.next_number else None
+
+
+def test_what_a_relay_plugin_gets_of_what_comes_and_its_answer() -> None:
+    packages = [Filtering("ham", "ham.m.X_Ham"), Filtering("eggs", "eggs.m.X_One", "eggs.m.X_Other")]
+    carrying, sender = supervisor(*packages), ("a@1.2.3.4:5", ("1.2.3.4", 5))
+    for package in packages:
+        for stage in package.filters.stages:
+            for changes in (0, 1):
+                found: Any = carrying.next_passed(stage, *sender, ("stage.left",))
+                child, gets, answers = found
+                assert child is package
+                stage.take(*sender, BATCH, lambda passed: None)
+                assert filled(gets, BATCH) == package.got.pop()
+                assert carrying.next_passed(stage, *sender, None) is None, "it has not answered"
+                answer = Transited(package.filters.next_number - 1, BATCH, ["stage.left"], 0, stage.changes)
+                assert filled(answers, BATCH) == encode_frame(answer)[4:]
+                stage.answered(msgspec.structs.replace(answer, changed=changes))
+    assert carrying.next_passed(FilterStage("gone", PackageFilters()), *sender, None) is None
 
 
 def test_what_is_not_known_of_a_package_that_is_not_there() -> None:

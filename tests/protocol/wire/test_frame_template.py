@@ -62,6 +62,20 @@ def test_a_deliver_to_a_plugin_host(
     assert found == frames.encode_frame(frames.Deliver(first, host_id, address, batch, sender, skip))[4:]
 
 
+@given(numbers, names, names, addresses, batches)
+def test_what_a_relay_plugin_gets(number: int, plugin: str, host_id: str, address: tuple[str, int], batch: bytes):
+    found = filled(host_outline(frames.Transit(number, plugin, host_id, address, b"")), batch)
+    assert found == frames.encode_frame(frames.Transit(number, plugin, host_id, address, batch))[4:]
+
+
+@given(numbers, channels, batches, st.tuples(*[st.integers(0, 2048)] * 3))
+def test_what_a_relay_plugin_answers(
+    number: int, of: list[str] | None, batch: bytes, counts: tuple[int, int, int]
+):
+    found = filled(host_outline(frames.Transited(number, b"", of, *counts)), batch)
+    assert found == frames.encode_frame(frames.Transited(number, batch, of, *counts))[4:]
+
+
 def test_a_stream_is_looked_at_so_often_until_another_frame_of_it_comes():
     recent: Recent[str] = Recent()
     recent.note("fader", 1)

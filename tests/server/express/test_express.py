@@ -401,6 +401,75 @@ def test_a_run_ends_where_anything_else_happens_and_in_time(pairs: list[Pair], p
     assert time.monotonic() - began < 30
 
 
+ANSWER = Outline(b"\x97\xa9Transited", False, b"\x91\xa0", (Number(11, "answered", 126),))
+
+
+def filtered(pairs: list[Pair]) -> list[Expected]:
+    """Return what comes and goes to who answers, and the answer, which goes on."""
+    given = Expected(way(pairs[0], COUNTED, NUMBERED), [way(pairs[1], COUNTED, BECOMES)])
+    return [given, Expected(way(pairs[1], COUNTED, ANSWER), [way(pairs[2], COUNTED, PLAIN)], answers=given)]
+
+
+@needs_c
+def test_an_answer_is_passed_on_behind_what_it_answers_with_the_messages_that_it_has(
+    pairs: list[Pair], poll: select.epoll
+) -> None:
+    question, other = framed(COUNTED, filled(NUMBERED, batch(2))), make_batch([b"\x81\xa4data\x07"] * 2)
+    answer = framed(COUNTED, filled(ANSWER, other))
+    pairs[0].theirs.sendall(question)
+    pairs[1].theirs.sendall(answer)
+    come, passed = run(poll, *filtered(pairs))
+    assert come == [(0, question), (1, answer)]
+    asks, goes_on = framed(COUNTED, filled(BECOMES, batch(2))), framed(COUNTED, filled(PLAIN, other))
+    assert passed == [(0, 0, (asks,)), (1, 1, (goes_on,))]
+    assert (pairs[1].come(), pairs[2].come()) == (asks, goes_on)
+
+
+@needs_c
+def test_several_wait_for_answers_which_come_in_their_order(pairs: list[Pair], poll: select.epoll) -> None:
+    sizes = (1, 3, 2)
+    comes, answers = NUMBERED, ANSWER
+    for size in sizes:
+        pairs[0].theirs.sendall(framed(COUNTED, filled(comes, batch(size))))
+        pairs[1].theirs.sendall(framed(COUNTED, filled(answers, batch(size))))
+        comes, answers = comes.after(size), answers.after(size)
+    _, passed = run(poll, *filtered(pairs))
+    assert [which for _, which, _ in passed] == [0, 0, 0, 1, 1, 1]
+    assert pairs[2].come() == b"".join(framed(COUNTED, filled(PLAIN, batch(size))) for size in sizes)
+
+
+@needs_c
+@pytest.mark.parametrize(
+    ("asked", "answered"),
+    [([], [1]), ([1], [2]), ([2], [1]), ([1, 2], [2]), ([1], [1, 1])],
+    ids=["nothing was asked", "more messages", "fewer messages", "of another one", "answered already"],
+)
+def test_what_is_no_answer_to_the_oldest_question_is_left_to_python(
+    pairs: list[Pair], poll: select.epoll, asked: list[int], answered: list[int]
+) -> None:
+    comes, answers = NUMBERED, ANSWER
+    for size in asked:
+        pairs[0].theirs.sendall(framed(COUNTED, filled(comes, batch(size))))
+        comes = comes.after(size)
+    for size in answered:
+        pairs[1].theirs.sendall(framed(COUNTED, filled(answers, batch(size))))
+        answers = answers.after(size)
+    come, passed = run(poll, *filtered(pairs))
+    assert sum(which == 1 for _, which, _ in passed) == len(answered) - 1
+    assert come[-1][0] == 1, "Python takes it"
+    assert pairs[2].come().count(b"Publish") == len(answered) - 1
+
+
+@needs_c
+def test_an_answer_is_not_expected_without_what_it_answers(pairs: list[Pair], poll: select.epoll) -> None:
+    given, answer = filtered(pairs)
+    assert express.rows_of([answer])[0] == []
+    assert express.rows_of([answer, given])[0] == []
+    two = given._replace(becomes=[*given.becomes, way(pairs[2], COUNTED, PLAIN)])
+    with pytest.raises(ValueError, match="goes to several"):
+        run(poll, two, answer._replace(answers=two))
+
+
 class Pattern:
     """Frames that come on two sockets in a rhythm, and where runs of them end.
 

@@ -12,7 +12,7 @@ from co2.plugin.relay_plugin import Co2RelayPlugin
 from co2.protocol.wire.batch import DROPPED, MAX_BATCH_BYTES, make_batch
 from co2.protocol.wire.channel_patterns import Interests, channels_of_frame, check_channel
 from co2.protocol.wire.plugin_frames.frames import text_for_frame
-from co2.protocol.wire.plugin_frames.transit import Transit, Transited
+from co2.protocol.wire.plugin_frames.transit import MAX_RETURNED, Transit, Transited
 from co2.values import MAX_MESSAGE_SIZE, channel_of, pack
 
 __all__ = ["MAX_WHY", "FilteringActor", "RelayFilter", "why_not"]
@@ -157,10 +157,12 @@ class _FilteredFrame:
     def answer(self) -> Transited:
         """Give all of it."""
         number, counts = self._frame.number, (self._dropped, self._changed, self._failed)
-        if not self._dropped and not self._changed:
+        is_other = self._dropped or self._changed
+        batch = self._frame.batch
+        if not is_other and len(batch) > MAX_RETURNED:
             return Transited(number, b"", None, *counts)
         channels = channels_of_frame(self.channels) if self.channels else []
-        return Transited(number, make_batch(self._goes), channels, *counts)
+        return Transited(number, make_batch(self._goes) if is_other else batch, channels, *counts)
 
 
 def why_not(answer: Any) -> str:

@@ -5,7 +5,6 @@ seconds behind what comes, or its plugin host dies, they pass by, and so does wh
 caught up. What a change of code finds under way is given to the new code, unless the old one was done with it.
 """
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +63,7 @@ class PackageFilters:
     def __init__(self) -> None:
         self.stages: list[FilterStage] = []
         self.counts = TransitCounts()
-        self.numbers = itertools.count(1)
+        self.next_number = 1
         self.give: Callable[[Transit], None] | None = None
         self.held = False
 
@@ -130,11 +129,13 @@ class FilterStage:
 
     Attributes:
         plugin: its name.
-        passing: that of its package.
+        filters: those of its package.
+        changes: messages that its last answer has changed.
     """
 
     plugin: str
     filters: PackageFilters
+    changes: int = 0
     _interests: Interests = field(default_factory=lambda: Interests(None))
     _waiting: deque[_WaitingFrame] = field(default_factory=deque)
     _given: dict[int, _WaitingFrame] = field(default_factory=dict)
@@ -157,9 +158,17 @@ class FilterStage:
             filters.counts.passed_by += count
             done(None)
             return
-        frame = Transit(next(filters.numbers), self.plugin, host_id, client_address, batch)
+        frame = Transit(filters.next_number, self.plugin, host_id, client_address, batch)
+        filters.next_number += count
         self._waiting.append(_WaitingFrame(frame, count, done))
         self.pump()
+
+    @property
+    def next_number(self) -> int:
+        """The number of the frame that comes next, if the child gets it at once and has nothing else; else 0."""
+        filters = self.filters
+        has_nothing = not (self._given or self._waiting or self._owed)
+        return filters.next_number if has_nothing and filters.give is not None and self in filters.stages else 0
 
     def begin(self, info: PluginInfo) -> None:
         """Another child has the plugin: it gets what the one before has not done."""
@@ -195,9 +204,10 @@ class FilterStage:
         counts.seen += waiting.count
         counts.dropped += frame.dropped
         counts.changed += frame.changed
+        self.changes = frame.changed
         counts.failed += frame.failed
         self.pump()  # first: it works on this while what it let go is passed on
-        waiting.done(_passed(frame, waiting.count))
+        waiting.done(_passed(frame, waiting))
         return True
 
     def pass_by(self) -> None:
@@ -232,8 +242,8 @@ class FilterStage:
         return STUCK if stuck else SLOW
 
 
-def _passed(frame: Transited, count: int) -> Passed | None:
-    """Give what goes on; None for what came, also where the plugin host does not keep to its part."""
-    if not frame.batch or batch_count(frame.batch) != count:
+def _passed(frame: Transited, waiting: _WaitingFrame) -> Passed | None:
+    """Return what goes on; None for what came, also where the plugin host does not keep to its part."""
+    if not frame.batch or frame.batch == waiting.frame.batch or batch_count(frame.batch) != waiting.count:
         return None
     return Passed(frame.batch, None if frame.channels is None else tuple(frame.channels))

@@ -11,7 +11,7 @@ from co2.plugin.parent.calls_in import CallsIn, Question
 from co2.plugin.parent.calls_out import NetworkQueries
 from co2.plugin.parent.delivery import Delivery
 from co2.plugin.parent.delivery_queue import GapRange, QueuedBatch
-from co2.plugin.parent.filter_stage import STUCK, PackageFilters
+from co2.plugin.parent.filter_stage import STUCK, FilterStage, PackageFilters
 from co2.plugin.parent.generation import Generation
 from co2.plugin.parent.lifecycle import Lifecycle
 from co2.plugin.parent.package_log import PackageLog
@@ -191,6 +191,11 @@ class Package:
     def next_delivery(self) -> tuple[Child, int] | None:
         """Who is given what is delivered next, if at once, and its number; None where that is not sure."""
         one, number = self.lifecycle.running, self._delivery.next_number
+        return (one.child, number) if one is not None and number else None
+
+    def next_passed(self, stage: FilterStage) -> tuple[Child, int] | None:
+        """Return who is given what passes a relay plugin next, if at once, and its number; None where not sure."""
+        one, number = self.lifecycle.running, stage.next_number
         return (one.child, number) if one is not None and number else None
 
     @property

@@ -15,9 +15,18 @@ from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
 from co2.plugin.parent.filter_stage import FilterStage
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.watchdog import TICK
+from co2.protocol.relay.filter_chain import Filter
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.frame_template import Outline, host_outline
-from co2.protocol.wire.plugin_frames.frames import DeadLetter, Deliver, Host, MethodInfo, Publish
+from co2.protocol.wire.plugin_frames.frames import (
+    DeadLetter,
+    Deliver,
+    Host,
+    MethodInfo,
+    Publish,
+    Transit,
+    Transited,
+)
 
 if TYPE_CHECKING:
     from co2.plugin.parent.package import Package
@@ -434,6 +443,30 @@ class Supervisor:
         if carried is None or not carried.wants(None):
             return None
         return _outline(carried, host_id, address, "")
+
+    def next_passed(
+        self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
+    ) -> "tuple[Child, Outline, Outline] | None":
+        """Return who gets a message for a relay plugin if it comes now, what that gets, and the answer.
+
+        Args:
+            through: the relay plugin, which wants it.
+            host_id, address: the sender's.
+            channels: of the message; it keeps them, and is changed if the last one was.
+
+        Returns:
+            None where that is not sure.
+        """
+        for package in self._packages.values():
+            for stage in package.filters.stages:
+                if stage is through and (found := package.next_passed(stage)) is not None:
+                    child, number = found
+                    gets = Transit(number, stage.plugin, host_id, address, b"")
+                    names = None if channels is None else list(channels)
+                    answers = Transited(number, b"", names, 0, stage.changes)
+                    whose = package.name
+                    return child, host_outline(gets, ("given", whose)), host_outline(answers, ("answered", whose))
+        return None
 
     def flushed(self, package: "Package") -> Awaitable[None]:
         """Wait until all that a package has published so far is acknowledged."""

@@ -9,7 +9,7 @@ own (from XML-RPC) is passed on only when it is on disk, and holds up so long wh
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any
 
 from co2.errors import BadRequest, StorageFailed, StorageFull
@@ -27,7 +27,7 @@ from co2.protocol.relay.events import (
     ResultReceived,
 )
 from co2.protocol.relay.fan_out import FanOut
-from co2.protocol.relay.filter_chain import FilterChain, InFlight
+from co2.protocol.relay.filter_chain import Filter, FilterChain, InFlight
 from co2.protocol.relay.log import Entry, Log, LogGap, Reading
 from co2.protocol.relay.losses import MAX_LOSSES
 from co2.protocol.relay.origins import OriginBook, hash_of_token
@@ -670,9 +670,25 @@ class RelayCore:
         Args:
             stretch: as it came before, one of :attr:`recent`.
         """
+        return None if self.filter_chain.occupied else self._foreseen(stretch, stretch[0].origin)
+
+    def next_filtered(self, stretch: Stretch) -> tuple[Filter, Outline, Outline, list[Peer]] | None:
+        """Return the same where there is one relay plugin and nothing on its way through it, and that one first.
+
+        What comes has its number before it passes, and what leaves has it behind: several may be on their way in
+        between. So these are counted apart.
+        """
+        through = self.filter_chain.lone
+        if through is None or not through.wants(stretch[4]):
+            return None
+        found = self._foreseen(stretch, ("filtered", stretch[0].origin))
+        return None if found is None else (through, *found)
+
+    def _foreseen(self, stretch: Stretch, leaves: Hashable) -> tuple[Outline, Outline, list[Peer]] | None:
+        """Return what :meth:`next_publish` does; ``leaves``: whose the numbers of what leaves are."""
         peer, epoch, package, plugin, channels = stretch
         mark = self.log.marks.get((peer.origin, epoch))
-        if mark is None or peer.state != "open" or self.closing or self.filter_chain.occupied or peer.skips:
+        if mark is None or peer.state != "open" or self.closing or peer.skips:
             return None
         if max(mark, self.log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
             return None  # it is refused, or what follows
@@ -687,7 +703,7 @@ class RelayCore:
             return None
         names = None if channels is None else list(channels)
         comes = link_outline(Publish(epoch, mark + 1, package, plugin, names, CRC, b""), peer.origin)
-        return comes, link_outline(deliver_frame(entry, ""), peer.origin), receivers
+        return comes, link_outline(deliver_frame(entry, ""), leaves), receivers
 
     def come_through(self) -> None:
         """Pass on what has come through the relay plugins."""

@@ -89,6 +89,11 @@ class FilterChain:
         self._stages: list[_ChainStage] = []
         self._inside = 0
 
+    @property
+    def lone(self) -> Filter | None:
+        """The only filter that there is, while nothing is on its way through it; else None."""
+        return self._stages[0].filter if len(self._stages) == 1 and not self._inside else None
+
     def set_filters(self, filters: Sequence[Filter]) -> None:
         """Say which filters there are. What is at one that is gone goes on as it came there."""
         known = {id(stage.filter): stage for stage in self._stages}

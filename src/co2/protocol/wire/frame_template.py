@@ -17,6 +17,7 @@ import msgspec
 from co2.protocol.wire.link_frames import Deliver, Publish
 from co2.protocol.wire.plugin_frames.frames import Deliver as HostDeliver
 from co2.protocol.wire.plugin_frames.frames import Publish as HostPublish
+from co2.protocol.wire.plugin_frames.frames import Transit, Transited
 
 __all__ = [
     "CRC",
@@ -52,7 +53,7 @@ _UINT_8 = 0xCC
 
 _encode = msgspec.msgpack.Encoder().encode
 
-_TAGS = {kind: 1 + len(_encode(kind.__name__)) for kind in (Publish, Deliver, HostDeliver)}
+_TAGS = {kind: 1 + len(_encode(kind.__name__)) for kind in (Publish, Deliver, HostDeliver, Transit, Transited)}
 """Bytes before the first field: how many fields there are, and the frame's name."""
 
 K = TypeVar("K", bound=Hashable)
@@ -156,21 +157,27 @@ def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: boo
     return Outline(_without(data, at), True, b"", (*numbers, Number(at, (whose, frame.epoch), frame.seq, is_free)))
 
 
-def host_outline(frame: HostPublish | HostDeliver, whose: Hashable = "") -> Outline:
+def host_outline(frame: HostPublish | HostDeliver | Transit | Transited, whose: Hashable = "") -> Outline:
     """Return the outline of a frame between host and plugin host that has no messages yet.
 
     Args:
         frame: the next one.
         whose: package whose numbers it has.
     """
-    data = _encode(frame)
-    behind = (frame.live,) if isinstance(frame, HostPublish) else (frame.sender, frame.skip)
+    behind: tuple[object, ...] = ()
+    if isinstance(frame, HostPublish):
+        behind = (frame.live,)
+    elif isinstance(frame, HostDeliver):
+        behind = (frame.sender, frame.skip)
+    elif isinstance(frame, Transited):
+        behind = (frame.channels, frame.dropped, frame.changed, frame.failed)
     tail = b"".join(map(_encode, behind))
-    data = data[: -len(tail) - 2]
+    data = _encode(frame)[: -len(tail) - 2]
     if isinstance(frame, HostPublish):
         return Outline(data, False, tail)
-    at = _TAGS[HostDeliver]
-    return Outline(_without(data, at), False, tail, (Number(at, whose, frame.first),))
+    at = _TAGS[type(frame)]
+    number = frame.first if isinstance(frame, HostDeliver) else frame.number
+    return Outline(_without(data, at), False, tail, (Number(at, whose, number),))
 
 
 def _without(data: bytes, at: int) -> bytes:

@@ -9,6 +9,9 @@
    Numbers go on with each frame by as many as it has messages. They are kept in counters; one that is free must be at
    least its counter, any other one is just that.
 
+   A frame may be the answer to another one: it is passed on only where that has been, earlier in the same run, and
+   is the oldest that its receiver has not answered yet, with as many messages.
+
    Bytes that come from outside are compared, measured and copied here, nothing else: no value in them is used but
    lengths that fit exactly what has come, the checksum, and numbers that are free. Whatever is in doubt is no match,
    and Python's. */
@@ -65,6 +68,8 @@ typedef struct {
     Way in;
     Way outs[MAX_BECOMES];
     int count;
+    int answers;     /* which of those that are expected it answers; -1 for none */
+    int is_answered; /* one of them answers it */
 } Expected;
 
 typedef struct {
@@ -318,6 +323,8 @@ typedef struct {
     Py_ssize_t begin;
     Py_ssize_t written[MAX_BECOMES];
     int which, segment; /* of those that are expected; and of what has come */
+    uint32_t count;
+    int is_open; /* there will be an answer */
 } Passed;
 
 /* What has come on one socket before anything came on another. */
@@ -412,6 +419,17 @@ static double patience(Habits *habits, double since, double follow, double lates
     return patient < left ? patient : left;
 }
 
+/* Find what a frame on a socket would be the answer to: the oldest that went there and has none. */
+static Passed *asked(const Expected *expected, int descriptor, Run *run)
+{
+    for (int at = 0; at < run->count; at++) {
+        Passed *passed = &run->passed[at];
+        if (passed->is_open && expected[passed->which].outs[0].descriptor == descriptor)
+            return passed;
+    }
+    return NULL;
+}
+
 /* Pass the next frame on, if it is expected; tell whether it was. */
 static int pass_on(const Expected *expected, int count, int descriptor, Counters *counters, Run *run)
 {
@@ -421,7 +439,15 @@ static int pass_on(const Expected *expected, int count, int descriptor, Counters
         if (one->in.descriptor != descriptor ||
             !is_expected(&one->in, run->data + run->done, run->size - run->done, counters, &batch))
             continue;
+        if (one->answers >= 0) {
+            Passed *question = asked(expected, descriptor, run);
+            if (!question || question->which != one->answers || question->count != batch.count)
+                continue;
+            question->is_open = 0;
+        }
         Passed *passed = &run->passed[run->count++];
+        passed->count = batch.count;
+        passed->is_open = one->is_answered;
         passed->begin = run->done;
         passed->which = which;
         passed->segment = run->segment_count - 1;
@@ -548,7 +574,7 @@ static int parse_way(PyObject *given, int counters, int is_in, Way *way)
 static int parse_expected(PyObject *given, int counters, Expected *expected)
 {
     PyObject *in, *outs;
-    if (!is_tuple(given) || !PyArg_ParseTuple(given, "OO!", &in, &PyTuple_Type, &outs) ||
+    if (!is_tuple(given) || !PyArg_ParseTuple(given, "OO!i", &in, &PyTuple_Type, &outs, &expected->answers) ||
         parse_way(in, counters, 1, &expected->in))
         return -1;
     expected->count = (int)PyTuple_GET_SIZE(outs);
@@ -559,6 +585,24 @@ static int parse_expected(PyObject *given, int counters, Expected *expected)
     for (int out = 0; out < expected->count; out++)
         if (parse_way(PyTuple_GET_ITEM(outs, out), counters, 0, &expected->outs[out]))
             return -1;
+    return 0;
+}
+
+/* See which of those that are expected are answered, by one that is expected too. */
+static int find_answers(Expected *expected, int count)
+{
+    for (int which = 0; which < count; which++)
+        expected[which].is_answered = 0;
+    for (int which = 0; which < count; which++) {
+        int answers = expected[which].answers;
+        if (answers < 0)
+            continue;
+        if (answers >= count || expected[answers].count != 1) {
+            PyErr_SetString(PyExc_ValueError, "an answer to none that is expected, or that goes to several");
+            return -1;
+        }
+        expected[answers].is_answered = 1;
+    }
     return 0;
 }
 
@@ -662,6 +706,8 @@ static PyObject *express_wait(PyObject *module, PyObject *args)
         if (!known)
             polled[polled_count++] = (struct pollfd){expected[which].in.descriptor, POLLIN, 0};
     }
+    if (find_answers(expected, count))
+        return NULL;
     run.size = run.done = 0;
     run.count = run.segment_count = run.is_over = 0;
     run.messages = 0;

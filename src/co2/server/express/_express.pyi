@@ -21,7 +21,7 @@ def wait(
     latest: float,
     work: float,
     habits: bytearray,
-    expected: tuple[tuple[Row, tuple[Row, ...]], ...],
+    expected: tuple[tuple[Row, tuple[Row, ...], int], ...],
     counters: tuple[int, ...],
     /,
 ) -> tuple[Sequence[tuple[int, bytes]], Sequence[tuple[int, int, Sequence[bytes]]]] | None: ...

@@ -167,11 +167,15 @@ class Expected(NamedTuple):
         becomes: what is written then.
         failed: called where that was written and should not have been; tells whether there is a reason that is
             no error of ours.
+        answers: what this is the answer to, with as many messages; it has become one frame, for who answers. It is
+            expected before this, and this may come only where that has, in the same run, and nothing else that
+            went there waits for its answer any longer.
     """
 
     comes: Way
     becomes: Sequence[Way]
     failed: Callable[[], bool] = lambda: False
+    answers: "Expected | None" = None
 
     @property
     def fits(self) -> bool:
@@ -184,18 +188,22 @@ class Expected(NamedTuple):
 
 def rows_of(
     expected: Sequence[Expected],
-) -> tuple[list[Expected], tuple[tuple["Row", tuple["Row", ...]], ...], tuple[int, ...]]:
+) -> tuple[list[Expected], tuple[tuple["Row", tuple["Row", ...], int], ...], tuple[int, ...]]:
     """Return what C takes of what is expected, as much of it as there is room for.
 
     Returns:
         What it takes; the same as rows; and what the counters of all of them say.
     """
     counters: dict[Hashable, tuple[int, int]] = {}
-    taken, rows = [], []
+    taken: list[Expected] = []
+    rows = []
     for one in expected:
+        answers = -1
         try:
-            row = one.comes.row(counters), tuple([way.row(counters) for way in one.becomes])
-        except LookupError:
+            if one.answers is not None:
+                answers = taken.index(one.answers)
+            row = one.comes.row(counters), tuple([way.row(counters) for way in one.becomes]), answers
+        except (LookupError, ValueError):
             break
         taken.append(one)
         rows.append(row)
@@ -345,9 +353,9 @@ class Express(FairSelector):
             self._failed()
 
     def _give_up(self, expected: Sequence[Expected]) -> None:
-        for comes, becomes, failed in expected:
-            failed()
-            for way in (comes, *becomes):
+        for one in expected:
+            one.failed()
+            for way in (one.comes, *one.becomes):
                 way.end.break_off("an error of ours")
         self._failed()
 

@@ -2,14 +2,19 @@
 
 from co2.protocol.wire.plugin_frames.base import Frame
 
-__all__ = ["Admit", "Transit", "Transited"]
+__all__ = ["MAX_RETURNED", "Admit", "Transit", "Transited"]
+
+MAX_RETURNED = 4096
+"""Bytes of messages up to which an answer has them also where all of them go on as they came: so the express can
+pass them on without looking for what they came as. Larger ones are not copied."""
 
 
 class Transit(Frame):
     """Messages on their way through a relay plugin. Answered by Transited, in the order of the questions.
 
     Attributes:
-        number: counts these frames per package, and is never used twice.
+        number: counts the messages of these frames per package: it is that of the frame's first one, and is never
+            used twice.
         plugin: name of the one that is to see them.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
@@ -28,7 +33,8 @@ class Transited(Frame):
 
     Attributes:
         number: of the Transit.
-        batch: as many messages as came, nil for each that is dropped; b'' for all of them as they came.
+        batch: as many messages as came, nil for each that is dropped; b'' for all of them as they came, where
+            they are over :data:`MAX_RETURNED`.
         channels: of what goes on, as in Publish; nothing where nothing goes on. Not told where ``batch`` is b''.
         dropped: how many were dropped by this plugin.
         changed: how many go on otherwise than they came.
