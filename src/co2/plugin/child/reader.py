@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from co2.errors import BadRequest
 from co2.plugin.child.speedups import listen
 from co2.plugin.child.wakeup import Wakeup
-from co2.protocol.wire.plugin_frames.frames import Deliver, FrameReader
+from co2.protocol.wire.plugin_frames.frames import Deliver, FrameReader, Transit
 
 __all__ = ["READ_SIZE", "TICK", "ReadingPlugin", "SocketReader"]
 
@@ -25,6 +25,10 @@ READ_SIZE = 256 * 1024
 
 TICK = 0.01
 """Seconds after which the stand-in reads for a plugin that is busy."""
+
+
+_MESSAGES = (Deliver, Transit)
+"""Frames that go to the plugin whose thread reads, if one does: it is the only one that takes any."""
 
 
 class ReadingPlugin(Protocol):
@@ -110,7 +114,9 @@ class SocketReader:
 
     # ---- the plugin's thread ------------------------------------------------------------------------
 
-    def wait(self, something: Callable[[], bool], accept: Callable[[Deliver], None], otherwise: Wakeup) -> None:
+    def wait(
+        self, something: Callable[[], bool], accept: Callable[[Deliver | Transit], None], otherwise: Wakeup
+    ) -> None:
         """Read, or wait for :meth:`wake`, or for a wakeup while somebody else reads.
 
         Args:
@@ -139,7 +145,7 @@ class SocketReader:
 
     # ---- reading, with the role ------------------------------------------------------------------------
 
-    def _hear(self, wakeup: socket.socket, accept: Callable[[Deliver], None]) -> None:
+    def _hear(self, wakeup: socket.socket, accept: Callable[[Deliver | Transit], None]) -> None:
         """Wait for what comes, or for a wakeup, and take it.
 
         Not in ``recv``: that wakes, for nothing, each time that the other side has read something of ours.
@@ -165,13 +171,13 @@ class SocketReader:
             size = 0  # the satellite is gone, as where it has closed its end
         self._take_bytes(size, self._take)
 
-    def _take_bytes(self, size: int, accept: Callable[[Deliver], None]) -> None:
+    def _take_bytes(self, size: int, accept: Callable[[Deliver | Transit], None]) -> None:
         """Take what is in the buffer; nothing is the end."""
         self._reads += 1
         try:
             if size:
                 for frame in self._reader.feed(self._buffer[:size]):
-                    if type(frame) is Deliver:
+                    if type(frame) in _MESSAGES:
                         accept(frame)
                     else:
                         self._take(frame)

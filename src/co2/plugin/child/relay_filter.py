@@ -108,8 +108,8 @@ class _FilteredFrame:
         self.came = pieces(frame.batch)
         self.channels: set[str] = set()
         self._frame = frame
-        self._goes = [*self.came]
-        self._room = MAX_BATCH_BYTES - sum(map(len, self.came))
+        self._goes = self.came  # as long as nothing goes on otherwise
+        self._room = 0
         self._dropped = self._changed = self._failed = 0
 
     def unseen(self, index: int) -> None:
@@ -131,8 +131,7 @@ class _FilteredFrame:
             BadRequest: its channel is none.
         """
         if result is None:
-            self._goes[index] = DROPPED
-            self._room += len(self.came[index]) - 1
+            self._replace(index, DROPPED)
             self._dropped += 1
             return
         packed = _packed(result)
@@ -141,18 +140,23 @@ class _FilteredFrame:
             if type(channel) is not str:
                 raise MessageError(f"a channel is text, not {type(channel).__name__}")
             check_channel(channel)
-        came = self.came[index]
-        if packed != came:
-            grows = len(packed) - len(came)
-            if grows > self._room:
-                raise MessageError(
-                    f"there is no room for it: the messages that travel with it and {grows} bytes more are over "
-                    f"the {MAX_BATCH_BYTES} bytes of a frame"
-                )
-            self._room -= grows
-            self._goes[index] = packed
+        if packed != self.came[index]:
+            self._replace(index, packed)
             self._changed += 1
         self.channels.add(channel)
+
+    def _replace(self, index: int, packed: bytes) -> None:
+        if self._goes is self.came:
+            self._goes = [*self.came]
+            self._room = MAX_BATCH_BYTES - sum(map(len, self.came))
+        grows = len(packed) - len(self.came[index])
+        if grows > self._room:
+            raise MessageError(
+                f"there is no room for it: the messages that travel with it and {grows} bytes more are over "
+                f"the {MAX_BATCH_BYTES} bytes of a frame"
+            )
+        self._room -= grows
+        self._goes[index] = packed
 
     def answer(self) -> Transited:
         """Give all of it."""
@@ -175,19 +179,23 @@ def why_not(answer: Any) -> str:
 def _packed(result: Any) -> bytes:
     """Encode a message, without what hosts set."""
     if type(result) is dict and "data" in result:
-        set_by_hosts = {key: result.pop(key) for key in _SET_BY_HOSTS if key in result}
+        host_id, client_address = result.pop("host_id", _UNSET), result.pop("client_address", _UNSET)
         try:
             packed = _encode(result)
         except Exception:
             return pack(result)  # which says what is wrong
-        finally:
-            result.update(set_by_hosts)  # the plugin may have kept it
-        if len(packed) <= MAX_MESSAGE_SIZE and all(type(key) is str for key in result):
+        finally:  # the plugin may have kept it
+            if host_id is not _UNSET:
+                result["host_id"] = host_id
+            if client_address is not _UNSET:
+                result["client_address"] = client_address
+        if len(packed) <= MAX_MESSAGE_SIZE and _TEXT.issuperset(map(type, result)):
             return packed
     if not isinstance(result, Mapping):
         raise MessageError(f"relay gives a dictionary with the key 'data', or None, not {type(result).__name__}")
     return pack(result)
 
 
-_SET_BY_HOSTS = ("host_id", "client_address")
+_UNSET = object()
+_TEXT = {str}
 _encode = msgspec.msgpack.Encoder().encode

@@ -81,7 +81,7 @@ def split_batch(batch: bytes, *, patient: bool = True) -> list[bytes]:
     count = batch_count(batch)
     try:
         # Five times as fast; but what it cannot do, such as a message nested too deep, spoils all of the batch.
-        return [bytes(raw) for raw in _split(batch)]
+        return [*map(bytes, _split(batch))]
     except (msgspec.MsgspecError, RecursionError) as error:
         if not patient:
             raise BadRequest("a batch that cannot be taken apart") from error

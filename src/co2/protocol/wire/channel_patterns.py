@@ -48,8 +48,11 @@ def check_channel(channel: str) -> None:
 
 def channels_of_frame(channels: Collection[str]) -> list[str] | None:
     """Give what a frame with messages of these channels says: them, sorted; None for too many, or one too long."""
-    if len(channels) > MAX_CHANNELS or any(4 * len(one) > MAX_CHANNEL < len(one.encode()) for one in channels):
+    if len(channels) > MAX_CHANNELS:
         return None
+    for one in channels:
+        if 4 * len(one) > MAX_CHANNEL < len(one.encode()):
+            return None
     return sorted(channels)
 
 
