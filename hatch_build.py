@@ -1,4 +1,9 @@
-"""Compiles what is there in C too, when co2 is built or installed; where that fails, Python does the same."""
+"""Compiles what is there in C too, when co2 is built or installed; where that fails, Python does the same.
+
+A hook of hatchling, not the back-end of setuptools with ``Extension(optional=True)``: that one keeps ``build/`` in
+the checkout. A module that had been deleted was in the next wheel, and so was, where the compiler failed, what had
+been compiled of an older source.
+"""
 
 import shutil
 import sysconfig
