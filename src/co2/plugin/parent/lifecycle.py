@@ -17,9 +17,7 @@ from co2.errors import LoadError
 from co2.logs import TOLD
 from co2.plugin.packages.spec import PackageSpec, PluginSettings
 from co2.plugin.parent.accounting import Accounting
-from co2.plugin.parent.calls_in import CallsIn
-from co2.plugin.parent.delivery import NETWORK, Delivery
-from co2.plugin.parent.filter_stage import PackageFilters
+from co2.plugin.parent.gates import Gates
 from co2.plugin.parent.generation import Generation, NotLoaded, Took
 from co2.plugin.parent.package_log import PackageLog
 from co2.plugin.parent.restart_policy import PARK_WITHIN, backoff
@@ -71,9 +69,7 @@ class Lifecycle:
         settings: limits.
         var_dict: for its plugins.
         records: its log.
-        delivery: what it gets.
-        calling: calls into it.
-        passing: what is on its way through its relay plugins.
+        gates: the ways into it.
         took: takes what its children say.
         paused: tells why plugins may not send now, '' where they may.
         changed: called when its methods or plugins are others than before.
@@ -94,9 +90,7 @@ class Lifecycle:
         var_dict: Mapping[str, Any],
         *,
         package_log: PackageLog,
-        delivery: Delivery,
-        calls_in: CallsIn,
-        filters: PackageFilters,
+        gates: Gates,
         took: Took,
         paused: Callable[[], str],
         changed: Callable[[], None],
@@ -107,14 +101,12 @@ class Lifecycle:
         self.refused = False
         self.settled = asyncio.Event()
         self.current: Generation | None = None
-        self.accounting = Accounting(spec.name, package_log, delivery, dead_letter)
+        self.accounting = Accounting(spec.name, package_log, gates.delivery, dead_letter)
         self._settings = settings
         self._var_dict = var_dict
         self._package_log = package_log
         self._logger = package_log.logger
-        self._delivery = delivery
-        self._calls_in = calls_in
-        self._filters = filters
+        self._gates = gates
         self._took = took
         self._paused = paused
         self._changed = changed
@@ -155,8 +147,7 @@ class Lifecycle:
                 self.accounting.counters.restarts += not self.stopping
             else:
                 await self._pause(None)
-        self._calls_in.end(f"the plugin package {self.spec.name} is not running", "stopped")
-        self._filters.lose()
+        self._gates.close(f"the plugin package {self.spec.name} is not running", "stopped")
         if self.state != "failed":
             self.state = "stopped"
         self._end_trial()
@@ -200,7 +191,7 @@ class Lifecycle:
     async def stop(self, timeout: float) -> None:
         """End it in good order, within ``timeout`` seconds and a little."""
         self._stopping = True
-        self._delivery.hold()
+        self._gates.delivery.hold()
         self._news.set()
         running = self.running
         await asyncio.gather(
@@ -244,10 +235,9 @@ class Lifecycle:
             return error.problem.removeprefix("the plugin host ") if error.died else f"not loaded: {error.problem}"
         self.state = at_rest or "failed"
         if self.state == "failed":
-            self._delivery.forget()
+            self._gates.delivery.forget()
         self._package_log.error(f"plugin package {self.spec.name} is not loaded: {error.problem}")
-        self._calls_in.end(error.problem, self.state)
-        self._filters.lose()
+        self._gates.close(error.problem, self.state)
         self.settled.set()
         return error.problem
 
@@ -273,9 +263,7 @@ class Lifecycle:
 
     def _end_of(self, one: Generation, how: str) -> str:
         """Nobody carries the package now."""
-        self._delivery.hold()
-        self._calls_in.end(f"the plugin host of {self.spec.name} died", "restarting")
-        self._filters.lose()
+        self._gates.close(f"the plugin host of {self.spec.name} died", "restarting")
         self.accounting.settle(one)
         if self.stopping:
             self.accounting.ended(one)
@@ -300,27 +288,14 @@ class Lifecycle:
 
     def _lost(self, one: Generation) -> None:
         if one is self.current and not one.kept:
-            self._delivery.hold()
-            self._calls_in.lose(f"the plugin host of {self.spec.name} died")
-            if self._trial is not None:
-                self._filters.hold()  # the old code comes back, and is given it
-            elif not self._filters.held:
-                self._filters.lose()
+            self._gates.lose(f"the plugin host of {self.spec.name} died", on_trial=self._trial is not None)
 
     def _begin(self, one: Generation, *, on_trial: bool) -> None:
         """Let a load carry the package from now on, and give it what the one before did not do."""
         before, self.current = self.current, one
-        if not one.receives:
-            self._delivery.forget()
-            self._delivery.forget_given()
-        elif one.durable and (before is None or not before.durable):
-            # What siblings have sent while that was not known comes from the relay.
-            self._delivery.forget(but=NETWORK)
         one.start(self.accounting.place(one), paused=self._paused(), on_trial=on_trial)
         self.state = "running"
-        self._delivery.begin(one.send)
-        self._calls_in.begin(one.send)
-        self._filters.begin(one.send, one.plugins)
+        self._gates.open(one, before)
         self.settled.set()
         if before is None or before.plugins != one.plugins or before.methods != one.methods:
             self._changed()
@@ -353,9 +328,7 @@ class Lifecycle:
 
     async def _change(self, old: Generation, fresh: bool) -> None:
         new, exclusive = await self._load_beside(old)
-        self._delivery.hold()
-        self._calls_in.hold()
-        self._filters.hold()
+        self._gates.hold()
         values: dict[str, bytes] | None = {}
         try:
             values = await old.handover(HANDOVER_TIMEOUT, fresh=fresh)
@@ -413,9 +386,7 @@ class Lifecycle:
             return
         if not old.kept:
             old.send(Resume())
-            self._delivery.resume(old.send)
-            self._calls_in.resume(old.send)
-            self._filters.resume(old.send)
+            self._gates.resume(old)
             return
         try:
             await old.make(EXCLUSIVE_START)
@@ -438,9 +409,7 @@ class Lifecycle:
         new = self.current
         if trial is None or new is None:
             return False
-        self._delivery.hold()
-        self._calls_in.hold()
-        self._filters.hold()
+        self._gates.hold()
         if not new.ended.done():
             await new.retire(self._settings.exit_timeout)
         await new.end()
@@ -481,7 +450,7 @@ class Lifecycle:
         if not self.accounting.died(one, how, deaths):
             return True
         self.state = "parked"
-        self._calls_in.end(f"the plugin host of {self.spec.name} died", "parked")
+        self._gates.close(f"the plugin host of {self.spec.name} died", "parked")
         port = str(self._var_dict.get("host_id", "")).rpartition(":")[
             2
         ]  # without it another satellite would do it

@@ -12,6 +12,7 @@ from co2.plugin.parent.calls_out import NetworkQueries
 from co2.plugin.parent.delivery import Delivery
 from co2.plugin.parent.delivery_queue import GapRange, QueuedBatch
 from co2.plugin.parent.filter_stage import STUCK, FilterStage, PackageFilters
+from co2.plugin.parent.gates import Gates
 from co2.plugin.parent.generation import Generation
 from co2.plugin.parent.lifecycle import Lifecycle
 from co2.plugin.parent.package_log import PackageLog
@@ -99,9 +100,7 @@ class Package:
             settings,
             {**var_dict, "package": spec.name},
             package_log=self._package_log,
-            delivery=self._delivery,
-            calls_in=self._calls_in,
-            filters=self.filters,
+            gates=Gates(self._delivery, self._calls_in, self.filters),
             took=self._took,
             paused=lambda: hub.paused,
             changed=hub.methods_changed,
