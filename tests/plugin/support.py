@@ -15,7 +15,7 @@ from typing import Any
 from co2.plugin.parent.supervisor import PackageSpec, PackageStatus, Supervisor
 from co2.protocol.wire.batch import MAX_BATCH_MESSAGES, make_batch, split_batch
 from co2.protocol.wire.channel_patterns import channels_of_frame
-from co2.protocol.wire.plugin_frames.frames import DeadLetter
+from co2.protocol.wire.plugin_frames.frames import DeadLetter, Publish
 from co2.values import channel_of, pack, unpack
 
 PATIENCE = float(os.environ.get("CO2_TEST_PATIENCE", "20"))
@@ -147,9 +147,11 @@ async def carrying(
     with logged() as log:
         carrier: Carrier
 
-        def publish(package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool) -> None:
-            carrier.frames.append((package, plugin, channels, batch, live))
-            messages = [*map(unpack, split_batch(batch))]
+        def publish(package: str, frame: Publish, count: int) -> None:
+            channels = frame.channels
+            carrier.frames.append((package, frame.plugin, channels, frame.batch, frame.live))
+            messages = [*map(unpack, split_batch(frame.batch))]
+            assert len(messages) == count
             carrier.published += messages
             assert channels is None or set(channels) == {channel_of(message) for message in messages}
 

@@ -15,16 +15,22 @@ from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.batch import DROPPED, make_batch, split_batch
 from co2.protocol.wire.link_frames import BEGINNING, FIRST_POSITION
+from co2.protocol.wire.plugin_frames.frames import Publish
 from co2.testing.memory_log import MemoryLog
 
 KEY = ReceiptKey("the relay's secret")
 
-__all__ = ["FakeLog", "FakeSatellite", "Network", "batch_of"]
+__all__ = ["FakeLog", "FakeSatellite", "Network", "batch_of", "sent"]
 
 
 def batch_of(*values: Any) -> bytes:
     """Encode messages with these values as their data."""
     return make_batch([msgspec.msgpack.encode({"data": value}) for value in values])
+
+
+def sent(*values: Any, package: str = "p", channels: Sequence[str] = ("",)) -> tuple[str, Publish, int]:
+    """Return package, frame and count of messages that a plugin sends, with these values as their data."""
+    return package, Publish(f"{package}.m.X_P", list(channels), batch_of(*values)), len(values)
 
 
 class FakeLog(MemoryLog):
@@ -101,7 +107,7 @@ class FakeSatellite:
         self.ended: list[Ended] = []
 
     def send(self, *values: Any, package: str = "p", channels: Sequence[str] = ("",)) -> None:
-        self.core.publish(package, f"{package}.m.X_P", channels, batch_of(*values))
+        self.core.publish(*sent(*values, package=package, channels=channels))
 
     def take_events(self) -> None:
         while self.core.events:

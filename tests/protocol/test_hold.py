@@ -8,7 +8,7 @@ import pytest
 
 from co2.errors import StorageFull
 from co2.protocol.wire.link_frames import Hello, Hold, Publish, decode_relay_frame, encode_link_frame
-from tests.protocol.network import FakeSatellite, Network, batch_of
+from tests.protocol.network import FakeSatellite, Network, batch_of, sent
 
 
 def full(net: Network) -> None:
@@ -57,7 +57,7 @@ def test_live_messages_pass_a_full_disk() -> None:
     full(net)
     ham.send("stored")
     net.run()
-    ham.core.publish_live("p", "p.m.X_P", ["meter"], batch_of("live"))
+    ham.core.publish_live(*sent("live", channels=["meter"]))
     net.run()
     assert spam.got == {"p": ["live"]}
     has_room(net)

@@ -5,6 +5,7 @@ from zlib import crc32
 import pytest
 
 from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.takeovers import RETURN
 from co2.protocol.satellite.core import SatelliteCore
 from co2.protocol.wire import close_reasons
@@ -16,7 +17,7 @@ from co2.protocol.wire.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
-from tests.protocol.network import FakeSatellite, Network, batch_of
+from tests.protocol.network import FakeSatellite, Network, batch_of, sent
 from tests.protocol.test_transitions import HELLO
 
 
@@ -504,9 +505,7 @@ def test_what_has_no_number_is_passed_on_after_the_commit_and_in_its_place() -> 
     net.auto_commit = False
     ham.send(1)
     net.run()
-    net.relay.append_unnumbered(
-        origin="x", host_id="x@10.0.0.9:0", client_address=("10.0.0.9", 1), batch=batch_of(2), channels=("",)
-    )
+    net.relay.append_unnumbered("x", InFlight("x@10.0.0.9:0", ("10.0.0.9", 1), batch_of(2), 1, ("",)))
     ham.send(3)
     net.run()
     assert spam.got == {"b": [1]}
@@ -520,7 +519,7 @@ def test_live_messages_go_to_who_is_there_and_leave_no_trace() -> None:
     ham, spam, slow = net.satellite("ham"), net.satellite("spam", "b"), net.satellite("slow", "c")
     assert slow.peer
     net.relay.pause(slow.peer)
-    ham.core.publish_live("p", "p.m.X", ["meter.1"], batch_of("peak"))
+    ham.core.publish_live(*sent("peak", channels=["meter.1"]))
     net.run()
     net.relay.resume(slow.peer)
     net.run()
@@ -529,7 +528,7 @@ def test_live_messages_go_to_who_is_there_and_leave_no_trace() -> None:
     assert slow.peer.live_dropped == 1
     assert net.log.entries == []
     net.cut(ham)
-    ham.core.publish_live("p", "p.m.X", ["meter.1"], batch_of("peak"))
+    ham.core.publish_live(*sent("peak", channels=["meter.1"]))
     assert ham.core.live_dropped == 1
 
 

@@ -10,16 +10,17 @@ import msgspec
 
 from co2.host_id import HostId
 from co2.protocol.relay.cursors import Peer
+from co2.protocol.satellite.core import Delivered
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.batch import split_batch
-from co2.protocol.wire.link_frames import Deliver, Gap
+from co2.protocol.wire.link_frames import Gap
 from co2.protocol.wire.plugin_frames.frames import Host
 from co2.relay.links import Links
 from co2.satellite.link import Link
 from co2.server.http.limits import Limits
 from co2.server.http.server import HttpServer, bind_socket
 from co2.xmlrpc.registry import Registry
-from tests.protocol.network import FakeLog, batch_of
+from tests.protocol.network import FakeLog, sent
 
 __all__ = ["Relay", "Satellite", "network", "until"]
 
@@ -136,10 +137,11 @@ class Satellite:
         await asyncio.gather(self._running, return_exceptions=True)
 
     def send(self, *values: Any) -> None:
-        self.link.publish("p", "p.m.X_P", [""], batch_of(*values), False)
+        self.link.publish(*sent(*values))
 
-    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
-        values = [msgspec.msgpack.decode(message)["data"] for message in split_batch(frame.batch)][skip:]
+    def deliver(self, package: str, delivered: Delivered) -> bool:
+        messages = split_batch(delivered.frame.batch)[delivered.skip :]
+        values = [msgspec.msgpack.decode(message)["data"] for message in messages]
         self.got.setdefault(package, []).extend(values)
         return package not in self.full
 

@@ -9,10 +9,10 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from co2.errors import BadRequest
-from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, make_batch, split_batch
+from co2.protocol.satellite.core import Delivered
+from co2.protocol.wire.batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, batch_count, make_batch, split_batch
 from co2.protocol.wire.channel_patterns import MAX_CHANNEL
-from co2.protocol.wire.link_frames import Deliver
+from co2.protocol.wire.plugin_frames.frames import Publish
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
 from tests.relay.linked import Relay, Satellite, until
@@ -46,8 +46,8 @@ class DurableRelay(Relay):
 class Sized(Satellite):
     """Writes down whole batches."""
 
-    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
-        self.got.setdefault(package, []).append((frame.channels, frame.batch))
+    def deliver(self, package: str, delivered: Delivered) -> bool:
+        self.got.setdefault(package, []).append((delivered.frame.channels, delivered.frame.batch))
         return True
 
 
@@ -75,7 +75,7 @@ def carried(path: Path, channels: list[str], batch: bytes) -> None:
             spam.link.core.subscribe("live")
             spam.link.core.subscribe("durable", durable=True)
             await until(lambda: ham.link.joined.is_set() and spam.link.joined.is_set())
-            ham.link.publish("p", "p.m.X", channels, batch, False)
+            ham.link.publish("p", Publish("p.m.X", channels, batch), batch_count(batch))
             await asyncio.wait_for(ham.link.flushed(), 10)
             await until(lambda: len(spam.got) == 2)
             assert spam.got == {"live": [(channels, batch)], "durable": [(channels, batch)]}
@@ -106,9 +106,9 @@ def test_a_frame_of_one_byte_more_is_refused_where_it_comes_in(tmp_path: Path) -
         ham = Sized(relay, "ham")
         try:
             await until(lambda: ham.link.joined.is_set())
-            with pytest.raises(BadRequest, match="bytes"):
-                ham.link.publish("p", "p.m.X", [""], frame_of(MAX_BATCH_BYTES + 1), False)
-            assert len(ham.outbox) == 0
+            ham.link.publish("p", Publish("p.m.X", [""], frame_of(MAX_BATCH_BYTES + 1)), 1)
+            await until(lambda: "bytes" in ham.link.last_error)
+            assert relay.log.last == 1
         finally:
             await ham.stop()
             await relay.stop()
@@ -162,7 +162,7 @@ def test_a_million_messages_are_read_back_half_a_million_a_second(tmp_path: Path
         batch = make_batch([msgspec.msgpack.encode({"data": [n, "shrubbery", 0.815]}) for n in range(2000)])
         for _ in range(500):
             log.append(origin="ham", host_id="ham@127.0.0.1:1", client_address=("127.0.0.1", 1), batch=batch,
-                       crc=crc32(batch))  # fmt: skip
+                       count=2000, crc=crc32(batch))  # fmt: skip
         wait_for(lambda: log.committed == log.last, "on disk", 60)
         rates = []
         for _ in range(3):

@@ -9,6 +9,7 @@ import pytest
 
 from co2.errors import StorageFull
 from co2.protocol.relay import fan_out
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.wire.frame_template import Outline
 from co2.server.express import loop as express
 from co2.server.express.loop import COUNTED, Expected, ExpressLoop, Way
@@ -139,8 +140,8 @@ def test_what_a_full_log_refuses_on_its_way_costs_receivers_their_link_and_nothi
         await until(lambda: relay.log.takes)
         relay.log.append = append  # type: ignore[method-assign]
         for number in range(4):  # they would get the positions that were told
-            foreign = {"origin": "x", "host_id": "x@127.0.0.1:1", "client_address": ("127.0.0.1", 1)}
-            relay.links.core.append_unnumbered(**foreign, batch=batch_of(f"X{number}"), channels=("",))
+            message = InFlight("x@127.0.0.1:1", ("127.0.0.1", 1), batch_of(f"X{number}"), 1, ("",))
+            relay.links.core.append_unnumbered("x", message)
         relay.links.flush()
         ham.send("last")
         await until(lambda: {"X0", "X1", "X2", "X3", "last"} <= set(spam.got["p"][before:]), timeout=20)

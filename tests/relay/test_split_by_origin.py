@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from co2.protocol.wire.batch import make_batch, split_batch
+from co2.protocol.wire.batch import batch_count, make_batch, split_batch
 from co2.relay.split_by_origin import by_first_sender
 
 ONE, TWO = "one@127.0.0.1:2004", "two@[::1]:2005"
@@ -18,15 +18,17 @@ def batch(*origins):
 
 
 def parts(packed):
-    return [
-        (origin, [msgspec.msgpack.decode(one)["data"] for one in split_batch(part)])
-        for origin, part in by_first_sender(packed)
-    ]
+    found = []
+    for origin, part, count in by_first_sender(packed, batch_count(packed)):
+        messages = split_batch(part)
+        assert len(messages) == count
+        found.append((origin, [msgspec.msgpack.decode(one)["data"] for one in messages]))
+    return found
 
 
 def test_a_batch_that_names_nobody_stays_as_it_is():
     packed = batch(None, None)
-    assert list(by_first_sender(packed)) == [("", packed)]
+    assert list(by_first_sender(packed, 2)) == [("", packed, 2)]
 
 
 def test_neighbours_of_one_sender_stay_together_and_the_order_stays():
@@ -41,4 +43,4 @@ def test_what_is_no_host_id_names_nobody(origin):
 
 def test_a_text_that_only_holds_the_word_names_nobody():
     packed = make_batch([msgspec.msgpack.encode({"data": "origin_host_id"})])
-    assert list(by_first_sender(packed)) == [("", packed)]
+    assert list(by_first_sender(packed, 1)) == [("", packed, 1)]

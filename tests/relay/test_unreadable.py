@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from co2.protocol.wire.batch import make_batch, split_batch
+from co2.protocol.wire.batch import batch_count, make_batch, split_batch
 from co2.relay import message_reader
 from co2.relay.relay import RelayRole
 from co2.values import pack
@@ -35,7 +35,13 @@ BROKEN = {
 def append(relay: RelayRole, batch: bytes) -> int:
     """Put a frame into the log as a link does, which looks not inside; give the position of its first message."""
     return relay.log.append(
-        origin="ham", host_id="ham@127.0.0.1:1", client_address=("127.0.0.1", 1), batch=batch, epoch=7, seq=1
+        origin="ham",
+        host_id="ham@127.0.0.1:1",
+        client_address=("127.0.0.1", 1),
+        batch=batch,
+        count=batch_count(batch),
+        epoch=7,
+        seq=1,
     ).position
 
 

@@ -12,7 +12,7 @@ from co2.protocol.satellite.outbox import Outbox
 from co2.satellite import outbox_disk
 from co2.satellite.outbox_disk import OutboxDisk
 from tests.harness import PATIENCE
-from tests.protocol.network import batch_of
+from tests.protocol.network import sent
 
 
 class Carried:
@@ -41,7 +41,7 @@ def carried(path: Path, scenario: Callable[[Carried], Awaitable[None]]) -> None:
         disk = OutboxDisk(outbox, path, lambda: None)
         disk.start()
         for value in range(3):
-            outbox.put("p", "p.m.X", [""], batch_of(value))
+            outbox.put(*sent(value))
         await disk.close()
 
     async def run() -> None:

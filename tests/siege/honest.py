@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 
 from co2.host_id import HostId
+from co2.protocol.satellite.core import Delivered
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.batch import make_batch, split_batch
-from co2.protocol.wire.link_frames import Deliver, Gap
-from co2.protocol.wire.plugin_frames.frames import Host
+from co2.protocol.wire.link_frames import Gap
+from co2.protocol.wire.plugin_frames.frames import Host, Publish
 from co2.satellite.link import Link
 
 __all__ = ["CHANNEL", "Satellite", "Satellites"]
@@ -60,12 +61,12 @@ class Satellite:
         """Send the next message."""
         self.sent += 1
         message = msgspec.msgpack.encode({"data": [self.name, self.sent, time.perf_counter()], "channel": CHANNEL})
-        self.link.publish("rec", "rec.rec.X_Rec", [CHANNEL], make_batch([message]), False)
+        self.link.publish("rec", Publish("rec.rec.X_Rec", [CHANNEL], make_batch([message])), 1)
 
-    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
+    def deliver(self, package: str, delivered: Delivered) -> bool:
         """Account for what has come."""
         now = time.perf_counter()
-        for message in split_batch(frame.batch)[skip:]:
+        for message in split_batch(delivered.frame.batch)[delivered.skip :]:
             sender, number, sent_at = msgspec.msgpack.decode(message)["data"]
             last = self.got.get(sender, 0)
             if number != last + 1:

@@ -220,8 +220,8 @@ def _own_messages_given_back(_original: Any) -> Any:
 
 @_bug("what has no number is passed on before it is on disk", "g", RelayCore, "append_unnumbered")
 def _unnumbered_messages_passed_on_at_once(original: Any) -> Any:
-    def append(self: Any, **kwargs: Any) -> Any:
-        entry = original(self, **kwargs)
+    def append(self: Any, *args: Any) -> Any:
+        entry = original(self, *args)
         self.fan_out._held.clear()
         self.fan_out.advance()
         return entry
@@ -246,6 +246,7 @@ def _repeats_appended(_original: Any) -> Any:
             origin=peer.origin, host_id=str(peer.host_id), client_address=peer.address, batch=frame.batch,
             epoch=frame.epoch, seq=frame.seq, package=frame.package, plugin=frame.plugin,
             channels=None if frame.channels is None else tuple(frame.channels), crc=frame.crc,
+            count=batch_count(frame.batch),
         )  # fmt: skip
         peer.unacked.append((entry.end, frame.epoch, last))
         self._unacked[peer] = None
@@ -436,7 +437,7 @@ def _lost_hello_moves_packages(original: Any) -> Any:
 
 @_bug("a live message waits in the outbox with the others", "gdc", SatelliteCore, "publish_live")
 def _live_message_takes_a_seq(_original: Any) -> Any:
-    return lambda self, package, plugin, channels, batch: self.publish(package, plugin, channels, batch)
+    return lambda self, package, frame, count: self.publish(package, frame, count)
 
 
 @_bug("that the log is another is saved as told before it was", "a", SatelliteCore, "durable_beginnings")

@@ -14,6 +14,7 @@ from co2.protocol.relay import cursors
 from co2.protocol.relay.core import DiskWanted, IdReused, Joined, Left, OriginClaimed, RelayCore
 from co2.protocol.relay.cursors import Peer, Stream
 from co2.protocol.relay.fan_out import MAX_DISK_READS
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.log import Reading
 from co2.protocol.relay.origins import KnownOrigin, OriginBook
 from co2.protocol.relay.receipts import ReceiptKey
@@ -514,14 +515,8 @@ class SimRelay:
         """
         first = self.log.ids.position(origin, message_id)
         if first is None:
-            entry = self.core.append_unnumbered(
-                origin=origin,
-                host_id=f"{origin}@{ip}:0",
-                client_address=(ip, 50_000),
-                batch=make_batch([packed]),
-                channels=channels,
-                message_id=message_id,
-            )
+            message = InFlight(f"{origin}@{ip}:0", (ip, 50_000), make_batch([packed]), 1, channels)
+            entry = self.core.append_unnumbered(origin, message, message_id)
             first = entry.position
             self.flush()
         if first <= self.core.fan_out.committed:

@@ -15,7 +15,7 @@ from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import batch_count, make_batch
 from co2.protocol.wire.channel_patterns import channels_of_frame
 from co2.protocol.wire.frame_template import Outline
-from co2.protocol.wire.link_frames import Deliver
+from co2.protocol.wire.plugin_frames.frames import Publish
 from co2.satellite.link import BUSY_MAX, retry_delays
 from co2.satellite.outbox_disk import TICK
 from co2.satellite.satellite import APPLIED_TICKS, CURSOR_INTERVAL
@@ -244,7 +244,7 @@ class SimSatellite:
 
     def _published(self, name: str, plugin: str, channels: list[str] | None, batch: bytes, live: bool) -> None:
         """As in ``Supervisor.published``: siblings at once, then the network."""
-        host_id, count = self.core.host_id, batch_count(batch)
+        host_id, frame, count = self.core.host_id, Publish(plugin, channels, batch, live), batch_count(batch)
         for other in self.packages.values():
             sender = plugin if other.name == name else ""
             if other.ledger.durable:
@@ -256,9 +256,9 @@ class SimSatellite:
         if self._out is not None and self._out.has_room and not live:
             self._foreseen = self.core.next_publish(name, plugin, channels), batch
         if live:
-            self.core.publish_live(name, plugin, channels, batch)
+            self.core.publish_live(name, frame, count)
         else:
-            self.core.publish(name, plugin, channels, batch)
+            self.core.publish(name, frame, count)
         if self.core.live_dropped > dropped:
             self.engine.count("live message dropped at its satellite")
         self.work()
@@ -377,11 +377,11 @@ class SimSatellite:
         while events:
             event = events.popleft()
             match event:
-                case Delivered(packages, frame, skip):
-                    if skip:
+                case Delivered() as delivered:
+                    if delivered.skip:
                         self.engine.count("part of a frame skipped")
-                    for package in packages:
-                        if not self._deliver(package, frame, skip):
+                    for package in delivered.packages:
+                        if not self._deliver(package, delivered):
                             self.engine.count("package falls behind")
                             self.core.fell_behind(package)
                 case GapTold(packages, gap):
@@ -404,13 +404,13 @@ class SimSatellite:
                         self.engine.count(f"goodbye of a satellite: {reason}")
         self.work()
 
-    def _deliver(self, name: str, frame: Deliver, skip: int) -> bool:
+    def _deliver(self, name: str, delivered: Delivered) -> bool:
         package = self.packages.get(name)
         if package is None or not package.wants(None):
             return True
+        frame, skip, count = delivered.frame, delivered.skip, delivered.count
         own = frame.host_id.partition("@")[0] == self.origin and frame.sender == name
         envelope = Envelope(frame.host_id, frame.client_address, frame.plugin if own else "")
-        count = batch_count(frame.batch)
         self.engine.trace(
             f"{self.name}/{name} {frame.position}+{count} of {frame.host_id[:6]} {frame.seq} skip {skip}"
         )

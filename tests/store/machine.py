@@ -12,7 +12,7 @@ import apsw
 
 from co2.errors import StorageFailed
 from co2.protocol.relay.log import Entry
-from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.batch import batch_count, make_batch
 from co2.store.relay_log import RelayLog
 from co2.store.relayed_ids import RelayedIds
 from tests.store.power import Disk
@@ -146,6 +146,7 @@ class Machine:
             host_id=f"{origin or 'xml'}@127.0.0.1:2004",
             client_address=("127.0.0.1", 4567),
             batch=batch,
+            count=batch_count(batch),
             epoch=epoch,
             seq=log.marks.get((origin, epoch), 0) + 1 if epoch else 0,
             package="p" if origin else "",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from co2.protocol.relay.log import Entry
-from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.batch import batch_count, make_batch
 from co2.store import log_writer
 from co2.store.relay_log import RelayLog
 from tests.harness import wait_for
@@ -70,7 +70,7 @@ def append(log: RelayLog, batch: bytes, origin: str = "eggs", epoch: int = 9) ->
     return log.append(
         origin=origin, host_id=f"{origin}@127.0.0.1:1", client_address=("127.0.0.1", 1), batch=batch, epoch=epoch,
         seq=log.marks.get((origin, epoch), 0) + 1 if epoch else 0, package="p", plugin="p.m.X", channels=("a",),
-        crc=zlib.crc32(batch),
+        crc=zlib.crc32(batch), count=batch_count(batch),
     )  # fmt: skip
 
 

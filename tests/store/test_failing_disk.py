@@ -39,7 +39,7 @@ class Watched:
         batch = make_batch([b"\xc6" + size.to_bytes(4, "big") + bytes(size)])
         return self.log.append(
             origin="ham", host_id="ham@127.0.0.1:1", client_address=("127.0.0.1", 1), batch=batch,
-            crc=zlib.crc32(batch),
+            crc=zlib.crc32(batch), count=1,
         )  # fmt: skip
 
     def on_disk(self, entry: Entry) -> None:

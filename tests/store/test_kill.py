@@ -35,7 +35,7 @@ while True:
     batch = make_batch([seq.to_bytes(1, "big") if seq < 128 else b"\\xce" + seq.to_bytes(4, "big")])
     log.append(
         origin="ham", host_id="ham@127.0.0.1:1", client_address=("127.0.0.1", 1), batch=batch, epoch=7, seq=seq,
-        package="p", plugin="x", channels=("",), crc=zlib.crc32(batch),
+        package="p", plugin="x", channels=("",), crc=zlib.crc32(batch), count=1,
     )
     seq += 1
     if seq % 50 == 0:

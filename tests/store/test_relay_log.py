@@ -69,6 +69,7 @@ def append(
         host_id=f"{origin}@127.0.0.1:2004",
         client_address=("127.0.0.1", 4567),
         batch=batch,
+        count=len(messages),
         epoch=epoch if seq else 0,
         seq=seq,
         package="p",

@@ -168,7 +168,7 @@ class RelayMethods:
             await self._relay.waiters.on_disk(first)
             return first
         packed, channels = message_in(argument)
-        message = InFlight(str(host_id), (caller.address, caller.port), make_batch([packed]), channels)
+        message = InFlight(str(host_id), (caller.address, caller.port), make_batch([packed]), 1, channels)
         position = await self._through(host_id.origin, message, message_id)
         await self._relay.waiters.on_disk(position)
         return position

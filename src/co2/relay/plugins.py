@@ -18,8 +18,7 @@ from co2.plugin.packages.spec import PackageSpec
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.supervisor import Supervisor
 from co2.protocol.relay.filter_chain import InFlight
-from co2.protocol.wire.batch import batch_count
-from co2.protocol.wire.plugin_frames.frames import Host
+from co2.protocol.wire.plugin_frames.frames import Host, Publish
 from co2.relay.links import MAX_BACKLOG
 from co2.relay.split_by_origin import by_first_sender
 from co2.server.admin.file_watch import PluginWatch
@@ -195,13 +194,11 @@ class RelayPlugins:
 
     # what they send
 
-    def _publish(
-        self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
-    ) -> None:
+    def _publish(self, package: str, frame: Publish, count: int) -> None:
         """Pass on what a plugin sends, behind itself in the chain; it has no number, and leaves from the disk."""
-        names = None if channels is None else tuple(channels)
-        behind = self.supervisor.stage_of(package, plugin)
-        for origin, part in by_first_sender(batch):
+        names = None if frame.channels is None else tuple(frame.channels)
+        behind = self.supervisor.stage_of(package, frame.plugin)
+        for origin, part, messages in by_first_sender(frame.batch, count):
             done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             under_way = self._sent.setdefault(package, set())
             under_way.add(done)
@@ -210,6 +207,7 @@ class RelayPlugins:
                 str(self._host_id),
                 (self._host_id.ip, self._host_id.port),
                 part,
+                messages,
                 names,
                 partial(self._append, package, origin or self._host_id.origin, done),
             )
@@ -227,15 +225,9 @@ class RelayPlugins:
 
     def _append(self, package: str, origin: str, done: "asyncio.Future[None]", through: InFlight) -> None:
         try:
-            entry = self._relay.links.core.append_unnumbered(
-                origin=origin,
-                host_id=through.host_id,
-                client_address=through.client_address,
-                batch=through.batch,
-                channels=through.channels,
-            )
+            entry = self._relay.links.core.append_unnumbered(origin, through)
         except (StorageFull, StorageFailed) as error:
-            self.lost += batch_count(through.batch)
+            self.lost += through.count
             if not self._is_losing:
                 _logger.error("%s: what it sends is lost until there is room again: %s", package, error)
             self._is_losing = True

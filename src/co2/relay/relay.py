@@ -278,36 +278,25 @@ class RelayRole:
         """
         filter_chain = self.links.core.filter_chain
         if not filter_chain.occupied:
-            position = self._append(origin, message, message_id)
+            entry = self.links.core.append_unnumbered(origin, message, message_id)
             self.links.flush()
-            return position
+            return entry.position
         found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def release(through: InFlight) -> None:
             try:
-                position = self._append(origin, through, message_id)
+                entry = self.links.core.append_unnumbered(origin, through, message_id)
             except (StorageFull, StorageFailed) as error:
                 if not found.done():
                     found.set_exception(error)
                 return
             if not found.done():  # nobody may wait any more
-                found.set_result(position)
+                found.set_result(entry.position)
 
         message.release = release
         filter_chain.enter(message)
         self.links.flush()
         return await found
-
-    def _append(self, origin: str, message: InFlight, message_id: str) -> int:
-        entry = self.links.core.append_unnumbered(
-            origin=origin,
-            host_id=message.host_id,
-            client_address=message.client_address,
-            batch=message.batch,
-            channels=message.channels,
-            message_id=message_id,
-        )
-        return entry.position
 
     def left(self, peer: Peer, reason: str, text: str) -> None:
         """A link has ended."""

@@ -21,21 +21,25 @@ class _FirstSender(msgspec.Struct):
 _first_sender = msgspec.msgpack.Decoder(_FirstSender).decode
 
 
-def by_first_sender(batch: bytes) -> Iterator[tuple[str, bytes]]:
-    """Take messages apart by the host that they name as their first sender; give its origin, '' for none."""
+def by_first_sender(batch: bytes, count: int) -> Iterator[tuple[str, bytes, int]]:
+    """Split a batch of ``count`` messages by the hosts that they name as their first senders.
+
+    Yields:
+        The host's origin, '' for none, with a batch and the number of messages in it.
+    """
     if b"origin_host_id" not in batch:
-        yield "", batch
+        yield "", batch, count
         return
     part: list[bytes] = []
     of = ""
     for message in split_batch(batch):
         origin = _origin_in(message)
         if part and origin != of:
-            yield of, make_batch(part)
+            yield of, make_batch(part), len(part)
             part = []
         of = origin
         part.append(message)
-    yield of, make_batch(part)
+    yield of, make_batch(part), len(part)
 
 
 def _origin_in(message: bytes) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from co2.plugin.parent.process import Child
 from co2.plugin.parent.supervisor import Supervisor
 from co2.protocol.satellite.core import Stretch
-from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.frame_template import SMALL, Outline, Recent
+from co2.protocol.wire.plugin_frames.frames import Publish
 from co2.satellite.link import Link
 from co2.server.express.loop import COUNTED, Expected, Way
 
@@ -32,11 +32,11 @@ class Forecaster:
         self._link = link
         self._supervisor = supervisor
 
-    def note(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
-        """A plugin has sent a frame."""
-        count = batch_count(batch)
+    def note(self, package: str, frame: Publish, count: int) -> None:
+        """Note that a plugin of a package has sent a frame of so many messages."""
         if count <= SMALL or self.sent:
-            self.sent.note((package, plugin, None if channels is None else tuple(channels)), count)
+            channels = None if frame.channels is None else tuple(frame.channels)
+            self.sent.note((package, frame.plugin, channels), count)
 
     def __call__(self) -> Sequence[Expected]:
         """Tell; called when the event loop has nothing else to do."""

@@ -36,9 +36,9 @@ from co2.protocol.satellite.core import (
 from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.gap_reasons import gap_words
-from co2.protocol.wire.link_frames import Call, Deliver, Gap, Result
+from co2.protocol.wire.link_frames import Call, Gap, Result
 from co2.protocol.wire.package_health import Health
-from co2.protocol.wire.plugin_frames.frames import Host
+from co2.protocol.wire.plugin_frames.frames import Host, Publish
 from co2.satellite.health import HealthNews
 from co2.satellite.plugin_network import KnownHosts
 from co2.satellite.websocket_client import dial
@@ -87,8 +87,8 @@ def retry_delays(longest: float = RECONNECT_MAX) -> Iterator[float]:
 class LinkReceiver(Protocol):
     """Takes what the link brings."""
 
-    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
-        """Give a frame to a package, but for so many messages at its front; tell whether it takes more."""
+    def deliver(self, package: str, delivered: Delivered) -> bool:
+        """Give one of its packages what was delivered; return whether the package takes more."""
 
     def gap(self, package: str, gap: Gap) -> None:
         """Tell a package what it will not get."""
@@ -208,12 +208,16 @@ class Link:
             if not self._leaving:
                 await asyncio.sleep(max(next(delays), self._retry_after))
 
-    def publish(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool) -> None:
-        """Send messages of a plugin."""
-        if live:
-            self.core.publish_live(package, plugin, channels, batch)
-        else:
-            self.core.publish(package, plugin, channels, batch)
+    def publish(self, package: str, frame: Publish, count: int) -> None:
+        """Send messages of a plugin.
+
+        Args:
+            package: the plugin's.
+            frame: as its plugin host sent it.
+            count: messages in it.
+        """
+        publish = self.core.publish_live if frame.live else self.core.publish
+        publish(package, frame, count)
         self.work()
 
     def work(self) -> None:
@@ -376,10 +380,10 @@ class Link:
         while events:
             event = events.popleft()
             match event:
-                case Delivered(packages, frame, skip):
+                case Delivered() as delivered:
                     self.frames += 1
-                    for package in packages:
-                        if not self._receiver.deliver(package, frame, skip):
+                    for package in delivered.packages:
+                        if not self._receiver.deliver(package, delivered):
                             self.core.fell_behind(package)
                 case GapTold(packages, gap):
                     self._tell_gap(packages, gap)

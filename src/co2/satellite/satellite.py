@@ -16,8 +16,10 @@ from co2.errors import Denied, NoSuchMethod
 from co2.host_id import HostId
 from co2.plugin.packages.discovery import find_packages, stray_tables
 from co2.plugin.packages.spec import PackageSpec
+from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.satellite.core import Delivered
 from co2.protocol.satellite.outbox import MEMORY, Outbox
 from co2.protocol.wire.host_names import (
     MAX_NAME,
@@ -28,8 +30,8 @@ from co2.protocol.wire.host_names import (
     fitting_packages,
     names_size,
 )
-from co2.protocol.wire.link_frames import Deliver, Gap
-from co2.protocol.wire.plugin_frames.frames import DeadLetter, Host
+from co2.protocol.wire.link_frames import Gap
+from co2.protocol.wire.plugin_frames.frames import DeadLetter, Host, Publish
 from co2.satellite.dead_letters import DeadLetters
 from co2.satellite.forecast import Forecaster
 from co2.satellite.health import health_of
@@ -345,12 +347,10 @@ class SatelliteRole:
     def _work(self) -> None:
         self.link.work()
 
-    def _publish(
-        self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
-    ) -> None:
-        self.link.publish(package, plugin, channels, batch, live)
-        if not live:
-            self._forecaster.note(package, plugin, channels, batch)
+    def _publish(self, package: str, frame: Publish, count: int) -> None:
+        self.link.publish(package, frame, count)
+        if not frame.live:
+            self._forecaster.note(package, frame, count)
         self._outbox_disk.watch()
 
     def _closed_to_notify(self) -> str:
@@ -364,24 +364,21 @@ class SatelliteRole:
 
     # ---- what the link brings --------------------------------------------------------------------------
 
-    def deliver(self, package: str, frame: Deliver, skip: int) -> bool:
-        """Give a frame to a package; tell whether it takes more."""
+    def deliver(self, package: str, delivered: Delivered) -> bool:
+        """Give a package what was delivered; return whether it takes more."""
+        frame = delivered.frame
         own = frame.host_id.partition("@")[0] == self.link.host_id.origin and frame.sender == package
-        sender = frame.plugin if own else ""
+        envelope = Envelope(frame.host_id, frame.client_address, frame.plugin if own else "")
+        position = frame.position if frame.package else 0
         return self.supervisor.deliver_to(
             package,
-            frame.host_id,
-            frame.client_address,
-            frame.batch,
-            sender=sender,
-            skip=skip,
-            position=frame.position if frame.package else 0,
-            log_id=self.link.core.log_id,
+            QueuedBatch(envelope, frame.batch, delivered.count, delivered.skip, position, self.link.core.log_id),
         )
 
     def gap(self, package: str, gap: Gap) -> None:
         """Tell a package what it will not get."""
-        self.supervisor.gap_to(package, gap.after, gap.next + 1, gap.reason, self.link.core.log_id)
+        log_id = self.link.core.log_id
+        self.supervisor.gap_to(package, GapRange(gap.after, gap.next + 1, (gap.reason,), log_id=log_id))
 
     async def called(self, method: str, argument: Any) -> Any:
         """The relay calls a method of ours, for whoever asked it to."""

@@ -18,7 +18,6 @@ import apsw
 from co2.errors import StorageFailed, StorageFull
 from co2.protocol.relay.log import Entry, LogGap, Reading
 from co2.protocol.relay.losses import Loss, Losses
-from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.link_frames import FIRST_POSITION
 from co2.store import log_file
 from co2.store.journal import Journal, new_key
@@ -318,6 +317,7 @@ class RelayLog:
         host_id: str,
         client_address: tuple[str, int],
         batch: bytes,
+        count: int,
         epoch: int = 0,
         seq: int = 0,
         package: str = "",
@@ -328,7 +328,7 @@ class RelayLog:
     ) -> Entry:
         """Put a frame at the head. One without a number has somebody waiting for the disk, so that hurries.
 
-        A ``message_id`` is kept with it, for :attr:`ids`.
+        It has ``count`` messages. A ``message_id`` is kept with it, for :attr:`ids`.
 
         Raises:
             StorageFull: the disk is full, or too much waits for it; nothing was taken.
@@ -337,7 +337,6 @@ class RelayLog:
         writer = self._writer
         if writer.failed or self._full or writer.waiting_bytes > MAX_BACKLOG:
             self.check_room()
-        count = batch_count(batch)
         position = self.last + 1
         if position + count + LEASE // 2 > self._stored_lease:
             self._lease_up_to(position + LEASE)

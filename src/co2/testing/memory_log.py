@@ -6,7 +6,6 @@ from typing import Any
 from co2.errors import StorageFull
 from co2.protocol.relay.log import Entry, LogGap, Reading
 from co2.protocol.relay.losses import Losses
-from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.link_frames import BEGINNING, FIRST_POSITION
 from co2.store.relayed_ids import RelayedIds
 
@@ -49,11 +48,18 @@ class MemoryLog:
         return self.entries[-1].end if self.entries else max(BEGINNING, self.gone)
 
     def append(
-        self, *, batch: bytes, origin: str, epoch: int = 0, seq: int = 0, message_id: str = "", **rest: Any
+        self,
+        *,
+        batch: bytes,
+        count: int,
+        origin: str,
+        epoch: int = 0,
+        seq: int = 0,
+        message_id: str = "",
+        **rest: Any,
     ) -> Entry:
-        """Put a frame at the head."""
+        """Put a frame of ``count`` messages at the head."""
         self.check_room()
-        count = batch_count(batch)
         fields = {"package": "", "plugin": "", "channels": None, "crc": 0, **rest}
         entry = Entry(position=self.next, count=count, batch=batch, origin=origin, epoch=epoch, seq=seq, **fields)
         self.next += count

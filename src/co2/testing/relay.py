@@ -9,6 +9,7 @@ from typing import Any
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.events import AdmissionWanted
 from co2.protocol.relay.filter_chain import InFlight, Passed
+from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.close_reasons import REFUSED
 from co2.protocol.wire.plugin_frames.frames import Host, Hosts
@@ -138,27 +139,21 @@ class Relay(Home):
                 moved = True
                 frame = one.cut()
                 channels = None if frame.channels is None else tuple(frame.channels)
-                for origin, batch in by_first_sender(frame.batch):
+                for origin, batch, count in by_first_sender(frame.batch, batch_count(frame.batch)):
                     release = partial(self._append, origin or self.name)
-                    in_flight = InFlight(self.host_id, ADDRESS, batch, channels, release)
+                    in_flight = InFlight(self.host_id, ADDRESS, batch, count, channels, release)
                     core.filter_chain.enter(in_flight, self._stages.get(one.name))
         core.come_through()
         return moved
 
-    def _append(self, origin: str, through: InFlight) -> None:
-        self.network.core.append_unnumbered(
-            origin=origin,
-            host_id=through.host_id,
-            client_address=through.client_address,
-            batch=through.batch,
-            channels=through.channels,
-        )
+    def _append(self, origin: str, message: InFlight) -> None:
+        self.network.core.append_unnumbered(origin, message)
 
-    def give(self, carried: Carried, sender: InFlight, done: Callable[[Passed | None], None]) -> None:
+    def give(self, carried: Carried, in_flight: InFlight, done: Callable[[Passed | None], None]) -> None:
         """Have a plugin look at messages."""
         self._number += 1
         self._given[self._number] = done
-        frame = Transit(self._number, carried.name, sender.host_id, sender.client_address, sender.batch)
+        frame = Transit(self._number, carried.name, in_flight.host_id, in_flight.client_address, in_flight.batch)
         carried.mail.append(frame)
 
     def ask(self, asked: AdmissionWanted) -> None:
@@ -208,12 +203,6 @@ class _CarriedFilter:
         """Tell whether it looks at messages of these channels."""
         return self._interests.wants(channels)
 
-    def take(
-        self,
-        host_id: str,
-        client_address: tuple[str, int],
-        batch: bytes,
-        done: Callable[[Passed | None], None],
-    ) -> None:
+    def take(self, in_flight: InFlight, done: Callable[[Passed | None], None]) -> None:
         """Look at messages when the network settles."""
-        self._relay.give(self._carried, InFlight(host_id, client_address, batch, None), done)
+        self._relay.give(self._carried, in_flight, done)

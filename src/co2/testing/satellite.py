@@ -10,10 +10,9 @@ from co2.protocol.satellite.core import Delivered, Ended, GapTold, RosterTold, S
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.close_reasons import REFUSED
-from co2.protocol.wire.link_frames import Deliver as FromLink
 from co2.protocol.wire.link_frames import Gap as LinkGap
 from co2.protocol.wire.link_frames import encode_link_frame
-from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts
+from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts, Publish
 from co2.satellite.plugin_network import KnownHosts
 from co2.testing.home import Home, HomeNetwork
 from co2.testing.package import MemoryPackage
@@ -146,27 +145,28 @@ class Satellite(Home):
                 while one.has_sent:
                     frame = one.cut()
                     moved = True
-                    self._to_siblings(package, frame.plugin, frame.batch)
+                    count = batch_count(frame.batch)
+                    self._to_siblings(package, frame, count)
                     publish = self.core.publish_live if frame.live else self.core.publish
-                    publish(package.name, frame.plugin, frame.channels, frame.batch)
+                    publish(package.name, frame, count)
         return moved
 
-    def _to_siblings(self, package: MemoryPackage, plugin: str, batch: bytes) -> None:
+    def _to_siblings(self, package: MemoryPackage, frame: Publish, count: int) -> None:
         for other in self.packages.values():
             # A durable one gets them from the relay, with a position to come back to.
             if not other.durable:
-                sender = plugin if other is package else ""
-                first = other.numbered(batch_count(batch))
+                sender = frame.plugin if other is package else ""
+                first = other.numbered(count)
                 address = (self.core.host_id.ip, self.core.host_id.port)
-                other.deliver(Deliver(first, self.host_id, address, batch, sender))
+                other.deliver(Deliver(first, self.host_id, address, frame.batch, sender))
 
     def take_events(self) -> None:
         """Do what the state machine says."""
         while self.core.events:
             match self.core.events.popleft():
-                case Delivered(packages, frame, skip):
-                    for name in packages:
-                        self._take(self.packages[name], frame, skip)
+                case Delivered() as delivered:
+                    for name in delivered.packages:
+                        self._take(self.packages[name], delivered)
                 case GapTold(packages, gap):
                     for name in packages:
                         package = self.packages[name]
@@ -180,11 +180,12 @@ class Satellite(Home):
                     elif reason:
                         raise AssertionError(f"the link of {self!r} has ended: {reason}: {text}")
 
-    def _take(self, package: MemoryPackage, frame: FromLink, skip: int) -> None:
+    def _take(self, package: MemoryPackage, delivered: Delivered) -> None:
+        frame = delivered.frame
         own = frame.host_id.partition("@")[0] == self.name and frame.sender == package.name
         sender = frame.plugin if own else ""
-        first = package.numbered(batch_count(frame.batch))
-        package.deliver(Deliver(first, frame.host_id, frame.client_address, frame.batch, sender, skip))
+        first = package.numbered(delivered.count)
+        package.deliver(Deliver(first, frame.host_id, frame.client_address, frame.batch, sender, delivered.skip))
 
     def _hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         mine = self.name

@@ -13,6 +13,7 @@ from co2.errors import BadRequest, PluginFailed
 from co2.plugin.child import decoding
 from co2.plugin.child.decoding import Unreadable, open_batch
 from co2.plugin.parent import delivery_queue
+from co2.plugin.parent.delivery_queue import GapRange
 from co2.protocol.wire.batch import make_batch, split_batch
 from co2.values import pack
 from tests.plugin.support import HOST_ID, OTHER, OTHER_ADDRESS, Settings, carrying, write_package
@@ -262,7 +263,7 @@ def test_a_gap_comes_in_its_place(tmp_path: Path, settings: Settings) -> None:
     async def scenario() -> None:
         async with carrying([write_package(tmp_path, "ham", spam=GAPS)], settings) as it:
             it.deliver(1, 2)
-            it.supervisor.gap_to("ham", 17, 29, "retention")
+            it.supervisor.gap_to("ham", GapRange(17, 29, ("retention",)))
             it.deliver(3)
             gap = {"after": 17, "next": 29, "reason": "retention"}
             await it.until(lambda: [m for m in it.sent() if m != "not for me"] == [1, 2, gap, 3])
@@ -465,3 +466,27 @@ def test_where_memory_runs_out_while_a_batch_is_decoded_only_what_does_not_fit_i
     assert [type(message) for message in open_batch(batch)] == [Unreadable] * 3
     monkeypatch.setattr(decoding, "split_batch", no_memory)
     assert [type(message) for message in open_batch(batch)] == [Unreadable] * 3
+
+
+FORGING = """
+    import os, sys
+    from co2.protocol.wire.plugin_frames.frames import Publish, encode_frame
+
+    class X_Spam(plugin.Co2Plugin):
+        def receive(self, data_dict):
+            for batch in (b"", b"\\xdd\\0\\0\\0\\0", b"\\xdd\\0\\0\\x08\\1" + bytes(2049)):
+                os.write(int(sys.argv[1]), encode_frame(Publish("ham.spam.X_Spam", [""], batch)))
+            self.send({"data": "after"})
+"""
+
+
+def test_a_plugin_host_that_sends_malformed_batches_sends_nothing_with_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=FORGING)]) as it:
+            it.deliver("now")
+            await it.until(it.sent, "sent")
+            assert it.sent() == ["after"]
+            assert it.status("ham").sent == 1
+            assert it.log.text.count("could not be handled") == 3
+
+    asyncio.run(scenario())

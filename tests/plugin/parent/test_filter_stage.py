@@ -3,7 +3,7 @@
 from typing import Any
 
 from co2.plugin.parent.filter_stage import BEHIND, PATIENCE, SLOW, STUCK, WINDOW, FilterStage, PackageFilters
-from co2.protocol.relay.filter_chain import Passed
+from co2.protocol.relay.filter_chain import InFlight, Passed
 from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.plugin_frames.frames import PluginInfo
 from co2.protocol.wire.plugin_frames.transit import Transit, Transited
@@ -33,7 +33,8 @@ class Package:
 
     def take(self, *values: Any, stage: FilterStage | None = None) -> None:
         what = batch(*values)
-        (stage or self.stage).take("a@10.0.0.1:1", ADDRESS, what, lambda passed: self.out.append((what, passed)))
+        in_flight = InFlight("a@10.0.0.1:1", ADDRESS, what, len(values), None)
+        (stage or self.stage).take(in_flight, lambda passed: self.out.append((what, passed)))
 
     def answer(self, number: int, what: bytes = b"", **counts: int) -> None:
         self.filters.answered(Transited(number, what, [""], **counts))

@@ -11,6 +11,7 @@ from co2.plugin.parent.delivery import NETWORK, Delivery
 from co2.plugin.parent.delivery_queue import WINDOW, Envelope, QueuedBatch
 from co2.plugin.parent.filter_stage import FilterStage, PackageFilters
 from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, PluginInfo, Publish, Transited, encode_frame
 from co2.satellite import forecast
@@ -57,11 +58,11 @@ class Stub:
         self.name, self.durable, self.number = name, durable, number
         self.next_delivery = (self, number) if number else None
         self.sender = self
-        self._wants = wants
+        self.receives = wants
         self.got: list[bytes] = []
 
     def wants(self, channels: Any, sender: str = "") -> bool:
-        return self._wants and sender != "ham.m.X_Alone"
+        return self.receives and sender != "ham.m.X_Alone"
 
     def deliver(self, source: str, queued: QueuedBatch) -> None:
         if self.number:
@@ -99,7 +100,7 @@ def test_what_siblings_get_of_what_a_plugin_sends(rows: list[tuple[bool, bool, i
     packages = [Stub(name, *row) for name, row in zip(("ham", "eggs", "spam", "bacon"), rows, strict=False)]
     carrying = supervisor(*packages)
     found = carrying.next_published("ham", plugin, [""])
-    carrying.published(packages[0], plugin, [""], BATCH, live=False)  # type: ignore[arg-type]
+    carrying.published(packages[0], Publish(plugin, [""], BATCH), 1)  # type: ignore[arg-type]
     if found is None:
         concerned = [one for one in packages if not one.durable and not one.number]
         assert any(one.wants([""], plugin if one is packages[0] else "") for one in concerned)
@@ -118,7 +119,7 @@ def test_what_a_package_gets_of_what_comes(row: tuple[bool, bool, int]) -> None:
     package = Stub("ham", *row)
     carrying = supervisor(package)
     found = carrying.next_delivered("ham", "a@1.2.3.4:5", ("1.2.3.4", 5))
-    carrying.deliver_to("ham", "a@1.2.3.4:5", ("1.2.3.4", 5), BATCH)
+    carrying.deliver_to("ham", QueuedBatch(Envelope("a@1.2.3.4:5", ("1.2.3.4", 5)), BATCH, 1))
     if found is not None:
         assert [filled(found[1], BATCH)] == package.got
     assert (found is not None) == bool(package.got)
@@ -148,7 +149,7 @@ def test_what_a_relay_plugin_gets_of_what_comes_and_its_answer() -> None:
                 found: Any = carrying.next_passed(stage, *sender, ("stage.left",))
                 child, gets, answers = found
                 assert child is package
-                stage.take(*sender, BATCH, lambda passed: None)
+                stage.take(InFlight(*sender, BATCH, 1, None), lambda passed: None)
                 assert filled(gets, BATCH) == package.got.pop()
                 assert carrying.next_passed(stage, *sender, None) is None, "it has not answered"
                 answer = Transited(package.filters.next_number - 1, BATCH, ["stage.left"], 0, stage.changes)

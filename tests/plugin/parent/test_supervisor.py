@@ -16,6 +16,7 @@ import pytest
 
 from co2.errors import BadParams, CallTimeout, LoadError, NoSuchMethod, PluginFailed, ValueRefused
 from co2.plugin.parent import restart_policy
+from co2.plugin.parent.delivery_queue import Envelope, QueuedBatch
 from co2.plugin.parent.supervisor import PackageSpec
 from co2.protocol.wire.batch import make_batch
 from co2.values import pack
@@ -815,7 +816,9 @@ def test_a_durable_package_gets_nothing_of_its_siblings_directly_not_even_while_
             await it.call("eggs.spam.send")
             await it.until(lambda: it.sent() == ["at once", "later"])
             batch = make_batch([pack({"data": "from the relay"})])
-            it.supervisor.deliver_to("ham", HOST_ID, ADDRESS, batch, position=2, log_id="log")
+            it.supervisor.deliver_to(
+                "ham", QueuedBatch(Envelope(HOST_ID, ADDRESS), batch, 1, position=2, log_id="log")
+            )
             await it.until(lambda: it.status("ham").received)
             assert await it.call("ham.spam.got") == ["from the relay"]
 

@@ -27,11 +27,9 @@ class FakeFilter:
     def wants(self, channels: tuple[str, ...] | None) -> bool:
         return self.wanted is None or channels is None or self.wanted in channels
 
-    def take(
-        self, host_id: str, client_address: tuple[str, int], batch: bytes, done: Callable[[Passed | None], None]
-    ) -> None:
-        self.seen.append(batch)
-        self.asked.append((batch, done))
+    def take(self, in_flight: InFlight, done: Callable[[Passed | None], None]) -> None:
+        self.seen.append(in_flight.batch)
+        self.asked.append((in_flight.batch, done))
 
     def answer(self, *, as_it_came: bool = False) -> None:
         if self.asked:
@@ -56,7 +54,7 @@ class Way:
         self, batch: bytes, channel: str = "", behind: FakeFilter | None = None, sender: str = "a@10.0.0.1:1"
     ) -> None:
         release = lambda through: self.out.append(through.batch)  # noqa: E731
-        self.filter_chain.enter(InFlight(sender, ADDRESS, batch, (channel,), release), behind)
+        self.filter_chain.enter(InFlight(sender, ADDRESS, batch, 1, (channel,), release), behind)
 
 
 def test_without_filters_nothing_waits() -> None:

@@ -43,7 +43,7 @@ def test_what_is_lost_is_told_in_one_gap() -> None:
 
 def test_what_is_not_on_disk_yet_is_not_acknowledged() -> None:
     log = FakeLog()
-    log.append(batch=batch_of(1, 2), origin="ham", host_id="", client_address=("", 0), epoch=7, seq=1)
+    log.append(batch=batch_of(1, 2), count=2, origin="ham", host_id="", client_address=("", 0), epoch=7, seq=1)
     peer = Network().relay.opened(("10.0.0.2", 1))
     peer.host_id = HostId("ham", "10.0.0.2", 2004)
     assert meet(log, peer, 7, 1, rolled_back=False) == Resumption(0)

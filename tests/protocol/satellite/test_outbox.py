@@ -9,6 +9,7 @@ from co2.protocol.satellite import outbox as outbox_module
 from co2.protocol.satellite.outbox import Cut, Outbox, Segment
 from co2.protocol.wire.batch import make_batch, split_batch
 from co2.protocol.wire.link_frames import Publish, decode_satellite_frame
+from co2.protocol.wire.plugin_frames import frames
 
 
 class Disk:
@@ -33,7 +34,7 @@ class Disk:
 
     def send(self, *values: int, size: int = 0) -> None:
         batch = make_batch([msgspec.msgpack.encode({"data": value, "x": b"x" * size}) for value in values])
-        self.outbox.put("p", "p.m.X", ("",), batch)
+        self.outbox.put("p", frames.Publish("p.m.X", [""], batch), len(values))
 
     def look(self, everything: bool = False) -> None:
         """Hand over what is due; it is written by :meth:`write`."""

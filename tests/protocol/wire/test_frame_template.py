@@ -9,7 +9,7 @@ from co2.protocol.relay.losses import Loss
 from co2.protocol.wire.frame_template import CRC, LOOKS, MAX_STREAMS, SMALL, Recent, host_outline, link_outline
 from co2.protocol.wire.link_frames import MAX_NUMBER, Deliver, Publish, encode_link_frame
 from co2.protocol.wire.plugin_frames import frames
-from tests.protocol.network import FakeSatellite, Network, batch_of
+from tests.protocol.network import FakeSatellite, Network, sent
 from tests.simulation.foresight import filled
 
 names = st.text(max_size=20)
@@ -144,7 +144,7 @@ def test_numbers_of_an_outbox_go_on_with_each_frame_as_it_was_foreseen_before_th
     ahead = ham.core.next_publish("p", "p.m.X_P", [""])
     for count in (1, 130, 2):
         assert ham.core.next_publish("p", "p.m.X_P", [""]) == ahead
-        ham.core.outbox.put("p", "p.m.X_P", [""], batch_of(*range(count)))
+        ham.core.outbox.put(*sent(*range(count)))
         ham.core.taken()
         ahead = ahead.after(count)
 
@@ -237,11 +237,11 @@ def test_an_outbox_foresees_what_goes_out_at_once_only():
     core.paused = True
     assert core.next_publish("p", "p.m.X_P", [""]) is None
     core.paused = False
-    core.outbox.put("p", "p.m.X_P", [""], batch_of(2))
+    core.outbox.put(*sent(2))
     assert core.next_publish("p", "p.m.X_P", [""]) is None
     core.taken()
     assert core.next_publish("p", "p.m.X_P", [""]) is not None
     core.outbox.renew(12345)
-    core.publish("p", "p.m.X_P", [""], batch_of(3))
+    core.publish(*sent(3))
     core.taken()
     assert core.next_publish("p", "p.m.X_P", [""]) is None, "what is left of the run before goes first"

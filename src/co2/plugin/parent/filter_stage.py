@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from co2.protocol.relay.filter_chain import Passed
+from co2.protocol.relay.filter_chain import InFlight, Passed
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.plugin_frames.frames import PluginInfo
@@ -150,16 +150,16 @@ class FilterStage:
         """Tell whether it looks at messages of these channels."""
         return self._interests.wants(channels)
 
-    def take(self, host_id: str, client_address: tuple[str, int], batch: bytes, done: Done) -> None:
+    def take(self, in_flight: InFlight, done: Done) -> None:
         """Look at messages; ``done`` is called with what goes on, or with None for all as they came."""
-        count = batch_count(batch)
         filters = self.filters
         if (filters.give is None and not filters.held) or self._owed or self not in filters.stages:
-            filters.counts.passed_by += count
+            filters.counts.passed_by += in_flight.count
             done(None)
             return
-        frame = Transit(filters.next_number, self.plugin, host_id, client_address, batch)
+        number, batch, count = filters.next_number, in_flight.batch, in_flight.count
         filters.next_number += count
+        frame = Transit(number, self.plugin, in_flight.host_id, in_flight.client_address, batch)
         self._waiting.append(_WaitingFrame(frame, count, done))
         self.pump()
 

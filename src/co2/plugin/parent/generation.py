@@ -89,6 +89,8 @@ class Generation:
         plugins: what is made of it.
         warnings: what of it is ignored, or does nothing.
         methods: theirs, by name.
+        receives: whether any of them does.
+        durable: whether it goes on where it left off after a restart of its satellite.
         wanted: what they want to hear.
         ended: done when the child has ended and all that it said is read; tells how it ended.
         stumbled: what its plugin raised in its first message or call, '' for nothing.
@@ -120,6 +122,7 @@ class Generation:
         self.plugins: list[PluginInfo] = []
         self.warnings: list[str] = []
         self.methods: dict[str, MethodInfo] = {}
+        self.receives = self.durable = False
         self.wanted = PackageInterests(())
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.stumbled = self.stumbled_in_callback = ""
@@ -145,16 +148,6 @@ class Generation:
         self._killing: asyncio.Task[None] | None = None
         self._lifecycle: asyncio.Task[None] | None = None
         self.child: Child = make_child(settings.isolation, self._take, logger, spec.env)
-
-    @property
-    def receives(self) -> bool:
-        """Whether any of its plugins does."""
-        return any(plugin.receives for plugin in self.plugins)
-
-    @property
-    def durable(self) -> bool:
-        """Whether it goes on where it left off after a restart of its satellite."""
-        return any(plugin.durable and plugin.receives for plugin in self.plugins)
 
     @property
     def letters(self) -> int:
@@ -223,6 +216,8 @@ class Generation:
         self.warnings = loaded.warnings
         self.plugins = loaded.plugins
         self.methods = {method.name: method for method in loaded.methods}
+        self.receives = any(plugin.receives for plugin in loaded.plugins)
+        self.durable = any(plugin.durable and plugin.receives for plugin in loaded.plugins)
         self.wanted = PackageInterests(loaded.plugins)
 
     def start(self, progress: dict[str, Progress], *, paused: str, on_trial: bool) -> None:

@@ -53,10 +53,8 @@ class Hub(Protocol):
     def network(self) -> NetworkQueries:
         """What plugins may ask."""
 
-    def published(
-        self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
-    ) -> None:
-        """Take a batch that a plugin sent, in order."""
+    def published(self, package: "Package", frame: Publish, count: int) -> None:
+        """Pass on a frame of so many messages that a plugin sent, in order."""
 
     def flushed(self, package: "Package") -> Awaitable[None]:
         """Wait until all that the package has published so far is acknowledged."""
@@ -140,8 +138,9 @@ class Package:
     def _took(self, one: Generation, frame: ChildFrame) -> None:
         match frame:
             case Publish():
-                self._sent += batch_count(frame.batch)
-                self._hub.published(self, frame.plugin, frame.channels, frame.batch, frame.live)
+                count = batch_count(frame.batch)
+                self._sent += count
+                self._hub.published(self, frame, count)
             case Transited():
                 if one is self.lifecycle.current:
                     self.filters.answered(frame)
@@ -166,14 +165,18 @@ class Package:
 
     # messages
 
-    def wants(self, channels: Sequence[str] | None, sender: str = "") -> bool:
-        """Whether any of its plugins but ``sender`` hears messages of such channels, as far as is known."""
+    @property
+    def receives(self) -> bool:
+        """Whether it is carried, or will be, and any of its plugins receives, as far as is known."""
         lifecycle = self.lifecycle
         if lifecycle.state in ("failed", "stopped") or lifecycle.stopping:
             return False
-        if lifecycle.current is None:
-            return not sender
-        return lifecycle.current.wanted.wants(channels, sender)
+        return lifecycle.current is None or lifecycle.current.receives
+
+    def wants(self, channels: Sequence[str] | None, sender: str = "") -> bool:
+        """Whether any of its plugins but ``sender`` hears messages of such channels, as far as is known."""
+        one = self.lifecycle.current
+        return self.receives and (not sender if one is None else one.wanted.wants(channels, sender))
 
     def deliver(self, source: str, queued: QueuedBatch) -> None:
         """Queue a batch for the package, and give the child what it may have."""

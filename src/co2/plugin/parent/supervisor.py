@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
-OnPublish = Callable[[str, str, Sequence[str] | None, bytes, bool], None]
-"""Takes package, plugin, channels ('' for none; None for many), batch, and whether it is live."""
+OnPublish = Callable[[str, Publish, int], None]
+"""Called with the package, the frame that one of its plugins sent, and the number of messages in it."""
 
 _logger = logging.getLogger("co2.plugins")
 
@@ -49,7 +49,7 @@ class Supervisor:
         var_dict: what plugins are told.
         host_id: gives our host_id of now, for messages between siblings.
         address: gives (ip, port) of now, likewise.
-        on_publish: takes batches for the network, in order; must not block.
+        on_publish: called with each frame for the network, in order; must not block.
         flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
         on_room: called with a package that took no more from the network and does again.
         on_methods_changed: called when :attr:`methods` or the plugins are others than before.
@@ -212,59 +212,30 @@ class Supervisor:
             if package.wants(channels):
                 package.deliver(NETWORK, queued)
 
-    def deliver_to(
-        self,
-        package: str,
-        host_id: str,
-        client_address: tuple[str, int],
-        batch: bytes,
-        *,
-        sender: str = "",
-        skip: int = 0,
-        position: int = 0,
-        log_id: str = "",
-    ) -> bool:
-        """Give a batch to one package; tell whether it takes more. Where not, ``on_room`` says when it does again.
+    def deliver_to(self, package: str, queued: QueuedBatch) -> bool:
+        """Queue a batch for a package that wants it; return whether it takes more.
 
-        Args:
-            package: its name.
-            host_id: the sender's.
-            client_address: (ip, port) of its connection, as its relay saw it.
-            batch: the messages.
-            sender: plugin of this very package that sent them, '' for one from elsewhere.
-            skip: so many at its front were delivered before.
-            position: of its first message in the relay's log, for a durable package.
-            log_id: of that log.
-
-        Raises:
-            BadRequest: it is no batch.
+        Where it does not ``on_room`` says when it does again.
         """
         carried = self._packages.get(package)
-        if carried is None or not carried.wants(None):
-            return True
-        queued = QueuedBatch(
-            Envelope(host_id, client_address, sender), batch, batch_count(batch), skip, position, log_id
-        )
-        return carried.deliver_from_network(queued)
+        return carried is None or not carried.receives or carried.deliver_from_network(queued)
 
     def gap(self, after: int, following: int, reason: str) -> None:
-        """Tell all packages that messages from the network will not come; arguments as of :meth:`gap_to`."""
-        for package in self._packages:
-            self.gap_to(package, after, following, reason)
-
-    def gap_to(self, package: str, after: int, following: int, reason: str, log_id: str = "") -> None:
-        """Tell a package that messages from the network will not come.
+        """Tell all packages that messages from the network will not come.
 
         Args:
-            package: its name.
             after: position of the last message before the gap.
             following: position of the first one after it.
             reason: why.
-            log_id: of the log that these are positions in.
         """
+        for package in self._packages:
+            self.gap_to(package, GapRange(after, following, (reason,)))
+
+    def gap_to(self, package: str, gap: GapRange) -> None:
+        """Tell a package that messages from the network will not come."""
         carried = self._packages.get(package)
-        if carried is not None and carried.wants(None):
-            carried.gap(NETWORK, GapRange(after, following, (reason,), 0, log_id))
+        if carried is not None and carried.receives:
+            carried.gap(NETWORK, gap)
 
     def positions(self, log_id: str) -> dict[str, int]:
         """Give how far each durable package is in this log, also one that was unloaded.
@@ -399,17 +370,21 @@ class Supervisor:
         """Tell how each package is."""
         return [package.status() for package in self._packages.values()]
 
-    def published(
-        self, package: "Package", plugin: str, channels: Sequence[str] | None, batch: bytes, live: bool
-    ) -> None:
-        """Take what a plugin sent: for the network, and for its siblings at once."""
+    def published(self, package: "Package", frame: Publish, count: int) -> None:
+        """Pass on what a plugin sent: to its siblings at once, and to the network.
+
+        Args:
+            package: the plugin's.
+            frame: as the plugin host sent it.
+            count: messages in it.
+        """
         for other in self._packages.values():
-            sender = plugin if other is package else ""
+            sender = frame.plugin if other is package else ""
             # A durable one gets them from the relay, with a position to come back to.
-            if other.wants(channels, sender) and not other.durable:
+            if other.wants(frame.channels, sender) and not other.durable:
                 envelope = Envelope(self._host_id(), self._address(), sender)
-                other.deliver(package.name, QueuedBatch(envelope, batch, batch_count(batch)))
-        self._on_publish(package.name, plugin, channels, batch, live)
+                other.deliver(package.name, QueuedBatch(envelope, frame.batch, count))
+        self._on_publish(package.name, frame, count)
 
     # what comes next (protocol/wire/frame_template.py)
 
@@ -440,7 +415,7 @@ class Supervisor:
     ) -> "tuple[Child, Outline] | None":
         """Give what a package gets if a message of somebody else comes now, and who takes it; None if unsure."""
         carried = self._packages.get(package)
-        if carried is None or not carried.wants(None):
+        if carried is None or not carried.receives:
             return None
         return _outline(carried, host_id, address, "")
 

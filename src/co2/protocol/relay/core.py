@@ -587,7 +587,7 @@ class RelayCore:
                 self._storage(peer, error)
 
         channels = None if frame.channels is None else tuple(frame.channels)
-        self.filter_chain.enter(InFlight(str(peer.host_id), peer.address, frame.batch, channels, release))
+        self.filter_chain.enter(InFlight(str(peer.host_id), peer.address, frame.batch, count, channels, release))
 
     def _accept(self, peer: Peer, frame: Publish, count: int) -> None:
         """Take in what has come through."""
@@ -613,6 +613,7 @@ class RelayCore:
             host_id=str(peer.host_id),
             client_address=peer.address,
             batch=frame.batch,
+            count=count,
             epoch=frame.epoch,
             seq=frame.seq,
             package=frame.package,
@@ -709,17 +710,13 @@ class RelayCore:
         """Pass on what has come through the relay plugins."""
         self.fan_out.advance()
 
-    def append_unnumbered(
-        self,
-        *,
-        origin: str,
-        host_id: str,
-        client_address: tuple[str, int],
-        batch: bytes,
-        channels: tuple[str, ...] | None,
-        message_id: str = "",
-    ) -> Entry:
-        """Take in a message that has no number: it is passed on once it is on disk, and its id, if any, with it.
+    def append_unnumbered(self, origin: str, message: InFlight, message_id: str = "") -> Entry:
+        """Take in a message that has no number: it is passed on once it is on disk, and its id with it.
+
+        Args:
+            origin: the sender's.
+            message: what has come through the relay plugins.
+            message_id: that its sender gave it, '' for none.
 
         Raises:
             StorageFull: there is no room.
@@ -727,11 +724,12 @@ class RelayCore:
         """
         entry = self.log.append(
             origin=origin,
-            host_id=host_id,
-            client_address=client_address,
-            batch=batch,
-            channels=channels,
-            crc=crc32(batch),
+            host_id=message.host_id,
+            client_address=message.client_address,
+            batch=message.batch,
+            count=message.count,
+            channels=message.channels,
+            crc=crc32(message.batch),
             message_id=message_id,
         )
         self.fan_out.add(entry, from_disk=True)

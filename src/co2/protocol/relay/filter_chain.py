@@ -34,13 +34,7 @@ class Filter(Protocol):
     def wants(self, channels: tuple[str, ...] | None) -> bool:
         """Tell whether it looks at messages of these channels, now."""
 
-    def take(
-        self,
-        host_id: str,
-        client_address: tuple[str, int],
-        batch: bytes,
-        done: Callable[[Passed | None], None],
-    ) -> None:
+    def take(self, in_flight: "InFlight", done: Callable[[Passed | None], None]) -> None:
         """Look at messages; call ``done`` once, in the order of the calls, with None for all as they came."""
 
 
@@ -52,6 +46,7 @@ class InFlight:
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
         batch: the messages.
+        count: messages in it; those that a filter has dropped count too.
         channels: of them; () once nothing is left.
         release: called with this when it has come through.
     """
@@ -59,6 +54,7 @@ class InFlight:
     host_id: str
     client_address: tuple[str, int]
     batch: bytes
+    count: int
     channels: tuple[str, ...] | None
     release: Callable[["InFlight"], None] = lambda _passenger: None
     _at: "_ChainStage | None" = None
@@ -142,8 +138,7 @@ class FilterChain:
         stage.senders[in_flight.host_id] += 1
         in_flight._ready = not wanted
         if wanted:
-            done = partial(self._done, stage, in_flight)
-            stage.filter.take(in_flight.host_id, in_flight.client_address, in_flight.batch, done)
+            stage.filter.take(in_flight, partial(self._done, stage, in_flight))
 
     def _done(self, stage: _ChainStage, in_flight: InFlight, passed: Passed | None) -> None:
         if in_flight._at is not stage or in_flight._ready:

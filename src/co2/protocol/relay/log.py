@@ -132,6 +132,7 @@ class Log(Protocol):
         host_id: str,
         client_address: tuple[str, int],
         batch: bytes,
+        count: int,
         epoch: int = 0,
         seq: int = 0,
         package: str = "",
@@ -141,6 +142,8 @@ class Log(Protocol):
         message_id: str = "",
     ) -> Entry:
         """Put a frame at the head; it is on disk a little later, and with it the id that its sender gave it.
+
+        ``count`` says how many messages it has: who appends it has counted them.
 
         Raises:
             StorageFull: there is no room; nothing was taken.

@@ -57,6 +57,7 @@ from co2.protocol.wire.link_frames import (
     encode_link_frame,
 )
 from co2.protocol.wire.package_health import Health
+from co2.protocol.wire.plugin_frames import frames as plugin_frames
 from co2.protocol.wire.subscription_limits import bounded
 
 __all__ = [
@@ -427,21 +428,23 @@ class SatelliteCore:
 
     # ---- messages --------------------------------------------------------------------------------------
 
-    def publish(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+    def publish(self, package: str, frame: plugin_frames.Publish, count: int) -> None:
         """Send messages of a plugin; they stay in the outbox until the relay has them on disk.
 
-        Raises:
-            BadRequest: no batch.
+        Args:
+            package: the plugin's.
+            frame: as its plugin host sent it.
+            count: messages in it.
         """
-        self.outbox.put(package, plugin, channels, batch)
+        self.outbox.put(package, frame, count)
 
-    def publish_live(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
+    def publish_live(self, package: str, frame: plugin_frames.Publish, count: int) -> None:
         """Send messages that are worthless a second later: now, or not at all."""
         if self.state != "open" or self.paused or self._out_bytes > ROOM:
-            self.live_dropped += batch_count(batch)
+            self.live_dropped += count
             return
-        names = None if channels is None else list(channels)
-        self._write(Publish(0, 0, package, plugin, names, crc32(batch), batch))
+        batch = frame.batch
+        self._write(Publish(0, 0, package, frame.plugin, frame.channels, crc32(batch), batch))
 
     # ---- what comes next (forecast.py) -------------------------------------------------------------------
 
@@ -542,7 +545,7 @@ class SatelliteCore:
             else:
                 self.repeats += count
         if packages:
-            self.events.append(Delivered(packages, frame, skip))
+            self.events.append(Delivered(packages, frame, skip, count))
 
     def _readers_apart(self, frame: Deliver, end: int) -> tuple[list[_Reader], int]:
         reader = self._readers.get(frame.package)

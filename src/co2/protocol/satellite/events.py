@@ -51,11 +51,19 @@ class NumbersTaken:
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """A frame for these packages; so many messages at its front they have had."""
+    """A frame for packages here.
+
+    Attributes:
+        packages: their names.
+        frame: as the relay sent it.
+        skip: so many messages at its front they have had.
+        count: messages in it, those among them.
+    """
 
     packages: Sequence[str]
     frame: Deliver
     skip: int
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from co2.protocol.wire.batch import batch_count, make_batch, split_batch
+from co2.protocol.wire.batch import make_batch, split_batch
 from co2.protocol.wire.checksum import crc32
 from co2.protocol.wire.link_frames import MAX_EPOCHS, Publish, decode_satellite_frame, encode_link_frame
+from co2.protocol.wire.plugin_frames import frames as plugin_frames
 
 __all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Moves", "Outbox", "Segment"]
 
@@ -241,11 +242,10 @@ class Outbox:
 
     # ---- in --------------------------------------------------------------------------------------------
 
-    def put(self, package: str, plugin: str, channels: Sequence[str] | None, batch: bytes) -> None:
-        """Cut a frame: number it, checksum it, keep it."""
-        count = batch_count(batch)
-        names = None if channels is None else list(channels)
-        publish = Publish(self.epoch, self._next, package, plugin, names, crc32(batch), batch)
+    def put(self, package: str, frame: plugin_frames.Publish, count: int) -> None:
+        """Cut a frame of so many messages: number it, checksum it, keep it."""
+        batch = frame.batch
+        publish = Publish(self.epoch, self._next, package, frame.plugin, frame.channels, crc32(batch), batch)
         cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())
         self._next += count
         segment = self._segments[-1] if self._segments else None
