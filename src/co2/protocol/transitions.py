@@ -1,7 +1,7 @@
 """The life of a link as a table: which frame is in place when, and what it leads to.
 
 Both state machines take their frames by it (:func:`in_place`), and the diagram in
-``docs/explanation/architecture.md`` is drawn from it (``tools/draw_link.py``). Whatever is not in it is out of
+``docs/explanation/architecture.md`` is drawn from it (``tools/draw_states.py``). Whatever is not in it is out of
 place: the answer is a Goodbye that says so, and the link ends.
 """
 
@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 Handler = TypeVar("Handler", bound=Callable[..., None])
+What = TypeVar("What")
 
 
 class Connected:
@@ -101,8 +102,8 @@ RELAY: Table = {
 }
 
 
-def next_state(table: Table, state: str, what: type) -> str:
-    """Give the state that a frame, or what is none, leads to.
+def next_state(table: Mapping[str, Mapping[What, str]], state: str, what: What) -> str:
+    """Return the state that a frame, or an event that is none, leads to.
 
     Raises:
         KeyError: it is out of place.
@@ -130,7 +131,7 @@ def in_place(table: Table, handlers: Mapping[type, Handler]) -> dict[str, dict[t
     }
 
 
-def drawn(table: Table) -> str:
+def drawn(table: Mapping[str, Mapping[Any, str]]) -> str:
     """Draw a table as a Mermaid state diagram."""
     lines = ["stateDiagram-v2", "    direction LR", f"    [*] --> {next(iter(table))}"]
     for state, frames in table.items():
@@ -142,4 +143,6 @@ def drawn(table: Table) -> str:
 
 
 def _name(what: Any) -> str:
+    if isinstance(what, str):
+        return what
     return str(what.__name__.lower() if what in NO_FRAMES else what.__name__)

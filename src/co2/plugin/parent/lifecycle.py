@@ -19,8 +19,18 @@ from co2.plugin.packages.spec import PackageSpec, PluginSettings
 from co2.plugin.parent.accounting import Accounting
 from co2.plugin.parent.gates import Gates
 from co2.plugin.parent.generation import Generation, NotLoaded, Took
+from co2.plugin.parent.lifecycle_transitions import (
+    FAILED,
+    PACKAGE,
+    RESTARTING,
+    RUNNING,
+    STARTING,
+    Event,
+    shown,
+)
 from co2.plugin.parent.package_log import PackageLog
 from co2.plugin.parent.restart_policy import PARK_WITHIN, backoff
+from co2.protocol.transitions import next_state
 from co2.protocol.wire.plugin_frames.frames import DeadLetter, Resume
 
 __all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Lifecycle"]
@@ -42,9 +52,6 @@ _CRASHED = f"crashed within {TRIAL:g} s"
 
 _AGAIN = "runs again"
 
-_AT_REST = ("failed", "parked")
-"""States in which nothing happens until somebody asks for it."""
-
 
 @dataclass(slots=True)
 class _Trial:
@@ -62,7 +69,7 @@ class _Trial:
 
 
 class Lifecycle:
-    """Carries one package.
+    """Carries one package; its phases are those of :data:`~co2.plugin.parent.lifecycle_transitions.PACKAGE`.
 
     Args:
         spec: which one.
@@ -76,7 +83,6 @@ class Lifecycle:
         dead_letter: called with a message that was given up.
 
     Attributes:
-        state: see :class:`~co2.plugin.parent.status.PackageStatus`.
         settled: set once it runs, or will not.
         refused: the code in the folder did not work, and older code carries the package.
         current: who carries the package now, or did last; None before the first load.
@@ -97,7 +103,6 @@ class Lifecycle:
         dead_letter: Callable[[DeadLetter], None],
     ) -> None:
         self.spec = spec
-        self.state = "starting"
         self.refused = False
         self.settled = asyncio.Event()
         self.current: Generation | None = None
@@ -110,6 +115,7 @@ class Lifecycle:
         self._took = took
         self._paused = paused
         self._changed = changed
+        self._phase = STARTING
         self._stopping = False
         self._news = asyncio.Event()
         self._requests: list[asyncio.Future[None]] = []
@@ -120,9 +126,14 @@ class Lifecycle:
     # from outside
 
     @property
+    def state(self) -> str:
+        """See :class:`~co2.plugin.parent.status.PackageStatus`."""
+        return shown(self._phase)
+
+    @property
     def running(self) -> Generation | None:
         """Who carries the package, while it runs."""
-        return self.current if self.state == "running" else None
+        return self.current if self.state == RUNNING else None
 
     @property
     def stopping(self) -> bool:
@@ -140,16 +151,17 @@ class Lifecycle:
             if time.monotonic() - began > QUICK_LIFE:
                 delays = backoff()
             given_up = self.accounting.given_up
-            if self.state not in _AT_REST and self._died(how):
+            if self._phase == RESTARTING and self._died(how):
                 if self.accounting.given_up > given_up:
                     delays = backoff()  # what comes next is another message
                 await self._pause(next(delays))
                 self.accounting.counters.restarts += not self.stopping
             else:
                 await self._pause(None)
+                if not self.stopping:
+                    self._move(Event.ASKED)
         self._gates.close(f"the plugin package {self.spec.name} is not running", "stopped")
-        if self.state != "failed":
-            self.state = "stopped"
+        self._move(Event.STOPPED)
         self._end_trial()
         await asyncio.gather(*self._ending)
         self._answer(self._requests, "it was stopped")
@@ -198,14 +210,15 @@ class Lifecycle:
             *(one.stop(timeout) if one is running or one.kept else one.end() for one in [*self.accounting.alive])
         )
 
+    def _move(self, event: Event) -> None:
+        self._phase = next_state(PACKAGE, self._phase, event)
+
     # one row of loads without a death in between
 
     async def _live(self) -> str:
         """Load the package and stay with it until its end; tell how that came."""
         requests, self._requests = self._requests, []
         self._fresh = False
-        at_rest = self.state if self.state in _AT_REST else ""
-        self.state = "restarting" if self.accounting.counters.restarts else "starting"
         one = self._new()
         try:
             await one.check()
@@ -215,8 +228,8 @@ class Lifecycle:
         except NotLoaded as error:
             await one.end()
             self.accounting.ended(one)
-            return self._not_loaded(error, requests, at_rest)
-        if at_rest:
+            return self._not_loaded(error, requests)
+        if self._phase != RESTARTING and self.accounting.counters.loads > 1:  # it had failed, or was parked
             self.accounting.forget_all_deaths()
             self._package_log.forget_error()
         self.refused = False
@@ -225,16 +238,16 @@ class Lifecycle:
         self._answer(requests)
         return await self._carry()
 
-    def _not_loaded(self, error: NotLoaded, requests: list[asyncio.Future[None]], at_rest: str) -> str:
+    def _not_loaded(self, error: NotLoaded, requests: list[asyncio.Future[None]]) -> str:
         if self.stopping:
             self._answer(requests, "it was stopped")
             return "stopped"
         self._answer(requests, error.problem)
-        if self.accounting.counters.restarts and not at_rest:
+        self._move(Event.NOT_LOADED)
+        if self._phase == RESTARTING:
             # What has run before will run again: maybe a port is still taken by what the last child left behind.
             return error.problem.removeprefix("the plugin host ") if error.died else f"not loaded: {error.problem}"
-        self.state = at_rest or "failed"
-        if self.state == "failed":
+        if self._phase == FAILED:
             self._gates.delivery.forget()
         self._package_log.error(f"plugin package {self.spec.name} is not loaded: {error.problem}")
         self._gates.close(error.problem, self.state)
@@ -259,6 +272,7 @@ class Lifecycle:
             elif self._requests and not self.stopping:
                 await self._reload()
             if self._trial is not None and time.monotonic() >= self._trial.until:
+                self._move(Event.TRIAL_OVER)
                 self._end_trial()
 
     def _end_of(self, one: Generation, how: str) -> str:
@@ -268,7 +282,7 @@ class Lifecycle:
         if self.stopping:
             self.accounting.ended(one)
         else:
-            self.state = "restarting"
+            self._move(Event.DIED)
         return how
 
     def _new(self) -> Generation:
@@ -294,11 +308,14 @@ class Lifecycle:
         """Let a load carry the package from now on, and give it what the one before did not do."""
         before, self.current = self.current, one
         one.start(self.accounting.place(one), paused=self._paused(), on_trial=on_trial)
-        self.state = "running"
+        self._goes_on()
         self._gates.open(one, before)
         self.settled.set()
         if before is None or before.plugins != one.plugins or before.methods != one.methods:
             self._changed()
+
+    def _goes_on(self) -> None:
+        self._move(Event.CARRIED if self._trial is None else Event.ON_TRIAL)
 
     # change of code
 
@@ -328,6 +345,7 @@ class Lifecycle:
 
     async def _change(self, old: Generation, fresh: bool) -> None:
         new, exclusive = await self._load_beside(old)
+        self._move(Event.HANDOVER)
         self._gates.hold()
         values: dict[str, bytes] | None = {}
         try:
@@ -351,10 +369,10 @@ class Lifecycle:
             await asyncio.gather(old.end(), new.end())
             self.accounting.ended(new)
             raise NotLoaded("the plugin host ended before it was started", died=True)
-        self._begin(new, on_trial=old.kept)
         if old.kept:
             self._trial = _Trial(old, values or {}, time.monotonic() + TRIAL)
-        else:
+        self._begin(new, on_trial=old.kept)
+        if not old.kept:
             self.accounting.ended(old)
 
     async def _load_beside(self, old: Generation) -> tuple[Generation, bool]:
@@ -386,6 +404,7 @@ class Lifecycle:
             return
         if not old.kept:
             old.send(Resume())
+            self._goes_on()
             self._gates.resume(old)
             return
         try:
@@ -409,6 +428,7 @@ class Lifecycle:
         new = self.current
         if trial is None or new is None:
             return False
+        self._move(Event.TRIAL_FAILED)
         self._gates.hold()
         if not new.ended.done():
             await new.retire(self._settings.exit_timeout)
@@ -444,12 +464,11 @@ class Lifecycle:
 
     def _died(self, how: str) -> bool:
         """Tell of a death, and decide what follows: whether there is another try, and where it goes on."""
-        self.state = "restarting"
         one = self.current if self.current in self.accounting.alive else None  # None: it died while it loaded
         deaths = self.spec.all_limits(self._settings)["deaths"]
         if not self.accounting.died(one, how, deaths):
             return True
-        self.state = "parked"
+        self._move(Event.GIVEN_UP)
         self._gates.close(f"the plugin host of {self.spec.name} died", "parked")
         port = str(self._var_dict.get("host_id", "")).rpartition(":")[
             2
