@@ -4,8 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from co2.plugin.parent.status import PackageStatus
 from co2.protocol.wire.package_health import Health
-from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, PluginRow, Readiness, SatelliteRow
+from co2.protocol.wire.plugin_frames.lifecycle import PluginInfo
+from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, Readiness, SatelliteRow
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}{% raw %}"
 
@@ -17,7 +19,7 @@ class FakeView:
     version: str = "0.9.0"
     given: dict[str, Any] = field(default_factory=dict)
     method_rows: list[MethodRow] = field(default_factory=list)
-    packages: list[PackageRow] = field(default_factory=list)
+    packages: list[PackageStatus] = field(default_factory=list)
     away_rows: list[AwayRow] = field(default_factory=list)
     satellite_rows: list[SatelliteRow] = field(default_factory=list)
     letters: list[DeadLetterRow] = field(default_factory=list)
@@ -30,7 +32,7 @@ class FakeView:
     def methods(self) -> list[MethodRow]:
         return self.method_rows
 
-    def plugins(self) -> list[PackageRow]:
+    def plugins(self) -> list[PackageStatus]:
         return self.packages
 
     async def dead_letters(self, package: str, max_letters: int) -> list[DeadLetterRow]:
@@ -108,12 +110,12 @@ def satellite() -> FakeView:
             MethodRow("osc.osc.status", "Tell the addresses of the bridge.", [["struct", "struct"]]),
         ],
         packages=[
-            PackageRow(
+            PackageStatus(
                 name="example",
                 state="running",
                 pid=4711,
                 plugins=[
-                    PluginRow(
+                    PluginInfo(
                         "example.example.X_Example",
                         "example.example.X_Example",
                         True,
@@ -124,14 +126,14 @@ def satellite() -> FakeView:
                 sent=3,
                 slowest=0.0042,
             ),
-            PackageRow(
+            PackageStatus(
                 name="osc",
                 state="running",
                 pid=4712,
                 limits={"memory": 2048, "open_files": 0, "cpu_seconds": 600, "deaths": 5},
                 uses={"memory": 21, "address_space": 118, "open_files": 12, "cpu_seconds": 90.5},
                 plugins=[
-                    PluginRow("osc.osc.X_Osc", "desk bridge", True, "Two-way bridge between OSC and the network.")
+                    PluginInfo("osc.osc.X_Osc", "desk bridge", True, "Two-way bridge between OSC and the network.")
                 ],
                 received=921510,
                 sent=90230,
@@ -141,7 +143,7 @@ def satellite() -> FakeView:
                 last_error="receive took 1.30 s, more than 1 s",
                 last_error_age=400.0,
             ),
-            PackageRow(
+            PackageStatus(
                 name="meter",
                 state="failed",
                 last_error=(
@@ -247,8 +249,8 @@ def relay() -> FakeView:
 
 
 def evil(role: str) -> FakeView:
-    plugin = PluginRow(EVIL, EVIL, False, EVIL)
-    package = PackageRow(
+    plugin = PluginInfo(EVIL, EVIL, False, EVIL)
+    package = PackageStatus(
         name=EVIL, state=EVIL, plugins=[plugin], last_error=EVIL + "\n\u202e\x00\x1b[31m", last_error_age=1.0
     )
     row = SatelliteRow(

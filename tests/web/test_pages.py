@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import aiohttp
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -267,9 +268,9 @@ def test_packages_that_do_not_run_are_on_top_and_say_what_came_of_a_button():
     (answer,) = get(view, "/plugins?pressed=meter")
     assert answer.text.index('id="meter"') < answer.text.index('id="example"')
     assert answer.text.count("That did not work") == 1
-    view.packages[0] = dataclasses.replace(view.packages[0], refused=True, last_error="no parrot")
+    view.packages[0] = msgspec.structs.replace(view.packages[0], refused=True, last_error="no parrot")
     assert "the code of before goes on: no parrot" in get(view, "/plugins?pressed=example")[0].text
-    view.packages[0] = dataclasses.replace(
+    view.packages[0] = msgspec.structs.replace(
         view.packages[0], refused=False, load=3, code="abc", reloads={"ok": 1, "failed": 0, "reverted": 0}
     )
     (answer,) = get(view, "/plugins?pressed=example")
@@ -443,7 +444,7 @@ def in_japan():
 @pytest.mark.usefixtures("in_japan")
 def test_the_number_of_dead_letters_leads_to_the_last_ones():
     view = fakes.satellite()
-    view.packages[0] = dataclasses.replace(view.packages[0], dead_letters=1234, failed=1234)
+    view.packages[0] = msgspec.structs.replace(view.packages[0], dead_letters=1234, failed=1234)
     view.letters = [
         DeadLetterRow(number, 1e9 + number, "example.example.X_Example", "a@10.0.0.7:2004", "E: no", "{'data': 5}")
         for number in range(40, 0, -1)

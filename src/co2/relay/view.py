@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
+from co2.plugin.parent.status import PackageStatus
 from co2.server.admin.views import http_numbers, method_rows, package_problem, package_rows
-from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
+from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
     from co2.relay.host import RelayHost
@@ -45,7 +46,7 @@ class RelayView:
         """Everything in the registry."""
         return method_rows(self._host.registry)
 
-    def plugins(self) -> Sequence[PackageRow]:
+    def plugins(self) -> Sequence[PackageStatus]:
         """Every package of relay plugins, also those that are not there or failed to load."""
         return package_rows(self._host.plugins.status())
 

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from co2 import __version__
 from co2.plugin.parent.package_log import preview
+from co2.plugin.parent.status import PackageStatus
 from co2.server.admin.views import http_numbers, method_rows, package_problem, package_rows
-from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, PackageRow, Readiness, SatelliteRow
+from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, Readiness, SatelliteRow
 
 if TYPE_CHECKING:
     from co2.satellite.satellite import SatelliteRole
@@ -36,7 +37,7 @@ class SatelliteView:
         """Everything in the registry."""
         return method_rows(self._satellite.registry)
 
-    def plugins(self) -> Sequence[PackageRow]:
+    def plugins(self) -> Sequence[PackageStatus]:
         """Every package, also those that are not there or failed to load."""
         return package_rows(self._satellite.packages())
 

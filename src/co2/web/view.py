@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from co2.plugin.parent.status import PackageStatus
 from co2.protocol.wire.package_health import Health
 
 __all__ = [
@@ -15,8 +16,6 @@ __all__ = [
     "HostView",
     "MethodRow",
     "Numbers",
-    "PackageRow",
-    "PluginRow",
     "Readiness",
     "SatelliteRow",
 ]
@@ -35,81 +34,6 @@ class MethodRow:
     name: str
     help: str = ""
     signatures: Sequence[Sequence[str]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PluginRow:
-    """One plugin of a package.
-
-    Attributes:
-        name: ``<package>.<module>.<class>``.
-        text: its ``str()``.
-        receives: whether it gets messages.
-        help: docstring of its class, '' for none.
-        relays: whether messages on their way through the relay pass it.
-    """
-
-    name: str
-    text: str = ""
-    receives: bool = True
-    help: str = ""
-    relays: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageRow:
-    """One plugin package.
-
-    Attributes:
-        name: of the package.
-        state: ``starting``, ``running``, ``restarting``, ``parked``, ``failed`` or ``stopped``.
-        pid: of its plugin host; None where it has none.
-        plugins: what is loaded of it.
-        restarts: how often its plugin host was started anew.
-        last_error: '' for never.
-        last_error_age: seconds since then; None for never.
-        received, sent: messages that its plugins got and sent.
-        failed: calls of ``receive`` and ``gap`` that raised.
-        dropped: messages that it should have got and did not.
-        dead_letters: messages that their plugin did not take: ``receive`` raised, or the plugin host died in it
-            again and again.
-        send_waits: calls of ``send`` that had to wait for room.
-        waiting: messages queued for it.
-        slowest: longest ``receive``, in seconds.
-        load: number of the load that runs; 0 where there was none.
-        code: hash of the code that runs, '' where none did.
-        reloads: changes of code by outcome: ``ok``, ``failed``, ``reverted``.
-        limits: what it may use: ``memory`` (MiB of address space), ``open_files``, ``cpu_seconds``, ``deaths``
-            that park it; 0 is no limit.
-        uses: what its plugin host uses now: ``memory`` and ``address_space`` in MiB, ``open_files``,
-            ``cpu_seconds``; empty where that is not known.
-        refused: the last change of code did not work, and older code than the folder's goes on.
-        transit: messages on their way through its relay plugins, by what became of them: ``seen``, ``dropped``,
-            ``changed``, ``failed``, ``passed_by``; empty where it has none.
-    """
-
-    name: str
-    state: str
-    pid: int | None = None
-    plugins: Sequence[PluginRow] = ()
-    restarts: int = 0
-    last_error: str = ""
-    last_error_age: float | None = None
-    received: int = 0
-    sent: int = 0
-    failed: int = 0
-    dropped: int = 0
-    dead_letters: int = 0
-    send_waits: int = 0
-    waiting: int = 0
-    slowest: float = 0.0
-    load: int = 0
-    code: str = ""
-    reloads: Mapping[str, int] = field(default_factory=dict)
-    refused: bool = False
-    limits: Mapping[str, int] = field(default_factory=dict)
-    uses: Mapping[str, float] = field(default_factory=dict)
-    transit: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +182,7 @@ class HostView(Protocol):
     def methods(self) -> Sequence[MethodRow]:
         """Everything in the registry."""
 
-    def plugins(self) -> Sequence[PackageRow]:
+    def plugins(self) -> Sequence[PackageStatus]:
         """Every plugin package, also those that failed to load."""
 
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:

@@ -1,15 +1,15 @@
-"""What the supervisor tells of a package: plain values."""
+"""How a package is: plain values, from the supervisor to pages, metrics and callers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from co2.protocol.wire.plugin_frames.frames import PluginInfo
 
 __all__ = ["PackageStatus"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageStatus:
+class PackageStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How a package is, at one moment. Counters are since the start of the satellite.
 
     Attributes:
@@ -36,6 +36,8 @@ class PackageStatus:
         reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
         refused: the last change of code did not work, and older code than the folder's goes on.
         limits: what it may use, as in the table ``[limits.<name>]``; 0 is no limit.
+        uses: what its plugin host uses now (:func:`~co2.plugin.parent.resource_usage.usage_of`); empty where that
+            is not known, or not asked for.
         transit: what became of messages on their way through its relay plugins
             (:class:`~co2.plugin.parent.filter_stage.TransitCounts`); empty where it has none.
     """
@@ -59,7 +61,8 @@ class PackageStatus:
     hangs: float = 0.0
     load: int = 0
     code: str = ""
-    reloads: Mapping[str, int] = field(default_factory=dict)
+    reloads: Mapping[str, int] = {}
     refused: bool = False
-    limits: Mapping[str, int] = field(default_factory=dict)
-    transit: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = {}
+    uses: Mapping[str, float] = {}
+    transit: Mapping[str, int] = {}

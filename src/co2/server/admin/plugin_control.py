@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from co2.errors import BadParams, ConfigError, Denied, LoadError, NotLoadable
 from co2.plugin.packages.locate import place_of
 from co2.plugin.packages.source import read_code
@@ -23,6 +25,12 @@ MAX_LINES = 500
 """Lines of a package's log in one answer."""
 
 _logger = logging.getLogger("co2.plugins")
+
+_TOLD = (
+    "name", "state", "load", "code", "restarts", "reloads", "refused", "hangs", "received", "sent", "waiting",
+    "dead_letters", "transit", "limits",
+)  # fmt: skip
+"""What callers are told of a package as it stands in its status."""
 
 Found = tuple[list[PackageSpec], list[tuple[str, str]]]
 
@@ -213,26 +221,13 @@ def package_row(row: PackageStatus, *, here: bool = True) -> dict[str, Any]:
         row: it.
         here: the caller is on this machine: it may read whole errors, with tracebacks and paths.
     """
-    return {
-        "name": row.name,
-        "state": row.state,
-        "load": row.load,
-        "code": row.code,
+    facts = msgspec.structs.asdict(row)
+    return {name: facts[name] for name in _TOLD} | {
         "pid": row.pid or 0,
         "plugins": [plugin.name for plugin in row.plugins],
-        "restarts": row.restarts,
-        "reloads": dict(row.reloads),
-        "refused": row.refused,
-        "hangs": row.hangs,
-        "received": row.received,
-        "sent": row.sent,
-        "waiting": row.waiting,
-        "dead_letters": row.dead_letters,
-        "transit": dict(row.transit),
         "last_error": row.last_error if here else brief(row.last_error),
         "last_error_age": row.last_error_age or 0.0,
-        "limits": dict(row.limits),
-        "uses": dict(usage_of(row.pid)),
+        "uses": usage_of(row.pid),
     }
 
 

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
+import msgspec
+
 from co2.plugin.parent.resource_usage import usage_of
 from co2.plugin.parent.status import PackageStatus
 from co2.server.http.server import HttpServer
 from co2.web.text import brief
-from co2.web.view import MethodRow, PackageRow, PluginRow
+from co2.web.view import MethodRow
 from co2.xmlrpc.registry import Registry
 
 __all__ = ["HttpNumbers", "http_numbers", "method_rows", "package_problem", "package_rows"]
@@ -41,7 +43,7 @@ def http_numbers(server: HttpServer) -> HttpNumbers:
     }
 
 
-def package_problem(row: PackageRow) -> str:
+def package_problem(row: PackageStatus) -> str:
     """Say in one line what is wrong with a package that does not run; anybody may read it."""
     error = brief(row.last_error)
     if error.startswith("plugin package "):
@@ -49,32 +51,6 @@ def package_problem(row: PackageRow) -> str:
     return f"plugin package {row.name} is {row.state}{f': {error}' if error else ''}"
 
 
-def package_rows(packages: Iterable[PackageStatus]) -> list[PackageRow]:
-    """Give how each plugin package is."""
-    return [
-        PackageRow(
-            name=row.name,
-            state=row.state,
-            pid=row.pid,
-            plugins=[PluginRow(p.name, p.text, p.receives, p.help, p.relays) for p in row.plugins],
-            restarts=row.restarts,
-            last_error=row.last_error,
-            last_error_age=row.last_error_age,
-            received=row.received,
-            sent=row.sent,
-            failed=row.failed,
-            dropped=row.dropped,
-            dead_letters=row.dead_letters,
-            send_waits=row.send_waits,
-            waiting=row.waiting,
-            slowest=row.slowest,
-            load=row.load,
-            code=row.code,
-            reloads=row.reloads,
-            refused=row.refused,
-            limits=row.limits,
-            uses=usage_of(row.pid),
-            transit=row.transit,
-        )
-        for row in packages
-    ]
+def package_rows(packages: Iterable[PackageStatus]) -> list[PackageStatus]:
+    """Return how each plugin package is, with what its plugin host uses now."""
+    return [msgspec.structs.replace(row, uses=usage_of(row.pid)) for row in packages]
