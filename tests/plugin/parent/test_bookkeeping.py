@@ -15,10 +15,10 @@ from co2.logs import LineBudget
 from co2.plugin.child.flushes import MAX_FLUSHES, Flushes
 from co2.plugin.child.progress import EXITING, ProgressWords, make_progress_file
 from co2.plugin.parent import delivery_queue
+from co2.plugin.parent.calls_in import MAX_CALLS, PluginCalls
 from co2.plugin.parent.delivery import Delivery
 from co2.plugin.parent.delivery_queue import WINDOW, Envelope, FairQueue, GapRange, QueuedBatch, Window
 from co2.plugin.parent.package_log import PackageLog
-from co2.plugin.parent.pending_calls import MAX_CALLS, PluginCalls
 from co2.plugin.parent.process_output import MAX_LINE, TAIL, ProcessOutput, innermost_place
 from co2.plugin.parent.restart_policy import (
     MAX_TRIES,

@@ -2,22 +2,27 @@
 
 import logging
 import time
+from collections import deque
+from typing import Any
 
 from co2.errors import ValueRefused
 from co2.log_repeats import Repeats
 from co2.logs import QUIET, LineBudget
-from co2.plugin.parent.log_tail import LogTail
 from co2.plugin.parent.process_output import BURST, RATE
 from co2.protocol.wire.plugin_frames.frames import Record
 from co2.values import unpack
 
-__all__ = ["MAX_ERROR", "MAX_PREVIEW", "PackageLog", "preview"]
+__all__ = ["MAX_BYTES", "MAX_ERROR", "MAX_LINES", "MAX_PREVIEW", "LogTail", "PackageLog", "preview"]
 
 MAX_PREVIEW = 512
 """Characters of a message that are shown in the log."""
 
 MAX_ERROR = 500
 """Characters of the last error that are kept."""
+
+MAX_LINES = 500
+MAX_BYTES = 256 * 1024
+"""Records that are kept of one package, and the characters of their texts."""
 
 DEBUG_RATE = 100.0
 DEBUG_BURST = 2000
@@ -26,6 +31,9 @@ DEBUG_BURST = 2000
 QUIET_RATE = 10.0
 QUIET_BURST = 100
 """Lines per second and at once about errors that came again, for what only one of them has: in the file."""
+
+_OVERHEAD = 100
+"""Bytes that a record which is kept takes besides its text, roughly."""
 
 _GAP_INTERVAL = 5.0
 """Seconds between two lines about messages, or dead letters, that had to be dropped, or lines left out."""
@@ -37,6 +45,40 @@ def preview(packed: bytes) -> str:
         return repr(unpack(packed))[:MAX_PREVIEW]
     except (ValueRefused, RecursionError):
         return f"{len(packed)} bytes that cannot be shown"
+
+
+class LogTail(logging.Handler):
+    """Keeps what is logged under one name, from INFO up."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self._rows: deque[dict[str, Any]] = deque()
+        self._size = 0
+        self._number = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a record; the oldest go where there are too many."""
+        try:
+            text = record.getMessage()
+        except Exception:
+            text = str(record.msg)  # a wrong placeholder: the log itself complains of it
+        self._number += 1
+        row = {
+            "number": self._number,
+            "at": record.created,
+            "level": record.levelname,
+            "source": record.name.removeprefix("co2.plugins."),
+            "text": text,
+        }
+        self._rows.append(row)
+        self._size += len(text) + _OVERHEAD
+        while len(self._rows) > MAX_LINES or self._size > MAX_BYTES:
+            self._size -= len(self._rows.popleft()["text"]) + _OVERHEAD
+
+    def rows(self, after: int, max_rows: int) -> list[dict[str, Any]]:
+        """Give the last records with a number above ``after``, oldest first."""
+        rows = [row for row in self._rows if row["number"] > after]
+        return rows[-max_rows:]
 
 
 class PackageLog:
