@@ -106,7 +106,7 @@ def test_a_frame_of_one_byte_more_is_refused_where_it_comes_in(tmp_path: Path) -
         ham = Sized(relay, "ham")
         try:
             await until(lambda: ham.link.joined.is_set())
-            ham.link.publish("p", Publish("p.m.X", [""], frame_of(MAX_BATCH_BYTES + 1)), 1)
+            ham.link.publish("p", Publish("p.m.X", [""], frame_of(MAX_BATCH_BYTES + 1)), 2)
             await until(lambda: "bytes" in ham.link.last_error)
             assert relay.log.last == 1
         finally:

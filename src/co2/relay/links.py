@@ -48,6 +48,7 @@ from co2.server.rpc.link_calls import MAX_TEXT, answer_call
 from co2.server.rpc.results import Results
 from co2.sources import BySource, source_of
 from co2.store.relayed_ids import RelayedIds
+from co2.tasks import TaskSet
 from co2.values import pack_value
 
 __all__ = [
@@ -200,7 +201,7 @@ class Links:
         self._turns = CallTurns(self._loop, self._begin_call)
         self._frames = FrameTurns(self._loop, self._receive, self._read_again)
         self._stopping = False
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = TaskSet(_logger, "a task of the relay")
 
     def open(self, wire: WebSocketTransport) -> "_Carried":
         """Take in a new link; give who carries it to its end: the handler of ``/link``."""
@@ -534,25 +535,23 @@ class Links:
             await asyncio.wait((self._emptied,), timeout=CLOSE_TIMEOUT)
         for wire in wires:
             wire.abort()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         self.disk_reads.close()
         self._results.close()
 
     def _take(self, event: Any) -> None:
         match event:
             case DiskWanted(stream):
-                self._spawn(self._read_disk(stream))
+                self._tasks.start(self._read_disk(stream))
             case CallReceived(peer, call):
                 self._called(peer, call)
             case ResultReceived(peer, result):
                 if not self.calls.answered(peer, result):
                     peer.asked += 1
             case AdmissionWanted():
-                self._spawn(self._admit(event))
+                self._tasks.start(self._admit(event))
             case OriginClaimed():
-                self._spawn(self._claim(event))
+                self._tasks.start(self._claim(event))
             case Joined(peer):
                 self._has_spoken(peer)
                 if (wire := self._wires.get(peer)) is not None:
@@ -616,7 +615,7 @@ class Links:
             self._turns.add(peer, call)
 
     def _begin_call(self, peer: Peer, call: Call) -> None:
-        self._spawn(self._answer(peer, call))
+        self._tasks.start(self._answer(peer, call))
 
     async def _answer(self, peer: Peer, call: Call) -> None:
         try:
@@ -626,16 +625,6 @@ class Links:
                 self._answering[peer] -= 1
         self.core.answer(peer, result)
         self.flush()
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.error("a task of the relay ended", exc_info=error)
 
 
 class _Carried:

@@ -24,6 +24,7 @@ from co2.relay.split_by_origin import by_first_sender
 from co2.server.admin.file_watch import PluginWatch
 from co2.server.admin.plugin_control import PluginControl, warn_of_those_that_do_not_run
 from co2.server.rpc.method_call import MethodCalls
+from co2.tasks import TaskSet
 
 if TYPE_CHECKING:
     from co2.relay.relay import RelayRole
@@ -117,8 +118,7 @@ class RelayPlugins:
             order=config.plugin_list or (),
         )
         self.control = PluginControl(self.supervisor, self._find, config.exit_timeout, self.not_found)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._waiting: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(_logger, "a task of the relay plugins")
 
     async def start(self) -> None:
         """Load all; return when each is up or has failed."""
@@ -134,15 +134,12 @@ class RelayPlugins:
         if self._config.watch:
             also = [path for path in (self._config.config_file,) if path is not None]
             watch = PluginWatch(self._config.plugin_dir.absolute(), self.control.reload_changed, *also)
-            self._tasks.append(asyncio.create_task(watch.run(), name="watch of plugins"))
+            self._tasks.start(watch.run(), "watch of plugins")
 
     async def stop(self) -> None:
         """Every ``__exit__``, last sends."""
         await self.supervisor.stop(self._config.exit_timeout)
-        tasks = [*self._tasks, *self._waiting]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.stop()
 
     def status(self) -> list[PackageStatus]:
         """Tell how each package is, also those that were not found."""
@@ -236,9 +233,7 @@ class RelayPlugins:
             return
         self._is_losing = False
         self._relay.published += entry.count
-        task = asyncio.create_task(self._kept(package, entry.position, done))
-        self._waiting.add(task)
-        task.add_done_callback(self._waiting.discard)
+        self._tasks.start(self._kept(package, entry.position, done))
 
     async def _kept(self, package: str, position: int, done: "asyncio.Future[None]") -> None:
         try:

@@ -28,6 +28,7 @@ from co2.relay.message_reader import MessageReader
 from co2.relay.methods import FETCH_WAIT, RelayMethods, names_in
 from co2.relay.notifier import Notifier
 from co2.relay.plugins import RelayPlugins
+from co2.tasks import TaskSet
 from co2.xmlrpc.answers import NAMES
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.registry import Caller
@@ -100,7 +101,7 @@ class RelayRole:
         self.waiters.committed = log.committed
         self._telling: asyncio.TimerHandle | None = None
         self._come_through = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(_logger, "a task of the relay")
         self.now = time.monotonic
         self.plugins: RelayPlugins | None = None
         self.methods = RelayMethods(self)
@@ -127,7 +128,7 @@ class RelayRole:
 
     def start(self) -> None:
         """Start the checker, and the note of when this relay was there last. Needs a running loop."""
-        self._spawn(self._note_alive())
+        self._tasks.start(self._note_alive())
         config = self._config
         checker = LivenessChecker(
             self.members,
@@ -140,9 +141,9 @@ class RelayRole:
             now=self.now,
             too_long=self._too_long,
         )
-        self._spawn(checker.run())
-        self._spawn(self._tell_lines())
-        self._spawn(self.links.give_receipts())
+        self._tasks.start(checker.run())
+        self._tasks.start(self._tell_lines())
+        self._tasks.start(self.links.give_receipts())
 
     async def _note_alive(self) -> None:
         """Have on disk, roughly, until when this relay, and with it its satellites, was here."""
@@ -170,9 +171,7 @@ class RelayRole:
         await self.links.stop()
         for member in self.members:
             self.dismiss(member)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         self.links.lines.tell(_logger, ending=True)
         self.reader.close()
         self.waiters.end()
@@ -192,8 +191,8 @@ class RelayRole:
             notifier = Notifier(
                 member, self.reader, self._client, timeout, now=self.now, too_long=self._too_long, say=self.say
             )
-            member.notifier = self._spawn(notifier.run())
-            self._spawn(self._learn_methods(member))
+            member.notifier = self._tasks.start(notifier.run())
+            self._tasks.start(self._learn_methods(member))
 
     async def _learn_methods(self, member: Member) -> None:
         try:
@@ -405,14 +404,3 @@ class RelayRole:
         while True:
             await asyncio.sleep(TELL_INTERVAL)
             self.links.lines.tell(_logger)
-
-    def _spawn(self, work: Any) -> asyncio.Task[None]:
-        task: asyncio.Task[None] = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.error("a task of the relay ended", exc_info=error)

@@ -45,6 +45,7 @@ from co2.satellite.websocket_client import dial
 from co2.server.link.websocket_transport import WebSocketTransport, joined
 from co2.server.rpc.link_calls import MAX_TEXT, answer_call
 from co2.server.rpc.results import Results
+from co2.tasks import TaskSet
 from co2.values import pack_value
 
 __all__ = ["BUSY_MAX", "CONNECT_TIMEOUT", "MAX_CALLS", "RECONNECT_MAX", "Link", "LinkReceiver", "retry_delays"]
@@ -152,7 +153,7 @@ class Link:
         self._calls: dict[int, asyncio.Future[Result]] = {}
         self._results = Results()
         self._numbers = itertools.count(1)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = TaskSet(_logger, "a task of the satellite")
         self._retry_after = 0.0
         self._leaving = False
         self._told: dict[str, int] = {}
@@ -390,7 +391,7 @@ class Link:
                 case Held(text):
                     self._tell_held(text)
                 case CallReceived(call):
-                    self._spawn(self._answer(call))
+                    self._tasks.start(self._answer(call))
                 case ResultReceived(result):
                     self._settle_call(result)
                 case RosterTold(roster):
@@ -476,16 +477,6 @@ class Link:
         if self.joined.is_set():
             self._away_at = time.monotonic()
             self.joined.clear()
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _logger.error("a task of the satellite ended", exc_info=error)
 
 
 def _what_went_wrong(error: Exception) -> str:

@@ -52,6 +52,7 @@ from co2.server.process.local_address import host_url, local_ip
 from co2.server.process.run import Foundation
 from co2.server.rpc.method_call import MethodCalls, is_reserved
 from co2.store.cursors import Cursors
+from co2.tasks import TaskSet
 from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
 from co2.xmlrpc.introspection import add_introspection
@@ -108,7 +109,7 @@ class SatelliteRole:
         self.registry = Registry()
         self._sock = foundation.sock
         self._started = time.monotonic()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = TaskSet(_logger, "a task of the satellite")
         self._stores = foundation.state.path / STORES_FOLDER
         found, self.not_found = find_packages(config)
         fitting = fitting_packages([spec.name for spec in found])
@@ -208,15 +209,14 @@ class SatelliteRole:
             )
         for stray in stray_tables(self.config):
             _logger.warning("%s: %s", self.config.config_file, stray)
-        self._tasks = [asyncio.create_task(self.link.run()), asyncio.create_task(self._keep_cursors())]
+        self._tasks.start(self.link.run())
+        self._tasks.start(self._keep_cursors())
         await self.supervisor.start()
         warn_of_those_that_do_not_run(self.packages(), self.link.host_id.port)
         if self.config.watch:
             also = [path for path in (self.config.config_file,) if path is not None]
             watch = PluginWatch(self.config.plugin_dir.absolute(), self.plugins.reload_changed, *also)
-            self._tasks.append(asyncio.create_task(watch.run()))
-        for task in self._tasks:
-            task.add_done_callback(_report)
+            self._tasks.start(watch.run())
 
     async def hangup(self) -> None:
         """Reload every package whose code has changed."""
@@ -236,9 +236,7 @@ class SatelliteRole:
             _logger.warning("%d %s on disk for the relay, until the next start", left, waits)
         await self.link.leave(0.5)
         await self._outbox_disk.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         await self.server.stop()
 
     def properties(self, *, here: bool = False) -> dict[str, Any]:
@@ -541,8 +539,3 @@ def _within(size: int, roster: Sequence[Mapping[str, Any]]) -> list[dict[str, An
         left_out = {} if size >= 0 else {"left_out": len(row["methods"])}
         rows.append({"host_id": row["host_id"], "methods": told, **left_out})
     return rows
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _logger.error("a task of the satellite ended", exc_info=error)

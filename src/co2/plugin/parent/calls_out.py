@@ -16,6 +16,7 @@ from co2.errors import (
     ValueRefused,
 )
 from co2.protocol.wire.plugin_frames.frames import Answered, Ask, AskHosts, Host, Hosts, text_for_frame
+from co2.tasks import TaskSet
 from co2.values import pack_value, unpack_value
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class CallsOut:
     """The questions of one child."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(_logger, "a call of a plugin")
         self._greets = False
 
     def take(self, child: "Child", frame: Ask | AskHosts, network: NetworkQueries) -> None:
@@ -81,9 +82,7 @@ class CallsOut:
             text = f"{frame.method}: too many calls of this package are under way"
             child.send(Answered(frame.call_id, _NOTHING, Unreachable.code, text))
         else:
-            task = asyncio.ensure_future(self._answer(child, frame, network))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._answer(child, frame, network))
 
     def tell(self, child: "Child", joined: Sequence[Host], left: Sequence[Host]) -> None:
         """Tell the child, if its plugins want to know, who has joined and left."""
@@ -97,8 +96,7 @@ class CallsOut:
     def cancel(self) -> None:
         """The child has ended: nobody waits any more."""
         self._greets = False
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     def _take_hosts(self, child: "Child", call_id: int, hosts: Sequence[Host]) -> None:
         if not call_id:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from co2.errors import Co2Error
 from co2.plugin.parent.process import Child
 from co2.protocol.wire.plugin_frames.frames import Flush, Flushed
+from co2.tasks import TaskSet
 
 __all__ = ["PackageFlushes"]
 
@@ -17,21 +18,18 @@ class PackageFlushes:
     """The flushes of one package's child."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = TaskSet(_logger, "a flush of a plugin")
 
     def start(self, child: Child, flush: Flush, acknowledged: Awaitable[None]) -> None:
         """Answer a flush as soon as ``acknowledged`` is done; not any more when its plugin has given it up.
 
         So no more of them wait than a plugin host lets its plugins have, however long the relay is away.
         """
-        task = asyncio.ensure_future(self._answer(child, flush, acknowledged))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks.start(self._answer(child, flush, acknowledged))
 
     def cancel(self) -> None:
         """The child has ended: nobody waits any more."""
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
 
     @staticmethod
     async def _answer(child: Child, flush: Flush, acknowledged: Awaitable[None]) -> None:

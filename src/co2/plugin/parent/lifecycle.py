@@ -32,6 +32,7 @@ from co2.plugin.parent.package_log import PackageLog
 from co2.plugin.parent.restart_policy import PARK_WITHIN, backoff
 from co2.protocol.transitions import next_state
 from co2.protocol.wire.plugin_frames.frames import DeadLetter, Resume
+from co2.tasks import TaskSet
 
 __all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Lifecycle"]
 
@@ -120,7 +121,7 @@ class Lifecycle:
         self._news = asyncio.Event()
         self._requests: list[asyncio.Future[None]] = []
         self._trial: _Trial | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending = TaskSet(self._logger, "the end of old code")
         self._exclusive = self._fresh = False
 
     # from outside
@@ -451,9 +452,7 @@ class Lifecycle:
         """The new code has shown that it works: the old one is not needed any more."""
         trial, self._trial = self._trial, None
         if trial is not None:
-            task = asyncio.create_task(self._finish(trial.old))
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+            self._ending.start(self._finish(trial.old))
 
     async def _finish(self, old: Generation) -> None:
         await old.stop(self._settings.exit_timeout)

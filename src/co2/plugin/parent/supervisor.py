@@ -1,7 +1,6 @@
 """The parent of all plugin hosts of a satellite: what plugins send goes out, what comes in goes to them."""
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from co2.protocol.wire.plugin_frames.frames import (
     Transit,
     Transited,
 )
+from co2.tasks import TaskSet
 
 if TYPE_CHECKING:
     from co2.plugin.parent.package import Package
@@ -90,9 +90,9 @@ class Supervisor:
         self._packages: dict[str, Package] = {}
         self._unloaded: dict[str, tuple[str, int]] = {}
         self._order = {name: place for place, name in enumerate(order)}
+        self._tasks = TaskSet(_logger, "a task of the supervisor")
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._stopping = False
-        self._watching: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Start every package; return when each is up or has failed, at most ``load_timeout`` later."""
@@ -102,8 +102,7 @@ class Supervisor:
                 "and one that crashes ends the satellite"
             )
         settled = [asyncio.create_task(self._carry(spec).lifecycle.settled.wait()) for spec in self._first]
-        self._watching = asyncio.create_task(self._watch_plugins(), name="plugin watchdog")
-        self._watching.add_done_callback(_report)
+        self._tasks.start(self._watch_plugins(), "plugin watchdog")
         if settled:
             _, late = await asyncio.wait(settled, timeout=self._settings.load_timeout)
             for task in late:
@@ -117,10 +116,7 @@ class Supervisor:
             await asyncio.wait(self._lives.values())
         for package in self._packages.values():
             package.close()
-        if self._watching is not None:
-            self._watching.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._watching
+        await self._tasks.stop()
 
     async def load(self, spec: PackageSpec) -> None:
         """Carry one package more; or try again with one that has failed or is parked.
@@ -182,9 +178,7 @@ class Supervisor:
         from co2.plugin.parent.package import Package  # most relays carry none
 
         package = self._packages[spec.name] = Package(spec, self._settings, self._var_dict, self)
-        lifecycle = asyncio.create_task(package.lifecycle.run(), name=f"plugin package {spec.name}")
-        lifecycle.add_done_callback(_report)
-        self._lives[spec.name] = lifecycle
+        self._lives[spec.name] = self._tasks.start(package.lifecycle.run(), f"plugin package {spec.name}")
         return package
 
     def deliver(
@@ -483,8 +477,3 @@ def _outline(
         return None
     child, number = found
     return child, host_outline(Deliver(number, host_id, address, b"", sender), ("package", package.name))
-
-
-def _report(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _logger.error("%s ended by an error of ours", task.get_name(), exc_info=error)

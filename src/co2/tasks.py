@@ -1,0 +1,52 @@
+"""Tasks that run beside their owner: kept until they end, and none of them fails unseen."""
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Iterator
+from typing import Any, TypeVar
+
+__all__ = ["TaskSet"]
+
+Outcome = TypeVar("Outcome")
+
+
+class TaskSet:
+    """The tasks of one owner. An event loop keeps no task that nobody else keeps.
+
+    Args:
+        logger: gets the errors of tasks that fail.
+        what: such a task in words, where it has no name of its own.
+    """
+
+    def __init__(self, logger: logging.Logger, what: str) -> None:
+        self._logger = logger
+        self._what = what
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __iter__(self) -> Iterator[asyncio.Task[Any]]:
+        return iter(tuple(self._tasks))
+
+    def start(self, work: Coroutine[Any, Any, Outcome], name: str = "") -> asyncio.Task[Outcome]:
+        """Begin a task; ``name`` stands for it in the log."""
+        task = asyncio.create_task(work, name=name or self._what)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def cancel(self) -> None:
+        """Cancel all that have not ended."""
+        for task in self._tasks:
+            task.cancel()
+
+    async def stop(self) -> None:
+        """Cancel all, and return when they have ended."""
+        self.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._logger.error("%s ended by an error of ours", task.get_name(), exc_info=error)
