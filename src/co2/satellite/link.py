@@ -5,7 +5,6 @@ The state machine is :class:`co2.protocol.satellite.core.SatelliteCore`.
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import random
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.errors import BadParams, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.host_id import HostId, normal_ip
 from co2.logs import TOLD, LineBudgets
+from co2.pending_replies import PendingReplies
 from co2.protocol.satellite.core import (
     CallReceived,
     Delivered,
@@ -150,9 +150,8 @@ class Link:
         self._reconnect_max = reconnect_max
         self._folder = folder
         self._wire: WebSocketTransport | None = None
-        self._calls: dict[int, asyncio.Future[Result]] = {}
+        self._calls: PendingReplies[Result] = PendingReplies(MAX_CALLS)
         self._results = Results()
-        self._numbers = itertools.count(1)
         self._tasks = TaskSet(_logger, "a task of the satellite")
         self._retry_after = 0.0
         self._leaving = False
@@ -281,24 +280,17 @@ class Link:
         Raises:
             PeerError: what went wrong.
         """
-        if self.core.state != "open" or len(self._calls) >= MAX_CALLS:
+        if self.core.state != "open" or not self._calls.has_room():
             why = self.last_error if self.core.state != "open" else "too many calls are under way"
             raise Unreachable(f"the relay at {self.url}: {why}")
         try:
             packed = pack_value(argument)
         except (ValueRefused, TooBig) as error:
             raise BadParams(str(error)) from None
-        call_id = next(self._numbers)
-        answer = self._calls[call_id] = asyncio.get_running_loop().create_future()
+        call_id = self._calls.begin(method)
         self.core.call(Call(call_id, method, packed, timeout))
         self.work()
-        try:
-            async with asyncio.timeout(timeout + 1.0):
-                result = await answer
-        except TimeoutError:
-            raise CallTimeout(method, timeout) from None
-        finally:
-            del self._calls[call_id]
+        result = await self._calls.wait(call_id, timeout, grace=1.0)
         if result.code:
             raise RemoteFault(result.code, result.error[:MAX_TEXT])
         return await self._results.value_of(result.value, f"the relay at {self.url}", written=written)
@@ -393,7 +385,7 @@ class Link:
                 case CallReceived(call):
                     self._tasks.start(self._answer(call))
                 case ResultReceived(result):
-                    self._settle_call(result)
+                    self._calls.answer(result.call_id, result)
                 case RosterTold(roster):
                     self.hosts.learn(roster)
                 case Welcomed():
@@ -416,11 +408,6 @@ class Link:
                 # With the folder, to be pasted as it is: without one it is that of another satellite, maybe.
                 here = f" (for this one: co2 state new-id --state {shlex.quote(str(self._folder.absolute()))})"
             self._lost(f"{end.reason}: {end.text}{here}" if end.reason else end.text)
-
-    def _settle_call(self, result: Result) -> None:
-        answer = self._calls.get(result.call_id)
-        if answer is not None and not answer.done():
-            answer.set_result(result)
 
     def _tell_gap(self, packages: Iterable[str], gap: Gap) -> None:
         self.gaps += 1
@@ -469,9 +456,8 @@ class Link:
                 self._what_helps = ""  # once is enough
         self.last_error = text
         self._away()
-        for answer in self._calls.values():
-            if not answer.done():
-                answer.set_result(Result(0, b"", Unreachable.code, f"the link to the relay has ended: {text}"))
+        why = f"the link to the relay has ended: {text}"
+        self._calls.fail_all(lambda _method: RemoteFault(Unreachable.code, why[:MAX_TEXT]))
 
     def _away(self) -> None:
         if self.joined.is_set():

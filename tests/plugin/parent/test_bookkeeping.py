@@ -1,6 +1,5 @@
 """The parts of the supervisor that do no I/O: queue, window, calls, deaths, watchdog, progress, output."""
 
-import asyncio
 import itertools
 import logging
 import os
@@ -10,12 +9,11 @@ import time
 
 import pytest
 
-from co2.errors import CallTimeout, FlushTimeout, NotRunning, PluginFailed
+from co2.errors import FlushTimeout, NotRunning
 from co2.logs import LineBudget
 from co2.plugin.child.flushes import MAX_FLUSHES, Flushes
 from co2.plugin.child.progress import EXITING, ProgressWords, make_progress_file
 from co2.plugin.parent import delivery_queue
-from co2.plugin.parent.calls_in import MAX_CALLS, PluginCalls
 from co2.plugin.parent.delivery import Delivery
 from co2.plugin.parent.delivery_queue import WINDOW, Envelope, FairQueue, GapRange, QueuedBatch, Window
 from co2.plugin.parent.package_log import PackageLog
@@ -171,34 +169,6 @@ def test_a_child_has_no_more_than_a_window_of_what_it_is_not_done_with() -> None
     assert len(given) == 3
     delivery.done(3)
     assert len(given) == 4
-
-
-# ---- calls ---------------------------------------------------------------------------------------------
-
-
-def test_calls_are_answered_fail_or_time_out_and_are_bounded() -> None:
-    async def scenario() -> None:
-        calls = PluginCalls()
-        first, answer = calls.new("ham.spam.one", 10)
-        calls.answer(first, b"\x01", "")
-        calls.answer(first, b"\x02", "")
-        assert await calls.wait(first, answer, 1) == b"\x01"
-        second, answer = calls.new("ham.spam.two", 10)
-        assert calls.method(second) == "ham.spam.two"
-        calls.fail("died")
-        with pytest.raises(PluginFailed, match=r"ham\.spam\.two: died"):
-            await calls.wait(second, answer, 1)
-        third, answer = calls.new("ham.spam.three", 10)
-        with pytest.raises(CallTimeout, match=r"ham\.spam\.three"):
-            await calls.wait(third, answer, 0.001)
-        calls.answer(third, b"late", "")
-        assert calls.method(third) == ""
-        for _ in range(MAX_CALLS):
-            calls.new("ham.spam.many", 1)
-        with pytest.raises(PluginFailed, match="wait already"):
-            calls.new("ham.spam.many", 1)
-
-    asyncio.run(scenario())
 
 
 # ---- flushes -------------------------------------------------------------------------------------------

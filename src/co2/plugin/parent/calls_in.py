@@ -1,15 +1,15 @@
 """Calls into the plugins of one package: they outlive a change of its child, though not its death."""
 
 import asyncio
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from co2.errors import BadParams, CallTimeout, PluginFailed, TooBig, ValueRefused
+from co2.pending_replies import PendingReplies
 from co2.protocol.wire.plugin_frames.frames import Admit, Call, DeadLetter, Host, HostFrame, Repeat, Withdraw
 from co2.values import pack_value, unpack_value
 
-__all__ = ["MAX_CALLS", "MAX_CALL_BYTES", "CallsIn", "PluginCalls", "Question"]
+__all__ = ["MAX_CALLS", "MAX_CALL_BYTES", "CallsIn", "Question"]
 
 MAX_CALLS = 256
 MAX_CALL_BYTES = 8 * 1024 * 1024
@@ -30,7 +30,7 @@ class CallsIn:
     def __init__(self, package: str, can_take: Callable[[Question], bool]) -> None:
         self._package = package
         self._can_take = can_take
-        self._calls = PluginCalls()
+        self._calls: PendingReplies[bytes] = PendingReplies(MAX_CALLS, MAX_CALL_BYTES)
         self._send: Send | None = None
         self._held: dict[int, Question] | None = None
         self._why = "starting"
@@ -73,7 +73,10 @@ class CallsIn:
 
     def answer(self, call_id: int, value: bytes, error: str, *, refused: bool) -> None:
         """Take a result; ``refused`` where the argument was wrong."""
-        self._calls.answer(call_id, value, error, refused=refused)
+        if error:
+            self._calls.fail(call_id, BadParams(error) if refused else PluginFailed(error))
+        else:
+            self._calls.answer(call_id, value)
 
     def method(self, call_id: int) -> str:
         """Give the name of the method called, '' when nobody waits for it any more."""
@@ -83,7 +86,7 @@ class CallsIn:
 
     def begin(self, send: Send) -> None:
         """Calls go to this child from now on: first those that were held. The one before answers no more."""
-        self._calls.fail(f"the code of {self._package} was changed", but=self._held or ())
+        self._fail(f"the code of {self._package} was changed")
         self.resume(send)
 
     def resume(self, send: Send) -> None:
@@ -93,7 +96,7 @@ class CallsIn:
             if self._can_take(frame):
                 send(frame)
             else:
-                self._calls.answer(call_id, b"", self._gone(frame))
+                self._calls.fail(call_id, self._gone(frame))
 
     def hold(self) -> None:
         """Calls wait until :meth:`begin` or :meth:`resume`."""
@@ -102,106 +105,45 @@ class CallsIn:
     def lose(self, why: str) -> None:
         """The child of now has died: it answers no more. What comes waits, until it is known what follows."""
         self.hold()
-        self._calls.fail(why, but=self._held or ())
+        self._fail(why)
 
     def end(self, why: str, state: str) -> None:
         """No result will come from the child of now; whoever calls is told the state from now on."""
         self._send, self._held, self._why = None, None, state
-        self._calls.fail(why)
+        self._fail(why)
 
-    def _gone(self, frame: Question) -> str:
+    def _fail(self, why: str) -> None:
+        """No result will come of the calls that were given to a child."""
+        self._calls.fail_all(lambda method: PluginFailed(f"{method}: {why}"), but=self._held or ())
+
+    def _gone(self, frame: Question) -> PluginFailed:
         if isinstance(frame, Repeat):
-            return f"{frame.plugin}.receive: the plugin package {self._package} has no such receiver"
-        if isinstance(frame, Admit):
-            return f"{frame.plugin}.register: the plugin package {self._package} has no such plugin"
-        return f"{frame.method}: the plugin package {self._package} has no such method any more"
+            what, missing = f"{frame.plugin}.receive", "no such receiver"
+        elif isinstance(frame, Admit):
+            what, missing = f"{frame.plugin}.register", "no such plugin"
+        else:
+            what, missing = frame.method, "no such method any more"
+        return PluginFailed(f"{what}: the plugin package {self._package} has {missing}")
 
     async def _call(self, what: str, size: int, timeout: float, make: Callable[[int], Question]) -> Any:
         if self._send is None and self._held is None:
             raise PluginFailed(f"{what}: the plugin package {self._package} is {self._why}")
-        call_id, answer = self._calls.new(what, size)
+        if not self._calls.has_room(size):
+            raise PluginFailed(f"{what}: {len(self._calls)} calls of this package wait already; try later")
+        call_id = self._calls.begin(what, size)
         frame = make(call_id)
         if self._held is not None:
             self._held[call_id] = frame
         elif not self._can_take(frame):
-            self._calls.answer(call_id, b"", self._gone(frame))
+            self._calls.fail(call_id, self._gone(frame))
         else:
             assert self._send is not None
             self._send(frame)
         try:
-            return unpack_value(await self._calls.wait(call_id, answer, timeout))
+            return unpack_value(await self._calls.wait(call_id, timeout))
         except (CallTimeout, asyncio.CancelledError):
             if self._held is not None:
                 self._held.pop(call_id, None)
             if self._send is not None:
                 self._send(Withdraw(call_id))
             raise
-
-
-@dataclass(slots=True)
-class _PluginCall:
-    method: str
-    size: int
-    answer: asyncio.Future[bytes]
-
-
-class PluginCalls:
-    """The calls of one package. Numbers are never used twice, so a late result harms nobody."""
-
-    def __init__(self) -> None:
-        self._number = 0
-        self._bytes = 0
-        self._pending: dict[int, _PluginCall] = {}
-
-    def new(self, method: str, size: int) -> tuple[int, asyncio.Future[bytes]]:
-        """Number a call whose argument has ``size`` bytes.
-
-        Raises:
-            PluginFailed: too many wait already.
-        """
-        if len(self._pending) >= MAX_CALLS or self._bytes + size > MAX_CALL_BYTES:
-            raise PluginFailed(f"{method}: {len(self._pending)} calls of this package wait already; try later")
-        self._number += 1
-        self._bytes += size
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._pending[self._number] = _PluginCall(method, size, answer)
-        return self._number, answer
-
-    async def wait(self, call_id: int, answer: asyncio.Future[bytes], timeout: float) -> bytes:
-        """Wait for the result, encoded.
-
-        Raises:
-            CallTimeout: it did not come within ``timeout`` seconds.
-            PluginFailed: the method raised, or its plugin host died.
-            BadParams: it does not take this argument.
-        """
-        pending = self._pending[call_id]
-        try:
-            async with asyncio.timeout(timeout):
-                return await answer
-        except TimeoutError:
-            raise CallTimeout(pending.method, timeout) from None
-        finally:
-            if self._pending.pop(call_id, None) is not None:
-                self._bytes -= pending.size
-
-    def answer(self, call_id: int, value: bytes, error: str, *, refused: bool = False) -> None:
-        """Take a result; ``refused`` where the argument was wrong."""
-        pending = self._pending.get(call_id)
-        if pending is None or pending.answer.done():
-            return
-        if error:
-            pending.answer.set_exception(BadParams(error) if refused else PluginFailed(error))
-        else:
-            pending.answer.set_result(value)
-
-    def method(self, call_id: int) -> str:
-        """Give the name of the method called, '' when nobody waits for it any more."""
-        pending = self._pending.get(call_id)
-        return pending.method if pending is not None else ""
-
-    def fail(self, why: str, but: Container[int] = ()) -> None:
-        """No result will come any more, for any call but these."""
-        for call_id, pending in self._pending.items():
-            if call_id not in but and not pending.answer.done():
-                pending.answer.set_exception(PluginFailed(f"{pending.method}: {why}"))
