@@ -242,8 +242,9 @@ def test_what_a_relay_plugin_adds_is_compared_with_what_a_filter_process_adds() 
         one=[100.0, 100.0, 100.0], two=[150.0, 150.0, 150.0], filter=[220.0, 90.0, 250.0],
     )  # fmt: skip
     assert list(transit.added(found).values()) == [180.0, 200.0, 120.0, 70.0]
-    (row,) = transit.judged(found)
+    row, other = transit.judged(found)
     assert (row["value"], Judged(**row).verdict) == (1.5, "held")
+    assert (other["value"], Judged(**other).verdict) == (180 / 70, "not reached")
     assert not list(transit.unmeasured(found))
     rows = {case: all_[0] for case, all_ in found.items()}
     old = {"rows": {case: rows[case] for case in transit.CASES}, "seconds": 2.0, "rounds": 3, "goals": []}
