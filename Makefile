@@ -81,7 +81,7 @@ lint: venv  ## format, lint, types, import direction
 	@$(BIN)/ruff format --check src tests bench tools hatch_build.py
 	@$(BIN)/ruff check src tests bench tools hatch_build.py
 	@$(BIN)/mypy
-	@$(BIN)/mypy --platform darwin
+	@$(BIN)/mypy --platform darwin src
 	@$(BIN)/lint-imports
 
 bench: venv peers $(BENCH_STAMP)  ## measure co2 beside its peers and other brokers, write docs/reports/bench.md

@@ -12,6 +12,7 @@ import threading
 import tomllib
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -468,7 +469,7 @@ def test_the_notified_client_of_the_protocol_page_is_a_member(tmp_path):
         examples = blocks("docs/reference/protocol.md", "python")
         code = next(block for block in examples if "SimpleXMLRPCServer" in block)
         code = code.replace('ServerProxy("http://127.0.0.1:2003").relay', "relay.relay")
-        space = {"print": lambda *values: printed.append(values), "relay": other}
+        space: dict[str, Any] = {"print": lambda *values: printed.append(values), "relay": other}
         head, _, last = code.rstrip().rpartition("\n")
         assert last == "server.serve_forever()"
         exec(head, space)

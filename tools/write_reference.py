@@ -172,17 +172,14 @@ def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def own_attributes(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
     """Yield attributes of a class body with the text that stands below each."""
     for one, following in zip(node.body, node.body[1:], strict=False):
-        target = (
-            one.target
-            if isinstance(one, ast.AnnAssign)
-            else one.targets[0]
-            if isinstance(one, ast.Assign)
-            else None
-        )
-        documented = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        if isinstance(target, ast.Name) and documented:
+        if not isinstance(one, ast.Assign | ast.AnnAssign):
+            continue
+        target = one.target if isinstance(one, ast.AnnAssign) else one.targets[0]
+        if not isinstance(following, ast.Expr) or not isinstance(following.value, ast.Constant):
+            continue
+        if isinstance(target, ast.Name):
             given = "" if one.value is None or isinstance(one.value, ast.Call) else f" = {ast.unparse(one.value)}"
-            yield f"`{target.id}{given}`", prose(inspect.cleandoc(following.value.value))
+            yield f"`{target.id}{given}`", prose(inspect.cleandoc(str(following.value.value)))
 
 
 def method_section(kind: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:

@@ -141,8 +141,10 @@ class Co2(PairedPeer):
             ]
             sending_plugins = [SenderPlugin(line(one).split()[-1]) for one in sending]
             receiving_plugins = [ReceiverPlugin(line(one).split()[-1]) for one in receiving]
-            for plugin in (*sending_plugins, *receiving_plugins):
-                stack.callback(plugin.close)
+            for sender in sending_plugins:
+                stack.callback(sender.close)
+            for receiver in receiving_plugins:
+                stack.callback(receiver.close)
             yield Fleet(sending_plugins, receiving_plugins, roles(relay, sending, receiving))
 
     @contextlib.contextmanager

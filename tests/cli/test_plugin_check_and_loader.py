@@ -50,7 +50,7 @@ def same(problem: str, place: str, findings: list[Finding]) -> bool:
 
 @pytest.mark.parametrize("modules", [pytest.param(modules, id=what) for modules, what in REFUSED_BY_LOADER])
 def test_what_the_loader_refuses_is_found(tmp_path: Path, modules: dict[str, str]) -> None:
-    write_package(tmp_path, "ham", **modules)
+    write_package(tmp_path, "ham", None, **modules)
     with pytest.raises(LoadFailure) as refused:
         find_plugins("ham", import_package("ham", str(tmp_path)))
     findings, _ = check_package(tmp_path / "ham")
@@ -150,7 +150,7 @@ def test_what_a_satellite_refuses_is_found(tmp_path: Path) -> None:
     ids=lambda modules: re.sub(r"\W+", " ", str(modules))[:40],
 )
 def test_what_the_loader_takes_is_not_refused(tmp_path: Path, modules: dict[str, str]) -> None:
-    write_package(tmp_path, "ham", **modules)
+    write_package(tmp_path, "ham", None, **modules)
     found, _ = find_plugins("ham", import_package("ham", str(tmp_path)))
     findings, names = check_package(tmp_path / "ham")
     assert [finding for finding in findings if finding.fatal] == []

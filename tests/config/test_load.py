@@ -28,7 +28,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "drop_after": ("nan", "nan", "seconds, a number from 0.1 to 86400"),
     "fetch_timeout": ("-1", "-1", "seconds, a number from 0.1 to 86400"),
     "notify_timeout": ("inf", "inf", "seconds, a number from 0.05 to 300"),
-    "reconnect_max": (0, "0.01", "0.1 to 3600"),
+    "reconnect_max": ("0", "0.01", "0.1 to 3600"),
     "log_age": ("1" + "0" * 400, "1" + "0" * 400, "seconds, a number from 1 to"),
     "log_bytes": ("1", "64M", "an integer from 1048576 to"),
     "durability": ('"2s"', "1 hour", 'a duration such as "50ms" or "1s", or seconds, from 0 to 1 s'),
@@ -117,7 +117,7 @@ def test_a_bad_value_in_a_file(key: Key, tmp_path: Path) -> None:
 def test_a_bad_value_in_a_variable(key: Key, tmp_path: Path) -> None:
     variable = f"CO2_{key.name.upper()}"
     for role in key.roles:
-        error = wrong(role, tmp_path, **{variable: BAD[key.name][1]})
+        error = wrong(role, tmp_path, None, **{variable: BAD[key.name][1]})
         assert error.where == variable
         assert BAD[key.name][2] in error.problem
 

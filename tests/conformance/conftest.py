@@ -83,7 +83,7 @@ def at_b(network: Network) -> Receiver:
     """Wait for a message at the recorder on b."""
 
     def receive(wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        return wait_for(lambda: next(filter(wanted, network.recorded()), None), "a message at b")
+        return wait_for(lambda: next(filter(wanted, network.recorded()), {}), "a message at b")
 
     return receive
 

@@ -308,7 +308,7 @@ class Foreign:
             ("127.0.0.1", 0), logRequests=False, allow_none=True, use_builtin_types=True
         )
         self.server.register_introspection_functions()
-        self.server.register_function(self.notify, "notify")
+        self.server.register_function(self.notify, "notify")  # type: ignore[arg-type]
         self.server.register_function(lambda argument: argument["data"] * 2, "double")
         self.port = self.server.server_address[1]
         self._thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))

@@ -66,7 +66,7 @@ def test_a_plugins_method_at_the_relay(network: Network, proxy: Proxy) -> None:
     assert proxy.ham.spam.add({"data": [40, 2]}) == 42
     multi = xmlrpc.client.MultiCall(proxy)
     multi.ham.spam.add({"data": [1, 2]})
-    assert list(multi()) == [3]
+    assert [*iter(multi())] == [3]
     with fault(-32602, "dictionary"):
         proxy.ham.spam.add(5)
 

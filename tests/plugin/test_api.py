@@ -97,10 +97,10 @@ def test_send_encodes_at_once_and_leaves_out_what_hosts_set() -> None:
 def test_send_takes_its_argument_by_name_too() -> None:
     it, host = bound()
     it.send(data_dict={"data": 1})
-    host.send(data_dict={"data": 2, "channel": "a"})  # as a plugin has it that does not override it
+    host.send(data_dict={"data": 2, "channel": "a"})  # type: ignore[call-arg]  # as a plugin has it that does not override it
     assert host.sent == [{"data": 1}, {"data": 2, "channel": "a"}]
     with pytest.raises(TypeError):
-        host.send(other={"data": 3})
+        host.send(other={"data": 3})  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

@@ -169,7 +169,7 @@ def test_the_satellite_in_each_state_when_the_connection_is_lost(state: str) -> 
 
 def test_a_table_and_its_handlers_must_fit() -> None:
     table: Table = {"one": {Ack: "two", Lost: "two"}, "two": {Gap: "one"}}
-    handlers = {Ack: print, Gap: repr}
+    handlers: dict[type, Any] = {Ack: print, Gap: repr}
     assert in_place(table, handlers) == {"one": {Ack: print}, "two": {Gap: repr}}
     with pytest.raises(ValueError, match="Gap"):
         in_place(table, {Ack: print})

@@ -6,7 +6,6 @@ import pytest
 from co2.plugin.parent.status import PackageStatus
 from co2.protocol.wire.link_frames import Applied, decode_satellite_frame, encode_link_frame
 from co2.protocol.wire.package_health import MAX_HEALTH, MAX_HEALTH_TEXT, Health, fitting, health_text
-from co2.satellite import health as module
 from co2.satellite.health import HealthNews, health_of
 
 
@@ -25,7 +24,7 @@ def test_what_is_told_has_bounds_and_those_in_trouble_come_first() -> None:
 
 def test_only_news_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     news = HealthNews()
     row = Health("p", "running", 1, 0.0, 0, False, "E: no", 3.0)
     assert news.is_new([row])

@@ -12,7 +12,6 @@ import pytest
 from co2.config.schema import SatelliteConfig
 from co2.host_id import HostId
 from co2.protocol.satellite.outbox import Outbox
-from co2.satellite import link as link_module
 from co2.satellite.link import BUSY_MAX, RECONNECT_MAX, Link, retry_delays
 from tests.harness import HostProcess, running, wait_for
 
@@ -48,7 +47,7 @@ async def pauses(monkeypatch: pytest.MonkeyPatch, port: int, number: int) -> lis
             done.set()
             await asyncio.Event().wait()
 
-    monkeypatch.setattr(link_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr("asyncio.sleep", sleep)
     outbox = Outbox(1, 2**20, lambda: None, lambda: None, time.monotonic)
     link = Link(
         url=f"http://127.0.0.1:{port}",

@@ -208,7 +208,7 @@ class Hostile:
             ),
         }  # fmt: skip
         kind = self.dice.choice(list(frames))
-        said = [frames[kind]() for _ in range(FLOOD)]
+        said: list[Any] = [frames[kind]() for _ in range(FLOOD)]
         much = MUCH if kind != "publish" and self._flood_dice.random() < 0.3 else 1
         self._ask(peer, [(encode_link_frame(frame), _cost(frame)) for frame in said] * much)
 

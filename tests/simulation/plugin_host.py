@@ -74,7 +74,7 @@ class SimActor:
         self.mail: deque[Deliver | Gap] = deque()
         self.busy = False
         self.calls = 0
-        self.receiver = Receiver(self, plan.channels, child.words.words, 2 * index)
+        self.receiver = Receiver(self, plan.channels, child.words.words, 2 * index)  # type: ignore[arg-type]
 
     # the plugin
 

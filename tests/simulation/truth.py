@@ -457,7 +457,7 @@ class Truth:
         self._overtake(peer, satellite)
         if (
             satellite.run.epoch not in peer.begins
-            and (peer.origin, satellite.run.epoch) not in peer.core.log.marks
+            and (peer.origin, satellite.run.epoch) not in peer.core.log.marks  # type: ignore[attr-defined]
         ):
             return  # a Hello of the process before, that was on its way when it was killed
         for ear in satellite.ears:
@@ -476,7 +476,7 @@ class Truth:
         for run in self.runs.values():
             if run.alive and run.origin == satellite.origin and run is not satellite.run:
                 claimed = peer.begins.get(run.epoch, 0)
-                mark = peer.core.log.marks.get((run.origin, run.epoch), 0)
+                mark = peer.core.log.marks.get((run.origin, run.epoch), 0)  # type: ignore[attr-defined]
                 run.overtaken = max(run.overtaken, mark, claimed)
 
     def left(self, peer: "Peer", reason: str) -> None:

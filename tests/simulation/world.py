@@ -152,7 +152,7 @@ class World:
 
     def channels_for(self, dice: random.Random) -> list[str]:
         """Draw the channels of a batch."""
-        return dice.choice(((CHANNELS[0],), (CHANNELS[0],), CHANNELS, CHANNELS[1:3]))  # type: ignore[return-value]
+        return dice.choice(((CHANNELS[0],), (CHANNELS[0],), CHANNELS, CHANNELS[1:3]))  # type: ignore[arg-type]
 
     def fate(self) -> str | None:
         """Draw what a message does to whoever gets it."""

@@ -243,7 +243,7 @@ def _surviving(kept: _Kept, mode: str, dice: random.Random) -> bytearray:
     taken = _chosen(kept.pending, mode, dice)
     torn = dice.choice(taken) if taken and mode != "kill" and dice.random() < 0.7 else None
     for change in taken:
-        for part in _torn(change, dice) if change is torn else [change]:
+        for part in _torn(torn, dice) if torn is not None and change is torn else [change]:
             _apply(content, part)
     return content
 

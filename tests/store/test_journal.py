@@ -316,9 +316,7 @@ def test_a_file_system_that_needs_room_to_write_what_has_its_place_is_a_full_dis
     log = logs.open()
     old = lone(log, 1)
     monkeypatch.setattr(log_writer, "SMALL", 10**6)
-    monkeypatch.setattr(
-        journal_module.os, "write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space"))
-    )
+    monkeypatch.setattr("os.write", lambda fd, data: (_ for _ in ()).throw(OSError(28, "No space")))
     append(log, b"\x02", seq=2)
     wait_for(lambda: log._writer.full, "it is full")
     assert not log._writer.failed

@@ -11,6 +11,7 @@ import time
 import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,7 +174,7 @@ class Newcomer:
 
     def _is_watching(self) -> bool:
         with xmlrpc.client.ServerProxy(self.relay_url, allow_none=True) as proxy:
-            rows = proxy.relay.get_satellites()
+            rows: Any = proxy.relay.get_satellites()
         return any(row["kind"] == "fetching" for row in rows)
 
     @property

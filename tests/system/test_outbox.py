@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import RECORDER, HostProcess, running, wait_for
-from tests.system.test_delivery import SENDER, Net, gaps, got, resident, write_plugin
+from tests.harness import RECORDER, HostProcess, running, wait_for, write_plugin
+from tests.pids import resident
+from tests.system.test_delivery import SENDER, Net, gaps, got
 
 
 @pytest.fixture

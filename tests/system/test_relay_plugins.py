@@ -82,7 +82,7 @@ class Net:
         return received(self.two)
 
     def wait(self, *values: Any) -> None:
-        wait_for(lambda: self.got()[-len(values) :] == [*values], lambda: f"{values}, got {self.got()}")
+        wait_for(lambda: self.got()[-len(values) :] == [*values], f"{values}, got {self.got()}")
 
     def transit(self) -> dict[str, int]:
         with self.relay.proxy() as proxy:
@@ -202,7 +202,7 @@ def test_who_is_refused_is_told_why(net: Net, tmp_path: Path) -> None:
                 with host.proxy() as proxy:
                     return str(proxy.co2.get_properties()["relay_error"])
 
-            wait_for(lambda: "closed for today" in error(), lambda: f"to be told, got {error()!r}")
+            wait_for(lambda: "closed for today" in error(), f"to be told, got {error()!r}")
             assert not registered(host)
         assert "may not join: filter.module.X_Filter: closed for today" in net.relay.log()
         with net.relay.proxy() as proxy, pytest.raises(xmlrpc.client.Fault, match="closed for today"):
@@ -262,7 +262,7 @@ class X_Slow(plugin.Co2RelayPlugin):
             proxy.relay.relay({"host_id": me, "data": "quick", "channel": "other"})
         wait_for(lambda: "quick" in net.got(), "a message of somebody else, on another channel")
         assert len(net.got()) < 30  # the others wait
-        wait_for(lambda: len(net.got()) == 61, lambda: f"all of them, got {len(net.got())}")
+        wait_for(lambda: len(net.got()) == 61, f"all of them, got {len(net.got())}")
         assert time.monotonic() - begun < 17.0  # 18 s would be its own time
         assert [value for value in net.got() if value != "quick"] == [*range(60)]
         assert net.transit()["passed_by"] > 0
@@ -302,7 +302,7 @@ class X_Drop(plugin.Co2RelayPlugin):
             assert one.call("flood.module.flood", 200_000) is True
             assert relay.stop() == 0
             with running(tmp_path / "relay", "relay", "--plugin", "drop", "--port", str(port)):
-                wait_for(lambda: received(two) == ["end"], lambda: f"the end alone, got {received(two)[:5]}", 60)
+                wait_for(lambda: received(two) == ["end"], f"the end alone, got {received(two)[:5]}", 60)
 
 
 def test_the_chain_keeps_its_order_also_after_a_load(tmp_path: Path) -> None:
@@ -397,7 +397,7 @@ class X_Quiet(plugin.Co2RelayPlugin):
             assert relay.call(f"mark_{mark}.module.send", None) is True
             assert relay.call(f"mark_{mark}.module.send_too", None) is True
         wanted = ["cab", "ab", "quiet ab", "b", "quiet b", "", "quiet "]
-        wait_for(lambda: received(two) == wanted, lambda: f"{wanted}, got {received(two)}")
+        wait_for(lambda: received(two) == wanted, f"{wanted}, got {received(two)}")
 
 
 def test_a_plugin_that_floods_waits_for_the_disk_and_loses_nothing(tmp_path: Path) -> None:
@@ -437,7 +437,7 @@ class X_Count(plugin.Co2Plugin):
         wait_for(lambda: registered(one), "it to have joined")
         assert relay.call("flood.module.flood", number) is True
         state = lambda: one.call("counter.module.state", None)  # noqa: E731
-        wait_for(lambda: state() == [number, 0], lambda: f"all of them in order, got {state()}", 60)
+        wait_for(lambda: state() == [number, 0], f"all of them in order, got {state()}", 60)
 
 
 def passes_again(net: Net) -> bool:
@@ -474,7 +474,7 @@ class X_Stamp(plugin.Co2RelayPlugin):
             with net.relay.proxy() as proxy:
                 proxy.co2.plugin.reload("stamp")
         net.send(*range(20))
-        wait_for(lambda: len(net.got()) == 120, lambda: f"120 messages, got {len(net.got())}")
+        wait_for(lambda: len(net.got()) == 120, f"120 messages, got {len(net.got())}")
         assert [value[0] for value in net.got()] == 6 * [*range(20)]
         assert [value[2] for value in net.got()] == [*range(1, 121)]
         versions = [value[1] for value in net.got()]
@@ -485,4 +485,4 @@ class X_Stamp(plugin.Co2RelayPlugin):
         with net.relay.proxy() as proxy:
             proxy.co2.plugin.reload("stamp")
         net.send("after")
-        wait_for(lambda: net.got()[-1] == ["after", 5, 121], lambda: f"the old code, got {net.got()[-1]}")
+        wait_for(lambda: net.got()[-1] == ["after", 5, 121], f"the old code, got {net.got()[-1]}")

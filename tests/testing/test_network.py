@@ -381,7 +381,7 @@ class X_NoSuper(plugin.Co2Plugin):
 
 
 class X_Wrong(plugin.Co2Plugin):
-    def receive(self, one, two):
+    def receive(self, one, two):  # type: ignore[override]
         pass
 
 

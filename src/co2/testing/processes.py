@@ -11,7 +11,7 @@ import xmlrpc.client
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from co2.plugin.packages.source import NOT_OURS
 from co2.testing.tables import toml_text
@@ -31,6 +31,10 @@ class Proxy(xmlrpc.client.ServerProxy):
 
     def __init__(self, url: str, timeout: float = 40) -> None:
         super().__init__(f"{url}/RPC2", transport=_Transport(timeout), allow_none=True, use_builtin_types=True)
+
+    if TYPE_CHECKING:
+        # What a method returns depends on the method; typeshed has a union of all that XML-RPC can carry.
+        def __getattr__(self, name: str, /) -> Any: ...
 
 
 class _Transport(xmlrpc.client.Transport):
@@ -261,7 +265,7 @@ class RealNetwork:
         self._received: list[dict[str, Any]] = []
         self.sent: list[dict[str, Any]] = []
         with self.relay.proxy() as proxy:
-            told = cast(Any, proxy.relay.register({}))
+            told = proxy.relay.register({})
         self._me, self._after = told["host_id"], told["position"]
 
     def __repr__(self) -> str:
@@ -279,7 +283,7 @@ class RealNetwork:
         with self.relay.proxy() as proxy:
 
             def known() -> bool:
-                rows = cast(Any, proxy.relay.get_satellites({"names": False}))
+                rows = proxy.relay.get_satellites({"names": False})
                 return any(row["host_id"].partition("@")[0] == origin for row in rows)
 
             wait_for(known, f"{satellite!r} at the relay")
@@ -296,9 +300,7 @@ class RealNetwork:
         """All that satellites have sent until now, since the network began."""
         with self.relay.proxy() as proxy:
             while True:
-                told = cast(
-                    Any, proxy.relay.fetch({"host_id": self._me, "after": self._after, "max": 1000, "wait": 0})
-                )
+                told = proxy.relay.fetch({"host_id": self._me, "after": self._after, "max": 1000, "wait": 0})
                 if not told["messages"]:
                     return list(self._received)
                 self._received += told["messages"]

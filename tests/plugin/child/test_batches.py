@@ -48,7 +48,7 @@ def test_each_plugin_gets_the_channels_it_wants_and_nothing_else(tmp_path: Path,
             write_package(tmp_path, "both", spam=HEARS.format(kind="stage")),
             write_package(tmp_path, "stage", spam=STAGE.format(kind="stage")),
         ]
-        messages = [
+        messages: list[dict[str, Any]] = [
             {"data": 1, "channel": "stage.left"},
             {"data": 2},
             {"data": 3, "channel": "lab.left"},

@@ -201,7 +201,7 @@ def test_the_end_of_the_socket_is_told_once_whoever_reads(reading: Reading, busy
     reading.begin()
     go_on = threading.Event()
     if busy:
-        reading.do(lambda: go_on.wait(PATIENCE) and None)
+        reading.do(lambda: go_on.wait(PATIENCE) and None)  # type: ignore[arg-type]
     reading.satellite.sendall(encode_frame(Flow(False)))
     reading.satellite.close()
     assert reading.ended.wait(PATIENCE)

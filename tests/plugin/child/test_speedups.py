@@ -35,7 +35,10 @@ ONLY_IN_C = needs(
     speedups.COMPILED, "not compiled here (gcc, Python's headers; then make venv), and Python needs no such check"
 )
 
-LOOPS = {"compiled": (speedups.make_fast_send, speedups.give), "plain": (speedups._make_fast_send, speedups._give)}
+LOOPS: dict[str, tuple[Any, Any]] = {
+    "compiled": (speedups.make_fast_send, speedups.give),
+    "plain": (speedups._make_fast_send, speedups._give),
+}
 KINDS = {"compiled": (speedups.Level, speedups.Sleeper), "plain": (speedups._Level, speedups._Sleeper)}
 
 

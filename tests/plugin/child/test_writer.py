@@ -111,9 +111,10 @@ def test_the_order_of_twenty_threads_is_kept_and_nothing_is_lost_or_doubled(way:
 
 def test_a_dictionary_that_changes_after_send_does_not_matter(way: Way) -> None:
     _, send = way.queue()
-    for form in ({"data": [1]}, {"data": [1], "channel": "x"}, {"data": [1], "a": 1, "b": 2}):
+    forms: list[dict[str, Any]] = [{"data": [1]}, {"data": [1], "channel": "x"}, {"data": [1], "a": 1, "b": 2}]
+    for form in forms:
         send(form)
-        form["data"].append(2)  # type: ignore[union-attr]
+        form["data"].append(2)
         form.clear()
     way.out.start()
     way.until(lambda: len(way.data()) == 3)

@@ -77,7 +77,7 @@ WRONG_ATTRIBUTES = [
 
 
 def load(folder: Path, **modules: str) -> tuple[list[FoundPlugin], list[str]]:
-    write_package(folder, "ham", **modules)
+    write_package(folder, "ham", None, **modules)
     return find_plugins("ham", import_package("ham", str(folder)))
 
 

@@ -29,7 +29,7 @@ def config(folder: Path, *names: str) -> Any:
 
 
 def warnings_of(folder: Path, **modules: str) -> list[str]:
-    write_package(folder, "ham", **modules)
+    write_package(folder, "ham", None, **modules)
     warnings = find_plugins("ham", import_package("ham", str(folder)))[1]
     return [text.replace(f"{folder}/ham/", "") for text in warnings]
 

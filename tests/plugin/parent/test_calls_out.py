@@ -7,7 +7,17 @@ from typing import Any
 
 import pytest
 
-from co2.errors import Ambiguous, BadParams, CallTimeout, InternalError, NoSuchMethod, PeerError, PluginFailed
+from co2.errors import (
+    Ambiguous,
+    BadParams,
+    CallRefused,
+    CallTimeout,
+    InternalError,
+    NoSuchMethod,
+    NotRunning,
+    PeerError,
+    PluginFailed,
+)
 from co2.plugin.child import calls
 from co2.plugin.child.calls import OutgoingCalls
 from co2.plugin.parent.supervisor import Supervisor
@@ -246,7 +256,7 @@ def test_calls_under_way_are_bounded_and_their_end_makes_room() -> None:
     sent: list[Any] = []
     book = OutgoingCalls(sent.append)
     first = [book.begin("x.y.z", "", b"\xc0", 1.0, lambda: None) for _ in range(calls.MAX_ASKS)]
-    with pytest.raises(calls.CallRefused, match="256 calls"):
+    with pytest.raises(CallRefused, match="256 calls"):
         book.begin("x.y.z", "", b"\xc0", 1.0, lambda: None)
     book.forget(first[0])
     book.begin("x.y.z", "", b"\xc0", 1.0, lambda: None)
@@ -254,7 +264,7 @@ def test_calls_under_way_are_bounded_and_their_end_makes_room() -> None:
 
     big = OutgoingCalls(sent.append)
     one = big.begin("x.y.z", "", b"x" * calls.MAX_ASK_BYTES, 1.0, lambda: None)
-    with pytest.raises(calls.CallRefused):
+    with pytest.raises(CallRefused):
         big.begin("x.y.z", "", b"\xc0", 1.0, lambda: None)
     big.forget(one)
     big.forget(one)
@@ -277,9 +287,9 @@ def test_answers_that_nobody_waits_for_are_left_alone() -> None:
 
 def test_when_the_satellite_is_gone_nobody_waits_for_an_answer() -> None:
     book = OutgoingCalls(lambda frame: book.close())
-    with pytest.raises(calls.NotRunning, match="gone"):
+    with pytest.raises(NotRunning, match="gone"):
         book.call("x.y.z", "", b"\xc0", 30.0)
-    with pytest.raises(calls.NotRunning, match="gone"):
+    with pytest.raises(NotRunning, match="gone"):
         book.hosts(30.0)
 
 

@@ -31,7 +31,7 @@ ECHO = """
 
 
 def write(folder: Path, code: str, **others: str) -> PackageSpec:
-    return write_package(folder, "ham", spam=code, **others)
+    return write_package(folder, "ham", None, spam=code, **others)
 
 
 def echo(version: int, code: str = ECHO) -> str:
@@ -89,7 +89,7 @@ async def test_an_edit_of_a_helper_alone_is_new_code(tmp_path: Path) -> None:
     (tmp_path / "ham" / "deep" / "__init__.py").write_text("")
     deeper = tmp_path / "ham" / "deep" / "deeper.py"
     deeper.write_text("def spoken(): return 'a'")
-    async with ham(tmp_path, code, **parts) as carrier:
+    async with ham(tmp_path, code, None, **parts) as carrier:
         assert await version(carrier) == ["john", "a", "nih"]
         # What is imported later is as old as the rest.
         (tmp_path / "ham" / "late.py").write_text("word = 'ni!'")

@@ -636,7 +636,9 @@ def test_a_package_that_does_not_run_has_no_process(tmp_path: Path) -> None:
             assert (it.state("bad"), it.status("bad").pid) == ("failed", None)
             loading = asyncio.create_task(it.supervisor.load(write_package(tmp_path, "slow", spam=slow)))
             await it.until(lambda: len(it.supervisor.status()) == 3 and it.status("slow").pid)
-            assert is_there(it.status("good").pid)
+            good = it.status("good").pid
+            assert good is not None
+            assert is_there(good)
             await it.stop()
             assert [row.pid for row in it.supervisor.status()] == [None] * 3
             with pytest.raises(LoadError, match="stopped"):
