@@ -3,7 +3,7 @@
 ::
 
     Co2Error
-    ├── UsageError                 you misused it: mend the call, the file or the command
+    ├── UsageError                 a mistake of the caller: correct the call, the file or the command
     │   ├── ConfigError            a configuration file, variable or flag is wrong
     │   ├── MessageError           (ValueError) not a dictionary, or no key 'data'
     │   ├── ValueRefused           (ValueError) a value that cannot travel
@@ -17,15 +17,15 @@
     │   └── StateError             the state folder is locked, a link, or open to others
     └── PeerError                  the other side misbehaved, or is not there; has a fault code
         ├── ParseError             -32700 not well-formed
-        │   ├── WrongEncoding      -32701 an encoding that is not read
-    │   └── AnswerTooBig       an answer over the limit of that call; told as -32700
-        ├── BadRequest             -32600 well-formed, but no proper request
-        │   └── BadWebSocket       what came on a link is no WebSocket of ours
+        │   ├── WrongEncoding      -32701 an unsupported encoding
+        │   └── AnswerTooBig       an answer over the limit of that call; reported as -32700
+        ├── BadRequest             -32600 well-formed, but not a valid request
+        │   └── BadWebSocket       the bytes on a link break the WebSocket protocol
         ├── NoSuchMethod           -32601
         ├── BadParams              -32602
         ├── InternalError          -32603 our own bug; details are in the log, under an id
         ├── IdentityRefused        1001 a host_id that is not the caller's
-        ├── NotOurRelay            1002 notify() from anybody but our relay
+        ├── NotOurRelay            1002 notify() from another caller than our relay
         ├── UnknownHost            1003 no such host is registered here
         ├── TooManySatellites      1004 the relay is full
         ├── NotCallable            1005 that host takes no calls: it registered without a port
@@ -35,12 +35,12 @@
         ├── PluginFailed           1008 the plugin raised, died or is not running
         ├── Ambiguous              1009 several hosts have that method
         ├── StorageFull            1010 the relay's disk has no room for another message
-        │   └── StorageFailed      1011 the relay's disk does not do its work
+        │   └── StorageFailed      1011 the relay's disk failed
         ├── Denied                 1012 not for this caller: only from the host's own machine
         ├── NotLoadable            1013 a plugin package cannot be loaded, unloaded or reloaded
         └── RemoteFault            whatever code and text the other side answered with
 
-Codes from -32768 to -32000 are those of the XML-RPC fault code convention (Dan Libby, 2001);
+Codes from -32768 to -32000 follow the XML-RPC fault code convention (Dan Libby, 2001);
 codes from 1001 up are ours. Attributes hold the data, ``__str__`` makes the text.
 """
 
@@ -90,14 +90,14 @@ class Co2Error(Exception):
 
 
 class UsageError(Co2Error):
-    """You misused it: the text says what, where, and what to do next."""
+    """The caller made a mistake: the text names what, where, and what to do next."""
 
 
 class ConfigError(UsageError):
     """A configuration value is wrong.
 
     Args:
-        where: file and line or key, variable name or flag, as a person would look for it.
+        where: file and line or key, variable name or flag, as a user would look for it.
         problem: what is wrong and what was expected.
     """
 
@@ -111,7 +111,7 @@ class ConfigError(UsageError):
 
 
 class MessageError(UsageError, ValueError):
-    """What was given to send() is not a message: not a dictionary, or no key 'data'."""
+    """The argument of send() is not a message: not a dictionary, or without the key 'data'."""
 
 
 class ValueRefused(UsageError, ValueError):
@@ -140,7 +140,7 @@ class OutboxFull(UsageError, TimeoutError):
 
     Args:
         timeout: seconds waited.
-        reason: which limit is reached, and what holds up what waits; '' for unknown.
+        reason: the limit that is reached and what delays the queue, '' for unknown.
     """
 
     def __init__(self, timeout: float, reason: str = "") -> None:
@@ -157,11 +157,11 @@ class OutboxFull(UsageError, TimeoutError):
 
 
 class FlushTimeout(UsageError, TimeoutError):
-    """What was sent is not acknowledged within the timeout of flush(). It is not lost: it goes out later.
+    """The relay did not acknowledge all messages within the timeout of flush(). None is lost: they go out later.
 
     Args:
         timeout: seconds waited.
-        reason: what the satellite says, '' for nothing.
+        reason: the satellite's reason, '' for none.
     """
 
     def __init__(self, timeout: float, reason: str = "") -> None:
@@ -178,11 +178,11 @@ class FlushTimeout(UsageError, TimeoutError):
 
 
 class NotRunning(UsageError):
-    """send() was called on a plugin that no host carries (any more)."""
+    """send() was called on a plugin that no host runs, or runs no longer."""
 
 
 class CallRefused(UsageError, RuntimeError):
-    """A call that cannot be made: a plugin calls itself, or has too many calls under way."""
+    """A call that cannot be made: a plugin calls itself, or has too many calls in progress."""
 
 
 class StoreLimit(UsageError, ValueError):
@@ -214,7 +214,7 @@ class StateError(UsageError):
 
 
 class PeerError(Co2Error):
-    """The other side misbehaved or cannot be reached; ``code`` is the fault code told to callers."""
+    """The other side misbehaved or cannot be reached; callers receive the fault code ``code``."""
 
     code = -32500
 
@@ -226,26 +226,26 @@ class ParseError(PeerError):
 
 
 class WrongEncoding(ParseError):
-    """A document in an encoding that is not read."""
+    """A document in an encoding that the parser does not support."""
 
     code = -32701
 
 
 class AnswerTooBig(ParseError):
-    """An answer of more bytes or values than that call may have."""
+    """An answer with more bytes or values than this call allows."""
 
 
 class BadRequest(PeerError):
-    """Well-formed, but not a request that this server takes."""
+    """A well-formed request that this server does not accept."""
 
     code = -32600
 
 
 class BadWebSocket(BadRequest):
-    """What came on a link is no WebSocket of ours.
+    """The bytes on a link break the WebSocket protocol.
 
     Args:
-        close_code: that the WebSocket is closed with (RFC 6455, 7.4.1).
+        close_code: status code of the close frame (RFC 6455, 7.4.1).
         text: what is wrong.
     """
 
@@ -255,11 +255,11 @@ class BadWebSocket(BadRequest):
 
 
 class NoSuchMethod(PeerError):
-    """No method of that name is in the registry.
+    """The registry has no method of that name.
 
     Args:
         name: as the caller gave it; shortened in the text.
-        meant: the name that may have been meant, '' for none.
+        meant: the name that was probably meant, '' for none.
     """
 
     code = -32601
@@ -277,16 +277,16 @@ class NoSuchMethod(PeerError):
 
 
 class BadParams(PeerError):
-    """The method exists, its parameters are wrong."""
+    """The method exists, but its parameters are wrong."""
 
     code = -32602
 
 
 class InternalError(PeerError):
-    """Our own bug.
+    """A bug of our own.
 
     Args:
-        error_id: names the full record in the host's log.
+        error_id: id of the full record in the host's log.
     """
 
     code = -32603
@@ -306,23 +306,23 @@ class IdentityRefused(PeerError):
 
 
 class NotOurRelay(PeerError):
-    """notify() was called by somebody who is not this satellite's relay."""
+    """A caller other than this satellite's relay called notify()."""
 
     code = 1002
 
 
 class UnknownHost(PeerError):
-    """No host of that host_id is registered."""
+    """No host with that host_id is registered."""
 
     code = 1003
 
 
 class TooManySatellites(PeerError):
-    """The relay carries as many satellites as it is configured to.
+    """The relay has as many satellites as its configuration allows.
 
     Args:
         max_sats: the configured number.
-        there_are: what there is enough of already, where that is a part of this number; '' for all of it.
+        there_are: the part of this number that is used up, '' for all of it.
     """
 
     code = 1004
@@ -339,27 +339,27 @@ class TooManySatellites(PeerError):
 
 
 class NotCallable(PeerError):
-    """That host registered without a port, so nobody can call it."""
+    """The host registered without a port, so nobody can call it."""
 
     code = 1005
 
 
 class Unreachable(PeerError):
-    """A host does not answer."""
+    """The host does not answer."""
 
     code = 1006
 
 
 class FailedInside(Unreachable):
-    """A host answers a call with an error of its server's own (HTTP 500): it may take others."""
+    """The host answered a call with HTTP 500, an error of its server: other calls may succeed."""
 
 
 class NothingListens(Unreachable):
-    """The machine of a host answers, but no program listens at its port.
+    """The machine of the host answers, but no program listens at its port.
 
     Args:
         url: of the host.
-        reason: in the words of the system.
+        reason: as the operating system words it.
     """
 
     def __init__(self, url: str, reason: str) -> None:
@@ -397,31 +397,31 @@ class PluginFailed(PeerError):
 
 
 class Ambiguous(PeerError):
-    """Several hosts have a method of that name; ``host_id`` must say which."""
+    """Several hosts have a method of that name; ``host_id`` must name one."""
 
     code = 1009
 
 
 class StorageFull(PeerError):
-    """No room on disk: new messages are refused, old ones are still served. It recovers by itself."""
+    """The disk is full: new messages are refused, old ones are still delivered. The relay recovers by itself."""
 
     code = 1010
 
 
 class StorageFailed(StorageFull):
-    """The disk does not do its work."""
+    """The disk failed."""
 
     code = 1011
 
 
 class Denied(PeerError):
-    """A method that changes the host was called from elsewhere, or through a relay."""
+    """A call from another machine, or through a relay, of a method that changes the host."""
 
     code = 1012
 
 
 class NotLoadable(PeerError):
-    """A plugin package cannot be loaded, unloaded or reloaded; one that ran goes on as it was."""
+    """A plugin package cannot be loaded, unloaded or reloaded; a package that ran continues to run unchanged."""
 
     code = 1013
 
@@ -440,5 +440,5 @@ class RemoteFault(PeerError):
         self.text = text
 
     def __str__(self) -> str:
-        # Passed on from host to host the text stays as it was: the code travels beside it.
+        # The text stays unchanged from host to host: the code travels beside it.
         return self.text

@@ -1,7 +1,7 @@
 """A host_id names a host: ``<random>@<ip>:<port>`` (seed: "naming", §1 of the design).
 
-The random part is the origin: it is made once, kept in the state folder, and is what identity goes by.
-``ip:port`` is a label that may change from one connection to the next.
+The random part is the origin: the identity of a host, made once and kept in the state folder. ``ip:port`` is a
+label that may change from one connection to the next.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ __all__ = ["ADDRESS_PREFIX", "MAX_HOST_ID_LENGTH", "ORIGIN_PATTERN", "HostId", "
 MAX_HOST_ID_LENGTH = 128
 ORIGIN_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 ADDRESS_PREFIX = "addr-"
-"""How origins begin that a relay makes of an address, for those who send without having registered."""
+"""Prefix of the origins that a relay derives from an address, for senders that have not registered."""
 
 _FORM = re.compile(
     r"(?P<origin>[A-Za-z0-9_-]{1,64})@"
@@ -23,7 +23,7 @@ _FORM = re.compile(
 
 
 def normal_ip(text: str) -> str:
-    """Write an IP address in its one normal form; an IPv4 address in IPv6's clothes becomes IPv4.
+    """Return an IP address in its normal form; an IPv4-mapped IPv6 address becomes IPv4.
 
     Raises:
         ValueError: not an IP address.
@@ -41,7 +41,7 @@ class HostId:
     Attributes:
         origin: the random part, 1 to 64 of ``A-Za-z0-9_-``.
         ip: IP address in normal form, IPv6 without brackets.
-        port: the port that the host listens on; 0 for a host that only fetches.
+        port: the port that the host listens on; 0 for a host that only polls.
     """
 
     origin: str
@@ -50,10 +50,10 @@ class HostId:
 
     @classmethod
     def parse(cls, text: str) -> "HostId":
-        """Read a host_id.
+        """Parse a host_id.
 
         Raises:
-            ValueError: it has not the form ``<random>@<ip>:<port>``; the text says what was expected.
+            ValueError: the text has not the form ``<random>@<ip>:<port>``.
         """
         found = _FORM.fullmatch(text) if len(text) <= MAX_HOST_ID_LENGTH else None
         if found is None or int(found["port"]) > 65535:
@@ -66,7 +66,7 @@ class HostId:
 
     @classmethod
     def of_address(cls, address: str) -> "HostId":
-        """Return the host_id of whoever sends from an address and has none: the same one each time.
+        """Return the host_id for an address whose sender has none: always the same one.
 
         Raises:
             ValueError: not an IP address.
@@ -79,7 +79,7 @@ class HostId:
         return f"{self.origin}@{host}:{self.port}"
 
     def matches(self, address: str) -> bool:
-        """Tell whether the host part is this IP address (of the connection that a request came on)."""
+        """Return whether the host part is this IP address, that of the connection that carried a request."""
         try:
             return self.ip == normal_ip(address)
         except ValueError:

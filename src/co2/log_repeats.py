@@ -1,4 +1,4 @@
-"""An error that comes again and again is told ever more rarely, with a count: people read along."""
+"""Report an error that repeats ever more rarely, with a count: people read the log."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,24 +7,24 @@ from dataclasses import dataclass
 __all__ = ["FORGET", "MAX_KNOWN", "TELL_AFTER", "Repeats", "Told"]
 
 TELL_AFTER = (1.0, 10.0, 60.0)
-"""Seconds after the first time when it is told how often it came; then whenever the last of them have passed."""
+"""Seconds after the first occurrence at which repetitions are reported; then at each multiple of the last."""
 
 FORGET = 60.0
-"""Seconds without it after which it is new again."""
+"""Seconds without an occurrence after which an error counts as new."""
 
 MAX_KNOWN = 100
-"""Errors that are known at a time; of more, those that were the first to come are forgotten."""
+"""Errors that are remembered at a time; beyond this the oldest are forgotten."""
 
 _TRACEBACK = "\nTraceback (most recent call last):\n"
 
 
 @dataclass(slots=True)
 class Told:
-    """What is to be written of an error that came.
+    """What to write for an error that occurred.
 
     Attributes:
-        text: all of it, or a line; '' for nothing: it is counted.
-        aloud: people at the terminal see it too.
+        text: all of it, or a line; '' for nothing: the error is only counted.
+        aloud: whether it is also shown at the terminal.
     """
 
     text: str
@@ -33,16 +33,16 @@ class Told:
 
 @dataclass(slots=True)
 class _Known:
-    """An error that has come.
+    """A remembered error.
 
     Attributes:
-        what: happened: the first line of its text.
-        error: the last line, what it says.
-        since: when it came first.
-        seen: when it came last.
-        count: how often it came.
-        told: of these, how many have been told of.
-        step: how often it was told that it came again.
+        what: what happened: the first line of its text.
+        error: the message: the last line of its text.
+        since: time of the first occurrence.
+        seen: time of the last occurrence.
+        count: number of occurrences.
+        told: number of occurrences that have been reported.
+        step: number of reports of its repetition.
     """
 
     what: str
@@ -55,7 +55,7 @@ class _Known:
 
 
 class Repeats:
-    """Knows which errors came of late.
+    """Remembers which errors occurred recently.
 
     Args:
         clock: seconds, monotonic.
@@ -66,12 +66,12 @@ class Repeats:
         self._known: dict[tuple[str, int], _Known] = {}
 
     def take(self, source: str, text: str) -> Told:
-        """Take an error that came; it is the same as another where source and traceback are.
+        """Count an error and return what to write; errors with equal source and traceback are the same.
 
         Args:
-            source: whose it is.
-            text: what happened, with what only this one has, such as a message or a log id; in further lines the
-                traceback. Its last line, what the error says, may differ from time to time.
+            source: of the error.
+            text: what happened, with details of this occurrence such as a message or a log id; in further lines
+                the traceback. Its last line, the message of the error, may differ from time to time.
         """
         if _TRACEBACK not in text:
             return Told(text)
@@ -80,7 +80,7 @@ class Repeats:
         key, now = (source, hash(same)), self._clock()
         known = self._known.get(key)
         if known is None or now - known.seen > FORGET:
-            self._known.pop(key, None)  # it is the newest now
+            self._known.pop(key, None)  # it becomes the newest
             if len(self._known) >= MAX_KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[key] = _Known(what, error.strip(), now, now)
@@ -94,7 +94,7 @@ class Repeats:
         return Told(f"{what} - {known.error} (again)" if of_its_own else "", aloud=False)
 
     def due(self) -> Iterator[tuple[str, str]]:
-        """Return source and line of what has come again and is to be told; to be called now and then."""
+        """Return source and line of each repetition that is due for a report; to be called regularly."""
         now = self._clock()
         for (source, _), known in self._known.items():
             if known.count > known.told and now - known.since >= _due(known):
@@ -111,6 +111,6 @@ class Repeats:
 
 
 def _due(known: _Known) -> float:
-    """Return the age, in seconds, at which it is told of next."""
+    """Return the age, in seconds, at which the error is reported next."""
     more = known.step - len(TELL_AFTER) + 1
     return TELL_AFTER[known.step] if more <= 0 else TELL_AFTER[-1] * (more + 1)

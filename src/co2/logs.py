@@ -1,9 +1,9 @@
-"""Log files, and lines that cannot lie.
+"""Log files, and lines that nobody outside can forge.
 
-``co2.log`` has what happened, ``debug.log`` what helps to find out why, ``access.log`` a line a request. Warnings
-and above, and what people wait for, also go to stderr, a plugin's traceback that comes again and again as a line.
-Text from outside cannot forge a line: control characters are escaped, and what plugins say and tracebacks have in
-further lines is indented.
+``co2.log`` holds events, ``debug.log`` details for debugging, ``access.log`` one line per request. Warnings and
+above, and events that people wait for, also go to stderr; a plugin's traceback that repeats goes there as one
+line. Text from outside cannot forge a line: control characters are escaped, and further lines of plugins' output
+and of tracebacks are indented.
 """
 
 import logging
@@ -35,40 +35,40 @@ __all__ = [
 ]
 
 FILE_SIZE = 10 * 2**20
-"""Bytes of one log file, after which the next is begun."""
+"""Bytes of a log file, after which the next one begins."""
 
 BACKUPS = 3
 """Older files that are kept of each log."""
 
 TOLD = {"told": True}
-"""``extra`` of a record that people at the terminal are to see though nothing is wrong: they wait for it."""
+"""``extra`` of a record below a warning that is still shown at the terminal: people wait for it."""
 
 QUIET = {"told": False}
-"""``extra`` of one that they are not to see though something is wrong: they have seen it."""
+"""``extra`` of a warning or error that is not shown at the terminal: people have seen it."""
 
 MAX_VALUE = 512
-"""Characters of one value in a line; the rest is cut and said."""
+"""Characters of a value in a line; a longer value is cut, and the line gives its length."""
 
 PLACE_RATE = 50.0
 PLACE_BURST = 2000
-"""Lines of one place in the code, per second in the long run and at once; with a traceback 1 and 20."""
+"""Lines per second from one place in the code, in the long run and at once; with a traceback 1 and 20."""
 
 MAX_FORGOTTEN = 100
-"""Sources that are forgotten and not told yet; what more of them had suppressed is told as that of others."""
+"""Forgotten sources with suppressed lines to report; the lines of any further one count as those of others."""
 
 FLUSH_INTERVAL = 0.5
-"""Seconds after which lines of the access log are in their file."""
+"""Seconds after which the lines of the access log are in its file."""
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
 def escaped(text: str) -> str:
-    """Write characters that cannot be seen so that they do nothing; tabs and line ends stay."""
+    """Escape invisible characters, so that they have no effect; tabs and line ends stay."""
     return escape_unseen(text, "\t\n")
 
 
 class EscapingFormatter(logging.Formatter):
-    """One line a record; of plugins' texts and tracebacks, what follows a line end is indented behind ``|``."""
+    """One line per record; in plugins' texts and tracebacks, further lines are indented behind ``|``."""
 
     default_msec_format = "%s.%03d"
 
@@ -76,8 +76,8 @@ class EscapingFormatter(logging.Formatter):
         super().__init__(_FORMAT)
 
     def format(self, record: logging.LogRecord) -> str:
-        """Write a record; values longer than :data:`MAX_VALUE` are cut."""
-        # What plugins say comes whole as one value, may have many lines and has a limit of its own.
+        """Format a record; values longer than :data:`MAX_VALUE` are cut."""
+        # A plugin's output arrives as one value, may have many lines and has its own limit.
         if not record.name.startswith("co2.plugins."):
             record = logging.makeLogRecord(record.__dict__)
             if isinstance(record.args, tuple):
@@ -96,7 +96,7 @@ def _cut(value: object) -> object:
 
 
 class LineBudget:
-    """Tells whether one more line of a source may go to the log; counts what may not, to be told later.
+    """Decides whether a source may log one more line; counts suppressed lines for a later report.
 
     Args:
         rate: lines per second in the long run.
@@ -104,8 +104,8 @@ class LineBudget:
         clock: seconds, monotonic.
 
     Attributes:
-        lines: suppressed and not told yet.
-        bytes: theirs, and those of lines that were cut.
+        lines: suppressed and not reported yet.
+        bytes: of these lines, and those cut from lines that were too long.
     """
 
     def __init__(self, rate: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -118,7 +118,7 @@ class LineBudget:
         self._at = clock()
 
     def take(self, size: int) -> bool:
-        """Take one line of so many bytes, or count it as suppressed."""
+        """Use up one line of so many bytes, or count it as suppressed; return whether it may be logged."""
         if self.spent:
             self.suppress(1, size)
             return False
@@ -134,17 +134,17 @@ class LineBudget:
         return self._left < 1
 
     def suppress(self, lines: int, size: int) -> None:
-        """Count lines and bytes that do not go to the log."""
+        """Count lines and bytes as suppressed."""
         self.lines += lines
         self.bytes += size
 
     def tell(self, logger: logging.Logger, level: int = logging.WARNING, source: str = "") -> None:
-        """Say what was suppressed since the last time, if anything was.
+        """Log how much was suppressed since the last report, if anything was.
 
         Args:
             logger: of the source.
             level: of the line.
-            source: put before it, where the logger's name does not say whose lines they were.
+            source: prefix of the line, where the logger's name does not name the source.
         """
         if self.lines or self.bytes:
             lines, size = self.lines, self.bytes
@@ -167,7 +167,7 @@ class LineBudgets:
         burst: the same at once.
         total_rate: lines of all sources per second in the long run.
         total_burst: the same at once.
-        max_sources: sources that are remembered; one more, and the oldest is told and forgotten.
+        max_sources: sources that are remembered; for one more, the oldest is forgotten, and reported later.
         clock: seconds, monotonic.
     """
 
@@ -190,7 +190,7 @@ class LineBudgets:
         self._forgotten: list[tuple[str, LineBudget]] = []
 
     def take(self, source: str, size: int) -> bool:
-        """Take one line of so many bytes, or count it as suppressed."""
+        """Use up one line of so many bytes, or count it as suppressed; return whether it may be logged."""
         budget = self._sources.get(source)
         if budget is None:
             if len(self._sources) >= self._max_sources:
@@ -209,26 +209,26 @@ class LineBudgets:
             self._total.suppress(budget.lines, budget.bytes)
 
     def log(self, logger: logging.Logger, level: int, source: str, text: str, *values: object) -> None:
-        """Write a line that somebody outside has caused, or count it as suppressed.
+        """Log a line that somebody outside has caused, or count it as suppressed.
 
         Args:
-            logger: that it is of.
+            logger: to log to.
             level: of the line.
-            source: who has caused it.
+            source: that caused the line.
             text: with places for the values.
-            values: as with :meth:`logging.Logger.log`.
+            values: as for :meth:`logging.Logger.log`.
         """
         if self.take(source, len(text) + sum(len(one) for one in values if isinstance(one, str))):
             self._sources[source].tell(logger, level, source)
             logger.log(level, text, *values, stacklevel=2)
 
     def tell(self, logger: logging.Logger, level: int = logging.WARNING, *, ending: bool = False) -> None:
-        """Say of each source what was suppressed, where it may have a line again. Call it once a second or so.
+        """Report the suppressed lines of each source that may log again. To be called about once a second.
 
         Args:
             logger: of the line.
             level: of the line.
-            ending: nothing comes after this.
+            ending: this is the last report.
         """
         forgotten, self._forgotten = self._forgotten, []
         for source, budget in (*forgotten, *self._sources.items()):
@@ -244,9 +244,9 @@ class LineBudgets:
 
 
 class _Places(logging.Filter):
-    """Lets through so many lines of each place in the code, so that nobody outside fills a log through any of it.
+    """Limits the lines of each place in the code, so that nobody outside can fill a log through any of them.
 
-    What plugins say has limits of its own, and is let through.
+    Plugins' output passes: it has its own limits.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -256,7 +256,7 @@ class _Places(logging.Filter):
         self._lock = threading.Lock()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Decide once for all handlers; a line behind suppressed ones says how many these were."""
+        """Decide once for all handlers; the first line after suppressed ones gets their number."""
         decided: bool | None = getattr(record, "is_let_through", None)
         if decided is None:
             decided = record.is_let_through = self._decide(record)
@@ -278,27 +278,27 @@ class _Places(logging.Filter):
         return True
 
     def untold(self) -> int:
-        """Return how many lines were left out that no later line told of."""
+        """Return how many suppressed lines no later line has reported."""
         with self._lock:
             return sum(budget.lines for budget in self._budgets.values())
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
-    """A rotating file that only we may read."""
+    """A rotating file that only its owner may read."""
 
     def _open(self) -> IO[str]:  # type: ignore[override]  # the stub promises a TextIOWrapper
-        return open(  # the handler closes it; an opener sets the mode from the start
+        return open(  # the handler closes the file; the opener sets its mode from the start
             self.baseFilename, self.mode, encoding="utf-8", errors="backslashreplace", opener=open_private
         )
 
 
 def open_private(path: str, flags: int) -> int:
-    """Open a file that only we may read: an opener for :func:`open`."""
+    """Open a file that only its owner may read: an opener for :func:`open`."""
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
 
 
 class _BufferedFile(logging.Handler):
-    """Keeps lines back for a moment and writes many at once: a line per request must cost next to nothing."""
+    """Buffers lines for a moment and writes many at once: a line per request must cost almost nothing."""
 
     def __init__(self, target: logging.Handler) -> None:
         super().__init__()
@@ -309,17 +309,17 @@ class _BufferedFile(logging.Handler):
         self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record; it is written within :data:`FLUSH_INTERVAL`."""
+        """Buffer a record; it is written within :data:`FLUSH_INTERVAL`."""
         self._records.append(record)
 
     def flush(self) -> None:
-        """Write what was kept."""
+        """Write the buffered records."""
         records, self._records = self._records, []
         for record in records:
             self._target.handle(record)
 
     def close(self) -> None:
-        """Write the rest and end."""
+        """Write the rest and close the file."""
         self._closing.set()
         self._writer.join()
         self.flush()
@@ -332,7 +332,7 @@ class _BufferedFile(logging.Handler):
 
 
 class LogFiles:
-    """The handlers of a host, in place from :func:`setup_logs` until :meth:`close`."""
+    """The log handlers of a host, active from :func:`setup_logs` until :meth:`close`."""
 
     def __init__(self, folder: Path) -> None:
         self._undo: list[tuple[logging.Logger, logging.Handler]] = []
@@ -353,7 +353,7 @@ class LogFiles:
             raise
 
     def close(self) -> None:
-        """Write what is left and leave the loggers as they were."""
+        """Write the rest and restore the loggers."""
         if untold := self._places.untold():
             logging.getLogger("co2.logs").warning("%d more lines were suppressed: they came too fast", untold)
         while self._undo:
@@ -385,7 +385,7 @@ def setup_logs(folder: Path) -> LogFiles:
     """Write the logs of this process into a folder.
 
     Args:
-        folder: made with mode 0700 if it is not there; files get 0600.
+        folder: made with mode 0700 if it is missing; files get 0600.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return LogFiles(folder)
@@ -398,7 +398,7 @@ def _file(folder: Path, name: str, form: str | None = None) -> logging.Handler:
 
 
 class _LineFormatter(logging.Formatter):
-    """One line a record; or those of its attribute ``lines``, which come many at once, each with its time."""
+    """One line per record; for a record with the attribute ``lines``, those lines, each with its time."""
 
     default_msec_format = "%s.%03d"
 

@@ -1,4 +1,4 @@
-"""Who an address stands for where something is shared among many: so that nobody takes the part of others."""
+"""Group addresses by source where many share a resource, so that no source takes the part of others."""
 
 import heapq
 import ipaddress
@@ -16,10 +16,10 @@ Item = TypeVar("Item")
 
 @lru_cache(maxsize=4096)
 def source_of(address: str) -> str:
-    """Return whom an IP address stands for.
+    """Return the source that an IP address belongs to.
 
-    A process on this machine may come from any address of 127.0.0.0/8, and a machine with IPv6 from any of its /64
-    (RFC 4291, 2.5.4): these are one source.
+    A process on this machine may use any address of 127.0.0.0/8, and a machine with IPv6 any of its /64 (RFC 4291,
+    2.5.4): these are one source.
     """
     try:
         ip = ipaddress.ip_address(address)
@@ -33,7 +33,7 @@ def source_of(address: str) -> str:
 
 
 class BySource(Generic[Item]):
-    """What several sources have, each in the order in which it was added."""
+    """The items of several sources, each in the order in which it was added."""
 
     def __init__(self) -> None:
         self._sources: dict[Item, str] = {}
@@ -49,13 +49,13 @@ class BySource(Generic[Item]):
         return iter(list(self._sources))
 
     def add(self, source: str, item: Item) -> None:
-        """Add an item as the newest of a source; one that is there stays where it is."""
+        """Add an item as the newest of a source; an item that is present keeps its place."""
         if item not in self._sources:
             self._sources[item] = source
             self._items.setdefault(source, {})[item] = None
 
     def discard(self, item: Item) -> None:
-        """Remove an item, if it is there."""
+        """Remove an item, if it is present."""
         source = self._sources.pop(item, None)
         if source is not None:
             items = self._items[source]
@@ -64,15 +64,15 @@ class BySource(Generic[Item]):
                 del self._items[source]
 
     def count(self, source: str) -> int:
-        """Return how many a source has."""
+        """Return how many items a source has."""
         return len(self._items.get(source, ()))
 
     def of(self, source: str) -> Iterator[Item]:
-        """Iterate over what a source has, oldest first."""
+        """Iterate over the items of a source, oldest first."""
         return iter(list(self._items.get(source, ())))
 
     def newest(self, source: str) -> Iterator[Item]:
-        """Iterate over what a source has, newest first; while that lasts nothing may be added or removed."""
+        """Iterate over the items of a source, newest first; meanwhile nothing may be added or removed."""
         return reversed(self._items.get(source, {}))
 
     def oldest(self, source: str) -> Item | None:
@@ -80,13 +80,13 @@ class BySource(Generic[Item]):
         return next(iter(self._items.get(source, ())), None)
 
     def largest(self) -> str:
-        """Return the source that has most. There must be one."""
+        """Return the source with the most items. There must be one."""
         return max(self._items, key=lambda source: len(self._items[source]))
 
     def largest_ones(self, number: int) -> list[str]:
-        """Return so many sources at most, those that have most, in this order."""
+        """Return at most so many sources: those with the most items, in this order."""
         return heapq.nlargest(number, self._items, key=lambda source: len(self._items[source]))
 
     def oldest_of_largest(self) -> Item:
-        """Return the oldest item of the source that has most: what goes where there is no room."""
+        """Return the oldest item of the source with the most items: the one to drop where there is no room."""
         return next(iter(self._items[self.largest()]))

@@ -1,9 +1,9 @@
-"""What a socket has not taken yet: kept here, and given to the transport in pieces.
+"""Buffer bytes that a socket has not accepted yet, and write them to the transport in pieces.
 
-A transport keeps what it is given too, each in a way of its own. That of Python 3.11 copies it into one buffer.
-Those of 3.12 and newer keep each piece as an object, hundreds of bytes for one of ten, and count them all whenever
-they are asked how much there is; up to 3.12.8 and 3.13.1 ``writelines`` tells nobody that they are full. uvloop's
-differs again. So a transport gets one piece at a time, and all bounds are on what is kept here.
+A transport has a buffer of its own too, and each kind handles it differently. Python 3.11 copies the bytes into
+one buffer. 3.12 and newer keep each piece as an object, hundreds of bytes for a piece of ten, and count them all
+on each query of the size; up to 3.12.8 and 3.13.1 ``writelines`` does not report a full buffer. uvloop differs
+again. So a transport gets one piece at a time, and all limits apply to this buffer.
 """
 
 import asyncio
@@ -12,19 +12,19 @@ from collections.abc import Iterable
 __all__ = ["PIECE", "Unsent"]
 
 PIECE = 256 * 1024
-"""Bytes that a transport is given at once."""
+"""Bytes of one write to a transport."""
 
 
 class Unsent:
     """The bytes that wait for one transport.
 
-    Its owner passes ``resume_writing`` on to :meth:`go_on`, and writes to the transport by nothing else.
+    The owner calls :meth:`go_on` from ``resume_writing``, and writes to the transport only through this object.
 
     Args:
-        transport: writes them.
+        transport: that writes the bytes.
 
     Attributes:
-        waits: something waits: what comes has to go behind it.
+        waits: something waits, so new bytes go behind it.
     """
 
     __slots__ = ("_bytes", "_closes", "_transport", "waits")
@@ -36,7 +36,7 @@ class Unsent:
         self.waits = False
 
     def begin(self) -> None:
-        """Have the transport's protocol told when it holds nothing; call it before all else."""
+        """Make the transport report when its buffer is empty; to be called first."""
         self._transport.set_write_buffer_limits(high=0)
         self.waits = self._transport.get_write_buffer_size() > 0
 
@@ -46,19 +46,19 @@ class Unsent:
         return len(self._bytes) + (self._transport.get_write_buffer_size() if self.waits else 0)
 
     def add(self, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write this behind all that waits."""
+        """Append these pieces to the buffer."""
         for data in pieces:
             self._bytes += data
         if not self.waits:
             self._give()
 
     def go_on(self) -> None:
-        """Write more to the transport; it holds nothing."""
+        """Write the next piece to the transport, whose buffer is empty."""
         self.waits = False
         self._give()
 
     def close(self) -> None:
-        """Close the transport once all is written."""
+        """Close the transport once all bytes are written."""
         self._closes = True
         if not self._bytes:
             self._transport.close()
@@ -72,7 +72,7 @@ class Unsent:
             with memoryview(self._bytes) as view:
                 piece = bytes(view[:PIECE])
             del self._bytes[:PIECE]
-            self.waits = True  # until it says otherwise, which it may do while it writes
+            self.waits = True  # until the transport reports an empty buffer, maybe during this write
             transport.write(piece)
             self.waits = transport.get_write_buffer_size() > 0
         if self._closes and not self._bytes:

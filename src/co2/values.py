@@ -1,10 +1,10 @@
-"""What ``data`` may hold, and how it looks at the edges.
+"""The values that ``data`` may hold, and their form at the edges of co2.
 
-Inside co2 a message is a dictionary in MessagePack, encoded once where it is sent and decoded once by each
-that receives it. :func:`pack` accepts whatever ``msgspec.msgpack`` encodes and refuses the rest with
-:class:`~co2.errors.ValueRefused`; what arrives is the decoded form (tuples and sets as lists, Decimal, UUID
-and naive datetimes as strings, dataclasses as dictionaries, …). The edges are total: every decoded form can
-be written as JSON (:func:`to_jsonable`) and as XML (``xmlrpc/writer.py``).
+Inside co2 a message is a dictionary in MessagePack, encoded once by its sender and decoded once by each receiver.
+:func:`pack` accepts what ``msgspec.msgpack`` encodes and refuses the rest with :class:`~co2.errors.ValueRefused`;
+receivers get the decoded form (tuples and sets as lists, Decimal, UUID and naive datetimes as strings, dataclasses
+as dictionaries, …). The edges are total: every decoded form can be written as JSON (:func:`to_jsonable`) and as
+XML (``xmlrpc/writer.py``).
 """
 
 import base64
@@ -38,11 +38,11 @@ MAX_MESSAGE_SIZE = 720 * 1024
 """Bytes of one encoded message. In base64, with its envelope, it stays below the XML gate's 1 MiB."""
 
 RECURSION_LIMIT = 4000
-"""Python recursion limit of the hosts. A sender encodes under the default of 1,000, so what it could
-nest a host can always read and write.
+"""Python recursion limit of the hosts. A sender encodes under the default of 1,000, so a host can always read and
+write what a sender could nest.
 
-Since Python 3.12 it binds Python code only. C code, encoder and decoder with it, has a bound that nobody can set:
-1,500 in 3.12, 10,000 in 3.13. What a sender nests deeper than a receiver can read is an error at the receiver."""
+Since Python 3.12 it limits Python code only. C code, and so encoder and decoder, has a fixed limit: 1,500 in 3.12,
+10,000 in 3.13. A message that is nested deeper than a receiver can read is an error at the receiver."""
 
 _SET_BY_HOST = ("host_id", "client_address")
 
@@ -53,7 +53,7 @@ _decode_value = msgspec.msgpack.Decoder().decode
 
 
 def pack(message: Mapping[str, Any]) -> bytes:
-    """Encode a message as it travels. ``host_id`` and ``client_address`` are left out: hosts set them.
+    """Encode a message. ``host_id`` and ``client_address`` are left out: hosts set them.
 
     Raises:
         MessageError: not a dictionary, or no key ``data``, or a key that is not a string.
@@ -73,10 +73,10 @@ def pack(message: Mapping[str, Any]) -> bytes:
 
 
 def pack_value(value: Any) -> bytes:
-    """Encode any one value.
+    """Encode any value.
 
     Raises:
-        ValueRefused: it cannot travel.
+        ValueRefused: the value cannot travel.
         TooBig: over :data:`MAX_MESSAGE_SIZE`.
     """
     try:
@@ -105,19 +105,19 @@ def unpack(packed: bytes) -> Message:
 
 
 def unpack_batch(batch: bytes) -> list[Message]:
-    """Decode all messages of a batch in one go. In the place of one that was dropped on the way is None.
+    """Decode all messages of a batch at once; None stands for each message that was dropped on the way.
 
     Raises:
-        ValueRefused: one of them cannot be decoded; ``protocol.batch.split_batch`` and :func:`unpack` tell which.
+        ValueRefused: one of them cannot be decoded; ``protocol.batch.split_batch`` and :func:`unpack` find which.
     """
     try:
-        return _decode_batch(batch)  # type: ignore[return-value]  # None is rare, and whoever meets it minds it
+        return _decode_batch(batch)  # type: ignore[return-value]  # None is rare, and callers check for it
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ValueRefused(f"not a batch of messages: {error}") from None
 
 
 def unpack_value(packed: bytes) -> Any:
-    """Decode any one value.
+    """Decode any value.
 
     Raises:
         ValueRefused: the bytes are not one MessagePack value.
@@ -129,13 +129,13 @@ def unpack_value(packed: bytes) -> Any:
 
 
 def channel_of(message: Mapping[str, Any]) -> str:
-    """Give the channel of a decoded message; '' for none."""
+    """Return the channel of a decoded message, '' for none."""
     channel = message.get("channel", "")
     return channel if isinstance(channel, str) else ""
 
 
 def key_text(key: Any) -> str:
-    """Write a dictionary key that is not a string as one."""
+    """Return a dictionary key as text."""
     if isinstance(key, str):
         return key
     if isinstance(key, bytes):
@@ -146,10 +146,10 @@ def key_text(key: Any) -> str:
 
 
 def to_jsonable(value: Any) -> Any:
-    """Turn a decoded value into what ``json.dumps`` writes as strict JSON.
+    """Convert a decoded value to one that ``json.dumps`` writes as strict JSON.
 
-    Bytes become base64 text, NaN and infinities null, datetimes ISO 8601 in UTC, other keys strings.
-    Keys that coincide as text keep their values: the later one gets ``#2``, ``#3`` … appended.
+    Bytes become base64 text, NaN and infinities null, datetimes ISO 8601 in UTC, other keys strings. Keys that are
+    equal as text keep their values: the later one gets ``#2``, ``#3`` … appended.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -172,11 +172,11 @@ def to_jsonable(value: Any) -> Any:
 
 
 def unused_key(text: str, taken: Container[str], numbers: dict[str, int] | None = None) -> str:
-    """Give ``text`` or, where that is taken, ``text#2``, ``text#3`` …
+    """Return ``text`` or, where that key exists, ``text#2``, ``text#3`` …
 
     Args:
         text: the key as it should be.
-        taken: the keys that are there already; none is ever removed.
+        taken: the existing keys; none is ever removed.
         numbers: kept by the caller beside ``taken``, so that many keys of one text cost no search each.
     """
     if text not in taken:
