@@ -1,4 +1,4 @@
-"""What one commit of the relay's log brings to disk, and how that looks in the journal."""
+"""One commit of the relay's log, and its form in the journal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,17 +15,17 @@ Meta = int | str | float
 
 @dataclass(slots=True)
 class Commit:
-    """Frames with what belongs to them: all of it gets to disk, or nothing.
+    """Entries with their marks, facts and ids: a commit gets to disk whole or not at all.
 
     Attributes:
-        entries: frames, in order.
-        marks: where runs are, by (origin, epoch); None for one that is forgotten.
+        entries: of the log, in order.
+        marks: last number of each run, by (origin, epoch); None for a run that is forgotten.
         meta: facts of the log.
-        ids: (position, origin, id) of messages that came with one.
-        forgotten: positions whose ids may go.
-        previous: where the frame before the first one ends.
-        at: running time at which it is written.
-        wall: what the wall clock said then.
+        ids: (position, origin, id) of messages that have an id.
+        forgotten: positions whose ids may be deleted.
+        previous: position where the entry before the first one ends.
+        at: running time at which the commit is written.
+        wall: time of the wall clock then.
     """
 
     entries: list[Entry] = field(default_factory=list)
@@ -47,11 +47,11 @@ class Commit:
 
     @property
     def end(self) -> int:
-        """Position where it ends; ``previous`` for one without frames."""
+        """Position of the last message; ``previous`` for a commit without entries."""
         return self.entries[-1].end if self.entries else self.previous
 
     def encode(self) -> bytes:
-        """Write it for the journal. The marks of its own frames are not written: they follow from these."""
+        """Encode the commit for the journal. The marks of its own entries are left out: they can be derived."""
         own = {(one.origin, one.epoch): one.seq + one.count - 1 for one in self.entries if one.epoch}
         marks = [(*run, seq) for run, seq in self.marks.items() if run not in own or own[run] != seq]
         record = _Record(
@@ -93,10 +93,10 @@ _decoder = msgspec.msgpack.Decoder(_Record)
 
 
 def decode_commit(data: bytes) -> Commit:
-    """Read what :meth:`Commit.encode` wrote.
+    """Decode the result of :meth:`Commit.encode`.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: the data is not a commit.
     """
     try:
         record = _decoder.decode(data)
@@ -113,7 +113,7 @@ def decode_commit(data: bytes) -> Commit:
 
 
 def together(commits: Iterable[Commit]) -> Commit:
-    """Put commits together that follow each other; frames aside, which stay with the time of their own."""
+    """Merge consecutive commits, without their entries: these keep the time of their own commit."""
     whole = Commit()
     for commit in commits:
         whole.marks |= commit.marks

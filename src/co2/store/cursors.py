@@ -1,4 +1,4 @@
-"""How far each durable package of a satellite is in the relay's log; a small file, replaced as a whole."""
+"""The position of each durable package of a satellite in the relay's log; a small file, replaced as a whole."""
 
 import json
 import threading
@@ -14,7 +14,7 @@ from co2.store.fsync import sync_file
 __all__ = ["MAX_SIZE", "Cursors"]
 
 MAX_SIZE = 1024 * 1024
-"""Bytes of the file that are read."""
+"""Bytes of the largest file that is read."""
 
 
 class Cursors:
@@ -24,10 +24,10 @@ class Cursors:
         path: of the file.
 
     Attributes:
-        log_id: that the positions belong to, '' for none.
-        run: of the relay, when the last of them was handed out.
-        positions: of the last message that each package is done with.
-        receipt: the last one that the relay had given when they were written, None for none.
+        log_id: of the log, '' for none.
+        run: of the relay that handed out the newest position.
+        positions: last message that each package has processed.
+        receipt: last one that the relay had issued when the positions were written, None for none.
         replaced: why an older file was set aside, '' for none.
     """
 
@@ -41,13 +41,13 @@ class Cursors:
 
     @classmethod
     def open(cls, path: Path) -> "Cursors":
-        """Read the file; one that cannot be read is set aside under another name."""
+        """Read the file; an unreadable one is set aside under another name."""
         cursors = cls(path)
         try:
             data = path.read_bytes()
             cursors.log_id, cursors.run, cursors.positions, cursors.receipt = _read(data)
         except FileNotFoundError:
-            pass  # the first start: everything begins here
+            pass  # the first start: there are no positions yet
         except (OSError, ValueError) as error:
             stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
             aside = path.with_name(f"{path.name}.bad-{stamp}")
@@ -56,19 +56,19 @@ class Cursors:
         return cursors
 
     def differ(self, log_id: str, run: str, positions: Mapping[str, int]) -> bool:
-        """Tell whether these are others than those on disk."""
+        """Return whether these positions differ from those on disk."""
         other = (log_id, run) != (self.log_id, self.run)
         return bool(positions) and (other or {**self.positions, **positions} != self.positions)
 
     def save(self, log_id: str, run: str, positions: Mapping[str, int], receipt: Receipt | None = None) -> None:
-        """Bring positions to disk, from any thread. Those of packages not loaded now are kept, in the same log.
+        """Write positions to disk, from any thread. Those of packages not loaded stay, in the same log.
 
-        The receipt goes with them; it alone is not written.
+        The receipt is written with them; a change of the receipt alone is not.
 
         Raises:
-            OSError: the disk does not take them; what was there is still there.
+            OSError: the disk refuses them; the old file is still there.
         """
-        with self._saving:  # two at once would write the same new file, and one would take it away from the other
+        with self._saving:  # two writers at once would write the same new file, and one would rename the other's
             if not self.differ(log_id, run, positions):
                 return
             kept = self.positions if log_id == self.log_id else {}
@@ -96,7 +96,7 @@ def _read(data: bytes) -> tuple[str, str, dict[str, int], Receipt | None]:
 
 
 def _read_receipt(found: Any) -> Receipt | None:
-    """Read a receipt; one that is none is as if there was none: the relay knows its own."""
+    """Parse a receipt; an invalid one counts as none: the relay keeps its own."""
     try:
         log_id, run, position, mac = found
         return Receipt(str(log_id), str(run), int(position), bytes.fromhex(mac))

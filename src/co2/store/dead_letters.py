@@ -1,6 +1,7 @@
-"""Messages that their plugins did not take, on disk until somebody has looked after them.
+"""Messages that their plugins did not accept, kept on disk until somebody has looked at them.
 
-The oldest go when there are too many. All methods may take milliseconds and may be called from any thread.
+When there are too many, the oldest are deleted. Each method may take milliseconds and may be called from any
+thread.
 """
 
 import contextlib
@@ -19,7 +20,7 @@ __all__ = ["MAX_KEPT", "MAX_KEPT_BYTES", "DeadLetterStore", "StoredLetter"]
 
 MAX_KEPT = 10_000
 MAX_KEPT_BYTES = 64 * 1024 * 1024
-"""Dead letters that are kept, and their bytes; beyond either the oldest go."""
+"""Dead letters that are kept, and their bytes; beyond either limit the oldest are deleted."""
 
 OVERHEAD = 200
 """Bytes that a letter takes besides its message, roughly."""
@@ -51,12 +52,12 @@ class StoredLetter:
     Attributes:
         at: when it was made, in seconds since 1970.
         package: of the plugin.
-        plugin: that did not take it.
+        plugin: that did not accept the message.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
-        reason: why, on one line.
-        message: as it came, encoded.
-        id: counts up, and is never used twice; 0 before it is stored.
+        reason: why the plugin did not accept it, on one line.
+        message: as received, encoded.
+        id: counts up and is never reused; 0 before the letter is stored.
     """
 
     at: float
@@ -70,9 +71,9 @@ class StoredLetter:
 
 
 class DeadLetterStore:
-    """A file of dead letters. It is made when the first one comes.
+    """A file of dead letters. It is made for the first letter.
 
-    A file that cannot be read is set aside under another name, and a new one begins: it is never in the way.
+    An unreadable file is set aside under another name, and a new one begins.
 
     Args:
         path: of the file.
@@ -80,9 +81,9 @@ class DeadLetterStore:
         max_bytes: bytes that are kept.
 
     Attributes:
-        kept: letters that are there.
-        bytes: that they take.
-        gone: letters that had to go, because there were too many.
+        kept: number of letters in the file.
+        bytes: of these letters.
+        gone: letters that were deleted because there were too many.
     """
 
     def __init__(self, path: Path, max_kept: int = MAX_KEPT, max_bytes: int = MAX_KEPT_BYTES) -> None:
@@ -94,20 +95,20 @@ class DeadLetterStore:
         self._lock = threading.Lock()
 
     def open(self) -> None:
-        """Look what earlier runs have left.
+        """Open the file that earlier runs have left, if any.
 
         Raises:
-            apsw.Error: the disk does not do its work.
+            apsw.Error: the disk failed.
         """
         with self._lock:
             self._there()
 
     def add(self, letters: Sequence[StoredLetter]) -> None:
-        """Store letters, all or none; the oldest make room.
+        """Store all of these letters or none; the oldest in the file make room.
 
         Raises:
-            apsw.FullError: there is no room on the disk.
-            apsw.Error: the disk does not do its work.
+            apsw.FullError: the disk is full.
+            apsw.Error: the disk failed.
         """
         with self._lock:
             try:
@@ -117,44 +118,44 @@ class DeadLetterStore:
                 self._add(letters)
 
     def read(self, after: int, max_letters: int, max_bytes: int, package: str | None = None) -> list[StoredLetter]:
-        """Give letters, oldest first.
+        """Return letters, oldest first.
 
         Args:
             after: only those with a higher id.
             max_letters: at most so many.
-            max_bytes: stop before they take more than this together; one is always given.
-            package: only those of this one.
+            max_bytes: stop before their total exceeds this; at least one letter is returned.
+            package: only those of this package.
 
         Raises:
-            apsw.Error: the disk does not do its work.
+            apsw.Error: the disk failed.
         """
         return self._select(_READ, (after, package, max_letters), max_bytes)
 
     def last(self, max_letters: int, package: str) -> list[StoredLetter]:
-        """Give the newest letters of a package, newest first.
+        """Return the newest letters of a package, newest first.
 
         Raises:
-            apsw.Error: the disk does not do its work.
+            apsw.Error: the disk failed.
         """
         return self._select(_LAST, (package, max_letters))
 
     def find(self, letter_id: int) -> StoredLetter | None:
-        """Give one letter, None where it is not there.
+        """Return a letter, None if it is not in the file.
 
         Raises:
-            apsw.Error: the disk does not do its work.
+            apsw.Error: the disk failed.
         """
         return next(iter(self._select(_FIND, (letter_id,))), None)
 
     def drop(self, up_to: int, package: str | None = None) -> int:
-        """Delete all letters up to an id; give how many these were.
+        """Delete all letters up to an id; return their number.
 
         Args:
-            up_to: the highest id that goes.
-            package: only those of this one.
+            up_to: the highest id to delete.
+            package: only those of this package.
 
         Raises:
-            apsw.Error: the disk does not do its work.
+            apsw.Error: the disk failed.
         """
         return self._delete(_DROP, (up_to, package))
 
@@ -162,26 +163,26 @@ class DeadLetterStore:
         """Delete one letter.
 
         Raises:
-            apsw.Error: the disk does not do its work.
+            apsw.Error: the disk failed.
         """
         self._delete(_REMOVE, (letter_id,))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock:
             self._let_go()
 
     # ---- with the lock ---------------------------------------------------------------------------------
 
     def _there(self) -> apsw.Connection | None:
-        """Give the database, None where there is no file."""
+        """Return the database, None if there is no file."""
         return self._opened() if self._db is not None or self._path.exists() else None
 
     def _opened(self) -> apsw.Connection:
         if self._db is None:
             try:
                 self._db = self._prepared()
-            except (*_DAMAGED, apsw.SQLError) as error:  # the latter: not our tables
+            except (*_DAMAGED, apsw.SQLError) as error:  # an SQLError: the tables are not ours
                 self._set_aside(error)
                 self._db = self._prepared()
         return self._db
@@ -231,7 +232,7 @@ class DeadLetterStore:
         self.kept, self.bytes, self.gone = kept - gone, size - freed, self.gone + gone
 
     def _make_room(self, db: apsw.Connection, kept: int, size: int) -> tuple[int, int]:
-        """Delete the oldest of what is too much; give how many these were, and their bytes."""
+        """Delete the oldest letters beyond the limits; return their number and their bytes."""
         gone = freed = last = 0
         if kept > self._max_kept or size > self._max_bytes:
             for letter_id, length in db.execute(_SIZES):
@@ -270,7 +271,7 @@ class DeadLetterStore:
 
 @contextlib.contextmanager
 def _transaction(db: apsw.Connection) -> Iterator[None]:
-    """All or nothing. (APSW's own ``with`` trips over a full disk, which has undone everything already.)"""
+    """Commit all or nothing. (APSW's own ``with`` fails on a full disk, where SQLite has rolled back already.)"""
     db.execute("BEGIN IMMEDIATE")
     try:
         yield

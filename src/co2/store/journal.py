@@ -1,14 +1,15 @@
-"""The journal: a small file in front of the log's database, where commits of few messages go.
+"""The journal: a small file in front of the log's database, for commits of few messages.
 
-A commit of SQLite writes each page that it touches: of the table, an index, the marks and the log's own facts,
-64 KiB for a message that comes alone. Here it is one write behind the one before, of as many bytes as it needs,
-and one sync: a page of the disk. When the file is full all of it goes into the database in one transaction, and
-the file is used again from its beginning. It has its length from the start: a sync writes nothing but what is new.
+A commit of SQLite writes each page that it touches: of the table, an index, the marks and the log's own facts, 64
+KiB for a single message. A commit to the journal is one write, behind the previous record and of as many bytes as
+it needs, and one sync: one page of the disk. When the file is full, all of its records go into the database in one
+transaction, and the file is used again from its beginning. The file has its full length from the start, so that a
+sync writes nothing but new data.
 
-Each record carries the number of the filling that it is of and a keyed hash. So what is left of earlier fillings
-behind it, a record that a power cut has torn, and what is damaged are told from what counts; the records behind a
-damaged one are still found. The key is the log's secret: a message that looks like records cannot be one, even
-where the record that holds it is torn or written over in part.
+Each record carries the number of its filling and a keyed hash. So leftovers of earlier fillings, a record that a
+power cut has torn, and damaged records are told apart from valid ones; valid records behind a damaged one are
+still found. The key is the log's secret: a message that looks like a record cannot pass as one, even where the
+record around it is torn or partly overwritten.
 """
 
 import contextlib
@@ -29,17 +30,17 @@ from co2.store.fsync import sync_data, sync_folder
 __all__ = ["DISK_PAGE", "SIZE", "SUFFIX", "Journal", "begins_with_record", "new_key"]
 
 SIZE = 256 * 1024
-"""Bytes of the file: some 700 messages that come alone."""
+"""Bytes of the file: room for some 700 single messages."""
 
 SUFFIX = ".journal"
-"""What is put behind the log's name for it."""
+"""Suffix of the log's file name."""
 
 DISK_PAGE = 4096
-"""Bytes in which the operating system writes."""
+"""Bytes of a page of the operating system."""
 
 _MAGIC = b"co2j"
 _HEAD = struct.Struct(">4sQII8s")
-"""Magic, filling, number within it, length of what follows, hash."""
+"""Magic, filling, number within the filling, length of the data, hash."""
 
 _KEY = 16
 """Bytes of a key."""
@@ -50,22 +51,22 @@ _NO_ROOM = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class Journal:
-    """The file, open for what is written next.
+    """The journal's file, open for the next record.
 
     Args:
         path: of the log.
-        key: of this log (:func:`new_key`): records that were written with another one do not count.
-        done: number of the filling that is in the database.
+        key: of this log (:func:`new_key`): records written with another key do not count.
+        done: number of the last filling that is in the database.
         vfs: name of an APSW VFS, None for the platform's files.
 
     Attributes:
         key: of this log.
-        filling: number of the one that is written now.
-        written: bytes that were written to disk, whole pages of it.
+        filling: number of the current one.
+        written: bytes written to disk, in whole pages.
 
     Raises:
-        apsw.FullError: there is no room for it.
-        apsw.Error, OSError: the disk does not do its work.
+        apsw.FullError: the disk is full.
+        apsw.Error, OSError: the disk failed.
     """
 
     def __init__(self, path: Path, key: bytes, done: int, vfs: str | None = None) -> None:
@@ -83,7 +84,7 @@ class Journal:
         return [(filling, data) for filling, _, data in sorted(found)]
 
     def make(self) -> None:
-        """Set the length of the file, where it has another."""
+        """Extend the file to its full length."""
         if self._size < SIZE:
             self._file.lengthen(self._size, SIZE)
             self._file.sync()
@@ -94,11 +95,11 @@ class Journal:
         return self._at + _HEAD.size + len(data) <= self._size
 
     def append(self, data: bytes) -> None:
-        """Bring a record to disk.
+        """Write a record to disk.
 
         Raises:
-            apsw.FullError: the disk is full, and the file system needs room to write what has its place.
-            apsw.Error, OSError: the disk does not do its work.
+            apsw.FullError: the disk is full, and the file system needs room even to overwrite.
+            apsw.Error, OSError: the disk failed.
         """
         keyed = _hash(self.key, self.filling, self._number, data)
         record = _HEAD.pack(_MAGIC, self.filling, self._number, len(data), keyed) + data
@@ -109,7 +110,7 @@ class Journal:
         self.written += ((self._at - 1) // DISK_PAGE - first // DISK_PAGE + 1) * DISK_PAGE
 
     def begin(self, done: int) -> None:
-        """Begin from the start: what was in it up to this filling is in the database."""
+        """Start again from the beginning of the file: the records up to this filling are in the database."""
         self.filling = done + 1
         self._at = self._number = 0
 
@@ -125,7 +126,7 @@ def new_key() -> bytes:
 
 
 def begins_with_record(path: Path) -> bool:
-    """Return whether there is a journal beside a log that has ever been written."""
+    """Return whether a log has a journal beside it that holds a record."""
     try:
         with path.with_name(path.name + SUFFIX).open("rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC
@@ -134,7 +135,7 @@ def begins_with_record(path: Path) -> bool:
 
 
 def _found(content: bytes, key: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Find the whole records of a file: (filling, number, data)."""
+    """Yield the whole records of a file: (filling, number, data)."""
     at = content.find(_MAGIC)
     while at >= 0:
         after = at + 1
@@ -166,7 +167,7 @@ class _File(Protocol):
 
 
 class _SystemFile:
-    """A file of the operating system. Its calls let other threads work, as SQLite's do and a VFS's do not."""
+    """A file of the operating system. Its calls release the interpreter, as SQLite's do and a VFS's do not."""
 
     def __init__(self, path: Path) -> None:
         with _full():
@@ -182,12 +183,12 @@ class _SystemFile:
         while size > 0 and (part := os.read(self._fd, size)):
             parts.append(part)
             size -= len(part)
-        if sys.platform == "linux":  # as below: not in memory in pieces that are larger
+        if sys.platform == "linux":  # as in lengthen(): the system must not cache it in larger pieces
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
         return b"".join(parts)
 
     def lengthen(self, size: int, wanted: int) -> None:
-        # What is written at once may stay together in the system's memory, and go to disk again as a whole.
+        # The system may cache data written at once as one piece, and write that piece to disk again as a whole.
         for at in range(size, wanted, DISK_PAGE):
             self.write(bytes(min(DISK_PAGE, wanted - at)), at)
 
@@ -201,7 +202,7 @@ class _SystemFile:
     def sync(self) -> None:
         with _full():
             sync_data(self._fd)
-            if self._folder is not None:  # whoever made the file may not have come so far
+            if self._folder is not None:  # another process may have made the file and not synced its folder
                 sync_folder(self._folder)
                 self._folder = None
 
@@ -210,7 +211,7 @@ class _SystemFile:
 
 
 class _VfsFile:
-    """A file on a VFS of SQLite's: a disk that fails, is full, or loses its power. It takes 64 KiB at a time."""
+    """A file on an SQLite VFS, such as a disk that fails, is full or loses power. It takes 64 KiB at a time."""
 
     def __init__(self, path: Path, vfs: str) -> None:
         flags = apsw.SQLITE_OPEN_WAL | apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -238,7 +239,7 @@ class _VfsFile:
 
 @contextlib.contextmanager
 def _full() -> Iterator[None]:
-    """Say of a full disk what SQLite says of it."""
+    """Convert the error of a full disk to SQLite's."""
     try:
         yield
     except OSError as error:

@@ -1,7 +1,7 @@
-"""A small file of keys and values, for one plugin package: what its plugins want to find again.
+"""A small file of keys and values for one plugin package: data that its plugins keep.
 
-The plugin host opens it itself, so that a value is on disk when the assignment has returned, whatever happens to
-the satellite. While a package is reloaded two plugin hosts have it open; each looks into the file every time.
+The plugin host opens the file itself, so that a value is on disk when the assignment returns, whatever happens to
+the satellite. During a reload of a package two plugin hosts have the file open; each reads the file every time.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ MAX_KEY = 256
 """Bytes of one key."""
 
 _ENTRY = 16
-"""Bytes that an entry counts for besides its key and value, so that there cannot be any number of empty ones."""
+"""Bytes that an entry counts for besides its key and value, so that the number of empty ones is limited too."""
 
 _VERSION = 1
 _SCHEMA = """
@@ -39,14 +39,14 @@ _absent: Any = object()
 
 
 class KeyValues(MutableMapping[str, Any]):
-    """A dictionary on disk; from any thread. Keys are text, values what can travel in a message.
+    """A dictionary on disk, for use from any thread. Keys are text, values may be all that a message may hold.
 
-    What is read is a copy: to change a list that is stored, store it again. Each call is done whole or not at all,
-    and is on disk when it returns.
+    A value that is read is a copy: to change a stored list, store it again. Each call takes effect whole or not at
+    all, and is on disk when it returns.
 
     Args:
-        path: of the file; it is made when it is first looked into. Its folder is made too.
-        tell: takes a line for the log.
+        path: of the file; it is made at the first access, and so is its folder.
+        tell: logs a line.
     """
 
     def __init__(self, path: Path, tell: Callable[[str], None] = lambda text: None) -> None:
@@ -89,7 +89,7 @@ class KeyValues(MutableMapping[str, Any]):
 
     @property
     def bytes(self) -> int:
-        """What it holds, as :data:`STORE_MAX` counts."""
+        """Size of all entries, as :data:`STORE_MAX` counts."""
         with self._open() as db:
             return _total(db)
 
@@ -99,7 +99,7 @@ class KeyValues(MutableMapping[str, Any]):
         Raises:
             StoreLimit: more than :data:`STORE_MAX` bytes in all, or a key over :data:`MAX_KEY`.
             ValueRefused, TooBig: a value that cannot travel in a message.
-            StorageFull, StorageFailed: the disk has no room, or does not do its work.
+            StorageFull, StorageFailed: the disk is full, or failed.
         """
         pairs = {**dict(other), **more}
         packed = {_checked(key): pack_value(value) for key, value in pairs.items()}
@@ -107,7 +107,7 @@ class KeyValues(MutableMapping[str, Any]):
             _put(db, packed)
 
     def pop(self, key: str, default: Any = _absent) -> Any:
-        """Take a value out."""
+        """Remove a key and return its value."""
         with self._changing() as db:
             packed = _delete(db, _checked(key))
         if packed is not None:
@@ -117,7 +117,7 @@ class KeyValues(MutableMapping[str, Any]):
         return default
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """Give a value; where there is none, store this one first."""
+        """Return the value of a key; store the default first where there is none."""
         packed = pack_value(default)
         with self._changing() as db:
             found = _find(db, _checked(key))
@@ -126,13 +126,13 @@ class KeyValues(MutableMapping[str, Any]):
         return unpack_value(packed if found is None else found)
 
     def clear(self) -> None:
-        """Take everything out."""
+        """Remove all keys."""
         with self._changing() as db:
             db.execute("DELETE FROM entry")
             db.execute("UPDATE total SET bytes = 0")
 
     def close(self) -> None:
-        """Close the file; nothing can be looked up any more."""
+        """Close the file; every later access fails."""
         with self._lock:
             self._closed = True
             if self._db is not None:
@@ -144,7 +144,7 @@ class KeyValues(MutableMapping[str, Any]):
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[apsw.Connection]:
-        """Do all or nothing of what is done inside."""
+        """Run the block in a transaction: all or nothing."""
         with self._open() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -157,7 +157,7 @@ class KeyValues(MutableMapping[str, Any]):
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[apsw.Connection]:
-        """Have the file open, for this thread alone; tell of errors of the disk as ours."""
+        """Open the file for this thread alone; convert errors of the disk to ours."""
         with self._lock:
             try:
                 if self._db is None:
@@ -167,7 +167,7 @@ class KeyValues(MutableMapping[str, Any]):
                 raise StorageFull(f"no room on the disk for {self._path}; nothing was stored") from None
             except (apsw.Error, OSError) as error:
                 if isinstance(error, _DAMAGED):
-                    mark_damaged(self._path)  # the next start sets it aside
+                    mark_damaged(self._path)  # the next start sets the file aside
                 raise StorageFailed(f"{self._path} does not do its work: {error}") from None
 
     def _opened(self) -> apsw.Connection:

@@ -1,4 +1,4 @@
-"""The relay's log as an SQLite file: rows written and read."""
+"""The relay's log as an SQLite file: rows are written and read."""
 
 import logging
 import secrets
@@ -19,7 +19,7 @@ from co2.store.sqlite import close_database, open_database
 __all__ = ["FRAME", "MAX_MARKS", "LogFile", "size_read"]
 
 MAX_MARKS = 100_000
-"""Runs whose marks are kept; those that were silent longest go. Not by age: the wall clock may jump."""
+"""Runs whose marks are kept; those that were silent longest are forgotten. Not by age: the wall clock may jump."""
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value, checksum INTEGER) WITHOUT ROWID;
@@ -33,7 +33,7 @@ CREATE TABLE mark (
     origin TEXT, epoch INTEGER, seq INTEGER, at REAL, checksum INTEGER, PRIMARY KEY (origin, epoch)
 ) WITHOUT ROWID;
 """
-# Made with the first id: an older program still reads the file, and does not know of it.
+# Made for the first id: an older program ignores this table and still reads the file.
 _IDS = """
 CREATE TABLE IF NOT EXISTS relayed (position INTEGER PRIMARY KEY, origin TEXT, id TEXT, checksum INTEGER)
 """
@@ -45,8 +45,8 @@ def _cast(column: str) -> str:
     return f"CAST({column} AS {kind})"
 
 
-# Text as bytes, and numbers as such: what is damaged may be text now that is not UTF-8, which must not end the
-# whole reading. Whether it is what was written says the checksum.
+# Text as bytes, and numbers as such: damaged text may not be valid UTF-8, which must not end the whole read. The
+# checksum decides whether a row is as it was written.
 _COLUMNS = (
     *("count", "previous", "origin", "host_id", "ip", "port", "epoch", "seq", "package", "plugin", "channels"),
     *("crc", "at", "checksum"),
@@ -58,7 +58,7 @@ _FACTS = ("log_id", "lease", "gone", "end", "bytes", "runs")
 _VERSION = 2
 
 FRAME = 2048
-"""Bytes for which a frame counts in a read besides its batch: to make and to drop thousands of objects takes tens
+"""Bytes that an entry counts for in a read besides its batch: to make and free thousands of objects takes tens
 of milliseconds."""
 
 _WAL_FRAME = 24
@@ -73,10 +73,10 @@ class LogFile:
 
     Args:
         path: of the file.
-        vfs: name of the APSW VFS that it is opened through, None for the platform's.
+        vfs: name of an APSW VFS, None for the platform's.
 
     Raises:
-        apsw.Error: it cannot be opened, is no database, or is damaged.
+        apsw.Error: the file cannot be opened, is not a database, or is damaged.
     """
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
@@ -96,10 +96,10 @@ class LogFile:
         return apsw.SQLITE_OK
 
     def prepare(self) -> None:
-        """Make the tables in a new file; check those of an old one.
+        """Make the tables of a new file; check those of an old one.
 
         Raises:
-            apsw.Error: they are damaged, or of another version.
+            apsw.Error: the tables are damaged, or of another version.
         """
         version = self._db.execute("PRAGMA user_version").fetchall()[0][0]
         if version == 0:
@@ -112,7 +112,7 @@ class LogFile:
                 self.write_meta("bytes", 0)
                 self.write_meta("runs", "[]")
                 self._db.execute(f"PRAGMA user_version = {_VERSION}")
-            # A file without tables is one that never held a message, whatever became of its WAL.
+            # A file without tables has never held a message, whatever became of its WAL.
             self.checkpoint(apsw.SQLITE_CHECKPOINT_RESTART)
         elif version != _VERSION:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
@@ -120,40 +120,40 @@ class LogFile:
             found = self._db.execute(f"PRAGMA integrity_check({table})").fetchall()
             if found != [("ok",)]:
                 raise apsw.CorruptError(f"its table {table}: {str(found[0][0])[:200]}")
-        for key in _FACTS:  # before anything is written: what is set aside stays as it is
+        for key in _FACTS:  # before the first write: a file that is set aside stays unchanged
             self.read_meta(key)
         self.marks()
 
     def growth(self) -> int:
-        """Return by how many bytes the file will grow when all that is in the WAL comes into it."""
+        """Return the bytes by which the file will grow when the whole WAL is moved into it."""
         pages: Any = self._db.execute("PRAGMA page_count").fetchall()
         return max(0, int(pages[0][0]) * self.page_size - Path(self._db.filename).stat().st_size)
 
     # ---- inside a transaction --------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Begin a write."""
+        """Begin a transaction."""
         self._db.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Bring it to disk."""
+        """Commit the transaction to disk."""
         self._db.execute("COMMIT")
 
     def rollback(self) -> None:
-        """Give it up."""
+        """Roll the transaction back."""
         self._end = None
         if self._db.in_transaction:
             self._db.execute("ROLLBACK")
 
     def date(self, up_to: int, at: float) -> None:
-        """Take frames up to a position for as old as if they were written at this running time.
+        """Date entries up to a position as if they were written at this running time.
 
-        Their own is the wall clock's, of before logs counted their running time, or of a program that does not.
+        Their own date is a wall clock's: the program that wrote them did not count running time.
         """
         self._undated = (up_to, at)
 
     def insert(self, commits: Iterable[Commit]) -> None:
-        """Write frames. Each knows where the one before it ended: none is missed unseen."""
+        """Insert the entries of commits. Each row has the end of the entry before it: a missing row is noticed."""
         rows = []
         end = 0
         for commit in commits:
@@ -168,13 +168,13 @@ class LogFile:
         self._end = end
 
     def _last_end(self) -> int:
-        """Where the last frame ends; nobody but this connection writes."""
+        """Position where the last entry ends; no other connection writes."""
         if self._end is None:
             self._end = int(self.read_meta("end"))
         return self._end
 
     def write_marks(self, marks: Collection[tuple[tuple[str, int], int | None]]) -> None:
-        """Write where runs are, and how far the log was then: that is their age. None for a forgotten one."""
+        """Write the marks of runs with the current end of the log, which is their age; None deletes a mark."""
         if not marks:
             return
         at = self._last_end()
@@ -185,7 +185,7 @@ class LogFile:
             self._db.executemany("DELETE FROM mark WHERE origin = ? AND epoch = ?", forgotten)
 
     def write_ids(self, ids: Sequence[tuple[int, str, str]], forgotten: Sequence[int]) -> None:
-        """Write (position, origin, id) of messages that came with one; delete those of these positions."""
+        """Write (position, origin, id) of messages that have an id; delete the ids at the forgotten positions."""
         if not ids and not forgotten:
             return
         self._db.execute(_IDS)
@@ -197,16 +197,16 @@ class LogFile:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?, ?)", (key, value, _checksum(key, value)))
 
     def delete_oldest(self, limit: int, max_bytes: int, older_than: float) -> tuple[int, int, bool]:
-        """Delete the oldest frames, as far as they are too many bytes or too old.
+        """Delete the oldest entries: as many as exceed the bytes or are too old.
 
         Args:
             limit: at most so many.
-            max_bytes: bytes that have to go.
-            older_than: running time; what was written before it goes too.
+            max_bytes: bytes to free.
+            older_than: running time; entries written before it are deleted too.
 
         Returns:
-            The position up to which they are gone, 0 for none; the bytes that this freed; and whether there may be
-            more of them.
+            The position up to which entries are deleted, 0 for none; the bytes that this freed; and whether there
+            may be more to delete.
         """
         query = f"SELECT {_HEAD}, length(batch) FROM frame ORDER BY position LIMIT ?"  # noqa: S608 - ours
         up_to = freed = passed = seen = 0
@@ -214,7 +214,7 @@ class LogFile:
         for *row, size in self._db.execute(query, (limit,)):
             seen += 1
             head = _whole_head(row)
-            if head is None:  # it goes with the next one
+            if head is None:  # it is deleted together with the next one
                 passed += size if isinstance(size, int) else 0
                 continue
             at = begun if head[0] <= undated else head[-1]
@@ -228,7 +228,7 @@ class LogFile:
         return up_to, freed, seen == limit
 
     def forget_marks(self) -> list[tuple[str, int, int]]:
-        """Forget runs that were not heard of for longest, where there are too many; return them, as they were."""
+        """Delete the marks beyond :data:`MAX_MARKS`, those of the runs that were silent longest; return them."""
         found: Any = self._db.execute("SELECT count(*) FROM mark").fetchall()
         too_many = found[0][0] - MAX_MARKS
         if too_many <= 0:
@@ -242,7 +242,7 @@ class LogFile:
     # ---- reading ---------------------------------------------------------------------------------------
 
     def snapshot(self) -> AbstractContextManager[Any]:
-        """What is read within is all of one moment."""
+        """Return a context in which all reads see the same state."""
         return self._db
 
     def read_meta(self, key: str, default: Any = None) -> Any:
@@ -250,14 +250,14 @@ class LogFile:
 
         Args:
             key: its name.
-            default: where it is not there; None for one that has to be.
+            default: value for a missing fact; None where the fact must exist.
 
         Raises:
-            apsw.CorruptError: it is not there, or damaged.
+            apsw.CorruptError: the fact is missing or damaged.
         """
         try:
             rows = self._db.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchall()
-        except UnicodeDecodeError as error:  # of a text
+        except UnicodeDecodeError as error:  # the fact is text
             raise apsw.CorruptError(f"its {key} is damaged") from error
         if not rows and default is not None:
             return default
@@ -266,17 +266,17 @@ class LogFile:
         return rows[0][0]
 
     def newest(self) -> tuple[int, float] | None:
-        """Return position and running time of the newest frame, None where there is none or it is damaged."""
+        """Return position and running time of the newest entry, None if there is none or it is damaged."""
         query = f"SELECT {_HEAD} FROM frame ORDER BY position DESC LIMIT 1"  # noqa: S608 - ours
         rows: Any = self._db.execute(query).fetchall()
         head = _whole_head(rows[0]) if rows else None
         return None if head is None else (head[0], float(head[-1]))
 
     def marks(self) -> dict[tuple[str, int], int]:
-        """Return where all runs are, the one that was not heard of for longest first.
+        """Return the marks of all runs, the run that was silent longest first.
 
         Raises:
-            apsw.CorruptError: one is damaged.
+            apsw.CorruptError: a mark is damaged.
         """
         marks = {}
         try:
@@ -291,7 +291,7 @@ class LogFile:
         return marks
 
     def ids(self) -> Iterable[tuple[int, str, str]]:
-        """Give (position, origin, id) of messages that came with one, in order; what is damaged is left out."""
+        """Yield (position, origin, id) of messages that have an id, in order, without damaged rows."""
         if not self._has_ids():
             return
         query = "SELECT position, CAST(origin AS BLOB), CAST(id AS BLOB), checksum FROM relayed ORDER BY position"
@@ -307,12 +307,12 @@ class LogFile:
         return bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'relayed'").fetchall())
 
     def entries(self, after: int, max_bytes: int) -> Iterable[Entry | int]:
-        """Give frames that end after a position, in order; where some are missing, the position up to which.
+        """Yield entries that end after a position, in order; at a gap, yield its last position and stop.
 
         Args:
             after: position.
-            max_bytes: stop when the batches are larger than this together, and :data:`FRAME` for each; one is
-                always given.
+            max_bytes: stop when the batches, and :data:`FRAME` for each, exceed this; at least one entry is
+                yielded.
         """
         query = (
             f"SELECT {_HEAD}, CAST(batch AS BLOB) FROM frame WHERE position >= "  # noqa: S608 - ours
@@ -322,7 +322,7 @@ class LogFile:
         for *row, batch in self._db.execute(query, (after,)):
             head = _whole_head(row)
             if head is None or not isinstance(batch, bytes) or crc32(batch) != head[12]:
-                continue  # the next one tells that it is missing
+                continue  # the next row shows that this one is missing
             position, count, previous = head[:3]
             if position + count - 1 <= after:
                 continue
@@ -339,35 +339,35 @@ class LogFile:
             yield end
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Give the checksum of the frame that begins with this number."""
+        """Return the checksum of the entry that begins with this number, None if there is none."""
         query = f"SELECT {_HEAD} FROM frame WHERE origin = ? AND epoch = ? AND seq = ? AND epoch != 0"  # noqa: S608
         rows: Any = self._db.execute(query, (origin, epoch, seq)).fetchall()
         head = _whole_head(rows[0]) if rows else None
         return None if head is None or head[7:9] != (epoch, seq) else int(head[12])
 
     def address_of(self, origin: str) -> str:
-        """Return the address that some numbered frame of an origin came from, '' for none."""
+        """Return the address that some numbered entry of an origin came from, '' for none."""
         query = f"SELECT {_HEAD} FROM frame WHERE origin = ? AND epoch != 0 LIMIT 1"  # noqa: S608 - ours
         rows: Any = self._db.execute(query, (origin,)).fetchall()
         head = _whole_head(rows[0]) if rows else None
         return "" if head is None or head[3] != origin else str(head[5])
 
     def checkpoint(self, mode: int) -> tuple[int, int]:
-        """Move the WAL into the database; give (pages in the WAL, pages moved)."""
+        """Move the WAL into the database; return (pages in the WAL, pages moved)."""
         return self._db.wal_checkpoint(mode=mode)
 
     def close(self, *, tidy: bool = True) -> None:
         """Close the connection.
 
         Args:
-            tidy: the last one moves the WAL into the database, and deletes it. Not where the disk has failed, or
-                what is on it cannot be read: that changes nothing for the better.
+            tidy: the last connection moves the WAL into the database and deletes it. False where the disk has
+                failed or the file cannot be read: then the files stay unchanged.
         """
         close_database(self._db, tidy=tidy)
 
 
 def size_read(batch: bytes) -> int:
-    """Return the bytes for which a frame counts in a read."""
+    """Return the bytes that an entry counts for in a read."""
     return len(batch) + FRAME
 
 
@@ -386,7 +386,7 @@ def _checksum(*values: Any) -> int:
 
 
 def _whole_head(row: Sequence[Any]) -> tuple[Any, ...] | None:
-    """Give a frame's columns up to its checksum, as they were written; None if they are damaged."""
+    """Return the columns of an entry up to its checksum, as they were written; None if they are damaged."""
     try:
         position, count, previous, origin, host_id, ip, port, epoch, seq, package, plugin, *rest, checksum = row
         head = (

@@ -1,8 +1,8 @@
-"""The thread that brings the relay's log to disk.
+"""The thread that writes the relay's log to disk.
 
-It commits with the next frame that comes, but not more often than every :data:`INTERVAL`, and what waits not later
-than after :data:`LATEST`; at once where much waits or somebody is held up by it. With a window it is that instead
-of both: fewer commits write less.
+It commits when the next entry comes, at most once every :data:`INTERVAL` and at the latest after :data:`LATEST`;
+at once where much waits or somebody waits for the commit. A configured window replaces both times: fewer commits
+write less.
 """
 
 import threading
@@ -19,30 +19,30 @@ INTERVAL = 0.005
 """Seconds from one commit to the next, at least."""
 
 LATEST = 0.01
-"""Seconds from one commit to the next, at most, where something waits.
+"""Seconds from one commit to the next, at most, while something waits.
 
-From :data:`INTERVAL` on the next frame begins it: the relay has just done its work then, and who sends at a steady
-rate meets no commit.
+From :data:`INTERVAL` on, the next entry starts the commit: the relay has just passed it on then, so that messages
+at a steady rate do not meet a commit.
 """
 
 FEW = 16
-"""Frames of a commit that nobody is woken for at once."""
+"""Entries of a commit that wakes nobody at once."""
 
 COMPANY = 0.005
-"""Seconds that the news of such a commit waits for the event loop to come by: longer than a run of the express.
+"""Seconds that the news of such a commit waits for the event loop to run anyway: longer than a run of the express.
 
-Else each of 200 commits a second wakes relay and sender at a moment when a message may be on its way.
+Otherwise each of 200 commits a second wakes relay and sender at a moment when a message may be on its way.
 """
 
 RETRY = 0.5
-"""Seconds between two tries on a full disk."""
+"""Seconds between two attempts on a full disk."""
 
 _IDLE = 30.0
-"""Seconds after which age is looked at again though nothing comes."""
+"""Seconds after which the age of entries is checked again though nothing comes."""
 
 
 class LogThread(LogWriter):
-    """A writer with a thread of its own; see :class:`~co2.store.log_writer.LogWriter` for the rest."""
+    """A writer with its own thread; see :class:`~co2.store.log_writer.LogWriter` for the rest."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,16 +53,16 @@ class LogThread(LogWriter):
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)
 
     def start(self, meta: dict[str, int | str | float]) -> None:
-        """Begin to write.
+        """Write the first commit and start the thread.
 
         Args:
-            meta: facts of the log that are on disk before anything is taken.
+            meta: facts of the log that must be on disk before the first entry.
         """
         super().start(meta)
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, and end, within so many seconds."""
+        """Write the rest and end, within so many seconds."""
         with self._work:
             self._closing = True
             self._work.notify()
@@ -76,7 +76,7 @@ class LogThread(LogWriter):
         self._work.notify()
 
     def _tell(self, frames: int) -> None:
-        """Wait a moment before waking the event loop for a few frames: at work anyway, it finds out by itself."""
+        """Wait a moment before waking the event loop for a few entries: if it runs anyway, it notices them."""
         if frames <= FEW and not self._hurried:
             with self._work:
                 if not self._hurry and not self._closing:
@@ -94,7 +94,7 @@ class LogThread(LogWriter):
             self.end()
 
     def _wait(self) -> bool:
-        """Wait until it is time to commit; False when all is written and the log closes."""
+        """Wait until the next commit is due; return False when all is written and the log closes."""
         with self._work:
             if self.full and self._taken is not None:
                 self._work.wait(RETRY)

@@ -1,10 +1,10 @@
-"""How the relay's log gets to disk: many frames in one commit, so that one fsync does for all.
+"""Write the relay's log to disk: many entries in one commit, so that they share one fsync.
 
-A commit of much goes into the database; one of few messages into the journal in front of it, and from there into
-the database with many others.
+A large commit goes into the database; one of few messages goes into the journal in front of it, and from there
+into the database together with others.
 
-Without a thread: ``log_thread.py`` says when. Whoever calls :meth:`LogWriter.turn` is the one that writes; what is
-handed over comes from another thread.
+This class has no thread: ``log_thread.py`` has one. The caller of :meth:`LogWriter.turn` writes; entries are
+handed over from another thread.
 """
 
 import contextlib
@@ -31,64 +31,64 @@ MUCH = 1024 * 1024
 """Waiting bytes that are committed without delay."""
 
 RESERVE = 16 * 1024 * 1024
-"""Bytes of a file that is given up when the disk is full: with them what was taken in still gets there."""
+"""Bytes of a file that is deleted when the disk is full: that makes room for the entries already accepted."""
 
 MARGIN = 4 * 1024 * 1024
-"""Bytes that are asked for on a full disk beyond what is known to be needed: for the pages of tables and indexes
-that SQLite writes with what waits, and to go on with."""
+"""Free bytes required on a full disk beyond those known to be needed: for pages of tables and indexes that
+SQLite writes with the waiting entries, and to continue with."""
 
 SMALL = 32 * 1024
-"""Bytes up to which a commit goes to the journal: what is more costs less where it is written once."""
+"""Largest commit, in bytes, that goes to the journal: a larger one costs less where it is written once."""
 
 AGE_INTERVAL = 0.5
 MAX_AGE_INTERVAL = 600.0
-"""Seconds between two looks for what is too old, at least and at most: a hundredth of the age that is kept.
+"""Seconds between two checks for old entries, at least and at most: a hundredth of the age that is kept.
 
-Each writes to the database, which the journal is there to avoid; the running time is written down as often.
+Each check writes to the database, which the journal is there to avoid; the running time is stored as often.
 """
 
 DELETE_AT_ONCE = 256
-"""Old frames that one commit deletes at most, or twice as many as it brings."""
+"""Old entries that a commit deletes at most; or twice as many as it adds, if that is more."""
 
 CHECKPOINT_PAGES = 1024
-"""Pages that come to the WAL before they are moved into the database: 16 MiB."""
+"""Pages added to the WAL before they are moved into the database: 16 MiB."""
 
 RESTART_PAGES = 8192
-"""Pages in the WAL after which a commit waits until all are moved: 128 MiB."""
+"""Pages in the WAL beyond which a commit waits until all are moved: 128 MiB."""
 
 _logger = logging.getLogger("co2.relay")
 
 
 def reserve_of(path: Path) -> Path:
-    """Return where the file is that is given up when the disk is full."""
+    """Return the path of the reserve file that is deleted when the disk is full."""
     return path.with_name(f"{path.name}.reserve")
 
 
 class LogWriter:
-    """Writes what is handed to it, a commit at each :meth:`turn`.
+    """Writes the entries handed to it, one commit per :meth:`turn`.
 
     Args:
-        file: the connection that writes; used by whoever calls :meth:`turn` only.
+        file: the connection that writes; used only by the caller of :meth:`turn`.
         journal: in front of it; likewise.
         path: of the file, for the reserve beside it.
         max_bytes: bytes of messages that are kept.
-        max_age: seconds of running time that they are kept.
+        max_age: seconds of running time that messages are kept.
         ran: the log's running time.
-        on_commit: called with the position that is on disk, the one up to which it is in the database, and the one
-            up to which none is kept.
-        on_failed: called once when the disk does not do its work.
-        window: seconds that a frame waits for others to be committed with, where nobody waits for it.
-        on_full: called when the disk is full, and when it has room again: whether it is.
-        soon: calls a function a little later in the thread that hands over: waking ours at once would hold up what
-            is just being passed on.
+        on_commit: called with the last position that is on disk, the last one that is in the database, and the
+            last one that is deleted.
+        on_news: called after each commit.
+        on_failed: called once when the disk fails.
+        on_full: called with True when the disk is full, with False when it has room again.
+        soon: calls a function a little later in the thread that hands over: waking the writer at once would delay
+            the message that is being passed on.
+        window: seconds that an entry waits for others to be committed with, where nobody waits for the commit.
 
     Attributes:
-        full: the disk is; nothing more should be handed over.
+        full: the disk is full; nothing more should be handed over.
         failed: why nothing is written any more, '' for none.
         waiting_bytes: that are not on disk yet.
         bytes: of messages that are kept.
-        gone: position up to which none is kept, where this run has deleted any; else 0.
-        written: bytes that were written to disk; of those that go from the WAL into the database each page counts.
+        gone: position up to which this run has deleted entries; 0 for none.
     """
 
     def __init__(
@@ -142,10 +142,10 @@ class LogWriter:
         self._moved = 0
 
     def start(self, meta: dict[str, int | str | float]) -> None:
-        """Begin to write.
+        """Write the first commit.
 
         Args:
-            meta: facts of the log that are on disk before anything is taken.
+            meta: facts of the log that must be on disk before the first entry.
         """
         self._keep_reserve()
         try:
@@ -160,7 +160,7 @@ class LogWriter:
     # ---- handed over -----------------------------------------------------------------------------------
 
     def put(self, entry: Entry, *, hurry: bool, message_id: str = "") -> None:
-        """Hand over a frame, and the id that its sender gave it: neither gets to disk without the other."""
+        """Hand over an entry and its sender's id for it, '' for none: both get to disk in the same commit."""
         with self._work:
             self._next.entries.append(entry)
             if message_id:
@@ -169,32 +169,32 @@ class LogWriter:
                 self._next.marks[entry.origin, entry.epoch] = entry.seq + entry.count - 1
             self.waiting_bytes += len(entry.batch)
             self._hurry |= hurry
-            is_due = hurry or self.waiting_bytes >= MUCH or self._is_due  # else it comes by itself, very soon
+            is_due = hurry or self.waiting_bytes >= MUCH or self._is_due  # otherwise it becomes due very soon
         if is_due and not self._is_called:
             self._is_called = True
             self._soon(self._call)
 
     def _call(self) -> None:
-        """Whoever writes should not wait now."""
+        """Wake the writer, a little after the entry was passed on."""
         self._is_called = False
         with self._work:
             self._wake()
 
     def put_mark(self, origin: str, epoch: int, seq: int) -> None:
-        """Hand over where a run is."""
+        """Hand over the mark of a run."""
         with self._work:
             self._next.marks[origin, epoch] = seq
             self._wake()
 
     def drop_mark(self, origin: str, epoch: int) -> None:
-        """Hand over that a run is forgotten; that has time until the next commit."""
+        """Hand over that a run is forgotten; this wakes nobody."""
         with self._work:
             self._next.marks[origin, epoch] = None
 
     def trim_marks(self) -> list[tuple[str, int, int]]:
-        """Have the marks of runs that were not heard of for longest forgotten; return those that are by now.
+        """Request the deletion of the marks of runs that were silent longest; return those deleted so far.
 
-        Each with the seq that it had: a run that was heard of since has another one, and is not forgotten.
+        Each has the number that was deleted: a run with a newer number has sent since, and is not forgotten.
         """
         self._trims = True
         with self._work:
@@ -202,62 +202,62 @@ class LogWriter:
         return trimmed
 
     def forget_ids(self, positions: list[int]) -> None:
-        """Hand over where ids may go; that has time until the next commit."""
+        """Hand over positions whose ids may be deleted; this wakes nobody."""
         with self._work:
             self._next.forgotten += positions
 
     def put_meta(self, key: str, value: int | str) -> None:
-        """Hand over one of the log's own facts."""
+        """Hand over a fact of the log."""
         with self._work:
             self._next.meta[key] = value
             self._wake()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, and end: here and now, or in a thread of one's own, within so many seconds."""
+        """Write the rest and end: in this call, or in the writer's thread within so many seconds."""
         while self.something() and self.turn() and not self.full:
             pass
         self.end()
 
     @property
     def _is_due(self) -> bool:
-        """Whether it is time for the next commit."""
+        """Whether the next commit is due."""
         return True
 
     def _wake(self) -> None:
-        """Called, with the lock held, when there is something to write."""
+        """Wake the writer; called with the lock held when there is something to write."""
 
     def _tell(self, frames: int) -> None:
-        """Tell that so many frames have come to disk."""
+        """Report that a commit of so many entries is on disk."""
         self._on_news()
 
     # ---- written ---------------------------------------------------------------------------------------
 
     def something(self) -> bool:
-        """Tell whether anything waits."""
+        """Return whether anything waits."""
         taken = self._taken
         return bool(self._next.entries or self._next.marks or self._next.meta or taken)
 
     def in_journal(self) -> list[Entry]:
-        """Return the frames that are on disk and not in the database yet, in order; from any thread."""
+        """Return the entries that are on disk and not in the database yet, in order; from any thread."""
         with self._work:
             return [entry for commit in self._in_journal for entry in commit.entries]
 
     def take(self) -> None:
-        """Take what waits for the next commit; what comes later is for another one."""
+        """Move the waiting entries into the next commit; later ones go into another."""
         with self._work:
             if self._taken is None:
                 self._taken, self._next = self._next, Commit()
                 self._hurried, self._hurry = self._hurry, False
 
     def turn(self) -> bool:
-        """Commit what waits; tell whether there may be another turn. On a full disk it is tried again there."""
+        """Commit what waits; return whether another turn is possible. On a full disk the next turn tries again."""
         try:
             self._ran.look()
             self._commit()
             self._checkpoint()
         except Exception as error:
-            # A failed fsync says nothing about what is on disk, and a second one that succeeds says it wrongly:
-            # from here on nothing is acknowledged any more.
+            # After a failed fsync the state of the disk is unknown, and a second fsync may report success wrongly:
+            # from here on nothing is acknowledged.
             self.failed = f"{type(error).__name__}: {error}"
             if isinstance(error, apsw.CorruptError):
                 mark_damaged(self._path)
@@ -267,7 +267,7 @@ class LogWriter:
         return True
 
     def end(self) -> None:
-        """Bring what is in the journal into the database, where that can be done, and close the files."""
+        """Move the journal into the database if possible, and close the files."""
         if not self.failed:
             with contextlib.suppress(apsw.Error, OSError):
                 self._settle(self._dated(Commit()))
@@ -300,12 +300,12 @@ class LogWriter:
         self._tell(len(entries))
 
     def _dated(self, commit: Commit) -> Commit:
-        """Say of a commit when it is written, and behind what."""
+        """Set the time of a commit and its previous position."""
         commit.previous, commit.at, commit.wall = self._end, self._ran(), self._ran.wall()
         return commit
 
     def _bring(self, commit: Commit) -> None:
-        """Bring a commit to disk: to the journal where that is enough."""
+        """Write a commit to disk: to the journal if possible, else to the database."""
         size = commit.size
         if size > SMALL or not self._ready or self._trims or commit.at - self._aged_at >= self._age_interval:
             self._settle(commit)
@@ -324,7 +324,7 @@ class LogWriter:
         self.bytes += size
 
     def _settle(self, last: Commit) -> None:
-        """Bring what is in the journal, and this behind it, into the database."""
+        """Write the commits of the journal, and this one behind them, into the database."""
         commits = [*self._in_journal, last]
         whole = together(commits)
         file, now = self._file, last.at
@@ -362,20 +362,20 @@ class LogWriter:
 
     @property
     def written(self) -> int:
-        """Bytes that were written to disk for the log, in whole pages."""
+        """Bytes written to disk for the log, in whole pages: journal, WAL and database."""
         return self._journal.written + self._file.wal_bytes + self._moved_bytes
 
     def _checkpoint(self) -> None:
-        """Move the WAL into the database, a part at a time, so that no commit waits long.
+        """Move the WAL into the database, one part at a time, so that no commit waits long.
 
-        Not while the disk is full: that would take the room that has been made, and free none.
+        Not while the disk is full: that would use up the free room and free none.
         """
         if self.full:
             return
         pages = self._file.wal_pages
         if pages - self._moved < CHECKPOINT_PAGES and pages >= self._moved:
             return
-        with contextlib.suppress(apsw.BusyError, apsw.FullError):  # then later: it is all in the WAL
+        with contextlib.suppress(apsw.BusyError, apsw.FullError):  # then later: the pages are safe in the WAL
             moved = self._file.checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)[1]
             self._moved_bytes += (moved - self._moved if pages >= self._moved else moved) * self._file.page_size
             if pages > RESTART_PAGES:
@@ -396,10 +396,10 @@ class LogWriter:
 
     @property
     def wanted(self) -> int:
-        """MiB that have to be made free before anything is taken again; at least 1.
+        """MiB that must be free before the log accepts messages again; at least 1.
 
-        It suffices whenever it is asked for while the disk is full: what waits gets to disk meanwhile, in the room
-        that was the reserve's, and what is in the WAL comes into the database.
+        The figure stays sufficient while the disk is full: meanwhile waiting entries are written into the room of
+        the reserve, and the WAL is moved into the database.
         """
         wanted = RESERVE + MUCH + MARGIN + self._growth + 2 * self.waiting_bytes
         return max(1, -((self._free() - wanted) // 2**20))
@@ -411,7 +411,7 @@ class LogWriter:
             return 0
 
     def _keep_journal(self) -> bool:
-        """Extend the journal where there was no room for it at the start; return whether there is now."""
+        """Extend the journal if the disk was too full for it at the start; return whether it has its length."""
         try:
             self._journal.make()
         except apsw.FullError:
@@ -419,9 +419,9 @@ class LogWriter:
         return True
 
     def _keep_reserve(self) -> bool:
-        """Keep a file that can be given up; tell whether there is room for it."""
+        """Make the reserve file; return whether the disk has room for it."""
         if not self._reserve.exists() and self._free() < RESERVE + MUCH:
-            return False  # what is tried in vain wears out the disk
+            return False  # repeated attempts in vain would wear out the disk
         try:
             if not self._reserve.exists() or self._reserve.stat().st_size < RESERVE:
                 with open(self._reserve, "wb", opener=open_private) as file:

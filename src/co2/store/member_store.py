@@ -1,4 +1,4 @@
-"""What a relay knows of its members for good: a file of its own, as the log may be set aside or replaced."""
+"""A relay's lasting knowledge of its members: a file of its own, as the log may be set aside or replaced."""
 
 import contextlib
 from collections.abc import Collection, Mapping
@@ -31,7 +31,7 @@ CREATE TABLE member (
     published INTEGER NOT NULL
 );
 """
-# Beside it, made where it is missing: hosts of before know nothing of it.
+# These are made where they are missing: older hosts know nothing of them.
 _AWAY = """
 CREATE TABLE IF NOT EXISTS away (
     origin TEXT PRIMARY KEY, host_id TEXT NOT NULL, seen_at REAL NOT NULL, state TEXT NOT NULL, names BLOB NOT NULL
@@ -48,9 +48,9 @@ ON CONFLICT (origin) DO UPDATE SET
         ELSE (SELECT max(rowid) + 1 FROM away)
     END
 """
-# So rows are in the order in which their satellites came and went. By the time in them, of a clock that may have
-# been wrong, the wrong ones would be forgotten first.
-# Text as bytes, and numbers as such: what is damaged may be anything now, which must not end the whole reading.
+# So rows are in the order in which their satellites came and went. The time in them may be that of a wrong clock:
+# by it, the wrong ones would be forgotten first. Text as bytes, and numbers as such: a damaged row may hold
+# anything, which must not end the whole read.
 _KNOWN = """
 SELECT CAST(origin AS BLOB), CAST(token AS BLOB), CAST(address AS BLOB), CAST(first_seen AS REAL), published
 FROM member ORDER BY published DESC, rowid
@@ -60,7 +60,7 @@ SELECT CAST(origin AS BLOB), CAST(host_id AS BLOB), CAST(state AS BLOB), CAST(se
     CAST(names AS BLOB), CAST(claims AS BLOB)
 FROM away ORDER BY rowid
 """
-# Other columns, should there be any, stay as they are.
+# Further columns, if any, stay unchanged.
 _PUT = """
 INSERT INTO member (origin, token, address, first_seen, published) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (origin) DO UPDATE SET
@@ -70,7 +70,7 @@ ON CONFLICT (origin) DO UPDATE SET
 
 
 class MemberStore:
-    """The file. Used by one thread at a time.
+    """The members' file, for use by one thread at a time.
 
     Args:
         path: of the file.
@@ -86,10 +86,10 @@ class MemberStore:
 
     @classmethod
     def open(cls, path: Path, vfs: str | None = None) -> "MemberStore":
-        """Open the file; one that cannot be read is set aside under another name, and a new one begins.
+        """Open the file; an unreadable one is set aside under another name, and a new one begins.
 
         Raises:
-            apsw.Error, OSError: the disk does not do its work.
+            apsw.Error, OSError: the disk failed.
         """
         try:
             check_files(path)
@@ -101,9 +101,9 @@ class MemberStore:
             return store
 
     def known(self) -> list[KnownOrigin]:
-        """Return all origins, in the order in which they came first; as many as may be known.
+        """Return at most :data:`MAX_KNOWN` origins: those that have published first, each in order of appearance.
 
-        One that is damaged is left out: it belongs to whoever comes next, as in a file that is lost.
+        A damaged one is left out: it belongs to the next host that claims it, as if the file were lost.
         """
         found = []
         for origin, token, address, at, published in self._db.execute(f"{_KNOWN} LIMIT {MAX_KNOWN}"):
@@ -112,13 +112,13 @@ class MemberStore:
         return found
 
     def write(self, changes: Mapping[str, KnownOrigin | None]) -> None:
-        """Bring changes to disk, in one commit.
+        """Write changes to disk, in one commit.
 
         Args:
             changes: by origin; None for one that is forgotten.
 
         Raises:
-            apsw.Error: the disk does not take them; nothing has changed there.
+            apsw.Error: the disk refuses them; nothing has changed there.
         """
         known = [one for one in changes.values() if one is not None]
         rows = [(one.origin, one.token, one.address, one.first_seen, int(one.published)) for one in known]
@@ -129,14 +129,14 @@ class MemberStore:
             self._db.executemany(_PUT, rows)
             self._db.execute("COMMIT")
         except apsw.Error:
-            if self._db.in_transaction:  # a full disk has taken it back already
+            if self._db.in_transaction:  # a full disk has rolled it back already
                 self._db.execute("ROLLBACK")
             raise
 
     def away(self) -> list[Away]:
-        """Return all satellites that were here before this start, in the order in which they went.
+        """Return all satellites that were connected before this start, in the order in which they left.
 
-        Who was here when the relay ended was seen last when the relay was, and went last.
+        Satellites with a link when the relay ended have the relay's last time of writing, and are last.
         """
         alive = [at for (at,) in self._db.execute("SELECT at FROM alive")]
         found: list[Away] = []
@@ -147,7 +147,7 @@ class MemberStore:
                 HostId.parse(host_id)
                 methods, plugins = _names.decode(packed)
             except (ValueError, msgspec.MsgspecError):
-                continue  # a label for people: what cannot be read is left out
+                continue  # these are labels for people: unreadable ones are left out
             seen = alive[0] if state == HERE and alive else seen_at
             claims = _claims_in(packed_claims)
             (were_here if state == HERE else found).append(
@@ -156,15 +156,15 @@ class MemberStore:
         return [*found, *were_here][-MAX_AWAY:]
 
     def write_away(self, changes: Mapping[str, Away | None], here: Collection[str], now: float) -> None:
-        """Bring to disk who has come and gone, in one commit.
+        """Write to disk which satellites came and went, in one commit.
 
         Args:
             changes: by origin; None for one that is forgotten.
-            here: origins of those who are here.
+            here: origins of the satellites with a link.
             now: wall time.
 
         Raises:
-            apsw.Error: the disk does not take them; nothing has changed there.
+            apsw.Error: the disk refuses them; nothing has changed there.
         """
         rows = [
             (
@@ -196,7 +196,7 @@ class MemberStore:
 
 
 def _claims_in(packed: bytes | None) -> dict[str, int]:
-    """Return claims, none where a program of before has not written them; those count as older than all others."""
+    """Return claims, none if an older program has not written them; these count as older than all others."""
     try:
         return _claims.decode(packed) if packed else {}
     except (ValueError, msgspec.MsgspecError):
@@ -215,7 +215,7 @@ def _prepared(path: Path, vfs: str | None) -> apsw.Connection:
             raise apsw.NotADBError(f"its version is {version}, this program reads {_VERSION}")
         db.execute(_AWAY)
         if "claims" not in {row[1] for row in db.execute("PRAGMA table_info(away)")}:
-            db.execute("ALTER TABLE away ADD COLUMN claims BLOB")  # a file of before
+            db.execute("ALTER TABLE away ADD COLUMN claims BLOB")  # the file is of an older program
         found = db.execute("PRAGMA quick_check").fetchall()
         if found != [("ok",)]:
             raise apsw.CorruptError(str(found[0][0])[:200])

@@ -1,4 +1,4 @@
-"""The newest part of the log in memory: all that is not on disk yet, and some more for readers near the head."""
+"""The newest part of the log in memory: all entries not on disk yet, and more for readers near the end."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from co2.protocol.relay.log import Entry
 __all__ = ["KEPT", "MemoryTail"]
 
 KEPT = 8 * 1024 * 1024
-"""Bytes of frames that are on disk and stay in memory."""
+"""Bytes of entries that are on disk and stay in memory."""
 
 OVERHEAD = 600
-"""Bytes that a frame takes in memory besides its messages, roughly."""
+"""Bytes that an entry takes in memory besides its messages, roughly."""
 
 _GONE = cast(Entry, None)
-"""In the place of a frame that is not in memory any more; nobody reads there."""
+"""Placeholder of an entry that is no longer in memory; it is never read."""
 
 
 class MemoryTail:
-    """Frames in order.
+    """Entries in order.
 
     Args:
         gone: position up to which nothing is in memory.
@@ -35,14 +35,14 @@ class MemoryTail:
         self._numbered_up_to = 0
 
     def append(self, entry: Entry, committed: int) -> None:
-        """Take a frame in; let go of old ones that are on disk."""
+        """Append an entry; drop old ones that are on disk."""
         self._entries.append(entry)
         self._ends.append(entry.end)
         self._bytes += len(entry.batch) + OVERHEAD
         start = self._start
         while self._bytes > KEPT and self._ends[start] <= committed:
             oldest = self._entries[start]
-            self._entries[start] = _GONE  # the places go by the half, the frames at once
+            self._entries[start] = _GONE  # the places are freed by the half, the entries at once
             self._bytes -= len(oldest.batch) + OVERHEAD
             self.gone = oldest.end
             start += 1
@@ -53,7 +53,7 @@ class MemoryTail:
             self._numbered, self._numbered_up_to = {}, 0
 
     def read(self, after: int, max_bytes: int) -> Sequence[Entry]:
-        """Give frames that end after a position, in order; at least one where there is any."""
+        """Return entries that end after a position, in order; at least one if there is any."""
         index = bisect_right(self._ends, after, lo=self._start)
         entries = []
         while index < len(self._ends) and max_bytes > 0:
@@ -64,10 +64,10 @@ class MemoryTail:
         return entries
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Return the checksum of the frame that begins with this number.
+        """Return the checksum of the entry that begins with this number, None if it is not in memory.
 
-        Numbers are put into a table when somebody asks for the first time: nothing is done for each frame, and
-        who asks for thousands does not have all frames looked through each time.
+        The table of numbers is filled at the first call after an append, not at the append: entries cost nothing
+        until somebody asks, and thousands of calls do not search all entries each time.
         """
         entries = self._entries
         for index in range(max(self._numbered_up_to, self._start), len(entries)):

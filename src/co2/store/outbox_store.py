@@ -1,7 +1,7 @@
-"""The part of a satellite's outbox that is on disk: frames that wait for the relay, so that they survive.
+"""The part of a satellite's outbox that is on disk: frames that wait for the relay and must survive.
 
-One writes: what waits goes into one commit. Whoever reads does so on a connection of its own. Without a thread:
-``outbox_thread.py`` has it.
+One thread writes: all that waits goes into one commit. Readers use a connection of their own. This class has no
+thread: ``outbox_thread.py`` has one.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ CREATE TABLE frame (
     id INTEGER PRIMARY KEY, epoch INTEGER, first INTEGER, last INTEGER, crc INTEGER, data BLOB
 );
 """
-# Made with the first of them: an older program still reads the file, and does not know of it.
+# Made for the first row: an older program ignores these tables and still reads the file.
 _MOVES = "CREATE TABLE IF NOT EXISTS moved (epoch INTEGER PRIMARY KEY, other INTEGER, shift INTEGER)"
 _ENDED = "CREATE TABLE IF NOT EXISTS ended (epoch INTEGER PRIMARY KEY, last INTEGER)"
 _OVERHEAD = 200
@@ -38,17 +38,17 @@ _logger = logging.getLogger("co2.satellite")
 
 
 class OutboxStore:
-    """Rows of frames in the order in which they go out.
+    """Rows of frames in the order in which they are sent.
 
     Args:
         path: of the file.
-        on_stored: called with a segment and its rows when it is on disk, by whoever calls :meth:`turn`.
+        on_stored: called by the caller of :meth:`turn` with a segment and its rows, once it is on disk.
         vfs: name of an APSW VFS, None for the platform's.
 
     Attributes:
         replaced: why an older file was set aside, '' for none.
         failed: why nothing is written any more, '' for none.
-        full: the disk is.
+        full: the disk is full.
     """
 
     def __init__(self, path: Path, on_stored: OnStored, vfs: str | None = None) -> None:
@@ -68,7 +68,7 @@ class OutboxStore:
 
     @classmethod
     def open(cls, path: Path, on_stored: OnStored, vfs: str | None = None) -> Self:
-        """Open the file; one that cannot be read is set aside under another name, and a new one begins."""
+        """Open the file; an unreadable one is set aside under another name, and a new one begins."""
         try:
             check_files(path)
             return cls(path, on_stored, vfs)
@@ -99,7 +99,7 @@ class OutboxStore:
         return int(rows[0][0] or 0)
 
     def left(self) -> list[Segment]:
-        """Give what earlier runs have left, oldest first."""
+        """Return the segments that earlier runs have left, oldest first."""
         segments: list[Segment] = []
         query = "SELECT id, epoch, first, last, length(data) FROM frame ORDER BY id"
         with self._reading:
@@ -113,12 +113,12 @@ class OutboxStore:
         return segments
 
     def moves(self) -> Moves:
-        """Return which runs of those that are left go out in another one; none where nothing is left."""
+        """Return which remaining runs are sent in another run; none if nothing remains."""
         rows = self._told_of_left("moved", "SELECT epoch, other, shift FROM moved")
         return {epoch: (other, shift) for epoch, other, shift in rows}
 
     def ends(self) -> dict[int, int]:
-        """Return the last number of those runs that ended in good order; none where nothing is left."""
+        """Return the last number of each run that ended in good order; none if nothing remains."""
         return dict(self._told_of_left("ended", "SELECT epoch, last FROM ended"))
 
     def _told_of_left(self, table: str, query: str) -> list[Any]:
@@ -130,7 +130,7 @@ class OutboxStore:
             return self._reader.execute(query).fetchall()
 
     def ended(self, epoch: int, last: int) -> None:
-        """Write down, with the next commit, that a run ends in good order, with this number."""
+        """Write, with the next commit, that a run ended in good order with this number."""
         if self.failed:
             return
         with self._work:
@@ -138,7 +138,7 @@ class OutboxStore:
             self._wake()
 
     def move(self, epoch: int, other: int, shift: int) -> None:
-        """Have it written that what is left of a run goes out in another one, so much taken off its numbers."""
+        """Write, with the next commit, that the rest of a run is sent in another, its numbers less ``shift``."""
         if self.failed:
             return
         with self._work:
@@ -146,7 +146,7 @@ class OutboxStore:
             self._wake()
 
     def put(self, segment: Segment) -> None:
-        """Have a segment written, behind all before it; not held where nothing is written any more."""
+        """Queue a segment for writing, behind all before it; ignored once writing has failed."""
         if self.failed:
             return
         with self._work:
@@ -154,16 +154,16 @@ class OutboxStore:
             self._wake()
 
     def forget(self, row: int) -> None:
-        """Have everything up to a row deleted."""
+        """Queue the deletion of all rows up to this one."""
         with self._work:
             self._forget = max(self._forget, row)
             self._wake()
 
     def load(self, rows: tuple[int, int]) -> list[Cut]:
-        """Read frames, but for those that are damaged. In any thread; takes milliseconds.
+        """Read frames, without damaged ones. From any thread; takes milliseconds.
 
         Raises:
-            apsw.Error: the disk does not do its work now; what is there need not be damaged.
+            apsw.Error: the disk fails at the moment; the frames need not be damaged.
         """
         query = "SELECT epoch, first, last, crc, data FROM frame WHERE id BETWEEN ? AND ? ORDER BY id"
         found: list[Cut] = []
@@ -177,22 +177,22 @@ class OutboxStore:
         return found
 
     def close(self, timeout: float) -> None:
-        """Write what waits, and end: here and now, or in a thread of one's own, within so many seconds."""
+        """Write the rest and end: in this call, or in the store's thread within so many seconds."""
         while self.something() and self.turn() and not self.full:
             pass
         self.end()
 
     def _wake(self) -> None:
-        """Called, with the lock held, when there is something to write."""
+        """Wake the writer; called with the lock held when there is something to write."""
 
     # ---- written ---------------------------------------------------------------------------------------
 
     def something(self) -> bool:
-        """Tell whether anything waits."""
+        """Return whether anything waits."""
         return bool(self._segments or self._forget or self._taken or self._moves or self._ended)
 
     def turn(self) -> bool:
-        """Commit what waits; tell whether there may be another turn. On a full disk it is tried again there."""
+        """Commit what waits; return whether another turn is possible. On a full disk the next turn tries again."""
         try:
             self._commit()
         except Exception as error:
@@ -212,7 +212,7 @@ class OutboxStore:
         with self._work:
             if self._taken is None:
                 self._taken, self._segments = (self._segments, 0), []
-            # What was acknowledged while the disk was full need not go there any more.
+            # Frames that were acknowledged while the disk was full need not be written.
             segments = [segment for segment in self._taken[0] if segment.first <= segment.last]
             forget = max(self._taken[1], self._forget)
             self._taken, self._forget = (segments, forget), 0

@@ -1,4 +1,4 @@
-"""The thread that brings what waits in a satellite's outbox to disk."""
+"""The thread that writes a satellite's outbox to disk."""
 
 import threading
 from typing import Any
@@ -8,11 +8,11 @@ from co2.store.outbox_store import OutboxStore
 __all__ = ["OutboxThread"]
 
 RETRY = 0.5
-"""Seconds between two tries on a full disk."""
+"""Seconds between two attempts on a full disk."""
 
 
 class OutboxThread(OutboxStore):
-    """A store with a thread of its own; see :class:`~co2.store.outbox_store.OutboxStore` for the rest."""
+    """A store with its own thread; see :class:`~co2.store.outbox_store.OutboxStore` for the rest."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -21,7 +21,7 @@ class OutboxThread(OutboxStore):
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Write what waits, and end, within so many seconds."""
+        """Write the rest and end, within so many seconds."""
         with self._work:
             self._closing = True
             self._work.notify()
@@ -40,7 +40,7 @@ class OutboxThread(OutboxStore):
             self.end()
 
     def _wait(self) -> bool:
-        """Wait until there is something to write; False when that is all, or cannot be written, and it closes."""
+        """Wait until there is something to write; return False when the store closes and can write no more."""
         with self._work:
             if self.full and not self._closing:
                 self._work.wait(RETRY)

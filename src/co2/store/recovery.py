@@ -1,4 +1,4 @@
-"""What a process that ended without a word has left in the log's journal, brought into the database."""
+"""Recovery: bring the journal of a process that crashed into the log's database."""
 
 import logging
 from pathlib import Path
@@ -17,18 +17,18 @@ _logger = logging.getLogger("co2.relay")
 
 
 def recover(file: LogFile, journal: Journal, path: Path) -> None:
-    """Bring the journal's commits into the database. A full disk gives up the log's reserve for it.
+    """Write the journal's commits into the database. On a full disk the log's reserve is deleted to make room.
 
-    Where a record is damaged, what comes behind it says where it belongs: the hole is a gap to its readers.
+    Behind a damaged record, the next commit carries its own position: readers see the hole as a gap.
 
     Raises:
         apsw.FullError: there is no room even so.
-        apsw.Error, OSError: the disk does not do its work.
+        apsw.Error, OSError: the disk failed.
     """
     end = int(file.read_meta("end"))
     commits: list[Commit] = []
     filling = left_out = 0
-    for filling, data in journal.records():  # noqa: B007 - the last one's is what is done
+    for filling, data in journal.records():  # noqa: B007 - the last one's filling is done
         try:
             commit = decode_commit(data)
         except BadRequest:

@@ -1,6 +1,6 @@
-"""Ids of messages lately relayed, so that a client that repeats a call gets the first one's position.
+"""Ids of recently relayed messages, so that a client that repeats a call gets the first one's position.
 
-What is kept here is in the log's file too, written with the messages themselves, and comes from there at a start.
+The log's file holds the same ids, written with the messages themselves, and they are read from it at a start.
 """
 
 from collections import OrderedDict
@@ -8,10 +8,10 @@ from collections import OrderedDict
 __all__ = ["IDS_PER_HOST", "MAX_IDS", "RelayedIds"]
 
 IDS_PER_HOST = 10_000
-"""A repeat within so many messages of a host is recognised (design §5)."""
+"""Messages of a host within which a repeat is recognised (design §5)."""
 
 MAX_IDS = 100_000
-"""Over all hosts, some 25 MB of memory; beyond it the host that was silent longest is forgotten first."""
+"""Ids of all hosts, some 25 MB of memory; beyond it the host that was silent longest is forgotten first."""
 
 
 class RelayedIds:
@@ -25,12 +25,12 @@ class RelayedIds:
         return self._count
 
     def position(self, origin: str, message_id: str) -> int | None:
-        """Give the position that this id got, None where it is new."""
+        """Return the position of this id, None if it is new."""
         ids = self._hosts.get(origin)
         return None if ids is None else ids.get(message_id)
 
     def remember(self, origin: str, message_id: str, position: int) -> list[int]:
-        """Keep the position of a new id; give the positions whose ids are forgotten for it."""
+        """Remember the position of a new id; return the positions whose ids are forgotten for it."""
         ids = self._hosts.setdefault(origin, OrderedDict())
         self._hosts.move_to_end(origin)
         ids[message_id] = position

@@ -1,8 +1,8 @@
 """How long a log has been in use: the time by which it ages, whatever the wall clock says.
 
-A machine without a battery for its clock begins in the past and jumps when it has asked the network. By the wall
-clock a message of the minute before would then be days old, and go. So each run adds the monotonic seconds that it
-lasts to those of the runs before; the wall clock is looked at only to say that it has jumped.
+A machine without a battery for its clock starts in the past and jumps when it gets the network's time. By the wall
+clock, a message of a minute ago would then be days old and be deleted. So each run adds its monotonic seconds to
+those of the runs before; the wall clock serves only to report that it has jumped.
 """
 
 import logging
@@ -12,19 +12,19 @@ from collections.abc import Callable
 __all__ = ["JUMP", "LONG_STOP", "RunningTime"]
 
 JUMP = 60.0
-"""Seconds by which the wall clock must go another way than time does, between two looks, to have jumped."""
+"""Seconds between two looks by which the wall clock must differ from the elapsed time to count as a jump."""
 
 LONG_STOP = 86_400.0
-"""Seconds between two runs, by the wall clock, from which on it is said that the clock may be wrong."""
+"""Seconds between two runs, by the wall clock, from which on a warning says that the clock may be wrong."""
 
 _logger = logging.getLogger("co2.relay")
 
 
 class RunningTime:
-    """Seconds, that only grow.
+    """Seconds that only grow.
 
     Args:
-        before: where the run before has ended.
+        before: running time at which the run before ended.
         now: monotonic seconds.
         wall: seconds since 1970.
 
@@ -46,16 +46,16 @@ class RunningTime:
         return self._begun + self._now()
 
     def wall(self) -> float:
-        """Return what the wall clock says."""
+        """Return the time of the wall clock."""
         return self._wall()
 
     def begin_after(self, written: float) -> None:
-        """Warn where the wall clock stands before the time of the last write of the log, or long after it.
+        """Warn if the wall clock is before the log's last write, or long after it.
 
-        The latter need be no jump, and is not counted as one: the relay may have been off for so long.
+        The latter may be no jump, and does not count as one: the relay may have been off for so long.
 
         Args:
-            written: what the wall clock said then.
+            written: time of the wall clock at the last write.
         """
         passed = self._wall() - written
         if passed < -JUMP:
@@ -69,7 +69,7 @@ class RunningTime:
             )  # fmt: skip
 
     def look(self) -> None:
-        """Say so where the wall clock has jumped since the last look."""
+        """Warn if the wall clock has jumped since the last look."""
         offset = self._wall() - self._now()
         jump, self._offset = offset - self._offset, offset
         if abs(jump) > JUMP:
@@ -89,5 +89,5 @@ class RunningTime:
 def _text(seconds: float) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-    except (OverflowError, ValueError, OSError):  # a clock may say anything
+    except (OverflowError, ValueError, OSError):  # the clock may return any time
         return f"{seconds:.0f} s after 1970"

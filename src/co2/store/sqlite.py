@@ -1,6 +1,6 @@
-"""SQLite as the stores use it: a commit that has returned survives a power cut.
+"""SQLite with the settings of the stores: a commit that has returned survives a power cut.
 
-WAL with synchronous=FULL. The system's SQLite may be old and broken there, so APSW brings its own.
+WAL with synchronous=FULL. The system's SQLite may be old and have bugs there, so APSW brings its own.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ BUSY_TIMEOUT = 10_000
 
 
 DAMAGED = ".damaged"
-"""What is put behind a file's name for the note that it must not be written any more."""
+"""Suffix of the note beside a file that must not be written any more."""
 
 
 def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
@@ -34,12 +34,12 @@ def open_database(path: Path, vfs: str | None = None) -> apsw.Connection:
         vfs: name of an APSW VFS, None for the platform's.
 
     Raises:
-        apsw.Error: it cannot be opened, is no database, or is damaged.
+        apsw.Error: it cannot be opened, is not a database, or is damaged.
     """
     db = apsw.Connection(str(path), vfs=vfs)
     try:
         with contextlib.suppress(OSError):  # some file systems have no modes
-            path.chmod(0o600)  # before there is anything in it; the WAL and its index get the mode of the first
+            path.chmod(0o600)  # before there is anything in it; the WAL and its index get the same mode
         db.set_busy_timeout(BUSY_TIMEOUT)
         for pragma in (
             f"page_size = {PAGE_SIZE}",
@@ -60,8 +60,8 @@ def close_database(db: apsw.Connection, *, tidy: bool = True) -> None:
 
     Args:
         db: the connection.
-        tidy: the last one moves the WAL into the database, and deletes it. Not where the disk has failed, or what
-            is on it cannot be read: that changes nothing for the better.
+        tidy: the last connection moves the WAL into the database and deletes it. False where the disk has failed
+            or the file cannot be read: then the files stay unchanged.
     """
     if not tidy:
         with contextlib.suppress(apsw.ConnectionClosedError):
@@ -70,16 +70,16 @@ def close_database(db: apsw.Connection, *, tidy: bool = True) -> None:
 
 
 def mark_damaged(path: Path) -> None:
-    """Leave a note that a file must not be written any more: it is set aside at the next start."""
+    """Mark a file as not to be written any more: the next start sets it aside."""
     path.with_name(path.name + DAMAGED).touch(mode=0o600)
 
 
 def check_files(path: Path) -> None:
-    """Look at the files of a database before it is opened.
+    """Check the files of a database before it is opened.
 
     Raises:
-        apsw.CorruptError: it was found damaged when it was written; or SQLite would take it for a new one, though
-            there is something in its WAL or its journal.
+        apsw.CorruptError: the file was found damaged when it was written; or SQLite would take it for a new one,
+            though there is something in its WAL or its journal.
     """
     if path.with_name(path.name + DAMAGED).exists():
         raise apsw.CorruptError("it was found damaged when it was written")
@@ -91,7 +91,7 @@ def check_files(path: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Give a file that cannot be read another name, with what belongs to it; nothing is deleted."""
+    """Rename an unreadable file and the files beside it; nothing is deleted."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     for suffix in ("", "-wal", "-shm", JOURNAL, DAMAGED):
         old = path.with_name(path.name + suffix)

@@ -1,4 +1,4 @@
-"""The state folder of a host: who it is, its logs, and a lock so that it is used once."""
+"""The state folder of a host: its identity, its logs, and a lock so that one host at a time uses it."""
 
 import contextlib
 import os
@@ -16,7 +16,7 @@ from co2.store.fsync import sync_file, sync_folder
 __all__ = ["StateFolder", "default_state_path", "holder_of"]
 
 _OWN = frozenset(("logs", "stores", "lost+found"))
-"""What may be in a folder that is no state folder yet; the last one is in every new file system."""
+"""Names that may be in a folder before its first use as a state folder; every new file system has the last one."""
 
 ORIGIN_BYTES = 8
 """Random bytes in an origin."""
@@ -26,22 +26,22 @@ SECRET_BYTES = 32
 
 
 _OUTBOX = "outbox.db"
-"""What waits for the relay, in a satellite's folder."""
+"""Messages that wait for the relay, in a satellite's folder."""
 _NO_MODES = "; where that changes nothing (exFAT, a share), give a folder on another disk with --state"
-"""A disk that has no modes shows everything as open to everybody."""
+"""A disk without modes shows everything as open to everybody."""
 
 _SECRET = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}")
 
 
 def default_state_path(role: str, port: int) -> Path:
-    """Give ``<platform's state folder>/co2/<role>-<port>``."""
+    """Return ``<platform's state folder>/co2/<role>-<port>``."""
     from platformdirs import user_state_path
 
     return Path(user_state_path("co2", appauthor=False)) / f"{role}-{port}"
 
 
 def holder_of(path: Path) -> str:
-    """Return the process id of the host that runs with a state folder, '' for none. Nothing is made or changed."""
+    """Return the process id of the host that uses a state folder, '' for none. Nothing is made or changed."""
     import fcntl
 
     try:
@@ -62,9 +62,9 @@ class StateFolder:
 
     Attributes:
         path: of the folder, mode 0700.
-        origin: our random part, made once and kept.
-        secret: hexadecimal digits that nobody else knows, made once and kept. A satellite shows it to its relay:
-            by that its origin is its own. A relay signs with it what it tells of its log.
+        origin: the random part of the host_id, made once and kept.
+        secret: hexadecimal digits that nobody else knows, made once and kept. A satellite shows it to its relay as
+            proof that its origin is its own; a relay signs its receipts with it.
         logs: path of the folder for logs.
     """
 
@@ -82,8 +82,8 @@ class StateFolder:
         """Make the folder if need be, check it and lock it.
 
         Raises:
-            StateError: it cannot be made, is a link, holds something else, belongs to or may be written by others,
-                or is in use; the text names the process that uses it.
+            StateError: the folder cannot be made, is a link, holds something else, belongs to or may be written by
+                others, or is in use; the text names the process that uses it.
         """
         _check_nothing_else(path)
         _make_private_folder(path)
@@ -95,16 +95,16 @@ class StateFolder:
             raise
 
     def renew_identity(self) -> list[Path]:
-        """Make another origin and secret; set aside what waits for the relay under the old ones.
+        """Make a new origin and secret; set aside the messages that wait for the relay under the old ones.
 
         Returns:
-            What was set aside.
+            The files that were set aside.
 
         Raises:
             StateError: the folder cannot be written.
         """
         before = self.origin
-        # With a new origin and the old secret it is somebody new already, should this end in between.
+        # A crash after the first write leaves a new origin with the old secret: that is a new host already.
         _write_private_file(self.path / "origin", secrets.token_hex(ORIGIN_BYTES))
         _write_private_file(self.path / "secret", secrets.token_hex(SECRET_BYTES))
         self.origin, self.secret = self._read_origin(), self._read_secret()
@@ -119,7 +119,7 @@ class StateFolder:
         return aside[:1]
 
     def close(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
@@ -151,7 +151,7 @@ class StateFolder:
 
 
 def _read_made_once(path: Path, random_bytes: int) -> str:
-    """Read a file that holds some random digits; make it where there is none."""
+    """Read a file of random digits; make it if it is missing."""
     if path.is_symlink():
         raise StateError(f"{path} is a link; a state folder holds plain files: remove it")
     if not path.exists():
@@ -166,11 +166,11 @@ def _read_made_once(path: Path, random_bytes: int) -> str:
 
 
 def _check_nothing_else(path: Path) -> None:
-    """Refuse a folder that is somebody's for something else: all that is in it would be readable by us only."""
+    """Refuse a folder that holds other things: a state folder's content is readable by its owner only."""
     try:
         names = {entry.name for entry in os.scandir(path)}
     except OSError:
-        return  # it is not there yet; or making it says what is wrong
+        return  # it is missing; or making it reports what is wrong
     others = sorted(name for name in names - _OWN if not name.startswith("."))
     if others and not names & {"origin", "lock"}:
         raise StateError(
@@ -195,7 +195,7 @@ def _make_private_folder(path: Path) -> None:
     if hasattr(os, "getuid") and found.st_uid != os.getuid():
         raise StateError(f"state folder {path} belongs to another user; give another with --state")
     if found.st_mode & 0o022:
-        # What others have put there, a link in the place of a file, say, stays where only the mode is mended.
+        # Files that others have put there, a link in place of a file, say, stay if only the mode is corrected.
         quoted = shlex.quote(str(path))
         raise StateError(
             f"state folder {path} may be written by others; mend it with: chmod 700 {quoted}{_NO_MODES}"
@@ -206,10 +206,10 @@ def _make_private_folder(path: Path) -> None:
 
 
 def _make_private_files(folder: Path) -> None:
-    """Let nobody else read what is there: a host of before has made its files for all to read."""
+    """Remove the access of others to existing files: older hosts made their files readable for all."""
     for inside, _, names in os.walk(folder):
         for path in (Path(inside, name) for name in names):
-            with contextlib.suppress(OSError):  # it is gone, or the file system has no modes
+            with contextlib.suppress(OSError):  # the file is gone, or the file system has no modes
                 mode = path.lstat().st_mode
                 if stat.S_ISREG(mode) and mode & 0o077:
                     path.chmod(mode & 0o700)
@@ -223,7 +223,7 @@ def _check_file(path: Path) -> None:
 
 
 def _write_private_file(path: Path, text: str) -> None:
-    """Write a file whole or not at all: a crash in between leaves none. On return it is on disk."""
+    """Write a file whole or not at all: a crash leaves none. When this returns, the file is on disk."""
     made = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -234,7 +234,7 @@ def _write_private_file(path: Path, text: str) -> None:
             opened.flush()
             sync_file(opened.fileno())
         made.replace(path)
-        # Before anybody is shown it: a satellite that comes back with another secret is refused for good.
+        # Before anybody sees the secret: a satellite that comes back with another one is refused for good.
         sync_folder(path.parent)
     except OSError as error:
         raise StateError(f"{path} cannot be written: {error.strerror}") from None
