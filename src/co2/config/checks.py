@@ -1,6 +1,6 @@
-"""Checks of single values: each takes what a file, a variable or a flag holds and gives the value.
+"""Checks of single values: each takes a value from a file, variable or flag and returns the checked one.
 
-Each raises ValueError with what was wanted.
+Each raises a ValueError whose text describes valid values.
 """
 
 import ipaddress
@@ -42,7 +42,7 @@ def address(found: Any) -> str:
 
 
 def count(low: int, high: int) -> Callable[[Any], int]:
-    """Make the check of an integer within bounds."""
+    """Return a check for an integer within bounds."""
 
     def check(found: Any) -> int:
         if not isinstance(found, int) or isinstance(found, bool) or not low <= found <= high:
@@ -56,7 +56,7 @@ port = count(0, 65535)
 
 
 def seconds(low: float, high: float) -> Callable[[Any], float]:
-    """Make the check of a number of seconds within bounds."""
+    """Return a check for a number of seconds within bounds."""
 
     def check(found: Any) -> float:
         wanted = f"seconds, a number from {low:g} to {high:g}"
@@ -71,7 +71,7 @@ _UNITS = {"ms": 0.001, "s": 1.0}
 
 
 def duration(low: float, high: float) -> Callable[[Any], float]:
-    """Make the check of a duration within bounds, in seconds: a number of them, or text with a unit."""
+    """Return a check for a duration within bounds, in seconds: a number of seconds, or text with a unit."""
 
     def check(found: Any) -> float:
         wanted = f'a duration such as "50ms" or "1s", or seconds, from {low:g} to {high:g} s'
@@ -88,7 +88,7 @@ def duration(low: float, high: float) -> Callable[[Any], float]:
 
 
 def switch(found: Any) -> bool:
-    """Check a yes or no; text as a variable or a flag has it."""
+    """Check a boolean; text in the forms of a variable or a flag."""
     known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
     if isinstance(found, bool):
         return found
@@ -98,7 +98,7 @@ def switch(found: Any) -> bool:
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:
-    """Make the check of one of several words."""
+    """Return a check for one of several words."""
 
     def check(found: Any) -> str:
         if found not in choices:
@@ -120,7 +120,7 @@ def folder(found: Any) -> Path:
 
 
 def names(pattern: re.Pattern[str]) -> Callable[[Any], tuple[str, ...]]:
-    """Make the check of a list of names; text is cut at commas."""
+    """Return a check for a list of names; text is split at commas."""
 
     def check(found: Any) -> tuple[str, ...]:
         items = _items(found)
@@ -133,7 +133,7 @@ def names(pattern: re.Pattern[str]) -> Callable[[Any], tuple[str, ...]]:
 
 
 def host_names(found: Any) -> tuple[str, ...]:
-    """Check a list of host names; text is cut at commas."""
+    """Check a list of host names; text is split at commas."""
     items = _items(found)
     for item in items:
         if not isinstance(item, str) or not _HOST_NAME.fullmatch(item):
@@ -142,7 +142,7 @@ def host_names(found: Any) -> tuple[str, ...]:
 
 
 def variables(found: Any) -> tuple[str, ...]:
-    """Check a list of names of variables; text is cut at commas."""
+    """Check a list of names of variables; text is split at commas."""
     items = _items(found)
     for item in items:
         if not isinstance(item, str) or not _VARIABLE.fullmatch(item):
@@ -151,7 +151,7 @@ def variables(found: Any) -> tuple[str, ...]:
 
 
 def user_ids(found: Any) -> tuple[int, ...]:
-    """Check a list of users of this machine, by name or number; text is cut at commas."""
+    """Check a list of users of this machine, by name or number; text is split at commas."""
 
     def look_up(name: str) -> int:
         import pwd
@@ -162,7 +162,7 @@ def user_ids(found: Any) -> tuple[int, ...]:
 
 
 def group_ids(found: Any) -> tuple[int, ...]:
-    """Check a list of groups of this machine, by name or number; text is cut at commas."""
+    """Check a list of groups of this machine, by name or number; text is split at commas."""
 
     def look_up(name: str) -> int:
         import grp
@@ -186,7 +186,7 @@ def _ids(found: Any, what: str, look_up: Callable[[str], int]) -> tuple[int, ...
 
 
 def url(found: Any) -> str:
-    """Check a relay's URL; give it as ``http://host:port``, the port 2003 unless given."""
+    """Check a relay's URL; return it as ``http://host:port``, with port 2003 by default."""
     wanted = "a URL such as http://127.0.0.1:2003"
     try:
         parts = urlsplit(_text(found))

@@ -1,4 +1,4 @@
-"""Put a configuration together: defaults < co2.toml < CO2_… variables < flags."""
+"""Assemble a configuration: defaults < co2.toml < CO2_… variables < flags."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -14,7 +14,7 @@ __all__ = ["CONFIG_FILE", "MAX_SIZE", "load_config", "plugin_tables", "relay_url
 
 CONFIG_FILE = "co2.toml"
 MAX_SIZE = 1024 * 1024
-"""Bytes of a configuration file that we read."""
+"""Bytes of the largest configuration file that is read."""
 
 _TABLES = ("relay", "satellite", "plugin", "limits")
 _VARIABLES = frozenset(f"CO2_{key.name.upper()}" for key in KEYS) | {"CO2_CONFIG", "CO2_DEBUG"}
@@ -24,17 +24,17 @@ _IGNORED_PREFIX = "CO2_TEST_"
 def load_config(
     role: str, flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path
 ) -> RelayConfig | SatelliteConfig:
-    """Give the checked configuration of a host.
+    """Return the checked configuration of a host.
 
     Args:
         role: ``relay`` or ``satellite``.
-        flags: given on the command line, by key; None for one that was not given. ``config`` names the file.
+        flags: of the command line, by key; None for a flag that was not given. ``config`` names the file.
         environ: the process's environment.
-        cwd: the folder that relative paths, and ./co2.toml, are in.
+        cwd: folder of relative paths and of ./co2.toml.
 
     Raises:
-        ConfigError: an unknown key or variable, a value of the wrong type or out of range, a file that cannot
-            be read or that others may write. The text says where, and what was wanted.
+        ConfigError: an unknown key or variable, a value of the wrong type or out of range, a file that cannot be
+            read or that others may write. The text says where, and what was wanted.
     """
     path, tables = _read_file(flags, environ, cwd)
     given = _from_file(role, path, tables) | _from_environment(role, environ) | _from_flags(role, flags)
@@ -60,10 +60,10 @@ def load_config(
 
 
 def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
-    """Give the URL that the short commands talk to: the flag, CO2_RELAY, co2.toml's, or the default.
+    """Return the URL for the short commands: the flag, CO2_RELAY, co2.toml's, or the default.
 
     Raises:
-        ConfigError: it is no URL; or the file cannot be read.
+        ConfigError: not a URL; or the file cannot be read.
     """
     config = load_config("satellite", {"relay": given}, environ, cwd)
     assert isinstance(config, SatelliteConfig)
@@ -73,7 +73,7 @@ def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
 def plugin_tables(
     path: Path | None,
 ) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]]:
-    """Read the tables ``[plugin.NAME]`` and ``[limits.NAME]`` anew; nothing where no file was read before.
+    """Read the tables ``[plugin.NAME]`` and ``[limits.NAME]`` again; empty if no file was read before.
 
     Args:
         path: the ``config_file`` of a configuration.
@@ -97,9 +97,9 @@ def _read_file(
     if not named and not path.exists():
         return None, {}
     if path.exists() and path.samefile(os.devnull):
-        return path, {}  # a file with nothing in it
+        return path, {}  # the null device: an empty file
     check_private(path, trust_of(environ))
-    from tomllib import loads  # many hosts and most commands have no file
+    from tomllib import loads  # imported late: many hosts and most commands have no file
 
     try:
         source = path.read_bytes()
@@ -108,7 +108,7 @@ def _read_file(
         tables = loads(source.decode())
     except OSError as error:
         raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # too many digits are a plain ValueError
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
         raise ConfigError(str(path), f"not TOML: {error}") from None
     for table, content in tables.items():
         if table not in _TABLES:
@@ -121,7 +121,7 @@ def _read_file(
 
 
 def _check_table(path: Path, table: str, content: Mapping[str, Any]) -> None:
-    """Check a whole table, also that of the other role: one file serves both, and a mistake is told early."""
+    """Check a whole table, also that of the other role: one file serves both, and mistakes are reported early."""
     known = keys_of(table)
     for name, found in content.items():
         if name not in known:
@@ -165,7 +165,7 @@ def _from_flags(role: str, flags: Mapping[str, Any]) -> dict[str, Any]:
 def _place_of(
     name: str, role: str, flags: Mapping[str, Any], environ: Mapping[str, str], path: Path | None
 ) -> str:
-    """Say where a value that was given comes from, as errors name it."""
+    """Return where a given value comes from, as errors name it."""
     if flags.get(name) is not None:
         return f"--{_flag(name)}"
     variable = f"CO2_{name.upper()}"
@@ -191,7 +191,7 @@ def _package_tables(path: Path | None, tables: Mapping[str, Any], table: str) ->
 
 
 def _check_integers(where: str, found: Any) -> None:
-    """Refuse integers that cannot travel to the package's process."""
+    """Refuse integers that cannot be sent to the package's process."""
     if isinstance(found, dict):
         for name, item in found.items():
             _check_integers(f"{where} {name}", item)
@@ -226,7 +226,7 @@ def _shown(found: Any) -> str:
     try:
         return f"{found!r:.80}"
     except ValueError:
-        return "a number of very many digits"  # Python refuses to write those
+        return "a number of very many digits"  # Python refuses to write such a number
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

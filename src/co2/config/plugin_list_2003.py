@@ -10,18 +10,18 @@ from co2.errors import ConfigError
 __all__ = ["MAX_SIZE", "read_plugin_list_2003"]
 
 MAX_SIZE = 256 * 1024
-"""Bytes of a config.py that we read."""
+"""Bytes of the largest config.py that is read."""
 
 
 def read_plugin_list_2003(path: Path, trust: Trust | None = None) -> list[str] | None:
-    """Read ``plugin_list`` from a 2003 ``config.py``; everything else in the file is left alone.
+    """Read ``plugin_list`` from a 2003 ``config.py``; the rest of the file is ignored.
 
     Args:
         path: of the file.
-        trust: whose it may be, beside ours and root's.
+        trust: owners accepted beside ourselves and root.
 
     Returns:
-        The names, None where there is no file or no such list in it.
+        The names, None if there is no file or no such list in it.
 
     Raises:
         ConfigError: the file cannot be read as Python, or its list is not one of plain strings.
@@ -33,7 +33,7 @@ def read_plugin_list_2003(path: Path, trust: Trust | None = None) -> list[str] |
         source = path.read_bytes()
         if len(source) > MAX_SIZE:
             raise ConfigError(str(path), f"larger than {MAX_SIZE} bytes")
-        with warnings.catch_warnings(action="ignore"):  # what Python thinks of its style helps nobody
+        with warnings.catch_warnings(action="ignore"):  # Python's warnings about its style help nobody
             tree = ast.parse(source, str(path))
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
@@ -49,13 +49,13 @@ def read_plugin_list_2003(path: Path, trust: Trust | None = None) -> list[str] |
 
 
 def _assigned(node: ast.stmt) -> ast.expr | None:
-    """Give what a statement assigns to ``plugin_list``."""
+    """Return the value that a statement assigns to ``plugin_list``, None for other statements."""
     if isinstance(node, ast.Assign):
         targets, value = node.targets, node.value
     elif isinstance(node, ast.AnnAssign) and node.value is not None:
         targets, value = [node.target], node.value
     elif isinstance(node, ast.AugAssign):
-        # Its value alone would be half of the list: the name stands for what cannot be read.
+        # The value alone would be half of the list: the name itself stands for an unreadable value.
         targets, value = [node.target], node.target
     else:
         return None

@@ -1,7 +1,7 @@
-"""Refuse code and configuration that others may write: who can write them can run code as us.
+"""Refuse code and configuration that others may write: such a user could run code as us.
 
-A file is ours alone where it, and every folder on the way to it, belongs to us or to root, and nobody else may
-write it. Links are followed, each with the folder that it lies in.
+A file is private if it, and every folder on the path to it, belongs to us or to root, and nobody else may write
+it. Links are followed, each with the folder that holds it.
 """
 
 import contextlib
@@ -19,20 +19,20 @@ from co2.errors import ConfigError
 __all__ = ["MAX_CHECKED", "Trust", "check_code", "check_private", "open_code", "trust_of"]
 
 MAX_CHECKED = 10_000
-"""Folders and files of code that are looked at in one package."""
+"""Folders and files of code that are checked in one package."""
 
 MAX_LINKS = 40
-"""Links on the way to one file, as Linux has it."""
+"""Links on the path to a file, the same limit as in Linux."""
 
 NOT_OURS = frozenset(("site-packages", "node_modules"))
-"""Folders in a package's that hold no code of its own, and much of others'; hidden ones do not either."""
+"""Folders in a package that hold no code of its own, and many files of others; hidden folders hold none either."""
 
 _CODE = (".py", ".pyc", ".so", ".pyd")
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Whose code and configuration may be used, beside our own and root's.
+    """Owners whose code and configuration may be used, beside ourselves and root.
 
     Attributes:
         users: their ids.
@@ -43,7 +43,7 @@ class Trust:
     groups: tuple[int, ...] = ()
 
     def owner(self, uid: int) -> bool:
-        """Return whether it may belong to a user."""
+        """Return whether a user may own code or configuration."""
         return uid in (0, os.geteuid()) or uid in self.users
 
     @cached_property
@@ -51,7 +51,7 @@ class Trust:
         return {}
 
     def writers(self, gid: int) -> tuple[str, list[str]]:
-        """Give the name of a group and those of its members that are not trusted; none where it is ours alone."""
+        """Return the name of a group and its members that are not trusted; none if the group is ours alone."""
         if gid not in self._writers:
             self._writers[gid] = ("", []) if gid in self.groups else self._look_up(gid)
         return self._writers[gid]
@@ -65,18 +65,18 @@ class Trust:
             group = grp.getgrgid(gid)
             name, names = group.gr_name, set(group.gr_mem)
         except KeyError:
-            # As in a container, where nobody has a name: a group of our own has our own number.
+            # As in a container, where users have no names: our own group has our own number.
             name, names = str(gid), set() if gid == os.getegid() == os.geteuid() else {"others"}
-        if gid:  # system accounts that nobody uses are in root's group from ancient times
+        if gid:  # unused system accounts are in root's group for historical reasons
             names |= {one.pw_name for one in everybody.values() if one.pw_gid == gid}
         return name, sorted(one for one in names if one not in everybody or not self.owner(everybody[one].pw_uid))
 
 
 def trust_of(environ: Mapping[str, str]) -> Trust:
-    """Return whom the environment trusts: it counts for the configuration file itself, too.
+    """Return the users and groups that the environment trusts, also for the configuration file itself.
 
     Raises:
-        ConfigError: there is no such user or group.
+        ConfigError: no such user or group.
     """
     from co2.config.checks import group_ids, user_ids
 
@@ -91,14 +91,15 @@ def trust_of(environ: Mapping[str, str]) -> Trust:
 
 
 def check_private(path: Path, trust: Trust | None = None) -> None:
-    """Refuse a file or folder that others may write, or put something else in the place of.
+    """Refuse a file or folder that others may write or replace.
 
     Args:
-        path: of it.
-        trust: whose it may be, beside ours and root's.
+        path: of the file or folder.
+        trust: owners accepted beside ourselves and root.
 
     Raises:
-        ConfigError: it is, or is neither a file nor a folder; the text has the command that mends it.
+        ConfigError: others may write or replace it, or it is neither a file nor a folder; the text has the command
+            that corrects it.
     """
     try:
         kind = path.stat().st_mode
@@ -116,14 +117,14 @@ def check_private(path: Path, trust: Trust | None = None) -> None:
 
 
 def check_code(place: Path, trust: Trust | None = None) -> None:
-    """Refuse a package some of whose code others may write: whatever can be imported from it, links followed.
+    """Refuse a package if others may write any of its code: all that can be imported from it, links followed.
 
     Args:
         place: its folder, or a single file.
-        trust: whose it may be, beside ours and root's.
+        trust: owners accepted beside ourselves and root.
 
     Raises:
-        ConfigError: some of it may, or there is too much to look at.
+        ConfigError: others may write some of it, or there is too much to check.
     """
     trust = trust or Trust()
     check_private(place, trust)
@@ -149,11 +150,11 @@ def check_code(place: Path, trust: Trust | None = None) -> None:
 
 
 def open_code(folder: Path, trust: Trust | None = None) -> dict[str, str]:
-    """Give what of the code in a folder of packages others may write: the problem by file name; '' is the folder.
+    """Return problems of code that others may write, by file name in a folder of packages; '' is the folder.
 
     Args:
-        folder: that holds packages, and maybe what they have in common.
-        trust: whose it may be, beside ours and root's.
+        folder: that holds packages, and maybe code that they share.
+        trust: owners accepted beside ourselves and root.
     """
     trust = trust or Trust()
     found: dict[str, str] = {}
@@ -174,9 +175,9 @@ def open_code(folder: Path, trust: Trust | None = None) -> dict[str, str]:
 
 
 def _code_in(folder: Path) -> list["os.DirEntry[str]"]:
-    """Return what is in a folder and can be imported, or may have what can be imported in it."""
+    """Return the entries of a folder that can be imported, or may contain importable files."""
     found: list[os.DirEntry[str]] = []
-    with contextlib.suppress(OSError):  # nobody can import what is in there
+    with contextlib.suppress(OSError):  # nobody can import from there
         found = [entry for entry in os.scandir(folder) if _is_code(entry)]
     return sorted(found, key=lambda entry: entry.name)
 
@@ -185,14 +186,14 @@ def _is_code(entry: "os.DirEntry[str]") -> bool:
     if entry.name.startswith("."):
         return entry.name.endswith(_CODE) and not entry.is_symlink()  # editors lock files with links to nowhere
     if entry.is_symlink() and entry.name.isidentifier():
-        return True  # whatever is there now, it may be a folder when somebody imports it
+        return True  # whatever it is now, it may be a folder at the time of an import
     return entry.name.endswith(_CODE) or _is_folder(entry)
 
 
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle, or to where we may not look
+    except OSError:  # a circular link, or one to a place that we may not read
         return False
 
 
@@ -205,16 +206,16 @@ def _can_be_followed(link: Path) -> bool:
 
 
 def _check_link(path: Path, trust: Trust) -> None:
-    """Refuse a link on whose way others may write, also where it leads nowhere yet.
+    """Refuse a link if others may write on the path to its target, even if it leads nowhere yet.
 
     Raises:
-        ConfigError: they may.
+        ConfigError: others may.
     """
     try:
         for step, status in _way(path):
             _check(step, status, trust, path)
     except OSError as error:
-        missing = error.filename  # or what we may not see; None for a circle
+        missing = error.filename  # or a place that we may not read; None for a circle
     else:
         check_private(path, trust)
         return
@@ -238,7 +239,7 @@ _KINDS = {
 
 
 def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Return every folder and link on the way to a path, from the root on, and in the end the path itself."""
+    """Yield every folder and link on the path, from the root, and at the end the path's target itself."""
     current, *parts = Path("/"), *(Path.cwd() / path).parts[1:]
     pending, links = parts[::-1], 0
     yield current, current.lstat()
@@ -260,7 +261,7 @@ def _way(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _check(step: Path, status: os.stat_result, trust: Trust, wanted: Path | None) -> None:
-    """Refuse one step on the way to what is ``wanted``, or that itself.
+    """Refuse one step on the path to ``wanted``, or the target itself.
 
     Raises:
         ConfigError: others may write it.
@@ -269,7 +270,7 @@ def _check(step: Path, status: os.stat_result, trust: Trust, wanted: Path | None
     if not trust.owner(uid) and not (wanted is not None and uid == _unmapped()):
         raise ConfigError(str(step), _whose(step, uid, wanted))
     if stat.S_ISLNK(mode) or (wanted is not None and mode & stat.S_ISVTX):
-        return  # in a folder like /tmp everybody may only touch what is his
+        return  # in a folder like /tmp each user may only touch his own files
     if mode & stat.S_IWOTH:
         who, bits = "everybody", "o-w"
     elif mode & stat.S_IWGRP and (writers := trust.writers(status.st_gid))[1]:
@@ -316,7 +317,7 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _unmapped() -> int:
-    """Return the id that root has in a user namespace without it, as sandboxes have one; -1 in any other."""
+    """Return the id that stands for root in a user namespace that does not map root, as in sandboxes; else -1."""
     try:
         mapped = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
         if any(int(first) == 0 for first, _, _ in mapped):

@@ -37,9 +37,9 @@ class Key:
 
     Attributes:
         name: as in the file; the variable is ``CO2_<NAME>``, the flag ``--<name>``.
-        check: turns what was found into the value; raises ValueError saying what is wanted.
-        default: used where nobody gives another.
-        roles: which roles have it.
+        check: converts the given value; raises a ValueError that describes valid values.
+        default: used where no other is given.
+        roles: that have the key.
         help: one line for people.
     """
 
@@ -50,7 +50,7 @@ class Key:
     help: str
 
     def read(self, text: str) -> Any:
-        """Give what a variable or flag says in text, as a file would hold it: numbers as numbers."""
+        """Parse the text of a variable or flag, as a file would hold it: numbers as numbers."""
         if isinstance(self.default, dict | int | float):
             for number in (int, float):
                 try:
@@ -137,22 +137,22 @@ LIMITS = {
     name: next(key for key in KEYS if key.name == f"plugin_{name}")
     for name in ("memory", "open_files", "cpu_seconds", "deaths", "env")
 }
-"""Keys of a table ``[limits.<package>]``: for this package in place of the satellite's."""
+"""Keys of a table ``[limits.<package>]``: they replace the host's limits for this package."""
 
 
 def keys_of(role: str) -> dict[str, Key]:
-    """Give the keys of a role by name."""
+    """Return the keys of a role by name."""
     return {key.name: key for key in KEYS if role in key.roles}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConfig:
-    """What both roles have; the table :data:`KEYS` says what each key means.
+    """The keys of both roles; the table :data:`KEYS` describes each of them.
 
     Attributes:
         role: ``relay`` or ``satellite``.
-        port_given: False lets a taken port be replaced by the next free one.
-        plugin_dir_from: where ``plugin_dir`` was given, '' where it is the default, which need not be there.
+        port_given: False allows the next free port if this one is in use.
+        plugin_dir_from: where ``plugin_dir`` was given, '' for the default, which need not exist.
         plugin_config: the tables ``[plugin.NAME]`` by name.
         plugin_limits: the tables ``[limits.NAME]`` by name, checked.
         config_file: the file that was read, None for none.

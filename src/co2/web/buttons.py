@@ -1,7 +1,7 @@
-"""What a person can do on the pages: buttons, for whoever sits at the host's own machine.
+"""The buttons on the pages, for a person at the host's own machine.
 
-A button is a form without fields, posted to its own path; what it concerns is in the query. The gate lets it
-through only with the Origin of our own pages, so that no other web page can press it.
+A button is a form without fields, posted to its own path; its subject is in the query. The gate accepts it only
+with the Origin of our own pages, so that no other web page can press it.
 """
 
 import logging
@@ -25,18 +25,18 @@ _logger = logging.getLogger("co2")
 
 
 class Controls(Protocol):
-    """What buttons do."""
+    """The actions of the buttons."""
 
     async def reload(self, package: str) -> None:
-        """Have a package run the code that is in its folder now; load one that is not there.
+        """Make a package run the code that is in its folder now; load it if it is not loaded.
 
         Raises:
-            NotLoadable: that does not work; the page of plugins shows why.
+            NotLoadable: that failed; the page of plugins shows why.
         """
 
 
 def make_buttons(controls: Controls) -> dict[str, PageHandler]:
-    """Give the handler of every button by its path."""
+    """Return the handler of every button by its path."""
 
     async def reload(request: PageRequest) -> PageAnswer:
         if not request.is_local:
@@ -50,7 +50,7 @@ def make_buttons(controls: Controls) -> dict[str, PageHandler]:
             await controls.reload(package)
         except NotLoadable as error:
             _logger.info("the button to reload %.64s: %s", package, error)
-        name = quote(anchor(package))  # the page says what came of it
+        name = quote(anchor(package))  # the page shows the outcome
         return answer(b"", _TEXT, status=303, location=f"/plugins?pressed={name}#{name}")
 
     return {RELOAD_PATH: reload}

@@ -1,4 +1,4 @@
-"""Answers of every page: the headers that make a browser trust nothing but our own files."""
+"""Answers of every page: with headers that make a browser trust only our own files."""
 
 import json
 from collections.abc import Mapping
@@ -24,14 +24,14 @@ SECURITY_HEADERS = {
 def answer(
     body: bytes, content_type: str, *, status: int = 200, max_age: int = 0, location: str = ""
 ) -> PageAnswer:
-    """Make an answer.
+    """Return an answer.
 
     Args:
-        body: as it goes out.
+        body: as sent.
         content_type: with its charset.
         status: HTTP status.
-        max_age: seconds that a browser may keep it; 0 for not at all.
-        location: where the browser is to go; '' for nowhere.
+        max_age: seconds that a browser may cache it; 0 for not at all.
+        location: address to redirect the browser to, '' for none.
     """
     headers = dict(SECURITY_HEADERS)
     headers["Content-Type"] = content_type
@@ -42,6 +42,6 @@ def answer(
 
 
 def json_answer(value: Mapping[str, Any], status: int = 200) -> PageAnswer:
-    """Make a JSON answer."""
+    """Return a JSON answer."""
     body = json.dumps(to_jsonable(value), indent=1, allow_nan=False).encode() + b"\n"
     return answer(body, "application/json; charset=utf-8", status=status)

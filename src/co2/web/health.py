@@ -1,4 +1,4 @@
-"""``/healthz``: this process answers. ``/readyz``: it does its work. Both JSON and a status code."""
+"""``/healthz``: this process answers. ``/readyz``: it does its work. Both return JSON and a status code."""
 
 from co2.web.headers import json_answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest
@@ -8,7 +8,7 @@ __all__ = ["make_health_pages"]
 
 
 def make_health_pages(view: HostView) -> dict[str, PageHandler]:
-    """Give the handlers by path."""
+    """Return the handlers by path."""
 
     async def healthz(_request: PageRequest) -> PageAnswer:
         return json_answer({"status": "ok", "role": view.role, "host_id": view.host_id, "version": view.version})

@@ -1,7 +1,7 @@
-"""``/metrics`` for Prometheus: the host's plain counters, read when somebody scrapes.
+"""``/metrics`` for Prometheus: the host's plain counters, read at each scrape.
 
-Labels are few and bounded: never a channel, a data key or anything that a caller named; but for the host_ids of
-the satellites that are furthest behind.
+Labels are few and bounded: never a channel, a data key or a name chosen by a caller; except the host_ids of the
+satellites that are furthest behind.
 """
 
 import heapq
@@ -14,16 +14,16 @@ from co2.web.view import HostView
 __all__ = ["LAGS_TOLD", "make_metrics_page"]
 
 Family = tuple[str, str, str | tuple[str, ...], Mapping[object, float]]
-"""Name, help, label or labels, and values by label; by a tuple of them where there are several."""
+"""Name, help, label or labels, and values by label; by a tuple of labels if there are several."""
 
 LAGS_TOLD = 50
-"""Satellites whose lag is told one by one, those that are furthest behind; hundreds of rows help nobody."""
+"""Satellites whose lag is listed one by one, those that are furthest behind; hundreds of rows help nobody."""
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def make_metrics_page(view: HostView) -> PageHandler:
-    """Give the handler. prometheus_client is imported at the first scrape: most hosts are never scraped."""
+    """Return the handler. prometheus_client is imported at the first scrape: most hosts are never scraped."""
     scrape: Callable[[], bytes] | None = None
 
     async def metrics(_request: PageRequest) -> PageAnswer:
@@ -41,7 +41,7 @@ def _make_scrape(view: HostView) -> Callable[[], bytes]:
     from prometheus_client.registry import Collector
 
     class HostCollector(Collector):
-        """Reads the view; holds nothing."""
+        """Reads the view; holds no state."""
 
         def collect(self) -> Iterator[Metric]:
             info = GaugeMetricFamily(
@@ -187,7 +187,7 @@ def _resources(package: str, numbers: Mapping[str, float]) -> Iterator[tuple[tup
 
 
 def _limits(limits: Mapping[str, float]) -> Mapping[str, float]:
-    """Return limits under the names of what they count: the one called ``memory`` counts address space."""
+    """Return limits under the names of the resources that they limit: ``memory`` limits the address space."""
     return {"address_space" if name == "memory" else name: most for name, most in limits.items()}
 
 

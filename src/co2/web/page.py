@@ -1,4 +1,4 @@
-"""What a page is asked with and what it answers: plain values, so that nothing here knows the server."""
+"""Request and answer of a page: plain values, so that pages do not depend on the server."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ __all__ = ["PageAnswer", "PageHandler", "PageRequest"]
 
 @dataclass(frozen=True, slots=True)
 class PageRequest:
-    """Who asks for what.
+    """A request for a page.
 
     Attributes:
         path: without the query.
@@ -25,10 +25,10 @@ class PageRequest:
 
 @dataclass(frozen=True, slots=True)
 class PageAnswer:
-    """What goes out.
+    """The answer of a page.
 
     Attributes:
-        body: as it goes out; for HEAD only its length does.
+        body: as sent; for HEAD only its length is used.
         status: of HTTP.
         headers: all but those that concern the connection.
     """

@@ -1,7 +1,7 @@
-"""The pages a person looks at, as handlers by exact path.
+"""The pages for people, as handlers by exact path.
 
-Everything on them may come from a plugin or from another host, so it is only ever text: templates escape
-all of it, and the security policy allows no script and no inline style.
+All values on them may come from a plugin or from another host, and are treated as text: templates escape all of
+them, and the security policy allows no script and no inline style.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ LETTERS_SHOWN = 20
 """Dead letters of one package on the page of plugins."""
 
 AWAY_SHOWN = 100
-"""Satellites that are away on the page of satellites; of more there is a count."""
+"""Satellites that are away on the page of satellites; further ones are only counted."""
 
 MAIN_COUNTERS = (
     "relayed",
@@ -50,7 +50,7 @@ MAIN_COUNTERS = (
     "dead_letters",
     "log_bytes",
 )
-"""Counters that are shown at once, where they are there; the others are behind a line to open."""
+"""Counters that are always shown, if present; the others are behind a line to open."""
 
 _HERE = Path(__file__).parent
 _STATIC = {
@@ -64,12 +64,12 @@ _IN_HEAD = frozenset(("role", "host_id", "version", "uptime", "plugins", "networ
 
 
 def make_pages(view: HostView) -> dict[str, PageHandler]:
-    """Give every page of a host by its path; all answer GET and HEAD.
+    """Return every page of a host by its path; all answer GET and HEAD.
 
     Args:
-        view: what the role tells of itself; asked anew for each request.
+        view: of the role; read anew for each request.
     """
-    # Pages are written one at a time, several would only take turns; and nobody else's thread waits for that.
+    # Pages are rendered one at a time: several would only take turns. No other work waits for this thread.
     page = functools.partial(_page, ThreadPoolExecutor(1, "co2-pages"), view)
     pages: dict[str, PageHandler] = {
         "/": page("overview.html", functools.partial(_overview, view, Rates())),
@@ -102,7 +102,7 @@ def _page(
             "now": text.moment(time.time()),
             **(found if isinstance(found, dict) else await found),
         }
-        # The values are a snapshot; writing hundreds of rows happens beside the loop, not in it.
+        # The values are a snapshot; a thread renders hundreds of rows, not the event loop.
         html = await asyncio.get_running_loop().run_in_executor(pool, _render, template, given)
         return answer(html.encode("utf-8", "replace"), HTML)
 
@@ -192,5 +192,5 @@ def _grouped(methods: Sequence[MethodRow]) -> list[tuple[str, list[MethodRow]]]:
     groups: dict[str, list[MethodRow]] = {}
     for method in sorted(methods, key=lambda method: method.name):
         groups.setdefault(method.name.rpartition(".")[0], []).append(method)
-    # What plugins offer comes first: that is what people look for. What every host has comes after it.
+    # Methods of plugins come first: people look for them. Those that every host has come last.
     return sorted(groups.items(), key=lambda group: _OUR_GROUPS.index(group[0]) if group[0] in _OUR_GROUPS else -1)

@@ -1,4 +1,4 @@
-"""How fast counters grow, from one look at a page to the next."""
+"""Growth rates of counters, from one view of a page to the next."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -7,11 +7,11 @@ from typing import Any
 __all__ = ["SPAN", "Rates"]
 
 SPAN = 2.0
-"""Seconds that must lie between two looks for a rate: until then that of before is shown."""
+"""Seconds between two views that a new rate needs: until then the old one is shown."""
 
 
 class Rates:
-    """Remembers the counters of the last look; two people who look share it.
+    """Remembers the counters of the last view; all viewers share it.
 
     Args:
         clock: monotonic seconds.
@@ -24,7 +24,7 @@ class Rates:
         self._rates: dict[str, float] = {}
 
     def look(self, counters: Mapping[str, Any]) -> Mapping[str, float]:
-        """Return how much each has grown per second since the last look; those that have not are left out."""
+        """Return the growth per second of each counter since the last view, without those that did not grow."""
         now = self._clock()
         passed = now - self._at
         if passed >= SPAN or not self._before:

@@ -1,4 +1,4 @@
-"""How values look on a page: durations, sizes, numbers."""
+"""Text of values on a page: durations, sizes, numbers."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from urllib.parse import quote
 __all__ = ["amount", "anchor", "brief", "duration", "moment", "paragraphs", "rate", "shorten", "size", "words"]
 
 MAX_TEXT = 4000
-"""Characters of one value on a page."""
+"""Characters of a value on a page."""
 
 MAX_BRIEF = 300
 """Characters of an error that everybody on the network may read."""
@@ -22,7 +22,7 @@ _MEBIBYTES = re.compile(r"memory|\w+_memory")
 
 
 def duration(seconds: float | None) -> str:
-    """``3 h 12 min``: two units, rounded down."""
+    """Return text like ``3 h 12 min``: two units, rounded down."""
     if seconds is None:
         return "never"
     if seconds < 1:
@@ -42,12 +42,12 @@ def duration(seconds: float | None) -> str:
 
 
 def moment(seconds: float) -> str:
-    """``2026-11-23 17:28:15 CET``, of seconds since 1970, in the host's own time, as in logs and commands."""
+    """Return text like ``2026-11-23 17:28:15 CET`` for seconds since 1970, in local time as in the logs."""
     return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def size(number: float) -> str:
-    """``64 MiB``."""
+    """Return text like ``64 MiB``."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if abs(number) < 1024 or unit == "GiB":
             break
@@ -56,7 +56,7 @@ def size(number: float) -> str:
 
 
 def words(value: Any, key: str = "") -> str:
-    """Any value of the properties as text; ``key`` tells the unit."""
+    """Return any value of the properties as text; ``key`` implies the unit."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int | float):
@@ -81,30 +81,30 @@ def _number(value: float, key: str) -> str:
 
 
 def amount(number: float, resource: str) -> str:
-    """How much of a resource: memory and address space are in MiB, ``cpu_seconds`` in seconds."""
+    """Return an amount of a resource: memory and address space are in MiB, ``cpu_seconds`` in seconds."""
     if resource in ("memory", "address_space"):
         return size(number * 2**20)
     return duration(number) if resource == "cpu_seconds" else f"{number:,}"
 
 
 def shorten(text: str) -> str:
-    """At most :data:`MAX_TEXT` characters."""
+    """Return at most :data:`MAX_TEXT` characters."""
     return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + " …"
 
 
 def brief(error: str) -> str:
-    """Shorten an error to what everybody may read: one line of it, and of a path only the file.
+    """Shorten an error for everybody to read: its first line, and of a path only the file name.
 
-    The rest, tracebacks with their source lines and where things lie on that machine, is for whoever sits there.
+    The rest, tracebacks with source lines and folders of that machine, is only for its own users.
     """
     line = _FOLDERS.sub("", error.strip().partition("\n")[0])
     return line if len(line) <= MAX_BRIEF else line[: MAX_BRIEF - 1] + "…"
 
 
 def paragraphs(text: str) -> list[list[tuple[bool, str]]]:
-    """Cut a docstring at its blank lines; each paragraph as pieces (is it code, text).
+    """Split a docstring at its blank lines; return each paragraph as pieces (is it code, text).
 
-    Lines are joined, but where they are indented or listed. Code is what stands in double backquotes.
+    Lines are joined, except where they are indented or listed. Text in double backquotes is code.
     """
     result = []
     for block in re.split(r"\n\s*\n", shorten(text).strip()):
@@ -117,10 +117,10 @@ def paragraphs(text: str) -> list[list[tuple[bool, str]]]:
 
 
 def anchor(name: str) -> str:
-    """A name as it may stand in ``id`` and behind ``#``."""
+    """Return a name in the form for ``id`` and behind ``#``."""
     return quote(name, safe="._-")
 
 
 def rate(number: float) -> str:
-    """``12/s``, ``0.4/s``."""
+    """Return text like ``12/s`` or ``0.4/s``."""
     return f"{number:,.0f}/s" if number >= 10 else f"{number:.2g}/s"

@@ -1,4 +1,4 @@
-"""What is wrong anywhere on the network, for the first page of a relay: worst first, with what to type next."""
+"""Trouble anywhere on the network, for the first page of a relay: worst first, with the command to type next."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from co2.web.view import SatelliteRow
 __all__ = ["MAX_TROUBLE", "Trouble", "mood", "network_trouble", "tone_of", "worst_first"]
 
 MAX_TROUBLE = 100
-"""Packages in trouble that are shown; of more there is a count."""
+"""Packages in trouble that are shown; further ones are only counted."""
 
 _SAID = ("is parked", "is not loaded")
 _TONES = {
@@ -38,10 +38,10 @@ class Trouble:
         package: its name.
         host_id: of its satellite.
         page: URL of the satellite's page, '' for none.
-        tone: ``bad``, or ``wait`` for what mends itself.
+        tone: ``bad``, or ``wait`` for trouble that goes away by itself.
         what: in a few words each.
-        error: its last one, '' for none.
-        command: what to type next on that machine.
+        error: the last one of the package, '' for none.
+        command: to type next on that machine.
     """
 
     package: str
@@ -54,13 +54,13 @@ class Trouble:
 
 
 def network_trouble(rows: Iterable[SatelliteRow]) -> list[Trouble]:
-    """Return all packages in trouble, those first that do nothing until somebody comes."""
+    """Return all packages in trouble, first those that do nothing until somebody acts."""
     found = [trouble for row in rows for trouble in _of(row)]
     return sorted(found, key=lambda one: one.tone != "bad")
 
 
 def mood(row: SatelliteRow) -> tuple[str, str]:
-    """Return (state, tone) of a satellite: that of its worst package, where its link is well."""
+    """Return (state, tone) of a satellite: those of its worst package if its link is ok."""
     if row.state == "ok" and row.packages:
         tones = {_tone(health) for health in row.packages if health.words(duration)}
         if "bad" in tones:
@@ -76,7 +76,7 @@ def tone_of(state: str) -> str:
 
 
 def worst_first(packages: Iterable[Any]) -> list[Any]:
-    """Return packages with those on top that do not run."""
+    """Return packages in order, those that do not run first."""
     return sorted(packages, key=lambda row: _ORDER.index(row.state) if row.state in _ORDER else 0)
 
 
@@ -88,8 +88,8 @@ def _of(row: SatelliteRow) -> Iterator[Trouble]:
             error = brief(health.error)
             for said in _SAID:
                 error = error.removeprefix(f"plugin package {health.name} {said}: ")
-            error = error.partition(". Mend it, then: ")[0]  # the command is told beside it
-            # What was mended since is not told beside what is wrong now.
+            error = error.partition(". Mend it, then: ")[0]  # the command is shown beside it
+            # An error repaired since is not shown beside the current trouble.
             shown = error if health.state in (*DOES_NOTHING, "restarting") or health.refused else ""
             what = [word.removeprefix(health.name).lstrip(": ") for word in words]
             yield Trouble(
@@ -108,7 +108,7 @@ def _tone(health: Health) -> str:
 
 
 def _command(health: Health) -> str:
-    name = shlex.quote(escape_unseen(health.name))  # it is the satellite's word, and goes to a shell from here
+    name = shlex.quote(escape_unseen(health.name))  # a satellite chose the name, and it ends up in a shell
     if health.state in DOES_NOTHING:
         return f"co2 plugin {'reload' if health.load else 'load'} {name}"
     if health.refused:

@@ -1,4 +1,4 @@
-"""What both clients accept as an answer. A server is not trusted more than a caller is."""
+"""Limits and checks for the answers to both clients. A server is not trusted more than a caller."""
 
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -24,19 +24,19 @@ __all__ = [
 CONTENT_TYPE = "text/xml"
 
 MAX_RESPONSE_SIZE = 32 * 1024 * 1024
-"""Bytes of one answer to a short command. A message of 720 KiB in MessagePack can be 20 MiB in XML."""
+"""Bytes of an answer to a short command. A message of 720 KiB in MessagePack can be 20 MiB in XML."""
 
 MAX_UNDER_WAY = 64 * 1024 * 1024
-"""Bytes of answers that a host reads, or has read and not yet parsed, all together; small ones do not count."""
+"""Bytes of all answers that a host is reading, or has read and not yet parsed; small ones do not count."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimit:
-    """How much a host takes as the answer to a call.
+    """The largest answer that a host accepts for a call.
 
     Attributes:
         size: bytes.
-        values: in it, all levels together.
+        values: number of values at all levels together.
     """
 
     size: int
@@ -44,16 +44,16 @@ class AnswerLimit:
 
 
 BRIEF = AnswerLimit(64 * 1024, 1_000)
-"""``ping`` and ``notify``, which return true."""
+"""For ``ping`` and ``notify``, which return true."""
 
 NAMES = AnswerLimit(1024 * 1024, 20_000)
-"""``system.listMethods``."""
+"""For ``system.listMethods``."""
 
 RESULT = AnswerLimit(8 * 1024 * 1024, 200_000)
-"""Whatever somebody calls."""
+"""For all other calls."""
 
 RELAYED_HEADER = "x-co2-relayed"
-"""Header with which a host of co2 says that it may call for somebody else, who has no part in its address."""
+"""Header of a co2 host's calls: the call may be for somebody else, at another address than the host's."""
 
 _XML_TYPES = frozenset(("text/xml", "application/xml"))
 
@@ -62,15 +62,15 @@ def check_answer(url: str, status: int, content_type: str, content_encoding: str
     """Check the head of an answer; return the codec that it names, '' for none.
 
     Raises:
-        Unreachable: a status that says that nobody takes calls there, redirects included: none is followed.
-        FailedInside: the server has failed in this call.
-        ParseError: an answer to this call that is no XML-RPC.
+        Unreachable: the status means that nobody accepts calls there; redirects are not followed.
+        FailedInside: the server failed in this call.
+        ParseError: the answer is not XML-RPC.
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if content_encoding.strip().lower() not in ("", "identity"):
         raise ParseError(f"{url} answers compressed ({content_encoding[:40]!r}), which was not asked for")
     if media_type in _XML_TYPES and status in (200, 400, 415):
-        return charset_of(content_type)  # 400 and 415, of hosts before 0.10, come with a Fault that says more
+        return charset_of(content_type)  # 400 and 415 of hosts before 0.10 come with a Fault that explains them
     if status in (200, 400, 413):
         raise ParseError(f"{url} answers {status} with {media_type[:80]!r} instead of {CONTENT_TYPE}")
     if 300 <= status < 400:
@@ -81,20 +81,20 @@ def check_answer(url: str, status: int, content_type: str, content_encoding: str
 
 
 def too_big(url: str, limit: int) -> AnswerTooBig:
-    """Make the error for an answer over the limit of that many bytes."""
+    """Return the error for an answer of more than that many bytes."""
     return AnswerTooBig(f"{url} answers with more than {limit} bytes")
 
 
 def too_much(url: str) -> AnswerTooBig:
-    """Make the error for the largest answer where all together are over :data:`MAX_UNDER_WAY`."""
+    """Return the error for the largest answer when all together exceed :data:`MAX_UNDER_WAY`."""
     return AnswerTooBig(f"{url} answers with the most of what is under way, which is too much together")
 
 
 def split_url(url: str) -> tuple[str, int, str]:
-    """Give host, port and path of the URL of a host; the path is ``/RPC2`` where it has none.
+    """Split the URL of a host into host, port and path; the path is ``/RPC2`` if the URL has none.
 
     Raises:
-        Unreachable: no ``http://`` URL with a host.
+        Unreachable: not an ``http://`` URL with a host.
     """
     try:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""The client of the hosts: many calls at once, each with a deadline and a limit on the answer."""
+"""The asynchronous client of the hosts: many calls at once, each with a deadline and a limit on the answer."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,11 +19,11 @@ __all__ = ["PARSED_BESIDE", "RpcClient"]
 
 
 PARSED_BESIDE = 256 * 1024
-"""Bytes of an answer over which it is parsed in a thread: it would hold up the event loop."""
+"""Bytes of an answer above which a thread parses it: parsing would block the event loop."""
 
 
 class RpcClient:
-    """Calls methods of other hosts. Made anywhere, used in one event loop.
+    """Calls methods of other hosts. Can be made anywhere; used in one event loop.
 
     Args:
         max_under_way: bytes of all answers together, see :data:`co2.xmlrpc.answers.MAX_UNDER_WAY`.
@@ -41,7 +41,7 @@ class RpcClient:
             url: of the host, ``http://<address>:<port>``.
             method: its name.
             params: one value each.
-            timeout: seconds for all of it.
+            timeout: seconds for the whole call.
             limit: on the answer.
 
         Returns:
@@ -51,15 +51,16 @@ class RpcClient:
             RemoteFault: the host answered with a Fault.
             Unreachable: there is no host, or it takes no calls.
             CallTimeout: no answer in time.
-            AnswerTooBig: the answer is over its limit, or too much is under way and this is the largest of it.
-            ParseError: the answer is no XML-RPC.
+            AnswerTooBig: the answer is over its limit, or it is the largest when all answers together are too
+                large.
+            ParseError: the answer is not XML-RPC.
             ValueRefused: a parameter that cannot be written.
         """
         body = write_call(method, [write_value(param) for param in params])
         return await self.call_written(url, body, timeout, limit)
 
     async def call_written(self, url: str, body: bytes, timeout: float, limit: AnswerLimit) -> Any:
-        """Send a ``methodCall`` that is written already; the rest as in :meth:`call`."""
+        """Send an encoded ``methodCall``; for the rest see :meth:`call`."""
         try:
             async with asyncio.timeout(timeout):
                 session = await self._open()
@@ -74,7 +75,7 @@ class RpcClient:
             raise CallTimeout(url, timeout) from None
 
     async def _parsed_beside(self, url: str, answer: "HttpAnswer", limit: AnswerLimit) -> WrittenValue:
-        """Parse a long answer in a thread, one at a time: several would only take turns."""
+        """Parse a long answer in a thread, one at a time: several threads would only take turns."""
 
         def parse() -> WrittenValue:
             if answer.given_up:
@@ -98,11 +99,11 @@ class RpcClient:
             timeout: seconds for all of them.
 
         Returns:
-            One result each, a RemoteFault in the place of those that failed.
+            One result per call, a RemoteFault for each that failed.
 
         Raises:
             BadRequest: more than 64 calls.
-            PeerError: as in :meth:`call`, for all of them together.
+            PeerError: as in :meth:`call`, for all calls together.
         """
         if len(calls) > MAX_MULTICALL:
             raise BadRequest(f"{len(calls)} calls in one; at most {MAX_MULTICALL}")
@@ -124,8 +125,8 @@ class RpcClient:
 
     async def _open(self) -> "HttpSession":
         if self._session is None:
-            # At the first call, and beside the event loop: to import aiohttp would take a quarter of a host's
-            # start, and most hosts call nobody this way.
+            # At the first call and in a thread: importing aiohttp would take a quarter of a host's start time, and
+            # most hosts call nobody this way.
             make = await asyncio.to_thread(_http_session)
             self._session = self._session or make(self._max_under_way)
         return self._session

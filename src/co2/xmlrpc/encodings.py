@@ -1,8 +1,8 @@
-"""In which encoding a document comes, and how it becomes UTF-8, which is all that the parser reads.
+"""The encoding of a document, and its conversion to UTF-8, the only encoding that the parser reads.
 
-A byte order mark decides; else the charset of the Content-Type; else the XML declaration; else it is UTF-8
-(RFC 7303, 3: the declaration counts least). All that is read are UTF-8 and encodings of one byte a character in
-which every byte below 0x80 is ASCII, so that markup looks the same in all of them.
+A byte order mark decides; else the charset of the Content-Type; else the XML declaration; else it is UTF-8 (RFC
+7303, 3: the declaration counts least). Supported are UTF-8 and single-byte encodings in which every byte below
+0x80 is ASCII, so that markup has the same bytes in all of them.
 """
 
 import re
@@ -34,10 +34,10 @@ def codec_of(name: str) -> str:
     """Return Python's codec for an encoding.
 
     Args:
-        name: as a declaration or a charset gives it.
+        name: as in a declaration or a charset.
 
     Raises:
-        WrongEncoding: one that is not read.
+        WrongEncoding: an unsupported encoding.
     """
     codec = _CODECS.get(name.strip().lower())
     if codec is None:
@@ -47,10 +47,10 @@ def codec_of(name: str) -> str:
 
 
 def charset_of(content_type: str) -> str:
-    """Return the codec that a Content-Type names; '' where it names none.
+    """Return the codec that a Content-Type names, '' if it names none.
 
     Raises:
-        WrongEncoding: one that is not read, or two.
+        WrongEncoding: an unsupported encoding, or two.
     """
     found = {codec_of(quoted or plain) for quoted, plain in _CHARSET.findall(content_type.partition(";")[2])}
     if len(found) > 1:
@@ -59,14 +59,14 @@ def charset_of(content_type: str) -> str:
 
 
 def as_utf8(body: bytes, codec: str) -> bytes:
-    """Return a document in UTF-8.
+    """Convert a document to UTF-8.
 
     Args:
         body: without a byte order mark.
-        codec: as :func:`codec_of` gave it.
+        codec: as returned by :func:`codec_of`.
 
     Raises:
-        ParseError: a byte that is no character in this encoding.
+        ParseError: a byte that is not a character in this encoding.
     """
     if codec == UTF_8:
         return body

@@ -1,4 +1,4 @@
-"""What a caller is told when a handler raises: a code and a text, never the inside of the host."""
+"""The Fault for an error in a handler: a code and a text, without details of the host."""
 
 import logging
 import secrets
@@ -11,13 +11,13 @@ _logger = logging.getLogger("co2.calls")
 
 
 def as_fault(error: Exception, doing: str) -> PeerError:
-    """Give the error that a caller is told.
+    """Return the error to send to the caller.
 
-    Anything but a :class:`~co2.errors.PeerError` is our own bug: it is logged in full under a random id, and only
-    the id goes out.
+    Any error but a :class:`~co2.errors.PeerError` is a bug of ours: it is logged in full under a random id, and
+    the caller gets only the id.
 
     Args:
-        error: what was raised.
+        error: the error raised.
         doing: method or page, for the log.
     """
     if isinstance(error, PeerError):

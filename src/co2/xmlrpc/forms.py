@@ -1,6 +1,6 @@
-"""How a message looks in XML-RPC: its keys side by side with ``host_id``, ``client_address`` and ``position``.
+"""The form of a message in XML-RPC: its keys side by side with ``host_id``, ``client_address`` and ``position``.
 
-Keys whose names are the protocol's own words travel in a dictionary under ``keys``, so that none is lost.
+Keys that the protocol uses itself travel in a dictionary under ``keys``, so that none is lost.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ PROTOCOL_KEYS = frozenset(("host_id", "client_address", "id", "position", "gaps"
 
 
 def message_in(argument: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
-    """Take the message out of a dictionary: encoded, and the channels that its frame names.
+    """Encode the message in a dictionary; return it with the channels for its frame.
 
     Raises:
-        BadParams: no ``data``, or something that is no message.
+        BadParams: no ``data``, or not a message.
     """
     try:
         keys = argument.get("keys", {})
@@ -35,7 +35,7 @@ def message_in(argument: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
 
 
 def plain_form(packed: bytes) -> Message:
-    """Give an encoded message's keys as they stand in the plain form; the envelope is added by the caller."""
+    """Return the keys of an encoded message in the plain form; the caller adds the envelope."""
     message: Message = {}
     hidden: Message = {}
     for key, value in unpack(packed).items():

@@ -1,7 +1,6 @@
 """HTTP for the client of the hosts, on aiohttp.
 
-It dials what it is told to and nothing else: no redirects, no proxies of the environment, no cookies, no
-compression.
+It connects only to the given address: no redirects, no proxies of the environment, no cookies, no compression.
 """
 
 import os
@@ -14,8 +13,8 @@ from co2.xmlrpc.answers import CONTENT_TYPE, RELAYED_HEADER, check_answer, split
 __all__ = ["KEEP_ALIVE", "UNCOUNTED", "HttpAnswer", "HttpSession"]
 
 KEEP_ALIVE = 1.0
-"""Seconds that an idle connection is kept. Many a server of a script serves one connection after the other: while
-it waits on an idle one of ours, it answers no other call."""
+"""Seconds that an idle connection is kept. Many a script's server serves one connection at a time: while it waits
+for our idle one, it answers no other call."""
 
 _HEADERS = {
     "Content-Type": CONTENT_TYPE,
@@ -27,16 +26,16 @@ _HEADERS = {
 
 
 UNCOUNTED = 64 * 1024
-"""Bytes up to which an answer does not count: they are as few as there are calls, and most are no longer."""
+"""Bytes up to which an answer does not count: there are as few as there are calls, and most are that short."""
 
 
 class HttpAnswer:
-    """An answer while it is read, and until it has been parsed.
+    """An answer that is being read or parsed.
 
     Attributes:
-        body: what has been read.
-        charset: the codec that its head names, '' for none.
-        given_up: too much was under way, and this was the largest of it.
+        body: the bytes read.
+        charset: codec that the head names, '' for none.
+        given_up: all answers together were too large, and this was the largest.
     """
 
     __slots__ = ("_response", "body", "charset", "given_up")
@@ -48,7 +47,7 @@ class HttpAnswer:
         self._response = response
 
     def give_up(self) -> None:
-        """Read no further."""
+        """Stop reading."""
         self.given_up = True
         self._response.close()
 
@@ -57,7 +56,7 @@ class HttpSession:
     """Connections to other hosts. Made and used in one event loop.
 
     Args:
-        max_under_way: bytes of answers that are read, or not yet parsed, all together.
+        max_under_way: bytes of all answers that are being read, or not yet parsed.
     """
 
     def __init__(self, max_under_way: int) -> None:
@@ -65,7 +64,7 @@ class HttpSession:
         self._under_way: dict[HttpAnswer, int] = {}
         self._total = 0
         self._session = aiohttp.ClientSession(
-            # Who calls limits how many calls are under way; one hanging host must not take the others' places.
+            # The callers limit the number of calls; a host that hangs must not use up the others' connections.
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
@@ -74,7 +73,7 @@ class HttpSession:
         )
 
     async def post(self, url: str, body: bytes, max_size: int) -> HttpAnswer:
-        """Post a call and return the answer, to be released; the caller sees to the time that this takes.
+        """Post a call and return the answer, which must be released; the caller sets the time limit.
 
         Args:
             url: of the host.
@@ -84,7 +83,7 @@ class HttpSession:
         Raises:
             Unreachable: there is no host, or it takes no calls.
             AnswerTooBig: the answer has more bytes, or is the largest of too many.
-            ParseError: the answer is no XML-RPC.
+            ParseError: the answer is not XML-RPC.
             TimeoutError: the network gave up.
         """
         host, port, path = split_url(url)
@@ -104,7 +103,7 @@ class HttpSession:
                         raise too_much(url) from None
                     raise
                 return answer
-        except TimeoutError:  # an OSError, too, but the caller's to tell
+        except TimeoutError:  # an OSError too, but one that the caller reports
             raise
         except aiohttp.ClientPayloadError:
             raise ParseError(f"{url} ends in the middle of its answer") from None
@@ -116,7 +115,7 @@ class HttpSession:
         await self._session.close()
 
     def release(self, answer: HttpAnswer) -> None:
-        """Count an answer no more: it has been parsed, or is given up."""
+        """Stop counting an answer: it has been parsed or given up."""
         self._total -= self._under_way.pop(answer, 0)
 
     async def _read(self, url: str, response: aiohttp.ClientResponse, answer: HttpAnswer, max_size: int) -> None:
@@ -138,7 +137,7 @@ class HttpSession:
         answer.body = b"".join(chunks)
 
     def _count(self, answer: HttpAnswer, size: int) -> None:
-        """Count what an answer holds; where that is too much together the largest of all goes."""
+        """Count the bytes of an answer; if all together are too many, give up the largest."""
         self._total += size - self._under_way.get(answer, 0)
         self._under_way[answer] = size
         while self._total > self._max_under_way:
@@ -148,9 +147,9 @@ class HttpSession:
 
 
 def _reason(error: Exception) -> str:
-    """Say in few words why a connection failed."""
+    """Describe in a few words why a connection failed."""
     if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)  # its own text names the address once more
+        return os.strerror(error.errno)  # its own text repeats the address
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "it closed the connection"
     if isinstance(error, aiohttp.ClientResponseError):

@@ -13,7 +13,7 @@ from co2.xmlrpc.writer import Written, write_value
 __all__ = ["CAPABILITIES", "MAX_ANSWERS", "MAX_MULTICALL", "add_introspection"]
 
 MAX_ANSWERS = 8 * 1024 * 1024
-"""Bytes of results in one answer of system.multicall after which the calls that follow are refused."""
+"""Bytes of results in one answer of system.multicall after which further calls are refused."""
 
 MAX_MULTICALL = 64
 """Calls in one ``system.multicall``."""
@@ -28,15 +28,15 @@ CAPABILITIES = {
         "specVersion": 20010516,
     },
 }
-"""What ``system.getCapabilities`` tells."""
+"""The answer of ``system.getCapabilities``."""
 
 
 def add_introspection(registry: Registry, properties: Callable[[Caller], Mapping[str, Any]]) -> None:
     """Add the methods of both roles to a registry (all but ``method_call``).
 
     Args:
-        registry: where to.
-        properties: gives what ``co2.get_properties`` tells a caller.
+        registry: to add the methods to.
+        properties: returns the answer of ``co2.get_properties`` for a caller.
     """
     inside = _Introspection(registry, properties)
     for handler, name, signatures, aliases in (
@@ -68,19 +68,19 @@ def add_introspection(registry: Registry, properties: Callable[[Caller], Mapping
 
 
 class _Introspection:
-    """The handlers. Their docstrings are what callers read."""
+    """The handlers. Callers read their docstrings."""
 
     def __init__(self, registry: Registry, properties: Callable[[Caller], Mapping[str, Any]]) -> None:
         self._registry = registry
         self._properties = properties
 
     def ping(self, params: Sequence[Any], _caller: Caller) -> bool:
-        """Tell that this host is there."""
+        """Return true: this host is reachable."""
         _no_argument(params)
         return True
 
     def test(self, params: Sequence[Any], _caller: Caller) -> Any:
-        """Give the argument back, unchanged."""
+        """Return the argument unchanged."""
         if len(params) != 1:
             raise BadParams(f"takes exactly one argument of any type, got {len(params)}")
         return params[0]
@@ -91,7 +91,7 @@ class _Introspection:
         return self._registry.names()
 
     def get_method_help(self, params: Sequence[Any], _caller: Caller) -> str:
-        """Tell what a method does. Takes its name, or {'data': name}."""
+        """Return the description of a method. Takes its name, or {'data': name}."""
         return self._registry.entry(_method_name(params)).help
 
     def get_method_signature(self, params: Sequence[Any], _caller: Caller) -> list[list[str]]:
@@ -102,7 +102,7 @@ class _Introspection:
         return self._registry.entry(_method_name(params)).signatures
 
     def get_properties(self, params: Sequence[Any], caller: Caller) -> Mapping[str, Any]:
-        """Tell role, host_id, version, uptime, software, hardware, plugins and limits of this host."""
+        """Return role, host_id, version, uptime, software, hardware, plugins and limits of this host."""
         _no_argument(params)
         return self._properties(caller)
 
@@ -128,7 +128,7 @@ class _Introspection:
             answer = await self._one_of_many(call, caller, MAX_ANSWERS - size)
             size += len(answer[0].xml) if isinstance(answer, list) else 0
             answers.append(answer)
-            await asyncio.sleep(0)  # many calls in one must not hold up everybody else
+            await asyncio.sleep(0)  # many calls in one must not block others
         return answers
 
     async def _one_of_many(self, call: Any, caller: Caller, room: int) -> Any:
@@ -140,7 +140,7 @@ class _Introspection:
             result = self._registry.call(method, params, caller)
             if hasattr(result, "__await__"):
                 result = await result
-            # Written here, so that a result that cannot be is the fault of this call alone.
+            # Encoded here, so that a result that cannot be is the fault of this call alone.
             return [Written(write_value(result))]
         except Exception as error:
             told = as_fault(error, method or "system.multicall")

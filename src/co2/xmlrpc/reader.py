@@ -1,10 +1,10 @@
-"""The gate: XML-RPC documents in, plain values out, or one of our errors.
+"""Parse XML-RPC documents into plain values; anything else is one of our errors.
 
-A strict grammar over expat. What is no XML-RPC is refused while it is parsed, so nothing grows beyond the
-limits first: a DOCTYPE at its first character, a nesting or a number of values at the one too many. Nothing is
-ever converted by Python's own lenient rules, and no text of Python's exceptions reaches a caller.
+A strict grammar over expat. A document that is not XML-RPC is refused while it is parsed, before it exceeds a
+limit: a DOCTYPE at its first character, nesting or a number of values at the first one too many. Python's lenient
+conversions are never used, and no text of Python's exceptions reaches a caller.
 
-Values come as None, bool, int, float, str, bytes, datetime (aware, UTC), list and dict.
+Values are None, bool, int, float, str, bytes, datetime (aware, UTC), list and dict.
 """
 
 import binascii
@@ -41,28 +41,28 @@ __all__ = [
 ]
 
 MAX_DEPTH = 32
-"""Values inside one another in a request, the parameter itself included."""
+"""Levels of nested values in a request, the parameter itself included."""
 
 MAX_VALUES = 10_000
 """Values in a request, all levels together."""
 
 MAX_NUMBER_LENGTH = 400
-"""Characters of one number; a double written in full has no more than 327."""
+"""Characters of a number; a double written in full has no more than 327."""
 
 MAX_RESPONSE_DEPTH = 4_000
-"""As :data:`MAX_DEPTH`, in an answer: what a message may hold is bounded where it was sent."""
+"""Like :data:`MAX_DEPTH`, for an answer: a message is limited where it is sent."""
 
 MAX_RESPONSE_VALUES = 2_000_000
-"""As :data:`MAX_VALUES`, in an answer, whose bytes the client limits."""
+"""Like :data:`MAX_VALUES`, for an answer; the client limits its bytes."""
 
 MAX_FAULT_TEXT = 4_096
-"""Characters that are kept of the text of somebody's Fault."""
+"""Characters that are kept of a Fault's text."""
 
 MAX_TOKEN = 256 * 1024
-"""Bytes of one tag, comment or instruction in a document that is parsed in pieces."""
+"""Bytes of a tag, comment or instruction in a document that is parsed in pieces."""
 
 PIECE = 64 * 1024
-"""Bytes that are parsed at once of an answer; between two pieces another thread may run."""
+"""Bytes of an answer that are parsed at once; between two pieces another thread may run."""
 
 _INTEGER = re.compile(rf"-?[0-9]{{1,{MAX_NUMBER_LENGTH}}}")
 _DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
@@ -73,7 +73,7 @@ _UTF_16 = (b"\xfe\xff", b"\xff\xfe")
 
 @dataclass(slots=True)
 class MethodCall:
-    """A request as it was read.
+    """A parsed request.
 
     Attributes:
         method: 1 to 128 of ``A-Za-z0-9_.:/-``.
@@ -85,7 +85,7 @@ class MethodCall:
 
 
 def read_call(body: bytes, charset: str = "") -> MethodCall:
-    """Read a ``methodCall``.
+    """Parse a ``methodCall``.
 
     Args:
         body: the document.
@@ -93,9 +93,9 @@ def read_call(body: bytes, charset: str = "") -> MethodCall:
 
     Raises:
         ParseError: not well-formed, or not XML-RPC.
-        WrongEncoding: an encoding that is not read.
+        WrongEncoding: an unsupported encoding.
         NoSuchMethod: a name that no method can have.
-        BadParams: a value outside of what can be read, or over a limit.
+        BadParams: an unsupported value, or one over a limit.
     """
     document = _Document(_CALL_DOCUMENT, MAX_DEPTH, MAX_VALUES)
     document.read(body, charset)
@@ -103,7 +103,7 @@ def read_call(body: bytes, charset: str = "") -> MethodCall:
 
 
 def read_response(body: bytes, charset: str = "", max_values: int = MAX_RESPONSE_VALUES) -> Any:
-    """Read a ``methodResponse`` and give its value.
+    """Parse a ``methodResponse`` and return its value.
 
     Args:
         body: the document.
@@ -111,9 +111,9 @@ def read_response(body: bytes, charset: str = "", max_values: int = MAX_RESPONSE
         max_values: values in it, all levels together.
 
     Raises:
-        RemoteFault: it is a Fault.
+        RemoteFault: the response is a Fault.
         AnswerTooBig: more values.
-        ParseError: it is not well-formed, not XML-RPC, or holds a value that cannot be read.
+        ParseError: not well-formed, not XML-RPC, or with an unsupported value.
     """
     document = _Document(_RESPONSE_DOCUMENT, MAX_RESPONSE_DEPTH, max_values, in_pieces=True)
     try:
@@ -175,7 +175,7 @@ def _read_date(text: str) -> datetime:
                 int(hour), int(minute), int(second), tzinfo=UTC,
             )  # fmt: skip
         except ValueError:
-            pass  # a 31 February: refused as what is no date at all
+            pass  # a 31 February: refused like any text that is not a date
     raise BadParams(f"not a date: {_quote(text)}; YYYYMMDDTHH:MM:SS is wanted, in UTC")
 
 
@@ -204,7 +204,7 @@ _SCALARS: Final[dict[str, Callable[[str], Any]]] = {
 }
 
 # ---- grammar -------------------------------------------------------------------------------------------
-# A state is the elements that may come next: name → (the state inside of it, the state after it).
+# A state is the elements that may come next: name → (the state inside it, the state after it).
 
 _State = dict[str, tuple[Any, Any]]
 _TEXT: _State = {}
@@ -236,7 +236,7 @@ _INCOMPLETE = frozenset(map(id, _UNFINISHED))
 
 
 class _Declared(Exception):
-    """The XML declaration names another encoding than UTF-8."""
+    """The XML declaration names an encoding other than UTF-8."""
 
     def __init__(self, codec: str) -> None:
         super().__init__(codec)
@@ -244,7 +244,7 @@ class _Declared(Exception):
 
 
 class _Document:
-    """One document while it is parsed."""
+    """Parser of one document."""
 
     __slots__ = (
         "_after",
@@ -283,12 +283,12 @@ class _Document:
 
     @property
     def has_too_many(self) -> bool:
-        """Whether it has more values than it may."""
+        """Whether the document has more values than allowed."""
         return self._values_left < 0
 
     def read(self, body: bytes, charset: str) -> None:
         """Parse the whole document."""
-        if body.startswith(_UTF_16) or b"\x00" in body[:2]:  # expat would find out UTF-16 without a mark by itself
+        if body.startswith(_UTF_16) or b"\x00" in body[:2]:  # expat would detect UTF-16 without a mark by itself
             raise WrongEncoding("UTF-16; UTF-8, US-ASCII, ISO-8859-1 and windows-1252 are read")
         if body.startswith(UTF_8_MARK):
             self._decided = True
@@ -297,7 +297,7 @@ class _Document:
             body = as_utf8(body, charset)
         try:
             self._parse(body)
-        except _Declared as declared:  # before its first element
+        except _Declared as declared:  # before the first element
             self._decided = True
             self._parse(as_utf8(body, declared.codec))
 
@@ -319,7 +319,7 @@ class _Document:
             raise ParseError(f"not well-formed: {what}, line {error.lineno}, column {error.offset}") from None
 
     def _parse_pieces(self, parser: expat.XMLParserType, body: bytes) -> None:
-        """Parse piece by piece: else one long comment, say, would hold up all threads."""
+        """Parse piece by piece: otherwise one long comment, say, would block all threads."""
         for start in range(0, len(body), PIECE):
             parser.Parse(body[start : start + PIECE], False)
             if start + PIECE - parser.CurrentByteIndex > MAX_TOKEN:
@@ -333,11 +333,11 @@ class _Document:
         if codec != UTF_8:
             raise _Declared(codec)
 
-    # These three run for every element. What looks like it should be a function of its own is written out
-    # where the call would cost as much as the work.
+    # These three run for every element. Some code that looks like a function of its own is inlined where the call
+    # would cost as much as the work.
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if attributes and self._after:  # the outermost element may declare namespaces; nothing here has any other
+        if attributes and self._after:  # the outermost element may declare namespaces; others have no attributes
             raise ParseError(f"element {_quote(tag)} has attributes; XML-RPC has none")
         if self._text:
             self._only_space()

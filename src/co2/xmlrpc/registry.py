@@ -1,5 +1,5 @@
-"""The table of everything that can be called. Dispatch is an exact look-up: no attribute of anything is ever
-looked up by a name that a caller sent.
+"""The table of all callable methods. Dispatch is an exact look-up: no attribute of any object is ever looked up
+by a name that a caller sent.
 """
 
 import inspect
@@ -16,14 +16,14 @@ __all__ = ["Caller", "Handler", "RegisteredMethod", "Registry"]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Where a request came from.
+    """The sender of a request.
 
     Attributes:
         address: IP address in normal form.
         port: of the caller's end of the connection.
-        relayed: whether a host of co2 has passed the request on for somebody else; the address is that host's.
-        proxied: whether the request came through a proxy, or may have; then the address is the proxy's.
-        over_link: whether the call came over a link, which nobody can say of himself.
+        relayed: whether a co2 host passed the request on for somebody else; the address is that host's.
+        proxied: whether the request came, or may have come, through a proxy; then the address is the proxy's.
+        over_link: whether the call came over a link, which no caller can forge.
     """
 
     address: str
@@ -42,7 +42,7 @@ class Caller:
 
 
 Handler = Callable[[Sequence[Any], Caller], Any | Awaitable[Any]]
-"""Takes the parameters and the caller; gives the result, or an awaitable of it."""
+"""Takes the parameters and the caller; returns the result, or an awaitable of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class RegisteredMethod:
     """One method.
 
     Attributes:
-        handler: what is called.
+        handler: called for the method.
         help: text for ``system.methodHelp``.
         signatures: each a list of XML-RPC type names, the result's first.
     """
@@ -61,10 +61,10 @@ class RegisteredMethod:
 
 
 class Registry:
-    """Methods by name. Our own are added one by one, those of plugins come and go as a group.
+    """Methods by name. Our own are added one by one, those of plugins are added and removed as a group.
 
     Attributes:
-        elsewhere: calls a method that is not here: (name, parameters, caller); None for nobody.
+        elsewhere: calls a method that is not in the table: (name, parameters, caller); None for nobody.
     """
 
     def __init__(self) -> None:
@@ -76,17 +76,17 @@ class Registry:
     def add(
         self, name: str, handler: Handler, *, help: str, signatures: list[list[str]], aliases: Iterable[str] = ()
     ) -> None:
-        """Add a method under its name and aliases; all or none of them.
+        """Add a method under its name and aliases: all or none of them.
 
         Args:
             name: 1 to 128 of ``A-Za-z0-9_.:/-``.
-            handler: what is called.
-            help: what it does, for a person; a docstring as it is.
+            handler: called for the method.
+            help: description for people; a docstring can be passed unchanged.
             signatures: each a list of XML-RPC type names, the result's first.
             aliases: further names.
 
         Raises:
-            ValueError: a name that is taken, or that no method can have.
+            ValueError: a name that is in use, or that no method can have.
         """
         entry = RegisteredMethod(handler, inspect.cleandoc(help), signatures)
         added = dict.fromkeys((name, *aliases), entry)
@@ -95,20 +95,20 @@ class Registry:
         self._rebuild()
 
     def remove(self, name: str) -> None:
-        """Take out one name that :meth:`add` put in; its aliases stay.
+        """Remove one name added by :meth:`add`; its aliases stay.
 
         Raises:
-            NoSuchMethod: it is not there.
+            NoSuchMethod: no method of that name was added.
         """
         if self._own.pop(name, None) is None:
             raise NoSuchMethod(name)
         self._rebuild()
 
     def replace_group(self, group: str, entries: Mapping[str, RegisteredMethod]) -> None:
-        """Put these methods in the place of all that the group had; callers see the old ones or the new.
+        """Replace all methods of a group; callers see the old ones or the new.
 
         Raises:
-            ValueError: a name that is taken outside of the group, or that no method can have. Nothing changed.
+            ValueError: a name that is in use outside the group, or that no method can have. Nothing changed.
         """
         others = {name for other, found in self._groups.items() if other != group for name in found}
         self._check(entries, others | self._own.keys())
@@ -119,14 +119,14 @@ class Registry:
         return name in self._table
 
     def names(self) -> list[str]:
-        """Give all names, sorted."""
+        """Return all names, sorted."""
         return sorted(self._table)
 
     def entry(self, name: str) -> RegisteredMethod:
-        """Give a method's entry.
+        """Return a method's entry.
 
         Raises:
-            NoSuchMethod: there is none of that name.
+            NoSuchMethod: there is no method of that name.
         """
         found = self._table.get(name)
         if found is None:
@@ -134,11 +134,11 @@ class Registry:
         return found
 
     def call(self, method: str, params: list[Any], caller: Caller) -> Any:
-        """Call a method; give its result or, where the handler is a coroutine, an awaitable of it.
+        """Call a method; return its result or, if the handler is a coroutine, an awaitable of it.
 
         Raises:
-            NoSuchMethod: there is none of that name.
-            Exception: whatever the handler raises.
+            NoSuchMethod: there is no method of that name.
+            Exception: any error of the handler.
         """
         entry = self._table.get(method)
         if entry is None:
@@ -148,7 +148,7 @@ class Registry:
         return entry.handler(params, caller)
 
     async def dispatch(self, method: str, params: list[Any], caller: Caller) -> Any:
-        """As :meth:`call`, awaited."""
+        """Call a method as :meth:`call` does, and await the result."""
         result = self.call(method, params, caller)
         return await result if hasattr(result, "__await__") else result
 

@@ -1,4 +1,4 @@
-"""The blocking client of the short commands: http.client, so that they start at once."""
+"""The blocking client of the short commands: it uses http.client, so that they start at once."""
 
 import http.client
 import select
@@ -17,18 +17,18 @@ _READ_SIZE = 64 * 1024
 
 
 class SimpleClient:
-    """Calls methods of one host, one after the other, over a connection that is kept.
+    """Calls methods of one host, one after the other, over a persistent connection.
 
     Args:
         url: of the host, ``http://<address>:<port>``.
         timeout: seconds that one call may take.
-        max_response: bytes of one answer.
+        max_response: bytes of an answer.
 
     Attributes:
         url: of the host.
 
     Raises:
-        Unreachable: no URL of a host.
+        Unreachable: not the URL of a host.
     """
 
     def __init__(self, url: str, timeout: float, max_response: int = MAX_RESPONSE_SIZE) -> None:
@@ -50,13 +50,13 @@ class SimpleClient:
         Args:
             method: its name.
             params: one value each.
-            timeout: seconds, where this call may take another time than the others.
+            timeout: seconds, where this call has another timeout than the others.
 
         Raises:
             RemoteFault: the host answered with a Fault.
             Unreachable: there is no host, or it takes no calls.
             CallTimeout: no answer in time.
-            ParseError: the answer is no XML-RPC, or too big.
+            ParseError: the answer is not XML-RPC, or too big.
             ValueRefused: a parameter that cannot be written.
         """
         body = write_call(method, [write_value(param) for param in params])
@@ -83,7 +83,7 @@ class SimpleClient:
     def _post(self, body: bytes, deadline: float) -> tuple[bytes, str]:
         connection = self._connection
         if connection.sock is not None and select.select((connection.sock,), (), (), 0)[0]:
-            connection.close()  # the host closed it meanwhile; asking first saves sending a call twice
+            connection.close()  # the host closed it meanwhile; the check first saves sending a call twice
         connection.timeout = _left(deadline)
         if connection.sock is not None:
             connection.sock.settimeout(connection.timeout)
@@ -93,7 +93,7 @@ class SimpleClient:
             with connection.getresponse() as response:
                 return self._read(response, deadline)
         except BaseException:
-            connection.close()  # whatever it was, Ctrl-C too: a next call must not meet what is left of this one
+            connection.close()  # on any error, Ctrl-C too: the next call must not read the rest of this answer
             raise
 
     def _read(self, response: http.client.HTTPResponse, deadline: float) -> tuple[bytes, str]:
@@ -121,7 +121,7 @@ class SimpleClient:
         return b"".join(chunks), charset
 
     def _set_timeout(self, deadline: float) -> None:
-        # A connection that ends with the answer has been given to the response by now.
+        # A connection that ends with the answer belongs to the response at this point.
         if self._connection.sock is not None:
             self._connection.sock.settimeout(_left(deadline))
 

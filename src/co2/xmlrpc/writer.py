@@ -1,12 +1,12 @@
-"""Plain values in, XML-RPC out. Total over the decoded form: whatever was accepted can be written.
+"""Encode plain values as XML-RPC. Total over the decoded form: any accepted value can be encoded.
 
-What XML-RPC has no word for is written in the documented way: integers beyond 64 bits as strings, NaN and
-infinities as nil, text with characters that XML cannot carry as base64 of its UTF-8, other keys as strings
-(:func:`co2.values.key_text`), in which such characters stand as ``\\xNN`` and ``\\uNNNN``. Dates are UTC, to the
-second. The list of types is closed: nothing is ever written by its attributes.
+Values without a type in XML-RPC are encoded as documented: integers beyond 64 bits as strings, NaN and infinities
+as nil, text with characters that XML cannot carry as base64 of its UTF-8, other keys as strings
+(:func:`co2.values.key_text`), with such characters as ``\\xNN`` and ``\\uNNNN``. Dates are UTC, to the second. The
+list of types is closed: no value is ever encoded by its attributes.
 
-Iterative, so depth costs no stack. Everything that is written here can be read by ``reader.py`` and by the
-standard library's ``xmlrpc.client``.
+The encoder is iterative, so depth costs no stack. Its output can be read by ``reader.py`` and by the standard
+library's ``xmlrpc.client``.
 """
 
 import base64
@@ -29,11 +29,11 @@ __all__ = [
     "write_value",
 ]
 
-# Characters that XML 1.0 cannot carry, not even as references. Listed one by one: of a set that is told by what is
-# not in it, `re` makes a table of all Unicode, which takes longer than the rest of this module.
+# Characters that XML 1.0 cannot carry, not even as references. Listed one by one: for a negated set `re` makes a
+# table of all Unicode, which takes longer than the rest of this module.
 _NEVER = "\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff"
 _NOT_XML = re.compile(f"[{_NEVER}]")
-# Those, and the ones that must be written as references. CR is one: a parser would make LF of it.
+# Those, and the ones that must be written as references. CR is one: a parser would turn it into LF.
 _SPECIAL = re.compile(f"[{_NEVER}\r&<>]")
 
 _NIL = "<value><nil/></value>"
@@ -46,10 +46,10 @@ LONG = 64 * 1024
 
 
 class Written:
-    """A value that is written already; stands for itself inside of what is given to :func:`write_value`.
+    """An encoded value; it may stand inside a value given to :func:`write_value`.
 
     Args:
-        xml: ``<value>…</value>``, as :func:`write_value` gave it.
+        xml: ``<value>…</value>``, as returned by :func:`write_value`.
     """
 
     __slots__ = ("xml",)
@@ -59,11 +59,11 @@ class Written:
 
 
 class WrittenValue(Written):
-    """A value together with how it is written: to be passed on, whichever way, without a long pause to write it.
+    """A value together with its encoded form, so that either can be passed on without a long pause to encode it.
 
     Args:
         xml: as for :class:`Written`.
-        value: what is written there.
+        value: the same value, not encoded.
     """
 
     __slots__ = ("value",)
@@ -74,21 +74,22 @@ class WrittenValue(Written):
 
 
 def write_value(value: Any, most: int = 0) -> bytes:
-    """Write ``<value>…</value>``.
+    """Encode ``<value>…</value>``.
 
     Args:
-        value: to be written.
-        most: bytes; what has so many values that it takes more is refused before it costs memory. 0 for no limit.
+        value: to encode.
+        most: bytes; a value with so many members that it must be longer is refused before it costs memory. 0 for
+            no limit.
 
     Raises:
-        ValueRefused: a type that is not of the closed list; or certainly longer than ``most``.
+        ValueRefused: a type outside the closed list; or certainly longer than ``most``.
     """
     pieces = _pieces(value, most)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def _pieces(value: Any, most: int = 0) -> list[bytes]:
-    """Write a value; what is long and written already is a piece of its own, so that it is not copied."""
+    """Encode a value as pieces; a long value that is already encoded is a piece itself, so that it is not copied."""
     if value.__class__ is WrittenValue:
         return [value.xml]
     out: list[str | bytes] = []
@@ -120,7 +121,7 @@ def _pieces(value: Any, most: int = 0) -> list[bytes]:
 
 
 def write_call(method: str, params: Sequence[bytes]) -> bytes:
-    """Write a ``methodCall``. ``params`` are written values."""
+    """Encode a ``methodCall``. ``params`` are encoded values."""
     inner = b"".join(b"<param>%b</param>" % param for param in params)
     name = _escaped(method).encode()
     return b"%b<methodCall><methodName>%b</methodName><params>%b</params></methodCall>" % (
@@ -131,18 +132,18 @@ def write_call(method: str, params: Sequence[bytes]) -> bytes:
 
 
 def write_response(value: bytes) -> bytes:
-    """Write a ``methodResponse`` around a written value."""
+    """Encode a ``methodResponse`` around an encoded value."""
     return b"%b%b%b" % (_BEFORE_RESULT, value, _BEHIND_RESULT)
 
 
 def response_pieces(value: Any) -> list[bytes]:
-    """Write a ``methodResponse`` with a value, in pieces that make it when they are joined.
+    """Encode a ``methodResponse`` with a value, as pieces to be joined.
 
-    A long value that is written already (:class:`Written`) is a piece itself: one message that ends hundreds of
-    calls is copied for none of them.
+    A long encoded value (:class:`Written`) is a piece itself: one message that ends hundreds of calls is copied
+    for none of them.
 
     Raises:
-        ValueRefused: a type that is not of the closed list.
+        ValueRefused: a type outside the closed list.
     """
     pieces = _pieces(value)
     if len(pieces) == 1 and len(pieces[0]) < LONG:
@@ -151,7 +152,7 @@ def response_pieces(value: Any) -> list[bytes]:
 
 
 def write_fault(code: int, text: str) -> bytes:
-    """Write a ``methodResponse`` with a Fault."""
+    """Encode a ``methodResponse`` with a Fault."""
     fault = write_value({"faultCode": code, "faultString": _without_not_xml(text)})
     return b"%b<methodResponse><fault>%b</fault></methodResponse>" % (_DECLARATION, fault)
 
@@ -168,18 +169,18 @@ def _write_int(value: int) -> str:
         return f"<value><int>{value}</int></value>"
     if -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
         return f"<value><i8>{value}</i8></value>"
-    # Nothing that travels has more than 64 bits unsigned; Python refuses decimals over 4,300 digits.
+    # No received value has more than 64 bits unsigned; Python refuses decimals over 4,300 digits.
     return f"<value><string>{value if value.bit_length() <= 10_000 else hex(value)}</string></value>"
 
 
 def _write_float(value: float) -> str:
-    if value - value == 0.0:  # neither NaN nor an infinity, which have no difference to themselves
+    if value - value == 0.0:  # neither NaN nor an infinity: those minus themselves are NaN
         return f"<value><double>{value!r}</double></value>"
     return _NIL
 
 
 def _write_str(value: str) -> str:
-    # Letters and digits of any script need no care; asking that first is three times as fast.
+    # Letters and digits of any script need no escapes; this check first is three times as fast.
     if value.isalnum() or _SPECIAL.search(value) is None:
         return f"<value><string>{value}</string></value>"
     if _NOT_XML.search(value) is None:
@@ -252,7 +253,7 @@ def _joined(out: list[str | bytes]) -> list[bytes]:
 
 
 def _contents(item: Any, emit: Callable[[str], None]) -> tuple[Iterator[Any], str, str]:
-    """Give a container's values to be written, and what comes before and after them."""
+    """Return a container's values, and the text before and after them."""
     if isinstance(item, list | tuple):
         return iter(item), "<value><array><data>", "</data></array></value>"
     if isinstance(item, Mapping):
@@ -260,7 +261,7 @@ def _contents(item: Any, emit: Callable[[str], None]) -> tuple[Iterator[Any], st
     for base, write in _BASES:
         if isinstance(item, base):
             return iter(()), write(item), ""
-    # Late, because the short commands never come here and start faster without it.
+    # Imported late: the short commands never come here and start faster without it.
     from msgspec.msgpack import Ext
 
     if isinstance(item, Ext):
@@ -269,7 +270,7 @@ def _contents(item: Any, emit: Callable[[str], None]) -> tuple[Iterator[Any], st
 
 
 def _members(struct: Mapping[Any, Any], emit: Callable[[str], None]) -> Iterator[Any]:
-    """Write the names around the values, which are written by who iterates."""
+    """Emit the names around the values; the caller encodes the values between two steps."""
     for name, value in struct.items() if all(map(_is_plain_key, struct)) else _named(struct.items()):
         emit(f"<member><name>{name if name.isidentifier() else _escaped(name)}</name>")
         yield value
@@ -281,7 +282,7 @@ def _is_plain_key(key: Any) -> bool:
 
 
 def _named(items: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
-    """Make names of all keys; the ones that coincide then keep their values under numbered names."""
+    """Convert all keys to names; keys with equal names keep their values under numbered names."""
     from co2.values import key_text, unused_key  # late, as above: values.py imports msgspec
 
     taken: set[str] = set()
