@@ -1,1 +1,1 @@
-"""The protocol without I/O: frames, and what may follow what. No sockets, no clocks, no dice."""
+"""The protocol without I/O: frames, and which may follow which. No sockets, no clocks, no random numbers."""

@@ -1,8 +1,8 @@
-"""The life of a link as a table: which frame is in place when, and what it leads to.
+"""The states of a link as a table: which frame is allowed in which state, and the state it leads to.
 
-Both state machines take their frames by it (:func:`in_place`), and the diagram in
-``docs/explanation/architecture.md`` is drawn from it (``tools/draw_states.py``). Whatever is not in it is out of
-place: the answer is a Goodbye that says so, and the link ends.
+Both state machines dispatch their frames by it (:func:`in_place`), and the diagram in
+``docs/explanation/architecture.md`` is drawn from it (``tools/draw_states.py``). Any other frame is out of place:
+the answer is a Goodbye with that reason, and the link ends.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,26 +45,26 @@ What = TypeVar("What")
 
 
 class Connected:
-    """The connection stands. No frame, but it moves the satellite's side."""
+    """The connection is established. Not a frame, but it changes the satellite's state."""
 
 
 class Asked:
-    """On a Hello a relay plugin is asked whether it may join, or the disk waited for. No frame either."""
+    """A Hello waits: for a relay plugin's decision or for the disk. Not a frame either."""
 
 
 class Admitted:
-    """It may."""
+    """The satellite of the Hello may join. Not a frame either."""
 
 
 class Lost:
-    """The connection is gone, or we have said Goodbye ourselves. No frame either."""
+    """The connection is lost, or we have said Goodbye ourselves. Not a frame either."""
 
 
 NO_FRAMES = frozenset((Connected, Asked, Admitted, Lost))
-"""What moves a link besides frames."""
+"""Events besides frames that change the state of a link."""
 
 Table = Mapping[str, Mapping[type, str]]
-"""Next state, by state and frame; the first state is where it begins."""
+"""Next state, by state and frame; the first state is the initial one."""
 
 SATELLITE: Table = {
     "away": {Connected: "hello"},
@@ -103,7 +103,7 @@ RELAY: Table = {
 
 
 def next_state(table: Mapping[str, Mapping[What, str]], state: str, what: What) -> str:
-    """Return the state that a frame, or an event that is none, leads to.
+    """Return the state that a frame or another event leads to.
 
     Raises:
         KeyError: it is out of place.
@@ -112,14 +112,14 @@ def next_state(table: Mapping[str, Mapping[What, str]], state: str, what: What) 
 
 
 def in_place(table: Table, handlers: Mapping[type, Handler]) -> dict[str, dict[type, Handler]]:
-    """Give who handles which frame, by state.
+    """Return the handler of each frame, by state.
 
     Args:
         table: :data:`SATELLITE` or :data:`RELAY`.
-        handlers: one for each frame that is in it.
+        handlers: one for each frame of the table.
 
     Raises:
-        ValueError: a frame of the table has no handler, or a handler has no place in it.
+        ValueError: a frame of the table has no handler, or a handler has no frame in the table.
     """
     known = {frame for frames in table.values() for frame in frames} - NO_FRAMES
     if known != set(handlers):

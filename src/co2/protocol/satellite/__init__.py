@@ -1,1 +1,1 @@
-"""The satellite's end of a link, without I/O."""
+"""The satellite's side of a link, without I/O."""

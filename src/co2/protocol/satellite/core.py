@@ -1,10 +1,10 @@
 """The satellite's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-Which frame is in place when says :data:`co2.protocol.transitions.SATELLITE`.
+:data:`co2.protocol.transitions.SATELLITE` defines which frame is allowed in which state.
 
-What a package sends is cut into the outbox and goes out as long as it takes. What comes in goes to the packages
-that want it: those that are live share the live stream; one that takes its messages too slowly leaves it, and
-catches up through a replay of its own.
+Messages of packages are put into the outbox and sent at the speed of the link. Received messages go to the
+packages that want them: live packages share the live stream; one that is too slow leaves it, and catches up
+through a replay of its own.
 """
 
 from collections import deque
@@ -75,17 +75,17 @@ __all__ = [
 ]
 
 ROOM = 1024 * 1024
-"""Bytes that wait for the transport before the outbox stops giving."""
+"""Bytes waiting for the transport above which the outbox sends nothing."""
 
 REPLAY_ROOM = 2 * 1024 * 1024
-"""Bytes that a package asks for at a time when it reads for itself."""
+"""Bytes that a package asks for at a time in a replay."""
 
 MAX_SEEN = 10_000
-"""Senders' runs whose last number a package remembers; the one that was silent longest goes first."""
+"""Senders' runs whose last number a package remembers; the one that was silent longest is dropped first."""
 
 
 Stretch = tuple[str, tuple[str, int], int, str, str, tuple[str, ...] | None]
-"""Frames that differ in nothing but number and messages: (host_id, address, run, package, plugin, channels)."""
+"""Frames that differ only in number and messages: (host_id, address, run, package, plugin, channels)."""
 
 
 @dataclass(slots=True)
@@ -93,13 +93,13 @@ class _Reader:
     """A package that receives.
 
     Attributes:
-        position: of the last message that it was given; for a live one the core's ``live_position`` counts.
+        position: last message that it was given; a live package uses the core's ``live_position``.
         state: ``current``; ``behind``, when it can take no more now; or ``replaying``.
-        full: it replays, and can take no more than what it has asked for.
-        stopping: it fell behind, and what the relay wrote before it knew that may still come: none of it counts.
-        eager: it has room again, while it is stopping.
-        begun: position where it began in the log of now, None before that is known; 0 for one that has to be told
-            first that this is another log than before.
+        full: it is replaying and can take no more than it has asked for.
+        stopping: it fell behind, and messages that the relay sent before it knew may still come: they are ignored.
+        eager: it has room again while it is stopping.
+        begun: position where it began in the current log, None while unknown; 0 if it must first be told that the
+            log was replaced.
         seen: last number by (origin, epoch): after a crash of the relay, or with an older copy of its log, the
             same messages come at other positions.
     """
@@ -117,11 +117,11 @@ class _Reader:
 
     @property
     def is_live(self) -> bool:
-        """Whether the live stream is its."""
+        """Whether it reads the live stream."""
         return self.state == "current" and not self.durable
 
     def is_new(self, origin: str, epoch: int, last: int) -> bool:
-        """Tell whether a frame was not given yet, and note that it is now."""
+        """Return whether a frame is new to the package, and remember it."""
         if not epoch:
             return True
         key = (origin, epoch)
@@ -133,16 +133,16 @@ class _Reader:
 
 
 class SatelliteCore:
-    """A satellite's link and what it remembers beyond it.
+    """A satellite's link and the state that outlives it.
 
     Args:
         host_id: proposed to the relay.
-        outbox: what waits to be sent.
-        names: gives (methods, plugins) that the relay is told.
-        token: of the state folder, which shows the relay that the origin is ours.
+        outbox: messages that wait to be sent.
+        names: returns (methods, plugins) for the relay.
+        token: of the state folder, which proves to the relay that the origin is ours.
 
     Attributes:
-        held: why the relay takes nothing that it has to store, '' while it does.
+        held: why the relay stores no messages, '' while it does.
     """
 
     def __init__(
@@ -185,7 +185,7 @@ class SatelliteCore:
     # ---- the link --------------------------------------------------------------------------------------
 
     def connected(self) -> None:
-        """The connection stands: say Hello."""
+        """Say Hello on a new connection."""
         self._out.clear()
         self._out_bytes = 0
         self.paused = self._untold = False
@@ -208,7 +208,7 @@ class SatelliteCore:
         )
 
     def receive(self, data: bytes | memoryview) -> None:
-        """Take one frame. Garbage ends the link."""
+        """Process one frame. An invalid one ends the link."""
         if self.state == "away":
             return
         try:
@@ -222,7 +222,7 @@ class SatelliteCore:
         self.end(close_reasons.OUT_OF_PLACE, f"{type(frame).__name__} in state {self.state}")
 
     def lost(self, why: str) -> None:
-        """The connection is gone."""
+        """End the link after the connection is lost."""
         if self.state != "away":
             self._end("", why, 0.0)
 
@@ -233,7 +233,7 @@ class SatelliteCore:
             self._end(reason, text, 0.0)
 
     def taken(self) -> list[bytes]:
-        """Hand out what waits for the transport, the outbox's frames with it."""
+        """Return the frames for the transport, those of the outbox included, and forget them."""
         self._write_interest()
         if self.state == "open" and not self.paused and not self.held:
             for data in self.outbox.give(ROOM - self._out_bytes):
@@ -247,7 +247,7 @@ class SatelliteCore:
         was_open, self.state = self.state == "open", next_state(SATELLITE, self.state, Lost)
         for reader in self._readers.values():
             if reader.is_live:
-                if was_open:  # else each is where the link before has left it
+                if was_open:  # else each has the position at which the link before ended
                     reader.position = self.live_position
             elif reader.state == "replaying":
                 reader.state = "behind" if reader.full else "current"
@@ -278,20 +278,20 @@ class SatelliteCore:
         self.events.append(Welcomed(welcome, other_log))
 
     def _place(self, reader: _Reader, other_log: bool) -> None:
-        """Say where a package is in the log of now."""
+        """Set the position of a package in the current log."""
         if other_log and reader.position is not None:
             reader.position, reader.begun = BEGINNING, 0
         if reader.position is None:
             reader.position = self.live_position
         elif not reader.position:
-            # A run before this one was told that the log is another, and ended before the package was.
+            # In an earlier run the satellite learned of the new log, and ended before the package did.
             reader.position, reader.begun = BEGINNING, 0
             self.events.append(GapTold([reader.package], Gap(reader.package, 0, BEGINNING, "log replaced")))
         if reader.begun is None:
             reader.begun = reader.position
 
     def _go_on(self, reader: _Reader) -> None:
-        """Have a package go on where it is."""
+        """Resume a package at its position."""
         assert reader.position is not None
         if reader.state == "behind":
             self._stop(reader)
@@ -308,13 +308,13 @@ class SatelliteCore:
         durable: bool = False,
         position: int | None = None,
     ) -> None:
-        """A package receives from now on; one that did already gets other channels.
+        """Start a subscription of a package, or change the channels of its present one.
 
         Args:
             package: its name.
             channels: patterns of all its plugins, None for everything.
             durable: see :class:`~co2.protocol.wire.link_frames.Subscription`.
-            position: where it goes on, in the log ``self.log_id``; None for now.
+            position: where it resumes, in the log ``self.log_id``; None for the end of the log.
         """
         interests = Interests(None) if channels is None else Interests.together(channels)
         known = self._readers.get(package)
@@ -332,24 +332,24 @@ class SatelliteCore:
             self._go_on(reader)
 
     def unsubscribe(self, package: str) -> None:
-        """A package receives no more."""
+        """End the subscription of a package."""
         if self._readers.pop(package, None) is not None:
             self._tell_interest()
-            self._write_interest()  # at once: who comes again under its name begins anew at the relay too
+            self._write_interest()  # at once: a new package of this name must begin anew at the relay too
 
     def names_changed(self) -> None:
-        """Methods or plugins are others than before."""
+        """Send changed names of methods and plugins to the relay."""
         self._tell_interest()
 
     def fell_behind(self, package: str) -> None:
-        """A package can take no more for now: it gets nothing until it catches up."""
+        """Stop giving messages to a package that can take no more, until it catches up."""
         reader = self._readers.get(package)
         if reader is None or reader.state == "behind":
             if reader is not None:
                 reader.eager = False
             return
         if reader.state == "replaying":
-            reader.full = True  # what it has asked for is on its way; it does not ask for more
+            reader.full = True  # the bytes it asked for are on their way; it asks for no more
             return
         if reader.is_live and self.state == "open":
             reader.position = self.live_position
@@ -358,7 +358,7 @@ class SatelliteCore:
             self._stop(reader)
 
     def catch_up(self, package: str) -> None:
-        """A package that fell behind has room again."""
+        """Resume a package that fell behind and has room again."""
         reader = self._readers.get(package)
         if reader is None or reader.state == "current":
             return
@@ -371,11 +371,11 @@ class SatelliteCore:
                 self._replay(reader)
 
     def count(self, state: str) -> int:
-        """Give how many packages are ``current``, ``behind`` or ``replaying``."""
+        """Return the number of packages that are ``current``, ``behind`` or ``replaying``."""
         return sum(reader.state == state for reader in self._readers.values())
 
     def durable_beginnings(self) -> dict[str, int]:
-        """Give where each durable package began in this log; 0 where it must be told that this is another."""
+        """Return where each durable package began in this log; 0 if it must be told that the log was replaced."""
         return {
             package: reader.begun
             for package, reader in self._readers.items()
@@ -383,14 +383,14 @@ class SatelliteCore:
         }
 
     def positions(self) -> dict[str, int]:
-        """Give where each package is."""
+        """Return the position of each package."""
         return {
             package: self.live_position if reader.is_live else reader.position or 0
             for package, reader in self._readers.items()
         }
 
     def _subscriptions(self) -> list[Subscription]:
-        """Return the subscriptions that the relay is told, as many as a frame holds."""
+        """Return the subscriptions for the relay, as many as a frame holds."""
         subscriptions = [
             Subscription(
                 reader.package,
@@ -403,8 +403,8 @@ class SatelliteCore:
         return bounded(subscriptions)
 
     def _tell_interest(self) -> None:
-        """Note that the relay is to be told, with all that changes until frames are taken."""
-        if self.state != "away":  # the next Hello says it
+        """Note that the relay must learn of changes; all until the next :meth:`taken` go into one frame."""
+        if self.state != "away":  # otherwise the next Hello has them
             self._untold = True
 
     def _write_interest(self) -> None:
@@ -414,10 +414,10 @@ class SatelliteCore:
             self._write(Interest(self._subscriptions(), methods, plugins))
 
     def _stop(self, reader: _Reader) -> None:
-        """Have the relay give a package nothing for now. It answers; what came before that does not count."""
+        """Make the relay send nothing to a package for now. It answers; messages before its answer are ignored."""
         assert reader.position is not None
         reader.stopping, reader.eager = True, False
-        self._write_interest()  # the relay knows of a package before that asks it for something
+        self._write_interest()  # the relay must know a package before it gets requests for it
         self._write(Replay(reader.package, reader.position, 0))
 
     def _replay(self, reader: _Reader) -> None:
@@ -432,9 +432,9 @@ class SatelliteCore:
         """Send messages of a plugin; they stay in the outbox until the relay has them on disk.
 
         Args:
-            package: the plugin's.
+            package: of the plugin.
             frame: as its plugin host sent it.
-            count: messages in it.
+            count: number of its messages.
         """
         self.outbox.put(package, frame, count)
 
@@ -449,7 +449,7 @@ class SatelliteCore:
     # ---- what comes next (forecast.py) -------------------------------------------------------------------
 
     def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
-        """Give what :meth:`publish` of one more frame would write now; None for nothing, or where not sure."""
+        """Return the frame that :meth:`publish` would send now; None if it would send nothing, or is uncertain."""
         outbox = self.outbox
         if self.state != "open" or self.paused or self.held or not outbox.is_given:
             return None
@@ -459,13 +459,13 @@ class SatelliteCore:
         return link_outline(Publish(outbox.epoch, outbox.last + 1, package, plugin, names, CRC, b""))
 
     def next_deliver(self, stretch: Stretch) -> tuple[Outline, list[str]] | None:
-        """Give the frame of the live stream that may come next, and which packages get it.
+        """Return the frame of the live stream that may come next, and the packages that get it.
 
         Args:
-            stretch: as it came before, one of :attr:`recent`.
+            stretch: one of :attr:`recent`.
 
         Returns:
-            None where that is not sure.
+            None if that is uncertain.
         """
         if self.state != "open" or self._out or self._untold or self.events:
             return None
@@ -474,7 +474,7 @@ class SatelliteCore:
         origin = host_id.partition("@")[0]
         if not wanting or origin == self.host_id.origin:
             return None
-        # Positions and numbers jump where others come in between that are not for us, or are our own.
+        # Positions and numbers jump over messages in between that are not for us, or are our own.
         position = self.live_position + 1
         seq = max(one.seen.get((origin, epoch), 0) for one in wanting) + 1
         if max(position, seq) > MAX_NUMBER:
@@ -487,7 +487,7 @@ class SatelliteCore:
         self.receipt = receipt
 
     def _hold(self, hold: Hold) -> None:
-        """Keep what the relay has no room for; or send it again."""
+        """Keep messages that the relay has no room for; or send them again."""
         self.held = hold.text[:512]
         if not self.held:
             self.outbox.again()
@@ -498,9 +498,9 @@ class SatelliteCore:
         self._acknowledged(ack.epoch, ack.seq)
 
     def _acknowledged(self, epoch: int, seq: int) -> bool:
-        """Take an acknowledgement; one of what was never sent ends the link, and all that waits is sent again.
+        """Process an acknowledgement; one of messages never sent ends the link, to resend the waiting ones.
 
-        Somebody else has used the numbers of this run: what we send with them the relay takes for repeats.
+        Another sender has used the numbers of this run: the relay would take our messages for repeats.
         """
         if self.outbox.acknowledged(epoch, seq):
             return True
@@ -556,7 +556,7 @@ class SatelliteCore:
         return [reader], skip
 
     def _replayed(self, frame: Replay) -> None:
-        """All that a package has asked for has come; or nothing more will, as it fell behind."""
+        """End a replay: all requested messages have come, or no more will, as the package fell behind."""
         reader = self._readers.get(frame.package)
         if reader is None:
             return
@@ -572,7 +572,7 @@ class SatelliteCore:
         if frame.room > 0:
             reader.state, reader.full = "current", False
             if not reader.durable:
-                # The relay's live stream stands there too, though it had nothing to give on its way.
+                # The relay's live stream is there too, though it had nothing to send on the way.
                 self.live_position = max(self.live_position, frame.position)
             if full:
                 self.fell_behind(frame.package)
@@ -585,7 +585,7 @@ class SatelliteCore:
         if gap.package:
             reader = self._readers.get(gap.package)
             if reader is None or (reader.stopping and gap.next > BEGINNING):
-                return  # what came before it did not count; it is told again in its place
+                return  # messages before it were ignored; the relay reports it again in its place
             packages = [gap.package]
             reader.position = gap.next
         else:
@@ -601,17 +601,17 @@ class SatelliteCore:
         self._write(call)
 
     def answer(self, result: Result) -> None:
-        """Answer a call of the relay's."""
+        """Answer a call from the relay."""
         if self.state == "open":
             self._write(result)
 
     def tell_applied(self) -> None:
-        """Tell how far the packages are."""
+        """Report the positions of the packages."""
         if self.state == "open" and self._readers:
             self._write(Applied(self.positions()))
 
     def tell_health(self, health: list[Health], listens: str) -> None:
-        """Tell how the packages are, and which IP address this host listens on."""
+        """Report the health of the packages, and the IP address that this host listens on."""
         if self.state == "open":
             self._write(Applied(self.positions(), health, listens))
 

@@ -1,4 +1,4 @@
-"""What the satellite's side of the link tells its shell, in ``SatelliteCore.events``."""
+"""Events from the satellite's side of the link to its shell, in ``SatelliteCore.events``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Welcomed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The link has come to its end: write what is out, close it, wait at least ``retry_after`` seconds."""
+    """The link has ended: write the remaining frames, close it, wait at least ``retry_after`` seconds."""
 
     reason: str
     text: str
@@ -39,7 +39,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class NumbersTaken:
-    """The relay has acknowledged what was never sent: number what waits in another run, before the next Hello.
+    """The relay acknowledged messages that were never sent: renumber the waiting ones before the next Hello.
 
     Attributes:
         epoch: of the run.
@@ -51,13 +51,13 @@ class NumbersTaken:
 
 
 class Delivered(msgspec.Struct, frozen=True):
-    """A frame for packages here.
+    """A frame for packages of this satellite.
 
     Attributes:
         packages: their names.
         frame: as the relay sent it.
-        skip: so many messages at its front they have had.
-        count: messages in it, those among them.
+        skip: number of messages at its front that the packages already have.
+        count: number of all its messages.
     """
 
     packages: Sequence[str]
@@ -68,14 +68,14 @@ class Delivered(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The relay's disk has no room for what waits here; '' when it has some again."""
+    """The relay's disk has no room for our messages; '' when it has room again."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class GapTold:
-    """These packages will not get an interval."""
+    """These packages will not get an interval of messages."""
 
     packages: Sequence[str]
     gap: Gap
@@ -83,7 +83,7 @@ class GapTold:
 
 @dataclass(frozen=True, slots=True)
 class RosterTold:
-    """Who is connected to the relay."""
+    """The satellites connected to the relay."""
 
     roster: Roster
 
@@ -97,7 +97,7 @@ class CallReceived:
 
 @dataclass(frozen=True, slots=True)
 class ResultReceived:
-    """The relay has answered a call of ours."""
+    """The relay answered a call of ours."""
 
     result: Result
 

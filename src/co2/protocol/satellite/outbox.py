@@ -1,7 +1,7 @@
-"""What a satellite has sent and its relay has not yet acknowledged: frames, cut and numbered once.
+"""The outbox: frames that a satellite has sent and its relay has not acknowledged, packed and numbered once.
 
-They wait in memory while acknowledgements come soon. What waits longer goes to disk, so that it survives the
-satellite, and leaves memory where it is much. This module says what and when; ``store/outbox_store.py`` does it.
+They wait in memory while acknowledgements come soon. Older ones go to disk, so that they survive the satellite,
+and large amounts leave memory. This module decides what and when; ``store/outbox_store.py`` does it.
 """
 
 from collections import deque
@@ -18,30 +18,30 @@ from co2.protocol.wire.plugin_frames import frames as plugin_frames
 __all__ = ["MEMORY", "SEGMENT", "SPILL_AFTER", "Cut", "Moves", "Outbox", "Segment"]
 
 MEMORY = 32 * 1024 * 1024
-"""Bytes of frames in memory; of what is not on disk no more may wait, and what is there leaves memory."""
+"""Bytes of frames in memory; no more may wait without being on disk, and frames on disk leave memory."""
 
 SEGMENT = 256 * 1024
-"""Bytes of frames that go to disk and come back together."""
+"""Bytes of frames that are stored and loaded together."""
 
 SPILL_AFTER = 0.05
-"""Seconds after which an unacknowledged frame goes to disk, or four times the usual, where that is longer."""
+"""Seconds after which an unacknowledged frame goes to disk, or four times the usual time, if that is longer."""
 
 MAX_SPILL_AFTER = 2.0
-"""Seconds after which it does in any case."""
+"""Seconds after which a frame goes to disk in any case."""
 
 _OVERHEAD = 200
-"""Bytes that a waiting frame takes besides itself, roughly."""
+"""Bytes that a waiting frame takes besides its data, roughly."""
 
 
 class Cut(msgspec.Struct, frozen=True, gc=False):
-    """One frame, as it goes out and, after a lost connection, goes out again.
+    """One frame, as it is sent and, after a lost connection, resent.
 
     Attributes:
         epoch: run of the satellite.
         first: number of its first message.
         last: number of its last message.
         data: the encoded Publish.
-        at: monotonic seconds when it was cut.
+        at: monotonic seconds when it was made.
     """
 
     epoch: int
@@ -57,23 +57,23 @@ class Cut(msgspec.Struct, frozen=True, gc=False):
 
 
 Moves = dict[int, tuple[int, int]]
-"""Runs whose messages go out in another one: (that one, the number that is taken off each), by run."""
+"""Runs whose messages are sent in another run: (that run, the number subtracted from each), by run."""
 
 
 @dataclass(slots=True, eq=False)
 class Segment:
-    """Frames of one run that follow each other.
+    """Consecutive frames of one run.
 
     Attributes:
         epoch: the run.
         first: number of the first unacknowledged message.
         last: number of the last message.
-        size: bytes of the frames that are left.
+        size: bytes of the remaining frames.
         cuts: the frames, None while they are on disk only.
         state: ``open``, in memory only; ``storing``, on its way to disk; ``stored``.
         rows: the first and the last of its rows in the store.
         loading: it is on its way back to memory.
-        missing: messages between the first and the last that the disk did not give back.
+        missing: messages between the first and the last that the disk has lost.
     """
 
     epoch: int
@@ -88,36 +88,36 @@ class Segment:
 
     @property
     def count(self) -> int:
-        """How many messages it holds."""
+        """Number of its messages."""
         return self.last - self.first + 1 - self.missing
 
     def find_first(self, seq: int) -> None:
-        """Begin with the first message from a number on that is there, now that the frames are in memory."""
+        """Set the first message: the first one from a number on that was loaded."""
         cuts = self.cuts or ()
         self.first = max(seq, cuts[0].first) if cuts else seq
         held = sum(cut.last - max(cut.first, self.first) + 1 for cut in cuts)
         self.missing = self.last - self.first + 1 - held
 
     def takes(self, cut: Cut) -> bool:
-        """Tell whether a frame may be put behind these."""
+        """Return whether a frame may be appended to these."""
         return self.state == "open" and self.epoch == cut.epoch and self.size + cut.size <= SEGMENT
 
 
 class Outbox:
-    """Frames in order; those up to a pointer have been given to the link of now.
+    """Frames in order; those before a pointer have been given to the current link.
 
     Args:
         epoch: run of the satellite: 63 random bits.
-        max_bytes: above it senders are told to wait; what was already taken in is kept.
-        full: called when a bound is passed.
+        max_bytes: above it senders must wait; accepted messages are kept.
+        full: called when a limit is passed.
         room: called when half of it is free again.
         now: monotonic seconds.
 
     Attributes:
         bytes: that wait, in memory and on disk.
         acked: last number of this run that is acknowledged.
-        acked_messages: how many messages were.
-        lost: messages that the disk did not give back.
+        acked_messages: number of acknowledged messages.
+        lost: messages that the disk has lost.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Outbox:
 
     @property
     def last(self) -> int:
-        """Number of the last message that was cut."""
+        """Number of the last message put."""
         return self._next - 1
 
     @property
@@ -164,7 +164,7 @@ class Outbox:
         return self.acked_messages + self.lost
 
     def renew(self, epoch: int) -> None:
-        """Number what comes from now on in another run: the next number of this one was used elsewhere."""
+        """Number new messages in another run: the next number of this one was used elsewhere."""
         self.epoch, self._next, self.acked = epoch, 1, 0
 
     def last_of(self, epoch: int) -> int | None:
@@ -172,14 +172,15 @@ class Outbox:
         return self._next - 1 if epoch == self.epoch else self._ends.get(epoch)
 
     def renumber(self, epoch: int, old: int | None = None) -> int:
-        """Number all that waits of a run in another one, from 1 on: its numbers were used by somebody else.
+        """Renumber all waiting messages of a run in another one, from 1 on: somebody else has used their numbers.
 
         Args:
             epoch: the other one.
-            old: the run; None for that of now.
+            old: the run; None for the current one.
 
         Returns:
-            The number that is taken off each, for :meth:`found` of the next process: what is on disk stays.
+            The number subtracted from each, for :meth:`found` of the next process: the frames on disk stay
+            unchanged.
         """
         old = self.epoch if old is None else old
         first = next((segment.first for segment in self._segments if segment.epoch == old), self._next)
@@ -204,7 +205,7 @@ class Outbox:
             self._resize(segment, sum(cut.size for cut in segment.cuts) - segment.size)
 
     def _moved(self, cut: Cut) -> Cut:
-        """Cut a frame anew, if its run has moved; without what was acknowledged by then."""
+        """Encode a frame again if its run has moved, without its messages acknowledged before."""
         while (move := self._moves.get(cut.epoch)) is not None:
             epoch, shift = move
             frame = decode_satellite_frame(cut.data)
@@ -218,7 +219,7 @@ class Outbox:
 
     @property
     def is_given(self) -> bool:
-        """Whether nothing waits to be given: what is put next is given next."""
+        """Whether all frames have been given, so that the next one put is given next."""
         segments = self._segments
         if not segments:
             return True
@@ -243,7 +244,7 @@ class Outbox:
     # ---- in --------------------------------------------------------------------------------------------
 
     def put(self, package: str, frame: plugin_frames.Publish, count: int) -> None:
-        """Cut a frame of so many messages: number it, checksum it, keep it."""
+        """Number, checksum and keep a frame of so many messages."""
         batch = frame.batch
         publish = Publish(self.epoch, self._next, package, frame.plugin, frame.channels, crc32(batch), batch)
         cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())
@@ -267,12 +268,12 @@ class Outbox:
     def found(
         self, segments: Iterable[Segment], moves: Moves | None = None, ends: Mapping[int, int] | None = None
     ) -> None:
-        """Take in what earlier runs have left on disk, oldest first; before anything is put.
+        """Add the frames that earlier runs have left on disk, oldest first; before the first :meth:`put`.
 
         Args:
-            segments: as they are there.
+            segments: as stored.
             moves: runs that :meth:`renumber` has moved.
-            ends: number of the last message of those that ended in good order.
+            ends: last number of each run that ended in good order.
         """
         self._moves = dict(moves or {})
         for run, end in (ends or {}).items():
@@ -289,22 +290,22 @@ class Outbox:
     # ---- out -------------------------------------------------------------------------------------------
 
     def unacknowledged(self) -> list[tuple[int, int]]:
-        """Give (epoch, first unacknowledged number), oldest first, the run of now always last."""
+        """Return (epoch, first unacknowledged number), oldest first, the current run always last."""
         firsts: dict[int, int] = {}
         for segment in self._segments:
             firsts.setdefault(segment.epoch, segment.first)
         current = firsts.pop(self.epoch, self._next)
-        # The rest of them with the next link: those that are told go out first.
+        # Further ones wait for the next link: the listed ones are sent first.
         return [*list(firsts.items())[: MAX_EPOCHS - 1], (self.epoch, current)]
 
     def again(self) -> None:
-        """A new link: all of it is to be given once more."""
+        """Give all frames once more, on a new link."""
         self._at = self._inside = 0
 
     def give(self, max_bytes: int) -> list[bytes]:
-        """Give the next frames for the link; fewer where :meth:`wanted` tells what must be loaded first.
+        """Return the next frames for the link; fewer if :meth:`wanted` returns a segment to load first.
 
-        Those of a later run wait until all of the one before is acknowledged.
+        Frames of a later run wait until all frames of the one before are acknowledged.
         """
         given: list[bytes] = []
         while self._at < len(self._segments) and max_bytes > 0:
@@ -324,9 +325,9 @@ class Outbox:
         return given
 
     def acknowledged(self, epoch: int, seq: int) -> bool:
-        """Forget what the relay has on disk; return False, and forget nothing, where it was never sent.
+        """Forget the frames that the relay has on disk; for messages never sent, forget nothing and return False.
 
-        Of an earlier run that was killed nobody knows how far it came: more than is on disk may have been sent.
+        How far an earlier, killed run came is unknown: it may have sent more than is on disk.
         """
         segments = self._segments
         if epoch == self.epoch:
@@ -352,7 +353,7 @@ class Outbox:
             self._room()
 
     def _learn(self, segment: Segment, seq: int) -> None:
-        """Learn how long acknowledgements take: for who waits longest, where many come together."""
+        """Update the usual time of an acknowledgement: of several at once, that of the oldest frame."""
         oldest = segment.cuts[0] if segment.cuts else None
         if oldest is not None and oldest.last <= seq and oldest.at:
             self._usual += (self._now() - oldest.at - self._usual) / 8
@@ -365,7 +366,7 @@ class Outbox:
         if segment.state == "stored":
             self._gone = segment.rows[1]
         segment.first, segment.missing = segment.last + 1, 0
-        segment.cuts = None  # whoever still brings it to disk need not hold them
+        segment.cuts = None  # so that a store that still writes it need not hold the frames
         if self._at:
             self._at -= 1
         else:
@@ -403,7 +404,8 @@ class Outbox:
         return min(max(SPILL_AFTER, 4 * self._usual), MAX_SPILL_AFTER)
 
     def to_store(self, everything: bool = False) -> list[Segment]:
-        """Give what has waited long enough, or all, to be brought to disk; in this order. Then :meth:`stored`."""
+        """Return the segments to store, in order: all, or those that have waited long enough. See
+        :meth:`stored`."""
         before = self._now() - self.patience
         due: list[Segment] = []
         for segment in reversed(self._segments):
@@ -416,7 +418,7 @@ class Outbox:
         return due[::-1]
 
     def stored(self, segment: Segment, rows: tuple[int, int]) -> None:
-        """A segment is on disk, in these rows."""
+        """Note that a segment is on disk, in these rows."""
         segment.state, segment.rows = "stored", rows
         if segment.first > segment.last:  # acknowledged meanwhile
             self._gone = max(self._gone, rows[1])
@@ -427,12 +429,12 @@ class Outbox:
         self._tell_room()
 
     def to_forget(self) -> int:
-        """Give the last of the rows that are not needed any more; 0 for none."""
+        """Return the last row that is no longer needed, 0 for none."""
         gone, self._gone = self._gone, 0
         return gone
 
     def wanted(self) -> Segment | None:
-        """Give the segment that must come back to memory before anything can be given. Then :meth:`loaded`."""
+        """Return the segment that must be loaded before more frames can be given. Then call :meth:`loaded`."""
         if self._at < len(self._segments):
             segment = self._segments[self._at]
             if segment.cuts is None and not segment.loading and segment.epoch == self._segments[0].epoch:
@@ -441,7 +443,7 @@ class Outbox:
         return None
 
     def loaded(self, segment: Segment, cuts: Sequence[Cut]) -> None:
-        """A segment is back in memory. What the disk did not give back is counted as lost."""
+        """Add the frames of a segment back to memory. Messages that the disk has lost are counted."""
         segment.loading = False
         if segment.first > segment.last:
             return
@@ -468,7 +470,7 @@ class Outbox:
         self._inside = 0
 
     def _merge(self, segment: Segment) -> None:
-        """Join a small segment to the one before it, so that there are never many."""
+        """Merge a small segment into the one before it, so that there are never many."""
         index = self._segments.index(segment)
         before = self._segments[index - 1] if index else None
         if (
@@ -492,12 +494,12 @@ class Outbox:
             self._at -= 1
 
     def _let_go(self) -> None:
-        """Let stored segments leave memory: first what was given, then what is given last."""
+        """Drop stored segments from memory: first those already given, then those that are given last."""
         if self._in_memory <= MEMORY:
             return
         segments = list(self._segments)
         for segment in (*segments[: self._at], *reversed(segments[self._at + 1 :])):
-            # One with a hole stays: on disk it would not be known where that is.
+            # A segment with a hole stays: on disk the place of the hole would be unknown.
             if segment.state == "stored" and segment.cuts is not None and not segment.missing:
                 self._in_memory -= segment.size
                 segment.cuts = None

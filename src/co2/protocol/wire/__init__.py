@@ -1,1 +1,1 @@
-"""Bytes and frames, and the limits of both: no state of a connection."""
+"""The bytes of frames, and their limits: no state of a connection."""

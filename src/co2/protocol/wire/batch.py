@@ -1,10 +1,10 @@
-"""A batch: some encoded messages as one MessagePack array, moved as a whole and decoded in one go.
+"""A batch: several encoded messages as one MessagePack array, moved as a whole and decoded at once.
 
-It always has the array32 header, so how many messages it holds is read without looking at them. Hosts join and
-count batches; only where one must be taken apart for somebody who wants single messages is it walked over.
+It always has an array32 header, so that the number of its messages is read without parsing them. Hosts join and
+count batches; a batch is parsed only to split it for a reader of single messages.
 
-A message that was dropped on its way through the relay leaves its place empty, as :data:`DROPPED`: so every other
-one keeps its number.
+A message that was dropped on its way through the relay is replaced by :data:`DROPPED`, so that all others keep
+their numbers.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ MAX_BATCH_BYTES = 1024 * 1024
 """Bytes of one batch."""
 
 DROPPED = b"\xc0"
-"""In the place of a message that nobody gets."""
+"""Stands for a message that is not delivered."""
 
 _split = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
@@ -39,15 +39,15 @@ _HEADER = 5
 
 
 def make_batch(messages: Sequence[bytes]) -> bytes:
-    """Join encoded messages."""
+    """Join encoded messages to a batch."""
     return b"\xdd" + len(messages).to_bytes(4, "big") + b"".join(messages)
 
 
 def batch_count(batch: bytes) -> int:
-    """Tell how many messages a batch holds.
+    """Return the number of messages in a batch.
 
     Raises:
-        BadRequest: it is none, or holds none or more than :data:`MAX_BATCH_MESSAGES`.
+        BadRequest: not a batch, or it holds no message or more than :data:`MAX_BATCH_MESSAGES`.
     """
     if len(batch) < _HEADER or batch[0] != _ARRAY32:
         raise BadRequest("a batch that is none")
@@ -58,10 +58,10 @@ def batch_count(batch: bytes) -> int:
 
 
 def join_batches(batches: Sequence[bytes]) -> bytes:
-    """Make one batch of several; the caller sees to the bounds.
+    """Join batches to one; the caller checks the limits.
 
     Raises:
-        BadRequest: one of them is none.
+        BadRequest: one of them is not a batch.
     """
     count = sum(map(batch_count, batches))
     bodies = (memoryview(batch)[_HEADER:] for batch in batches)
@@ -69,18 +69,21 @@ def join_batches(batches: Sequence[bytes]) -> bytes:
 
 
 def split_batch(batch: bytes, *, patient: bool = True) -> list[bytes]:
-    """Take a batch apart into its encoded messages.
+    """Split a batch into its encoded messages.
 
     Args:
         batch: as it was sent.
-        patient: also where a message nests deeper than any sender of ours can write, which takes 0.1 s a MiB.
+        patient: also split a message that nests deeper than any sender of ours can write, which takes 0.1 s per
+            MiB.
 
     Raises:
-        BadRequest: its bytes are not as many MessagePack values as its header says; or it would take patience.
+        BadRequest: the bytes are not as many MessagePack values as the header says; or splitting needs
+            ``patient``.
     """
     count = batch_count(batch)
     try:
-        # Five times as fast; but what it cannot do, such as a message nested too deep, spoils all of the batch.
+        # Five times as fast, but one message that it cannot parse, such as one nested too deep, fails the whole
+        # batch.
         return [*map(bytes, _split(batch))]
     except (msgspec.MsgspecError, RecursionError) as error:
         if not patient:
@@ -104,7 +107,7 @@ def _split_by_hand(batch: bytes, count: int) -> list[bytes]:
 
 
 def _skip(data: bytes, at: int) -> int:
-    """Give the end of the value that begins at ``at``; without recursion, however deep it is nested."""
+    """Return the end of the value that begins at ``at``; without recursion, whatever its depth."""
     left = 1
     size = len(data)
     while left:
@@ -133,7 +136,7 @@ def _skip(data: bytes, at: int) -> int:
 
 
 def _formats() -> dict[int, tuple[int, int, int]]:
-    """MessagePack's formats from 0xc0 on: bytes of the length, bytes besides, values per unit of the length."""
+    """Return MessagePack's formats from 0xc0 on: bytes of the length, other bytes, values per unit of length."""
     table = {0xC0: (0, 0, 0), 0xC1: (0, 0, 0), 0xC2: (0, 0, 0), 0xC3: (0, 0, 0)}
     for number, width in enumerate((1, 2, 4)):
         table[0xC4 + number] = (width, 0, 0)  # bin

@@ -1,4 +1,4 @@
-"""Which channels somebody wants: patterns as in NATS, ``*`` for one token, ``>`` for one or more at the end.
+"""Channel patterns as in NATS: ``*`` for one token, ``>`` for one or more at the end.
 
 ``stage.*.fader1`` matches ``stage.left.fader1``; ``stage.>`` matches ``stage.left`` and ``stage.left.fader1``, not
 ``stage``. A message without a channel has the channel ``''``, which only "everything" matches.
@@ -15,14 +15,14 @@ MAX_CHANNEL = 256
 """Bytes of a channel or pattern."""
 
 MAX_PATTERNS = 256
-"""Patterns of one plugin; where packages or satellites want more together they get everything, and filter."""
+"""Patterns of one plugin; packages or satellites with more in total get everything, and filter."""
 
 _REMEMBERED = 4096
-"""Sets of channels whose answer is remembered."""
+"""Sets of channels whose result is cached."""
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse what is no pattern.
+    """Refuse an invalid pattern.
 
     Raises:
         BadRequest: empty, too long, an empty token, or ``>`` before the end.
@@ -47,7 +47,7 @@ def check_channel(channel: str) -> None:
 
 
 def channels_of_frame(channels: Collection[str]) -> list[str] | None:
-    """Give what a frame with messages of these channels says: them, sorted; None for too many, or one too long."""
+    """Return the sorted channels for a frame; None if there are too many, or one is too long."""
     if len(channels) > MAX_CHANNELS:
         return None
     for one in channels:
@@ -63,7 +63,7 @@ class Interests:
         patterns: None for everything.
 
     Raises:
-        BadRequest: one of them is none, or there are too many.
+        BadRequest: a pattern is invalid, or there are too many.
     """
 
     def __init__(self, patterns: Iterable[str] | None) -> None:
@@ -78,22 +78,22 @@ class Interests:
 
     @classmethod
     def together(cls, patterns: Collection[str]) -> "Interests":
-        """Return what several readers want together.
+        """Return the patterns of several readers together.
 
-        Over :data:`MAX_PATTERNS` that is everything: each of them filters what comes anyway, so it costs some
+        Over :data:`MAX_PATTERNS` that is everything: each reader filters messages anyway, so this costs some
         bytes, where a refusal would cost the link.
 
         Raises:
-            BadRequest: one of them is no pattern.
+            BadRequest: a pattern is invalid.
         """
         return cls(patterns if len(patterns) <= MAX_PATTERNS else None)
 
     def wants(self, channels: tuple[str, ...] | None) -> bool:
-        """Tell whether a frame may hold something that is wanted.
+        """Return whether a frame may hold a wanted message.
 
         Args:
-            channels: of its messages, '' for none; None for too many to name; () where all of them were dropped
-                on their way.
+            channels: of its messages, '' for none; None for too many to name; () if all of them were dropped on
+                their way.
         """
         if self.patterns is None:
             return channels != ()
@@ -110,7 +110,7 @@ class Interests:
         return known
 
     def wants_one(self, channel: str) -> bool:
-        """Tell whether a message on this channel is wanted."""
+        """Return whether a message on this channel is wanted."""
         return self.wants((channel,))
 
     def _matches(self, channel: str) -> bool:

@@ -1,6 +1,6 @@
-"""CRC-32, from the quickest library that is there: each frame is checked at every host on its way.
+"""CRC-32, from the fastest library installed: each host on the way checks each frame.
 
-``isal`` (in the extra ``fast``) is some twenty times as fast as zlib; both give the same numbers.
+``isal`` (in the extra ``fast``) is some twenty times as fast as zlib; both return the same numbers.
 """
 
 try:

@@ -1,4 +1,4 @@
-"""Why a link ends: the ``reason`` of a Goodbye, one word each, the same for both sides."""
+"""The ``reason`` of a Goodbye, one word each, the same for both sides."""
 
 __all__ = [
     "CLONED",
@@ -20,37 +20,37 @@ CLONED = "cloned"
 """Two satellites run with copies of one state folder: see :mod:`co2.protocol.relay.takeovers`."""
 
 DAMAGED = "damaged"
-"""A frame whose checksum is another."""
+"""The checksum of a frame is wrong."""
 
 FULL = "full"
-"""The relay carries as many satellites as it may."""
+"""The relay has as many satellites as it may."""
 
 GARBAGE = "garbage"
-"""What came is no frame, or breaks a limit."""
+"""The data is not a frame, or exceeds a limit."""
 
 IDENTITY = "identity"
-"""A host_id that cannot be the other side's: it is none, or it belongs to another state folder."""
+"""The host_id cannot be the other side's: it is invalid, or belongs to another state folder."""
 
 LOG_REPLACED = "log-replaced"
-"""The relay has taken a new log id: come again, and be told the gap."""
+"""The relay has a new log id: reconnect to receive the gap."""
 
 OUT_OF_ORDER = "out-of-order"
-"""A Publish whose number is not the next one."""
+"""The number of a Publish is not the next one."""
 
 OUT_OF_PLACE = "out-of-place"
-"""A frame that this state does not know."""
+"""A frame that is not allowed in this state."""
 
 REFUSED = "refused"
-"""A relay plugin does not let this satellite join; the text says why."""
+"""A relay plugin does not let this satellite join; the text has the reason."""
 
 SILENT = "silent"
-"""Nothing was heard for too long."""
+"""Nothing was received for too long."""
 
 STOPPING = "stopping"
-"""The other side ends in good order."""
+"""The other side stops in good order."""
 
 STORAGE = "storage"
-"""The relay cannot keep anything more: its disk is full, or fails."""
+"""The relay cannot store any more: its disk is full, or fails."""
 
 TAKEN_OVER = "taken-over"
 """Another link of the same origin is newer."""

@@ -6,7 +6,7 @@ _BEGINNING = 1
 
 
 def gap_words(after: int, following: int, reason: str) -> str:
-    """Say which messages will not come, and why.
+    """Return in words which messages will not come, and why.
 
     Args:
         after: position of the last message before the gap.

@@ -1,4 +1,4 @@
-"""How many names one host may have, of methods, plugins and packages: others are told of them, and keep them."""
+"""Limits on the names of methods, plugins and packages of one host: other hosts receive and keep them."""
 
 import re
 from collections.abc import Sequence
@@ -22,13 +22,13 @@ MAX_NAME = 512
 """Characters of a package's, plugin's or method's name."""
 
 MAX_METHOD_NAME = 128
-"""Characters of the name of a method that can be called."""
+"""Characters of the name of a callable method."""
 
 MAX_NAMES = 4096
 """Methods, and plugins, of one host."""
 
 MAX_NAMES_SIZE = 64 * 1024
-"""Bytes of all these names together, in UTF-8; and of those of a satellite's packages."""
+"""Bytes of all these names together, in UTF-8; and of the names of a satellite's packages."""
 
 MAX_PACKAGES = 1000
 """Packages of one satellite."""
@@ -37,12 +37,12 @@ _METHOD_NAME = re.compile(rf"[A-Za-z0-9_.:/-]{{1,{MAX_METHOD_NAME}}}")
 
 
 def is_method_name(name: str) -> bool:
-    """Return whether somebody can call a method of this name, over XML-RPC too."""
+    """Return whether a method of this name can be called, over XML-RPC too."""
     return _METHOD_NAME.fullmatch(name) is not None
 
 
 def names_size(names: Sequence[str]) -> int:
-    """Return how many bytes names have together."""
+    """Return the total number of bytes of names."""
     return sum(len(name) if name.isascii() else len(name.encode("utf-8", "replace")) for name in names)
 
 
@@ -50,7 +50,7 @@ def check_names(methods: Sequence[str], plugins: Sequence[str]) -> None:
     """Refuse the names of a host that has too many.
 
     Raises:
-        BadRequest: over :data:`MAX_NAMES` or :data:`MAX_NAMES_SIZE`; it says how many there are.
+        BadRequest: over :data:`MAX_NAMES` or :data:`MAX_NAMES_SIZE`; the text has the number.
     """
     if (count := max(len(methods), len(plugins))) > MAX_NAMES:
         raise BadRequest(f"{count} names of methods or plugins; one host may have {MAX_NAMES}")
@@ -61,9 +61,9 @@ def check_names(methods: Sequence[str], plugins: Sequence[str]) -> None:
 
 
 def fitting_names(methods: Sequence[str], plugins: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return as many of a host's own names, from the first on, as may be told: those of plugins before methods.
+    """Return as many of a host's names as the limits allow, from the first on: those of plugins before methods.
 
-    One that is longer than :data:`MAX_NAME` is left out.
+    A name that is longer than :data:`MAX_NAME` is left out.
     """
     left = MAX_NAMES_SIZE
     told: list[list[str]] = []
@@ -80,9 +80,9 @@ def fitting_names(methods: Sequence[str], plugins: Sequence[str]) -> tuple[list[
 
 
 def fitting_packages(names: Sequence[str]) -> int:
-    """Return how many packages of these names, from the first on, one satellite may carry.
+    """Return the number of packages with these names, from the first on, that one satellite may have.
 
-    Its Hello names all of them, and a relay is to take that however many patterns they have.
+    Its Hello names all of them, and a relay must accept it, however many patterns they have.
     """
     left = MAX_NAMES_SIZE
     for count, name in enumerate(names[:MAX_PACKAGES]):

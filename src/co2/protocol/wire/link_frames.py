@@ -1,13 +1,13 @@
 """Every frame on the link between a satellite and its relay, as a msgspec Struct (design §6).
 
-A frame is one binary WebSocket message: MessagePack, an array whose first item is the frame's name. The
-satellite opens the link and says Hello, the relay answers Welcome; then both speak as they like::
+A frame is one binary WebSocket message: MessagePack, an array whose first item is the frame's name. The satellite
+opens the link and says Hello, the relay answers Welcome; then both send in any order::
 
     satellite → relay    Hello, Publish, Hold, Interest, Replay, Applied, Call, Result, Goodbye
     relay → satellite    Welcome, Ack, Hold, Receipt, Deliver, Replay, Gap, Roster, Call, Result, Goodbye
 
 A position counts messages: a frame of n messages at position p holds p … p+n-1. Positions begin at
-:data:`FIRST_POSITION`, they may jump, and mean something only together with the log id.
+:data:`FIRST_POSITION`, may jump, and are only valid together with the log id.
 """
 
 from typing import Annotated, Any
@@ -57,40 +57,40 @@ MAX_LINK_FRAME = 4 * 1024 * 1024
 """Bytes of one frame on the link. A Publish and a part of the Roster stay far below."""
 
 MAX_FIRST_FRAME = 256 * 1024
-"""Bytes of one frame before a satellite was welcomed: a Hello, with its names and patterns.
+"""Bytes of one frame before the satellite is welcomed: a Hello, with its names and patterns.
 
 No Hello of ours is longer: its parts are bounded by
 :data:`co2.protocol.wire.subscription_limits.MAX_SUBSCRIPTIONS_SIZE`,
-:data:`co2.protocol.wire.host_names.MAX_NAMES_SIZE` and what is below.
+:data:`co2.protocol.wire.host_names.MAX_NAMES_SIZE` and the limits below.
 """
 
 BEGINNING = 1
-"""Position of a reader that has read nothing. Not 0, so that "0 is the oldest" and this stay apart."""
+"""Position of a reader that has read nothing. Not 0, which means "from the oldest message"."""
 
 FIRST_POSITION = 2
 """Position of a log's first message."""
 
 
 MAX_NUMBER = 2**62
-"""Highest seq and position: what follows from one still fits the log's 64 bits."""
+"""Highest seq and position: the numbers that follow still fit the log's 64 bits."""
 
 MAX_EPOCH = 2**63 - 1
 """Highest epoch."""
 
 MAX_EPOCHS = 64
-"""Runs with something unacknowledged that a Hello tells of."""
+"""Runs with unacknowledged messages that a Hello lists."""
 
 MAX_SUBSCRIPTIONS = MAX_PACKAGES
 """Packages of one satellite that receive."""
 
 MAX_LOG_ID = 128
-"""Characters of a log's and of a run's name."""
+"""Characters of a log's or a run's name."""
 
 MAX_TOKEN = 128
 """Characters of a token."""
 
 MAX_TIMEOUT = 3600.0
-"""Seconds that somebody may ask to wait."""
+"""Seconds of the longest timeout that a caller may set."""
 
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
@@ -108,15 +108,15 @@ class _Frame(msgspec.Struct, tag=True, array_like=True):
 
 
 class Subscription(msgspec.Struct, array_like=True, frozen=True):
-    """Who reads, from where, what.
+    """A package that reads: from which position, and which channels.
 
     Attributes:
         package: plugin package of the satellite.
-        position: of the last message that it has had; None to begin at the head.
-        channels: patterns of what it wants (:mod:`co2.protocol.wire.channel_patterns`), None for everything, or
-            for more than may be told (:mod:`co2.protocol.wire.subscription_limits`): the satellite filters what
-            comes.
-        durable: gets only what is on the relay's disk, and its own satellite's messages too.
+        position: last message that it has received; None to begin at the end of the log.
+        channels: patterns of the wanted channels (:mod:`co2.protocol.wire.channel_patterns`), None for everything,
+            or for more than the limits allow (:mod:`co2.protocol.wire.subscription_limits`): then the satellite
+            filters.
+        durable: receives only messages that are on the relay's disk, and its own satellite's messages too.
     """
 
     package: Name
@@ -129,18 +129,18 @@ Subscriptions = Annotated[list[Subscription], msgspec.Meta(max_length=MAX_SUBSCR
 
 
 class Receipt(_Frame):
-    """What a relay can be held to: everything up to a position was on its disk.
+    """Proof of what a relay has stored: everything up to a position was on its disk.
 
     See :mod:`co2.protocol.relay.receipts`.
 
-    It comes with the Welcome and every few seconds, and goes back with the next Hello. A satellite that shows no
-    token does not know it, and gets none.
+    It is sent with the Welcome and every few seconds, and returned with the next Hello. A satellite that shows no
+    token is too old to know it, and gets none.
 
     Attributes:
         log_id: of the log.
         run: of the relay.
-        position: of the last message that was on disk.
-        mac: by which the relay knows it.
+        position: last message that was on disk.
+        mac: by which the relay recognises its own receipt.
     """
 
     log_id: Annotated[str, msgspec.Meta(max_length=MAX_LOG_ID)]
@@ -153,18 +153,18 @@ class Hello(_Frame):
     """First frame of a satellite.
 
     Attributes:
-        host_id: proposed; the relay puts in the host part that it observes.
-        log_id: that positions below belong to, '' for none.
-        run: of the relay, when the last of these positions was handed out.
+        host_id: proposed; the relay replaces the host part by the address that it observes.
+        log_id: of the log that the positions below belong to, '' for none.
+        run: of the relay that handed out the newest of these positions.
         subscriptions: one for each package that receives.
-        outbox: (epoch, its first unacknowledged seq) for each epoch with something unacknowledged, oldest first;
-            the last one is the run of now, also when all of it is acknowledged.
-        methods: names of what can be called here.
+        outbox: (epoch, its first unacknowledged seq) for each epoch with unacknowledged messages, oldest first;
+            the last one is the current run, even if all of it is acknowledged.
+        methods: names of the callable methods.
         plugins: names of the plugins.
-        token: of the state folder, by which its origin belongs to it (:mod:`co2.protocol.relay.origins`); '' for a
-            satellite of before tokens.
-        receipt: the last one that the relay has given, None for none.
-        holds: it knows :class:`Hold`; who does not is sent away while the relay's disk is full.
+        token: of the state folder, which proves that the origin belongs to it (:mod:`co2.protocol.relay.origins`);
+            '' for a satellite older than tokens.
+        receipt: last one from the relay, None for none.
+        holds: the satellite supports :class:`Hold`; one without is disconnected while the relay's disk is full.
     """
 
     host_id: str
@@ -180,7 +180,7 @@ class Hello(_Frame):
 
 
 class Interest(_Frame):
-    """What the satellite's packages want from now on, all of it: a package that is missing is gone."""
+    """The current subscriptions and names of the satellite, all of them: a package that is missing is gone."""
 
     subscriptions: Subscriptions
     methods: Names
@@ -188,7 +188,7 @@ class Interest(_Frame):
 
 
 class Publish(_Frame):
-    """Messages of one plugin: cut, numbered and checksummed once, sent again byte for byte.
+    """Messages of one plugin: packed, numbered and checksummed once, resent byte for byte.
 
     Attributes:
         epoch: one run of the sender, 63 random bits.
@@ -210,12 +210,12 @@ class Publish(_Frame):
 
 
 class Applied(_Frame):
-    """How the satellite is, for whoever looks at the relay.
+    """State of the satellite, for people who look at the relay.
 
     Attributes:
-        positions: how far each package is.
-        health: how each package is; None where that is no news.
-        listens: IP address that the satellite listens on; '' for one that does not tell.
+        positions: of each package.
+        health: of each package; None if unchanged.
+        listens: IP address that the satellite listens on; '' for a satellite that does not report it.
     """
 
     positions: Annotated[dict[Name, Number], msgspec.Meta(max_length=MAX_SUBSCRIPTIONS)]
@@ -227,14 +227,15 @@ class Welcome(_Frame):
     """First frame of a relay.
 
     Attributes:
-        host_id: with the host part that the relay observed; it is used from now on.
+        host_id: with the host part that the relay observed; valid from now on.
         relay: the relay's own host_id.
         log_id: of its log.
-        run: of the relay: another one at each start.
-        position: the head of the log; where a subscription without position begins.
+        run: of the relay: a new one at each start.
+        position: end of the log, where a subscription without position begins.
         acks: for each epoch of the Hello, the last seq that is on disk.
-        receipt: of what is on disk now, None for none.
-        anew: the positions of the Hello are none of this log's, though its id is the same: they begin anew in it.
+        receipt: for the messages on disk now, None for none.
+        anew: the positions of the Hello are invalid in this log, though its id is the same: the packages begin
+            anew.
     """
 
     host_id: str
@@ -255,11 +256,11 @@ class Ack(_Frame):
 
 
 class Hold(_Frame):
-    """What has to be stored is not taken for now: the relay's disk is full. All else goes on.
+    """The relay stores no messages for now: its disk is full. All other frames continue.
 
-    To the satellite, with a text: keep what is not acknowledged, and give nothing of it; what was on its way does
-    not count. To the satellite, without: there is room, send again all that is not acknowledged. The satellite
-    answers that with the same frame: what comes behind it counts.
+    To the satellite, with a text: keep unacknowledged messages and send none of them; those on their way are
+    ignored. To the satellite, without a text: there is room, resend all unacknowledged messages. The satellite
+    answers that with the same frame: the messages behind it count.
 
     Attributes:
         text: for people; '' when there is room.
@@ -269,14 +270,14 @@ class Hold(_Frame):
 
 
 class Deliver(_Frame):
-    """A frame out of the log.
+    """A frame from the log.
 
     Attributes:
         position: of its first message.
-        package: '' for the live stream, which is every live package's; else the one that asked for a replay.
+        package: '' for the live stream of all live packages; else the package that asked for a replay.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection, as the relay saw it.
-        epoch: as in :class:`Publish`; 0 for a sender that does not number.
+        epoch: as in :class:`Publish`; 0 for a sender without numbers.
         seq: as in :class:`Publish`.
         sender: package that sent them.
         plugin: as in :class:`Publish`.
@@ -299,12 +300,12 @@ class Deliver(_Frame):
 
 
 class Replay(_Frame):
-    """A package reads for itself, at its own pace, with a cursor of its own.
+    """A package reads on its own, at its own pace, with its own cursor.
 
-    To the relay: give it what comes after ``position``, as many bytes as it has ``room`` for; 0 for nothing yet,
-    which the relay answers with the same frame: what it wrote before that does not count.
-    From the relay: that was it, up to ``position``. With ``room`` left it has caught up: what comes after is in
-    the live stream (or, for a durable package, comes as it gets to disk). With none left there is more to ask for.
+    To the relay: send it the messages after ``position``, as many bytes as ``room``; 0 means none for now, and the
+    relay answers with the same frame: earlier messages are ignored. From the relay: all sent, up to ``position``.
+    With ``room`` left the package has caught up: later messages are in the live stream (a durable package gets
+    them once they are on disk). Without room left there is more to ask for.
     """
 
     package: Name
@@ -313,12 +314,12 @@ class Replay(_Frame):
 
 
 class Gap(_Frame):
-    """Messages over ``after`` up to ``next`` will not come.
+    """The messages after ``after`` up to ``next`` will not come.
 
     Attributes:
-        package: whom it concerns, '' for every live package.
-        after: position of the last message before it.
-        next: position of the last message that is missing.
+        package: that the gap concerns, '' for every live package.
+        after: position of the last message before the gap.
+        next: position of the last missing message.
         reason: why.
     """
 
@@ -329,13 +330,13 @@ class Gap(_Frame):
 
 
 class Roster(_Frame):
-    """Who is connected, as far as it is news on this link.
+    """The connected satellites: changes since the last frame on this link.
 
     Attributes:
-        rows: host_id, methods and plugins of satellites that have come or tell something else.
+        rows: host_id, methods and plugins of satellites that are new or have changed.
         gone: origins of those that have left.
-        begins: this is the first part of all of it; what was told before counts no more.
-        ends: with this part everything has been told that there is now.
+        begins: the first part of a full list; earlier frames no longer count.
+        ends: with this part the list is complete.
     """
 
     rows: list[tuple[str, list[str], list[str]]]
@@ -348,7 +349,7 @@ class Call(_Frame):
     """Call a method of the other side.
 
     Attributes:
-        call_id: chosen by the caller, one that is not under way.
+        call_id: chosen by the caller, not in use by another call.
         method: its name.
         argument: one encoded dictionary.
         timeout: seconds that the caller waits.
@@ -361,7 +362,7 @@ class Call(_Frame):
 
 
 class Result(_Frame):
-    """What a Call came to.
+    """The result of a Call.
 
     Attributes:
         call_id: of the Call.
@@ -382,7 +383,7 @@ class Goodbye(_Frame):
     Attributes:
         reason: one word for programs, see :mod:`co2.protocol.wire.close_reasons`.
         text: for people.
-        retry_after: seconds that the other side should wait before it comes again, 0 for as it likes.
+        retry_after: seconds that the other side should wait before it reconnects, 0 for no wait.
     """
 
     reason: str
@@ -398,7 +399,7 @@ _satellite_decoder = msgspec.msgpack.Decoder(SatelliteFrame)
 _relay_decoder = msgspec.msgpack.Decoder(RelayFrame)
 
 _LONG_ONES = tuple(bytes((0xA0 | len(name),)) + name.encode() for name in ("Publish", "Call", "Result"))
-"""How frames with messages and values begin, behind their first byte: any other one is as short as a Hello."""
+"""Beginnings of frames with messages or values, after their first byte: all others are as short as a Hello."""
 
 
 def encode_link_frame(frame: SatelliteFrame | RelayFrame) -> bytes:
@@ -414,11 +415,11 @@ def encode_link_frame(frame: SatelliteFrame | RelayFrame) -> bytes:
 
 
 def decode_satellite_frame(data: bytes | memoryview) -> Any:
-    """Decode a frame that a satellite sent.
+    """Decode a frame from a satellite.
 
     Raises:
-        BadRequest: it is none of a satellite's, or one that holds neither messages nor values and is longer than
-            :data:`MAX_FIRST_FRAME`; to take that apart would hold up others.
+        BadRequest: not a satellite's frame, or a frame without messages and values that is longer than
+            :data:`MAX_FIRST_FRAME`: parsing it would delay others.
     """
     if len(data) > MAX_FIRST_FRAME and not bytes(data[1:9]).startswith(_LONG_ONES):
         raise BadRequest(f"a frame of {len(data)} bytes without messages; the limit is {MAX_FIRST_FRAME}")
@@ -426,10 +427,10 @@ def decode_satellite_frame(data: bytes | memoryview) -> Any:
 
 
 def decode_relay_frame(data: bytes | memoryview) -> Any:
-    """Decode a frame that a relay sent.
+    """Decode a frame from a relay.
 
     Raises:
-        BadRequest: it is none of a relay's.
+        BadRequest: not a relay's frame.
     """
     return _decode(_relay_decoder, data)
 

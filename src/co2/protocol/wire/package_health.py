@@ -1,4 +1,4 @@
-"""How the plugin packages of a satellite are, as it tells its relay, and what is wrong with them in words."""
+"""The health of a satellite's plugin packages, as reported to its relay, and their trouble in words."""
 
 from collections.abc import Callable, Iterable
 from typing import Annotated
@@ -18,35 +18,35 @@ __all__ = [
 ]
 
 MAX_HEALTH = 100
-"""Packages of one satellite that are told; those in trouble first."""
+"""Packages of one satellite that are reported; those in trouble first."""
 
 MAX_HEALTH_TEXT = 16 * 1024
-"""Characters that all of that may have."""
+"""Characters of text in one report."""
 
 MAX_ERROR = 300
-"""Characters of one error."""
+"""Characters of an error."""
 
 RECENT = 600.0
-"""Seconds for which an error of a package that runs is trouble."""
+"""Seconds for which an error of a running package counts as trouble."""
 
 DOES_NOTHING = ("failed", "parked")
-"""States in which a package does nothing until somebody asks for another try."""
+"""States in which a package does nothing until somebody starts it again."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=1e12)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class Health(msgspec.Struct, array_like=True, frozen=True):
-    """One package. Times are as of when it was told.
+    """Health of one package. Times are those of the report.
 
     Attributes:
         name: of the package.
         state: ``starting``, ``running``, ``restarting``, ``parked``, ``failed`` or ``stopped``.
-        load: number of its load, 0 where none has run.
-        hangs: seconds that a call into it has been under way that is past the warning.
-        dead_letters: messages that it did not take, and that are kept.
-        refused: older code than the folder's goes on.
-        error: its last one, on one line; '' for none.
+        load: number of its load, 0 if none has run.
+        hangs: seconds that a call into it has taken so far, if that is past the warning; else 0.
+        dead_letters: kept messages that the package did not accept.
+        refused: older code than the folder's still runs.
+        error: the last one, on one line; '' for none.
         error_age: seconds since then.
     """
 
@@ -60,12 +60,12 @@ class Health(msgspec.Struct, array_like=True, frozen=True):
     error_age: Seconds = 0.0
 
     def later(self, seconds: float) -> "Health":
-        """Return how it is some seconds after this was told, where nothing else was since."""
+        """Return the health some seconds after this report, if nothing else has changed."""
         hangs = self.hangs + seconds if self.hangs else 0.0
         return msgspec.structs.replace(self, hangs=hangs, error_age=self.error_age + seconds)
 
     def words(self, duration: Callable[[float], str]) -> list[str]:
-        """Return what is wrong, see :func:`trouble_words`."""
+        """Return the trouble in words, see :func:`trouble_words`."""
         return trouble_words(
             self.name,
             self.state,
@@ -87,16 +87,16 @@ def trouble_words(
     error_age: float | None,
     duration: Callable[[float], str],
 ) -> list[str]:
-    """Say in a few words each what is wrong with a package, worst first; nothing where all is well.
+    """Return the trouble of a package, a few words each, worst first; nothing if there is none.
 
     Args:
         name: of the package.
-        state: see :class:`Health`, as the others.
+        state: see :class:`Health`, as for the others.
         hangs: likewise.
         dead_letters: likewise.
         refused: likewise.
         error_age: None for no error.
-        duration: writes seconds for people.
+        duration: formats seconds for people.
     """
     if state in DOES_NOTHING:
         return [f"{name} {state}"]
@@ -110,7 +110,7 @@ def trouble_words(
 
 
 def fitting(packages: Iterable[Health]) -> list[Health]:
-    """Return as many packages as may be told, those in trouble first."""
+    """Return as many packages as fit a report, those in trouble first."""
     rows: list[Health] = []
     size = 0
     for row in sorted(packages, key=lambda row: not row.words(str)):
@@ -122,5 +122,5 @@ def fitting(packages: Iterable[Health]) -> list[Health]:
 
 
 def health_text(packages: Iterable[Health]) -> int:
-    """Return how many characters of text there are."""
+    """Return the number of characters of their texts."""
     return sum(len(row.name) + len(row.state) + len(row.error) for row in packages)

@@ -1,7 +1,7 @@
-"""How much of what its packages want a satellite tells its relay: as much as a Hello holds and a relay keeps.
+"""Limits on the subscriptions that a satellite sends to its relay: as much as a Hello holds and a relay keeps.
 
-Whoever wants more gets everything, and its satellite filters what comes, as it does anyway: that costs some bytes,
-where a refusal would cost the link. Satellites tell no more than that, and relays keep no more.
+A package with too many patterns gets everything, and its satellite filters, as it does anyway: that costs some
+bytes, where a refusal would cost the link. Satellites send no more than the limits, and relays keep no more.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,24 @@ __all__ = ["MAX_PATTERNS_OF_SATELLITE", "MAX_SUBSCRIPTIONS_SIZE", "bounded"]
 MAX_PATTERNS_OF_SATELLITE = 4096
 """Patterns of all packages of a satellite.
 
-Each takes up to 300 bytes at the relay: one frame could bring so many that they took 46 MiB.
+Each takes up to 300 bytes at the relay: without a limit, those of one frame could take 46 MiB.
 """
 
 MAX_SUBSCRIPTIONS_SIZE = 160 * 1024
-"""Bytes of a satellite's subscriptions, as they are sent.
+"""Bytes of a satellite's encoded subscriptions.
 
-With as many names as there may be, 75 KiB of them, a Hello is still shorter than a first frame may be.
+With as many names as allowed, 75 KiB, a Hello is still shorter than a first frame may be.
 """
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 def bounded(subscriptions: Sequence[Subscription]) -> list[Subscription]:
-    """Return subscriptions with no more patterns than may be told.
+    """Return subscriptions with no more patterns than the limits allow.
 
-    Those with most bytes of patterns are for everything then, of equal ones the last, until the others fit.
-    Without any patterns all fit that :func:`~co2.protocol.wire.host_names.fitting_packages` lets in.
+    Subscriptions with the most bytes of patterns are widened to everything, of equal ones the last first, until
+    the others fit. Without any patterns, all packages of :func:`~co2.protocol.wire.host_names.fitting_packages`
+    fit.
     """
     told = list(subscriptions)
     patterns = sum(len(sub.channels or ()) for sub in told)
@@ -48,5 +49,5 @@ def bounded(subscriptions: Sequence[Subscription]) -> list[Subscription]:
 
 
 def _sizes(subscriptions: Sequence[Subscription]) -> list[tuple[int, int]]:
-    """Return the bytes of the patterns of each that has some, with its place."""
+    """Return (bytes of its patterns, index) of each subscription with patterns."""
     return [(len(_encode(sub.channels)), at) for at, sub in enumerate(subscriptions) if sub.channels]

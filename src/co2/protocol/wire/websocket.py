@@ -1,7 +1,7 @@
-"""The WebSocket of the link, without I/O: bytes in, whole binary messages out (RFC 6455).
+"""The WebSocket of the link, without I/O: parses bytes into whole binary messages (RFC 6455).
 
-Our own because every frame on the link passes here twice: what a general library does for each message (a queue, a
-future, a turn of the event loop) took longer than everything else that a relay does with it.
+Our own implementation, because every frame on the link passes here twice: the work of a general library for each
+message (a queue, a future, a turn of the event loop) took longer than all other work of a relay on it.
 """
 
 import base64
@@ -45,14 +45,14 @@ _CLOSE_WORDS = {
 }
 
 MAX_CONTROLS = 50
-"""Control frames that may come at the same time, and within a second; more end the link with code 1008."""
+"""Control frames allowed at once, and within a second; more end the link with code 1008."""
 
 SMALL_PART = 512
 MAX_SMALL_PARTS = 16
-"""Bytes below which a part of a message is small, and how many such ones, besides the last, a message may have.
+"""Bytes below which a part of a message is small, and how many small parts, besides the last, a message may have.
 
-Hosts of co2 send no parts, and who cuts messages in two has other reasons than to send a few bytes at a time:
-43,000 empty parts, of one read, take 40 ms, and a message of them is taken as any other one.
+Hosts of co2 send no parts, and nobody cuts messages in two to send a few bytes at a time: 43,000 empty parts, of
+one read, take 40 ms, and a message of them is taken as any other one.
 """
 
 _CONTINUATION = 0x0
@@ -61,19 +61,19 @@ _BINARY = 0x2
 _FIN = 0x80
 _MASKED = 0x80
 _MAX_CONTROL = 125
-"""Bytes of a control frame; it is also the longest size that stands in the second byte."""
+"""Bytes of a control frame; also the largest size that fits the second byte."""
 _NO_MASK = bytes(4)
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 def accept_key(key: str) -> str:
-    """Give what a server answers to a client's ``Sec-WebSocket-Key`` (RFC 6455, 4.2.2)."""
+    """Return a server's answer to a client's ``Sec-WebSocket-Key`` (RFC 6455, 4.2.2)."""
     digest = hashlib.sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest()
     return base64.b64encode(digest).decode()
 
 
 def message_head(size: int, masked: bool) -> bytes:
-    """Give the head of a binary message of so many bytes; they go right after it.
+    """Return the head of a binary message of so many bytes; the message follows directly.
 
     Args:
         size: bytes of the message.
@@ -89,13 +89,13 @@ def message_head(size: int, masked: bool) -> bytes:
 
 
 def control_frame(opcode: int, payload: bytes, masked: bool) -> bytes:
-    """Give a whole control frame: :data:`PING`, :data:`PONG` or :data:`CLOSE`, at most 125 bytes of payload."""
+    """Return a whole control frame: :data:`PING`, :data:`PONG` or :data:`CLOSE`, at most 125 bytes of payload."""
     bit = _MASKED if masked else 0
     return bytes((_FIN | opcode, bit | len(payload))) + (_NO_MASK if masked else b"") + payload
 
 
 def close_words(payload: bytes) -> str:
-    """Return why the other side has closed the connection, '' where it has no complaint.
+    """Return why the other side closed the connection, '' if it reports no error.
 
     Args:
         payload: of its Close.
@@ -106,17 +106,17 @@ def close_words(payload: bytes) -> str:
 
 
 class WebSocketReader:
-    """Cut a stream of bytes into messages.
+    """Parses a stream of bytes into messages.
 
-    Nothing is read after a Close or after what is no WebSocket of the link's; what came before is given.
+    After a Close or a violation of the protocol nothing more is parsed; earlier messages are returned.
 
     Args:
         max_size: bytes of a message, at least 125; may be changed.
         masked: whether the other side masks: clients do, servers do not.
 
     Attributes:
-        control: control frames that have come, as (opcode, payload); the owner takes them out.
-        error: what is wrong with the stream, and ended it.
+        control: received control frames, as (opcode, payload); the owner removes them.
+        error: the violation that ended the stream, None for none.
     """
 
     def __init__(self, max_size: int, masked: bool) -> None:
@@ -134,16 +134,16 @@ class WebSocketReader:
 
     @property
     def is_between(self) -> bool:
-        """Whether what comes next is the beginning of a message."""
+        """Whether the next byte begins a message."""
         return not self._buffer and not self._fragmented and not self._over
 
     @property
     def held(self) -> int:
-        """Bytes of a message that is not complete."""
+        """Bytes of an incomplete message."""
         return len(self._buffer) + len(self._parts)
 
     def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
-        """Take bytes as they came, give the messages that are complete: views, to be used at once."""
+        """Parse received bytes; return the complete messages as views, to be used at once."""
         messages: list[bytes | memoryview] = []
         if self._over:
             return messages
@@ -156,7 +156,7 @@ class WebSocketReader:
                 return messages
             buffer += data
             if len(buffer) >= self._needed:
-                # A copy, once per message: what is left of it must not hold the buffer.
+                # A copy, once per message: a view of the rest must not pin the buffer.
                 used = self._cut(bytes(buffer), messages)
                 del buffer[:used]
         except BadWebSocket as error:
@@ -166,7 +166,7 @@ class WebSocketReader:
         return messages
 
     def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview]) -> int:
-        """Take all whole frames from the front; give how many bytes these were."""
+        """Parse all whole frames at the front; return the number of bytes used."""
         start, end = 0, len(data)
         view = memoryview(data)
         mask_size = 4 if self._bit else 0
@@ -204,7 +204,7 @@ class WebSocketReader:
         return start
 
     def _take(self, first: int, payload: bytes, messages: list[bytes | memoryview]) -> None:
-        """Take a frame that is not simply a message."""
+        """Process a frame that is not a whole message."""
         opcode = first & 0x0F
         if first & 0x70 or opcode not in (_CONTINUATION, _TEXT, _BINARY, CLOSE, PING, PONG):
             raise BadWebSocket(PROTOCOL_ERROR, f"a frame that begins with 0x{first:02x}")
@@ -220,7 +220,7 @@ class WebSocketReader:
             raise BadWebSocket(UNSUPPORTED, "text; the link's messages are binary")
         if (opcode == _CONTINUATION) != self._fragmented:
             raise BadWebSocket(PROTOCOL_ERROR, "a part of a message out of place")
-        self._parts += payload  # one piece: each of a million small ones would cost more than what is in it
+        self._parts += payload  # one buffer: an object per part would cost more than its content
         self._parts_size += len(payload)
         if self._parts_size > self.max_size:
             raise BadWebSocket(TOO_BIG, f"a message of more than {self.max_size} bytes, in parts")
