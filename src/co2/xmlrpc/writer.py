@@ -42,7 +42,7 @@ _BEFORE_RESULT = _DECLARATION + b"<methodResponse><params><param>"
 _BEHIND_RESULT = b"</param></params></methodResponse>"
 
 LONG = 64 * 1024
-"""Bytes from which a value that is written already is a piece of its own."""
+"""Bytes from which an encoded value is a piece itself."""
 
 
 class Written:
@@ -89,7 +89,7 @@ def write_value(value: Any, most: int = 0) -> bytes:
 
 
 def _pieces(value: Any, most: int = 0) -> list[bytes]:
-    """Encode a value as pieces; a long value that is already encoded is a piece itself, so that it is not copied."""
+    """Encode a value as pieces; a long value that is already encoded is a piece itself, and is not copied."""
     if value.__class__ is WrittenValue:
         return [value.xml]
     out: list[str | bytes] = []
