@@ -1,1 +1,1 @@
-"""The relay's end of all links, and what it keeps of its members, without I/O."""
+"""The relay's side of all links, and its memory of its members, without I/O."""

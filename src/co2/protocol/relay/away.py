@@ -1,4 +1,4 @@
-"""The roster of those who are not here: which satellites a relay has had, and since when they are away."""
+"""The satellites that are away: which ones a relay has had, and since when they are gone."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,37 +22,37 @@ __all__ = [
 ]
 
 MAX_AWAY = 10_000
-"""Satellites that are remembered; the one that has been away for longest goes first."""
+"""Satellites that are remembered; the one that has been away longest is forgotten first."""
 
 MAX_AWAY_AT_ONE_ADDRESS = 500
-"""Of those, so many of one source (:mod:`co2.sources`): who makes up satellites displaces no others."""
+"""Of those, at most so many of one source (:mod:`co2.sources`): invented satellites displace no others."""
 
 MAX_AWAY_NAMES = 16 * 1024
-"""Characters of names of methods and plugins that are remembered of one satellite; those beyond are left out."""
+"""Characters of names of methods and plugins that are remembered of one satellite; further ones are left out."""
 
 MAX_NAMES_MEMORY = 32 * 1024 * 1024
-"""Bytes of memory, about, that names of all who are away take; beyond it those of who went first are forgotten."""
+"""Approximate bytes of all names of absent satellites; beyond it the names of the first to leave are forgotten."""
 
 MAX_NAMES_MEMORY_OF_ONE = MAX_NAMES_MEMORY // 4
-"""Of those, so many of one source."""
+"""Of those, at most so many of one source."""
 
 _NAME_COST = 128
 """Bytes of memory that a name takes besides its characters, in a list and in a table."""
 
 
 class Away(msgspec.Struct):
-    """One satellite, as it was when it was here last.
+    """The last known state of an absent satellite.
 
     Attributes:
         origin: the random part of its host_id.
         host_id: its last one.
-        seen_at: wall time when it was here last, by the clock of then: a label.
-        stopped: it said goodbye, else it was lost.
-        methods: names of what could be called there.
+        seen_at: wall time when it was last connected, by the clock of that time: a label.
+        stopped: it said Goodbye; else it was lost.
+        methods: names of its callable methods.
         plugins: names of its plugins.
-        claims: the number with which it claimed each name of a method that it has or had: who came later with
-            a name has a larger one.
-        left_at: monotonic second when it was here last; None where that was before this start.
+        claims: the number with which it claimed each name of a method that it has or had: a later claim has a
+            larger one.
+        left_at: monotonic second when it was last connected; None if that was before this start.
     """
 
     origin: str
@@ -66,23 +66,23 @@ class Away(msgspec.Struct):
 
     @property
     def state(self) -> str:
-        """``stopped`` for one that said goodbye, else ``away``."""
+        """``stopped`` for one that said Goodbye, else ``away``."""
         return "stopped" if self.stopped else "away"
 
     @property
     def ip(self) -> str:
-        """Address that it came from."""
+        """Address of its last connection."""
         return HostId.parse(self.host_id).ip
 
 
 class Absence(NamedTuple):
-    """For how long somebody has been away. The wall clock decides nothing here: it may be wrong, and jump.
+    """How long a satellite has been away. The wall clock decides nothing here: it may be wrong, and jump.
 
     Attributes:
-        seconds: that have passed since it was here, at least: where that was before this start, since this start.
-        seen_at: wall time when it was here last, by the clock of now; where that was before this start, by that of
-            then.
-        before_start: it was here last before this start.
+        seconds: since it was connected, at least: if that was before this start, since this start.
+        seen_at: wall time when it was last connected, by the current clock; if that was before this start, by the
+            clock of that time.
+        before_start: it was last connected before this start.
     """
 
     seconds: float
@@ -91,10 +91,10 @@ class Absence(NamedTuple):
 
 
 class AwayBook:
-    """Who is away; who is here is known, too, so that it is remembered when this relay ends without a word.
+    """The absent satellites; the present ones are known too, so that they are remembered if this relay crashes.
 
     Args:
-        known: those of before, in the order in which they went. All of them are away.
+        known: satellites of earlier runs, in the order in which they left. All of them are away.
         wall: wall time, for labels only.
         now: monotonic seconds.
     """
@@ -113,13 +113,13 @@ class AwayBook:
         self._away: dict[str, Away] = {}
         self._by_method: dict[str, tuple[str, ...]] = {}  # origins in order; a dict each would be 4 times as large
         self._at: dict[str, dict[str, None]] = {}  # by source, in order
-        self._named: dict[str, int] = {}  # memory that names take, in order
+        self._named: dict[str, int] = {}  # bytes of its names by origin, in order
         self._named_of: dict[str, dict[str, None]] = {}  # the same origins, by source
         self._memory = 0
         self._memory_of: Counter[str] = Counter()
         self._changes: dict[str, Away | None] = {}
         self._on_disk: set[str] = set()
-        self._on_disk_before: set[str] = set()  # of what is being written
+        self._on_disk_before: set[str] = set()  # of the changes that are being written
         for one in known:
             self._on_disk.add(one.origin)
             self._claimed = max(self._claimed, *one.claims.values(), 0)
@@ -130,40 +130,40 @@ class AwayBook:
 
     @property
     def here(self) -> frozenset[str]:
-        """Origins of those who are here."""
+        """Origins of the present satellites."""
         return frozenset(self._here)
 
     def rows(self) -> list[Away]:
-        """Return those who are away, the last who went first."""
+        """Return the absent satellites, the last to leave first."""
         return list(reversed(self._away.values()))
 
     def states(self) -> dict[str, int]:
-        """Return how many are away, by state."""
+        """Return the number of absent satellites by state."""
         stopped = sum(one.stopped for one in self._away.values())
         counts = {"away": len(self._away) - stopped, "stopped": stopped}
         return {state: count for state, count in counts.items() if count}
 
     def get(self, origin: str) -> Away | None:
-        """Return what is known of somebody who is away, None for nothing."""
+        """Return the absent satellite of an origin, None if there is none."""
         return self._away.get(origin)
 
     def having(self, method: str) -> list[Away]:
-        """Return those who had a method, the last who went first."""
+        """Return the absent satellites that had a method, the last to leave first."""
         return [self._away[origin] for origin in reversed(self._by_method.get(method, ()))]
 
     def since(self, one: Away) -> float:
-        """Return the monotonic second since which somebody is away; this start for one that was away before."""
+        """Return the monotonic second since which a satellite is away; this start if it was away before."""
         return self._begun if one.left_at is None else one.left_at
 
     def absence(self, one: Away) -> Absence:
-        """Return for how long somebody has been away."""
+        """Return how long a satellite has been away."""
         seconds = max(0.0, self._now() - self.since(one))
         if one.left_at is None:
             return Absence(seconds, one.seen_at, True)
         return Absence(seconds, self._wall() - seconds, False)
 
     def next_claim(self) -> int:
-        """Return the number of who claims names now: larger than all before it, of earlier starts too."""
+        """Return the number for a new claim: larger than all before it, those of earlier starts too."""
         self._claimed += 1
         return self._claimed
 
@@ -174,13 +174,13 @@ class AwayBook:
         plugins: Sequence[str],
         claims: Mapping[str, int] | None = None,
     ) -> bool:
-        """Note that somebody is here, or tells other names; return whether that is news for the disk.
+        """Note that a satellite is present, or has new names; return whether that must be written to disk.
 
         Args:
             host_id: its own.
             methods: names.
             plugins: names.
-            claims: by name of a method, also of one that it had; those that it has come first.
+            claims: by name of a method, of former methods too; those of its current methods first.
         """
         methods, plugins = _fitting(methods, plugins)
         before = self._here.get(host_id.origin)
@@ -199,23 +199,23 @@ class AwayBook:
         return True
 
     def left(self, origin: str, *, stopped: bool, ago: float = 0.0) -> None:
-        """Note that somebody has gone.
+        """Note that a satellite has left.
 
         Args:
-            origin: whose.
-            stopped: it said goodbye.
-            ago: seconds since it was heard of last.
+            origin: of the satellite.
+            stopped: it said Goodbye.
+            ago: seconds since the last sign of it.
         """
         one = self._here.pop(origin, None)
         if one is not None:
             one.seen_at, one.stopped = self._wall() - ago, stopped
             one.left_at = self._now() - ago
-            self._changes.pop(origin, None)  # they are written in the order in which they went
+            self._changes.pop(origin, None)  # satellites are written in the order in which they left
             self._changes[origin] = one
             self._put(one)
 
     def forget(self, origin: str) -> bool:
-        """Forget somebody who is away; return whether there was one."""
+        """Forget an absent satellite; return whether there was one."""
         one = self._away.get(origin)
         if one is None:
             return False
@@ -223,14 +223,14 @@ class AwayBook:
         if origin in self._on_disk:
             self._changes[origin] = None
         else:
-            self._changes.pop(origin, None)  # else who comes and goes without end leaves something each time
+            self._changes.pop(origin, None)  # else satellites that come and go endlessly leave something each time
         return True
 
     def take_changes(self, most: int) -> dict[str, Away | None]:
-        """Return what is to be brought to disk, by origin; None for what is forgotten.
+        """Return the changes to write to disk, by origin; None for a forgotten satellite.
 
         Args:
-            most: so many at a time.
+            most: at most so many.
         """
         taken = dict(list(self._changes.items())[:most])
         self._on_disk_before = self._on_disk & taken.keys()
@@ -240,7 +240,7 @@ class AwayBook:
         return {origin: None if one is None else msgspec.structs.replace(one) for origin, one in taken.items()}
 
     def give_back(self, changes: dict[str, Away | None]) -> None:
-        """Take back what the disk did not take; what has changed since counts."""
+        """Restore changes that the disk refused; newer changes take precedence."""
         self._on_disk.difference_update(changes)
         self._on_disk |= self._on_disk_before
         self._changes = {
@@ -251,7 +251,7 @@ class AwayBook:
 
     @property
     def has_changes(self) -> bool:
-        """Whether something is to be brought to disk."""
+        """Whether there are changes to write to disk."""
         return bool(self._changes)
 
     def _put(self, one: Away) -> None:
@@ -275,7 +275,7 @@ class AwayBook:
         self._take_out_names(one, source)
 
     def _put_names(self, one: Away, source: str) -> None:
-        """Have somebody found by its methods; where names take too much memory, others' are forgotten."""
+        """Index a satellite by its methods; if names take too much memory, those of others are forgotten."""
         for method in set(one.methods):
             self._by_method[method] = (*self._by_method.get(method, ()), one.origin)
         if cost := sum(_NAME_COST + len(name) for name in (*one.methods, *one.plugins, *one.claims)):

@@ -1,11 +1,11 @@
 """The relay's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-Which frame is in place when says :data:`co2.protocol.transitions.RELAY`.
+:data:`co2.protocol.transitions.RELAY` defines which frame is allowed in which state.
 
-What a message does here: Publish is checked against the sender's mark and appended to the log. At once it goes
-to every live stream that stands at the head; when it is on disk its sender is acknowledged and durable streams get
-it. Where there are relay plugins it goes through them first (``filter_chain.py``). Whatever has no number of its
-own (from XML-RPC) is passed on only when it is on disk, and holds up so long what came after.
+The path of a message: a Publish is checked against the sender's mark and appended to the log. It is sent at once
+to every live stream at the end of the log; when it is on disk, its sender is acknowledged and durable streams get
+it. If there are relay plugins, it passes them first (``filter_chain.py``). A message without a number (from
+XML-RPC) is delivered only once it is on disk, and delays later messages until then.
 """
 
 from collections import deque
@@ -78,35 +78,35 @@ __all__ = [
 ]
 
 ASKED_BYTES = 256
-"""Bytes of a frame that asks for something for which it counts once more in :attr:`Peer.asked`."""
+"""A request frame counts once more in :attr:`Peer.asked` for each so many bytes."""
 
 ASKED_SUBSCRIPTIONS = 8
-"""Subscriptions of a frame for which it counts once more besides: each takes 1 to 2 microseconds."""
+"""A frame counts once more for each so many subscriptions: each takes 1 to 2 microseconds."""
 
 ASKED_PATTERNS = 16
-"""Patterns of these for which it counts once more: each takes 0.8 microseconds."""
+"""A frame counts once more for each so many patterns of these: each takes 0.8 microseconds."""
 
 ASKED_AT_ONCE = 64
-"""What frames that have come at the same time may ask for before others have their turn: about a millisecond."""
+"""Count of one link's frames in one turn, before others have theirs: about a millisecond."""
 
 REPEAT_ASKED = 5
-"""What a frame counts that was sent before: it is looked for in the log."""
+"""Count of a resent frame: it is looked up in the log."""
 
 _FREE = frozenset((Publish, Result))
-"""Frames that do not count: messages, which have the log's backlog for a brake, and answers to calls of ours."""
+"""Frames that do not count: messages, which the log's backlog limits, and answers to calls of ours."""
 
 Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
-"""Frames that differ in nothing but number and messages: (whose, run, package, plugin, channels)."""
+"""Frames that differ only in number and messages: (peer, run, package, plugin, channels)."""
 
 
 IMPOSTOR_FOR = 60.0
-"""Seconds after which whoever came with somebody else's origin may try again."""
+"""Seconds after which a satellite with somebody else's origin may try again."""
 
 FULL_FOR = 10.0
-"""Seconds after which whoever found no place, or gave way, may try again."""
+"""Seconds after which a satellite that found no place, or gave way, may try again."""
 
 MORE_LOST = "the relay lost messages of more satellites than can be named"
-"""Told for the last of the satellites of which losses are told in one run."""
+"""Reason for the last loss that is reported in one run."""
 
 _NOT_YOURS = (
     "the origin {0} belongs to another state folder, whose file 'secret' this one does not have. Put it back; or "
@@ -129,23 +129,23 @@ class RelayCore:
     """All links of a relay and its log.
 
     Args:
-        log: where everything goes.
+        log: that stores all messages.
         host_id: the relay's own.
-        max_peers: gives how many links there may be now.
+        max_peers: returns how many links there may be now.
         now: monotonic seconds.
-        origins: whose origins are whose; None where nobody keeps that.
-        receipts: key of the receipts that satellites are given; None for none, and nothing is proved then.
+        origins: owners of the origins; None for a new, empty book.
+        receipts: key of the satellites' receipts; None for no receipts, and no proofs then.
 
     Attributes:
         filter_chain: the relay plugins that messages pass.
-        asks: somebody is asked whether a satellite may join: see :class:`AdmissionWanted`.
-        keeps: what is new in ``origins`` gets to disk before its satellite joins: see :class:`OriginClaimed`.
-        elsewhere: returns the address of whoever has registered an origin without a link, '' for nobody.
+        asks: a relay plugin decides whether a satellite may join: see :class:`AdmissionWanted`.
+        keeps: changes of ``origins`` get to disk before their satellite joins: see :class:`OriginClaimed`.
+        elsewhere: returns the address that has registered an origin without a link, '' for none.
         impostors: Hellos that were refused because their origin is somebody else's.
-        places: of links, where all are taken.
-        gave_way: links that ended so that somebody of another address could come.
-        live_heard: takes live messages, for those who have no link; None where nobody wants them.
-        closing: no more messages are taken in; their senders keep them for the relay that follows.
+        places: the places of the links.
+        gave_way: links that ended to make room for another address.
+        live_heard: takes live messages, for members without a link; None if nobody wants them.
+        closing: no more messages are accepted; their senders keep them for the relay's next run.
     """
 
     def __init__(
@@ -200,13 +200,13 @@ class RelayCore:
     # ---- links -----------------------------------------------------------------------------------------
 
     def opened(self, address: tuple[str, int]) -> Peer:
-        """Take in a new connection."""
+        """Return the peer of a new connection."""
         return Peer(self, address)
 
     def receive(self, peer: Peer, *frames: bytes | memoryview) -> None:
-        """Take frames that have come at the same time; what they hold is passed on together.
+        """Process frames that arrived together; their messages are passed on together.
 
-        Garbage ends this one link, with a Goodbye that says why.
+        An invalid frame ends this one link, with a Goodbye that says why.
         """
         peer.scanned = 0
         for data in frames:
@@ -214,10 +214,10 @@ class RelayCore:
         self.fan_out.advance()
 
     def receive_some(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
-        """Take frames as :meth:`receive` does, until they have asked for :data:`ASKED_AT_ONCE`.
+        """Process frames as :meth:`receive` does, until they count for :data:`ASKED_AT_ONCE`.
 
         Returns:
-            How many were taken. Whoever comes with the rest sets :attr:`Peer.asked` to 0 before.
+            The number of frames processed. The caller sets :attr:`Peer.asked` to 0 before it passes the rest.
         """
         peer.scanned = 0
         count = 0
@@ -248,7 +248,7 @@ class RelayCore:
         self.end(peer, close_reasons.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
 
     def _storage(self, peer: Peer, error: StorageFull | StorageFailed) -> None:
-        """There is no room for what has come: its sender keeps it, and the link, where it knows how."""
+        """Make a sender wait for room on disk; end its link if it cannot wait or the disk failed."""
         if peer.holds and not isinstance(error, StorageFailed):
             if peer.state == "open":
                 peer.skips = True
@@ -256,12 +256,12 @@ class RelayCore:
                     peer.waits = True
                     self._waiting[peer] = None
                     peer.write(encode_link_frame(Hold(str(error)[:512])))
-                    self.has_room()  # the log's thread may have made some since it was refused
+                    self.has_room()  # the log's thread may have made room since the refusal
             return
         self.end(peer, close_reasons.STORAGE, str(error), retry_after=5.0)
 
     def has_room(self) -> None:
-        """The disk may have room again: whoever was told to wait sends again."""
+        """Tell the senders that wait to resend, if the disk has room again."""
         if not self._waiting or not self.log.takes:
             return
         waiting, self._waiting = self._waiting, {}
@@ -270,12 +270,12 @@ class RelayCore:
             peer.write(encode_link_frame(Hold()))
 
     def _comes_again(self, peer: Peer, _hold: Hold) -> None:
-        """What comes from here on is all that was not acknowledged, from its beginning."""
+        """Accept messages again: from here on the peer resends all unacknowledged ones, from the first."""
         if not peer.waits:
             peer.skips = False
 
     def lost(self, peer: Peer, why: str) -> None:
-        """The connection is gone."""
+        """End a link whose connection is lost."""
         self._leave(peer, "", why)
 
     def end(self, peer: Peer, reason: str, text: str, retry_after: float = 0.0) -> None:
@@ -286,16 +286,16 @@ class RelayCore:
         self._leave(peer, reason, text)
 
     def pause(self, peer: Peer) -> None:
-        """The transport's buffer is full: this peer's streams stand still."""
+        """Stop a peer's streams: the transport's buffer is full."""
         peer.paused = True
 
     def resume(self, peer: Peer) -> None:
-        """There is room again."""
+        """Resume a peer's streams: the transport has room again."""
         peer.paused = False
         self.fan_out.pump(peer)
 
     def taken(self, peer: Peer) -> list[bytes]:
-        """Hand out what waits for a peer, and read on for it."""
+        """Return the frames that wait for a peer, and read on for it."""
         frames = peer.taken()
         self.fan_out.pump(peer)
         return frames
@@ -320,22 +320,22 @@ class RelayCore:
             self.events.append(AdmissionWanted(peer, seen, hello))
 
     def admit(self, asked: AdmissionWanted) -> None:
-        """Let a satellite in after all; whoever is refused gets :meth:`end`."""
+        """Let a satellite join; one that is refused gets :meth:`end` instead."""
         if asked.peer.state == "asked":
             self._let_in(asked.peer, asked.host_id, asked.hello)
             self.fan_out.advance()
 
     def claimed(self, claim: OriginClaimed) -> None:
-        """Go on with a satellite whose origin is on disk now as its own."""
+        """Admit a satellite whose ownership of its origin is on disk now."""
         if claim.peer.state == "asked":
             self._admit(claim.peer, claim.host_id, claim.hello)
             self.fan_out.advance()
 
     def _is_refused(self, peer: Peer, host_id: HostId, hello: Hello) -> bool:
-        """Send away who may not speak for its origin, and who has no room; its owner does not notice."""
+        """Refuse a satellite that does not own its origin, or has no place; the owner's link is not affected."""
         origin, token = host_id.origin, hash_of_token(hello.token)
         older = self.peers.get(origin)
-        # One for whom there was no room in the book holds its origin as long as it has its link.
+        # An owner that the book had no room for holds its origin as long as its link lasts.
         holder = b"" if older is None or self.origins.get(origin) is not None else older.token
         if not self.origins.is_owner(origin, token) or holder not in (b"", token):
             self.impostors += 1
@@ -354,11 +354,11 @@ class RelayCore:
         return len(self.peers) >= self._max_peers()
 
     def make_room(self, ip: str, others: int = 0) -> bool:
-        """End the link that gives way to a newcomer, where there is one; return whether there was.
+        """End the link that gives way to a newcomer, if there is one; return whether there was.
 
         Args:
-            ip: where the newcomer comes from.
-            others: members without a link that are from there.
+            ip: the newcomer's address.
+            others: members without a link from that address.
         """
         peer = self.places.giving_way(ip, others)
         if peer is None:
@@ -369,7 +369,7 @@ class RelayCore:
         return True
 
     def _let_in(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
-        """Admit whoever may speak for its origin: at once, or when it is on disk whose that is."""
+        """Admit the owner of an origin: at once, or when its ownership is on disk."""
         if self._is_refused(peer, host_id, hello):
             return
         peer.was_known = self.origins.get(host_id.origin) is not None
@@ -381,7 +381,7 @@ class RelayCore:
             self._admit(peer, host_id, hello)
 
     def _admit(self, peer: Peer, host_id: HostId, hello: Hello) -> None:
-        if self._is_refused(peer, host_id, hello):  # much may have happened while the disk was waited for
+        if self._is_refused(peer, host_id, hello):  # much may have happened during the wait for the disk
             return
         older = self.peers.get(host_id.origin)
         peer.run = hello.outbox[-1][0] if hello.outbox else 0
@@ -418,18 +418,18 @@ class RelayCore:
         return True
 
     def _rolled_back(self, origin: str, hello: Hello) -> bool:
-        """Return whether a satellite shows a receipt of ours over what this log does not hold."""
+        """Return whether a satellite shows a receipt of ours for messages that this log does not hold."""
         receipt = hello.receipt
         if receipt is None or self._receipts is None or not self._receipts.is_true(origin, receipt):
             return False
         return self.log.was_rolled_back(receipt.log_id, receipt.run, receipt.position)
 
     def _meet(self, peer: Peer, outbox: Sequence[tuple[int, int]], rolled_back: bool) -> list[tuple[int, int]]:
-        """Find where each run's numbers go on; give the last seq of it that is on disk.
+        """Find where each run's numbers resume; return the last seq of each that is on disk.
 
-        What the satellite claims of a run that the log does not know is kept with its link only, until there is a
-        message of it: who says Hello without end leaves nothing behind. What is lost is told once in a run of ours
-        for each satellite, in one gap.
+        Claims about a run that the log does not know are kept with the link only, until there is a message of that
+        run: endless Hellos leave nothing behind. Losses are reported once per run of the relay for each satellite,
+        in one gap.
         """
         met = [(epoch, meet(self.log, peer, epoch, first, rolled_back)) for epoch, first in outbox]
         peer.begins = {epoch: found.acked for epoch, found in met if found.is_new_mark}
@@ -438,7 +438,7 @@ class RelayCore:
             self._losers[peer.origin] = self.log.last
             is_last = len(self._losers) == MAX_LOSSES
             told = MORE_LOST if is_last else lost_in_words(str(peer.host_id), lost)
-            # Noted before the marks are: a crash in between must not hide it.
+            # Noted before the marks: a crash in between must not hide the loss.
             self.fan_out.add_loss("" if is_last else peer.origin, told)
             for epoch, found in met:
                 if found.lost is not None:
@@ -448,7 +448,7 @@ class RelayCore:
     def _welcome(
         self, peer: Peer, hello: Hello, acks: list[tuple[int, int]], rolled_back: bool
     ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
-        """Say Welcome; give the subscriptions as they stand in this log, and the gaps that this makes."""
+        """Say Welcome; return the subscriptions as they apply to this log, and the gaps that result."""
         known = [sub.position for sub in hello.subscriptions if sub.position is not None]
         has_read_on = known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known))
         if has_read_on and rolled_back and not self._renamed:
@@ -470,9 +470,9 @@ class RelayCore:
         return subscriptions, gaps
 
     def _gives_receipts(self, peer: Peer) -> bool:
-        """Return whether a satellite gets a new receipt: not before it is on disk what its last one has proved.
+        """Return whether a satellite gets a new receipt: not before the loss that its last one proved is on disk.
 
-        Else a crash would take away both: what was noted as lost, and what shows it.
+        Otherwise a crash would take away both: the noted loss, and its proof.
         """
         if not self.log.takes:  # the run of this log may not be on disk
             return False
@@ -480,7 +480,7 @@ class RelayCore:
         return noted is None or self.fan_out.committed > noted
 
     def give_receipts(self, peers: Iterable[Peer]) -> None:
-        """Tell links what is on disk by now, where that is news; every few seconds."""
+        """Send new receipts to links, for messages that have reached the disk; every few seconds."""
         if self._receipts is None or not self.log.takes:
             return
         position = self.fan_out.committed
@@ -491,7 +491,7 @@ class RelayCore:
                 peer.write(encode_link_frame(receipt))
 
     def note_publishers(self, peers: Iterable[Peer]) -> None:
-        """Have origins that have sent something stay known; every few seconds."""
+        """Keep the origins known that have sent messages; every few seconds."""
         for peer in peers:
             if peer.published:
                 self.origins.has_published(peer.origin)
@@ -524,7 +524,7 @@ class RelayCore:
         self.events.append(Joined(peer))
 
     def _subscribe(self, peer: Peer, subscriptions: Sequence[Subscription]) -> None:
-        """Give each durable package its stream; live packages share one, until they ask for a replay."""
+        """Set up a stream for each durable package; live packages share one, until they ask for a replay."""
         for stream in peer.subscribe(subscriptions, self.fan_out.committed):
             self.fan_out.forget(stream)
         self.fan_out.pump(peer)
@@ -539,7 +539,7 @@ class RelayCore:
         interests, room = Interests(sub.channels), max(0, frame.room)
         peer.streams[frame.package] = Stream(peer, frame.package, frame.position, interests, sub.durable, room)
         if not room:
-            # What was written before this is of the stream before: its reader waits for this, and leaves that out.
+            # Earlier frames belong to the old stream: the reader waits for this one, and ignores them.
             peer.write(encode_link_frame(Replay(frame.package, frame.position, 0)))
         peer.settle_live()
         self.fan_out.pump(peer)
@@ -575,7 +575,7 @@ class RelayCore:
             self._accept(peer, frame, count)
 
     def _send_through(self, peer: Peer, frame: Publish, count: int) -> None:
-        """Let messages pass the relay plugins first. What has come counts, also where its link ends meanwhile."""
+        """Pass messages through the relay plugins first. They count even if their link ends meanwhile."""
 
         def release(through: InFlight) -> None:
             if through.batch is not frame.batch:
@@ -590,9 +590,9 @@ class RelayCore:
         self.filter_chain.enter(InFlight(str(peer.host_id), peer.address, frame.batch, count, channels, release))
 
     def _accept(self, peer: Peer, frame: Publish, count: int) -> None:
-        """Take in what has come through."""
+        """Accept a frame that has passed the relay plugins."""
         if not frame.epoch:
-            self.fan_out.advance()  # what came before it in the same read goes before it
+            self.fan_out.advance()  # earlier messages of the same read go first
             self._pass_live(peer, frame, count)
             return
         mark = self.log.marks.get((peer.origin, frame.epoch))
@@ -600,7 +600,7 @@ class RelayCore:
         if mark is None or (last > mark and frame.seq != mark + 1):
             begins = peer.begins.get(frame.epoch)
             if peer.skips:
-                return  # it comes again behind what was refused before it
+                return  # it is resent behind the message that was refused before it
             if begins is None or frame.seq != begins + 1 or begins < (mark or 0):
                 after = mark if begins is None else begins
                 self.end(peer, close_reasons.OUT_OF_ORDER, f"message {frame.seq} of this run, after {after}")
@@ -631,7 +631,7 @@ class RelayCore:
         self.fan_out.add(entry)
 
     def _pass_live(self, peer: Peer, frame: Publish, count: int) -> None:
-        """Pass on what is worthless a second later, to whoever has room for it now."""
+        """Pass on messages that are worthless a second later, to peers that have room for them now."""
         channels = None if frame.channels is None else tuple(frame.channels)
         entry = Entry(
             0, count, peer.origin, str(peer.host_id), peer.address, 0, 0, frame.package, frame.plugin, channels,
@@ -666,10 +666,10 @@ class RelayCore:
             self._acknowledge(peer)
 
     def next_publish(self, stretch: Stretch) -> tuple[Outline, Outline, list[Peer]] | None:
-        """Give the frame that may come next, what it becomes on live links, and on which; None where not sure.
+        """Return the frame that may come next, its form on live links, and these links; None if uncertain.
 
         Args:
-            stretch: as it came before, one of :attr:`recent`.
+            stretch: one of :attr:`recent`.
         """
         return None if self.filter_chain.occupied else self._foreseen(stretch, stretch[0].origin)
 
@@ -692,7 +692,7 @@ class RelayCore:
         if mark is None or peer.state != "open" or self.closing or peer.skips:
             return None
         if max(mark, self.log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
-            return None  # it is refused, or what follows
+            return None  # the next frame, or the one after, is refused
         if self.events or self.ready or not self.log.takes:
             return None
         entry = Entry(
@@ -707,20 +707,20 @@ class RelayCore:
         return comes, link_outline(deliver_frame(entry, ""), leaves), receivers
 
     def come_through(self) -> None:
-        """Pass on what has come through the relay plugins."""
+        """Pass on messages that have passed the relay plugins."""
         self.fan_out.advance()
 
     def append_unnumbered(self, origin: str, message: InFlight, message_id: str = "") -> Entry:
-        """Take in a message that has no number: it is passed on once it is on disk, and its id with it.
+        """Append a message that has no number, with its id; it is passed on once it is on disk.
 
         Args:
             origin: the sender's.
-            message: what has come through the relay plugins.
+            message: as it left the relay plugins.
             message_id: that its sender gave it, '' for none.
 
         Raises:
             StorageFull: there is no room.
-            StorageFailed: the disk does not do its work.
+            StorageFailed: the disk failed.
         """
         entry = self.log.append(
             origin=origin,
@@ -739,7 +739,7 @@ class RelayCore:
     # ---- what is on disk ---------------------------------------------------------------------------------
 
     def committed(self, position: int) -> None:
-        """Everything up to this position is on disk."""
+        """Note that everything up to this position is on disk."""
         self.fan_out.reached_disk(position)
         for peer in tuple(self._unacked):
             if peer.unacked[0][0] <= position:
@@ -758,7 +758,7 @@ class RelayCore:
             peer.write(encode_link_frame(Ack(epoch, seq)))
 
     def disk_read(self, stream: Stream, reading: Reading) -> None:
-        """Take what was read from disk for a stream."""
+        """Pass on entries that were read from disk for a stream."""
         self.fan_out.disk_read(stream, reading)
 
     # ---- to satellites ---------------------------------------------------------------------------------

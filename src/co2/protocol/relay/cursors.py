@@ -1,6 +1,6 @@
-"""A stream: one reader's way through the relay's log. Every link has a live one, and one for each package apart.
+"""Streams: the cursors of readers in the relay's log. Every link has a live one, and one for each package apart.
 
-A stream is a cursor and nothing else: whoever reads slowly stands further back, and costs no memory for it.
+A stream is only a cursor: a slow reader's is further back, and costs no memory for it.
 """
 
 from collections import deque
@@ -30,20 +30,20 @@ CHUNK = 1024 * 1024
 """Bytes that are read from the log at once."""
 
 ROOM = 1024 * 1024
-"""Bytes that wait in a peer's ``out`` before its streams stop reading; the rest is the transport's."""
+"""Bytes in a peer's ``out`` above which its streams stop reading; the transport holds the rest."""
 
 MAX_ENTRY_BATCH = 256 * 1024
-"""Bytes of messages that are passed on together, about."""
+"""Approximate bytes of messages that are passed on together."""
 
 
 class Flushable(Protocol):
-    """Who is told that a peer has something to write."""
+    """Keeps a list of the peers that have something to write."""
 
     ready: "dict[Peer, None]"
 
 
 class EntryBatch:
-    """Entries that are passed on together: made ready once for all links that want everything.
+    """Entries that are passed on together: encoded once for all links that want everything.
 
     Attributes:
         entries: in order.
@@ -68,14 +68,14 @@ class EntryBatch:
         return self.entries[-1].end
 
     def add(self, entry: Entry) -> None:
-        """Put one more in; none after :meth:`written`."""
+        """Add an entry; not after :meth:`written`."""
         self.entries.append(entry)
         self.origins.add(entry.origin)
         self.bytes += len(entry.batch)
         self.count += entry.count
 
     def written(self) -> tuple[list[bytes], int]:
-        """Give the frames for live streams, and how many bytes they are."""
+        """Return the frames for live streams, and their total bytes."""
         if not self._frames:
             self._frames = [_written(entry, "") for entry in self.entries if entry.channels != ()]
             self._size = sum(map(len, self._frames))
@@ -87,16 +87,16 @@ class Stream:
     """One cursor.
 
     Attributes:
-        peer: whose.
+        peer: whose cursor it is.
         package: '' for the live stream.
-        position: of the last message that it has passed.
-        interests: what is given, the rest is passed over; None for nothing.
-        durable: follows what is on disk, and gives the peer's own messages too.
-        room: bytes that the reader has asked for and not got, None for as they come.
-        reading: a read from disk is under way, or waits for its turn.
-        losses: number of the next loss that it has to tell (:mod:`co2.protocol.relay.losses`); None before it
-            looked.
-        begun: where it stood at first: what was lost behind that it has to tell, however far it jumps then.
+        position: last message that it has passed.
+        interests: the entries to give, others are skipped; None for none.
+        durable: follows the log on disk, and gives the peer's own messages too.
+        room: bytes that the reader has asked for and not received, None for no limit.
+        reading: a read from disk is running, or queued.
+        losses: number of the next loss that it must report (:mod:`co2.protocol.relay.losses`); None before the
+            first look.
+        begun: initial position: it reports losses behind it, however far it jumps later.
     """
 
     peer: "Peer"
@@ -118,13 +118,13 @@ class Stream:
         return self.peer.has_room and not self.reading and (self.room is None or self.room > 0)
 
     def wants(self, entry: Entry) -> bool:
-        """Tell whether an entry is given."""
+        """Return whether an entry is given to the reader."""
         if entry.origin == self.peer.origin and not self.durable:
             return False
         return self.interests is not None and self.interests.wants(entry.channels)
 
     def give(self, entry: Entry) -> None:
-        """Write an entry out and pass it."""
+        """Write an entry, if it is wanted, and pass it."""
         self.position = entry.end
         if self.wants(entry):
             data = _written(entry, self.package)
@@ -136,7 +136,7 @@ class Stream:
             self.peer.passed_over += 1
 
     def give_batch(self, entry_batch: EntryBatch) -> None:
-        """Write entries out and pass them; only for live streams that stand at the head."""
+        """Write entries and pass them; only for live streams at the end of the log."""
         peer = self.peer
         if self.interests is None:
             self.position = entry_batch.end
@@ -149,12 +149,12 @@ class Stream:
                 self.give(entry)
 
     def give_live(self, entry: Entry) -> None:
-        """Write out an entry that is not in the log."""
+        """Write an entry that is not in the log."""
         self.peer.write(_written(entry, ""))
         self.peer.delivered += entry.count
 
     def tell(self, gap: LogGap) -> None:
-        """Write a gap out and pass it."""
+        """Write a gap and pass it."""
         self.peer.gaps += 1
         self.peer.write(encode_link_frame(Gap(self.package, gap.after, gap.next, gap.reason)))
         self.position = gap.next
@@ -169,23 +169,23 @@ class Peer:
         state: ``opening``, ``asked``, ``open`` or ``closed``.
         out: frames for the transport, encoded.
         paused: the transport's buffer is full; nothing more is read from the log for this peer.
-        roster: version of the roster that it has been told.
-        asked: what it has asked for since somebody has looked, each frame about as dear as others.
-        scanned: entries that were looked at for its packages since others had their turn.
-        passed_over: of these, what they do not want, and what is not in ``asked`` yet.
-        disk_reads: reads from disk that are under way, by package ('' for the live stream).
+        roster: version of the roster that it has.
+        asked: count of its requests since the last turn, weighted by their cost.
+        scanned: entries that were examined for its packages since others had their turn.
+        passed_over: those of them that its packages do not want, as far as ``asked`` does not count them yet.
+        disk_reads: reads from disk that are running, by package ('' for the live stream).
         disk_wishes: streams that wait for one of these to end, by package.
-        was_known: the relay knew its origin before it came.
-        token: that it has shown, as a hash: who shows another does not take its place.
-        run: epoch of the run that it is in, 0 for one that does not say.
-        health: how its packages are, as it told last; None for one that does not tell.
-        health_at: when it did, in monotonic seconds.
-        listens: IP address that it listens on, as it says.
-        begins: number after which a run goes on, by run, as its Hello said where the log does not know.
-        receipt: position of the last receipt that it was given.
-        holds: it knows :class:`~co2.protocol.wire.link_frames.Hold`.
-        waits: it was told to wait for room on disk, and not yet that there is some.
-        skips: what it sends to be stored does not count, until it says that it comes again.
+        was_known: the relay knew its origin before it connected.
+        token: hash of the token that it showed: a satellite with another one does not take its place.
+        run: epoch of its current run, 0 for unknown.
+        health: of its packages, as last reported; None for a satellite that does not report it.
+        health_at: time of that report, in monotonic seconds.
+        listens: IP address that it listens on, as reported.
+        begins: number after which a run resumes, by run, as its Hello claimed where the log does not know.
+        receipt: position of its last receipt.
+        holds: it supports :class:`~co2.protocol.wire.link_frames.Hold`.
+        waits: it was told to wait for room on disk, and not yet to resend.
+        skips: messages that it sends to be stored are ignored, until it says that it resends.
     """
 
     core: "Flushable"
@@ -237,38 +237,38 @@ class Peer:
 
     @property
     def behind(self) -> int:
-        """How many of its packages can take nothing for now."""
+        """Number of its packages that can take nothing for now."""
         return sum(stream.room == 0 for stream in self.streams.values())
 
     @property
     def replaying(self) -> int:
-        """How many of its packages are catching up."""
+        """Number of its packages that are catching up."""
         return sum(bool(stream.room) for stream in self.streams.values())
 
     def write(self, data: bytes) -> None:
-        """Put a frame out."""
+        """Queue a frame for the transport."""
         self.out.append(data)
         self.out_bytes += len(data)
         self.core.ready[self] = None
 
     def write_all(self, frames: list[bytes], size: int) -> None:
-        """Put frames out that are so many bytes together."""
+        """Queue frames with a known total of bytes for the transport."""
         self.out += frames
         self.out_bytes += size
         self.core.ready[self] = None
 
     def taken(self) -> list[bytes]:
-        """Hand everything that is out to the transport."""
+        """Return the queued frames for the transport, and empty the queue."""
         taken, self.out = self.out, []
         self.out_bytes = 0
         return taken
 
     def subscribe(self, subscriptions: Sequence[Subscription], head: int) -> list[Stream]:
-        """Take what the packages want from now on; give the streams that are no more.
+        """Replace the subscriptions of the packages; return the streams that have ended.
 
         Args:
             subscriptions: all of them.
-            head: where a durable one without a position begins.
+            head: start of a durable one without a position.
         """
         wanted = {sub.package: sub for sub in bounded(subscriptions)}
         if wanted == self.subscriptions:
@@ -287,7 +287,7 @@ class Peer:
         return gone
 
     def settle_live(self) -> None:
-        """Have the live stream give what the packages want that do not read for themselves."""
+        """Set the live stream's interests to those of the packages without a stream of their own."""
         if self.live is not None:
             self.live.interests = union(
                 sub for name, sub in self.subscriptions.items() if name not in self.streams
@@ -295,7 +295,7 @@ class Peer:
 
     @property
     def position(self) -> int:
-        """The furthest back of its cursors: what it lags by is measured from here."""
+        """Position of the furthest of its cursors from the end of the log: the lag is measured from here."""
         positions = [stream.position for stream in self.streams.values()]
         if self.live is not None:
             positions.append(self.live.position)
@@ -303,7 +303,7 @@ class Peer:
 
 
 def union(subscriptions: Iterable[Subscription]) -> Interests | None:
-    """Give what all live packages of a satellite want together; None for nothing."""
+    """Return the interests of all live packages of a satellite together; None for none."""
     patterns: set[str] = set()
     live = [subscription.channels for subscription in subscriptions if not subscription.durable]
     for channels in live:
@@ -314,7 +314,7 @@ def union(subscriptions: Iterable[Subscription]) -> Interests | None:
 
 
 def _written(entry: Entry, package: str) -> bytes:
-    """Encode an entry for a stream; for live ones once for all links."""
+    """Encode an entry for a stream; for live streams once for all links."""
     if package:
         return _encoded(entry, package)
     data = entry.written.get("deliver")
@@ -328,7 +328,7 @@ def _encoded(entry: Entry, package: str) -> bytes:
 
 
 def deliver_frame(entry: Entry, package: str) -> Deliver:
-    """Give an entry as it goes to a reader; ``package`` is '' for the live stream."""
+    """Return the frame of an entry for a reader; ``package`` is '' for the live stream."""
     channels = None if entry.channels is None else list(entry.channels)
     return Deliver(
         entry.position,

@@ -1,4 +1,4 @@
-"""What the relay's side of the link tells its shell, in ``RelayCore.events``."""
+"""Events from the relay's side of the link to its shell, in ``RelayCore.events``."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class AdmissionWanted:
 
 @dataclass(frozen=True, slots=True)
 class OriginClaimed:
-    """Bring to disk what is new in ``RelayCore.origins``; then call :meth:`RelayCore.claimed` with this."""
+    """Write the changes of ``RelayCore.origins`` to disk; then call :meth:`RelayCore.claimed` with this."""
 
     peer: Peer
     host_id: HostId
@@ -39,14 +39,14 @@ class OriginClaimed:
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """A satellite has said Hello, or told other methods and plugins."""
+    """A satellite has joined, or changed its methods or plugins."""
 
     peer: Peer
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """A link has ended, or is about to: write what is out, then close it."""
+    """A link has ended, or is about to: write the remaining frames, then close it."""
 
     peer: Peer
     reason: str
@@ -63,7 +63,7 @@ class CallReceived:
 
 @dataclass(frozen=True, slots=True)
 class ResultReceived:
-    """A satellite has answered a call of ours."""
+    """A satellite answered a call of ours."""
 
     peer: Peer
     result: Result
@@ -78,7 +78,7 @@ class DiskWanted:
 
 @dataclass(frozen=True, slots=True)
 class IdReused:
-    """A number that was used came with other messages: E_ID_REUSE. It was not appended."""
+    """A used number came with other messages: E_ID_REUSE. They were not appended."""
 
     peer: Peer
     epoch: int

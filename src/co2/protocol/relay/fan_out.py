@@ -1,8 +1,8 @@
-"""The fan-out: what every reader gets of the log, in order. Part of the relay's state machine, without I/O.
+"""The fan-out: the entries of the log that each reader gets, in order; a part of RelayCore, without I/O.
 
-A message goes at once to every live stream that stands at the head, and to durable streams when it is on disk.
-What has no number of its own is passed on only then, and holds up so long what came after it. Whoever has no room
-stays behind, and reads on from the log.
+A message goes at once to every live stream at the end of the log, and to durable streams when it is on disk. A
+message without a number is delivered only then, and delays later messages until then. A reader without room stays
+behind, and reads on from the log.
 """
 
 from collections import deque
@@ -16,24 +16,24 @@ from co2.protocol.wire.link_frames import Replay, encode_link_frame
 __all__ = ["MAX_DISK_READS", "MAX_FORESEEN", "MAX_SCANNED", "SCANNED", "FanOut"]
 
 MAX_DISK_READS = 2
-"""Reads from disk that are under way for one link; its other streams wait, each with its newest wish."""
+"""Reads from disk that run for one link; its other streams wait, each with its newest request."""
 
 MAX_FORESEEN = 64
-"""Live streams up to which it is foreseen who gets what comes next: each is looked at for it."""
+"""Live streams up to which the receivers of the next message are predicted: each stream is examined for it."""
 
 
 MAX_SCANNED = 1024
-"""Entries looked at for the packages of a link, besides its live stream, before others have their turn."""
+"""Entries examined for the packages of a link, besides its live stream, before others have their turn."""
 
 SCANNED = 128 * 1024
-"""Bytes of the log that are looked at for a package at once."""
+"""Bytes of the log that are examined for a package at once."""
 
 PASSED_OVER = 128
-"""Entries that a package reads and does not want, for which its link has asked once more (:attr:`Peer.asked`)."""
+"""Unwanted entries that a package reads for which its link counts one more request (:attr:`Peer.asked`)."""
 
 
 READ_IN_VAIN = 2
-"""Entries read from disk for a stream that the link has replaced meanwhile, for which it has asked once more."""
+"""Entries read from disk for a stream that was replaced meanwhile, for which its link counts one more request."""
 
 
 class FanOut:
@@ -41,7 +41,7 @@ class FanOut:
 
     Args:
         log: that they read.
-        events: told when a stream needs the disk.
+        events: receives an event when a stream needs the disk.
 
     Attributes:
         visible: position up to which live readers may read.
@@ -62,33 +62,33 @@ class FanOut:
     # ---- what is new -------------------------------------------------------------------------------------
 
     def add(self, entry: Entry, *, from_disk: bool = False) -> None:
-        """Take in what the log has taken in; ``from_disk``: nobody gets it before it is there."""
+        """Add a new entry of the log; with ``from_disk`` it is delivered only once it is on disk."""
         if from_disk:
             self._held.append(entry.end)
         self._fresh.append(entry)
 
     def add_loss(self, origin: str, reason: str) -> None:
-        """Note that messages of a sender are missing here; tell everybody who stands here."""
+        """Note that messages of a sender are missing here; report it to all streams at the end of the log."""
         self._lost_at = self._log.last
         self._log.add_loss(Loss(self._lost_at, origin, reason))
         for stream in (*self._at_head, *self._durable):
             self._tell_losses(stream, stream.position + 1)
 
     def reached_disk(self, position: int) -> None:
-        """Everything up to this position is on disk."""
+        """Note that everything up to this position is on disk."""
         position = self.committed = max(position, self.committed)
         while self._held and self._held[0] <= position:
             self._held.popleft()
         self.advance()
 
     def run_durable(self) -> None:
-        """Give durable streams what has reached the disk."""
+        """Give durable streams the entries that have reached the disk."""
         for stream in tuple(self._durable):
             stream.peer.scanned = 0
             self._run(stream)
 
     def advance(self) -> None:
-        """Pass on what may be passed on, to everybody who stands at the head."""
+        """Pass new entries on to all streams at the end of the log, as far as allowed."""
         limit = self._held[0] - 1 if self._held else self._log.last
         while self._fresh and self._fresh[0].end <= limit:
             entry_batch = self._next_batch(limit)
@@ -101,8 +101,8 @@ class FanOut:
                     del self._at_head[stream]  # it reads on from the log when it has room
 
     def receivers(self, entry: Entry) -> list[Peer] | None:
-        """Give who would get an entry at once, if it came now; None where that is not sure."""
-        if self._fresh or len(self._at_head) > MAX_FORESEEN:  # fresh: it waits for the disk, or behind what does
+        """Return the peers that would get an entry at once, if it came now; None if uncertain."""
+        if self._fresh or len(self._at_head) > MAX_FORESEEN:  # fresh: waits for the disk, or behind one that does
             return None
         found = []
         for stream in self._at_head:
@@ -114,7 +114,7 @@ class FanOut:
         return found
 
     def _next_batch(self, limit: int) -> EntryBatch:
-        """Put together what may be passed on together: so many bytes, and no loss in between."""
+        """Return the entries that may be passed on together: limited in bytes, and no loss in between."""
         entry_batch = EntryBatch()
         while self._fresh and self._fresh[0].end <= limit and entry_batch.bytes < MAX_ENTRY_BATCH:
             if entry_batch.entries and entry_batch.end <= self._lost_at < self._fresh[0].position:
@@ -123,7 +123,7 @@ class FanOut:
         return entry_batch
 
     def _tell_losses(self, stream: Stream, before: int) -> None:
-        """Tell a stream's reader what is missing before the position that it gets next."""
+        """Report to a stream's reader the losses before the position that it gets next."""
         while True:
             loss, stream.losses = self._log.losses.next(stream.losses, stream.begun, before)
             if loss is None:
@@ -150,7 +150,7 @@ class FanOut:
                 self._caught_up(stream)
                 return
             if stream.package and stream.peer.scanned >= MAX_SCANNED:
-                self._want_disk(stream)  # all of it is there too, and others come in between
+                self._want_disk(stream)  # the disk has all of it too, and others get a turn in between
                 return
             reading = self._log.read(stream.position, min(CHUNK, SCANNED) if stream.package else CHUNK)
             if reading.on_disk:
@@ -162,10 +162,10 @@ class FanOut:
         self.forget(stream)
 
     def _want_disk(self, stream: Stream) -> None:
-        """Ask for a read from disk, or queue the stream until the link's earlier reads have ended.
+        """Request a read from disk, or queue the stream until the link's earlier reads have ended.
 
-        A Replay makes a new stream while the read of the one before it may be under way still. Were each read
-        at once, a link that says Replay without end would have the disk read without end.
+        A Replay makes a new stream while the read for the old one may still run. If each were read at once,
+        endless Replays would cause endless reads from disk.
         """
         peer = stream.peer
         stream.reading = True
@@ -176,7 +176,7 @@ class FanOut:
             self._events.append(DiskWanted(stream))
 
     def _next_disk_read(self, peer: Peer) -> None:
-        """Ask for the reads that have waited for one of the link's to end, longest waiting first."""
+        """Request the reads that have waited for one of the link's to end, longest waiting first."""
         for package, stream in list(peer.disk_wishes.items()):
             if len(peer.disk_reads) >= MAX_DISK_READS:
                 return
@@ -189,12 +189,12 @@ class FanOut:
 
     @staticmethod
     def _is_current(stream: Stream) -> bool:
-        """Whether somebody still wants what this stream reads."""
+        """Return whether the reads of this stream are still wanted."""
         peer = stream.peer
         return peer.state == "open" and (not stream.package or peer.streams.get(stream.package) is stream)
 
     def disk_read(self, stream: Stream, reading: Reading) -> None:
-        """Take what was read from disk for a stream."""
+        """Pass on entries that were read from disk for a stream."""
         stream.reading = False
         peer = stream.peer
         peer.scanned = 0
@@ -214,7 +214,7 @@ class FanOut:
         return self.visible if stream is live or live is None else live.position
 
     def _give(self, stream: Stream, reading: Reading, limit: int) -> bool:
-        """Give what was read, up to a position; tell whether the stream has moved."""
+        """Give entries that were read to the reader, up to a position; return whether the stream has moved."""
         before = stream.position
         if stream.package:
             self._count_scanned(stream.peer, len(reading.entries))
@@ -255,6 +255,6 @@ class FanOut:
             peer.settle_live()
 
     def forget(self, stream: Stream) -> None:
-        """Give a stream nothing any more, until it is run again."""
+        """Stop giving entries to a stream, until it is run again."""
         self._durable.pop(stream, None)
         self._at_head.pop(stream, None)

@@ -1,9 +1,9 @@
-"""The way of messages through the relay plugins: one after the other, in the order in which they came.
+"""The path of messages through the relay plugins: one after the other, in order of arrival.
 
-Without I/O. Every filter is a stage with a queue of its own, and what leaves it leaves in the order in which it
-came. What it has nothing to do with waits there only behind messages of the same sender: so each filter sees the
-messages of a sender in order, and so does the log, and who sends to it alone waits for it alone. No
-filter holds anything back for long: whoever does not answer is passed by, which is its host's business to see.
+Without I/O. Every filter is a stage with its own queue, and messages leave it in their order of arrival. Messages
+that a filter does not want wait at its stage only behind messages of the same sender. So each filter, and the log,
+gets the messages of a sender in order, and a slow filter delays only the senders that it filters. No filter delays
+messages for long: its host makes the chain skip one that does not answer.
 """
 
 from collections import Counter, deque
@@ -17,11 +17,11 @@ __all__ = ["Filter", "FilterChain", "InFlight", "Passed"]
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What a filter lets go on.
+    """The result of a filter.
 
     Attributes:
-        batch: as many messages as came, nil for each that is dropped.
-        channels: of what is left, None for too many to name, () for nothing left.
+        batch: as many messages as before, nil for each dropped one.
+        channels: of the remaining messages, None for too many to name, () for none left.
     """
 
     batch: bytes
@@ -29,13 +29,13 @@ class Passed:
 
 
 class Filter(Protocol):
-    """What messages pass."""
+    """A relay plugin that messages pass."""
 
     def wants(self, channels: tuple[str, ...] | None) -> bool:
-        """Tell whether it looks at messages of these channels, now."""
+        """Return whether the filter wants messages of these channels, at present."""
 
     def take(self, in_flight: "InFlight", done: Callable[[Passed | None], None]) -> None:
-        """Look at messages; call ``done`` once, in the order of the calls, with None for all as they came."""
+        """Filter messages; call ``done`` once, in the order of the calls, with None if they are unchanged."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +48,7 @@ class InFlight:
         batch: the messages.
         count: messages in it; those that a filter has dropped count too.
         channels: of them; () once nothing is left.
-        release: called with this when it has come through.
+        release: called with this when it has passed all filters.
     """
 
     host_id: str
@@ -70,12 +70,12 @@ class _ChainStage:
 
 
 class FilterChain:
-    """All filters of a relay, and what is on its way through them.
+    """All filters of a relay, and the messages on their way through them.
 
     Attributes:
-        occupied: messages have to go through here: there are filters, or something is on its way.
+        occupied: messages must pass here: there are filters, or messages on their way.
         bytes: of messages on their way.
-        released: called after messages have come through later than they entered.
+        released: called after messages have passed later than they entered.
     """
 
     def __init__(self) -> None:
@@ -91,12 +91,13 @@ class FilterChain:
         return self._stages[0].filter if len(self._stages) == 1 and not self._inside else None
 
     def set_filters(self, filters: Sequence[Filter]) -> None:
-        """Say which filters there are. What is at one that is gone goes on as it came there."""
+        """Set the filters. Messages at a removed filter continue unchanged."""
         known = {id(stage.filter): stage for stage in self._stages}
         before = self._stages
         after = [known.get(id(one)) or _ChainStage(one) for one in filters]
         self._stages = after
-        # What is inside one that is gone moves to the next that is left: from the last one, where the oldest is.
+        # Messages inside a removed filter move to the next remaining one: the last filter first, which has the
+        # oldest.
         for index, stage in reversed([*enumerate(before)]):
             if stage not in after:
                 following = next((later for later in before[index + 1 :] if later in after), None)
@@ -104,11 +105,11 @@ class FilterChain:
         self._settle()
 
     def enter(self, in_flight: InFlight, behind: Filter | None = None) -> None:
-        """Take messages in.
+        """Start messages on their way.
 
         Args:
-            in_flight: they.
-            behind: the filter that sends them by itself: they pass those that come after it.
+            in_flight: the messages.
+            behind: the filter that sends them itself: they pass only the filters after it.
         """
         first = 0
         if behind is not None:
@@ -120,7 +121,7 @@ class FilterChain:
         self._arrive(in_flight, first)
 
     def _arrive(self, in_flight: InFlight, at: int) -> None:
-        """Put messages to a stage, or out."""
+        """Put messages into a stage, or release them behind the last one."""
         if at >= len(self._stages):
             self.bytes -= in_flight._size
             self._inside -= 1
@@ -142,7 +143,7 @@ class FilterChain:
 
     def _done(self, stage: _ChainStage, in_flight: InFlight, passed: Passed | None) -> None:
         if in_flight._at is not stage or in_flight._ready:
-            return  # it went on when its filter was taken away
+            return  # it moved on when its filter was removed
         if passed is not None:
             in_flight.batch, in_flight.channels = passed.batch, passed.channels
             self.bytes += len(passed.batch) - in_flight._size

@@ -1,6 +1,6 @@
-"""What the relay's state machine asks of a log, and the shapes that travel between the two.
+"""The interface of the log for the relay's state machine, and the types that they exchange.
 
-The durable log is :class:`co2.store.relay_log.RelayLog`; tests and the simulator bring their own.
+The durable log is :class:`co2.store.relay_log.RelayLog`; tests and the simulator have their own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,22 +15,22 @@ __all__ = ["Entry", "Log", "LogGap", "Reading"]
 
 
 class Entry(msgspec.Struct):
-    """One frame in the log.
+    """One entry of the log: a batch with its sender and position.
 
     Attributes:
         position: of its first message.
-        count: how many messages it holds; they have the positions from ``position`` on.
-        origin: the sender's, by which "nobody hears itself" goes.
+        count: number of its messages; they have the positions from ``position`` on.
+        origin: the sender's; nobody receives messages of its own origin.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
-        epoch: run of the sender, 0 for one that does not number.
+        epoch: run of the sender, 0 for a sender without numbers.
         seq: number of its first message within that run, 0 likewise.
-        package: that sent it, '' for none of a satellite's.
+        package: that sent it, '' for a sender that is not a satellite.
         plugin: that sent it.
         channels: of its messages, None for too many to name.
         crc: CRC-32 of the batch.
         batch: the messages.
-        written: forms of it that were already written for receivers, by name of the form.
+        written: encoded forms for receivers, by name of the form.
     """
 
     position: int
@@ -55,7 +55,7 @@ class Entry(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class LogGap:
-    """Messages over ``after`` up to ``next`` are not to be had."""
+    """The messages after ``after`` up to ``next`` are not available."""
 
     after: int
     next: int
@@ -64,13 +64,13 @@ class LogGap:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one read gave.
+    """The result of a read.
 
     Attributes:
         entries: in order.
         next: the cursor after them.
         gap: before them, None for none.
-        on_disk: what comes next is not in memory: ask with ``read_disk``.
+        on_disk: the next entry is not in memory: use ``read_disk``.
     """
 
     entries: Sequence[Entry]
@@ -80,7 +80,7 @@ class Reading:
 
 
 class Log(Protocol):
-    """The relay's record. Every method here returns at once; only ``read_disk`` of the real one takes time."""
+    """The relay's log. Every method here returns at once; only ``read_disk`` of the real one takes time."""
 
     @property
     def log_id(self) -> str:
@@ -100,18 +100,18 @@ class Log(Protocol):
 
     @property
     def lease(self) -> int:
-        """No position from here on was ever handed out."""
+        """Position that was never handed out, nor any after it."""
 
     @property
     def takes(self) -> bool:
-        """Whether :meth:`append` takes what comes, as far as is known."""
+        """Whether :meth:`append` accepts entries, as far as is known."""
 
     def check_room(self) -> None:
-        """See that :meth:`append` takes what comes.
+        """Check that :meth:`append` accepts entries.
 
         Raises:
             StorageFull: there is no room.
-            StorageFailed: the disk does not do its work.
+            StorageFailed: the disk failed.
         """
 
     @property
@@ -120,7 +120,7 @@ class Log(Protocol):
 
     @property
     def losses(self) -> Losses:
-        """What was acknowledged and is not in it."""
+        """Acknowledged messages that are not in the log."""
 
     def add_loss(self, loss: Loss) -> None:
         """Remember a loss for everybody who reads over it, also in later runs."""
@@ -141,33 +141,33 @@ class Log(Protocol):
         crc: int = 0,
         message_id: str = "",
     ) -> Entry:
-        """Put a frame at the head; it is on disk a little later, and with it the id that its sender gave it.
+        """Append an entry; it is on disk a little later, together with the id that its sender gave it.
 
         ``count`` says how many messages it has: who appends it has counted them.
 
         Raises:
-            StorageFull: there is no room; nothing was taken.
-            StorageFailed: the disk does not do its work.
+            StorageFull: there is no room; nothing was appended.
+            StorageFailed: the disk failed.
         """
 
     def holds(self, run: str, position: int) -> bool:
-        """Tell whether this log can have handed out a position in that run, or before it.
+        """Return whether this log can have handed out a position in that run, or before it.
 
-        A run that it does not know, or one that it knows to have ended before that position: then whoever says so
-        has read in another copy of the log, or makes it up. It concerns nobody else.
+        It cannot if it does not know the run, or knows that the run ended before that position: then a reader that
+        claims so has read another copy of the log, or made it up. Others are not concerned.
         """
 
     def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
         """Return whether a true receipt over this position shows that this is an older copy of that log."""
 
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
-        """Say where the numbers of a run begin for this log."""
+        """Set the number after which a run begins for this log."""
 
     def read(self, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor, as far as memory goes."""
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Give the checksum of the frame that begins with this number, None where it is not kept any more."""
+        """Return the checksum of the entry that begins with this number, None if it is no longer kept."""
 
     def replace_id(self) -> None:
-        """Take a new name: this log is not the one that its readers know."""
+        """Take a new log id: this log is not the one that its readers know."""

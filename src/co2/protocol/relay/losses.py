@@ -1,4 +1,4 @@
-"""What a relay has lost though it had acknowledged it, as with an older copy of its log: each stream tells it."""
+"""Messages that a relay lost after acknowledging them, as with an older copy of its log."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["MAX_LOSSES", "Loss", "Losses"]
 
 MAX_LOSSES = 1000
-"""Losses that are remembered, for those who read further back."""
+"""Losses that are remembered, for readers further back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Loss:
     """Messages of one sender that nobody gets any more.
 
     Attributes:
-        position: of the last message that was in the log when it was found out: they are missing behind it.
+        position: last message in the log when the loss was found: the lost messages are missing behind it.
         origin: the sender's.
         reason: in words.
     """
@@ -36,19 +36,19 @@ class Losses:
         return iter(self._losses)
 
     def add(self, loss: Loss) -> None:
-        """Remember one more; the oldest is forgotten beyond :data:`MAX_LOSSES`."""
+        """Remember a loss; beyond :data:`MAX_LOSSES` the oldest is forgotten."""
         self._losses.append(loss)
         if len(self._losses) > MAX_LOSSES:
             self._losses.popleft()
             self._first += 1
 
     def next(self, number: int | None, position: int, before: int) -> tuple[Loss | None, int]:
-        """Give what a stream has to tell next, and the number after it.
+        """Return the loss that a stream must report next, None for none, and the number after it.
 
         Args:
-            number: of the loss that the stream has come to, None for one that has only begun.
+            number: of the next loss for the stream, None for a new stream.
             position: where it began.
-            before: position of what it gives next.
+            before: position that it gives next.
         """
         if number is None:
             number = self._first + sum(loss.position < position for loss in self._losses)

@@ -1,8 +1,8 @@
-"""Whose an origin is: it belongs to the first who said Hello with it, and who can show the same token again.
+"""Owners of origins: an origin belongs to the first satellite that said Hello with it, proved by its token.
 
-Every message tells all members its sender's origin, so the origin alone proves nothing. A satellite makes a random
-token with its state folder and shows it in each Hello; the relay keeps a hash of it with the first one (trust on
-first use) and refuses whoever comes with another, or with none. ``store/member_store.py`` has the file.
+Every message shows all members its sender's origin, so the origin alone proves nothing. A satellite makes a random
+token with its state folder and shows it in each Hello; the relay keeps a hash of the first one (trust on first
+use) and refuses a Hello with another token, or with none. ``store/member_store.py`` has the file.
 """
 
 import hashlib
@@ -18,22 +18,22 @@ from co2.sources import source_of
 __all__ = ["MAX_AT_ONE_ADDRESS", "MAX_KNOWN", "KnownOrigin", "OriginBook", "hash_of_token"]
 
 MAX_KNOWN = 20_000
-"""Origins that a relay knows; of those that have never published the one that was silent longest goes."""
+"""Origins that a relay knows; of those that have never published, the one that was silent longest is forgotten."""
 
 MAX_AT_ONE_ADDRESS = MAX_KNOWN // 4
-"""Of those, so many of one source (:mod:`co2.sources`), where they were first seen: who floods the relay with
-origins takes room from itself."""
+"""Of those, at most so many of one source (:mod:`co2.sources`), by the address where they were first seen: a flood
+of origins takes room only from its own source."""
 
 
 class KnownOrigin(msgspec.Struct):
-    """What a relay knows of an origin, for good.
+    """A relay's lasting knowledge of an origin.
 
     Attributes:
         origin: the random part of a host_id.
         token: SHA-256 of its token, b'' for a satellite that has never shown one.
         address: where it was first seen.
         first_seen: wall time, a label only.
-        published: it has sent something: it stays known, whoever comes.
+        published: it has sent a message: it stays known, however many others come.
     """
 
     origin: str
@@ -44,18 +44,18 @@ class KnownOrigin(msgspec.Struct):
 
 
 def hash_of_token(token: str) -> bytes:
-    """Return what is kept of a token, b'' for none. It is random and long, so a plain hash does."""
+    """Return the stored form of a token, b'' for none. A token is random and long, so a plain hash suffices."""
     return hashlib.sha256(token.encode()).digest() if token else b""
 
 
 class OriginBook:
-    """All origins that are known.
+    """All known origins.
 
     Args:
-        known: those of before, the one that was silent longest first.
+        known: those of earlier runs, the one that was silent longest first.
         wall: wall time, a label only.
         seen_before: returns the address that messages of an origin in the log came from, '' for none. An origin
-            that had sent before anybody showed a token belongs to nobody but whoever comes from there.
+            that sent messages before any token was shown can be claimed only from that address.
 
     Attributes:
         unrecorded: Hellos of new origins for which there was no room.
@@ -72,12 +72,12 @@ class OriginBook:
         self._wall = wall
         self._seen_before = seen_before
         self._known: dict[str, KnownOrigin] = {}
-        self._silent: dict[str, dict[str, None]] = {}  # that never published, by source, in order
+        self._silent: dict[str, dict[str, None]] = {}  # without a published message, by source, in order
         self._count: Counter[str] = Counter()
         self._order: dict[str, None] = {}  # of all these
         self._changes: dict[str, KnownOrigin | None] = {}
         self._on_disk: set[str] = set()
-        self._on_disk_before: set[str] = set()  # of what is being written
+        self._on_disk_before: set[str] = set()  # of the changes that are being written
         for one in known:
             self._on_disk.add(one.origin)
             self._put(one)
@@ -86,7 +86,7 @@ class OriginBook:
         return len(self._known)
 
     def get(self, origin: str) -> KnownOrigin | None:
-        """Return what is known of an origin, None for nothing."""
+        """Return the known origin, None if it is unknown."""
         return self._known.get(origin)
 
     def has_owner(self, origin: str) -> bool:
@@ -95,15 +95,15 @@ class OriginBook:
         return known is not None and bool(known.token)
 
     def is_owner(self, origin: str, token: bytes) -> bool:
-        """Return whether an origin is of whoever shows this token, as a hash, or of nobody."""
+        """Return whether an origin belongs to the satellite with this token, given as a hash, or to nobody."""
         known = self._known.get(origin)
         return known is None or not known.token or hmac.compare_digest(known.token, token)
 
     def claim(self, host_id: HostId, token: bytes) -> bool:
-        """Note that somebody who may speak for an origin has come; return whether that is news for the disk.
+        """Note that an owner of an origin has come; return whether that must be written to disk.
 
-        An origin that was known before tokens were gets its token from whoever first shows one, but only from the
-        address where it was first seen: from elsewhere it is let in as it was, and gets no right to it.
+        An origin older than tokens gets the first token shown for it, but only from the address where it was first
+        seen: from another address it may join as before, and gets no right to the origin.
 
         Args:
             host_id: with the address that the relay has observed.
@@ -116,7 +116,7 @@ class OriginBook:
             return self._make_room(address) and self._change(
                 KnownOrigin(host_id.origin, own, address, self._wall())
             )
-        if host_id.origin in self._order:  # it was not silent longest any more
+        if host_id.origin in self._order:  # it is no longer the one that was silent longest
             self._take_out(known)
             self._put(known)
         if token and not known.token and known.address == host_id.ip:
@@ -126,7 +126,7 @@ class OriginBook:
         return False
 
     def has_published(self, origin: str) -> bool:
-        """Note that an origin has sent something; return whether that is news for the disk."""
+        """Note that an origin has sent a message; return whether that must be written to disk."""
         known = self._known.get(origin)
         if known is None or known.published:
             return False
@@ -135,7 +135,7 @@ class OriginBook:
         return self._change(known)
 
     def forget(self, origin: str) -> bool:
-        """Forget an origin: the next Hello with it is the first one. Return whether it was known."""
+        """Forget an origin: the next Hello with it counts as the first one. Return whether it was known."""
         known = self._known.get(origin)
         if known is None:
             return False
@@ -147,7 +147,7 @@ class OriginBook:
         return True
 
     def take_changes(self) -> dict[str, KnownOrigin | None]:
-        """Return what is to be brought to disk, by origin; None for what is forgotten."""
+        """Return the changes to write to disk, by origin; None for a forgotten origin."""
         changes, self._changes = self._changes, {}
         self._on_disk_before = self._on_disk & changes.keys()
         for origin, known in changes.items():
@@ -157,7 +157,7 @@ class OriginBook:
         }
 
     def give_back(self, changes: dict[str, KnownOrigin | None]) -> None:
-        """Take back what the disk did not take; what has changed since counts."""
+        """Restore changes that the disk refused; newer changes take precedence."""
         self._on_disk.difference_update(changes)
         self._on_disk |= self._on_disk_before
         self._changes = {
@@ -168,13 +168,13 @@ class OriginBook:
 
     @property
     def has_changes(self) -> bool:
-        """Whether something is to be brought to disk."""
+        """Whether there are changes to write to disk."""
         return bool(self._changes)
 
     # ---- bounds ----------------------------------------------------------------------------------------
 
     def _make_room(self, address: str) -> bool:
-        """Have room for one more; whoever has published stays."""
+        """Make room for one more origin; those that have published stay."""
         source = source_of(address)
         if self._count[source] >= MAX_AT_ONE_ADDRESS:
             victim = next(iter(self._silent.get(source, ())), None)

@@ -1,8 +1,8 @@
-"""Receipts: what a relay has told of its log, signed, so that it can be held to it, and nobody can make it up.
+"""Receipts: signed statements of a relay about its log, which prove what it has stored and which nobody can forge.
 
-A satellite that has read further than a log ever went proves that the log was rolled back: everybody is told then,
-and gets all of it again. Anybody can say so; a receipt that this relay has given shows it. It is over what was on
-disk, so a crash proves nothing. The key lies beside the log in the state folder: the log may be an older copy.
+A satellite that has read further than a log ever went shows that the log was rolled back: then all are told, and
+get all of it again. Anybody could claim that; a receipt from this relay proves it. It covers messages that were on
+disk, so a crash proves nothing. The key is in the state folder, outside the log, as the log may be an older copy.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class ReceiptKey:
-    """Makes receipts and knows its own.
+    """Signs receipts and recognises its own.
 
     Args:
         secret: of the relay's state folder.
@@ -30,12 +30,12 @@ class ReceiptKey:
     def sign(self, origin: str, log_id: str, run: str, position: int) -> Receipt:
         """Return a receipt for a satellite: in this log and run everything up to a position was on disk.
 
-        It is of no use to others: after a log was rolled back each shows its own, or nothing.
+        It is useless to others: after a log was rolled back each satellite shows its own, or none.
         """
         return Receipt(log_id, run, position, self._mac(origin, log_id, run, position))
 
     def is_true(self, origin: str, receipt: Receipt) -> bool:
-        """Return whether this is one of ours, for this satellite."""
+        """Return whether this receipt is one of ours, for this satellite."""
         return hmac.compare_digest(receipt.mac, self._mac(origin, receipt.log_id, receipt.run, receipt.position))
 
     def _mac(self, origin: str, log_id: str, run: str, position: int) -> bytes:

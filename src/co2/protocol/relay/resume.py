@@ -1,4 +1,4 @@
-"""What a Hello comes to: where each run of the satellite goes on, and where each of its packages reads on."""
+"""How a Hello resumes: where the runs of a satellite continue in the log, and where its packages read on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ MAX_NAMED = 8
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """How what a satellite says of a run fits what the log knows of it.
+    """How a satellite's claim about a run fits the log.
 
     Attributes:
         acked: last seq of the run that is on disk, or counts as that.
         is_new_mark: the run's numbers begin after it for this log.
-        lost: (first, last) of what was acknowledged and is not in the log, None for nothing.
+        lost: (first, last) of the acknowledged messages that are not in the log, None for none.
     """
 
     acked: int
@@ -29,17 +29,17 @@ class Resumption:
 
 
 def meet(log: Log, peer: Peer, epoch: int, first: int, rolled_back: bool) -> Resumption:
-    """Find where a run's numbers go on.
+    """Find where a run's numbers resume.
 
-    A mark further back than what the satellite says it was acknowledged, or none, means that this relay has lost
-    something, where a receipt has shown that it can have. Else it is what a satellite claims of its own numbers.
+    A mark behind the satellite's acknowledged number, or no mark, means that this relay has lost messages, if a
+    receipt has proved that it can have. Otherwise it is only the satellite's claim about its own numbers.
 
     Args:
         log: the relay's.
         peer: the satellite.
         epoch: the run.
-        first: its first number that was not acknowledged.
-        rolled_back: whether a receipt has shown that this log is an older copy of itself.
+        first: its first unacknowledged number.
+        rolled_back: whether a receipt has proved that this log is an older copy of itself.
     """
     mark = log.marks.get((peer.origin, epoch))
     known = mark or 0
@@ -47,15 +47,15 @@ def meet(log: Log, peer: Peer, epoch: int, first: int, rolled_back: bool) -> Res
         return Resumption(first - 1, is_new_mark=True, lost=(known + 1, first - 1))
     if mark is None or known < first - 1:
         return Resumption(first - 1, is_new_mark=True)
-    # What is not on disk yet comes once more, and is acknowledged with the commit.
+    # Messages that are not on disk yet come once more, and are acknowledged with the commit.
     return Resumption(mark if log.committed >= log.last else first - 1)
 
 
 def in_this_log(log: Log, hello: Hello) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
-    """Return the subscriptions as they stand in this log, and the gaps that this makes, each with its package.
+    """Return the subscriptions as they apply to this log, and the gaps that result, each with its package.
 
-    Positions of another log, or that this one cannot have handed out, begin anew. Whoever says such a thing is
-    told so; it means nothing for others.
+    Positions of another log, or that this one cannot have handed out, begin anew. Only the satellite that claims
+    them is told; others are not concerned.
     """
     known = [sub.position for sub in hello.subscriptions if sub.position is not None]
     is_this = not hello.log_id or hello.log_id == log.log_id
@@ -73,7 +73,7 @@ def in_this_log(log: Log, hello: Hello) -> tuple[list[Subscription], list[tuple[
 
 
 def lost_in_words(host_id: str, lost: Sequence[tuple[int, int]]) -> str:
-    """Return what everybody is told of messages that were acknowledged to a satellite and are not in the log.
+    """Return the reason, for all readers, of a loss of acknowledged messages of a satellite.
 
     Args:
         host_id: of the satellite.
@@ -85,7 +85,7 @@ def lost_in_words(host_id: str, lost: Sequence[tuple[int, int]]) -> str:
 
 
 def live_beginning(subscriptions: Sequence[Subscription], visible: int) -> int:
-    """Give where the live stream of all live packages begins: where the furthest is, or at the head."""
+    """Return where the live stream of all live packages begins: at the furthest of them, or at the log's end."""
     positions = [sub.position for sub in subscriptions if not sub.durable]
     known = [position for position in positions if position is not None]
     if not known:

@@ -1,8 +1,8 @@
-"""The roster: who is connected, told to every link little by little.
+"""The roster of connected satellites, sent to every link in parts.
 
-Every satellite is to know all others, so what is told grows with the square of their number. A link is told what
-has changed since it was told last, in parts, and the relay spends so many bytes at a time on it: with few of them
-all know at once, with thousands it takes its time, and messages do not wait for it.
+Every satellite must know all others, so the data grows with the square of their number. A link gets the changes
+since its last part, and the relay spends so many bytes at a time on it: with few satellites all know at once, with
+thousands it takes some time, and messages do not wait for it.
 """
 
 from bisect import bisect_right
@@ -19,16 +19,16 @@ from co2.protocol.wire.link_frames import Roster, encode_link_frame
 __all__ = ["FRAME_COST", "MAX_GONE", "MAX_ROW", "PART", "RosterBook"]
 
 PART = 64 * 1024
-"""Bytes of one frame, about."""
+"""Approximate bytes of one frame."""
 
 MAX_ROW = MAX_NAMES_SIZE + 24 * 1024
 """Bytes of one satellite's row: all names that it may have, with a length before each."""
 
 MAX_GONE = 10_000
-"""So many who have left are remembered until all links know; with one more, all are told from the beginning."""
+"""Satellites that have left and are remembered until all links know; with one more, all links start anew."""
 
 FRAME_COST = 4 * 1024
-"""Bytes that a frame counts for at least: to write it costs time, however small it is."""
+"""Bytes that a frame counts for at least: to write it takes time, however small it is."""
 
 _KEPT_PARTS = 64
 
@@ -36,7 +36,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class RosterBook:
-    """Who is there, in the order of the changes, and which links know it already.
+    """The connected satellites, in the order of their changes, and how far each link knows them.
 
     Args:
         peers: all open links by origin.
@@ -52,7 +52,7 @@ class RosterBook:
         self._parts: OrderedDict[int, tuple[int, bytes]] = OrderedDict()
 
     def put(self, origin: str, host_id: str, methods: Sequence[str], plugins: Sequence[str]) -> bool:
-        """Write a satellite down, or what is new about it; tell whether all of it has room in its row."""
+        """Add a satellite or its changes; return whether all of its names fit its row."""
         packed = _encode((host_id, methods, plugins))
         fits = len(packed) <= MAX_ROW
         self._gone.discard(origin)
@@ -71,10 +71,10 @@ class RosterBook:
             self._forget_gone()
 
     def tell(self, max_bytes: int) -> bool:
-        """Tell links what is new, for so many bytes; tell whether some have still to be told."""
+        """Send changes to links, for so many bytes; return whether some links still lack changes."""
         if not self._waiting:
             self._waiting.extend(peer for peer in self._peers.values() if peer.roster < self._version)
-        # Who has no room now is told in another round.
+        # Links without room get theirs in another round.
         while self._waiting and max_bytes > 0:
             peer = self._waiting.popleft()
             if peer.roster < self._version and peer.has_room:
@@ -98,7 +98,7 @@ class RosterBook:
         return len(data)
 
     def _part(self, since: int) -> tuple[int, bytes]:
-        """Encode what has changed after a version, as much as one frame holds; give the version reached."""
+        """Encode the changes since a version, as many as one frame holds; return it with the version reached."""
         rows: list[msgspec.Raw] = []
         gone: list[str] = []
         size, reached = 0, self._version
@@ -121,7 +121,7 @@ class RosterBook:
         )
 
     def _forget_gone(self) -> None:
-        """Whoever begins now need not hear of them."""
+        """Forget the satellites that have left: new links need not learn of them."""
         for origin in self._gone:
             del self._latest[origin]
         self._gone.clear()

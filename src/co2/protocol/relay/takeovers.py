@@ -1,4 +1,4 @@
-"""Newer links of an origin take the older one's place; two clones would do so for ever."""
+"""A newer link of an origin takes over from the older one; two clones would do so for ever."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from collections.abc import Callable
 __all__ = ["MAX_ORIGINS", "MAX_RIVALS", "MAX_TAKEOVERS", "RETURN", "WITHIN", "Takeovers"]
 
 RETURN = 5.0
-"""Seconds after which whoever lost its place may come back; if it does, and the other is there, both are told."""
+"""Seconds after which a displaced link may return; if it does, and the other is still there, both are refused."""
 
 MAX_RIVALS = 16
-"""Runs of one origin that are remembered as displaced, the last ones."""
+"""Displaced runs of one origin that are remembered, the last ones."""
 
 MAX_TAKEOVERS = 3
 WITHIN = 60.0
-"""More takeovers of one origin by other processes than this within so many seconds: a cloned state folder."""
+"""More takeovers of one origin by other processes within so many seconds mean a cloned state folder."""
 
 MAX_ORIGINS = 10_000
-"""Origins that are remembered; the one that was taken over longest ago goes first."""
+"""Origins that are remembered; the one that was taken over longest ago is forgotten first."""
 
 
 class Takeovers:
-    """Counts takeovers by origin, and tells clones from one that comes back.
+    """Counts takeovers by origin, and tells clones from a satellite that returns.
 
     Args:
         now: monotonic seconds.
@@ -38,14 +38,14 @@ class Takeovers:
     def is_clone(self, origin: str, older: int, newer: int) -> bool:
         """Count one takeover; return whether two processes run with one state folder.
 
-        A run that was displaced by another one, and comes back while that is there, lives beside it: no process
-        takes up a run of before again. One that takes its own place, as after a cable was pulled, is no clone,
+        A run that was displaced by another one, and returns while that is connected, exists beside it: no process
+        resumes an earlier run. A run that takes over from itself, as after a cable was pulled, is no clone,
         however often it does: a run belongs to one process, and a copied state folder does not hold it.
 
         Args:
             origin: of both.
-            older: epoch of the run whose place is taken, 0 for unknown.
-            newer: of the run that comes.
+            older: epoch of the run that is displaced, 0 for unknown.
+            newer: of the run that connects.
         """
         self.count += 1
         if older and older == newer:
