@@ -1,6 +1,6 @@
-"""Compiled modules: whether one is made of the C that lies beside it.
+"""Compiled modules: whether one was built from the C file beside it.
 
-There is Python for each of them, to the same effect, for machines without a C compiler (``hatch_build.py``).
+Each of them has a Python version with the same effect, for machines without a C compiler (``hatch_build.py``).
 """
 
 import zlib
@@ -10,13 +10,13 @@ __all__ = ["is_of"]
 
 
 def is_of(source: int, code: Path) -> bool:
-    """Tell whether a module is up to date: it is not after a pull without an install.
+    """Return whether a module is up to date: after a pull without an install it is not.
 
     Args:
-        source: of which C the module says that it is made.
+        source: checksum of the C that the module was built from.
         code: the C file.
     """
     try:
         return zlib.crc32(code.read_bytes()) >> 1 == source
     except OSError:
-        return True  # installed: the two have come together, and the source has stayed behind
+        return True  # the module is installed, and was built together with co2

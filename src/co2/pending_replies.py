@@ -1,4 +1,4 @@
-"""Calls that another process is to answer: which wait, how much of them, and what comes of each."""
+"""Calls that wait for a reply of another process: their number, their size and the outcome of each."""
 
 import asyncio
 from collections.abc import Callable, Container
@@ -20,11 +20,11 @@ class _Pending(Generic[Reply]):
 
 
 class PendingReplies(Generic[Reply]):
-    """Calls by number. Numbers are never used twice, so a late reply harms nobody.
+    """Calls by number. Numbers are never reused, so a late reply does no harm.
 
     Args:
-        max_calls: so many may wait.
-        max_bytes: so many bytes may their arguments have together; None where something else bounds them.
+        max_calls: calls that may wait.
+        max_bytes: bytes of all their arguments; None if something else limits them.
     """
 
     def __init__(self, max_calls: int, max_bytes: int | None = None) -> None:
@@ -44,23 +44,23 @@ class PendingReplies(Generic[Reply]):
         return len(self._pending) < self._max_calls
 
     def begin(self, method: str, size: int = 0) -> int:
-        """Number a call; who begins one awaits :meth:`wait`."""
+        """Number a new call; its owner awaits :meth:`wait`."""
         self._number += 1
         self._bytes += size
         self._pending[self._number] = _Pending(method, size, asyncio.get_running_loop().create_future())
         return self._number
 
     async def wait(self, number: int, timeout: float, grace: float = 0.0) -> Reply:
-        """Wait for the reply to a call, and forget it.
+        """Wait for the reply to a call, and forget the call.
 
         Args:
             number: of the call.
             timeout: seconds that the call may take.
-            grace: seconds beyond them, in which the other side may say itself that there was no answer.
+            grace: further seconds, in which the other side may report itself that there was no reply.
 
         Raises:
-            CallTimeout: there was none in time.
-            Exception: what :meth:`fail` was given.
+            CallTimeout: there was no reply in time.
+            Exception: the error given to :meth:`fail`.
         """
         pending = self._pending[number]
         try:
@@ -73,24 +73,24 @@ class PendingReplies(Generic[Reply]):
             self._bytes -= pending.size
 
     def answer(self, number: int, reply: Reply) -> None:
-        """Take the reply to a call; one that nobody waits for is dropped."""
+        """Set the reply to a call; one that nobody waits for is dropped."""
         pending = self._pending.get(number)
         if pending is not None and not pending.reply.done():
             pending.reply.set_result(reply)
 
     def fail(self, number: int, error: Exception) -> None:
-        """Have a call raise an error in place of its reply."""
+        """Make a call raise an error in place of its reply."""
         pending = self._pending.get(number)
         if pending is not None and not pending.reply.done():
             pending.reply.set_exception(error)
 
     def fail_all(self, error: Callable[[str], Exception], but: Container[int] = ()) -> None:
-        """Have all calls but some raise what ``error`` makes of their method: no reply will come."""
+        """Make all calls but some raise the result of ``error`` for their method: no reply will come."""
         for number, pending in self._pending.items():
             if number not in but:
                 self.fail(number, error(pending.method))
 
     def method(self, number: int) -> str:
-        """Return the method that was called, '' where nobody waits for it any more."""
+        """Return the method of a call, '' if nobody waits for it any more."""
         pending = self._pending.get(number)
         return pending.method if pending is not None else ""

@@ -1,4 +1,4 @@
-"""Tasks that run beside their owner: kept until they end, and none of them fails unseen."""
+"""Tasks that run beside their owner: kept until they end, and none fails unseen."""
 
 import asyncio
 import logging
@@ -11,11 +11,11 @@ Outcome = TypeVar("Outcome")
 
 
 class TaskSet:
-    """The tasks of one owner. An event loop keeps no task that nobody else keeps.
+    """The tasks of one owner. An event loop alone keeps no reference to a task.
 
     Args:
-        logger: gets the errors of tasks that fail.
-        what: such a task in words, where it has no name of its own.
+        logger: logs the errors of failed tasks.
+        what: name of a task that has none of its own.
     """
 
     def __init__(self, logger: logging.Logger, what: str) -> None:
@@ -30,19 +30,19 @@ class TaskSet:
         return iter(tuple(self._tasks))
 
     def start(self, work: Coroutine[Any, Any, Outcome], name: str = "") -> asyncio.Task[Outcome]:
-        """Begin a task; ``name`` stands for it in the log."""
+        """Start a task; ``name`` stands for it in the log."""
         task = asyncio.create_task(work, name=name or self._what)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
     def cancel(self) -> None:
-        """Cancel all that have not ended."""
+        """Cancel all tasks that have not ended."""
         for task in self._tasks:
             task.cancel()
 
     async def stop(self) -> None:
-        """Cancel all, and return when they have ended."""
+        """Cancel all tasks, and return when they have ended."""
         self.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 

@@ -1,8 +1,8 @@
-"""Which threads run first where there are more threads than processors: those that pass messages on.
+"""Thread priorities when there are more threads than processors: threads that pass messages on run first.
 
-Linux decides which of two threads goes first by what each asks for: who wants to run only for short goes before
-who wants to run for long (since 6.12); a thread that is a batch job interrupts nobody when it wakes; one that is
-nice stands behind. All of that may be had without any privilege. Elsewhere these do nothing.
+Linux chooses between two threads by their requests: a short time slice runs before a long one (since 6.12); a
+batch thread interrupts nobody when it wakes; a nice one comes last. None of that needs a privilege. On other
+systems these functions do nothing.
 """
 
 import contextlib
@@ -15,20 +15,20 @@ from collections.abc import Iterator
 __all__ = ["BEHIND", "INTERVAL", "SLICE", "USUAL_INTERVAL", "go_behind", "go_first", "short_turns"]
 
 SLICE = 100_000
-"""Nanoseconds that a thread on a message's way wants to run at a time; Linux takes no less."""
+"""Nanoseconds of the time slice of a thread that passes messages on; Linux accepts no less."""
 
 BEHIND = 10
-"""Steps of niceness by which a thread goes behind those that pass messages on."""
+"""Steps of niceness by which a thread comes after those that pass messages on."""
 
 INTERVAL = 0.0002
-"""Seconds after which a thread that computes beside an event loop lets the loop go on.
+"""Seconds after which a computing thread beside an event loop lets the loop run.
 
 The loop releases the interpreter at each write to a socket, and such a thread then keeps it for this long. That
-costs throughput, so it holds only while there is such a thread.
+costs throughput, so it is set only while there is such a thread.
 """
 
 USUAL_INTERVAL = 0.005
-"""Python's own."""
+"""Python's default."""
 
 _computing: list[int] = []
 """Threads that want short turns."""
@@ -50,23 +50,23 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 
 
 def go_first() -> None:
-    """Have this thread, and each that it starts from now on, run soon when there is something to do."""
+    """Make this thread, and each that it starts from now on, run soon when there is work for it."""
     if sys.platform != "linux":
         return
     number = _SCHED_SETATTR.get((os.uname().machine, struct.calcsize("P")))
     if number is None or os.sched_getscheduler(0) != os.SCHED_OTHER:  # else somebody has decided otherwise
         return
-    nice = os.getpriority(os.PRIO_PROCESS, 0)  # on Linux that is of this thread
+    nice = os.getpriority(os.PRIO_PROCESS, 0)  # on Linux this thread's niceness
     wanted = _ATTRIBUTES.pack(_ATTRIBUTES.size, os.SCHED_OTHER, 0, nice, 0, SLICE, 0, 0)
     with contextlib.suppress(ImportError, OSError, AttributeError):  # no libffi, or a C library that is linked in
-        import ctypes  # late: it takes milliseconds, and commands do without
+        import ctypes  # imported late: it takes milliseconds, and commands do not need it
 
         long = ctypes.c_long
-        ctypes.CDLL(None).syscall(long(number), long(0), wanted, long(0))  # -1 where the kernel knows no slices
+        ctypes.CDLL(None).syscall(long(number), long(0), wanted, long(0))  # -1 if the kernel has no slices
 
 
 def go_behind() -> None:
-    """Have this thread wait while others have something to do: its work has a few milliseconds' time."""
+    """Make this thread wait while others have work: its own can wait a few milliseconds."""
     if sys.platform != "linux":  # elsewhere a thread has no niceness of its own
         return
     thread = threading.get_native_id()
@@ -78,7 +78,7 @@ def go_behind() -> None:
 
 @contextlib.contextmanager
 def short_turns() -> Iterator[None]:
-    """Let other threads of this process go on soon, as long as the block runs: this one computes for long."""
+    """Let other threads of this process run soon while the block runs: this thread computes for long."""
     thread = threading.get_ident()
     with _changing:
         _computing.append(thread)

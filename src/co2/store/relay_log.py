@@ -1,6 +1,6 @@
 """The relay's durable log: appended in memory at once, on disk some milliseconds later, read from either.
 
-Positions are leased: before one is handed out, a higher one is on disk, to go on from after a crash. So none is
+Positions are leased: before one is handed out, a higher one is on disk, to continue from after a crash. So none is
 ever used twice, though live messages are passed on before they are on disk.
 """
 
@@ -36,36 +36,36 @@ LEASE = 2**25
 """Positions that are leased at once; renewed at half. Twice as many as can wait for the disk, however small."""
 
 MAX_RUNS = 1000
-"""Runs of the relay that a log remembers; of an older one it knows no more than that it came before these."""
+"""Runs of the relay that a log remembers; of an older one it only knows that it came before these."""
 
 MAX_FORMER = 100
-"""Names that a log had before, and that are remembered."""
+"""Former names of a log that are remembered."""
 
 MAX_EPOCHS_OF_ONE = 64
-"""Runs of one sender whose marks are kept; as many as it tells of with a Hello."""
+"""Runs of one sender whose marks are kept; as many as its Hello lists."""
 
 MARKS_SLACK = 1000
-"""Marks beyond :data:`~co2.store.log_file.MAX_MARKS` at which those are forgotten that were silent longest."""
+"""Marks beyond :data:`~co2.store.log_file.MAX_MARKS` at which those of the longest silent runs are forgotten."""
 
 MAX_BACKLOG = 64 * 1024 * 1024
 """Bytes that may wait for the disk; more are refused."""
 
 READ_TRIES = 4
 READ_RETRY = 0.1
-"""Tries to read from a disk that does not do its work, and seconds between two; then it is a gap."""
+"""Attempts to read from a disk that fails, and seconds between two; then the messages count as a gap."""
 
 CLOSE_TIMEOUT = 3.0
-"""Seconds in which what waits must be on disk when the log is closed."""
+"""Seconds within which all must be on disk when the log is closed."""
 
 
 _logger = logging.getLogger("co2.relay")
 
 _LASTING = (apsw.CorruptError, apsw.NotADBError, apsw.ConnectionClosedError)
-"""What no further try mends."""
+"""Errors that no further attempt corrects."""
 
 
 class RelayLog:
-    """Implements :class:`co2.protocol.relay.log.Log`; used in one thread, but for :meth:`read_disk`.
+    """Implements :class:`co2.protocol.relay.log.Log`; used in one thread, except :meth:`read_disk`.
 
     Attributes:
         log_id: its random name, made with the file.
@@ -73,11 +73,10 @@ class RelayLog:
         replaced: why an older file was set aside, '' for none.
         last: position of the last message appended.
         committed: position of the last message that is on disk.
-        gone: position up to which messages are not kept any more.
-        damaged: frames found damaged. They stay where they are; whoever reads there is told a gap.
+        gone: position up to which messages are no longer kept.
         marks: last seq appended by (origin, epoch).
-        losses: what was acknowledged and is not in it.
-        ids: of messages that came with one.
+        losses: acknowledged messages that are not in the log.
+        ids: of messages that have one.
         ran: its running time, by which it ages.
     """
 
@@ -105,11 +104,11 @@ class RelayLog:
         self._path = path
         self._reader = reader
         self._reading = threading.Lock()
-        # Its own, for the event loop: a read of 1 MiB has the other one for tens of milliseconds.
+        # The event loop has its own connection: a read of 1 MiB occupies the other one for tens of milliseconds.
         self._finder = finder
         self.log_id = str(file.read_meta("log_id"))
         self.run = secrets.token_hex(8)
-        # Whatever lies below the lease may have been handed out.
+        # All positions below the lease may have been handed out.
         self._stored_lease = max(int(file.read_meta("lease")), FIRST_POSITION)
         self.last = max(self._stored_lease - 1, int(file.read_meta("end")))
         self.committed = self._settled = self.last
@@ -137,7 +136,7 @@ class RelayLog:
         )  # fmt: skip
         for position, origin, message_id in file.ids():
             self._writer.forget_ids(self.ids.remember(origin, message_id, position))
-        # Each run with the position that it begins at.
+        # Each run with its first position.
         before = json.loads(file.read_meta("runs"))
         runs = [*before, [self.run, self.last + 1]][-MAX_RUNS:]
         self._runs: dict[str, int] = dict(runs)
@@ -172,30 +171,30 @@ class RelayLog:
         vfs: str | None = None,
         writer: Callable[..., LogWriter] = LogThread,
     ) -> "RelayLog":
-        """Open the log; a file that cannot be read is set aside under another name, and a new one begins.
+        """Open the log; an unreadable file is set aside under another name, and a new one begins.
 
         Args:
             path: of the file.
             max_bytes: bytes of messages that are kept.
-            max_age: seconds that they are kept, of those in which the log is in use.
+            max_age: seconds that messages are kept, counted while the log is in use.
             now: monotonic seconds.
-            wall: seconds since 1970: a label, and to say that the clock has jumped.
+            wall: seconds since 1970: a label, and to notice jumps of the clock.
             on_commit: called with the position up to which all is on disk, in the log's own thread.
-            on_failed: called once, there too, when the disk does not do its work.
+            on_failed: called once, in that thread too, when the disk fails.
             soon: calls a function a little later, in the thread that appends.
-            window: seconds that a frame waits for others to be committed with, where nobody waits for it.
+            window: seconds that an entry waits for others to be committed with, where nobody waits for the commit.
             later: calls a function in the thread that appends, from any other.
-            on_room: called there when a disk that was full has room again.
+            on_room: called in the thread that appends when a full disk has room again.
             vfs: name of an APSW VFS, None for the platform's.
-            writer: what writes; the simulator brings one without a thread.
+            writer: makes the writer; the simulator has one without a thread.
 
         Raises:
-            StorageFailed: the disk does not do its work.
+            StorageFailed: the disk failed.
         """
 
         def make() -> "RelayLog":
             with contextlib.ExitStack() as undo:
-                # Closed at once if it fails, and without tidying up: what is set aside stays as it is.
+                # After a failure closed at once, and without tidying up: files that are set aside stay unchanged.
                 check_files(path)
                 file = LogFile(path, vfs)
                 undo.callback(file.close, tidy=False)
@@ -243,18 +242,18 @@ class RelayLog:
 
     @property
     def lease(self) -> int:
-        """No position from here on was ever handed out: after a crash a log goes on behind what it had leased."""
+        """Position that was never handed out, nor any after it: after a crash a log continues behind its lease."""
         return self.last + 1
 
     @property
     def takes(self) -> bool:
-        """Whether :meth:`append` takes what comes, as far as is known."""
+        """Whether :meth:`append` accepts entries, as far as is known."""
         writer = self._writer
         return not writer.failed and not self._full and writer.waiting_bytes <= MAX_BACKLOG
 
     @property
     def problem(self) -> str:
-        """Why nothing is taken, and what to do; '' while something is."""
+        """Why nothing is accepted, and what to do; '' while entries are accepted."""
         if not self._full:
             return ""
         return (
@@ -264,20 +263,20 @@ class RelayLog:
         )
 
     def _is_full(self, full: bool) -> None:
-        # Here and not in the writer's thread: between a forecast and what it foretells nothing changes.
+        # Here and not in the writer's thread: nothing may change between a forecast and its frame.
         self._full = full
-        if full:  # from here on nothing more comes that would want more room
+        if full:  # from here on no entry comes that would need more room
             _logger.error("%s", self.problem)
         else:
             _logger.warning("the disk of %s has room again: messages are taken", self._path.parent)
             self._on_room()
 
     def check_room(self) -> None:
-        """See that :meth:`append` takes what comes.
+        """Check that :meth:`append` accepts entries.
 
         Raises:
             StorageFull: the disk is full, or too much waits for it.
-            StorageFailed: the disk does not do its work.
+            StorageFailed: the disk failed.
         """
         writer = self._writer
         if writer.failed:
@@ -292,7 +291,7 @@ class RelayLog:
 
     @property
     def damaged(self) -> int:
-        """Places that were found damaged."""
+        """Places that were found damaged. They stay unchanged; readers get a gap there."""
         return len(self._damaged)
 
     @property
@@ -302,7 +301,7 @@ class RelayLog:
 
     @property
     def written(self) -> int:
-        """Bytes that were written to disk for it since it was opened."""
+        """Bytes written to disk for the log since it was opened."""
         return self._writer.written
 
     @property
@@ -326,13 +325,13 @@ class RelayLog:
         crc: int = 0,
         message_id: str = "",
     ) -> Entry:
-        """Put a frame at the head. One without a number has somebody waiting for the disk, so that hurries.
+        """Append an entry of ``count`` messages. One without a number is committed at once: somebody waits for it.
 
-        It has ``count`` messages. A ``message_id`` is kept with it, for :attr:`ids`.
+        A ``message_id`` is kept with it, for :attr:`ids`.
 
         Raises:
-            StorageFull: the disk is full, or too much waits for it; nothing was taken.
-            StorageFailed: the disk does not do its work.
+            StorageFull: the disk is full, or too much waits for it; nothing was appended.
+            StorageFailed: the disk failed.
         """
         writer = self._writer
         if writer.failed or self._full or writer.waiting_bytes > MAX_BACKLOG:
@@ -356,18 +355,18 @@ class RelayLog:
         return entry
 
     def look(self) -> int:
-        """Give the position up to which all is on disk. Who has looked is not told of it any more."""
+        """Return the position up to which all is on disk. The caller gets no ``on_commit`` for it any more."""
         self._seen = self.committed
         return self._seen
 
     def pass_over(self, position: int) -> None:
-        """Give no message a position up to this one: somebody has got another at it, which is not in the log."""
+        """Skip positions up to this one: a reader has received a message at it that is not in the log."""
         self.last = max(self.last, position)
 
     def holds(self, run: str, position: int) -> bool:
-        """Tell whether this log can have handed out a position in that run, or before it."""
+        """Return whether this log can have handed out a position in that run, or before it."""
         if run not in self._runs:
-            # Positions only grow: those of a run that was forgotten lie before all that are remembered.
+            # Positions only grow: those of a forgotten run are before all remembered ones.
             return len(self._runs) >= MAX_RUNS and position < next(iter(self._runs.values()))
         begun = self._runs[run]
         following = min((first for first in self._runs.values() if first > begun), default=self.last + 1)
@@ -376,14 +375,14 @@ class RelayLog:
     def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
         """Return whether a true receipt over this position shows that this is an older copy of that log.
 
-        It was on disk, and is not: this log does not know the run, or the run had not come so far.
+        The position was on disk, and is not: this log does not know the run, or the run had not come so far.
         """
         if log_id != self.log_id and log_id not in self._former:
             return False
         return not self.holds(run, position) or position > self._ends.get(run, position)
 
     def _begin_run(self, origin: str, epoch: int) -> None:
-        """Have room for the mark of one more run: of one sender, and of all."""
+        """Make room for the mark of one more run: of one sender, and of all."""
         epochs = self._epochs.setdefault(origin, [])
         epochs.append(epoch)
         if len(epochs) > MAX_EPOCHS_OF_ONE:
@@ -400,7 +399,7 @@ class RelayLog:
                         del self._epochs[one]
 
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
-        """Say where the numbers of a run begin for this log."""
+        """Set the number after which a run begins for this log."""
         if (origin, epoch) not in self._marks:
             self._begin_run(origin, epoch)
         self._marks[origin, epoch] = seq
@@ -413,14 +412,14 @@ class RelayLog:
         self._writer.put_meta("losses", json.dumps(losses))
 
     def replace_id(self) -> None:
-        """Take a new name: this log is not the one that its readers know."""
+        """Take a new log id: this log is not the one that its readers know."""
         self._former = [*self._former, self.log_id][-MAX_FORMER:]
         self._writer.put_meta("former", json.dumps(self._former))
         self.log_id = secrets.token_hex(16)
         self._writer.put_meta("log_id", self.log_id)
 
     def close(self) -> None:
-        """Bring all to disk and close the file; the next run goes on right after the last message."""
+        """Write all to disk and close the file; the next run continues right after the last message."""
         self._writer.put_meta("lease", self.last + 1)
         self._writer.close(CLOSE_TIMEOUT)
         self._finder.close(tidy=False)
@@ -428,7 +427,8 @@ class RelayLog:
             self._reader.close(tidy=not self._writer.failed)
 
     def _lease_up_to(self, position: int) -> None:
-        # In the same queue as the frames and before them: a commit that holds one of the new positions holds this.
+        # In the same queue as the entries and before them: a commit with one of the new positions has the lease
+        # too.
         self._stored_lease = position
         self._writer.put_meta("lease", position)
 
@@ -445,7 +445,7 @@ class RelayLog:
     # ---- reading ---------------------------------------------------------------------------------------
 
     def read(self, after: int, max_bytes: int) -> Reading:
-        """Read on from a cursor, as far as memory goes; from 0 on that is the oldest that is kept anywhere."""
+        """Read on from a cursor, as far as memory goes; 0 stands for the oldest message kept anywhere."""
         if after < self._tail.gone:
             if after or self.gone < self._tail.gone:
                 return Reading((), after, None, on_disk=True)
@@ -458,18 +458,18 @@ class RelayLog:
 
         Args:
             after: position; 0 for the oldest.
-            max_bytes: stop when the batches are larger than this together.
+            max_bytes: stop when the batches exceed this together.
         """
         tries = 0
         while True:
-            in_memory = self._tail.gone  # before the look: what is let go of during it may not be seen by it
+            in_memory = self._tail.gone  # before the read: entries dropped during it may be missing in it
             try:
                 return self._read_disk(after, max_bytes, in_memory)
             except apsw.Error as error:
                 tries += 1
                 if tries == READ_TRIES or isinstance(error, _LASTING):
                     return self._damaged_up_to(after, self.committed, in_memory, f"damaged: {error}")
-            # A disk, or memory, that fails for a moment does not make a gap of what is whole.
+            # A disk, or memory, that fails for a moment must not make a gap of intact messages.
             time.sleep(READ_RETRY)
 
     def _read_disk(self, after: int, max_bytes: int, in_memory: int) -> Reading:
@@ -481,13 +481,13 @@ class RelayLog:
         start = after
         gap: LogGap | None = None
         entries: list[Entry] = []
-        in_journal = self._writer.in_journal()  # before the look, too: what is moved meanwhile is found in both
+        in_journal = self._writer.in_journal()  # before the read, too: entries moved during it are found in both
         is_whole = False
         try:
             with self._reading, self._reader.snapshot():
                 gone = int(self._reader.read_meta("gone"))
                 if after < in_memory < gone:
-                    # What is gone from disk only is kept: the reader goes on in memory.
+                    # Entries deleted only from disk are still in memory: the reader continues there.
                     return Reading((), in_memory, LogGap(after, in_memory, "retention") if after else None)
                 start = max(after, gone)
                 gap = LogGap(after, gone, "retention") if 0 < after < gone else None
@@ -511,9 +511,9 @@ class RelayLog:
         return Reading((), start if gap else max(start, in_memory), gap)
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Return the checksum of the frame that begins with this number, None where it is not kept any more.
+        """Return the checksum of the entry that begins with this number, None if it is no longer kept.
 
-        In the thread that appends, as :meth:`address_of`; it waits for no read from disk.
+        To be called in the thread that appends, as :meth:`address_of`; it waits for no read from disk.
         """
         found = self._tail.find(origin, epoch, seq)
         if found is not None:
@@ -524,7 +524,7 @@ class RelayLog:
             return None
 
     def address_of(self, origin: str) -> str:
-        """Return an address that numbered messages of an origin came from, '' where none is kept any more."""
+        """Return an address that numbered messages of an origin came from, '' if none is kept any more."""
         if origin not in self._epochs:
             return ""
         in_journal = self._writer.in_journal()
@@ -537,16 +537,16 @@ class RelayLog:
         return next((entry.client_address[0] for entry in mine), "")
 
     def _damaged_up_to(self, after: int, position: int, in_memory: int, reason: str) -> Reading:
-        """Tell a gap, but not of what is in memory."""
+        """Return a gap, but only for entries that are not in memory."""
         end = min(position, in_memory) if in_memory > after else position
         self._damaged.add(end)
         return Reading((), end, LogGap(after, end, reason))
 
 
 def _read_on(entries: list[Entry], in_journal: Sequence[Entry], after: int, max_bytes: int) -> None:
-    """Put behind what was read from the database what is in the journal, where that was read to its end.
+    """Append the entries of the journal to those of the database, if these were read to their end.
 
-    Where it was not, as it was enough, it is enough here too: else what is between would be passed over.
+    If they were not, enough was read already: further entries would leave a hole before them.
     """
     size = sum(size_read(entry.batch) for entry in entries)
     for entry in in_journal:
@@ -565,10 +565,10 @@ def _journal_key(file: LogFile) -> bytes:
 def _running_time(
     file: LogFile, now: Callable[[], float], wall: Callable[[], float]
 ) -> tuple[RunningTime, dict[str, int | str | float]]:
-    """Return how long a log has run, and the facts of it that are to be written.
+    """Return how long a log has run, and the facts about it to write.
 
-    One that never counted begins at the wall clock's time, so that an older program, which ages by that, does not
-    take all of it for old; what is in it is as old as that beginning.
+    A log that never counted begins at the wall clock's time, so that an older program, which ages by that, does
+    not consider all of it old; its entries are as old as that beginning.
     """
     before = float(file.read_meta("ran", -1.0))
     dated = json.loads(file.read_meta("dated", "[0, 0.0]"))

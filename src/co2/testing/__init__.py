@@ -1,7 +1,7 @@
-"""Fixtures for the tests of plugins; pytest finds them by itself where co2 is installed.
+"""Fixtures for the tests of plugins; pytest finds them by itself if co2 is installed.
 
 ``co2_net`` is a network in memory, ``co2_clock`` its clock, ``co2_network`` a real one in processes, ``co2_host``
-starts single hosts. Nothing of co2 is imported for tests that use none of them.
+starts single hosts. Tests that use none of them import nothing of co2.
 """
 
 from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, then and not before."""
+    """Import a name at its first use."""
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -64,7 +64,7 @@ def __getattr__(name: str) -> Any:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest of our marker."""
+    """Register our marker with pytest."""
     config.addinivalue_line(
         "markers",
         f"{_MARKER}(tables): what stands in co2.toml for the hosts of the fixtures co2_net, co2_network, …",
@@ -73,7 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def co2_clock() -> "Clock":
-    """The clock that timers of plugins in ``co2_net`` go by: ``co2_clock.advance(2.5)``."""
+    """The clock of the timers of plugins in ``co2_net``: ``co2_clock.advance(2.5)``."""
     from co2.testing.clock import Clock
 
     return Clock()
@@ -86,7 +86,7 @@ def co2_net(
     """A relay and any number of satellites in memory: ``co2_net.satellite(X_Mine, config={…})``, and for relay
     plugins ``co2_net.relay.load(X_Mine, config={…})``.
 
-    At the end every ``__exit__`` is called; the test fails where a plugin has failed and nobody expected it.
+    At the end every ``__exit__`` is called; the test fails if a plugin has failed unexpectedly.
     """
     from co2.testing.network import Network
     from co2.testing.packages import imports_undone
@@ -102,10 +102,10 @@ def co2_net(
 def co2_host(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., "HostProcess"]]:
-    """Start a host in a process of its own, on a free port: ``co2_host("relay")``.
+    """Start a host in its own process, on a free port: ``co2_host("relay")``.
 
-    Arguments are the role and plugins: folders of packages (a ``Path``), or names of bundled or installed ones; by
-    name ``relay``, the URL of one, ``config``, as the marker's, ``args`` and ``env``.
+    Arguments are the role and plugins: folders of packages (a ``Path``), or names of bundled or installed ones; as
+    keywords ``relay``, the URL of one, ``config``, in the form of the marker's, ``args`` and ``env``.
     """
     from co2.testing.processes import StartedHosts
 
@@ -118,7 +118,7 @@ def co2_host(
 def co2_network(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator["RealNetwork"]:
-    """A real relay, and satellites with ``co2_network.satellite("fader")``, each in a process of its own."""
+    """A real relay, and satellites with ``co2_network.satellite("fader")``, each in its own process."""
     from co2.testing.processes import RealNetwork, StartedHosts
 
     with StartedHosts(tmp_path_factory.mktemp("co2"), _tables(request)) as hosts:
@@ -127,7 +127,7 @@ def co2_network(
 
 
 def _tables(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Give what the markers of a test say; of two that say the same, the one nearer to the test counts."""
+    """Return the merged tables of a test's markers; the marker nearest to the test takes precedence."""
     tables: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers(_MARKER))):
         if len(marker.args) != 1 or marker.kwargs or not isinstance(marker.args[0], dict):
@@ -145,5 +145,5 @@ def _merged(older: dict[str, Any], newer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _show(request: pytest.FixtureRequest, text: str) -> None:
-    """Have pytest show what hosts said, where the test fails."""
+    """Make pytest show the hosts' output if the test fails."""
     request.node.add_report_section("teardown", "co2 hosts", text)

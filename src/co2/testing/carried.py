@@ -1,4 +1,4 @@
-"""A plugin that is carried without a thread: whoever settles the network does its work, a call at a time."""
+"""A plugin that runs without a thread: the network does its work when it settles, one call at a time."""
 
 import copy
 import logging
@@ -39,11 +39,11 @@ class Failure:
 
     Attributes:
         plugin: its name.
-        what: was called: ``receive``, ``gap``, ``relay``, ``register``, ``__exit__``, a timer, ``joined`` or
+        what: the call: ``receive``, ``gap``, ``relay``, ``register``, ``__exit__``, a timer, ``joined`` or
             ``left``.
-        error: what it raised.
-        message: that ``receive`` did not take: on a real satellite it is a dead letter now. Or that ``relay`` did
-            not take: it has gone on as it came.
+        error: the exception raised.
+        message: that ``receive`` did not accept: on a real satellite it becomes a dead letter. Or that ``relay``
+            did not accept: it passed unchanged.
     """
 
     plugin: str
@@ -57,23 +57,23 @@ class Failure:
 
 
 class CarryingHost(Protocol):
-    """What a carried plugin needs of the satellite or relay that carries it."""
+    """The interface of the satellite or relay that carries a plugin."""
 
     def flushed(self) -> bool:
         """Send all that waits; return whether the relay has it."""
 
     def transited(self, frame: Transited) -> None:
-        """Take what a relay plugin lets pass."""
+        """Pass on the result of a relay plugin."""
 
     def work(self) -> None:
-        """Deliver what was sent just now."""
+        """Deliver messages that were just sent."""
 
     def failed(self, failure: Failure) -> None:
         """Note that a call of a plugin has raised."""
 
 
 class _Recorded(Co2Plugin):
-    """Stands between the receiver and the plugin, and writes down what comes."""
+    """Stands between the receiver and the plugin, and records what is received."""
 
     def __init__(self, carried: "Carried") -> None:
         self._carried_by = carried
@@ -88,7 +88,7 @@ class _Recorded(Co2Plugin):
 
 
 class _RecordedRelay(Co2RelayPlugin):
-    """The same between the relayer and a relay plugin."""
+    """The same between the filter and a relay plugin."""
 
     def __init__(self, carried: "Carried") -> None:
         self._carried_by = carried
@@ -99,19 +99,19 @@ class _RecordedRelay(Co2RelayPlugin):
 
 
 class Carried:
-    """One plugin of a satellite or relay in memory, and what it did.
+    """One plugin of a satellite or relay in memory, and a record of its messages.
 
     Args:
         found: its class and methods.
         shared: the services of its package.
-        host: carries it.
+        host: that carries it.
 
     Attributes:
         name: ``<package>.<module>.<class>``.
         plugin: the instance.
         sent: messages that it has sent, as they arrive elsewhere, oldest first.
-        received: those that its ``receive``, or its ``relay``, was given.
-        gaps: those that its ``gap`` was given.
+        received: messages that its ``receive``, or its ``relay``, was given.
+        gaps: gaps that its ``gap`` was given.
         logged: lines that it has logged, debug lines too.
     """
 
@@ -148,16 +148,16 @@ class Carried:
         return f"<{self.name}>"
 
     def make(self, config: Any, var_dict: Message) -> None:
-        """Make the plugin. What its ``__init__`` raises is raised.
+        """Make the plugin; an exception of its ``__init__`` is raised here.
 
         Raises:
-            TypeError: it does not call its superclass's.
+            TypeError: it does not call that of its superclass.
         """
         self.plugin = self._work(lambda: make_plugin(self.found.kind, self, config, var_dict))
         if not self.initialised:
             raise TypeError(f"{self.found.kind.__name__}.__init__ does not call super().__init__(var_dict)")
 
-    # binding: what the plugin calls, from any thread
+    # binding: calls of the plugin, from any thread
 
     def flush(self, timeout: float) -> None:
         """Wait until all that was sent is acknowledged: at once, or never."""
@@ -171,14 +171,14 @@ class Carried:
         self.logged.append(text)
         logging.getLogger(f"co2.plugins.{self.name}").log(level, "%s", text)
 
-    # writer: what its queue needs
+    # writer: used by its queue
 
     def attend(self) -> None:
-        """Something was sent."""
+        """Deliver messages that were just sent."""
         self._host.work()
 
     def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:
-        """Take what the quick way does not."""
+        """Queue a message that the quick path does not accept."""
         if not queue.limit:
             raise NotRunning(f"{self.name} has stopped, so it cannot send")
         queue.entries.append(entry)
@@ -186,25 +186,25 @@ class Carried:
 
     @property
     def has_sent(self) -> bool:
-        """Whether something waits to be cut."""
+        """Whether sent messages wait."""
         return bool(self._queue.entries)
 
     def cut(self) -> Publish:
-        """Take the next frame of what it has sent."""
+        """Return the next frame of sent messages."""
         frame, _ = self._queue.cut()
         assert isinstance(frame, Publish)  # flushes do not come this way
         self.sent += open_batch(frame.batch)
         return frame
 
-    # carrier: what its services needs
+    # carrier: used by its services
 
     @property
     def in_own_thread(self) -> bool:
-        """Whether this is called by the plugin, in one of its calls."""
+        """Whether the caller is the plugin itself, in one of its calls."""
         return self.busy and self._worker == threading.get_ident()
 
     def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
-        """Have a function of the plugin called when the network settles, and then ``done``."""
+        """Queue a function of the plugin for when the network settles, and then ``done``."""
 
         def job() -> None:
             try:
@@ -218,7 +218,7 @@ class Carried:
     # work
 
     def step(self) -> bool:
-        """Do one thing that waits; tell whether there was any."""
+        """Do one waiting job; return whether there was one."""
         if self.busy:
             return False
         if self.jobs:
@@ -240,12 +240,12 @@ class Carried:
         self._host.transited(answer)
 
     def call(self, method: str, packed: bytes, timeout: float) -> bytes:
-        """Call an ``x_`` method; arguments and result are encoded, as on their way through a network.
+        """Call an ``x_`` method; arguments and result are encoded, as on a network.
 
         Raises:
             BadParams: it does not take this argument.
             PluginFailed: it raised, or its result cannot travel.
-            CallTimeout: the plugin is in the middle of a call which waits for this one.
+            CallTimeout: the plugin is in the middle of a call that waits for this one.
         """
         if self.busy:
             raise CallTimeout(method, timeout)
@@ -261,7 +261,7 @@ class Carried:
             raise PluginFailed(f"{method}: {error_line(error)}") from error
 
     def admit(self, host: Host, done: Callable[[str], None]) -> None:
-        """Ask it whether somebody may join; ``done`` gets why not, or ''."""
+        """Ask the plugin whether a satellite may join; ``done`` gets the reason of a refusal, or ''."""
 
         def job() -> None:
             try:
@@ -274,7 +274,7 @@ class Carried:
         self.jobs.append(job)
 
     def exit(self) -> None:
-        """Drop what waits, and call ``__exit__``, where the plugin was made at all."""
+        """Drop waiting work, and call ``__exit__`` if the plugin was made at all."""
         self.mail.clear()
         self.jobs.clear()
         if self.plugin is None:
@@ -286,14 +286,14 @@ class Carried:
             self.complain("__exit__ failed", error)
 
     def end(self) -> None:
-        """It sends no more."""
+        """Close the queue and the event loop of the plugin."""
         self._queue.close()
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.close()
 
     def turn(self) -> None:
-        """Let tasks that the plugin has started go on a little."""
+        """Run the tasks that the plugin has started for a moment."""
         if self._loop is not None and not self.busy:
             from asyncio import sleep
 
@@ -306,19 +306,19 @@ class Carried:
         finally:
             self.busy = False
 
-    # ground: what the receiver needs
+    # ground: used by the receiver
 
     def run_jobs(self) -> bool:
-        """Do what came meanwhile."""
+        """Do the jobs that came meanwhile."""
         while self.jobs:
             self.jobs.popleft()()
         return True
 
     def report(self) -> None:
-        """Nobody asks where it stands."""
+        """Do nothing: nobody asks for its position."""
 
     def finished(self, result: Any) -> Any:
-        """Await what an ``async def`` gave; anything else is the result itself."""
+        """Await the result of an ``async def``; return any other result unchanged."""
         if not hasattr(result, "__await__"):
             return result
         if self._loop is None:
@@ -328,11 +328,11 @@ class Carried:
         return self._loop.run(result)
 
     def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
-        """Keep a message that ``receive`` did not take until its error is told."""
+        """Keep a message that ``receive`` did not accept until its error is reported."""
         self._failing = {**unpack_deep(message), "host_id": frame.host_id, "client_address": frame.client_address}
 
     def complain(self, what: str, error: BaseException) -> None:
-        """Write down an error; who interrupts the test means the test."""
+        """Record an error; a KeyboardInterrupt is for the test, and raised."""
         if isinstance(error, KeyboardInterrupt):
             raise error
         message, self._failing = self._failing, None
@@ -343,5 +343,5 @@ class Carried:
         self._host.failed(Failure(self.name, what, error, message))
 
     def stumble(self, error: BaseException) -> None:
-        """Nothing is on trial here."""
+        """Raise the error: there is no trial here."""
         raise error

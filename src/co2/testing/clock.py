@@ -1,4 +1,4 @@
-"""A clock that stands still until a test turns it, and timers that go by it."""
+"""A clock that stands still until a test advances it, and timers that use it."""
 
 import heapq
 from collections.abc import Callable
@@ -14,16 +14,16 @@ class TurnedTimers(Timers):
     """The timers of one package, without a thread of their own.
 
     Args:
-        now: gives seconds.
+        now: returns seconds.
     """
 
     def due(self) -> float | None:
-        """When the first call is due; None for never."""
+        """Return when the first call is due; None for never."""
         with self._lock:
             return self._first()
 
     def fire(self) -> None:
-        """Have made what is due now."""
+        """Make the calls that are due now."""
         with self._lock:
             now = self._now()
             while (due := self._first()) is not None and due <= now:
@@ -35,13 +35,13 @@ class TurnedTimers(Timers):
         return self._queue[0][0] if self._running and not self._closed and self._queue else None
 
     def _work(self) -> None:
-        """Nobody sees to timers but the clock."""
+        """Do nothing: only the clock serves the timers."""
 
 
 class Clock:
-    """The time of the networks in memory: it goes on when a test says so, and at no other moment.
+    """The time of the networks in memory: it passes only when a test advances it.
 
-    ``self.every(…)`` of plugins goes by it. What plugins do with ``time`` or with threads of their own does not.
+    ``self.every(…)`` of plugins uses it; ``time`` and threads of plugins do not.
     """
 
     def __init__(self) -> None:
@@ -51,12 +51,12 @@ class Clock:
 
     @property
     def now(self) -> float:
-        """Seconds, as ``time.monotonic`` would give them."""
+        """Seconds, as from ``time.monotonic``."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let so much time pass. Each timer is called when its time comes, in order, and what that brings about is
-        done before the next one.
+        """Advance the clock. Each timer is called when its time comes, in order, and all that results is done
+        before the next one.
 
         Raises:
             ValueError: time does not go back.
@@ -73,13 +73,13 @@ class Clock:
         self._all_settle()
 
     def make_timers(self) -> TurnedTimers:
-        """Make the timers of one package."""
+        """Return new timers for one package."""
         timers = TurnedTimers(lambda: self._now)
         self._timers.append(timers)
         return timers
 
     def attach(self, settle: Callable[[], None]) -> None:
-        """Have a network settled whenever time has passed."""
+        """Settle a network whenever the clock has advanced."""
         self._settle.append(settle)
 
     def _next(self) -> float | None:

@@ -1,4 +1,4 @@
-"""What satellites and the relay of a network in memory have in common: they carry plugins."""
+"""Common base of the satellites and the relay of a network in memory: they carry plugins."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ __all__ = ["Home", "HomeNetwork"]
 
 
 class HomeNetwork(Protocol):
-    """What satellites and the relay need of the network that they are in.
+    """The interface of the network for its satellites and its relay.
 
     Attributes:
-        clock: that timers go by.
+        clock: of the timers.
         core: the relay's state machine.
         failures: calls of plugins that raised.
         url: of the relay.
@@ -36,18 +36,18 @@ class HomeNetwork(Protocol):
     url: str
 
     def settle(self) -> None:
-        """Do all that waits."""
+        """Do all waiting work."""
 
     def work(self) -> None:
-        """Deliver what was sent just now; from any thread."""
+        """Deliver messages that were just sent; from any thread."""
 
     def working(self) -> AbstractContextManager[None]:
-        """Hold all still, and let everything go its way at the end."""
+        """Hold everything in the block, and do all waiting work at its end."""
 
     def tables_with(
         self, found: Sequence[FoundPackage], config: Mapping[str, Any] | None
     ) -> dict[str, Mapping[str, Any]]:
-        """Return the tables of the configuration, by package, with what was given for these packages."""
+        """Return the tables of the configuration, by package, with the given ones for these packages."""
 
     def answer(self, ask: Ask, asker: "Home") -> Answered:
         """Call a method for a plugin."""
@@ -57,11 +57,11 @@ class HomeNetwork(Protocol):
 
 
 class Home(ABC):
-    """What carries plugins.
+    """A host that carries plugins.
 
     Attributes:
         name: the part of its host_id before the ``@``.
-        packages: what it carries, by name.
+        packages: that it carries, by name.
     """
 
     patience = QUICK
@@ -74,34 +74,34 @@ class Home(ABC):
     @property
     @abstractmethod
     def host_id(self) -> str:
-        """As messages of its plugins say it."""
+        """The host_id in messages of its plugins."""
 
     @property
     @abstractmethod
     def connected(self) -> bool:
-        """Whether it reaches the network."""
+        """Whether it is connected to the network."""
 
     @property
     @abstractmethod
     def var_dict(self) -> Message:
-        """What plugins are told at the beginning."""
+        """The dictionary that plugins get at the beginning."""
 
     @abstractmethod
     def hosts(self) -> list[Host]:
-        """Give who is there, as plugins are told."""
+        """Return the connected satellites, as plugins see them."""
 
     @abstractmethod
     def flushed(self) -> bool:
-        """Send all that waits; tell whether the relay has it."""
+        """Send all that waits; return whether the relay has it."""
 
     def transited(self, frame: Transited) -> None:
-        """Take what a relay plugin lets go on. Only the relay carries any: a satellite's loader refuses them."""
+        """Pass on the result of a relay plugin. Only the relay carries any: a satellite's loader refuses them."""
         raise AssertionError(f"{self.name} is a satellite, and has loaded a relay plugin")
 
     # ---- what its plugins need -------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Deliver what was sent just now."""
+        """Deliver messages that were just sent."""
         self.network.work()
 
     def failed(self, failure: Failure) -> None:
@@ -109,7 +109,7 @@ class Home(ABC):
         self.network.failures.append(failure)
 
     def make_timers(self) -> Timers:
-        """Make the timers of a package: they go by the network's clock."""
+        """Return the timers of a package: they use the network's clock."""
         return self.network.clock.make_timers()
 
     def answer(self, ask: Ask) -> Answered:
@@ -120,12 +120,12 @@ class Home(ABC):
 
     @property
     def plugins(self) -> dict[str, Carried]:
-        """All its plugins with what they did, by name."""
+        """All its plugins with their records, by name."""
         return {one.name: one for package in self.packages.values() for one in package.carried}
 
     @property
     def plugin(self) -> Any:
-        """The instance of its plugin, where it carries only one.
+        """The instance of its plugin, if it carries only one.
 
         Raises:
             LookupError: it carries several.
@@ -138,12 +138,12 @@ class Home(ABC):
 
     @property
     def sent(self) -> list[Message]:
-        """What its plugins have sent, as it arrives elsewhere."""
+        """Messages that its plugins have sent, as they arrive elsewhere."""
         return [message for one in self.plugins.values() for message in one.sent]
 
     @property
     def received(self) -> list[Message]:
-        """What its plugins have received."""
+        """Messages that its plugins have received."""
         return [message for one in self.plugins.values() for message in one.received]
 
     @property
@@ -154,18 +154,18 @@ class Home(ABC):
     # ---- what the network does -------------------------------------------------------------------------
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Give the methods and the plugins."""
+        """Return the names of the methods and of the plugins."""
         plugins = self.plugins.values()
         return sorted(name for one in plugins for name in one.found.methods), [one.name for one in plugins]
 
     def having(self, method: str) -> Carried | None:
-        """Give the plugin that has a method."""
+        """Return the plugin that has a method, None if there is none."""
         return next((one for one in self.plugins.values() if method in one.found.methods), None)
 
     def _made(
         self, found: Sequence[FoundPackage], tables: Mapping[str, Mapping[str, Any]], stores: Path
     ) -> list[MemoryPackage]:
-        """Make all plugins of these packages; where one of them cannot be made none is there."""
+        """Make all plugins of these packages; if one of them cannot be made, none is left."""
         packages = [MemoryPackage(one, self, stores / f"{one.name}.db") for one in found]
         try:
             for package in packages:
@@ -178,7 +178,7 @@ class Home(ABC):
         return packages
 
     def _exit(self) -> None:
-        """Call every ``__exit__``, what was loaded last first."""
+        """Call every ``__exit__``, those loaded last first."""
         for package in reversed(self.packages.values()):
             package.exit()
 

@@ -1,4 +1,4 @@
-"""A relay's log in memory, for networks without a disk: what the state machine asks of a log, and no more."""
+"""A relay's log in memory, for networks without a disk: only the interface that the state machine uses."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +16,11 @@ LEASE = 10**6
 
 
 class MemoryLog:
-    """A log in memory; who uses it says when something counts as being on disk, by setting ``committed``.
+    """A log in memory; its user decides what counts as being on disk, by setting ``committed``.
 
     Attributes:
-        entries: all frames, in order.
-        gone: position up to which it holds nothing any more; :meth:`forget` sets it.
+        entries: all entries, in order.
+        gone: position up to which entries have been dropped; :meth:`forget` sets it.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class MemoryLog:
         self.ids = RelayedIds()
 
     def check_room(self) -> None:
-        """See that it takes what comes: ``takes`` says so."""
+        """Check that :meth:`append` accepts entries, as ``takes`` says."""
         if not self.takes:
             raise StorageFull("the relay's disk is full")
 
@@ -58,7 +58,7 @@ class MemoryLog:
         message_id: str = "",
         **rest: Any,
     ) -> Entry:
-        """Put a frame of ``count`` messages at the head."""
+        """Append an entry of ``count`` messages."""
         self.check_room()
         fields = {"package": "", "plugin": "", "channels": None, "crc": 0, **rest}
         entry = Entry(position=self.next, count=count, batch=batch, origin=origin, epoch=epoch, seq=seq, **fields)
@@ -72,7 +72,7 @@ class MemoryLog:
         return entry
 
     def set_mark(self, origin: str, epoch: int, seq: int) -> None:
-        """Say where the numbers of a run begin for this log."""
+        """Set the number after which a run begins for this log."""
         self.marks = {**self.marks, (origin, epoch): seq}
 
     def read(self, after: int, max_bytes: int) -> Reading:
@@ -87,15 +87,15 @@ class MemoryLog:
         return Reading(given, given[-1].end if given else after, gap)
 
     def find(self, origin: str, epoch: int, seq: int) -> int | None:
-        """Give the checksum of the frame that begins with this number."""
+        """Return the checksum of the entry that begins with this number, None if there is none."""
         return next((e.crc for e in self.entries if (e.origin, e.epoch, e.seq) == (origin, epoch, seq)), None)
 
     def replace_id(self) -> None:
-        """Take a new name."""
+        """Take a new log id."""
         self.log_id += "'"
 
     def holds(self, run: str, position: int) -> bool:
-        """Tell whether this log can have handed out a position in that run."""
+        """Return whether this log can have handed out a position in that run."""
         return run == self.run and position < self.next
 
     def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
@@ -103,6 +103,6 @@ class MemoryLog:
         return False
 
     def forget(self) -> None:
-        """Drop all that it holds, as retention does with what is old: who has not read it gets a gap."""
+        """Drop all entries, as retention drops old ones: a reader that has not read them gets a gap."""
         self.gone = self.last
         self.entries = []

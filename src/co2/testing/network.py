@@ -1,4 +1,4 @@
-"""A relay and satellites in memory: no sockets, no processes, no time but what a test lets pass."""
+"""A relay and satellites in memory: no sockets, no processes, and time passes only by the test's clock."""
 
 import contextlib
 import itertools
@@ -24,7 +24,7 @@ from co2.values import Message, pack_value, unpack_value
 __all__ = ["Network"]
 
 ROUNDS = 10_000
-"""So often may messages lead to further ones until we say that it never ends."""
+"""Rounds of messages that lead to further ones, after which we say that it never ends."""
 
 ROSTER_BYTES = 1 << 30
 _NOTHING = b"\xc0"
@@ -33,23 +33,23 @@ _TESTER = "test"
 
 
 class X_Tester(Co2Plugin):
-    """Sends what the test says, hears everything."""
+    """Sends the test's messages, receives everything."""
 
     def receive(self, data_dict: Message) -> None:
-        """What it has received is written down by what carries it."""
+        """Do nothing: the carrier records what is received."""
 
 
 class Network:
-    """A network in memory; the fixture ``co2_net`` makes one. After each call all that it leads to is done.
+    """A network in memory; the fixture ``co2_net`` makes one. Each call does all work that results from it.
 
     Args:
-        clock: that timers of plugins go by.
+        clock: of the timers of plugins.
         folder: for the stores of plugins.
         tables: of the configuration, ``[plugin.<name>]``, by name.
 
     Attributes:
         relay: which may carry plugins, too.
-        failures: calls of plugins that raised; those that are left at the end fail the test.
+        failures: calls of plugins that raised; those left at the end fail the test.
         satellites: that run, by name.
     """
 
@@ -81,12 +81,13 @@ class Network:
     def satellite(
         self, *plugins: Source, config: Mapping[str, Any] | None = None, name: str = "", connected: bool = True
     ) -> Satellite:
-        """Start a satellite with plugins. What ``__init__`` of one of them raises is raised.
+        """Start a satellite with plugins. An exception of their ``__init__`` is raised here.
 
         Args:
             plugins: each a class, the folder (a ``Path``) of a package, or the name of a bundled or installed one.
             config: the table ``[plugin.<package>]``; with several packages, such tables by package.
-            name: the part of its host_id before the ``@``. One that starts again under its name finds its store.
+            name: the part of its host_id before the ``@``. A satellite that is started again under its name finds
+                its store.
             connected: to the relay; ``connect()`` does it later.
 
         Raises:
@@ -114,26 +115,26 @@ class Network:
 
     @property
     def received(self) -> list[Message]:
-        """All that was sent to the network by others than :meth:`send`, as everybody gets it."""
+        """All messages sent to the network, except by :meth:`send`, as all members receive them."""
         return self._tester.received
 
     @property
     def sent(self) -> list[Message]:
-        """What the test has sent by :meth:`send`."""
+        """Messages that the test has sent with :meth:`send`."""
         return self._tester.sent
 
     def call(self, method: str, data: Any = None, host_id: str | None = None, **keys: Any) -> Any:
-        """Call a method of a plugin by its name, as somebody else in the network.
+        """Call a method of a plugin by its name, as another member of the network.
 
         Args:
             method: ``ham.spam.call_me``.
-            data: what it gets under the key ``data``; of one with parameters, a dictionary of them.
-            host_id: of the satellite; None for the one that has it.
-            keys: other keys that it gets.
+            data: value of the key ``data``; for a method with parameters, a dictionary of them.
+            host_id: of the satellite; None for the one that has the method.
+            keys: further keys for the method.
 
         Raises:
-            PeerError: what went wrong, as ``self.call`` of a plugin says it; what the method itself has raised is
-                the ``__cause__`` of a PluginFailed.
+            PeerError: the call failed, as with ``self.call`` of a plugin; an exception of the method itself is the
+                ``__cause__`` of a PluginFailed.
         """
         argument = pack_value({**keys, "data": data})
         with self.working():
@@ -141,12 +142,12 @@ class Network:
         return unpack_value(result)
 
     def forget_log(self) -> None:
-        """Have the relay drop all messages, as it does with old ones: who was away gets a gap instead."""
+        """Make the relay drop all messages, as it does with old ones: absent satellites get a gap instead."""
         with self.working():
             self.log.forget()
 
     def settle(self) -> None:
-        """Deliver all that is under way. Where a plugin sends in a thread of its own it may not have sent yet."""
+        """Deliver all messages on their way. Those of a plugin's own thread may not be sent yet."""
         with self._lock:
             self._depth += 1
             try:
@@ -155,14 +156,14 @@ class Network:
                 self._depth -= 1
 
     def expect_failure(self, kind: type[BaseException] = Exception, text: str = "") -> Failure:
-        """Say that a plugin was to fail, in ``receive``, a timer or the like, and give how it did.
+        """Expect that a plugin has failed, in ``receive``, a timer or the like, and return the failure.
 
         Args:
             kind: of the exception.
-            text: is in what it says.
+            text: part of the exception's text.
 
         Raises:
-            AssertionError: none did so.
+            AssertionError: no plugin has failed like that.
         """
         self.settle()
         for failure in self.failures:
@@ -176,7 +177,7 @@ class Network:
         """Stop all satellites.
 
         Raises:
-            AssertionError: a plugin has failed, and nobody expected it.
+            AssertionError: a plugin has failed unexpectedly.
         """
         for satellite in reversed(list(self.satellites.values())):
             satellite.stop()
@@ -193,7 +194,7 @@ class Network:
     def tables_with(
         self, found: Sequence[FoundPackage], config: Mapping[str, Any] | None
     ) -> dict[str, Mapping[str, Any]]:
-        """Give the tables of the configuration, by package, with what was given for these packages."""
+        """Return the tables of the configuration, by package, with the given ones for these packages."""
         if config is None:
             return self._tables
         return {**self._tables, **({found[0].name: config} if len(found) == 1 else config)}
@@ -204,7 +205,7 @@ class Network:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """Hold all still, and let everything go its way at the end."""
+        """Hold everything in the block, and do all waiting work at its end."""
         with self._lock:
             self._depth += 1
             try:
@@ -215,11 +216,11 @@ class Network:
                 self._depth -= 1
 
     def work(self) -> None:
-        """Deliver what was sent just now; from any thread. Who works already does it, nobody waits for that."""
+        """Deliver messages that were just sent; from any thread. A network at work delivers them itself."""
         while self._something_sent() and self._lock.acquire(blocking=False):
             try:
                 if self._depth:
-                    return  # we are in the middle of it
+                    return  # this thread is at work already
                 self.settle()
             finally:
                 self._lock.release()
@@ -330,14 +331,14 @@ class Network:
                     self.relay.left(peer)
 
     def _work_off(self) -> bool:
-        """Have each plugin do one thing that waits for it."""
+        """Make each plugin do one of its waiting jobs."""
         moved = False
         for one in self._plugins():
             moved |= one.step()
         return moved
 
     def _turn(self) -> bool:
-        """Let tasks of plugins go on; tell whether that led to anything."""
+        """Run tasks of plugins for a moment; return whether messages resulted."""
         for one in self._plugins():
             one.turn()
         return self._something_sent()

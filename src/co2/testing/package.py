@@ -1,4 +1,4 @@
-"""The plugins of one package in memory, with what they share, for whoever carries them."""
+"""The plugins of one package in memory, with their shared services."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,28 +16,28 @@ __all__ = ["MemoryPackage", "PackageHost"]
 
 
 class PackageHost(CarryingHost, Protocol):
-    """What a package needs of the satellite or relay that carries it."""
+    """The interface of the satellite or relay that carries a package."""
 
     @property
     def var_dict(self) -> Message:
-        """What plugins are told at the beginning."""
+        """The dictionary that plugins get at the beginning."""
 
     def make_timers(self) -> Timers:
-        """Make the timers of a package."""
+        """Return new timers for a package."""
 
     def hosts(self) -> list[Host]:
-        """Return who is there, as plugins are told."""
+        """Return the connected satellites, as plugins see them."""
 
     def answer(self, ask: Ask) -> Answered:
         """Call a method for a plugin."""
 
 
 class MemoryPackage:
-    """The plugins of one package, with what they share. The way out for what they ask, too.
+    """The plugins of one package, with their shared services and the answers to their requests.
 
     Args:
         found: the package.
-        host: carries it.
+        host: that carries it.
         store: file of its store.
     """
 
@@ -57,7 +57,7 @@ class MemoryPackage:
         """Make all plugins with their configuration.
 
         Raises:
-            ConfigError: the table is not as its plugins want it.
+            ConfigError: its plugins refuse the table.
         """
         kinds = [one.found.kind for one in self.carried]
         configs = Configs(self.name, table, "", self.found.module, kinds)
@@ -72,30 +72,30 @@ class MemoryPackage:
             one.exit()
 
     def end(self) -> None:
-        """They send no more, and have nothing open."""
+        """Close the plugins, the store and the pending calls."""
         for one in self.carried:
             one.end()
         self.shared.close()
         self.shared.outgoing_calls.close()
 
     def start(self) -> None:
-        """Have times begin."""
+        """Start the timers."""
         self.shared.timers.start()
 
     def deliver(self, frame: Deliver | Gap) -> None:
-        """Put a frame into all mailboxes."""
+        """Put a frame into the mailboxes of all receivers."""
         for one in self.receivers:
             one.mail.append(frame)
 
     def numbered(self, count: int) -> int:
-        """Give the number of the first of so many messages."""
+        """Return the number for the first of so many messages."""
         first, self._next = self._next, self._next + count
         return first
 
     # frame writer: what the shared services need
 
     def frame(self, frame: Ask | AskHosts, /) -> None:
-        """Answer a question, at once."""
+        """Answer a request at once."""
         answer: Answered | Hosts
         if isinstance(frame, AskHosts):
             answer = Hosts(frame.call_id, self._host.hosts())

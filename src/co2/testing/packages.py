@@ -1,4 +1,4 @@
-"""From what a test names, a class, a folder or a bundled plugin, to what is to be carried."""
+"""Find the plugins that a test names: by a class, a folder or the name of a package."""
 
 import contextlib
 import importlib
@@ -23,12 +23,12 @@ Source = type[Co2Plugin] | str | Path
 
 @dataclass
 class FoundPackage:
-    """A package, or the classes of it that were named.
+    """A package, or the named classes of it.
 
     Attributes:
         name: of the package.
         module: that may hold its ``Config``.
-        plugins: what is to be carried.
+        plugins: to be carried.
     """
 
     name: str
@@ -37,14 +37,14 @@ class FoundPackage:
 
 
 def find_sources(sources: Sequence[Source], role: str) -> list[FoundPackage]:
-    """Find what is to be carried; classes of one package are put together.
+    """Find the plugins to be carried; classes of one package are grouped.
 
     Args:
-        sources: see there.
-        role: of who is to carry it, ``satellite`` or ``relay``.
+        sources: see :data:`Source`.
+        role: of their host, ``satellite`` or ``relay``.
 
     Raises:
-        LoadFailure: a real one would refuse it.
+        LoadFailure: a real host would refuse one.
         ValueError: nothing has that name.
     """
     packages: dict[str, FoundPackage] = {}
@@ -58,7 +58,7 @@ def find_sources(sources: Sequence[Source], role: str) -> list[FoundPackage]:
 
 @contextlib.contextmanager
 def imports_undone() -> Iterator[None]:
-    """At the end have Python import as before: what was loaded from folders is forgotten."""
+    """Restore Python's imports at the end: modules loaded from folders are forgotten."""
     meta_path, path, modules = list(sys.meta_path), list(sys.path), set(sys.modules)
     try:
         yield
@@ -110,13 +110,13 @@ def _from_path(path: Path) -> tuple[str, types.ModuleType]:
     known = sys.modules.get(name)
     file = path if path.is_file() else path / "__init__.py"
     if known is not None and known.__file__ is not None and Path(known.__file__).resolve() == file:
-        return name, known  # the test has imported it, and its classes are to be the same
+        return name, known  # the test has imported it, and must get the same classes
     return name, import_package(name, str(path.parent))
 
 
 @contextlib.contextmanager
 def _told() -> Iterator[None]:
-    """Say with what is wrong also where."""
+    """Add the place to a failure's text."""
     try:
         yield
     except LoadFailure as failure:

@@ -1,4 +1,4 @@
-"""Real hosts in processes of their own, on free ports, for tests."""
+"""Real hosts in their own processes, on free ports, for tests."""
 
 import os
 import re
@@ -23,7 +23,7 @@ _EXIT = 15.0
 """Seconds in which a host must have ended."""
 
 _LOG_SHOWN = 8000
-"""Characters of a log that are shown where a test fails."""
+"""Characters of a log that are shown when a test fails."""
 
 
 class Proxy(xmlrpc.client.ServerProxy):
@@ -49,22 +49,22 @@ class _Transport(xmlrpc.client.Transport):
 
 
 class HostProcess:
-    """A relay or satellite in a process of its own, with a state folder of its own. It is ready when it is made.
+    """A relay or satellite in its own process, with its own state folder. It is ready once it is made.
 
     Args:
-        folder: where state and plugins are.
+        folder: for state and plugins.
         role: 'relay' or 'satellite'.
         args: further command-line arguments.
         env: further environment variables.
-        program: what is run in place of co2 itself.
+        program: run in place of co2 itself.
 
     Attributes:
-        host_id: as its ready line says.
+        host_id: from its ready line.
         url: likewise.
         port: likewise.
 
     Raises:
-        AssertionError: it did not become ready; it shows what the host said.
+        AssertionError: it did not become ready; the text has its output.
     """
 
     def __init__(
@@ -119,40 +119,40 @@ class HostProcess:
 
     @property
     def stderr(self) -> str:
-        """What it has said there by now."""
+        """Its output there so far."""
         return "".join(self._err)
 
     @property
     def stdout(self) -> str:
-        """What it has said there by now."""
+        """Its output there so far."""
         return "".join(self._out)
 
     def log(self, name: str = "co2.log") -> str:
-        """Give what a log file holds by now."""
+        """Return the content of a log file so far."""
         path = self.state / "logs" / name
         return path.read_text("utf-8") if path.exists() else ""
 
     def proxy(self, timeout: float = 40) -> Proxy:
-        """Make a client that calls its methods: ``with host.proxy() as proxy: proxy.ping()``."""
+        """Return a client for its methods: ``with host.proxy() as proxy: proxy.ping()``."""
         return Proxy(self.url, timeout)
 
     def call(self, method: str, data: Any = None, **keys: Any) -> Any:
         """Call a method of this host, or through it one of another.
 
         Raises:
-            xmlrpc.client.Fault: it answered with one.
+            xmlrpc.client.Fault: the host answered with one.
         """
         with self.proxy() as proxy:
             return getattr(proxy, method)({**keys, "data": data})
 
     def stop(self) -> int:
-        """End it in good order and give its exit code."""
+        """End the process in good order and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self._ended()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End the process at once."""
         self.process.kill()
         self._ended()
 
@@ -184,11 +184,11 @@ class HostProcess:
 
 
 class StartedHosts:
-    """The hosts that a test has started; with the last of them ``with`` ends.
+    """The hosts that a test has started; at the end of ``with`` all are stopped.
 
     Args:
         folder: for their folders.
-        tables: what stands in their ``co2.toml``.
+        tables: of their ``co2.toml``.
     """
 
     def __init__(self, folder: Path, tables: Mapping[str, Any]) -> None:
@@ -227,7 +227,7 @@ class StartedHosts:
             role: 'relay' or 'satellite'.
             plugins: folders or files of packages, or names of bundled or installed ones.
             relay: URL of a satellite's relay.
-            config: what stands in its ``co2.toml``, besides what the marker says.
+            config: tables of its ``co2.toml``, besides those of the marker.
             args: further command-line arguments.
             env: further environment variables.
         """
@@ -244,14 +244,14 @@ class StartedHosts:
         return host
 
     def report(self) -> str:
-        """Tell what all of them said."""
+        """Return the output of all hosts."""
         return "\n".join(
             f"--- {host!r}, stderr:\n{host.stderr}--- co2.log:\n{host.log()[-_LOG_SHOWN:]}" for host in self.all
         )
 
 
 class RealNetwork:
-    """A relay in a process of its own, and satellites; the fixture ``co2_network`` makes one.
+    """A relay in its own process, and satellites; the fixture ``co2_network`` makes one.
 
     Attributes:
         relay: the relay's process.
@@ -276,7 +276,7 @@ class RealNetwork:
 
         Args:
             plugins: folders or files of packages, or names of bundled or installed ones.
-            more: as of the fixture ``co2_host``: ``config``, ``args``, ``env``.
+            more: as for the fixture ``co2_host``: ``config``, ``args``, ``env``.
         """
         satellite = self._hosts.start("satellite", *plugins, relay=self.relay.url, **more)
         origin = satellite.host_id.partition("@")[0]
@@ -297,7 +297,7 @@ class RealNetwork:
 
     @property
     def received(self) -> list[dict[str, Any]]:
-        """All that satellites have sent until now, since the network began."""
+        """All messages of satellites so far, since the network began."""
         with self.relay.proxy() as proxy:
             while True:
                 told = proxy.relay.fetch({"host_id": self._me, "after": self._after, "max": 1000, "wait": 0})
@@ -307,17 +307,17 @@ class RealNetwork:
                 self._after = told["next"]
 
     def call(self, method: str, data: Any = None, **keys: Any) -> Any:
-        """Call a method of a plugin by its name, wherever it is.
+        """Call a method of a plugin by its name, on the host that has it.
 
         Raises:
-            xmlrpc.client.Fault: what went wrong.
+            xmlrpc.client.Fault: the call failed.
         """
         with self.relay.proxy() as proxy:
             return proxy.method_call({**keys, "method_name": method, "data": data})
 
 
 def _copied(package: Path, folder: Path) -> str:
-    """Copy a package into a plugin folder, but for what is none of its code; give its name."""
+    """Copy the code of a package into a plugin folder; return its name."""
     if package.is_dir():
         shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns(".*", *NOT_OURS))
         return package.name

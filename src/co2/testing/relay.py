@@ -49,19 +49,19 @@ class Relay(Home):
     # ---- what a test does ------------------------------------------------------------------------------
 
     def load(self, *plugins: Source, config: Mapping[str, Any] | None = None) -> "Relay":
-        """Load relay plugins, behind those that are there. What ``__init__`` of one of them raises is raised.
+        """Load relay plugins, behind the present ones. An exception of their ``__init__`` is raised here.
 
         Args:
             plugins: each a class, the folder (a ``Path``) of a package, or the name of a bundled or installed one.
             config: the table ``[plugin.<package>]``; with several packages, such tables by package.
 
         Returns:
-            This relay: ``relay.plugin``, ``relay.sent`` and so on are as of a satellite.
+            This relay: ``relay.plugin``, ``relay.sent`` and so on work as those of a satellite.
 
         Raises:
             LoadFailure: a relay would refuse it.
-            ConfigError: the configuration is not as the plugin wants it.
-            ValueError: no such package, or it is there already.
+            ConfigError: the plugin refuses the configuration.
+            ValueError: no such package, or it is loaded already.
         """
         with self.network.working():
             found = find_sources(plugins, "relay")
@@ -99,23 +99,23 @@ class Relay(Home):
 
     @property
     def host_id(self) -> str:
-        """As messages of its plugins say it."""
+        """The host_id in messages of its plugins."""
         return self.network.core.host_id
 
     @property
     def connected(self) -> bool:
-        """It is the network."""
+        """Return true: the relay is the network."""
         return True
 
     @property
     def var_dict(self) -> Message:
-        """What plugins are told at the beginning."""
+        """The dictionary that plugins get at the beginning."""
         from co2 import __version__
 
         return {"role": "relay", "host_id": self.host_id, "relay": "", "version": __version__}
 
     def hosts(self) -> list[Host]:
-        """Give the satellites that are there."""
+        """Return the connected satellites."""
         return list(self._known.values())
 
     def flushed(self) -> bool:
@@ -124,14 +124,14 @@ class Relay(Home):
         return True
 
     def transited(self, frame: Transited) -> None:
-        """Let messages go on."""
+        """Pass on messages from a relay plugin."""
         done = self._given.pop(frame.number)
         done(None if not frame.batch else Passed(frame.batch, tuple(frame.channels or ())))
 
     # ---- what the network does -------------------------------------------------------------------------
 
     def cut(self) -> bool:
-        """Pass on what plugins have sent, behind each in the chain; tell whether there was any."""
+        """Pass on messages of plugins, each behind its plugin in the chain; return whether there were any."""
         moved = False
         core = self.network.core
         for one in self.plugins.values():
@@ -150,14 +150,14 @@ class Relay(Home):
         self.network.core.append_unnumbered(origin, message)
 
     def give(self, carried: Carried, in_flight: InFlight, done: Callable[[Passed | None], None]) -> None:
-        """Have a plugin look at messages."""
+        """Make a plugin filter messages."""
         self._number += 1
         self._given[self._number] = done
         frame = Transit(self._number, carried.name, in_flight.host_id, in_flight.client_address, in_flight.batch)
         carried.mail.append(frame)
 
     def ask(self, asked: AdmissionWanted) -> None:
-        """Ask every plugin that wants to be asked whether somebody may join."""
+        """Ask every plugin with a ``register`` whether a satellite may join."""
         host = Host(str(asked.host_id), [*asked.hello.methods], [*asked.hello.plugins])
         waiting = deque(one for one in self.plugins.values() if one.found.admits)
 
@@ -174,13 +174,13 @@ class Relay(Home):
         go_on()
 
     def joined(self, peer: Peer) -> None:
-        """A satellite is there, or tells other methods than before."""
+        """Note that a satellite has joined, or changed its names."""
         host = Host(str(peer.host_id), [*peer.methods], [*peer.plugins])
         self._known[peer.origin] = host
         self._greet([host], [])
 
     def left(self, peer: Peer) -> None:
-        """A satellite has left."""
+        """Note that a satellite has left."""
         host = self._known.pop(peer.origin, None)
         if host is not None:
             self._greet([], [host])
@@ -192,7 +192,7 @@ class Relay(Home):
 
 
 class _CarriedFilter:
-    """One relay plugin as messages pass it; a filter of the chain."""
+    """One relay plugin as a filter of the chain."""
 
     def __init__(self, relay: Relay, carried: Carried) -> None:
         self._relay = relay
@@ -200,9 +200,9 @@ class _CarriedFilter:
         self._interests = Interests(carried.found.kind.channels or None)
 
     def wants(self, channels: tuple[str, ...] | None) -> bool:
-        """Tell whether it looks at messages of these channels."""
+        """Return whether the plugin wants messages of these channels."""
         return self._interests.wants(channels)
 
     def take(self, in_flight: InFlight, done: Callable[[Passed | None], None]) -> None:
-        """Look at messages when the network settles."""
+        """Filter messages when the network settles."""
         self._relay.give(self._carried, in_flight, done)

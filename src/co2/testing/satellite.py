@@ -1,4 +1,4 @@
-"""A satellite in memory: the product's state machine, and plugins that are carried without threads."""
+"""A satellite in memory: the product's state machine, and plugins without threads."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,8 +29,8 @@ class Satellite(Home):
 
     Attributes:
         name: the random part of its host_id, not random here.
-        packages: what it carries, by name.
-        refused: why a relay plugin did not let it join; '' where none has refused it.
+        packages: that it carries, by name.
+        refused: why a relay plugin did not let it join, '' for no refusal.
     """
 
     def __init__(self, network: HomeNetwork, name: str, number: int, epoch: int) -> None:
@@ -49,12 +49,12 @@ class Satellite(Home):
 
     @property
     def host_id(self) -> str:
-        """As messages of its plugins say it."""
+        """The host_id in messages of its plugins."""
         return str(self.core.host_id)
 
     @property
     def gaps(self) -> list[Message]:
-        """What its plugins were told to be missing."""
+        """Gaps that its plugins were given."""
         return [gap for one in self.plugins.values() for gap in one.gaps]
 
     @property
@@ -65,7 +65,7 @@ class Satellite(Home):
     # ---- what a test does ------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Link it to the relay; what waited on both sides goes its way."""
+        """Connect it to the relay; messages that waited on both sides are delivered."""
         with self.network.working():
             if self.peer is None:
                 self.refused = ""
@@ -73,7 +73,7 @@ class Satellite(Home):
                 self.core.connected()
 
     def disconnect(self) -> None:
-        """Cut its link. What its plugins send waits until :meth:`connect`; siblings hear each other as ever."""
+        """Cut its link. Its plugins' messages wait until :meth:`connect`; siblings still receive them."""
         with self.network.working():
             peer, self.peer = self.peer, None
             if peer is not None:
@@ -82,7 +82,7 @@ class Satellite(Home):
                 self.take_events()
 
     def gap(self, reason: str) -> None:
-        """Have the relay tell its plugins that messages are missing.
+        """Make the relay report to its plugins that messages are missing.
 
         Raises:
             ValueError: it is not connected.
@@ -94,7 +94,7 @@ class Satellite(Home):
             self.peer.write(encode_link_frame(LinkGap("", position, position, reason)))
 
     def stop(self) -> None:
-        """Stop it in good order: every ``__exit__``, the last messages, goodbye."""
+        """Stop it in good order: every ``__exit__``, the last messages, Goodbye."""
         try:
             with self.network.working():
                 self._exit()
@@ -107,7 +107,7 @@ class Satellite(Home):
 
     @property
     def var_dict(self) -> Message:
-        """What plugins are told at the beginning."""
+        """The dictionary that plugins get at the beginning."""
         from co2 import __version__
 
         return {
@@ -118,7 +118,7 @@ class Satellite(Home):
         }
 
     def carry(self, found: Sequence[FoundPackage], tables: Mapping[str, Mapping[str, Any]], stores: Path) -> None:
-        """Make the plugins of these packages, and then let out what they have sent."""
+        """Make the plugins of these packages, and subscribe them."""
         for package in self._made(found, tables, stores):
             self.packages[package.name] = package
             package.start()
@@ -128,17 +128,17 @@ class Satellite(Home):
                 self.core.subscribe(package.name, None if everything else channels, durable=package.durable)
 
     def hosts(self) -> list[Host]:
-        """Give the satellites of the network, as the relay told last, this one first."""
+        """Return the satellites of the network, as last reported by the relay, this one first."""
         own = Host(self.host_id, *self.names(), own=True)
         return [own, *(host for host in self.known if host.host_id != self.host_id)]
 
     def flushed(self) -> bool:
-        """Send all that waits; tell whether the relay has it."""
+        """Send all that waits; return whether the relay has it."""
         self.network.settle()
         return not len(self._outbox)
 
     def cut(self) -> bool:
-        """Take what plugins have sent: for siblings at once, and for the network; tell whether there was any."""
+        """Take messages of plugins: for siblings at once, and for the network; return whether there were any."""
         moved = False
         for package in self.packages.values():
             for one in package.carried:
@@ -153,7 +153,7 @@ class Satellite(Home):
 
     def _to_siblings(self, package: MemoryPackage, frame: Publish, count: int) -> None:
         for other in self.packages.values():
-            # A durable one gets them from the relay, with a position to come back to.
+            # A durable package gets them from the relay, with a position to resume from.
             if not other.durable:
                 sender = frame.plugin if other is package else ""
                 first = other.numbered(count)
@@ -161,7 +161,7 @@ class Satellite(Home):
                 other.deliver(Deliver(first, self.host_id, address, frame.batch, sender))
 
     def take_events(self) -> None:
-        """Do what the state machine says."""
+        """Handle the events of the state machine."""
         while self.core.events:
             match self.core.events.popleft():
                 case Delivered() as delivered:

@@ -1,4 +1,4 @@
-"""A configuration as a test has it, written as ``co2.toml``."""
+"""Write a test's configuration as ``co2.toml``."""
 
 import json
 import re
@@ -14,7 +14,7 @@ def toml_text(tables: Mapping[str, Any], path: str = "") -> str:
 
     Args:
         tables: text, numbers, booleans, lists and tables.
-        path: where they stand.
+        path: name of the enclosing table.
     """
     plain = {key: value for key, value in tables.items() if not isinstance(value, Mapping)}
     text = "".join(f"{_key(key)} = {_value(value)}\n" for key, value in plain.items())
@@ -36,7 +36,7 @@ def _value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
     if isinstance(value, bool | str):
-        return json.dumps(value, ensure_ascii=False)  # what JSON writes is TOML too
+        return json.dumps(value, ensure_ascii=False)  # JSON's notation is valid TOML
     if isinstance(value, Path):
         return json.dumps(str(value), ensure_ascii=False)
     return repr(value)

@@ -1,4 +1,4 @@
-"""One-line assertions that wait, and say what did come."""
+"""One-line assertions that wait, and show the messages that did come."""
 
 import os
 import time
@@ -10,10 +10,10 @@ __all__ = ["PATIENCE", "Heard", "Sender", "assert_received", "assert_sent", "wai
 T = TypeVar("T")
 
 PATIENCE = float(os.environ.get("CO2_TEST_PATIENCE", "20"))
-"""Seconds after which something that should have happened between real hosts has not."""
+"""Seconds within which an expected event between real hosts must happen."""
 
 QUICK = 1.0
-"""The same where all is in this process, and only threads of plugins can be late."""
+"""The same if all is in this process, and only threads of plugins can be late."""
 
 _SHOWN = 20
 _LONGEST = 300
@@ -34,11 +34,11 @@ class Sender(Protocol):
 
 
 def wait_for(condition: Callable[[], T], what: str = "", timeout: float = PATIENCE) -> T:
-    """Give the first true result of a condition.
+    """Return the first true result of a condition.
 
     Args:
-        condition: asked again and again.
-        what: is waited for, for the message.
+        condition: called repeatedly.
+        what: the expected event, for the error's text.
         timeout: seconds.
 
     Raises:
@@ -56,22 +56,22 @@ def wait_for(condition: Callable[[], T], what: str = "", timeout: float = PATIEN
 
 
 def assert_received(where: Heard, *, timeout: float | None = None, **keys: Any) -> Mapping[str, Any]:
-    """Wait until a message with these keys has been received, and give it.
+    """Wait until a message with these keys has been received, and return it.
 
     Args:
-        where: a plugin, a satellite, or a network: then what any of its members can hear.
+        where: a plugin, a satellite, or a network: all that its members receive.
         timeout: seconds; None for 1 in memory and 20 between real hosts.
-        keys: what the message must have: ``data=3, channel="stage.left"``; other keys it may have besides.
+        keys: of the message: ``data=3, channel="stage.left"``; it may have further ones.
 
     Raises:
-        AssertionError: none came in time; it shows what did.
+        AssertionError: none came in time; the text shows those that did.
     """
     __tracebackhide__ = True
     return _found(lambda: where.received, where, "received", timeout, keys)
 
 
 def assert_sent(where: Sender, *, timeout: float | None = None, **keys: Any) -> Mapping[str, Any]:
-    """Wait until a message with these keys has been sent, and give it; as :func:`assert_received`."""
+    """Wait until a message with these keys has been sent, and return it; like :func:`assert_received`."""
     __tracebackhide__ = True
     return _found(lambda: where.sent, where, "sent", timeout, keys)
 

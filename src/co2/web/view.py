@@ -1,6 +1,6 @@
-"""What pages, health and metrics want to know of a host. The roles fill it; nothing here knows a role.
+"""The interface of a host for pages, health and metrics. The roles implement it; it depends on none of them.
 
-Rows are snapshots: plain values, taken when a page is asked for.
+Rows are snapshots: plain values, taken when a page is requested.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,14 +38,14 @@ class MethodRow:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterRow:
-    """One message that its plugin did not take.
+    """One message that its plugin did not accept.
 
     Attributes:
         id: under which it can be repeated.
-        at: when, in seconds since 1970.
-        plugin: which one.
+        at: time of the refusal, in seconds since 1970.
+        plugin: that refused it.
         host_id: the sender's.
-        reason: why.
+        reason: of the refusal.
         message: as text, shortened.
     """
 
@@ -68,13 +68,13 @@ class SatelliteRow:
         state: ``new``, ``ok``, ``silent`` or ``unreachable``.
         age: seconds since it registered.
         silence: seconds since it last answered or fetched.
-        lag: messages in the log that it has not got yet.
-        sent: messages that it got.
+        lag: messages in the log that it has not received yet.
+        sent: messages that it has received.
         plugins, methods: names.
         last_error: '' for never.
-        page: URL of its own page, for whoever looks; '' for none.
+        page: URL of its own page for this viewer, '' for none.
         no_page: why there is none, '' where nobody would expect one.
-        packages: how its plugin packages are; None where it does not tell.
+        packages: health of its plugin packages; None if it does not report it.
     """
 
     host_id: str
@@ -96,15 +96,15 @@ class SatelliteRow:
 
 @dataclass(frozen=True, slots=True)
 class AwayRow:
-    """One satellite that was here and is not.
+    """One satellite that was connected and is away.
 
     Attributes:
         host_id: its last one.
-        state: ``away``, or ``stopped`` for one that said goodbye.
-        seconds: since it was here last, at least.
-        seen_at: when that was, in seconds since 1970.
-        before_start: that was before the host's start; ``seconds`` are since that, and ``seen_at`` is by the clock
-            of then.
+        state: ``away``, or ``stopped`` for one that said Goodbye.
+        seconds: since it was last connected, at least.
+        seen_at: time of that, in seconds since 1970.
+        before_start: that was before the host's start; ``seconds`` count from the start, and ``seen_at`` is by the
+            clock of that time.
         plugins: names.
     """
 
@@ -130,21 +130,21 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """Counters since the start and gauges of now, for ``/metrics``.
+    """Counters since the start and current gauges, for ``/metrics``.
 
     Attributes:
         messages: by direction, ``in`` and ``out``.
         dropped: messages by reason, one word each.
-        events: what happened on messages' way, by kind: ``repeats``, ``gaps``, ``takeovers`` …
+        events: on the way of messages, by kind: ``repeats``, ``gaps``, ``takeovers`` …
         calls: XML-RPC calls by outcome, ``ok`` or ``fault``.
         faults: by fault code.
         requests: HTTP requests by status.
         queues: messages waiting, by queue (``outbox``, ``plugin:<package>``, ``log`` …).
-        bytes: that are kept or wait, by place (``outbox_memory``, ``log_backlog``, ``links`` …).
-        lagging: who does not keep up, by kind (``links_full``, ``packages_behind`` …).
+        bytes: kept or waiting, by place (``outbox_memory``, ``log_backlog``, ``links`` …).
+        lagging: readers that do not keep up, by kind (``links_full``, ``packages_behind`` …).
         peers: whether each peer is up, by name.
         connections: open HTTP connections.
-        written: bytes written to disk since the start, by what (``log``).
+        written: bytes written to disk since the start, by file (``log``).
     """
 
     messages: Mapping[str, int] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class Numbers:
 
 
 class HostView(Protocol):
-    """What a role offers to its pages. Every method but :meth:`dead_letters` is quick and does no I/O."""
+    """The interface of a role for its pages. Every method but :meth:`dead_letters` is quick and does no I/O."""
 
     @property
     def role(self) -> str:
@@ -170,35 +170,35 @@ class HostView(Protocol):
 
     @property
     def host_id(self) -> str:
-        """The host_id of now."""
+        """The current host_id."""
 
     @property
     def version(self) -> str:
-        """Of co2."""
+        """Version of co2."""
 
     def properties(self) -> Mapping[str, Any]:
-        """What ``co2.get_properties`` returns."""
+        """Return the properties of ``co2.get_properties``."""
 
     def methods(self) -> Sequence[MethodRow]:
-        """Everything in the registry."""
+        """Return all methods in the registry."""
 
     def plugins(self) -> Sequence[PackageStatus]:
-        """Every plugin package, also those that failed to load."""
+        """Return every plugin package, also those that failed to load."""
 
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
-        """The newest dead letters of a package, newest first."""
+        """Return the newest dead letters of a package, newest first."""
 
     def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
-        """On a relay: who is registered, for whoever looks from ``here``. On a satellite never asked for."""
+        """Return a relay's satellites as seen from its machine (``here``) or elsewhere; unused on a satellite."""
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
-        """On a relay: who was here and is not, the last who went first, so many at most. On a satellite nobody."""
+        """Return a relay's absent satellites, the last to leave first, at most so many; none on a satellite."""
 
     def away_states(self) -> Mapping[str, int]:
-        """On a relay: how many of them there are, by state. There may be ten thousand."""
+        """Return the number of a relay's absent satellites, by state. There may be ten thousand."""
 
     def readiness(self) -> Readiness:
-        """A satellite is ready when it is registered, a relay when it serves."""
+        """Return the readiness: a satellite is ready when it is registered, a relay when it serves."""
 
     def numbers(self) -> Numbers:
-        """For ``/metrics``."""
+        """Return the numbers for ``/metrics``."""

@@ -1,12 +1,11 @@
-"""What comes next, and what it becomes: the same bytes as the state machines write, but for checksum and messages.
+"""Forecasts of the next frame and its results: the bytes of the state machines, except checksum and messages.
 
-A host that has nothing to do knows how the next frame of a sender begins, if it is the one that follows the last:
-its number, its channels. It knows too what it will write then, and to whom. Told before the frame has come, that
-can be passed on without the host's own work on the way (``server/express/loop.py``); the work is done right after
-it.
+An idle host knows how the next frame of a sender begins, if it follows the last one: its number, its channels. It
+also knows which frames it will then write, and to whom. With that forecast the frame can be passed on before the
+host has done its own work on it (``server/express/loop.py``); the work is done right after.
 
-The numbers in these frames are told apart from the rest: so it is known as well what the frame after the next one
-becomes, and the one after that, and several can be passed on before the work on any of them is done.
+The numbers in these frames are kept apart from the rest: so the results of the frame after the next one, and of
+further ones, are known too, and several can be passed on before the work on any of them is done.
 """
 
 from collections.abc import Hashable, Iterator
@@ -33,28 +32,28 @@ __all__ = [
 ]
 
 CRC = 0xFFFFFFFF
-"""In the place of a checksum: its form is the one that all but 65,536 of them have."""
+"""Placeholder of a checksum, encoded in as many bytes as all checksums but the 65,536 smallest."""
 
 SMALL = 16
-"""Messages in a frame that may be followed by one like it; whoever sends more at a time is not in a hurry."""
+"""Messages in a frame that may be followed by a similar one; a sender of more at a time is not in a hurry."""
 
 MAX_STREAMS = 8
 """Streams of small frames that are remembered, the latest ones."""
 
 LOOKS = 128
-"""Times that a stream is looked at without anything coming, until it is forgotten."""
+"""Forecasts of a stream without a frame, after which it is forgotten."""
 
 RUN_BYTES = 64 * 1024
-"""Bytes of memory that frames take, at most that are passed on before the work on any of them is done; there must
-be room for all of them where they go."""
+"""Bytes of memory for the frames that are passed on before the work on any of them is done; their receivers
+must have room for all of them."""
 
 _UINT_8 = 0xCC
-"""The first of MessagePack's forms of a number that begin with a byte that says how long it is."""
+"""The first of MessagePack's formats of a number that begin with a byte for its length."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 _TAGS = {kind: 1 + len(_encode(kind.__name__)) for kind in (Publish, Deliver, HostDeliver, Transit, Transited)}
-"""Bytes before the first field: how many fields there are, and the frame's name."""
+"""Bytes before the first field: the number of fields, and the frame's name."""
 
 K = TypeVar("K", bound=Hashable)
 
@@ -64,9 +63,9 @@ class Number(NamedTuple):
 
     Attributes:
         at: bytes of the head before it.
-        counter: what it counts. With each frame that passes, what a counter says goes on by the frame's messages.
-        value: what it is in the next frame.
-        is_free: it may be larger too: what the frame becomes does not depend on it.
+        counter: the counter that it shows. With each frame that passes, a counter grows by the frame's messages.
+        value: in the next frame.
+        is_free: it may also be larger: the frame's results do not depend on it.
     """
 
     at: int
@@ -76,7 +75,7 @@ class Number(NamedTuple):
 
 
 class Outline(NamedTuple):
-    """A frame, but for its numbers, checksum and messages.
+    """A frame without its numbers, checksum and messages.
 
     Attributes:
         head: bytes before the checksum, without the numbers.
@@ -92,7 +91,7 @@ class Outline(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes that are known of it."""
+        """Bytes of its known parts."""
         return len(self.head) + len(self.tail)
 
     @property
@@ -111,13 +110,13 @@ class Outline(NamedTuple):
 
 
 class Recent(Generic[K]):
-    """Streams of which small frames came lately."""
+    """Streams with recent small frames."""
 
     def __init__(self) -> None:
         self._looks: dict[K, int] = {}
 
     def note(self, stream: K, count: int) -> None:
-        """A frame of so many messages has come."""
+        """Note that a frame of so many messages has come."""
         looks = self._looks
         looks.pop(stream, None)  # so that the latest is the last
         if count <= SMALL:
@@ -129,7 +128,7 @@ class Recent(Generic[K]):
         return bool(self._looks)
 
     def __iter__(self) -> Iterator[K]:
-        """Give them, the latest first, each as often as it may be looked at."""
+        """Yield the streams, the latest first, until each has had all of its forecasts."""
         for stream, left in list(self._looks.items())[::-1]:
             if left:
                 self._looks[stream] = left - 1
@@ -139,12 +138,12 @@ class Recent(Generic[K]):
 
 
 def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: bool = False) -> Outline:
-    """Return the outline of a frame of the link that has no messages yet, and :data:`CRC` for a checksum.
+    """Return the outline of a frame of the link without messages, and with :data:`CRC` as its checksum.
 
     Args:
         frame: the next one.
-        whose: sender whose numbers it has; those of two senders are counted apart.
-        is_free: positions and numbers may be larger: others come in between that are not given.
+        whose: sender of the numbers; those of two senders are counted apart.
+        is_free: positions and numbers may be larger, after messages that are not for the reader.
     """
     data, at = _encode(frame)[:-7], _TAGS[type(frame)]
     before: tuple[object, ...] = (frame.epoch,)
@@ -158,11 +157,11 @@ def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: boo
 
 
 def host_outline(frame: HostPublish | HostDeliver | Transit | Transited, whose: Hashable = "") -> Outline:
-    """Return the outline of a frame between host and plugin host that has no messages yet.
+    """Return the outline of a frame between host and plugin host without messages.
 
     Args:
         frame: the next one.
-        whose: package whose numbers it has.
+        whose: package of the number.
     """
     behind: tuple[object, ...] = ()
     if isinstance(frame, HostPublish):
@@ -181,7 +180,7 @@ def host_outline(frame: HostPublish | HostDeliver | Transit | Transited, whose: 
 
 
 def _without(data: bytes, at: int) -> bytes:
-    """Leave out the number that stands at a place."""
+    """Return the data without the number at an offset."""
     first = data[at]
     size = 1 if first < _UINT_8 else 1 + (1 << first - _UINT_8)
     return data[:at] + data[at + size :]

@@ -1,1 +1,1 @@
-"""What whoever runs a host asks of it and does to it: its packages, its tables."""
+"""Administration of a host: its packages and its tables."""

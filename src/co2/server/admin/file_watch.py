@@ -1,4 +1,4 @@
-"""Watch the plugin folder, and tell when code in it may have changed."""
+"""Watch the plugin folder, and report when code in it may have changed."""
 
 import asyncio
 import logging
@@ -11,11 +11,11 @@ from co2.plugin.packages.source import NOT_OURS
 __all__ = ["LOOK_INTERVAL", "PluginWatch", "signature"]
 
 LOOK_INTERVAL = 1.0
-"""Seconds between two looks at the files where no event comes: some file systems have none."""
+"""Seconds between two looks at the files without events: some file systems have none."""
 
 QUIET = 50
 LONGEST_BURST = 500
-"""Milliseconds without an event that end a burst of them, and of a burst at most: editors write several files."""
+"""Milliseconds without an event that end a burst, and of the longest burst: editors write several files."""
 
 _CODE = (".py", ".so", ".pyd")
 
@@ -23,12 +23,12 @@ _logger = logging.getLogger("co2.plugins")
 
 
 class PluginWatch:
-    """Watches a folder, with the events of the system and by looking now and then.
+    """Watches a folder, with the system's events and by regular looks.
 
     Args:
-        folder: the plugin folder; it need not be there yet.
+        folder: the plugin folder; it need not exist yet.
         changed: called when anything may be new; never twice at a time.
-        also: further files to look at, such as the configuration.
+        also: further files to watch, such as the configuration.
     """
 
     def __init__(self, folder: Path, changed: Callable[[], Awaitable[None]], *also: Path) -> None:
@@ -38,7 +38,7 @@ class PluginWatch:
         self._seen: object = None
 
     async def run(self) -> None:
-        """Watch until it is cancelled."""
+        """Watch until cancelled."""
         self._seen = await asyncio.to_thread(signature, self._folder, *self._also)
         _logger.info("watching %s: packages are reloaded when their code changes", self._folder)
         while True:
@@ -48,7 +48,7 @@ class PluginWatch:
             await self._look()
 
     async def _watch(self) -> None:
-        """Wait for events, and look without any, until the folder is gone."""
+        """Wait for events, and look regularly without any, until the folder is gone."""
         from watchfiles import awatch
 
         try:
@@ -83,15 +83,15 @@ class PluginWatch:
 
 
 def signature(folder: Path, *also: Path) -> frozenset[tuple[str, int, int, int]]:
-    """Give what tells files apart without reading them: path, time, size and number of each file of a package,
-    be it a folder or a single file.
+    """Return what identifies the files of packages without reading them: path, time, size and number of each
+    file of a package, which is a folder or a single file.
 
     Args:
         folder: that holds packages.
         also: further files.
     """
     found = {_stat(path) for path in (*also, *folder.glob("[!._]*.py"))}
-    packages = [path.parent for path in folder.glob("[!._]*/__init__.py")]  # beside them may be anything
+    packages = [path.parent for path in folder.glob("[!._]*/__init__.py")]  # other folders may hold anything
     for package in packages:
         for place, folders, files in os.walk(package):
             folders[:] = [name for name in folders if name not in NOT_OURS and not name.startswith(".")]

@@ -30,19 +30,19 @@ _TOLD = (
     "name", "state", "load", "code", "restarts", "reloads", "refused", "hangs", "received", "sent", "waiting",
     "dead_letters", "transit", "limits",
 )  # fmt: skip
-"""What callers are told of a package as it stands in its status."""
+"""Fields of a package's status that callers get unchanged."""
 
 Found = tuple[list[PackageSpec], list[tuple[str, str]]]
 
 
 class PluginControl:
-    """What changes which code runs.
+    """Controls which code runs.
 
     Args:
         supervisor: of the packages.
-        find: finds packages as the configuration of now has them: all that are to be loaded, or these ones.
+        find: finds packages by the current configuration: all that should be loaded, or these ones.
         exit_timeout: seconds for every ``__exit__``.
-        not_found: (name, problem) of packages that were not found at the start; one found later is taken out.
+        not_found: (name, problem) of packages that were not found at the start; one found later is removed.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class PluginControl:
     # from inside
 
     async def load(self, name: str) -> PackageStatus:
-        """Load a package that is not, or try again with one that has failed or is parked.
+        """Load a package that is not loaded, or restart one that has failed or is parked.
 
         Raises:
             NotLoadable: the text says why.
@@ -70,14 +70,14 @@ class PluginControl:
         return await self._do(name, self._supervisor.load)
 
     async def reload(self, name: str, *, fresh: bool = False) -> PackageStatus:
-        """Bring in the new code of a package, and its configuration.
+        """Load the new code of a package, and its configuration.
 
         Args:
             name: of the package.
-            fresh: nothing is handed over to the new code.
+            fresh: the new code gets no handover.
 
         Raises:
-            NotLoadable: the text says why; where it ran it goes on as it was.
+            NotLoadable: the text says why; a package that ran continues to run unchanged.
         """
         return await self._do(name, functools.partial(self._supervisor.reload, fresh=fresh))
 
@@ -94,9 +94,9 @@ class PluginControl:
         self._unloaded.add(name)
 
     async def reload_changed(self) -> None:
-        """Reload every package whose code or configuration has changed; load those that are new in the folder.
+        """Reload every package whose code or configuration has changed; load new ones in the folder.
 
-        A package is tried once with the same code: what fails is tried again when it is edited again.
+        The same code of a package is tried once: after a failure it is tried again when it has been edited.
         """
         try:
             specs, _ = await asyncio.to_thread(self._find, None)
@@ -105,7 +105,7 @@ class PluginControl:
             return
         loaded = {row.name: row for row in self._supervisor.status()}
         missing = [name for name in loaded if name not in {spec.name for spec in specs}]
-        if missing:  # loaded by name, beside what the configuration lists
+        if missing:  # loaded by name, beside those that the configuration lists
             specs += (await asyncio.to_thread(self._find, missing))[0]
         for spec in specs:
             digest = await asyncio.to_thread(_digest, spec)
@@ -117,10 +117,10 @@ class PluginControl:
                 elif self._differs(row, spec, digest):
                     await self.reload(spec.name)
                 elif digest == row.code and digest != self._tried.get(spec.name):
-                    self._tried[spec.name] = digest  # what was tried and refused was undone
+                    self._tried[spec.name] = digest  # the refused edit was undone
                     self._supervisor.keep(spec.name)
             except NotLoadable:
-                continue  # it is in the log, and on the page
+                continue  # the log and the page show it
 
     def _differs(self, row: PackageStatus, spec: PackageSpec, digest: str) -> bool:
         if self._supervisor.spec(spec.name) != spec:
@@ -215,10 +215,10 @@ class PluginControl:
 
 
 def package_row(row: PackageStatus, *, here: bool = True) -> dict[str, Any]:
-    """Return what callers are told of a package.
+    """Return the facts about a package for callers.
 
     Args:
-        row: it.
+        row: its status.
         here: the caller is on this machine: it may read whole errors, with tracebacks and paths.
     """
     facts = msgspec.structs.asdict(row)
@@ -232,7 +232,7 @@ def package_row(row: PackageStatus, *, here: bool = True) -> dict[str, Any]:
 
 
 def warn_of_those_that_do_not_run(packages: Sequence[PackageStatus], port: int) -> None:
-    """Say, before a host is called ready, which of its packages do not run, and what to type next.
+    """Warn, before a host is ready, of packages that do not run, with the command to type next.
 
     Args:
         packages: all of the host's.
@@ -251,7 +251,7 @@ def _digest(spec: PackageSpec) -> str:
     try:
         return read_code(place_of(spec.name, str(spec.folder or ""), spec.module).path).digest
     except ImportError:
-        return ""  # it is not installed any more: loading it says so
+        return ""  # it is no longer installed: loading it reports that
 
 
 def _name(params: Sequence[Any]) -> str:

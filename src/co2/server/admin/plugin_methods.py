@@ -12,7 +12,7 @@ __all__ = ["plugin_entries"]
 
 
 def plugin_entries(supervisor: Supervisor) -> dict[str, RegisteredMethod]:
-    """Give the methods of all plugins of now, by name."""
+    """Return the methods of all current plugins, by name."""
     return {
         name: RegisteredMethod(
             handler=_caller_of(supervisor, name), help=method.help, signatures=method.signatures

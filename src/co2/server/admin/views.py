@@ -1,4 +1,4 @@
-"""What both roles show the same way on their pages and in their metrics."""
+"""Parts of pages and metrics that are the same for both roles."""
 
 from collections.abc import Iterable, Sequence
 from typing import TypedDict
@@ -25,7 +25,7 @@ class HttpNumbers(TypedDict):
 
 
 def method_rows(registry: Registry) -> Sequence[MethodRow]:
-    """Give every method of a registry."""
+    """Return every method of a registry."""
     rows = []
     for name in registry.names():
         entry = registry.entry(name)
@@ -34,7 +34,7 @@ def method_rows(registry: Registry) -> Sequence[MethodRow]:
 
 
 def http_numbers(server: HttpServer) -> HttpNumbers:
-    """Give what a server has counted."""
+    """Return the counters of a server."""
     return {
         "calls": dict(server.calls),
         "faults": dict(server.faults),
@@ -44,13 +44,13 @@ def http_numbers(server: HttpServer) -> HttpNumbers:
 
 
 def package_problem(row: PackageStatus) -> str:
-    """Say in one line what is wrong with a package that does not run; anybody may read it."""
+    """Return in one line what is wrong with a package that does not run; anybody may read it."""
     error = brief(row.last_error)
     if error.startswith("plugin package "):
-        return error  # it says so itself
+        return error  # the error names the package itself
     return f"plugin package {row.name} is {row.state}{f': {error}' if error else ''}"
 
 
 def package_rows(packages: Iterable[PackageStatus]) -> list[PackageStatus]:
-    """Return how each plugin package is, with what its plugin host uses now."""
+    """Return the status of each plugin package, with the current usage of its plugin host."""
     return [msgspec.structs.replace(row, uses=usage_of(row.pid)) for row in packages]

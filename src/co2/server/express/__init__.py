@@ -1,1 +1,1 @@
-"""The event loop: who is served first, and small frames that are passed on before Python has seen them."""
+"""The event loop: its order of service, and small frames that are passed on before Python has seen them."""

@@ -1,9 +1,9 @@
-"""Where an event loop learns what has come: some descriptors go first, of the others as many as there is time for.
+"""A selector with two ranks: all ready descriptors of the first are served, of the second as time allows.
 
-All that comes in one turn of a loop is worked on before anything else is looked at. So whoever keeps a loop busy
-from many connections makes each turn long, and everybody waits for it. Here what such connections bring stands
-behind: in each turn all others are served, and of these as many as fit into :data:`TURN` seconds, in turns among
-them. While a host has time to spare they are all served at once, and who is where makes no difference.
+A loop works on everything that is ready before it looks again. So a peer that keeps it busy from many connections
+makes each turn long, and all others wait. Here such connections are in the second rank: in each turn all others
+are served, and as many of these as fit into :data:`TURN` seconds, one after the other. While a host has time to
+spare, all are served at once and the ranks make no difference.
 """
 
 import asyncio
@@ -31,19 +31,19 @@ __all__ = [
 ]
 
 TURN = 0.003
-"""Seconds that one turn of the loop is to take at most: of those behind fewer are served where it takes longer."""
+"""Seconds that a turn of the loop should take at most: if it takes longer, fewer of the second rank are served."""
 
 LATE = 0.8
-"""Part of its time that a loop is at work above which it has more to do than it finds time for."""
+"""Share of its time at work above which a loop has more to do than time for it."""
 
 WINDOW = 0.5
-"""Seconds over which that is reckoned."""
+"""Seconds over which that share is measured."""
 
 MAX_AT_ONCE = 1024
-"""Descriptors of those behind that are served in one turn at most."""
+"""Descriptors of the second rank that are served in one turn at most."""
 
 AT_FIRST = 16
-"""The same, before anything is known of how long they take."""
+"""The same, before the time that they take is known."""
 
 _TO_POLL = {
     selectors.EVENT_READ: 1,
@@ -54,10 +54,10 @@ _TO_POLL = {
 
 
 class FairSelector(selectors.DefaultSelector):
-    """Has two ranks. Everything is in the first one until :meth:`put_behind`. Only Linux has it.
+    """A selector with two ranks: all are in the first until :meth:`put_behind`. Only Linux has the second.
 
     Attributes:
-        load: part of its time that the loop was at work lately.
+        load: share of its time that the loop was at work in the last window.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class FairSelector(selectors.DefaultSelector):
             super().register(self._second.fileno(), selectors.EVENT_READ, self)
 
     def put_behind(self, descriptor: int) -> None:
-        """Put a descriptor, registered or not, into the second rank, until :meth:`put_first`."""
+        """Move a descriptor, registered or not, to the second rank, until :meth:`put_first`."""
         if descriptor in self._behind or self._second is None:
             return
         key = super().get_map().get(descriptor)
@@ -87,7 +87,7 @@ class FairSelector(selectors.DefaultSelector):
             self.register(key.fileobj, key.events, key.data)
 
     def put_first(self, descriptor: int) -> None:
-        """Put a descriptor into the first rank; to be called before it is closed."""
+        """Move a descriptor to the first rank; to be called before it is closed."""
         if descriptor not in self._behind:
             return
         key = self._keys.get(descriptor)
@@ -126,7 +126,7 @@ class FairSelector(selectors.DefaultSelector):
         key = self._keys.pop(_descriptor(fileobj), None)
         if key is None:
             return super().unregister(fileobj)
-        with contextlib.suppress(OSError):  # closed already, as selectors' own takes it
+        with contextlib.suppress(OSError):  # closed already, as selectors' own ignores too
             self._second.unregister(key.fd)
         return key
 
@@ -139,7 +139,7 @@ class FairSelector(selectors.DefaultSelector):
         return self._keys.get(_descriptor(fileobj)) or super().get_map()[fileobj]
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Sleep until something happens; give all of the first rank, and behind it some of the second."""
+        """Sleep until something is ready; return all of the first rank, and behind it some of the second."""
         self.end_turn()
         events = super().select(timeout)
         for at, (key, _) in enumerate(events):
@@ -157,11 +157,11 @@ class FairSelector(selectors.DefaultSelector):
         super().close()
 
     def begin_turn(self) -> None:
-        """See when work begins: called behind each sleep."""
+        """Note the beginning of the work: called after each sleep."""
         self._began = monotonic()
 
     def end_turn(self) -> None:
-        """See how long the turn took that ends here, and how much goes into the next: called before it sleeps."""
+        """Measure the turn that ends and adapt the size of the next: called before each sleep."""
         if not self._began:
             return
         now = monotonic()
@@ -177,7 +177,8 @@ class FairSelector(selectors.DefaultSelector):
         self._is_more = False
 
     def _of_the_second(self) -> list[tuple[selectors.SelectorKey, int]]:
-        # Where more is ready than is asked for, the system gives what it has not given last time (epoll_wait(2)).
+        # If more is ready than asked for, the system returns next what it has not returned last time
+        # (epoll_wait(2)).
         found = []
         ready = self._second.poll(0, self._at_once)
         self._is_more = len(ready) == self._at_once
@@ -191,7 +192,7 @@ class FairSelector(selectors.DefaultSelector):
 
 
 class _Map(Mapping["FileDescriptorLike", selectors.SelectorKey]):
-    """What both ranks have."""
+    """The map of both ranks."""
 
     def __init__(
         self,
@@ -217,19 +218,19 @@ def _descriptor(fileobj: "FileDescriptorLike") -> int:
 
 
 def put_behind(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
-    """Put a descriptor of a loop into the second rank, where the loop has one."""
+    """Move a descriptor of a loop to the second rank, if the loop has one."""
     if (selector := _selector_of(loop)) is not None and descriptor >= 0:
         selector.put_behind(descriptor)
 
 
 def put_first(loop: asyncio.AbstractEventLoop, descriptor: int) -> None:
-    """Put a descriptor of a loop into the first rank; to be called before it is closed."""
+    """Move a descriptor of a loop to the first rank; to be called before it is closed."""
     if (selector := _selector_of(loop)) is not None:
         selector.put_first(descriptor)
 
 
 def is_late(loop: asyncio.AbstractEventLoop) -> bool:
-    """Return whether a loop has more to do than it finds time for; False where nobody can tell."""
+    """Return whether a loop has more to do than time for it; False if it has no such selector."""
     selector = _selector_of(loop)
     return selector is not None and selector.load > LATE
 

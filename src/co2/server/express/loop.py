@@ -1,21 +1,21 @@
-"""The express: a small frame that comes while its host has nothing to do is passed on before Python has seen it.
+"""The express: a small frame that arrives while its host is idle is passed on before Python has seen it.
 
-Where messages come one at a time it is not the work on them that takes time: it is that nothing the work needs is
-in the processor's caches by then. So the way from socket to socket is a little C (``_express.c``), run where the
-event loop sleeps, and the work is done behind the message's back, by the same code as ever:
+When messages come one at a time, the work on them takes little time: most is lost because the processor's caches
+are cold by then. So the path from socket to socket is a little C (``_express.c``), run where the event loop
+sleeps, and the work is done after the message has left, by the usual code:
 
-* When the loop comes to its sleep, the host says which frames may come next, and what they become
+* Before the loop sleeps, the host forecasts which frames may come next, and what they become
   (``protocol/wire/frame_template.py``).
-* If it is one of them, byte for byte but for numbers, checksum and messages, what it becomes is written at once.
-* So is what follows, for a moment: the numbers go on as the state machines have them go on.
-  The work on such a run of frames costs little more than that on one: it is the first that meets cold caches.
-* Then, before anything else happens in this process, what has come is handed to its readers as if it just had.
-  The state machine does all of its work and writes what it writes; what is written already is left out there.
+* If a frame is one of them, byte for byte except numbers, checksum and messages, its results are written at once.
+* So are those that follow, for a moment: their numbers count on as in the state machines.
+  The work on such a run of frames costs little more than that on one: the first meets the cold caches.
+* Then, before anything else happens in this process, the frames are handed to their readers as if they had just
+  arrived. The state machine does all of its work and writes its frames; bytes already written are left out.
 
-So the express decides nothing: between the forecast and the frame no line of Python runs in the loop's thread.
-What it wrote is compared with what is to be written. A difference ends those connections. But for what another
-thread may have changed (a log whose disk is full) it would be an error of ours: it is logged, and the process goes
-on without an express.
+So the express decides nothing: between the forecast and the frame no line of Python runs in the loop's thread. Its
+output is compared with that of the state machine. A difference ends those connections. Except where another thread
+may have changed something (a log whose disk is full), it is a bug of ours: it is logged, and the process continues
+without an express.
 """
 
 import asyncio
@@ -58,27 +58,27 @@ __all__ = [
 ]
 
 LINGER = 0.0001
-"""Seconds that the work on a frame waits, so that whoever comes next on its way has a processor first."""
+"""Seconds that the work on a frame waits, so that the next process on its way gets a processor first."""
 
 ANSWER = 0.0005
-"""Seconds that the work waits at least for another frame of the run, such as the answer to what was passed on."""
+"""Seconds that the work waits at least for another frame of the run, such as the answer to the one passed on."""
 
 LATEST = 0.0016
 """Seconds that the work waits, at most, from the first frame of a run on.
 
-It ends before where nothing comes, as a rule, for longer than the work takes: begun right behind such a frame it
-is done before the next. Begun in the middle of a wait it would be in the way of one frame in five, where they come
-every millisecond. What the rule is, C learns for each socket: how long it takes until a frame comes, and where.
+The wait ends earlier if usually nothing comes for longer than the work takes: work begun right behind such a frame
+is done before the next. Begun in the middle of a wait it would delay one frame in five, if they come every
+millisecond. C learns what is usual for each socket: how long it takes until a frame comes, and where.
 """
 
 WORK = (0.0002, 0.001)
-"""Seconds that the work on a run takes, at least and at most, as far as is reckoned with; measured in between."""
+"""Seconds that the work on a run is assumed to take, at least and at most; measured in between."""
 
 MAX_BECOMES = 64
-"""Connections that one frame is passed on to; where it would be more, Python does it."""
+"""Connections that one frame is passed on to; for more, Python does it."""
 
 MAX_EXPECTED = 16
-"""Frames that may be expected at a time; of any more the first ones are."""
+"""Frames that may be expected at a time; of more, the first ones."""
 
 MAX_HEAD = 2048
 """Bytes of a frame besides its numbers and messages."""
@@ -87,39 +87,39 @@ MAX_NUMBERS = 2
 """Numbers in one frame."""
 
 MAX_COUNTERS = 256
-"""Counters of all numbers in the frames that are expected; those that would need more are Python's."""
+"""Counters of all numbers in the expected frames; frames that need more are left to Python."""
 
 MAX_RUN_SIZE = 32 * 1024
 """Bytes of a run of frames."""
 
 MAX_RUN_MESSAGES = 2 * MAX_BATCH_MESSAGES
-"""Messages of a run: with as many as the biggest frame holds it ends. All these are C's bounds too."""
+"""Messages of a run: it ends with as many as the largest frame holds. C has all of these limits too."""
 
 COUNTED, FROM_SERVER, FROM_CLIENT = range(3)
-"""How frames stand in the stream: behind their size; or as messages of a WebSocket, of a server or a client."""
+"""Framing in the stream: a frame behind its size; or as a message of a WebSocket, of a server or a client."""
 
 _logger = logging.getLogger("co2.express")
 
 try:
     from co2.server.express._express import HABITS_SIZE, SOURCE, came, wait
 
-    # Elsewhere nobody has tried it.
+    # Untested on other systems.
     AVAILABLE = sys.platform == "linux" and is_of(SOURCE, Path(__file__).with_name("_express.c"))
 except ImportError:
     AVAILABLE = False
 
 
 class End(Protocol):
-    """Our end of a connection that the express reads from or writes to."""
+    """Our side of a connection that the express reads from or writes to."""
 
     def take_ahead(self, data: bytes, more: bool = False) -> None:
-        """Take bytes as they have come; with ``more`` others have too, elsewhere, which are taken right behind."""
+        """Process received bytes; with ``more``, others came in elsewhere and are processed right after these."""
 
     def written_ahead(self, data: bytes) -> None:
-        """Learn what has been written already: it is left out of what is written next."""
+        """Note bytes that are already written: they are left out of the next write."""
 
     def left_ahead(self) -> int:
-        """Say how many bytes of that have not been left out yet."""
+        """Return how many of these bytes have not been left out yet."""
 
     def break_off(self, why: str) -> None:
         """End the connection."""
@@ -131,8 +131,8 @@ class Way(NamedTuple):
     Attributes:
         end: of the connection.
         descriptor: of its socket.
-        framing: how the frame stands in the stream.
-        outline: what it is but for checksum and messages.
+        framing: of the frame in the stream.
+        outline: the frame without checksum and messages.
     """
 
     end: End
@@ -141,10 +141,10 @@ class Way(NamedTuple):
     outline: Outline
 
     def row(self, counters: dict[Hashable, tuple[int, int]]) -> "Row":
-        """Return the same, as C takes it.
+        """Return the same in the form for C.
 
         Args:
-            counters: (index, value) of each; those that are new are put in.
+            counters: (index, value) of each; new ones are added.
 
         Raises:
             LookupError: a counter would have two values, or there are too many.
@@ -160,16 +160,16 @@ class Way(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """A frame that may come next, and what it becomes.
+    """A frame that may come next, and its results.
 
     Attributes:
-        comes: where and how it comes.
-        becomes: what is written then.
-        failed: called where that was written and should not have been; tells whether there is a reason that is
-            no error of ours.
-        answers: what this is the answer to, with as many messages; it has become one frame, for who answers. It is
-            expected before this, and this may come only where that has, in the same run, and nothing else that
-            went there waits for its answer any longer.
+        comes: where and how it arrives.
+        becomes: the frames to write then.
+        failed: called if they were written and should not have been; returns whether the reason is other than a
+            bug of ours.
+        answers: the frame that this one answers, with as many messages; that frame became one frame for the
+            answering side. It is expected before this one, and this one may come only after it in the same run,
+            and only if nothing else sent there still waits for its answer.
     """
 
     comes: Way
@@ -179,7 +179,7 @@ class Expected(NamedTuple):
 
     @property
     def fits(self) -> bool:
-        """Whether it is within the bounds of what is passed on."""
+        """Whether it is within the limits of the express."""
         return len(self.becomes) <= MAX_BECOMES and all(
             way.outline.size <= MAX_HEAD and len(way.outline.numbers) <= MAX_NUMBERS
             for way in (self.comes, *self.becomes)
@@ -189,10 +189,10 @@ class Expected(NamedTuple):
 def rows_of(
     expected: Sequence[Expected],
 ) -> tuple[list[Expected], tuple[tuple["Row", tuple["Row", ...], int], ...], tuple[int, ...]]:
-    """Return what C takes of what is expected, as much of it as there is room for.
+    """Return as many expected frames as C has room for.
 
     Returns:
-        What it takes; the same as rows; and what the counters of all of them say.
+        These frames; the same as rows; and the values of their counters.
     """
     counters: dict[Hashable, tuple[int, int]] = {}
     taken: list[Expected] = []
@@ -211,11 +211,11 @@ def rows_of(
 
 
 class Counts(NamedTuple):
-    """What an express has done.
+    """Counters of an express.
 
     Attributes:
         express: frames that it has passed on.
-        express_failed: frames of which it wrote something else than was to be written: errors of ours.
+        express_failed: frames for which it wrote something wrong: bugs of ours.
     """
 
     express: int
@@ -230,12 +230,12 @@ def _nothing() -> Sequence[Expected]:
 
 
 class Express(FairSelector):
-    """Where an event loop sleeps.
+    """The place where an event loop sleeps.
 
     Attributes:
-        forecast: tells what may come next; asked each time before it sleeps.
+        forecast: returns the frames that may come next; called each time before the sleep.
         passed: frames that were passed on here.
-        failed: frames of which something else was written than was to be.
+        failed: frames for which something wrong was written.
     """
 
     def __init__(self) -> None:
@@ -260,7 +260,7 @@ class Express(FairSelector):
                     self.fileno(),
                     -1.0 if timeout is None else max(0.0, timeout),
                     LINGER,
-                    # Not where something else is due.
+                    # Not if something else is due.
                     ANSWER if timeout is None or timeout > LATEST else 0.0,
                     LATEST,
                     min(max(self._work, WORK[0]), WORK[1]),
@@ -268,20 +268,20 @@ class Express(FairSelector):
                     rows,
                     counters,
                 )
-            except Exception:  # memory is out: what was read, and what was written, nobody knows
+            except Exception:  # out of memory: what was read and written is unknown
                 _logger.exception("the express has failed, and all that it had to do with ends")
                 self._give_up(taken)
             else:
                 if found is not None:
-                    self.begin_turn()  # the work is this loop's, like what it does behind its sleep
+                    self.begin_turn()  # the work belongs to this loop's turn, like that after its sleep
                     self._worked_since = monotonic()
                     self._do_the_work(taken, *found)
                     return self._meanwhile(taken)
-            timeout = 0  # whatever else has come
+            timeout = 0  # return all other ready descriptors at once
         return super().select(timeout)
 
     def _meanwhile(self, expected: Sequence[Expected]) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what has come during the work, and learn from it: the work is to begin at another time."""
+        """Return what is ready after the work, and learn from it: such work should begin at another time."""
         events = super().select(0)
         descriptors = {one.comes.descriptor for one in expected}
         for key, mask in events:
@@ -290,7 +290,7 @@ class Express(FairSelector):
         return events
 
     def _expected(self) -> Sequence[Expected]:
-        """Give what may come next, as much of it as there is room for."""
+        """Return the expected frames, as many as there is room for."""
         try:
             found = self.forecast()
             return [one for one in found if one.fits][:MAX_EXPECTED] if found else found
@@ -305,13 +305,13 @@ class Express(FairSelector):
         come: Sequence[tuple[int, bytes]],
         passed: Sequence[tuple[int, int, Sequence[bytes]]],
     ) -> None:
-        """Have done, before anything else, what comes with the frames of a run.
+        """Make the readers process the frames of a run before anything else.
 
         Args:
-            expected: what was.
-            come: what has come, in its order, each with the index of one that was expected there.
-            passed: what was passed on of that, frame by frame: in which of them it came, which one of the expected
-                ones it was, and what it became.
+            expected: the expected frames.
+            come: received bytes, in order, each with the index of a frame that was expected there.
+            passed: the frames passed on: each with the index in ``come``, the index of the expected frame, and the
+                bytes written.
         """
         if passed:
             self.passed += len(passed)
@@ -339,13 +339,13 @@ class Express(FairSelector):
         try:
             source.take_ahead(data, more)
         except Exception:
-            # As its transport would: what is left of it comes again.
+            # As its transport would: the rest of the connection's data is resent.
             _logger.exception("what had come could not be taken")
             source.break_off("an error of ours")
 
     def _written_wrongly(self, expected: Sequence[Expected], wrong: Sequence[End]) -> None:
-        """End the connections on which something was written that was not to be, before anything else is taken."""
-        # Each of them is told, not only until the first one knows no reason; and before anybody comes back.
+        """End the connections that got wrong bytes, before anything else is processed."""
+        # Each reason is asked for, not only up to the first unknown one, and before any peer reconnects.
         reasons = [one.failed() for one in expected]
         for end in wrong:
             end.break_off("what it got was not to be written")
@@ -377,13 +377,13 @@ class ExpressLoop(asyncio.SelectorEventLoop):
 
 
 def use(forecast: Forecast) -> None:
-    """Have the running event loop ask what may come next, where it can do something with the answer."""
+    """Make the running event loop call a forecast, if it has an express."""
     loop = asyncio.get_running_loop()
     if isinstance(loop, ExpressLoop):
         loop.express.forecast = forecast
 
 
 def counts() -> Counts:
-    """Give what the express of the running event loop has done."""
+    """Return the counters of the running event loop's express."""
     loop = asyncio.get_running_loop()
     return Counts(loop.express.passed, loop.express.failed) if isinstance(loop, ExpressLoop) else Counts(0, 0)

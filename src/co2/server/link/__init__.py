@@ -1,1 +1,1 @@
-"""A link's WebSocket."""
+"""The WebSocket of a link."""

@@ -1,4 +1,4 @@
-"""What all links together hold of frames that are not complete: one budget."""
+"""One budget for the incomplete frames of all links."""
 
 from typing import Protocol
 
@@ -8,20 +8,20 @@ __all__ = ["Holder", "Unfinished"]
 
 
 class Holder(Protocol):
-    """A link that has a part of a frame."""
+    """A link that holds a part of a frame."""
 
     def break_off(self, why: str) -> None:
         """End the connection at once."""
 
     def __hash__(self) -> int:
-        """By identity."""
+        """Return a hash of the identity."""
 
 
 class Unfinished:
-    """The budget. Over it the frame that has waited longest goes, of the source that holds most bytes.
+    """The budget. Over it, the source with the most bytes loses the link whose frame has waited longest.
 
-    A satellite finishes its frames within moments, so its frame is never the oldest for long; and who fills the
-    budget from one address does not end the links of another.
+    A satellite completes its frames within moments, so its frame is never the oldest for long; and a flood from
+    one address does not end the links of another.
 
     Args:
         limit: bytes.

@@ -1,7 +1,7 @@
-"""One end of a link's WebSocket, relay's or satellite's: frames up and down, pings, an end in good order.
+"""One side of a link's WebSocket, at relay or satellite: frames in both directions, pings, an orderly close.
 
-What comes in is handed up within the transport's own call, and what goes out is written to the socket at once: no
-task, no queue, no turn of the event loop stands between a frame that comes and the frames that it becomes.
+Received frames are passed up within the transport's own call, and sent ones are written to the socket at once:
+there is no task, no queue and no turn of the event loop between a received frame and those that result from it.
 """
 
 import asyncio
@@ -41,39 +41,39 @@ __all__ = [
 ]
 
 MAX_BUFFERED = 4 * 1024 * 1024
-"""Bytes that wait for the other side before the owner is told to pause; at a quarter of it, to resume."""
+"""Bytes that wait for the other side before the owner must pause; at a quarter of it, it may resume."""
 
 MAX_UNREAD = 16 * MAX_BUFFERED
-"""Bytes that wait for the other side at most: answers to what it asks, though it reads none of them."""
+"""Bytes that wait for the other side at most: it may send requests and read none of the answers."""
 
 PING_INTERVAL = 10.0
-"""Seconds of silence within which the other side is pinged; as long again without a word, and it is dead.
+"""Seconds of silence after which the other side is pinged; after as many again without a word it is dead.
 
-Who reads what waits for it is not silent, and who is not read has no chance to speak, or has spoken already.
+A side that reads the bytes that wait for it is not silent; a side whose bytes we do not read cannot be judged.
 """
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds that the other side has to close its end, once ours is closed."""
+"""Seconds that the other side has to close its side once ours is closed."""
 
 JOINED = 4 * 1024
-"""Bytes of messages that are copied together; more go as they are."""
+"""Bytes of messages that are copied into one piece; larger ones are written in pieces."""
 
 FREE_UNFINISHED = 16 * 1024
-"""Bytes of a frame that is not complete up to which it is not counted among those of all links."""
+"""Bytes of an incomplete frame up to which it does not count in the budget of all links."""
 
 MAX_PIECES = 512
-"""Pieces that the system takes in one call; more are joined."""
+"""Pieces that the system accepts in one call; more are joined."""
 
 _ASKED = 2
 _DEAD = 4
-"""Looks, two in an interval, that find nothing new until the other side is asked, and given up."""
+"""Checks, two per interval, without anything new until the other side is pinged, and given up."""
 
 
 READ_SIZE = 256 * 1024
 """Bytes that are read at once."""
 
 MANY_FRAMES = 64
-"""Frames that came at once above which less is read at once: who sends many small ones takes turns with others."""
+"""Frames in one read above which less is read at once: a sender of many small ones takes turns with others."""
 
 SMALL_READ = 8 * 1024
 """Bytes that are read at once then."""
@@ -82,33 +82,33 @@ _buffers = threading.local()
 
 
 class TransportOwner(Protocol):
-    """Who uses a wire."""
+    """The user of a transport."""
 
     def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
-        """Take frames that have come at the same time; they are gone when this returns.
+        """Process frames that arrived together; they are invalid when this returns.
 
-        With ``more`` others have come too, on other connections, and what they become is written already: they are
-        taken right behind, and nothing else is to be written before.
+        With ``more``, frames have also arrived on other connections, and their results are already written: they
+        are processed right after these, and nothing else may be written before.
         """
 
     def filled(self) -> None:
-        """More than :data:`MAX_BUFFERED` bytes wait for the other side."""
+        """Pause: more than :data:`MAX_BUFFERED` bytes wait for the other side."""
 
     def drained(self) -> None:
-        """There is room again."""
+        """Resume: there is room again."""
 
     def ended(self, why: str) -> None:
-        """The connection is gone. Called once, and nothing after it."""
+        """Note that the connection is lost. Called once, as the last call."""
 
 
 class WebSocketTransport(asyncio.BufferedProtocol):
-    """One end of a connection that has become a WebSocket.
+    """One side of a connection that has become a WebSocket.
 
     Args:
-        transport: its transport; becomes this wire's own.
+        transport: its transport, used only by this object from now on.
         is_client: whether we have opened it.
         max_frame: bytes of one message; see :meth:`allow`.
-        unfinished: what all wires hold of frames that are not complete.
+        unfinished: budget for the incomplete frames of all links.
 
     Attributes:
         address: (ip, port) of the other side.
@@ -138,7 +138,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._controls = 0
         self._controls_since = 0.0
         sock = transport.get_extra_info("socket")
-        # What is encrypted has to pass through the transport.
+        # Encrypted data must pass through the transport.
         is_plain = sock is not None and transport.get_extra_info("ssl_object") is None and os.name == "posix"
         self._descriptor = sock.fileno() if is_plain else -1
         self._owner: TransportOwner | None = None
@@ -159,25 +159,25 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     @property
     def silence(self) -> float:
-        """Seconds for which nothing has come, in steps of half an interval; the first of these is no silence."""
+        """Seconds without received bytes, in steps of half an interval; the first of these does not count."""
         return max(0, self._silent - 1) * PING_INTERVAL / 2
 
     @property
     def unanswered(self) -> float:
-        """Seconds for which a ping has had no answer; 0 where there is none."""
+        """Seconds since a ping without an answer; 0 if there is none."""
         return self._loop.time() - self._asked_at if self._silent >= _ASKED and self._asked_at else 0.0
 
     @property
     def has_unread(self) -> bool:
-        """Whether something has come that there was no time to read."""
+        """Whether bytes have arrived that there was no time to read."""
         return has_unread(self._descriptor)
 
     def carry(self, owner: TransportOwner, rest: bytes = b"") -> None:
-        """Begin.
+        """Start using the connection.
 
         Args:
-            owner: who is told of everything.
-            rest: bytes that have come already.
+            owner: gets all calls.
+            rest: bytes that have arrived already.
         """
         self._owner = owner
         self._transport.set_protocol(self)
@@ -187,33 +187,33 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._take(rest)
 
     def allow(self, max_frame: int) -> None:
-        """Take messages of so many bytes from now on."""
+        """Accept messages of so many bytes from now on."""
         self._reader.max_size = max_frame
 
     def read_less(self) -> None:
-        """Read less at once, until what comes is large again."""
+        """Read less at once, until frames are large again."""
         self._buffer = _read_buffer()[:SMALL_READ]
 
     def read_first(self) -> None:
-        """Read what comes here before what comes to those behind: see :mod:`co2.server.express.fair_selector`."""
+        """Read this connection before those of the second rank: see :mod:`co2.server.express.fair_selector`."""
         put_first(self._loop, self._descriptor)
 
     def read_behind(self) -> None:
-        """What comes here is read where there is time for it."""
+        """Read this connection when there is time for it."""
         put_behind(self._loop, self._descriptor)
 
     def release(self) -> None:
-        """The owner wants to hear no more of it."""
+        """Make no more calls to the owner."""
         self._owner = None
 
     # ---- what the transport tells ----------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Say where the next bytes go."""
+        """Return the buffer for the next bytes."""
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        """Take bytes as they come."""
+        """Process received bytes."""
         self._take(self._buffer[:nbytes])
 
     def _take(self, data: bytes | memoryview, more: bool = False) -> None:
@@ -235,7 +235,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._count_unfinished(is_new=bool(frames))
 
     def _count_unfinished(self, *, is_new: bool) -> None:
-        """Tell what this link holds of a frame; one that begins now is younger than those of other links."""
+        """Report the bytes of an incomplete frame; one that begins now is younger than those of other links."""
         if self._unfinished is None:
             return
         held = self._reader.held
@@ -246,7 +246,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._unfinished.hold(self, self.address[0], held)
 
     def resume_writing(self) -> None:
-        """The transport holds nothing any more."""
+        """Write on: the transport's buffer is empty."""
         self._unsent.go_on()
         if self.is_full and self._unsent.size <= MAX_BUFFERED // 4:
             self.is_full = False
@@ -254,7 +254,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
                 self._owner.drained()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the owner, and stop."""
+        """Report the end to the owner, and stop."""
         self.read_first()
         let_go(self._transport)
         self._descriptor = -1
@@ -271,13 +271,13 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # ---- the express (express.py) ------------------------------------------------------------------------
 
     def way_in(self, outline: Outline) -> Way | None:
-        """Say how a frame would come here; None while it cannot be told apart from what else comes."""
+        """Return how a frame would arrive here; None while it could not be told apart from other bytes."""
         if self._closing or self.is_held or not self._is_open or not self._reader.is_between:
             return None
         return Way(self, self._descriptor, FROM_SERVER if self._masks else FROM_CLIENT, outline)
 
     def way_out(self, outline: Outline) -> Way | None:
-        """Say how a frame would be written here; None while something waits before it."""
+        """Return how a frame would be written here; None while something waits before it."""
         if self._closing or not self._is_open or self._unsent.waits:
             return None
         return Way(self, self._descriptor, FROM_CLIENT if self._masks else FROM_SERVER, outline)
@@ -287,15 +287,15 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         return self._descriptor >= 0 and self._owner is not None and not self._transport.is_closing()
 
     def take_ahead(self, data: bytes, more: bool = False) -> None:
-        """Take bytes as they have come; with ``more`` others have too, elsewhere, which are taken right behind."""
+        """Process received bytes; with ``more``, others came in elsewhere and are processed right after these."""
         self._take(data, more)
 
     def written_ahead(self, data: bytes) -> None:
-        """Learn what has been written already: it is left out of what is written next."""
+        """Note bytes that are already written: they are left out of the next write."""
         self._ahead = data
 
     def left_ahead(self) -> int:
-        """Say how many bytes of that have not been left out yet."""
+        """Return how many of these bytes have not been left out yet."""
         return len(self._ahead)
 
     def break_off(self, why: str) -> None:
@@ -306,28 +306,28 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # ---- what the owner asks ---------------------------------------------------------------------------
 
     def write(self, messages: list[bytes]) -> None:
-        """Write what :func:`joined` gives."""
+        """Write the result of :func:`joined`."""
         transport = self._transport
         if self._closing or transport.is_closing():
             return
         if self._ahead:
             data, ahead = b"".join(messages), self._ahead
             if ahead.startswith(data):
-                self._ahead = ahead[len(data) :]  # the rest of it is of the frames that come next
+                self._ahead = ahead[len(data) :]  # the rest belongs to the next frames
                 return
             if not data.startswith(ahead):
-                return  # the connection ends for it
+                return  # the connection is ended for it
             messages, self._ahead = [data[len(ahead) :]], b""
         if self._descriptor < 0 or self._unsent.waits:
             self._keep(messages)
             return
         if len(messages) > MAX_PIECES:
             messages = [b"".join(messages)]
-        # Past the transport, which would write at the end of its loop's turn.
+        # Not through the transport, which would write at the end of the loop's turn.
         try:
             written = os.writev(self._descriptor, messages)
         except OSError:
-            written = 0  # full; or broken, which the transport finds out too
+            written = 0  # full; or broken, which the transport notices too
         for index, data in enumerate(messages):
             if written < len(data):
                 self._keep([memoryview(data)[written:], *messages[index + 1 :]])
@@ -335,7 +335,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             written -= len(data)
 
     def _keep(self, pieces: Sequence[bytes | memoryview]) -> None:
-        """Have this written when the other side has read what is before it."""
+        """Queue pieces until the other side has read the bytes before them."""
         self._given += sum(map(len, pieces))
         self._unsent.add(pieces)
         size = self._unsent.size
@@ -348,20 +348,20 @@ class WebSocketTransport(asyncio.BufferedProtocol):
                 self._owner.filled()
 
     def pause_reading(self) -> None:
-        """Read no more for now."""
+        """Stop reading for now."""
         if not self.is_held and not self._closing and not self._transport.is_closing():
             self.is_held = True
             self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Read on."""
+        """Resume reading."""
         if self.is_held:
             self.is_held = False
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
     def close(self, code: int = NORMAL, why: str = "") -> None:
-        """Close it in good order: what was written still arrives, what comes is not taken any more."""
+        """Close in good order: written bytes still arrive, received ones are ignored."""
         if self._closing:
             return
         if not self._transport.is_closing():
@@ -369,8 +369,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._begin_to_close(why)
 
     def abort(self) -> None:
-        """Close it at once; what the other side has not read is given up."""
-        if not self._is_lost:  # asyncio's transport does not bear it then, where it had written on after close()
+        """Close at once; bytes that the other side has not read are lost."""
+        if not self._is_lost:  # asyncio's transport fails then, if it was still writing after close()
             self._transport.abort()
 
     # ---- control ---------------------------------------------------------------------------------------
@@ -383,29 +383,29 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if self._controls > MAX_CONTROLS:
             self.close(POLICY, f"more than {MAX_CONTROLS} control frames a second")
         pings = [payload for opcode, payload in control if opcode == PING]
-        # Who does not read what was written needs no Pong behind it.
+        # A side that does not read gets no Pong behind the unread bytes.
         if pings and not self._closing and not self.is_full and not self._transport.is_closing():
-            self._keep((control_frame(PONG, pings[-1], self._masks),))  # the last will do: RFC 6455, 5.5.3
-        if control[-1][0] == CLOSE:  # nothing is read behind it
+            self._keep((control_frame(PONG, pings[-1], self._masks),))  # the last is enough: RFC 6455, 5.5.3
+        if control[-1][0] == CLOSE:  # nothing is read after it
             self._why = self._why or close_words(control[-1][1])
             self.close()
-            self._unsent.close()  # both sides have said it
+            self._unsent.close()  # both sides have sent Close
 
     def _begin_to_close(self, why: str) -> None:
         self._closing = True
         self._why = self._why or why
-        self.resume_reading()  # else the other side's Close would not come
+        self.resume_reading()  # otherwise the other side's Close would not arrive
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 
     def _look(self) -> None:
-        """Twice an interval: ping who is silent, end who does not answer."""
+        """Check twice per interval: ping a silent side, end the connection of one that does not answer."""
         self._silent += 1
         if self._is_read():
             self._silent = 0
         elif self.is_held or (self._silent >= _DEAD and self.has_unread):
-            self._silent = min(self._silent, _ASKED)  # so that at least we are heard
+            self._silent = min(self._silent, _ASKED)  # so that our pings at least go out
         if self._silent >= _DEAD:
             self._why = f"no answer for {2 * PING_INTERVAL:g} s"
             self._transport.abort()
@@ -417,17 +417,17 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
 
     def _is_read(self) -> bool:
-        """Tell whether the other side has read on of what waits here, since this was asked last."""
+        """Return whether the other side has read some of the waiting bytes since the last check."""
         waiting = self._unsent.size
         before, self._drained = self._drained, self._given - waiting
         return waiting > 0 and before < self._drained
 
 
 def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:
-    """Give frames as WebSocket messages, in few pieces.
+    """Return frames as WebSocket messages, in few pieces.
 
     Args:
-        frames: what is to be written.
+        frames: to write.
         masked: whether a client writes them.
     """
     if len(frames) == 1 and len(frames[0]) <= JOINED:
@@ -439,7 +439,7 @@ def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:
 
 
 def _read_buffer() -> memoryview:
-    """Give where transports put what has come: one for all wires of a loop, each takes it before the next."""
+    """Return the buffer for received bytes: all transports of a loop share one, each empties it at once."""
     buffer: memoryview | None = getattr(_buffers, "buffer", None)
     if buffer is None:
         buffer = _buffers.buffer = memoryview(bytearray(READ_SIZE))

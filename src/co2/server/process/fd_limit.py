@@ -1,18 +1,18 @@
-"""How many files a process may open: every connection is one."""
+"""The number of files that a process may open: every connection is one."""
 
 __all__ = ["OPEN_MAX", "SPARE_FILES", "allow_files"]
 
 OPEN_MAX = 10_240
-"""Files that macOS gives a process whatever it promises (setrlimit(2) there)."""
+"""Files that macOS really allows a process, whatever its limits say (setrlimit(2) there)."""
 
 SPARE_FILES = 256
 """Files besides connections: logs, the log's disk, plugin hosts."""
 
 
 def allow_files(wanted: int) -> int:
-    """Have this process allow itself so many files, as far as it may; give how many it may open now.
+    """Raise this process's limit of open files to so many, as far as allowed; return the limit.
 
-    Most systems begin with 1024, macOS with 256, and let a process have more that asks for it.
+    Most systems start with 1024, macOS with 256, and let a process raise that.
     """
     try:
         import resource
@@ -25,7 +25,7 @@ def allow_files(wanted: int) -> int:
         for allowed in (min(wanted, hard), min(wanted, hard, OPEN_MAX)):
             try:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-            except (OSError, ValueError):  # macOS promises more than its kernel gives
+            except (OSError, ValueError):  # macOS reports a higher limit than its kernel allows
                 continue
             return allowed
         return soft

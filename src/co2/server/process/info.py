@@ -1,4 +1,4 @@
-"""What a host tells of its software and hardware."""
+"""Software and hardware of a host, as its properties show them."""
 
 import functools
 import os
@@ -15,13 +15,13 @@ _TOLD = ("aiohttp", "msgspec", "uvloop")
 
 
 def software() -> dict[str, str]:
-    """Name the software and its versions."""
+    """Return the names of the software with their versions."""
     return dict(_software())
 
 
-@functools.cache  # whoever asks often would have the files of all packages read each time
+@functools.cache  # without the cache, each call would read the files of all packages
 def _software() -> tuple[tuple[str, str], ...]:
-    from importlib import metadata  # it brings half of the standard library along, and most hosts are never asked
+    from importlib import metadata  # it imports half of the standard library, and most hosts are never asked
 
     found = {
         "co2": __version__,
@@ -37,7 +37,7 @@ def _software() -> tuple[tuple[str, str], ...]:
 
 
 def hardware() -> dict[str, Any]:
-    """Name the machine: its name, architecture, processors and memory in MiB."""
+    """Return the machine's name, architecture, processors and memory in MiB."""
     told: dict[str, Any] = {
         "name": socket.gethostname(),
         "machine": platform.machine(),

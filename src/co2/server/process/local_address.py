@@ -1,4 +1,4 @@
-"""By which address others see this host."""
+"""The address under which others see this host."""
 
 import socket
 import struct
@@ -9,15 +9,16 @@ from co2.host_id import normal_ip
 __all__ = ["host_url", "is_everywhere", "local_ip"]
 
 _SIOCGIFADDR = 0x8915 if sys.platform == "linux" else 0xC0206921
-"""Ask for the address of an interface: netdevice(7) of Linux; net/if.h of the BSDs, macOS with them.
+"""Request for the address of an interface: netdevice(7) of Linux; net/if.h of the BSDs, and so macOS.
 
-The answer has it in the same place: behind 16 bytes of name, two of family or length and family, two of port.
+The answer has it at the same offset everywhere: behind 16 bytes of name, two of family or length and family, two
+of port.
 """
 
 
 def local_ip(bind: str, towards: str) -> str:
-    """Give the address that a host binds to or, where that is every address, the one that packets to
-    ``towards`` would leave from. Nothing is sent.
+    """Return the address that a host binds to or, if that is every address, the source address of packets
+    to ``towards``. Nothing is sent.
 
     Args:
         bind: IP address that the server listens on.
@@ -32,7 +33,7 @@ def local_ip(bind: str, towards: str) -> str:
             probe.connect((towards, 9))
             return normal_ip(probe.getsockname()[0])
         except OSError:
-            # A stage with a switch and no router has no way to there, but an address all the same.
+            # A stage network with a switch and no router has no route there, but the interface has an address.
             return _of_an_interface(probe) or "127.0.0.1"
 
 
@@ -47,7 +48,7 @@ def host_url(ip: str, port: int) -> str:
 
 
 def _of_an_interface(probe: socket.socket) -> str:
-    """Give the IPv4 address of the first interface that is not loopback, '' for none or where nobody tells."""
+    """Return the IPv4 address of the first interface that is not loopback, '' for none or unknown."""
     try:
         import fcntl
     except ImportError:

@@ -1,4 +1,4 @@
-"""Who has the port that a relay wants: where it is a relay, a second one would quietly make a second network."""
+"""The owner of a port that a relay wants: if it is a relay, a second one would silently make a second network."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,21 +10,21 @@ from co2.store.state_folder import default_state_path, holder_of
 __all__ = ["ASK_TIMEOUT", "refuse_second_relay"]
 
 ASK_TIMEOUT = 2.0
-"""Seconds in which whoever has the port must have said who it is; else it is taken for something else."""
+"""Seconds in which the owner of the port must answer; else it is taken for another program."""
 
 _WHAT_TO_DO = "End it; or, where you want a second network beside it, give this one another port: --port N"
 
 
 def refuse_second_relay(bind: str, port: int) -> None:
-    """Refuse to start beside a relay that has the port we were to listen on.
+    """Refuse to start beside a relay that has the port we should listen on.
 
     Args:
-        bind: IP address that we were to listen on.
-        port: that is taken there.
+        bind: IP address to listen on.
+        port: in use there.
 
     Raises:
-        ConfigError: a relay has it; the text says which, and what to do. Whatever else has it is nobody's concern.
-            One that does not answer, as after Ctrl-Z, is known by the state folder of that port, which it holds.
+        ConfigError: a relay has the port; the text says which, and what to do. Any other owner is ignored. A relay
+            that does not answer, as after Ctrl-Z, is recognised by the locked state folder of that port.
     """
     places = ("127.0.0.1", local_ip(bind, "192.0.2.1")) if is_everywhere(bind) else (bind,)
     for url in dict.fromkeys(host_url(ip, port) for ip in places):
@@ -39,8 +39,8 @@ def refuse_second_relay(bind: str, port: int) -> None:
 
 
 def _relay_at(url: str) -> Mapping[str, Any] | None:
-    """Ask who is there; give the properties of a relay, None for anybody else."""
-    from co2.xmlrpc.simple_client import SimpleClient  # only who finds its port taken asks
+    """Return the properties of the relay at a URL, None for any other program."""
+    from co2.xmlrpc.simple_client import SimpleClient  # only needed if the port is in use
 
     try:
         with SimpleClient(url, ASK_TIMEOUT, max_response=1024 * 1024) as client:
@@ -51,7 +51,7 @@ def _relay_at(url: str) -> Mapping[str, Any] | None:
 
 
 def _standing(properties: Mapping[str, Any]) -> str:
-    """Say how a relay is; what it tells need not be what a relay of ours would."""
+    """Describe a relay in a few words; its properties may be malformed."""
     from co2.web.text import duration
 
     uptime, satellites = properties.get("uptime"), properties.get("satellites")

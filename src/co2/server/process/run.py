@@ -1,6 +1,6 @@
 """The life of a host process: socket, state folder, logs, event loop, ready line, signals, end.
 
-Both roles go through :func:`run_host`; what differs is the :class:`Role` that it is given.
+Both roles run in :func:`run_host`; the :class:`Role` that it gets makes the difference.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ _logger = logging.getLogger("co2")
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What a role stands on.
+    """The base of a role.
 
     Attributes:
         state: the locked state folder, with our origin.
         sock: the bound listening socket.
         port: its port.
-        ending: to be told when the host cannot go on.
+        ending: used when the host cannot continue.
     """
 
     state: StateFolder
@@ -60,18 +60,18 @@ class Foundation:
 
 @dataclass(slots=True)
 class Ending:
-    """How a host comes to its end.
+    """How a host ends.
 
     Attributes:
-        event: set when it is to stop.
-        failure: why it cannot go on, '' for an end in good order. The process's exit code is 1 then.
+        event: set when it must stop.
+        failure: why it cannot continue, '' for an end in good order. Otherwise the process's exit code is 1.
     """
 
     event: asyncio.Event = field(default_factory=asyncio.Event)
     failure: str = ""
 
     def give_up(self, why: str) -> None:
-        """End the host: it cannot do its work any more. Call it inside the event loop."""
+        """End the host: it cannot work any more. To be called in the event loop."""
         self.failure = self.failure or why
         self.event.set()
 
@@ -81,7 +81,7 @@ class Role(Protocol):
 
     @property
     def ready_line(self) -> str:
-        """What is printed on stdout once it serves."""
+        """Line printed on stdout once it serves."""
         ...
 
     async def start(self) -> None:
@@ -89,16 +89,16 @@ class Role(Protocol):
         ...
 
     async def hangup(self) -> None:
-        """SIGHUP: take in what has changed."""
+        """Apply changes after SIGHUP."""
         ...
 
     async def stop(self) -> None:
-        """Say goodbye and end, within :data:`STOP_TIMEOUT`."""
+        """Say Goodbye and end, within :data:`STOP_TIMEOUT`."""
         ...
 
 
 def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
-    """Run a host until SIGTERM or Ctrl-C, in a process of its own: that ends in time, whatever holds it up.
+    """Run a host until SIGTERM or Ctrl-C, in its own process, which ends in time even if something blocks.
 
     Args:
         config: checked configuration of its role.
@@ -108,8 +108,8 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
         The process's exit code.
 
     Raises:
-        ConfigError: the address or port cannot be had, or a relay has it already; the plugin folder that was given
-            is not there.
+        ConfigError: the address or port is not available, or a relay has it already; the given plugin folder does
+            not exist.
         StateError: the state folder cannot be used.
     """
     if config.plugin_dir_from and not config.plugin_dir.is_dir():
@@ -133,7 +133,7 @@ def run_host(config: HostConfig, make: Callable[[Foundation], Role]) -> int:
 
 
 def _listening(config: HostConfig) -> socket.socket:
-    """Listen where the configuration says, or at the next free port; a relay not beside another one."""
+    """Listen as configured, or at the next free port; a relay not beside another one."""
     try:
         sock = bind_socket(config.bind, config.port, next_free=not config.port_given)
     except ConfigError as error:
@@ -150,7 +150,7 @@ def _listening(config: HostConfig) -> socket.socket:
 
 
 def _other_port(config: HostConfig, port: int, path: Path) -> str:
-    """Say that another port is used, and what comes with it: a state folder that may be somebody else's."""
+    """Return the notice of another port, and of its consequence: a state folder that may be another host's."""
     text = f"co2: port {config.port} is taken, using {port}"
     if config.state is None:
         text += (
@@ -176,7 +176,7 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
             await start
             _settle_memory()
             if not stopping.is_set():
-                # One line, flushed: programs wait for it to know that we serve.
+                # One line, flushed: programs wait for it before they connect.
                 sys.stdout.write(role.ready_line + "\n")
                 sys.stdout.flush()
         else:
@@ -193,7 +193,7 @@ async def _live(state: StateFolder, sock: socket.socket, port: int, make: Callab
 
 
 def _settle_memory() -> None:
-    """Hide what is loaded from the garbage collector, which then looks less often, and never at much."""
+    """Freeze the loaded objects for the garbage collector, which then runs less often and over fewer objects."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(2_000, 10, 30)
@@ -212,9 +212,9 @@ async def _stop(role: Role) -> None:
 
 
 def _end_in_time(ending: Ending) -> None:
-    """Have the process end within :data:`STOP_TIMEOUT` from now, also where a thread is in a call of the system.
+    """Make the process end within :data:`STOP_TIMEOUT` from now, even if a thread is in a blocking system call.
 
-    It may not return, as one that looks up the relay's name while the network is gone; Python would wait for it.
+    The call may never return, such as a look-up of the relay's name without a network; Python would wait for it.
     """
 
     def leave() -> None:
@@ -236,7 +236,7 @@ def _catch_signals(stopping: asyncio.Event, hangup_signal: HangupSignal) -> None
 
 
 def _loop_factory(with_express: bool = True) -> Callable[[], Any] | None:
-    """Give the one with an express where it can be had; else uvloop's where that is installed."""
+    """Return the loop with an express if available; else uvloop's if installed."""
     if with_express and express.AVAILABLE:
         return express.ExpressLoop
     try:
@@ -248,12 +248,12 @@ def _loop_factory(with_express: bool = True) -> Callable[[], Any] | None:
 
 
 def _watch_children() -> None:
-    """Have the ends of children come to the event loop, as Python does from 3.12 on: no thread waits for each."""
+    """Deliver the ends of child processes to the event loop, as Python does from 3.12 on: no thread per child."""
     if sys.version_info >= (3, 12) or not hasattr(os, "pidfd_open"):
         return
     try:
         os.close(os.pidfd_open(os.getpid()))
-    except OSError:  # an old kernel, or one that is told not to
+    except OSError:  # an old kernel, or one that forbids it
         return
     watcher = asyncio.PidfdChildWatcher()
     watcher.attach_loop(asyncio.get_running_loop())

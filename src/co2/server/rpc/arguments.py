@@ -1,4 +1,4 @@
-"""Read the one dictionary that a method takes, with faults that say what was wanted."""
+"""Checks of the one dictionary that a method takes, with faults that describe valid values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ __all__ = ["callers_host_id", "host_id_of", "integer", "number", "one_dict", "te
 
 
 def one_dict(params: Sequence[Any]) -> dict[str, Any]:
-    """Give the single dictionary argument.
+    """Return the single dictionary argument.
 
     Raises:
         BadParams: none, several, or of another type.
@@ -24,7 +24,7 @@ def one_dict(params: Sequence[Any]) -> dict[str, Any]:
 
 
 def text(argument: Mapping[str, Any], key: str, max_length: int = 256) -> str:
-    """Give a mandatory string.
+    """Return a mandatory string.
 
     Raises:
         BadParams: missing, of another type, empty or longer than ``max_length`` characters.
@@ -37,7 +37,7 @@ def text(argument: Mapping[str, Any], key: str, max_length: int = 256) -> str:
 
 
 def integer(argument: Mapping[str, Any], key: str, default: int, low: int, high: int) -> int:
-    """Give an integer within bounds, ``default`` where the key is missing.
+    """Return an integer within bounds, ``default`` if the key is missing.
 
     Raises:
         BadParams: of another type or out of bounds.
@@ -49,7 +49,7 @@ def integer(argument: Mapping[str, Any], key: str, default: int, low: int, high:
 
 
 def number(argument: Mapping[str, Any], key: str, default: float, low: float, high: float) -> float:
-    """Give a number within bounds, ``default`` where the key is missing.
+    """Return a number within bounds, ``default`` if the key is missing.
 
     Raises:
         BadParams: of another type or out of bounds.
@@ -61,7 +61,7 @@ def number(argument: Mapping[str, Any], key: str, default: float, low: float, hi
 
 
 def host_id_of(argument: Mapping[str, Any]) -> HostId:
-    """Give the ``host_id`` of a dictionary.
+    """Return the ``host_id`` of a dictionary.
 
     Raises:
         BadParams: missing or malformed.
@@ -75,7 +75,7 @@ def host_id_of(argument: Mapping[str, Any]) -> HostId:
 
 
 def callers_host_id(argument: Mapping[str, Any], caller: Caller) -> HostId:
-    """Give the ``host_id`` of a dictionary, which must be the caller's own (seed: "spoof-proof").
+    """Return the ``host_id`` of a dictionary, which must be the caller's own (seed: "spoof-proof").
 
     Raises:
         BadParams: missing or malformed.

@@ -1,4 +1,4 @@
-"""From a request's body to an answer's: read, call, write; a Fault for everything that goes wrong."""
+"""From the body of a request to that of its answer: parse, call, encode; a Fault for every error."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ __all__ = ["Endpoint", "RpcAnswer"]
 
 @dataclass(slots=True)
 class RpcAnswer:
-    """What goes out.
+    """The answer to a request.
 
     Attributes:
-        pieces: XML, in pieces that are not joined: the longest of them may be a part of many answers.
-        method: that was called; '' where none could be read.
+        pieces: XML, in pieces that are not joined: the longest of them may be part of many answers.
+        method: that was called; '' if none could be parsed.
         fault: its code; 0 for none.
     """
 
@@ -36,15 +36,15 @@ class RpcAnswer:
 
 
 class Endpoint:
-    """Calls what is in a registry.
+    """Calls the methods of a registry.
 
     Args:
         registry: of the host.
 
     Attributes:
-        calls: how many by outcome, ``ok`` or ``fault``.
-        faults: how many by code; those passed on from other hosts are counted as -32500.
-        long: where long answers wait for their turn, None for nowhere.
+        calls: number of calls by outcome, ``ok`` or ``fault``.
+        faults: number of faults by code; those passed on from other hosts count as -32500.
+        long: queue of long answers, None for no queue.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -56,14 +56,14 @@ class Endpoint:
     def answer(
         self, body: bytes, caller: Caller, charset: str = ""
     ) -> RpcAnswer | Awaitable[Callable[[], RpcAnswer]]:
-        """Answer a request: at once, or with an awaitable where the handler is a coroutine.
+        """Answer a request: at once, or with an awaitable if the handler is a coroutine.
 
-        What that gives writes the answer. It is called where the answer is sent: one message may end hundreds of
-        calls in the same turn of the event loop, and their answers are megabytes each.
+        The awaited function encodes the answer. It is called when the answer is sent: one message may end hundreds
+        of calls in the same turn of the event loop, and their answers are megabytes each.
 
         Args:
             body: of the request.
-            caller: who asks.
+            caller: sender of the request.
             charset: the codec that the request's Content-Type names, '' for none.
         """
         method = ""
@@ -98,10 +98,10 @@ class Endpoint:
         return RpcAnswer(pieces, method, 0)
 
     def fault(self, method: str, error: Exception) -> RpcAnswer:
-        """Return the Fault for an error, counted; its HTTP status is 200, as XML-RPC has it, whatever is wrong."""
+        """Count an error and return its Fault; the HTTP status is always 200, as XML-RPC wants it."""
         told = as_fault(error, method or "a request")
         self.calls["fault"] += 1
-        # Another host's code may be any number; counting each would let it fill our memory and metrics.
+        # Another host's code may be any number; counting each one would let it fill our memory and metrics.
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
         return RpcAnswer([write_fault(told.code, str(told))], method, told.code)

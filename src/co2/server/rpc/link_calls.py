@@ -1,4 +1,4 @@
-"""What a call that came over a link is answered with; the same at both ends."""
+"""The answer to a call over a link; the same on both sides."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,17 +12,17 @@ from co2.xmlrpc.faults import as_fault
 __all__ = ["MAX_TEXT", "answer_call"]
 
 MAX_TEXT = 4096
-"""Characters of an error that the other end is told."""
+"""Characters of an error that are sent to the other side."""
 
 
 async def answer_call(call: Call, called: Callable[[str, Any], Awaitable[Any]]) -> Result:
-    """Do what a call asks for, within its timeout.
+    """Execute a call within its timeout.
 
     Args:
-        call: what came.
-        called: takes method and argument, gives the value; an error of ours in it is logged, and told as such.
+        call: as received.
+        called: takes method and argument, returns the value; our own error in it is logged, and reported as such.
     """
-    if len(call.argument) > MAX_MESSAGE_SIZE:  # none of ours: written as XML for others it would take seconds
+    if len(call.argument) > MAX_MESSAGE_SIZE:  # not from our hosts: encoding it as XML would take seconds
         return Result(call.call_id, b"", BadParams.code, str(TooBig(len(call.argument), MAX_MESSAGE_SIZE)))
     try:
         async with asyncio.timeout(call.timeout):

@@ -1,4 +1,4 @@
-"""Long answers take turns: hundreds of calls that end at once would else all be written out at once."""
+"""Long answers take turns: otherwise hundreds of calls that end together would all be encoded at once."""
 
 import asyncio
 from collections import deque
@@ -13,22 +13,22 @@ LONG = 128 * 1024
 """Bytes above which an answer waits for its turn."""
 
 STEP = 0.002
-"""Seconds from one turn to the next: the answer has been written by then, as far as the other side takes it."""
+"""Seconds from one turn to the next: the answer has been written by then, as far as the other side reads it."""
 
 PATIENCE = 0.05
-"""Seconds that a turn is waited for at most where too much is unsent: then who has not read for longest goes."""
+"""Seconds that a turn waits at most while too much is unsent: then the connection unread for longest is ended."""
 
 _DEPTH = 4
-"""Levels of a value that are looked through: an answer of system.multicall with one of relay.fetch in it."""
+"""Levels of a value that are searched: an answer of system.multicall with one of relay.fetch in it."""
 
 
 class LongAnswers:
-    """Whose turn it is.
+    """The queue of long answers.
 
     Args:
-        loop: that all run in.
-        unsent: gives the bytes of answers that have not been read.
-        limit: of these; with half of it nobody has a turn at first.
+        loop: of all of them.
+        unsent: returns the bytes of answers that have not been read.
+        limit: of these bytes; above half of it turns wait.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, unsent: Callable[[], int], limit: int) -> None:
@@ -40,11 +40,11 @@ class LongAnswers:
         self._until = 0.0
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiting answers."""
         return sum(not waiting.done() for waiting in self._waiting)
 
     async def turn(self) -> None:
-        """Wait until an answer may be written out."""
+        """Wait until an answer may be encoded."""
         waiting: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(waiting)
         if self._timer is None:
@@ -54,7 +54,7 @@ class LongAnswers:
 
     def _next(self) -> None:
         self._timer = None
-        while self._waiting and self._waiting[0].done():  # whoever called has hung up
+        while self._waiting and self._waiting[0].done():  # the caller has hung up
             self._waiting.popleft()
         if not self._waiting:
             return
@@ -62,12 +62,12 @@ class LongAnswers:
         if self._unsent() <= self._limit // 2 or now >= self._until:
             self._waiting.popleft().set_result(None)
             self._until = now + PATIENCE
-        # Also where nobody waits now: whoever comes next waits until this one has been written.
+        # Also if nobody waits now: the next answer waits until this one has been written.
         self._timer = self._loop.call_later(STEP, self._next)
 
 
 def written_size(value: Any, depth: int = _DEPTH) -> int:
-    """Return the bytes of what is in written form in a value."""
+    """Return the bytes of all encoded parts of a value."""
     if isinstance(value, Written):
         return len(value.xml)
     if not depth or not isinstance(value, dict | list | tuple):

@@ -36,10 +36,10 @@ def is_reserved(method: str) -> bool:
 
 
 def check_foreign(method: str) -> None:
-    """Refuse to call a host's own method on a foreign member, for somebody else.
+    """Refuse to call a host's own method on a foreign member for somebody else.
 
-    The member may be a host of co2 that takes our address for its own machine's, or any other server: it gets no
-    call that steers a host, and no ``notify`` that did not come out of the log.
+    The member may be a co2 host that takes our address for its own machine's, or any other server: it gets no call
+    that controls a host, and no ``notify`` that is not from the log.
 
     Raises:
         Denied: the method is such a one.
@@ -52,10 +52,10 @@ class MethodCalls:
     """The handler of ``method_call``.
 
     Args:
-        registry: what can be called here.
-        is_me: tells whether a host_id is this host's.
-        elsewhere: calls (method, argument) on the host of that host_id, or with None on the one other host
-            that has the method, for a caller; raises NoSuchMethod where there is none.
+        registry: methods of this host.
+        is_me: returns whether a host_id is this host's.
+        elsewhere: calls (method, argument) for a caller on the host of that host_id, or with None on the one other
+            host that has the method; raises NoSuchMethod if there is none.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class MethodCalls:
         """Call a method for a plugin of this host; ``host_id`` is '' for the host that has it.
 
         Raises:
-            PeerError: what went wrong.
+            PeerError: the call failed.
         """
         asked = {**argument, "method_name": method, "host_id": host_id}
         if not host_id:

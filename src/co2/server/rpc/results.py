@@ -1,7 +1,7 @@
-"""What a call over a link came to: a long value is decoded, and written, in a thread.
+"""Results of calls over a link: a long value is decoded, and encoded as XML, in a thread.
 
-What anybody answers comes through here. A value of one byte becomes 20 in XML: in the event loop a long answer
-would hold up everybody for as long as it takes to write.
+Answers from anybody come through here. A value of one byte becomes 20 in XML: in the event loop a long answer
+would delay everybody while it is encoded.
 """
 
 import asyncio
@@ -16,14 +16,14 @@ from co2.xmlrpc.writer import WrittenValue, write_value
 __all__ = ["LONG", "MAX_WAITING", "Results"]
 
 LONG = 16 * 1024
-"""Bytes of a result above which it is looked at in a thread."""
+"""Bytes of a result above which a thread processes it."""
 
 MAX_WAITING = 32 * 1024 * 1024
-"""Bytes of results that wait for the thread; what would be more is refused."""
+"""Bytes of results that wait for the thread; more are refused."""
 
 
 class Results:
-    """Reads results, the long ones one after the other: several would only take turns."""
+    """Decodes results, long ones one after the other: several at once would only take turns."""
 
     def __init__(self) -> None:
         self._pool: ThreadPoolExecutor | None = None
@@ -33,13 +33,13 @@ class Results:
         """Return the value of a result.
 
         Args:
-            packed: as it came.
-            whose: who answered, for texts.
-            written: it goes out as XML; a long one is given as a :class:`~co2.xmlrpc.writer.WrittenValue`.
+            packed: as received.
+            whose: name of the answering host, for texts.
+            written: the value is for XML; a long one is returned as a :class:`~co2.xmlrpc.writer.WrittenValue`.
 
         Raises:
-            AnswerTooBig: it is larger than a host of ours can make one, or too much waits already.
-            ValueRefused: it is no value, or cannot be written.
+            AnswerTooBig: it is larger than the result of any host of ours, or too many results wait already.
+            ValueRefused: it is not a value, or cannot be encoded.
         """
         size = len(packed)
         if size > MAX_MESSAGE_SIZE:
@@ -58,7 +58,7 @@ class Results:
             self._waiting -= size
 
     def close(self) -> None:
-        """End the thread; what waits for it is given up."""
+        """End the thread; results that wait for it are dropped."""
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
