@@ -1,4 +1,4 @@
-"""What all frames of a host and its plugin hosts have in common."""
+"""Common base of all frames of a host and its plugin hosts."""
 
 import msgspec
 

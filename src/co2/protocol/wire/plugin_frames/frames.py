@@ -1,21 +1,21 @@
-"""Every frame that a host and its plugin hosts exchange, as a msgspec Struct; those of a package's life are in
-``life_frames.py``, those of relay plugins in ``transit_frames.py``.
+"""Every frame between a host and its plugin hosts, as a msgspec Struct; those of a package's life cycle are in
+``lifecycle.py``, those of relay plugins in ``transit.py``.
 
 On the socket pair a frame is four bytes of length (big endian) and then MessagePack: an array whose first item is
 the frame's name. Messages travel in batches (``protocol/wire/batch.py``), as the sending plugin host made them:
-byte strings that hosts move and never look into. (Not ``msgspec.Raw``: to find its end the decoder walks all of
-the value, and a message nested too deep would make its whole frame unreadable.)
+byte strings that hosts move and never parse. (Not ``msgspec.Raw``: to find its end the decoder walks over the
+whole value, and a message nested too deep would make its whole frame unreadable.)
 
 Order, host → child: Load, then (after Checked) Make, then (after Loaded) Start, then Deliver, Gap, Call, Repeat,
 Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed in place of one,
 then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any time, and so
 may Ask and AskHosts, answered by Answered and Hosts.
 
-A change of code, from an old child to a new one that has said Loaded: the old one gets Handover and answers with
-HandedOver, plugin by plugin; each plugin of the new one that is to get a value gets Takeover and answers with
-TakenOver. Then the old one gets Stop with ``keep``, which it answers with Exited once all that it had to send is
-sent; and then the new one gets Start. An old one that is to go on gets Resume instead of Stop; one that has
-exited, but kept its code, can be told to Make its plugins once more.
+A change of code, from an old child to a new one that has sent Loaded: the old one gets Handover and answers with
+HandedOver, plugin by plugin; each plugin of the new one that should get a value gets Takeover and answers with
+TakenOver. Then the old one gets Stop with ``keep``, and answers with Exited once all of its messages are sent;
+then the new one gets Start. An old child that should continue gets Resume instead of Stop; one that has exited,
+but kept its code, can be asked to Make its plugins once more.
 """
 
 from typing import Any
@@ -108,7 +108,7 @@ class Host(msgspec.Struct, frozen=True):
 
     Attributes:
         host_id: ``<random>@<ip>:<port>``.
-        methods: names of what can be called there.
+        methods: names of the callable methods there.
         plugins: names of the plugins there.
         own: whether it is the plugin's own satellite.
     """
@@ -123,14 +123,14 @@ class Deliver(Frame):
     """A batch of messages for the package, numbered consecutively.
 
     Attributes:
-        first: number of the batch's first one; numbers count per package from 1 and are never used twice.
+        first: number of the batch's first one; numbers count per package from 1 and are never reused.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
         batch: the messages.
-        sender: name of the plugin of this package that sent them, '' for one from elsewhere: nobody hears
-            itself. Siblings in one package hear each other through their host too, so that what was sent
-            outlives the child.
-        skip: so many at the front are not for the package; they have numbers all the same.
+        sender: name of the plugin of this package that sent them, '' for any other sender: no plugin receives its
+            own messages. Siblings in one package receive each other's through their host too, so that messages
+            outlive the child.
+        skip: number of messages at the front that are not for the package; they have numbers too.
     """
 
     first: int
@@ -145,10 +145,10 @@ class Gap(Frame):
     """Messages that the package will not get. Comes in its place among the Deliver frames.
 
     Attributes:
-        first: its number: a gap takes one, so that it is told once, however often the child dies.
-        after: position of the last message before it; 0 where positions are not known.
+        first: its number: a gap takes one, so that it is reported once, however often the child dies.
+        after: position of the last message before it; 0 if positions are not known.
         next: position of the first message after it, likewise.
-        reason: why, in words.
+        reason: in words.
     """
 
     first: int
@@ -166,10 +166,10 @@ class Call(Frame):
 
 
 class Repeat(Frame):
-    """Give a dead letter to its plugin once more, marked ``repeat: True``. Answered by a Result, as a Call is.
+    """Give a dead letter to its plugin once more, marked ``repeat: True``. Answered by a Result, like a Call.
 
     Attributes:
-        call_id: one of those that Calls have.
+        call_id: from the same numbers as those of Calls.
         plugin: its name.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
@@ -193,7 +193,7 @@ class Flow(Frame):
     """Whether Publish may come now. Closed while the host's outbox is full; all other frames still come.
 
     Attributes:
-        why: which limit is reached, and what holds up what waits, for who finds no room to send.
+        why: the limit that is reached and what delays the queue, for a sender that finds no room.
     """
 
     open: bool
@@ -201,7 +201,7 @@ class Flow(Frame):
 
 
 class Flushed(Frame):
-    """Answer to a Flush: all of it is acknowledged, or ``error`` says why that will not come."""
+    """Answer to a Flush: all is acknowledged, or ``error`` says why it will not be."""
 
     flush_id: int
     error: str = ""
@@ -214,7 +214,7 @@ class Answered(Frame):
         call_id: of the Ask.
         value: the result, encoded.
         code: fault code, 0 for success.
-        error: what went wrong.
+        error: text of the error.
     """
 
     call_id: int
@@ -224,12 +224,12 @@ class Answered(Frame):
 
 
 class Hosts(Frame):
-    """Satellites of the network: a part of the answer to an AskHosts, or news.
+    """Satellites of the network: a part of the answer to an AskHosts, or changes.
 
     Attributes:
-        call_id: of the AskHosts; 0 for news.
-        hosts: those that are there; of news, those that are new or tell something else.
-        left: those that have left; in news only.
+        call_id: of the AskHosts; 0 for changes.
+        hosts: the connected ones; of changes, those that are new or have other names.
+        left: those that have left; in changes only.
         more: another part follows.
     """
 
@@ -244,8 +244,7 @@ class Publish(Frame):
 
     Attributes:
         plugin: its name.
-        channels: the channels of these messages, sorted, '' for none; None when they are more than
-            :data:`MAX_CHANNELS`.
+        channels: the channels of these messages, sorted, '' for none; None for more than :data:`MAX_CHANNELS`.
         batch: the messages.
         live: worthless a second later: they may be dropped on the way. Never mixed with others in a frame.
     """
@@ -257,11 +256,11 @@ class Publish(Frame):
 
 
 class Flush(Frame):
-    """Asks to be told when all that its plugin has published before is acknowledged.
+    """Request a Flushed when all earlier messages of the plugin are acknowledged.
 
     Attributes:
         flush_id: counts up.
-        timeout: seconds after which nobody waits for it any more.
+        timeout: seconds after which nobody waits for the answer any more.
     """
 
     flush_id: int
@@ -269,14 +268,14 @@ class Flush(Frame):
 
 
 class Applied(Frame):
-    """Every plugin of the package is done with all messages up to number ``last``.
+    """Every plugin of the package has processed all messages up to number ``last``.
 
     The other numbers count since this child started.
 
     Attributes:
         failed: calls of ``receive`` that raised.
         waited: calls of ``send`` that had to wait for room.
-        unkept: dead letters that nobody gets, because they came too fast.
+        unkept: dead letters that were dropped because they came too fast.
     """
 
     last: int
@@ -289,11 +288,11 @@ class DeadLetter(Frame):
     """A message whose ``receive`` raised.
 
     Attributes:
-        plugin: name of the one that did not take it.
+        plugin: name of the plugin that did not accept it.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
         reason: the error, on one line.
-        message: as it came, encoded; b'' where nothing of it can be told apart.
+        message: as received, encoded; b'' if it cannot be separated from its batch.
     """
 
     plugin: str
@@ -304,13 +303,13 @@ class DeadLetter(Frame):
 
 
 class Result(Frame):
-    """What a Call or Repeat returned: ``value`` encoded, or ``error`` not ''.
+    """The result of a Call or Repeat: ``value`` encoded, or ``error`` not ''.
 
     Attributes:
         call_id: of the Call or Repeat.
-        value: what was returned, encoded.
-        error: what went wrong.
-        refused: the argument was wrong, so that nothing of the plugin was called.
+        value: the returned value, encoded.
+        error: text of the error.
+        refused: the argument was wrong, so that the plugin was not called.
     """
 
     call_id: int
@@ -323,9 +322,9 @@ class Ask(Frame):
     """A plugin calls a method, anywhere in the network.
 
     Attributes:
-        call_id: chosen by the child, never used twice.
+        call_id: chosen by the child, never reused.
         method: its name.
-        host_id: of the host that is to be called; '' for the one that has the method.
+        host_id: of the host to call; '' for the one that has the method.
         argument: one encoded dictionary.
         timeout: seconds that the plugin waits.
     """
@@ -338,10 +337,10 @@ class Ask(Frame):
 
 
 class AskHosts(Frame):
-    """A plugin asks which satellites there are.
+    """A plugin asks for the satellites of the network.
 
     Attributes:
-        call_id: as that of an Ask; 0 for wanting to know of the others from now on, those that are there first.
+        call_id: as that of an Ask; 0 to get all changes from now on, the present satellites first.
     """
 
     call_id: int
@@ -392,7 +391,7 @@ _decoders = {
 
 
 def text_for_frame(text: str) -> str:
-    """Give text as a frame can carry it: what is no valid Unicode, as in names of files, becomes ``\\udcff``."""
+    """Return text that a frame can carry: invalid Unicode, as in names of files, becomes ``\\udcff``."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -409,10 +408,10 @@ def encode_frame(frame: HostFrame | ChildFrame) -> bytes:
 
 
 class FrameReader:
-    """Cut a stream of bytes into frames.
+    """Parses a stream of bytes into frames.
 
     Args:
-        sender: whose frames these are, ``"host"`` or ``"child"``.
+        sender: of the frames, ``"host"`` or ``"child"``.
     """
 
     def __init__(self, sender: str) -> None:
@@ -421,21 +420,21 @@ class FrameReader:
 
     @property
     def is_between(self) -> bool:
-        """Whether what comes next is the beginning of a frame."""
+        """Whether the next byte begins a frame."""
         return not self._buffer
 
     def feed(self, data: bytes | memoryview) -> list[Any]:
-        """Take bytes as they came, give the frames that are complete.
+        """Parse received bytes; return the complete frames.
 
         Raises:
-            BadRequest: a frame that is too long, or none that we know. The stream cannot go on.
+            BadRequest: a frame that is too long or unknown. The stream cannot continue.
         """
         buffer = self._buffer
         frames: list[Any] = []
         if not buffer:
             size = len(data) - 4
             if 0 < size <= MAX_FRAME_SIZE and int.from_bytes(data[:4], "big") == size:
-                return [self._decoded(data[4:])]  # one frame, as most that are in a hurry come
+                return [self._decoded(data[4:])]  # one frame, the usual case for urgent ones
             with memoryview(data) as view:
                 used = self._cut(view, frames)
                 buffer += view[used:]
@@ -454,7 +453,7 @@ class FrameReader:
             raise BadRequest(f"not a frame: {error}") from None
 
     def _cut(self, view: memoryview, frames: list[Any]) -> int:
-        """Take all whole frames from the front; give how many bytes these were."""
+        """Parse all whole frames at the front; return the number of bytes used."""
         start, left = 0, len(view)
         while left >= 4:
             size = int.from_bytes(view[start : start + 4], "big")

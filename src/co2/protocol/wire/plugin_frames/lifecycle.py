@@ -1,4 +1,4 @@
-"""Frames of the life of a plugin package: load, start, change of code, end. ``frames.py`` tells their order."""
+"""Frames of a plugin package's life cycle: load, start, change of code, end. Their order is in ``frames.py``."""
 
 from typing import Any
 
@@ -36,7 +36,7 @@ class MethodInfo(msgspec.Struct, frozen=True):
     """One ``x_`` method.
 
     Attributes:
-        name: as it is called from anywhere, ``<package>.<module>.<method>``.
+        name: under which it is called, ``<package>.<module>.<method>``.
         help: docstring, '' for none.
         signatures: each a list of XML-RPC type names, the result's first.
     """
@@ -54,11 +54,10 @@ class PluginInfo(msgspec.Struct, frozen=True):
         text: its ``str()``.
         receives: whether it overrides ``receive``.
         help: the class's docstring, '' for none.
-        channels: patterns over channels that it wants, see ``protocol/wire/channel_patterns.py``; empty for
-            everything.
-        durable: whether it goes on where it left off after a restart of its satellite.
-        relays: whether messages on their way through a relay are to pass it.
-        admits: whether it is asked who may join a relay.
+        channels: patterns of wanted channels, see ``protocol/wire/channel_patterns.py``; empty for everything.
+        durable: whether it resumes at its position after a restart of its satellite.
+        relays: whether messages pass it on their way through a relay.
+        admits: whether it decides which satellites may join a relay.
     """
 
     name: str
@@ -72,11 +71,11 @@ class PluginInfo(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """Where a plugin stood when its last plugin host died.
+    """Position of a plugin when its last plugin host died.
 
     Attributes:
         done: number of the last message that it finished; 0 for none.
-        inside: number of the message it died in; 0 for none.
+        inside: number of the message during which it died; 0 for none.
     """
 
     done: int
@@ -88,18 +87,18 @@ class Load(Frame):
 
     Attributes:
         package: name of the package.
-        folder: the folder that holds it; '' for one that is installed.
-        var_dict: what plugins get as ``var_dict``.
+        folder: that holds it; '' for an installed package.
+        var_dict: for the plugins.
         config: the table ``[plugin.<package>]``, becomes ``self.config``.
         send_timeout: seconds that ``send`` waits for room.
-        load_timeout: seconds until the host gives up; shortly before, the child tells where it hangs.
+        load_timeout: seconds until the host gives up; shortly before, the child reports where it hangs.
         memory: MiB of address space that the child may use, 0 for no limit.
-        hang_timeout: seconds in which the child must be able to run some Python; it ends itself where it is not,
-            for nobody else may be there to end it.
-        open_files: that the child may have, 0 for what the system allows.
+        hang_timeout: seconds within which the child must be able to run some Python; else it ends itself, as its
+            host may be gone.
+        open_files: that the child may have, 0 for the system's limit.
         cpu_seconds: that the child may use in its life, 0 for no limit.
-        module: what Python imports a package by that is installed; '' for one in ``folder``.
-        config_file: where ``config`` stands, '' for nowhere.
+        module: import name of an installed package; '' for one in ``folder``.
+        config_file: file with ``config``, '' for none.
         store: path of the file behind ``self.store``, '' for none.
     """
 
@@ -119,17 +118,17 @@ class Load(Frame):
 
 
 class Make(Frame):
-    """Make every plugin, from the code that the child holds. Also after Exited, for plugins afresh."""
+    """Make every plugin, from the code that the child holds. Also after Exited, for new instances."""
 
 
 class Start(Frame):
-    """All is registered: held sends go out, deliveries begin.
+    """All is registered: send the held messages; deliveries begin.
 
     Attributes:
-        progress: per plugin name; a plugin skips messages up to ``done`` and gets message ``inside``
-            marked ``repeat: True``. Empty at a first start. A dead letter counts as done.
-        on_trial: a plugin whose very first ``receive`` raises says Stumbled and waits, in place of making a
-            dead letter.
+        progress: per plugin name; a plugin skips messages up to ``done`` and gets message ``inside`` marked
+            ``repeat: True``. Empty at a first start. A dead letter counts as done.
+        on_trial: a plugin whose very first ``receive`` raises sends Stumbled and waits, in place of making a dead
+            letter.
     """
 
     progress: dict[str, Progress] = {}
@@ -137,9 +136,9 @@ class Start(Frame):
 
 
 class Handover(Frame):
-    """Have every plugin stop between two messages and give what the one that follows it is to know.
+    """Make every plugin stop between two messages and return the value for its successor.
 
-    With ``fresh`` nobody will read that: what ``handover`` raises is no error then.
+    With ``fresh`` nobody reads the value: then an exception of ``handover`` is no error.
     """
 
     number: int
@@ -147,14 +146,14 @@ class Handover(Frame):
 
 
 class Takeover(Frame):
-    """Give a plugin, before it starts, what the one before it has handed over. ``value`` is encoded."""
+    """Give a plugin, before it starts, the value of its predecessor. ``value`` is encoded."""
 
     plugin: str
     value: bytes
 
 
 class Resume(Frame):
-    """No change after all: every plugin goes on where it stopped."""
+    """The change is cancelled: every plugin continues where it stopped."""
 
 
 class Stop(Frame):
@@ -170,11 +169,11 @@ class Stop(Frame):
 
 
 class Checked(Frame):
-    """The package is imported and checked; nothing of it is made yet.
+    """The package is imported and checked; no plugin is made yet.
 
     Attributes:
-        code: hash of its files as they were loaded.
-        exclusive: a class of it says that it holds what only one can have.
+        code: hash of its files as loaded.
+        exclusive: a class declares that it holds something that only one can have.
     """
 
     code: str
@@ -193,10 +192,10 @@ class LoadFailed(Frame):
     """The package cannot be loaded.
 
     Attributes:
-        problem: one or two lines: what was found, what was expected.
+        problem: one or two lines: the finding, and what was expected.
         where: ``file:line`` or class, where known.
         details: the traceback, '' for none.
-        taken: an ``__init__`` found taken what only one can have: a port, a device.
+        taken: an ``__init__`` found something in use that only one can have: a port, a device.
     """
 
     problem: str
@@ -211,9 +210,9 @@ class HandedOver(Frame):
     Attributes:
         number: of the Handover.
         plugin: its name.
-        value: what its ``handover`` gave, encoded; None where it has none.
-        problem: what its ``handover`` raised instead, '' for nothing.
-        failing: a timer, ``joined`` or ``left`` raised when it was called last.
+        value: result of its ``handover``, encoded; None if it has none.
+        problem: exception of its ``handover``, '' for none.
+        failing: a timer, ``joined`` or ``left`` raised at its last call.
     """
 
     number: int
@@ -224,7 +223,7 @@ class HandedOver(Frame):
 
 
 class TakenOver(Frame):
-    """A plugin's ``takeover`` has returned; ``problem`` says what it raised, '' for nothing."""
+    """A plugin's ``takeover`` has returned; ``problem`` is its exception, '' for none."""
 
     plugin: str
     problem: str = ""
@@ -241,9 +240,9 @@ class Stumbled(Frame):
 
     Attributes:
         plugin: its name.
-        problem: what it raised.
-        what: ``receive``, ``relay``, or in words which function.
-        callback: it was one that is called without a message.
+        problem: the exception.
+        what: ``receive``, ``relay``, or a description of the function.
+        callback: the function is one that is called without a message.
     """
 
     plugin: str

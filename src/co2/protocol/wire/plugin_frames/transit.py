@@ -1,24 +1,23 @@
-"""Frames of a relay and the plugin hosts of its plugins: for messages on their way, and for who wants to join."""
+"""Frames of a relay and the plugin hosts of its relay plugins: for messages on their way, and for admissions."""
 
 from co2.protocol.wire.plugin_frames.base import Frame
 
 __all__ = ["MAX_RETURNED", "Admit", "Transit", "Transited"]
 
 MAX_RETURNED = 4096
-"""Bytes of messages up to which an answer has them also where all of them go on as they came: so the express can
-pass them on without looking for what they came as. Larger ones are not copied."""
+"""Bytes of messages up to which an answer has them even if all of them are unchanged: so the express can pass
+them on without finding the request. Larger ones are not copied."""
 
 
 class Transit(Frame):
-    """Messages on their way through a relay plugin. Answered by Transited, in the order of the questions.
+    """Messages on their way through a relay plugin. Answered by Transited, in the order of the requests.
 
     Attributes:
-        number: counts the messages of these frames per package: it is that of the frame's first one, and is never
-            used twice.
-        plugin: name of the one that is to see them.
+        number: counts the messages of these frames per package: the number of the frame's first one, never reused.
+        plugin: name of the plugin that filters them.
         host_id: the sender's.
         client_address: (ip, port) of the sender's connection.
-        batch: the messages; in the place of one that was dropped before is nil.
+        batch: the messages; nil stands for one that was dropped before.
     """
 
     number: int
@@ -29,16 +28,16 @@ class Transit(Frame):
 
 
 class Transited(Frame):
-    """What goes on.
+    """The result of a relay plugin for a Transit.
 
     Attributes:
         number: of the Transit.
-        batch: as many messages as came, nil for each that is dropped; b'' for all of them as they came, where
-            they are over :data:`MAX_RETURNED`.
-        channels: of what goes on, as in Publish; nothing where nothing goes on. Not told where ``batch`` is b''.
-        dropped: how many were dropped by this plugin.
-        changed: how many go on otherwise than they came.
-        failed: calls that raised, or gave what cannot travel: these messages go on as they came.
+        batch: as many messages as before, nil for each dropped one; b'' if all are unchanged and over
+            :data:`MAX_RETURNED`.
+        channels: of the remaining messages, as in Publish; empty if none remain. Not set if ``batch`` is b''.
+        dropped: messages that this plugin dropped.
+        changed: messages that it changed.
+        failed: calls that raised, or returned a value that cannot travel: these messages continue unchanged.
     """
 
     number: int
@@ -50,13 +49,13 @@ class Transited(Frame):
 
 
 class Admit(Frame):
-    """Somebody wants to join. Answered by a Result, as a Call is: nil, or a text that says why not.
+    """A satellite wants to join. Answered by a Result, like a Call: nil, or a text with the reason of the refusal.
 
     Attributes:
-        call_id: one of those that Calls have.
-        plugin: name of the one that is asked.
-        host_id: of who wants to.
-        methods, plugins: names of what it has.
+        call_id: from the same numbers as those of Calls.
+        plugin: name of the plugin that decides.
+        host_id: of the satellite.
+        methods, plugins: its names.
     """
 
     call_id: int
