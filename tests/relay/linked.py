@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from co2.host_id import HostId
+from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.satellite.core import Delivered
 from co2.protocol.satellite.outbox import Outbox
@@ -43,6 +44,8 @@ class Relay:
         self.gone: list[tuple[str, str]] = []
         self.max_links = 100
         self.port = 0
+        self.core: RelayCore
+        self.on_committed: Callable[[int], None]
         self._links: Links
         self._server: HttpServer
         self._committing: asyncio.Task[None]
@@ -56,10 +59,12 @@ class Relay:
         return self._links
 
     async def start(self) -> None:
-        self._links = Links(
-            self.log, "relay@127.0.0.1:2003", self, max_links=lambda: self.max_links,
+        self.core = RelayCore(
+            self.log, "relay@127.0.0.1:2003", max_peers=lambda: self.max_links,
             now=asyncio.get_running_loop().time,
         )  # fmt: skip
+        self._links = Links(self.core, self.log, self, max_links=lambda: self.max_links)
+        self.on_committed = self._links.committed
         self._server = HttpServer(
             registry=Registry(),
             pages={},
@@ -99,7 +104,7 @@ class Relay:
         return ""
 
     def committed(self, position: int) -> None:
-        self._links.committed(position)
+        self.on_committed(position)
 
     def has_room(self) -> None:
         pass
@@ -110,6 +115,8 @@ class Relay:
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         if method == "hang":
             await asyncio.Event().wait()
+        if method == "fail":
+            raise RuntimeError("a secret of this host")
         return {"method": method, "argument": argument, "from": peer.origin}
 
 
@@ -155,6 +162,8 @@ class Satellite:
         """Nobody here wants to know."""
 
     async def called(self, method: str, argument: Any) -> Any:
+        if method == "fail":
+            raise RuntimeError("a secret of this host")
         return {"method": method, "argument": argument}
 
 

@@ -88,13 +88,13 @@ def test_nothing_is_written_between_frames_that_come_in_one_run() -> None:
         await until(lambda: spam.got.get("p") == ["one"])
         (peer,) = (peer for peer in relay.present if peer.origin == ham.link.host_id.origin)
         looked: list[int] = []
-        committed, relay.committed = relay.committed, looked.append  # type: ignore[method-assign]
+        committed, relay.on_committed = relay.on_committed, looked.append
         relay.log.committed = relay.log.last
-        relay.links.received(peer, [], True)
+        relay.links.reader.received(peer, [], True)
         assert not looked, "an Ack would stand before what is written already"
-        relay.links.received(peer, [])
+        relay.links.reader.received(peer, [])
         assert looked == [relay.log.last]
-        relay.committed = committed  # type: ignore[method-assign]
+        relay.on_committed = committed
         relay.committed(relay.log.last)
         await asyncio.wait_for(ham.link.flushed(), 10)
 
@@ -141,7 +141,7 @@ def test_what_a_full_log_refuses_on_its_way_costs_receivers_their_link_and_nothi
         relay.log.append = append  # type: ignore[method-assign]
         for number in range(4):  # they would get the positions that were told
             message = InFlight("x@127.0.0.1:1", ("127.0.0.1", 1), batch_of(f"X{number}"), 1, ("",))
-            relay.links.core.append_unnumbered("x", message)
+            relay.core.append_unnumbered("x", message)
         relay.links.flush()
         ham.send("last")
         await until(lambda: {"X0", "X1", "X2", "X3", "last"} <= set(spam.got["p"][before:]), timeout=20)

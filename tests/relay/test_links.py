@@ -9,7 +9,7 @@ import pytest
 from co2.errors import CallTimeout, RemoteFault, Unreachable
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import SUBPROTOCOL
-from co2.relay.links import MAX_BACKLOG
+from co2.relay.link_reader import MAX_BACKLOG
 from tests.relay.linked import Relay, Satellite, network, until
 
 
@@ -107,7 +107,7 @@ def test_the_goodbye_of_a_relay_that_closes_at_once_is_heard() -> None:
 
 def test_one_whose_connection_is_reset_is_gone_at_once_and_comes_back() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
-        (wire,) = relay.links._wires.values()
+        (wire,) = relay.links.wires.values()
         wire.abort()
         await until(lambda: relay.gone)
         await until(lambda: relay.present and ham.link.joined.is_set())
@@ -119,7 +119,7 @@ def test_calls_go_both_ways() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         answer = await ham.link.call("method_call", {"data": [1, None]}, 5)
         assert answer == {"method": "method_call", "argument": {"data": [1, None]}, "from": "ham"}
-        answer = await relay.links.call(relay.present[0], "ham.spam.call_me", {"data": 2}, 5)
+        answer = await relay.links.calls.call(relay.present[0], "ham.spam.call_me", {"data": 2}, 5)
         assert answer == {"method": "ham.spam.call_me", "argument": {"data": 2}}
 
     network(test, "ham")
@@ -203,10 +203,10 @@ def test_links_that_are_not_read_and_packages_that_do_not_keep_up_are_counted() 
 
 def test_newer_links_that_take_a_place_are_counted() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
-        assert relay.links.core.takeovers.count == 0
+        assert relay.core.takeovers.count == 0
         again = Satellite(relay, "ham", epoch=8)
         await until(again.link.joined.is_set)
-        assert relay.links.core.takeovers.count == 1
+        assert relay.core.takeovers.count == 1
         await again.kill()
 
     network(test, "ham")

@@ -30,7 +30,8 @@ from co2.protocol.wire.link_frames import (
 )
 from co2.protocol.wire.websocket import CLOSE, PING, WebSocketReader, control_frame
 from co2.relay import brake, links
-from co2.relay.links import MAX_ANSWERS, MAX_UNSAID
+from co2.relay.links import MAX_UNSAID
+from co2.relay.satellite_calls import MAX_ANSWERS
 from co2.server.link import websocket_transport
 from co2.server.link.websocket_transport import MAX_BUFFERED, joined
 from tests.protocol.network import batch_of
@@ -110,7 +111,7 @@ def test_a_hello_that_there_was_no_time_to_read_is_in_time(monkeypatch: pytest.M
 
     async def test(relay: Relay) -> None:
         reader, writer = await opened(relay)
-        transport = next(iter(relay.links._wires.values()))._transport
+        transport = next(iter(relay.links.wires.values()))._transport
         transport.pause_reading()  # as behind many others
         hello = encode_link_frame(Hello("spam@127.0.0.1:9", "", "", [], [(7, 1)], [], []))
         writer.writelines(joined([hello], masked=True))
@@ -142,7 +143,7 @@ def test_who_does_not_read_gets_no_pongs_behind_what_waits_for_it() -> None:
         reader, writer = await opened(relay)
         writer.transport.set_write_buffer_limits(0)
         reader._transport.pause_reading()  # type: ignore[attr-defined]
-        wire = next(iter(relay.links._wires.values()))
+        wire = next(iter(relay.links.wires.values()))
         pings = control_frame(PING, b"x" * 125, True) * 2000
         before = 0
         for _ in range(100):
@@ -187,7 +188,7 @@ def test_who_asks_for_much_at_once_waits_with_it_on_its_own_side() -> None:
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         call = encode_link_frame(Call(1, "echo", b"\xda\xff\xff" + b"x" * 0xFFFF, 60.0))
         writer.writelines(joined([call] * 500, masked=True))
-        await until(lambda: relay.links.braked)
+        await until(lambda: relay.links.reader.braked)
         assert (await ham.link.call("there", {}, 10))["method"] == "there"
         assert relay.links.counted()["links_held"] == 1
         assert relay.links.counted()["link_bytes"] < 4 * 2**20
@@ -201,7 +202,7 @@ def test_who_asks_for_much_at_once_waits_with_it_on_its_own_side() -> None:
 def test_what_one_read_brings_is_taken_in_many_turns_and_in_order() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         _, writer = await joined_as(relay, "spam")
-        core = relay.links.core
+        core = relay.core
         now = most = total = 0
         take = core._take
 
@@ -238,7 +239,7 @@ def test_what_one_read_brings_is_taken_in_many_turns_and_in_order() -> None:
 def test_interests_with_many_subscriptions_count_for_as_many_frames_as_they_cost() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         _, writer = await joined_as(relay, "spam")
-        core = relay.links.core
+        core = relay.core
         asked: list[int] = []
         take = core._take
 
@@ -264,7 +265,7 @@ def test_interests_with_many_subscriptions_count_for_as_many_frames_as_they_cost
 def test_an_interest_that_changes_nothing_makes_nothing_anew() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
         _, writer = await joined_as(relay, "spam")
-        peer = relay.links.core.peers["spam"]
+        peer = relay.core.peers["spam"]
         wanted = [Subscription("live", None, ["a", "b"]), Subscription("stays", None, ["c"], durable=True)]
         names = iter(("spam.m.one", "spam.m.two", "spam.m.three"))
 
@@ -326,14 +327,10 @@ def test_who_comes_reads_and_goes_without_end_leaves_no_reads_behind() -> None:
     network(test, "ham")
 
 
-def test_an_error_of_ours_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_ours_is_an_answer_too() -> None:
     async def test(relay: Relay, ham: Satellite) -> None:
-        async def fails(*_: Any) -> Any:
-            raise RuntimeError("a secret of this host")
-
-        monkeypatch.setattr(relay, "called", fails)
-        monkeypatch.setattr(ham, "called", fails)
-        for calls_in in (ham.link.call("x", {}, 10), relay.links.call(relay.present[0], "x", {}, 10)):
+        at_satellite = relay.links.calls.call(relay.present[0], "fail", {}, 10)
+        for calls_in in (ham.link.call("fail", {}, 10), at_satellite):
             with pytest.raises(RemoteFault) as caught:
                 await calls_in
             assert caught.value.code == InternalError.code

@@ -7,7 +7,7 @@ import pytest
 
 from co2.protocol.relay.log import Entry, LogGap, Reading
 from co2.protocol.wire.batch import make_batch
-from co2.relay.links import DurableLog
+from co2.relay.durable_log import DurableLog
 from co2.relay.message_reader import MessageReader
 from co2.values import pack
 

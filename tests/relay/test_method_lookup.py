@@ -8,16 +8,21 @@ from co2.errors import Ambiguous
 from co2.host_id import HostId
 from co2.protocol.relay.away import AwayBook
 from co2.protocol.relay.cursors import Peer
+from co2.relay.members import Member
 from co2.relay.method_lookup import NAME_KEPT, member_having
-from co2.relay.relay import RelayRole
 from co2.xmlrpc.registry import Caller
 from tests.protocol.network import FakeLog
-from tests.relay.test_relay import Client, make_relay
+from tests.relay.test_relay import Client, FullRelay, make_relay
 
 OWNER = HostId("owner", "10.0.0.2", 2004)
 
 
-def register(relay: RelayRole, origin: str, ip: str) -> None:
+def having(relay: FullRelay, method: str = "m") -> Member:
+    """Return the member that has a method."""
+    return member_having(relay.members, relay.away, relay.now(), method)
+
+
+def register(relay: FullRelay, origin: str, ip: str) -> None:
     """Register a member that claims the method."""
     relay.methods.register([{"host_id": f"{origin}@{ip}:0", "methods": ["m"]}], Caller(ip, 1))
 
@@ -35,14 +40,14 @@ def test_a_name_stays_with_who_had_it_first_for_some_minutes_and_with_nobody_els
         relay.away.left("owner", stopped=False)
         now += NAME_KEPT - 1
         with pytest.raises(Ambiguous, match=r"owner@10\.0\.0\.2:2004 had m and is away, later@10\.0\.0\.9:0 says"):
-            member_having(relay, "m")
+            having(relay)
         now += 2
-        assert member_having(relay, "m").host_id.origin == "later"
+        assert having(relay).host_id.origin == "later"
 
         relay.away.joined(OWNER, ["m"], [], {"m": relay.away.next_claim()})
         relay.away.left("owner", stopped=False)
         register(relay, "later", "10.0.0.9")
-        assert member_having(relay, "m").host_id.origin == "later", "who registers again has it as long as before"
+        assert having(relay).host_id.origin == "later", "who registers again has it as long as before"
         await relay.stop()
 
     asyncio.run(test())
@@ -65,21 +70,21 @@ def test_who_was_first_is_known_over_newer_links_and_names_that_come_and_go() ->
             guest = link(stranger, "m")
             relay.joined(guest)
             with pytest.raises(Ambiguous, match="several hosts have m"):
-                member_having(relay, "m")
+                having(relay)
             relay.left(guest, "", "its link has ended")
 
         visit()
-        assert member_having(relay, "m").peer is owner
+        assert having(relay).peer is owner
         newer = link(OWNER, "m", "n")
         relay.joined(newer)  # takes the place of the other one
-        assert member_having(relay, "m").peer is newer
+        assert having(relay).peer is newer
         visit()
         newer.methods = ("n",)
         relay.joined(newer)  # the package is unloaded
         newer.methods = ("m", "n")
         relay.joined(newer)
         visit()
-        assert member_having(relay, "m").peer is newer
+        assert having(relay).peer is newer
 
         relay.left(newer, "", "its link has ended")
         guest = link(stranger, "m", "n")
@@ -90,11 +95,11 @@ def test_who_was_first_is_known_over_newer_links_and_names_that_come_and_go() ->
             with pytest.raises(
                 Ambiguous, match=r"owner@.* had [mn], was away, and has not said that it has it again"
             ):
-                member_having(relay, name)
+                having(relay, name)
         back.methods = ("n",)
         relay.joined(back)
         relay.left(guest, "", "its link has ended")
-        assert member_having(relay, "n").peer is back
+        assert having(relay, "n").peer is back
         await relay.stop()
 
     asyncio.run(test())

@@ -23,7 +23,9 @@ from co2.errors import (
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.log import Entry
 from co2.protocol.wire.batch import make_batch
+from co2.relay.member_methods import MemberMethods
 from co2.relay.members import MAX_GAPS
+from co2.relay.message_methods import MessageMethods
 from co2.relay.notifier import MAX_TRIES
 from co2.relay.relay import RelayRole
 from co2.values import pack
@@ -87,6 +89,24 @@ class Client:
         return ["notify"] if method == "system.listMethods" else True
 
 
+class FullRelay(RelayRole):
+    """A relay with its methods."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.methods = MemberMethods(self, self.members, self.links, self.core, self.log)
+        self.messages = MessageMethods(
+            self.core,
+            self.links.flush,
+            self.log,
+            members=self.members,
+            reader=self.reader,
+            live=self.live,
+            waiters=self.waiters,
+            now=self.now,
+        )
+
+
 async def until(condition: Callable[[], Any]) -> Any:
     async with asyncio.timeout(10):
         while not (result := condition()):
@@ -94,7 +114,7 @@ async def until(condition: Callable[[], Any]) -> Any:
     return result
 
 
-async def commit(relay: RelayRole, log: FakeLog) -> None:
+async def commit(relay: FullRelay, log: FakeLog) -> None:
     """Be a disk that is as quick as memory."""
     while True:
         await asyncio.sleep(0.001)
@@ -107,12 +127,12 @@ async def no_methods(method: str, _argument: Any, _caller: Caller) -> Any:
     raise NoSuchMethod(method)
 
 
-def make_relay(client: Client, log: FakeLog, **changes: Any) -> RelayRole:
+def make_relay(client: Client, log: FakeLog, **changes: Any) -> FullRelay:
     config = replace(CONFIG, **changes)
-    return RelayRole(config, client, log, "relay@127.0.0.1:2003", no_methods)  # type: ignore[arg-type]
+    return FullRelay(config, client, log, "relay@127.0.0.1:2003", no_methods)
 
 
-def with_relay(test: Callable[[RelayRole, Client], Awaitable[None]], **changes: Any) -> None:
+def with_relay(test: Callable[[FullRelay, Client], Awaitable[None]], **changes: Any) -> None:
     async def run() -> None:
         client = Client()
         log = FakeLog()
@@ -128,18 +148,18 @@ def with_relay(test: Callable[[RelayRole, Client], Awaitable[None]], **changes: 
     asyncio.run(run())
 
 
-def member(relay: RelayRole, port: int, **more: Any) -> str:
+def member(relay: FullRelay, port: int, **more: Any) -> str:
     """Register a foreign satellite with a port; give its URL."""
     relay.methods.register([{"host_id": f"sat{port}@127.0.0.1:{port}", "port": port, **more}], HERE)
     return f"http://127.0.0.1:{port}/RPC2"
 
 
-async def send(relay: RelayRole, data: Any, **more: Any) -> int:
-    return await relay.methods.relay([{"host_id": "sender@127.0.0.1:0", "data": data, **more}], HERE)
+async def send(relay: FullRelay, data: Any, **more: Any) -> int:
+    return await relay.messages.relay([{"host_id": "sender@127.0.0.1:0", "data": data, **more}], HERE)
 
 
 def test_a_message_goes_to_every_other_member_in_order() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         urls = [member(relay, port) for port in (5001, 5002)]
         for number in range(50):
             await send(relay, number)
@@ -151,7 +171,7 @@ def test_a_message_goes_to_every_other_member_in_order() -> None:
 
 
 def test_a_member_that_cannot_be_reached_gets_everything_later_and_delays_nobody() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         away, there = member(relay, 5001), member(relay, 5002)
 
         def fail(_message: dict[str, Any]) -> None:
@@ -170,7 +190,7 @@ def test_a_member_that_cannot_be_reached_gets_everything_later_and_delays_nobody
 
 
 def test_a_message_answered_with_a_fault_is_counted_and_not_sent_again() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)
 
         def refuse(message: dict[str, Any]) -> None:
@@ -189,7 +209,7 @@ def test_a_message_answered_with_a_fault_is_counted_and_not_sent_again() -> None
 
 
 def test_a_message_that_a_member_answers_with_nonsense_holds_up_no_later_ones() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)
         tries: list[int] = []
 
@@ -214,7 +234,7 @@ def test_a_message_in_which_a_foreign_server_fails_holds_up_no_later_ones_where_
 ) -> None:
     """As some do with HTTP 500 where they meet a value that they do not know; one that is ill fails always."""
 
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)
         tries: list[int] = []
 
@@ -241,7 +261,7 @@ def test_a_message_in_which_a_foreign_server_fails_holds_up_no_later_ones_where_
 
 
 def test_the_silent_are_dropped_and_resume_where_they_were() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)
         client.deaf.add(url)
 
@@ -262,16 +282,16 @@ def test_the_silent_are_dropped_and_resume_where_they_were() -> None:
 
 
 def test_who_fetches_without_a_host_id_is_told_where_to_get_one() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         for argument in ({}, {"host_id": None}):
             with pytest.raises(BadParams, match=r"relay\.register"):
-                await relay.methods.fetch([argument], HERE)
+                await relay.messages.fetch([argument], HERE)
 
     with_relay(test)
 
 
 def test_one_that_fetches_no_more_is_dropped() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         relay.methods.register([{}], HERE)
         await until(lambda: not len(relay.members))
 
@@ -279,7 +299,7 @@ def test_one_that_fetches_no_more_is_dropped() -> None:
 
 
 def test_who_does_not_want_to_resume_starts_at_the_head() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         reply = relay.methods.register([{}], HERE)
         await send(relay, 1)
         again = relay.methods.register([{"host_id": reply["host_id"], "resume": False}], HERE)
@@ -289,7 +309,7 @@ def test_who_does_not_want_to_resume_starts_at_the_head() -> None:
 
 
 def test_who_comes_from_another_log_is_told_the_gap_and_gets_all_of_this_one() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         await send(relay, "before it came back")
         url = member(relay, 5001, log_id="another")
         message = (await until(lambda: client.got.get(url)))[0]
@@ -300,7 +320,7 @@ def test_who_comes_from_another_log_is_told_the_gap_and_gets_all_of_this_one() -
 
 
 def test_a_member_with_another_port_is_called_there() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         relay.methods.register([{"host_id": "mover@127.0.0.1:5001", "port": 5001}], HERE)
         relay.methods.register([{"host_id": "mover@127.0.0.1:5002", "port": 5002}], HERE)
         await send(relay, 1)
@@ -312,27 +332,27 @@ def test_a_member_with_another_port_is_called_there() -> None:
 
 
 def test_an_origin_belongs_to_the_address_that_registered_it() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         member(relay, 5001)
         elsewhere = Caller("127.0.0.9", 1)
         with pytest.raises(IdentityRefused):
             relay.methods.register([{"host_id": "sat5001@127.0.0.9:1"}], elsewhere)
         with pytest.raises(IdentityRefused):
-            await relay.methods.relay([{"host_id": "sat5001@127.0.0.9:1", "data": 1}], elsewhere)
+            await relay.messages.relay([{"host_id": "sat5001@127.0.0.9:1", "data": 1}], elsewhere)
 
     with_relay(test)
 
 
-def linked(relay: RelayRole, origin: str, address: str) -> Peer:
+def linked(relay: FullRelay, origin: str, address: str) -> Peer:
     """Join over a link, without a connection."""
-    peer = relay.links.core.opened((address, 1))
-    relay.links.core.receive(peer, RawLink.hello(origin))
+    peer = relay.core.opened((address, 1))
+    relay.core.receive(peer, RawLink.hello(origin))
     relay.links.flush()
     return peer
 
 
 def test_links_of_one_address_that_have_all_places_keep_no_member_out() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         peers = [linked(relay, f"greedy{n}", "10.0.0.2") for n in range(20)]
         for number in range(3):
             relay.methods.register([{}], Caller("10.0.0.3", number))
@@ -347,7 +367,7 @@ def test_links_of_one_address_that_have_all_places_keep_no_member_out() -> None:
 
 
 def test_the_relay_carries_max_sats_and_no_more() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         member(relay, 5001)
         with pytest.raises(TooManySatellites, match="max_sats is 1"):
             member(relay, 5002)
@@ -358,13 +378,13 @@ def test_the_relay_carries_max_sats_and_no_more() -> None:
 def test_a_call_that_a_later_one_has_followed_takes_no_live_messages() -> None:
     """Whoever has hung up, and calls again, may have closed but one half of the connection, as far as we see."""
 
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         me = relay.methods.register([{}], HERE)
         assert isinstance(me, dict)
         asked = {"host_id": me["host_id"], "wait": 20, "live": True}
         calls = []
         for number in (1, 2):
-            calls.append(asyncio.create_task(relay.methods.fetch([asked], Caller("127.0.0.1", number))))
+            calls.append(asyncio.create_task(relay.messages.fetch([asked], Caller("127.0.0.1", number))))
             while len(relay.waiters) < number:
                 await asyncio.sleep(0)
         relay.live.take(
@@ -393,9 +413,9 @@ def test_a_call_that_a_later_one_has_followed_takes_no_live_messages() -> None:
 
 
 def test_fetch_waits_and_wakes_at_the_next_message() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         me = relay.methods.register([{}], HERE)
-        waiting = asyncio.create_task(relay.methods.fetch([{"host_id": me["host_id"], "wait": 20}], HERE))
+        waiting = asyncio.create_task(relay.messages.fetch([{"host_id": me["host_id"], "wait": 20}], HERE))
         await until(lambda: len(relay.waiters))
         await send(relay, "now")
         async with asyncio.timeout(5):
@@ -411,7 +431,7 @@ def test_stopping_ends_waiting_fetches() -> None:
         relay = make_relay(Client(), FakeLog())
         relay.start()
         me = relay.methods.register([{}], HERE)
-        waiting = asyncio.create_task(relay.methods.fetch([{"host_id": me["host_id"], "wait": 20}], HERE))
+        waiting = asyncio.create_task(relay.messages.fetch([{"host_id": me["host_id"], "wait": 20}], HERE))
         await until(lambda: len(relay.waiters))
         await relay.stop()
         async with asyncio.timeout(5):
@@ -421,7 +441,7 @@ def test_stopping_ends_waiting_fetches() -> None:
 
 
 def test_a_gap_is_told_also_when_the_member_was_dropped_before_it_heard_of_it() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)
         client.deaf.add(url)
 
@@ -446,29 +466,29 @@ def test_a_gap_is_told_also_when_the_member_was_dropped_before_it_heard_of_it() 
 
 
 def test_a_fetch_tells_a_gap_until_the_next_call_says_that_it_arrived() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         me = relay.methods.register([{"log_id": "another"}], HERE)
         await send(relay, 1)
         fetch = {"host_id": me["host_id"], "after": me["position"]}
-        first = await relay.methods.fetch([fetch], HERE)
-        again = await relay.methods.fetch([fetch], HERE)
+        first = await relay.messages.fetch([fetch], HERE)
+        again = await relay.messages.fetch([fetch], HERE)
         assert first["gaps"] == again["gaps"] != []
-        after = await relay.methods.fetch([{**fetch, "after": first["next"]}], HERE)
+        after = await relay.messages.fetch([{**fetch, "after": first["next"]}], HERE)
         assert after["gaps"] == []
 
     with_relay(test, fetch_timeout=60)
 
 
 def test_an_answer_to_fetch_is_bounded_by_what_is_written() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         me = relay.methods.register([{}], HERE)
         for _ in range(4):
             await send(relay, [{}] * 20_000)
-        answer = await relay.methods.fetch([{"host_id": me["host_id"], "after": me["position"]}], HERE)
+        answer = await relay.messages.fetch([{"host_id": me["host_id"], "after": me["position"]}], HERE)
         assert len(answer["messages"]) < 4
         seen = len(answer["messages"])
         while seen < 4:
-            answer = await relay.methods.fetch([{"host_id": me["host_id"], "after": answer["next"]}], HERE)
+            answer = await relay.messages.fetch([{"host_id": me["host_id"], "after": answer["next"]}], HERE)
             assert answer["messages"]
             seen += len(answer["messages"])
 
@@ -476,7 +496,7 @@ def test_an_answer_to_fetch_is_bounded_by_what_is_written() -> None:
 
 
 def test_who_registers_at_a_port_takes_the_place_of_who_was_there() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         relay.methods.register([{"host_id": "old@127.0.0.1:5001", "port": 5001}], HERE)
         relay.methods.register([{"host_id": "new@127.0.0.1:5001", "port": 5001}], HERE)
         assert [row["host_id"] for row in relay.methods.get_satellites([], HERE)] == ["new@127.0.0.1:5001"]
@@ -485,10 +505,10 @@ def test_who_registers_at_a_port_takes_the_place_of_who_was_there() -> None:
 
 
 def test_refused_links_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         for _ in range(500):
-            peer = relay.links.core.opened(("10.0.0.9", 4567))
-            relay.links.core.receive(peer, b"garbage")
+            peer = relay.core.opened(("10.0.0.9", 4567))
+            relay.core.receive(peer, b"garbage")
         relay.links.flush()
         lines = [record for record in caplog.records if "was refused" in record.message]
         assert 0 < len(lines) <= 21
@@ -497,18 +517,18 @@ def test_refused_links_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_who_registers_again_and_again_from_another_log_is_told_one_gap() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         me = relay.methods.register([{}], HERE)
         for _ in range(200):
             relay.methods.register([{"host_id": me["host_id"], "log_id": "another"}], HERE)
-        answer = await relay.methods.fetch([{"host_id": me["host_id"], "after": 0}], HERE)
+        answer = await relay.messages.fetch([{"host_id": me["host_id"], "after": 0}], HERE)
         assert [gap["reason"] for gap in answer["gaps"]] == ["log replaced"]
 
     with_relay(test, fetch_timeout=60)
 
 
 def test_gaps_that_wait_to_be_told_are_bounded_and_cover_all_that_is_missing() -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         relay.methods.register([{}], HERE)
         found = next(iter(relay.members))
         assert found.miss(5, 6, "unread") and not found.miss(6, 9, "unread"), "one follows the other"

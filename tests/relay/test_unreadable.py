@@ -10,9 +10,8 @@ import pytest
 
 from co2.protocol.wire.batch import batch_count, make_batch, split_batch
 from co2.relay import message_reader
-from co2.relay.relay import RelayRole
 from co2.values import pack
-from tests.relay.test_relay import HERE, Client, member, send, until, with_relay
+from tests.relay.test_relay import HERE, Client, FullRelay, member, send, until, with_relay
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ BROKEN = {
 }
 
 
-def append(relay: RelayRole, batch: bytes) -> int:
+def append(relay: FullRelay, batch: bytes) -> int:
     """Put a frame into the log as a link does, which looks not inside; give the position of its first message."""
     return relay.log.append(
         origin="ham",
@@ -45,13 +44,13 @@ def append(relay: RelayRole, batch: bytes) -> int:
     ).position
 
 
-async def fetched(relay: RelayRole, me: dict[str, Any], wanted: int) -> tuple[list[Any], list[dict[str, Any]]]:
+async def fetched(relay: FullRelay, me: dict[str, Any], wanted: int) -> tuple[list[Any], list[dict[str, Any]]]:
     """Fetch on until so many messages have come; give their data, and the gaps that were told."""
     data: list[Any] = []
     gaps: list[dict[str, Any]] = []
     after = me["position"]
     while len(data) < wanted:
-        answer = await relay.methods.fetch([{"host_id": me["host_id"], "after": after, "wait": 5}], HERE)
+        answer = await relay.messages.fetch([{"host_id": me["host_id"], "after": after, "wait": 5}], HERE)
         data += [data_of(message) for message in answer["messages"]]
         gaps += answer["gaps"]
         after = answer["next"]
@@ -68,7 +67,7 @@ def data_of(written: Any) -> Any:
 
 @pytest.mark.parametrize("batch", UNREADABLE.values(), ids=UNREADABLE)
 def test_one_message_that_cannot_be_read_is_a_gap_for_who_is_notified(batch: bytes) -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)
         position = append(relay, batch)
         await send(relay, 4)
@@ -83,7 +82,7 @@ def test_one_message_that_cannot_be_read_is_a_gap_for_who_is_notified(batch: byt
 
 @pytest.mark.parametrize("batch", UNREADABLE.values(), ids=UNREADABLE)
 def test_one_message_that_cannot_be_read_is_a_gap_for_who_fetches(batch: bytes) -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         me = relay.methods.register([{}], HERE)
         position = append(relay, batch)
         await send(relay, 4)
@@ -96,7 +95,7 @@ def test_one_message_that_cannot_be_read_is_a_gap_for_who_fetches(batch: bytes) 
 
 @pytest.mark.parametrize("batch", BROKEN.values(), ids=BROKEN)
 def test_a_frame_that_cannot_be_taken_apart_is_a_gap(batch: bytes) -> None:
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)
         me = relay.methods.register([{}], HERE)
         position = append(relay, batch)
@@ -126,7 +125,7 @@ def test_what_nests_too_deep_costs_once_for_all_readers(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(message_reader, "split_batch", counting)
 
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         readers = [relay.methods.register([{}], HERE) for _ in range(20)]
         for _ in range(3):
             append(relay, nested(1_000_000))
@@ -153,7 +152,7 @@ def test_what_is_large_in_xml_is_written_once_and_not_in_the_loop(monkeypatch: p
     numbers = list(range(30_000))
     too_many = b"\x81\xa4data\xdd" + (700_000).to_bytes(4, "big") + b"\x90" * 700_000
 
-    async def test(relay: RelayRole, client: Client) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
         readers = [relay.methods.register([{}], HERE) for _ in range(5)]
         append(relay, make_batch([pack({"data": numbers})]))
         append(relay, make_batch([too_many]))

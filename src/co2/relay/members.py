@@ -2,20 +2,30 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
 
-from co2.errors import IdentityRefused, TooManySatellites, UnknownHost
+from co2.errors import BadParams, BadRequest, IdentityRefused, TooManySatellites, UnknownHost
 from co2.host_id import HostId
 from co2.protocol.relay.away import fitting_claims
 from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.host_names import check_names
 from co2.protocol.wire.package_health import Health
 from co2.protocol.wire.plugin_frames.frames import Host
 from co2.sources import LOOPBACK, BySource, source_of
 
-__all__ = ["GIVES_WAY_AFTER", "MAX_DEPARTED", "MAX_FOREIGN_OF_ADDRESS", "MAX_GAPS", "Member", "Members", "Totals"]
+__all__ = [
+    "GIVES_WAY_AFTER",
+    "MAX_DEPARTED",
+    "MAX_FOREIGN_OF_ADDRESS",
+    "MAX_GAPS",
+    "Member",
+    "Members",
+    "Totals",
+    "names_in",
+]
 
 MAX_GAPS = 100
 """Gaps of one member that wait to be told; further ones are one with the last."""
@@ -401,3 +411,21 @@ class Members:
                 oldest = self._departed_of.oldest_of_largest()
                 self._departed_of.discard(oldest)
                 del self._departed[oldest]
+
+
+def names_in(argument: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of methods and plugins.
+
+    Raises:
+        BadParams: they are no lists of names, or too much.
+    """
+    found = [argument.get(key, []) for key in ("methods", "plugins")]
+    for key, names in zip(("methods", "plugins"), found, strict=True):
+        if not isinstance(names, list) or not all(isinstance(name, str) and len(name) <= 256 for name in names):
+            raise BadParams(f"key {key!r}: a list of names is wanted, each of at most 256 characters")
+    try:
+        check_names(*found)
+    except BadRequest as error:
+        raise BadParams(str(error)) from None
+    methods, plugins = map(tuple, found)
+    return methods, plugins

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from co2.errors import BadRequest, Unreachable, ValueRefused
 from co2.protocol.relay.log import Entry, LogGap, Reading
 from co2.protocol.wire.batch import DROPPED, split_batch
-from co2.relay.links import DurableLog
+from co2.relay.durable_log import DurableLog
 from co2.thread_priority import short_turns
 
 __all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]

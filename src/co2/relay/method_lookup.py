@@ -2,16 +2,13 @@
 
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING
 
 from co2.errors import Ambiguous, NoSuchMethod
 from co2.near import nearest
+from co2.protocol.relay.away import AwayBook
 from co2.relay.away_words import method_away
-from co2.relay.members import Member
+from co2.relay.members import Member, Members
 from co2.server.rpc.method_call import is_reserved
-
-if TYPE_CHECKING:
-    from co2.relay.relay import RelayRole
 
 __all__ = ["NAME_KEPT", "member_having"]
 
@@ -29,8 +26,14 @@ MAX_NAMED = 8
 """Hosts that are named where several have a method."""
 
 
-def member_having(relay: "RelayRole", method: str) -> Member:
+def member_having(members: Members, away_book: AwayBook, now: float, method: str) -> Member:
     """Return the one member that has a method.
+
+    Args:
+        members: who is there.
+        away_book: who is away.
+        now: monotonic seconds.
+        method: its name.
 
     Raises:
         NoSuchMethod: nobody has it; it names one that may have been meant.
@@ -39,12 +42,12 @@ def member_having(relay: "RelayRole", method: str) -> Member:
     """
     if is_reserved(method):
         raise NoSuchMethod(method)
-    having = [member for member in relay.members if method in member.offered]
-    away = relay.away.having(method)
+    having = [member for member in members if method in member.offered]
+    away = away_book.having(method)
     if not having:
         if away:
-            raise method_away(method, away, relay.away)
-        raise NoSuchMethod(method, _meant(relay, method))
+            raise method_away(method, away, away_book)
+        raise NoSuchMethod(method, _meant(members, method))
     if len(having) > 1:
         named = [str(member.host_id) for member in having[:MAX_NAMED]]
         more = f" and {len(having) - MAX_NAMED} more" if len(having) > MAX_NAMED else ""
@@ -58,10 +61,10 @@ def member_having(relay: "RelayRole", method: str) -> Member:
     # it than its owner, and has gone, takes nothing along. An address is one owner.
     for other in away:
         before = other.claims.get(method, 0) < claim
-        if before and other.ip != ip and relay.away.absence(other).seconds < NAME_KEPT:
+        if before and other.ip != ip and away_book.absence(other).seconds < NAME_KEPT:
             raise _had_it(method, f"{other.host_id} had {method} and is away", member)
-    since = relay.now() - NAME_KEPT
-    for back in relay.members:  # its plugins load, perhaps
+    since = now - NAME_KEPT
+    for back in members:  # its plugins load, perhaps
         if back.held.get(method, inf) < claim and back.host_id.ip != ip and back.held_at > since:
             raise _had_it(
                 method, f"{back.host_id} had {method}, was away, and has not said that it has it again", member
@@ -76,9 +79,9 @@ def _had_it(method: str, who: str, member: Member) -> Ambiguous:
     )
 
 
-def _meant(relay: "RelayRole", method: str) -> str:
+def _meant(members: Members, method: str) -> str:
     """Return a name like this one: of the same package, or the same but for its package."""
     package, last = f"{method.partition('.')[0]}.", f".{method.rpartition('.')[2]}"
-    names = (name for member in relay.members for name in member.offered)
+    names = (name for member in members for name in member.offered)
     alike = (name for name in islice(names, MAX_LOOKED_AT) if name.startswith(package) or name.endswith(last))
     return nearest(method, islice(alike, MAX_COMPARED))

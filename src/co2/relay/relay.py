@@ -8,24 +8,26 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from co2.config import RelayConfig
-from co2.errors import AnswerTooBig, PeerError, StorageFailed, StorageFull
+from co2.errors import AnswerTooBig, PeerError
 from co2.host_id import HostId
 from co2.plugin.parent.process import Child
 from co2.protocol.relay.away import AwayBook
+from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.relay.filter_chain import Filter, InFlight
+from co2.protocol.relay.filter_chain import Filter
 from co2.protocol.relay.log import Entry
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.frame_template import Outline
 from co2.relay.commit_waiters import CommitWaiters
-from co2.relay.links import DurableLog, Links
+from co2.relay.durable_log import DurableLog
+from co2.relay.links import Links
 from co2.relay.live_ring import LiveRing
 from co2.relay.liveness import LivenessChecker
 from co2.relay.member_keeper import MemberKeeper
-from co2.relay.members import Member, Members
+from co2.relay.members import Member, Members, names_in
+from co2.relay.message_methods import FETCH_WAIT
 from co2.relay.message_reader import MessageReader
-from co2.relay.methods import FETCH_WAIT, RelayMethods, names_in
 from co2.relay.notifier import Notifier
 from co2.relay.plugins import RelayPlugins
 from co2.tasks import TaskSet
@@ -73,7 +75,9 @@ class RelayRole:
         receipts: key of the receipts that satellites are given; None for none.
 
     Attributes:
+        core: the state machine of the links.
         plugins: the relay plugins, where there are any.
+        published: messages of links that have ended.
     """
 
     def __init__(
@@ -104,27 +108,29 @@ class RelayRole:
         self._tasks = TaskSet(_logger, "a task of the relay")
         self.now = time.monotonic
         self.plugins: RelayPlugins | None = None
-        self.methods = RelayMethods(self)
-        self.links = Links(
+        self.core = RelayCore(
             log,
             host_id,
-            self,
-            max_links=lambda: self.members.room_for_links,
+            max_peers=self._max_links,
             now=self.now,
-            keeper=keeper,
+            origins=None if keeper is None else keeper.book,
             receipts=receipts,
         )
+        self.core.elsewhere = self.members.foreign_address
+        self.links = Links(self.core, log, self, max_links=self._max_links, keeper=keeper)
         self.reader = MessageReader(log, self.links.disk_reads.read)
         self.live = LiveRing(
             self.now, self.waiters.live_came, self._listen_to_live, max(config.fetch_timeout, FETCH_WAIT)
         )
-        self.links.core.elsewhere = self.members.foreign_address
 
     @property
     def relayed(self) -> int:
-        """Messages taken in; never goes down."""
+        """Messages of satellites taken in; never goes down."""
         linked = sum(member.peer.published for member in self.members if member.peer is not None)
-        return self.methods.relayed + self.published + linked
+        return self.published + linked
+
+    def _max_links(self) -> int:
+        return self.members.room_for_links
 
     def start(self) -> None:
         """Start the checker, and the note of when this relay was there last. Needs a running loop."""
@@ -154,7 +160,7 @@ class RelayRole:
 
     async def take_no_more(self) -> None:
         """Take no more messages, and let those that are on their way through relay plugins come through."""
-        core = self.links.core
+        core = self.core
         core.closing = True
         if core.filter_chain.bytes:
             self._come_through.clear()
@@ -238,7 +244,7 @@ class RelayRole:
             self._keep_away()
 
     def _listen_to_live(self, take: Callable[[Entry], None] | None) -> None:
-        self.links.core.live_heard = take
+        self.core.live_heard = take
 
     def _keep_away(self) -> None:
         if self._keeper is not None:
@@ -246,7 +252,7 @@ class RelayRole:
 
     def has_room(self) -> None:
         """What waits for the disk is not too much."""
-        if not self.links.core.filter_chain.bytes:
+        if not self.core.filter_chain.bytes:
             self._come_through.set()
         if self.plugins is not None:
             self.plugins.has_room()
@@ -262,40 +268,6 @@ class RelayRole:
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
         """Ask relay plugins whether a host may join; give why not, '' where it may."""
         return await self.plugins.refusal(host, methods, plugins) if self.plugins is not None else ""
-
-    async def pass_unnumbered(self, origin: str, message: InFlight, message_id: str = "") -> int:
-        """Take in a message that has no number, through the relay plugins; give its position.
-
-        Args:
-            origin: the sender's.
-            message: it.
-            message_id: that its sender gave it, '' for none.
-
-        Raises:
-            StorageFull: there is no room.
-            StorageFailed: the disk does not do its work.
-        """
-        filter_chain = self.links.core.filter_chain
-        if not filter_chain.occupied:
-            entry = self.links.core.append_unnumbered(origin, message, message_id)
-            self.links.flush()
-            return entry.position
-        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-        def release(through: InFlight) -> None:
-            try:
-                entry = self.links.core.append_unnumbered(origin, through, message_id)
-            except (StorageFull, StorageFailed) as error:
-                if not found.done():
-                    found.set_exception(error)
-                return
-            if not found.done():  # nobody may wait any more
-                found.set_result(entry.position)
-
-        message.release = release
-        filter_chain.enter(message)
-        self.links.flush()
-        return await found
 
     def left(self, peer: Peer, reason: str, text: str) -> None:
         """A link has ended."""
@@ -334,7 +306,7 @@ class RelayRole:
     def show(self, member: Member) -> None:
         """Write a member, or what is new about it, into the roster."""
         member.offer(self.away.next_claim())
-        book = self.links.core.roster
+        book = self.core.roster
         if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
             self.say(
                 logging.WARNING,
@@ -350,7 +322,7 @@ class RelayRole:
         """Take a member out of everything; with ``keep_cursor`` it may come back and resume."""
         self.dismiss(member)
         self.members.remove(member, keep_cursor=keep_cursor)
-        self.links.core.roster.remove(member.host_id.origin)
+        self.core.roster.remove(member.host_id.origin)
         self._roster_changed()
         if self.plugins is not None:
             self.plugins.hosts_changed((), [member.as_host()])
@@ -362,14 +334,14 @@ class RelayRole:
 
     def _tell_roster(self) -> None:
         self._telling = None
-        if self.links.core.roster.tell(int(ROSTER_RATE * ROSTER_DELAY)):
+        if self.core.roster.tell(int(ROSTER_RATE * ROSTER_DELAY)):
             self._roster_changed()
         self.links.flush()
 
     def forget(self, origin: str) -> bool:
         """Forget a satellite that is away, whose its origin is and where it was; return whether it was known."""
         known = self.away.forget(origin)
-        known = self.links.core.origins.forget(origin) or known
+        known = self.core.origins.forget(origin) or known
         self.members.forget(origin)
         self._keep_away()
         if self._keeper is not None:

@@ -1,15 +1,13 @@
 """What a relay shows of itself on its pages and in its metrics."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
-from co2 import __version__
-from co2.plugin.parent.status import PackageStatus
-from co2.server.admin.views import http_numbers, method_rows, package_problem, package_rows
-from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, Readiness, SatelliteRow
-
-if TYPE_CHECKING:
-    from co2.relay.host import RelayHost
+from co2.relay.members import Member
+from co2.relay.relay import RelayRole
+from co2.relay.satellite_page import satellite_page
+from co2.server.admin.views import http_numbers, package_problem
+from co2.server.host import RoleHost, RoleView
+from co2.web.view import AwayRow, Numbers, Readiness, SatelliteRow
 
 __all__ = ["RelayView"]
 
@@ -24,49 +22,29 @@ _LAGGING = ("links_full", "links_held", "links_waiting", "packages_behind", "pac
 """Counters of who does not keep up."""
 
 
-class RelayView:
-    """Implements :class:`~co2.web.view.HostView` over a relay."""
+class RelayView(RoleView):
+    """What a relay shows.
+
+    Args:
+        host: that is shown.
+        relay: what it does in its role.
+        ip: an address of its machine, the one that others have where there is any.
+    """
 
     role = "relay"
-    version = __version__
 
-    def __init__(self, host: "RelayHost") -> None:
-        self._host = host
-
-    @property
-    def host_id(self) -> str:
-        """The relay's host_id."""
-        return str(self._host.host_id)
-
-    def properties(self) -> Mapping[str, Any]:
-        """What co2.get_properties tells."""
-        return self._host.properties()
-
-    def methods(self) -> Sequence[MethodRow]:
-        """Everything in the registry."""
-        return method_rows(self._host.registry)
-
-    def plugins(self) -> Sequence[PackageStatus]:
-        """Every package of relay plugins, also those that are not there or failed to load."""
-        return package_rows(self._host.plugins.status())
-
-    async def dead_letters(self, _package: str, _max_letters: int) -> Sequence[DeadLetterRow]:
-        """It has none: a message that a relay plugin does not take goes on."""
-        return ()
-
-    async def reload(self, package: str) -> None:
-        """Have a package run the code that is in its folder now; load one that is not there."""
-        plugins = self._host.plugins
-        loaded = any(row.name == package for row in plugins.supervisor.status())
-        await (plugins.control.reload(package) if loaded else plugins.control.load(package))
+    def __init__(self, host: RoleHost, relay: RelayRole, ip: str) -> None:
+        super().__init__(host)
+        self._relay = relay
+        self._ip = ip
 
     def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
         """Who is registered."""
-        relay = self._host.relay
+        relay = self._relay
         now = relay.now()
         rows = []
         for member in relay.members:
-            page, no_page = self._host.page_of(member, here=here)
+            page, no_page = self._page_of(member, here=here)
             rows.append(
                 SatelliteRow(
                     host_id=str(member.host_id),
@@ -90,7 +68,7 @@ class RelayView:
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
         """Satellites that were here and are not, the last who went first."""
-        book = self._host.relay.away
+        book = self._relay.away
         return [
             AwayRow(one.host_id, one.state, *book.absence(one), plugins=one.plugins)
             for one in book.rows()[:at_most]
@@ -98,21 +76,19 @@ class RelayView:
 
     def away_states(self) -> Mapping[str, int]:
         """How many satellites were here and are not, by state."""
-        return self._host.relay.away.states()
+        return self._relay.away.states()
 
     def readiness(self) -> Readiness:
         """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""
-        members = self._host.relay.members
+        members = self._relay.members
         problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if len(members) >= members.max_sats:
             problems.insert(0, f"full: {members.max_sats} satellites are registered, which is max_sats")
-        if problem := self._host.log.problem:
-            problems.insert(0, problem)
-        return Readiness(problems)
+        return Readiness([*self._host.problems(), *problems])
 
     def numbers(self) -> Numbers:
         """Counters and gauges."""
-        relay = self._host.relay
+        relay = self._relay
         counters = self._host.counters()
         return Numbers(
             messages={"in": counters["relayed"], "out": counters["delivered"]},
@@ -137,8 +113,14 @@ class RelayView:
             },
             lagging={
                 **{key: counters[key] for key in _LAGGING},
-                "disk_full": int(bool(self._host.log.problem)),
+                "disk_full": int(bool(self._host.problems())),
             },
             written={"log": counters["bytes_written"]},
             **http_numbers(self._host.server),
         )
+
+    def _page_of(self, member: Member, *, here: bool) -> tuple[str, str]:
+        """Return the URL of a satellite's page, as :func:`~co2.relay.satellite_page.satellite_page`."""
+        if member.peer is None:
+            return "", ""  # a program that is no co2 has no page that we know of
+        return satellite_page(member.host_id, member.peer.listens, self._ip, here=here)

@@ -40,7 +40,7 @@ from co2.protocol.wire.link_frames import Call, Gap, Result
 from co2.protocol.wire.package_health import Health
 from co2.protocol.wire.plugin_frames.frames import Host, Publish
 from co2.satellite.health import HealthNews
-from co2.satellite.plugin_network import KnownHosts
+from co2.satellite.known_hosts import KnownHosts
 from co2.satellite.websocket_client import dial
 from co2.server.link.websocket_transport import WebSocketTransport, joined
 from co2.server.rpc.link_calls import MAX_TEXT, answer_call

@@ -1,7 +1,7 @@
 """Entry point of ``co2 satellite``."""
 
 from co2.config import SatelliteConfig
-from co2.satellite.satellite import SatelliteRole
+from co2.satellite.host import SatelliteHost
 from co2.server.process.run import run_host
 
 __all__ = ["run"]
@@ -14,4 +14,4 @@ def run(config: SatelliteConfig) -> int:
         ConfigError: the address or port cannot be had.
         StateError: the state folder cannot be used.
     """
-    return run_host(config, lambda foundation: SatelliteRole(config, foundation))
+    return run_host(config, lambda foundation: SatelliteHost(config, foundation))

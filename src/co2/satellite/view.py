@@ -1,70 +1,36 @@
 """What a satellite shows of itself on its pages and in its metrics."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-from co2 import __version__
 from co2.plugin.parent.package_log import preview
-from co2.plugin.parent.status import PackageStatus
-from co2.server.admin.views import http_numbers, method_rows, package_problem, package_rows
-from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, Readiness, SatelliteRow
-
-if TYPE_CHECKING:
-    from co2.satellite.satellite import SatelliteRole
+from co2.satellite.satellite import SatelliteRole
+from co2.server.admin.views import http_numbers, package_problem
+from co2.server.host import RoleHost, RoleView
+from co2.web.view import DeadLetterRow, Numbers, Readiness
 
 __all__ = ["SatelliteView"]
 
 
-class SatelliteView:
-    """Implements :class:`~co2.web.view.HostView` over a satellite."""
+class SatelliteView(RoleView):
+    """What a satellite shows.
+
+    Args:
+        host: that is shown.
+        satellite: what it does in its role.
+    """
 
     role = "satellite"
-    version = __version__
 
-    def __init__(self, satellite: "SatelliteRole") -> None:
+    def __init__(self, host: RoleHost, satellite: SatelliteRole) -> None:
+        super().__init__(host)
         self._satellite = satellite
 
-    @property
-    def host_id(self) -> str:
-        """The satellite's host_id of now."""
-        return str(self._satellite.link.host_id)
-
-    def properties(self) -> Mapping[str, Any]:
-        """What co2.get_properties tells."""
-        return self._satellite.properties()
-
-    def methods(self) -> Sequence[MethodRow]:
-        """Everything in the registry."""
-        return method_rows(self._satellite.registry)
-
-    def plugins(self) -> Sequence[PackageStatus]:
-        """Every package, also those that are not there or failed to load."""
-        return package_rows(self._satellite.packages())
-
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
-        """The newest of a package."""
+        """Return the newest of a package."""
         return [
             DeadLetterRow(one.id, one.at, one.plugin, one.host_id, one.reason, preview(one.message))
             for one in await self._satellite.dead_letters.last(package, max_letters)
         ]
-
-    async def reload(self, package: str) -> None:
-        """Have a package run the code that is in its folder now; load one that is not there."""
-        plugins = self._satellite.plugins
-        loaded = any(row.name == package for row in self._satellite.supervisor.status())
-        await (plugins.reload(package) if loaded else plugins.load(package))
-
-    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
-        """A satellite has no such page."""
-        return ()
-
-    def away(self, at_most: int) -> Sequence[AwayRow]:
-        """A satellite has no such page."""
-        return ()
-
-    def away_states(self) -> Mapping[str, int]:
-        """A satellite has no such page."""
-        return {}
 
     def readiness(self) -> Readiness:
         """Ready means registered at the relay, and every listed package running."""
@@ -73,13 +39,13 @@ class SatelliteView:
         if not link.joined.is_set():
             problems.insert(0, f"no link to {link.url}: {link.last_error}")
         elif link.core.held:
-            problems.insert(0, f"{self._satellite.counters()['waiting']} messages wait here: {link.core.held}")
-        problems[:0] = self._satellite.disk_problems()
+            problems.insert(0, f"{self._host.counters()['waiting']} messages wait here: {link.core.held}")
+        problems[:0] = self._satellite.problems()
         return Readiness(problems)
 
     def numbers(self) -> Numbers:
         """Counters and gauges."""
-        counters = self._satellite.counters()
+        counters = self._host.counters()
         packages = self.plugins()
         return Numbers(
             messages={"in": counters["received"], "out": counters["sent"]},
@@ -111,5 +77,5 @@ class SatelliteView:
                 **{f"plugin:{p.name}": p.waiting for p in packages},
             },
             peers={"relay": self._satellite.link.joined.is_set()},
-            **http_numbers(self._satellite.server),
+            **http_numbers(self._host.server),
         )

@@ -131,7 +131,8 @@ class RelayLog:
         self.ran, dated = _running_time(file, now, wall)
         self._writer = writer(
             file, journal, path, max_bytes=max_bytes, max_age=max_age, ran=self.ran,
-            on_commit=self._committed_in_thread, on_news=self._tell_in_thread, on_failed=on_failed, soon=soon,
+            on_commit=self._committed_in_thread, on_news=self._tell_in_thread, soon=soon,
+            on_failed=lambda why: self._later(lambda: on_failed(why)),
             window=window, on_full=lambda full: self._later(lambda: self._is_full(full)),
         )  # fmt: skip
         for position, origin, message_id in file.ids():
@@ -179,12 +180,13 @@ class RelayLog:
             max_age: seconds that messages are kept, counted while the log is in use.
             now: monotonic seconds.
             wall: seconds since 1970: a label, and to notice jumps of the clock.
-            on_commit: called with the position up to which all is on disk, in the log's own thread.
-            on_failed: called once, in that thread too, when the disk fails.
+            on_commit: called with the position up to which all is on disk; this and the functions below, in the
+                thread that appends.
+            on_failed: called once, with the reason, when the disk fails.
             soon: calls a function a little later, in the thread that appends.
             window: seconds that an entry waits for others to be committed with, where nobody waits for the commit.
             later: calls a function in the thread that appends, from any other.
-            on_room: called in the thread that appends when a full disk has room again.
+            on_room: called when a full disk has room again.
             vfs: name of an APSW VFS, None for the platform's.
             writer: makes the writer; the simulator has one without a thread.
 
@@ -440,7 +442,7 @@ class RelayLog:
 
     def _tell_in_thread(self) -> None:
         if self._seen < self.committed or not self.committed:
-            self._on_commit(self.committed)
+            self._later(lambda: self._on_commit(self.committed))
 
     # ---- reading ---------------------------------------------------------------------------------------
 

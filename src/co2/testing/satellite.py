@@ -13,7 +13,7 @@ from co2.protocol.wire.close_reasons import REFUSED
 from co2.protocol.wire.link_frames import Gap as LinkGap
 from co2.protocol.wire.link_frames import encode_link_frame
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts, Publish
-from co2.satellite.plugin_network import KnownHosts
+from co2.satellite.known_hosts import KnownHosts
 from co2.testing.home import Home, HomeNetwork
 from co2.testing.package import MemoryPackage
 from co2.testing.packages import FoundPackage

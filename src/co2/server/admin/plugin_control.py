@@ -19,7 +19,7 @@ from co2.server.rpc.arguments import integer, text
 from co2.web.text import brief
 from co2.xmlrpc.registry import Caller, Registry
 
-__all__ = ["MAX_LINES", "PluginControl", "package_row", "warn_of_those_that_do_not_run"]
+__all__ = ["MAX_LINES", "Found", "PluginControl", "package_row", "warn_of_those_that_do_not_run"]
 
 MAX_LINES = 500
 """Lines of a package's log in one answer."""
@@ -33,6 +33,7 @@ _TOLD = (
 """Fields of a package's status that callers get unchanged."""
 
 Found = tuple[list[PackageSpec], list[tuple[str, str]]]
+"""Packages, and (name, problem) of those that cannot be loaded."""
 
 
 class PluginControl:
@@ -80,6 +81,15 @@ class PluginControl:
             NotLoadable: the text says why; a package that ran continues to run unchanged.
         """
         return await self._do(name, functools.partial(self._supervisor.reload, fresh=fresh))
+
+    async def load_or_reload(self, name: str) -> None:
+        """Have a package run the code that is in its folder now, whether or not it is loaded.
+
+        Raises:
+            NotLoadable: the text says why; where it ran it goes on as it was.
+        """
+        loaded = any(row.name == name for row in self._supervisor.status())
+        await (self.reload(name) if loaded else self.load(name))
 
     async def unload(self, name: str) -> None:
         """End a package and forget it.

@@ -26,11 +26,8 @@ class HttpNumbers(TypedDict):
 
 def method_rows(registry: Registry) -> Sequence[MethodRow]:
     """Return every method of a registry."""
-    rows = []
-    for name in registry.names():
-        entry = registry.entry(name)
-        rows.append(MethodRow(name, entry.help, entry.signatures))
-    return rows
+    entries = ((name, registry.entry(name)) for name in registry.names())
+    return [MethodRow(name, entry.help, entry.signatures) for name, entry in entries]
 
 
 def http_numbers(server: HttpServer) -> HttpNumbers:

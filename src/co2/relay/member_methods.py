@@ -1,0 +1,290 @@
+"""Who is registered at a relay, ``relay.register`` and the like: for everybody who has no link."""
+
+import heapq
+import logging
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from co2.errors import BadParams, Denied, IdentityRefused
+from co2.host_id import HostId
+from co2.protocol.relay.away import Absence, Away, AwayBook
+from co2.protocol.relay.core import RelayCore
+from co2.protocol.wire.host_names import names_size
+from co2.protocol.wire.link_frames import BEGINNING
+from co2.relay.callers import check_not_passed_on, check_unowned
+from co2.relay.durable_log import DurableLog
+from co2.relay.links import Links
+from co2.relay.members import GIVES_WAY_AFTER, Member, Members, names_in
+from co2.relay.relay import RelayRole
+from co2.server.rpc.arguments import callers_host_id, integer, one_dict, text
+from co2.xmlrpc.registry import Caller
+
+__all__ = ["MemberMethods", "away_rows"]
+
+MAX_ROWS = 1_000
+"""Satellites in one page of relay.get_satellites."""
+
+MOST_ROWS = 10_000
+"""Satellites in an answer of relay.get_satellites to somebody who does not ask for a page."""
+
+NAMES_TOLD = 384 * 1024
+"""Bytes of names in one answer of relay.get_satellites, about."""
+
+MAX_AWAY_TOLD = 1_000
+"""Satellites that are away in one answer to relay.get_satellites, those that went last."""
+
+MAX_AWAY_NAMES_TOLD = 256 * 1024
+"""Characters of their names of methods and plugins; of those beyond none are told."""
+
+
+class MemberMethods:
+    """Handlers of the other methods ``relay.…``.
+
+    Args:
+        relay: takes members in and out.
+        members: the table of them.
+        links: of those that have one.
+        core: of the links.
+        log: where members read.
+    """
+
+    def __init__(self, relay: RelayRole, members: Members, links: Links, core: RelayCore, log: DurableLog) -> None:
+        self._relay = relay
+        self._members = members
+        self._links = links
+        self._core = core
+        self._log = log
+
+    def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any] | Awaitable[dict[str, Any]]:
+        """Become a member of this relay's network.
+
+        Takes {port?, host_id?}. With a port the relay calls ``notify`` there, without one the caller fetches
+        with relay.fetch. A known host_id from the same address resumes where it was. Returns {host_id,
+        position, log_id}.
+        """
+        argument = one_dict(params)
+        check_not_passed_on(caller, "register")
+        host_id = self._registering(argument, caller)
+        if host_id.port and caller.proxied:
+            raise Denied(
+                "with a port a member is called back, and a proxy is not it: register without one, and fetch"
+            )
+        self._members.check_owner(host_id)
+        self._check_unlinked(host_id)
+        names_in(argument)
+        if self._core.asks:
+            return self._register_if_admitted(argument, host_id)
+        return self._register(argument, host_id)
+
+    async def _register_if_admitted(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
+        names = names_in(argument)
+        if why := await self._relay.refusal(host_id, *names):
+            raise Denied(why)
+        self._members.check_owner(host_id)
+        self._check_unlinked(host_id)  # it may have come another way meanwhile
+        return self._register(argument, host_id)
+
+    def _register(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
+        kind = _kind(argument)
+        member = self._members.get(host_id.origin)
+        known = member is not None
+        if member is None:
+            head, now = self._log.committed, self._relay.now()
+            resume = argument.get("resume") is not False
+            self._make_room(host_id.ip, now)
+            member = self._members.add(host_id, kind, head, now, resume=resume)
+            self._relay.say(logging.INFO, host_id.origin, "%s registered (%s)", host_id, kind)
+        elif argument.get("resume") is False:
+            member.cursor = self._log.committed
+        if argument.get("log_id", self._log.log_id) != self._log.log_id:
+            self._other_log(member)
+        member.methods, member.plugins = names_in(argument)
+        if host_id.port:
+            self._end_others_at(host_id)
+        self._relay.show(member)
+        self._relay.settle(member, host_id, kind, known=known)
+        return {
+            "host_id": str(host_id),
+            "position": member.cursor,
+            "log_id": self._log.log_id,
+        }
+
+    def _make_room(self, ip: str, now: float) -> None:
+        """Drop a silent member, or one of too many links, so that a member without a link has a place."""
+        members, links = self._members, self._links
+        silent = members.giving_way(ip, now, self._core.places.held_by(ip))
+        rests = silent is not None and silent.silence(now) >= GIVES_WAY_AFTER
+        if not rests and members.lacks_a_place(ip) and links.make_room(ip, members.foreign_from(ip)):
+            return
+        if silent is not None:
+            self._relay.drop(silent, "there are too many members without a link, and this one was silent longest")
+
+    def unregister(self, params: Sequence[Any], caller: Caller) -> bool:
+        """Leave the network. Takes {host_id}, returns true; nothing more is delivered."""
+        check_not_passed_on(caller, "unregister")
+        member = self._members.find(callers_host_id(one_dict(params), caller))
+        self._check_unlinked(member.host_id)
+        self._relay.take_out(member, keep_cursor=False)
+        self._relay.say(logging.INFO, member.host_id.origin, "%s said goodbye", member.host_id)
+        return True
+
+    def get_satellites(self, params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
+        """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each.
+
+        Takes {after?, max?, names?}. With ``max``, 1 to 1,000, or ``after``, the last host_id that you have got,
+        it gives a page; the one that is empty is the last. ``names: false`` leaves out methods and plugins.
+        Without a page all are listed, with names as far as they fit; ``left_out`` says how many were left out.
+
+        With ``away: true`` and no page those who are away are listed too, behind the others, with the state
+        ``away`` or, after a goodbye, ``stopped``; ``silent`` says for how many seconds, ``last_seen`` since when.
+        Where ``before_start`` is true it was here last before the relay's start: ``silent`` counts from that,
+        ``last_seen`` is by the clock of then.
+        """
+        argument = params[0] if params and isinstance(params[0], dict) else {}
+        with_names = argument.get("names", True)
+        if not isinstance(with_names, bool):
+            raise BadParams("key 'names': true or false is wanted")
+        members: Iterable[Member] = self._members
+        is_page = "max" in argument or "after" in argument
+        if is_page:
+            maximum = integer(argument, "max", MAX_ROWS, 1, MAX_ROWS)
+            after = text(argument, "after").partition("@")[0] if "after" in argument else ""
+            following = (member for member in members if member.host_id.origin > after)
+            members = heapq.nsmallest(maximum, following, key=lambda member: member.host_id.origin)
+        elif len(self._members) > MOST_ROWS:
+            raise BadParams(
+                f"{len(self._members)} satellites are too many for one answer: ask with "
+                f"{{max: {MAX_ROWS}}}, then with after: the last host_id that you got, until the answer is empty"
+            )
+        rows: list[dict[str, Any]] = []
+        left = NAMES_TOLD if with_names else -1
+        for member in members:
+            row = self._row(member)
+            left -= _names_size(row)
+            if left < 0:
+                if with_names and is_page and rows:
+                    break
+                if not (is_page and not rows and with_names):  # one row is always whole
+                    row["left_out"] = len(row["methods"]) + len(row["plugins"])
+                    row |= {"methods": [], "plugins": [], "behind": {}}
+            rows.append(row)
+        if argument.get("away") is True and not is_page:
+            rows += away_rows(self._relay.away)
+        return rows
+
+    def forget(self, params: Sequence[Any], caller: Caller) -> bool:
+        """Forget a satellite that is away: its row, whose its host_id is, where it was. Only from this machine.
+
+        Takes {host_id}: all of it, or its random part. Returns true; false for one that nobody knows. A Fault for
+        one that is connected.
+        """
+        if not caller.is_local:
+            raise Denied("this is done from the relay's own machine only: call 127.0.0.1, and not through a relay")
+        origin = text(one_dict(params), "host_id").partition("@")[0]
+        if self._members.get(origin) is not None:
+            raise BadParams(f"{origin} is connected: stop it first, what it is then known by can be forgotten")
+        return self._relay.forget(origin)
+
+    def _row(self, member: Member) -> dict[str, Any]:
+        """Return what is told of a member."""
+        now = self._relay.now()
+        buffered = self._links.buffered
+        return {
+            "left_out": 0,
+            "host_id": str(member.host_id),
+            "kind": member.kind,
+            "state": self._relay.state_of(member),
+            "age": round(now - member.registered_at, 3),
+            "silent": round(self._relay.silence_of(member), 3),
+            "methods": list(member.methods),
+            "plugins": list(member.plugins),
+            "position": member.position,
+            "lag": max(0, self._log.last - member.position),
+            "sent": member.delivered,
+            "refused": member.refused,
+            "gaps": member.gaps_told,
+            "behind": member.behind(self._log.last),
+            "link": None
+            if member.peer is None
+            else {
+                "bytes": buffered(member.peer),
+                "full": member.peer.paused,
+                "behind": member.peer.behind,
+                "replaying": member.peer.replaying,
+                "repeats": member.peer.repeats,
+                "live_dropped": member.peer.live_dropped,
+            },
+            "last_error": member.last_error,
+            "listens": "" if member.peer is None else member.peer.listens,
+            "trouble": member.trouble(now),
+        }
+
+    def _registering(self, argument: Mapping[str, Any], caller: Caller) -> HostId:
+        if "host_id" not in argument:
+            port = integer(argument, "port", 0, 0, 65535)
+            return HostId(self._members.new_origin(), caller.address, port)
+        host_id = callers_host_id(argument, caller)
+        port = integer(argument, "port", host_id.port, 0, 65535)
+        return HostId(host_id.origin, host_id.ip, port)
+
+    def _end_others_at(self, host_id: HostId) -> None:
+        """Only one host listens at a port: who was registered there before is gone."""
+        for other in self._members:
+            same = (other.host_id.ip, other.host_id.port) == (host_id.ip, host_id.port)
+            if same and other.kind == "notified" and other.host_id.origin != host_id.origin:
+                self._relay.drop(other, f"{host_id} listens at its port now")
+
+    def _check_unlinked(self, host_id: HostId) -> None:
+        check_unowned(self._core.origins, host_id)
+        member = self._members.get(host_id.origin)
+        if member is not None and member.peer is not None:
+            raise IdentityRefused(f"{host_id.origin} has a link to this relay, which says when it comes and goes")
+
+    def _other_log(self, member: Member) -> None:
+        member.cursor = BEGINNING
+        member.miss(0, BEGINNING, "log replaced")
+
+
+def away_rows(book: AwayBook) -> list[dict[str, Any]]:
+    """Return the rows of satellites that are away; names as long as they have room."""
+    rows, left = [], MAX_AWAY_NAMES_TOLD
+    for one in book.rows()[:MAX_AWAY_TOLD]:
+        left -= sum(map(len, (*one.methods, *one.plugins)))
+        rows.append(_away_row(one, book.absence(one), with_names=left >= 0))
+    return rows
+
+
+def _away_row(one: Away, absence: Absence, *, with_names: bool) -> dict[str, Any]:
+    """Return the row of one; it has every key that a connected one has."""
+    return {
+        "left_out": 0 if with_names else len(one.methods) + len(one.plugins),
+        "host_id": one.host_id,
+        "kind": "co2",
+        "state": one.state,
+        "age": 0.0,
+        "silent": round(absence.seconds, 3),
+        "last_seen": datetime.fromtimestamp(absence.seen_at, UTC),
+        "before_start": absence.before_start,
+        "methods": list(one.methods) if with_names else [],
+        "plugins": list(one.plugins) if with_names else [],
+        "position": 0,
+        "lag": 0,
+        "sent": 0,
+        "refused": 0,
+        "gaps": 0,
+        "behind": {},
+        "link": None,
+        "last_error": "",
+        "listens": "",
+        "trouble": None,
+    }
+
+
+def _kind(argument: Mapping[str, Any]) -> str:
+    return "notified" if argument.get("port") else "fetching"
+
+
+def _names_size(row: Mapping[str, Any]) -> int:
+    """Return about how many bytes the names in a row have as they are sent."""
+    return sum(names_size(row[key]) + 32 * len(row[key]) for key in ("methods", "plugins", "behind"))

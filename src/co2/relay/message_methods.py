@@ -1,0 +1,285 @@
+"""``relay.relay`` and ``relay.fetch``: messages in and out over XML-RPC, for everybody who has no link."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from co2.errors import BadParams, StorageFailed, StorageFull, Unreachable, ValueRefused
+from co2.host_id import HostId
+from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.filter_chain import InFlight
+from co2.protocol.relay.log import LogGap
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import BEGINNING
+from co2.relay.callers import check_not_passed_on, check_unowned
+from co2.relay.commit_waiters import CommitWaiters
+from co2.relay.durable_log import DurableLog
+from co2.relay.live_ring import LiveRing
+from co2.relay.members import Member, Members
+from co2.relay.message_reader import MessageReader, Messages, unreadable
+from co2.relay.notifier import write_live, write_plain
+from co2.server.rpc.arguments import callers_host_id, integer, number, one_dict, text
+from co2.xmlrpc.forms import message_in
+from co2.xmlrpc.registry import Caller
+from co2.xmlrpc.writer import Written
+
+__all__ = ["FETCH_BYTES", "FETCH_MAX", "FETCH_WAIT", "MAX_ID_LENGTH", "MessageMethods"]
+
+FETCH_MAX = 1_000
+"""Messages in one answer to relay.fetch."""
+
+FETCH_WAIT = 25.0
+"""Seconds that relay.fetch waits at most."""
+
+FETCH_BYTES = 1024 * 1024
+"""Bytes, in XML, after which an answer to relay.fetch is cut; one message is always given."""
+
+MAX_ID_LENGTH = 64
+"""Characters of an ``id`` of relay.relay."""
+
+_NO_NEWS: Mapping[str, Any] = MappingProxyType({"live": [], "live_missed": 0})
+
+
+class MessageMethods:
+    """Handlers of ``relay.relay`` and ``relay.fetch``.
+
+    Args:
+        core: takes messages in.
+        flush: acts on what that has brought about.
+        log: where they are kept.
+        members: who may fetch.
+        reader: of the log.
+        live: the last live messages.
+        waits: for the disk, and for the next message.
+        now: monotonic seconds.
+
+    Attributes:
+        relayed: messages taken in; never goes down.
+        repeats: messages that had come before.
+    """
+
+    def __init__(
+        self,
+        core: RelayCore,
+        flush: Callable[[], None],
+        log: DurableLog,
+        *,
+        members: Members,
+        reader: MessageReader,
+        live: LiveRing,
+        waiters: CommitWaiters,
+        now: Callable[[], float],
+    ) -> None:
+        self.relayed = 0
+        self.repeats = 0
+        self._core = core
+        self._flush = flush
+        self._log = log
+        self._members = members
+        self._reader = reader
+        self._live = live
+        self._waiters = waiters
+        self._now = now
+        self._under_way: dict[tuple[str, str], asyncio.Future[int]] = {}
+
+    async def relay(self, params: Sequence[Any], caller: Caller) -> int:
+        """Send a message to all other members.
+
+        Takes {data, host_id?, id?, …}; other keys travel along. Who has not registered needs no host_id, and gets
+        one of its address. Returns the message's position in the log, once it is on disk. A repeated ``id`` (at
+        most 64 characters, within the host's last 10,000) returns the first one's position, also after a restart
+        of the relay.
+        """
+        argument = one_dict(params)
+        check_not_passed_on(caller, "relay")
+        host_id = _sender(argument, caller)
+        self._members.check_owner(host_id)
+        check_unowned(self._core.origins, host_id)
+        if self._core.closing:
+            raise Unreachable("the relay stops; send it again to the one that follows")
+        message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
+        if message_id and (first := self._log.ids.position(host_id.origin, message_id)) is not None:
+            self.repeats += 1
+            await self._waiters.on_disk(first)
+            return first
+        packed, channels = message_in(argument)
+        message = InFlight(str(host_id), (caller.address, caller.port), make_batch([packed]), 1, channels)
+        position = await self._through(host_id.origin, message, message_id)
+        await self._waiters.on_disk(position)
+        return position
+
+    async def _through(self, origin: str, message: InFlight, message_id: str) -> int:
+        """Take in a message, one with an id once: also where it is still on its way through the relay plugins."""
+        if not message_id:
+            self.relayed += 1
+            return await self._pass_on(origin, message)
+        key = (origin, message_id)
+        if (under_way := self._under_way.get(key)) is not None:
+            self.repeats += 1
+        else:
+            self.relayed += 1
+            under_way = asyncio.ensure_future(self._pass_on(origin, message, message_id))
+            self._under_way[key] = under_way
+            under_way.add_done_callback(lambda _task: self._under_way.pop(key))
+        return await asyncio.shield(under_way)  # whether or not this caller waits for it
+
+    async def _pass_on(self, origin: str, message: InFlight, message_id: str = "") -> int:
+        """Take in a message, through the relay plugins; return its position.
+
+        Raises:
+            StorageFull: there is no room.
+            StorageFailed: the disk does not do its work.
+        """
+        filter_chain = self._core.filter_chain
+        if not filter_chain.occupied:
+            entry = self._core.append_unnumbered(origin, message, message_id)
+            self._flush()
+            return entry.position
+        found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def release(through: InFlight) -> None:
+            try:
+                entry = self._core.append_unnumbered(origin, through, message_id)
+            except (StorageFull, StorageFailed) as error:
+                if not found.done():
+                    found.set_exception(error)
+                return
+            if not found.done():  # nobody may wait any more
+                found.set_result(entry.position)
+
+        message.release = release
+        filter_chain.enter(message)
+        self._flush()
+        return await found
+
+    async def fetch(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
+        """Read messages, waiting for the next one where there is none.
+
+        Takes {host_id, after, max, wait}: ``after`` the position read last (0: the oldest kept), at most ``max``
+        messages, ``wait`` up to 25 seconds. Returns {messages, next, gaps}; ``next`` is the next call's
+        ``after``, which acknowledges this answer. Own messages are left out. With ``live`` true it also returns
+        {live, live_missed}: live messages since the last such call, and how many had gone by then.
+        """
+        argument = one_dict(params)
+        check_not_passed_on(caller, "fetch")
+        member = self._members.find(callers_host_id(argument, caller))
+        after = integer(argument, "after", member.cursor, 0, 2**63 - 1)
+        maximum = integer(argument, "max", 100, 1, FETCH_MAX)
+        deadline = self._now() + number(argument, "wait", 0, 0, FETCH_WAIT)
+        gaps: list[dict[str, Any]] = []
+        if member.kind == "fetching":
+            # What comes after a call has acknowledged what came before it, but for the oldest kept.
+            member.cursor = min(after, self._log.committed) if after else member.cursor
+            if after == member.told_next:
+                # It goes on after the answer that told them: only now is it certain that it knows.
+                member.gaps_to_tell = []
+            gaps = list(member.gaps_to_tell)
+        live = argument.get("live", False)
+        if not isinstance(live, bool):
+            raise BadParams("key 'live': a boolean is wanted")
+        if live:
+            head = self._live.watch()
+            member.live_next = head if member.live_next is None else member.live_next
+        wanted = _Fetch(after, maximum, deadline, (caller.address, caller.port), live)
+        if live:
+            member.live_call = wanted
+        member.has_fetched = True
+        member.fetches += 1
+        try:
+            return await self._fetch(member, wanted, gaps)
+        finally:
+            member.fetches -= 1
+
+    async def _fetch(self, member: Member, wanted: "_Fetch", gaps: list[dict[str, Any]]) -> dict[str, Any]:
+        after = wanted.after
+        while True:
+            member.seen_at = self._now()
+            seen = self._waiters.committed
+            if after >= self._log.lease:
+                gaps.append({"after": after, "next": BEGINNING, "reason": "log replaced"})
+                after = BEGINNING
+            read = await self._reader.read(after, wanted.maximum, FETCH_BYTES, member.host_id.origin)
+            if read.gap:
+                gaps.append(_told(read.gap))
+                member.gaps += 1
+            after = read.next
+            left = wanted.deadline - self._now()
+            # Whoever calls again may have hung up on the call before, which we need not have seen.
+            is_latest = member.live_call is wanted
+            news = await self._live_news(member, wanted) if is_latest else _NO_NEWS if wanted.live else {}
+            if read.messages or gaps or left <= 0 or news.get("live") or news.get("live_missed"):
+                break
+            if not await self._waiters.appended(seen, left, wanted.end, live=is_latest):
+                break
+        return {**await self._fetched(member, read, gaps), **news}
+
+    async def _live_news(self, member: Member, wanted: "_Fetch") -> dict[str, Any]:
+        """Return what has come live since this member asked last; what it does not read now it never will."""
+        assert member.live_next is not None
+        read = self._live.read(member.live_next, wanted.maximum, FETCH_BYTES, member.host_id.origin)
+        member.live_next, missed = read.next, read.missed
+        messages: list[Written] = []
+        size = 0
+        for message in read.messages:
+            try:
+                written = await self._reader.written(message, write_live)
+            except ValueRefused:
+                missed += 1
+                continue
+            size += len(written)
+            if messages and size > FETCH_BYTES:
+                missed += 1  # in XML it is far larger than it was
+                continue
+            messages.append(Written(written))
+        member.sent += len(messages)
+        return {"live": messages, "live_missed": missed}
+
+    async def _fetched(self, member: Member, read: Messages, gaps: list[dict[str, Any]]) -> dict[str, Any]:
+        messages: list[Written] = []
+        following, size = read.next, 0
+        last = 0
+        for message in read.messages:
+            try:
+                written = await self._reader.written(message, write_plain)
+            except ValueRefused:
+                gaps.append(_told(unreadable(message.position - 1, message.position)))
+                member.gaps += 1
+            else:
+                size += len(written)
+                if messages and size > FETCH_BYTES:
+                    following = last
+                    break
+                messages.append(Written(written))
+            last = message.position
+        member.sent += len(messages)
+        member.told_next = following if member.gaps_to_tell else None
+        return {"messages": messages, "next": following, "gaps": gaps, "log_id": self._log.log_id}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fetch:
+    """What relay.fetch is asked for: from where, how many, until when, by whom, and whether live ones too."""
+
+    after: int
+    maximum: int
+    deadline: float
+    end: tuple[str, int]
+    live: bool = False
+
+
+def _sender(argument: Mapping[str, Any], caller: Caller) -> HostId:
+    """Return who sends: whom the host_id names, else whoever is at the caller's address."""
+    if "host_id" in argument:
+        return callers_host_id(argument, caller)
+    if "id" in argument:
+        raise BadParams(
+            "key 'id': it is known by the host_id that it came with; give that of relay.register, "
+            "so that nobody else at your address uses the same"
+        )
+    return HostId.of_address(caller.address)
+
+
+def _told(gap: LogGap) -> dict[str, Any]:
+    return {"after": gap.after, "next": gap.next, "reason": gap.reason}

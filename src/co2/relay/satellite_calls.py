@@ -1,0 +1,129 @@
+"""Calls over links, both ways: of satellites' methods, and by satellites of the relay's own."""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable, Hashable
+from functools import partial
+from typing import Any
+
+from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.wire.link_frames import Call, Result
+from co2.relay.call_turns import CallTurns
+from co2.relay.pending_calls import PendingCalls
+from co2.server.rpc.link_calls import MAX_TEXT, answer_call
+from co2.server.rpc.results import Results
+from co2.tasks import TaskSet
+from co2.values import pack_value
+
+__all__ = ["MAX_ANSWERS", "SatelliteCalls"]
+
+MAX_ANSWERS = 1000
+"""Calls of one satellite that may be under way; one more is refused."""
+
+_logger = logging.getLogger("co2.relay")
+
+
+class SatelliteCalls:
+    """All calls over links. Used in the event loop that it is made in.
+
+    Args:
+        core: of the links.
+        flush: writes what is out.
+        called: calls a method of this relay for a satellite: (its link, method, argument).
+    """
+
+    def __init__(
+        self,
+        core: RelayCore,
+        flush: Callable[[], None],
+        called: Callable[[Peer, str, Any], Awaitable[Any]],
+    ) -> None:
+        self._core = core
+        self._flush = flush
+        self._called = called
+        self._pending = PendingCalls()
+        self._results = Results()
+        self._turns = CallTurns(asyncio.get_running_loop(), self._begin)
+        self._answering: Counter[Peer] = Counter()
+        self._tasks = TaskSet(_logger, "a call")
+
+    async def call(
+        self, peer: Peer, method: str, argument: Any, timeout: float,
+        *, caller: Hashable = None, who: str = "it", written: bool = False,
+    ) -> Any:  # fmt: skip
+        """Call a method of a satellite.
+
+        Args:
+            peer: its link.
+            method: name of the method.
+            argument: what it gets.
+            timeout: seconds that it may take.
+            caller: whose call it is, for the limits of :class:`PendingCalls`.
+            who: the caller, for texts.
+            written: the result goes out as XML, see :meth:`Results.value_of`.
+
+        Raises:
+            BadParams: the argument cannot travel.
+            RemoteFault: it answered with a Fault.
+            Unreachable: its link has ended, or too many calls are under way.
+            CallTimeout: no answer in time.
+            AnswerTooBig: see :meth:`Results.value_of`.
+        """
+        if peer.state != "open":
+            raise Unreachable(f"{peer.host_id}: its link has ended")
+        try:
+            packed = pack_value(argument)
+        except (ValueRefused, TooBig) as error:
+            raise BadParams(str(error)) from None
+        pending = self._pending.add(peer, caller, who)
+        self._core.call(peer, Call(pending.number, method, packed, timeout))
+        self._flush()
+        try:
+            async with asyncio.timeout(timeout):
+                result = await pending.answer
+        except TimeoutError:
+            raise CallTimeout(f"{method} on {peer.host_id}", timeout) from None
+        finally:
+            self._pending.remove(pending)
+        if result.code:
+            raise RemoteFault(result.code, result.error[:MAX_TEXT])
+        return await self._results.value_of(result.value, str(peer.host_id), written=written)
+
+    def answered(self, peer: Peer, result: Result) -> bool:
+        """Take the answer of a satellite; return whether somebody waits for it."""
+        return self._pending.answered(peer, result)
+
+    def take(self, peer: Peer, call: Call) -> None:
+        """Answer a satellite's call, when it is its turn."""
+        if self._answering[peer] >= MAX_ANSWERS:
+            why = f"{call.method}: {MAX_ANSWERS} calls of this satellite are under way already"
+            self._core.answer(peer, Result(call.call_id, b"", Unreachable.code, why))
+        else:
+            self._answering[peer] += 1
+            self._turns.add(peer, call)
+
+    def forget(self, peer: Peer) -> None:
+        """Answer and begin no more calls of a link that has ended; those to it have failed."""
+        self._pending.left(peer)
+        self._turns.forget(peer)
+        self._answering.pop(peer, None)
+
+    async def stop(self) -> None:
+        """End all calls that are being answered."""
+        await self._tasks.stop()
+        self._results.close()
+
+    def _begin(self, peer: Peer, call: Call) -> None:
+        self._tasks.start(self._answer(peer, call))
+
+    async def _answer(self, peer: Peer, call: Call) -> None:
+        try:
+            result = await answer_call(call, partial(self._called, peer))
+        finally:
+            if peer in self._answering:  # else its link has ended
+                self._answering[peer] -= 1
+        self._core.answer(peer, result)
+        self._flush()

@@ -1,0 +1,202 @@
+"""A host of the network, whatever its role: methods that can be called, a server, plugins, what its pages show."""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from co2 import __version__
+from co2.config import HostConfig
+from co2.host_id import HostId
+from co2.plugin.parent.status import PackageStatus
+from co2.server.admin.host_plugins import HostPlugins
+from co2.server.admin.plugin_control import package_row
+from co2.server.admin.views import method_rows, package_rows
+from co2.server.express import loop as express
+from co2.server.http.limits import Limits
+from co2.server.http.link_upgrade import LinkHandler
+from co2.server.http.server import HttpServer
+from co2.server.process.info import hardware, software
+from co2.server.process.run import Foundation
+from co2.server.rpc.method_call import MethodCalls
+from co2.web.buttons import make_buttons
+from co2.web.pages import make_pages
+from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, Readiness, SatelliteRow
+from co2.xmlrpc.introspection import add_introspection
+from co2.xmlrpc.registry import Caller, Registry
+
+__all__ = ["CALL_TIMEOUT", "RoleHost", "RoleView"]
+
+CALL_TIMEOUT = 30.0
+"""Seconds that a call passed on to another host may take."""
+
+
+class RoleHost(ABC):
+    """What the hosts of both roles have in common.
+
+    Args:
+        config: checked configuration.
+        foundation: state folder and listening socket.
+
+    Attributes:
+        registry: what can be called here.
+        calls: passes calls on, for others and for plugins.
+        plugins: to be set by the role, before :meth:`_serve`.
+        server: there after :meth:`_serve`.
+    """
+
+    plugins: HostPlugins
+    server: HttpServer
+
+    def __init__(self, config: HostConfig, foundation: Foundation) -> None:
+        self.registry = Registry()
+        self.calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
+        self._config = config
+        self._sock = foundation.sock
+        self._started = time.monotonic()
+
+    def _serve(
+        self,
+        view: "RoleView",
+        links: LinkHandler | None = None,
+        gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
+    ) -> None:
+        """Add the methods of every host, and make the server.
+
+        Args:
+            view: what its pages show.
+            links: see :class:`~co2.server.http.server.HttpServer`.
+            gives_way: likewise.
+        """
+        add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local))
+        self.registry.add(
+            "method_call",
+            self.calls.method_call,
+            help=MethodCalls.method_call.__doc__ or "",
+            signatures=[["any", "struct"]],
+            aliases=("web.method_call",),
+        )
+        self.plugins.control.add_methods(self.registry)
+        self.server = HttpServer(
+            registry=self.registry,
+            pages=make_pages(view),
+            buttons=make_buttons(view),
+            limits=Limits(),
+            allowed_hosts=self._config.allowed_hosts,
+            access_log=logging.getLogger("co2.access"),
+            links=links,
+            gives_way=gives_way,
+        )
+
+    @property
+    @abstractmethod
+    def host_id(self) -> HostId:
+        """The host_id of now."""
+
+    @abstractmethod
+    def _own_counters(self) -> dict[str, int]:
+        """Return the numbers that say how messages fared in this role."""
+
+    @abstractmethod
+    def problems(self) -> list[str]:
+        """Return what somebody should see to besides packages that do not run, one line each."""
+
+    @abstractmethod
+    def _own_properties(self) -> dict[str, Any]:
+        """Return what co2.get_properties tells of this role only, and its limits."""
+
+    @abstractmethod
+    def _call_elsewhere(
+        self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
+    ) -> Awaitable[Any]:
+        """Call a method on another host, see :class:`~co2.server.rpc.method_call.MethodCalls`."""
+
+    def properties(self, *, here: bool = False) -> dict[str, Any]:
+        """Return what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
+        return {
+            "role": self._config.role,
+            "host_id": str(self.host_id),
+            "version": __version__,
+            "uptime": round(time.monotonic() - self._started, 3),
+            "software": software(),
+            "hardware": hardware(),
+            "plugins": [package_row(row, here=here) for row in self.plugins.status()],
+            "counters": self.counters(),
+            "problems": self.problems(),
+            **self._own_properties(),
+        }
+
+    def counters(self) -> dict[str, int]:
+        """Return the numbers that say how messages fared."""
+        return {**self._own_counters(), **express.counts()._asdict()}
+
+    async def hangup(self) -> None:
+        """Reload every package whose code has changed."""
+        await self.plugins.control.reload_changed()
+
+    async def dispatch(self, method: str, argument: Any, caller: Caller) -> Any:
+        """Call a method of this host for somebody at the other end of a link."""
+        return await self.registry.dispatch(method, [argument] if argument else [], caller)
+
+    def _is_me(self, host_id: HostId) -> bool:
+        return host_id.origin == self.host_id.origin
+
+
+class RoleView(ABC):
+    """Implements :class:`~co2.web.view.HostView`, as far as both roles do it the same way.
+
+    Args:
+        host: that is shown.
+    """
+
+    role = ""
+    version = __version__
+
+    def __init__(self, host: RoleHost) -> None:
+        self._host = host
+
+    @property
+    def host_id(self) -> str:
+        """The host_id of now."""
+        return str(self._host.host_id)
+
+    def properties(self) -> Mapping[str, Any]:
+        """Return what co2.get_properties tells."""
+        return self._host.properties()
+
+    def methods(self) -> Sequence[MethodRow]:
+        """Return everything in the registry."""
+        return method_rows(self._host.registry)
+
+    def plugins(self) -> Sequence[PackageStatus]:
+        """Return every package, also those that are not there or failed to load."""
+        return package_rows(self._host.plugins.status())
+
+    async def reload(self, package: str) -> None:
+        """Have a package run the code that is in its folder now; load one that is not there."""
+        await self._host.plugins.control.load_or_reload(package)
+
+    async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
+        """Return none: a relay has none, as a message that a relay plugin does not take goes on."""
+        return ()
+
+    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
+        """Return none: only a relay has this page."""
+        return ()
+
+    def away(self, at_most: int) -> Sequence[AwayRow]:
+        """Return none: only a relay has this page."""
+        return ()
+
+    def away_states(self) -> Mapping[str, int]:
+        """Return none: only a relay has this page."""
+        return {}
+
+    @abstractmethod
+    def readiness(self) -> Readiness:
+        """Return whether the host does its work."""
+
+    @abstractmethod
+    def numbers(self) -> Numbers:
+        """Return counters and gauges."""
