@@ -200,7 +200,7 @@ def claim(results: Mapping[str, Any]) -> str:
     }
     milliseconds = results["link"]["rows"]["p50"]["co2"] / 1000
     ratio = goals[CLAIMED]
-    told = f"A single message takes {milliseconds:.2f} ms, {ratio:.2g} times as long as through that proxy"
+    told = f"Compared with that proxy, a single message takes {ratio:.2g} times as long ({milliseconds:.2f} ms)"
     if busy := goals.get("beside a busy core: p50, µs, beside pyzmq"):
         told += f", and {busy:.2g} times as long beside a busy core"
     if trips := [value for what, value in goals.items() if what.startswith("p50, pause") and "busy" not in what]:
