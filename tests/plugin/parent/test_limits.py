@@ -73,6 +73,7 @@ def test_a_limit_that_the_system_does_not_have_is_told_and_the_others_hold() -> 
 
 def test_without_proc_psutil_tells_what_a_process_uses(monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        pytest.importorskip("psutil")  # imported before the system has another name: it has a module for each
         monkeypatch.setattr(sys, "platform", "darwin")
         used = usage_of(child.pid)
         assert used.keys() == {"memory", "address_space", "open_files", "cpu_seconds"}
