@@ -13,7 +13,7 @@ QUICK := $(addprefix tests/,protocol config xmlrpc web) $(filter-out %_docs.py %
 # Run $(1) and say how long it took, whatever came of it.
 timed = @began=$$(date +%s); ( $(1) ); status=$$?; echo "make $@ took $$(($$(date +%s) - began)) s"; exit $$status
 
-.PHONY: help venv pins peers demo quick check test elsewhere soak attack simulate diagrams reference reloads lint bench clean another-python calls
+.PHONY: help venv pins peers demo quick check test coverage mutants elsewhere soak attack simulate diagrams reference reloads lint bench clean another-python calls
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -52,6 +52,12 @@ check: venv  ## lint and quick: before a commit (90 s)
 
 test: venv peers  ## the whole suite
 	$(call timed,$(INSTALLS) && export CO2_TEST_STRICT=1; $(BIN)/python -m pytest -n 2 --dist loadgroup)
+
+coverage: venv  ## which lines and branches of protocol, store, xmlrpc and config their own tests run (3 minutes)
+	$(call timed,$(BIN)/coverage run -m pytest -q $(addprefix tests/,protocol store xmlrpc config) && $(BIN)/coverage report)
+
+mutants: venv  ## plant COUNT=60 changes drawn by SEED=1, one at a time, and name those that no test notices (an hour)
+	$(call timed,$(BIN)/python tools/mutants.py --seed $(or $(SEED),1) --count $(or $(COUNT),60) --jobs $(or $(JOBS),2))
 
 elsewhere: venv  ## the rooms' tests as on macOS, as far as Linux can show that; ROOMS=tests/plugin for one
 	@ulimit -Sn 256; PYTHONPATH=tests/elsewhere/macos $(BIN)/python -m pytest -n 2 --dist loadgroup $(or $(ROOMS),$(ELSEWHERE))
