@@ -1,4 +1,4 @@
-"""Who is away, in words for whoever wanted something of it."""
+"""Absent satellites in words, for callers that wanted to reach them."""
 
 import time
 
@@ -10,7 +10,7 @@ __all__ = ["away_words", "method_away"]
 
 
 def away_words(one: Away, book: AwayBook) -> str:
-    """Say since when a satellite is away."""
+    """Return in words since when a satellite is away."""
     seconds, seen_at, before_start = book.absence(one)
     form = "%H:%M:%S" if seconds < 43_200 and not before_start else "%Y-%m-%d %H:%M:%S"
     since = time.strftime(form, time.localtime(seen_at))

@@ -1,4 +1,4 @@
-"""Calls that satellites make over their links: each link has its turn, and messages go between them."""
+"""Calls of satellites over their links: the links take turns, and messages pass between the calls."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -10,30 +10,30 @@ from co2.protocol.wire.link_frames import Call
 __all__ = ["CALLS_AT_ONCE", "CallTurnLoop", "CallTurns"]
 
 CALLS_AT_ONCE = 4
-"""Calls that are begun together. As long as these took, other things are done before the next ones are."""
+"""Calls that are started together. For as long as these took, other work is done before the next ones."""
 
 
 class CallTurnLoop(Protocol):
-    """What is used of the event loop."""
+    """The interface of the event loop used here."""
 
     def time(self) -> float:
         """Return monotonic seconds."""
 
     def call_soon(self, callback: Callable[..., object], *args: object) -> object:
-        """Have a function called in the loop's next turn."""
+        """Call a function in the loop's next turn."""
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> object:
-        """Have a function called after so many seconds."""
+        """Call a function after so many seconds."""
 
 
 class CallTurns:
-    """Calls that wait to be begun.
+    """Calls that wait to be started.
 
-    So a link that calls without end takes half of the loop's time at most, and others wait for few of its calls.
+    A link that calls endlessly gets at most half of the loop's time, and others wait for only a few of its calls.
 
     Args:
-        loop: that the relay runs in.
-        begin: begins a call: makes a task for it. Its first step is what is measured.
+        loop: of the relay.
+        begin: starts a call: makes a task for it. The task's first step is measured.
     """
 
     def __init__(self, loop: CallTurnLoop, begin: Callable[[Peer, Call], None]) -> None:
@@ -43,7 +43,7 @@ class CallTurns:
         self._busy = False
 
     def add(self, peer: Peer, call: Call) -> None:
-        """Take a call, and begin it at once where none waits."""
+        """Queue a call, and start it at once if none waits."""
         self._waiting.setdefault(peer, deque()).append(call)
         if not self._busy:
             self._busy = True
@@ -62,7 +62,7 @@ class CallTurns:
             self._begin(peer, calls.popleft())
             if calls:
                 self._waiting[peer] = calls  # behind all other links
-        # The tasks' first steps come next in the loop, and right behind them this.
+        # The tasks' first steps come next in the loop, and this right after them.
         self._loop.call_soon(self._done, began)
 
     def _done(self, began: float) -> None:

@@ -1,4 +1,4 @@
-"""Who waits: for the next message, or for one to be on disk."""
+"""Calls that wait for the next message, or for one to be on disk."""
 
 import asyncio
 from collections import deque
@@ -8,7 +8,7 @@ from co2.sources import BySource, source_of
 __all__ = ["WOKEN_AT_ONCE", "CommitWaiters"]
 
 WOKEN_AT_ONCE = 8
-"""Calls that wait for the next message and are answered before others have their turn: about 2 milliseconds."""
+"""Calls waiting for the next message that are answered before others have their turn: about 2 milliseconds."""
 
 
 class CommitWaiters:
@@ -27,7 +27,7 @@ class CommitWaiters:
         return len(self._next)
 
     def on_commit(self, position: int) -> None:
-        """Wake whoever waits for this position, or for anything new."""
+        """Wake the calls that wait for this position, or for anything new."""
         position = self.committed = max(position, self.committed)
         for done in [waited for waited in self._disk if waited <= position]:
             for waiting in self._disk.pop(done):
@@ -43,7 +43,7 @@ class CommitWaiters:
             await waiting
 
     def live_came(self) -> None:
-        """Wake whoever waits for live messages, too."""
+        """Wake the calls that wait for live messages, too."""
         for waiting in self._live:
             if not waiting.done():
                 waiting.set_result(True)
@@ -51,13 +51,13 @@ class CommitWaiters:
     async def appended(
         self, seen: int, timeout: float, end: tuple[str, int] = ("", 0), *, live: bool = False
     ) -> bool:
-        """Wait until something more is on disk; tell whether that came.
+        """Wait until something more is on disk; return whether that happened.
 
         Args:
-            seen: ``committed`` as it was before the caller looked. What came while it looked counts.
+            seen: ``committed`` before the caller looked. Messages that came while it looked count.
             timeout: seconds to wait at most.
             end: (IP, port) of the connection that waits, for :meth:`give_way`.
-            live: something live will do, too.
+            live: live messages count, too.
         """
         if self.committed != seen:
             return not self._ended
@@ -77,7 +77,7 @@ class CommitWaiters:
             self._live.discard(waiting)
 
     def give_way(self, source: str) -> tuple[str, int] | None:
-        """End the wait of a source that has lasted longest; return (IP, port) of its connection, None for none."""
+        """End the longest wait of a source; return (IP, port) of its connection, None for none."""
         waiting = self._next.oldest(source)
         if waiting is None:
             return None
@@ -87,14 +87,14 @@ class CommitWaiters:
         return self._ends.pop(waiting)
 
     def fail(self, error: Exception) -> None:
-        """What waits for the disk will not come."""
+        """Fail all calls that wait for the disk."""
         for waiting in [waiting for several in self._disk.values() for waiting in several]:
             if not waiting.done():
                 waiting.set_exception(error)
         self._disk.clear()
 
     def end(self) -> None:
-        """The relay stops: nobody waits any longer."""
+        """End all waits: the relay stops."""
         self._ended = True
         self._wake()
         while self._to_wake:
@@ -108,7 +108,7 @@ class CommitWaiters:
             self._wake_some()
 
     def _wake_some(self) -> None:
-        """Wake some, and come again for the rest: hundreds of answers in one turn would hold up everybody else."""
+        """Wake some, and the rest in later turns: hundreds of answers in one turn would delay everybody else."""
         for _ in range(min(WOKEN_AT_ONCE, len(self._to_wake))):
             future = self._to_wake.popleft()
             if not future.done():

@@ -1,7 +1,7 @@
-"""Reads of the log from disk, for everybody who has fallen behind: in a thread of their own, and in turns.
+"""Reads of the log from disk, for readers that have fallen behind: in a thread of their own, and in turns.
 
-The pool that asyncio keeps for everything else stays free for pages and for whatever else needs a thread. Who asks
-for many reads waits behind itself only: readers take turns, one read each.
+asyncio's default pool stays free for pages and other work. A reader with many reads waits only behind itself:
+readers take turns, one read each.
 """
 
 import asyncio
@@ -20,31 +20,31 @@ from co2.thread_priority import short_turns
 __all__ = ["MAX_READING", "DiskLog", "DiskReads"]
 
 MAX_READING = 2
-"""Reads that are under way or have come and are not taken yet, for all readers together.
+"""Reads that are running, or done and not yet taken, for all readers together.
 
-They hold this many times 1 MiB and one frame at most. One read is done at a time; the other one is handed over
+They hold at most this many times 1 MiB and one frame. One read runs at a time; the other one is handed over
 meanwhile.
 """
 
 MANY = 250
-"""Frames in one read above which nothing is read for a while behind it: small ones are dear to read."""
+"""Entries in one read above which a pause follows: small ones are expensive to read."""
 
 PAUSE = 1
 PAUSE_LATE = 3
-"""Times as long as the read took for which nothing is read then, where the event loop keeps up, and where not."""
+"""Length of the pause, in times of the read, if the event loop keeps up, and if not."""
 
 LATE = 0.005
-"""Seconds that the loop took to come for the last read above which it does not keep up."""
+"""Seconds until the loop took the last read, above which it does not keep up."""
 
 MAX_PAUSE = 0.1
-"""Seconds for which nothing is read at most."""
+"""Seconds of the longest pause."""
 
 
 class DiskLog(Protocol):
     """A log that can be read from disk."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
-        """Read on from a cursor; takes its time."""
+        """Read on from a cursor; takes milliseconds."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class DiskReads:
     """Reads from disk, one reader after the other.
 
     Args:
-        log: to be read.
+        log: to read.
     """
 
     def __init__(self, log: DiskLog) -> None:
@@ -71,16 +71,16 @@ class DiskReads:
         self._closed = False
 
     def __len__(self) -> int:
-        """Return how many reads wait for their turn."""
+        """Return the number of reads that wait for their turn."""
         return sum(map(len, self._wishes.values()))
 
     async def read(self, reader: Hashable, after: int, max_bytes: int) -> Reading:
         """Read on from a cursor when it is the reader's turn.
 
         Args:
-            reader: who reads. The number of wishes of one reader is the caller's to bound.
+            reader: identity of the reader. The caller limits the number of its reads.
             after: position read last; 0 for the oldest that is kept.
-            max_bytes: stop when the batches are larger than this together.
+            max_bytes: stop when the batches exceed this together.
 
         Raises:
             Unreachable: the relay stops.
@@ -93,12 +93,12 @@ class DiskReads:
         return await wish.found
 
     def forget(self, reader: Hashable) -> None:
-        """Cancel the reads of somebody who is gone that are not under way: others wait for their turn."""
+        """Cancel the waiting reads of a reader that has left."""
         for wish in self._wishes.pop(reader, ()):
             wish.found.cancel()
 
     def close(self) -> None:
-        """Begin no more reads; those that wait are given up, and their readers told so."""
+        """Start no more reads; the waiting ones fail."""
         self._closed = True
         for wishes in self._wishes.values():
             for wish in wishes:
@@ -112,8 +112,8 @@ class DiskReads:
             reader, wishes = self._wishes.popitem(last=False)
             wish = wishes.popleft()
             if wishes:
-                self._wishes[reader] = wishes  # behind everybody else
-            if wish.found.done():  # its reader is gone
+                self._wishes[reader] = wishes  # behind all other readers
+            if wish.found.done():  # its reader has left
                 continue
             self._reading += 1
             loop = asyncio.get_running_loop()
@@ -121,7 +121,7 @@ class DiskReads:
             read.add_done_callback(lambda done, wish=wish: self._come(wish, done))  # type: ignore[misc]
 
     def _read(self, after: int, max_bytes: int) -> tuple[Reading, float]:
-        """Read, one thread at a time; give also when it was done."""
+        """Read, one thread at a time; return the reading and the time of its end."""
         with self._one:
             began = time.monotonic()
             with short_turns():

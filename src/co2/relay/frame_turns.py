@@ -1,4 +1,4 @@
-"""What links have brought and the relay has not taken yet: some at a time, each link in its turn."""
+"""Frames that links have sent and the relay has not processed yet: some at a time, each link in its turn."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,29 +9,29 @@ from co2.protocol.relay.cursors import Peer
 __all__ = ["FrameTurnLoop", "FrameTurns", "Take"]
 
 Take = Callable[[Peer, list[bytes]], int]
-"""Takes some frames of a link; gives how many, at least one."""
+"""Processes some frames of a link; returns how many, at least one."""
 
 
 class FrameTurnLoop(Protocol):
-    """What is used of the event loop."""
+    """The interface of the event loop used here."""
 
     def time(self) -> float:
         """Return monotonic seconds."""
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> object:
-        """Have a function called after so many seconds."""
+        """Call a function after so many seconds."""
 
 
 class FrameTurns:
-    """Frames that wait. A link whose frames do is not read, so there is what one read gave, at most.
+    """Frames that wait. A link with waiting frames is not read, so at most the frames of one read wait.
 
-    Between two turns others have as long as the last turn took: all links whose frames wait have half of the event
+    The pause between two turns is as long as the last turn: all links with waiting frames get half of the event
     loop's time together.
 
     Args:
-        loop: that the relay runs in.
-        take: takes some of a link's; it may call :meth:`hold`, and :meth:`forget` for any link.
-        taken: told when none of a link's are left.
+        loop: of the relay.
+        take: processes some of a link's; it may call :meth:`hold`, and :meth:`forget` for any link.
+        taken: called when none of a link's are left.
     """
 
     def __init__(self, loop: FrameTurnLoop, take: Take, taken: Callable[[Peer], None]) -> None:
@@ -46,23 +46,23 @@ class FrameTurns:
         return peer in self._waiting or peer in self._resting
 
     def add(self, peer: Peer, frames: list[bytes], *, rests: bool) -> None:
-        """Keep what a link has brought; where it ``rests``, until :meth:`go_on`."""
+        """Queue the frames of a link; if it ``rests``, they wait for :meth:`go_on`."""
         (self._resting if rests else self._waiting)[peer] = frames
         self._begin(0.0)
 
     def hold(self, peer: Peer) -> None:
-        """Take nothing of a link until :meth:`go_on`."""
+        """Stop processing frames of a link until :meth:`go_on`."""
         if (frames := self._waiting.pop(peer, None)) is not None:
             self._resting[peer] = frames
 
     def go_on(self, peer: Peer) -> None:
-        """Let a link have its turns again."""
+        """Give a link its turns again."""
         if (frames := self._resting.pop(peer, None)) is not None:
             self._waiting[peer] = frames
             self._begin(0.0)
 
     def forget(self, peer: Peer) -> list[bytes]:
-        """Keep nothing of a link any more; give what was kept."""
+        """Drop the frames of a link; return them."""
         return self._waiting.pop(peer, None) or self._resting.pop(peer, None) or []
 
     def _begin(self, pause: float) -> None:

@@ -1,4 +1,4 @@
-"""The last live messages, for whoever fetches: they are in no log, so they are kept here for a moment."""
+"""The last live messages, for clients that fetch: they are in no log, so they are kept here for a moment."""
 
 import asyncio
 from collections import deque
@@ -13,23 +13,23 @@ from co2.relay.message_reader import LogMessage
 __all__ = ["KEPT_BYTES", "KEPT_FRAMES", "PACE", "LiveRead", "LiveRing"]
 
 KEPT_BYTES = 4 * 1024 * 1024
-"""Bytes of live messages that are kept for all who fetch them; the oldest go."""
+"""Bytes of live messages that are kept for all clients; beyond it the oldest are dropped."""
 
 KEPT_FRAMES = 4_096
-"""Frames of them."""
+"""Entries of live messages that are kept."""
 
 PACE = 0.05
-"""Seconds after which whoever waits is told that live messages have come: what comes meanwhile goes along."""
+"""Seconds after which waiting clients learn of live messages: those that come meanwhile are included."""
 
 
 @dataclass(slots=True)
 class LiveRead:
-    """What one read gave.
+    """The result of one read.
 
     Attributes:
-        next: where the next one goes on.
+        next: where the next one continues.
         messages: without the reader's own; their positions are numbers below 0 that no other message has.
-        missed: how many had gone already, or cannot be decoded.
+        missed: messages that were dropped already, or cannot be decoded.
     """
 
     next: int
@@ -38,13 +38,13 @@ class LiveRead:
 
 
 class LiveRing:
-    """Keeps live messages while somebody fetches them. Used in one event loop.
+    """Keeps live messages while clients fetch them. Used in one event loop.
 
     Args:
         now: monotonic seconds.
-        wake: called when something has come, at most once in :data:`PACE` seconds.
-        listen: told whether live messages are wanted: gives :meth:`take` to whoever has them, or None.
-        watched_for: seconds after which somebody who has not come again does not want them any more.
+        wake: called when messages have come, at most once in :data:`PACE` seconds.
+        listen: called with :meth:`take` when live messages are wanted, with None when not.
+        watched_for: seconds after the last :meth:`watch` for which live messages are wanted.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class LiveRing:
         self.head = 0
 
     def watch(self) -> int:
-        """Have live messages kept from now on; return where somebody begins who has none yet."""
+        """Keep live messages from now on; return the start for a new reader."""
         if not self._watched_until:
             self._listen(self.take)
         self._watched_until = self._now() + self._watched_for
         return self.head
 
     def take(self, entry: Entry) -> None:
-        """Keep a frame, or stop keeping any where nobody has come for long."""
+        """Keep an entry; or stop keeping any if nobody has fetched for long."""
         if self._now() > self._watched_until:
             self._watched_until = 0.0
             self._frames.clear()
@@ -91,9 +91,9 @@ class LiveRing:
         """Read on.
 
         Args:
-            after: ``next`` of the read before, or what :meth:`watch` returned.
+            after: ``next`` of the read before, or the result of :meth:`watch`.
             max_messages: at most so many.
-            max_bytes: stop before the messages are larger than this together; one is always given.
+            max_bytes: stop before the messages exceed this together; at least one is returned.
             not_from: the reader's origin, whose messages are left out.
         """
         read = LiveRead(after)
@@ -109,7 +109,7 @@ class LiveRing:
                 continue
             try:
                 packed = split_batch(entry.batch, patient=False)
-            except BadRequest:  # nobody looks into frames on their way here
+            except BadRequest:  # nobody parses frames on their way here
                 read.missed += entry.count
                 read.next = first + entry.count
                 continue
@@ -125,7 +125,7 @@ class LiveRing:
         return read
 
     def stop(self) -> None:
-        """The relay ends."""
+        """Cancel the timer: the relay ends."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -1,4 +1,4 @@
-"""Find out who is still there: ping the silent, drop the gone."""
+"""Liveness of members: ping silent ones, drop those that do not answer."""
 
 import asyncio
 import logging
@@ -25,10 +25,10 @@ class LivenessChecker:
         drop: called with a member to be dropped.
         interval: seconds between rounds.
         drop_after: seconds of silence after which a member with a port is dropped.
-        fetch_timeout: the same for one that fetches.
+        fetch_timeout: the same for a member that fetches.
         timeout: seconds that a ping may take.
         now: the monotonic clock, in seconds.
-        too_long: told of each answer that is over its limit.
+        too_long: called for each answer over its limit.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class LivenessChecker:
         self._free = asyncio.Semaphore(PINGS_AT_ONCE)
 
     async def run(self) -> None:
-        """Go round for ever; ends by cancellation."""
+        """Check all members at each interval, until cancelled."""
         while True:
             await asyncio.sleep(self._interval)
             await asyncio.gather(*(self._check(member) for member in self._members.foreign))
@@ -74,7 +74,7 @@ class LivenessChecker:
         try:
             await self._client.call(member.url, "ping", timeout=self._timeout, limit=BRIEF)
         except RemoteFault:
-            pass  # a server that does not know ping has answered all the same
+            pass  # a server without ping has answered, too
         except PeerError as error:
             if member.state != "unreachable":
                 _logger.warning("%s does not answer ping: %s", member.host_id, error)

@@ -8,10 +8,10 @@ __all__ = ["run"]
 
 
 def run(config: RelayConfig) -> int:
-    """Run a relay until it is told to stop; give the exit code.
+    """Run a relay until it must stop; return the exit code.
 
     Raises:
-        ConfigError: the address or port cannot be had.
+        ConfigError: the address or port is not available.
         StateError: the state folder cannot be used.
     """
     return run_host(config, lambda foundation: RelayHost(config, foundation))

@@ -1,4 +1,4 @@
-"""Brings what the relay knows of its members to disk, beside the event loop: many changes in one commit."""
+"""Writes the relay's knowledge of its members to disk, beside the event loop: many changes in one commit."""
 
 import asyncio
 import logging
@@ -20,10 +20,10 @@ INTERVAL = 0.05
 """Seconds from one commit to the next, at least: a flood of Hellos does not write more often."""
 
 AWAY_INTERVAL = 1.0
-"""Seconds after which it is on disk who has come and gone."""
+"""Seconds after which arrivals and departures of satellites are on disk."""
 
 AWAY_RETRY = 30.0
-"""Seconds after which a disk that did not take that is tried again."""
+"""Seconds after which a disk that refused them is tried again."""
 
 MAX_AWAY_WRITTEN = 64
 """Satellites that are written at a time, of at most 16 KiB each."""
@@ -32,12 +32,12 @@ _logger = logging.getLogger("co2.relay")
 
 
 class MemberKeeper:
-    """Keeps a book on disk. Used in the event loop.
+    """Keeps the book of members on disk. Used in the event loop.
 
     Args:
-        book: what is known.
+        book: of the known origins.
         store: the file.
-        away: who is away.
+        away: book of the absent satellites.
     """
 
     def __init__(self, book: OriginBook, store: MemberStore, away: AwayBook | None = None) -> None:
@@ -58,11 +58,11 @@ class MemberKeeper:
         """Open the file.
 
         Args:
-            path: of it.
+            path: of the file.
             seen_before: see :class:`~co2.protocol.relay.origins.OriginBook`.
 
         Raises:
-            StorageFailed: the disk does not do its work. Without the file nobody would know whose an origin is.
+            StorageFailed: the disk failed. Without the file the owners of origins would be unknown.
         """
         try:
             store = MemberStore.open(path)
@@ -75,19 +75,19 @@ class MemberKeeper:
         return cls(book, store, AwayBook(away, wall=time.time, now=time.monotonic))
 
     async def kept(self) -> None:
-        """Wait until all that has changed so far is on disk; nobody waits for a disk that does not take it."""
+        """Wait until all changes so far are on disk, or the disk has refused them."""
         done = asyncio.get_running_loop().create_future()
         self._waiting.append(done)
         self.keep()
         await done
 
     def keep(self) -> None:
-        """Bring what has changed to disk; nobody waits for it."""
+        """Write the changes to disk, without waiting for it."""
         if self._task is None and (self._waiting or self.book.has_changes):
             self._task = asyncio.ensure_future(self._run())
 
     def keep_away(self, delay: float = AWAY_INTERVAL) -> None:
-        """Bring to disk, a little later, who has come and gone."""
+        """Write to disk, a little later, which satellites have come and gone."""
         if self._away_timer is None and self._away_task is None:
             self._away_timer = asyncio.get_running_loop().call_later(delay, self._write_away_soon)
 
@@ -119,7 +119,7 @@ class MemberKeeper:
         self._away_failed = why
 
     async def close(self) -> None:
-        """Bring the rest to disk, and close the file."""
+        """Write the rest to disk, and close the file."""
         if self._away_timer is not None:
             self._away_timer.cancel()
         if self._away_task is not None:
@@ -139,7 +139,7 @@ class MemberKeeper:
             for done in waiting:
                 if not done.done():
                     done.set_result(None)
-                    # A Welcome may take milliseconds: one in a turn, so that links are read in between.
+                    # A Welcome may take milliseconds: one per turn, so that links are read in between.
                     await asyncio.sleep(0)
             await asyncio.sleep(INTERVAL)
         if self.book.has_changes:

@@ -1,8 +1,8 @@
-"""Bring messages to one foreign member by calling its ``notify``.
+"""Deliver messages to one foreign member by calling its ``notify``.
 
-Each member has a notifier of its own, which reads the log at the member's pace: a dead, slow or hanging satellite
-delays nobody else and holds no messages but the log's. One call is under way at a time, so order is kept. (Our own
-satellites have a link.)
+Each member has its own notifier, which reads the log at the member's pace: a dead, slow or hanging member delays
+nobody else and needs no memory besides the log. One call runs at a time, so order is kept. (Our own satellites
+have a link.)
 """
 
 import asyncio
@@ -29,7 +29,7 @@ READ_AT_ONCE = 64
 _READ_BYTES = 1024 * 1024
 
 MAX_TRIES = 3
-"""A message that a member answers with nonsense, or hangs in while it answers ping, is given up after these."""
+"""Attempts after which a message is given up: the member answers nonsense, or hangs though it answers ping."""
 
 _FIRST_RETRY = 0.1
 _LONGEST_RETRY = 5.0
@@ -39,13 +39,13 @@ class Notifier:
     """Calls one member's ``notify`` for every message after its cursor.
 
     Args:
-        member: whom to bring them to.
-        reader: of the log where they are.
+        member: the receiver.
+        reader: of the log.
         client: to call with.
         timeout: seconds one call may take.
         now: the monotonic clock, in seconds.
-        too_long: told of each answer that is over its limit.
-        say: writes a line of the log, (level, source, text, *values), within what the source may cause.
+        too_long: called for each answer over its limit.
+        say: logs a line, (level, source, text, *values), within the limits of the source.
     """
 
     def __init__(
@@ -148,15 +148,15 @@ class Notifier:
         )
 
     async def _count_try(self, error: PeerError) -> None:
-        """Count a failure against the message when the member is there but cannot take this one.
+        """Count a failure against the message if the member is reachable but cannot accept this message.
 
-        Without it one message that makes a foreign server answer nonsense, fail or hang would hold up later ones.
+        Otherwise one message that makes a foreign server answer nonsense, fail or hang would block all later ones.
         """
         if isinstance(error, CallTimeout | FailedInside):
             try:
                 await self._client.call(self._member.url, "ping", timeout=self._timeout, limit=BRIEF)
             except RemoteFault:
-                pass  # it is there: a Fault is an answer
+                pass  # it is reachable: a Fault is an answer
             except PeerError:
                 return
         if isinstance(error, FailedInside) or not isinstance(error, Unreachable):
@@ -177,13 +177,13 @@ class Notifier:
 
 
 def _with_gaps(written: bytes, gaps: list[dict[str, Any]]) -> bytes:
-    """Put gaps into a message that is written already; no message of a plugin's has this key (``plain_form``)."""
+    """Add gaps to an encoded message; no message of a plugin has this key (``plain_form``)."""
     end = b"</struct></value>"
     return written.removesuffix(end) + b"<member><name>gaps</name>" + write_value(gaps) + b"</member>" + end
 
 
 def write_plain(message: LogMessage) -> bytes:
-    """Write a message as foreign receivers see it.
+    """Encode a message for foreign receivers.
 
     Raises:
         ValueRefused: it cannot be decoded, or has more values than fit.
@@ -192,7 +192,7 @@ def write_plain(message: LogMessage) -> bytes:
 
 
 def write_live(message: LogMessage) -> bytes:
-    """Write a live message as foreign receivers see it: it has no position.
+    """Encode a live message for foreign receivers: it has no position.
 
     Raises:
         ValueRefused: it cannot be decoded, or has more values than fit.

@@ -1,4 +1,4 @@
-"""Calls to satellites that are under way: how many for one of them, from one caller, and together."""
+"""Pending calls to satellites, with limits per satellite, per caller, and in total."""
 
 import asyncio
 import itertools
@@ -13,13 +13,13 @@ from co2.protocol.wire.link_frames import Result
 __all__ = ["MAX_CALLS", "MAX_CALLS_OF_CALLER", "MAX_CALLS_TO_CALLEE", "PendingCall", "PendingCalls"]
 
 MAX_CALLS_OF_CALLER = 100
-"""Calls of one caller that may be under way; one more is refused. A caller is a link, or an address."""
+"""Pending calls of one caller; one more is refused. A caller is a link, or an address."""
 
 MAX_CALLS_TO_CALLEE = 200
-"""Calls to one satellite that may be under way; one more, and the caller that has most loses its oldest."""
+"""Pending calls to one satellite; for one more, the caller with the most loses its oldest."""
 
 MAX_CALLS = 1000
-"""Calls to all satellites together that may be under way; one more, and it is the same."""
+"""Pending calls to all satellites together; for one more, likewise."""
 
 
 @dataclass(slots=True, eq=False)
@@ -28,9 +28,9 @@ class PendingCall:
 
     Attributes:
         number: of the Call frame.
-        callee: who is called.
-        caller: who calls.
-        answer: what has come, or what is told in its place.
+        callee: the called satellite.
+        caller: of the call.
+        answer: the received result, or the error in its place.
     """
 
     number: int
@@ -69,7 +69,7 @@ class _Shares:
 
 
 class PendingCalls:
-    """The table. Where it is full a caller that has few makes room among those of the caller that has most."""
+    """The table. When it is full, the caller with the most calls makes room for a caller with few."""
 
     def __init__(self) -> None:
         self.displaced = 0
@@ -83,15 +83,15 @@ class PendingCalls:
         return len(self._calls)
 
     def add(self, callee: Peer, caller: Hashable, who: str) -> PendingCall:
-        """Take in a call.
+        """Add a call.
 
         Args:
-            callee: whom it is for.
-            caller: whose it is.
+            callee: the called satellite.
+            caller: of the call.
             who: the caller, for texts.
 
         Raises:
-            Unreachable: there are too many; the text says which limit is reached.
+            Unreachable: there are too many; the text names the limit.
         """
         if self._callers[caller] >= MAX_CALLS_OF_CALLER:
             raise Unreachable(
@@ -116,7 +116,7 @@ class PendingCalls:
         return call
 
     def remove(self, call: PendingCall) -> None:
-        """Forget a call that is done; one that is not there any more is nothing."""
+        """Forget a call that is done, if it is still in the table."""
         if self._calls.pop((call.callee, call.number), None) is None:
             return
         self._callers[call.caller] -= 1
@@ -129,7 +129,7 @@ class PendingCalls:
             del self._to[call.callee]
 
     def answered(self, callee: Peer, result: Result) -> bool:
-        """Take an answer; tell whether it was waited for."""
+        """Process an answer; return whether a call waited for it."""
         call = self._calls.get((callee, result.call_id))
         if call is None or call.answer.done():
             return False

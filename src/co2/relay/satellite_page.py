@@ -1,4 +1,4 @@
-"""Where the page of a satellite can be opened, from where somebody looks; no link that leads nowhere."""
+"""The URL of a satellite's page for a viewer, without links that lead nowhere."""
 
 import ipaddress
 
@@ -9,17 +9,17 @@ __all__ = ["satellite_page"]
 
 
 def satellite_page(host_id: HostId, listens: str, relay_ip: str, *, here: bool) -> tuple[str, str]:
-    """Return the URL of a satellite's page, '' for none, and why there is none.
+    """Return the URL of a satellite's page, '' for none, and the reason if there is none.
 
     Args:
         host_id: with the address that the relay has observed.
-        listens: IP address that the satellite says it listens on; '' where it does not say.
-        relay_ip: an address of the relay's machine; the one that others have, where there is any.
-        here: whoever looks sits at the relay's machine.
+        listens: IP address that the satellite reports to listen on; '' if it reports none.
+        relay_ip: an address of the relay's machine; one that others can use, if there is any.
+        here: the viewer is at the relay's machine.
     """
     beside = _is_loopback(host_id.ip) or host_id.ip == relay_ip
     if not listens and not beside:
-        return host_url(host_id.ip, host_id.port), ""  # one of before this was told
+        return host_url(host_id.ip, host_id.port), ""  # a satellite too old to report it
     if beside and here:
         ip = listens if _is_address(listens) and not is_everywhere(listens) else "127.0.0.1"
         return host_url(ip, host_id.port), ""
@@ -29,7 +29,7 @@ def satellite_page(host_id: HostId, listens: str, relay_ip: str, *, here: bool) 
             "it listens on 127.0.0.1: its page opens on its own machine only; --bind 0.0.0.0 opens it to others",
         )
     if not beside:
-        # It may say what it likes of itself, but that makes no link to somebody else.
+        # It may claim any address, but that makes no link to another host.
         if is_everywhere(listens) or listens == host_id.ip:
             return host_url(host_id.ip, host_id.port), ""
         return "", "it listens on another address than the one that it comes from"

@@ -1,4 +1,4 @@
-"""Who has first sent what a relay plugin sends: to that host it does not go back."""
+"""The first senders of messages that a relay plugin sends: a message does not go back to its first sender."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ __all__ = ["by_first_sender"]
 
 
 class _FirstSender(msgspec.Struct):
-    """The one key of a message that tells who has sent it first."""
+    """The one key of a message that names its first sender."""
 
     origin_host_id: Any = ""
 
@@ -46,4 +46,4 @@ def _origin_in(message: bytes) -> str:
     try:
         return HostId.parse(_first_sender(message).origin_host_id).origin
     except (msgspec.MsgspecError, ValueError, TypeError, AttributeError, BadRequest):
-        return ""  # none, or none that is a host's
+        return ""  # missing, or not a host's

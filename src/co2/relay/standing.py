@@ -1,4 +1,4 @@
-"""Whose frames are read first when the relay has more to do than time for it: those of links that take little."""
+"""The order in which links are read when the relay is overloaded: first those that take little time."""
 
 from typing import Protocol
 
@@ -16,43 +16,44 @@ __all__ = [
 ]
 
 SHARE = 0.2
-"""Part of the event loop's time that a link may take and still be among the first."""
+"""Share of the event loop's time that a link may take and still be in the first rank."""
 
 SPAN = 1.0
-"""Seconds over which that is reckoned."""
+"""Seconds over which that share is measured."""
 
 MOST = 0.001
 MOST_OF_A_BYTE = 1e-8
 MOST_OF_A_FRAME = 1e-4
 MOST_OF_A_LINK = 2e-5
-"""Seconds that count at most of what was taken at once, and besides for each byte and each frame that came, and
-for each link that may have got it: more is the doing of the machine, or of Python's own. A hundred small frames
-that come with one read take 5 ms."""
+"""Upper limits, in seconds, of the time that counts for one read, plus for each byte and each frame of it, and for
+each link that may have received it: more is caused by the machine, or by Python itself. A hundred small frames in
+one read take 5 ms."""
 
 ASKED = 0.0002
-"""Seconds that a thing asked for counts besides what it took at once: it is answered later."""
+"""Seconds that a request counts besides the time that it took at once: it is answered later."""
 
 PROBATION = 5.0
-"""Seconds for which a link stays behind at least."""
+"""Seconds for which a link stays in the second rank at least."""
 
 
 class Ranked(Protocol):
-    """What is read first or behind."""
+    """A connection with a rank."""
 
     def read_first(self) -> None:
-        """Be read before those behind."""
+        """Read this connection before those of the second rank."""
 
     def read_behind(self) -> None:
-        """Be read where there is time."""
+        """Read this connection when there is time."""
 
 
 class Standing:
-    """The standing of one link. It is first for as long as the relay has time to spare, whatever it takes.
+    """The rank of one link. While the relay has time to spare, it is the first, whatever the link takes.
 
     Args:
         wire: its connection.
         now: monotonic seconds.
-        late: whether the relay has none to spare: who comes then is behind, until it is seen to take little.
+        late: whether the relay is overloaded: a new link is then in the second rank, until it has proved to take
+            little.
     """
 
     __slots__ = ("_is_first", "_since", "_taken", "_until", "_wire")
@@ -68,16 +69,16 @@ class Standing:
     def take(
         self, seconds: float, size: int, asked: int, now: float, late: bool, *, frames: int = 1, links: int = 0
     ) -> None:
-        """Note what a link has taken of the event loop's time.
+        """Count the time of the event loop that a link has taken.
 
         Args:
-            seconds: that what has come took.
-            size: its bytes.
-            asked: how many things it has asked for.
+            seconds: of the work on its frames.
+            size: their bytes.
+            asked: number of requests in them.
             now: monotonic seconds.
-            late: whether the relay has no time to spare.
-            frames: how many these were.
-            links: how many may have got something of it.
+            late: whether the relay is overloaded.
+            frames: number of frames.
+            links: number of links that may have received something of them.
         """
         most = MOST + size * MOST_OF_A_BYTE + frames * MOST_OF_A_FRAME + links * MOST_OF_A_LINK
         self._taken += min(seconds, most) + asked * ASKED

@@ -1,4 +1,4 @@
-"""Dead letters of a satellite: to disk beside the event loop, to be looked at, dropped, or tried once more."""
+"""Dead letters of a satellite: written to disk beside the event loop; listed, dropped or repeated on request."""
 
 import asyncio
 import logging
@@ -27,19 +27,19 @@ MAX_WAITING_BYTES = 8 * 1024 * 1024
 """Dead letters that wait for the disk, and the bytes of their messages; further ones are lost and counted."""
 
 MAX_ANSWER = 256 * 1024
-"""Bytes of messages that one answer gives; one message is always given."""
+"""Bytes of messages in one answer; at least one message is returned."""
 
 MAX_LETTERS = 1_000
 """Dead letters in one answer."""
 
 RETRY = 1.0
-"""Seconds between two tries on a disk that is full or does not do its work."""
+"""Seconds between two attempts on a disk that is full or fails."""
 
 TELL_INTERVAL = 10.0
-"""Seconds between two lines about letters that are gone."""
+"""Seconds between two log lines about lost letters."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds in which what waits gets to disk when the satellite stops."""
+"""Seconds within which waiting letters are written when the satellite stops."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -52,14 +52,14 @@ Repeat = Callable[[str, DeadLetter], Awaitable[None]]
 
 
 class DeadLetters:
-    """The book of messages that plugins did not take. Used in the event loop.
+    """The messages that plugins did not accept. Used in the event loop.
 
     Args:
         path: of the file.
-        repeat: gives (package, letter) to its plugin once more, and returns when that has taken it.
+        repeat: gives (package, letter) to its plugin once more, and returns when the plugin has accepted it.
 
     Attributes:
-        lost: letters for which there was no room while they waited for the disk.
+        lost: letters that found no room while they waited for the disk.
     """
 
     def __init__(self, path: Path, repeat: Repeat) -> None:
@@ -78,23 +78,23 @@ class DeadLetters:
 
     @property
     def kept(self) -> int:
-        """Letters that somebody can look at."""
+        """Letters that can be listed."""
         return self._store.kept
 
     @property
     def problem(self) -> str:
-        """Why dead letters do not get to disk, '' where they do."""
+        """Why dead letters do not get to disk, '' if they do."""
         if not self._failing:
             return ""
         return f"{len(self._waiting)} dead letters wait for the disk, which does not take them: {self._failing}"
 
     @property
     def gone(self) -> int:
-        """Letters that nobody can look at any more: the oldest, where there were too many, and the lost ones."""
+        """Letters that can no longer be listed: the oldest, when there were too many, and the lost ones."""
         return self._store.gone + self.lost
 
     async def start(self) -> None:
-        """Look what earlier runs have left, and begin."""
+        """Open the file of earlier runs, and start writing."""
         try:
             await asyncio.to_thread(self._store.open)
         except (apsw.Error, OSError) as error:
@@ -102,7 +102,7 @@ class DeadLetters:
         self._writer = asyncio.create_task(self._write_all())
 
     async def close(self) -> None:
-        """Write what waits, and end."""
+        """Write the rest, and end."""
         self._closing = True
         self._wakeup.set()
         if self._writer is not None:
@@ -114,7 +114,7 @@ class DeadLetters:
         await asyncio.to_thread(self._store.close)
 
     def take(self, package: str, letter: DeadLetter) -> None:
-        """Have a letter kept."""
+        """Queue a letter for writing."""
         size = len(letter.message)
         if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             self.lost += 1
@@ -135,7 +135,7 @@ class DeadLetters:
         self._wakeup.set()
 
     async def last(self, package: str, max_letters: int) -> list[StoredLetter]:
-        """Give the newest letters of a package, newest first; none where the disk does not do its work."""
+        """Return the newest letters of a package, newest first; none if the disk fails."""
         try:
             return await asyncio.to_thread(self._store.last, max_letters, package)
         except (apsw.Error, OSError) as error:
@@ -170,7 +170,7 @@ class DeadLetters:
     async def drop_dead_letters(self, params: Sequence[Any], caller: Caller) -> int:
         """Delete all dead letters up to an id. Only from the satellite's own machine.
 
-        Takes {up_to, package}; with ``package`` only those of this plugin package go. Returns how many went.
+        Takes {up_to, package}; with ``package`` only those of this plugin package. Returns how many it deleted.
         """
         _only_from_here(caller)
         argument = one_dict(params)
@@ -178,9 +178,9 @@ class DeadLetters:
         return await self._on_disk(self._store.drop, up_to, _package(argument))
 
     async def repeat_dead_letter(self, params: Sequence[Any], caller: Caller) -> bool:
-        """Give a dead letter to its plugin once more, marked ``repeat``. Only from the satellite's own machine.
+        """Pass a dead letter to its plugin once more, marked ``repeat``. Only from the satellite's own machine.
 
-        Takes {id}. Returns true when ``receive`` has returned; only then the letter is deleted. Where it raises
+        Takes {id}. Returns true when ``receive`` has returned; only then the letter is deleted. If it raises
         again, or the plugin does not run, the answer is a Fault and the letter stays.
         """
         _only_from_here(caller)
@@ -261,7 +261,7 @@ class DeadLetters:
             _logger.error("dead letters cannot be written, they wait in memory: %s", why)
 
     def _tell_gone(self, at_last: bool = False) -> None:
-        """Say, not too often, how many nobody can look at any more."""
+        """Log, not too often, how many letters can no longer be listed."""
         now = time.monotonic()
         if self.gone != self._told and (at_last or not self._told or now - self._told_at >= TELL_INTERVAL):
             _logger.warning(
@@ -281,7 +281,7 @@ def _only_from_here(caller: Caller) -> None:
 
 
 def _message(letter: StoredLetter) -> Message | bytes:
-    """Give the message as a foreign receiver would have got it; its bytes where they are no message."""
+    """Return the message as a foreign receiver would have received it; its bytes if it cannot be decoded."""
     try:
         message = plain_form(letter.message)
     except ValueRefused:

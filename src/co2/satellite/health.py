@@ -1,4 +1,4 @@
-"""What a satellite tells its relay of its plugin packages, when that is news."""
+"""A satellite's reports to its relay about its plugin packages, sent when something has changed."""
 
 import time
 from collections.abc import Iterable
@@ -10,15 +10,15 @@ from co2.web.text import brief
 __all__ = ["SAME_ERROR", "HealthNews", "health_of"]
 
 SAME_ERROR = 1.0
-"""Seconds within which the same error of a package is told once."""
+"""Seconds within which the same error of a package is reported once."""
 
 
 def health_of(packages: Iterable[PackageStatus], letters_kept: int) -> list[Health]:
-    """Return how packages are, as others may know it.
+    """Return the health of packages, as others may know it.
 
     Args:
         packages: all of the satellite's.
-        letters_kept: dead letters that are there now; a package's own number only grows.
+        letters_kept: dead letters that are kept now; a package's own number only grows.
     """
     return fitting(
         Health(
@@ -36,17 +36,17 @@ def health_of(packages: Iterable[PackageStatus], letters_kept: int) -> list[Heal
 
 
 class HealthNews:
-    """Finds out whether something has changed since the relay was told."""
+    """Notices changes since the last report to the relay."""
 
     def __init__(self) -> None:
         self._told: list[tuple[object, float]] | None = None
 
     def forget(self) -> None:
-        """Another link has begun: nothing was told there."""
+        """Forget the last report: a new link has none."""
         self._told = None
 
     def is_new(self, packages: Iterable[Health]) -> bool:
-        """Return whether this is not what was told last, and note that it is told now. Time alone is no news."""
+        """Return whether this differs from the last report, and remember it. Time alone is no change."""
         now = time.monotonic()
         found: list[tuple[object, float]] = [
             (
@@ -57,7 +57,7 @@ class HealthNews:
         ]
         before = self._told
         if before is not None and len(before) == len(found):
-            # The same error again is news, a millisecond's difference in when it was is none.
+            # The same error again is a change, a difference of milliseconds in its time is none.
             pairs = zip(before, found, strict=True)
             if all(then[0] == row[0] and row[1] - then[1] < SAME_ERROR for then, row in pairs):
                 return False

@@ -1,4 +1,4 @@
-"""Take in what a relay without a link brings: only where wanted, only from our relay, each position once."""
+"""Messages from a relay without a link: accepted only if configured, only from our relay, each position once."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["MAX_GAPS", "NotifyEndpoint"]
 
 MAX_GAPS = 1_000
-"""Gaps that one call may tell."""
+"""Gaps that one call may report."""
 
 MAX_REASON = 256
 """Characters of the reason of a gap."""
@@ -31,11 +31,11 @@ class NotifyEndpoint:
     """The handler of ``notify``.
 
     Args:
-        origin: ours; what comes back with it is not delivered.
-        relay_ips: gives the addresses that our relay may call from.
-        closed: gives why nothing is taken in now, '' where something is.
+        origin: ours; messages with it are not delivered.
+        relay_ips: returns the addresses that our relay may call from.
+        closed: returns why no messages are accepted now, '' if they are.
         deliver: passes (host_id, client_address, channels, batch) to the plugins.
-        tell_gap: tells them (position of the last message before, of the first after, reason) of a gap.
+        tell_gap: reports a gap to them (position of the last message before, of the first after, reason).
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class NotifyEndpoint:
         self._lines = LineBudgets()
 
     def notify(self, params: Sequence[Any], caller: Caller) -> bool:
-        """Take one message from our relay and pass it to the plugins. Returns true.
+        """Accept one message from our relay and pass it to the plugins. Returns true.
 
         Takes {data, host_id, client_address, position, gaps, …}. The same position may come again; a repeat is
         recognised and delivered once. Only with ``accept_notify``, while there is no link: else Fault 1002.
@@ -106,7 +106,7 @@ class NotifyEndpoint:
 
 
 def _gaps_in(argument: dict[str, Any]) -> list[tuple[int, int, str]]:
-    """Give (after, next, reason) of each gap that comes with a message."""
+    """Return (after, next, reason) of each gap that comes with a message."""
     gaps = argument.get("gaps", [])
     if not isinstance(gaps, list) or len(gaps) > MAX_GAPS or not all(isinstance(gap, dict) for gap in gaps):
         raise BadParams(f"key 'gaps': a list of at most {MAX_GAPS} dictionaries is wanted")
@@ -121,7 +121,7 @@ def _gaps_in(argument: dict[str, Any]) -> list[tuple[int, int, str]]:
 
 
 def _client_address(argument: dict[str, Any], caller: Caller) -> tuple[str, int]:
-    """Give the sender's connection as the relay saw it; a relay that does not say is named itself."""
+    """Return the sender's connection as the relay saw it; if the relay does not say, its own connection."""
     address = argument.get("client_address")
     if (
         isinstance(address, list)

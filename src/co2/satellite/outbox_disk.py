@@ -1,4 +1,4 @@
-"""Brings to disk what waits too long in the outbox, and back what the link wants again."""
+"""Stores messages that wait too long in the outbox, and loads those that the link needs again."""
 
 import asyncio
 import logging
@@ -13,14 +13,14 @@ from co2.store.outbox_thread import OutboxThread
 __all__ = ["LOAD_TRIES", "RETRY", "TICK", "OutboxDisk"]
 
 TICK = 0.02
-"""Seconds between two looks at what waits, while something does."""
+"""Seconds between two looks at the outbox, while messages wait."""
 
 LOAD_TRIES = 10
 RETRY = 1.0
-"""Tries to read what waits on a disk that does not give it, and seconds between two; then it counts as damaged."""
+"""Attempts to read messages from a disk that fails, and seconds between two; then they count as damaged."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds in which what still waits gets to disk when the satellite stops."""
+"""Seconds within which waiting messages are stored when the satellite stops."""
 
 _logger = logging.getLogger("co2.satellite")
 
@@ -29,9 +29,9 @@ class OutboxDisk:
     """The outbox's disk. Used in the event loop.
 
     Args:
-        outbox: whose.
+        outbox: to store.
         path: of the file.
-        work: called when something that was wanted is back in memory.
+        work: called when requested messages are back in memory.
     """
 
     def __init__(self, outbox: Outbox, path: Path, work: Callable[[], None]) -> None:
@@ -50,7 +50,7 @@ class OutboxDisk:
 
     @property
     def problem(self) -> str:
-        """Why what waits does not get to disk, and what to do; '' where it does."""
+        """Why waiting messages do not get to disk, and what to do; '' if they do."""
         if self._store.failed:
             return f"what waits for the relay is in memory only, the disk has failed: {self._store.failed}"
         if self._store.full:
@@ -62,27 +62,27 @@ class OutboxDisk:
         return ""
 
     def start(self) -> None:
-        """Begin, in the running loop."""
+        """Start, in the running loop."""
         self._loop = asyncio.get_running_loop()
         self.watch()
 
     def watch(self) -> None:
-        """Something may wait: look after it from now on."""
+        """Check the outbox regularly from now on: messages may wait."""
         if self._timer is None and self._loop is not None:
             self._timer = self._loop.call_later(TICK, self._look)
 
     def load(self, segment: Segment) -> None:
-        """Bring a segment back to memory."""
+        """Load a segment back to memory."""
         task = asyncio.ensure_future(self._load(segment))
         self._loads.add(task)
         task.add_done_callback(self._loads.discard)
 
     def moved(self, epoch: int, other: int, shift: int) -> None:
-        """Write down that what waits of a run goes out in another one, for the next process."""
+        """Record for the next process that the rest of a run is sent in another one."""
         self._store.move(epoch, other, shift)
 
     async def close(self) -> None:
-        """Bring all that waits to disk, and end."""
+        """Store all waiting messages, and end."""
         if self._timer is not None:
             self._timer.cancel()
         self._loop = None
@@ -106,7 +106,7 @@ class OutboxDisk:
     async def _load(self, segment: Segment) -> None:
         cuts = await self._read_back(segment.rows)
         if self._loop is None:
-            return  # closed meanwhile: what is on disk stays there for the next run
+            return  # closed meanwhile: the messages on disk stay there for the next run
         lost = self._outbox.lost
         self._outbox.loaded(segment, cuts)
         if self._outbox.lost > lost:
@@ -114,7 +114,7 @@ class OutboxDisk:
         self._work()
 
     async def _read_back(self, rows: tuple[int, int]) -> list[Cut]:
-        """Read frames; a disk that does not do its work now may do it in a moment: nothing is given up at once."""
+        """Read frames; a disk that fails at the moment may recover: nothing is given up at once."""
         for left in range(LOAD_TRIES - 1, -1, -1):
             try:
                 return await asyncio.to_thread(self._store.load, rows)

@@ -1,4 +1,4 @@
-"""Opening a link: a connection to the relay, and the handshake that makes it a WebSocket (RFC 6455, 4.1)."""
+"""Open a link: connect to the relay, and upgrade to a WebSocket (RFC 6455, 4.1)."""
 
 import asyncio
 import base64
@@ -22,18 +22,18 @@ _END_OF_HEAD = b"\r\n\r\n"
 
 
 async def dial(url: str, addresses: Sequence[str]) -> tuple[WebSocketTransport, bytes]:
-    """Open a link to a relay; the caller sees to the time that this takes.
+    """Open a link to a relay; the caller sets the time limit.
 
     Args:
         url: the relay's, ``http://host:port``.
         addresses: of its host, tried in this order.
 
     Returns:
-        The wire, which nobody carries yet, and what the relay has said already.
+        The transport, without an owner yet, and the bytes that the relay has already sent.
 
     Raises:
-        OSError: nobody is there.
-        Unreachable: somebody is, but no relay of co2.
+        OSError: nothing answers.
+        Unreachable: a program answers, but not a relay of co2.
     """
     parts = urlsplit(url)
     transport, answer = await _connect(addresses, parts.port or 80)
@@ -52,7 +52,7 @@ async def dial(url: str, addresses: Sequence[str]) -> tuple[WebSocketTransport, 
         transport.write(("\r\n".join(lines) + "\r\n\r\n").encode("ascii"))
         await answer.complete
         _check(answer.head, key)
-        if transport.is_closing():  # whoever carries the wire would not be told
+        if transport.is_closing():  # the owner would not learn of it
             raise ConnectionResetError("the connection was closed")
         return WebSocketTransport(transport, is_client=True, max_frame=MAX_LINK_FRAME), answer.rest
     except BaseException:
@@ -73,10 +73,10 @@ async def _connect(addresses: Sequence[str], port: int) -> "tuple[asyncio.Transp
 
 
 class _Answer(asyncio.Protocol):
-    """Collects the head of the answer, and what comes after it.
+    """Collects the head of the answer, and the bytes after it.
 
     Attributes:
-        complete: done when the head is.
+        complete: done when the head is complete.
     """
 
     def __init__(self) -> None:
@@ -109,14 +109,14 @@ def _check(head: bytes, key: str) -> None:
     """Refuse an answer that is not a relay's.
 
     Raises:
-        Unreachable: it is none.
+        Unreachable: it is not a relay's.
     """
     status_line, _, lines = head.partition(b"\r\n")
     words = status_line.split(None, 2)
     status = words[1].decode("latin-1") if len(words) > 1 and words[0].startswith(b"HTTP/1.") else "?"
     if status != "101":
         raise Unreachable(f"what answers there is no relay of co2 (HTTP {status})")
-    # It takes its time to import; a satellite does that while its plugin hosts start.
+    # Its import takes time; a satellite does that while its plugin hosts start.
     from http.client import HTTPException, parse_headers
 
     try:

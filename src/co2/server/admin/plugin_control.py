@@ -195,11 +195,11 @@ class PluginControl:
         return True
 
     async def _reload(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
-        """Have a plugin package run the code that is in its folder now. Only from the host's own machine.
+        """Reload a plugin package with the code that is in its folder now. Only from the host's own machine.
 
-        Takes the name, or {package, fresh}. No message is lost or doubled. Where the new code does not load, the
-        old one goes on, and the answer is a Fault that says why. With ``fresh`` true the new code takes nothing
-        over from the old one's handover. Returns {name, state, load, code, …}.
+        Takes the name, or {package, fresh}. No message is lost or doubled. If the new code does not load, the
+        old one continues, and the answer is a Fault that says why. With ``fresh`` true the new code gets no
+        handover from the old one. Returns {name, state, load, code, …}.
         """
         _only_from_here(caller)
         fresh = params[0].get("fresh", False) if params and isinstance(params[0], dict) else False
@@ -208,7 +208,7 @@ class PluginControl:
         return package_row(await self.reload(_name(params), fresh=fresh))
 
     async def _get_log(self, params: Sequence[Any], caller: Caller) -> list[dict[str, Any]]:
-        """Give the last lines of a plugin package's log. Only from the host's own machine.
+        """Return the last lines of a plugin package's log. Only from the host's own machine.
 
         Takes the name, or {package, after, max}: those with a number above ``after``, at most ``max`` (100; 500).
         Returns a list of {number, at, level, source, text}, oldest first.
