@@ -53,7 +53,7 @@ check: venv  ## lint and quick: before a commit (90 s)
 test: venv peers  ## the whole suite
 	$(call timed,$(INSTALLS) && export CO2_TEST_STRICT=1; $(BIN)/python -m pytest -n 2 --dist loadgroup)
 
-coverage: venv  ## which lines and branches of protocol, store, xmlrpc and config their own tests run (3 minutes)
+coverage: venv  ## which lines and branches of protocol, store, xmlrpc and config their own tests do not run
 	$(call timed,$(BIN)/coverage run -m pytest -q $(addprefix tests/,protocol store xmlrpc config) && $(BIN)/coverage report)
 
 mutants: venv  ## plant COUNT=60 changes drawn by SEED=1, one at a time, and name those that no test notices (an hour)
