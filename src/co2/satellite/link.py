@@ -114,8 +114,8 @@ class Link:
         reconnect_max: seconds of the longest pause between two tries to reach a relay that is away.
         folder: the state folder, named in messages to people.
         token: of the state folder.
-        moved: called when the messages of a run are renumbered into another: (run, other run, number taken off
-            each).
+        moved: called when the messages of a run are renumbered into another: (run, other run, number
+            subtracted from each).
     """
 
     def __init__(
