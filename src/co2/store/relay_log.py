@@ -414,7 +414,7 @@ class RelayLog:
         self._writer.put_meta("losses", json.dumps(losses))
 
     def replace_id(self) -> None:
-        """Take a new log id: this log is not the one that its readers know."""
+        """Replace the log id: readers of the old log must notice."""
         self._former = [*self._former, self.log_id][-MAX_FORMER:]
         self._writer.put_meta("former", json.dumps(self._former))
         self.log_id = secrets.token_hex(16)

@@ -27,7 +27,7 @@ class EventLoopThread:
         return self._runner.run(_awaited(awaitable))
 
     def wait(self) -> None:
-        """Let the plugin's tasks run until there is mail."""
+        """Run the plugin's tasks until there is mail."""
         self._runner.run(self._wait())
 
     def wake(self) -> None:

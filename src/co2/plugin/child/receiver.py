@@ -87,7 +87,7 @@ class Receiver:
         self._words[self._word] = 2 * progress.done + 2 if progress.done else 0
 
     def take(self, plugin: Co2Plugin, frame: Deliver | Gap) -> None:
-        """Give a frame to the plugin; to be called again with the same one after an interruption."""
+        """Pass a frame to the plugin; to be called again with the same frame after an interruption."""
         if isinstance(frame, Gap):
             self._take_gap(plugin, frame)
         else:
@@ -95,7 +95,7 @@ class Receiver:
             self._apart = None
 
     def _take(self, plugin: Co2Plugin, frame: Deliver) -> None:
-        """Give the messages of a frame to the plugin, with calls in between."""
+        """Pass the messages of a frame to the plugin, with calls in between."""
         messages = open_batch(frame.batch)
         last = frame.first + len(messages) - 1
         number = max(frame.first + frame.skip, self.done + 1)
@@ -125,7 +125,7 @@ class Receiver:
         return message is not None and (self._wants is None or self._wants(message))
 
     def _receive(self, plugin: Co2Plugin, messages: list[Message], at: int, end: int, frame: Deliver) -> bool:
-        """Give messages to the plugin; return whether it continues."""
+        """Pass messages to the plugin; return whether it continues."""
         words, word, actor = self._words, self._word, self._actor
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
         first = 2 * frame.first + 1

@@ -111,7 +111,7 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     client_address: tuple[str, int],
     /,
 ) -> tuple[int, Any]:
-    """Give messages to a plugin, until there is other work.
+    """Pass messages to a plugin until there is other work.
 
     Args:
         messages: decoded; None for one that was dropped on its way and keeps its place. Messages that were given

@@ -313,7 +313,7 @@ class Package:
         )
 
     def status(self) -> PackageStatus:
-        """Tell how it is."""
+        """Return its status."""
         lifecycle = self.lifecycle
         counters, one = lifecycle.accounting.counters, lifecycle.current
         watchdog = one.watchdog if one is not None else None

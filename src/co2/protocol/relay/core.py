@@ -261,7 +261,7 @@ class RelayCore:
         self.end(peer, close_reasons.STORAGE, str(error), retry_after=5.0)
 
     def has_room(self) -> None:
-        """Tell the senders that wait to resend, if the disk has room again."""
+        """Resume the senders that wait to resend, if the disk has room again."""
         if not self._waiting or not self.log.takes:
             return
         waiting, self._waiting = self._waiting, {}
@@ -279,7 +279,7 @@ class RelayCore:
         self._leave(peer, "", why)
 
     def end(self, peer: Peer, reason: str, text: str, retry_after: float = 0.0) -> None:
-        """Say Goodbye."""
+        """Send a Goodbye."""
         if peer.state == "closed":
             return
         peer.write(encode_link_frame(Goodbye(reason, text[:512], retry_after)))
@@ -320,7 +320,7 @@ class RelayCore:
             self.events.append(AdmissionWanted(peer, seen, hello))
 
     def admit(self, asked: AdmissionWanted) -> None:
-        """Let a satellite join; one that is refused gets :meth:`end` instead."""
+        """Admit a satellite; a refused one gets :meth:`end` instead."""
         if asked.peer.state == "asked":
             self._let_in(asked.peer, asked.host_id, asked.hello)
             self.fan_out.advance()
@@ -448,7 +448,7 @@ class RelayCore:
     def _welcome(
         self, peer: Peer, hello: Hello, acks: list[tuple[int, int]], rolled_back: bool
     ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
-        """Say Welcome; return the subscriptions as they apply to this log, and the gaps that result."""
+        """Send a Welcome; return the subscriptions as they apply to this log, and the gaps that result."""
         known = [sub.position for sub in hello.subscriptions if sub.position is not None]
         has_read_on = known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known))
         if has_read_on and rolled_back and not self._renamed:

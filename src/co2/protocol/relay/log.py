@@ -170,4 +170,4 @@ class Log(Protocol):
         """Return the checksum of the entry that begins with this number, None if it is no longer kept."""
 
     def replace_id(self) -> None:
-        """Take a new log id: this log is not the one that its readers know."""
+        """Replace the log id: readers of the old log must notice."""

@@ -185,7 +185,7 @@ class SatelliteCore:
     # ---- the link --------------------------------------------------------------------------------------
 
     def connected(self) -> None:
-        """Say Hello on a new connection."""
+        """Send a Hello on a new connection."""
         self._out.clear()
         self._out_bytes = 0
         self.paused = self._untold = False
@@ -227,7 +227,7 @@ class SatelliteCore:
             self._end("", why, 0.0)
 
     def end(self, reason: str, text: str) -> None:
-        """Say Goodbye."""
+        """Send a Goodbye."""
         if self.state != "away":
             self._write(Goodbye(reason, text[:512]))
             self._end(reason, text, 0.0)

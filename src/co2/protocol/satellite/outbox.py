@@ -299,7 +299,7 @@ class Outbox:
         return [*list(firsts.items())[: MAX_EPOCHS - 1], (self.epoch, current)]
 
     def again(self) -> None:
-        """Give all frames once more, on a new link."""
+        """Return to the first frame: a new link gets all of them again."""
         self._at = self._inside = 0
 
     def give(self, max_bytes: int) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""What all stream connections of a host need from their transports beyond asyncio."""
+"""The additions of all stream connections of a host to asyncio's transports."""
 
 import asyncio
 import contextlib

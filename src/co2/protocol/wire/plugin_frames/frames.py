@@ -166,7 +166,7 @@ class Call(Frame):
 
 
 class Repeat(Frame):
-    """Give a dead letter to its plugin once more, marked ``repeat: True``. Answered by a Result, like a Call.
+    """Pass a dead letter to its plugin again, marked ``repeat: True``. Answered by a Result, like a Call.
 
     Attributes:
         call_id: from the same numbers as those of Calls.

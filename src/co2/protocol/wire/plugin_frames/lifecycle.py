@@ -146,7 +146,7 @@ class Handover(Frame):
 
 
 class Takeover(Frame):
-    """Give a plugin, before it starts, the value of its predecessor. ``value`` is encoded."""
+    """Pass a plugin the value of its predecessor before it starts. ``value`` is encoded."""
 
     plugin: str
     value: bytes
