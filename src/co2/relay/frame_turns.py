@@ -19,7 +19,7 @@ class FrameTurnLoop(Protocol):
         """Return monotonic seconds."""
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> object:
-        """Call a function after so many seconds."""
+        """Call a function after ``delay`` seconds."""
 
 
 class FrameTurns:

@@ -399,7 +399,7 @@ def _prepare_process(load: Load) -> Sequence[str]:
 def _stay_awake(timeout: float) -> None:
     """End the process if no Python runs for so long: a call into C that never returns.
 
-    The satellite kills such a child. If the satellite itself was killed, nobody else can.
+    Usually the satellite kills such a child first; this is for when the satellite itself was killed.
     """
     import faulthandler
 

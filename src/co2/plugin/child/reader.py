@@ -98,7 +98,7 @@ class SocketReader:
         self._stand_in.start()
 
     def join(self, timeout: float) -> None:
-        """Wait for the end, at most so many seconds, and close the wakeup sockets."""
+        """Wait for the end, at most ``timeout`` seconds, and close the wakeup sockets."""
         self._stand_in_wakeup.ring()
         self._stand_in.join(timeout)
         if not self._stand_in.is_alive():

@@ -59,7 +59,7 @@ class FanOut:
         self._held: deque[int] = deque()
         self._lost_at = 0
 
-    # ---- what is new -------------------------------------------------------------------------------------
+    # ---- new entries -------------------------------------------------------------------------------------
 
     def add(self, entry: Entry, *, from_disk: bool = False) -> None:
         """Add a new entry of the log; with ``from_disk`` it is delivered only once it is on disk."""

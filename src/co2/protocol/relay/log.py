@@ -123,7 +123,7 @@ class Log(Protocol):
         """Acknowledged messages that are not in the log."""
 
     def add_loss(self, loss: Loss) -> None:
-        """Remember a loss for everybody who reads over it, also in later runs."""
+        """Record a loss for all readers that pass it, also in later runs."""
 
     def append(
         self,
@@ -143,7 +143,7 @@ class Log(Protocol):
     ) -> Entry:
         """Append an entry; it is on disk a little later, together with the id that its sender gave it.
 
-        ``count`` says how many messages it has: who appends it has counted them.
+        ``count`` is its number of messages, counted by the caller.
 
         Raises:
             StorageFull: there is no room; nothing was appended.

@@ -446,7 +446,7 @@ class SatelliteCore:
         batch = frame.batch
         self._write(Publish(0, 0, package, frame.plugin, frame.channels, crc32(batch), batch))
 
-    # ---- what comes next (forecast.py) -------------------------------------------------------------------
+    # ---- expected frames (forecast.py) -------------------------------------------------------------------
 
     def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
         """Return the frame that :meth:`publish` would send now; None if it would send nothing, or is uncertain."""

@@ -172,7 +172,7 @@ class Outbox:
         return self._next - 1 if epoch == self.epoch else self._ends.get(epoch)
 
     def renumber(self, epoch: int, old: int | None = None) -> int:
-        """Renumber all waiting messages of a run in another one, from 1 on: somebody else has used their numbers.
+        """Renumber a run's waiting messages in another run, from 1 on: another host has used their numbers.
 
         Args:
             epoch: the other one.
@@ -244,7 +244,7 @@ class Outbox:
     # ---- in --------------------------------------------------------------------------------------------
 
     def put(self, package: str, frame: plugin_frames.Publish, count: int) -> None:
-        """Number, checksum and keep a frame of so many messages."""
+        """Number, checksum and keep a frame of ``count`` messages."""
         batch = frame.batch
         publish = Publish(self.epoch, self._next, package, frame.plugin, frame.channels, crc32(batch), batch)
         cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())

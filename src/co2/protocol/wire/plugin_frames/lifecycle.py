@@ -138,7 +138,7 @@ class Start(Frame):
 class Handover(Frame):
     """Make every plugin stop between two messages and return the value for its successor.
 
-    With ``fresh`` nobody reads the value: then an exception of ``handover`` is no error.
+    With ``fresh`` the value is not used, and an exception of ``handover`` is no error.
     """
 
     number: int
