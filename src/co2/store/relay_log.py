@@ -408,7 +408,7 @@ class RelayLog:
         self._writer.put_mark(origin, epoch, seq)
 
     def add_loss(self, loss: Loss) -> None:
-        """Remember a loss for everybody who reads over it, also in later runs."""
+        """Record a loss for all readers that pass it, also in later runs."""
         self.losses.add(loss)
         losses = [(known.position, known.origin, known.reason) for known in self.losses]
         self._writer.put_meta("losses", json.dumps(losses))
