@@ -20,7 +20,7 @@ _TRACEBACK = "\nTraceback (most recent call last):\n"
 
 @dataclass(slots=True)
 class Told:
-    """What to write for an error that occurred.
+    """The line for an error that occurred.
 
     Attributes:
         text: all of it, or a line; '' for nothing: the error is only counted.

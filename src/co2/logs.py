@@ -1,4 +1,4 @@
-"""Log files, and lines that nobody outside can forge.
+"""Log files, and lines that no outsider can forge.
 
 ``co2.log`` holds events, ``debug.log`` details for debugging, ``access.log`` one line per request. Warnings and
 above, and events that people wait for, also go to stderr; a plugin's traceback that repeats goes there as one
@@ -118,7 +118,7 @@ class LineBudget:
         self._at = clock()
 
     def take(self, size: int) -> bool:
-        """Use up one line of so many bytes, or count it as suppressed; return whether it may be logged."""
+        """Use up one line of ``size`` bytes, or count it as suppressed; return whether it may be logged."""
         if self.spent:
             self.suppress(1, size)
             return False
@@ -190,7 +190,7 @@ class LineBudgets:
         self._forgotten: list[tuple[str, LineBudget]] = []
 
     def take(self, source: str, size: int) -> bool:
-        """Use up one line of so many bytes, or count it as suppressed; return whether it may be logged."""
+        """Use up one line of ``size`` bytes, or count it as suppressed; return whether it may be logged."""
         budget = self._sources.get(source)
         if budget is None:
             if len(self._sources) >= self._max_sources:
@@ -209,7 +209,7 @@ class LineBudgets:
             self._total.suppress(budget.lines, budget.bytes)
 
     def log(self, logger: logging.Logger, level: int, source: str, text: str, *values: object) -> None:
-        """Log a line that somebody outside has caused, or count it as suppressed.
+        """Log a line caused from outside, or count it as suppressed.
 
         Args:
             logger: to log to.
@@ -244,7 +244,7 @@ class LineBudgets:
 
 
 class _Places(logging.Filter):
-    """Limits the lines of each place in the code, so that nobody outside can fill a log through any of them.
+    """Limits the lines of each place in the code, so that no outsider can fill a log through any of them.
 
     Plugins' output passes: it has its own limits.
     """

@@ -8,7 +8,7 @@ MAX_LETTERS = 64
 """Letters of a name that is compared: the time grows with their third power. A longer name is close to none."""
 
 LETTERS_A_SLIP = 3
-"""One letter may be wrong for so many letters of the typed name, and one in any case."""
+"""Letters of the typed name for each wrong letter allowed; at least one is allowed."""
 
 LEAST = 0.5
 """Share of two names that must be equal, however short they are."""

@@ -84,7 +84,7 @@ class BySource(Generic[Item]):
         return max(self._items, key=lambda source: len(self._items[source]))
 
     def largest_ones(self, number: int) -> list[str]:
-        """Return at most so many sources: those with the most items, in this order."""
+        """Return at most ``number`` sources: those with the most items, in this order."""
         return heapq.nlargest(number, self._items, key=lambda source: len(self._items[source]))
 
     def oldest_of_largest(self) -> Item:

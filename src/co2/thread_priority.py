@@ -78,7 +78,7 @@ def go_behind() -> None:
 
 @contextlib.contextmanager
 def short_turns() -> Iterator[None]:
-    """Let other threads of this process run soon while the block runs: this thread computes for long."""
+    """Shorten all threads' turns while the block runs, because this thread computes for long."""
     thread = threading.get_ident()
     with _changing:
         _computing.append(thread)

@@ -23,7 +23,7 @@ class CallTurnLoop(Protocol):
         """Call a function in the loop's next turn."""
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> object:
-        """Call a function after so many seconds."""
+        """Call a function after ``delay`` seconds."""
 
 
 class CallTurns:

@@ -1,4 +1,4 @@
-"""Who may call what at a relay: whose an origin is, and what nobody asks for somebody else."""
+"""Checks of callers at a relay: the owner of an origin, and calls that another host must not pass on."""
 
 from co2.errors import Denied, IdentityRefused
 from co2.host_id import HostId
@@ -9,20 +9,20 @@ __all__ = ["check_not_passed_on", "check_unowned"]
 
 
 def check_not_passed_on(caller: Caller, method: str) -> None:
-    """Refuse what concerns whoever asks where somebody else passes it on: the address is not the asker's then.
+    """Refuse a passed-on call of a method that concerns the caller itself: the address is not the caller's.
 
     Raises:
-        Denied: it is passed on.
+        Denied: the call is passed on.
     """
     if caller.relayed:
         raise Denied(f"relay.{method} is called at the relay itself, not through another host")
 
 
 def check_unowned(origins: OriginBook, host_id: HostId) -> None:
-    """Refuse an origin that belongs to a satellite of ours, whether or not that is here.
+    """Refuse an origin that belongs to a linked satellite, connected or not.
 
     Raises:
-        IdentityRefused: it does.
+        IdentityRefused: the origin belongs to one.
     """
     if origins.has_owner(host_id.origin):
         raise IdentityRefused(

@@ -108,7 +108,7 @@ class CommitWaiters:
             self._wake_some()
 
     def _wake_some(self) -> None:
-        """Wake some, and the rest in later turns: hundreds of answers in one turn would delay everybody else."""
+        """Wake some waiters, and the rest in later turns: hundreds of answers at once would delay all others."""
         for _ in range(min(WOKEN_AT_ONCE, len(self._to_wake))):
             future = self._to_wake.popleft()
             if not future.done():

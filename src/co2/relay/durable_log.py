@@ -1,4 +1,4 @@
-"""What the shells of a relay want of its log besides what the state machine does."""
+"""The relay's log as the relay needs it, beyond the state machine's interface."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ __all__ = ["DurableLog"]
 
 
 class DurableLog(Log, Protocol):
-    """A log that has a disk."""
+    """A log on disk."""
 
     @property
     def backlog(self) -> int:
@@ -17,13 +17,13 @@ class DurableLog(Log, Protocol):
 
     @property
     def ids(self) -> RelayedIds:
-        """Of messages that came with one."""
+        """Ids of messages that came with one."""
 
     def look(self) -> int:
-        """Give the position up to which all is on disk; who has looked is not told of it any more."""
+        """Return the position up to which all is on disk; it is not reported to ``on_commit`` again."""
 
     def pass_over(self, position: int) -> None:
-        """Give no message a position up to this one."""
+        """Skip all positions up to this one."""
 
     def read_disk(self, after: int, max_bytes: int) -> Reading:
-        """Read on from a cursor; takes its time."""
+        """Read from disk after a cursor; blocks."""

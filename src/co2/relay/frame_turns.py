@@ -19,7 +19,7 @@ class FrameTurnLoop(Protocol):
         """Return monotonic seconds."""
 
     def call_later(self, delay: float, callback: Callable[[], object]) -> object:
-        """Call a function after so many seconds."""
+        """Call a function after ``delay`` seconds."""
 
 
 class FrameTurns:
@@ -56,7 +56,7 @@ class FrameTurns:
             self._resting[peer] = frames
 
     def go_on(self, peer: Peer) -> None:
-        """Give a link its turns again."""
+        """Return a link to the turns."""
         if (frames := self._resting.pop(peer, None)) is not None:
             self._waiting[peer] = frames
             self._begin(0.0)

@@ -137,13 +137,13 @@ class RelayHost(RoleHost):
         return f"ready relay {self.host_id} http://{str(self.host_id).partition('@')[2]}"
 
     async def start(self) -> None:
-        """Load relay plugins, so that no message comes before them; then serve."""
+        """Load relay plugins first, so that they filter all messages; then serve."""
         await self.plugins.start(self.host_id.port)
         self.relay.start()
         await self.server.start(self._sock)
 
     async def stop(self) -> None:
-        """End deliveries and waiting calls, then the server."""
+        """Stop accepting messages, then stop plugins, links and the server."""
         self.server.stop_listening()
         await self.relay.take_no_more()
         await self.plugins.stop()
@@ -154,7 +154,7 @@ class RelayHost(RoleHost):
         await asyncio.to_thread(self.log.close)
 
     def problems(self) -> list[str]:
-        """Return what the disk of this relay does not take, in one line; none where it takes all."""
+        """Return the fault of this relay's disk, as one line; empty if there is none."""
         return [self.log.problem] if self.log.problem else []
 
     def _own_properties(self) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class RelayHost(RoleHost):
         self.relay.links.has_room()
 
     def _log_failed(self, why: str) -> None:
-        """Nothing is acknowledged any more: end, so that whoever supervises us can start us on a sound disk."""
+        """End the process, because nothing can be acknowledged; its supervisor can restart it on a sound disk."""
         self.relay.waiters.fail(StorageFailed(f"the relay's disk does not do its work: {why}"))
         self._ending.give_up(f"the log's disk does not do its work: {why}")
 
@@ -246,7 +246,7 @@ class RelayHost(RoleHost):
         return member_having(self.relay.members, self.relay.away, self.relay.now(), method)
 
     async def _passed_on(self, method: str, params: list[Any], caller: Caller) -> Any:
-        """Call a method that somebody asked for here, and that is not here, on the one member that has it."""
+        """Call a method that this host does not have on the one member that has it."""
         member = self._member_having(method)
         if member.peer is not None and params:
             params = [one_dict(params)]
@@ -256,7 +256,7 @@ class RelayHost(RoleHost):
         if member.kind == "fetching":
             raise NotCallable(f"{member.host_id} registered without a port: it only fetches")
         if member.peer is not None:
-            # A link is a caller of its own; over XML-RPC an address is, and so are the relay's plugins together.
+            # Each link counts as one caller, over XML-RPC each address; the relay's plugins count as one together.
             who: Hashable = (caller.address, caller.port) if caller.over_link else source_of(caller.address)
             return await self.relay.links.calls.call(
                 member.peer,
@@ -278,7 +278,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
 
 
 def _allow_files(max_sats: int) -> None:
-    """Have room for every satellite besides what may connect over XML-RPC."""
+    """Allow a file for every satellite besides those for XML-RPC."""
     others = Limits().max_connections + SPARE_FILES
     allowed = allow_files(max_sats + others)
     if allowed < max_sats + SPARE_FILES:

@@ -1,4 +1,4 @@
-"""Which link is read when: in turns, with a brake for those that ask for much, and as far as the disk keeps up."""
+"""Reading of links: in turns, with a brake for links that ask for much, and only as fast as the disk."""
 
 import asyncio
 import logging
@@ -23,18 +23,18 @@ _logger = logging.getLogger("co2.relay")
 
 
 class LinkReader:
-    """Hands what links bring to the state machine. Used in the event loop that it is made in.
+    """Passes frames of links to the state machine. Used in the event loop in which it is made.
 
     Args:
         core: the state machine.
-        log: what waits for its disk holds up links.
+        log: its backlog pauses links.
         wires: the connection of each link.
-        flush: acts on what has happened, and writes what is out.
-        committed: told up to which position all is on disk, where that is seen here.
-        lines: how many lines of the log each origin may cause.
+        flush: handles events, and writes waiting frames.
+        committed: called with the position up to which all is on disk, if that is noticed here.
+        lines: budgets of log lines for each origin.
 
     Attributes:
-        braked: how often a link was not read for a while, because it asked for too much.
+        braked: how often a link was paused because it asked for too much.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class LinkReader:
         return self._log.backlog + self._core.filter_chain.bytes
 
     def opened(self, peer: Peer, wire: WebSocketTransport) -> None:
-        """Read a new link."""
+        """Start reading a new link."""
         self._standings[peer] = Standing(wire, self._loop.time(), is_late(self._loop))
 
     def received(self, peer: Peer, frames: list[bytes | memoryview], more: bool = False) -> None:
-        """Take what a link brings; with ``more`` what others have brought comes right behind it."""
+        """Handle frames of a link; ``more`` means that frames of other links follow at once."""
         taken = self._receive(peer, frames)
         if taken < len(frames) and peer.state != "closed" and (wire := self._wires.get(peer)) is not None:
             wire.pause_reading()
@@ -80,11 +80,11 @@ class LinkReader:
         if not more and self._log.committed > self._core.fan_out.committed:
             self._committed(self._log.look())
         if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
-            wire.pause_reading()  # its sender then waits, and knows it
+            wire.pause_reading()  # its sender then notices and waits
             self._held.append(peer)
 
     def _receive(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
-        """Take some of what a link has brought; give how many frames."""
+        """Pass frames of a link to the state machine; return how many were handled."""
         began = self._loop.time()
         try:
             taken = self._core.receive_some(peer, frames)
@@ -106,7 +106,7 @@ class LinkReader:
         return taken
 
     def _brake(self, peer: Peer) -> None:
-        """Count what a link has asked for; read it no more for a while where that is too much."""
+        """Count the requests of a link; pause it if there are too many."""
         asked, peer.asked = min(peer.asked, ASK_BURST), 0
         wire = self._wires.get(peer)
         if wire is None or peer.state == "closed":
@@ -131,7 +131,7 @@ class LinkReader:
             self._read_again(peer)
 
     def _read_again(self, peer: Peer) -> None:
-        """Read a link, unless there is another reason not to."""
+        """Resume reading a link, unless there is another reason not to."""
         wire = self._wires.get(peer)
         if wire is None or wire in self._braked or peer in self._frames:
             return
@@ -141,19 +141,19 @@ class LinkReader:
             wire.resume_reading()
 
     def read_on(self) -> None:
-        """Read the links again that were held up: there is room."""
+        """Resume reading the paused links: the backlog has room."""
         held, self._held = self._held, []
         for peer in held:
             self._read_again(peer)
 
     def forget(self, peer: Peer) -> None:
-        """Drop what has come over a link and was not taken: it has said goodbye."""
+        """Drop the unhandled frames of a link that has said goodbye."""
         self._frames.forget(peer)
 
     def ended(self, peer: Peer, wire: WebSocketTransport) -> None:
-        """Take what has come over a link whose connection is gone, and forget it."""
+        """Handle the last frames of a link whose connection has ended, and forget the link."""
         if rest := self._frames.forget(peer):
-            self._receive(peer, rest)  # its messages, and its Goodbye where little is before it
+            self._receive(peer, rest)  # its messages, and its Goodbye if little is before it
         self._brakes.pop(peer, None)
         self._standings.pop(peer, None)
         if (timer := self._braked.pop(wire, None)) is not None:

@@ -1,7 +1,7 @@
 """The links of a relay: WebSockets on one side, the state machine on the other, the log beneath.
 
-Nobody waits for anybody: what comes is taken, kept and passed on within one call of the transport's, and what a
-link's transport does not take stays in the log, behind that link's cursor.
+No link waits for another: frames are handled, stored and passed on within one call of the transport, and frames
+that a link's transport has no room for stay in the log, behind that link's cursor.
 """
 
 import asyncio
@@ -51,23 +51,22 @@ __all__ = [
 ]
 
 CLOSE_TIMEOUT = 0.5
-"""Seconds in which links close when the relay stops."""
+"""Seconds for links to close when the relay stops."""
 
 HELLO_TIMEOUT = 10.0
-"""Seconds from its beginning in which a link must have brought a Hello."""
+"""Seconds for a new link to send its Hello."""
 
 MAX_UNSAID = 512
-"""Links that may wait for their Hello besides those that there is room for; one more, and the oldest of the source
-that has most of them ends."""
+"""Links without a Hello beyond the free places; above it, the oldest one of the source with the most ends."""
 
 RECEIPT_INTERVAL = 5.0
-"""Seconds between two receipts of what is on disk, on each link."""
+"""Seconds between two receipts on each link."""
 
 RECEIPTS_AT_ONCE = 256
-"""Links that are given one before the event loop does something else."""
+"""Links that get a receipt before other events are handled."""
 
 MAX_WAYS = 64
-"""Frames, all together, that expected ones may become: to foresee more would take longer than it saves."""
+"""Frames, in total, that expected frames may become: forecasting more takes longer than it saves."""
 
 REFUSED_FOR = 30.0
 """Seconds after which a satellite that a relay plugin has refused may ask again."""
@@ -76,48 +75,48 @@ _logger = logging.getLogger("co2.relay")
 
 
 class Owner(Protocol):
-    """Who is told about links."""
+    """The relay role as its links need it."""
 
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
-        """Tell why a host may not join, '' where it may."""
+        """Return the reason why a host may not join, '' if it may."""
 
     def joined(self, peer: Peer) -> None:
-        """A satellite has come, or tells other methods."""
+        """Handle a satellite that has joined, or has changed its methods."""
 
     def left(self, peer: Peer, reason: str, text: str) -> None:
-        """A link has ended."""
+        """Handle the end of a link."""
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
-        """A satellite calls a method of the relay's."""
+        """Call a method of the relay for a satellite."""
 
     def committed(self, position: int) -> None:
-        """Everything up to this position is on disk; to be passed on to :meth:`Links.committed`."""
+        """Handle the commit of all positions up to this one; to be passed on to :meth:`Links.committed`."""
 
     def has_room(self) -> None:
-        """What waits is no more than :data:`~co2.relay.link_reader.MAX_BACKLOG`."""
+        """Handle a backlog of at most :data:`~co2.relay.link_reader.MAX_BACKLOG`."""
 
     def next_passed(
         self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
     ) -> tuple[Child, Outline, Outline] | None:
-        """Return what :meth:`Supervisor.next_passed` does."""
+        """Return the result of :meth:`Supervisor.next_passed`."""
 
 
 class Links:
-    """All links.
+    """The links of a relay.
 
     Args:
         core: the state machine.
         log: the relay's, as the core has it.
-        owner: is told what happens.
-        max_links: gives how many there may be now.
-        keeper: brings to disk whose origins are whose; None where nobody does.
+        owner: handles the links' events.
+        max_links: returns how many links there may be now.
+        keeper: saves the owners of origins; None for none.
 
     Attributes:
         wires: the connection of each link.
         disk_reads: reads of the log from disk; closed with :meth:`stop`.
         calls: over links, both ways.
-        lines: how many lines of the log each origin, and all together, may cause.
-        reader: hands what links bring to the state machine.
+        lines: budgets of log lines for each origin, and in total.
+        reader: passes frames of links to the state machine.
     """
 
     def __init__(
@@ -153,7 +152,7 @@ class Links:
         self._tasks = TaskSet(_logger, "a task of the relay")
 
     def open(self, wire: WebSocketTransport) -> "_Carried":
-        """Take in a new link; give who carries it to its end: the handler of ``/link``."""
+        """Accept a new link from ``/link``; return its handler."""
         peer = self._core.opened(wire.address)
         self.wires[peer] = wire
         self.reader.opened(peer, wire)
@@ -166,37 +165,37 @@ class Links:
         return _Carried(self, peer)
 
     def _has_spoken(self, peer: Peer) -> None:
-        """No Hello is waited for any more."""
+        """Stop waiting for a Hello."""
         if (timer := self._unsaid.pop(peer, None)) is not None:
             timer.cancel()
             self._unsaid_of.discard(peer)
 
     def _says_nothing(self, peer: Peer) -> None:
-        if (wire := self.wires.get(peer)) is not None and wire.has_unread:  # there was no time to read it
+        if (wire := self.wires.get(peer)) is not None and wire.has_unread:  # the relay had no time to read it
             self._unsaid[peer] = self._loop.call_later(HELLO_TIMEOUT, self._says_nothing, peer)
             return
         self._has_spoken(peer)
-        if peer.state == "opening":  # else somebody is asked whether it may join
+        if peer.state == "opening":  # else plugins are asked whether it may join
             self._core.end(peer, close_reasons.SILENT, f"no Hello within {HELLO_TIMEOUT:g} s")
             self.flush()
 
     def silence(self, peer: Peer) -> float:
-        """Return for how many seconds, about, nothing has come over a link."""
+        """Return roughly for how many seconds a link has been silent."""
         wire = self.wires.get(peer)
         return wire.silence if wire is not None else 0.0
 
     def unanswered(self, peer: Peer) -> float:
-        """Return for how many seconds a link has left a ping without an answer."""
+        """Return for how many seconds a link has left a ping unanswered."""
         wire = self.wires.get(peer)
         return wire.unanswered if wire is not None else 0.0
 
     def buffered(self, peer: Peer) -> int:
-        """Give the bytes that wait for a link's other side."""
+        """Return the bytes that wait for a link's other side."""
         wire = self.wires.get(peer)
         return peer.out_bytes + (wire.buffered if wire is not None else 0)
 
     def forecast(self) -> Sequence[Expected]:
-        """Tell what comes next, for the express."""
+        """Return the expected frames, for the express."""
         expected: list[Expected] = []
         ways = 0
         for stretch in self._core.recent:
@@ -208,7 +207,7 @@ class Links:
         return expected
 
     def _next_publish(self, stretch: Stretch) -> Sequence[Expected]:
-        """Foresee what comes and goes to receivers at once."""
+        """Return the expected frame that goes to receivers at once."""
         if (found := self._core.next_publish(stretch)) is None:
             return ()
         comes, becomes, receivers = found
@@ -216,7 +215,7 @@ class Links:
         return (Expected(way, ways, self._refused()),) if way is not None and ways else ()
 
     def _next_filtered(self, stretch: Stretch) -> Sequence[Expected]:
-        """Foresee what comes and goes to a relay plugin, and the answer, which goes to receivers."""
+        """Return the expected frames to a relay plugin, and of its answer to receivers."""
         if (found := self._core.next_filtered(stretch)) is None:
             return ()
         through, comes, becomes, receivers = found
@@ -237,7 +236,7 @@ class Links:
         return None if wire is None else wire.way_in(comes)
 
     def _ways_out(self, receivers: Sequence[Peer], becomes: Outline) -> list[Way]:
-        """Return the ways to all of them; none where one is not known."""
+        """Return the ways to all receivers; none if any is unknown."""
         ways = [self.wires[peer].way_out(becomes) for peer in receivers]
         known = [way for way in ways if way is not None]
         return known if len(known) == len(ways) else []
@@ -246,16 +245,16 @@ class Links:
         return partial(self._was_refused, self._log.last)
 
     def _was_refused(self, last: int) -> bool:
-        """The log has not taken what was passed on behind a position; tell whether it takes nothing more.
+        """Skip the positions of messages that the log refused; return whether it refuses all others, too.
 
-        Its thread may have found that out since the forecast was made. The positions that were told with it, of at
-        most one run, are given to nothing else.
+        The log's thread may have noticed a fault after the forecast. The positions already sent, of at most one
+        run, are not used again.
         """
         self._log.pass_over(last + MAX_RUN_MESSAGES)
         return not self._log.takes
 
     def counted(self) -> dict[str, int]:
-        """Give how the links are, all together."""
+        """Return counters of the links, in total."""
         wires, peers = self.wires.values(), self.wires
         return {
             "links": len(wires),
@@ -269,16 +268,16 @@ class Links:
         }
 
     def filled(self, peer: Peer) -> None:
-        """A link's transport takes no more for now."""
+        """Pause a link whose transport is full."""
         self._core.pause(peer)
 
     def drained(self, peer: Peer) -> None:
-        """A link's transport has room again."""
+        """Resume a link whose transport has room again."""
         self._core.resume(peer)
         self.flush()
 
     def ended(self, peer: Peer, why: str) -> None:
-        """A link's connection is gone."""
+        """Handle the end of a link's connection."""
         self._has_spoken(peer)
         self.reader.ended(peer, self.wires[peer])
         self._core.lost(peer, why)
@@ -288,31 +287,31 @@ class Links:
             self._emptied.set_result(None)
 
     def make_room(self, ip: str, others: int) -> bool:
-        """End the link that gives way to a member without one, as :meth:`RelayCore.make_room`."""
+        """End the link that gives way to a member without a link, as :meth:`RelayCore.make_room`."""
         found = self._core.make_room(ip, others)
         self.flush()
         return found
 
     def has_room(self) -> None:
-        """The log's disk, which was full, has room again."""
+        """Resume after the log's disk was full."""
         self._core.has_room()
         self.flush()
 
     def committed(self, position: int) -> None:
-        """Everything up to this position is on disk."""
+        """Handle the commit of all positions up to this one."""
         self._core.committed(position)
         self.flush()
         self._read_on()
 
     def _come_through(self) -> None:
-        """Messages have passed the relay plugins."""
+        """Handle messages that have passed the relay plugins."""
         self._core.come_through()
         self.flush()
         self._read_on()
 
     @property
     def is_held_up(self) -> bool:
-        """Whether so much waits for the disk, or is on its way through relay plugins, that links are not read."""
+        """Whether links are not read because too much waits for the disk or the relay plugins."""
         return self.reader.backlog > MAX_BACKLOG
 
     def _read_on(self) -> None:
@@ -321,7 +320,7 @@ class Links:
             self.reader.read_on()
 
     def flush(self) -> None:
-        """Act on what has happened, and write what is out."""
+        """Handle events, and write waiting frames."""
         core = self._core
         while core.events or core.ready:
             while core.events:
@@ -334,14 +333,14 @@ class Links:
                 wire = self.wires.get(peer)
                 if wire is None or not frames:
                     continue
-                if frames != last:  # what all get is the same objects, so this is quick, and they are joined once
+                if frames != last:  # all get the same objects: the comparison is quick, and they are joined once
                     last, messages = frames, joined(frames)
                 wire.write(messages)
         while self._closing:
             self._closing.pop().close()
 
     async def give_receipts(self) -> None:
-        """Tell links every few seconds what is on disk, some at a time; and note who has sent something."""
+        """Send receipts to links every few seconds, some at a time; also note which links have published."""
         while True:
             await asyncio.sleep(RECEIPT_INTERVAL)
             peers = list(self._core.peers.values())
@@ -355,7 +354,7 @@ class Links:
                 self._keeper.keep()
 
     async def stop(self) -> None:
-        """Say goodbye to everybody; who does not close its end soon is cut off."""
+        """Send a Goodbye on all links; abort those that do not close soon."""
         self._stopping = True
         for peer in list(self.wires):
             self._core.end(peer, close_reasons.STOPPING, "the relay stops")
@@ -439,7 +438,7 @@ class Links:
 
 
 class _Carried:
-    """One link, for its wire."""
+    """The handler of one link, for its wire."""
 
     __slots__ = ("_links", "_peer")
 

@@ -1,4 +1,4 @@
-"""The last live messages, for clients that fetch: they are in no log, so they are kept here for a moment."""
+"""The last live messages, kept briefly for clients that fetch, because they are in no log."""
 
 import asyncio
 from collections import deque
@@ -92,7 +92,7 @@ class LiveRing:
 
         Args:
             after: ``next`` of the read before, or the result of :meth:`watch`.
-            max_messages: at most so many.
+            max_messages: limit of their number.
             max_bytes: stop before the messages exceed this together; at least one is returned.
             not_from: the reader's origin, whose messages are left out.
         """

@@ -1,4 +1,4 @@
-"""Who is registered at a relay, ``relay.register`` and the like: for everybody who has no link."""
+"""The methods about members at a relay, ``relay.register`` and others, for members without a link."""
 
 import heapq
 import logging
@@ -26,27 +26,27 @@ MAX_ROWS = 1_000
 """Satellites in one page of relay.get_satellites."""
 
 MOST_ROWS = 10_000
-"""Satellites in an answer of relay.get_satellites to somebody who does not ask for a page."""
+"""Satellites in an answer of relay.get_satellites without a page."""
 
 NAMES_TOLD = 384 * 1024
-"""Bytes of names in one answer of relay.get_satellites, about."""
+"""Bytes of names in one answer of relay.get_satellites, roughly."""
 
 MAX_AWAY_TOLD = 1_000
-"""Satellites that are away in one answer to relay.get_satellites, those that went last."""
+"""Satellites that are away in one answer of relay.get_satellites, the latest ones."""
 
 MAX_AWAY_NAMES_TOLD = 256 * 1024
-"""Characters of their names of methods and plugins; of those beyond none are told."""
+"""Characters of their names of methods and plugins; further names are left out."""
 
 
 class MemberMethods:
     """Handlers of the other methods ``relay.…``.
 
     Args:
-        relay: takes members in and out.
-        members: the table of them.
-        links: of those that have one.
+        relay: adds and removes members.
+        members: the table of members.
+        links: of linked members.
         core: of the links.
-        log: where members read.
+        log: read by members.
     """
 
     def __init__(self, relay: RelayRole, members: Members, links: Links, core: RelayCore, log: DurableLog) -> None:
@@ -82,7 +82,7 @@ class MemberMethods:
         if why := await self._relay.refusal(host_id, *names):
             raise Denied(why)
         self._members.check_owner(host_id)
-        self._check_unlinked(host_id)  # it may have come another way meanwhile
+        self._check_unlinked(host_id)  # it may have opened a link meanwhile
         return self._register(argument, host_id)
 
     def _register(self, argument: Mapping[str, Any], host_id: HostId) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class MemberMethods:
         }
 
     def _make_room(self, ip: str, now: float) -> None:
-        """Drop a silent member, or one of too many links, so that a member without a link has a place."""
+        """Free a place for a member without a link: drop a silent member, or one of too many links."""
         members, links = self._members, self._links
         silent = members.giving_way(ip, now, self._core.places.held_by(ip))
         rests = silent is not None and silent.silence(now) >= GIVES_WAY_AFTER
@@ -165,7 +165,7 @@ class MemberMethods:
             if left < 0:
                 if with_names and is_page and rows:
                     break
-                if not (is_page and not rows and with_names):  # one row is always whole
+                if not (is_page and not rows and with_names):  # one row is always complete
                     row["left_out"] = len(row["methods"]) + len(row["plugins"])
                     row |= {"methods": [], "plugins": [], "behind": {}}
             rows.append(row)
@@ -187,7 +187,7 @@ class MemberMethods:
         return self._relay.forget(origin)
 
     def _row(self, member: Member) -> dict[str, Any]:
-        """Return what is told of a member."""
+        """Return the row of a member."""
         now = self._relay.now()
         buffered = self._links.buffered
         return {
@@ -229,7 +229,7 @@ class MemberMethods:
         return HostId(host_id.origin, host_id.ip, port)
 
     def _end_others_at(self, host_id: HostId) -> None:
-        """Only one host listens at a port: who was registered there before is gone."""
+        """Drop other members at the same port: only one host can listen there."""
         for other in self._members:
             same = (other.host_id.ip, other.host_id.port) == (host_id.ip, host_id.port)
             if same and other.kind == "notified" and other.host_id.origin != host_id.origin:
@@ -247,7 +247,7 @@ class MemberMethods:
 
 
 def away_rows(book: AwayBook) -> list[dict[str, Any]]:
-    """Return the rows of satellites that are away; names as long as they have room."""
+    """Return the rows of satellites that are away, with names as far as they fit."""
     rows, left = [], MAX_AWAY_NAMES_TOLD
     for one in book.rows()[:MAX_AWAY_TOLD]:
         left -= sum(map(len, (*one.methods, *one.plugins)))
@@ -256,7 +256,7 @@ def away_rows(book: AwayBook) -> list[dict[str, Any]]:
 
 
 def _away_row(one: Away, absence: Absence, *, with_names: bool) -> dict[str, Any]:
-    """Return the row of one; it has every key that a connected one has."""
+    """Return the row of a satellite that is away, with every key of a connected one's."""
     return {
         "left_out": 0 if with_names else len(one.methods) + len(one.plugins),
         "host_id": one.host_id,
@@ -286,5 +286,5 @@ def _kind(argument: Mapping[str, Any]) -> str:
 
 
 def _names_size(row: Mapping[str, Any]) -> int:
-    """Return about how many bytes the names in a row have as they are sent."""
+    """Return the size of the names in a row as sent, roughly in bytes."""
     return sum(names_size(row[key]) + 32 * len(row[key]) for key in ("methods", "plugins", "behind"))

@@ -1,4 +1,4 @@
-"""Who is registered at the relay, and where each one's cursor stands."""
+"""The members registered at the relay, with their cursors."""
 
 import asyncio
 import secrets
@@ -28,20 +28,19 @@ __all__ = [
 ]
 
 MAX_GAPS = 100
-"""Gaps of one member that wait to be told; further ones are one with the last."""
+"""Gaps of one member that wait to be reported; further ones are merged with the last."""
 
 MAX_DEPARTED = 10_000
-"""So many cursors of hosts that were dropped for silence are kept, for when they come back; one more, and the
-oldest of the address that has most of them goes."""
+"""Cursors kept for hosts dropped for silence; beyond it, the oldest of the address with the most is removed."""
 
 MAX_FOREIGN_OF_ADDRESS = 64
-"""Members without a link that one address may have. This machine's loopback may have all that there may be."""
+"""Members without a link that one address may have; no limit for the loopback address of this machine."""
 
 FEW = 16
-"""Members of a relay below which all of them may be without a link."""
+"""Limit of members below which all of them may be without a link."""
 
 GIVES_WAY_AFTER = 5.0
-"""Seconds for which a member that fetches must have been silent to give way to another one of its address."""
+"""Seconds of silence after which a fetching member may give way to another one of its address."""
 
 
 @dataclass(slots=True)
@@ -49,32 +48,32 @@ class Member:
     """One registered satellite.
 
     Attributes:
-        host_id: with the host part that the relay observed; port 0 where it only fetches.
-        kind: ``co2`` (ours), ``notified`` (foreign, with a port) or ``fetching`` (foreign, without).
-        cursor: position of the last message that it got; a linked one has its own on the link.
+        host_id: with the address that the relay observed; port 0 if it only fetches.
+        kind: ``co2`` (linked), ``notified`` (no link, a port) or ``fetching`` (no link, no port).
+        cursor: position of the last message that it got; a linked one has its cursor on the link.
         registered_at: seconds on the monotonic clock.
         seen_at: when it last answered or fetched, the same clock.
-        methods: names of what can be called there.
-        offered: the same names, to be looked up, each with the number with which it was claimed (:meth:`offer`).
-        held: claims of names that it had and does not offer now, as while its plugins load: they count again
-            when it offers these again.
-        held_at: second on the monotonic clock when it was here last with what it held when it came.
+        methods: names of its methods.
+        offered: the same names for look-ups, each with the number of its claim (:meth:`offer`).
+        held: claims of names that it does not offer now, as while its plugins load; they are valid again once it
+            offers the names.
+        held_at: monotonic seconds at which it was last connected before it returned with these claims.
         plugins: names of its plugins.
         state: ``new``, ``ok`` or ``unreachable``.
-        last_error: why it could not be reached, '' for never.
-        sent: messages that it got.
-        refused: messages that it answered with a Fault.
-        gaps: how many gaps it was told.
-        gaps_to_tell: gaps that go out with its next message or answer.
-        overlong: answers to the relay's own calls that were over their limit.
-        told_next: ``next`` of the answer that told them: who goes on from there knows them.
-        has_fetched: it has called relay.fetch.
-        fetches: calls of relay.fetch under way.
-        live_next: where it goes on with live messages; None for one that has not asked for them.
+        last_error: why it could not be reached, '' for no error.
+        sent: number of messages that it got.
+        refused: number of messages that it answered with a Fault.
+        gaps: number of gaps reported to it.
+        gaps_to_tell: gaps to report with its next message or answer.
+        overlong: number of its answers to the relay's calls that were too long.
+        told_next: ``next`` of the answer that reported the gaps: a call from there acknowledges them.
+        has_fetched: whether it has called relay.fetch.
+        fetches: number of calls of relay.fetch under way.
+        live_next: its cursor for live messages; None if it has not asked for them.
         live_call: its latest call for live messages, the one that gets them.
-        wake: set when there may be something to read.
+        wake: set when there may be messages to read.
         notifier: the task that calls its ``notify``.
-        peer: its link.
+        peer: its link, None for none.
     """
 
     host_id: HostId
@@ -112,19 +111,19 @@ class Member:
         """Offer its methods to callers, and claim the names that it did not have before.
 
         Args:
-            number: of this claim, larger than all before it: whoever came with a name first has the smaller one.
+            number: of this claim, larger than all before it: the first owner of a name has the smallest.
         """
         held = {**self.offered, **self.held}
         self.offered = {name: held.pop(name, number) for name in self.methods}
         self.held = fitting_claims(held)
 
     def miss(self, after: int, following: int, reason: str) -> bool:
-        """Note a gap to be told; give whether it is one more: one that follows the last, for this reason, is not.
+        """Record a gap to report; return False if it is merged with the last one.
 
         Args:
             after: position of the last message before it.
-            following: position up to which they are missing.
-            reason: why.
+            following: position of the last missing message.
+            reason: the cause.
         """
         last = self.gaps_to_tell[-1] if self.gaps_to_tell else None
         if last is not None:
@@ -137,7 +136,7 @@ class Member:
         return True
 
     def behind(self, last: int) -> dict[str, int]:
-        """Give how many messages each of its packages has not got yet, as it told lately.
+        """Return the number of messages that each of its packages has not got yet, as last reported.
 
         Args:
             last: position of the last message in the log.
@@ -147,13 +146,13 @@ class Member:
         return {package: max(0, last - position) for package, position in self.peer.applied.items()}
 
     def health(self, now: float) -> list[Health] | None:
-        """Return how its plugin packages are; None where it does not tell."""
+        """Return the health of its plugin packages; None if it does not report it."""
         if self.peer is None or self.peer.health is None:
             return None
         return [row.later(max(0.0, now - self.peer.health_at)) for row in self.peer.health]
 
     def trouble(self, now: float) -> list[dict[str, Any]] | None:
-        """Return its plugin packages that somebody should look at; None where it does not tell."""
+        """Return its plugin packages that need attention; None if it does not report them."""
         health = self.health(now)
         if health is None:
             return None
@@ -173,26 +172,26 @@ class Member:
         ]
 
     def as_host(self) -> Host:
-        """Give it as plugins see it."""
+        """Return the member as plugins see it."""
         return Host(str(self.host_id), [*self.methods], [*self.plugins])
 
     def silence(self, now: float) -> float:
-        """Give for how many seconds nothing was heard of it; a link that is there is alive, pings see to that."""
+        """Return the seconds since the last sign of life; 0 for a link, which pings keep checking."""
         return now - self.seen_at if self.peer is None else 0.0
 
     @property
     def delivered(self) -> int:
-        """Messages that it got."""
+        """Number of messages that it got."""
         return self.sent if self.peer is None else self.peer.delivered
 
     @property
     def gaps_told(self) -> int:
-        """How many gaps it was told."""
+        """Number of gaps reported to it."""
         return self.gaps if self.peer is None else self.peer.gaps
 
     @property
     def url(self) -> str:
-        """Where it listens: always the address that its registration came from."""
+        """URL of its ``/RPC2``, always at the address from which it registered."""
         ip = self.host_id.ip
         return f"http://{f'[{ip}]' if ':' in ip else ip}:{self.host_id.port}/RPC2"
 
@@ -206,7 +205,7 @@ class _Departed:
 
 @dataclass(slots=True)
 class Totals:
-    """What all members together got, those that have left included."""
+    """Counters of all members, including those that have left."""
 
     sent: int = 0
     refused: int = 0
@@ -215,7 +214,7 @@ class Totals:
     live_dropped: int = 0
 
     def add(self, member: Member) -> None:
-        """Count a member in."""
+        """Add the counters of a member."""
         self.sent += member.delivered
         self.refused += member.refused
         self.gaps += member.gaps_told
@@ -225,10 +224,10 @@ class Totals:
 
 
 class Members:
-    """The table of members, by origin.
+    """The members, by origin.
 
     Args:
-        max_sats: how many the relay carries.
+        max_sats: limit of their number.
     """
 
     def __init__(self, max_sats: int) -> None:
@@ -248,30 +247,30 @@ class Members:
 
     @property
     def foreign(self) -> list[Member]:
-        """Those that have no link."""
+        """Members without a link."""
         return list(self._foreign.values())
 
     @property
     def room_for_links(self) -> int:
-        """How many may have a link."""
+        """Number of members that may have a link."""
         return self.max_sats - len(self._foreign)
 
     def totals(self) -> Totals:
-        """Give what has been delivered since the start; never goes down."""
+        """Return the counters since the start; they never decrease."""
         totals = replace(self._gone)
         for member in self._members.values():
             totals.add(member)
         return totals
 
     def new_origin(self) -> str:
-        """Make a random part that nobody here has."""
+        """Return a new random origin."""
         return secrets.token_hex(8)
 
     def find(self, host_id: HostId) -> Member:
-        """Give the member of that origin and address.
+        """Return the member with this origin and address.
 
         Raises:
-            UnknownHost: not registered, or not from there.
+            UnknownHost: it is not registered, or has another address.
         """
         member = self._members.get(host_id.origin)
         if member is None or member.host_id.ip != host_id.ip:
@@ -289,7 +288,7 @@ class Members:
             raise IdentityRefused(f"{host_id.origin} is registered from another address")
 
     def foreign_address(self, origin: str) -> str:
-        """Return the address of the member of that origin without a link, also a silent one's; '' for none."""
+        """Return the address of the member without a link with this origin, connected or silent; '' for none."""
         member = self._foreign.get(origin)
         if member is not None:
             return member.host_id.ip
@@ -297,23 +296,23 @@ class Members:
         return "" if departed is None else departed.ip
 
     def forget(self, origin: str) -> None:
-        """Forget where somebody was that has left."""
+        """Forget the cursor of a host that has left."""
         self._departed.pop(origin, None)
         self._departed_of.discard(origin)
 
     def get(self, origin: str) -> Member | None:
-        """Give the member of that origin, None for none."""
+        """Return the member with this origin; None for none."""
         return self._members.get(origin)
 
     def add(self, host_id: HostId, kind: str, head: int, now: float, *, resume: bool) -> Member:
-        """Register a new member; one that was dropped for silence resumes where it was.
+        """Register a new member; one that was dropped for silence resumes at its cursor.
 
         Args:
             host_id: checked against the caller's address.
             kind: see :class:`Member`.
             head: the log's head, where a new member starts.
             now: seconds on the monotonic clock.
-            resume: False starts at the head even where an old cursor is known.
+            resume: False starts at the head even if an old cursor is known.
 
         Raises:
             TooManySatellites: the relay is full.
@@ -337,27 +336,28 @@ class Members:
 
     @property
     def max_foreign(self) -> int:
-        """How many may be without a link: half, so that the other half is for our own satellites.
+        """Limit of members without a link: half of all, so that the other half is for co2's satellites.
 
-        Where there are few places, nobody is kept out of one for somebody who may come.
+        With few places there is no reserve: all of them may be without a link.
         """
         return self.max_sats // 2 if self.max_sats >= FEW else self.max_sats
 
     def share_of(self, source: str) -> int:
-        """Return how many members without a link a source may have."""
+        """Return the number of members without a link that a source may have."""
         return self.max_foreign if source == LOOPBACK else min(MAX_FOREIGN_OF_ADDRESS, self.max_foreign)
 
     def giving_way(self, ip: str, now: float, links: int = 0) -> Member | None:
-        """Return the member that has to go so that one without a link can come from an address, None for none.
+        """Return the member that must give way to a new one without a link from an address; None for none.
 
-        It is one that fetches, and the one that has been silent for longest; whoever has never fetched goes before
-        the others. Where the address has its share it is one of its own, and only after :data:`GIVES_WAY_AFTER`;
-        where others have more than it has, it is one of theirs.
+        It is the fetching member that has been silent longest; members that have never fetched go first. If the
+        address has its full share, the member is one of its own, and only after :data:`GIVES_WAY_AFTER`; if another
+        address has more members, it is one of theirs.
 
         Args:
-            ip: where the new one comes from.
+            ip: address of the new member.
             now: seconds on the monotonic clock.
-            links: that its address has: they count where all places are taken, and not those without a link only.
+            links: number of links of its address: they count when all places are taken, not only those without a
+                link.
         """
         source = source_of(ip)
         own = self._foreign_of.count(source)
@@ -374,14 +374,14 @@ class Members:
         return self._silent_longest(largest, now, patience)
 
     def lacks_a_place(self, ip: str) -> bool:
-        """Return whether one without a link could come from an address, had links not taken all places."""
+        """Return whether a member without a link could join from an address if links had not taken all places."""
         source = source_of(ip)
         is_full = len(self._members) >= self.max_sats
         has_share = self._foreign_of.count(source) < self.share_of(source)
         return is_full and has_share and len(self._foreign) < self.max_foreign
 
     def foreign_from(self, ip: str) -> int:
-        """Return how many members without a link are from where an address is."""
+        """Return the number of members without a link at the source of an address."""
         return self._foreign_of.count(source_of(ip))
 
     def _silent_longest(self, source: str, now: float, patience: float) -> Member | None:
@@ -397,7 +397,7 @@ class Members:
             raise TooManySatellites(self.max_sats, f"{share} members without a link at your address, its share")
 
     def remove(self, member: Member, *, keep_cursor: bool) -> None:
-        """Take a member out; with ``keep_cursor`` it may come back and resume."""
+        """Remove a member; with ``keep_cursor`` it can return and resume."""
         self._members.pop(member.host_id.origin, None)
         self._foreign.pop(member.host_id.origin, None)
         self._foreign_of.discard(member.host_id.origin)
@@ -414,10 +414,10 @@ class Members:
 
 
 def names_in(argument: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of methods and plugins.
+    """Return the names of methods and plugins in an argument.
 
     Raises:
-        BadParams: they are no lists of names, or too much.
+        BadParams: they are not lists of names, or are too many or too long.
     """
     found = [argument.get(key, []) for key in ("methods", "plugins")]
     for key, names in zip(("methods", "plugins"), found, strict=True):

@@ -1,4 +1,4 @@
-"""``relay.relay`` and ``relay.fetch``: messages in and out over XML-RPC, for everybody who has no link."""
+"""``relay.relay`` and ``relay.fetch``: messages in and out over XML-RPC, for members without a link."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -34,7 +34,7 @@ FETCH_WAIT = 25.0
 """Seconds that relay.fetch waits at most."""
 
 FETCH_BYTES = 1024 * 1024
-"""Bytes, in XML, after which an answer to relay.fetch is cut; one message is always given."""
+"""Bytes, in XML, after which an answer to relay.fetch is cut; one message is always returned."""
 
 MAX_ID_LENGTH = 64
 """Characters of an ``id`` of relay.relay."""
@@ -46,18 +46,18 @@ class MessageMethods:
     """Handlers of ``relay.relay`` and ``relay.fetch``.
 
     Args:
-        core: takes messages in.
-        flush: acts on what that has brought about.
-        log: where they are kept.
-        members: who may fetch.
+        core: appends messages to the log.
+        flush: handles the resulting events.
+        log: of all messages.
+        members: may fetch.
         reader: of the log.
         live: the last live messages.
-        waits: for the disk, and for the next message.
-        now: monotonic seconds.
+        waiters: wait for the disk, and for the next message.
+        now: returns monotonic seconds.
 
     Attributes:
-        relayed: messages taken in; never goes down.
-        repeats: messages that had come before.
+        relayed: number of messages accepted; never decreases.
+        repeats: number of repeated messages.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class MessageMethods:
         return position
 
     async def _through(self, origin: str, message: InFlight, message_id: str) -> int:
-        """Take in a message, one with an id once: also where it is still on its way through the relay plugins."""
+        """Accept a message, one with an id only once, even while it is on its way through the relay plugins."""
         if not message_id:
             self.relayed += 1
             return await self._pass_on(origin, message)
@@ -123,14 +123,14 @@ class MessageMethods:
             under_way = asyncio.ensure_future(self._pass_on(origin, message, message_id))
             self._under_way[key] = under_way
             under_way.add_done_callback(lambda _task: self._under_way.pop(key))
-        return await asyncio.shield(under_way)  # whether or not this caller waits for it
+        return await asyncio.shield(under_way)  # completes even if this caller is gone
 
     async def _pass_on(self, origin: str, message: InFlight, message_id: str = "") -> int:
-        """Take in a message, through the relay plugins; return its position.
+        """Append a message to the log, after the relay plugins; return its position.
 
         Raises:
-            StorageFull: there is no room.
-            StorageFailed: the disk does not do its work.
+            StorageFull: the log has no room.
+            StorageFailed: the disk has failed.
         """
         filter_chain = self._core.filter_chain
         if not filter_chain.occupied:
@@ -146,7 +146,7 @@ class MessageMethods:
                 if not found.done():
                     found.set_exception(error)
                 return
-            if not found.done():  # nobody may wait any more
+            if not found.done():  # the caller may be gone
                 found.set_result(entry.position)
 
         message.release = release
@@ -170,10 +170,10 @@ class MessageMethods:
         deadline = self._now() + number(argument, "wait", 0, 0, FETCH_WAIT)
         gaps: list[dict[str, Any]] = []
         if member.kind == "fetching":
-            # What comes after a call has acknowledged what came before it, but for the oldest kept.
+            # A position acknowledges all messages before it, except 0, the oldest kept.
             member.cursor = min(after, self._log.committed) if after else member.cursor
             if after == member.told_next:
-                # It goes on after the answer that told them: only now is it certain that it knows.
+                # The caller continues after the answer that reported them: only now are they certain to be known.
                 member.gaps_to_tell = []
             gaps = list(member.gaps_to_tell)
         live = argument.get("live", False)
@@ -206,7 +206,7 @@ class MessageMethods:
                 member.gaps += 1
             after = read.next
             left = wanted.deadline - self._now()
-            # Whoever calls again may have hung up on the call before, which we need not have seen.
+            # A caller may have dropped an earlier call, unnoticed by the relay.
             is_latest = member.live_call is wanted
             news = await self._live_news(member, wanted) if is_latest else _NO_NEWS if wanted.live else {}
             if read.messages or gaps or left <= 0 or news.get("live") or news.get("live_missed"):
@@ -216,7 +216,7 @@ class MessageMethods:
         return {**await self._fetched(member, read, gaps), **news}
 
     async def _live_news(self, member: Member, wanted: "_Fetch") -> dict[str, Any]:
-        """Return what has come live since this member asked last; what it does not read now it never will."""
+        """Return the live messages since the last call of this member; it never gets the ones left out now."""
         assert member.live_next is not None
         read = self._live.read(member.live_next, wanted.maximum, FETCH_BYTES, member.host_id.origin)
         member.live_next, missed = read.next, read.missed
@@ -230,7 +230,7 @@ class MessageMethods:
                 continue
             size += len(written)
             if messages and size > FETCH_BYTES:
-                missed += 1  # in XML it is far larger than it was
+                missed += 1  # far larger in XML than packed
                 continue
             messages.append(Written(written))
         member.sent += len(messages)
@@ -260,7 +260,7 @@ class MessageMethods:
 
 @dataclass(frozen=True, slots=True)
 class _Fetch:
-    """What relay.fetch is asked for: from where, how many, until when, by whom, and whether live ones too."""
+    """The arguments of relay.fetch, with its deadline and the caller's address."""
 
     after: int
     maximum: int
@@ -270,7 +270,7 @@ class _Fetch:
 
 
 def _sender(argument: Mapping[str, Any], caller: Caller) -> HostId:
-    """Return who sends: whom the host_id names, else whoever is at the caller's address."""
+    """Return the sender: the host_id in the argument, else the one of the caller's address."""
     if "host_id" in argument:
         return callers_host_id(argument, caller)
     if "id" in argument:

@@ -1,4 +1,4 @@
-"""Single messages out of the log, for whoever speaks XML-RPC: the log holds whole frames."""
+"""Reading of single messages from the log, for XML-RPC clients: the log stores whole batches."""
 
 import asyncio
 import time
@@ -16,36 +16,36 @@ from co2.thread_priority import short_turns
 __all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
 
 MAX_WRITTEN = 16 * 1024 * 1024
-"""Bytes of messages in their written form that are kept for the next reader."""
+"""Bytes of messages written as XML that are kept for the next reader."""
 
 MAX_XML = 8 * 1024 * 1024
-"""Bytes of one message in its written form; a longer one is a gap to whoever speaks XML-RPC."""
+"""Bytes of one message written as XML; a longer one becomes a gap for XML-RPC clients."""
 
 DEAR = 8 * 1024
-"""Bytes of a message above which it is written in a thread: a value of one byte becomes one of 40 in XML."""
+"""Bytes of a message above which it is written in a thread: one byte can become 40 in XML."""
 
 MAX_KNOWN = 10_000
-"""Frames and messages that cannot be read, or written, that are remembered, so that each costs once."""
+"""Unreadable batches and messages that are remembered, so that each costs only once."""
 
 MAX_PAUSE = 1.0
-"""Seconds of pause behind a message that was written in the thread."""
+"""Seconds of pause after a message that was written in the thread."""
 
 KEPT_APART = 8
-"""Frames that are kept taken apart: who reads one message at a time comes back for the next one."""
+"""Split batches that are kept, for readers that fetch one message at a time."""
 
 _CHUNK = 256 * 1024
-"""Bytes that are read from the log at once."""
+"""Bytes of one read from the log."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogMessage:
-    """One message.
+    """One message of the log.
 
     Attributes:
-        position: its place in the log.
-        host_id: the sender's.
+        position: its position in the log.
+        host_id: of the sender.
         client_address: (ip, port) of the sender's connection.
-        packed: the message, encoded.
+        packed: the encoded message.
     """
 
     position: int
@@ -56,7 +56,7 @@ class LogMessage:
 
 @dataclass(slots=True)
 class Messages:
-    """What one read gave: ``messages`` without the reader's own, the cursor after it, and a gap before it."""
+    """The result of one read: ``messages`` without the reader's own, the cursor after it, and a gap before it."""
 
     next: int
     messages: list[LogMessage] = field(default_factory=list)
@@ -64,11 +64,11 @@ class Messages:
 
 
 class MessageReader:
-    """Reads messages, as far as the log is on disk.
+    """Reads messages up to the log's last commit.
 
     Args:
-        log: whole frames by position.
-        read_disk: reads what is not in memory: (reader, after, max_bytes), as :meth:`DiskReads.read`.
+        log: of whole batches, by position.
+        read_disk: reads batches that are not in memory: (reader, after, max_bytes), as :meth:`DiskReads.read`.
     """
 
     def __init__(self, log: DurableLog, read_disk: Callable[[str, int, int], Awaitable[Reading]]) -> None:
@@ -83,13 +83,13 @@ class MessageReader:
         self._unreadable: OrderedDict[tuple[str, int], None] = OrderedDict()
 
     async def read(self, after: int, max_messages: int, max_bytes: int, not_from: str) -> Messages:
-        """Read on from a cursor.
+        """Read after a cursor.
 
         Args:
-            after: position read last; 0 for the oldest that is kept.
-            max_messages: at most so many.
-            max_bytes: stop before the messages are larger than this together; one is always given.
-            not_from: the reader's origin, whose messages are left out.
+            after: position read last; 0 for the oldest message kept.
+            max_messages: limit of their number.
+            max_bytes: limit of their total size; one message is always returned.
+            not_from: origin of the reader, whose messages are left out.
         """
         read = Messages(after)
         size = 0
@@ -108,7 +108,7 @@ class MessageReader:
                 try:
                     messages = self._messages(entry, read.next)
                 except BadRequest:
-                    # Nobody looks into frames on their way here. All of it is one gap, in its place.
+                    # Batches are not checked on their way here. A bad one becomes one gap, in its place.
                     if not read.messages and read.gap is None:
                         read.gap = unreadable(max(entry.position - 1, read.next), entry.end)
                         read.next = entry.end
@@ -120,19 +120,19 @@ class MessageReader:
                     read.messages.append(message)
                     read.next = message.position
             if chunk.gap is None and not chunk.entries and chunk.next <= read.next:
-                read.next = until  # nothing is there; behind a gap the next look may find what is
+                read.next = until  # nothing is there; after a gap the next read may find more
             read.next = max(read.next, min(chunk.next, until))
             if read.messages or read.gap is not None:
                 break
         return read
 
     async def written(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
-        """Give a message in its written form, which is made once for all readers that come soon.
+        """Return a message written as XML, once for all readers that come soon.
 
-        A large one is written in a thread, one after the other, and with as long a pause behind it.
+        A large one is written in a thread, one at a time, with a pause of the same length after it.
 
         Raises:
-            ValueRefused: it cannot be decoded, or is too long: it is a gap, see :func:`unreadable`.
+            ValueRefused: it cannot be decoded, or is too long: it becomes a gap, see :func:`unreadable`.
         """
         position = message.position
         if (done := self._written.get(position)) is not None:
@@ -154,12 +154,12 @@ class MessageReader:
         return done
 
     def close(self) -> None:
-        """End the thread; what waits for it is given up."""
+        """Stop the thread; waiting messages are given up."""
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def _write_apart(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
-        """Write a message in the thread, once for all who want it at the same time."""
+        """Write a message in the thread, once for all concurrent readers."""
         writing = self._writing.get(message.position)
         if writing is None:
             if self._closed:
@@ -172,7 +172,7 @@ class MessageReader:
     def _has_written(self, position: int, done: "asyncio.Future[bytes]") -> None:
         del self._writing[position]
         if not done.cancelled():
-            done.exception()  # those who wait are told; there may be none any more
+            done.exception()  # readers get it; there may be none left
 
     def _remember(self, what: str, position: int) -> None:
         self._unreadable[what, position] = None
@@ -180,10 +180,10 @@ class MessageReader:
             self._unreadable.popitem(last=False)
 
     def _messages(self, entry: Entry, after: int) -> list[LogMessage]:
-        """Take an entry apart, as far as its reader has not read it.
+        """Split an entry into the messages that its reader has not read.
 
         Raises:
-            BadRequest: it cannot be taken apart.
+            BadRequest: it cannot be split.
         """
         if ("frame", entry.position) in self._unreadable:
             raise BadRequest("a batch that cannot be taken apart")
@@ -212,12 +212,12 @@ class MessageReader:
 
 
 def unreadable(after: int, following: int) -> LogGap:
-    """Give the gap in the place of what is in the log, and cannot be decoded."""
+    """Return the gap for a part of the log that cannot be decoded."""
     return LogGap(after, following, "what was sent cannot be read")
 
 
 def _slowly(write: Callable[[LogMessage], bytes], message: LogMessage) -> bytes:
-    """Write a message, and leave others as much of the interpreter's time as it took."""
+    """Write a message, and then sleep as long as that took, for other threads."""
     began = time.monotonic()
     try:
         with short_turns():
@@ -226,5 +226,5 @@ def _slowly(write: Callable[[LogMessage], bytes], message: LogMessage) -> bytes:
         refused = str(error)
     finally:
         time.sleep(min(MAX_PAUSE, time.monotonic() - began))
-    # Another one: whoever waited would hold on to all that was decoded by the traceback of the first.
+    # A new error: the first one's traceback would keep all decoded values for as long as a reader waits.
     raise ValueRefused(refused)

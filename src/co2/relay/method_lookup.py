@@ -1,4 +1,4 @@
-"""Which member has a method, and what a caller is told where that is not exactly one."""
+"""The lookup of the member that has a method, and the errors if it is not exactly one."""
 
 from itertools import islice
 from math import inf
@@ -13,32 +13,31 @@ from co2.server.rpc.method_call import is_reserved
 __all__ = ["NAME_KEPT", "member_having"]
 
 NAME_KEPT = 300.0
-"""Seconds for which the name of a method stays with a satellite that is away, against hosts at other addresses
-that came later with it."""
+"""Seconds for which a method's name stays with a satellite that is away, not with later hosts elsewhere."""
 
 MAX_COMPARED = 32
-"""Names that are compared with one that nobody has."""
+"""Names that are compared with an unknown one."""
 
 MAX_LOOKED_AT = 20_000
-"""Names among which these are looked for."""
+"""Names among which similar ones are searched."""
 
 MAX_NAMED = 8
-"""Hosts that are named where several have a method."""
+"""Hosts that are named if several have a method."""
 
 
 def member_having(members: Members, away_book: AwayBook, now: float, method: str) -> Member:
     """Return the one member that has a method.
 
     Args:
-        members: who is there.
-        away_book: who is away.
+        members: the connected members.
+        away_book: the satellites that are away.
         now: monotonic seconds.
-        method: its name.
+        method: name of the method.
 
     Raises:
-        NoSuchMethod: nobody has it; it names one that may have been meant.
+        NoSuchMethod: no member has it; the error names a similar one.
         Unreachable: its satellite is away.
-        Ambiguous: several have it, or another had it first, and until lately: who takes its place must be chosen.
+        Ambiguous: several have it, or an earlier owner left lately: the caller must choose.
     """
     if is_reserved(method):
         raise NoSuchMethod(method)
@@ -57,14 +56,14 @@ def member_having(members: Members, away_book: AwayBook, now: float, method: str
         )
     member = having[0]
     claim, ip = member.offered[method], member.host_id.ip
-    # Whoever claims a name while its owner is away must not get its calls unnoticed; and whoever came later with
-    # it than its owner, and has gone, takes nothing along. An address is one owner.
+    # A host that claims a name while its owner is away must not get its calls unnoticed; and a host that came
+    # later than the owner and has left takes no name along. An address counts as one owner.
     for other in away:
         before = other.claims.get(method, 0) < claim
         if before and other.ip != ip and away_book.absence(other).seconds < NAME_KEPT:
             raise _had_it(method, f"{other.host_id} had {method} and is away", member)
     since = now - NAME_KEPT
-    for back in members:  # its plugins load, perhaps
+    for back in members:  # its plugins may still load
         if back.held.get(method, inf) < claim and back.host_id.ip != ip and back.held_at > since:
             raise _had_it(
                 method, f"{back.host_id} had {method}, was away, and has not said that it has it again", member
@@ -80,7 +79,7 @@ def _had_it(method: str, who: str, member: Member) -> Ambiguous:
 
 
 def _meant(members: Members, method: str) -> str:
-    """Return a name like this one: of the same package, or the same but for its package."""
+    """Return a similar name: of the same package, or the same except for its package."""
     package, last = f"{method.partition('.')[0]}.", f".{method.rpartition('.')[2]}"
     names = (name for member in members for name in member.offered)
     alike = (name for name in islice(names, MAX_LOOKED_AT) if name.startswith(package) or name.endswith(last))

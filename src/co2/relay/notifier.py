@@ -1,7 +1,7 @@
 """Deliver messages to one foreign member by calling its ``notify``.
 
 Each member has its own notifier, which reads the log at the member's pace: a dead, slow or hanging member delays
-nobody else and needs no memory besides the log. One call runs at a time, so order is kept. (Our own satellites
+no other and needs no memory besides the log. One call runs at a time, so order is kept. (Our own satellites
 have a link.)
 """
 

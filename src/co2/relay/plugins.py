@@ -1,4 +1,4 @@
-"""The relay plugins of a relay: what messages pass, who is asked when somebody wants to join, what they send."""
+"""The relay plugins of a relay: they filter messages, admit hosts, and send messages."""
 
 import asyncio
 import logging
@@ -29,27 +29,27 @@ from co2.xmlrpc.registry import Registry
 __all__ = ["ADMISSION_TIMEOUT", "RelayPlugins"]
 
 ADMISSION_TIMEOUT = 5.0
-"""Seconds that relay plugins get together to say whether somebody may join; then it is let in."""
+"""Seconds in total for relay plugins to decide whether a host may join; after that it may."""
 
 _logger = logging.getLogger("co2.relay")
 
 
 class RelayPlugins(HostPlugins):
-    """Carries the packages that ``plugin_list`` names.
+    """Carries the packages in ``plugin_list``.
 
     Attributes:
-        published: messages that plugins have sent.
-        lost: messages that plugins have sent and the log had no room for.
+        published: number of messages that plugins have sent.
+        lost: number of messages of plugins that the log had no room for.
 
     Args:
         config: the relay's.
         state: its state folder.
         host_id: its own.
-        core: takes in what plugins send.
-        links: acts on what that has brought about.
-        members: who is there.
-        waits: for the disk.
-        calls: passes calls of plugins on.
+        core: appends the plugins' messages.
+        links: handles the resulting events.
+        members: the connected members.
+        waiters: wait for the disk.
+        calls: passes on calls of plugins.
         registry: gets the methods of plugins.
     """
 
@@ -93,14 +93,14 @@ class RelayPlugins(HostPlugins):
         )
 
     def transit(self) -> Counter[str]:
-        """Give what became of messages on their way, all plugins together."""
+        """Return counts of the messages through the relay plugins, in total."""
         counts: Counter[str] = Counter()
         for row in self.supervisor.status():
             counts.update(row.transit)
         return counts
 
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
-        """Ask every plugin that wants to be asked whether a host may join; give why not, '' where it may."""
+        """Ask every admitting plugin whether a host may join; return the reason why not, '' if it may."""
         asked = Host(str(host), [*methods], [*plugins])
         deadline = monotonic() + ADMISSION_TIMEOUT
         for package, plugin in self.supervisor.admitting():
@@ -116,7 +116,7 @@ class RelayPlugins(HostPlugins):
         return ""
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
-        """Tell plugins who has joined and left."""
+        """Report to plugins which hosts have joined and left."""
         self.supervisor.hosts_changed(joined, left)
 
     def _find(self, names: Sequence[str] | None) -> Found:
@@ -130,10 +130,10 @@ class RelayPlugins(HostPlugins):
         self._core.asks = bool(self.supervisor.admitting())
         super()._methods_changed()
 
-    # what they send
+    # messages of plugins
 
     def _publish(self, package: str, frame: Publish, count: int) -> None:
-        """Pass on what a plugin sends, behind itself in the chain; it has no number, and leaves from the disk."""
+        """Pass on a plugin's messages to the filters behind it; they have no numbers, and leave from the disk."""
         names = None if frame.channels is None else tuple(frame.channels)
         behind = self.supervisor.stage_of(package, frame.plugin)
         for origin, part, messages in by_first_sender(frame.batch, count):
@@ -157,7 +157,7 @@ class RelayPlugins(HostPlugins):
             )
 
     def has_room(self) -> None:
-        """What waited for the disk has got there: plugins may send again."""
+        """Resume the plugins' sends: the backlog has reached the disk."""
         if self.supervisor.paused:
             self.supervisor.resume_sending()
 
@@ -185,7 +185,7 @@ class RelayPlugins(HostPlugins):
             done.set_result(None)
 
     async def _flushed(self, package: str) -> None:
-        """Wait until all that a package has sent is on disk; it is told once of what has not got there."""
+        """Wait until all that a package has sent is on disk; raise the error of messages that are lost, once."""
         if under_way := tuple(self._sent.get(package, ())):
             await asyncio.wait(under_way)
         if (failed := self._failed.pop(package, None)) is not None:

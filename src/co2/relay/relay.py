@@ -1,4 +1,4 @@
-"""The relay: takes messages in, keeps them in the log, passes them on to every other member."""
+"""The relay: accepts messages, stores them in the log, and passes them on to every other member."""
 
 import asyncio
 import contextlib
@@ -39,45 +39,45 @@ from co2.xmlrpc.writer import WrittenValue
 __all__ = ["ROSTER_DELAY", "RelayRole"]
 
 ROSTER_DELAY = 0.05
-"""Seconds after which a change of who is there is told to satellites."""
+"""Seconds after which a change of members is reported to satellites."""
 
 ALIVE_INTERVAL = 60.0
-"""Seconds between two notes on disk that this relay is there; who had a link when it died was seen last then."""
+"""Seconds between two notes on disk that this relay is up; after a crash, its links count as seen until then."""
 
 SILENT_AFTER = 2.0
-"""Seconds without an answer to a ping after which a link is called silent; it ends some seconds later."""
+"""Seconds without an answer to a ping after which a link counts as silent; it ends some seconds later."""
 
 LAST_MESSAGES = 2.0
-"""Seconds in which, when the relay stops, what is on its way through relay plugins comes through."""
+"""Seconds for messages to pass the relay plugins when the relay stops."""
 
 MAX_OVERLONG = 3
-"""Answers over their limit to ``notify``, ``ping`` and ``system.listMethods`` with which a member is dropped."""
+"""Too long answers to ``notify``, ``ping`` and ``system.listMethods`` after which a member is dropped."""
 
 TELL_INTERVAL = 1.0
-"""Seconds after which it is told how many lines about members were suppressed."""
+"""Seconds between two reports of suppressed lines about members."""
 
 ROSTER_RATE = 16 * 1024 * 1024
-"""Bytes per second that the relay spends on telling that; thousands are told one after the other."""
+"""Bytes per second that the relay spends on reports of members; thousands of satellites get them in turn."""
 
 _logger = logging.getLogger("co2.relay")
 
 
 class RelayRole:
-    """Everything that a relay does: members, their links and couriers, the log.
+    """The relay role: members, their links and notifiers, the log.
 
     Args:
         config: its limits and deadlines.
         client: to call members with.
-        log: the durable record.
-        host_id: the relay's own.
+        log: the durable log.
+        host_id: of the relay.
         dispatch: calls a method of this relay for a satellite: (method, argument, caller).
-        keeper: brings to disk whose origins are whose; None where nobody does.
-        receipts: key of the receipts that satellites are given; None for none.
+        keeper: saves the owners of origins; None for none.
+        receipts: key of the receipts for satellites; None for none.
 
     Attributes:
         core: the state machine of the links.
-        plugins: the relay plugins, where there are any.
-        published: messages of links that have ended.
+        plugins: the relay plugins; None for none.
+        published: number of messages over links that have ended.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class RelayRole:
 
     @property
     def relayed(self) -> int:
-        """Messages of satellites taken in; never goes down."""
+        """Number of messages accepted from satellites; never decreases."""
         linked = sum(member.peer.published for member in self.members if member.peer is not None)
         return self.published + linked
 
@@ -133,7 +133,7 @@ class RelayRole:
         return self.members.room_for_links
 
     def start(self) -> None:
-        """Start the checker, and the note of when this relay was there last. Needs a running loop."""
+        """Start the liveness checker and the other regular tasks. Needs a running loop."""
         self._tasks.start(self._note_alive())
         config = self._config
         checker = LivenessChecker(
@@ -152,14 +152,14 @@ class RelayRole:
         self._tasks.start(self.links.give_receipts())
 
     async def _note_alive(self) -> None:
-        """Have on disk, roughly, until when this relay, and with it its satellites, was here."""
+        """Save regularly until when this relay, and with it its satellites, was up."""
         while True:
             await asyncio.sleep(ALIVE_INTERVAL)
             if self.away.here:
                 self._keep_away()
 
     async def take_no_more(self) -> None:
-        """Take no more messages, and let those that are on their way through relay plugins come through."""
+        """Accept no more messages, and wait for those on their way through the relay plugins."""
         core = self.core
         core.closing = True
         if core.filter_chain.bytes:
@@ -169,7 +169,7 @@ class RelayRole:
                     await self._come_through.wait()
 
     async def stop(self) -> None:
-        """End links, couriers, the checker and waiting fetches."""
+        """Stop links, notifiers, the liveness checker and waiting fetches."""
         self._stopping = True
         if self._telling is not None:
             self._telling.cancel()
@@ -183,7 +183,7 @@ class RelayRole:
         self.waiters.end()
 
     def settle(self, member: Member, host_id: HostId, kind: str, *, known: bool) -> None:
-        """Give a member the notifier that its kind needs; a changed port or kind gets a new one."""
+        """Start the notifier that a member's kind needs; replace it if the port or kind has changed."""
         changed = not known or member.host_id != host_id or member.kind != kind
         member.host_id, member.kind = host_id, kind
         if kind == "fetching":
@@ -215,15 +215,15 @@ class RelayRole:
                 self._too_long(member)
 
     def _too_long(self, member: Member) -> None:
-        """Count an answer that was over its limit; a member that goes on so is dropped."""
+        """Count an answer that was too long; drop a member with too many of them."""
         member.overlong += 1
         if member.overlong >= MAX_OVERLONG and self.members.get(member.host_id.origin) is member:
             self.drop(member, f"{member.overlong} of its answers were too long: {member.last_error}")
 
-    # ---- what links tell -------------------------------------------------------------------------------
+    # ---- events of links -----------------------------------------------------------------------------------
 
     def joined(self, peer: Peer) -> None:
-        """A satellite has come over its link, or tells other methods."""
+        """Add a satellite that has opened a link, or update its methods."""
         member = before = self.members.get(peer.origin)
         if member is not None and member.peer is not peer:
             self.take_out(member, keep_cursor=False)
@@ -231,7 +231,7 @@ class RelayRole:
         if member is None:
             member = self.members.add(peer.host_id, "co2", 0, self.now(), resume=False)
             member.peer, member.state = peer, "ok"
-            # Its claims are those that it had before: else whoever claims its names once comes before it for ever.
+            # It keeps its earlier claims: else a host that claims its names once would have precedence for ever.
             if before is not None:
                 member.offered, member.held, member.held_at = before.offered, before.held, before.held_at
             elif (gone := self.away.get(peer.origin)) is not None:
@@ -251,7 +251,7 @@ class RelayRole:
             self._keeper.keep_away()
 
     def has_room(self) -> None:
-        """What waits for the disk is not too much."""
+        """Handle a small enough backlog: resume plugins' sends, and end the wait of :meth:`take_no_more`."""
         if not self.core.filter_chain.bytes:
             self._come_through.set()
         if self.plugins is not None:
@@ -260,17 +260,17 @@ class RelayRole:
     def next_passed(
         self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
     ) -> tuple[Child, Outline, Outline] | None:
-        """Return what a relay plugin gets if a message comes now: see :meth:`Supervisor.next_passed`."""
+        """Return :meth:`Supervisor.next_passed` of the relay plugins."""
         if self.plugins is None:
             return None
         return self.plugins.supervisor.next_passed(through, host_id, address, channels)
 
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
-        """Ask relay plugins whether a host may join; give why not, '' where it may."""
+        """Ask relay plugins whether a host may join; return the reason why not, '' if it may."""
         return await self.plugins.refusal(host, methods, plugins) if self.plugins is not None else ""
 
     def left(self, peer: Peer, reason: str, text: str) -> None:
-        """A link has ended."""
+        """Remove the satellite of a link that has ended, and log the cause."""
         why = f"{reason}: {text}" if reason else text
         member = self.members.get(peer.origin)
         if member is None or member.peer is not peer:
@@ -283,20 +283,20 @@ class RelayRole:
         self._keep_away()
         self.published += peer.published
         if self._stopping:
-            return  # all of them go: one line each would keep us from ending in time
+            return  # all links end: one line each would delay the stop
         if reason == close_reasons.STOPPING:
             self.say(logging.INFO, peer.origin, "%s said goodbye", member.host_id)
         else:
             self.say(logging.WARNING, peer.origin, "the link of %s has ended: %s", member.host_id, why)
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
-        """A satellite calls a method of this relay."""
-        # It may do so for anybody who asked it to: only what everybody may do is done.
+        """Call a method of this relay for a satellite."""
+        # The satellite may pass on a call of any host: only public methods are allowed.
         found = await self._dispatch(method, argument, Caller(*peer.address, relayed=True, over_link=True))
         return found.value if isinstance(found, WrittenValue) else found
 
     def committed(self, position: int) -> None:
-        """Everything up to this position is on disk, or even more by now."""
+        """Report a commit up to this position, or further, to links, waiters and members."""
         position = max(position, self.log.look())
         self.links.committed(position)
         self.waiters.on_commit(position)
@@ -304,7 +304,7 @@ class RelayRole:
             member.wake.set()
 
     def show(self, member: Member) -> None:
-        """Write a member, or what is new about it, into the roster."""
+        """Update a member in the roster."""
         member.offer(self.away.next_claim())
         book = self.core.roster
         if not book.put(member.host_id.origin, str(member.host_id), member.methods, member.plugins):
@@ -319,7 +319,7 @@ class RelayRole:
             self.plugins.hosts_changed([member.as_host()], ())
 
     def take_out(self, member: Member, *, keep_cursor: bool) -> None:
-        """Take a member out of everything; with ``keep_cursor`` it may come back and resume."""
+        """Remove a member everywhere; with ``keep_cursor`` it can return and resume."""
         self.dismiss(member)
         self.members.remove(member, keep_cursor=keep_cursor)
         self.core.roster.remove(member.host_id.origin)
@@ -328,7 +328,7 @@ class RelayRole:
             self.plugins.hosts_changed((), [member.as_host()])
 
     def _roster_changed(self) -> None:
-        """Tell links, a moment later: many may come at once."""
+        """Schedule a roster report to links, slightly later: many members may join at once."""
         if self._telling is None and not self._stopping:
             self._telling = asyncio.get_running_loop().call_later(ROSTER_DELAY, self._tell_roster)
 
@@ -339,7 +339,7 @@ class RelayRole:
         self.links.flush()
 
     def forget(self, origin: str) -> bool:
-        """Forget a satellite that is away, whose its origin is and where it was; return whether it was known."""
+        """Forget a satellite that is away, with its origin and cursor; return whether it was known."""
         known = self.away.forget(origin)
         known = self.core.origins.forget(origin) or known
         self.members.forget(origin)
@@ -349,13 +349,13 @@ class RelayRole:
         return known
 
     def state_of(self, member: Member) -> str:
-        """Return how a member is: ``silent`` for one whose link has not answered for a while."""
+        """Return the state of a member: ``silent`` if its link has not answered for a while."""
         if member.peer is not None and self.links.unanswered(member.peer) > SILENT_AFTER:
             return "silent"
         return member.state
 
     def silence_of(self, member: Member) -> float:
-        """Return for how many seconds nothing was heard of a member."""
+        """Return the seconds of a member's silence."""
         return member.silence(self.now()) if member.peer is None else self.links.silence(member.peer)
 
     def drop(self, member: Member, why: str) -> None:
@@ -369,7 +369,7 @@ class RelayRole:
             member.notifier = None
 
     def say(self, level: int, source: str, text: str, *values: object) -> None:
-        """Write a line of the log that a member has caused, within what it may cause of them."""
+        """Log a line that a member has caused, within its budget."""
         self.links.lines.log(_logger, level, source, text, *values)
 
     async def _tell_lines(self) -> None:

@@ -1,4 +1,4 @@
-"""Calls over links, both ways: of satellites' methods, and by satellites of the relay's own."""
+"""Calls over links, both ways: of satellites' methods by the relay, and of the relay's methods by satellites."""
 
 import asyncio
 import logging
@@ -21,17 +21,17 @@ from co2.values import pack_value
 __all__ = ["MAX_ANSWERS", "SatelliteCalls"]
 
 MAX_ANSWERS = 1000
-"""Calls of one satellite that may be under way; one more is refused."""
+"""Calls of one satellite that may be under way; further calls are refused."""
 
 _logger = logging.getLogger("co2.relay")
 
 
 class SatelliteCalls:
-    """All calls over links. Used in the event loop that it is made in.
+    """All calls over links. Used in the event loop in which it is made.
 
     Args:
         core: of the links.
-        flush: writes what is out.
+        flush: writes waiting frames.
         called: calls a method of this relay for a satellite: (its link, method, argument).
     """
 
@@ -59,15 +59,15 @@ class SatelliteCalls:
         Args:
             peer: its link.
             method: name of the method.
-            argument: what it gets.
-            timeout: seconds that it may take.
-            caller: whose call it is, for the limits of :class:`PendingCalls`.
-            who: the caller, for texts.
-            written: the result goes out as XML, see :meth:`Results.value_of`.
+            argument: for the method.
+            timeout: seconds until CallTimeout.
+            caller: key of the caller, for the limits of :class:`PendingCalls`.
+            who: the caller's name, for error messages.
+            written: the result is passed on as XML, see :meth:`Results.value_of`.
 
         Raises:
-            BadParams: the argument cannot travel.
-            RemoteFault: it answered with a Fault.
+            BadParams: the argument cannot be packed.
+            RemoteFault: the satellite answered with a Fault.
             Unreachable: its link has ended, or too many calls are under way.
             CallTimeout: no answer in time.
             AnswerTooBig: see :meth:`Results.value_of`.
@@ -93,11 +93,11 @@ class SatelliteCalls:
         return await self._results.value_of(result.value, str(peer.host_id), written=written)
 
     def answered(self, peer: Peer, result: Result) -> bool:
-        """Take the answer of a satellite; return whether somebody waits for it."""
+        """Complete a call with a satellite's result; return whether a caller was waiting."""
         return self._pending.answered(peer, result)
 
     def take(self, peer: Peer, call: Call) -> None:
-        """Answer a satellite's call, when it is its turn."""
+        """Queue a satellite's call for its turn, or refuse it."""
         if self._answering[peer] >= MAX_ANSWERS:
             why = f"{call.method}: {MAX_ANSWERS} calls of this satellite are under way already"
             self._core.answer(peer, Result(call.call_id, b"", Unreachable.code, why))
@@ -106,13 +106,13 @@ class SatelliteCalls:
             self._turns.add(peer, call)
 
     def forget(self, peer: Peer) -> None:
-        """Answer and begin no more calls of a link that has ended; those to it have failed."""
+        """Drop the calls of a link that has ended; calls to it have failed."""
         self._pending.left(peer)
         self._turns.forget(peer)
         self._answering.pop(peer, None)
 
     async def stop(self) -> None:
-        """End all calls that are being answered."""
+        """Cancel all calls under way."""
         await self._tasks.stop()
         self._results.close()
 

@@ -1,4 +1,4 @@
-"""What a relay shows of itself on its pages and in its metrics."""
+"""The relay's data for its pages and metrics."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,20 +15,20 @@ _EVENTS = (
     *("repeats", "gaps", "takeovers", "impostors", "links_gave_way", "reused_numbers", "damaged"),
     *("clock_jumps", "express", "express_failed"),
 )
-"""Counters that the metrics page has as events."""
+"""Counters that the metrics page shows as events."""
 
 
 _LAGGING = ("links_full", "links_held", "links_waiting", "packages_behind", "packages_replaying")
-"""Counters of who does not keep up."""
+"""Counters of links and packages that lag."""
 
 
 class RelayView(RoleView):
-    """What a relay shows.
+    """The view of a relay.
 
     Args:
-        host: that is shown.
-        relay: what it does in its role.
-        ip: an address of its machine, the one that others have where there is any.
+        host: the host to show.
+        relay: its role.
+        ip: an address of its machine, preferably one that other machines can reach.
     """
 
     role = "relay"
@@ -39,7 +39,7 @@ class RelayView(RoleView):
         self._ip = ip
 
     def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
-        """Who is registered."""
+        """Return the registered satellites."""
         relay = self._relay
         now = relay.now()
         rows = []
@@ -67,7 +67,7 @@ class RelayView(RoleView):
         return rows
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
-        """Satellites that were here and are not, the last who went first."""
+        """Return the satellites that are away, the latest first."""
         book = self._relay.away
         return [
             AwayRow(one.host_id, one.state, *book.absence(one), plugins=one.plugins)
@@ -75,11 +75,11 @@ class RelayView(RoleView):
         ]
 
     def away_states(self) -> Mapping[str, int]:
-        """How many satellites were here and are not, by state."""
+        """Return the number of satellites that are away, by state."""
         return self._relay.away.states()
 
     def readiness(self) -> Readiness:
-        """A relay that answers is ready; one that is full says so, and one whose plugins do not run."""
+        """Return the problems: no room for satellites, a fault of the host, or plugins that do not run."""
         members = self._relay.members
         problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if len(members) >= members.max_sats:
@@ -87,7 +87,7 @@ class RelayView(RoleView):
         return Readiness([*self._host.problems(), *problems])
 
     def numbers(self) -> Numbers:
-        """Counters and gauges."""
+        """Return counters and gauges."""
         relay = self._relay
         counters = self._host.counters()
         return Numbers(
@@ -122,5 +122,5 @@ class RelayView(RoleView):
     def _page_of(self, member: Member, *, here: bool) -> tuple[str, str]:
         """Return the URL of a satellite's page, as :func:`~co2.relay.satellite_page.satellite_page`."""
         if member.peer is None:
-            return "", ""  # a program that is no co2 has no page that we know of
+            return "", ""  # a program other than co2 has no known page
         return satellite_page(member.host_id, member.peer.listens, self._ip, here=here)

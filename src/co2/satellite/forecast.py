@@ -1,4 +1,4 @@
-"""What a satellite expects next, for the express: its plugins' messages for the link, and the link's for them."""
+"""The satellite's forecast for the express: its plugins' next messages for the link, and the link's for them."""
 
 from collections.abc import Callable, Sequence
 
@@ -17,14 +17,14 @@ Sent = tuple[str, str, tuple[str, ...] | None]
 
 
 class Forecaster:
-    """Tells what comes next.
+    """Forecasts the next messages; call it as the express wants.
 
     Args:
         link: to the relay.
         supervisor: of the plugins.
 
     Attributes:
-        sent: what plugins have sent lately, in small frames.
+        sent: streams that plugins have sent lately in small frames.
     """
 
     def __init__(self, link: Link, supervisor: Supervisor) -> None:
@@ -33,13 +33,13 @@ class Forecaster:
         self._supervisor = supervisor
 
     def note(self, package: str, frame: Publish, count: int) -> None:
-        """Note that a plugin of a package has sent a frame of so many messages."""
+        """Record that a plugin of a package has sent a frame of ``count`` messages."""
         if count <= SMALL or self.sent:
             channels = None if frame.channels is None else tuple(frame.channels)
             self.sent.note((package, frame.plugin, channels), count)
 
     def __call__(self) -> Sequence[Expected]:
-        """Tell; called when the event loop has nothing else to do."""
+        """Return the expected frames; called when the event loop is idle."""
         expected: list[Expected] = []
         if self.sent:
             expected += filter(None, map(self._next_sent, self.sent))
@@ -60,7 +60,7 @@ class Forecaster:
         return _expected(_way(child, comes), [*(_way(*sibling) for sibling in siblings), out], self._renumber)
 
     def _renumber(self) -> bool:
-        """The relay was told a number that no message here has: go on in another run."""
+        """Start another run of numbers: the relay already has a number that no message here has."""
         self._link.renumber()
         return False
 
@@ -84,6 +84,6 @@ def _way(child: Child, outline: Outline) -> Way | None:
 def _expected(
     comes: Way | None, becomes: Sequence[Way | None], failed: Callable[[], bool] = lambda: False
 ) -> Expected | None:
-    """Put together what is known; all of it must be."""
+    """Return the expected frame if all its ways are known, else None."""
     known = [way for way in becomes if way is not None]
     return Expected(comes, known, failed) if comes is not None and len(known) == len(becomes) else None

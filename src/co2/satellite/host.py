@@ -24,7 +24,7 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["SatelliteHost"]
 
 NETWORK_NAMES = 256 * 1024
-"""Bytes of the names of others' methods that co2.get_properties tells."""
+"""Bytes of method names of other hosts in co2.get_properties."""
 
 _logger = logging.getLogger("co2.satellite")
 
@@ -61,30 +61,30 @@ class SatelliteHost(RoleHost):
 
     @property
     def host_id(self) -> HostId:
-        """The host_id, with the host part that the relay has observed."""
+        """The host_id, with the address that the relay has observed."""
         return self.satellite.link.host_id
 
     @property
     def ready_line(self) -> str:
-        """``ready satellite <host_id> <url>``; the URL is where it listens, whatever address the relay sees."""
+        """``ready satellite <host_id> <url>``; the URL has the address that it listens on."""
         url = host_url(local_ip(self._config.bind, "192.0.2.1"), self.host_id.port)
         return f"ready satellite {self.host_id} {url}"
 
     async def start(self) -> None:
-        """Serve, load plugins; the relay need not be there."""
+        """Serve and load plugins; the relay may be away."""
         allow_files(Limits().max_connections + SPARE_FILES)
         await self.server.start(self._sock)
         await self.satellite.start()
         await self.plugins.start(self.host_id.port)
 
     async def stop(self) -> None:
-        """No new deliveries, every ``__exit__``, last sends, goodbye, end."""
+        """Stop plugins, send their last messages, say goodbye to the relay, and end."""
         await self.plugins.stop()
         await self.satellite.stop()
         await self.server.stop()
 
     def problems(self) -> list[str]:
-        """Return what somebody should see to besides packages that do not run, one line each."""
+        """Return faults that need attention besides packages that do not run, one line each."""
         return [*self.satellite.problems(), *self.plugins.problems()]
 
     def _own_properties(self) -> dict[str, Any]:
@@ -132,19 +132,20 @@ class SatelliteHost(RoleHost):
         if method.startswith(OF_THE_RELAY):
             raise Denied(f"{method} is called at the relay itself, {self._config.relay}, not through a satellite")
         if host_id is None:
-            # Only a plugin's method is looked for: a host's own would be another host's, and do something there.
+            # Only plugins' methods are looked up: a host's own would be another host's, with effects there.
             known = any(method in host.methods for host in link.hosts)
             if is_reserved(method) or not (known or ("." in method and link.joined.is_set())):
                 raise NoSuchMethod(method)
         passed_on = {**argument, "method_name": method}
         if host_id is not None:
             passed_on["host_id"] = str(host_id)
-        # Without a host_id the relay looks: its plugins have methods, and it knows who has just joined or is away.
+        # Without a host_id the relay looks it up: it has plugin methods, too, and knows who has just joined or
+        # left.
         return await link.call("method_call", passed_on, CALL_TIMEOUT, written=caller.port != 0)
 
 
 def _within(size: int, roster: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return who is there, with the names of methods as far as these many bytes go; the others are left out."""
+    """Return the roster rows; names of methods are left out beyond ``size`` bytes."""
     rows = []
     for row in roster:
         size -= names_size(row["methods"]) + 8 * len(row["methods"])

@@ -1,4 +1,4 @@
-"""The satellites of the network, as a satellite's relay has told them."""
+"""The satellites of the network, as reported by the relay."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,13 +11,13 @@ OnChange = Callable[[Sequence[Host], Sequence[Host]], None]
 
 
 class KnownHosts:
-    """The satellites of the network, as the relay told last, and what that changes for those who watch.
+    """The satellites of the network, as last reported by the relay; each change is passed on.
 
-    When a link begins the relay tells all of it anew, in parts. What was known before stays until it has told
-    everything: only then those that it did not name are gone.
+    When a link begins, the relay reports all of them anew, in parts. Earlier ones stay until the report is
+    complete; then those that it did not name are removed.
 
     Args:
-        on_change: takes those that have come or tell something else, and those that have left.
+        on_change: called with the hosts that have joined or changed, and those that have left.
     """
 
     def __init__(self, on_change: OnChange) -> None:
@@ -29,7 +29,7 @@ class KnownHosts:
         return iter(self._rows.values())
 
     def learn(self, roster: Roster) -> None:
-        """Take what the relay tells."""
+        """Update the table from a roster frame."""
         if roster.begins:
             self._unconfirmed = set(self._rows)
         joined = []

@@ -1,4 +1,4 @@
-"""The satellite's link: opened by us, so it works from behind NAT, and opened again for ever.
+"""The satellite's link: opened by the satellite, so that it works behind NAT, and reopened without end.
 
 The state machine is :class:`co2.protocol.satellite.core.SatelliteCore`.
 """
@@ -51,16 +51,16 @@ from co2.values import pack_value
 __all__ = ["BUSY_MAX", "CONNECT_TIMEOUT", "MAX_CALLS", "RECONNECT_MAX", "Link", "LinkReceiver", "retry_delays"]
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds until the relay must have answered the WebSocket handshake, and then our Hello."""
+"""Seconds for the relay to answer the WebSocket handshake, and then the Hello."""
 
 MAX_CALLS = 1000
-"""Calls to the relay that may be under way; one more is refused."""
+"""Calls to the relay that may be under way; further calls are refused."""
 
 RECONNECT_MAX = 2.0
-"""Seconds that a satellite pauses at most between two tries, where nobody says otherwise."""
+"""Default of the longest pause between two tries, in seconds."""
 
 BUSY_MAX = 30.0
-"""The same where somebody answers, but gives no link: a relay that cannot take all who come back at once."""
+"""The same if the relay answers but refuses the link, as when too many satellites return at once."""
 
 _FIRST_RETRY = 0.25
 
@@ -73,10 +73,10 @@ _logger = logging.getLogger("co2.satellite")
 
 
 def retry_delays(longest: float = RECONNECT_MAX) -> Iterator[float]:
-    """Return seconds to wait before each further try: at once, then doubling, with jitter, for ever.
+    """Yield the seconds to wait before each further try: at once, then doubling with jitter, without end.
 
     Args:
-        longest: seconds of the longest pause; every pause is between half of what it may be and that.
+        longest: seconds of the longest pause; each pause is between half and all of its maximum.
     """
     yield 0.0
     delay = min(_FIRST_RETRY, longest)
@@ -86,35 +86,36 @@ def retry_delays(longest: float = RECONNECT_MAX) -> Iterator[float]:
 
 
 class LinkReceiver(Protocol):
-    """Takes what the link brings."""
+    """Handles the link's events."""
 
     def deliver(self, package: str, delivered: Delivered) -> bool:
-        """Give one of its packages what was delivered; return whether the package takes more."""
+        """Deliver messages to a package; return whether it has room for more."""
 
     def gap(self, package: str, gap: Gap) -> None:
-        """Tell a package what it will not get."""
+        """Report a gap to a package."""
 
     async def called(self, method: str, argument: Any) -> Any:
-        """The relay calls a method of ours."""
+        """Call a method of this satellite for the relay."""
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
-        """Learn who has come to the network or tells something else, and who has left; this satellite too."""
+        """Handle the hosts that have joined or changed, and those that have left, including this satellite."""
 
 
 class Link:
-    """The link to the relay, or the attempt to have one.
+    """The link to the relay, or the attempt to open one.
 
     Args:
         url: the relay's, without path.
         host_id: proposed to the relay.
-        outbox: what waits to be sent.
-        receiver: takes what comes.
-        names: gives (methods, plugins) that we tell the relay.
-        load: brings a segment of the outbox back to memory, and then calls :meth:`work`.
-        reconnect_max: seconds of the longest pause between two tries to reach a relay that is not there.
-        folder: the state folder, for people to know which one is meant.
+        outbox: messages to send.
+        receiver: handles the link's events.
+        names: returns (methods, plugins) for the relay.
+        load: loads a segment of the outbox into memory, and then calls :meth:`work`.
+        reconnect_max: seconds of the longest pause between two tries to reach a relay that is away.
+        folder: the state folder, named in messages to people.
         token: of the state folder.
-        moved: told that what waits of a run goes out in another one: (run, other run, number taken off each).
+        moved: called when the messages of a run are renumbered into another: (run, other run, number
+            subtracted from each).
     """
 
     def __init__(
@@ -165,32 +166,32 @@ class Link:
 
     @property
     def host_id(self) -> HostId:
-        """Ours, with the host part that the relay has observed."""
+        """The host_id, with the address that the relay has observed."""
         return self.core.host_id
 
     @property
     def roster(self) -> list[dict[str, Any]]:
-        """Who is connected, as the relay tells: host_id, methods and plugins of each."""
+        """The connected satellites, as reported by the relay: host_id, methods and plugins of each."""
         return [{"host_id": one.host_id, "methods": one.methods, "plugins": one.plugins} for one in self.hosts]
 
     @property
     def standing(self) -> str:
-        """Say whether the relay is there, for somebody who waits for it."""
+        """The state of the relay in words, for callers that wait for it."""
         if self.core.held:
             return f"the relay at {self.url} is there and takes nothing now: {self.core.held}"
         if self.joined.is_set():
             return f"the relay at {self.url} is there and takes less than is sent"
-        away_for = time.monotonic() - self._away_at  # the clock of then may have been wrong
+        away_for = time.monotonic() - self._away_at  # the wall clock may have been wrong then
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - away_for))
         return f"the relay at {self.url} has been away since {since} ({self.last_error})"
 
     @property
     def buffered(self) -> int:
-        """Bytes that wait for the relay's side of the connection."""
+        """Bytes that wait for the relay to read them."""
         return 0 if self._wire is None else self._wire.buffered
 
     async def run(self) -> None:
-        """Stay linked until :meth:`leave`; else it ends by cancellation."""
+        """Keep the link open until :meth:`leave`, or until it is cancelled."""
         longest = self._reconnect_max
         absent, busy = retry_delays(longest), retry_delays(max(longest, BUSY_MAX))
         while not self._leaving:
@@ -204,7 +205,7 @@ class Link:
                 nobody_answers = isinstance(error, OSError) and not isinstance(error, socket.gaierror)
                 self._lost(_what_went_wrong(error), self._what_helps if nobody_answers else "")
                 if not (self._answered or isinstance(error, Unreachable | ConnectionResetError)):
-                    delays = absent  # nobody is there: that costs nobody anything but us
+                    delays = absent  # no relay is there: further tries cost only us
             if not self._leaving:
                 await asyncio.sleep(max(next(delays), self._retry_after))
 
@@ -212,16 +213,16 @@ class Link:
         """Send messages of a plugin.
 
         Args:
-            package: the plugin's.
+            package: of the plugin.
             frame: as its plugin host sent it.
-            count: messages in it.
+            count: number of messages in it.
         """
         publish = self.core.publish_live if frame.live else self.core.publish
         publish(package, frame, count)
         self.work()
 
     def work(self) -> None:
-        """Write what waits, as far as the connection takes it; the rest stays in the outbox."""
+        """Write waiting frames as far as the connection takes them; the rest stays in the outbox."""
         wire = self._wire
         if wire is None:
             return
@@ -231,11 +232,11 @@ class Link:
             self._load(segment)
 
     def renumber(self) -> None:
-        """Give numbers of another run from now on: the relay has met the next one of this run already."""
+        """Number further messages in another run: the relay already has the next number of this one."""
         self._outbox.renew(secrets.randbits(63) | 1)
 
     def _send_again(self, old: int, seq: int) -> None:
-        """Send all that waits of a run in another one: somebody else has used its numbers."""
+        """Renumber the waiting messages of a run into a new one: another host has used its numbers."""
         new = secrets.randbits(63) | 1
         shift = self._outbox.renumber(new, old)
         self._moved(old, new, shift)
@@ -246,11 +247,11 @@ class Link:
 
     @property
     def wire(self) -> WebSocketTransport | None:
-        """The connection of now."""
+        """The current connection."""
         return self._wire
 
     def tell_applied(self) -> None:
-        """Tell the relay how far the packages are, where that is news."""
+        """Report the positions of the packages to the relay, if they have changed."""
         positions = self.core.positions()
         if positions != self._told:
             self._told = positions
@@ -258,7 +259,7 @@ class Link:
             self.work()
 
     def tell_health(self, health: list[Health], listens: str) -> None:
-        """Tell the relay how the packages are, where that is news on this link."""
+        """Report the health of the packages to the relay, if it has changed on this link."""
         if self.joined.is_set() and self._health.is_new(health):
             self.core.tell_health(health, listens)
             self.work()
@@ -272,13 +273,13 @@ class Link:
         try:
             await done
         finally:
-            self._flushes.pop(done, None)  # nobody may wait any more
+            self._flushes.pop(done, None)  # the caller may be gone
 
     async def call(self, method: str, argument: dict[str, Any], timeout: float, *, written: bool = False) -> Any:
         """Call a method of the relay; with ``written`` the result goes out as XML (:meth:`Results.value_of`).
 
         Raises:
-            PeerError: what went wrong.
+            PeerError: the call failed.
         """
         if self.core.state != "open" or not self._calls.has_room():
             why = self.last_error if self.core.state != "open" else "too many calls are under way"
@@ -296,7 +297,7 @@ class Link:
         return await self._results.value_of(result.value, f"the relay at {self.url}", written=written)
 
     async def leave(self, timeout: float) -> None:
-        """Say goodbye to the relay, within ``timeout`` seconds; a relay that is away needs none."""
+        """Send a Goodbye to the relay, within ``timeout`` seconds, unless it is away."""
         self._results.close()
         if self.core.state == "away":
             return
@@ -310,7 +311,7 @@ class Link:
     # ---- one connection --------------------------------------------------------------------------------
 
     async def _live(self) -> bool:
-        """Have a link until its end; tell whether the relay said Welcome."""
+        """Open a link and serve it until its end; return whether the relay sent a Welcome."""
         self._answered = False
         async with asyncio.timeout(CONNECT_TIMEOUT):
             wire, rest = await dial(self.url, await self._resolve())
@@ -333,7 +334,7 @@ class Link:
         return self._welcomed
 
     def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
-        """Take what the relay has sent."""
+        """Handle frames of the relay."""
         core = self.core
         for data in frames:
             core.receive(data)
@@ -345,14 +346,14 @@ class Link:
             self._wire.close()
 
     def filled(self) -> None:
-        """The connection takes no more for now: :meth:`work` sees it."""
+        """Do nothing: :meth:`work` checks whether the connection is full."""
 
     def drained(self) -> None:
-        """The connection has room again."""
+        """Continue writing: the connection has room again."""
         self.work()
 
     def ended(self, why: str) -> None:
-        """The connection is gone."""
+        """Handle the end of the connection."""
         self._wire = None
         self.core.lost(why)
         self._take_events()
@@ -361,7 +362,7 @@ class Link:
         self._settled.set()
 
     async def _resolve(self) -> list[str]:
-        """Give the addresses of the relay. From there, and from nowhere else, ``notify`` may come."""
+        """Return the addresses of the relay; ``notify`` is accepted from them only."""
         parts = urlsplit(self.url)
         found = await asyncio.get_running_loop().getaddrinfo(parts.hostname, parts.port, type=socket.SOCK_STREAM)
         addresses = [str(address[4][0]) for address in found]
@@ -405,7 +406,7 @@ class Link:
         if not self._leaving:
             here = ""
             if end.reason == close_reasons.CLONED and self._folder is not None:
-                # With the folder, to be pasted as it is: without one it is that of another satellite, maybe.
+                # With the folder, so that it can be pasted as it is: without, it may mean another satellite's.
                 here = f" (for this one: co2 state new-id --state {shlex.quote(str(self._folder.absolute()))})"
             self._lost(f"{end.reason}: {end.text}{here}" if end.reason else end.text)
 
@@ -437,7 +438,7 @@ class Link:
         self.work()
 
     def _tell_linked(self, relay: str) -> None:
-        """Say that the link is there; as loudly as it was said that it was not."""
+        """Log that the link is open, at the level at which its loss was logged."""
         where = f"{relay} at {self.url}"
         if self._warned:
             away = time.monotonic() - self._away_at
@@ -445,7 +446,7 @@ class Link:
         else:
             _logger.info("linked to %s as %s", where, self.core.host_id, extra=TOLD)
         self._warned = False
-        self._what_helps = ""  # it is there, and can be reached
+        self._what_helps = ""  # the relay has been reached
 
     def _lost(self, why: str, what_helps: str = "") -> None:
         text = why[:512]

@@ -1,4 +1,4 @@
-"""The plugins of a satellite: as many as its relay can be told of, and what they can ask the network."""
+"""The plugins of a satellite, as many as its relay can be told of, and their queries to the network."""
 
 import logging
 from collections.abc import Sequence
@@ -27,24 +27,24 @@ from co2.xmlrpc.registry import Registry
 __all__ = ["OF_THE_RELAY", "SatellitePlugins"]
 
 OF_THE_RELAY = "relay."
-"""Methods whose names begin so are the relay's."""
+"""Prefix of the names of the relay's methods."""
 
 ONE_TOO_MANY = (
     f"a satellite carries at most {MAX_PACKAGES} packages, with {MAX_NAMES_SIZE} bytes of names together, and "
     "this one is beyond; start another satellite for it"
 )
-"""Why a package is not loaded that the relay could not be told of."""
+"""Why a package is not loaded: the relay could not be told of it."""
 
 _logger = logging.getLogger("co2.satellite")
 
 
 class SatelliteNetwork(PluginNetwork):
-    """What the plugins of a satellite can ask: also its relay, for the relay's own methods.
+    """The network as a satellite's plugins query it, including the relay's own methods.
 
     Args:
         link: to the relay.
-        calls: passes calls on.
-        plugins: of the satellite, which is a host of the network too.
+        calls: passes on calls.
+        plugins: of this satellite, which is a host of the network, too.
     """
 
     def __init__(self, link: Link, calls: MethodCalls, plugins: "SatellitePlugins") -> None:
@@ -56,7 +56,7 @@ class SatelliteNetwork(PluginNetwork):
         """Call a method here, on another satellite or on the relay.
 
         Raises:
-            PeerError: what went wrong.
+            PeerError: the call failed.
         """
         if not host_id and method.startswith(OF_THE_RELAY):
             return await self._link.call(method, argument, timeout)
@@ -74,8 +74,8 @@ class SatellitePlugins(HostPlugins):
     Args:
         config: the satellite's.
         state: its state folder.
-        satellite: takes what plugins send.
-        calls: passes calls of plugins on.
+        satellite: sends the plugins' messages.
+        calls: passes on calls of plugins.
         registry: gets the methods of plugins.
     """
 
@@ -133,7 +133,7 @@ class SatellitePlugins(HostPlugins):
         await super().start(port)
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of methods and plugins that others are told, as many as they can be told."""
+        """Return the names of methods and plugins for other hosts, as many as fit."""
         plugins = [plugin.name for row in self.supervisor.status() for plugin in row.plugins]
         names = fitting_names(methods := sorted(self.supervisor.methods), plugins)
         left_out = len(methods) + len(plugins) - len(names[0]) - len(names[1])
@@ -144,7 +144,7 @@ class SatellitePlugins(HostPlugins):
         return names
 
     def problems(self) -> list[str]:
-        """Return what others cannot be told, in one line; none where they can be told everything."""
+        """Return the names that do not fit, as one line; empty if all fit."""
         if not self._names_left_out:
             return []
         return [

@@ -1,4 +1,4 @@
-"""The satellite: sends what its plugins send, gives them what others sent."""
+"""The satellite: sends the messages of its plugins, and delivers messages to them."""
 
 import asyncio
 import contextlib
@@ -33,61 +33,61 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["APPLIED_TICKS", "CURSOR_INTERVAL", "LAST_SENDS", "OUTBOX_FILE", "Plugins", "SatelliteRole"]
 
 OUTBOX_FILE = "outbox.db"
-"""Name, in the state folder, of the file in which messages wait that the relay has not acknowledged."""
+"""Name of the file in the state folder for messages that the relay has not acknowledged."""
 
 CURSORS_FILE = "cursors.json"
-"""Name, in the state folder, of the file that says how far durable packages are."""
+"""Name of the file in the state folder for the positions of durable packages."""
 
 DEAD_LETTERS_FILE = "dead_letters.db"
-"""Name, in the state folder, of the file of messages that plugins did not take."""
+"""Name of the file in the state folder for messages that plugins did not accept."""
 
 CURSOR_INTERVAL = 0.5
-"""Seconds between two looks at how far durable packages are."""
+"""Seconds between two checks of the positions of durable packages."""
 
 APPLIED_TICKS = 10
-"""Every so many looks the relay is told how far the packages are."""
+"""Number of checks after which the positions are reported to the relay."""
 
 LAST_SENDS = 1.0
-"""Seconds in which what plugins sent last goes out when the satellite stops."""
+"""Seconds for the plugins' last messages to be sent when the satellite stops."""
 
 _logger = logging.getLogger("co2.satellite")
 
 
 class Plugins(Protocol):
-    """What a satellite needs to know of its plugins."""
+    """The plugins as a satellite needs them."""
 
     @property
     def supervisor(self) -> Supervisor:
-        """Carries them."""
+        """The parent of their hosts."""
 
     @property
     def expected(self) -> list[str]:
         """Names of the packages that are loaded at the start."""
 
     def names(self) -> tuple[list[str], list[str]]:
-        """Return the names of methods and plugins that others are told."""
+        """Return the names of methods and plugins for other hosts."""
 
     def status(self) -> list[PackageStatus]:
-        """Return how each package is."""
+        """Return the status of each package."""
 
 
 class SatelliteRole:
-    """Everything that a satellite does between its plugins and its relay: outbox, link, subscriptions.
+    """The satellite's part between its plugins and its relay: outbox, link, subscriptions.
 
-    It takes what the link brings, see :class:`~co2.satellite.link.Receiver`.
+    It is the receiver of its link, see :class:`~co2.satellite.link.LinkReceiver`.
 
     Args:
         config: checked configuration.
         state: the state folder.
         port: that the host listens on.
-        dispatch: calls a method of this satellite for somebody else: (method, argument, caller).
+        dispatch: calls a method of this satellite for another host: (method, argument, caller).
 
     Attributes:
-        outbox: what waits to be sent.
+        outbox: messages that wait for the relay.
         link: to the relay.
-        dead_letters: messages that plugins did not take.
-        forecaster: tells what comes next; there when there are plugins.
-        notify_endpoint: takes what a relay brings without a link; there when there are plugins.
+        dead_letters: messages that plugins did not accept.
+        forecaster: forecasts messages for the express; set with the plugins.
+        notify_endpoint: handles messages of a relay without a link; set with the plugins.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SatelliteRole:
         self._supervisor: Supervisor
         self._tasks = TaskSet(_logger, "a task of the satellite")
         self._full = ""
-        # A run of its own each time: a restored or copied state folder cannot use a number unseen.
+        # A new run each time: a restored or copied state folder cannot reuse a number unnoticed.
         epoch = secrets.randbits(63) | 1
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
         self._outbox_disk = OutboxDisk(self.outbox, state.path / OUTBOX_FILE, self._work)
@@ -123,7 +123,7 @@ class SatelliteRole:
         self._subscriptions = Subscriptions(self.link.core, state.path / CURSORS_FILE)
 
     def carry(self, plugins: Plugins) -> None:
-        """Work for these plugins from now on; to be called once, before :meth:`start`."""
+        """Connect these plugins; to be called once, before :meth:`start`."""
         self._plugins, self._supervisor = plugins, plugins.supervisor
         self.notify_endpoint = NotifyEndpoint(
             self.link.host_id.origin,
@@ -136,14 +136,14 @@ class SatelliteRole:
         self.forecaster = Forecaster(self.link, plugins.supervisor)
 
     async def start(self) -> None:
-        """Link to the relay, which need not be there."""
+        """Start the link to the relay, which may be away."""
         self._outbox_disk.start()
         await self.dead_letters.start()
         self._tasks.start(self.link.run())
         self._tasks.start(self._look_after())
 
     async def stop(self) -> None:
-        """Send what plugins have sent last, say goodbye, and end; the plugins have stopped before."""
+        """Send the last messages, say goodbye, and end; the plugins have stopped before."""
         await self.dead_letters.close()
         await self._save_cursors()
         with contextlib.suppress(TimeoutError):
@@ -158,35 +158,35 @@ class SatelliteRole:
         await self._tasks.stop()
 
     def problems(self) -> list[str]:
-        """Return what the disk of this satellite does not take, one line each."""
+        """Return the faults of this satellite's disk, one line each."""
         found = (self._outbox_disk.problem, self.dead_letters.problem, self._subscriptions.problem)
         return [problem for problem in found if problem]
 
-    # ---- what its plugins bring --------------------------------------------------------------------------
+    # ---- from its plugins --------------------------------------------------------------------------------
 
     def publish(self, package: str, frame: Publish, count: int) -> None:
-        """Send what a plugin has sent."""
+        """Send a plugin's frame."""
         self.link.publish(package, frame, count)
         if not frame.live:
             self.forecaster.note(package, frame, count)
         self._outbox_disk.watch()
 
     def has_room(self, package: str) -> None:
-        """Give a package that could take no more what has come meanwhile: it has room again."""
+        """Deliver the messages that a full package missed: it has room again."""
         self.link.core.catch_up(package)
         self.link.work()
 
     def packages_changed(self) -> None:
-        """Subscribe what the packages receive now, and tell the relay their names and how they are."""
+        """Update the subscriptions, and report names and health to the relay."""
         self._subscriptions.update(self._supervisor.status(), self._positions())
         self.link.core.names_changed()
         self._tell_health()
         self.link.work()
 
-    # ---- what the link brings ----------------------------------------------------------------------------
+    # ---- from the link -----------------------------------------------------------------------------------
 
     def deliver(self, package: str, delivered: Delivered) -> bool:
-        """Give a package what was delivered; return whether it takes more."""
+        """Deliver messages to a package; return whether it has room for more."""
         frame = delivered.frame
         own = frame.host_id.partition("@")[0] == self.link.host_id.origin and frame.sender == package
         envelope = Envelope(frame.host_id, frame.client_address, frame.plugin if own else "")
@@ -197,17 +197,17 @@ class SatelliteRole:
         )
 
     def gap(self, package: str, gap: Gap) -> None:
-        """Tell a package what it will not get."""
+        """Report a gap to a package."""
         log_id = self.link.core.log_id
         self._supervisor.gap_to(package, GapRange(gap.after, gap.next + 1, (gap.reason,), log_id=log_id))
 
     async def called(self, method: str, argument: Any) -> Any:
-        """Call a method of this satellite for the relay, which asks for whoever asked it to."""
+        """Call a method of this satellite for the relay, which passes on the call of another host."""
         caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0, relayed=True)
         return await self._dispatch(method, argument, caller)
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
-        """Tell plugins who has come to the network and left it, this satellite aside."""
+        """Report to plugins which other satellites have joined and left the network."""
         mine = self.link.host_id.origin
         others = [
             [host for host in hosts if HostId.parse(host.host_id).origin != mine] for hosts in (joined, left)
@@ -215,10 +215,10 @@ class SatelliteRole:
         if any(others):
             self._supervisor.hosts_changed(*others)
 
-    # ---- now and then ------------------------------------------------------------------------------------
+    # ---- regular tasks -----------------------------------------------------------------------------------
 
     async def _look_after(self) -> None:
-        """Write down, now and then, how far durable packages are, and tell the relay of all."""
+        """Save the positions of durable packages regularly, and report positions and health to the relay."""
         for tick in itertools.count(1):
             await asyncio.sleep(CURSOR_INTERVAL)
             if self._supervisor.paused:
@@ -230,7 +230,7 @@ class SatelliteRole:
                 await self._save_cursors()
 
     def _tell_health(self) -> None:
-        """Tell the relay how the packages are, where that is news."""
+        """Report the health of the packages to the relay, if it has changed."""
         if self.link.joined.is_set():
             health = health_of(self._plugins.status(), self.dead_letters.kept)
             self.link.tell_health(health, self._config.bind)
@@ -239,7 +239,7 @@ class SatelliteRole:
         await self._subscriptions.save(self._positions())
 
     def _positions(self) -> dict[str, int]:
-        """Return how far durable packages are in the log of now."""
+        """Return the positions of durable packages in the current log."""
         return self._supervisor.positions(self.link.core.log_id)
 
     def _names(self) -> tuple[list[str], list[str]]:
@@ -259,7 +259,7 @@ class SatelliteRole:
         self._tell_why_full()
 
     def _tell_why_full(self) -> None:
-        """Tell plugins that must wait what they wait for, as it is now."""
+        """Report to waiting plugins what they wait for, as it is now."""
         self._supervisor.pause_sending(f"{self._full}; {self.link.standing}")
 
     def _outbox_has_room(self) -> None:

@@ -1,4 +1,4 @@
-"""Which packages of a satellite receive what, and where durable ones go on: told to the relay, kept on disk."""
+"""The subscriptions of a satellite's packages, and the positions of durable ones, which are kept on disk."""
 
 import asyncio
 import logging
@@ -18,8 +18,8 @@ class Subscriptions:
     """The subscriptions of a satellite.
 
     Args:
-        core: of the link; it goes on where the file says.
-        path: of the file that says how far durable packages are.
+        core: of the link; it resumes at the positions in the file.
+        path: of the file with the positions of durable packages.
     """
 
     def __init__(self, core: SatelliteCore, path: Path) -> None:
@@ -34,13 +34,13 @@ class Subscriptions:
 
     @property
     def problem(self) -> str:
-        """Why it does not get to disk how far durable packages are, '' where it does."""
+        """Why the positions of durable packages cannot be saved, '' if they can."""
         return f"how far durable plugins are cannot be written down: {self._unsaved}" if self._unsaved else ""
 
     def expect(self, packages: Iterable[str]) -> None:
-        """Subscribe durable packages from the first Hello on, though they load later.
+        """Subscribe durable packages from the first Hello on, although they load later.
 
-        That they have read in another log, or further than this one goes, is found out there.
+        A position that belongs to another log, or is past this one's end, is noticed later.
         """
         self._not_loaded = set(packages) & self._cursors.positions.keys()
         for package in sorted(self._not_loaded):
@@ -48,11 +48,11 @@ class Subscriptions:
             self._core.fell_behind(package)
 
     def update(self, packages: Iterable[PackageStatus], positions: Mapping[str, int]) -> None:
-        """Subscribe every package to what its plugins receive now.
+        """Subscribe every package to the channels of its plugins.
 
         Args:
-            packages: all of the satellite's.
-            positions: how far durable ones are in the log of now.
+            packages: all packages of the satellite.
+            positions: of durable ones in the current log.
         """
         core = self._core
         known = {**self._cursors.positions, **positions}
@@ -63,7 +63,7 @@ class Subscriptions:
                 everything = any(not plugin.channels for plugin in receivers)
                 channels = sorted({channel for plugin in receivers for channel in plugin.channels})
                 durable = any(plugin.durable for plugin in receivers)
-                # One that becomes durable while it runs has had what came up to now.
+                # A package that becomes durable while it runs has already got all messages up to now.
                 goes_on = durable and row.name not in before
                 position = known.get(row.name) if goes_on else None
                 core.subscribe(row.name, None if everything else channels, durable=durable, position=position)
@@ -78,10 +78,10 @@ class Subscriptions:
             core.unsubscribe(name)
 
     async def save(self, positions: Mapping[str, int]) -> None:
-        """Write down how far durable packages are. Where the disk does not take that, all else goes on.
+        """Save the positions of durable packages. A failure of the disk stops nothing else.
 
         Args:
-            positions: how far they are in the log of now; one that got nothing yet is where it began.
+            positions: in the current log; a package without messages so far is saved where it began.
         """
         core = self._core
         now = (core.log_id, core.run, {**core.durable_beginnings(), **positions})

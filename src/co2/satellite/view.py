@@ -1,4 +1,4 @@
-"""What a satellite shows of itself on its pages and in its metrics."""
+"""The satellite's data for its pages and metrics."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ __all__ = ["SatelliteView"]
 
 
 class SatelliteView(RoleView):
-    """What a satellite shows.
+    """The view of a satellite.
 
     Args:
-        host: that is shown.
-        satellite: what it does in its role.
+        host: the host to show.
+        satellite: its role.
     """
 
     role = "satellite"
@@ -26,14 +26,14 @@ class SatelliteView(RoleView):
         self._satellite = satellite
 
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
-        """Return the newest of a package."""
+        """Return the newest dead letters of a package."""
         return [
             DeadLetterRow(one.id, one.at, one.plugin, one.host_id, one.reason, preview(one.message))
             for one in await self._satellite.dead_letters.last(package, max_letters)
         ]
 
     def readiness(self) -> Readiness:
-        """Ready means registered at the relay, and every listed package running."""
+        """Return the problems; none means registered at the relay, and every listed package running."""
         link = self._satellite.link
         problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if not link.joined.is_set():
@@ -44,7 +44,7 @@ class SatelliteView(RoleView):
         return Readiness(problems)
 
     def numbers(self) -> Numbers:
-        """Counters and gauges."""
+        """Return counters and gauges."""
         counters = self._host.counters()
         packages = self.plugins()
         return Numbers(

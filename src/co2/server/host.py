@@ -1,4 +1,4 @@
-"""A host of the network, whatever its role: methods that can be called, a server, plugins, what its pages show."""
+"""The common part of the hosts of both roles: methods, a server, plugins, and the data of the pages."""
 
 import logging
 import time
@@ -29,21 +29,21 @@ from co2.xmlrpc.registry import Caller, Registry
 __all__ = ["CALL_TIMEOUT", "RoleHost", "RoleView"]
 
 CALL_TIMEOUT = 30.0
-"""Seconds that a call passed on to another host may take."""
+"""Seconds that a call on another host may take."""
 
 
 class RoleHost(ABC):
-    """What the hosts of both roles have in common.
+    """The common base of the hosts of both roles.
 
     Args:
         config: checked configuration.
         foundation: state folder and listening socket.
 
     Attributes:
-        registry: what can be called here.
-        calls: passes calls on, for others and for plugins.
-        plugins: to be set by the role, before :meth:`_serve`.
-        server: there after :meth:`_serve`.
+        registry: methods of this host.
+        calls: passes on calls of other hosts and of plugins.
+        plugins: to be set by the role before :meth:`_serve`.
+        server: set by :meth:`_serve`.
     """
 
     plugins: HostPlugins
@@ -62,10 +62,10 @@ class RoleHost(ABC):
         links: LinkHandler | None = None,
         gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
     ) -> None:
-        """Add the methods of every host, and make the server.
+        """Add the methods of every host, and create the server.
 
         Args:
-            view: what its pages show.
+            view: data of its pages.
             links: see :class:`~co2.server.http.server.HttpServer`.
             gives_way: likewise.
         """
@@ -92,19 +92,19 @@ class RoleHost(ABC):
     @property
     @abstractmethod
     def host_id(self) -> HostId:
-        """The host_id of now."""
+        """The current host_id."""
 
     @abstractmethod
     def _own_counters(self) -> dict[str, int]:
-        """Return the numbers that say how messages fared in this role."""
+        """Return the message counters of this role."""
 
     @abstractmethod
     def problems(self) -> list[str]:
-        """Return what somebody should see to besides packages that do not run, one line each."""
+        """Return faults that need attention besides packages that do not run, one line each."""
 
     @abstractmethod
     def _own_properties(self) -> dict[str, Any]:
-        """Return what co2.get_properties tells of this role only, and its limits."""
+        """Return the properties and limits of this role for co2.get_properties."""
 
     @abstractmethod
     def _call_elsewhere(
@@ -113,7 +113,7 @@ class RoleHost(ABC):
         """Call a method on another host, see :class:`~co2.server.rpc.method_call.MethodCalls`."""
 
     def properties(self, *, here: bool = False) -> dict[str, Any]:
-        """Return what co2.get_properties tells; ``here`` says that it is told to somebody on this machine."""
+        """Return the result of co2.get_properties; ``here`` means that the caller is on this machine."""
         return {
             "role": self._config.role,
             "host_id": str(self.host_id),
@@ -128,7 +128,7 @@ class RoleHost(ABC):
         }
 
     def counters(self) -> dict[str, int]:
-        """Return the numbers that say how messages fared."""
+        """Return the message counters."""
         return {**self._own_counters(), **express.counts()._asdict()}
 
     async def hangup(self) -> None:
@@ -136,7 +136,7 @@ class RoleHost(ABC):
         await self.plugins.control.reload_changed()
 
     async def dispatch(self, method: str, argument: Any, caller: Caller) -> Any:
-        """Call a method of this host for somebody at the other end of a link."""
+        """Call a method of this host for the other end of a link."""
         return await self.registry.dispatch(method, [argument] if argument else [], caller)
 
     def _is_me(self, host_id: HostId) -> bool:
@@ -144,10 +144,10 @@ class RoleHost(ABC):
 
 
 class RoleView(ABC):
-    """Implements :class:`~co2.web.view.HostView`, as far as both roles do it the same way.
+    """The part of :class:`~co2.web.view.HostView` that both roles share.
 
     Args:
-        host: that is shown.
+        host: the host to show.
     """
 
     role = ""
@@ -158,44 +158,44 @@ class RoleView(ABC):
 
     @property
     def host_id(self) -> str:
-        """The host_id of now."""
+        """The current host_id."""
         return str(self._host.host_id)
 
     def properties(self) -> Mapping[str, Any]:
-        """Return what co2.get_properties tells."""
+        """Return the result of co2.get_properties."""
         return self._host.properties()
 
     def methods(self) -> Sequence[MethodRow]:
-        """Return everything in the registry."""
+        """Return all methods in the registry."""
         return method_rows(self._host.registry)
 
     def plugins(self) -> Sequence[PackageStatus]:
-        """Return every package, also those that are not there or failed to load."""
+        """Return every package, including those that are missing or failed to load."""
         return package_rows(self._host.plugins.status())
 
     async def reload(self, package: str) -> None:
-        """Have a package run the code that is in its folder now; load one that is not there."""
+        """Load the code that is in a package's folder now, whether or not the package is loaded."""
         await self._host.plugins.control.load_or_reload(package)
 
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
-        """Return none: a relay has none, as a message that a relay plugin does not take goes on."""
+        """Return nothing: messages that a relay plugin fails on are passed on, not kept."""
         return ()
 
     def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
-        """Return none: only a relay has this page."""
+        """Return nothing: only a relay has this page."""
         return ()
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
-        """Return none: only a relay has this page."""
+        """Return nothing: only a relay has this page."""
         return ()
 
     def away_states(self) -> Mapping[str, int]:
-        """Return none: only a relay has this page."""
+        """Return nothing: only a relay has this page."""
         return {}
 
     @abstractmethod
     def readiness(self) -> Readiness:
-        """Return whether the host does its work."""
+        """Return the problems that keep the host from being ready."""
 
     @abstractmethod
     def numbers(self) -> Numbers:

@@ -1,4 +1,4 @@
-"""Messages that their plugins did not accept, kept on disk until somebody has looked at them.
+"""Messages that their plugins did not accept, kept on disk for inspection and repetition.
 
 When there are too many, the oldest are deleted. Each method may take milliseconds and may be called from any
 thread.
@@ -122,7 +122,7 @@ class DeadLetterStore:
 
         Args:
             after: only those with a higher id.
-            max_letters: at most so many.
+            max_letters: limit of their number.
             max_bytes: stop before their total exceeds this; at least one letter is returned.
             package: only those of this package.
 

@@ -156,7 +156,7 @@ def _hash(key: bytes, filling: int, number: int, data: bytes) -> bytes:
 
 
 class _File(Protocol):
-    """What the journal does with its file."""
+    """The file operations of a journal."""
 
     def size(self) -> int: ...
     def read(self, size: int) -> bytes: ...

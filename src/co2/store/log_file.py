@@ -200,7 +200,7 @@ class LogFile:
         """Delete the oldest entries: as many as exceed the bytes or are too old.
 
         Args:
-            limit: at most so many.
+            limit: limit of their number.
             max_bytes: bytes to free.
             older_than: running time; entries written before it are deleted too.
 

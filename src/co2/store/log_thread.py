@@ -26,7 +26,7 @@ at a steady rate do not meet a commit.
 """
 
 FEW = 16
-"""Entries of a commit that wakes nobody at once."""
+"""Entries of a commit up to which the event loop is not woken at once."""
 
 COMPANY = 0.005
 """Seconds that the news of such a commit waits for the event loop to run anyway: longer than a run of the express.
@@ -62,7 +62,7 @@ class LogThread(LogWriter):
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Write the rest and end, within so many seconds."""
+        """Write the rest and end, within ``timeout`` seconds."""
         with self._work:
             self._closing = True
             self._work.notify()

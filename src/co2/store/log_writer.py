@@ -187,7 +187,7 @@ class LogWriter:
             self._wake()
 
     def drop_mark(self, origin: str, epoch: int) -> None:
-        """Hand over that a run is forgotten; this wakes nobody."""
+        """Hand over that a run is forgotten, without waking the writer."""
         with self._work:
             self._next.marks[origin, epoch] = None
 
@@ -202,7 +202,7 @@ class LogWriter:
         return trimmed
 
     def forget_ids(self, positions: list[int]) -> None:
-        """Hand over positions whose ids may be deleted; this wakes nobody."""
+        """Hand over positions whose ids may be deleted, without waking the writer."""
         with self._work:
             self._next.forgotten += positions
 
@@ -213,7 +213,7 @@ class LogWriter:
             self._wake()
 
     def close(self, timeout: float) -> None:
-        """Write the rest and end: in this call, or in the writer's thread within so many seconds."""
+        """Write the rest and end: in this call, or in the writer's thread within ``timeout`` seconds."""
         while self.something() and self.turn() and not self.full:
             pass
         self.end()
@@ -227,7 +227,7 @@ class LogWriter:
         """Wake the writer; called with the lock held when there is something to write."""
 
     def _tell(self, frames: int) -> None:
-        """Report that a commit of so many entries is on disk."""
+        """Report that a commit of ``frames`` entries is on disk."""
         self._on_news()
 
     # ---- written ---------------------------------------------------------------------------------------

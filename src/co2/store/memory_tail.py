@@ -67,7 +67,7 @@ class MemoryTail:
         """Return the checksum of the entry that begins with this number, None if it is not in memory.
 
         The table of numbers is filled at the first call after an append, not at the append: entries cost nothing
-        until somebody asks, and thousands of calls do not search all entries each time.
+        until they are searched, and thousands of calls do not search all entries each time.
         """
         entries = self._entries
         for index in range(max(self._numbered_up_to, self._start), len(entries)):

@@ -177,7 +177,7 @@ class OutboxStore:
         return found
 
     def close(self, timeout: float) -> None:
-        """Write the rest and end: in this call, or in the store's thread within so many seconds."""
+        """Write the rest and end: in this call, or in the store's thread within ``timeout`` seconds."""
         while self.something() and self.turn() and not self.full:
             pass
         self.end()

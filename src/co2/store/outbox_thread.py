@@ -21,7 +21,7 @@ class OutboxThread(OutboxStore):
         self._thread.start()
 
     def close(self, timeout: float) -> None:
-        """Write the rest and end, within so many seconds."""
+        """Write the rest and end, within ``timeout`` seconds."""
         with self._work:
             self._closing = True
             self._work.notify()

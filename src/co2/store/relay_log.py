@@ -408,13 +408,13 @@ class RelayLog:
         self._writer.put_mark(origin, epoch, seq)
 
     def add_loss(self, loss: Loss) -> None:
-        """Remember a loss for everybody who reads over it, also in later runs."""
+        """Record a loss for all readers that pass it, also in later runs."""
         self.losses.add(loss)
         losses = [(known.position, known.origin, known.reason) for known in self.losses]
         self._writer.put_meta("losses", json.dumps(losses))
 
     def replace_id(self) -> None:
-        """Take a new log id: this log is not the one that its readers know."""
+        """Replace the log id: readers of the old log must notice."""
         self._former = [*self._former, self.log_id][-MAX_FORMER:]
         self._writer.put_meta("former", json.dumps(self._former))
         self.log_id = secrets.token_hex(16)

@@ -91,7 +91,7 @@ class MemoryLog:
         return next((e.crc for e in self.entries if (e.origin, e.epoch, e.seq) == (origin, epoch, seq)), None)
 
     def replace_id(self) -> None:
-        """Take a new log id."""
+        """Replace the log id."""
         self.log_id += "'"
 
     def holds(self, run: str, position: int) -> bool:

@@ -138,7 +138,7 @@ class Satellite(Home):
         return not len(self._outbox)
 
     def cut(self) -> bool:
-        """Take messages of plugins: for siblings at once, and for the network; return whether there were any."""
+        """Collect plugins' messages for siblings and for the network; return whether there were any."""
         moved = False
         for package in self.packages.values():
             for one in package.carried:

@@ -192,7 +192,7 @@ class HostView(Protocol):
         """Return a relay's satellites as seen from its machine (``here``) or elsewhere; unused on a satellite."""
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
-        """Return a relay's absent satellites, the last to leave first, at most so many; none on a satellite."""
+        """Return at most ``at_most`` absent satellites, the last to leave first; none on a satellite."""
 
     def away_states(self) -> Mapping[str, int]:
         """Return the number of a relay's absent satellites, by state. There may be ten thousand."""

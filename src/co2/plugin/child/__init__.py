@@ -1,1 +1,1 @@
-"""What runs inside a plugin host, the process that a package lives in (``python -m co2.plugin.child.host``)."""
+"""Code of a plugin host, the process that a package runs in (``python -m co2.plugin.child.host``)."""

@@ -1,4 +1,4 @@
-"""One plugin with its thread and its mailbox: everything of it is called there, one at a time."""
+"""One plugin with its thread and its mailbox: all of its functions are called there, one at a time."""
 
 import os
 import threading
@@ -52,10 +52,10 @@ __all__ = ["Actor"]
 DEBUG, ERROR = 10, 40
 
 _REPORT_EVERY = 0.02
-"""Seconds between two reports of where a plugin stands: each costs two processes a turn."""
+"""Seconds between two reports of a plugin's progress: each costs two processes a turn."""
 
 _REPORT_MESSAGES = 4096
-"""Messages after which a busy plugin says where it stands, so that its window never runs empty."""
+"""Messages after which a busy plugin reports its progress, so that its window never runs empty."""
 
 _NOTHING = b"\xc0"
 
@@ -63,22 +63,22 @@ _CO2 = Path(__file__).parents[1]
 
 
 class Actor:
-    """Carries one plugin; is its binding.
+    """Runs one plugin; is its binding.
 
     Args:
         name: ``<package>.<module>.<class>``.
         kind: its class.
-        writer: the way to the host.
-        flushes: those of the package.
-        tools: likewise.
+        writer: to the host.
+        flushes: of the package.
+        shared: services of the package.
         methods: names under which its ``x_`` methods are called.
         send_timeout: seconds that ``send`` waits for room.
         words: progress words of the package.
         index: of this plugin in them.
 
     Attributes:
-        send: what the plugin sends with.
-        services: what else it has.
+        send: sends the plugin's messages.
+        services: further services of the plugin.
         idle: its thread waits.
     """
 
@@ -143,10 +143,10 @@ class Actor:
 
     @property
     def done(self) -> int:
-        """Number of the last message that the plugin is done with."""
+        """Number of the last message that the plugin has finished."""
         return self._receiver.done
 
-    # binding: what the plugin calls, from any thread
+    # binding: calls of the plugin, from any thread
 
     def flush(self, timeout: float) -> None:
         """Wait until all that the plugin has sent is acknowledged."""
@@ -162,10 +162,10 @@ class Actor:
         """Write a line to the host's log."""
         self._writer.record(self.name, level, text[:MAX_TRACEBACK])
 
-    # what the plugin host calls, from its own threads
+    # called by the plugin host, from its own threads
 
     def start(self, progress: Progress | None, *, on_trial: bool = False) -> None:
-        """Say where the plugin goes on; messages up to there are skipped."""
+        """Set the position where the plugin resumes; messages up to there are skipped."""
         self._on_trial = on_trial
         self._proved.clear()
         self._failing.clear()
@@ -174,7 +174,7 @@ class Actor:
             self._relay_filter.start(on_trial=on_trial)
 
     def read_from(self, reader: SocketReader) -> None:
-        """Have the plugin's thread read the socket itself, from now on."""
+        """Make the plugin's thread read the socket itself, from now on."""
         self._reader = reader
         reader.set_plugin(self)
         self.wake()
@@ -185,12 +185,12 @@ class Actor:
         self.wake()
 
     def do(self, job: Callable[[], None]) -> None:
-        """Have something done in the plugin's thread, before the messages that wait."""
+        """Queue a job for the plugin's thread, before the messages that wait."""
         self.jobs.append(job)
         self.wake()
 
     def make(self, var_dict: Message, config: Any) -> BaseException | None:
-        """Make the plugin, in its thread; give what its ``__init__`` raised."""
+        """Make the plugin, in its thread; return the exception of its ``__init__``, None for none."""
         finished: list[BaseException | None] = []
         made = threading.Event()
 
@@ -203,20 +203,20 @@ class Actor:
         return finished[0]
 
     def repeat(self, frame: Repeat) -> None:
-        """Give it a dead letter once more; the result goes to the host."""
+        """Pass a dead letter to the plugin once more; the result goes to the host."""
         self._awaited.add(frame.call_id)
         self.do(lambda: self._repeat(frame))
 
     def halt(self, number: int, *, fresh: bool = False) -> None:
-        """Have it stop between two messages and hand over; the host, which may not need it, gets that."""
+        """Stop the plugin between two messages and send its handover to the host, which may ignore it."""
         self.do(lambda: self._hand_over(number, DEBUG if fresh else ERROR))
 
     def take_over(self, value: bytes) -> None:
-        """Give it what the one before has handed over."""
+        """Pass the predecessor's handover to the plugin."""
         self.do(lambda: self._take_over(value))
 
     def resume(self) -> None:
-        """Have it go on where it stopped."""
+        """Resume the plugin where it stopped."""
 
         def job() -> None:
             self._halted = False
@@ -229,20 +229,20 @@ class Actor:
         self.do(lambda: self._call(frame, function))
 
     def admit(self, frame: Admit) -> None:
-        """Ask it whether somebody may join; the result goes to the host."""
+        """Ask the plugin whether a satellite may join; the result goes to the host."""
         self._awaited.add(frame.call_id)
         self.do(lambda: self._admit(frame))
 
     def withdraw(self, call_id: int) -> None:
-        """Nobody waits for a call any more: one that has not begun is left out."""
+        """Drop a call that nobody waits for, if it has not begun."""
         self._awaited.discard(call_id)
 
     def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
-        """Have a function of the plugin called in its thread, and then ``done``."""
+        """Call a function of the plugin in its thread, and then ``done``."""
         self.do(lambda: self._callback(what, function, done))
 
     def exit(self, done: threading.Event) -> None:
-        """Drop what waits, call ``__exit__`` and end; then set ``done``."""
+        """Drop waiting work, call ``__exit__`` and end; then set ``done``."""
 
         def job() -> None:
             self._stopping = True
@@ -256,9 +256,9 @@ class Actor:
         self.wake()
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Wake the plugin's thread: there may be work."""
         if threading.get_ident() == self._ident:
-            return  # it has read that itself
+            return  # this thread has read the frame itself
         self._wakeup.ring()
         if self._reader is not None and self._reader.polling:
             self._reader.wake()
@@ -272,8 +272,8 @@ class Actor:
             try:
                 self._step()
             except BaseException as error:
-                # What a plugin raises is caught where it is called. This is what came at another moment: memory
-                # that ran out between two calls, or an exception thrown into this thread from outside.
+                # Exceptions of a plugin are caught where it is called. This one came at another moment: out of
+                # memory between two calls, or an exception thrown into this thread from outside.
                 self.complain("between two calls", error)
         if self._loop is not None:
             self._loop.close()
@@ -304,10 +304,10 @@ class Actor:
             self._writer.answer(answer)
 
     def _wait(self) -> None:
-        """Wait for mail or a job; after a while say where the plugin stands."""
+        """Wait for mail or a job; after a while report the plugin's progress."""
         if self._loop is not None:
             if self._reader is not None:
-                self._reader.set_plugin(None)  # its tasks go on between the messages, in the loop
+                self._reader.set_plugin(None)  # its tasks run between the messages, in the loop
                 self._reader = None
             self._loop.wait()
         elif self._reader is not None:
@@ -320,16 +320,16 @@ class Actor:
     def _has_something(self) -> bool:
         return bool(self.jobs or (self._mail and not self._halted))
 
-    # ground: what the receiver needs
+    # ground: used by the receiver
 
     def run_jobs(self) -> bool:
-        """Do what came meanwhile; tell whether the plugin goes on."""
+        """Do the jobs that came meanwhile; return whether the plugin continues."""
         while self.jobs:
             self.jobs.popleft()()
         return not self._stopping and not self._halted
 
     def report(self) -> None:
-        """Say where the plugin stands, now and then."""
+        """Report the plugin's progress, at intervals."""
         if (
             self.done - self._reported >= _REPORT_MESSAGES
             or time.monotonic() - self._reported_at >= _REPORT_EVERY
@@ -338,7 +338,7 @@ class Actor:
             self._report_now()
 
     def tell_progress(self) -> None:
-        """Say where the plugin stands, where that is news."""
+        """Report the plugin's progress, if it has changed."""
         if self.done != self._reported:
             self._report_now()
 
@@ -382,7 +382,7 @@ class Actor:
         self._answer(frame.call_id, f"{self.name}.register", work)
 
     def _answer(self, call_id: int, what: str, work: Callable[[], Result]) -> None:
-        """Do what somebody waits for, and send its result."""
+        """Do a job that somebody waits for, and send its result."""
         if call_id not in self._awaited:
             return
         self._awaited.discard(call_id)
@@ -441,19 +441,19 @@ class Actor:
         self._writer.frame(TakenOver(self.name, problem))
 
     def stumble(self, error: BaseException, callback: str = "") -> None:
-        """Do nothing more: the first message on trial, or call of a timer, has failed, and the host decides."""
+        """Stop: the first message on trial, or call of a timer, has failed, and the host decides."""
         self._halted = True
         what = callback or ("receive" if self._relay_filter is None else "relay")
         self._writer.frame(Stumbled(self.name, self._problem(what, error), what, bool(callback)))
 
     def _problem(self, what: str, error: BaseException, level: int = ERROR) -> str:
-        """Tell an error in a line, with its place; all of it goes to the log."""
+        """Return an error as one line with its place; all of it is logged."""
         self.complain(f"{what} failed", error, level)
         place = self._place_of(error)
         return f"{place}: {error_line(error)}" if place else error_line(error)
 
     def _place_of(self, error: BaseException) -> str:
-        """Return ``file:line`` of the innermost frame in the package's own files; else of what these called."""
+        """Return ``file:line`` of the innermost frame in the package's own files; else in code called by them."""
         if self._own_files is None:
             self._own_files = files_of(self._kind.__module__)
         return place_in(self._own_files, error) or place_in(Path("/"), error, but=_CO2)
@@ -470,7 +470,7 @@ class Actor:
         self._words[self._activity_word] = 0
 
     def finished(self, result: Any) -> Any:
-        """Await what an ``async def`` gave; anything else is the result itself."""
+        """Await the result of an ``async def``; return any other result unchanged."""
         if not hasattr(result, "__await__"):
             return result
         if self._loop is None:
@@ -481,7 +481,7 @@ class Actor:
 
     def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
         """Make a dead letter of a message."""
-        self._words[self._letter_word] += 1  # first: what a death keeps from the host is counted all the same
+        self._words[self._letter_word] += 1  # first: a letter that a death keeps from the host is counted, too
         self._writer.dead_letter(
             DeadLetter(self.name, frame.host_id, frame.client_address, error_line(error), message)
         )

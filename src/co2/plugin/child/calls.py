@@ -1,4 +1,4 @@
-"""What the plugins of a package have asked the network: calls of methods, and who is there."""
+"""Requests of a package's plugins to the network: calls of methods, and lists of hosts."""
 
 import math
 import threading
@@ -33,10 +33,10 @@ __all__ = [
 
 MAX_ASKS = 256
 MAX_ASK_BYTES = 8 * 1024 * 1024
-"""Calls that the plugins of a package may have under way, and the bytes of their arguments."""
+"""Pending calls of a package's plugins, and the bytes of their arguments."""
 
 MAX_TIMEOUT = 86_400.0
-"""Seconds that a call may be waited for."""
+"""Seconds of the longest timeout of a call."""
 
 _PLAIN: tuple[type[PeerError], ...] = (
     Ambiguous,
@@ -51,7 +51,7 @@ _BY_CODE = {kind.code: kind for kind in _PLAIN}
 
 
 class PendingAnswer:
-    """A question under way.
+    """A pending request.
 
     Args:
         call_id: its number.
@@ -59,10 +59,10 @@ class PendingAnswer:
         wake: called once, from another thread, when there is nothing more to wait for.
 
     Attributes:
-        answer: what came; None for nothing.
-        hosts: the satellites that came.
-        finished: all of it has come.
-        gone: none of it will come any more.
+        answer: the received answer; None for none.
+        hosts: the received satellites.
+        finished: the answer is complete.
+        gone: no answer can come any more.
     """
 
     def __init__(self, call_id: int, size: int, wake: Callable[[], None]) -> None:
@@ -76,10 +76,10 @@ class PendingAnswer:
 
 
 class OutgoingCalls:
-    """The questions of one package; from any thread. Numbers are never used twice: a late answer harms nobody.
+    """The requests of one package; from any thread. Numbers are never reused: a late answer does no harm.
 
     Args:
-        send: takes frames for the satellite.
+        send: sends frames to the satellite.
     """
 
     def __init__(self, send: Callable[[Ask | AskHosts], None]) -> None:
@@ -94,9 +94,9 @@ class OutgoingCalls:
         """Call a method and wait for its result, encoded.
 
         Raises:
-            CallRefused: too many calls are under way.
+            CallRefused: too many calls are pending.
             NotRunning: no answer can come any more.
-            PeerError: what went wrong.
+            PeerError: the call failed.
         """
         came = threading.Event()
         pending = self.begin(method, host_id, packed, timeout, came.set)
@@ -109,10 +109,10 @@ class OutgoingCalls:
     def begin(
         self, method: str, host_id: str, packed: bytes, timeout: float, wake: Callable[[], None]
     ) -> PendingAnswer:
-        """Send a call; ``wake`` is called when :func:`result_of` has something to say.
+        """Send a call; ``wake`` is called when :func:`result_of` has a result.
 
         Raises:
-            CallRefused: too many calls are under way.
+            CallRefused: too many calls are pending.
             NotRunning: no answer can come any more.
         """
         pending = self._new(len(packed), wake)
@@ -120,11 +120,11 @@ class OutgoingCalls:
         return pending
 
     def hosts(self, timeout: float) -> list[Host]:
-        """Give the satellites of the network.
+        """Return the satellites of the network.
 
         Raises:
             CallTimeout: the satellite did not answer in time.
-            CallRefused, NotRunning: as :meth:`call`.
+            CallRefused, NotRunning: as for :meth:`call`.
         """
         came = threading.Event()
         pending = self._new(0, came.set)
@@ -138,13 +138,13 @@ class OutgoingCalls:
             self.forget(pending)
 
     def forget(self, pending: PendingAnswer) -> None:
-        """Nobody waits for it any more."""
+        """Forget a request that nobody waits for."""
         with self._lock:
             if self._pending.pop(pending.call_id, None) is not None:
                 self._bytes -= pending.size
 
     def take(self, frame: Answered | Hosts) -> None:
-        """Take an answer, or a part of one."""
+        """Process an answer, or a part of one."""
         pending = self._pending.get(frame.call_id)
         if pending is None:
             return
@@ -158,7 +158,7 @@ class OutgoingCalls:
         pending.wake()
 
     def close(self) -> None:
-        """No answer will come any more."""
+        """Wake all requests: no answer will come any more."""
         with self._lock:
             self._closed = True
             waiting = list(self._pending.values())
@@ -179,7 +179,7 @@ class OutgoingCalls:
 
 
 def result_of(pending: PendingAnswer, method: str, timeout: float) -> bytes:
-    """Give the result that has come, encoded, or raise what came instead of one."""
+    """Return the received result, encoded, or raise the error received in its place."""
     answer = pending.answer
     if answer is None:
         raise _silence(pending, method, timeout)
@@ -189,10 +189,10 @@ def result_of(pending: PendingAnswer, method: str, timeout: float) -> bytes:
 
 
 def checked_timeout(timeout: float) -> float:
-    """Give a number of seconds that can be waited.
+    """Return a valid number of seconds to wait.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a positive number.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout <= 0:
         raise ValueError(f"timeout: a number of seconds above 0 is wanted, found {timeout!r:.80}")
@@ -206,7 +206,7 @@ def _silence(pending: PendingAnswer, what: str, timeout: float) -> Exception:
 
 
 def _error(answer: Answered, method: str, timeout: float) -> PeerError:
-    """Make the error again that the other side has met; one that is not ours keeps its code and text."""
+    """Recreate the error of the other side; one that is not ours keeps its code and text."""
     if answer.code == NoSuchMethod.code:
         return NoSuchMethod(method)
     if answer.code == CallTimeout.code:

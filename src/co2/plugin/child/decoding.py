@@ -1,4 +1,4 @@
-"""A batch that has arrived, decoded: in one go, and message by message where that fails."""
+"""Decode received batches: at once, and message by message if that fails."""
 
 import sys
 from typing import Any, NoReturn
@@ -14,10 +14,10 @@ MAX_PREVIEW = 512
 
 
 class Unreadable(Message):
-    """Stands where a message cannot be decoded: empty, and whoever sets a key in it gets its error.
+    """Stands for a message that cannot be decoded: empty, and setting a key in it raises its error.
 
     Args:
-        error: why.
+        error: of the decoder.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -36,7 +36,7 @@ def open_batch(batch: bytes) -> list[Message]:
 
 
 def unpack_deep(packed: bytes) -> Message:
-    """Decode a message, also one that is nested deeper than Python likes.
+    """Decode a message, also one that is nested deeper than the recursion limit.
 
     Raises:
         ValueRefused: it cannot be decoded.
@@ -44,7 +44,7 @@ def unpack_deep(packed: bytes) -> Message:
     try:
         return unpack(packed)
     except ValueRefused:
-        # A sender nests as deep as its recursion limit lets it; a few frames more must do for us.
+        # A sender nests as deep as its recursion limit allows; a few frames more must do for us.
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
         try:
@@ -54,7 +54,7 @@ def unpack_deep(packed: bytes) -> Message:
 
 
 def preview(packed: bytes) -> str:
-    """Show a message, shortened."""
+    """Return a message as text, shortened."""
     try:
         return repr(unpack_deep(packed))[:MAX_PREVIEW]
     except BaseException:
@@ -69,9 +69,9 @@ def _opened(packed: bytes) -> Message:
 
 
 def pieces(batch: bytes) -> list[bytes]:
-    """Take a batch apart, even a broken one."""
+    """Split a batch, even a broken one."""
     try:
         return split_batch(batch)
     except (BadRequest, MemoryError):
-        # Not taken apart: so many messages that nobody can read. Each is told, none is left out in silence.
+        # It cannot be split: so many unreadable messages. Each is reported, none is left out in silence.
         return [b""] * batch_count(batch)

@@ -12,9 +12,9 @@ __all__ = ["EventLoopThread", "asked"]
 
 
 class EventLoopThread:
-    """The loop of one actor. All but :meth:`wake` is called in the actor's thread.
+    """The loop of one actor. All methods but :meth:`wake` are called in the actor's thread.
 
-    Between messages the loop runs on, so that tasks which a plugin has started go on too.
+    Between messages the loop continues, so that tasks of the plugin run too.
     """
 
     def __init__(self) -> None:
@@ -23,20 +23,20 @@ class EventLoopThread:
         self._mail = asyncio.Event()
 
     def run(self, awaitable: Awaitable[Any]) -> Any:
-        """Run it to its end and give its result, or raise what it raises."""
+        """Run an awaitable to its end and return its result, or raise its exception."""
         return self._runner.run(_awaited(awaitable))
 
     def wait(self) -> None:
-        """Let the plugin's tasks run until there is mail."""
+        """Run the plugin's tasks until there is mail."""
         self._runner.run(self._wait())
 
     def wake(self) -> None:
-        """Tell that there is mail; from any thread."""
+        """End :meth:`wait`: there is mail; from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits any more
             self._loop.call_soon_threadsafe(self._mail.set)
 
     def close(self) -> None:
-        """Cancel what still runs and close the loop."""
+        """Cancel running tasks and close the loop."""
         self._runner.close()
 
     async def _wait(self) -> None:
@@ -52,7 +52,7 @@ async def asked(outgoing_calls: OutgoingCalls, method: str, host_id: str, packed
     """Call a method of the network and await its result.
 
     Raises:
-        CallRefused, NotRunning, PeerError: as ``OutgoingCalls.call``.
+        CallRefused, NotRunning, PeerError: as for ``OutgoingCalls.call``.
     """
     loop = asyncio.get_running_loop()
     came = asyncio.Event()

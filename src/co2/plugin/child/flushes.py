@@ -18,7 +18,7 @@ class _PendingFlush:
 
 
 class Flushes:
-    """The flushes of one package; from any thread. Numbers are never used twice, so a late answer harms nobody."""
+    """The flushes of one package; from any thread. Numbers are never reused, so a late answer does no harm."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -46,13 +46,13 @@ class Flushes:
         """Wait for the answer.
 
         Args:
-            flush_id: which one.
+            flush_id: its number.
             left: seconds.
             timeout: seconds that the whole flush may take, for the error.
 
         Raises:
-            FlushTimeout: it did not come in time, or says that all is not acknowledged.
-            NotRunning: none can come any more.
+            FlushTimeout: the answer did not come in time, or says that not all is acknowledged.
+            NotRunning: no answer can come any more.
         """
         pending = self._pending[flush_id]
         pending.answered.wait(left)
@@ -64,17 +64,17 @@ class Flushes:
             raise FlushTimeout(timeout, pending.error)
 
     def forget(self, flush_id: int) -> None:
-        """Nobody waits for it any more."""
+        """Forget a flush that nobody waits for."""
         self._pending.pop(flush_id, None)
 
     def answer(self, flush_id: int, error: str) -> None:
-        """Take an answer; ``error`` is '' for all is well."""
+        """Set the answer; ``error`` is '' if all is acknowledged."""
         if (pending := self._pending.get(flush_id)) is not None:
             pending.error = error
             pending.answered.set()
 
     def close(self) -> None:
-        """No answer will come any more."""
+        """Wake all waiting flushes: no answer will come any more."""
         with self._lock:
             self._closed = True
             for pending in self._pending.values():

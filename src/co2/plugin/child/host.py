@@ -1,6 +1,6 @@
-"""The plugin host: carries one plugin package, in a child process or in threads of the satellite's own.
+"""The plugin host: runs one plugin package, in a child process or in threads of the satellite.
 
-``python -m co2.plugin.child.host <socket fd> <progress fd>``. It speaks the frames of
+``python -m co2.plugin.child.host <socket fd> <progress fd>``. It exchanges the frames of
 ``protocol/wire/plugin_frames/frames.py`` over the socket. It imports no asyncio and no aiohttp, so that it starts
 in tens of milliseconds.
 """
@@ -66,19 +66,19 @@ ORPHAN_EXIT = 3.0
 INFO = 20
 WARNING = 30
 EXIT_BROKEN = 70
-"""Exit status of a plugin host that cannot go on: memory is out, or its socket is broken."""
+"""Exit status of a plugin host that cannot continue: out of memory, or its socket is broken."""
 
 
 class PluginHost:
-    """Everything of a plugin host but what is peculiar to a process of its own.
+    """All parts of a plugin host that do not depend on its own process.
 
     Args:
         sock: to the satellite; closed at the end.
         words: progress words of this package.
-        before_load: called with the Load frame before the package is imported; gives lines for the log.
+        before_load: called with the Load frame before the package is imported; returns lines for the log.
         loaded: called when all plugins are made.
         gone: called when the satellite has closed the socket.
-        broken: called when it cannot go on.
+        broken: called when it cannot continue.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class PluginHost:
         )
 
     def run(self) -> None:
-        """Load, carry, stop. Returns when the satellite has said so, or is gone."""
+        """Load, run, stop. Returns when the satellite has ordered that, or is gone."""
         self._reader.start()
         while self._obey(self._orders.get()):
             pass
@@ -131,7 +131,7 @@ class PluginHost:
         self._sock.close()
 
     def _obey(self, order: Load | Make | Stop | None) -> bool:
-        """Do what the satellite has ordered; tell whether the host goes on."""
+        """Execute an order of the satellite; return whether the host continues."""
         match order:
             case Load():
                 return self._attempt(lambda: self._check(order))
@@ -188,7 +188,7 @@ class PluginHost:
                 self._take_order(frame)
 
     def _take_order(self, frame: object) -> None:
-        """Take what concerns the life of the plugins."""
+        """Process a frame about the life of the plugins."""
         match frame:
             case Handover():
                 self._shared.timers.hold()
@@ -228,7 +228,7 @@ class PluginHost:
     # loading
 
     def _attempt(self, step: Callable[[], Checked | Loaded]) -> bool:
-        """Take a step of loading and tell the satellite what came of it."""
+        """Do a step of loading and report the result to the satellite."""
         try:
             frame = step()
             encode_frame(frame)
@@ -253,7 +253,7 @@ class PluginHost:
         self._exit_all(1.0)
 
     def _check(self, load: Load) -> Checked:
-        """Import the package and look at its plugins; make none of them."""
+        """Import the package and check its plugins; make none of them."""
         self._load = load
         for line in self._before_load(load):
             self._writer.record("", INFO, line)
@@ -267,7 +267,7 @@ class PluginHost:
         return Checked(code_of(load.package, load.folder, load.module), exclusive)
 
     def _make_all(self) -> Loaded:
-        """Make every plugin, from the code that was imported."""
+        """Make every plugin, from the imported code."""
         load = self._load
         plugins: list[PluginInfo] = []
         methods: list[MethodInfo] = []
@@ -316,7 +316,7 @@ class PluginHost:
     # stopping
 
     def _exit_all(self, timeout: float) -> None:
-        """Call every ``__exit__`` at once; whoever takes longer than ``timeout`` seconds is left behind."""
+        """Call every ``__exit__`` at once; one that takes longer than ``timeout`` seconds is left behind."""
         deadline = time.monotonic() + timeout
         self._shared.timers.close()
         waiting = []
@@ -330,7 +330,7 @@ class PluginHost:
         self._shared.close()
 
     def _retire(self, timeout: float) -> None:
-        """Keep nothing of the plugins but their code."""
+        """Drop the plugins, but keep their code."""
         self._writer.retire(timeout)
         self._flushes.close()
         self._flushes = Flushes()
@@ -342,23 +342,23 @@ class PluginHost:
 
 
 def main() -> None:
-    """Run in a process of its own; never returns."""
+    """Run in a process of its own; never return."""
     import faulthandler
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR2)  # the satellite asks so, before it kills, where we hang
+    faulthandler.register(signal.SIGUSR2)  # the satellite asks for a traceback before it kills a hanging host
     threading.excepthook = _thread_failed
     sock_fd, progress_fd = int(sys.argv[1]), int(sys.argv[2])
     for fd in (sock_fd, progress_fd):
-        os.set_inheritable(fd, False)  # programs that a plugin starts must not hold them open
+        os.set_inheritable(fd, False)  # programs started by a plugin must not hold them open
     sock = socket.socket(fileno=sock_fd)
     words = ProgressWords(progress_fd)
     os.close(progress_fd)
     with contextlib.suppress(OSError, ValueError, AttributeError):
-        # A print is seen at once, and read as UTF-8 whatever the terminal of the host has; it raises for no text,
-        # such as the name of a file that is not in UTF-8.
+        # Prints appear at once, and are read as UTF-8 whatever the host's terminal uses; no text raises, such as
+        # the name of a file that is not in UTF-8.
         sys.stdout.reconfigure(line_buffering=True, encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
         sys.stderr.reconfigure(encoding="utf-8", errors="backslashreplace")  # type: ignore[union-attr]
     PluginHost(
@@ -373,13 +373,13 @@ def main() -> None:
 
 
 def _prepare_process(load: Load) -> Sequence[str]:
-    """Limit what the package can do to the machine, before any of its code runs; tell what cannot be limited."""
+    """Limit the package's effect on the machine, before any of its code runs; return limits that cannot be set."""
     import resource
 
     threading.Thread(target=_stay_awake, args=(load.hang_timeout,), name="co2-watchdog", daemon=True).start()
     sys.dont_write_bytecode = True  # the plugin folder belongs to its author
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("500", "ascii")  # when memory runs out, a plugin goes first
+        Path("/proc/self/oom_score_adj").write_text("500", "ascii")  # out of memory, a plugin is killed first
     refused = []
     for key, kind, wanted in (
         ("plugin_memory", resource.RLIMIT_AS, load.memory * 1024 * 1024),
@@ -397,9 +397,9 @@ def _prepare_process(load: Load) -> Sequence[str]:
 
 
 def _stay_awake(timeout: float) -> None:
-    """Have the process ended where no Python runs for so long: a call into C that never gives it back.
+    """End the process if no Python runs for so long: a call into C that never returns.
 
-    The satellite kills such a child. When the satellite itself was killed, nobody else can.
+    Usually the satellite kills such a child first; this is for when the satellite itself was killed.
     """
     import faulthandler
 
@@ -409,13 +409,13 @@ def _stay_awake(timeout: float) -> None:
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    # A thread that a plugin left running finds out at its next send that all is over: no news for the log.
+    # A thread left running by a plugin gets this at its next send: that is no news for the log.
     if not issubclass(args.exc_type, NotRunning):
         threading.__excepthook__(args)
 
 
 def _settle_memory() -> None:
-    """Take what is loaded out of the garbage collector's sight: decoding keeps messages gets faster."""
+    """Freeze the loaded objects for the garbage collector: decoding messages gets faster."""
     import gc
 
     gc.collect()
@@ -424,7 +424,7 @@ def _settle_memory() -> None:
 
 
 def _end_soon() -> None:
-    """The satellite is gone: end, also when a plugin hangs in its import or its ``__exit__``."""
+    """End after a grace period: the satellite is gone, and a plugin may hang in its import or its ``__exit__``."""
     timer = threading.Timer(ORPHAN_EXIT + 0.5, os._exit, (EXIT_BROKEN,))
     timer.daemon = True
     timer.start()

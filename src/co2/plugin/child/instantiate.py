@@ -1,4 +1,4 @@
-"""Make a plugin so that all it has is there before its ``__init__`` runs."""
+"""Make a plugin with its services ready before its ``__init__`` runs."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ __all__ = ["make_plugin"]
 
 
 def make_plugin(kind: type[Co2Plugin], binding: Binding, config: Any, var_dict: Message) -> Co2Plugin:
-    """Make a plugin, bound before ``__init__``, so that ``send`` works there. What that raises is raised.
+    """Make a plugin, bound before ``__init__`` so that ``send`` works there; its exceptions are raised.
 
     Args:
         kind: its class.
-        binding: ties it to what carries it.
+        binding: to the host that runs it.
         config: becomes ``self.config``.
-        var_dict: goes to ``__init__``.
+        var_dict: for ``__init__``.
     """
     plugin = kind.__new__(kind)
     _set(plugin, "_co2", binding)
@@ -29,10 +29,10 @@ def make_plugin(kind: type[Co2Plugin], binding: Binding, config: Any, var_dict: 
 
 
 def _set(plugin: Co2Plugin, name: str, value: object) -> None:
-    """Set an attribute of a plugin, whatever its class makes of attributes.
+    """Set an attribute of a plugin, whatever its class does with attributes.
 
-    Not through ``__dict__`` where it can be helped: CPython keeps the attributes of an object in a quicker place
-    until somebody asks for that, and a plugin uses them with every message.
+    Not through ``__dict__`` if possible: CPython keeps the attributes of an object in a faster place until that is
+    used, and a plugin needs them for every message.
     """
     try:
         object.__setattr__(plugin, name, value)

@@ -1,12 +1,12 @@
-"""Where each plugin stands, in a few words of memory that outlive the child.
+"""The progress of each plugin, in a few words of memory that outlive the child.
 
-The child writes a word before each ``receive`` and after the last of a frame (about 20 ns); its parent reads
-them after a death, to know where to go on, and every now and then, to see who hangs. So no message pays for a
-clock call.
+The child writes a word before each ``receive`` and after the last of a frame (about 20 ns); its parent reads them
+after a death, to know where to resume, and at intervals, to notice hanging plugins. So no message costs a clock
+call.
 
-Three words per plugin. The message word is 0 at first, ``2n + 1`` while inside message n, ``2n + 2`` after
-it. The activity word is ``2k + 1`` while inside call k, even after it, and :data:`EXITING` within ``__exit__``.
-The letter word counts the plugin's dead letters: so the parent knows of those that a death has kept from it.
+Three words per plugin. The message word is 0 at first, ``2n + 1`` while inside message n, ``2n + 2`` after it. The
+activity word is ``2k + 1`` while inside call k, even after it, and :data:`EXITING` within ``__exit__``. The letter
+word counts the plugin's dead letters: so the parent knows of those that a death has kept from it.
 """
 
 import mmap
@@ -30,20 +30,20 @@ __all__ = [
 EXITING = 2**64 - 1
 
 CALLBACKS = 2**40
-"""From here on a call's number is none of an ``x_`` method: it is that of a timer, ``joined`` or ``left``."""
+"""Numbers from here on are not calls of ``x_`` methods: they count calls of timers, ``joined`` and ``left``."""
 
 RELAYING = 2**50
-"""From here on it is that of a message that passes a relay plugin."""
+"""Numbers from here on count messages that pass a relay plugin."""
 
 LETTER_WORDS = 2 * MAX_PLUGINS
-"""Where the letter words begin, plugin by plugin: apart from those that are written for each message."""
+"""Index of the first letter word, plugin by plugin: apart from the words that are written for each message."""
 
 _WORD = 8
 _SIZE = MAX_PLUGINS * 3 * _WORD
 
 
 def make_progress_file() -> int:
-    """Make a file to map; give its descriptor, which the caller closes."""
+    """Make a file to map; return its descriptor, which the caller closes."""
     if sys.platform == "linux":
         fd = os.memfd_create("co2-progress")
     else:
@@ -53,12 +53,12 @@ def make_progress_file() -> int:
 
 
 def _shared_memory() -> int:
-    """Make some where there is no memfd.
+    """Make shared memory where there is no memfd.
 
-    A file would be written to its disk whenever it is mapped, on macOS, in the event loop that starts a plugin
-    host: CPython's mmap asks for that there.
+    On macOS a file would be written to its disk whenever it is mapped, in the event loop that starts a plugin
+    host: CPython's mmap requests that there.
     """
-    name = f"/co2-{secrets.token_hex(8)}"  # macOS takes 31 characters at most
+    name = f"/co2-{secrets.token_hex(8)}"  # macOS allows 31 characters
     try:
         import _posixshmem  # type: ignore[import-not-found]
 
@@ -99,7 +99,7 @@ class ProgressWords:
         return sum(self.words[LETTER_WORDS:])
 
     def close(self) -> None:
-        """Unmap it."""
+        """Unmap the file."""
         self.words.release()
         self._bytes.release()
         self._map.close()

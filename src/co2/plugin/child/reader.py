@@ -1,8 +1,8 @@
-"""The way into a plugin host: frames from the socket, read by one thread at a time.
+"""The input of a plugin host: frames from the socket, read by one thread at a time.
 
-A package with one receiving plugin, which is most of them, is read by that plugin's own thread: a message then
-costs no change of threads. While the plugin is busy a stand-in reads, so that calls, answers and the end come
-through; it also reads for packages with several receivers.
+Most packages have one receiving plugin; then that plugin's own thread reads: a message costs no change of threads.
+While the plugin is busy a stand-in reads, so that calls, answers and the end get through; it also reads for
+packages with several receivers.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ from co2.protocol.wire.plugin_frames.frames import Deliver, FrameReader, Transit
 __all__ = ["READ_SIZE", "TICK", "ReadingPlugin", "SocketReader"]
 
 READ_SIZE = 256 * 1024
-"""Bytes that are read at once: few enough that who takes them is back in milliseconds."""
+"""Bytes that are read at once: few enough that their processing takes milliseconds."""
 
 TICK = 0.01
-"""Seconds after which the stand-in reads for a plugin that is busy."""
+"""Seconds after which the stand-in reads for a busy plugin."""
 
 
 _MESSAGES = (Deliver, Transit)
-"""Frames that go to the plugin whose thread reads, if one does: it is the only one that takes any."""
+"""Frames for the plugin whose thread reads, if one does: it is the only one that gets any."""
 
 
 class ReadingPlugin(Protocol):
@@ -41,20 +41,20 @@ class ReadingPlugin(Protocol):
     idle: bool
 
     def wake(self) -> None:
-        """There may be something to do."""
+        """Wake the plugin's thread: there may be work."""
 
     def tell_progress(self) -> None:
-        """Say where it stands, where that is news."""
+        """Report the plugin's progress, if it has changed."""
 
 
 class SocketReader:
     """Reads the socket.
 
     Args:
-        sock: to the satellite; whether it blocks does not matter.
+        sock: to the satellite; blocking or not.
         take: called with each frame.
-        garbage: called with what is wrong, where something is no frame; nothing comes after it.
-        broken: called when reading cannot go on for lack of memory.
+        garbage: called with the problem of an invalid frame; nothing is read after it.
+        broken: called when reading cannot continue for lack of memory.
         ended: called once, when nothing more comes.
 
     Attributes:
@@ -94,11 +94,11 @@ class SocketReader:
         self._stand_in = threading.Thread(target=self._stand_in_run, name="co2-reader", daemon=True)
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._stand_in.start()
 
     def join(self, timeout: float) -> None:
-        """Wait for the end, at most so many seconds, and let go of everything."""
+        """Wait for the end, at most ``timeout`` seconds, and close the wakeup sockets."""
         self._stand_in_wakeup.ring()
         self._stand_in.join(timeout)
         if not self._stand_in.is_alive():
@@ -106,10 +106,10 @@ class SocketReader:
                 end.close()
 
     def set_plugin(self, plugin: ReadingPlugin | None) -> None:
-        """Say whose thread reads from now on; nobody's: the stand-in's."""
+        """Set the plugin whose thread reads from now on; None for the stand-in."""
         self._plugin = plugin
         self._stand_in_wakeup.ring()
-        with contextlib.suppress(OSError):  # it may be reading
+        with contextlib.suppress(OSError):  # the stand-in may be reading
             self._shoo.send(b"\0")
 
     # ---- the plugin's thread ------------------------------------------------------------------------
@@ -117,17 +117,17 @@ class SocketReader:
     def wait(
         self, something: Callable[[], bool], accept: Callable[[Deliver | Transit], None], otherwise: Wakeup
     ) -> None:
-        """Read, or wait for :meth:`wake`, or for a wakeup while somebody else reads.
+        """Read, or wait for :meth:`wake`; or for a wakeup while another thread reads.
 
         Args:
-            something: tells whether there is something to do already.
+            something: returns whether there is work already.
             accept: takes messages.
-            otherwise: rung by whoever makes that true.
+            otherwise: rung when there is work.
         """
         if self._plugin is None or not self._role.acquire(blocking=False):
             otherwise.wait()
             return
-        self.polling = True  # first the word, then the look: who makes something after the look sees the word
+        self.polling = True  # first the flag, then the look: work that comes after the look sees the flag
         try:
             if not something():
                 self._hear(self._wakes, accept)
@@ -139,40 +139,40 @@ class SocketReader:
             self._stand_in_wakeup.ring()
 
     def wake(self) -> None:
-        """Wake the plugin where it waits in here; from any other thread."""
+        """Wake the plugin if it waits in here; from any other thread."""
         with contextlib.suppress(OSError):
             self._wake.send(b"\0")
 
     # ---- reading, with the role ------------------------------------------------------------------------
 
     def _hear(self, wakeup: socket.socket, accept: Callable[[Deliver | Transit], None]) -> None:
-        """Wait for what comes, or for a wakeup, and take it.
+        """Wait for bytes, or for a wakeup, and process them.
 
-        Not in ``recv``: that wakes, for nothing, each time that the other side has read something of ours.
+        Not in ``recv``: that wakes needlessly each time the other side has read some of our bytes.
         """
         try:
             size = listen(self._descriptor, wakeup.fileno(), self._buffer)
         except OSError:
-            size = 0  # the satellite is gone, as where it has closed its end
+            size = 0  # the satellite is gone, as if it had closed its side
         self.polling = False
         if size >= 0:
             self._take_bytes(size, accept)
             return
-        with contextlib.suppress(OSError):  # it was the wakeup; or a signal, and nothing at all
+        with contextlib.suppress(OSError):  # it was the wakeup; or only a signal
             wakeup.recv(4096)
 
     def _read(self) -> None:
-        """Take what is there."""
+        """Read the available bytes."""
         try:
             size = self._sock.recv_into(self._buffer)
         except BlockingIOError:
-            return  # it was there, says poll, and is not: as after a signal
+            return  # poll was wrong, as after a signal
         except OSError:
-            size = 0  # the satellite is gone, as where it has closed its end
+            size = 0  # the satellite is gone, as if it had closed its side
         self._take_bytes(size, self._take)
 
     def _take_bytes(self, size: int, accept: Callable[[Deliver | Transit], None]) -> None:
-        """Take what is in the buffer; nothing is the end."""
+        """Process the bytes in the buffer; none means the end."""
         self._reads += 1
         try:
             if size:
@@ -185,7 +185,7 @@ class SocketReader:
         except BadRequest as error:
             self._garbage(str(error))
         except BaseException:
-            # Memory is out in the one place that must not miss a byte: start again from what is known.
+            # Out of memory in the one place that must not miss a byte: restart from a known state.
             self._broken()
         self._end()
 
@@ -206,7 +206,7 @@ class SocketReader:
                 self._stand_by(plugin)
 
     def _stand_by(self, plugin: ReadingPlugin) -> None:
-        """Look now and then whether the plugin has read, and read while it does not."""
+        """Check at intervals whether the plugin has read, and read while it does not."""
         while plugin is self._plugin and not self._ended:
             reads = self._reads
             time.sleep(TICK)
@@ -214,7 +214,7 @@ class SocketReader:
                 if reads == self._reads:
                     self._read_for(plugin)
             elif not self._role.locked():
-                # It asked for the role while it was not to be had, and waits for its wakeup: now it is.
+                # It asked for the role while that was taken, and waits for its wakeup: now the role is free.
                 plugin.wake()
             elif reads == self._reads:
                 plugin.tell_progress()

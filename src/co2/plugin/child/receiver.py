@@ -1,6 +1,6 @@
-"""How a plugin gets its messages: batch after batch, each from where it stands, nothing twice.
+"""Delivery of messages to a plugin: batch after batch, each from the plugin's position, nothing twice.
 
-Where it stands is in the message word of ``progress.py`` and nowhere else, so that a death changes nothing.
+The position is in the message word of ``progress.py`` and nowhere else, so that a death changes nothing.
 """
 
 from collections import deque
@@ -17,11 +17,11 @@ from co2.values import Message, channel_of
 __all__ = ["Receiver", "ReceivingActor"]
 
 _STRETCH = 256
-"""Messages after which a busy plugin looks whether it should say where it stands."""
+"""Messages after which a busy plugin checks whether it should report its progress."""
 
 
 class ReceivingActor(Protocol):
-    """What the receiver stands on: the actor.
+    """The interface of the actor for the receiver.
 
     Attributes:
         name: of the plugin.
@@ -32,13 +32,13 @@ class ReceivingActor(Protocol):
     jobs: deque[Callable[[], None]]
 
     def run_jobs(self) -> bool:
-        """Do these calls; tell whether the plugin goes on."""
+        """Do these calls; return whether the plugin continues."""
 
     def report(self) -> None:
-        """Say where the plugin stands, if it is time to."""
+        """Report the plugin's progress, if that is due."""
 
     def finished(self, result: Any) -> Any:
-        """Await what an ``async def`` gave."""
+        """Await the result of an ``async def``."""
 
     def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
         """Make a dead letter of a message of this frame."""
@@ -47,17 +47,17 @@ class ReceivingActor(Protocol):
         """Write an error to the log."""
 
     def stumble(self, error: BaseException) -> None:
-        """Take no more messages: the very first one on trial has failed, and others decide what becomes of it."""
+        """Stop: the very first message on trial has failed, and others decide."""
 
 
 class Receiver:
     """The receiving side of one plugin; all of it runs in the plugin's thread.
 
     Args:
-        ground: the actor.
-        channels: patterns that the plugin wants, nothing for everything.
+        actor: of the plugin.
+        channels: patterns that the plugin wants, empty for everything.
         words: progress words of the package.
-        word: which of them is this plugin's message word.
+        word: index of this plugin's message word.
 
     Attributes:
         failed: calls that raised.
@@ -77,17 +77,17 @@ class Receiver:
 
     @property
     def done(self) -> int:
-        """Number of the last message that the plugin is done with."""
+        """Number of the last message that the plugin has finished."""
         return max(0, self._words[self._word] // 2 - 1)
 
     def start(self, progress: Progress, *, on_trial: bool = False) -> None:
-        """Go on where the plugin stood before; on trial until it has taken a message."""
+        """Resume at the plugin's earlier position; on trial until it has accepted a message."""
         self._on_trial = on_trial
         self._inside = progress.inside
         self._words[self._word] = 2 * progress.done + 2 if progress.done else 0
 
     def take(self, plugin: Co2Plugin, frame: Deliver | Gap) -> None:
-        """Give a frame to the plugin; to be called again with the same one when anything got in between."""
+        """Pass a frame to the plugin; to be called again with the same frame after an interruption."""
         if isinstance(frame, Gap):
             self._take_gap(plugin, frame)
         else:
@@ -95,7 +95,7 @@ class Receiver:
             self._apart = None
 
     def _take(self, plugin: Co2Plugin, frame: Deliver) -> None:
-        """Give the messages of a frame to the plugin, calls in between."""
+        """Pass the messages of a frame to the plugin, with calls in between."""
         messages = open_batch(frame.batch)
         last = frame.first + len(messages) - 1
         number = max(frame.first + frame.skip, self.done + 1)
@@ -105,7 +105,7 @@ class Receiver:
             at = number - frame.first
             while at < len(messages):
                 end = min(at + (1 if self._on_trial else _STRETCH), len(messages))
-                # A message that is not for it proves nothing.
+                # A message that the plugin does not want proves nothing.
                 proved = self._on_trial and self._is_wanted(messages[at])
                 if not self._receive(plugin, messages, at, end, frame):
                     return
@@ -125,12 +125,12 @@ class Receiver:
         return message is not None and (self._wants is None or self._wants(message))
 
     def _receive(self, plugin: Co2Plugin, messages: list[Message], at: int, end: int, frame: Deliver) -> bool:
-        """Give messages to the plugin; tell whether it goes on."""
+        """Pass messages to the plugin; return whether it continues."""
         words, word, actor = self._words, self._word, self._actor
         receive, host_id, client_address = plugin.receive, frame.host_id, frame.client_address
         first = 2 * frame.first + 1
         while True:
-            words[word] = first + 2 * at - 1  # done with all before
+            words[word] = first + 2 * at - 1  # all before this one are done
             if at == end:
                 return True
             if actor.jobs and not actor.run_jobs():
@@ -153,7 +153,7 @@ class Receiver:
                     actor.finished(result)
             except BaseException as error:
                 if words[word] % 2 == 0:
-                    raise  # not within a message: memory has run out, or it was thrown into this thread
+                    raise  # not within a message: out of memory, or it was thrown into this thread
                 failed = words[word] // 2
                 at = failed - frame.first + 1
                 if self._on_trial:
@@ -165,14 +165,14 @@ class Receiver:
     def _receive_failed(self, frame: Deliver, number: int, error: BaseException) -> None:
         self.failed += 1
         if self._apart is None or self._apart[0] is not frame:
-            self._apart = (frame, pieces(frame.batch))  # kept, for where one fails the next may fail too
+            self._apart = (frame, pieces(frame.batch))  # kept, as after one failure the next may fail too
         message = self._apart[1][number - frame.first]
         self._actor.give_up(frame, message, error)
         shown = preview(message)
         self._actor.complain(f"receive failed; the message is from {frame.host_id}: {shown}", error)
 
     def _take_gap(self, plugin: Co2Plugin, gap: Gap) -> None:
-        """Tell the plugin of messages that it will not get."""
+        """Report a gap to the plugin."""
         if gap.first <= self.done:
             return
         at = self._word

@@ -1,4 +1,4 @@
-"""How messages pass a relay plugin: frame by frame, in its own thread; what it lets be goes on as it came."""
+"""Frame-by-frame filtering by a relay plugin in its own thread; unchanged messages keep their bytes."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -19,30 +19,30 @@ __all__ = ["MAX_WHY", "FilteringActor", "RelayFilter", "why_not"]
 
 
 MAX_WHY = 400
-"""Characters of the text with which ``register`` refuses somebody."""
+"""Characters of the text with which ``register`` refuses a satellite."""
 
 
 class FilteringActor(Protocol):
-    """What it stands on: the actor."""
+    """The interface of the actor for the filter."""
 
     def finished(self, result: Any) -> Any:
-        """Await what an ``async def`` gave."""
+        """Await the result of an ``async def``."""
 
     def complain(self, what: str, error: BaseException) -> None:
         """Write an error to the log."""
 
     def stumble(self, error: BaseException) -> None:
-        """Take no more messages: the very first one on trial has failed, and others decide what becomes of it."""
+        """Stop: the very first message on trial has failed, and others decide."""
 
 
 class RelayFilter:
     """The relaying side of one plugin; all of it runs in the plugin's thread.
 
     Args:
-        ground: the actor.
+        actor: of the plugin.
         kind: class of the plugin.
         words: progress words of the package.
-        word: which of them is this plugin's activity word.
+        word: index of this plugin's activity word.
     """
 
     def __init__(
@@ -56,16 +56,16 @@ class RelayFilter:
         self._on_trial = False
 
     def start(self, *, on_trial: bool) -> None:
-        """Begin; on trial until it has taken a message."""
+        """Start; on trial until the plugin has accepted a message."""
         self._on_trial = on_trial
 
     def take(self, plugin: Co2RelayPlugin, frame: Transit) -> Transited | None:
-        """Let messages pass; give what goes on, or None where the first one on trial has failed."""
+        """Filter messages; return the result, or None if the first one on trial has failed."""
         going_on = _FilteredFrame(frame)
         host_id, client_address, wants = frame.host_id, frame.client_address, self._wants
         words, word, number, relay = self._words, self._word, self._number, plugin.relay
         for index, message in enumerate(open_batch(frame.batch)):
-            if not message:  # dropped before it came here, or not to be read
+            if not message:  # dropped earlier, or unreadable
                 going_on.unseen(index)
                 continue
             channel = channel_of(message)
@@ -97,38 +97,38 @@ class RelayFilter:
 
 
 class _FilteredFrame:
-    """What goes on of one frame.
+    """The result for one frame.
 
     Attributes:
-        came: the messages as they came, encoded.
-        channels: of those that go on.
+        came: the messages as received, encoded.
+        channels: of the remaining messages.
     """
 
     def __init__(self, frame: Transit) -> None:
         self.came = pieces(frame.batch)
         self.channels: set[str] = set()
         self._frame = frame
-        self._goes = self.came  # as long as nothing goes on otherwise
+        self._goes = self.came  # as long as nothing is changed
         self._room = 0
         self._dropped = self._changed = self._failed = 0
 
     def unseen(self, index: int) -> None:
-        """One that nobody can look at goes on as it came."""
+        """Keep a message that cannot be read."""
         if self.came[index] != DROPPED:
             self.channels.add("")
 
     def fail(self, channel: str) -> None:
-        """One goes on as it came, because it went wrong."""
+        """Keep a message unchanged, because its call failed."""
         self.channels.add(channel)
         self._failed += 1
 
     def take(self, index: int, result: Any) -> None:
-        """Take what the plugin has given.
+        """Process the result of the plugin for a message.
 
         Raises:
-            MessageError: it is no message, or there is no room for it in its frame.
+            MessageError: not a message, or there is no room for it in its frame.
             ValueRefused, TooBig: it cannot travel.
-            BadRequest: its channel is none.
+            BadRequest: its channel is invalid.
         """
         if result is None:
             self._replace(index, DROPPED)
@@ -159,7 +159,7 @@ class _FilteredFrame:
         self._goes[index] = packed
 
     def answer(self) -> Transited:
-        """Give all of it."""
+        """Return the whole result."""
         number, counts = self._frame.number, (self._dropped, self._changed, self._failed)
         is_other = self._dropped or self._changed
         batch = self._frame.batch
@@ -170,21 +170,21 @@ class _FilteredFrame:
 
 
 def why_not(answer: Any) -> str:
-    """Tell from what ``register`` gave why somebody may not join; '' where it may."""
+    """Return the reason of a refusal from the result of ``register``; '' if the satellite may join."""
     if answer is False:
         return "it was refused"
     return text_for_frame(answer[:MAX_WHY]) if isinstance(answer, str) else ""
 
 
 def _packed(result: Any) -> bytes:
-    """Encode a message, without what hosts set."""
+    """Encode a message, without the keys that hosts set."""
     if type(result) is dict and "data" in result:
         host_id, client_address = result.pop("host_id", _UNSET), result.pop("client_address", _UNSET)
         try:
             packed = _encode(result)
         except Exception:
-            return pack(result)  # which says what is wrong
-        finally:  # the plugin may have kept it
+            return pack(result)  # which raises an error that names the problem
+        finally:  # the plugin may have kept the dictionary
             if host_id is not _UNSET:
                 result["host_id"] = host_id
             if client_address is not _UNSET:

@@ -1,8 +1,8 @@
-"""What each plugin has sent and nobody has written yet, and the quick way into it.
+"""The queue of a plugin's sent messages until they are written, and the quick path into it.
 
-``send`` costs a plugin's engine one encoding and one append: no lock, no clock, no change of threads. A queue is
-a list, because appending to it and slicing its front off are each one step that no other thread can get between.
-Only one thread at a time takes from it, with the lock of ``writer.py``.
+``send`` costs a plugin one encoding and one append: no lock, no clock, no change of threads. A queue is a list,
+because appending and slicing its front off are each one step that no other thread can interrupt. Only one thread
+at a time takes from it, with the lock of ``writer.py``.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,17 +31,18 @@ __all__ = [
 ]
 
 MAX_QUEUED = 4 * 1024 * 1024
-"""Bytes of messages over :data:`SMALL` of all plugins of a package that wait to be written; then senders wait."""
+"""Bytes of messages over :data:`SMALL`, of all plugins of a package, that wait to be written; then senders
+wait."""
 
 MAX_QUEUED_MESSAGES = 16 * 1024
 """Messages of one plugin that wait to be written; then its senders wait."""
 
 FULL = 2 * MAX_BATCH_MESSAGES
-"""Messages of one plugin that its sender writes by itself: two frames, since each write wakes every process on the
-way, and what they hold falls out of the others' caches."""
+"""Messages of one plugin that its sender writes itself: two frames, since each write wakes every process on the
+way, and their data displaces each other's in the caches."""
 
 SMALL = MAX_BATCH_BYTES // MAX_BATCH_MESSAGES
-"""Bytes up to which a message is counted, not measured: as many as fit a batch by number fit it by size."""
+"""Bytes up to which a message is counted, not measured: as many as fit a batch by number also fit it by size."""
 
 _FAST_CHANNEL = MAX_CHANNEL // 4
 """Characters up to which no channel can have too many bytes."""
@@ -54,14 +55,14 @@ QueuedEntry = bytes | _Sent | Flush
 _NO_CHANNEL = [""]
 
 _MAX_LONE_HEADS = 512
-"""Beginnings of frames that a queue keeps: one for each size and channel of small messages that come alone."""
+"""Cached heads of frames in a queue: one for each size and channel of single small messages."""
 
 _NOT_LIVE = b"\xc2"
-"""How a Publish ends."""
+"""The end of a Publish."""
 
 
 def size_of(entry: QueuedEntry) -> int:
-    """Give the bytes that an entry is measured with; 0 for what is counted only."""
+    """Return the measured bytes of an entry; 0 for one that is only counted."""
     if type(entry) is tuple and len(entry[0]) > SMALL:
         return len(entry[0])
     return 0
@@ -72,13 +73,13 @@ class SendQueue(Level):
 
     Args:
         name: of the plugin.
-        live: patterns over the channels whose messages are worthless a second later.
+        live: patterns of the channels whose messages are worthless a second later.
 
     Attributes:
         limit: entries that may wait; 0 when nothing may be sent any more.
-        alert: entries that may wait before their sender writes them by itself; 0 likewise.
-        entries: what waits.
-        is_live: tells whether messages of a channel are live; None where no channel is.
+        alert: entries that may wait before their sender writes them itself; 0 likewise.
+        entries: that wait.
+        is_live: returns whether messages of a channel are live; None if no channel is.
     """
 
     def __init__(self, name: str, live: tuple[str, ...] = ()) -> None:
@@ -90,16 +91,16 @@ class SendQueue(Level):
         self._lone_heads: dict[tuple[int, str], bytes] = {}
 
     def close(self) -> None:
-        """Take no more."""
+        """Accept no more entries."""
         self.limit = self.alert = 0
 
     def cut(self) -> tuple[Publish | Flush, int]:
-        """Take the next frame off the front; also give the measured bytes that this freed. Not when empty."""
+        """Remove and return the next frame, and the measured bytes freed. Not when empty."""
         entries = self.entries[:MAX_BATCH_MESSAGES]
         freed = 0
         frame: Publish | Flush
         try:
-            # Joining is also the quickest way to see that there is nothing but small messages without a channel.
+            # Joining is also the quickest check that there are only small messages without a channel.
             frame = Publish(self.name, _NO_CHANNEL, make_batch(entries))  # type: ignore[arg-type]
         except TypeError:
             if type(flush := entries[0]) is Flush:
@@ -110,9 +111,9 @@ class SendQueue(Level):
         return frame, freed
 
     def cut_lone(self) -> bytes:
-        """Give the whole frame of a small message that is all that waits; b'' where it is not that.
+        """Return the whole frame of a single waiting small message; b'' in any other case.
 
-        The same bytes as of :meth:`cut`, put together at once: most messages that are not in a stream come alone.
+        The same bytes as from :meth:`cut`, assembled at once: most messages outside a stream come alone.
         """
         entries = self.entries
         if len(entries) != 1:
@@ -123,13 +124,13 @@ class SendQueue(Level):
         if type(entry) is not bytes or len(entry) > SMALL or live:
             return b""
         head = self._lone_heads.get((len(entry), channel)) or self._lone_head(entry, channel)
-        del entries[:1]  # only that one: another may have come behind it
+        del entries[:1]  # only this one: another may have been appended behind it
         if self.limit:
             self.alert = FULL - 1
         return head + entry + _NOT_LIVE
 
     def _lone_head(self, packed: bytes, channel: str) -> bytes:
-        """Give what stands before a small message in its frame, and keep it for the next one of that size."""
+        """Return the head of a small message's frame, and cache it for the next one of that size."""
         if len(self._lone_heads) >= _MAX_LONE_HEADS:
             self._lone_heads.clear()
         frame = encode_frame(Publish(self.name, [channel], make_batch([packed])))
@@ -137,7 +138,7 @@ class SendQueue(Level):
         return head
 
     def _publish(self, sent: list[_Sent]) -> tuple[Publish, int, list[Any]]:
-        """Make a frame of as many as fit; also give their measured bytes, and which ones these are."""
+        """Return a frame of as many messages as fit, their measured bytes, and these messages."""
         packed, channels, lives = zip(*sent, strict=True)
         sizes = [*map(len, packed)]
         if sum(sizes) > MAX_BATCH_BYTES or len(set(lives)) > 1:
@@ -148,7 +149,7 @@ class SendQueue(Level):
 
 
 def _as_tuples(entries: list[QueuedEntry]) -> list[_Sent]:
-    """Write all entries up to the next flush the long way."""
+    """Convert all entries up to the next flush to tuples."""
     if set(map(type, entries)) == {tuple}:
         return entries  # type: ignore[return-value]  # all of them are
     return [
@@ -158,7 +159,7 @@ def _as_tuples(entries: list[QueuedEntry]) -> list[_Sent]:
 
 
 def _fitting(sizes: list[int], lives: tuple[bool, ...]) -> int:
-    """Tell how many of these messages can be in one frame: the bytes of a batch, all of one kind."""
+    """Return how many of these messages fit one frame: the bytes of a batch, all of one kind."""
     size = 0
     for index, (more, live) in enumerate(zip(sizes, lives, strict=True)):
         size += more
@@ -168,33 +169,33 @@ def _fitting(sizes: list[int], lives: tuple[bool, ...]) -> int:
 
 
 class QueueWriter(Protocol):
-    """Where queues lead.
+    """The interface of the writer behind the queues.
 
     Attributes:
-        asleep: nobody writes now, and who appends must call :meth:`attend`.
+        asleep: nobody writes now, and a sender must call :meth:`attend`.
     """
 
     asleep: bool
 
     def attend(self) -> None:
-        """See that what was appended is written."""
+        """Write the appended messages, or have them written."""
 
     def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:
-        """Append what the quick way does not take."""
+        """Append an entry that the quick path does not accept."""
 
 
 def make_send(queue: SendQueue, writer: QueueWriter, timeout: float) -> Callable[[Mapping[str, Any]], None]:
-    """Make the function that sends a message of a plugin.
+    """Return the function that sends a message of a plugin.
 
     Args:
         queue: the plugin's.
-        writer: where it leads.
+        writer: behind the queue.
         timeout: seconds to wait for room.
     """
     entries, is_live = queue.entries, queue.is_live
 
     def place(packed: bytes, channel: str | None) -> None:
-        """Append a message that needs a longer look than the quick way has, or for which there is no room."""
+        """Append a message that the quick path cannot check, or for which there is no room."""
         size = len(packed)
         entry: QueuedEntry = packed
         if channel is not None or size > SMALL:
@@ -212,9 +213,9 @@ def make_send(queue: SendQueue, writer: QueueWriter, timeout: float) -> Callable
             writer.attend()
 
     def send(data_dict: Mapping[str, Any]) -> None:
-        """Send a message of any other form; what is wrong with one is told by pack()."""
+        """Send a message of any other form; pack() raises for an invalid one."""
         packed = pack(data_dict)
-        # An Enum, a UUID: what arrives may be text all the same.
+        # An Enum, a UUID: it may arrive as text.
         place(packed, channel_of(unpack(packed)) if "channel" in data_dict else None)
 
     encode = msgspec.msgpack.Encoder().encode

@@ -1,4 +1,4 @@
-"""What plugins have besides sending and receiving: calls, timers, a store, and who is there."""
+"""Services of plugins besides sending and receiving: calls, timers, a store, and the list of hosts."""
 
 import threading
 from collections.abc import Callable, Collection, Coroutine, MutableMapping
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 __all__ = ["HOSTS_TIMEOUT", "PluginServices", "SharedServices"]
 
 HOSTS_TIMEOUT = 5.0
-"""Seconds in which the satellite must have told who is there."""
+"""Seconds within which the satellite must have sent the list of hosts."""
 
 
 class Carrier(Protocol):
-    """What a services needs of the actor that carries the plugin."""
+    """The interface of the actor for the services."""
 
     name: str
 
@@ -33,21 +33,21 @@ class Carrier(Protocol):
         """Whether this is the plugin's thread."""
 
     def callback(self, what: str, function: Callable[[], Any], done: Callable[[], None]) -> None:
-        """Have a function of the plugin called in its thread; then ``done``."""
+        """Call a function of the plugin in its thread; then ``done``."""
 
 
 class FrameWriter(Protocol):
-    """What tools need of the way to the host: ``writer.py``."""
+    """The interface of the writer for the services: ``writer.py``."""
 
     def frame(self, frame: Ask | AskHosts, /) -> None:
-        """Queue a question."""
+        """Queue a request."""
 
     def record(self, source: str, level: int, text: str) -> None:
         """Queue a line for the log."""
 
 
 class GreetedPlugin(Protocol):
-    """A plugin that wants to know who joins and leaves, with its services.
+    """A plugin with ``joined`` or ``left``, and its services.
 
     Attributes:
         plugin: None before it is made.
@@ -59,11 +59,11 @@ class GreetedPlugin(Protocol):
 
 
 class SharedServices:
-    """The tools of one package, shared by its plugins.
+    """The services of one package, shared by its plugins.
 
     Args:
-        writer: the way to the host.
-        make_timers: makes its timers.
+        writer: to the host.
+        make_timers: returns its timers.
     """
 
     def __init__(self, writer: "FrameWriter", make_timers: Callable[[], Timers] = Timers) -> None:
@@ -77,13 +77,13 @@ class SharedServices:
         self._lock = threading.Lock()
 
     def prepare(self, load: Load) -> None:
-        """Learn who we are, and where the store is."""
+        """Set our origin and the path of the store."""
         self.origin = str(load.var_dict.get("host_id", "")).partition("@")[0]
         self._store_path = load.store
 
     @property
     def store(self) -> MutableMapping[str, Any]:
-        """The store, opened when it is first used: SQLite is imported for those only who want it."""
+        """The store, opened at the first use: SQLite is imported only if needed."""
         with self._lock:
             if self._store is None:
                 if not self._store_path:
@@ -94,7 +94,7 @@ class SharedServices:
             return self._store
 
     def take(self, frame: Answered | Hosts, greeting: "Collection[GreetedPlugin]") -> None:
-        """Take what the satellite answers, or tells those plugins that want to know who is there."""
+        """Process an answer of the satellite, or news of hosts for the plugins that want them."""
         if isinstance(frame, Answered) or frame.call_id:
             self.outgoing_calls.take(frame)
             return
@@ -103,25 +103,25 @@ class SharedServices:
                 actor.services.greet(actor.plugin, frame)
 
     def close(self) -> None:
-        """The plugins have ended."""
+        """Close timers and store: the plugins have ended."""
         self.timers.close()
         with self._lock:
             if self._store is not None:
                 self._store.close()
 
     def renew(self) -> None:
-        """Plugins will be made afresh. Questions keep their numbers: a late answer must not be another one's."""
+        """Prepare for new plugins. Requests keep their numbers: a late answer must not be taken for another's."""
         self.timers = self._make_timers()
         with self._lock:
             self._store = None
 
 
 class PluginServices:
-    """The tools of one plugin.
+    """The services of one plugin.
 
     Args:
-        tools: those of its package.
-        carrier: carries it.
+        shared: the services of its package.
+        carrier: actor of the plugin.
         methods: names under which its ``x_`` methods are called.
     """
 
@@ -132,11 +132,11 @@ class PluginServices:
 
     @property
     def store(self) -> MutableMapping[str, Any]:
-        """The package's."""
+        """The store of the package."""
         return self._shared.store
 
     def every(self, seconds: float, function: Callable[[], Any]) -> Timer:
-        """Call a function of the plugin again and again."""
+        """Call a function of the plugin repeatedly."""
         if not callable(function):
             raise TypeError(f"every: a function is wanted, found {function!r:.80}")
         name = getattr(function, "__name__", "a function")
@@ -148,7 +148,7 @@ class PluginServices:
         return self._shared.timers.every(seconds, put)
 
     def hold_timers(self) -> None:
-        """Have no timer of the package called until the host says so."""
+        """Hold all timers of the package until the host starts them again."""
         self._shared.timers.hold()
 
     def call(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> Any:
@@ -159,18 +159,18 @@ class PluginServices:
     def call_async(
         self, method: str, argument: dict[str, Any], host_id: str, timeout: float
     ) -> Coroutine[Any, Any, Any]:
-        """Give an awaitable of a method's result."""
+        """Return an awaitable of a method's result."""
         from co2.plugin.child.event_loop import asked
 
         packed, timeout = self._checked(method, argument, host_id, timeout)
         return asked(self._shared.outgoing_calls, method, host_id, packed, timeout)
 
     def hosts(self) -> list[Host]:
-        """Ask who is there."""
+        """Return the satellites of the network."""
         return self._shared.outgoing_calls.hosts(HOSTS_TIMEOUT)
 
     def greet(self, plugin: Co2Plugin, frame: Hosts) -> None:
-        """Tell the plugin who has joined and left."""
+        """Report the hosts that have joined and left to the plugin."""
         for what, function, hosts in (
             ("joined", plugin.joined, frame.hosts),
             ("left", plugin.left, frame.left),
@@ -196,4 +196,4 @@ class PluginServices:
 
 
 def _nothing() -> None:
-    """After a call that nobody waits for."""
+    """Do nothing after a call that nobody waits for."""

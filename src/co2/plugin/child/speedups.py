@@ -1,7 +1,7 @@
-"""The two loops that every message pays for: the short way into a queue, and the calls of ``receive``.
+"""The two loops that every message passes: the quick path into a queue, and the calls of ``receive``.
 
-Compiled (``_speedups.c``) where there was a C compiler when co2 was built or installed, in Python where not: the
-effect is the same, the speed at full load is not. Here is the Python, and the choice.
+Compiled (``_speedups.c``) if there was a C compiler when co2 was built or installed, else in Python: the effect is
+the same, the speed at full load is not. This file has the Python, and the choice.
 """
 
 import os
@@ -19,10 +19,10 @@ Send = Callable[[Mapping[str, Any]], None]
 
 
 class _Level:
-    """What a queue is, for ``send``.
+    """A queue, as ``send`` sees it.
 
     Attributes:
-        alert: entries that may wait before their sender has to look after them.
+        alert: entries that may wait before their sender has to write them.
     """
 
     __slots__ = ("alert",)
@@ -30,10 +30,10 @@ class _Level:
 
 
 class _Sleeper:
-    """What a writer is, for ``send``.
+    """A writer, as ``send`` sees it.
 
     Attributes:
-        asleep: nobody writes now, and who appends must call ``attend()``.
+        asleep: nobody writes now, and a sender must call ``attend()``.
     """
 
     __slots__ = ("asleep",)
@@ -56,17 +56,17 @@ def _make_fast_send(  # noqa: PLR0917 - as the compiled one
     small: int,
     short_channel: int,
 ) -> Send:
-    """Make the function that sends messages of the two common forms: ``data`` alone, or with a ``channel``.
+    """Return the function that sends messages of the two common forms: ``data`` alone, or with a ``channel``.
 
     Args:
         queue: the plugin's.
         entries: the queue's; small messages are appended to it while it has room.
-        writer: where the queue leads.
-        encode: gives the bytes of a message.
-        place: takes what is encoded and not appended, and its channel, None where it has none.
+        writer: behind the queue.
+        encode: returns the bytes of a message.
+        place: takes an encoded message that was not appended, and its channel, None if it has none.
         other: takes messages of any other form, and those that cannot be encoded.
         small: bytes up to which a message is appended.
-        short_channel: characters of a channel likewise; -1 for none with a channel.
+        short_channel: characters of a channel up to which a message is appended; -1 for no message with a channel.
     """
     append = entries.append
 
@@ -111,26 +111,26 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
     client_address: tuple[str, int],
     /,
 ) -> tuple[int, Any]:
-    """Give messages to a plugin, until there is something else to do.
+    """Pass messages to a plugin until there is other work.
 
     Args:
-        messages: decoded; None for one that was dropped on its way and keeps its place. Those that were given may
-            be taken out, so that their memory is free while it is still in the processor's cache.
+        messages: decoded; None for one that was dropped on its way and keeps its place. Messages that were given
+            may be removed, so that their memory is freed while it is still in the processor's cache.
         at, end: index of the first one to give, and of the first one after them.
         words: progress words.
-        index: which of them says what message the plugin is in; still that one where this raises.
-        first: what it says for the message at index 0; two more for each after it.
-        jobs: calls that go before the next message; that there are some is seen between two messages.
-        wants: tells whether a message is wanted, None for all of them.
+        index: of the word with the message that the plugin is in; it keeps that message if this raises.
+        first: value of the word for the message at index 0; two more for each after it.
+        jobs: calls that go before the next message; checked between two messages.
+        wants: returns whether a message is wanted, None for all of them.
         receive: the plugin's.
         host_id, client_address: put into each message.
 
     Returns:
-        How many messages are passed, and what ``receive`` returned for the last of them, None for nothing. Where
-        they are not all passed and nothing was returned, jobs wait.
+        The number of messages passed, and the result of ``receive`` for the last of them, None for none. If not
+        all are passed and there is no result, jobs wait.
 
     Raises:
-        What ``receive`` or ``wants`` has raised, or setting a key in a message.
+        An exception of ``receive`` or ``wants``, or of setting a key in a message.
     """
     word = first + 2 * at
     for passed in range(at, end):
@@ -150,7 +150,7 @@ def _give(  # noqa: PLR0917 - named arguments cost as much as a message
 
 
 class _Poll(threading.local):
-    """What each thread listens with."""
+    """The poll object of each thread."""
 
     def __init__(self) -> None:
         self.ends = (-1, -1)
@@ -164,12 +164,12 @@ def _listen(data: int, wakeup: int, buffer: memoryview, /) -> int:
     """Wait for bytes, or for a wakeup, and read them.
 
     Args:
-        data: descriptor that is read.
-        wakeup: descriptor that is only listened to.
+        data: descriptor to read.
+        wakeup: descriptor that is only polled.
         buffer: takes the bytes.
 
     Returns:
-        How many bytes there were; 0 for their end, -1 for none.
+        The number of bytes; 0 for the end of the stream, -1 for none.
     """
     if _own.ends != (data, wakeup):
         _own.ends, _own.poll = (data, wakeup), select.poll()

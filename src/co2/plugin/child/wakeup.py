@@ -1,4 +1,4 @@
-"""Wakes one thread that waits. A condition does that too, with ten times the work."""
+"""A wakeup for one waiting thread. A condition does the same with ten times the work."""
 
 import contextlib
 import threading
@@ -14,15 +14,15 @@ class Wakeup:
         self._silence.acquire()
 
     def ring(self) -> None:
-        """Wake the thread that waits, or will."""
+        """Wake the thread that waits, or the next one to wait."""
         if self._silence.locked():
-            with contextlib.suppress(RuntimeError):  # somebody else was quicker
+            with contextlib.suppress(RuntimeError):  # another thread was quicker
                 self._silence.release()
 
     def wait(self, timeout: float = -1) -> bool:
-        """Wait for a ring; tell whether it came.
+        """Wait for a ring; return whether it came.
 
         Args:
-            timeout: seconds to wait at most, -1 for as long as it takes.
+            timeout: seconds to wait at most, -1 for no limit.
         """
         return self._silence.acquire(timeout=timeout)

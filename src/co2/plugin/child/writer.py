@@ -1,11 +1,12 @@
-"""The way out of a plugin host: what plugins send, and what the host wants to know, to one socket.
+"""The output of a plugin host: messages of plugins, and reports to the host, to one socket.
 
-Messages wait in the queues of their plugins (``send_queue.py``). One thread writes them in big frames; where few
-messages wait it naps a moment first, so that the next frame is big. A sender writes by itself what it has sent
-into silence, and a frame that has become full: that saves a change of threads, finds the encoded bytes still in
-the processor's cache, and what is written outlives the process.
+Messages wait in the queues of their plugins (``send_queue.py``). One thread writes them in large frames; if few
+messages wait it sleeps a moment first, so that the next frame is large. A sender itself writes a message after a
+pause, and a frame that has become full: that saves a change of threads, finds the encoded bytes still in the
+processor's cache, and written messages outlive the process.
 
-Frames leave in the order in which they were cut: who cuts has the lock, and keeps ``writing`` until it is written.
+Frames are written in the order in which they were cut: a thread that cuts holds the lock, and sets ``writing``
+until the frame is written.
 """
 
 import errno
@@ -32,11 +33,11 @@ from co2.protocol.wire.plugin_frames.frames import (
 __all__ = ["MAX_LETTERS", "MAX_LETTER_BYTES", "MAX_RECORDS", "MAX_WRITE", "Writer"]
 
 MAX_RECORDS = 1000
-"""Lines for the log that wait to be written; further ones are counted."""
+"""Lines for the log that wait to be written; further ones are only counted."""
 
 MAX_LETTERS = 1000
 MAX_LETTER_BYTES = 4 * 1024 * 1024
-"""Dead letters that wait to be written, and the bytes of their messages; further ones are counted."""
+"""Dead letters that wait to be written, and the bytes of their messages; further ones are only counted."""
 
 MAX_WRITE = 512 * 1024
 """Bytes after which no further frame joins a write."""
@@ -45,19 +46,19 @@ _CONTROL_BATCH = 16
 """Control frames in one write."""
 
 _DIRECT_AFTER = 50e-6
-"""Seconds since the last write after which a sender writes by itself; quicker ones make bigger frames."""
+"""Seconds since the last write after which a sender writes itself; at a faster rate frames grow larger."""
 
 _NAP = 200e-6
-"""Seconds that the writer waits for a bigger frame, where not even one full frame waits."""
+"""Seconds that the writer waits for a larger frame, if not even one full frame waits."""
 
 _LINGER = 2e-3
-"""Seconds since a sender has written full frames by itself, in which the writer leaves the next ones to it too."""
+"""Seconds after a sender has written full frames itself, in which the writer leaves the next ones to it too."""
 
 _GONE = (errno.EPIPE, errno.ECONNRESET, errno.ESHUTDOWN, errno.ENOTCONN, errno.EPROTOTYPE)
-"""What the system says of a socket whose other end is gone; the last two macOS, while it is going."""
+"""Errors of a socket whose other side is gone; the last two on macOS, while it is closing."""
 
 _PAUSE_MS = 5
-"""Milliseconds that a sender with a full frame waits for the socket; then the frame is the writer's."""
+"""Milliseconds that a sender with a full frame waits for the socket; then the writer takes the frame over."""
 
 
 class Writer(Sleeper):
@@ -65,13 +66,13 @@ class Writer(Sleeper):
 
     Args:
         sock: to the host; does not block from here on.
-        applied: gives the Applied frame of now, None when it says nothing new. Asked right before a write.
+        applied: returns the current Applied frame, None if unchanged. Called right before a write.
         broken: called once when the socket cannot be written any more.
 
     Attributes:
         waited: calls of ``send`` that had to wait for room.
         unkept: dead letters for which there was no room.
-        asleep: the writer waits for messages, and for nothing else: who appends one calls :meth:`attend`.
+        asleep: the writer waits only for messages: a sender that appends one calls :meth:`attend`.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Writer(Sleeper):
         self.waited = 0
         self.unkept = 0
         self.asleep = False
-        # For good, not by a flag at each call: macOS looks at MSG_DONTWAIT only where it receives, and blocks.
+        # Permanently, not by a flag per call: macOS honours MSG_DONTWAIT only for receiving, and would block.
         sock.setblocking(False)
         self._sock = sock
         self._applied = applied
@@ -110,7 +111,7 @@ class Writer(Sleeper):
         self._thread.start()
 
     def join(self, queue: SendQueue) -> None:
-        """Take a plugin's queue in."""
+        """Add a plugin's queue."""
         with self._lock:
             if self._closing:
                 queue.close()
@@ -125,7 +126,7 @@ class Writer(Sleeper):
 
         Raises:
             OutboxFull: no room came.
-            NotRunning: the host stops.
+            NotRunning: the plugin has stopped.
         """
         with self._lock:
             if not queue.limit:
@@ -140,10 +141,10 @@ class Writer(Sleeper):
             self.attend()
 
     def attend(self) -> None:
-        """Write what was appended while the writer slept, or wake it.
+        """Write messages appended while the writer slept, or wake it.
 
         Raises:
-            NotRunning: nobody writes any more: what was appended last was not sent.
+            NotRunning: nobody writes any more: the last message was not sent.
         """
         with self._lock:
             if self._ended:
@@ -167,7 +168,7 @@ class Writer(Sleeper):
             self._wake()
 
     def answer(self, frame: ChildFrame) -> None:
-        """Write a frame at once where nothing else is being written; else it goes before all messages."""
+        """Write a frame at once if nothing else is being written; else it goes before all messages."""
         with self._lock:
             if self._control or self._writing or self._rest:
                 self._control.append(frame)
@@ -178,7 +179,7 @@ class Writer(Sleeper):
             self._wake()
 
     def record(self, source: str, level: int, text: str) -> None:
-        """Queue a line for the log; beyond a bound only count it."""
+        """Queue a line for the log; beyond a limit only count it."""
         with self._lock:
             if self._records >= MAX_RECORDS:
                 self._lost_records += 1
@@ -188,7 +189,7 @@ class Writer(Sleeper):
             self._wake()
 
     def dead_letter(self, letter: DeadLetter) -> None:
-        """Queue a message that its plugin did not take; beyond a bound only count it."""
+        """Queue a message that its plugin did not accept; beyond a limit only count it."""
         with self._lock:
             size = len(letter.message)
             if self._letters >= MAX_LETTERS or self._letter_bytes + size > MAX_LETTER_BYTES:
@@ -201,28 +202,28 @@ class Writer(Sleeper):
             self._wake()
 
     def report(self) -> None:
-        """Say soon what has been applied."""
+        """Report soon which messages have been applied."""
         with self._lock:
             self._report = True
             self._wake()
 
     def start(self) -> None:
-        """Let messages out: the package is loaded everywhere."""
+        """Start sending messages: the package is loaded everywhere."""
         with self._lock:
             self._open = True
             self._wake()
 
     def flow(self, is_open: bool, why: str = "") -> None:
-        """Hold messages back, or let them go again; ``why`` is for who finds no room meanwhile."""
+        """Hold messages, or send them again; ``why`` is for senders that find no room meanwhile."""
         with self._lock:
             self._why_held = why
             self._held = not (is_open or self._retired)
             self._wake()
 
     def retire(self, timeout: float) -> None:
-        """Take no more messages of the plugins that are there, and write what waits, within ``timeout`` seconds.
+        """Accept no more messages of the present plugins, and write the waiting ones, within ``timeout`` seconds.
 
-        When other plugins :meth:`join` afterwards, all is held until :meth:`start`.
+        When other plugins :meth:`join` afterwards, their messages are held until :meth:`start`.
         """
         deadline = time.monotonic() + timeout
         with self._lock:
@@ -235,7 +236,7 @@ class Writer(Sleeper):
                 self._room.wait(left)
 
     def close(self, timeout: float) -> None:
-        """Take no more messages, write what waits, within ``timeout`` seconds."""
+        """Accept no more messages, write the waiting ones, within ``timeout`` seconds."""
         with self._lock:
             self._held = False
             self._close_queues()
@@ -278,24 +279,24 @@ class Writer(Sleeper):
         return "the host takes messages more slowly than this package sends them"
 
     def _may_write(self) -> bool:
-        """Whether a sender may write now: messages may go, and nobody is in the middle of something."""
+        """Return whether a sender may write now: messages are allowed, and no write is unfinished."""
         return self._open and not self._held and not self._writing and not self._rest
 
     def _write_now(self, now: float) -> bool:
-        """Write what the socket takes at once; tell whether that was all."""
+        """Write what the socket accepts at once; return whether that was all."""
         queues = self._queues
         is_alone = len(queues) == 1
         data = (is_alone and queues[0].cut_lone()) or self._messages()
         if not data:
-            return True  # somebody else was quicker
+            return True  # another thread was quicker
         self._last_write = now
         self._rest = self._sent(data)
         if self._retired:
-            self._room.notify_all()  # somebody waits for all of it to be written
+            self._room.notify_all()  # a thread waits for all of it to be written
         return not self._rest and not (queues[0].entries if is_alone else self._waiting())
 
     def _write_full(self, queue: SendQueue) -> None:
-        """Write full frames of a queue, waiting a moment for the socket; what it does not take is the writer's."""
+        """Write full frames of a queue, waiting a moment for the socket; the writer takes the rest over."""
         while len(queue.entries) >= MAX_BATCH_MESSAGES and self._may_write():
             parts = []
             while len(queue.entries) >= MAX_BATCH_MESSAGES:
@@ -313,15 +314,15 @@ class Writer(Sleeper):
             self._wake()
 
     def _sent(self, data: bytes) -> bytes:
-        """Give the socket what it takes at once; give the rest."""
+        """Write as much as the socket accepts at once; return the rest."""
         try:
             sent = self._sock.send(data)
             return data[sent:] if sent < len(data) else b""
         except OSError:
-            return data  # full; or broken, which the thread finds out too
+            return data  # full; or broken, which the thread notices too
 
     def _sent_patiently(self) -> bytes:
-        """Wait for the socket, without the lock, and give it the rest; give what is still left of it."""
+        """Wait for the socket, without the lock, and write the rest; return the bytes that are still left."""
         rest, self._rest, self._writing = self._rest, b"", True
         self._lock.release()
         try:
@@ -336,7 +337,7 @@ class Writer(Sleeper):
 
     def _take(self, lingers: bool) -> bytes:
         if self._writing:
-            return b""  # a sender is at it, and wakes us
+            return b""  # a sender is writing, and will wake us
         if self._rest:
             data, self._rest = self._rest, b""
             return data
@@ -353,7 +354,7 @@ class Writer(Sleeper):
         return b"".join(parts)
 
     def _messages(self) -> bytes:
-        """Cut frames, the queues in turns. What is left behind a full frame may grow to be one too."""
+        """Cut frames, the queues in turns. A remainder behind a full frame may become a full frame too."""
         parts: list[bytes] = []
         given: set[str] = set()
         size = idle = 0
@@ -403,16 +404,16 @@ class Writer(Sleeper):
                     time.sleep(_NAP)
         except BaseException as error:
             if not isinstance(error, OSError) or error.errno not in _GONE:
-                # Memory is out, or a plugin has closed our socket: nothing can be said any more.
+                # Out of memory, or a plugin has closed our socket: nothing can be reported any more.
                 self._broken()
                 return
-            # The satellite is gone. The reading side sees it too, and ends in good order.
+            # The satellite is gone. The reading side notices too, and ends in good order.
             with self._lock:
                 self._close_queues()
                 self._end()
 
     def _send_all(self, data: bytes) -> None:
-        """Write all of it. Nobody else writes, or polls, meanwhile: ``_writing`` is set."""
+        """Write all of the data. No other thread writes, or polls, meanwhile: ``_writing`` is set."""
         rest = memoryview(data)
         while rest:
             try:
@@ -421,12 +422,12 @@ class Writer(Sleeper):
                 self._poll.poll()
 
     def _next(self) -> bytes:
-        """Wait for something to write; b'' when all is written and the host stops."""
+        """Wait for something to write; return b'' when all is written and the host stops."""
         with self._lock:
             self._wrote_messages = False
             while True:
                 lingers = not self._closing and time.monotonic() - self._last_full < _LINGER
-                # First the word, then the look: whoever appends after the look sees the word.
+                # First the flag, then the look: a message appended after the look sees the flag.
                 self.asleep = self._closing or (self._open and not self._held and not lingers)
                 if data := self._take(lingers):
                     self.asleep = False

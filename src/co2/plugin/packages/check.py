@@ -1,7 +1,6 @@
-"""Look whether a package would be loaded, and say all that stands in the way: for ``co2 plugin check``.
+"""Check whether a package can be loaded, and report all obstacles: for ``co2 plugin check``.
 
-Its files are read, and it is imported as the loader does it, in a process of its own; nothing is made of its
-classes.
+Its files are parsed, and it is imported as by the loader, in its own process; no instance of its classes is made.
 """
 
 import ast
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["IMPORT_TIMEOUT", "Finding", "check_package"]
 
 IMPORT_TIMEOUT = 20.0
-"""Seconds in which a package must be imported."""
+"""Seconds within which a package must be imported."""
 
 _PLACE = re.compile(r"(.*?):(\d+)(?:, class .*)?")
 _NOT_IN_NAME = re.compile(r"[^\w.-]")
@@ -42,13 +41,13 @@ _MISSING_MODULE = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'")
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong.
+    """A problem of a package.
 
     Attributes:
         problem: what was found, and what was expected.
-        file: where.
-        line: where in it, 0 for nowhere in particular.
-        mend: what to do, where the problem does not say it.
+        file: that has the problem.
+        line: in the file, 0 if it has none.
+        mend: what to do, unless the problem says it.
         fatal: the package is not loaded; otherwise a part of it is ignored.
     """
 
@@ -70,13 +69,13 @@ def check_package(
 
     Args:
         path: its folder, or the single file.
-        table: its configuration; None for not looking at that.
-        config_file: where that stands.
-        trust: whose it may be, beside ours and root's.
-        env: names of variables that it gets beside those that all get.
+        table: its configuration; None to skip that check.
+        config_file: file with that configuration.
+        trust: owners accepted beside ourselves and root.
+        env: names of variables that it gets beside the usual ones.
 
     Returns:
-        What is wrong, and the names of its plugins and methods as far as they were found.
+        The problems, and the names of its plugins and methods as far as they were found.
     """
     findings = [*_from_outside(path, trust or Trust())]
     if findings:
@@ -88,7 +87,8 @@ def check_package(
     order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
     order |= {"unmet": bool(unmet), "required": _required(file), "env": [*env]}  # type: ignore[dict-item]
     refused, names, imported = _import_apart(path, order)
-    # What is wrong in a file that nobody imports, or a class that is no plugin, keeps nothing from being loaded.
+    # Problems in a file that nobody imports, or in a class that is no plugin, do not keep the package from
+    # loading.
     if imported:
         places = {(finding.file, finding.line) for finding in refused}
         unreadable = [replace(one, fatal=(one.file, one.line) in places) for one in unreadable]
@@ -97,7 +97,7 @@ def check_package(
     places = {(finding.file, finding.line) for finding in unreadable}
     findings += [one for one in refused if (one.file, one.line) not in places]
     if any(one.fatal for one in findings):
-        # What is wrong is not finished: that it does nothing yet helps nobody.
+        # A package with problems is unfinished: that a class does nothing yet is no news then.
         findings = [one for one in findings if one.fatal or IDLE not in one.problem]
     return findings, names
 
@@ -127,11 +127,11 @@ def _requirements(file: Path) -> Iterator[Finding]:
     except RequirementsProblem as error:
         yield Finding(error.problem, str(file), error.line)
     except OSError:
-        return  # reading it as code says what is wrong
+        return  # parsing it reports what is wrong
 
 
 def _required(file: Path) -> list[str]:
-    """Give the names of what a package requires, as a module would be called."""
+    """Return the names of a package's requirements, in the form of module names."""
     try:
         requires, _ = read_requirements(file.read_bytes())
     except (RequirementsProblem, OSError):
@@ -140,7 +140,7 @@ def _required(file: Path) -> list[str]:
 
 
 def _read_files(path: Path) -> tuple[list[Finding], dict[str, list[Finding]]]:
-    """Give what Python cannot read, and what is wrong in classes, by ``<package>.<module>.<class>``."""
+    """Return the files that Python cannot parse, and the problems of classes by their full name."""
     unreadable: list[Finding] = []
     unfit: dict[str, list[Finding]] = {}
     for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
@@ -159,7 +159,7 @@ def _read_files(path: Path) -> tuple[list[Finding], dict[str, list[Finding]]]:
 
 
 def _module(path: Path, file: Path) -> str:
-    """Give ``<package>.<module>`` of a file of a package."""
+    """Return ``<package>.<module>`` of a file of a package."""
     if path.is_file():
         return f"{path.stem}.{path.stem}"
     parts = file.relative_to(path).with_suffix("").parts
@@ -188,8 +188,8 @@ def _calls_init(function: ast.FunctionDef) -> bool:
 
 
 def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], list[str], bool]:
-    """Import it in a process of its own; give what is wrong, the names, and whether all of it was looked at."""
-    # No pipe: nobody reads before it has ended, and it may have much to say.
+    """Import the package in its own process; return problems, names, and whether all of it was checked."""
+    # No pipe: nobody reads before the process has ended, and its output may be long.
     with tempfile.TemporaryFile() as answers:
         writer = answers.fileno()
         command = [sys.executable, "-P", "-m", "co2.plugin.packages.check", str(writer), json.dumps(order)]
@@ -245,7 +245,7 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _vain(found: "FoundPlugin") -> Iterator[Finding]:
-    """Give what a class has that means nothing to its host."""
+    """Yield the attributes of a class that have no effect on its host."""
     from co2.plugin.packages.class_checks import in_vain
 
     for problem, place, mend in in_vain(found.kind):
@@ -253,7 +253,7 @@ def _vain(found: "FoundPlugin") -> Iterator[Finding]:
 
 
 def _finding_of(failure: "LoadFailure", order: Mapping[str, Any]) -> Finding | None:
-    """Make a finding of a failure; none of a module that comes with what is required, whose lack was told."""
+    """Convert a failure to a finding; None for a module of a missing requirement, which is reported already."""
     finding = _finding(failure.problem, failure.where)
     missing = _MISSING_MODULE.search(failure.problem)
     if missing is None or not order["unmet"]:
@@ -276,13 +276,13 @@ def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:
 
 
 def main() -> None:
-    """Import the package that we are told, and write what is wrong to a file; never returns."""
+    """Import the package named in the arguments, and write the problems to a file; never return."""
     descriptor, order = int(sys.argv[1]), json.loads(sys.argv[2])
     sys.dont_write_bytecode = True
     answer = json.dumps(_import_here(order)).encode()
     with os.fdopen(descriptor, "wb") as file:
         file.write(answer)
-    os._exit(0)  # whatever threads the package has started
+    os._exit(0)  # even if the package has started threads
 
 
 if __name__ == "__main__":

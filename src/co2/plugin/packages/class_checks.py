@@ -1,5 +1,4 @@
-"""What a plugin class says about itself: ``channels``, ``live``, ``durable`` and ``exclusive``; and what it says
-in vain."""
+"""Checks of a plugin class's attributes, and of attributes without effect."""
 
 import ast
 import sys
@@ -17,7 +16,7 @@ _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 
 
 def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
-    """Tell what is wrong with the attributes of a class, and ``file:line`` of the one that is; '' for nothing."""
+    """Return the problem of a class's attributes, and ``file:line`` of the wrong one; '' for none."""
     for attribute, example in _EXAMPLES.items():
         if problem := patterns_problem(getattr(kind, attribute), example):
             return f"{kind.__name__}.{attribute}: {problem}", _place_of(kind, attribute)
@@ -29,9 +28,10 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
 
 
 def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
-    """Give what a class has that means nothing to its host: the problem, ``file:line``, and what to do.
+    """Yield the attributes of a class that have no effect on its host: the problem, ``file:line``, and what to do.
 
-    A method ``relay`` of a satellite's plugin counts where no method of the class mentions it: some switch relays.
+    A method ``relay`` of a satellite's plugin counts only if no method of the class mentions it: some switch
+    relays.
     """
     name = kind.__name__
     if not issubclass(kind, Co2RelayPlugin):
@@ -59,7 +59,7 @@ def mentions(kinds: Iterable[type], attribute: str) -> bool:
 
 
 def _place_of(kind: type, attribute: str) -> str:
-    """Give ``file:line`` where a class, or one that it inherits from, has an attribute; '' for unknown."""
+    """Return ``file:line`` where a class, or one that it inherits from, has an attribute; '' for unknown."""
     owner = next((base for base in kind.__mro__ if attribute in vars(base)), kind)
     file = getattr(sys.modules.get(owner.__module__), "__file__", None) or ""
     try:
@@ -75,7 +75,7 @@ def _place_of(kind: type, attribute: str) -> str:
 
 
 def _names_of(line: ast.stmt) -> list[str]:
-    """Give the names that a statement defines."""
+    """Return the names that a statement defines."""
     if isinstance(line, ast.FunctionDef | ast.AsyncFunctionDef):
         return [line.name]
     targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
@@ -83,7 +83,7 @@ def _names_of(line: ast.stmt) -> list[str]:
 
 
 def line_of(value: object) -> str:
-    """Return ``file:line`` of a function, '' for what is none."""
+    """Return ``file:line`` of a function, '' for other values."""
     function = getattr(value, "__func__", value)
     code = getattr(getattr(function, "__wrapped__", function), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""

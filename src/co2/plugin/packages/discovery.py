@@ -1,7 +1,7 @@
-"""Which plugin packages there are to load: looked up by name, nothing is executed.
+"""Find the plugin packages to load: by name, without executing anything.
 
-In the plugin folder a package is a folder with an ``__init__.py`` or a single file; then come those that are
-bundled with co2, then those that were installed with pip. The first that has the name wins.
+In the plugin folder a package is a folder with an ``__init__.py`` or a single file; then come those bundled with
+co2, then those installed with pip. The first one with the name is used.
 """
 
 import ast
@@ -37,7 +37,7 @@ RESERVED = frozenset({"sys", "system", "co2", "relay", "web"})
 """Names that begin the names of the hosts' own methods."""
 
 CONFIG_2003 = "config.py"
-"""In a plugin folder this is the configuration of a co2 of 2003, no plugin."""
+"""In a plugin folder this is the configuration of a co2 of 2003, not a plugin."""
 
 BUNDLED_FOLDER = Path(__file__).parents[2] / "plugins"
 
@@ -45,7 +45,7 @@ Problem = tuple[str, str]
 
 
 class PluginChoice(Protocol):
-    """What a configuration says about which plugins to load.
+    """The part of a configuration that selects plugins.
 
     Attributes:
         plugin_dir: folder that holds packages; the default one need not exist.
@@ -75,13 +75,13 @@ def find_packages(
 ) -> tuple[list[PackageSpec], list[Problem]]:
     """Find the packages to load.
 
-    A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins, then among those
-    that are installed. Without that list, the one in a ``config.py`` of 2003 in the plugin folder counts; without
-    that, everything in the folder but what is plainly for relays.
+    A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins, then among the
+    installed ones. Without that list, the one in a ``config.py`` of 2003 in the plugin folder is used; without
+    that, all packages in the folder except those clearly for relays.
 
     Args:
-        config: what it says about them.
-        names: find these, whatever is listed.
+        config: the selection.
+        names: find these instead of the listed ones.
 
     Returns:
         The packages, and (name, problem) for each that cannot be loaded.
@@ -115,7 +115,7 @@ def find_packages(
 
 
 def stray_tables(config: PluginChoice) -> list[str]:
-    """Tell of tables ``[plugin.NAME]`` and ``[limits.NAME]`` whose name no package has that is here."""
+    """Return a text for each table ``[plugin.NAME]`` and ``[limits.NAME]`` whose name no package here has."""
     named = [("plugin", name) for name in config.plugin_config]
     named += [("limits", name) for name in config.plugin_limits]
     known = {*packages_in(config.plugin_dir.absolute()), *bundled_packages(), *(config.plugin_list or ())}
@@ -130,7 +130,7 @@ def stray_tables(config: PluginChoice) -> list[str]:
 
 
 def name_problem(name: str) -> str:
-    """Tell why a package cannot have a name; '' where it can."""
+    """Return why a package cannot have a name; '' if it can."""
     if name in RESERVED:
         return f"{name!r} is reserved: the hosts' own methods begin with it; rename it"
     if not name.isidentifier():
@@ -139,33 +139,33 @@ def name_problem(name: str) -> str:
 
 
 def bundled_packages() -> list[str]:
-    """Give the names of the plugins that come with co2."""
+    """Return the names of the plugins that come with co2."""
     return packages_in(BUNDLED_FOLDER)
 
 
 def packages_in(folder: Path) -> list[str]:
-    """Give the names of all packages in a folder, single files included."""
+    """Return the names of all packages in a folder, single files included."""
     if not folder.is_dir():
         return []
     return sorted({name for entry in folder.iterdir() if (name := _package_name(entry))})
 
 
 class OpenCode:
-    """What in a plugin folder others may write, and which of its packages are not loaded for that.
+    """Code in a plugin folder that others may write, and the packages that are not loaded for it.
 
     Args:
         folder: the plugin folder.
-        trust: whose code is used, beside ours and root's.
+        trust: owners whose code is used, beside ourselves and root.
     """
 
     def __init__(self, folder: Path, trust: Trust) -> None:
         found = open_code(folder, trust) if folder.is_dir() else {}
         self._packages = {_stem(name): problem for name, problem in found.items() if _package_name(folder / name)}
-        # Whatever else lies there each of them can import.
+        # Each package can import all other files there.
         self._for_all = next((problem for name, problem in found.items() if _stem(name) not in self._packages), "")
 
     def problem_of(self, package: Path) -> str:
-        """Tell why a package is not loaded: itself, or what it imports, others may write; '' for nothing."""
+        """Return why a package is not loaded: others may write it or its imports; '' for no reason."""
         if self._for_all or not self._packages:
             return self._for_all
         if own := self._packages.get(_stem(package.name), ""):
@@ -207,9 +207,9 @@ def _find(name: str, folder: Path, open_to_others: OpenCode) -> PackageSpec:
 
 
 def _is_listed(package: Path) -> bool:
-    """Return whether there is a file or folder of this very name.
+    """Return whether there is a file or folder of exactly this name.
 
-    On macOS and Windows ``exists`` finds ``ham`` also as ``Ham``, and Python's import does not.
+    On macOS and Windows ``exists`` also finds ``Ham`` for ``ham``, and Python's import does not.
     """
     try:
         return package.name in os.listdir(package.parent)  # noqa: PTH208 - names are wanted
@@ -222,7 +222,7 @@ def _place(folder: Path, name: str) -> Path:
 
 
 def _clash(name: str, package: Path, single: Path) -> str:
-    """Say what else has the name of a package in the plugin folder."""
+    """Return what else has the name of a package in the plugin folder."""
     if package != single and single.is_file():
         return f"{package} is loaded, and {single} of the same name is not: remove one of them"
     if name in bundled_packages():
@@ -231,7 +231,7 @@ def _clash(name: str, package: Path, single: Path) -> str:
 
 
 def _package_name(entry: Path) -> str:
-    """Give the name of the package that something in a plugin folder is, '' for none."""
+    """Return the package name of an entry in a plugin folder, '' if it is not a package."""
     if entry.name.startswith(("_", ".")) or entry.name == CONFIG_2003:
         return ""
     if (entry / "__init__.py").is_file():
@@ -240,27 +240,27 @@ def _package_name(entry: Path) -> str:
 
 
 def _holds_plugin(file: Path) -> bool:
-    """Tell whether a single file has a class ``X_…``: other files may lie in a plugin folder too."""
+    """Return whether a single file has a class ``X_…``: a plugin folder may hold other files too."""
     try:
         source = file.read_bytes()
         if b"X_" not in source:
             return False
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return b"class X_" in source  # loading it says what is wrong
+        return b"class X_" in source  # loading it reports what is wrong
     except OSError:
         return False
     return any(isinstance(node, ast.ClassDef) and node.name.startswith("X_") for node in tree.body)
 
 
 def _is_for_relays(package: Path) -> bool:
-    """Tell whether a package has relay plugins and, as far as can be seen without running it, no others."""
+    """Return whether a package has relay plugins and, as far as its source shows, no others."""
     bases: set[str] = set()
     for file in [package] if package.suffix == ".py" else package.glob("*.py"):
         try:
             tree = ast.parse(file.read_bytes() if file.is_file() else b"")
         except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-            return False  # loading it says what is wrong
+            return False  # loading it reports what is wrong
         for node in tree.body:
             if isinstance(node, ast.ClassDef) and node.name.startswith("X_"):
                 bases |= {ast.unparse(base).rpartition(".")[2] for base in node.bases}
@@ -268,7 +268,7 @@ def _is_for_relays(package: Path) -> bool:
 
 
 def package_problem(place: Path) -> str:
-    """Tell why a folder or single file cannot be a package, as seen from outside; '' if it can."""
+    """Return why a folder or single file cannot be a package, without importing it; '' if it can."""
     if place.suffix != ".py" and not (place / "__init__.py").is_file():
         return f"{place} has no file __init__.py, which makes a folder a package; it may be empty"
     return ""

@@ -12,13 +12,13 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """One that is installed.
+    """An installed package.
 
     Attributes:
         name: of the package.
-        module: what Python imports it by.
-        distribution: what pip knows it as, with its version.
-        problem: why it cannot be loaded, '' for nothing.
+        module: its import name.
+        distribution: its name for pip, with its version.
+        problem: why it cannot be loaded, '' for none.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Installed:
 
 
 def installed_packages() -> dict[str, Installed]:
-    """Look through everything that is installed, without importing any of it: tens of milliseconds."""
+    """Return all installed packages by name, without importing any of them; takes tens of milliseconds."""
     from importlib.metadata import entry_points
 
     found: dict[str, Installed] = {}

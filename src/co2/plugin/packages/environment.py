@@ -1,7 +1,7 @@
-"""Which variables of a host's environment its plugins get.
+"""The variables of a host's environment that its plugins get.
 
-The environment of a service holds secrets that are meant for one program. So a plugin, and what it starts, gets
-what programs need to run, and what the configuration names.
+The environment of a service holds secrets that are meant for one program. So a plugin, and any program that it
+starts, gets the variables that programs need to run, and those named in the configuration.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 __all__ = ["PASSED_ON", "environment_of"]
 
 PASSED_ON = (
-    # who and where we are, and how people want to read
+    # user, places, and language
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "PWD", "HOSTNAME", "TMPDIR", "TEMP", "TMP"),
     *(
         "LANG",
@@ -24,7 +24,7 @@ PASSED_ON = (
         "NO_COLOR",
         "FORCE_COLOR",
     ),
-    # how Python and what it loads is found and set up
+    # Python and its libraries
     *("PYTHON*", "VIRTUAL_ENV", "CONDA_PREFIX", "LD_*", "DYLD_*", "MALLOC_*", "COVERAGE_*", "*_NUM_THREADS"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
     # screens, sound and devices
@@ -32,10 +32,10 @@ PASSED_ON = (
     *("PULSE_*", "PIPEWIRE_*", "JACK_*", "ALSA_*", "CUDA_*"),
     "CO2_*",
 )
-"""Names of what is passed on; ``*`` stands for any letters at the beginning or the end."""
+"""Names of the variables passed on; ``*`` stands for any letters at the beginning or the end."""
 
 _SECRET = ("TOKEN", "SECRET", "PASSWORD", "KEY", "INVITE")
-"""Of variables that begin with CO2_, those with such a word in their name are not passed on."""
+"""Variables that begin with CO2_ and have such a word in their name are not passed on."""
 
 
 def environment_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> dict[str, str]:
@@ -43,7 +43,7 @@ def environment_of(environ: Mapping[str, str], named: Iterable[str] = ()) -> dic
 
     Args:
         environ: of the host.
-        named: further names, as the configuration has them; ``*`` as in :data:`PASSED_ON`, alone it is everything.
+        named: further names from the configuration; ``*`` as in :data:`PASSED_ON`, alone it means all.
     """
     named = tuple(named)
     return {

@@ -1,7 +1,7 @@
-"""Import a plugin package, check all of it, and only then say what there is to carry.
+"""Import a plugin package, check all of it, and only then return its plugins.
 
-All or nothing: the first thing that is wrong refuses the package, with file, line, class, what was found and
-what was expected.
+All or nothing: the first problem refuses the package, with file, line, class, what was found and what was
+expected.
 """
 
 import errno
@@ -40,10 +40,10 @@ __all__ = [
 ]
 
 _TAKEN = (errno.EADDRINUSE, errno.EBUSY, errno.EACCES)
-"""What an ``__init__`` gets where somebody else has the port or the device."""
+"""Errors of an ``__init__`` when another program has the port or the device."""
 
 _CHAIN = 8
-"""Errors of which one came from the other that are looked at."""
+"""Length of the chain of causes that is searched."""
 
 _METHOD_NAME = re.compile(r"x_[A-Za-z0-9_]+")
 _loaded: dict[str, str] = {}
@@ -68,7 +68,7 @@ class LoadFailure(Exception):
 
     @classmethod
     def of(cls, what: str, error: BaseException, folder: Path) -> "LoadFailure":
-        """Make one of an exception: the line is the last one in the package's own files."""
+        """Convert an exception to a LoadFailure: the line is the last one in the package's own files."""
         details = traceback_text(_without_our_frames(error, folder))
         return cls(f"{what}: {error_line(error)}", place_in(folder, error), details, taken=_is_taken(error))
 
@@ -81,8 +81,8 @@ class FoundPlugin:
         name: ``<package>.<module>.<class>``.
         kind: the class.
         methods: its ``x_`` methods: name in the registry, name of the attribute.
-        parameters: of those of them that have any, by name of the attribute.
-        line: ``file:line`` of its first method, '' where it has none.
+        where: ``file:line`` of its first method, '' if it has none.
+        parameters: of those methods that have any, by name of the attribute.
     """
 
     name: str
@@ -92,7 +92,7 @@ class FoundPlugin:
     parameters: dict[str, Parameters] = field(default_factory=dict)
 
     def function(self, plugin: Co2Plugin, attribute: str) -> Callable[[Message], Any]:
-        """Give what takes the dictionary of a call of an ``x_`` method."""
+        """Return the function that takes the dictionary of a call of an ``x_`` method."""
         function: Callable[..., Any] = getattr(plugin, attribute)
         parameters = self.parameters.get(attribute)
         return function if parameters is None else parameters.bound(function)
@@ -109,7 +109,7 @@ class FoundPlugin:
 
     @property
     def admits(self) -> bool:
-        """Whether it is asked who may join a relay."""
+        """Whether it decides which satellites may join a relay."""
         return issubclass(self.kind, Co2RelayPlugin) and self.kind.register is not Co2RelayPlugin.register
 
     @property
@@ -119,13 +119,13 @@ class FoundPlugin:
 
 
 def import_package(package: str, folder: str, module: str = "", *, unmet: bool = False) -> types.ModuleType:
-    """Import the package itself, once what it requires is there; its code is read now, all of it.
+    """Import the package itself, if its requirements are met; all of its code is read now.
 
     Args:
         package: its name.
-        folder: the folder that holds it, '' for one that is installed.
-        module: what Python imports it by, where it is installed; '' for a bundled one.
-        unmet: try also where what it requires is missing.
+        folder: that holds it, '' for an installed package.
+        module: import name of an installed package; '' for a bundled one.
+        unmet: import it even if requirements are missing.
 
     Raises:
         LoadFailure: it cannot be imported.
@@ -142,7 +142,7 @@ def import_package(package: str, folder: str, module: str = "", *, unmet: bool =
 
 
 def code_of(package: str, folder: str, module: str = "") -> str:
-    """Give the hash of the code that was imported last; arguments as of :func:`import_package`."""
+    """Return the hash of the code that was imported last; arguments as for :func:`import_package`."""
     return _loaded[place_of(package, folder, module).module]
 
 
@@ -152,7 +152,7 @@ def _check_requirements(file: Path) -> None:
     except RequirementsProblem as error:
         raise LoadFailure(error.problem, f"{file}:{error.line}") from None
     except OSError:
-        return  # importing it says what is wrong
+        return  # importing it reports what is wrong
 
 
 def _prepare_folder(package: str, folder: str, place: Place) -> None:
@@ -165,7 +165,7 @@ def _prepare_folder(package: str, folder: str, place: Place) -> None:
         raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(place.file))
     if folder not in sys.path:
         sys.path.append(folder)  # at the end: a plugin package never hides an installed one
-    # Modules that lie in the plugin folder itself are compiled each time, too.
+    # Modules in the plugin folder itself are compiled each time, too.
     sys.path_importer_cache[folder] = importlib.machinery.FileFinder(
         folder,
         (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
@@ -191,13 +191,13 @@ Refuse = Callable[[LoadFailure], None]
 def find_plugins(
     package: str, module: types.ModuleType, refuse: Refuse = _raise, role: str = ""
 ) -> tuple[list[FoundPlugin], list[str]]:
-    """Import the modules of a package and find its plugins; also give warnings.
+    """Import the modules of a package and find its plugins; return them with warnings.
 
     Args:
         package: its name.
-        module: as it was imported.
-        refuse: called with what is wrong; raises it, unless somebody wants to see all of it.
-        role: ``relay`` or ``satellite``: only what such a host carries; '' for all.
+        module: as imported.
+        refuse: called with each problem; raises it, unless the caller wants all of them.
+        role: ``relay`` or ``satellite``: only plugins for such a host; '' for all.
 
     Raises:
         LoadFailure: something is wrong with one of them.
@@ -230,10 +230,10 @@ def find_plugins(
 def _look_meant(
     modules: list[types.ModuleType], found: list[FoundPlugin], warnings: list[str], refuse: Refuse
 ) -> bool:
-    """Warn of what looks meant for co2 and is not, once all modules are there; tell whether there is nothing else.
+    """Warn of code that looks meant for co2, once all modules are loaded; return whether there is no other.
 
     Raises:
-        LoadFailure: there is nothing else.
+        LoadFailure: there is no other.
     """
     unnamed = [(_where(kind), without_x(kind.__name__)) for module in modules for kind in unnamed_classes(module)]
     if unnamed and not found:
@@ -247,7 +247,7 @@ def _look_meant(
 
 
 def _of_role(found: list[FoundPlugin], role: str, place: Path, refuse: Refuse) -> list[FoundPlugin]:
-    """Give those that such a host carries; there are some, and not too many."""
+    """Return the plugins for a role; there must be some, and not too many."""
     other = "satellite" if role == "relay" else "relay"
     carried = [one for one in found if not role or issubclass(one.kind, Co2RelayPlugin) == (role == "relay")]
     base = "Co2RelayPlugin" if role == "relay" else "Co2Plugin"
@@ -361,12 +361,12 @@ def _plugins_of(module: types.ModuleType, prefix: str, warnings: list[str], refu
 
 
 def find_plugin(kind: type[Co2Plugin], prefix: str, refuse: Refuse = _raise) -> FoundPlugin:
-    """Look at one plugin class.
+    """Check one plugin class.
 
     Args:
         kind: the class.
         prefix: ``<package>.<module>``.
-        refuse: as in :func:`find_plugins`.
+        refuse: as for :func:`find_plugins`.
 
     Raises:
         LoadFailure: something is wrong with it.
@@ -391,7 +391,7 @@ def _attempt(refuse: Refuse, check: Callable[..., None], *args: Any) -> None:
 
 
 def _check_name(plugin: FoundPlugin) -> None:
-    """See that what it sends can name it."""
+    """Check that its name fits the messages that it sends."""
     if len(plugin.name) > MAX_NAME:
         problem = (
             f"with package and module the name of the class has {len(plugin.name)} characters, "
@@ -401,7 +401,7 @@ def _check_name(plugin: FoundPlugin) -> None:
 
 
 def _check_method_name(plugin: FoundPlugin, name: str, attribute: str) -> None:
-    """See that somebody can call it: a host takes no methods at all where one has another name."""
+    """Check that the method can be called: one wrong name would make other hosts refuse all methods."""
     if not is_method_name(name):
         kind = plugin.name.rpartition(".")[2]
         problem = (
@@ -507,14 +507,14 @@ def _check_duplicates(plugins: list[FoundPlugin]) -> None:
 
 
 def _where(kind: type) -> str:
-    """Give ``file:line`` of the first method of a class, or its file."""
+    """Return ``file:line`` of the first method of a class, or its file."""
     lines = [place for value in vars(kind).values() if (place := line_of(value))]
     file = getattr(sys.modules.get(kind.__module__), "__file__", "") or ""
     return lines[0] if lines else file
 
 
 def _without_our_frames(error: BaseException, folder: Path) -> BaseException:
-    """Cut the frames of co2 and of the import machinery off the top of a traceback."""
+    """Remove the frames of co2 and of the import machinery from the top of a traceback."""
     if isinstance(error, SyntaxError):
         return error.with_traceback(None)
     trace = error.__traceback__
@@ -524,7 +524,7 @@ def _without_our_frames(error: BaseException, folder: Path) -> BaseException:
 
 
 def _is_taken(error: BaseException | None) -> bool:
-    """Tell whether an error, or one that it came from, says that somebody else has what is wanted."""
+    """Return whether an error, or one of its causes, means that another program has a needed resource."""
     for _ in range(_CHAIN):
         if error is None:
             return False

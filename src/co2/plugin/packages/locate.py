@@ -1,4 +1,4 @@
-"""Where the code of a package is: a folder, a single file, or something that is installed."""
+"""The place of a package's code: a folder, a single file, or an installed module."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -7,17 +7,17 @@ from pathlib import Path
 __all__ = ["BUNDLED", "Place", "place_of"]
 
 BUNDLED = "co2.plugins"
-"""Where bundled packages are imported from. Their plugins are called after the package all the same."""
+"""Parent of the bundled packages for imports. Their plugins are named after the package only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a package is.
+    """The place of a package.
 
     Attributes:
-        module: what Python imports it by.
-        path: its folder; or the file, where it is a single one.
-        file: what is executed when it is imported: its ``__init__.py``, or the single file.
+        module: its import name.
+        path: its folder; or the file of a single one.
+        file: executed by the import: its ``__init__.py``, or the single file.
     """
 
     module: str
@@ -31,15 +31,15 @@ class Place:
 
 
 def place_of(package: str, folder: str, module: str = "") -> Place:
-    """Find a package; whether something is there is not looked at, but for one that is installed.
+    """Return the place of a package; whether it exists is only checked for an installed one.
 
     Args:
         package: its name.
-        folder: the plugin folder that holds it, '' for one that is installed.
-        module: what Python imports it by, where it is installed; '' for a bundled one.
+        folder: the plugin folder that holds it, '' for an installed package.
+        module: import name of an installed package; '' for a bundled one.
 
     Raises:
-        ImportError: what is installed cannot be found.
+        ImportError: an installed module cannot be found.
     """
     if folder:
         path = Path(folder, package)
@@ -54,7 +54,7 @@ def place_of(package: str, folder: str, module: str = "") -> Place:
 
 
 def _installed(module: str) -> Place:
-    """Find an installed module; not by Python's own look-up, which imports what stands before a dot."""
+    """Find an installed module; not by Python's own look-up, which imports the parents of a dotted name."""
     top, *inner = module.split(".")
     try:
         spec = importlib.util.find_spec(top)

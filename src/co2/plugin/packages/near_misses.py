@@ -1,6 +1,6 @@
-"""What looks meant for co2 and is not: a class without ``X_``, a method that nobody calls, an idle plugin.
+"""Code that looks meant for co2 without effect: a class without ``X_``, an uncalled method, an idle plugin.
 
-Base classes, what is imported, and methods that a class calls itself are their authors' own business.
+Base classes, imported classes, and methods that a class calls itself are not reported.
 """
 
 import ast
@@ -20,7 +20,7 @@ from co2.plugin.relay_plugin import Co2RelayPlugin
 __all__ = ["IDLE", "slips_of", "unnamed_classes", "unnamed_files", "without_x"]
 
 MAX_READ = 2000
-"""Files that are looked through for who imports one: a plugin folder may be anybody's home."""
+"""Files that are searched for imports of another one: a plugin folder may be somebody's home folder."""
 
 _PLUGINS = ("Co2Plugin", "Co2RelayPlugin")
 
@@ -28,23 +28,23 @@ _HOOKS = ("receive", "gap", "joined", "left", "handover", "takeover")
 _RELAY_HOOKS = ("relay", "register", "gap", "joined", "left", "handover", "takeover")
 
 IDLE = "nothing: it has no"
-"""Stands in what is told of a plugin that does nothing."""
+"""Part of the text about a plugin that does nothing."""
 
 _SHORT = 4
-"""Letters of a name for which another one is a slip only where it differs in capitals: ``map`` is no ``gap``."""
+"""Letters of a name up to which only other capitals count as an error: ``map`` is not meant as ``gap``."""
 
 _DOES = frozenset(("send", "every", "call", "call_async", "flush"))
-"""What a plugin uses that does anything of its own accord."""
+"""Attributes that a plugin uses to do something by itself."""
 
 
 def without_x(name: str) -> str:
-    """Say that a class is not loaded, and what to call it."""
+    """Return the text that a class is not loaded, with the name it should have."""
     bare = name[2:] if name.startswith("x_") else name
     return f"{name} is a Co2Plugin without X_, so it is not loaded; name it X_{bare}"
 
 
 def unnamed_classes(module: types.ModuleType) -> Iterator[type[Co2Plugin]]:
-    """Give the plugin classes of a module that are not loaded for their name, though no other class needs them."""
+    """Yield the plugin classes of a module that are not loaded because of their name, and have no subclasses."""
     for value in list(vars(module).values()):
         if (
             isinstance(value, type)
@@ -58,9 +58,9 @@ def unnamed_classes(module: types.ModuleType) -> Iterator[type[Co2Plugin]]:
 
 
 def unnamed_files(folder: Path) -> dict[Path, str]:
-    """Return the files of a plugin folder that hold a plugin class only but for its name, each with what to say.
+    """Return the files of a plugin folder with a plugin class that only lacks the right name, each with a text.
 
-    They are read, not executed. What other files import holds base classes.
+    They are parsed, not executed. A file that others import holds base classes.
     """
     found: dict[Path, str] = {}
     for file in sorted(folder.glob("*.py")):
@@ -106,7 +106,7 @@ def _is_imported(file: Path, folder: Path) -> bool:
 
 
 def slips_of(kind: type[Co2Plugin]) -> Iterator[tuple[str, str]]:
-    """Return what a plugin class has in vain, or that it does nothing at all: the problem and ``file:line``."""
+    """Yield the methods of a plugin class without effect, or that it is idle: problem and ``file:line``."""
     hooks = _RELAY_HOOKS if issubclass(kind, Co2RelayPlugin) else _HOOKS
     own = [base for base in kind.__mro__ if base not in Co2RelayPlugin.__mro__]
     written = {name: value for base in reversed(own) for name, value in vars(base).items()}
@@ -136,7 +136,7 @@ def _does_anything(kind: type[Co2Plugin], written: dict[str, object], own: list[
         return True
     if any(mentions(own, name) for name in _DOES):
         return True
-    # It may have given itself to somebody who does it: self that stands alone, not before a dot.
+    # It may have passed itself to other code: self that stands alone, not before a dot.
     return any(base.__module__ != kind.__module__ for base in own) or _gives_itself_away(kind)
 
 
@@ -150,7 +150,7 @@ def _gives_itself_away(kind: type) -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _gives_self(source: bytes) -> bool:
-    """Return whether some code hands a ``self``, or a method of it, to somebody."""
+    """Return whether some code passes a ``self``, or a method of it, to other code."""
     nodes = [*ast.walk(ast.parse(source))]
     before_dots = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}
     for node in nodes:

@@ -1,7 +1,7 @@
-"""What a package needs besides co2: ``requires = ("numpy>=2",)`` in its ``__init__.py``.
+"""Requirements of a package besides co2: ``requires = ("numpy>=2",)`` in its ``__init__.py``.
 
-It is read before anything of the package runs. What is missing is named, with the command that installs it;
-nothing is installed by itself.
+They are read before any code of the package runs. Missing ones are reported with the command that installs them;
+nothing is installed automatically.
 """
 
 import ast
@@ -17,7 +17,7 @@ _WANTED = f'{VARIABLE} should be a tuple of names with versions, such as ("numpy
 
 
 class RequirementsProblem(Exception):
-    """What is missing, or is no requirement.
+    """A missing or malformed requirement.
 
     Args:
         problem: in words.
@@ -31,13 +31,13 @@ class RequirementsProblem(Exception):
 
 
 def check_requirements(source: bytes) -> None:
-    """Look whether all is installed that a package says it needs.
+    """Check that all requirements of a package are installed.
 
     Args:
-        source: of its ``__init__.py``, or of the one file that it is.
+        source: of its ``__init__.py``, or of its single file.
 
     Raises:
-        RequirementsProblem: something is missing, or is no requirement.
+        RequirementsProblem: a requirement is missing or malformed.
     """
     requires, line = read_requirements(source)
     if not requires:
@@ -50,15 +50,15 @@ def check_requirements(source: bytes) -> None:
 
 
 def read_requirements(source: bytes) -> tuple[list[str], int]:
-    """Give what stands in ``requires``, and on which line; nothing is executed.
+    """Return the value of ``requires`` and its line; nothing is executed.
 
     Raises:
-        RequirementsProblem: it is no tuple of text.
+        RequirementsProblem: not a tuple of text.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return [], 0  # importing it says what is wrong
+        return [], 0  # importing it reports what is wrong
     for node in tree.body:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         if not any(isinstance(target, ast.Name) and target.id == VARIABLE for target in targets):
@@ -74,7 +74,7 @@ def read_requirements(source: bytes) -> tuple[list[str], int]:
 
 
 def install_command(requirements: Sequence[str]) -> str:
-    """Give the command that installs these for the Python that runs."""
+    """Return the command that installs these for the running Python."""
     import importlib.util
 
     wanted = shlex.join(requirements)
@@ -84,7 +84,7 @@ def install_command(requirements: Sequence[str]) -> str:
 
 
 def _found(requirement: str, line: int) -> str | None:
-    """Tell what is there in place of a requirement; None where it is met."""
+    """Return what is installed in place of a requirement; None if it is met."""
     import importlib.metadata
 
     from packaging.requirements import InvalidRequirement, Requirement

@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["MAX_HELP", "help_of", "hints_of", "signatures_of", "takes", "xml_type"]
 
 MAX_HELP = 8192
-"""Characters of a docstring that travel."""
+"""Characters of a docstring that are sent."""
 
 _EXACT: dict[object, str] = {
     int: "int",
@@ -31,16 +31,16 @@ _EXACT: dict[object, str] = {
 
 
 def help_of(docstring: object) -> str:
-    """Give a docstring without its indentation, shortened; '' for none."""
+    """Return a docstring without its indentation, shortened; '' for none."""
     return inspect.cleandoc(docstring)[:MAX_HELP] if isinstance(docstring, str) else ""
 
 
 def signatures_of(function: Callable[..., Any], data: str = "") -> list[list[str]]:
-    """Give the one signature of an ``x_`` method: the result's type, and ``struct``.
+    """Return the one signature of an ``x_`` method: the result's type, and ``struct``.
 
     Args:
         function: the method.
-        data: how the argument's ``data`` has to look, where that is known.
+        data: form of the argument's ``data``, if known.
     """
     hints = hints_of(function)
     argument = f"struct {{data: {data}}}" if data else "struct"
@@ -48,9 +48,9 @@ def signatures_of(function: Callable[..., Any], data: str = "") -> list[list[str
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Give the type hints of a method; none where one of them leads nowhere.
+    """Return the type hints of a method; none if one of them cannot be resolved.
 
-    A hint that names what is not there (imported for type checkers only) says nothing, and hurts nobody.
+    A hint with a missing name (imported for type checkers only) is useless, but does no harm.
     """
     try:
         return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
@@ -59,7 +59,7 @@ def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def xml_type(hint: object) -> str:
-    """Give the XML-RPC type of a type hint, 'any' for all that have none."""
+    """Return the XML-RPC type of a type hint, 'any' for one without."""
     if isinstance(hint, typing.TypeVar | str):
         return "any"
     origin = typing.get_origin(hint)
@@ -89,11 +89,11 @@ def _by_base(kind: type) -> str:
 
 
 def takes(function: object, count: int) -> bool:
-    """Tell whether a bound method can be called with so many positional arguments."""
+    """Return whether a bound method can be called with so many positional arguments."""
     try:
         inspect.signature(function).bind(*[None] * count)  # type: ignore[arg-type]  # not callable: TypeError
     except TypeError:
         return False
     except ValueError:
-        return True  # written in C without a signature: only a call can tell
+        return True  # written in C without a signature: only a call would show
     return True

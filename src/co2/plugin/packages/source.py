@@ -1,9 +1,9 @@
-"""The code of a package: read once, hashed, and run from what was read.
+"""The code of a package: read once, hashed, and executed from memory.
 
-Python keeps compiled code beside the source and takes it for current when time and size of the source are the
-same: two edits within a second and of one size fool it. So a package's own files are compiled each time they are
-loaded, and no compiled file is read or written. What was read stays: a module that is imported later is of the
-same age as the others, whatever happened to its file since. What is imported from elsewhere loads as ever.
+Python keeps compiled code beside the source and considers it current if time and size of the source are the same:
+two edits within a second and of one size fool it. So a package's own files are compiled each time they are loaded,
+and no compiled file is read or written. The source that was read is kept: a module that is imported later is of
+the same age as the others, whatever happened to its file since. Imports from elsewhere load as usual.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 __all__ = ["NOT_OURS", "Code", "Uncached", "read_code", "serve_code"]
 
 NOT_OURS = frozenset(("__pycache__", "site-packages", "node_modules"))
-"""Folders in a package's that hold no code of its own; hidden ones do not either."""
+"""Folders in a package that hold no code of its own; hidden folders hold none either."""
 
 _COMPILED = tuple(importlib.machinery.EXTENSION_SUFFIXES)
 
@@ -38,10 +38,10 @@ class Code:
 
 
 def read_code(place: Path) -> Code:
-    """Read the code of a package; what cannot be read is left out, and fails where it is imported.
+    """Read the code of a package; unreadable files are left out, and fail when they are imported.
 
     Args:
-        place: the package's folder, or its one file.
+        place: the package's folder, or its single file.
     """
     sources: dict[str, bytes] = {}
     hashed: list[bytes] = []
@@ -69,33 +69,33 @@ def read_code(place: Path) -> Code:
             if name.endswith(".py"):
                 sources[relative] = content
             hashed += (os.fsencode(relative), len(content).to_bytes(8, "big"), content)
-    # 64 bits that tell versions of one package apart; they guard against nothing.
+    # 64 bits that distinguish versions of one package; they are no protection.
     return Code(sources, importlib.util.source_hash(b"\0".join(hashed)).hex()[:12])
 
 
 class Uncached(importlib.machinery.SourceFileLoader):
-    """Loads a module from its source, whatever Python may have compiled before."""
+    """Loads a module from its source, without Python's compiled files."""
 
     def get_code(self, fullname: str) -> types.CodeType:
-        """Compile it."""
+        """Compile the source."""
         code: types.CodeType = self.source_to_code(self.get_data(self.path), self.path)
         return code
 
 
 class _Source(Uncached):
-    """Loads one module from what was read."""
+    """Loads one module from the source in memory."""
 
     def __init__(self, name: str, path: str, source: bytes) -> None:
         super().__init__(name, path)
         self._source = source
 
     def get_data(self, path: str) -> bytes:
-        """Give the source as it was read; any other file as it is."""
+        """Return the source in memory; for any other file, its content."""
         return self._source if path == self.path else super().get_data(path)
 
 
 class _Finder:
-    """Finds the modules of one package in its code; stands before Python's own finders."""
+    """Finds the modules of one package in its code; comes before Python's own finders."""
 
     def __init__(self, package: str, place: Path, code: Code) -> None:
         self.package = package
@@ -105,7 +105,7 @@ class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """Give the spec of a module of the package; None for any other, and for what is no source."""
+        """Return the spec of a module of the package; None for others, and for modules that are not source."""
         if fullname == self.package and self._place.name in self._code.sources:
             return self._spec(fullname, self._place, self._code.sources[self._place.name])  # a single file
         if fullname != self.package and not fullname.startswith(f"{self.package}."):
@@ -129,13 +129,13 @@ class _Finder:
 
 
 def serve_code(package: str, place: Path) -> Code:
-    """Read a package's code and have it imported from there, in this process, from now on.
+    """Read a package's code and import it from there, in this process, from now on.
 
-    Modules of it that were loaded before are forgotten.
+    Its modules loaded before are forgotten.
 
     Args:
-        package: full name under which it is imported.
-        place: its folder, or its one file.
+        package: full import name.
+        place: its folder, or its single file.
     """
     code = read_code(place)
     sys.meta_path[:] = [

@@ -1,4 +1,4 @@
-"""A package to load, and the limits it is loaded with."""
+"""A package to load, and its limits."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ class PackageSpec:
 
     Attributes:
         name: of the package.
-        folder: the folder that holds it; None for one that is installed.
+        folder: that holds it; None for an installed package.
         config: the table ``[plugin.<name>]``.
-        limits: the table ``[limits.<name>]``: ``memory``, ``open_files``, ``cpu_seconds``, ``deaths``; what it
-            does not have is as for all.
-        module: what Python imports it by, where it is installed; '' for a bundled one.
-        config_file: where that table stands; None for nowhere.
+        limits: the table ``[limits.<name>]``: ``memory``, ``open_files``, ``cpu_seconds``, ``deaths``; missing
+            ones are as for all packages.
+        module: import name of an installed package; '' for a bundled one.
+        config_file: file with that table; None for none.
         store: the file behind ``self.store``; None for none.
-        note: what people should know of where it was found; '' for nothing.
-        env: names of variables of the environment that it gets beside those that all get.
+        note: for people, about the place where it was found; '' for none.
+        env: names of variables of the environment that it gets beside the usual ones.
     """
 
     name: str
@@ -36,7 +36,7 @@ class PackageSpec:
     env: Sequence[str] = ()
 
     def all_limits(self, settings: "PluginSettings") -> dict[str, int]:
-        """Give all four limits, its own before those of all packages; 0 is none."""
+        """Return all four limits, its own before those of all packages; 0 is none."""
         return {
             "memory": settings.plugin_memory,
             "open_files": settings.plugin_open_files,
@@ -46,22 +46,22 @@ class PackageSpec:
         }
 
     def load_keys(self) -> dict[str, str]:
-        """Give what a Load frame says of where things are, but for the folder."""
+        """Return the keys of a Load frame about places, except the folder."""
         config_file, store = self.config_file or "", self.store or ""
         return {"module": self.module, "config_file": str(config_file), "store": str(store)}
 
 
 class PluginSettings(Protocol):
-    """What a satellite's configuration says about plugins; times in seconds.
+    """The part of a host's configuration about plugins; times in seconds.
 
     Attributes:
         isolation: ``process`` or ``thread``.
-        receive_warning: a call into a plugin that takes longer is told in the log.
-        receive_deadline: one that takes longer ends its plugin host.
+        receive_warning: a longer call into a plugin is logged.
+        receive_deadline: a longer call ends its plugin host.
         load_timeout: for import and every ``__init__`` of a package.
-        send_timeout: how long ``send`` waits for room.
+        send_timeout: time that ``send`` waits for room.
         plugin_memory: MiB of address space of one plugin host, 0 for no limit.
-        plugin_open_files: open files of one plugin host, 0 for what the system allows.
+        plugin_open_files: open files of one plugin host, 0 for the system's limit.
         plugin_cpu_seconds: CPU seconds of one plugin host, 0 for no limit.
         plugin_deaths: deaths within a minute that park a package.
         exit_timeout: for every ``__exit__`` of a package whose code is changed.

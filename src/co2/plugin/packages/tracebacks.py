@@ -1,4 +1,4 @@
-"""Errors of plugins in words: one line, the whole traceback, and the place in the package's own files."""
+"""Errors of plugins as text: one line, the whole traceback, and the place in the package's own files."""
 
 import os
 import sys
@@ -10,13 +10,13 @@ from co2.protocol.wire.plugin_frames.frames import text_for_frame
 __all__ = ["MAX_ERROR_LINE", "MAX_TRACEBACK", "error_line", "files_of", "place_in", "traceback_text"]
 
 MAX_TRACEBACK = 16 * 1024
-"""Characters of a traceback that travel to the log; of a longer one the end."""
+"""Characters of a traceback that are sent to the log; of a longer one the end."""
 
 MAX_ERROR_LINE = 500
-"""Characters of an error that a caller is told: room for what happened and for what helps."""
+"""Characters of an error for a caller: room for the event and for help."""
 
 _LONGEST_WORD = 80
-"""Characters that are given up to cut between two words."""
+"""Characters that may be lost to cut between two words."""
 
 
 def traceback_text(error: BaseException) -> str:
@@ -27,9 +27,9 @@ def traceback_text(error: BaseException) -> str:
 
 
 def error_line(error: BaseException) -> str:
-    """Give type and first line of an exception: what a caller may know.
+    """Return type and first line of an exception: the part that a caller may know.
 
-    One over :data:`MAX_ERROR_LINE` is cut between two words, and ends in ``…``.
+    A line over :data:`MAX_ERROR_LINE` is cut between two words, and ends in ``…``.
     """
     try:
         text = text_for_frame(str(error).partition("\n")[0])
@@ -44,10 +44,10 @@ def error_line(error: BaseException) -> str:
 
 
 def files_of(module: str) -> Path:
-    """Return the folder of the package that a module belongs to; or its file, where it is a single one.
+    """Return the folder of the package that a module belongs to; or its file, if it is a single one.
 
     Args:
-        module: its full name, as it was imported.
+        module: its full import name.
     """
     bundled = module.startswith(f"{BUNDLED}.")
     package = ".".join(module.split(".")[: BUNDLED.count(".") + 2 if bundled else 1])
@@ -59,9 +59,9 @@ def place_in(folder: Path, error: BaseException, *, but: Path | None = None) -> 
     """Return ``file:line`` of the innermost frame of an error that is in this folder, '' for none.
 
     Args:
-        folder: or a single file.
+        folder: a folder or a single file.
         error: as it was caught.
-        but: what is in this one does not count.
+        but: frames in this one do not count.
     """
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
@@ -76,7 +76,7 @@ def place_in(folder: Path, error: BaseException, *, but: Path | None = None) -> 
 
 
 def _hint(error: BaseException) -> str:
-    """Say what may help where a variable of the environment is missing: plugins do not get all of them."""
+    """Return a hint for a missing variable of the environment: plugins do not get all of them."""
     trace = error.__traceback__
     if trace is None or not isinstance(error, KeyError):
         return ""

@@ -1,7 +1,7 @@
-"""The table ``[plugin.<package>]`` as the plugins of a package want it: a dictionary, or what ``Config`` says.
+"""The table ``[plugin.<package>]`` in the form that the plugins want: a dictionary, or an instance of ``Config``.
 
-A class may have an attribute ``Config``, or the package may: a ``msgspec.Struct`` or a dataclass, whose fields are
-the keys with their types and defaults. Then ``self.config`` is one of these; a wrong table refuses the package.
+A class or the package may have an attribute ``Config``: a ``msgspec.Struct`` or a dataclass, whose fields are the
+keys with their types and defaults. Then ``self.config`` is one of these; a wrong table refuses the package.
 """
 
 import dataclasses
@@ -28,9 +28,9 @@ class Configs:
 
     Args:
         package: its name.
-        table: as it stands in the file.
-        file: where that is, '' for nowhere.
-        module: the package, or the one file that it is.
+        table: as in the file.
+        file: path of the file, '' for none.
+        module: the package, or its single file.
         kinds: its plugin classes.
     """
 
@@ -48,10 +48,10 @@ class Configs:
         self._kinds = kinds
 
     def check(self) -> None:
-        """Look whether the table is as its plugins want it, before any of them is made.
+        """Check the table against all plugins, before any of them is made.
 
         Raises:
-            ConfigError: a ``Config`` that is no form; a key that none of them knows; or as :meth:`of`.
+            ConfigError: a ``Config`` that is not a valid form; a key that no plugin knows; or as for :meth:`of`.
         """
         for kind in self._kinds:
             if (form := self._form(kind)) is not None and (problem := kind_problem(form)):
@@ -66,10 +66,11 @@ class Configs:
             self.of(kind)
 
     def of(self, kind: type[Co2Plugin]) -> Any:
-        """Give a plugin of this class a configuration of its own: what it changes is not its sibling's business.
+        """Return a configuration for a plugin of this class, a copy of its own: changes do not affect siblings.
 
         Raises:
-            ConfigError: it is not as its ``Config`` says; names table and key, what was found and expected.
+            ConfigError: the table does not fit ``Config``; the text names table and key, what was found and
+                expected.
         """
         table = unpack_value(self._table)
         form = self._form(kind)
@@ -93,7 +94,7 @@ class Configs:
 
 
 def kind_problem(form: object) -> str:
-    """Tell why something cannot say how a table looks; '' where it can."""
+    """Return why a value cannot be a form of a table; '' if it can."""
     if isinstance(form, type) and (issubclass(form, msgspec.Struct) or dataclasses.is_dataclass(form)):
         try:
             msgspec.inspect.type_info(form)
@@ -104,7 +105,7 @@ def kind_problem(form: object) -> str:
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """Turn what came from outside into a type.
+    """Convert a value from outside to a type.
 
     Raises:
         msgspec.ValidationError: it does not fit.
@@ -113,14 +114,14 @@ def convert(value: Any, kind: Any) -> Any:
 
 
 def place_and_problem(error: msgspec.ValidationError) -> tuple[str, str]:
-    """Give where in a value an error is, ``ports[0].name`` maybe, and what it is."""
+    """Return the place of an error in a value, such as ``ports[0].name``, and the problem."""
     problem, found, place = str(error).partition(" - at `$")
     place = place.rstrip("`").removeprefix(".") if found else ""
     return place, problem[:1].lower() + problem[1:].replace("`", "'")
 
 
 def unknown(key: str, known: Iterable[str]) -> str:
-    """Say that a key is not known, and which one may be meant."""
+    """Return that a key is unknown, with the one that was probably meant."""
     names = sorted(set(known))
     near = nearest(str(key), names)
     hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names) or 'none'}"
@@ -130,17 +131,17 @@ def unknown(key: str, known: Iterable[str]) -> str:
 def _hook(kind: Any, value: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, Path) and isinstance(value, str):
         return kind(value)
-    # As msgspec wants it of a hook that does not know a type.
+    # The error that msgspec expects from a hook for an unknown type.
     raise NotImplementedError(f"{kind!r} cannot be read from a file")
 
 
 def _fields(form: Any) -> dict[str, Any]:
-    """Give the keys of a form and the type of each."""
+    """Return the keys of a form and the type of each."""
     return {field.encode_name: field.type for field in msgspec.inspect.type_info(form).fields}  # type: ignore[attr-defined]  # forms have fields
 
 
 def _check_nested(value: Any, kind: Any, where: str) -> None:
-    """Look for unknown keys further inside: msgspec passes them over."""
+    """Refuse unknown keys further inside: msgspec ignores them."""
     inspect = msgspec.inspect
     if isinstance(kind, inspect.StructType | inspect.DataclassType) and isinstance(value, Mapping):
         fields = {field.encode_name: field.type for field in kind.fields}

@@ -1,7 +1,7 @@
 """``x_`` methods with parameters: filled by name from ``data``, and checked against their annotations.
 
 ``def x_name(self, data_dict)``, with a dictionary or without an annotation, is the form of 2003: it gets the whole
-dictionary as it came. Everything else has parameters.
+dictionary unchanged. All other forms have parameters.
 """
 
 import inspect
@@ -48,7 +48,7 @@ class Parameters:
         self._parameters = parameters
 
     def bound(self, function: Callable[..., Any]) -> Callable[[Message], Any]:
-        """Make what takes the dictionary of a call and calls the method."""
+        """Return a function that takes the dictionary of a call and calls the method."""
 
         def call(argument: Message) -> Any:
             positional, named = self.fill(argument.get("data"))
@@ -57,7 +57,7 @@ class Parameters:
         return call
 
     def fill(self, data: Any) -> tuple[list[Any], dict[str, Any]]:
-        """Give the arguments for the method, positional ones and those by name.
+        """Return the arguments for the method, positional ones and those by name.
 
         Raises:
             ArgumentRefused: one is missing, unknown or of another type.
@@ -84,7 +84,7 @@ class Parameters:
 
     @property
     def text(self) -> str:
-        """How ``data`` looks, with names, types and defaults."""
+        """The form of ``data``, with names, types and defaults."""
         return f"{{{', '.join(map(_described, self._parameters))}}}"
 
     def _check_names(self, data: Mapping[Any, Any]) -> None:
@@ -97,7 +97,7 @@ class Parameters:
 
 
 def parameters_of(function: Callable[..., Any]) -> Parameters | None:
-    """Give the parameters of a bound ``x_`` method; None for one that takes the dictionary.
+    """Return the parameters of a bound ``x_`` method; None for one that takes the dictionary.
 
     Raises:
         ParametersRefused: they cannot be filled by name, or their types cannot be checked.
@@ -136,7 +136,7 @@ def _parameter(one: inspect.Parameter, hints: Mapping[str, Any]) -> _One:
 
 
 def _is_dictionary(hint: Any) -> bool:
-    """Tell whether a hint, None for one that leads nowhere, lets the whole dictionary in."""
+    """Return whether a hint, None for one that cannot be resolved, accepts the whole dictionary."""
     if hint is None or hint in (Any, object):
         return True
     origin = typing.get_origin(hint)

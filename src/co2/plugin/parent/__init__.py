@@ -1,1 +1,1 @@
-"""What a satellite or a relay does about its plugin hosts, with asyncio."""
+"""The parent's side of plugin hosts, in a satellite or a relay, with asyncio."""

@@ -1,4 +1,4 @@
-"""The books of one package: its loads and what they count, where its plugins stand, and what deaths lead to."""
+"""Accounting of one package: its loads, their counters, its plugins' progress, and the consequences of deaths."""
 
 import time
 from collections.abc import Callable
@@ -15,14 +15,14 @@ __all__ = ["Accounting", "Counters"]
 
 @dataclass(slots=True)
 class Counters:
-    """What a package's life counts.
+    """Counters of a package since the satellite started.
 
     Attributes:
-        loads: number of the last load.
-        restarts: how often its plugin host was started anew after a death.
-        reloads: changes of code: ``ok``, ``failed`` (the old code went on), ``reverted`` (it came back).
-        earlier: sums over plugin hosts that have ended.
-        slowest: longest call that was seen, in seconds.
+        loads: number of the latest load.
+        restarts: starts of its plugin host after a death.
+        reloads: changes of code: ``ok``, ``failed`` (the old code stayed), ``reverted`` (it came back).
+        earlier: sums over the plugin hosts that have ended.
+        slowest: seconds of the longest call that the watchdog saw.
     """
 
     loads: int = 0
@@ -33,19 +33,19 @@ class Counters:
 
 
 class Accounting:
-    """What outlives the loads of a package.
+    """Accounting across the loads of a package.
 
     Args:
         package: its name.
-        records: its log.
-        delivery: what it gets.
-        dead_letter: called with a message that was given up.
+        package_log: its log.
+        delivery: its messages.
+        dead_letter: called with each message that is given up.
 
     Attributes:
-        alive: every load whose counters are not added up yet, nearly always because its child lives.
-        counters: see there.
-        deaths: that count towards parking, with their messages.
-        given_up: messages that were made dead letters because the package died in them again and again.
+        alive: loads whose counters are not added up yet, nearly always because the child lives.
+        counters: sums since the satellite started.
+        restart_policy: counts the deaths, with their messages.
+        given_up: messages that became dead letters because the plugin host died in them repeatedly.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Accounting:
         self._stands_since: float | None = None
 
     def place(self, one: Generation) -> dict[str, Progress]:
-        """Return where each plugin of a load begins, now."""
+        """Return the position from which each plugin of a load starts."""
         if self._stands_since is not None:
             self._stood_still += time.monotonic() - self._stands_since
             self._stands_since = None
@@ -72,19 +72,19 @@ class Accounting:
         return self._progress
 
     def settle(self, one: Generation) -> None:
-        """Note where its plugins stand: it need not have come to say so."""
+        """Record how far its plugins got; the child need not have reported it."""
         self._progress = read_progress(one.child.words, one.plugins, self._progress)
         self._done_with(one)
 
     def ended(self, one: Generation) -> None:
-        """Add up what a load has counted that is no more."""
+        """Add up the counters of a load that has ended."""
         if one not in self.alive:
             return
         self.alive.remove(one)
         if one.watchdog is not None:
             self.counters.slowest = max(self.counters.slowest, one.watchdog.slowest)
             one.watchdog = None
-        # Also the letters that went down with the child.
+        # Includes the letters that were lost with the child.
         unkept = one.letters - one.letters_come
         before, now = self.counters.earlier, one.applied
         self.counters.earlier = Applied(
@@ -94,17 +94,17 @@ class Accounting:
         one.child.forget()
 
     def died(self, one: Generation | None, how: str, deaths: int) -> bool:
-        """Tell of a death and close its generation; tell whether that was one too many.
+        """Report a death and close its generation; return whether the package is parked.
 
         Args:
-            one: the load that carried the package; None where it died before it did.
-            how: in words.
-            deaths: so many within a minute are too many.
+            one: the load that carried the package; None if it died before that.
+            how: the cause, in words.
+            deaths: the number within a minute that parks the package.
         """
         reason = one.reason if one is not None else ""
         if self._stands_since is None:
             self._stands_since = time.monotonic()
-        ran = self._stands_since - self._stood_still  # neither starting nor waiting for the next try
+        ran = self._stands_since - self._stood_still  # without the time of starting and of back-off
         given_up = self.restart_policy.add(ran, _suspects(one) if one is not None else [])
         parked = self.restart_policy.park(ran, deaths)
         if reason or not parked:
@@ -117,11 +117,11 @@ class Accounting:
         return parked
 
     def forget_deaths(self, last: int) -> None:
-        """All plugins are done with everything up to this number."""
+        """Forget the deaths in messages up to this number, which all plugins are done with."""
         self.restart_policy.forget_up_to(last)
 
     def forget_all_deaths(self) -> None:
-        """Somebody has asked for another try: what was does not count."""
+        """Forget all deaths, because another try was requested."""
         self.restart_policy = RestartPolicy()
 
     def _done_with(self, one: Generation) -> None:
@@ -130,7 +130,7 @@ class Accounting:
             self._delivery.done(min(done))
 
     def _give_up(self, plugin: str, number: int, how: str) -> None:
-        """Make a dead letter of the message that the child died in once too often."""
+        """Turn the message in which the child died too often into a dead letter."""
         self.given_up += 1
         self._progress[plugin] = Progress(number, 0)
         found = self._delivery.window.find(number)
@@ -149,7 +149,7 @@ class Accounting:
 
 
 def _suspects(one: Generation) -> list[tuple[str, int]]:
-    """Give (plugin, message number) of those that may have killed the child."""
+    """Return the (plugin, message number) pairs that may have killed the child."""
     if one.too_slow is not None:
         return [(one.too_slow.plugin, one.too_slow.inside)] if one.too_slow.inside else []
     words = one.child.words

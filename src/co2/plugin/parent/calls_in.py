@@ -1,4 +1,4 @@
-"""Calls into the plugins of one package: they outlive a change of its child, though not its death."""
+"""Calls into the plugins of one package: they outlive a change of its child, but not its death."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ Question = Call | Repeat | Admit
 
 
 class CallsIn:
-    """The calls of ``x_`` methods, and the dead letters that are given once more.
+    """The calls of ``x_`` methods, and the repeats of dead letters.
 
     Args:
-        package: its name, for texts.
-        can_take: tells whether the plugin host of now has what such a frame needs.
+        package: its name, for error messages.
+        can_take: returns whether the current plugin host has the target of a frame.
     """
 
     def __init__(self, package: str, can_take: Callable[[Question], bool]) -> None:
@@ -39,7 +39,7 @@ class CallsIn:
         """Call an ``x_`` method.
 
         Raises:
-            BadParams: the argument cannot travel, or it does not take it.
+            BadParams: the argument cannot be packed, or the method does not accept it.
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
@@ -50,7 +50,7 @@ class CallsIn:
         return await self._call(method, len(packed), timeout, lambda call_id: Call(call_id, method, packed))
 
     async def repeat(self, letter: DeadLetter, timeout: float) -> None:
-        """Give a dead letter to its plugin once more; return when it has taken it.
+        """Pass a dead letter to its plugin again; return when the plugin has taken it.
 
         Raises:
             PluginFailed: it raised again, died, is not there, or too many calls wait.
@@ -61,7 +61,7 @@ class CallsIn:
         await self._call(what, len(letter.message), timeout, lambda call_id: Repeat(call_id, *rest))
 
     async def admit(self, plugin: str, host: Host, timeout: float) -> str:
-        """Ask a plugin whether a host may join; give why not, '' where it may.
+        """Ask a plugin whether a host may join; return the reason why not, '' if it may.
 
         Raises:
             PluginFailed: it raised, died, is not running, or too many calls wait.
@@ -72,25 +72,25 @@ class CallsIn:
         return answer if isinstance(answer, str) else ""
 
     def answer(self, call_id: int, value: bytes, error: str, *, refused: bool) -> None:
-        """Take a result; ``refused`` where the argument was wrong."""
+        """Complete a call with its result; ``refused`` means that the argument was wrong."""
         if error:
             self._calls.fail(call_id, BadParams(error) if refused else PluginFailed(error))
         else:
             self._calls.answer(call_id, value)
 
     def method(self, call_id: int) -> str:
-        """Give the name of the method called, '' when nobody waits for it any more."""
+        """Return the name of the called method, '' when its caller has stopped waiting."""
         return self._calls.method(call_id)
 
-    # the child of now
+    # the current child
 
     def begin(self, send: Send) -> None:
-        """Calls go to this child from now on: first those that were held. The one before answers no more."""
+        """Send calls to this child, held ones first; calls to the previous child fail."""
         self._fail(f"the code of {self._package} was changed")
         self.resume(send)
 
     def resume(self, send: Send) -> None:
-        """Go on with a child that still has all the calls it was given."""
+        """Send calls to the same child again; it still has all its calls."""
         held, self._held, self._send = self._held or {}, None, send
         for call_id, frame in held.items():
             if self._can_take(frame):
@@ -99,21 +99,21 @@ class CallsIn:
                 self._calls.fail(call_id, self._gone(frame))
 
     def hold(self) -> None:
-        """Calls wait until :meth:`begin` or :meth:`resume`."""
+        """Hold calls until :meth:`begin` or :meth:`resume`."""
         self._held = {} if self._held is None else self._held
 
     def lose(self, why: str) -> None:
-        """The child of now has died: it answers no more. What comes waits, until it is known what follows."""
+        """Fail the calls of a child that has died; hold new calls until its successor is known."""
         self.hold()
         self._fail(why)
 
     def end(self, why: str, state: str) -> None:
-        """No result will come from the child of now; whoever calls is told the state from now on."""
+        """Fail the calls under way; new calls fail with the state of the package."""
         self._send, self._held, self._why = None, None, state
         self._fail(why)
 
     def _fail(self, why: str) -> None:
-        """No result will come of the calls that were given to a child."""
+        """Fail all calls that a child has; held calls stay."""
         self._calls.fail_all(lambda method: PluginFailed(f"{method}: {why}"), but=self._held or ())
 
     def _gone(self, frame: Question) -> PluginFailed:

@@ -1,4 +1,4 @@
-"""What the plugins of a package ask the network, as their parent sees it: each question is answered."""
+"""Queries of a package's plugins to the network, at the parent: each one is answered."""
 
 import asyncio
 import logging
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["MAX_ASKED", "CallsOut", "NetworkQueries", "NoNetwork"]
 
 MAX_ASKED = 300
-"""Calls of one package that may be under way: a little more than a child lets its plugins have."""
+"""Calls of one package that may be under way: slightly more than a child allows its plugins."""
 
 PART = 256 * 1024
-"""Bytes of names after which what is told of hosts is cut."""
+"""Bytes of names after which a list of hosts is split."""
 
 _NOTHING = b"\xc0"
 
@@ -36,46 +36,46 @@ _logger = logging.getLogger("co2.plugins")
 
 
 class NetworkQueries(Protocol):
-    """What plugins can ask for: methods anywhere in the network, and who is there."""
+    """The network as plugins can query it: methods anywhere, and the hosts in it."""
 
     async def call(self, method: str, host_id: str, argument: dict[str, Any], timeout: float) -> Any:
         """Call a method.
 
         Args:
-            method: its name.
-            host_id: of the host; '' for the one that has the method.
-            argument: what it gets.
-            timeout: seconds that the result is waited for.
+            method: name of the method.
+            host_id: of the host; '' for the host that has the method.
+            argument: for the method.
+            timeout: seconds to wait for the result.
 
         Raises:
-            PeerError: what went wrong.
+            PeerError: the call failed.
         """
 
     def hosts(self) -> Sequence[Host]:
-        """Give the satellites of the network, one's own first."""
+        """Return the satellites of the network, one's own first."""
 
 
 class NoNetwork:
-    """Where there is none: nobody can be called, nobody is there."""
+    """A network without hosts: no calls are possible."""
 
     async def call(self, method: str, host_id: str, argument: dict[str, Any], timeout: float) -> Any:
-        """Refuse it."""
+        """Raise Unreachable."""
         raise Unreachable(f"{method}: these plugins are tied to no network")
 
     def hosts(self) -> Sequence[Host]:
-        """Give none."""
+        """Return no hosts."""
         return ()
 
 
 class CallsOut:
-    """The questions of one child."""
+    """The queries of one child."""
 
     def __init__(self) -> None:
         self._tasks = TaskSet(_logger, "a call of a plugin")
         self._greets = False
 
     def take(self, child: "Child", frame: Ask | AskHosts, network: NetworkQueries) -> None:
-        """Answer a question of the child, as the network does."""
+        """Answer a query of the child from the network."""
         if isinstance(frame, AskHosts):
             self._take_hosts(child, frame.call_id, network.hosts())
         elif len(self._tasks) >= MAX_ASKED:
@@ -85,7 +85,7 @@ class CallsOut:
             self._tasks.start(self._answer(child, frame, network))
 
     def tell(self, child: "Child", joined: Sequence[Host], left: Sequence[Host]) -> None:
-        """Tell the child, if its plugins want to know, who has joined and left."""
+        """Send the child the hosts that have joined and left, if its plugins want them."""
         if not self._greets:
             return
         for part in _parts(joined, 0):
@@ -94,7 +94,7 @@ class CallsOut:
             child.send(Hosts(0, [], part.hosts))
 
     def cancel(self) -> None:
-        """The child has ended: nobody waits any more."""
+        """Cancel all queries: the child has ended."""
         self._greets = False
         self._tasks.cancel()
 
@@ -136,7 +136,7 @@ def _failed(ask: Ask, code: int, text: str) -> Answered:
 
 
 def _parts(hosts: Sequence[Host], call_id: int) -> Iterator[Hosts]:
-    """Cut a list of hosts so that each part fits a frame; an answer has at least one."""
+    """Split a list of hosts so that each part fits a frame; an answer has at least one part."""
     part: list[Host] = []
     size = 0
     for host in hosts:

@@ -1,6 +1,6 @@
-"""What a package gets: queued, numbered, given to the child that carries it now, and kept until it is done with.
+"""Delivery to a package: messages are queued, numbered, given to the current child, and kept until they are done.
 
-It outlives every child: what one was given and did not do, the next one gets, with the numbers it had.
+The delivery outlives every child: the next child gets all that the last one had not done, with the same numbers.
 """
 
 from collections.abc import Callable
@@ -12,10 +12,10 @@ from co2.protocol.wire.plugin_frames.frames import Deliver, Gap
 __all__ = ["MAX_FROM_NETWORK", "NETWORK", "Delivery"]
 
 NETWORK = ""
-"""The source of messages that come from outside; the others are called after packages."""
+"""The source of messages from the network; other sources are named after packages."""
 
 MAX_FROM_NETWORK = 4 * 1024 * 1024
-"""Bytes from the network that wait for a package before it takes no more for now. At a quarter it does again."""
+"""Bytes from the network that may wait for a package; above it the package takes no more, down to a quarter."""
 
 Give = Callable[[Deliver | Gap], None]
 
@@ -24,12 +24,12 @@ class Delivery:
     """The messages of one package.
 
     Args:
-        on_room: called when there is room for messages from the network again.
+        on_room: called when the queue has room for messages from the network again.
 
     Attributes:
-        waiting: what nobody was given yet.
-        window: what the child was given and is not done with.
-        received: messages that all plugins were done with.
+        waiting: messages that no child has got yet.
+        window: messages that the child has and is not done with.
+        received: messages that all plugins are done with.
     """
 
     def __init__(self, on_room: Callable[[], None]) -> None:
@@ -44,7 +44,7 @@ class Delivery:
         return len(self.waiting) + len(self.window)
 
     def deliver(self, source: str, queued: QueuedBatch) -> None:
-        """Queue a batch for the package, and give the child what it may have."""
+        """Queue a batch for the package, and send the child as much as it may have."""
         if self._give is not None and not self.waiting.bytes and self.window.room > 0:
             self._give(self.window.give(queued))
             return
@@ -53,14 +53,14 @@ class Delivery:
 
     @property
     def next_number(self) -> int:
-        """The number of what is delivered next, if it goes to the child at once, with all of its run; else 0."""
+        """The number of the next message if the child can get it at once with all of its run, else 0."""
         is_direct = self._give is not None and not self.waiting.bytes and self.window.room > RUN_BYTES
         return self.window.last + 1 if is_direct else 0
 
     def deliver_from_network(self, queued: QueuedBatch) -> bool:
-        """Queue a batch from the network; tell whether there is room for more.
+        """Queue a batch from the network; return whether there is room for more.
 
-        Where there is none ``on_room`` is called once there is: until then the relay's log keeps what comes.
+        If there is none, the relay's log keeps further messages until ``on_room`` is called.
         """
         self.deliver(NETWORK, queued)
         if self.waiting.held(NETWORK) > MAX_FROM_NETWORK:
@@ -73,43 +73,43 @@ class Delivery:
         self._pump()
 
     def position(self, log_id: str) -> int:
-        """Give the position of the last message that the package is done with in this log; 0 for none."""
+        """Return the position of the last message in this log that the package is done with; 0 for none."""
         return self.window.position if self.window.log_id == log_id else 0
 
     @property
     def standing(self) -> tuple[str, int]:
-        """The log and the position in it of the last message that the package is done with; ('', 0) for none."""
+        """The log, and the position in it, of the last message that the package is done with; ('', 0) for none."""
         return self.window.log_id, self.window.position
 
-    # the child of now
+    # the current child
 
     def begin(self, give: Give) -> None:
-        """Give everything to this child from now on: first what the one before it did not do."""
+        """Send everything to this child, starting with the messages that its predecessor had not done."""
         self._give = give
         for frame in self.window.again():
             give(frame)
         self._pump()
 
     def hold(self) -> None:
-        """Nobody is given anything until :meth:`begin` or :meth:`resume`."""
+        """Send nothing until :meth:`begin` or :meth:`resume`."""
         self._give = None
 
     def resume(self, give: Give) -> None:
-        """Go on with a child that still has all it was given."""
+        """Send to the same child again; it still has all its messages."""
         self._give = give
         self._pump()
 
     def done(self, last: int) -> None:
-        """All plugins are done with everything up to this number."""
+        """Record that all plugins are done with all messages up to this number."""
         self.received += self.window.done(last)
         self._pump()
 
     def forget(self, *, but: str | None = None) -> None:
-        """Drop what waits, but for what came from one source."""
+        """Drop the waiting messages, except those of one source."""
         self.waiting.clear(but=but)
 
     def forget_given(self) -> None:
-        """Drop what was given: nobody is there any more who receives."""
+        """Drop the messages that the child has: no plugin receives any more."""
         self.window.done(self.window.last)
 
     def _pump(self) -> None:

@@ -1,4 +1,4 @@
-"""Batches for one package: those that wait, and those that its child has and is not done with."""
+"""Queues of batches for one package: those that wait, and those that its child is not done with."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from co2.protocol.wire.plugin_frames.frames import Deliver, Gap
 __all__ = ["MAX_WAITING", "WINDOW", "Envelope", "FairQueue", "GapRange", "QueuedBatch", "Window"]
 
 MAX_WAITING = 8 * 1024 * 1024
-"""Bytes that wait for one package; beyond it the oldest batches are dropped, and a gap is told."""
+"""Bytes that may wait for one package; above it the oldest batches are dropped, and a gap is reported."""
 
 WINDOW = 1024 * 1024
-"""Bytes that a child may have and not be done with; the last batch may pass it."""
+"""Bytes that a child may have and not be done with; the last batch may exceed it."""
 
 OVERHEAD = 320
-"""Bytes that a waiting batch takes besides itself, roughly."""
+"""Bytes of memory that a waiting batch takes besides its own bytes, roughly."""
 
 MAX_REASONS = 4
-"""Reasons that one gap names, where several became one."""
+"""Reasons that a gap names when it was merged from several."""
 
 
 class Envelope(msgspec.Struct, frozen=True):
-    """What travels beside messages.
+    """The metadata of a batch.
 
     Attributes:
         host_id: of the sending host.
         client_address: (ip, port) of its connection.
-        sender: the plugin of this very package that sent them, else ''.
+        sender: the plugin of the same package that sent them, else ''.
     """
 
     host_id: str
@@ -41,14 +41,14 @@ class Envelope(msgspec.Struct, frozen=True):
 
 
 class QueuedBatch(msgspec.Struct, frozen=True):
-    """One batch on its way to a package.
+    """One batch for a package.
 
     Attributes:
         envelope: of all its messages.
         batch: the messages.
-        count: how many there are.
-        skip: so many at the front are not for the package.
-        position: of the first one in the relay's log, for a durable package; else 0.
+        count: their number.
+        skip: number of messages at the front that are not for the package.
+        position: of the first message in the relay's log, for a durable package; else 0.
         log_id: of that log.
     """
 
@@ -61,25 +61,25 @@ class QueuedBatch(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes of memory."""
+        """Bytes of memory that it takes."""
         return len(self.batch) + OVERHEAD
 
     @property
     def wanted(self) -> int:
-        """Messages that are for the package."""
+        """Number of messages that are for the package."""
         return self.count - self.skip
 
 
 @dataclass(frozen=True, slots=True)
 class GapRange:
-    """What the package will not get.
+    """Messages that the package will not get.
 
     Attributes:
-        after: position of the last message before, 0 where positions are not known.
-        next: position of the first message after, likewise.
-        reasons: why; nothing for what was dropped here.
-        dropped: messages that were dropped here.
-        log_id: of the log that positions belong to, '' where they are not known.
+        after: position of the last message before it, 0 if unknown.
+        next: position of the first message after it, 0 if unknown.
+        reasons: causes; empty for messages dropped here.
+        dropped: number of messages dropped here.
+        log_id: of the log that the positions refer to, '' if unknown.
     """
 
     after: int = 0
@@ -95,7 +95,7 @@ class GapRange:
         return GapRange(self.after, later.next, reasons, self.dropped + later.dropped, later.log_id)
 
     def told(self, number: int) -> Gap:
-        """Give the frame for the child."""
+        """Return the frame for the child."""
         reasons = list(self.reasons)
         if self.dropped:
             text = f"{self.dropped} messages were dropped: the package takes them more slowly than they come"
@@ -104,11 +104,10 @@ class GapRange:
 
 
 class FairQueue:
-    """A bounded queue, fair to its sources: whoever floods it loses messages of its own.
+    """A bounded queue, fair to its sources: a source that floods it loses its own messages.
 
-    A source is the network, or one package of this satellite. They take turns, and a source's order is
-    kept; when the bound is passed, the oldest batch of the source with the most bytes goes, and what is
-    missing stands in its place.
+    A source is the network, or one package of this satellite. Sources take turns, and each source's order is kept.
+    When the bound is exceeded, a gap replaces the oldest batch of the source with the most bytes.
     """
 
     def __init__(self) -> None:
@@ -122,7 +121,7 @@ class FairQueue:
         return self._count
 
     def put(self, source: str, queued: QueuedBatch) -> int:
-        """Queue a batch; give how many older messages had to go."""
+        """Queue a batch; return how many older messages were dropped for it."""
         self._append(source, queued)
         before = self.dropped
         while self.bytes > MAX_WAITING and self._count:
@@ -130,11 +129,11 @@ class FairQueue:
         return self.dropped - before
 
     def held(self, source: str) -> int:
-        """Give the bytes that wait of one source."""
+        """Return the bytes of one source that wait."""
         return self._sizes.get(source, 0)
 
     def put_gap(self, source: str, gap: GapRange) -> None:
-        """Queue a gap that was told to us: what comes next of this source comes after it."""
+        """Queue a gap before the next messages of this source."""
         queue = self._queues.get(source)
         if queue and isinstance(last := queue[-1], GapRange):
             queue[-1] = last + gap
@@ -142,7 +141,7 @@ class FairQueue:
             self._append(source, gap)
 
     def take(self, room: int) -> QueuedBatch | GapRange | None:
-        """Take what is next of the next source: a gap, or messages of one envelope.
+        """Remove and return the next item of the next source: a gap, or messages of one envelope.
 
         Args:
             room: bytes up to which small batches are joined.
@@ -154,11 +153,11 @@ class FairQueue:
         if isinstance(taken, QueuedBatch):
             taken = self._with_followers(source, taken, room)
         if source in self._queues:
-            self._queues[source] = self._queues.pop(source)  # to the end: the others' turn
+            self._queues[source] = self._queues.pop(source)  # moved to the end: the others' turn
         return taken
 
     def clear(self, *, but: str | None = None) -> None:
-        """Forget all of it, but for what came from one source."""
+        """Remove all items, except those of one source."""
         for source in [source for source in self._queues if source != but]:
             while source in self._queues:
                 self._pop(source)
@@ -183,7 +182,7 @@ class FairQueue:
         return item
 
     def _drop(self, source: str) -> None:
-        """Put what is missing in the place of a source's oldest batch and of the gaps before it."""
+        """Replace a source's oldest batch, and the gaps around it, by one gap."""
         told: list[GapRange] = []
         while isinstance(item := self._pop(source), GapRange):
             told.append(item)
@@ -197,14 +196,14 @@ class FairQueue:
         self._account(source, missing, 1)
 
     def _with_followers(self, source: str, first: QueuedBatch, room: int) -> QueuedBatch:
-        """Join small batches of one envelope: cheaper to carry and to decode."""
+        """Join small batches of one envelope, which are cheaper to carry and to decode together."""
         batches, count, size = [first.batch], first.count, len(first.batch)
         while not first.skip and (queue := self._queues.get(source)):
             item = queue[0]
             if not isinstance(item, QueuedBatch) or item.skip or item.envelope != first.envelope:
                 break
             if first.position and (item.position, item.log_id) != (first.position + count, first.log_id):
-                break  # only a row without a jump says where each message is in the log
+                break  # only consecutive positions tell where each message is in the log
             count += item.count
             size += len(item.batch)
             if count > MAX_BATCH_MESSAGES or size > min(room, MAX_BATCH_BYTES):
@@ -218,10 +217,10 @@ class FairQueue:
 
 
 class Window:
-    """What was given to the child, by number, until all its plugins are done with it.
+    """The items that the child has, by number, until all its plugins are done with them.
 
     Attributes:
-        position: in the relay's log, of the last message that is done with; 0 for none that has one.
+        position: in the relay's log, of the last message done; 0 if none had a position.
         log_id: of that log.
     """
 
@@ -239,16 +238,16 @@ class Window:
 
     @property
     def room(self) -> int:
-        """Bytes that may still be given."""
+        """Bytes that the child may still get."""
         return WINDOW - self.bytes
 
     @property
     def last(self) -> int:
-        """The number that was given last."""
+        """The last number in use."""
         return self._next - 1
 
     def give(self, item: QueuedBatch | GapRange) -> Deliver | Gap:
-        """Number messages, or a gap; give the frame for the child."""
+        """Number a batch or a gap, and return its frame for the child."""
         first = self._next
         self._given.append((first, item))
         self.bytes += item.size
@@ -260,7 +259,7 @@ class Window:
         return _frame(first, item)
 
     def done(self, last: int) -> int:
-        """Forget what is done with; give how many messages these were."""
+        """Forget the items that are done; return how many messages these were."""
         count = 0
         last = min(last, self._next - 1)
         for first, item in self._given:
@@ -281,11 +280,11 @@ class Window:
         return count
 
     def again(self) -> list[Deliver | Gap]:
-        """Give the frames for a new child: all that is not done with, with the numbers it had."""
+        """Return the frames for a new child: all items that are not done, with the same numbers."""
         return [_frame(first, item) for first, item in self._given]
 
     def find(self, number: int) -> tuple[Envelope, bytes] | None:
-        """Give a message that is not done with."""
+        """Return a message that is not done, with its envelope; None if there is none of this number."""
         for first, item in self._given:
             if isinstance(item, QueuedBatch) and first <= number < first + item.count:
                 return item.envelope, pieces(item.batch)[number - first]

@@ -1,8 +1,8 @@
-"""Messages on their way through the relay plugins of a package, as their relay sees it.
+"""Messages on their way through the relay plugins of a package, at the relay.
 
-Nobody holds them up for long: where a plugin does not get on for :data:`PATIENCE` seconds, is :data:`BEHIND`
-seconds behind what comes, or its plugin host dies, they pass by, and so does what comes after them until it has
-caught up. What a change of code finds under way is given to the new code, unless the old one was done with it.
+No plugin holds them up for long. Messages bypass a plugin that makes no progress for :data:`PATIENCE` seconds,
+that is :data:`BEHIND` seconds behind, or whose plugin host dies; so do all later messages until it has caught up.
+After a change of code the new code gets the messages under way that the old code was not done with.
 """
 
 from collections import deque
@@ -18,31 +18,31 @@ from co2.protocol.wire.plugin_frames.transit import Transit, Transited
 __all__ = ["BEHIND", "PATIENCE", "STUCK", "WINDOW", "FilterStage", "PackageFilters", "TransitCounts"]
 
 PATIENCE = 1.0
-"""Seconds without any progress after which messages pass a plugin by."""
+"""Seconds without any progress after which messages bypass a plugin."""
 
 BEHIND = 5.0
-"""Seconds that messages wait for a plugin that gets on, or whose code is being changed; then they pass by."""
+"""Seconds that messages wait for a slow plugin, or during a change of its code, before they bypass it."""
 
 WINDOW = 128 * 1024
-"""Bytes of messages that a plugin is given before it has answered; one frame it always gets."""
+"""Bytes of messages that a plugin may have unanswered; one frame is always allowed."""
 
 STUCK = "does not get on"
 SLOW = "is slower than its messages come"
-"""Why messages pass a plugin by."""
+"""Reasons why messages bypass a plugin."""
 
 Done = Callable[[Passed | None], None]
 
 
 @dataclass(slots=True)
 class TransitCounts:
-    """What became of the messages that came to the relay plugins of a package.
+    """Counts of the messages that came to the relay plugins of a package.
 
     Attributes:
-        seen: that they have answered for.
-        dropped: by them.
-        changed: that went on otherwise than they came.
-        failed: that went on as they came, because ``relay`` raised, or gave what cannot travel.
-        passed_by: that nobody looked at: the plugin host was not there, or did not get on.
+        seen: answered by the plugins.
+        dropped: dropped by the plugins.
+        changed: changed by the plugins.
+        failed: passed on unchanged, because ``relay`` raised, or its result cannot be packed.
+        passed_by: not filtered: the plugin host was away, or made no progress.
     """
 
     seen: int = 0
@@ -57,7 +57,7 @@ class PackageFilters:
 
     Attributes:
         stages: one for each of them, in order.
-        counts: see there.
+        counts: of their messages.
     """
 
     def __init__(self) -> None:
@@ -67,10 +67,10 @@ class PackageFilters:
         self.give: Callable[[Transit], None] | None = None
         self.held = False
 
-    # the child of now
+    # the current child
 
     def begin(self, give: Callable[[Transit], None], plugins: Sequence[PluginInfo]) -> None:
-        """Give everything to this child from now on: first what the one before it was given and has not done."""
+        """Send everything to this child, starting with the messages that its predecessor had not done."""
         wanted = {one.name: one for one in plugins if one.relays}
         known = {stage.plugin: stage for stage in self.stages}
         self.stages = [known.get(name) or FilterStage(name, self) for name in wanted]
@@ -82,33 +82,33 @@ class PackageFilters:
             stage.begin(wanted[stage.plugin])
 
     def resume(self, give: Callable[[Transit], None]) -> None:
-        """Go on with a child that still has all it was given."""
+        """Send to the same child again; it still has all its messages."""
         self.give, self.held = give, False
         for stage in self.stages:
             stage.pump()
 
     def hold(self) -> None:
-        """Nobody is given anything until :meth:`begin` or :meth:`resume`; what comes waits."""
+        """Hold all messages until :meth:`begin` or :meth:`resume`."""
         self.give, self.held = None, True
 
     def lose(self) -> None:
-        """Nobody is there: all that is here passes by, and what comes too."""
+        """Bypass the plugins with all messages, those here and those to come: the child has ended."""
         self.give, self.held = None, False
         for stage in self.stages:
             stage.lose()
 
     def answered(self, frame: Transited) -> None:
-        """Take an answer of the child."""
+        """Handle an answer of the child."""
         for stage in self.stages:
             if stage.answered(frame):
                 return
 
     def look(self, now: float, word: Callable[[str], int]) -> list[tuple[str, str]]:
-        """Have messages pass by whoever holds them up; give (name, why) of those where that begins now.
+        """Bypass plugins that hold messages up; return (name, reason) for each new bypass.
 
         Args:
             now: monotonic seconds.
-            word: gives a plugin's activity word.
+            word: returns a plugin's activity word.
         """
         looked = [(stage.plugin, stage.look(now, word(stage.plugin))) for stage in self.stages]
         return [(plugin, why) for plugin, why in looked if why]
@@ -116,7 +116,7 @@ class PackageFilters:
 
 @dataclass(slots=True)
 class _WaitingFrame:
-    """One frame here, until it is answered or has passed by."""
+    """A frame that is neither answered nor bypassed yet."""
 
     frame: Transit
     count: int
@@ -130,7 +130,7 @@ class FilterStage:
     Attributes:
         plugin: its name.
         filters: those of its package.
-        changes: messages that its last answer has changed.
+        changes: messages that its last answer changed.
     """
 
     plugin: str
@@ -147,11 +147,11 @@ class FilterStage:
     _newest_since: float = 0.0
 
     def wants(self, channels: tuple[str, ...] | None) -> bool:
-        """Tell whether it looks at messages of these channels."""
+        """Return whether the plugin filters messages of these channels."""
         return self._interests.wants(channels)
 
     def take(self, in_flight: InFlight, done: Done) -> None:
-        """Look at messages; ``done`` is called with what goes on, or with None for all as they came."""
+        """Filter messages; call ``done`` with the result, or with None if all are unchanged."""
         filters = self.filters
         if (filters.give is None and not filters.held) or self._owed or self not in filters.stages:
             filters.counts.passed_by += in_flight.count
@@ -165,13 +165,13 @@ class FilterStage:
 
     @property
     def next_number(self) -> int:
-        """The number of the frame that comes next, if the child gets it at once and has nothing else; else 0."""
+        """The number of the next frame if the child gets it at once and has no other; else 0."""
         filters = self.filters
         has_nothing = not (self._given or self._waiting or self._owed)
         return filters.next_number if has_nothing and filters.give is not None and self in filters.stages else 0
 
     def begin(self, info: PluginInfo) -> None:
-        """Another child has the plugin: it gets what the one before has not done."""
+        """Send the plugin's new child the frames that its predecessor had not done."""
         self._interests = Interests(info.channels or None)
         self._owed.clear()
         give = self.filters.give
@@ -181,7 +181,7 @@ class FilterStage:
         self.pump()
 
     def pump(self) -> None:
-        """Give what may be given."""
+        """Send as many waiting frames as the window allows."""
         while self._waiting and (give := self.filters.give) is not None:
             size = len(self._waiting[0].frame.batch)
             if self._given and self._given_bytes + size > WINDOW:
@@ -192,9 +192,9 @@ class FilterStage:
             give(waiting.frame)
 
     def answered(self, frame: Transited) -> bool:
-        """Take an answer; tell whether it was to one of its frames."""
+        """Handle an answer; return whether it was to one of this stage's frames."""
         if frame.number in self._owed:
-            self._owed.discard(frame.number)  # the messages have passed by: too late
+            self._owed.discard(frame.number)  # too late: the messages have bypassed it
             return True
         waiting = self._given.pop(frame.number, None)
         if waiting is None:
@@ -206,12 +206,12 @@ class FilterStage:
         counts.changed += frame.changed
         self.changes = frame.changed
         counts.failed += frame.failed
-        self.pump()  # first: it works on this while what it let go is passed on
+        self.pump()  # first: the plugin works on it while the answer is passed on
         waiting.done(_passed(frame, waiting))
         return True
 
     def pass_by(self) -> None:
-        """Let everything that is here go on as it came."""
+        """Pass on all frames here unchanged."""
         going = [*self._given.values(), *self._waiting]
         self._given, self._given_bytes = {}, 0
         self._waiting.clear()
@@ -220,18 +220,18 @@ class FilterStage:
             waiting.done(None)
 
     def lose(self) -> None:
-        """The child is gone, with all that it had."""
+        """Pass on all frames unchanged: the child has ended."""
         self._owed.clear()
         self.pass_by()
 
     def look(self, now: float, word: int) -> str:
-        """Pass by a plugin that holds messages up; tell why where that begins now, '' where not."""
+        """Bypass a plugin that holds messages up; return the reason if that begins now, else ''."""
         undone = [*self._given, *(one.frame.number for one in self._waiting)]
         stands = (undone[0] if undone else 0, word)
         if stands != self._stood or not undone or self.filters.held:
             self._stood, self._stood_since = stands, now
         if not undone or undone[0] > self._newest:
-            # All that was there is done: from here on it is what is there now.
+            # All earlier frames are done: measure from the newest one now.
             self._newest, self._newest_since = undone[-1] if undone else self._newest, now
             return ""
         stuck = now - self._stood_since >= PATIENCE
@@ -243,7 +243,7 @@ class FilterStage:
 
 
 def _passed(frame: Transited, waiting: _WaitingFrame) -> Passed | None:
-    """Return what goes on; None for what came, also where the plugin host does not keep to its part."""
+    """Return the messages to pass on; None for the original ones, also if the answer is not valid."""
     if not frame.batch or frame.batch == waiting.frame.batch or batch_count(frame.batch) != waiting.count:
         return None
     return Passed(frame.batch, None if frame.channels is None else tuple(frame.channels))

@@ -1,4 +1,4 @@
-"""Flushes that plugins have asked for: each waits for its acknowledgement and is answered."""
+"""Flushes of plugins: each is answered when it is acknowledged."""
 
 import asyncio
 import logging
@@ -21,14 +21,14 @@ class PackageFlushes:
         self._tasks = TaskSet(_logger, "a flush of a plugin")
 
     def start(self, child: Child, flush: Flush, acknowledged: Awaitable[None]) -> None:
-        """Answer a flush as soon as ``acknowledged`` is done; not any more when its plugin has given it up.
+        """Answer a flush when ``acknowledged`` is done, unless its plugin has given it up by then.
 
-        So no more of them wait than a plugin host lets its plugins have, however long the relay is away.
+        So their number stays within the limit of a plugin host, however long the relay is away.
         """
         self._tasks.start(self._answer(child, flush, acknowledged))
 
     def cancel(self) -> None:
-        """The child has ended: nobody waits any more."""
+        """Cancel all flushes: the child has ended."""
         self._tasks.cancel()
 
     @staticmethod

@@ -1,8 +1,8 @@
-"""The ways into a package, opened and closed together: messages, calls, and messages that pass its relay plugins.
+"""The ways into a package, opened and closed together: messages, calls, and messages to filter.
 
-Open, they lead to the generation that carries the package. Held, what comes waits for the next one, or until the
-same one goes on. Closed, calls fail and messages pass the relay plugins by; messages for the package itself wait,
-for they outlive every generation.
+Open gates lead to the generation that carries the package. Held gates queue all input for the next generation, or
+until the same one resumes. Closed gates fail calls and let messages bypass the relay plugins; messages for the
+package itself wait, because they outlive every generation.
 """
 
 from dataclasses import dataclass
@@ -21,8 +21,8 @@ class Gates:
 
     Attributes:
         delivery: its messages.
-        calling: calls of its methods.
-        passing: messages on their way through its relay plugins.
+        calls_in: calls of its methods.
+        filters: messages on their way through its relay plugins.
     """
 
     delivery: Delivery
@@ -30,40 +30,40 @@ class Gates:
     filters: PackageFilters
 
     def open(self, one: Generation, before: Generation | None) -> None:
-        """Lead to a generation, and give it first what the one before it did not do.
+        """Lead to a generation, which first gets the work that its predecessor had not done.
 
         Args:
-            one: which is told to start.
+            one: the new generation, already started.
             before: the generation that carried the package before; None for none.
         """
         if not one.receives:
             self.delivery.forget()
             self.delivery.forget_given()
         elif one.durable and (before is None or not before.durable):
-            # What siblings have sent while that was not known comes from the relay.
+            # Messages that siblings sent before this was known come from the relay.
             self.delivery.forget(but=NETWORK)
         self.delivery.begin(one.send)
         self.calls_in.begin(one.send)
         self.filters.begin(one.send, one.plugins)
 
     def hold(self) -> None:
-        """Let what comes wait until :meth:`open` or :meth:`resume`."""
+        """Hold all input until :meth:`open` or :meth:`resume`."""
         self.delivery.hold()
         self.calls_in.hold()
         self.filters.hold()
 
     def resume(self, one: Generation) -> None:
-        """Lead to a generation that still has all that it was given."""
+        """Lead to the same generation again; it still has all its work."""
         self.delivery.resume(one.send)
         self.calls_in.resume(one.send)
         self.filters.resume(one.send)
 
     def lose(self, why: str, *, on_trial: bool) -> None:
-        """End what the generation had: it died, and what follows is not known yet.
+        """End the work of a generation that died, before it is known what follows.
 
         Args:
-            why: for those whose calls it had; calls that come now wait.
-            on_trial: the old code comes back, and is given what is on its way through relay plugins.
+            why: the error of the calls it had; new calls wait.
+            on_trial: the old code comes back and filters the messages under way.
         """
         self.delivery.hold()
         self.calls_in.lose(why)
@@ -73,11 +73,11 @@ class Gates:
             self.filters.lose()
 
     def close(self, why: str, state: str) -> None:
-        """End what is under way: nobody carries the package.
+        """End all work under way: no generation carries the package.
 
         Args:
-            why: for those whose calls are under way.
-            state: of the package, for those who call it from here on.
+            why: the error of calls under way.
+            state: of the package, for the error of later calls.
         """
         self.delivery.hold()
         self.calls_in.end(why, state)

@@ -1,4 +1,4 @@
-"""One load of a package: the child that carries it, its code and plugins, and what it is asked to do."""
+"""One load of a package: the child that carries it, its code, its plugins and their tasks."""
 
 import asyncio
 import logging
@@ -42,13 +42,13 @@ from co2.protocol.wire.plugin_frames.frames import (
 __all__ = ["HANG_GRACE", "Generation", "NotLoaded"]
 
 HANG_GRACE = 10.0
-"""Seconds beyond its deadline after which a child that runs no Python at all ends itself."""
+"""Seconds beyond its deadline after which a child that runs no Python ends itself."""
 
 _KILL_AFTER = 0.3
 """Seconds that a plugin host gets beyond the exit timeout to end by itself."""
 
 _END_AFTER_REFUSAL = 2.0
-"""Seconds that a child which could not load gets to end by itself."""
+"""Seconds that a child gets to end by itself after its load failed."""
 
 _PICTURED = ("SyntaxError", "IndentationError", "TabError")
 
@@ -56,12 +56,12 @@ Took = Callable[["Generation", ChildFrame], None]
 
 
 class NotLoaded(Exception):
-    """This load of the package came to nothing.
+    """Loading the package failed.
 
     Args:
-        problem: what was found and what was expected, with file and line where known.
-        taken: something that only one can have is taken, a port or a device.
-        died: the child ended by itself, for no reason that it told.
+        problem: the actual and the expected state, with file and line if known.
+        taken: an exclusive resource, such as a port or a device, is in use.
+        died: the child ended by itself, without reporting a reason.
     """
 
     def __init__(self, problem: str, *, taken: bool = False, died: bool = False) -> None:
@@ -72,37 +72,37 @@ class NotLoaded(Exception):
 
 
 class Generation:
-    """One load.
+    """One load of a package.
 
     Args:
         number: counts the loads of this package since the satellite started.
         spec: which package.
-        settings: limits.
-        var_dict: for its plugins.
+        settings: limits of plugin packages.
+        var_dict: variables for its plugins.
         logger: of the package.
-        took: takes what the child has to say to anybody else.
+        took: handles the frames of the child that are not for the load itself.
         news: called when it has ended or stumbled.
 
     Attributes:
         code: hash of its code, '' before it is known.
-        exclusive: it says that it holds what only one can have.
-        plugins: what is made of it.
-        warnings: what of it is ignored, or does nothing.
-        methods: theirs, by name.
-        receives: whether any of them does.
-        durable: whether it goes on where it left off after a restart of its satellite.
-        wanted: what they want to hear.
-        ended: done when the child has ended and all that it said is read; tells how it ended.
-        stumbled: what its plugin raised in its first message or call, '' for nothing.
-        stumbled_in_callback: the plugin, where that was a timer, ``joined`` or ``left``; else ''.
-        failing: plugins in which one of these raised when it was called last, as of the handover.
-        kept: its plugins have exited, its code is still there.
-        asking: answers what its plugins ask the network.
-        applied: counters, as the child told them last.
-        letters_come: dead letters that came.
-        watch: looks after its plugins while they run.
-        too_slow: who was too slow, when it was killed for that.
-        reason: why it was killed, '' when it was not.
+        exclusive: the package declares that it holds an exclusive resource.
+        plugins: the plugins made from it.
+        warnings: parts of it that are ignored, or have no effect.
+        methods: of its plugins, by name.
+        receives: whether any plugin receives messages.
+        durable: whether it resumes at its last position after a restart of its satellite.
+        wanted: interests of its plugins.
+        ended: done when the child has ended and all its frames are read; its result is the cause.
+        stumbled: the exception of a plugin in its first message or call, '' for none.
+        stumbled_in_callback: the plugin, if that was in a timer, ``joined`` or ``left``; else ''.
+        failing: plugins in which the last call of one of these raised, as of the handover.
+        kept: its plugins have exited, but its code is still loaded.
+        calls_out: answers its plugins' queries to the network.
+        applied: the child's counters, as last reported.
+        letters_come: number of dead letters that arrived.
+        watchdog: of its plugins while they run; None otherwise.
+        too_slow: the slow call for which it was killed.
+        reason: why it was killed, '' if it was not.
     """
 
     def __init__(
@@ -151,30 +151,30 @@ class Generation:
 
     @property
     def letters(self) -> int:
-        """Dead letters of its plugins, also those that did not come."""
+        """Dead letters of its plugins, also those that did not arrive."""
         return self.child.words.letters if self._lifecycle is not None else 0
 
     def activity(self, plugin: str) -> int:
-        """Give the activity word of one of its plugins."""
+        """Return the activity word of one of its plugins."""
         index = next((at for at, one in enumerate(self.plugins) if one.name == plugin), None)
         return 0 if index is None else self.child.words.activity(index)
 
     def stumble(self, why: str) -> None:
-        """Note that its new code fails; whether the old one comes back is for others to decide."""
+        """Record that its new code fails; the life cycle decides whether the old code comes back."""
         self.stumbled, self.stumbled_in_callback = why, ""
         self._news()
 
     def send(self, frame: HostFrame) -> None:
-        """Send its child a frame."""
+        """Send a frame to its child."""
         self.child.send(frame)
 
-    # beginning
+    # start
 
     async def check(self) -> None:
-        """Start the child, have it import the package and check it.
+        """Start the child, which imports the package and checks it.
 
         Raises:
-            NotLoaded: that came to nothing; the child has ended, or will.
+            NotLoaded: it failed; the child has ended, or will.
         """
         try:
             await self.child.start()
@@ -197,13 +197,13 @@ class Generation:
         self.code, self.exclusive = checked.code, checked.exclusive
 
     async def make(self, timeout: float | None = None) -> None:
-        """Have every plugin made, afresh where its plugins had exited.
+        """Make every plugin, anew if its plugins had exited.
 
         Args:
-            timeout: seconds; None for what :meth:`check` has left of the load timeout.
+            timeout: seconds; None for the rest of the load timeout after :meth:`check`.
 
         Raises:
-            NotLoaded: that came to nothing; the child has ended, or will.
+            NotLoaded: it failed; the child has ended, or will.
         """
         left = self._until - asyncio.get_running_loop().time()
         self.child.send(Make())
@@ -221,7 +221,7 @@ class Generation:
         self.wanted = PackageInterests(loaded.plugins)
 
     def start(self, progress: dict[str, Progress], *, paused: str, on_trial: bool) -> None:
-        """Let its sends out, but for where they are ``paused`` for a reason, and look after it from now on."""
+        """Start its plugins and their watchdog; their sends wait while they are ``paused`` for a reason."""
         settings = self._settings
         self.watchdog = Watchdog(
             self.child.words, self.plugins, settings.receive_warning, settings.receive_deadline
@@ -232,17 +232,17 @@ class Generation:
         self.child.send(Start(progress, on_trial))
 
     def flush(self, flush: Flush, acknowledged: Awaitable[None]) -> None:
-        """Answer a flush as soon as ``acknowledged`` is done."""
+        """Answer a flush when ``acknowledged`` is done."""
         self._flushes.start(self.child, flush, acknowledged)
 
     # change of code
 
     async def handover(self, timeout: float, *, fresh: bool = False) -> dict[str, bytes] | None:
-        """Have its plugins stop between two messages; give what each hands over; None when they do not in time.
+        """Stop its plugins between two messages; return the values handed over, None if they do not stop in time.
 
         Args:
             timeout: seconds.
-            fresh: what they give, or raise, does not matter.
+            fresh: ignore the values, and the exceptions.
 
         Raises:
             NotLoaded: a ``handover`` raised.
@@ -270,10 +270,10 @@ class Generation:
         return None if deadline.passed or count < len(self.plugins) else values
 
     async def takeover(self, values: Mapping[str, bytes], timeout: float) -> None:
-        """Give its plugins what those before them have handed over.
+        """Pass the values of the previous plugins to its plugins.
 
         Raises:
-            NotLoaded: a ``takeover`` raised, or it took too long, or its child died.
+            NotLoaded: a ``takeover`` raised or took too long, or the child died.
         """
         names = {plugin.name for plugin in self.plugins}
         given = [Takeover(name, value) for name, value in values.items() if name in names]
@@ -294,7 +294,7 @@ class Generation:
             raise NotLoaded(f"takeover took longer than {timeout:g} s{f' (at {place})' if place else ''}")
 
     async def retire(self, timeout: float) -> bool:
-        """Have every ``__exit__`` run and all that was sent come in; tell whether the code is kept."""
+        """Run every ``__exit__`` and receive all that was sent; return whether the code is kept."""
         self.child.send(Stop(timeout, keep=True))
         async with _Deadline(timeout + _KILL_AFTER) as deadline:
             while (answer := await self._answer()) is not None and not isinstance(answer, Exited):
@@ -310,7 +310,7 @@ class Generation:
     # end
 
     async def stop(self, timeout: float) -> None:
-        """End it in good order, within ``timeout`` seconds and a little."""
+        """Stop it in an orderly way, within ``timeout`` seconds and a little."""
         self.child.send(Stop(timeout))
         await asyncio.wait([self.ended], timeout=timeout + _KILL_AFTER)
         if not self.ended.done():
@@ -318,7 +318,7 @@ class Generation:
             self.child.kill()
 
     async def end(self) -> None:
-        """End it at once, and return when all that it said is read."""
+        """Kill the child; return when all its frames are read."""
         self.kept = False
         self._doomed = True
         if self._lifecycle is not None:
@@ -326,7 +326,7 @@ class Generation:
             await self.ended
 
     def kill_slow(self, slow: Slow, what: str) -> None:
-        """Kill it because one of its plugins takes too long; ``what`` does."""
+        """Kill it because the call ``what`` of one of its plugins is too slow."""
         if self._killing is None:
             self.too_slow = slow
             self._killing = asyncio.create_task(self._kill(what))
@@ -365,7 +365,7 @@ class Generation:
         self._news()
 
     async def _answer(self) -> Answer | None:
-        """Give the next answer; None when the child has ended, also to whoever asks after that."""
+        """Return the next answer; None once the child has ended."""
         if self.ended.done() and self._answers.empty():
             return None
         return await self._answers.get()
@@ -390,7 +390,7 @@ class Generation:
         await asyncio.wait([self.ended], timeout=_END_AFTER_REFUSAL)
         self.child.kill()
         if answer.details:
-            # It is told in one line, too, with its place. Only a picture of a wrong line says more than that.
+            # The error is also logged in one line with its place; only a picture of a wrong line adds to that.
             is_picture = answer.details.rpartition("\n")[2].startswith(_PICTURED)
             self._logger.log(logging.ERROR if is_picture else logging.INFO, "%s", answer.details)
         where = f"{answer.where}: " if answer.where else ""
@@ -432,7 +432,7 @@ class Generation:
 
 
 class _Deadline:
-    """A time limit that is no error: what it holds ends, and ``passed`` tells so."""
+    """A time limit that raises nothing: the block ends, and ``passed`` is set."""
 
     def __init__(self, seconds: float) -> None:
         self.passed = False

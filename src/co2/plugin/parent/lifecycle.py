@@ -1,9 +1,9 @@
-"""The life of one plugin package: load, carry, die, start again, change its code, stop. One task drives it all.
+"""The life cycle of one plugin package: load, carry, restart, change its code, stop. One task drives it all.
 
-A change of code, seen from here: the new load is made while the old one works. Then nothing is given to anybody,
-the old one stops between two messages and hands over, the new one takes over, the old one runs ``__exit__``, and
-all that it sent is in; then the new one begins with what the old one did not do. The old one keeps its code for a
-while, so that it can come back. Where only one of them can be up, ``__exit__`` comes before the new one is made.
+A change of code: the new generation is made while the old one works. Then all gates are held; the old one stops
+between two messages and hands over; the new one takes over; the old one runs ``__exit__`` and all its sends are
+received. The new one then starts with the work that the old one had not done. The old one keeps its code for a
+while, so that it can come back. If only one of them can be up, ``__exit__`` runs before the new one is made.
 """
 
 import asyncio
@@ -37,13 +37,13 @@ from co2.tasks import TaskSet
 __all__ = ["EXCLUSIVE_START", "HANDOVER_TIMEOUT", "TRIAL", "Lifecycle"]
 
 QUICK_LIFE = 60.0
-"""A plugin host that lived longer than so many seconds starts again with the shortest delay."""
+"""Seconds of life after which a plugin host restarts with the shortest delay."""
 
 HANDOVER_TIMEOUT = 5.0
-"""Seconds that the old code gets to finish the message it is in and to hand over, and the new one to take over."""
+"""Seconds for the old code to finish its message and hand over, and for the new code to take over."""
 
 EXCLUSIVE_START = 5.0
-"""Seconds in which new code must be up while nobody carries the package."""
+"""Seconds in which new code must be up while no generation carries the package."""
 
 TRIAL = 5.0
 """Seconds after a change of code in which a crash brings the old code back."""
@@ -56,11 +56,11 @@ _AGAIN = "runs again"
 
 @dataclass(slots=True)
 class _Trial:
-    """New code shows that it works; the old one is ready to come back.
+    """New code on trial, with the old code that can come back.
 
     Attributes:
-        old: what carried the package before; its code is kept.
-        values: what it handed over.
+        old: the previous generation; its code is kept.
+        values: values that it handed over.
         until: monotonic seconds.
     """
 
@@ -70,24 +70,24 @@ class _Trial:
 
 
 class Lifecycle:
-    """Carries one package; its phases are those of :data:`~co2.plugin.parent.lifecycle_transitions.PACKAGE`.
+    """Runs one package; its phases are those of :data:`~co2.plugin.parent.lifecycle_transitions.PACKAGE`.
 
     Args:
-        spec: which one.
-        settings: limits.
-        var_dict: for its plugins.
-        records: its log.
-        gates: the ways into it.
-        took: takes what its children say.
-        paused: tells why plugins may not send now, '' where they may.
-        changed: called when its methods or plugins are others than before.
-        dead_letter: called with a message that was given up.
+        spec: the package.
+        settings: limits of plugin packages.
+        var_dict: variables for its plugins.
+        package_log: its log.
+        gates: its gates.
+        took: handles the frames of its children.
+        paused: returns why plugins may not send now, '' if they may.
+        changed: called when its methods or plugins have changed.
+        dead_letter: called with each message that is given up.
 
     Attributes:
-        settled: set once it runs, or will not.
-        refused: the code in the folder did not work, and older code carries the package.
-        current: who carries the package now, or did last; None before the first load.
-        books: its loads, what they count, and where its plugins stand.
+        settled: set once it runs, or will not run.
+        refused: the code in the folder failed, and older code carries the package.
+        current: the generation that carries the package, or did last; None before the first load.
+        accounting: its loads, their counters, and its plugins' progress.
     """
 
     def __init__(
@@ -124,25 +124,25 @@ class Lifecycle:
         self._ending = TaskSet(self._logger, "the end of old code")
         self._exclusive = self._fresh = False
 
-    # from outside
+    # public interface
 
     @property
     def state(self) -> str:
-        """See :class:`~co2.plugin.parent.status.PackageStatus`."""
+        """The state, as in :class:`~co2.plugin.parent.status.PackageStatus`."""
         return shown(self._phase)
 
     @property
     def running(self) -> Generation | None:
-        """Who carries the package, while it runs."""
+        """The generation that carries the package, while it runs."""
         return self.current if self.state == RUNNING else None
 
     @property
     def stopping(self) -> bool:
-        """Whether it was told to stop."""
+        """Whether it is being stopped."""
         return self._stopping
 
     async def run(self) -> None:
-        """Carry the package until it is told to stop."""
+        """Carry the package until it is stopped."""
         delays = backoff()
         while not self.stopping:
             began = time.monotonic()
@@ -154,7 +154,7 @@ class Lifecycle:
             given_up = self.accounting.given_up
             if self._phase == RESTARTING and self._died(how):
                 if self.accounting.given_up > given_up:
-                    delays = backoff()  # what comes next is another message
+                    delays = backoff()  # the next try starts with another message
                 await self._pause(next(delays))
                 self.accounting.counters.restarts += not self.stopping
             else:
@@ -170,18 +170,18 @@ class Lifecycle:
 
     @property
     def on_trial(self) -> bool:
-        """Whether new code has still to show that it works."""
+        """Whether new code is on trial."""
         return self._trial is not None
 
     async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
-        """Have the code of now carry the package. One that is parked or has failed is tried again.
+        """Load the current code of the package. A package that is parked or has failed is tried again.
 
         Args:
-            spec: as the configuration has it now.
-            fresh: nothing is handed over to the new code.
+            spec: the package, as configured now.
+            fresh: hand nothing over to the new code.
 
         Raises:
-            LoadError: it cannot; where the package ran it goes on as it was.
+            LoadError: it failed; a running package stays as it was.
         """
         if self.stopping:
             raise LoadError(self.spec.name, "it is being stopped")
@@ -193,7 +193,7 @@ class Lifecycle:
         await request
 
     def keep(self) -> None:
-        """Note that the folder has the code again that runs: what was refused is not there any more."""
+        """Record that the folder has the running code again: the refused code is gone."""
         one = self.running
         if one is None or not self.refused:
             return
@@ -202,7 +202,7 @@ class Lifecycle:
         self._tell("saved again as it runs")
 
     async def stop(self, timeout: float) -> None:
-        """End it in good order, within ``timeout`` seconds and a little."""
+        """Stop it in an orderly way, within ``timeout`` seconds and a little."""
         self._stopping = True
         self._gates.delivery.hold()
         self._news.set()
@@ -217,7 +217,7 @@ class Lifecycle:
     # one row of loads without a death in between
 
     async def _live(self) -> str:
-        """Load the package and stay with it until its end; tell how that came."""
+        """Load the package and carry it until its end; return the cause."""
         requests, self._requests = self._requests, []
         self._fresh = False
         one = self._new()
@@ -230,7 +230,7 @@ class Lifecycle:
             await one.end()
             self.accounting.ended(one)
             return self._not_loaded(error, requests)
-        if self._phase != RESTARTING and self.accounting.counters.loads > 1:  # it had failed, or was parked
+        if self._phase != RESTARTING and self.accounting.counters.loads > 1:  # failed or parked before
             self.accounting.forget_all_deaths()
             self._package_log.forget_error()
         self.refused = False
@@ -246,7 +246,8 @@ class Lifecycle:
         self._answer(requests, error.problem)
         self._move(Event.NOT_LOADED)
         if self._phase == RESTARTING:
-            # What has run before will run again: maybe a port is still taken by what the last child left behind.
+            # Code that ran before will run again: a port may still be in use by programs that the last child left
+            # behind.
             return error.problem.removeprefix("the plugin host ") if error.died else f"not loaded: {error.problem}"
         if self._phase == FAILED:
             self._gates.delivery.forget()
@@ -256,7 +257,7 @@ class Lifecycle:
         return error.problem
 
     async def _carry(self) -> str:
-        """Stay with the package while it runs; tell how it ended."""
+        """Carry the package while it runs; return the cause of its end."""
         while True:
             await self._news_within(self._trial.until - time.monotonic() if self._trial is not None else None)
             one = self.current
@@ -277,7 +278,7 @@ class Lifecycle:
                 self._end_trial()
 
     def _end_of(self, one: Generation, how: str) -> str:
-        """Nobody carries the package now."""
+        """Close the gates and settle the accounts: no generation carries the package."""
         self._gates.close(f"the plugin host of {self.spec.name} died", "restarting")
         self.accounting.settle(one)
         if self.stopping:
@@ -306,7 +307,7 @@ class Lifecycle:
             self._gates.lose(f"the plugin host of {self.spec.name} died", on_trial=self._trial is not None)
 
     def _begin(self, one: Generation, *, on_trial: bool) -> None:
-        """Let a load carry the package from now on, and give it what the one before did not do."""
+        """Make a generation carry the package, starting with the work that its predecessor had not done."""
         before, self.current = self.current, one
         one.start(self.accounting.place(one), paused=self._paused(), on_trial=on_trial)
         self._goes_on()
@@ -321,7 +322,7 @@ class Lifecycle:
     # change of code
 
     async def _reload(self) -> None:
-        """Put new code in the place of the one that runs; where that fails it goes on, or comes back."""
+        """Replace the running code by new code; if that fails, the old code stays or comes back."""
         requests, self._requests = self._requests, []
         fresh, self._fresh = self._fresh, False
         old = self.current
@@ -366,7 +367,7 @@ class Lifecycle:
             await self._retire(old)
         self._end_trial()
         if self.stopping or new.ended.done():
-            # The one is gone before it did anything, the other has exited: what comes next is as after a death.
+            # The new one has ended before it started, the old one has exited: continue as after a death.
             await asyncio.gather(old.end(), new.end())
             self.accounting.ended(new)
             raise NotLoaded("the plugin host ended before it was started", died=True)
@@ -377,7 +378,7 @@ class Lifecycle:
             self.accounting.ended(old)
 
     async def _load_beside(self, old: Generation) -> tuple[Generation, bool]:
-        """Load new code while the old one works; also tell whether only one of them can be up at a time."""
+        """Load new code beside the old; also return whether only one of them can be up at a time."""
         new = self._new()
         try:
             await new.check()
@@ -391,7 +392,7 @@ class Lifecycle:
                 raise
         else:
             return new, exclusive
-        # The old one has what the new one wants: from now on the one goes before the other comes.
+        # The old code holds a resource that the new code needs: from here on the old one exits first.
         self._exclusive = True
         return await self._load_beside(old)
 
@@ -400,7 +401,7 @@ class Lifecycle:
         self.accounting.settle(old)
 
     async def _come_back(self, old: Generation, values: Mapping[str, bytes]) -> None:
-        """Let the old code go on: it has stopped for a moment, or its plugins have exited and are made afresh."""
+        """Resume the old code after its stop; make its plugins anew if they have exited."""
         if self.stopping or old.ended.done():
             return
         if not old.kept:
@@ -418,13 +419,13 @@ class Lifecycle:
             self._begin(old, on_trial=False)
 
     async def _go_back_from_stumble(self, one: Generation) -> bool:
-        """Bring the old code back, because the new one raised; tell whether that worked."""
+        """Bring the old code back because the new code raised; return whether that worked."""
         if self._trial is not None and one.stumbled_in_callback in self._trial.old.failing:
-            return False  # so did the old one: nobody is helped by that
+            return False  # the old code raised there too: it would not help
         return await self._go_back("raised", one.stumbled)
 
     async def _go_back(self, what: str, why: str) -> bool:
-        """Bring the old code back, because the new one did ``what`` on trial; tell whether that worked."""
+        """Bring the old code back because the new code did ``what`` on trial; return whether that worked."""
         trial, self._trial = self._trial, None
         new = self.current
         if trial is None or new is None:
@@ -449,7 +450,7 @@ class Lifecycle:
         return True
 
     def _end_trial(self) -> None:
-        """The new code has shown that it works: the old one is not needed any more."""
+        """End the trial: the new code works, and the old code can go."""
         trial, self._trial = self._trial, None
         if trial is not None:
             self._ending.start(self._finish(trial.old))
@@ -459,10 +460,10 @@ class Lifecycle:
         await old.ended
         self.accounting.ended(old)
 
-    # what is left
+    # helpers
 
     def _died(self, how: str) -> bool:
-        """Tell of a death, and decide what follows: whether there is another try, and where it goes on."""
+        """Report a death; return whether the package is restarted."""
         one = self.current if self.current in self.accounting.alive else None  # None: it died while it loaded
         deaths = self.spec.all_limits(self._settings)["deaths"]
         if not self.accounting.died(one, how, deaths):
@@ -497,14 +498,14 @@ class Lifecycle:
                 request.set_result(None)
 
     async def _news_within(self, seconds: float | None) -> None:
-        """Wait for news, at most so long; then look at everything anew."""
+        """Wait for news, at most for so long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if seconds is None else max(0.0, seconds)):
                 await self._news.wait()
         self._news.clear()
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait until it is asked for or told to stop, at most so long."""
+        """Wait for a request or a stop, at most for so long."""
         until = None if seconds is None else time.monotonic() + seconds
         while not self.stopping and not self._requests and (until is None or time.monotonic() < until):
             await self._news_within(None if until is None else until - time.monotonic())

@@ -1,10 +1,10 @@
-"""The life cycle of a plugin package as a table: what happens in which phase, and the phase it leads to.
+"""The life cycle of a plugin package as a table: the next phase for each phase and event.
 
-``lifecycle.py`` moves by it, and the diagram in ``docs/explanation/architecture.md`` is drawn from it
-(``tools/draw_states.py``). What is not in it cannot happen: :func:`~co2.protocol.transitions.next_state` raises.
+``lifecycle.py`` follows it, and ``tools/draw_states.py`` draws the diagram in ``docs/explanation/architecture.md``
+from it. An event without an entry cannot happen: :func:`~co2.protocol.transitions.next_state` raises.
 
-That a package is told to stop is no phase: it may come in any of them, and what is under way sees it. Neither is
-the loading of new code beside the old one, which goes on as it was.
+A request to stop is no phase: it can come in any phase, and the work under way checks for it. Loading new code
+beside the old, which continues, is no phase either.
 """
 
 from collections.abc import Mapping
@@ -31,37 +31,37 @@ RESTARTING, PARKED, RETRYING, FAILED, STOPPED = "restarting", "parked", "retryin
 
 
 class Event(StrEnum):
-    """What happens to a package."""
+    """An event in the life of a package."""
 
     CARRIED = "carried"
-    """A generation carries it, or goes on to."""
+    """A generation carries it, or resumes."""
 
     ON_TRIAL = "carried on trial"
-    """The same, and the code before is kept to come back."""
+    """A generation carries it on trial; the code before is kept and can come back."""
 
     NOT_LOADED = "not loaded"
-    """The code does not load, or its plugin host ended while it did."""
+    """The code does not load, or its plugin host ended during the load."""
 
     HANDOVER = "handover"
-    """New code is loaded and takes the place of the one that runs: nothing is given to anybody meanwhile."""
+    """Loaded new code replaces the running code; all gates are held meanwhile."""
 
     TRIAL_OVER = "trial over"
-    """The trial has lasted long enough: the code before is let go."""
+    """The trial has lasted long enough: the code before is dropped."""
 
     TRIAL_FAILED = "trial failed"
     """New code crashed or raised on trial: the code before comes back."""
 
     DIED = "died"
-    """Its plugin host ended, and nothing else carries it."""
+    """Its plugin host ended, and no other generation carries it."""
 
     GIVEN_UP = "died too often"
-    """It died so often that nobody starts it again unasked."""
+    """It died so often that it restarts only on request."""
 
     ASKED = "asked"
-    """Somebody asks for another try."""
+    """Another try is requested."""
 
     STOPPED = "stopped"
-    """It was told to stop, and all of it has ended."""
+    """It was stopped, and all of it has ended."""
 
 
 PACKAGE: Mapping[str, Mapping[Event, str]] = {
@@ -70,7 +70,7 @@ PACKAGE: Mapping[str, Mapping[Event, str]] = {
     SWITCHING: {
         Event.CARRIED: RUNNING,
         Event.ON_TRIAL: TRIAL,
-        Event.TRIAL_OVER: SWITCHING,  # of the code that is to hand over, and has ended
+        Event.TRIAL_OVER: SWITCHING,  # the trial of code that should hand over, but has ended
         Event.TRIAL_FAILED: REVERTING,
         Event.DIED: RESTARTING,
         Event.STOPPED: STOPPED,
@@ -93,7 +93,7 @@ PACKAGE: Mapping[str, Mapping[Event, str]] = {
     FAILED: {Event.ASKED: STARTING, Event.STOPPED: FAILED},
     STOPPED: {},
 }
-"""The next phase, by phase and event; the first one is where a package begins."""
+"""The next phase, by phase and event; a package begins in the first phase."""
 
 _SHOWN = {TRIAL: RUNNING, SWITCHING: RUNNING, REVERTING: RUNNING, RETRYING: RESTARTING}
 

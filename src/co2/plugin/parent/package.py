@@ -1,4 +1,4 @@
-"""One plugin package as its satellite sees it: messages and calls go in, what its children say comes out."""
+"""One plugin package, at the satellite: messages and calls go in, and its children's frames come out."""
 
 import dataclasses
 from collections.abc import Awaitable, Mapping, Sequence
@@ -43,45 +43,45 @@ __all__ = ["Hub", "Package"]
 
 
 class Hub(Protocol):
-    """What a package needs of its supervisor."""
+    """The supervisor as a package needs it."""
 
     @property
     def paused(self) -> str:
-        """Why plugins may not send now; '' where they may."""
+        """Why plugins may not send now; '' if they may."""
 
     @property
     def network(self) -> NetworkQueries:
-        """What plugins may ask."""
+        """The network that plugins may query."""
 
     def published(self, package: "Package", frame: Publish, count: int) -> None:
-        """Pass on a frame of so many messages that a plugin sent, in order."""
+        """Pass on a frame with ``count`` messages that a plugin sent, in order."""
 
     def flushed(self, package: "Package") -> Awaitable[None]:
         """Wait until all that the package has published so far is acknowledged."""
 
     def methods_changed(self) -> None:
-        """Called when the methods or plugins of a package are others than before."""
+        """Announce that the methods or plugins of a package have changed."""
 
     def dead_letter(self, package: "Package", letter: DeadLetter) -> None:
-        """Keep a message that a plugin did not take."""
+        """Keep a message that a plugin did not accept."""
 
     def has_room(self, package: "Package") -> None:
-        """A package that took no more from the network has room again."""
+        """Report that a full package has room for messages from the network again."""
 
 
 class Package:
     """One package and the children that carry it, one after the other.
 
     Args:
-        spec: which one.
-        settings: limits.
-        var_dict: for its plugins.
+        spec: the package.
+        settings: limits of plugin packages.
+        var_dict: variables for its plugins.
         hub: the supervisor.
 
     Attributes:
         name: of the package.
-        life: loads it, starts it again, changes its code.
-        passing: what is on its way through its relay plugins.
+        lifecycle: loads it, restarts it, changes its code.
+        filters: the messages on their way through its relay plugins.
     """
 
     def __init__(self, spec: PackageSpec, settings: PluginSettings, var_dict: Mapping[str, Any], hub: Hub) -> None:
@@ -107,12 +107,12 @@ class Package:
 
     @property
     def state(self) -> str:
-        """See :class:`~co2.plugin.parent.status.PackageStatus`."""
+        """The state, as in :class:`~co2.plugin.parent.status.PackageStatus`."""
         return self.lifecycle.state
 
     @property
     def plugins(self) -> Sequence[PluginInfo]:
-        """What is loaded of it, or was last."""
+        """Its plugins, loaded now or last."""
         return self.lifecycle.current.plugins if self.lifecycle.current is not None else ()
 
     @property
@@ -122,18 +122,18 @@ class Package:
 
     @property
     def durable(self) -> bool:
-        """Whether it goes on where it left off after a restart of its satellite."""
+        """Whether it resumes at its last position after a restart of its satellite."""
         return self.lifecycle.current is not None and self.lifecycle.current.durable
 
     def log(self, after: int, max_rows: int) -> list[dict[str, Any]]:
-        """Give the last lines of its log, those with a number above ``after``."""
+        """Return the last lines of its log, those with a number above ``after``."""
         return self._package_log.tail.rows(after, max_rows)
 
     def close(self) -> None:
-        """It has ended for good."""
+        """Close its log: the package has ended for good."""
         self._package_log.close()
 
-    # what its children say
+    # frames of its children
 
     def _took(self, one: Generation, frame: ChildFrame) -> None:
         match frame:
@@ -167,42 +167,42 @@ class Package:
 
     @property
     def receives(self) -> bool:
-        """Whether it is carried, or will be, and any of its plugins receives, as far as is known."""
+        """Whether it is or will be carried, and any of its plugins receives, as far as is known."""
         lifecycle = self.lifecycle
         if lifecycle.state in ("failed", "stopped") or lifecycle.stopping:
             return False
         return lifecycle.current is None or lifecycle.current.receives
 
     def wants(self, channels: Sequence[str] | None, sender: str = "") -> bool:
-        """Whether any of its plugins but ``sender`` hears messages of such channels, as far as is known."""
+        """Return whether any plugin except ``sender`` wants messages of these channels, as far as is known."""
         one = self.lifecycle.current
         return self.receives and (not sender if one is None else one.wanted.wants(channels, sender))
 
     def deliver(self, source: str, queued: QueuedBatch) -> None:
-        """Queue a batch for the package, and give the child what it may have."""
+        """Queue a batch for the package, and send the child as much as it may have."""
         self._delivery.deliver(source, queued)
 
     def deliver_from_network(self, queued: QueuedBatch) -> bool:
-        """Queue a batch from the network; tell whether there is room for more.
+        """Queue a batch from the network; return whether there is room for more.
 
-        Where there is none the hub is told once there is: until then the relay's log keeps what comes.
+        If there is none, the relay's log keeps further messages until :meth:`Hub.has_room` is called.
         """
         return self._delivery.deliver_from_network(queued)
 
     @property
     def next_delivery(self) -> tuple[Child, int] | None:
-        """Who is given what is delivered next, if at once, and its number; None where that is not sure."""
+        """The child that gets the next message at once, and its number; None if unsure."""
         one, number = self.lifecycle.running, self._delivery.next_number
         return (one.child, number) if one is not None and number else None
 
     def next_passed(self, stage: FilterStage) -> tuple[Child, int] | None:
-        """Return who is given what passes a relay plugin next, if at once, and its number; None where not sure."""
+        """Return the child that gets the next message to filter at once, and its number; None if unsure."""
         one, number = self.lifecycle.running, stage.next_number
         return (one.child, number) if one is not None and number else None
 
     @property
     def sender(self) -> Child | None:
-        """Who sends for it; None where that is not sure."""
+        """The only child that can send for it; None if unsure."""
         one = self.lifecycle.running
         return one.child if one is not None and self.lifecycle.accounting.alive == [one] else None
 
@@ -211,21 +211,21 @@ class Package:
         self._delivery.gap(source, gap)
 
     def position(self, log_id: str) -> int:
-        """Give the position of the last message that it is done with in this log; 0 for none."""
+        """Return the position of the last message in this log that it is done with; 0 for none."""
         return self._delivery.position(log_id)
 
     @property
     def standing(self) -> tuple[str, int]:
-        """The log and the position in it of the last message that it is done with; ('', 0) for none."""
+        """The log, and the position in it, of the last message that it is done with; ('', 0) for none."""
         return self._delivery.standing
 
     def flow(self, why: str) -> None:
-        """Have its plugins wait, and tell them why; '' lets them send."""
+        """Make its plugins' sends wait for the reason ``why``; '' ends the wait."""
         if (one := self.lifecycle.running) is not None:
             one.send(Flow(not why, why))
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
-        """Tell its plugins who has joined and left the network."""
+        """Send its plugins the hosts that have joined and left the network."""
         for one in self.lifecycle.accounting.alive:
             one.calls_out.tell(one.child, joined, left)
 
@@ -235,14 +235,14 @@ class Package:
         """Call an ``x_`` method.
 
         Raises:
-            BadParams: the argument cannot travel, or it does not take it.
+            BadParams: the argument cannot be packed, or the method does not accept it.
             PluginFailed: it raised, died, is not running, or too many calls wait.
             CallTimeout: no answer within ``timeout`` seconds.
         """
         return await self._calls_in.call(method, argument, timeout)
 
     async def repeat(self, letter: DeadLetter, timeout: float) -> None:
-        """Give a dead letter to its plugin once more; return when it has taken it.
+        """Pass a dead letter to its plugin again; return when the plugin has taken it.
 
         Raises:
             PluginFailed: it raised again, died, is not there, or too many calls wait.
@@ -253,7 +253,7 @@ class Package:
         await self._calls_in.repeat(letter, timeout)
 
     async def admit(self, plugin: str, host: Host, timeout: float) -> str:
-        """Ask a relay plugin whether a host may join; give why not, '' where it may.
+        """Ask a relay plugin whether a host may join; return the reason why not, '' if it may.
 
         Raises:
             PluginFailed: it raised, died, is not running, or too many calls wait.
@@ -268,10 +268,10 @@ class Package:
             return any(plugin.name == frame.plugin and plugin.admits for plugin in self.plugins)
         return any(plugin.name == frame.plugin and plugin.receives for plugin in self.plugins)
 
-    # watching
+    # watchdog
 
     def look(self, now: float) -> None:
-        """Warn about who is slow, kill who is too slow; called several times a second."""
+        """Warn about slow plugins, kill those past the deadline; called several times a second."""
         self._package_log.tell(now, self._delivery.waiting.dropped, self._unkept)
         for one in self.lifecycle.accounting.alive:
             one.child.tick()
@@ -313,7 +313,7 @@ class Package:
         )
 
     def status(self) -> PackageStatus:
-        """Tell how it is."""
+        """Return its status."""
         lifecycle = self.lifecycle
         counters, one = lifecycle.accounting.counters, lifecycle.current
         watchdog = one.watchdog if one is not None else None

@@ -1,4 +1,4 @@
-"""Lines of a package for the log, under its plugins' names; and the last error, for pages and ``co2 ps``."""
+"""Log lines of a package, under its plugins' names; and its last error, for pages and ``co2 ps``."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from co2.values import unpack
 __all__ = ["MAX_BYTES", "MAX_ERROR", "MAX_LINES", "MAX_PREVIEW", "LogTail", "PackageLog", "preview"]
 
 MAX_PREVIEW = 512
-"""Characters of a message that are shown in the log."""
+"""Characters of a message that the log shows."""
 
 MAX_ERROR = 500
 """Characters of the last error that are kept."""
@@ -26,21 +26,21 @@ MAX_BYTES = 256 * 1024
 
 DEBUG_RATE = 100.0
 DEBUG_BURST = 2000
-"""Debug lines per second and at once; they go to a file of their own."""
+"""Debug lines per second and at once; they go to a separate file."""
 
 QUIET_RATE = 10.0
 QUIET_BURST = 100
-"""Lines per second and at once about errors that came again, for what only one of them has: in the file."""
+"""Lines per second and at once about repeated errors with their own details, in the file."""
 
 _OVERHEAD = 100
-"""Bytes that a record which is kept takes besides its text, roughly."""
+"""Bytes that a kept record takes besides its text, roughly."""
 
 _GAP_INTERVAL = 5.0
-"""Seconds between two lines about messages, or dead letters, that had to be dropped, or lines left out."""
+"""Seconds between two lines about dropped messages, dead letters, or suppressed lines."""
 
 
 def preview(packed: bytes) -> str:
-    """Show a message, shortened."""
+    """Return a message as text, shortened."""
     try:
         return repr(unpack(packed))[:MAX_PREVIEW]
     except (ValueRefused, RecursionError):
@@ -48,7 +48,7 @@ def preview(packed: bytes) -> str:
 
 
 class LogTail(logging.Handler):
-    """Keeps what is logged under one name, from INFO up."""
+    """Keeps the records of one logger, from INFO up."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -57,7 +57,7 @@ class LogTail(logging.Handler):
         self._number = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record; the oldest go where there are too many."""
+        """Keep a record; drop the oldest beyond the limits."""
         try:
             text = record.getMessage()
         except Exception:
@@ -76,7 +76,7 @@ class LogTail(logging.Handler):
             self._size -= len(self._rows.popleft()["text"]) + _OVERHEAD
 
     def rows(self, after: int, max_rows: int) -> list[dict[str, Any]]:
-        """Give the last records with a number above ``after``, oldest first."""
+        """Return the last records with a number above ``after``, oldest first."""
         rows = [row for row in self._rows if row["number"] > after]
         return rows[-max_rows:]
 
@@ -89,7 +89,7 @@ class PackageLog:
             ``co2.plugins.<package>.<module>.<class>``.
 
     Attributes:
-        tail: the last lines.
+        tail: its last lines.
     """
 
     def __init__(self, package: str) -> None:
@@ -111,15 +111,15 @@ class PackageLog:
         return round(time.monotonic() - self._last_error_at, 3) if self.last_error else None
 
     def forget_error(self) -> None:
-        """What went wrong was mended."""
+        """Forget the last error, because its cause is gone."""
         self.last_error = ""
 
     def close(self) -> None:
-        """Nothing will be written any more."""
+        """Detach the tail from the logger."""
         self.logger.removeHandler(self.tail)
 
     def take(self, record: Record) -> None:
-        """Write a line that the child sent, within its budget; an error that comes again, ever more rarely."""
+        """Write a child's record, within its budget; a repeated error ever more rarely."""
         text, extra = record.text, None
         budget = self._debug_budget if record.level < logging.INFO else self._budget
         if record.level >= logging.ERROR:
@@ -132,25 +132,25 @@ class PackageLog:
             self._logger_of(record.source).log(record.level, "%s", text, extra=extra)
 
     def _logger_of(self, source: str) -> logging.Logger:
-        # Sources are the names of plugins, and there are at most MAX_PLUGINS of them.
+        # Sources are names of plugins: at most MAX_PLUGINS.
         return logging.getLogger(f"co2.plugins.{source}") if source else self.logger
 
     def error(self, text: str) -> None:
-        """Write an error of our own; it is the last error now."""
+        """Write an error of the parent; it becomes the last error."""
         self._remember(text)
         self.logger.error("%s", text)
 
     def warn(self, text: str) -> None:
-        """Write a warning of our own; it is the last error now."""
+        """Write a warning of the parent; it becomes the last error."""
         self._remember(text)
         self.logger.warning("%s", text)
 
     def tell(self, now: float, dropped: int, unkept: int = 0) -> None:
-        """Say, not too often, which errors came again, what the log has not got and which messages were dropped.
+        """Report repeated errors, suppressed lines and dropped messages, at a limited rate.
 
         Args:
             now: monotonic seconds.
-            dropped: messages that had to go so far.
+            dropped: messages dropped so far.
             unkept: dead letters that could not be kept so far.
         """
         for source, text in self._repeats.due():
@@ -171,7 +171,7 @@ class PackageLog:
         self._told_dropped, self._told_unkept, self._told_at = dropped, unkept, now
 
     def _tell_left_out(self, now: float) -> None:
-        """Say how many lines came too fast; of those that the terminal does not get, in the file only."""
+        """Report how many lines were suppressed; for lines that the terminal does not get, in the file only."""
         if now - self._left_out_at < _GAP_INTERVAL:
             return
         for budget, level in (
@@ -189,7 +189,7 @@ class PackageLog:
 
 
 def _summary(text: str) -> str:
-    """Give what happened and, of a traceback, its last line."""
+    """Return the first line, and the last line of a traceback."""
     first, *more = text.strip().splitlines() or [""]
     last = next((line.strip() for line in reversed(more) if line.strip()), "")
     return f"{first[:300]} - {last}" if last else first

@@ -1,4 +1,4 @@
-"""A plugin host as its parent sees it: frames in and out, an end, and means to bring that about."""
+"""A plugin host at its parent: frames in and out, its end, and ways to end it."""
 
 import asyncio
 import contextlib
@@ -25,16 +25,16 @@ __all__ = ["Child", "ProcessChild", "ThreadChild", "make_child"]
 SOCKET_BUFFER = 1024 * 1024
 
 READ_SIZE = 256 * 1024
-"""Bytes that are read from a child at once."""
+"""Bytes of one read from a child."""
 
 _DRAIN = 0.5
-"""Seconds to read what a child that has ended left behind; programs it started may keep its pipes open."""
+"""Seconds to read the rest from a child that has ended; programs it started may keep its pipes open."""
 
 _TELL_EVERY = 5.0
-"""Seconds between two lines about what was left out of the log."""
+"""Seconds between two lines about suppressed log lines."""
 
 _DUMP = 0.3
-"""Seconds for a child to write where it hangs."""
+"""Seconds for a child to write its stacks."""
 
 _logger = logging.getLogger("co2.plugins")
 
@@ -42,14 +42,14 @@ OnFrame = Callable[[ChildFrame], None]
 
 
 def _ignore(_what: object) -> None:
-    """Takes the place of what is called when there is news."""
+    """Do nothing, in place of a callback after the end."""
 
 
 class _SocketPair(asyncio.BufferedProtocol):
-    """Our end of the socket pair.
+    """The parent's end of the socket pair.
 
     Attributes:
-        unsent: what the child has not read yet.
+        unsent: bytes that the child has not read yet.
     """
 
     unsent: Unsent
@@ -99,12 +99,12 @@ class _SocketPair(asyncio.BufferedProtocol):
 
 
 class Child(ABC):
-    """What process and thread have in common.
+    """A plugin host, as a process or as threads.
 
     Attributes:
         pid: of the process; None for threads.
-        words: where each plugin stands.
-        exited: done when it has ended; tells how, in words.
+        words: progress words of its plugins.
+        exited: done when it has ended; its result is the cause, in words.
         can_kill: whether :meth:`kill` really ends it.
     """
 
@@ -122,50 +122,50 @@ class Child(ABC):
 
     @property
     def descriptor(self) -> int:
-        """Of our end of the socket pair, as long as whole frames can come and go past the transport; else -1."""
+        """Descriptor of the parent's end while whole frames can bypass the transport, else -1."""
         transport, link = self._transport, self._link
         if transport is None or link is None or transport.is_closing() or link.unsent.waits:
             return -1
         return self._descriptor if link.is_between else -1
 
     def take_ahead(self, data: bytes, more: bool = False) -> None:
-        """Take bytes as they have come, past the transport."""
+        """Handle bytes that were read without the transport."""
         if self._link is not None:
             self._link.take(data)
 
     def written_ahead(self, data: bytes) -> None:
-        """Learn what has been written already, past the transport: it is left out of what is sent next."""
+        """Record bytes that were written without the transport; the next sends leave them out."""
         self._ahead = data
 
     def left_ahead(self) -> int:
-        """Say how many bytes of that have not been left out yet."""
+        """Return how many of these bytes are still to be left out."""
         return len(self._ahead)
 
     def break_off(self, why: str) -> None:
-        """End it: what it has got, or was not given, is not what its parent knows of."""
+        """End the child: its state no longer matches its parent's."""
         _logger.error("a plugin host is ended: %s", why)
         self.kill()
 
     @abstractmethod
     async def start(self) -> None:
-        """Start it."""
+        """Start the child."""
 
     def send(self, frame: HostFrame) -> None:
-        """Send a frame; one that has ended does not mind."""
+        """Send a frame; do nothing if the child has ended."""
         transport, link = self._transport, self._link
         if transport is None or link is None or transport.is_closing():
             return
         data = encode_frame(frame)
         if ahead := self._ahead:
             if ahead.startswith(data):
-                self._ahead = ahead[len(data) :]  # the rest of it is of the frames that come next
+                self._ahead = ahead[len(data) :]  # the rest belongs to the next frames
                 return
             if not data.startswith(ahead):
-                return  # the child ends for it
+                return  # the child is ended for this
             data, self._ahead = data[len(ahead) :], b""
         if not link.unsent.waits:
-            # Past the transport, which would write at the end of its loop's turn. What fails is full; or broken,
-            # which the transport finds out too.
+            # Past the transport, which would write at the end of its loop's turn. A write fails if the socket is
+            # full or broken; the transport notices a broken one too.
             with contextlib.suppress(OSError):
                 data = data[os.write(self._descriptor, data) :]
         if data:
@@ -173,26 +173,26 @@ class Child(ABC):
 
     @abstractmethod
     def kill(self) -> None:
-        """End it at once."""
+        """End the child at once."""
 
     async def where(self, folder: str) -> str:
-        """Ask where it hangs: ``file:line in function``, '' where that cannot be told."""
+        """Return where the child hangs: ``file:line in function``, '' if unknown."""
         return ""
 
     def tick(self) -> None:  # noqa: B027 - threads have nothing to look after
-        """Called now and then."""
+        """Do regular work; called several times a second."""
 
     async def end(self) -> None:
-        """Read what an ended child left behind, and let go of everything."""
+        """Read the rest from an ended child, and close the transport."""
         if self._link is not None:
             await asyncio.wait([self._link.closed], timeout=_DRAIN)
         if self._transport is not None:
             self._transport.close()
 
     def forget(self) -> None:
-        """Let go of the words, too, and of all that leads back to here: nobody looks at it any more.
+        """Drop all references from and to the child: it is not used any more.
 
-        Hosts look for what only holds itself very rarely, and a link has a big buffer.
+        Cycles are collected very rarely, and a link has a big buffer.
         """
         if self._link is not None:
             self._link.forget()
@@ -241,9 +241,9 @@ class ProcessChild(Child):
     """A plugin host in a process of its own.
 
     Args:
-        on_frame: takes its frames.
-        logger: for what it prints.
-        env: names of variables that it gets beside those that all get.
+        on_frame: called with each of its frames.
+        logger: for its output.
+        env: names of environment variables that it gets besides the common ones.
     """
 
     can_kill = True
@@ -263,7 +263,7 @@ class ProcessChild(Child):
         """Start the process.
 
         Raises:
-            OSError: the machine does not let us.
+            OSError: the system refuses a process or a socket.
         """
         loop = asyncio.get_running_loop()
         progress_fd = make_progress_file()
@@ -304,12 +304,12 @@ class ProcessChild(Child):
             os.close(progress_fd)
 
     def kill(self) -> None:
-        """Kill the whole session that was made for it."""
+        """Kill the whole session of the child."""
         if not self.exited.done():
             self._kill_session()
 
     async def where(self, folder: str) -> str:
-        """Have faulthandler write all stacks to its stderr, which also brings them into debug.log."""
+        """Make faulthandler write all stacks to stderr, and thus to debug.log; return the innermost place."""
         from co2.plugin.parent.process_output import innermost_place
 
         self._errors.expect_dump()
@@ -323,7 +323,7 @@ class ProcessChild(Child):
         return place
 
     def tick(self) -> None:
-        """Tell what was left out of the log, once there is room for a line."""
+        """Report suppressed log lines, once the budget has room for a line."""
         now = asyncio.get_running_loop().time()
         if (
             (self._budget.lines or self._budget.bytes)
@@ -334,7 +334,7 @@ class ProcessChild(Child):
             self._budget.tell(self._logger)
 
     async def end(self) -> None:
-        """Also end what the child has started and left behind in its session."""
+        """End all programs that the child has left in its session, too."""
         self._kill_session()
         await super().end()
         await asyncio.wait([self._protocol.drained, self.exited], timeout=_DRAIN)
@@ -344,15 +344,15 @@ class ProcessChild(Child):
         self._budget.tell(self._logger)
 
     def forget(self) -> None:
-        """Unmap the words, too."""
+        """Unmap the progress words, too."""
         super().forget()
         if self.pid is not None:
             self.words.close()
             del self._process, self._protocol
 
     def _kill_session(self) -> None:
-        # The session was made for this child, so its group has the child's pid; a group with members keeps
-        # its number from being given to anybody else.
+        # The child leads its session, so its group has the child's pid; a group with members keeps the system from
+        # reusing its number.
         assert self.pid is not None
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -368,15 +368,15 @@ class ProcessChild(Child):
 
 
 class ThreadChild(Child):
-    """A plugin host in threads of this process: for tests and tiny boards. Nothing can end one that hangs.
+    """A plugin host in threads of this process, for tests and tiny boards. A thread that hangs cannot be ended.
 
     Args:
-        on_frame: takes its frames.
+        on_frame: called with each of its frames.
     """
 
     async def start(self) -> None:
         """Start its threads."""
-        from co2.plugin.child.host import PluginHost  # a twentieth of a host's start, and few need it here
+        from co2.plugin.child.host import PluginHost  # a twentieth of a host's start, and rarely needed here
 
         ours, theirs = socket.socketpair()
         self.words = ProgressWords()
@@ -385,14 +385,14 @@ class ThreadChild(Child):
 
         def run() -> None:
             host.run()
-            with contextlib.suppress(RuntimeError):  # nobody waits any more
+            with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._ended, "ended")
 
         await self._connect(ours)
         threading.Thread(target=run, name="co2-plugin-host", daemon=True).start()
 
     def kill(self) -> None:
-        """Leave it behind: its plugins get no more messages, their ``__exit__`` is called if they ever return."""
+        """Abandon the threads: plugins get no more messages; ``__exit__`` runs if they ever return."""
         if self._transport is not None:
             self._transport.close()
         self._ended("left behind")
@@ -404,5 +404,5 @@ def _shut(sock: socket.socket) -> None:
 
 
 def make_child(isolation: str, on_frame: OnFrame, logger: logging.Logger, env: Sequence[str] = ()) -> Child:
-    """Make a child that is not started yet; ``isolation`` is ``process`` or ``thread``."""
+    """Create a child that is not started yet; ``isolation`` is ``process`` or ``thread``."""
     return ThreadChild(on_frame) if isolation == "thread" else ProcessChild(on_frame, logger, env)

@@ -1,4 +1,4 @@
-"""What a child prints: cut into lines, capped and limited, so that a flood costs neither memory nor the log."""
+"""Output of a child: lines, capped and rate-limited, so that a flood costs neither memory nor the log."""
 
 import logging
 import re
@@ -21,18 +21,18 @@ _DUMP_LINE = re.compile(
     rb"(?:Current thread|Thread) 0x[0-9a-f]+ .*\(most recent call first\):$"
     rb'|  File ".+", line \d+ in |  \.\.\.$|  <no Python frame>$|$'
 )
-"""What faulthandler writes when it is asked for all stacks."""
+"""A line of faulthandler's dump of all stacks."""
 
 _TRACE_LINE = re.compile(r'^  File "(.+)", line (\d+) in (.+)$', re.MULTILINE)
 
 
 class ProcessOutput:
-    """One stream of a child.
+    """One output stream of a child.
 
     Args:
-        logger: where its lines go.
-        level: theirs.
-        budget: what the log can take of this child.
+        logger: for its lines.
+        level: of its lines.
+        budget: log lines that this child may write.
     """
 
     def __init__(self, logger: logging.Logger, level: int, budget: LineBudget) -> None:
@@ -50,15 +50,15 @@ class ProcessOutput:
         return self._tail.decode("utf-8", "replace")
 
     def expect_dump(self) -> None:
-        """Start the tail anew: a dump of all stacks comes. Its lines are nobody's but who looks into debug.log."""
+        """Start the tail anew for a dump of all stacks, whose lines go to debug.log only."""
         self._tail = b""
         self._dumping = True
 
     def feed(self, data: bytes) -> None:
-        """Take bytes as they came."""
+        """Split bytes into lines, and log them."""
         self._tail = data[-TAIL:] if len(data) >= TAIL else (self._tail + data)[-TAIL:]
         if self._budget.spent:
-            # The rest is only counted: a child that prints a gigabyte is read as fast as it writes.
+            # The rest is only counted: even a gigabyte is read as fast as the child writes it.
             self._budget.suppress(data.count(b"\n"), len(data) + len(self._partial))
             self._partial = b""
             self._skipping = not data.endswith(b"\n")
@@ -69,7 +69,7 @@ class ProcessOutput:
         self._partial_line(rest)
 
     def close(self) -> None:
-        """Write what has no end of line yet."""
+        """Log the last line if it has no end yet."""
         if self._partial:
             self._line(self._partial)
             self._partial = b""
@@ -101,7 +101,7 @@ class ProcessOutput:
 
 
 def innermost_place(dump: str, folder: str) -> str:
-    """Find where a child hangs, in what faulthandler wrote.
+    """Return where a child hangs, from faulthandler's dump.
 
     Args:
         dump: the stacks of all threads, innermost frames first.

@@ -1,4 +1,4 @@
-"""What a plugin host uses of what it may use, as the system tells it."""
+"""Resources that a plugin host uses, as the system reports them."""
 
 import os
 import sys
@@ -9,18 +9,18 @@ __all__ = ["usage_of"]
 
 _MIB = 1024 * 1024
 _TIMES = slice(11, 13)
-"""User and system time in /proc/<pid>/stat, counted from behind the name of the program."""
+"""User and system time in /proc/<pid>/stat, counted from after the program's name."""
 
 
 def usage_of(pid: int | None) -> Mapping[str, float]:
-    """Tell what a process uses now.
+    """Return the resources that a process uses now.
 
     Args:
         pid: of the process; None for none.
 
     Returns:
         ``memory`` (MiB that are resident), ``address_space`` (MiB; what the limit counts), ``open_files``,
-        ``cpu_seconds``; empty where the process is gone, and where neither ``/proc`` nor psutil is there to tell.
+        ``cpu_seconds``; empty if the process is gone, or if neither ``/proc`` nor psutil is available.
     """
     if pid is None:
         return {}

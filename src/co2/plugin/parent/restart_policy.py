@@ -1,4 +1,4 @@
-"""What deaths of plugin hosts lead to: another try, a dead letter, or parking. Pure book-keeping."""
+"""The restart policy after deaths of plugin hosts: another try, a dead letter, or parking. No I/O."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,14 +14,14 @@ MAX_TRIES = 3
 
 PARK_DEATHS = 5
 PARK_WITHIN = 60.0
-"""So many deaths within so many seconds in which it ran park a package; those in the same message count once."""
+"""Deaths that park a package, and the seconds of running time for them; one message counts once."""
 
 FIRST_DELAY = 0.1
 LONGEST_DELAY = 10.0
 
 
 def backoff() -> Iterator[float]:
-    """Give the seconds to wait before each new try, with jitter, for ever."""
+    """Yield the seconds to wait before each new try, with jitter, without end."""
     delay = FIRST_DELAY
     while True:
         yield delay * random.uniform(0.75, 1.25)
@@ -31,12 +31,12 @@ def backoff() -> Iterator[float]:
 def read_progress(
     words: ProgressWords, plugins: Iterable[PluginInfo], before: Mapping[str, Progress]
 ) -> dict[str, Progress]:
-    """Tell where each plugin stood when its child died.
+    """Return how far each plugin got before its child died.
 
     Args:
-        words: what the child left.
+        words: progress words of the child.
         plugins: in the order of their words.
-        before: where they stood when that child began.
+        before: their progress when that child started.
     """
     progress = {}
     for index, plugin in enumerate(plugins):
@@ -45,27 +45,28 @@ def read_progress(
         word = words.message(index)
         earlier = before.get(plugin.name, Progress(0, 0))
         if word == 0:
-            # It was not even started: it may have been inside a message in the life before.
+            # The plugin was not even started: it may have been inside a message in the previous child.
             progress[plugin.name] = earlier
         elif word % 2:
             progress[plugin.name] = Progress(word // 2 - 1, word // 2)
         else:
             done = word // 2 - 1
-            # The word starts at `done`: as long as nothing has moved, the message before is still the next one.
+            # The word starts at `done`: until it changes, the message that was being handled is still the next
+            # one.
             inside = earlier.inside if done < earlier.inside else 0
             progress[plugin.name] = Progress(done, inside)
     return progress
 
 
 def taken_up(plugins: Iterable[PluginInfo], progress: Mapping[str, Progress]) -> dict[str, Progress]:
-    """Tell where the plugins of a load begin, after those of another one.
+    """Return the progress from which the plugins of a new load start.
 
-    One that is known goes on where it stood. One that is new takes the place of one that is gone; where nobody is
-    gone it begins with what comes next.
+    A known plugin resumes at its own progress. A new plugin takes the place of one that is gone; if none is gone,
+    it starts with the next message.
 
     Args:
         plugins: of the new load.
-        progress: of those before.
+        progress: of the previous plugins.
     """
     receivers = [plugin.name for plugin in plugins if plugin.receives]
     gone = [stood.done for name, stood in progress.items() if name not in receivers]
@@ -75,11 +76,11 @@ def taken_up(plugins: Iterable[PluginInfo], progress: Mapping[str, Progress]) ->
 
 @dataclass(slots=True)
 class _Cause:
-    """What a package died of.
+    """One cause of deaths of a package.
 
     Attributes:
-        at: when it did so last.
-        messages: (plugin, message number) for each that may have caused it; nothing outside of any message.
+        at: time of the last death, in the seconds of :meth:`RestartPolicy.add`.
+        messages: (plugin, message number) pairs that may have caused it; empty outside of any message.
     """
 
     at: float
@@ -87,20 +88,20 @@ class _Cause:
 
 
 class RestartPolicy:
-    """Counts the deaths of one package, and what they have in common: those in the same message have one cause."""
+    """Counts the deaths of one package by cause: deaths in the same message have one cause."""
 
     def __init__(self) -> None:
         self._tries: dict[tuple[str, int], int] = {}
         self._causes: list[_Cause] = []
 
     def add(self, now: float, inside: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Count one death; give the (plugin, message number) pairs that are now dead letters.
+        """Count one death; return the (plugin, message number) pairs that are now dead letters.
 
         Args:
-            now: seconds; where they stand still while the package does not run, slow starts and long delays
-                between them keep nothing from being parked.
-            inside: (plugin, message number) for each plugin that may have caused it, empty for a death
-                outside of any message.
+            now: seconds of a clock that stops while the package does not run, so that slow starts and delays do
+                not prevent parking.
+            inside: (plugin, message number) of each plugin that may have caused it, empty for a death outside of
+                any message.
         """
         suspects = set(inside)
         cause = next((one for one in self._causes if one.messages & suspects), None)
@@ -118,12 +119,12 @@ class RestartPolicy:
         return given_up
 
     def park(self, now: float, deaths: int = PARK_DEATHS) -> bool:
-        """Return whether it is enough: ``deaths`` with different causes."""
+        """Return whether the recent causes reach the limit ``deaths``."""
         self._causes = [one for one in self._causes if one.at >= now - PARK_WITHIN]
         return len(self._causes) >= deaths
 
     def __str__(self) -> str:
-        """Say how often it died of late: ``died in 4 different messages and once outside of any``."""
+        """Return the recent deaths in words: ``died in 4 different messages and once outside of any``."""
         inside = sum(bool(one.messages) for one in self._causes)
         outside = len(self._causes) - inside
         often = "once" if outside == 1 else f"{outside} times"
@@ -133,5 +134,5 @@ class RestartPolicy:
         return f"died in {messages}{f' and {often} outside of any' if outside else ''}"
 
     def forget_up_to(self, last: int) -> None:
-        """Forget tries of messages that everybody is done with."""
+        """Forget the tries of messages that all plugins are done with."""
         self._tries = {key: count for key, count in self._tries.items() if key[1] > last}

@@ -1,4 +1,4 @@
-"""The parent of all plugin hosts of a satellite: what plugins send goes out, what comes in goes to them."""
+"""The parent of all plugin hosts of a satellite: it passes their messages on, and delivers messages to them."""
 
 import asyncio
 import logging
@@ -46,17 +46,17 @@ class Supervisor:
     Args:
         specs: the packages.
         settings: limits, as in the satellite's configuration.
-        var_dict: what plugins are told.
-        host_id: gives our host_id of now, for messages between siblings.
-        address: gives (ip, port) of now, likewise.
+        var_dict: variables for plugins.
+        host_id: returns the current host_id of this host, for messages between siblings.
+        address: returns the current (ip, port), likewise.
         on_publish: called with each frame for the network, in order; must not block.
-        flushed: gives, for a package, what is done when all that it has published so far is acknowledged.
-        on_room: called with a package that took no more from the network and does again.
-        on_methods_changed: called when :attr:`methods` or the plugins are others than before.
-        network: what plugins can call and ask; None for nothing.
-        on_dead_letter: takes package and letter for each message that a plugin did not take; must not block.
-        order: names of packages in the order in which messages on their way through a relay pass them; others
-            come behind, in the order in which they were loaded.
+        flushed: returns an awaitable that is done when all that a package has published so far is acknowledged.
+        on_room: called with a full package that has room for messages from the network again.
+        on_methods_changed: called when :attr:`methods` or the plugins have changed.
+        network: the network that plugins can query; None for none.
+        on_dead_letter: called with package and letter for each message that a plugin did not accept; must not
+            block.
+        order: names of packages in the order in which they filter messages; others follow in the order of loading.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Supervisor:
                 task.cancel()
 
     async def stop(self, timeout: float) -> None:
-        """End every package at once: ``__exit__`` within ``timeout`` seconds, last sends still go out."""
+        """Stop all packages at once; ``__exit__`` runs within ``timeout`` seconds, last sends are passed on."""
         self._stopping = True
         await asyncio.gather(*(package.lifecycle.stop(timeout) for package in self._packages.values()))
         if self._lives:
@@ -119,10 +119,10 @@ class Supervisor:
         await self._tasks.stop()
 
     async def load(self, spec: PackageSpec) -> None:
-        """Carry one package more; or try again with one that has failed or is parked.
+        """Load another package; one that has failed or is parked is tried again.
 
         Raises:
-            LoadError: it cannot be loaded, or runs already.
+            LoadError: the package cannot be loaded, or runs already.
         """
         package = self._packages.get(spec.name)
         if package is not None and package.state in ("failed", "parked"):
@@ -132,11 +132,11 @@ class Supervisor:
         elif self._stopping:
             raise LoadError(spec.name, "the satellite is stopping")
         else:
-            # Its first load answers whoever asks, as every later one does.
+            # Its first load answers the caller, like every later one.
             await self._carry(spec).lifecycle.reload(spec)
 
     async def unload(self, name: str, timeout: float) -> None:
-        """End a package in good order, ``__exit__`` within ``timeout`` seconds, and forget it.
+        """Stop a package in an orderly way, ``__exit__`` within ``timeout`` seconds, and remove it.
 
         Raises:
             LoadError: it is not loaded.
@@ -149,20 +149,21 @@ class Supervisor:
         if self._packages.get(name) is package:
             package.close()
             if package.durable:
-                self._unloaded[name] = package.standing  # where it goes on when it is loaded again
+                self._unloaded[name] = package.standing  # where it resumes when it is loaded again
             del self._packages[name], self._lives[name]
             _logger.info("%s: unloaded", name)
             self.methods_changed()
 
     async def reload(self, spec: PackageSpec, *, fresh: bool = False) -> None:
-        """Have the code and configuration of now carry a package; one that has failed or is parked is tried again.
+        """Load the current code and configuration of a package; one that has failed or is parked is tried again.
 
         Args:
-            spec: which one, as the configuration has it now.
-            fresh: nothing is handed over to the new code.
+            spec: the package, as configured now.
+            fresh: hand nothing over to the new code.
 
         Raises:
-            LoadError: it cannot be loaded, or it is not loaded at all. Where it ran it goes on as it was.
+            LoadError: the new code cannot be loaded, or the package is not loaded. A running package stays as it
+                was.
         """
         package = self._packages.get(spec.name)
         if package is None:
@@ -170,7 +171,7 @@ class Supervisor:
         await package.lifecycle.reload(spec, fresh=fresh)
 
     def keep(self, name: str) -> None:
-        """Note that the folder has the code again that runs, where newer code was refused."""
+        """Record that the folder has the running code again, after newer code was refused."""
         if (package := self._packages.get(name)) is not None:
             package.lifecycle.keep()
 
@@ -189,17 +190,17 @@ class Supervisor:
         batch: bytes,
         skip: int = 0,
     ) -> None:
-        """Give a batch of one sender to all packages that want any of its channels.
+        """Deliver a batch of one sender to all packages that want any of its channels.
 
         Args:
             host_id: the sender's.
             client_address: (ip, port) of its connection, as its relay saw it.
-            channels: of its messages, '' for none; None when nobody has listed them.
+            channels: of its messages, '' for none; None if unknown.
             batch: the messages.
-            skip: so many at its front were delivered before.
+            skip: number of messages at its front that were delivered before.
 
         Raises:
-            BadRequest: it is no batch.
+            BadRequest: it is not a batch.
         """
         queued = QueuedBatch(Envelope(host_id, client_address), batch, batch_count(batch), skip)
         for package in self._packages.values():
@@ -207,34 +208,34 @@ class Supervisor:
                 package.deliver(NETWORK, queued)
 
     def deliver_to(self, package: str, queued: QueuedBatch) -> bool:
-        """Queue a batch for a package that wants it; return whether it takes more.
+        """Queue a batch for a package that wants it; return whether there is room for more.
 
-        Where it does not ``on_room`` says when it does again.
+        If there is none, ``on_room`` is called when there is again.
         """
         carried = self._packages.get(package)
         return carried is None or not carried.receives or carried.deliver_from_network(queued)
 
     def gap(self, after: int, following: int, reason: str) -> None:
-        """Tell all packages that messages from the network will not come.
+        """Report to all packages that messages from the network will not come.
 
         Args:
             after: position of the last message before the gap.
             following: position of the first one after it.
-            reason: why.
+            reason: the cause.
         """
         for package in self._packages:
             self.gap_to(package, GapRange(after, following, (reason,)))
 
     def gap_to(self, package: str, gap: GapRange) -> None:
-        """Tell a package that messages from the network will not come."""
+        """Report to a package that messages from the network will not come."""
         carried = self._packages.get(package)
         if carried is not None and carried.receives:
             carried.gap(NETWORK, gap)
 
     def positions(self, log_id: str) -> dict[str, int]:
-        """Give how far each durable package is in this log, also one that was unloaded.
+        """Return the position of each durable package in this log, also of unloaded ones.
 
-        Those that are done with nothing in it are left out.
+        Packages that are done with no message in it are left out.
         """
         unloaded = {
             name: position for name, (log, position) in self._unloaded.items() if log == log_id and position
@@ -246,24 +247,24 @@ class Supervisor:
         }
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
-        """Tell the plugins that want to know who has joined and left the network."""
+        """Send the hosts that have joined and left to the plugins that want them."""
         for package in self._packages.values():
             package.hosts_changed(joined, left)
 
     def has_room(self, package: "Package") -> None:
-        """Pass on that a package takes messages from the network again."""
+        """Report that a package has room for messages from the network again."""
         self._on_room(package.name)
 
     def pause_sending(self, why: str = "the satellite's outbox is full") -> None:
-        """The outbox is full: plugins' sends wait until :meth:`resume_sending`. Calls go on.
+        """Make plugins' sends wait until :meth:`resume_sending`, because the outbox is full. Calls continue.
 
         Args:
-            why: for those who get OutboxFull meanwhile; may be told anew.
+            why: the reason in OutboxFull; a further call changes it.
         """
         self._flow(why)
 
     def resume_sending(self) -> None:
-        """The outbox has room again."""
+        """End the wait of plugins' sends: the outbox has room again."""
         self._flow("")
 
     async def call(self, method: str, argument: Mapping[str, Any]) -> Any:
@@ -275,8 +276,8 @@ class Supervisor:
 
         Raises:
             NoSuchMethod: no plugin has it.
-            BadParams: no key ``data``, or an argument that cannot travel.
-            PluginFailed: it raised, its plugin host died or is not running, or its result cannot travel.
+            BadParams: no key ``data``, or an argument that cannot be packed.
+            PluginFailed: it raised, its plugin host died or is not running, or its result cannot be packed.
             CallTimeout: no answer in time.
         """
         package = self._packages.get(method.partition(".")[0])
@@ -288,11 +289,11 @@ class Supervisor:
         return await package.call(method, argument, self._settings.receive_deadline + 1.0)
 
     async def repeat(self, package: str, letter: DeadLetter) -> None:
-        """Give a dead letter to its plugin once more, marked ``repeat: True``; return when it has taken it.
+        """Pass a dead letter to its plugin again, marked ``repeat: True``; return when the plugin has taken it.
 
         Args:
             package: its name.
-            letter: what ``on_dead_letter`` was given.
+            letter: the letter, as ``on_dead_letter`` got it.
 
         Raises:
             PluginFailed: it raised again, its plugin host died or is not running, or there is no such plugin.
@@ -304,14 +305,14 @@ class Supervisor:
         await carried.repeat(letter, self._settings.receive_deadline + 1.0)
 
     def stages(self) -> list[FilterStage]:
-        """Give what messages on their way through a relay pass, in order."""
+        """Return the filter stages for messages through a relay, in order."""
         return [stage for package in self._chain() for stage in package.filters.stages]
 
     def _chain(self) -> "list[Package]":
         return sorted(self._packages.values(), key=lambda one: self._order.get(one.name, len(self._order)))
 
     def stage_of(self, package: str, plugin: str) -> FilterStage | None:
-        """Give the stage that what a plugin sends comes behind: its own, or the last one up to its package."""
+        """Return the stage after which a plugin's messages enter: its own, or the last one up to its package."""
         last: FilterStage | None = None
         for carried in self._chain():
             stages = carried.filters.stages
@@ -321,7 +322,7 @@ class Supervisor:
         return last
 
     def admitting(self) -> list[tuple[str, str]]:
-        """Give (package, plugin) of those that are asked who may join a relay, in order."""
+        """Return (package, plugin) of the plugins that decide who may join a relay, in order."""
         return [
             (package.name, plugin.name)
             for package in self._chain()
@@ -331,7 +332,7 @@ class Supervisor:
         ]
 
     async def admit(self, package: str, plugin: str, host: Host, timeout: float) -> str:
-        """Ask a relay plugin whether a host may join; give why not, '' where it may.
+        """Ask a relay plugin whether a host may join; return the reason why not, '' if it may.
 
         Raises:
             PluginFailed: it raised, or its plugin host died or is not running.
@@ -341,12 +342,12 @@ class Supervisor:
         return await carried.admit(plugin, host, timeout) if carried is not None else ""
 
     def log(self, name: str, after: int, max_rows: int) -> list[dict[str, Any]] | None:
-        """Give the last lines of a package's log; None for one that is not loaded."""
+        """Return the last lines of a package's log; None if it is not loaded."""
         package = self._packages.get(name)
         return package.log(after, max_rows) if package is not None else None
 
     def spec(self, name: str) -> PackageSpec | None:
-        """Give what a package was loaded with last; None for one that is not loaded."""
+        """Return the spec with which a package was loaded last; None if it is not loaded."""
         package = self._packages.get(name)
         return package.lifecycle.spec if package is not None else None
 
@@ -361,34 +362,34 @@ class Supervisor:
         }
 
     def status(self) -> list[PackageStatus]:
-        """Tell how each package is."""
+        """Return the status of each package."""
         return [package.status() for package in self._packages.values()]
 
     def published(self, package: "Package", frame: Publish, count: int) -> None:
-        """Pass on what a plugin sent: to its siblings at once, and to the network.
+        """Pass on a plugin's frame: to its siblings at once, and to the network.
 
         Args:
-            package: the plugin's.
+            package: of the plugin.
             frame: as the plugin host sent it.
-            count: messages in it.
+            count: number of messages in it.
         """
         for other in self._packages.values():
             sender = frame.plugin if other is package else ""
-            # A durable one gets them from the relay, with a position to come back to.
+            # A durable one gets them from the relay, with a position to resume at.
             if other.wants(frame.channels, sender) and not other.durable:
                 envelope = Envelope(self._host_id(), self._address(), sender)
                 other.deliver(package.name, QueuedBatch(envelope, frame.batch, count))
         self._on_publish(package.name, frame, count)
 
-    # what comes next (protocol/wire/frame_template.py)
+    # expected frames (protocol/wire/frame_template.py)
 
     def next_published(
         self, package: str, plugin: str, channels: Sequence[str] | None
     ) -> "tuple[Child, Outline, list[tuple[Child, Outline]]] | None":
-        """Give what may come next of a plugin, from where, and what its siblings get of it at once.
+        """Return a plugin's child, the outline of its next frame, and the outlines for its siblings.
 
         Returns:
-            None where that is not sure.
+            None if unsure.
         """
         carried = self._packages.get(package)
         if carried is None or (child := carried.sender) is None:
@@ -407,7 +408,7 @@ class Supervisor:
     def next_delivered(
         self, package: str, host_id: str, address: tuple[str, int]
     ) -> "tuple[Child, Outline] | None":
-        """Give what a package gets if a message of somebody else comes now, and who takes it; None if unsure."""
+        """Return a package's child, and the outline of its next message from another host; None if unsure."""
         carried = self._packages.get(package)
         if carried is None or not carried.receives:
             return None
@@ -416,15 +417,15 @@ class Supervisor:
     def next_passed(
         self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
     ) -> "tuple[Child, Outline, Outline] | None":
-        """Return who gets a message for a relay plugin if it comes now, what that gets, and the answer.
+        """Return the child of a relay plugin, the outline of the next message for it, and that of the answer.
 
         Args:
-            through: the relay plugin, which wants it.
+            through: the relay plugin, which wants the message.
             host_id, address: the sender's.
-            channels: of the message; it keeps them, and is changed if the last one was.
+            channels: of the message; the answer keeps them, and counts as changed if the last one was.
 
         Returns:
-            None where that is not sure.
+            None if unsure.
         """
         for package in self._packages.values():
             for stage in package.filters.stages:
@@ -446,7 +447,7 @@ class Supervisor:
         self._on_dead_letter(package.name, letter)
 
     def methods_changed(self) -> None:
-        """Pass on that a package has other methods now."""
+        """Report that a package's methods have changed."""
         try:
             self._on_methods_changed()
         except Exception:

@@ -1,4 +1,4 @@
-"""Who hangs: the words of a child, looked at several times a second. No message pays for it."""
+"""Watchdog for plugins that hang: it polls a child's progress words, at no cost per message."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,18 @@ from co2.protocol.wire.plugin_frames.frames import PluginInfo
 __all__ = ["TICK", "Slow", "Watchdog"]
 
 TICK = 0.1
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 
 @dataclass(slots=True)
 class Slow:
-    """A plugin that is in one call for long.
+    """A slow call of a plugin.
 
     Attributes:
-        plugin: its name.
+        plugin: name of the plugin.
         inside: number of the message, 0 for none.
         call_id: of the ``x_`` call, 0 for none.
-        seconds: for how long, at least.
+        seconds: the least time that it has run.
         late: past the deadline, not only the warning.
     """
 
@@ -32,15 +32,15 @@ class Slow:
 
 
 class Watchdog:
-    """Looks at the words of one child.
+    """Checks the progress words of one child.
 
     Args:
-        warning: seconds after which a call is told once.
-        deadline: seconds after which it is told once more, as late.
+        warning: seconds after which a call is reported once.
+        deadline: seconds after which it is reported once more, as late.
 
     Attributes:
-        slowest: seconds of the longest call that was seen.
-        hangs: seconds of the longest one that is under way and past the warning, as of the last look; 0 for none.
+        slowest: seconds of the longest call seen.
+        hangs: seconds of the longest call under way that is past the warning, as of the last check; 0 for none.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Watchdog:
         self._since: dict[int, tuple[int, float, int]] = {}
 
     def look(self, now: float) -> list[Slow]:
-        """Tell who has passed a limit since the last look.
+        """Return the calls that have passed a limit since the last check.
 
         Args:
             now: monotonic seconds.
@@ -73,7 +73,7 @@ class Watchdog:
             if seconds >= self._limits[0]:
                 self.hangs = max(self.hangs, seconds)
             if told < len(self._limits) and seconds >= self._limits[told]:
-                # A loop that was itself held up may pass both limits at once: then only the deadline counts.
+                # A delayed event loop may find both limits passed at once: then only the deadline counts.
                 told = sum(seconds >= limit for limit in self._limits)
                 slow.append(self._slow(index, word, seconds, told == len(self._limits)))
             self._since[index] = (word, since, told)

@@ -25,7 +25,7 @@ MAX_AWAY = 10_000
 """Satellites that are remembered; the one that has been away longest is forgotten first."""
 
 MAX_AWAY_AT_ONE_ADDRESS = 500
-"""Of those, at most so many of one source (:mod:`co2.sources`): invented satellites displace no others."""
+"""Limit of absent satellites of one source (:mod:`co2.sources`): invented ones displace no others."""
 
 MAX_AWAY_NAMES = 16 * 1024
 """Characters of names of methods and plugins that are remembered of one satellite; further ones are left out."""
@@ -34,7 +34,7 @@ MAX_NAMES_MEMORY = 32 * 1024 * 1024
 """Approximate bytes of all names of absent satellites; beyond it the names of the first to leave are forgotten."""
 
 MAX_NAMES_MEMORY_OF_ONE = MAX_NAMES_MEMORY // 4
-"""Of those, at most so many of one source."""
+"""Limit of these bytes for one source."""
 
 _NAME_COST = 128
 """Bytes of memory that a name takes besides its characters, in a list and in a table."""
@@ -230,7 +230,7 @@ class AwayBook:
         """Return the changes to write to disk, by origin; None for a forgotten satellite.
 
         Args:
-            most: at most so many.
+            most: limit of their number.
         """
         taken = dict(list(self._changes.items())[:most])
         self._on_disk_before = self._on_disk & taken.keys()

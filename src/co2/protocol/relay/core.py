@@ -78,13 +78,13 @@ __all__ = [
 ]
 
 ASKED_BYTES = 256
-"""A request frame counts once more in :attr:`Peer.asked` for each so many bytes."""
+"""Bytes of a request frame for which it counts once more in :attr:`Peer.asked`."""
 
 ASKED_SUBSCRIPTIONS = 8
-"""A frame counts once more for each so many subscriptions: each takes 1 to 2 microseconds."""
+"""Subscriptions for which a frame counts once more: each takes 1 to 2 microseconds."""
 
 ASKED_PATTERNS = 16
-"""A frame counts once more for each so many patterns of these: each takes 0.8 microseconds."""
+"""Patterns of subscriptions for which a frame counts once more: each takes 0.8 microseconds."""
 
 ASKED_AT_ONCE = 64
 """Count of one link's frames in one turn, before others have theirs: about a millisecond."""
@@ -100,7 +100,7 @@ Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
 
 
 IMPOSTOR_FOR = 60.0
-"""Seconds after which a satellite with somebody else's origin may try again."""
+"""Seconds after which a satellite with another one's origin may try again."""
 
 FULL_FOR = 10.0
 """Seconds after which a satellite that found no place, or gave way, may try again."""
@@ -141,10 +141,10 @@ class RelayCore:
         asks: a relay plugin decides whether a satellite may join: see :class:`AdmissionWanted`.
         keeps: changes of ``origins`` get to disk before their satellite joins: see :class:`OriginClaimed`.
         elsewhere: returns the address that has registered an origin without a link, '' for none.
-        impostors: Hellos that were refused because their origin is somebody else's.
+        impostors: Hellos that were refused because their origin belongs to another satellite.
         places: the places of the links.
         gave_way: links that ended to make room for another address.
-        live_heard: takes live messages, for members without a link; None if nobody wants them.
+        live_heard: called with live messages, for members without a link; None for none.
         closing: no more messages are accepted; their senders keep them for the relay's next run.
     """
 
@@ -261,7 +261,7 @@ class RelayCore:
         self.end(peer, close_reasons.STORAGE, str(error), retry_after=5.0)
 
     def has_room(self) -> None:
-        """Tell the senders that wait to resend, if the disk has room again."""
+        """Resume the senders that wait to resend, if the disk has room again."""
         if not self._waiting or not self.log.takes:
             return
         waiting, self._waiting = self._waiting, {}
@@ -279,7 +279,7 @@ class RelayCore:
         self._leave(peer, "", why)
 
     def end(self, peer: Peer, reason: str, text: str, retry_after: float = 0.0) -> None:
-        """Say Goodbye."""
+        """Send a Goodbye."""
         if peer.state == "closed":
             return
         peer.write(encode_link_frame(Goodbye(reason, text[:512], retry_after)))
@@ -320,7 +320,7 @@ class RelayCore:
             self.events.append(AdmissionWanted(peer, seen, hello))
 
     def admit(self, asked: AdmissionWanted) -> None:
-        """Let a satellite join; one that is refused gets :meth:`end` instead."""
+        """Admit a satellite; a refused one gets :meth:`end` instead."""
         if asked.peer.state == "asked":
             self._let_in(asked.peer, asked.host_id, asked.hello)
             self.fan_out.advance()
@@ -448,7 +448,7 @@ class RelayCore:
     def _welcome(
         self, peer: Peer, hello: Hello, acks: list[tuple[int, int]], rolled_back: bool
     ) -> tuple[list[Subscription], list[tuple[str, LogGap]]]:
-        """Say Welcome; return the subscriptions as they apply to this log, and the gaps that result."""
+        """Send a Welcome; return the subscriptions as they apply to this log, and the gaps that result."""
         known = [sub.position for sub in hello.subscriptions if sub.position is not None]
         has_read_on = known and hello.log_id == self.log.log_id and not self.log.holds(hello.run, max(known))
         if has_read_on and rolled_back and not self._renamed:
@@ -674,10 +674,9 @@ class RelayCore:
         return None if self.filter_chain.occupied else self._foreseen(stretch, stretch[0].origin)
 
     def next_filtered(self, stretch: Stretch) -> tuple[Filter, Outline, Outline, list[Peer]] | None:
-        """Return the same where there is one relay plugin and nothing on its way through it, and that one first.
+        """Return a lone relay plugin, and the same as :meth:`next_publish` through it; None if uncertain.
 
-        What comes has its number before it passes, and what leaves has it behind: several may be on their way in
-        between. So these are counted apart.
+        Frames are numbered both before and after the plugin, apart: several may be on their way in between.
         """
         through = self.filter_chain.lone
         if through is None or not through.wants(stretch[4]):
@@ -736,7 +735,7 @@ class RelayCore:
         self.fan_out.advance()
         return entry
 
-    # ---- what is on disk ---------------------------------------------------------------------------------
+    # ---- commits -----------------------------------------------------------------------------------------
 
     def committed(self, position: int) -> None:
         """Note that everything up to this position is on disk."""

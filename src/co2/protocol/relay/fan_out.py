@@ -59,7 +59,7 @@ class FanOut:
         self._held: deque[int] = deque()
         self._lost_at = 0
 
-    # ---- what is new -------------------------------------------------------------------------------------
+    # ---- new entries -------------------------------------------------------------------------------------
 
     def add(self, entry: Entry, *, from_disk: bool = False) -> None:
         """Add a new entry of the log; with ``from_disk`` it is delivered only once it is on disk."""
@@ -82,7 +82,7 @@ class FanOut:
         self.advance()
 
     def run_durable(self) -> None:
-        """Give durable streams the entries that have reached the disk."""
+        """Send durable streams the entries that have reached the disk."""
         for stream in tuple(self._durable):
             stream.peer.scanned = 0
             self._run(stream)
@@ -214,7 +214,7 @@ class FanOut:
         return self.visible if stream is live or live is None else live.position
 
     def _give(self, stream: Stream, reading: Reading, limit: int) -> bool:
-        """Give entries that were read to the reader, up to a position; return whether the stream has moved."""
+        """Pass the entries of a reading to a stream, up to a position; return whether the stream has moved."""
         before = stream.position
         if stream.package:
             self._count_scanned(stream.peer, len(reading.entries))

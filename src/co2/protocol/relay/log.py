@@ -123,7 +123,7 @@ class Log(Protocol):
         """Acknowledged messages that are not in the log."""
 
     def add_loss(self, loss: Loss) -> None:
-        """Remember a loss for everybody who reads over it, also in later runs."""
+        """Record a loss for all readers that pass it, also in later runs."""
 
     def append(
         self,
@@ -143,7 +143,7 @@ class Log(Protocol):
     ) -> Entry:
         """Append an entry; it is on disk a little later, together with the id that its sender gave it.
 
-        ``count`` says how many messages it has: who appends it has counted them.
+        ``count`` is its number of messages, counted by the caller.
 
         Raises:
             StorageFull: there is no room; nothing was appended.
@@ -170,4 +170,4 @@ class Log(Protocol):
         """Return the checksum of the entry that begins with this number, None if it is no longer kept."""
 
     def replace_id(self) -> None:
-        """Take a new log id: this log is not the one that its readers know."""
+        """Replace the log id: readers of the old log must notice."""

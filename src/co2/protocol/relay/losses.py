@@ -12,7 +12,7 @@ MAX_LOSSES = 1000
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Messages of one sender that nobody gets any more.
+    """Messages of one sender that are lost for all readers.
 
     Attributes:
         position: last message in the log when the loss was found: the lost messages are missing behind it.

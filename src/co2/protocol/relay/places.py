@@ -46,7 +46,7 @@ class Places:
         """Return the link that must end to make room for an address; None if none must.
 
         It is a link of the source with the most places, if that source has more even after the newcomer joins:
-        otherwise two would displace each other for ever. Of that source's links it is the newest, preferably one
+        otherwise two would displace each other forever. Of that source's links it is the newest, preferably one
         whose origin has never sent a message, and among these one that was not known before it connected.
 
         Args:

@@ -1,8 +1,8 @@
 """The roster of connected satellites, sent to every link in parts.
 
 Every satellite must know all others, so the data grows with the square of their number. A link gets the changes
-since its last part, and the relay spends so many bytes at a time on it: with few satellites all know at once, with
-thousands it takes some time, and messages do not wait for it.
+since its last part, and the relay spends a limited number of bytes at a time on it: with few satellites all know
+at once, with thousands it takes some time, and messages do not wait for it.
 """
 
 from bisect import bisect_right
@@ -71,7 +71,7 @@ class RosterBook:
             self._forget_gone()
 
     def tell(self, max_bytes: int) -> bool:
-        """Send changes to links, for so many bytes; return whether some links still lack changes."""
+        """Send changes to links, up to ``max_bytes``; return whether some links still lack changes."""
         if not self._waiting:
             self._waiting.extend(peer for peer in self._peers.values() if peer.roster < self._version)
         # Links without room get theirs in another round.

@@ -1,4 +1,4 @@
-"""A newer link of an origin takes over from the older one; two clones would do so for ever."""
+"""A newer link of an origin takes over from the older one; two clones would do so without end."""
 
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +13,7 @@ MAX_RIVALS = 16
 
 MAX_TAKEOVERS = 3
 WITHIN = 60.0
-"""More takeovers of one origin by other processes within so many seconds mean a cloned state folder."""
+"""Takeovers of one origin by other processes within these seconds, above which its state folder is cloned."""
 
 MAX_ORIGINS = 10_000
 """Origins that are remembered; the one that was taken over longest ago is forgotten first."""

@@ -185,7 +185,7 @@ class SatelliteCore:
     # ---- the link --------------------------------------------------------------------------------------
 
     def connected(self) -> None:
-        """Say Hello on a new connection."""
+        """Send a Hello on a new connection."""
         self._out.clear()
         self._out_bytes = 0
         self.paused = self._untold = False
@@ -227,7 +227,7 @@ class SatelliteCore:
             self._end("", why, 0.0)
 
     def end(self, reason: str, text: str) -> None:
-        """Say Goodbye."""
+        """Send a Goodbye."""
         if self.state != "away":
             self._write(Goodbye(reason, text[:512]))
             self._end(reason, text, 0.0)
@@ -446,7 +446,7 @@ class SatelliteCore:
         batch = frame.batch
         self._write(Publish(0, 0, package, frame.plugin, frame.channels, crc32(batch), batch))
 
-    # ---- what comes next (forecast.py) -------------------------------------------------------------------
+    # ---- expected frames (forecast.py) -------------------------------------------------------------------
 
     def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
         """Return the frame that :meth:`publish` would send now; None if it would send nothing, or is uncertain."""

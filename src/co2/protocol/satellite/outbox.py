@@ -172,7 +172,7 @@ class Outbox:
         return self._next - 1 if epoch == self.epoch else self._ends.get(epoch)
 
     def renumber(self, epoch: int, old: int | None = None) -> int:
-        """Renumber all waiting messages of a run in another one, from 1 on: somebody else has used their numbers.
+        """Renumber a run's waiting messages in another run, from 1 on: another host has used their numbers.
 
         Args:
             epoch: the other one.
@@ -244,7 +244,7 @@ class Outbox:
     # ---- in --------------------------------------------------------------------------------------------
 
     def put(self, package: str, frame: plugin_frames.Publish, count: int) -> None:
-        """Number, checksum and keep a frame of so many messages."""
+        """Number, checksum and keep a frame of ``count`` messages."""
         batch = frame.batch
         publish = Publish(self.epoch, self._next, package, frame.plugin, frame.channels, crc32(batch), batch)
         cut = Cut(self.epoch, self._next, self._next + count - 1, encode_link_frame(publish), self._now())
@@ -299,7 +299,7 @@ class Outbox:
         return [*list(firsts.items())[: MAX_EPOCHS - 1], (self.epoch, current)]
 
     def again(self) -> None:
-        """Give all frames once more, on a new link."""
+        """Return to the first frame: a new link gets all of them again."""
         self._at = self._inside = 0
 
     def give(self, max_bytes: int) -> list[bytes]:

@@ -105,7 +105,7 @@ class Outline(NamedTuple):
         return b"".join((*pieces, self.head[done:]))
 
     def after(self, count: int) -> "Outline":
-        """Return the outline of the frame that follows one of so many messages, if that was the next."""
+        """Return the outline of the frame that follows this one, if this has ``count`` messages."""
         return self._replace(numbers=tuple(one._replace(value=one.value + count) for one in self.numbers))
 
 
@@ -116,7 +116,7 @@ class Recent(Generic[K]):
         self._looks: dict[K, int] = {}
 
     def note(self, stream: K, count: int) -> None:
-        """Note that a frame of so many messages has come."""
+        """Record that a frame of ``count`` messages has come."""
         looks = self._looks
         looks.pop(stream, None)  # so that the latest is the last
         if count <= SMALL:

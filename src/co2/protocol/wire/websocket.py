@@ -73,7 +73,7 @@ def accept_key(key: str) -> str:
 
 
 def message_head(size: int, masked: bool) -> bytes:
-    """Return the head of a binary message of so many bytes; the message follows directly.
+    """Return the head of a binary message of ``size`` bytes; the message follows directly.
 
     Args:
         size: bytes of the message.

@@ -1,4 +1,4 @@
-"""The plugin packages of a host, from start to stop: what both roles do about them."""
+"""The plugin packages of a host, from start to stop, for both roles."""
 
 import dataclasses
 import logging
@@ -21,13 +21,13 @@ from co2.xmlrpc.registry import Registry
 __all__ = ["STORES_FOLDER", "HostPlugins", "PluginNetwork"]
 
 STORES_FOLDER = "stores"
-"""Name, in the state folder, of the folder with what plugins keep in ``self.store``, a file for each package."""
+"""Name of the folder in the state folder for the values of ``self.store``, one file for each package."""
 
 
 class HostPlugins:
-    """Finds, loads, watches and stops the packages of a host; a role says what becomes of what they send.
+    """Finds, loads, watches and stops the packages of a host; a role handles their messages.
 
-    A role makes the supervisor, with its own callbacks, and hands it to :meth:`_carry_with`.
+    A role creates the supervisor, with its own callbacks, and passes it to :meth:`_carry_with`.
 
     Args:
         config: of the host.
@@ -37,8 +37,8 @@ class HostPlugins:
 
     Attributes:
         not_found: (name, problem) of packages that are not loaded.
-        supervisor: carries the others.
-        control: loads, reloads and unloads them.
+        supervisor: carries the other packages.
+        control: loads, reloads and unloads packages.
     """
 
     supervisor: Supervisor
@@ -60,7 +60,7 @@ class HostPlugins:
         """Load all packages; return when each is up or has failed.
 
         Args:
-            port: of the host, for what a person is told to type.
+            port: of the host, for commands in log lines.
         """
         for name, problem in self.not_found:
             self._logger.error("plugin package %s is not loaded: %s", name, problem)
@@ -77,20 +77,20 @@ class HostPlugins:
             self._tasks.start(watch.run(), "watch of plugins")
 
     async def stop(self) -> None:
-        """End every package in good order, ``__exit__`` and last sends included."""
+        """Stop every package in an orderly way, including ``__exit__`` and last sends."""
         await self.supervisor.stop(self._config.exit_timeout)
         await self._tasks.stop()
 
     def status(self) -> list[PackageStatus]:
-        """Return how each package is, also those that were not found."""
+        """Return the status of each package, including those that were not found."""
         missing = [PackageStatus(name=name, state="failed", last_error=why) for name, why in self.not_found]
         return [*self.supervisor.status(), *missing]
 
     def _find(self, names: Sequence[str] | None) -> Found:
-        """Find packages, with the tables of the configuration file as they are now.
+        """Find packages, with the current tables of the configuration file.
 
         Args:
-            names: find these; None for all that the configuration lists.
+            names: of the packages; None for all in the configuration.
         """
         tables, limits = plugin_tables(self._config.config_file)
         config = dataclasses.replace(self._config, plugin_config=tables, plugin_limits=limits)
@@ -98,16 +98,16 @@ class HostPlugins:
         return [dataclasses.replace(spec, store=self._stores / f"{spec.name}.db") for spec in found], problems
 
     def _methods_changed(self) -> None:
-        """Take in that plugins or their methods are others than before."""
+        """Update the registry after a change of plugins or their methods."""
         self._registry.replace_group("plugins", plugin_entries(self.supervisor))
 
 
 class PluginNetwork:
-    """What plugins can ask the network: any method anywhere, and who is there.
+    """The network as plugins query it: methods of any host, and the hosts in it.
 
     Args:
-        calls: passes calls on.
-        hosts: returns who is there, one's own host first.
+        calls: passes on calls.
+        hosts: returns the hosts, one's own first.
     """
 
     def __init__(self, calls: MethodCalls, hosts: Callable[[], list[Host]]) -> None:
@@ -118,10 +118,10 @@ class PluginNetwork:
         """Call a method on this host or another one.
 
         Raises:
-            PeerError: what went wrong.
+            PeerError: the call failed.
         """
         return await self._calls.for_plugin(method, host_id, argument)
 
     def hosts(self) -> list[Host]:
-        """Return who is there."""
+        """Return the hosts of the network."""
         return self._hosts()

@@ -83,10 +83,10 @@ class PluginControl:
         return await self._do(name, functools.partial(self._supervisor.reload, fresh=fresh))
 
     async def load_or_reload(self, name: str) -> None:
-        """Have a package run the code that is in its folder now, whether or not it is loaded.
+        """Load the code that is in a package's folder now, whether or not the package is loaded.
 
         Raises:
-            NotLoadable: the text says why; where it ran it goes on as it was.
+            NotLoadable: the text says why; a package that ran continues to run unchanged.
         """
         loaded = any(row.name == name for row in self._supervisor.status())
         await (self.reload(name) if loaded else self.load(name))

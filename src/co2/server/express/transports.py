@@ -1,4 +1,4 @@
-"""What all stream connections of a host need from their transports beyond asyncio."""
+"""The additions of all stream connections of a host to asyncio's transports."""
 
 import asyncio
 import contextlib
@@ -39,7 +39,7 @@ def let_go(transport: asyncio.BaseTransport) -> None:
     """Free a transport at once after its connection is lost: called by its protocol, which gets no more calls.
 
     asyncio's transport has references to itself and would wait for the garbage collector. If connections come and
-    go by the thousand, that has 80,000 objects to free at once, and everybody waits a quarter of a second.
+    go by the thousand, that has 80,000 objects to free at once, and all connections wait a quarter of a second.
     """
     own = getattr(transport, "__dict__", {})  # uvloop's has none
     for name in ("_read_ready_cb", "_write_ready"):

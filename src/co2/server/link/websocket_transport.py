@@ -187,7 +187,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._take(rest)
 
     def allow(self, max_frame: int) -> None:
-        """Accept messages of so many bytes from now on."""
+        """Accept messages of up to ``max_frame`` bytes from now on."""
         self._reader.max_size = max_frame
 
     def read_less(self) -> None:

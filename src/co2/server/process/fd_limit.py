@@ -10,7 +10,7 @@ SPARE_FILES = 256
 
 
 def allow_files(wanted: int) -> int:
-    """Raise this process's limit of open files to so many, as far as allowed; return the limit.
+    """Raise this process's limit of open files to ``wanted``, as far as allowed; return the limit.
 
     Most systems start with 1024, macOS with 256, and let a process raise that.
     """

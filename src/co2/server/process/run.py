@@ -93,7 +93,7 @@ class Role(Protocol):
         ...
 
     async def stop(self) -> None:
-        """Say Goodbye and end, within :data:`STOP_TIMEOUT`."""
+        """Send a Goodbye and end, within :data:`STOP_TIMEOUT`."""
         ...
 
 

@@ -1,7 +1,7 @@
 """Results of calls over a link: a long value is decoded, and encoded as XML, in a thread.
 
-Answers from anybody come through here. A value of one byte becomes 20 in XML: in the event loop a long answer
-would delay everybody while it is encoded.
+Answers of any host come through here. A value of one byte becomes 20 in XML: in the event loop a long answer
+would delay all others while it is encoded.
 """
 
 import asyncio

@@ -100,7 +100,7 @@ MAX_FRAME_SIZE = 2 * 1024 * 1024
 """Bytes of one frame on the socket pair, without its length prefix."""
 
 MAX_CHANNELS = 32
-"""Channels that a frame names; one with more is for everybody."""
+"""Channels that a frame names; a frame with more is for all plugins."""
 
 
 class Host(msgspec.Struct, frozen=True):
@@ -166,7 +166,7 @@ class Call(Frame):
 
 
 class Repeat(Frame):
-    """Give a dead letter to its plugin once more, marked ``repeat: True``. Answered by a Result, like a Call.
+    """Pass a dead letter to its plugin again, marked ``repeat: True``. Answered by a Result, like a Call.
 
     Attributes:
         call_id: from the same numbers as those of Calls.
@@ -184,7 +184,7 @@ class Repeat(Frame):
 
 
 class Withdraw(Frame):
-    """Nobody waits for that Call or Repeat any more: if it has not begun, it need not."""
+    """Withdraw a Call or Repeat whose caller is gone: if it has not begun, it is dropped."""
 
     call_id: int
 

@@ -138,7 +138,7 @@ class Start(Frame):
 class Handover(Frame):
     """Make every plugin stop between two messages and return the value for its successor.
 
-    With ``fresh`` nobody reads the value: then an exception of ``handover`` is no error.
+    With ``fresh`` the value is not used, and an exception of ``handover`` is no error.
     """
 
     number: int
@@ -146,7 +146,7 @@ class Handover(Frame):
 
 
 class Takeover(Frame):
-    """Give a plugin, before it starts, the value of its predecessor. ``value`` is encoded."""
+    """Pass a plugin the value of its predecessor before it starts. ``value`` is encoded."""
 
     plugin: str
     value: bytes
