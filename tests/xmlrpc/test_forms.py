@@ -20,7 +20,9 @@ from co2.xmlrpc.forms import PROTOCOL_KEYS, message_in, plain_form
 def test_a_message_goes_there_and_back_whatever_its_keys_are_called(message: dict[str, Any]) -> None:
     form = plain_form(pack(message))
     assert not (PROTOCOL_KEYS - {"keys"}) & form.keys()
-    packed, channels = message_in({**form, "host_id": "a@10.0.0.1:2004", "client_address": ["10.0.0.1", 1], "id": "7"})
+    packed, channels = message_in(
+        {**form, "host_id": "a@10.0.0.1:2004", "client_address": ["10.0.0.1", 1], "id": "7"}
+    )
     assert unpack(packed) == message
     assert channels == (message.get("channel", ""),)
 

@@ -350,7 +350,7 @@ class Members:
         """Return the member that must give way to a new one without a link from an address; None for none.
 
         It is the fetching member that has been silent longest; members that have never fetched go first. If the
-        address has its full share, the member is one of its own, and only after :data:`GIVES_WAY_AFTER`; if another
+        address has its full share, it is one of its own, and only after :data:`GIVES_WAY_AFTER`. If another
         address has more members, it is one of theirs.
 
         Args:
