@@ -14,7 +14,7 @@ from co2.xmlrpc.forms import PROTOCOL_KEYS, message_in, plain_form
     [
         {"data": 1},
         {"data": [1, "x"], "channel": "stage.left", "note": None},
-        {"data": 1, "host_id": "of the message", "position": 7, "keys": {"data": 2}},
+        {"data": 1, "position": 7, "keys": {"data": 2}},
     ],
 )
 def test_a_message_goes_there_and_back_whatever_its_keys_are_called(message: dict[str, Any]) -> None:

@@ -8,11 +8,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from co2.host_id import HostId
 from co2.logs import LineBudgets
-from co2.plugin.parent.process import Child
 from co2.protocol.relay.core import (
     AdmissionWanted,
     CallReceived,
@@ -39,6 +38,9 @@ from co2.server.express.loop import COUNTED, MAX_RUN_MESSAGES, Expected, Way
 from co2.server.link.websocket_transport import WebSocketTransport, joined
 from co2.sources import BySource, source_of
 from co2.tasks import TaskSet
+
+if TYPE_CHECKING:
+    from co2.plugin.parent.process import Child  # a relay without relay plugins does not import it
 
 __all__ = [
     "CLOSE_TIMEOUT",
@@ -97,7 +99,7 @@ class Owner(Protocol):
 
     def next_passed(
         self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
-    ) -> tuple[Child, Outline, Outline] | None:
+    ) -> "tuple[Child, Outline, Outline] | None":
         """Return the result of :meth:`Supervisor.next_passed`."""
 
 

@@ -5,12 +5,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from co2.config import RelayConfig
 from co2.errors import AnswerTooBig, PeerError
 from co2.host_id import HostId
-from co2.plugin.parent.process import Child
 from co2.protocol.relay.away import AwayBook
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
@@ -35,6 +34,9 @@ from co2.xmlrpc.answers import NAMES
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import WrittenValue
+
+if TYPE_CHECKING:
+    from co2.plugin.parent.process import Child  # a relay without relay plugins does not import it
 
 __all__ = ["ROSTER_DELAY", "RelayRole"]
 
@@ -259,7 +261,7 @@ class RelayRole:
 
     def next_passed(
         self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
-    ) -> tuple[Child, Outline, Outline] | None:
+    ) -> "tuple[Child, Outline, Outline] | None":
         """Return :meth:`Supervisor.next_passed` of the relay plugins."""
         if self.plugins is None:
             return None
