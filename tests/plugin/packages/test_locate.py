@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from co2.plugin.packages.discovery import find_packages
+from co2.plugin.packages.discovery import BUNDLED_FOLDER, find_packages
 from co2.plugin.packages.entry_points import installed_packages
 from co2.plugin.packages.loader import LoadFailure, find_plugins, import_package
+from co2.plugin.packages.locate import place_of
 from co2.plugin.packages.spec import PackageSpec
 from tests.plugin.support import carrying, write_package
 
@@ -48,6 +49,13 @@ def install(site: Path, distribution: str, points: str) -> None:
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
     (info / "entry_points.txt").write_text(f"[co2.plugins]\n{points}\n")
+
+
+@pytest.mark.parametrize("package", ["example", "osc", "sysinfo", "throttle", "udp"])
+def test_a_bundled_package_is_where_its_files_are(package: str) -> None:
+    place = place_of(package, "")
+    assert place.file.is_file()
+    assert place.file == BUNDLED_FOLDER / package / "__init__.py"
 
 
 def test_a_single_file_is_a_package_of_one_module_of_its_name(tmp_path: Path) -> None:

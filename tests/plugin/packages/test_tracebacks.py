@@ -1,9 +1,13 @@
 """What a caller is told of an error: what happened, and what helps."""
 
+from pathlib import Path
+
 import pytest
 
-from co2.errors import OutboxFull
-from co2.plugin.packages.tracebacks import MAX_ERROR_LINE, error_line
+from co2.errors import OutboxFull, ValueRefused
+from co2.plugin.child import actor
+from co2.plugin.packages.tracebacks import MAX_ERROR_LINE, error_line, place_in
+from co2.values import pack
 
 
 def test_the_advice_at_the_end_of_an_error_is_told() -> None:
@@ -34,3 +38,10 @@ def test_an_error_without_words_is_cut_where_it_must_be(text: str) -> None:
 def test_only_the_first_line_and_the_type_where_there_is_none() -> None:
     assert error_line(ValueError("not this one\nand more")) == "ValueError: not this one"
     assert error_line(ValueError()) == "ValueError"
+
+
+def test_an_error_in_a_file_of_co2_is_at_the_place_that_called_it() -> None:
+    with pytest.raises(ValueRefused) as caught:
+        pack({"data": object()})
+    place = place_in(Path("/"), caught.value, but=actor._CO2)
+    assert place.startswith(f"{__file__}:")

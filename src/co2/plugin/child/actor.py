@@ -59,7 +59,8 @@ _REPORT_MESSAGES = 4096
 
 _NOTHING = b"\xc0"
 
-_CO2 = Path(__file__).parents[1]
+_CO2 = Path(__file__).parents[2]
+"""Errors in here are not at a place of a plugin."""
 
 
 class Actor:

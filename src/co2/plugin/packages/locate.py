@@ -48,7 +48,7 @@ def place_of(package: str, folder: str, module: str = "") -> Place:
             return Place(package, single, single)
         return Place(package, path, path / "__init__.py")
     if not module:
-        path = Path(__file__).parents[1] / "plugins" / package
+        path = Path(__file__).parents[2] / "plugins" / package
         return Place(f"{BUNDLED}.{package}", path, path / "__init__.py")
     return _installed(module)
 
