@@ -8,6 +8,8 @@ import pytest
 
 from co2.errors import StorageFull
 from co2.protocol.wire.link_frames import Hello, Hold, Publish, decode_relay_frame, encode_link_frame
+from co2.server.express.relay_forecast import RelayForecast
+from co2.server.express.satellite_forecast import SatelliteForecast
 from tests.protocol.network import FakeSatellite, Network, batch_of, sent
 
 
@@ -87,14 +89,17 @@ def test_who_does_not_know_of_waiting_is_sent_away_for_a_moment() -> None:
 
 def test_a_satellite_that_is_told_to_wait_foresees_nothing_and_neither_does_the_relay() -> None:
     net, ham, _ = linked()
+    at_relay = RelayForecast(net.relay, {}, net.log.pass_over)
+    at_ham = SatelliteForecast(ham.core, {}, lambda: None, lambda: None)
     ham.send(1)
     net.run()
+    assert at_relay.recent
     full(net)
     ham.send(2)
     net.run()
-    assert ham.core.next_publish("p", "p.m.X_P", [""]) is None
+    assert at_ham.next_publish("p", "p.m.X_P", [""]) is None
     net.log.takes = True  # nobody has told yet
-    assert all(net.relay.next_publish(stretch) is None for stretch in net.relay.recent)
+    assert all(at_relay.next_publish(stretch) is None for stretch in at_relay.recent)
 
 
 def test_a_new_link_forgets_that_the_one_before_was_told_to_wait() -> None:

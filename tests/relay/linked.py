@@ -109,9 +109,6 @@ class Relay:
     def has_room(self) -> None:
         pass
 
-    def next_passed(self, *_what: object) -> None:
-        """No relay plugins are here."""
-
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         if method == "hang":
             await asyncio.Event().wait()

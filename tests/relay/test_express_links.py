@@ -8,11 +8,14 @@ import msgspec
 import pytest
 
 from co2.errors import StorageFull
-from co2.protocol.relay import fan_out
 from co2.protocol.relay.filter_chain import InFlight
-from co2.protocol.wire.frame_template import Outline
 from co2.server.express import loop as express
+from co2.server.express import relay_forecast
+from co2.server.express.frame_template import Outline
 from co2.server.express.loop import COUNTED, Expected, ExpressLoop, Way
+from co2.server.express.relay_forecast import RelayForecast
+from co2.server.express.satellite_forecast import SatelliteForecast
+from co2.server.express.ways import link_way_out
 from tests.needs import needs
 from tests.protocol.network import batch_of
 from tests.relay.linked import Relay, Satellite, network, until
@@ -26,7 +29,7 @@ def passed() -> int:
 
 async def warm(relay: Relay, ham: Satellite, *receivers: Satellite) -> None:
     """Send until a message takes the express."""
-    express.use(relay.links.forecast)
+    express.use(lambda: RelayForecast(relay.core, relay.links.wires, relay.log.pass_over))
     for number in range(1000):
         ham.send(number)
         await until(lambda: all(one.got.get("p", [])[-1:] == [number] for one in receivers))  # noqa: B023
@@ -104,7 +107,7 @@ def test_nothing_is_written_between_frames_that_come_in_one_run() -> None:
 def test_where_many_listen_nothing_is_foreseen(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(relay: Relay, ham: Satellite, spam: Satellite) -> None:
         await warm(relay, ham, spam)
-        monkeypatch.setattr(fan_out, "MAX_FORESEEN", 1)
+        monkeypatch.setattr(relay_forecast, "MAX_LIVE_STREAMS", 1)
         before = passed()
         for number in range(50):
             ham.send("more", number)
@@ -179,10 +182,11 @@ def test_a_number_that_the_relay_got_and_the_outbox_did_not_is_given_to_nothing_
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         child, plain = Child(), Outline(b"H", False, b"")
+        at_ham = SatelliteForecast(ham.link.core, {}, lambda: None, ham.link.renumber)
 
         def forecast() -> list[Expected]:
-            published = ham.link.core.next_publish("p", "p.m.X_P", [""])
-            out = published and ham.link.wire and ham.link.wire.way_out(published)
+            published = at_ham.next_publish("p", "p.m.X_P", [""])
+            out = published and ham.link.wire and link_way_out(ham.link.wire, published)
             if not out or child.failed:
                 return []
             return [Expected(Way(child, ours.fileno(), COUNTED, plain), [out], lambda: bool(ham.link.renumber()))]
@@ -190,7 +194,7 @@ def test_a_number_that_the_relay_got_and_the_outbox_did_not_is_given_to_nothing_
         ham.send("one")
         await until(lambda: spam.got.get("p") == ["one"])
         await ham.link.flushed()
-        express.use(forecast)
+        express.use(lambda: forecast)
         body = b"H" + msgspec.msgpack.encode(batch_of("two"))
         theirs.sendall(len(body).to_bytes(4, "big") + body)
         await until(lambda: child.failed)

@@ -35,6 +35,8 @@ from co2.protocol.wire.link_frames import (
 )
 from co2.protocol.wire.plugin_frames.frames import Gap, Progress
 from co2.relay.brake import Brake
+from co2.server.express.relay_forecast import RelayForecast
+from co2.server.express.satellite_forecast import SatelliteForecast
 from co2.store import journal
 from co2.store.cursors import Cursors
 from co2.store.log_file import LogFile
@@ -47,7 +49,7 @@ from tests.simulation.ledger import Ledger
 
 __all__ = ["BUGS", "Bug", "planted"]
 
-Reader = satellite_module._Reader
+Reader = satellite_module.PackageReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,28 +99,31 @@ def planted(name: str) -> Iterator[None]:
 # ---- the relay ----------------------------------------------------------------------------------------------
 
 
-@_bug("a frame is foreseen though one without a number waits for the disk before it", "h", FanOut, "receivers")
+@_bug(
+    "a frame is foreseen though one without a number waits for the disk before it", "h", RelayForecast, "receivers"
+)
 def _forecast_past_what_waits(original: Any) -> Any:
     def receivers(self: Any, entry: Any) -> Any:
-        fresh, self._fresh = self._fresh, deque()
+        fan_out = self._core.fan_out
+        fresh, fan_out._fresh = fan_out._fresh, deque()
         try:
             return original(self, entry)
         finally:
-            self._fresh = fresh
+            fan_out._fresh = fresh
 
     return receivers
 
 
-@_bug("a frame is foreseen for packages that do not want it", "h", SatelliteCore, "next_deliver")
+@_bug("a frame is foreseen for packages that do not want it", "h", SatelliteForecast, "next_deliver")
 def _forecast_without_interests(original: Any) -> Any:
     def next_deliver(self: Any, stretch: Any) -> Any:
         found = original(self, stretch)
-        return found and (found[0], [one.package for one in self._readers.values() if one.is_live])
+        return found and (found[0], [one.package for one in self._core._readers.values() if one.is_live])
 
     return next_deliver
 
 
-@_bug("a frame is foreseen though its messages have come before", "h", SatelliteCore, "next_deliver")
+@_bug("a frame is foreseen though its messages have come before", "h", SatelliteForecast, "next_deliver")
 def _forecast_of_repeats(original: Any) -> Any:
     def next_deliver(self: Any, stretch: Any) -> Any:
         found = original(self, stretch)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.satellite.core import Delivered, SatelliteCore
 from co2.protocol.wire.checksum import crc32
-from co2.protocol.wire.frame_template import Outline
 from co2.protocol.wire.link_frames import Deliver, Publish, decode_relay_frame, decode_satellite_frame
+from co2.server.express.frame_template import Outline
+from co2.server.express.relay_forecast import RelayForecast
+from co2.server.express.satellite_forecast import SatelliteForecast
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -49,16 +50,16 @@ class Foresight:
     def __init__(self, world: "World") -> None:
         self._world = world
 
-    def at_relay(self, core: RelayCore, peer: Peer, data: bytes) -> list[tuple[Peer, bytes]]:
+    def at_relay(self, forecast: RelayForecast, peer: Peer, data: bytes) -> list[tuple[Peer, bytes]]:
         """Before a frame is taken: give what it becomes on which links, as far as that was foreseen."""
-        if not core.recent or data[1:9] != b"\xa7Publish":
+        if not forecast.recent or data[1:9] != b"\xa7Publish":
             return []
         frame: Publish = decode_satellite_frame(data)
         channels = None if frame.channels is None else tuple(frame.channels)
-        for stretch in core.recent:
+        for stretch in forecast.recent:
             if stretch != (peer, frame.epoch, frame.package, frame.plugin, channels):
                 continue
-            found = core.next_publish(stretch)
+            found = forecast.next_publish(stretch)
             if found is not None and filled(found[0], frame.batch) == data:
                 return [(receiver, filled(found[1], frame.batch)) for receiver in found[2]]
         return []
@@ -70,17 +71,17 @@ class Foresight:
             if not receiver.out or receiver.out[0] != data:
                 self._broken(f"{receiver.origin} was to get {data[:80]!r}, gets {receiver.out[:1]!r:.200}")
 
-    def at_satellite(self, core: SatelliteCore, data: bytes) -> list[str]:
+    def at_satellite(self, forecast: SatelliteForecast, data: bytes) -> list[str]:
         """Before a frame is taken: give which packages get it, as far as that was foreseen."""
-        if not core.recent or data[1:9] != b"\xa7Deliver":
+        if not forecast.recent or data[1:9] != b"\xa7Deliver":
             return []
         frame: Deliver = decode_relay_frame(data)
         channels = None if frame.channels is None else tuple(frame.channels)
         like = (frame.host_id, frame.client_address, frame.epoch, frame.sender, frame.plugin, channels)
-        for stretch in core.recent:
+        for stretch in forecast.recent:
             if stretch != like:
                 continue
-            found = core.next_deliver(stretch)
+            found = forecast.next_deliver(stretch)
             if found is not None and filled(as_it_came(found[0], frame), frame.batch) == data:
                 return found[1]
         return []

@@ -24,6 +24,7 @@ from co2.protocol.wire.link_frames import BEGINNING, decode_relay_frame
 from co2.relay.links import RECEIPT_INTERVAL
 from co2.relay.message_reader import MessageReader, Messages
 from co2.relay.relay import ROSTER_DELAY, ROSTER_RATE
+from co2.server.express.relay_forecast import RelayForecast
 from co2.store import log_writer
 from co2.store.log_thread import INTERVAL, RETRY
 from co2.store.log_writer import LogWriter
@@ -221,6 +222,7 @@ class SimRelay:
             receipts=ReceiptKey((self.folder / "secret").read_text()),
         )
         self.core.keeps = True
+        self.forecast = RelayForecast(self.core, {}, self.log.pass_over)
         self.engine.after(RECEIPT_INTERVAL, self.process, self._give_receipts)
         self.reader = SimReader(self.log)
         self._watch_log()
@@ -376,7 +378,7 @@ class SimRelay:
 
     def _received(self, end: End, peer: Peer, frames: list[bytes]) -> None:
         repeats = peer.repeats
-        foreseen = self.world.foresight.at_relay(self.core, peer, frames[0])
+        foreseen = self.world.foresight.at_relay(self.forecast, peer, frames[0])
         self.core.receive(peer, *frames)
         self.world.foresight.relay_has(foreseen)
         if peer.repeats > repeats:

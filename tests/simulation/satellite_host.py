@@ -14,11 +14,12 @@ from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import batch_count, make_batch
 from co2.protocol.wire.channel_patterns import channels_of_frame
-from co2.protocol.wire.frame_template import Outline
 from co2.protocol.wire.plugin_frames.frames import Publish
 from co2.satellite.link import BUSY_MAX, retry_delays
 from co2.satellite.outbox_disk import TICK
 from co2.satellite.satellite import APPLIED_TICKS, CURSOR_INTERVAL
+from co2.server.express.frame_template import Outline
+from co2.server.express.satellite_forecast import SatelliteForecast
 from co2.store.cursors import Cursors
 from co2.store.outbox_store import OutboxStore
 from co2.store.sqlite import close_database
@@ -125,6 +126,7 @@ class SimSatellite:
         self.core = SatelliteCore(
             HostId(self.origin, self.ip, self.port), self.outbox, lambda: ([], []), self.token
         )
+        self.forecast = SatelliteForecast(self.core, {}, lambda: None, lambda: None)
         self._cursors = Cursors.open(self.folder / "cursors.json")
         self.core.log_id, self.core.run = self._cursors.log_id, self._cursors.run
         self.core.receipt = self._cursors.receipt
@@ -254,7 +256,7 @@ class SimSatellite:
                 other.deliver(name, QueuedBatch(envelope, batch, count))
         dropped = self.core.live_dropped
         if self._out is not None and self._out.has_room and not live:
-            self._foreseen = self.core.next_publish(name, plugin, channels), batch
+            self._foreseen = self.forecast.next_publish(name, plugin, channels), batch
         if live:
             self.core.publish_live(name, frame, count)
         else:
@@ -341,7 +343,7 @@ class SimSatellite:
         for data in frames:
             if self.core.state == "away" or self._out is not end:
                 break
-            foreseen = self.world.foresight.at_satellite(self.core, data)
+            foreseen = self.world.foresight.at_satellite(self.forecast, data)
             self.core.receive(data)
             self.world.foresight.satellite_has(self.core, foreseen)
             self._welcomed |= self.core.state == "open"

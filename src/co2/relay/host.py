@@ -22,6 +22,7 @@ from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import RelayRole
 from co2.relay.view import RelayView
 from co2.server.express import loop as express
+from co2.server.express.relay_forecast import RelayForecast
 from co2.server.host import CALL_TIMEOUT, RoleHost
 from co2.server.http.limits import Limits
 from co2.server.process.fd_limit import SPARE_FILES, allow_files
@@ -97,8 +98,6 @@ class RelayHost(RoleHost):
             keeper=self._keeper,
             receipts=ReceiptKey(foundation.state.secret),
         )
-        if config.express:
-            express.use(relay.links.forecast)
         self.plugins = relay.plugins = RelayPlugins(
             config,
             foundation.state.path,
@@ -110,6 +109,8 @@ class RelayHost(RoleHost):
             calls=self.calls,
             registry=self.registry,
         )
+        packages = self.plugins.supervisor.packages
+        express.use(lambda: RelayForecast(relay.core, relay.links.wires, self.log.pass_over, packages))
         self._members = MemberMethods(relay, relay.members, relay.links, relay.core, self.log)
         self._messages = MessageMethods(
             relay.core,

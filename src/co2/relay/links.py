@@ -7,8 +7,7 @@ that a link's transport has no room for stay in the log, behind that link's curs
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from co2.host_id import HostId
 from co2.logs import LineBudgets
@@ -22,31 +21,23 @@ from co2.protocol.relay.core import (
     OriginClaimed,
     RelayCore,
     ResultReceived,
-    Stretch,
 )
 from co2.protocol.relay.cursors import CHUNK, Peer, Stream
-from co2.protocol.relay.filter_chain import Filter
 from co2.protocol.wire import close_reasons
-from co2.protocol.wire.frame_template import Outline
 from co2.protocol.wire.link_frames import MAX_LINK_FRAME
 from co2.relay.disk_reads import DiskReads
 from co2.relay.durable_log import DurableLog
 from co2.relay.link_reader import MAX_BACKLOG, LinkReader
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.satellite_calls import SatelliteCalls
-from co2.server.express.loop import COUNTED, MAX_RUN_MESSAGES, Expected, Way
 from co2.server.link.websocket_transport import WebSocketTransport, joined
 from co2.sources import BySource, source_of
 from co2.tasks import TaskSet
-
-if TYPE_CHECKING:
-    from co2.plugin.parent.process import Child  # a relay without relay plugins does not import it
 
 __all__ = [
     "CLOSE_TIMEOUT",
     "HELLO_TIMEOUT",
     "MAX_UNSAID",
-    "MAX_WAYS",
     "REFUSED_FOR",
     "Links",
     "Owner",
@@ -66,9 +57,6 @@ RECEIPT_INTERVAL = 5.0
 
 RECEIPTS_AT_ONCE = 256
 """Links that get a receipt before other events are handled."""
-
-MAX_WAYS = 64
-"""Frames, in total, that expected frames may become: forecasting more takes longer than it saves."""
 
 REFUSED_FOR = 30.0
 """Seconds after which a satellite that a relay plugin has refused may ask again."""
@@ -96,11 +84,6 @@ class Owner(Protocol):
 
     def has_room(self) -> None:
         """Handle a backlog of at most :data:`~co2.relay.link_reader.MAX_BACKLOG`."""
-
-    def next_passed(
-        self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
-    ) -> "tuple[Child, Outline, Outline] | None":
-        """Return the result of :meth:`Supervisor.next_passed`."""
 
 
 class Links:
@@ -195,65 +178,6 @@ class Links:
         """Return the bytes that wait for a link's other side."""
         wire = self.wires.get(peer)
         return peer.out_bytes + (wire.buffered if wire is not None else 0)
-
-    def forecast(self) -> Sequence[Expected]:
-        """Return the expected frames, for the express."""
-        expected: list[Expected] = []
-        ways = 0
-        for stretch in self._core.recent:
-            if ways >= MAX_WAYS:
-                break
-            found = self._next_publish(stretch) or self._next_filtered(stretch)
-            expected += found
-            ways += sum(len(one.becomes) for one in found)
-        return expected
-
-    def _next_publish(self, stretch: Stretch) -> Sequence[Expected]:
-        """Return the expected frame that goes to receivers at once."""
-        if (found := self._core.next_publish(stretch)) is None:
-            return ()
-        comes, becomes, receivers = found
-        way, ways = self._way_in(stretch[0], comes), self._ways_out(receivers, becomes)
-        return (Expected(way, ways, self._refused()),) if way is not None and ways else ()
-
-    def _next_filtered(self, stretch: Stretch) -> Sequence[Expected]:
-        """Return the expected frames to a relay plugin, and of its answer to receivers."""
-        if (found := self._core.next_filtered(stretch)) is None:
-            return ()
-        through, comes, becomes, receivers = found
-        peer = stretch[0]
-        passes = self._owner.next_passed(through, str(peer.host_id), peer.address, stretch[4])
-        if passes is None:
-            return ()
-        child, gets, answers = passes
-        descriptor = child.descriptor
-        way, ways = self._way_in(peer, comes), self._ways_out(receivers, becomes)
-        if way is None or not ways or descriptor < 0:
-            return ()
-        given = Expected(way, [Way(child, descriptor, COUNTED, gets)], self._refused())
-        return given, Expected(Way(child, descriptor, COUNTED, answers), ways, self._refused(), answers=given)
-
-    def _way_in(self, peer: Peer, comes: Outline) -> Way | None:
-        wire = self.wires.get(peer)
-        return None if wire is None else wire.way_in(comes)
-
-    def _ways_out(self, receivers: Sequence[Peer], becomes: Outline) -> list[Way]:
-        """Return the ways to all receivers; none if any is unknown."""
-        ways = [self.wires[peer].way_out(becomes) for peer in receivers]
-        known = [way for way in ways if way is not None]
-        return known if len(known) == len(ways) else []
-
-    def _refused(self) -> Callable[[], bool]:
-        return partial(self._was_refused, self._log.last)
-
-    def _was_refused(self, last: int) -> bool:
-        """Skip the positions of messages that the log refused; return whether it refuses all others, too.
-
-        The log's thread may have noticed a fault after the forecast. The positions already sent, of at most one
-        run, are not used again.
-        """
-        self._log.pass_over(last + MAX_RUN_MESSAGES)
-        return not self._log.takes
 
     def counted(self) -> dict[str, int]:
         """Return counters of the links, in total."""

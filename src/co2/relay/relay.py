@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from co2.config import RelayConfig
 from co2.errors import AnswerTooBig, PeerError
@@ -13,11 +13,9 @@ from co2.host_id import HostId
 from co2.protocol.relay.away import AwayBook
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.relay.filter_chain import Filter
 from co2.protocol.relay.log import Entry
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.wire import close_reasons
-from co2.protocol.wire.frame_template import Outline
 from co2.relay.commit_waiters import CommitWaiters
 from co2.relay.durable_log import DurableLog
 from co2.relay.links import Links
@@ -34,9 +32,6 @@ from co2.xmlrpc.answers import NAMES
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.registry import Caller
 from co2.xmlrpc.writer import WrittenValue
-
-if TYPE_CHECKING:
-    from co2.plugin.parent.process import Child  # a relay without relay plugins does not import it
 
 __all__ = ["ROSTER_DELAY", "RelayRole"]
 
@@ -258,14 +253,6 @@ class RelayRole:
             self._come_through.set()
         if self.plugins is not None:
             self.plugins.has_room()
-
-    def next_passed(
-        self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
-    ) -> "tuple[Child, Outline, Outline] | None":
-        """Return :meth:`Supervisor.next_passed` of the relay plugins."""
-        if self.plugins is None:
-            return None
-        return self.plugins.supervisor.next_passed(through, host_id, address, channels)
 
     async def refusal(self, host: HostId, methods: Sequence[str], plugins: Sequence[str]) -> str:
         """Ask relay plugins whether a host may join; return the reason why not, '' if it may."""

@@ -13,6 +13,7 @@ from co2.satellite.plugins import OF_THE_RELAY, SatellitePlugins
 from co2.satellite.satellite import SatelliteRole
 from co2.satellite.view import SatelliteView
 from co2.server.express import loop as express
+from co2.server.express.satellite_forecast import SatelliteForecast
 from co2.server.host import CALL_TIMEOUT, RoleHost
 from co2.server.http.limits import Limits
 from co2.server.process.fd_limit import SPARE_FILES, allow_files
@@ -48,8 +49,8 @@ class SatelliteHost(RoleHost):
             config, state.path, self.satellite, calls=self.calls, registry=self.registry
         )
         self.satellite.carry(self.plugins)
-        if config.express:
-            express.use(self.satellite.forecaster)
+        link, packages = self.satellite.link, self.plugins.supervisor.packages
+        express.use(lambda: SatelliteForecast(link.core, packages, lambda: link.wire, link.renumber))
         self.registry.add(
             "notify",
             self.satellite.notify_endpoint.notify,

@@ -19,7 +19,6 @@ from co2.protocol.satellite.outbox import MEMORY, Outbox
 from co2.protocol.wire.link_frames import Gap
 from co2.protocol.wire.plugin_frames.frames import DeadLetter, Host, Publish
 from co2.satellite.dead_letters import DeadLetters
-from co2.satellite.forecast import Forecaster
 from co2.satellite.health import health_of
 from co2.satellite.link import Link
 from co2.satellite.notify_endpoint import NotifyEndpoint
@@ -86,7 +85,6 @@ class SatelliteRole:
         outbox: messages that wait for the relay.
         link: to the relay.
         dead_letters: messages that plugins did not accept.
-        forecaster: forecasts messages for the express; set with the plugins.
         notify_endpoint: handles messages of a relay without a link; set with the plugins.
     """
 
@@ -133,7 +131,6 @@ class SatelliteRole:
             plugins.supervisor.gap,
         )
         self._subscriptions.expect(plugins.expected)
-        self.forecaster = Forecaster(self.link, plugins.supervisor)
 
     async def start(self) -> None:
         """Start the link to the relay, which may be away."""
@@ -167,8 +164,6 @@ class SatelliteRole:
     def publish(self, package: str, frame: Publish, count: int) -> None:
         """Send a plugin's frame."""
         self.link.publish(package, frame, count)
-        if not frame.live:
-            self.forecaster.note(package, frame, count)
         self._outbox_disk.watch()
 
     def has_room(self, package: str) -> None:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from co2.protocol.relay.core import RelayCore, Stretch
 from co2.protocol.relay.filter_chain import FilterChain, InFlight, Passed
 from co2.protocol.wire.batch import DROPPED, make_batch
 from tests.protocol.network import FakeSatellite, Network, batch_of
-from tests.simulation.foresight import filled
 
 ADDRESS = ("10.0.0.1", 1)
 
@@ -250,53 +248,3 @@ def test_a_filter_that_is_taken_away_holds_nothing_up() -> None:
     assert held.ham.got["p"] == [1]
     sent(held.net, held.spam, 2)
     assert held.ham.got["p"] == [1, 2]
-
-
-# ---- what comes next -----------------------------------------------------------------------------------------
-
-
-def quiet() -> tuple[Held, RelayCore, Stretch]:
-    """A relay through whose filter a small message has gone, and all is quiet."""
-    held = Held()
-    sent(held.net, held.spam, 1)
-    held.answer(None)
-    held.net.relay.ready.clear()
-    (stretch,) = held.net.relay.recent
-    return held, held.net.relay, stretch
-
-
-def test_what_comes_and_what_leaves_is_foreseen_also_where_several_are_on_their_way() -> None:
-    held, core, stretch = quiet()
-    sender, receiver = held.spam.peer, held.ham.peer
-    assert core.next_publish(stretch) is None
-    found = core.next_filtered(stretch)
-    assert found is not None and sender is not None and receiver is not None
-    through, comes, becomes, receivers = found
-    assert (through, receivers) == (held.filter, [receiver])
-    for count in (1, 3, 2):
-        core.receive(sender, filled(comes, batch_of(*range(count))))
-        comes = comes.after(count)
-        assert core.next_filtered(stretch) is None, "something is on its way"
-    for count in (1, 3, 2):
-        changed = batch_of(*range(7, 7 + count))
-        held.filter.asked.popleft()[1](Passed(changed, ("",)))
-        core.come_through()
-        assert core.taken(receiver) == [filled(becomes, changed)]
-        becomes = becomes.after(count)
-    core.ready.clear()
-    assert core.next_filtered(stretch) == (held.filter, comes, becomes, receivers)
-
-
-def test_with_other_filters_nothing_is_foreseen() -> None:
-    held, core, stretch = quiet()
-    for filters, is_foreseen in (
-        ([], False),
-        ([held.filter], True),
-        ([held.filter, FakeFilter(b"")], False),
-        ([FakeFilter(b"", wanted="another channel")], False),
-    ):
-        core.filter_chain.set_filters(filters)
-        assert (core.next_filtered(stretch) is not None) == is_foreseen
-    held.filter_chain.set_filters([held.filter])
-    core.closing = True
-    assert core.next_filtered(stretch) is None

@@ -14,7 +14,7 @@ import sys
 import sysconfig
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -25,13 +25,13 @@ from hypothesis import strategies as st
 from co2.plugin.parent.delivery_queue import OVERHEAD
 from co2.protocol.wire.batch import MAX_BATCH_MESSAGES, make_batch
 from co2.protocol.wire.checksum import crc32
-from co2.protocol.wire.frame_template import RUN_BYTES, Number, Outline
 from co2.protocol.wire.websocket import message_head
 from co2.server.express import loop as express
 
 with contextlib.suppress(ImportError):
     from co2.server.express import _express
 from co2.server.express.fair_selector import LATE, WINDOW
+from co2.server.express.frame_template import RUN_BYTES, Number, Outline
 from co2.server.express.loop import COUNTED, FROM_CLIENT, FROM_SERVER, Expected, ExpressLoop, Way
 from tests.harness import wait_for
 from tests.needs import needs
@@ -137,6 +137,10 @@ def framed(framing: int, body: bytes) -> bytes:
     if framing == COUNTED:
         return len(body).to_bytes(4, "big") + body
     return message_head(len(body), framing == FROM_CLIENT) + body
+
+
+def use(forecast: Callable[[], Sequence[Expected]]) -> None:
+    express.use(lambda: forecast)
 
 
 def way(pair: Pair, framing: int, outline: Outline, end: RecordingEnd | None = None) -> Way:
@@ -706,7 +710,7 @@ def test_the_work_is_done_before_anything_else(pairs: list[Pair]) -> None:
     async def main() -> None:
         comes, becomes = way(pairs[0], COUNTED, PLAIN, source), way(pairs[1], COUNTED, CHECKED, target)
         source.take_ahead = lambda data, more: order.append("work")  # type: ignore[method-assign]
-        express.use(lambda: [Expected(comes, [becomes])] if not order else NOTHING)
+        use(lambda: [Expected(comes, [becomes])] if not order else NOTHING)
         pairs[0].theirs.sendall(framed(COUNTED, filled(PLAIN, BATCH)))
         loop.call_soon(lambda: order.append("soon"))
         while len(order) < 2:
@@ -729,7 +733,7 @@ def test_what_was_written_wrongly_ends_the_express_and_is_told(
 
     async def main() -> None:
         comes, becomes = way(pairs[0], COUNTED, PLAIN), way(pairs[1], COUNTED, CHECKED, target)
-        express.use(lambda: [Expected(comes, [becomes], lambda: bool(undone.append(True)))])
+        use(lambda: [Expected(comes, [becomes], lambda: bool(undone.append(True)))])
         pairs[0].theirs.sendall(framed(COUNTED, filled(PLAIN, BATCH)))
         while not undone:
             await asyncio.sleep(0)
@@ -819,7 +823,7 @@ def test_an_error_in_the_work_ends_nothing(pairs: list[Pair], caplog: pytest.Log
             raise KeyError("ours")
 
         source.take_ahead = fails  # type: ignore[method-assign]
-        express.use(lambda: [] if source.taken else [Expected(way(pairs[0], COUNTED, PLAIN, source), [])])
+        use(lambda: [] if source.taken else [Expected(way(pairs[0], COUNTED, PLAIN, source), [])])
         pairs[0].theirs.sendall(b"anything")
         while not source.taken:
             await asyncio.sleep(0)
@@ -861,7 +865,7 @@ def test_an_error_in_a_forecast_ends_the_express_and_nothing_else(caplog: pytest
 
 def test_another_event_loop_has_none() -> None:
     async def main() -> None:
-        express.use(lambda: NOTHING)
+        use(lambda: NOTHING)
         assert express.counts() == (0, 0)
 
     with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:

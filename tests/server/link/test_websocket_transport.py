@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from co2.protocol.wire.frame_template import Outline
 from co2.protocol.wire.websocket import CLOSE, PING, PONG, WebSocketReader, control_frame, message_head
 from co2.server.link import websocket_transport
 from co2.server.link.websocket_transport import JOINED, MAX_BUFFERED, MAX_PIECES, WebSocketTransport, joined
@@ -520,9 +519,6 @@ def test_who_released_it_hears_no_more(run: Run) -> None:
 # ---- the express ----------------------------------------------------------------------------------------------
 
 
-OUTLINE = Outline(b"head", False, b"")
-
-
 def test_what_was_written_ahead_is_left_out_and_the_rest_is_written(run: Run) -> None:
     async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
         whole = b"".join(joined([b"one", b"two"]))
@@ -570,24 +566,24 @@ def test_what_differs_from_what_was_written_ahead_is_not_written(run: Run) -> No
 
 def test_frames_are_foreseen_only_between_frames_and_where_nothing_waits(run: Run) -> None:
     async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
-        assert wire.way_in(OUTLINE) is not None and wire.way_out(OUTLINE) is not None
+        assert wire.read_descriptor == wire.write_descriptor >= 0
         frame = b"".join(joined([b"frame"], masked=True))
         await other.send(frame[:5])
-        await until(lambda: wire.way_in(OUTLINE) is None)
+        await until(lambda: wire.read_descriptor < 0)
         await other.send(frame[5:])
         await until(lambda: owner.frames == [b"frame"])
-        assert wire.way_in(OUTLINE) is not None
+        assert wire.read_descriptor >= 0
         wire.pause_reading()
-        assert wire.way_in(OUTLINE) is None
+        assert wire.read_descriptor < 0
         wire.resume_reading()
-        assert wire.way_in(OUTLINE) is not None
+        assert wire.read_descriptor >= 0
         while not wire.buffered:
             wire.write(joined([bytes(100_000)]))
-        assert wire.way_out(OUTLINE) is None
+        assert wire.write_descriptor < 0
         await other.read_until(lambda: not wire.buffered)
-        await until(lambda: wire.way_out(OUTLINE) is not None)
+        await until(lambda: wire.write_descriptor >= 0)
         wire.close()
-        assert wire.way_in(OUTLINE) is None and wire.way_out(OUTLINE) is None
+        assert wire.read_descriptor == wire.write_descriptor == -1
 
     run(test)
 
@@ -595,6 +591,6 @@ def test_frames_are_foreseen_only_between_frames_and_where_nothing_waits(run: Ru
 def test_nothing_is_foreseen_where_nobody_listens_any_more(run: Run) -> None:
     async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
         wire.release()
-        assert wire.way_in(OUTLINE) is None and wire.way_out(OUTLINE) is None
+        assert wire.read_descriptor == wire.write_descriptor == -1
 
     run(test)

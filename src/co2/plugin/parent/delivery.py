@@ -6,7 +6,6 @@ The delivery outlives every child: the next child gets all that the last one had
 from collections.abc import Callable
 
 from co2.plugin.parent.delivery_queue import FairQueue, GapRange, QueuedBatch, Window
-from co2.protocol.wire.frame_template import RUN_BYTES
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap
 
 __all__ = ["MAX_FROM_NETWORK", "NETWORK", "Delivery"]
@@ -51,10 +50,9 @@ class Delivery:
         self.waiting.put(source, queued)
         self._pump()
 
-    @property
-    def next_number(self) -> int:
-        """The number of the next message if the child can get it at once with all of its run, else 0."""
-        is_direct = self._give is not None and not self.waiting.bytes and self.window.room > RUN_BYTES
+    def next_number(self, room: int) -> int:
+        """Return the number of what is delivered next, if so many bytes of it go to the child at once; else 0."""
+        is_direct = self._give is not None and not self.waiting.bytes and self.window.room > room
         return self.window.last + 1 if is_direct else 0
 
     def deliver_from_network(self, queued: QueuedBatch) -> bool:

@@ -189,10 +189,13 @@ class Package:
         """
         return self._delivery.deliver_from_network(queued)
 
-    @property
-    def next_delivery(self) -> tuple[Child, int] | None:
-        """The child that gets the next message at once, and its number; None if unsure."""
-        one, number = self.lifecycle.running, self._delivery.next_number
+    def next_delivery(self, room: int) -> tuple[Child, int] | None:
+        """Return who is given what is delivered next, if at once, and its number; None where that is not sure.
+
+        Args:
+            room: bytes that there must be room for.
+        """
+        one, number = self.lifecycle.running, self._delivery.next_number(room)
         return (one.child, number) if one is not None and number else None
 
     def next_passed(self, stage: FilterStage) -> tuple[Child, int] | None:

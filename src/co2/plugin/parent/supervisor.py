@@ -14,23 +14,12 @@ from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
 from co2.plugin.parent.filter_stage import FilterStage
 from co2.plugin.parent.status import PackageStatus
 from co2.plugin.parent.watchdog import TICK
-from co2.protocol.relay.filter_chain import Filter
 from co2.protocol.wire.batch import batch_count
-from co2.protocol.wire.frame_template import Outline, host_outline
-from co2.protocol.wire.plugin_frames.frames import (
-    DeadLetter,
-    Deliver,
-    Host,
-    MethodInfo,
-    Publish,
-    Transit,
-    Transited,
-)
+from co2.protocol.wire.plugin_frames.frames import DeadLetter, Host, MethodInfo, Publish
 from co2.tasks import TaskSet
 
 if TYPE_CHECKING:
     from co2.plugin.parent.package import Package
-    from co2.plugin.parent.process import Child
 
 __all__ = ["OnPublish", "PackageSpec", "PackageStatus", "PluginSettings", "Supervisor"]
 
@@ -361,6 +350,11 @@ class Supervisor:
             for name, method in package.methods.items()
         }
 
+    @property
+    def packages(self) -> "Mapping[str, Package]":
+        """All packages, by name."""
+        return self._packages
+
     def status(self) -> list[PackageStatus]:
         """Return the status of each package."""
         return [package.status() for package in self._packages.values()]
@@ -380,63 +374,6 @@ class Supervisor:
                 envelope = Envelope(self._host_id(), self._address(), sender)
                 other.deliver(package.name, QueuedBatch(envelope, frame.batch, count))
         self._on_publish(package.name, frame, count)
-
-    # expected frames (protocol/wire/frame_template.py)
-
-    def next_published(
-        self, package: str, plugin: str, channels: Sequence[str] | None
-    ) -> "tuple[Child, Outline, list[tuple[Child, Outline]]] | None":
-        """Return a plugin's child, the outline of its next frame, and the outlines for its siblings.
-
-        Returns:
-            None if unsure.
-        """
-        carried = self._packages.get(package)
-        if carried is None or (child := carried.sender) is None:
-            return None
-        siblings = []
-        for other in self._packages.values():
-            sender = plugin if other is carried else ""
-            if other.wants(channels, sender) and not other.durable:
-                gets = _outline(other, self._host_id(), self._address(), sender)
-                if gets is None:
-                    return None
-                siblings.append(gets)
-        names = None if channels is None else list(channels)
-        return child, host_outline(Publish(plugin, names, b"")), siblings
-
-    def next_delivered(
-        self, package: str, host_id: str, address: tuple[str, int]
-    ) -> "tuple[Child, Outline] | None":
-        """Return a package's child, and the outline of its next message from another host; None if unsure."""
-        carried = self._packages.get(package)
-        if carried is None or not carried.receives:
-            return None
-        return _outline(carried, host_id, address, "")
-
-    def next_passed(
-        self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
-    ) -> "tuple[Child, Outline, Outline] | None":
-        """Return the child of a relay plugin, the outline of the next message for it, and that of the answer.
-
-        Args:
-            through: the relay plugin, which wants the message.
-            host_id, address: the sender's.
-            channels: of the message; the answer keeps them, and counts as changed if the last one was.
-
-        Returns:
-            None if unsure.
-        """
-        for package in self._packages.values():
-            for stage in package.filters.stages:
-                if stage is through and (found := package.next_passed(stage)) is not None:
-                    child, number = found
-                    gets = Transit(number, stage.plugin, host_id, address, b"")
-                    names = None if channels is None else list(channels)
-                    answers = Transited(number, b"", names, 0, stage.changes)
-                    whose = package.name
-                    return child, host_outline(gets, ("given", whose)), host_outline(answers, ("answered", whose))
-        return None
 
     def flushed(self, package: "Package") -> Awaitable[None]:
         """Wait until all that a package has published so far is acknowledged."""
@@ -469,12 +406,3 @@ class Supervisor:
                     package.look(now)
                 except Exception:
                     _logger.exception("watching %s failed", package.name)
-
-
-def _outline(
-    package: "Package", host_id: str, address: tuple[str, int], sender: str
-) -> "tuple[Child, Outline] | None":
-    if (found := package.next_delivery) is None:
-        return None
-    child, number = found
-    return child, host_outline(Deliver(number, host_id, address, b"", sender), ("package", package.name))

@@ -9,12 +9,12 @@ XML-RPC) is delivered only once it is on disk, and delays later messages until t
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from co2.errors import BadRequest, StorageFailed, StorageFull
 from co2.host_id import ADDRESS_PREFIX, HostId
-from co2.protocol.relay.cursors import Peer, Stream, deliver_frame, union
+from co2.protocol.relay.cursors import Peer, Stream, union
 from co2.protocol.relay.events import (
     AdmissionWanted,
     CallReceived,
@@ -27,7 +27,7 @@ from co2.protocol.relay.events import (
     ResultReceived,
 )
 from co2.protocol.relay.fan_out import FanOut
-from co2.protocol.relay.filter_chain import Filter, FilterChain, InFlight
+from co2.protocol.relay.filter_chain import FilterChain, InFlight
 from co2.protocol.relay.log import Entry, Log, LogGap, Reading
 from co2.protocol.relay.losses import MAX_LOSSES
 from co2.protocol.relay.origins import OriginBook, hash_of_token
@@ -38,13 +38,11 @@ from co2.protocol.relay.roster import RosterBook
 from co2.protocol.relay.takeovers import RETURN, Takeovers
 from co2.protocol.transitions import RELAY, Admitted, Asked, Lost, in_place, next_state
 from co2.protocol.wire import close_reasons
-from co2.protocol.wire.batch import MAX_BATCH_MESSAGES, batch_count
+from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.checksum import crc32
-from co2.protocol.wire.frame_template import CRC, SMALL, Outline, Recent, link_outline
 from co2.protocol.wire.host_names import check_names
 from co2.protocol.wire.link_frames import (
-    MAX_NUMBER,
     Ack,
     Applied,
     Call,
@@ -74,7 +72,6 @@ __all__ = [
     "OriginClaimed",
     "RelayCore",
     "ResultReceived",
-    "Stretch",
 ]
 
 ASKED_BYTES = 256
@@ -94,10 +91,6 @@ REPEAT_ASKED = 5
 
 _FREE = frozenset((Publish, Result))
 """Frames that do not count: messages, which the log's backlog limits, and answers to calls of ours."""
-
-Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
-"""Frames that differ only in number and messages: (peer, run, package, plugin, channels)."""
-
 
 IMPOSTOR_FOR = 60.0
 """Seconds after which a satellite with another one's origin may try again."""
@@ -144,7 +137,8 @@ class RelayCore:
         impostors: Hellos that were refused because their origin belongs to another satellite.
         places: the places of the links.
         gave_way: links that ended to make room for another address.
-        live_heard: called with live messages, for members without a link; None for none.
+        live_heard: takes live messages, for members without a link; None if nobody wants them.
+        appended: called with each numbered frame that the log has taken, and its peer; None if nobody wants them.
         closing: no more messages are accepted; their senders keep them for the relay's next run.
     """
 
@@ -180,10 +174,10 @@ class RelayCore:
         self.asks = False
         self.closing = False
         self.fan_out = FanOut(log, self.events)
-        self.recent: Recent[Stretch] = Recent()
         self._unacked: dict[Peer, None] = {}
         self._waiting: dict[Peer, None] = {}
         self.live_heard: Callable[[Entry], None] | None = None
+        self.appended: Callable[[Peer, Entry], None] | None = None
         handlers: dict[type, Callable[[Peer, Any], None]] = {
             Hello: self._hello,
             Publish: self._publish,
@@ -622,8 +616,8 @@ class RelayCore:
             crc=frame.crc,
         )
         peer.begins.pop(frame.epoch, None)
-        if count <= SMALL or self.recent:
-            self.recent.note((peer, frame.epoch, frame.package, frame.plugin, entry.channels), count)
+        if self.appended is not None:
+            self.appended(peer, entry)
         peer.published += count
         if peer.state == "open":
             peer.unacked.append((entry.end, frame.epoch, last))
@@ -664,46 +658,6 @@ class RelayCore:
         self._unacked[peer] = None
         if self.log.committed >= self.log.last:
             self._acknowledge(peer)
-
-    def next_publish(self, stretch: Stretch) -> tuple[Outline, Outline, list[Peer]] | None:
-        """Return the frame that may come next, its form on live links, and these links; None if uncertain.
-
-        Args:
-            stretch: one of :attr:`recent`.
-        """
-        return None if self.filter_chain.occupied else self._foreseen(stretch, stretch[0].origin)
-
-    def next_filtered(self, stretch: Stretch) -> tuple[Filter, Outline, Outline, list[Peer]] | None:
-        """Return a lone relay plugin, and the same as :meth:`next_publish` through it; None if uncertain.
-
-        Frames are numbered both before and after the plugin, apart: several may be on their way in between.
-        """
-        through = self.filter_chain.lone
-        if through is None or not through.wants(stretch[4]):
-            return None
-        found = self._foreseen(stretch, ("filtered", stretch[0].origin))
-        return None if found is None else (through, *found)
-
-    def _foreseen(self, stretch: Stretch, leaves: Hashable) -> tuple[Outline, Outline, list[Peer]] | None:
-        """Return what :meth:`next_publish` does; ``leaves``: whose the numbers of what leaves are."""
-        peer, epoch, package, plugin, channels = stretch
-        mark = self.log.marks.get((peer.origin, epoch))
-        if mark is None or peer.state != "open" or self.closing or peer.skips:
-            return None
-        if max(mark, self.log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
-            return None  # the next frame, or the one after, is refused
-        if self.events or self.ready or not self.log.takes:
-            return None
-        entry = Entry(
-            self.log.last + 1, 1, peer.origin, str(peer.host_id), peer.address, epoch, mark + 1, package, plugin,
-            channels, CRC, b"",
-        )  # fmt: skip
-        receivers = self.fan_out.receivers(entry)
-        if receivers is None:
-            return None
-        names = None if channels is None else list(channels)
-        comes = link_outline(Publish(epoch, mark + 1, package, plugin, names, CRC, b""), peer.origin)
-        return comes, link_outline(deliver_frame(entry, ""), leaves), receivers
 
     def come_through(self) -> None:
         """Pass on messages that have passed the relay plugins."""

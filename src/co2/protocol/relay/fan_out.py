@@ -6,6 +6,7 @@ behind, and reads on from the log.
 """
 
 from collections import deque
+from collections.abc import Collection
 
 from co2.protocol.relay.cursors import CHUNK, MAX_ENTRY_BATCH, EntryBatch, Peer, Stream
 from co2.protocol.relay.events import DiskWanted, Event
@@ -13,14 +14,10 @@ from co2.protocol.relay.log import Entry, Log, LogGap, Reading
 from co2.protocol.relay.losses import Loss
 from co2.protocol.wire.link_frames import Replay, encode_link_frame
 
-__all__ = ["MAX_DISK_READS", "MAX_FORESEEN", "MAX_SCANNED", "SCANNED", "FanOut"]
+__all__ = ["MAX_DISK_READS", "MAX_SCANNED", "SCANNED", "FanOut"]
 
 MAX_DISK_READS = 2
 """Reads from disk that run for one link; its other streams wait, each with its newest request."""
-
-MAX_FORESEEN = 64
-"""Live streams up to which the receivers of the next message are predicted: each stream is examined for it."""
-
 
 MAX_SCANNED = 1024
 """Entries examined for the packages of a link, besides its live stream, before others have their turn."""
@@ -59,7 +56,17 @@ class FanOut:
         self._held: deque[int] = deque()
         self._lost_at = 0
 
-    # ---- new entries -------------------------------------------------------------------------------------
+    @property
+    def at_head(self) -> Collection[Stream]:
+        """Live streams that get what comes next at once, where they have room."""
+        return self._at_head.keys()
+
+    @property
+    def has_fresh(self) -> bool:
+        """Whether something that was taken in waits for the disk, or behind what does."""
+        return bool(self._fresh)
+
+    # ---- what is new -------------------------------------------------------------------------------------
 
     def add(self, entry: Entry, *, from_disk: bool = False) -> None:
         """Add a new entry of the log; with ``from_disk`` it is delivered only once it is on disk."""
@@ -99,19 +106,6 @@ class FanOut:
                     stream.give_batch(entry_batch)
                 else:
                     del self._at_head[stream]  # it reads on from the log when it has room
-
-    def receivers(self, entry: Entry) -> list[Peer] | None:
-        """Return the peers that would get an entry at once, if it came now; None if uncertain."""
-        if self._fresh or len(self._at_head) > MAX_FORESEEN:  # fresh: waits for the disk, or behind one that does
-            return None
-        found = []
-        for stream in self._at_head:
-            if not stream.peer.has_room or not stream.wants(entry):
-                continue
-            if self._log.losses.next(stream.losses, stream.begun, entry.position)[0] is not None:
-                return None
-            found.append(stream.peer)
-        return found
 
     def _next_batch(self, limit: int) -> EntryBatch:
         """Return the entries that may be passed on together: limited in bytes, and no loss in between."""

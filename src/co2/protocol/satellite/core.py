@@ -32,10 +32,8 @@ from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.checksum import crc32
-from co2.protocol.wire.frame_template import CRC, SMALL, Outline, Recent, link_outline
 from co2.protocol.wire.link_frames import (
     BEGINNING,
-    MAX_NUMBER,
     Ack,
     Applied,
     Call,
@@ -67,10 +65,10 @@ __all__ = [
     "GapTold",
     "Held",
     "NumbersTaken",
+    "PackageReader",
     "ResultReceived",
     "RosterTold",
     "SatelliteCore",
-    "Stretch",
     "Welcomed",
 ]
 
@@ -84,12 +82,8 @@ MAX_SEEN = 10_000
 """Senders' runs whose last number a package remembers; the one that was silent longest is dropped first."""
 
 
-Stretch = tuple[str, tuple[str, int], int, str, str, tuple[str, ...] | None]
-"""Frames that differ only in number and messages: (host_id, address, run, package, plugin, channels)."""
-
-
 @dataclass(slots=True)
-class _Reader:
+class PackageReader:
     """A package that receives.
 
     Attributes:
@@ -143,6 +137,8 @@ class SatelliteCore:
 
     Attributes:
         held: why the relay stores no messages, '' while it does.
+        sent: called with what plugins send, as :meth:`publish`; None if nobody wants it.
+        heard: called with each numbered frame of the live stream and its number of messages; likewise.
     """
 
     def __init__(
@@ -161,12 +157,13 @@ class SatelliteCore:
         self.repeats = 0
         self.held = ""
         self.live_dropped = 0
-        self.recent: Recent[Stretch] = Recent()
+        self.sent: Callable[[str, plugin_frames.Publish, int], None] | None = None
+        self.heard: Callable[[Deliver, int], None] | None = None
         self._names = names
         self._untold = False
         self._out: deque[bytes] = deque()
         self._out_bytes = 0
-        self._readers: dict[str, _Reader] = {}
+        self._readers: dict[str, PackageReader] = {}
         handlers: dict[type, Callable[[Any], None]] = {
             Welcome: self._welcome,
             Ack: self._ack,
@@ -232,6 +229,11 @@ class SatelliteCore:
             self._write(Goodbye(reason, text[:512]))
             self._end(reason, text, 0.0)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing has happened that was not acted on, and nothing waits to be written but the outbox."""
+        return not (self._out or self._untold or self.events)
+
     def taken(self) -> list[bytes]:
         """Return the frames for the transport, those of the outbox included, and forget them."""
         self._write_interest()
@@ -277,7 +279,7 @@ class SatelliteCore:
             self._go_on(reader)
         self.events.append(Welcomed(welcome, other_log))
 
-    def _place(self, reader: _Reader, other_log: bool) -> None:
+    def _place(self, reader: PackageReader, other_log: bool) -> None:
         """Set the position of a package in the current log."""
         if other_log and reader.position is not None:
             reader.position, reader.begun = BEGINNING, 0
@@ -290,7 +292,7 @@ class SatelliteCore:
         if reader.begun is None:
             reader.begun = reader.position
 
-    def _go_on(self, reader: _Reader) -> None:
+    def _go_on(self, reader: PackageReader) -> None:
         """Resume a package at its position."""
         assert reader.position is not None
         if reader.state == "behind":
@@ -324,7 +326,7 @@ class SatelliteCore:
             known = None
             if position is None and self.state == "open":
                 position = self.live_position
-            reader = _Reader(package, interests, durable, position)
+            reader = PackageReader(package, interests, durable, position)
             self._readers[package] = reader
         self._tell_interest()
         if known is None and self.state == "open":
@@ -370,6 +372,10 @@ class SatelliteCore:
             if self.state == "open":
                 self._replay(reader)
 
+    def live_readers(self, channels: tuple[str, ...] | None) -> list[PackageReader]:
+        """Return the packages that get frames of such channels from the live stream."""
+        return [one for one in self._readers.values() if one.is_live and one.interests.wants(channels)]
+
     def count(self, state: str) -> int:
         """Return the number of packages that are ``current``, ``behind`` or ``replaying``."""
         return sum(reader.state == state for reader in self._readers.values())
@@ -413,14 +419,14 @@ class SatelliteCore:
             methods, plugins = self._names()
             self._write(Interest(self._subscriptions(), methods, plugins))
 
-    def _stop(self, reader: _Reader) -> None:
+    def _stop(self, reader: PackageReader) -> None:
         """Make the relay send nothing to a package for now. It answers; messages before its answer are ignored."""
         assert reader.position is not None
         reader.stopping, reader.eager = True, False
         self._write_interest()  # the relay must know a package before it gets requests for it
         self._write(Replay(reader.package, reader.position, 0))
 
-    def _replay(self, reader: _Reader) -> None:
+    def _replay(self, reader: PackageReader) -> None:
         assert reader.position is not None
         reader.state, reader.full = "replaying", False
         self._write_interest()
@@ -437,6 +443,8 @@ class SatelliteCore:
             count: number of its messages.
         """
         self.outbox.put(package, frame, count)
+        if self.sent is not None:
+            self.sent(package, frame, count)
 
     def publish_live(self, package: str, frame: plugin_frames.Publish, count: int) -> None:
         """Send messages that are worthless a second later: now, or not at all."""
@@ -445,43 +453,6 @@ class SatelliteCore:
             return
         batch = frame.batch
         self._write(Publish(0, 0, package, frame.plugin, frame.channels, crc32(batch), batch))
-
-    # ---- expected frames (forecast.py) -------------------------------------------------------------------
-
-    def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
-        """Return the frame that :meth:`publish` would send now; None if it would send nothing, or is uncertain."""
-        outbox = self.outbox
-        if self.state != "open" or self.paused or self.held or not outbox.is_given:
-            return None
-        if self._out or self._untold or self.events:
-            return None
-        names = None if channels is None else list(channels)
-        return link_outline(Publish(outbox.epoch, outbox.last + 1, package, plugin, names, CRC, b""))
-
-    def next_deliver(self, stretch: Stretch) -> tuple[Outline, list[str]] | None:
-        """Return the frame of the live stream that may come next, and the packages that get it.
-
-        Args:
-            stretch: one of :attr:`recent`.
-
-        Returns:
-            None if that is uncertain.
-        """
-        if self.state != "open" or self._out or self._untold or self.events:
-            return None
-        host_id, address, epoch, sender, plugin, channels = stretch
-        wanting = [one for one in self._readers.values() if one.is_live and one.interests.wants(channels)]
-        origin = host_id.partition("@")[0]
-        if not wanting or origin == self.host_id.origin:
-            return None
-        # Positions and numbers jump over messages in between that are not for us, or are our own.
-        position = self.live_position + 1
-        seq = max(one.seen.get((origin, epoch), 0) for one in wanting) + 1
-        if max(position, seq) > MAX_NUMBER:
-            return None
-        names = None if channels is None else list(channels)
-        comes = Deliver(position, "", host_id, address, epoch, seq, sender, plugin, names, CRC, b"")
-        return link_outline(comes, origin, is_free=True), [one.package for one in wanting]
 
     def _keep_receipt(self, receipt: Receipt) -> None:
         self.receipt = receipt
@@ -526,16 +497,8 @@ class SatelliteCore:
             readers = [reader for reader in self._readers.values() if reader.is_live]
             if frame.position:
                 self.live_position = end
-                if frame.epoch and (count <= SMALL or self.recent):
-                    stretch = (
-                        frame.host_id,
-                        frame.client_address,
-                        frame.epoch,
-                        frame.sender,
-                        frame.plugin,
-                        channels,
-                    )
-                    self.recent.note(stretch, count)
+                if self.heard is not None and frame.epoch:
+                    self.heard(frame, count)
         packages = []
         for reader in readers:
             if not reader.interests.wants(channels):
@@ -547,7 +510,7 @@ class SatelliteCore:
         if packages:
             self.events.append(Delivered(packages, frame, skip, count))
 
-    def _readers_apart(self, frame: Deliver, end: int) -> tuple[list[_Reader], int]:
+    def _readers_apart(self, frame: Deliver, end: int) -> tuple[list[PackageReader], int]:
         reader = self._readers.get(frame.package)
         if reader is None or reader.state == "behind" or reader.is_live or end <= (reader.position or 0):
             return [], 0

@@ -5,7 +5,7 @@ are cold by then. So the path from socket to socket is a little C (``_express.c`
 sleeps, and the work is done after the message has left, by the usual code:
 
 * Before the loop sleeps, the host forecasts which frames may come next, and what they become
-  (``protocol/wire/frame_template.py``).
+  (``relay_forecast.py``, ``satellite_forecast.py``).
 * If a frame is one of them, byte for byte except numbers, checksum and messages, its results are written at once.
 * So are those that follow, for a moment: their numbers count on as in the state machines.
   The work on such a run of frames costs little more than that on one: the first meets the cold caches.
@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from co2.compiled import is_of
 from co2.protocol.wire.batch import MAX_BATCH_MESSAGES
-from co2.protocol.wire.frame_template import Outline
 from co2.server.express.fair_selector import FairSelector
+from co2.server.express.frame_template import Outline
 
 if TYPE_CHECKING:
     from co2.server.express._express import Row
@@ -376,11 +376,15 @@ class ExpressLoop(asyncio.SelectorEventLoop):
         super().__init__(self.express)
 
 
-def use(forecast: Forecast) -> None:
-    """Make the running event loop call a forecast, if it has an express."""
+def use(make: Callable[[], Forecast]) -> None:
+    """Make the running event loop call a forecast, if it has an express.
+
+    Args:
+        make: makes the forecast; not called without an express.
+    """
     loop = asyncio.get_running_loop()
     if isinstance(loop, ExpressLoop):
-        loop.express.forecast = forecast
+        loop.express.forecast = make()
 
 
 def counts() -> Counts:

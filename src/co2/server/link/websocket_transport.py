@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from co2.host_id import normal_ip
-from co2.protocol.wire.frame_template import Outline
 from co2.protocol.wire.websocket import (
     CLOSE,
     MAX_CONTROLS,
@@ -25,7 +24,6 @@ from co2.protocol.wire.websocket import (
     message_head,
 )
 from co2.server.express.fair_selector import put_behind, put_first
-from co2.server.express.loop import FROM_CLIENT, FROM_SERVER, Way
 from co2.server.express.transports import has_unread, let_go
 from co2.server.link.unfinished import Unfinished
 from co2.unsent import Unsent
@@ -112,6 +110,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     Attributes:
         address: (ip, port) of the other side.
+        is_client: whether we have opened it: then what we write is masked.
         is_full: more than :data:`MAX_BUFFERED` bytes wait for the other side.
         is_held: nothing is read for now.
     """
@@ -128,7 +127,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self.address = (normal_ip(str(peer[0])), int(peer[1]))
         self.is_full = False
         self.is_held = False
-        self._masks = is_client
+        self.is_client = is_client
         self._reader = WebSocketReader(max_frame, masked=not is_client)
         self._transport = transport
         self._unsent = Unsent(transport)
@@ -268,19 +267,21 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             text = os.strerror(exc.errno).lower() if isinstance(exc, OSError) and exc.errno else ""
             owner.ended(self._why or text or "the connection was closed")
 
-    # ---- the express (express.py) ------------------------------------------------------------------------
+    # ---- past the transport (server/express/ways.py) -----------------------------------------------------
 
-    def way_in(self, outline: Outline) -> Way | None:
-        """Return how a frame would arrive here; None while it could not be told apart from other bytes."""
+    @property
+    def read_descriptor(self) -> int:
+        """Of the socket, while what comes next is the beginning of a message; else -1."""
         if self._closing or self.is_held or not self._is_open or not self._reader.is_between:
-            return None
-        return Way(self, self._descriptor, FROM_SERVER if self._masks else FROM_CLIENT, outline)
+            return -1
+        return self._descriptor
 
-    def way_out(self, outline: Outline) -> Way | None:
-        """Return how a frame would be written here; None while something waits before it."""
+    @property
+    def write_descriptor(self) -> int:
+        """Of the socket, while nothing waits to be written; else -1."""
         if self._closing or not self._is_open or self._unsent.waits:
-            return None
-        return Way(self, self._descriptor, FROM_CLIENT if self._masks else FROM_SERVER, outline)
+            return -1
+        return self._descriptor
 
     @property
     def _is_open(self) -> bool:
@@ -365,7 +366,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if self._closing:
             return
         if not self._transport.is_closing():
-            self._keep((control_frame(CLOSE, code.to_bytes(2, "big"), self._masks),))
+            self._keep((control_frame(CLOSE, code.to_bytes(2, "big"), self.is_client),))
         self._begin_to_close(why)
 
     def abort(self) -> None:
@@ -385,7 +386,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         pings = [payload for opcode, payload in control if opcode == PING]
         # A side that does not read gets no Pong behind the unread bytes.
         if pings and not self._closing and not self.is_full and not self._transport.is_closing():
-            self._keep((control_frame(PONG, pings[-1], self._masks),))  # the last is enough: RFC 6455, 5.5.3
+            self._keep((control_frame(PONG, pings[-1], self.is_client),))  # the last is enough: RFC 6455, 5.5.3
         if control[-1][0] == CLOSE:  # nothing is read after it
             self._why = self._why or close_words(control[-1][1])
             self.close()
@@ -413,7 +414,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if self._silent == _ASKED:
             self._asked_at = self._loop.time()
         if self._silent >= _ASKED and not self._unsent.waits:
-            self._keep((control_frame(PING, b"", self._masks),))
+            self._keep((control_frame(PING, b"", self.is_client),))
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
 
     def _is_read(self) -> bool:

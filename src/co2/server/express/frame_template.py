@@ -2,14 +2,14 @@
 
 An idle host knows how the next frame of a sender begins, if it follows the last one: its number, its channels. It
 also knows which frames it will then write, and to whom. With that forecast the frame can be passed on before the
-host has done its own work on it (``server/express/loop.py``); the work is done right after.
+host has done its own work on it (``loop.py``); the work is done right after.
 
 The numbers in these frames are kept apart from the rest: so the results of the frame after the next one, and of
 further ones, are known too, and several can be passed on before the work on any of them is done.
 """
 
-from collections.abc import Hashable, Iterator
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Hashable
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,30 +18,10 @@ from co2.protocol.wire.plugin_frames.frames import Deliver as HostDeliver
 from co2.protocol.wire.plugin_frames.frames import Publish as HostPublish
 from co2.protocol.wire.plugin_frames.frames import Transit, Transited
 
-__all__ = [
-    "CRC",
-    "LOOKS",
-    "MAX_STREAMS",
-    "RUN_BYTES",
-    "SMALL",
-    "Number",
-    "Outline",
-    "Recent",
-    "host_outline",
-    "link_outline",
-]
+__all__ = ["CRC", "RUN_BYTES", "Number", "Outline", "host_outline", "link_outline"]
 
 CRC = 0xFFFFFFFF
 """Placeholder of a checksum, encoded in as many bytes as all checksums but the 65,536 smallest."""
-
-SMALL = 16
-"""Messages in a frame that may be followed by a similar one; a sender of more at a time is not in a hurry."""
-
-MAX_STREAMS = 8
-"""Streams of small frames that are remembered, the latest ones."""
-
-LOOKS = 128
-"""Forecasts of a stream without a frame, after which it is forgotten."""
 
 RUN_BYTES = 64 * 1024
 """Bytes of memory for the frames that are passed on before the work on any of them is done; their receivers
@@ -54,8 +34,6 @@ _encode = msgspec.msgpack.Encoder().encode
 
 _TAGS = {kind: 1 + len(_encode(kind.__name__)) for kind in (Publish, Deliver, HostDeliver, Transit, Transited)}
 """Bytes before the first field: the number of fields, and the frame's name."""
-
-K = TypeVar("K", bound=Hashable)
 
 
 class Number(NamedTuple):
@@ -107,34 +85,6 @@ class Outline(NamedTuple):
     def after(self, count: int) -> "Outline":
         """Return the outline of the frame that follows this one, if this has ``count`` messages."""
         return self._replace(numbers=tuple(one._replace(value=one.value + count) for one in self.numbers))
-
-
-class Recent(Generic[K]):
-    """Streams with recent small frames."""
-
-    def __init__(self) -> None:
-        self._looks: dict[K, int] = {}
-
-    def note(self, stream: K, count: int) -> None:
-        """Record that a frame of ``count`` messages has come."""
-        looks = self._looks
-        looks.pop(stream, None)  # so that the latest is the last
-        if count <= SMALL:
-            looks[stream] = LOOKS
-            if len(looks) > MAX_STREAMS:
-                del looks[next(iter(looks))]
-
-    def __bool__(self) -> bool:
-        return bool(self._looks)
-
-    def __iter__(self) -> Iterator[K]:
-        """Yield the streams, the latest first, until each has had all of its forecasts."""
-        for stream, left in list(self._looks.items())[::-1]:
-            if left:
-                self._looks[stream] = left - 1
-                yield stream
-            else:
-                del self._looks[stream]
 
 
 def link_outline(frame: Publish | Deliver, whose: Hashable = "", *, is_free: bool = False) -> Outline:

@@ -1,0 +1,374 @@
+"""What relay and satellite expect next is what they do then: who gets what, with which numbers."""
+
+from typing import Any, NamedTuple
+from unittest import mock
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from co2.host_id import HostId
+from co2.plugin.parent.delivery import NETWORK
+from co2.plugin.parent.delivery_queue import Envelope, QueuedBatch
+from co2.plugin.parent.filter_stage import FilterStage, PackageFilters
+from co2.plugin.parent.supervisor import Supervisor
+from co2.protocol.relay.filter_chain import InFlight, Passed
+from co2.protocol.relay.losses import Loss
+from co2.protocol.satellite.core import SatelliteCore
+from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.link_frames import MAX_NUMBER
+from co2.protocol.wire.plugin_frames.frames import Deliver, PluginInfo, Publish, Transited, encode_frame
+from co2.server.express.loop import Way
+from co2.server.express.relay_forecast import RelayForecast, Stretch
+from co2.server.express.satellite_forecast import SatelliteForecast
+from co2.server.express.ways import expected_or_none
+from tests.protocol.network import FakeSatellite, Network, batch_of, sent
+from tests.protocol.relay.test_filter_chain import FakeFilter, Held
+from tests.protocol.relay.test_filter_chain import sent as sent_and_numbered
+from tests.simulation.foresight import filled
+
+ME = HostId("me", "1.2.3.4", 6)
+
+
+class Spoken(NamedTuple):
+    """A network in which ham has sent spam a small message, and all is quiet; with what each expects next."""
+
+    net: Network
+    ham: FakeSatellite
+    spam: FakeSatellite
+    at_relay: RelayForecast
+    at_ham: SatelliteForecast
+    at_spam: SatelliteForecast
+
+
+def at(satellite: FakeSatellite) -> SatelliteForecast:
+    return SatelliteForecast(satellite.core, {}, lambda: None, lambda: None)
+
+
+def spoken() -> Spoken:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "p")
+    all_is_quiet = Spoken(net, ham, spam, RelayForecast(net.relay, {}, net.log.pass_over), at(ham), at(spam))
+    ham.send(1)
+    net.run()
+    net.relay.ready.clear()  # all that was out has been taken
+    return all_is_quiet
+
+
+# ---- numbers ----------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_a_relay_go_on_with_each_frame_as_it_was_foreseen_before_the_first():
+    net, ham, spam, forecast, *_ = spoken()
+    eggs = net.satellite("eggs", "p")
+    eggs.send("x")
+    net.run()
+    net.relay.ready.clear()
+    stretches = {stretch[0].origin: stretch for stretch in forecast.recent}
+    ahead = {who: forecast.next_publish(stretch) for who, stretch in stretches.items()}
+    for who, count in (("ham", 1), ("ham", 3), ("eggs", 2), ("ham", 1), ("eggs", 1)):
+        found = forecast.next_publish(stretches[who])
+        assert found == ahead[who] and found[2]
+        (ham if who == "ham" else eggs).send(*range(count))
+        net.run()
+        net.relay.ready.clear()
+        moved = {number.counter for outline in found[:2] for number in outline.numbers}
+        ahead = {
+            one: tuple(
+                outline._replace(
+                    numbers=tuple(
+                        number._replace(value=number.value + count * (number.counter in moved))
+                        for number in outline.numbers
+                    )
+                )
+                for outline in outlines[:2]
+            )
+            + outlines[2:]
+            for one, outlines in ahead.items()
+        }
+    assert len(spam.got["p"]) == 1 + 1 + 8
+
+
+def test_numbers_of_an_outbox_go_on_with_each_frame_as_it_was_foreseen_before_the_first():
+    _, ham, _, _, forecast, _ = spoken()
+    ahead = forecast.next_publish("p", "p.m.X_P", [""])
+    for count in (1, 130, 2):
+        assert forecast.next_publish("p", "p.m.X_P", [""]) == ahead
+        ham.core.outbox.put(*sent(*range(count)))
+        ham.core.taken()
+        ahead = ahead.after(count)
+
+
+def test_a_satellite_foresees_messages_though_its_own_come_in_between():
+    net, ham, spam, _, _, forecast = spoken()
+    (stretch,) = forecast.recent
+    for number in range(2):
+        spam.send("an answer")
+        net.run()
+        comes, packages = forecast.next_deliver(stretch)
+        assert packages == ["p"]
+        position, seq = comes.numbers
+        assert position.is_free and position.value <= net.relay.log.last + 1
+        assert (seq.is_free, seq.value) == (True, 2 + number)
+        ham.send(number)
+        net.run()
+
+
+# ---- when nothing is foreseen -----------------------------------------------------------------------------------
+
+
+def foreseen(forecast: RelayForecast) -> int:
+    return sum(forecast.next_publish(stretch) is not None for stretch in forecast.recent)
+
+
+def test_a_relay_foresees_what_is_as_usual_only():
+    net, _, _, forecast, *_ = spoken()
+    assert foreseen(forecast) == 1
+    (stretch,) = forecast.recent
+    relay = net.relay
+    for what, undo in (
+        (lambda: setattr(relay, "closing", True), lambda: setattr(relay, "closing", False)),
+        (lambda: setattr(relay.log, "takes", False), lambda: setattr(relay.log, "takes", True)),
+        (lambda: relay.events.append(None), relay.events.clear),
+        (lambda: relay.ready.update({stretch[0]: None}), relay.ready.clear),
+        (
+            lambda: relay.log.set_mark("ham", stretch[1], MAX_NUMBER),
+            lambda: relay.log.set_mark("ham", stretch[1], 1),
+        ),
+    ):
+        what()
+        assert foreseen(forecast) == 0
+        undo()
+        assert foreseen(forecast) == 1
+    with mock.patch.object(relay.filter_chain, "occupied", True):
+        assert foreseen(forecast) == 0
+    relay.fan_out.add_loss("ham", "lost in a test")
+    relay.ready.clear()
+    assert foreseen(forecast) == 1, "all that stand at the head were told of it at once"
+    relay.log.add_loss(Loss(relay.log.last, "eggs", "told to nobody yet"))
+    assert foreseen(forecast) == 0
+
+
+def test_a_satellite_foresees_what_is_as_usual_only():
+    _, _, spam, _, _, forecast = spoken()
+    core = spam.core
+    (stretch,) = forecast.recent
+    assert forecast.next_deliver(stretch) is not None
+    for what, undo in (
+        (lambda: core.events.append(None), core.events.clear),
+        (lambda: core._out.append(b""), core._out.clear),
+        (lambda: setattr(core, "state", "away"), lambda: setattr(core, "state", "open")),
+        (lambda: setattr(core, "live_position", MAX_NUMBER), lambda: setattr(core, "live_position", 2)),
+    ):
+        what()
+        assert forecast.next_deliver(stretch) is None
+        undo()
+        assert forecast.next_deliver(stretch) is not None
+    own = (str(core.host_id), *stretch[1:])
+    assert forecast.next_deliver(own) is None, "what it has sent itself does not come on the live stream"
+    core.fell_behind("p")
+    assert forecast.next_deliver(stretch) is None
+
+
+def test_an_outbox_foresees_what_goes_out_at_once_only():
+    _, ham, _, _, forecast, _ = spoken()
+    core = ham.core
+    assert forecast.next_publish("p", "p.m.X_P", [""]) is not None
+    core.paused = True
+    assert forecast.next_publish("p", "p.m.X_P", [""]) is None
+    core.paused = False
+    core.outbox.put(*sent(2))
+    assert forecast.next_publish("p", "p.m.X_P", [""]) is None
+    core.taken()
+    assert forecast.next_publish("p", "p.m.X_P", [""]) is not None
+    core.outbox.renew(12345)
+    core.publish(*sent(3))
+    core.taken()
+    assert forecast.next_publish("p", "p.m.X_P", [""]) is None, "what is left of the run before goes first"
+
+
+# ---- what plugin hosts get --------------------------------------------------------------------------------------
+
+
+class Stub:
+    """A package, as its supervisor sees it when something is published or comes."""
+
+    def __init__(self, name: str, wants: bool, durable: bool, number: int) -> None:
+        self.name, self.durable, self.number = name, durable, number
+        self.sender = self
+        self.receives = wants
+        self.got: list[bytes] = []
+
+    def next_delivery(self, room: int) -> Any:
+        return (self, self.number) if self.number else None
+
+    def wants(self, channels: Any, sender: str = "") -> bool:
+        return self.receives and sender != "ham.m.X_Alone"
+
+    def deliver(self, source: str, queued: QueuedBatch) -> None:
+        if self.number:
+            envelope = queued.envelope
+            frame = Deliver(self.number, envelope.host_id, envelope.client_address, queued.batch, envelope.sender)
+            self.got.append(encode_frame(frame)[4:])
+
+    def deliver_from_network(self, queued: QueuedBatch) -> bool:
+        self.deliver(NETWORK, queued)
+        return True
+
+
+def supervisor(*packages: Stub) -> Supervisor:
+    made: Any = Supervisor(
+        [],
+        settings=None,  # type: ignore[arg-type]
+        var_dict={},
+        host_id=lambda: str(ME),
+        address=lambda: (ME.ip, ME.port),
+        on_publish=lambda *args: None,
+        flushed=None,  # type: ignore[arg-type]
+        on_methods_changed=lambda: None,
+    )
+    made._packages = {package.name: package for package in packages}
+    found: Supervisor = made
+    return found
+
+
+def forecast_of(carrying: Supervisor) -> SatelliteForecast:
+    core = SatelliteCore(ME, Outbox(7, 10**6, lambda: None, lambda: None), lambda: ([], []))
+    return SatelliteForecast(core, carrying.packages, lambda: None, lambda: None)
+
+
+stubs = st.tuples(st.booleans(), st.booleans(), st.sampled_from([0, 1, 7]))
+BATCH = make_batch([b"\x81\xa4data\x01"])
+
+
+@given(st.lists(stubs, min_size=1, max_size=4), st.sampled_from(["ham.m.X_Ham", "ham.m.X_Alone"]))
+def test_what_siblings_get_of_what_a_plugin_sends(rows: list[tuple[bool, bool, int]], plugin: str) -> None:
+    packages = [Stub(name, *row) for name, row in zip(("ham", "eggs", "spam", "bacon"), rows, strict=False)]
+    carrying = supervisor(*packages)
+    found = forecast_of(carrying).next_published("ham", plugin, [""])
+    carrying.published(packages[0], Publish(plugin, [""], BATCH), 1)  # type: ignore[arg-type]
+    if found is None:
+        concerned = [one for one in packages if not one.durable and not one.number]
+        assert any(one.wants([""], plugin if one is packages[0] else "") for one in concerned)
+        return
+    child, comes, siblings = found
+    assert child is packages[0]
+    assert filled(comes, BATCH) == encode_frame(Publish(plugin, [""], BATCH))[4:]
+    foreseen: dict[int, list[bytes]] = {}
+    for sibling, gets in siblings:
+        foreseen.setdefault(id(sibling), []).append(filled(gets, BATCH))
+    assert {id(one): one.got for one in packages if one.got} == foreseen
+
+
+@given(stubs)
+def test_what_a_package_gets_of_what_comes(row: tuple[bool, bool, int]) -> None:
+    package = Stub("ham", *row)
+    carrying = supervisor(package)
+    found = forecast_of(carrying).next_delivered("ham", "a@1.2.3.4:5", ("1.2.3.4", 5))
+    carrying.deliver_to("ham", QueuedBatch(Envelope("a@1.2.3.4:5", ("1.2.3.4", 5)), BATCH, 1))
+    if found is not None:
+        assert [filled(found[1], BATCH)] == package.got
+    assert (found is not None) == bool(package.got)
+
+
+class Filtering(Stub):
+    """A package with relay plugins; it answers as it did last."""
+
+    def __init__(self, name: str, *plugins: str) -> None:
+        super().__init__(name, False, False, 1)
+        self.filters = PackageFilters()
+        self.filters.begin(
+            lambda frame: self.got.append(encode_frame(frame)[4:]),
+            [PluginInfo(plugin, plugin, False, "", [], False, True) for plugin in plugins],
+        )
+
+    def next_passed(self, stage: FilterStage) -> "tuple[Filtering, int] | None":
+        return (self, stage.next_number) if stage.next_number else None
+
+
+def test_what_a_relay_plugin_gets_of_what_comes_and_its_answer() -> None:
+    packages = [Filtering("ham", "ham.m.X_Ham"), Filtering("eggs", "eggs.m.X_One", "eggs.m.X_Other")]
+    net, sender = Network(), ("a@1.2.3.4:5", ("1.2.3.4", 5))
+    carried: Any = {package.name: package for package in packages}
+    forecast = RelayForecast(net.relay, {}, net.log.pass_over, carried)
+    for package in packages:
+        for stage in package.filters.stages:
+            for changes in (0, 1):
+                found: Any = forecast.next_passed(stage, *sender, ("stage.left",))
+                child, gets, answers = found
+                assert child is package
+                stage.take(InFlight(*sender, BATCH, 1, None), lambda passed: None)
+                assert filled(gets, BATCH) == package.got.pop()
+                assert forecast.next_passed(stage, *sender, None) is None, "it has not answered"
+                answer = Transited(package.filters.next_number - 1, BATCH, ["stage.left"], 0, stage.changes)
+                assert filled(answers, BATCH) == encode_frame(answer)[4:]
+                stage.answered(msgspec.structs.replace(answer, changed=changes))
+    assert forecast.next_passed(FilterStage("gone", PackageFilters()), *sender, None) is None
+
+
+def test_what_is_not_known_of_a_package_that_is_not_there() -> None:
+    forecast = forecast_of(supervisor())
+    assert forecast.next_published("ham", "ham.m.X_Ham", [""]) is None
+    assert forecast.next_delivered("ham", "a@1.2.3.4:5", ("1.2.3.4", 5)) is None
+
+
+@pytest.mark.parametrize("known", [(True, True), (True, False), (False, True)])
+def test_a_part_of_what_a_frame_becomes_is_not_enough(known: tuple[bool, bool]) -> None:
+    way: Any = Way(None, 3, 0, None)  # type: ignore[arg-type]
+    comes, becomes = (way if one else None for one in known)
+    assert (expected_or_none(comes, [way, becomes]) is not None) == all(known)
+
+
+# ---- through a relay plugin -----------------------------------------------------------------------------------
+
+
+def quiet() -> tuple[Held, RelayForecast, Stretch]:
+    """A relay through whose filter a small message has gone, and all is quiet."""
+    held = Held()
+    forecast = RelayForecast(held.net.relay, {}, held.net.log.pass_over)
+    sent_and_numbered(held.net, held.spam, 1)
+    held.answer(None)
+    held.net.relay.ready.clear()
+    (stretch,) = forecast.recent
+    return held, forecast, stretch
+
+
+def test_what_comes_and_what_leaves_is_foreseen_also_where_several_are_on_their_way() -> None:
+    held, forecast, stretch = quiet()
+    core = held.net.relay
+    sender, receiver = held.spam.peer, held.ham.peer
+    assert forecast.next_publish(stretch) is None
+    found = forecast.next_filtered(stretch)
+    assert found is not None and sender is not None and receiver is not None
+    through, comes, becomes, receivers = found
+    assert (through, receivers) == (held.filter, [receiver])
+    for count in (1, 3, 2):
+        core.receive(sender, filled(comes, batch_of(*range(count))))
+        comes = comes.after(count)
+        assert forecast.next_filtered(stretch) is None, "something is on its way"
+    for count in (1, 3, 2):
+        changed = batch_of(*range(7, 7 + count))
+        held.filter.asked.popleft()[1](Passed(changed, ("",)))
+        core.come_through()
+        assert core.taken(receiver) == [filled(becomes, changed)]
+        becomes = becomes.after(count)
+    core.ready.clear()
+    assert forecast.next_filtered(stretch) == (held.filter, comes, becomes, receivers)
+
+
+def test_with_other_filters_nothing_is_foreseen() -> None:
+    held, forecast, stretch = quiet()
+    core = held.net.relay
+    for filters, is_foreseen in (
+        ([], False),
+        ([held.filter], True),
+        ([held.filter, FakeFilter(b"")], False),
+        ([FakeFilter(b"", wanted="another channel")], False),
+    ):
+        core.filter_chain.set_filters(filters)
+        assert (forecast.next_filtered(stretch) is not None) == is_foreseen
+    held.filter_chain.set_filters([held.filter])
+    core.closing = True
+    assert forecast.next_filtered(stretch) is None
