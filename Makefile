@@ -71,7 +71,7 @@ attack: venv  ## all attacks at once on one real relay, ATTACK=15 minutes; satel
 simulate: venv  ## SEEDS=1000 worlds from a seed each, FIRST=0 the first, JOBS=2; SIMULATE=--bugs for the planted ones
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),1000) --first $(or $(FIRST),0) --jobs $(or $(JOBS),2) $(SIMULATE)
 
-diagrams: venv  ## draw the states of a link and of a package into docs/explanation/architecture.md
+diagrams: venv  ## draw the states of a link and of a package into docs/architecture.md
 	@$(BIN)/python tools/draw_states.py
 
 reference: venv  ## write the reference of commands and of the plugin API from their help and docstrings

@@ -81,9 +81,7 @@ def test_the_index_has_every_page():
 
 def test_every_file_that_the_architecture_page_names_exists():
     """By its path below src/co2/, or from the root, or by its name alone in a section about its folder."""
-    named = set(
-        re.findall(r"`([\w./-]+(?:\.(?:py|c|html|in)|/))`", prose(ROOT / "docs/explanation/architecture.md"))
-    )
+    named = set(re.findall(r"`([\w./-]+(?:\.(?:py|c|html|in)|/))`", prose(ROOT / "docs/architecture.md")))
     places = [ROOT, ROOT / "src/co2"]
     names = {path.name for path in [*ROOT.glob("src/co2/**/*"), *ROOT.glob("tests/**/*.py")]}
     unknown = [one for one in named if one.rstrip("/") not in names]
@@ -92,7 +90,7 @@ def test_every_file_that_the_architecture_page_names_exists():
 
 def test_the_architecture_page_says_in_which_process_each_file_runs():
     """By the file's path, its name alone, or the path of a folder that it is in."""
-    page = prose(ROOT / "docs/explanation/architecture.md")
+    page = prose(ROOT / "docs/architecture.md")
     rows = re.findall(r"^\| (.*)", page.partition("## In which process")[2].partition("\n## ")[0], re.M)
     named = set(re.findall(r"`([\w./]+(?:\.py|/))`", " ".join(rows)))
     folders = tuple(one for one in named if one.endswith("/"))

@@ -1,4 +1,4 @@
-"""Draw the states of a link and of a plugin package into docs/explanation/architecture.md, from their tables.
+"""Draw the states of a link and of a plugin package into docs/architecture.md, from their tables.
 
 Run it after a change of one of the tables: ``make diagrams``.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from co2.plugin.parent.lifecycle_transitions import PACKAGE
 from co2.protocol.transitions import RELAY, SATELLITE, drawn
 
-PAGE = Path(__file__).parent.parent / "docs" / "explanation" / "architecture.md"
+PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
 
 DRAWN: Mapping[str, Mapping[str, Mapping[str, Mapping[Any, str]]]] = {
     "src/co2/protocol/transitions.py": {"The satellite's side": SATELLITE, "The relay's side": RELAY},

@@ -194,7 +194,7 @@ def drawing() -> ModuleType:
 
 
 def test_the_docs_show_the_table_as_it_is(drawing: ModuleType) -> None:
-    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "architecture.md").read_text()
     assert drawing.with_diagrams(page) == page, "run: make diagrams"
     _, _, place = page.partition("src/co2/protocol/transitions.py -->")
     shown = re.findall(r"^    (\w+) --> (\w+): (.*)$", place.partition(drawing.END)[0], re.M)

@@ -1,7 +1,7 @@
 """The states of a link as a table: which frame is allowed in which state, and the state it leads to.
 
 Both state machines dispatch their frames by it (:func:`in_place`), and the diagram in
-``docs/explanation/architecture.md`` is drawn from it (``tools/draw_states.py``). Any other frame is out of place:
+``docs/architecture.md`` is drawn from it (``tools/draw_states.py``). Any other frame is out of place:
 the answer is a Goodbye with that reason, and the link ends.
 """
 

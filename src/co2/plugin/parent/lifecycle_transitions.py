@@ -1,6 +1,6 @@
 """The life cycle of a plugin package as a table: the next phase for each phase and event.
 
-``lifecycle.py`` follows it, and ``tools/draw_states.py`` draws the diagram in ``docs/explanation/architecture.md``
+``lifecycle.py`` follows it, and ``tools/draw_states.py`` draws the diagram in ``docs/architecture.md``
 from it. An event without an entry cannot happen: :func:`~co2.protocol.transitions.next_state` raises.
 
 A request to stop is no phase: it can come in any phase, and the work under way checks for it. Loading new code

@@ -61,7 +61,7 @@ class RelayForecast:
         core.appended = self._note
 
     def __call__(self) -> Sequence[Expected]:
-        """Tell; called when the event loop has nothing else to do."""
+        """Return the expected frames; called when the event loop has nothing else to do."""
         expected: list[Expected] = []
         ways = 0
         for stretch in self.recent:
@@ -158,7 +158,7 @@ class RelayForecast:
             self.recent.note((peer, entry.epoch, entry.package, entry.plugin, entry.channels), entry.count)
 
     def _next_passed_on(self, stretch: Stretch) -> Sequence[Expected]:
-        """Foresee what comes and goes to receivers at once."""
+        """Return the expected frame that goes to receivers at once."""
         if (found := self.next_publish(stretch)) is None:
             return ()
         comes, becomes, receivers = found
@@ -166,7 +166,7 @@ class RelayForecast:
         return (Expected(way, ways, self._refused()),) if way is not None and ways else ()
 
     def _next_passed_through(self, stretch: Stretch) -> Sequence[Expected]:
-        """Foresee what comes and goes to a relay plugin, and the answer, which goes to receivers."""
+        """Return the expected frames to a relay plugin, and of its answer to receivers."""
         if (found := self.next_filtered(stretch)) is None:
             return ()
         through, comes, becomes, receivers = found

@@ -54,7 +54,7 @@ class SatelliteForecast:
         core.sent, core.heard = self._note_sent, self._note_heard
 
     def __call__(self) -> Sequence[Expected]:
-        """Tell; called when the event loop has nothing else to do."""
+        """Return the expected frames; called when the event loop has nothing else to do."""
         expected: list[Expected] = []
         if self.sent:
             expected += filter(None, map(self._next_sent, self.sent))
