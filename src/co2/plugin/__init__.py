@@ -1,8 +1,8 @@
-"""All that a plugin author needs: ``from co2 import plugin`` and ``class X_Mine(plugin.Co2Plugin)``.
+"""Everything that a plugin author needs: ``from co2 import plugin`` and ``class X_Mine(plugin.Co2Plugin)``.
 
-``plugin.Co2RelayPlugin`` is the base of what a relay carries. ``plugin.errors`` holds what ``send``, ``call`` and
-the store raise, ``plugin.Host`` and ``plugin.Timer`` are what ``hosts`` and ``every`` give, ``plugin.Channels`` is
-a set of channels by patterns.
+``plugin.Co2RelayPlugin`` is the base class of relay plugins. ``plugin.errors`` has the exceptions of ``send``,
+``call`` and the store. ``hosts`` returns a list of ``plugin.Host``, and ``every`` returns a ``plugin.Timer``.
+``plugin.Channels`` is a set of channels, given by patterns.
 """
 
 from co2 import errors

@@ -1,4 +1,4 @@
-"""What a plugin author sees: one class to inherit from."""
+"""The base class of all plugins."""
 
 from collections.abc import Callable, Coroutine, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,24 +15,27 @@ __all__ = ["CALL_TIMEOUT", "DEBUG", "FLUSH_TIMEOUT", "INFO", "WARNING", "Binding
 DEBUG = 10
 INFO = 20
 WARNING = 30
-"""``logging``'s levels; the module itself stays out of plugin hosts until a plugin imports it."""
+"""The levels of ``logging``. Its import takes time, so a plugin host does without it until a plugin imports it."""
 
 FLUSH_TIMEOUT = 5.0
-"""Seconds that ``flush`` waits unless told otherwise."""
+"""Seconds that ``flush`` waits by default."""
 
 CALL_TIMEOUT = 30.0
-"""Seconds that ``call`` waits unless told otherwise."""
+"""Seconds that ``call`` waits by default."""
 
 
 class Services(Protocol):
-    """What a plugin has besides sending and receiving; the methods are those of :class:`Co2Plugin`, checked."""
+    """Everything that the plugin host offers a plugin besides sending and receiving.
+
+    The methods are those of :class:`Co2Plugin`, which describes them, their arguments and errors.
+    """
 
     @property
     def store(self) -> MutableMapping[str, Any]:
-        """Return what the package keeps from run to run."""
+        """Return the store of the package."""
 
     def every(self, seconds: float, function: Callable[[], Any]) -> "Timer":
-        """Call a function of the plugin again and again."""
+        """Call a function of the plugin repeatedly."""
 
     def call(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> Any:
         """Call a method and wait for its result."""
@@ -40,18 +43,18 @@ class Services(Protocol):
     def call_async(
         self, method: str, argument: dict[str, Any], host_id: str, timeout: float
     ) -> Coroutine[Any, Any, Any]:
-        """Return an awaitable of a method's result."""
+        """Return a coroutine that calls a method and returns its result."""
 
     def hosts(self) -> "list[Host]":
-        """Return who is there."""
+        """Return the satellites of the network."""
 
 
 class Binding(Protocol):
-    """What ties a plugin to the plugin host that carries it.
+    """The connection of a plugin to the plugin host that runs it.
 
     Attributes:
         name: ``<package>.<module>.<class>``.
-        initialised: set by ``Co2Plugin.__init__``; a plugin that forgot to call it is not loaded.
+        initialised: whether ``Co2Plugin.__init__`` was called; a plugin that does not call it is not loaded.
     """
 
     name: str
@@ -59,20 +62,20 @@ class Binding(Protocol):
 
     @property
     def services(self) -> Services:
-        """Return what a plugin has besides sending and receiving."""
+        """Return everything else that the plugin host offers."""
 
     def send(self, data_dict: Mapping[str, Any]) -> None:
         """Encode a message and send it."""
 
     def flush(self, timeout: float) -> None:
-        """Wait until all that was sent is acknowledged."""
+        """Wait until all messages of the plugin are acknowledged."""
 
     def record(self, level: int, text: str) -> None:
         """Write a line to the host's log."""
 
 
 class _Store:
-    """Finds the store when somebody asks for it. Unlike a property it lets a plugin have its own ``store``."""
+    """Descriptor of the package's store. Unlike with a property, a plugin may assign a ``store`` of its own."""
 
     def __get__(self, plugin: "Co2Plugin | None", kind: type) -> MutableMapping[str, Any]:
         if plugin is None:
@@ -83,39 +86,42 @@ class _Store:
 class Co2Plugin:
     """Base of every plugin. Inherit from it in a class whose name begins with ``X_``.
 
-    A plugin is an actor: ``__init__``, ``receive``, the ``x_`` methods, what it has called by ``every``, and
-    ``__exit__`` are called one at a time, all in the plugin's own thread, so that attributes need no locks.
-    ``async def`` works for all of them but ``__init__``. Methods called ``x_…`` can be called from the whole
-    network: with one dictionary, or with parameters that have annotations.
+    A plugin is an actor: ``__init__``, ``receive``, the ``x_`` methods, the functions of its timers and
+    ``__exit__`` are called one at a time, all in the plugin's own thread, so its attributes need no locks. All of
+    them except ``__init__`` may be ``async def``. The whole network can call a method named ``x_…``: with one
+    dictionary, or with parameters that have annotations.
 
     Args:
-        var_dict: what the host tells its plugins: ``role``, ``host_id``, ``relay``, ``version`` and more.
+        var_dict: the host's ``role``, ``host_id``, ``relay``, ``version`` and more.
     """
 
-    # A host sets all three before __init__ runs, so that they are there even above super().__init__(var_dict).
+    # The plugin host sets config, name and _co2 before __init__ runs, so a plugin can use them even above
+    # super().__init__(var_dict).
     config: Any = {}  # noqa: RUF012 - a default for plugins outside of any host, never written
-    """The table ``[plugin.<package>]`` of the configuration: a dictionary; or what the attribute ``Config`` of the
-    class or of the package says, a ``msgspec.Struct`` or a dataclass."""
+    """The table ``[plugin.<package>]`` of the configuration: a dictionary, or an instance of the attribute
+    ``Config`` of the class or of the package, a ``msgspec.Struct`` or a dataclass."""
     name: str = ""
     """``<package>.<module>.<class>``, unless the class has a ``name`` of its own."""
     channels: Sequence[str] = ()
-    """Patterns over the channels that it wants to receive: ``*`` is one token, ``>`` the rest, as in
-    ``("stage.*", "lab.>")``. None given: everything, also messages without a channel."""
+    """Patterns of the channels that the plugin receives: ``*`` stands for one token, ``>`` at the end for one or
+    more, as in ``("stage.*", "lab.>")``. If it is empty, the plugin receives all messages, including those without
+    a channel."""
     durable: bool = False
-    """After a restart of the satellite go on where it left off, instead of with what comes then."""
+    """Whether the plugin continues where it stopped after a restart of the satellite, instead of with the messages
+    that are sent from then on."""
     live: Sequence[str] = ()
-    """Patterns over the channels of what it sends that is worthless a second later: not stored, may be lost."""
+    """Patterns of the channels on which the plugin's messages are worthless a second later: such messages are not
+    stored, and may be lost."""
     store = _Store()
-    """A small dictionary on the satellite's disk, for all plugins of this package: it outlives them.
+    """A small dictionary on the satellite's disk, one for all plugins of the package. It survives their end.
 
-    Keys are text of up to 256 bytes, values what can travel in a message; 16 MiB in all. What is assigned is on
-    disk when the assignment has returned; ``update`` stores several values, all or none. May be used from any
-    thread. It raises NotRunning where no host carries the plugin, StoreLimit, ValueRefused and TooBig (also
-    ValueErrors) for what cannot be stored, StorageFull and StorageFailed where the disk has no room or does not
-    do its work."""
+    Keys are text of up to 256 bytes, values whatever a message may contain; all together have at most 16 MiB. When
+    an assignment returns, the value is on disk. ``update`` stores several values, all or none. The store may be
+    used from any thread. It raises NotRunning if no host runs the plugin, StoreLimit, ValueRefused or TooBig (also
+    ValueErrors) for what cannot be stored, StorageFull if the disk is full, and StorageFailed if it fails."""
     exclusive: bool = False
-    """It holds what only one can have, a port or a device: at a reload the old one exits before the new one is
-    made, not after."""
+    """Whether the plugin holds something that only one can have, such as a port or a device. At a reload the old
+    plugin then exits before the new one is made, not after."""
     _co2: Binding | None = None
 
     def __init__(self, var_dict: Mapping[str, Any]) -> None:
@@ -125,38 +131,38 @@ class Co2Plugin:
     def send(self, data_dict: Mapping[str, Any]) -> None:
         """Send a message to the network. May be called from any thread.
 
-        It is encoded before this returns, so later changes to it do not matter. Returns at once while there
-        is room, else waits for it.
+        The message is encoded before this method returns, so later changes to the dictionary have no effect. It
+        returns at once while the outbox has room, and otherwise waits up to ``send_timeout`` for room.
 
         Args:
-            data_dict: a dictionary with the mandatory key ``data``. Other keys travel along; ``host_id`` and
-                ``client_address`` are set by the hosts.
+            data_dict: a dictionary with the mandatory key ``data``. Other keys are sent too; the hosts set
+                ``host_id`` and ``client_address``.
 
         Raises:
-            MessageError: not a dictionary, or no key ``data``; also a ValueError.
-            ValueRefused: a value that cannot travel; also a ValueError.
+            MessageError: it is not a dictionary, or has no key ``data``; also a ValueError.
+            ValueRefused: a message cannot contain one of its values; also a ValueError.
             TooBig: the message is over the size limit; also a ValueError.
-            OutboxFull: no room within ``send_timeout``; also a TimeoutError.
-            NotRunning: no host carries this plugin (any more).
+            OutboxFull: there was no room within ``send_timeout``; also a TimeoutError.
+            NotRunning: no host runs this plugin (any more).
         """
         if self._co2 is None:
-            pack(data_dict)  # what is wrong with it is worth more than that nobody carries us
+            pack(data_dict)  # an error in the message helps its author more than NotRunning does
             raise NotRunning(f"{_name_of(self)} is not carried by a host, so it cannot send")
         self._co2.send(data_dict)
 
     def flush(self, timeout: float = FLUSH_TIMEOUT) -> None:
-        """Wait until everything that this plugin has sent so far is acknowledged: it has left this host for good.
+        """Wait until the relay has acknowledged all messages that this plugin has sent so far.
 
-        May be called from any thread; in an ``async def`` call it with ``asyncio.to_thread``. What was sent in
-        ``__init__`` leaves when the whole package is loaded, so it cannot be waited for there.
+        May be called from any thread; in an ``async def`` call it with ``asyncio.to_thread``. Do not call it in
+        ``__init__``: messages that are sent there leave only when the whole package is loaded.
 
         Args:
             timeout: seconds to wait.
 
         Raises:
-            FlushTimeout: no acknowledgement in time; what was sent still waits. Also a TimeoutError.
-            OutboxFull: not even the request for it found room; also a TimeoutError.
-            NotRunning: no host carries this plugin (any more).
+            FlushTimeout: there was no acknowledgement in time; the messages still wait. Also a TimeoutError.
+            OutboxFull: there was no room even for this request; also a TimeoutError.
+            NotRunning: no host runs this plugin (any more).
         """
         if self._co2 is None:
             raise NotRunning(f"{_name_of(self)} is not carried by a host, so there is nothing to flush")
@@ -170,28 +176,30 @@ class Co2Plugin:
         timeout: float = CALL_TIMEOUT,
         **keys: Any,
     ) -> Any:
-        """Call a method anywhere in the network and wait for what it returns. May be called from any thread.
+        """Call a method anywhere in the network and return its result. May be called from any thread.
 
-        In an ``async def`` use :meth:`call_async`: this one would hold up all that the plugin does.
+        In an ``async def`` use :meth:`call_async`: while this method waits, the plugin does nothing else.
 
         Args:
-            method: its name: ``ham.spam.call_me`` of a plugin, also of this satellite; ``relay.…`` of the relay.
-            data: what the method gets under the key ``data``; of one with parameters, a dictionary of them.
-            host_id: of the host to be called; None for the one that has the method.
-            timeout: seconds to wait. Other hosts give up after 30 s in any case.
-            keys: other keys that the method gets, ``channel`` maybe.
+            method: its name: ``ham.spam.call_me`` of a plugin on any satellite, this one included, or ``relay.…``
+                of the relay.
+            data: the value of the key ``data`` that the method gets; for a method with parameters, a dictionary
+                of them.
+            host_id: of the host to call; None for the one that has the method.
+            timeout: seconds to wait. Other hosts never wait longer than 30 s.
+            keys: other keys that the method gets, such as ``channel``.
 
         Raises:
-            NoSuchMethod: nobody has it.
-            Ambiguous: several hosts have it, and ``host_id`` does not say which.
-            BadParams: it does not take this argument.
-            PluginFailed: it raised, or its plugin is not running.
-            CallTimeout: no answer in time.
+            NoSuchMethod: no host has the method.
+            Ambiguous: several hosts have it, and ``host_id`` selects none.
+            BadParams: the method does not accept this argument.
+            PluginFailed: the method raised an exception, or its plugin is not running.
+            CallTimeout: there was no answer in time.
             UnknownHost, Unreachable: that host is not there, or the relay is away.
-            RemoteFault: whatever else the other side answered; all of these are a ``PeerError``.
-            CallRefused: a plugin calls itself in its own thread, or too many calls are under way.
-            ValueRefused, TooBig: ``data`` cannot travel.
-            NotRunning: no host carries this plugin (any more).
+            RemoteFault: the other side answered with another error. This and all above are a ``PeerError``.
+            CallRefused: the plugin calls itself in its own thread, or too many calls are under way.
+            ValueRefused, TooBig: a message cannot contain ``data``.
+            NotRunning: no host runs this plugin (any more).
         """
         return self._carried("call").services.call(method, {**keys, "data": data}, host_id or "", timeout)
 
@@ -203,102 +211,119 @@ class Co2Plugin:
         timeout: float = CALL_TIMEOUT,
         **keys: Any,
     ) -> Any:
-        """Call a method anywhere in the network; as :meth:`call`, for ``async def`` methods and tasks."""
+        """Call a method anywhere in the network and return its result; as :meth:`call`, for an ``async def``."""
         services = self._carried("call").services
         return await services.call_async(method, {**keys, "data": data}, host_id or "", timeout)
 
     def hosts(self) -> "list[Host]":
-        """Give the satellites of the network as the relay told last, this plugin's own first.
+        """Return the satellites of the network as the relay last reported them, this plugin's own first.
 
         Returns:
             For each its ``host_id``, its ``methods`` and ``plugins``, and whether it is the plugin's ``own``.
 
         Raises:
             CallTimeout: the satellite did not answer within 5 s.
-            NotRunning: no host carries this plugin (any more).
+            NotRunning: no host runs this plugin (any more).
         """
         return self._carried("ask for hosts").services.hosts()
 
     def joined(self, host: "Host") -> Any:
-        """Learn that another satellite is there, or tells other methods than before; override it.
+        """React to another satellite that has joined, or whose methods or plugins have changed; override it.
 
-        At the start it comes for all that are there.
+        At the start it is called for each other satellite that is there.
 
         Args:
-            host: as in :meth:`hosts`.
+            host: the satellite, as in :meth:`hosts`.
         """
 
     def left(self, host: "Host") -> Any:
-        """Learn that another satellite has left; override it. What the relay does not tell is not known.
+        """React to another satellite that has left; override it.
+
+        While the relay is away it is not called; the changes follow when the relay is back.
 
         Args:
-            host: as it was told of last.
+            host: the satellite, as it was last reported.
         """
 
     def every(self, seconds: float, function: Callable[[], Any]) -> "Timer":
-        """Have a function called again and again, in the plugin's own thread, between its other calls.
+        """Call a function repeatedly, in the plugin's own thread, between its other calls.
 
-        The first call comes so many seconds after this one, or after the package has begun. Times are counted from
-        there: a call that takes long does not move the later ones, and those that were missed meanwhile are left
-        out. What it raises is logged and counted, and the timer goes on. It ends with the plugin.
+        The first call comes ``seconds`` after this one, or after the start of the package if that is later. A late
+        call does not delay the following ones, and a call that is missed because the plugin is busy is left out.
+        If the function raises an exception, it is logged and counted, and the timer continues. The timer ends with
+        the plugin.
 
         Args:
-            seconds: between two calls, from 0.001 up.
-            function: without arguments, ``async def`` maybe.
+            seconds: between two calls, 0.001 or more.
+            function: takes no arguments; may be an ``async def``.
 
         Returns:
-            What ends it, with ``cancel()``.
+            The timer; its method ``cancel`` ends it.
 
         Raises:
-            ValueError: no such number of seconds.
+            ValueError: ``seconds`` is not such a number.
             CallRefused: the package has 1,000 timers already.
-            NotRunning: no host carries this plugin (any more).
+            NotRunning: no host runs this plugin (any more).
         """
         return self._carried("have anything called").services.every(seconds, function)
 
     def receive(self, data_dict: dict[str, Any]) -> Any:
-        """Take a message from the network; override it. A plugin that does not only sends.
+        """Process a message from the network; override it. A plugin that does not override it gets no messages.
 
-        Should return within a second; longer work belongs in a thread. What it raises goes to the log.
+        It should return within a second; start a thread for longer work. If it raises an exception, that is
+        logged, and the message becomes a dead letter.
 
         Args:
-            data_dict: the sender's keys, ``data`` among them, and ``host_id``, ``client_address`` (a tuple of IP
-                address and port), and ``repeat: True`` where the plugin host died in this message before.
+            data_dict: the sender's keys, including ``data``, and ``host_id`` and ``client_address`` (a tuple of IP
+                address and port). It has ``repeat: True`` if an earlier attempt to process this message failed.
         """
 
     def gap(self, gap: dict[str, Any]) -> Any:
-        """Learn of messages that this plugin will not get; override it. Comes in its place between the messages.
+        """React to missing messages, which this plugin will not get; override it.
+
+        It is called in their place between the other messages. By default it logs a warning.
 
         Args:
-            gap: ``reason``, in words; ``after`` and ``next``, the positions of the last message before it and of
-                the first after it, 0 where these are not known.
+            gap: ``reason``, in words; ``after`` and ``next``, the positions of the last message before the gap and
+                of the first message behind it, 0 if they are unknown.
         """
         self._record(WARNING, "gap: messages are missing: %s", (gap["reason"],))
 
     def handover(self) -> Any:
-        """Give what the one that follows at a reload is to know; override it. Anything that can travel.
+        """Return a value for the new code at a reload, such as a state to keep; override it.
 
-        Comes between two messages; after it this one gets no more, unless the new code fails: then it goes on, so
-        nothing should be closed here.
+        The value may be anything that a message may contain. This is called between two messages, and then this
+        plugin gets no more. But if the new code fails, this same plugin continues, so do not close anything here.
         """
 
     def takeover(self, value: Any) -> Any:
-        """Take what ``handover`` of the one before has given; override it. Comes before any message.
+        """Restore the value that ``handover`` of the old code has returned; override it.
+
+        It is called before the first message, and only if the old code has a ``handover``.
 
         Args:
-            value: as it travelled: tuples and sets are lists.
+            value: as it came through the encoding of messages: tuples and sets are lists.
         """
 
     def log(self, text: object, *values: object) -> None:
-        """Write a line to the satellite's log. Text and values as in the ``logging`` module."""
+        """Write a line to the satellite's log.
+
+        Args:
+            text: with placeholders for the values, as in the ``logging`` module.
+            values: for the placeholders.
+        """
         self._record(INFO, text, values)
 
     def debug(self, text: object, *values: object) -> None:
-        """Write a line to the satellite's debug log."""
+        """Write a line to the satellite's debug log; the arguments are those of :meth:`log`."""
         self._record(DEBUG, text, values)
 
     def __exit__(self, *exc_info: object) -> Any:
-        """Clean up; called when the host stops, and at a reload. What is sent here still goes out."""
+        """Close what the plugin has opened; override it.
+
+        It is called when the host stops, when the package is unloaded, and at a reload. Messages that it sends are
+        still sent.
+        """
 
     def __str__(self) -> str:
         return _name_of(self)
@@ -324,7 +349,7 @@ def _name_of(plugin: Co2Plugin) -> str:
 
 
 def _formatted(text: object, values: tuple[object, ...]) -> str:
-    # A line of the log with a wrong placeholder is a small mistake: it must not cost the plugin its message.
+    # A wrong placeholder in a log line must not raise here: the message being processed would be a dead letter.
     try:
         return str(text) % values if values else str(text)
     except Exception as error:
@@ -332,7 +357,7 @@ def _formatted(text: object, values: tuple[object, ...]) -> str:
 
 
 def _labelled(plugin: Co2Plugin, text: str) -> str:
-    """Put the plugin's ``str()`` before the text where it is not its name, which the log has anyway."""
+    """Put the plugin's ``str()`` before the text, unless it is the plugin's name, which the log shows anyway."""
     try:
         label = str(plugin)
     except Exception:

@@ -1,4 +1,4 @@
-"""Patterns over channels, as plugins write them: what is wrong with some, and a set that is made of them."""
+"""Channel patterns as plugins write them: a check with clear errors, and a set of channels made from patterns."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,17 @@ _EXAMPLE = '("stage.*", "lab.>")'
 
 
 class Channels:
-    """A set of channels, by patterns as in the attribute ``channels`` of a plugin: for those of a configuration.
+    """A set of channels, given by patterns as in the attribute ``channels`` of a plugin.
 
-    ``"stage.left" in plugin.Channels(("stage.*",))`` is true. What is no text, or empty, is in none.
+    It is for channels that are known only at run time, such as those of the configuration.
+    ``"stage.left" in plugin.Channels(("stage.*",))`` is true. Empty text, and anything but text, is in no set.
 
     Args:
-        patterns: ``*`` is one token, ``>`` at the end one or more; ``(">",)`` is every channel, ``()`` none.
+        patterns: ``*`` stands for one token, ``>`` at the end for one or more. ``(">",)`` contains every channel,
+            ``()`` none.
 
     Raises:
-        ValueError: one of them is no pattern; the text says what was found, and what was expected.
+        ValueError: a pattern is wrong; the text says what was found, and what was expected.
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
@@ -42,7 +44,12 @@ class Channels:
 
 
 def patterns_problem(value: object, example: str) -> str:
-    """Tell why something is no list of patterns, and what would be one; '' where it is."""
+    """Return what is wrong with a list of patterns, and what is expected; '' if it is right.
+
+    Args:
+        value: anything.
+        example: a right list, as text, for the explanation.
+    """
     if isinstance(value, str):
         return f"found the text {value!r:.80}, expected a tuple of patterns such as {example}; mind the comma"
     if not isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Calls that come again and again: one thread for all timers of a package, the calls in their plugins' threads."""
+"""Repeated calls: one thread watches all timers of a package; each plugin's own thread makes its calls."""
 
 import heapq
 import math
@@ -11,23 +11,23 @@ from co2.errors import CallRefused
 __all__ = ["MAX_TIMERS", "SHORTEST", "Timer", "Timers"]
 
 MAX_TIMERS = 1000
-"""Timers of one package."""
+"""Timers that one package may have."""
 
 SHORTEST = 0.001
 """Seconds between two calls of a timer, at least."""
 
 
 class Timer:
-    """A call that comes again and again; ``every`` makes them.
+    """A repeated call, as ``every`` starts it.
 
     Args:
         seconds: between two calls.
-        due: when the first one comes.
-        put: has the call made in the plugin's thread, then :meth:`done`.
+        due: when the first call is due, in seconds of the monotonic clock.
+        put: queues one call for the plugin's thread, which calls :meth:`done` afterwards.
 
     Attributes:
         seconds: between two calls.
-        missed: times at which no call was made, because the one before was not done.
+        missed: calls that were left out, because the one before was not finished.
     """
 
     def __init__(self, seconds: float, due: float, put: Callable[["Timer"], None]) -> None:
@@ -41,18 +41,21 @@ class Timer:
 
     @property
     def cancelled(self) -> bool:
-        """Whether no further call comes."""
+        """Whether the timer has been cancelled."""
         return self._cancelled
 
     def cancel(self) -> None:
-        """Let no further call come; from any thread. One that runs now runs to its end."""
+        """End the timer. May be called from any thread; a call that runs now is not interrupted."""
         self._cancelled = True
 
     def fire(self, now: float) -> float:
-        """Have the call made, unless the one before is not done; give when the next is due.
+        """Queue the call, unless the one before is not finished, and return when the next one is due.
 
-        Times are counted from the first: what comes late does not move those after it, and what was missed is
-        not made up for.
+        Due times are multiples of the interval after the first one: a late call does not delay the following ones,
+        and a missed call is left out.
+
+        Args:
+            now: the time, in seconds of the monotonic clock, as is the result.
         """
         if self._busy:
             self.missed += 1
@@ -63,19 +66,23 @@ class Timer:
         return self._first + self._number * self.seconds
 
     def begin(self, first: float) -> None:
-        """Count from now on."""
+        """Start to count.
+
+        Args:
+            first: when the first call is due, in seconds of the monotonic clock.
+        """
         self._first, self._number = first, 0
 
     def done(self) -> None:
-        """The call has been made."""
+        """Note that the queued call has been made."""
         self._busy = False
 
 
 class Timers:
-    """The timers of one package; from any thread. Nothing is called before :meth:`start`.
+    """The timers of one package. Its methods may be called from any thread; no call is made before :meth:`start`.
 
     Args:
-        now: gives seconds, monotonic.
+        now: returns the time, in seconds of a monotonic clock.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -89,11 +96,15 @@ class Timers:
         self._thread: threading.Thread | None = None
 
     def every(self, seconds: float, put: Callable[[Timer], None]) -> Timer:
-        """Make a timer; its first call comes in so many seconds.
+        """Start a timer and return it.
+
+        Args:
+            seconds: from now, or from the first :meth:`start`, to the first call, and between two calls.
+            put: see :class:`Timer`.
 
         Raises:
-            ValueError: seconds below :data:`SHORTEST`, or no number.
-            CallRefused: there are too many timers.
+            ValueError: ``seconds`` is below :data:`SHORTEST`, or not a number.
+            CallRefused: the package has :data:`MAX_TIMERS` timers already.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not SHORTEST <= seconds < math.inf:
             raise ValueError(f"every: seconds, a number from {SHORTEST:g} up, are wanted, found {seconds!r:.80}")
@@ -109,7 +120,7 @@ class Timers:
             return timer
 
     def start(self) -> None:
-        """Begin to call: times count from now; or go on after :meth:`hold`: what is due is called once."""
+        """Start the calls: at first the intervals count from now; after :meth:`hold` overdue calls come once."""
         with self._lock:
             self._running = True
             if not self._begun:
@@ -119,12 +130,12 @@ class Timers:
                 self._work()
 
     def hold(self) -> None:
-        """Call nothing until :meth:`start`."""
+        """Pause all calls until :meth:`start`."""
         with self._lock:
             self._running = False
 
     def close(self) -> None:
-        """Call nothing any more."""
+        """End all timers."""
         with self._lock:
             self._closed = True
             self._queue.clear()
@@ -147,7 +158,7 @@ class Timers:
         heapq.heappush(self._queue, (due, self._count, timer))
 
     def _work(self) -> None:
-        """See that the thread runs and knows what is first."""
+        """Start the thread if it does not run, and let it look at the first timer again."""
         if self._thread is None and not self._closed:
             self._thread = threading.Thread(target=self._run, name="co2-timers", daemon=True)
             self._thread.start()
