@@ -1,1 +1,1 @@
-"""Listens, reads requests, and holds whoever connects to the limits."""
+"""The HTTP server: it listens, parses requests, enforces limits on every connection and writes the answers."""

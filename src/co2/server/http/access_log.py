@@ -1,4 +1,4 @@
-"""What the server counts and writes down: the access log, refusals and drops in the log, plain counters."""
+"""The access log of a server, its log of refused requests and dropped connections, and its counters."""
 
 import logging
 import time
@@ -10,26 +10,26 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["MAX_KEPT_LINES", "AccessLog"]
 
 MAX_KEPT_LINES = 1_000
-"""Lines of the access log that are kept until they are written together."""
+"""Lines of the access log that wait in memory until they are written together."""
 
 _MAX_ADDRESSES = 1_024
 _MAX_TEXT = 512
 
 _RATE = 10.0
 _BURST = 20
-"""Lines about one address, per second in the long run and at once."""
+"""Lines about one address: per second on average, and at once."""
 
 _TOTAL_RATE = 50.0
 _TOTAL_BURST = 2000
-"""The same about all addresses together."""
+"""The same limits for all addresses together."""
 
 ACCESS_RATE = 50.0
 ACCESS_BURST = 2000
-"""Lines of one address in the access log, per second in the long run and at once; more are counted there."""
+"""Lines about one address in the access log: per second on average, and at once; the rest is counted there."""
 
 ACCESS_TOTAL_RATE = 200.0
 ACCESS_TOTAL_BURST = 20000
-"""The same of all addresses together."""
+"""The same limits for all addresses together, in the access log."""
 
 _logger = logging.getLogger("co2.server")
 
@@ -38,12 +38,12 @@ class AccessLog:
     """Counters and logs of one server.
 
     Args:
-        access_log: gets a line per answered request; None for none. Lines come many in one record, in its
-            attribute ``lines``: a record for each would cost as much as reading the request.
+        access_log: gets a line for each answered request; None for no access log. One record has many lines, in
+            its attribute ``lines``: a record for each line would cost as much as parsing the request.
 
     Attributes:
-        requests: answers by HTTP status, refusals included.
-        dropped: connections that were ended without an answer, by reason, one word each.
+        requests: number of answers by HTTP status, refusals included.
+        dropped: number of connections that were closed without an answer, by reason, one word each.
     """
 
     def __init__(self, access_log: logging.Logger | None) -> None:
@@ -59,14 +59,14 @@ class AccessLog:
         )
 
     def answered(self, caller: Caller, what: str, status: int, size: int, seconds: float) -> None:
-        """Count an answer, and keep its line for the access log.
+        """Count an answer, and queue its line for the access log.
 
         Args:
-            caller: who asked.
-            what: HTTP method and XML-RPC method or path, of which the gate has seen that they are printable.
-            status: of HTTP.
-            size: of the answer's body in bytes.
-            seconds: from the request's end to the answer.
+            caller: the sender of the request.
+            what: HTTP method, and XML-RPC method or path; the gate has checked that they are printable.
+            status: HTTP status of the answer.
+            size: bytes of the answer's body.
+            seconds: from the end of the request to the answer.
         """
         self.requests[status] = self.requests.get(status, 0) + 1
         if self._access_log is None or not self._access.take(caller.address, size):
@@ -85,10 +85,10 @@ class AccessLog:
             self.write_down()
 
     def write_down(self, ending: bool = False) -> None:
-        """Hand the kept lines to the access log; tell of suppressed lines, also where no further line comes.
+        """Write the queued lines to the access log, and report how many lines were suppressed.
 
         Args:
-            ending: nothing comes after this.
+            ending: whether this is the last call.
         """
         if self._lines and self._access_log is not None:
             lines, self._lines = self._lines, []
@@ -98,18 +98,24 @@ class AccessLog:
             self._access.tell(self._access_log, logging.INFO, ending=ending)
 
     def refused(self, caller: Caller, refused: Refused) -> None:
-        """Count and log a refusal."""
+        """Count and log a refused request."""
         status = 200 if refused.fault is not None else refused.status
         self.requests[status] = self.requests.get(status, 0) + 1
         self._line(caller, f"refused: {refused}")
 
     def dropped_one(self, caller: Caller, reason: str, text: str) -> None:
-        """Count and log a connection that is ended without an answer."""
+        """Count and log a connection that is closed without an answer.
+
+        Args:
+            caller: the other end.
+            reason: one word, the key of the counter.
+            text: the reason for the log.
+        """
         self.dropped[reason] = self.dropped.get(reason, 0) + 1
         self._line(caller, f"dropped: {text}")
 
     def _line(self, caller: Caller, text: str) -> None:
-        """Write a line about a caller, unless there are too many about its address."""
+        """Log a line about a caller, within the limits of its address."""
         self._budgets.log(
             _logger, logging.INFO, caller.address, "%s port %d %s", caller.address, caller.port, text[:_MAX_TEXT]
         )

@@ -1,4 +1,8 @@
-"""Answers take turns: what many callers wait for comes to all at once, and would hold up everybody else."""
+"""A time limit for the answers of one turn of the event loop.
+
+One message can end the waiting calls of hundreds of callers at once. Without a limit, writing all these answers
+would delay everything else that runs in the loop.
+"""
 
 import asyncio
 from collections import deque
@@ -8,14 +12,14 @@ from time import monotonic
 __all__ = ["AT_ONCE", "AnswerTurns"]
 
 AT_ONCE = 0.0015
-"""Seconds of one turn of the event loop in which answers are begun; the next ones have the next turn."""
+"""Seconds of one turn of the event loop in which answers are started; the others wait for the next turn."""
 
 
 class AnswerTurns:
-    """Whose turn it is.
+    """The queue of answers that wait for a later turn of the event loop.
 
     Args:
-        loop: that all run in.
+        loop: the event loop of the server.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -25,7 +29,7 @@ class AnswerTurns:
         self._is_next = False
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of answers that wait."""
         return len(self._waiting)
 
     @property
@@ -34,14 +38,18 @@ class AnswerTurns:
         return self._spent >= AT_ONCE
 
     def do(self, work: Callable[[], None]) -> None:
-        """Write an answer now or, where this turn's time is used up, in one that follows."""
+        """Do the work of an answer now, or in a later turn if the time of this turn is used up."""
         if self._waiting or self.is_over:
             self._waiting.append(work)
         else:
             self._do(work)
 
     def spend(self, began: float) -> None:
-        """Count an answer that was given from ``began`` on, by the monotonic clock, without having waited."""
+        """Count the time of an answer that was written without :meth:`do`.
+
+        Args:
+            began: when the work on it began, in seconds of the monotonic clock.
+        """
         self._spent += monotonic() - began
         self._have_next()
 
@@ -51,7 +59,7 @@ class AnswerTurns:
             self._loop.call_soon(self._next)
 
     def use_up(self) -> None:
-        """End this turn: something was begun behind an answer that may take longer than all of it."""
+        """Treat this turn's time as used up, because a task was started whose time is not known yet."""
         self._spent = max(self._spent, AT_ONCE)
         self._have_next()
 
@@ -59,7 +67,7 @@ class AnswerTurns:
         began, before = monotonic(), self._spent
         try:
             work()
-        finally:  # what was answered within it has been counted, too
+        finally:  # the work may have called spend(): max() instead of a sum, so that no time counts twice
             self._spent = max(self._spent, before + monotonic() - began)
             self._have_next()
 

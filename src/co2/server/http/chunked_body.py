@@ -1,4 +1,4 @@
-"""A chunked body, decoded strictly. Sans I/O."""
+"""A strict decoder of chunked bodies. Sans I/O."""
 
 import re
 
@@ -14,10 +14,13 @@ _LONGEST_SIZE_LINE = 10  # eight digits, CR, LF
 
 
 class ChunkedBody:
-    """Collects chunks until the last one. Extensions and trailers are refused: nobody here reads them.
+    """Decoder of one chunked body. Chunk extensions and trailers are refused, because nothing here uses them.
 
     Args:
-        limits: ``max_body`` and ``max_chunks`` of them.
+        limits: the server's; ``max_body`` and ``max_chunks`` count here.
+
+    Attributes:
+        body: what has been decoded so far.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -28,7 +31,13 @@ class ChunkedBody:
         self._last = False
 
     def feed(self, data: bytearray) -> bool:
-        """Take from the start of ``data`` what belongs to the body; tell whether it is complete.
+        """Decode the start of ``data``, and delete from it what was decoded.
+
+        Args:
+            data: received bytes that are not decoded yet; bytes behind the body stay in it.
+
+        Returns:
+            Whether the body is complete.
 
         Raises:
             Refused: 400 for bad framing or too many chunks, 413 for too many bytes.
@@ -68,10 +77,10 @@ class ChunkedBody:
         if len(self.body) + size > self._limits.max_body:
             raise Refused(413, f"a body of more than {self._limits.max_body} bytes", fault=BadRequest)
         self._last = not size
-        self._missing = size + 2 if size else 0  # with the line's end behind it
+        self._missing = size + 2 if size else 0  # with the CR LF behind the chunk
 
     def _chunk(self, data: bytearray, at: int) -> int:
-        """Take what is there of the current chunk; give how many bytes."""
+        """Decode what has come of the current chunk, from index ``at`` on; return how many bytes were used."""
         content = min(len(data) - at, self._missing - 2)
         if content > 0:
             self.body += data[at : at + content]

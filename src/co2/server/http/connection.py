@@ -4,8 +4,9 @@
        │
        └──refused──▶ LINGER ──▶ closed
 
-Whatever is refused is answered, and then the connection is closed once the sender had time to read why. XML-RPC
-is read, called and written right here, without a task where the handler is a plain function.
+A refused request is answered too; then the connection is closed, once the sender has had time to read the answer.
+An XML-RPC call is parsed, called and answered in ``data_received``; a task is created only if its handler is a
+coroutine.
 """
 
 import asyncio
@@ -42,14 +43,14 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["PIECE", "Connection", "Service"]
 
 PIECE = 64 * 1024
-"""Bytes of an answer that are passed to the transport at once."""
+"""Bytes of an answer that the transport gets at once."""
 
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What all connections of a server share."""
+    """The objects that all connections of a server share."""
 
     loop: asyncio.AbstractEventLoop
     limits: Limits
@@ -64,7 +65,11 @@ class Service:
 
 
 class State(enum.Enum):
-    """What a connection waits for."""
+    """State of a connection, as in the diagram above.
+
+    READING: it waits for a request. BUSY: a request is being answered. LINGER: a request was refused, and the
+    sender has time to read the answer. CLOSED: it is closed, or closing, or has become a link.
+    """
 
     READING = enum.auto()
     BUSY = enum.auto()
@@ -72,19 +77,19 @@ class State(enum.Enum):
     CLOSED = enum.auto()
 
 
-# Read on every packet; as globals they are found without going through the enum's machinery.
+# They are read for every packet, and a global is faster than an attribute of an Enum class.
 _READING, _BUSY, _LINGER, _CLOSED = State
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of one connection.
+    """The asyncio protocol of one connection.
 
     Args:
-        service: of the server.
+        service: the server's shared objects.
 
     Attributes:
         caller: the other end; known once the connection is made.
-        deadline: when :meth:`check` acts, on the monotonic clock.
+        deadline: when :meth:`check` acts, in seconds of the monotonic clock.
     """
 
     __slots__ = (
@@ -124,10 +129,10 @@ class Connection(asyncio.Protocol):
         self.caller = Caller("", 0)
         self.deadline = math.inf
 
-    # ---- what the transport tells ----------------------------------------------------------------------
+    # ---- calls of the transport ------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection in."""
+        """Begin to wait for a request, and add the connection to the table."""
         self._transport = cast(asyncio.Transport, transport)
         send_without_delay(transport)
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
@@ -141,14 +146,14 @@ class Connection(asyncio.Protocol):
         self._service.connections.add(self)
         if (sock := transport.get_extra_info("socket")) is not None:
             self._descriptor = sock.fileno()
-            # Anybody may ask for much from many of them; messages that come over links do not wait for that.
+            # Many HTTP connections may ask for much at once; messages of links are read before them.
             put_behind(self._service.loop, self._descriptor)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes as they come."""
+        """Parse received bytes, and serve each request that is complete."""
         state = self._state
         if state is _READING:
-            # While an answer is not read its deadline holds, and who waits is it.
+            # While the other side does not read its answer, that answer's deadline holds, and no new one begins.
             if not self._paused_writing and not self._parser.in_request:
                 self._quiet = self._since, self.deadline
                 self._since = monotonic()
@@ -160,10 +165,10 @@ class Connection(asyncio.Protocol):
             self._hold_back()
 
     def eof_received(self) -> bool:
-        """The other side sends no more: with half a request it is told so; else the connection ends.
+        """Handle the end of the other side's input: refuse an incomplete request, otherwise close.
 
-        While an answer is under way it waits for that: whoever closes its sending side behind a request, as
-        ``nc -N`` does, would not know otherwise that its message was taken.
+        While an answer is under way the connection stays open for it. A client such as ``nc -N`` closes its
+        sending side behind the request, and would otherwise not learn that its message was accepted.
         """
         self._eof = True
         if self._state is _BUSY or self._paused_writing:
@@ -172,7 +177,7 @@ class Connection(asyncio.Protocol):
         return self._state is _LINGER
 
     def _end_of_input(self) -> None:
-        """Act on the end of what comes, where nothing is under way any more."""
+        """Handle the end of the input once no answer is under way."""
         if self._state is not _READING:
             return
         if self._parser.in_request:
@@ -181,7 +186,7 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End whatever is under way."""
+        """Cancel what is under way, and remove the connection from the table."""
         self._state = _CLOSED
         self._rest = None
         put_first(self._service.loop, self._descriptor)
@@ -191,29 +196,29 @@ class Connection(asyncio.Protocol):
             self._task.cancel()
 
     def pause_writing(self) -> None:
-        """The other side reads too slowly: no more requests are served until it has caught up."""
+        """Serve no more requests until the other side has read its answer; set a deadline for that."""
         self._paused_writing = True
         limits = self._service.limits
         waiting, rest = self._transport.get_write_buffer_size(), self._rest
         left, whole = (rest.left, rest.size) if rest is not None else (0, 0)
         self.deadline = monotonic() + limits.write_timeout + (waiting + left) / limits.write_rate
-        # Until the last part of an answer has been given to the transport all of it may be kept.
+        # A long answer stays in memory as a whole until the transport has got its last part.
         self._service.connections.unsent.hold(self, waiting + whole)
 
     def resume_writing(self) -> None:
-        """The other side has caught up."""
+        """Write the rest of a long answer, then continue with the next request."""
         self._paused_writing = False
         if self._rest is not None:
             deadline = self.deadline
             self._write_on()
             if self._paused_writing:
-                self.deadline = deadline  # of the whole answer: with each piece that is read nobody gets more time
+                self.deadline = deadline  # it is for the whole answer: reading one piece gives no more time
                 return
         self._service.connections.unsent.release(self)
         if self._state is _CLOSED:
             self._transport.close()
         elif self._state is _READING:
-            if self._parser.in_body:  # it was told to go on with that
+            if self._parser.in_body:  # it has read "100 Continue", and sends its body now
                 self.deadline = self._since + self._service.limits.body_timeout
                 self._read_on()
             else:
@@ -222,11 +227,11 @@ class Connection(asyncio.Protocol):
         elif self._state is _BUSY:
             self.deadline = math.inf
 
-    # ---- what the table asks ---------------------------------------------------------------------------
+    # ---- calls of the table of connections -------------------------------------------------------------
 
     @property
     def idle_since(self) -> float | None:
-        """When the last answer had left; None while something is under way."""
+        """When the last answer had left, in seconds of the monotonic clock; None while anything is under way."""
         return self._since if self._is_idle else None
 
     @property
@@ -234,10 +239,14 @@ class Connection(asyncio.Protocol):
         return self._state is _READING and not self._paused_writing and not self._parser.in_request
 
     def check(self, now: float) -> None:
-        """Act on a deadline or a rate that is not kept."""
+        """Refuse, close or drop the connection if its deadline is over or its body comes too slowly.
+
+        Args:
+            now: the time, in seconds of the monotonic clock.
+        """
         if now >= self.deadline:
             if self._is_idle and not self._eof and has_unread(self._descriptor):
-                self.deadline = now + self._service.limits.head_timeout  # it is our turn, not its
+                self.deadline = now + self._service.limits.head_timeout  # it has sent: the delay is ours
             elif self._paused_writing:
                 self.drop("slow", "it does not read its answer")
             elif self._state is not _READING:
@@ -253,14 +262,19 @@ class Connection(asyncio.Protocol):
                 self._refuse(Refused(408, f"a body comes with at least {limits.body_rate} bytes a second"))
 
     def drop(self, reason: str, text: str) -> None:
-        """End the connection at once, without an answer."""
+        """Close the connection at once, without an answer.
+
+        Args:
+            reason: one word, for the counter.
+            text: the reason for the log.
+        """
         self._state = _CLOSED
         self._service.connections.remove(self)
         self._service.access_log.dropped_one(self.caller, reason, text)
         self._reset()
 
     def end_after_answer(self) -> None:
-        """Serve nothing more: close now or, where an answer is under way, after it."""
+        """Serve no more requests: close now, or after the answer that is under way."""
         self._ending = True
         if self._state is not _BUSY:
             self._close()
@@ -268,7 +282,7 @@ class Connection(asyncio.Protocol):
     # ---- from bytes to requests ------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Serve what is complete, until something is missing or under way."""
+        """Serve the requests that are complete, until one is incomplete or an answer is under way."""
         parser = self._parser
         try:
             while self._state is _READING and parser.buffered and not self._paused_writing:
@@ -284,7 +298,7 @@ class Connection(asyncio.Protocol):
                     and parser.buffered
                     and not self._paused_writing
                 ):
-                    self._state = _BUSY  # with those who wait for their turn
+                    self._state = _BUSY  # until its turn
                     self.deadline = math.inf
                     self._service.turns.do(self._have_turn)
         except Refused as refused:
@@ -292,7 +306,7 @@ class Connection(asyncio.Protocol):
         self._hold_back()
 
     def _await_rest(self, was_in_body: bool) -> None:
-        """Watch over a request of which bytes are missing."""
+        """Set the deadline of an incomplete request, and count its bytes."""
         parser = self._parser
         if parser.in_body:
             if not was_in_body:
@@ -301,11 +315,11 @@ class Connection(asyncio.Protocol):
                 if parser.awaits_continue:
                     self._transport.write(CONTINUE)
             self._service.connections.unread.hold(self, parser.received)
-        elif not parser.in_request:  # empty lines give nobody more time
+        elif not parser.in_request:  # only empty lines came, and these give no more time
             self._since, self.deadline = self._quiet
 
     def _have_turn(self) -> None:
-        """Serve what has come behind requests that took all of a turn."""
+        """Serve the next requests, now that it is this connection's turn again."""
         if self._state is not _BUSY or self._transport.is_closing():
             return
         self._state = _READING
@@ -316,15 +330,15 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Serve what has come meanwhile."""
+        """Serve the requests that came while an answer was under way."""
         self._advance()
         if self._task is not None:
-            self._service.turns.use_up()  # what it takes is seen only when it has begun
+            self._service.turns.use_up()  # the task has not run yet, so its time is unknown
         if self._eof and not self._paused_writing:
             self._end_of_input()
 
     def _hold_back(self) -> None:
-        """While one request is answered, or its answer is not read, only so much of the next ones is read."""
+        """Stop reading if too much has come while an answer is under way or not read."""
         if self._state is not _BUSY and not self._paused_writing:
             return
         if self._paused_reading or self._transport.is_closing():
@@ -364,7 +378,7 @@ class Connection(asyncio.Protocol):
             task.add_done_callback(self._answered)
 
     def _caller_of(self, request: Request) -> Caller:
-        """Return who asks: whoever is at the other end, unless it asks for others."""
+        """Return the caller of a request: the other end, marked if it passes on the request of another."""
         if not request.relayed and not request.proxied:
             return self.caller
         return replace(self.caller, relayed=request.relayed, proxied=request.proxied)
@@ -387,7 +401,15 @@ class Connection(asyncio.Protocol):
         self._write(head, answer.pieces, keep, f"POST {answer.method or '-'}", 200)
 
     def _write(self, head: bytes, pieces: Sequence[bytes], keep: bool, what: str, status: int) -> None:
-        """Send an answer, and go on with the connection or close it."""
+        """Write an answer, then wait for the next request or close the connection.
+
+        Args:
+            head: of the answer.
+            pieces: of its body, in order.
+            keep: whether the connection stays open.
+            what: HTTP method, and path or XML-RPC method, for the access log.
+            status: HTTP status of the answer.
+        """
         self._state = _READING
         size = sum(map(len, pieces))
         if size <= PIECE:
@@ -403,10 +425,10 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _write_on(self) -> None:
-        """Write as much of a long answer as the transport takes: it copies what it has to keep, all in one go."""
+        """Write parts of a long answer until the transport is full; it copies what it cannot send at once."""
         transport = self._transport
         while self._rest is not None and not self._paused_writing:
-            if transport.is_closing():  # the connection has ended meanwhile: it would log a line for each part
+            if transport.is_closing():  # asyncio would log a warning for each part
                 self._rest = None
                 return
             part = self._rest.take(PIECE)
@@ -434,7 +456,7 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _hand_over(self, request: Request) -> None:
-        """Let a connection become a link: it is none of ours any more."""
+        """Upgrade the connection to a link; from then on another protocol handles it."""
         service = self._service
         assert service.link_upgrade is not None
         service.link_upgrade.check(request.head)
@@ -456,7 +478,7 @@ class Connection(asyncio.Protocol):
         self._read_on()
 
     def _read_on(self) -> None:
-        """Read again, where so much had been read ahead that nothing more was."""
+        """Resume reading if :meth:`_hold_back` has paused it."""
         if self._paused_reading:
             self._paused_reading = False
             self._transport.resume_reading()
@@ -474,12 +496,13 @@ class Connection(asyncio.Protocol):
         service.connections.unread.release(self)
         service.access_log.refused(self.caller, refused)
         self._transport.write(head + body)
-        # Closing with unread bytes would reset the connection and take the answer away from the sender.
+        # Closing a socket with unread bytes resets the connection, and the sender may lose the answer. So only
+        # the sending side is closed; the rest follows at the deadline.
         self._transport.write_eof()
         self.deadline = monotonic() + service.limits.linger_timeout
 
     def _reset(self) -> None:
-        """Give up the connection and what is not sent; else the kernel would keep trying for minutes."""
+        """Abort the connection. Without SO_LINGER the kernel would try for minutes to send what is left."""
         sock = self._transport.get_extra_info("socket")
         if sock is not None and os.name == "posix":
             with contextlib.suppress(OSError):
@@ -487,7 +510,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
 
     def _close(self) -> None:
-        """Close once everything is written; what is not by the deadline is given up."""
+        """Close the connection once everything is written, or at the deadline."""
         self._state = _CLOSED
         if not self._paused_writing:
             self.deadline = monotonic() + self._service.limits.write_timeout

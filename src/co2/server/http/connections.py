@@ -1,4 +1,4 @@
-"""All connections of a server: how many there may be, how much they may hold, and who has run out of time."""
+"""The table of all connections of a server: it limits their number, their memory and their time."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -12,39 +12,55 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["LOOK_AGAIN", "LOOK_AT", "Budget", "Connections", "CountedConnection", "most_connections"]
 
 LOOK_AT = 8
-"""Sources, those with most connections, among which room is made."""
+"""Sources that are searched for a connection to close, those with the most connections first."""
 
 LOOK_AGAIN = 0.05
-"""Seconds after which a source's connections are looked at again for idle ones."""
+"""Seconds between two searches for idle connections of one source."""
 
 
 class CountedConnection(Protocol):
-    """What the table needs to know of a connection."""
+    """A connection, as the table needs it.
+
+    Attributes:
+        caller: the other end.
+        deadline: when :meth:`check` has something to do, in seconds of the monotonic clock.
+    """
 
     caller: Caller
     deadline: float
 
     @property
     def idle_since(self) -> float | None:
-        """When it became idle; None while it is at work."""
+        """When it became idle, in seconds of the monotonic clock; None while it is not idle."""
 
     def check(self, now: float) -> None:
-        """Act on a deadline or a rate that is not kept."""
+        """Refuse, close or drop the connection if its deadline is over or its body comes too slowly.
+
+        Args:
+            now: the time, in seconds of the monotonic clock.
+        """
 
     def drop(self, reason: str, text: str) -> None:
-        """End it at once, without an answer."""
+        """Close the connection at once, without an answer.
+
+        Args:
+            reason: one word, for the counter.
+            text: the reason for the log.
+        """
 
     def end_after_answer(self) -> None:
-        """Serve nothing more: close now or, where an answer is under way, after it."""
+        """Serve no more requests: close now, or after the answer that is under way."""
 
 
 class Budget:
-    """Bytes that connections hold together; over the limit the one that holds for longest is dropped.
+    """A limit for the bytes that all connections hold together.
+
+    Over the limit, the connection that has held bytes for longest is dropped.
 
     Args:
-        limit: in bytes.
-        reason: one word, for the counter.
-        text: for the log.
+        limit: bytes.
+        reason: why a connection is dropped, in one word, for the counter.
+        text: the same for the log.
     """
 
     def __init__(self, limit: int, reason: str, text: str) -> None:
@@ -55,7 +71,7 @@ class Budget:
         self._held: dict[CountedConnection, int] = {}
 
     def hold(self, member: CountedConnection, size: int) -> None:
-        """Note that a connection holds this many bytes now."""
+        """Note that a connection holds ``size`` bytes now; drop connections if all together hold too much."""
         self.total += size - self._held.get(member, 0)
         self._held[member] = size
         while self.total > self._limit and self._held:
@@ -69,7 +85,7 @@ class Budget:
 
 
 def most_connections(limit: int) -> int:
-    """Give how many connections there may be: half of the files that this process may open, at most ``limit``."""
+    """Return how many connections are allowed: half of the files that this process may open, at most ``limit``."""
     try:
         import resource
     except ImportError:  # Windows, which has no such limit
@@ -78,14 +94,14 @@ def most_connections(limit: int) -> int:
 
 
 class Connections:
-    """The table.
+    """The table of all connections.
 
     Args:
         limits: the server's.
-        loop: that the server runs in.
-        each_sweep: called along with the look at all deadlines, at least twice a second.
-        gives_way: has the call of a source that waits for longest answered with what there is, and gives (IP,
-            port) of its connection, which then ends; None for none.
+        loop: the event loop of the server.
+        each_sweep: called after each check of all deadlines, at least twice a second.
+        gives_way: ends the longest waiting call of a source, so that it is answered with what there is, and
+            returns the (IP, port) of its connection, which is closed afterwards; returns None if no call waits.
     """
 
     def __init__(
@@ -105,7 +121,7 @@ class Connections:
         self._gives_way = gives_way
         self._ends: dict[tuple[str, int], CountedConnection] = {}
         self._all: BySource[CountedConnection] = BySource()
-        # A connection leaves them with its first complete request.
+        # A connection is a newcomer until its first complete request.
         self._newcomers: dict[CountedConnection, float] = {}
         self._newcomers_of: BySource[CountedConnection] = BySource()
         self._idle: dict[str, tuple[float, list[tuple[float, int, CountedConnection]]]] = {}
@@ -120,20 +136,23 @@ class Connections:
         return iter(self._all)
 
     def start(self) -> None:
-        """Begin to watch deadlines."""
+        """Start checking deadlines."""
         limits = self._limits
         shortest = min(limits.head_timeout, limits.body_timeout, limits.write_timeout, limits.linger_timeout,
                        limits.body_grace, limits.idle_timeout)  # fmt: skip
         self._sweep(min(0.5, shortest / 4))
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop checking deadlines."""
         if self._sweeping is not None:
             self._sweeping.cancel()
 
     async def end(self, timeout: float) -> None:
-        """End all connections, also those that are still to come; return when there is none any more, at most
-        ``timeout`` seconds later."""
+        """Close all connections after their current answers, also those that are accepted later; wait for that.
+
+        Args:
+            timeout: seconds to wait at most.
+        """
         self._ending = True
         for member in self._all:
             member.end_after_answer()
@@ -142,7 +161,7 @@ class Connections:
             await asyncio.wait((self._emptied,), timeout=timeout)
 
     def add(self, member: CountedConnection) -> None:
-        """Take in a connection; where that is one too many, another of its kind goes."""
+        """Add a connection. If there are too many, close another one or, if all are busy, drop the new one."""
         source = source_of(member.caller.address)
         limits = self._limits
         share = max(1, int(self._most * (limits.loopback_share if source == LOOPBACK else limits.address_share)))
@@ -158,7 +177,7 @@ class Connections:
         self._newcomers[member] = monotonic()
         self._newcomers_of.add(source, member)
         self._drop_newcomers(source, at_most=2)
-        if self._ending:  # it was accepted while the server began to stop
+        if self._ending:  # it was accepted just before the server stopped listening
             member.end_after_answer()
 
     def proven(self, member: CountedConnection) -> None:
@@ -180,7 +199,12 @@ class Connections:
         self.unsent.release(member)
 
     def _drop_newcomers(self, source: str, at_most: int) -> None:
-        """Drop the oldest that have said nothing, as many as are too many; none that has only just come."""
+        """Drop the oldest newcomers if there are too many; not those within ``newcomer_grace``.
+
+        Args:
+            source: whose newcomers are counted, besides the newcomers of all sources.
+            at_most: connections to drop.
+        """
         limits = self._limits
         before = monotonic() - limits.newcomer_grace
         for _ in range(at_most):
@@ -197,12 +221,20 @@ class Connections:
             oldest.drop("newcomers", why)
 
     def _make_room(self, source: str, left: int) -> bool:
-        """End a connection of a source, or one of those that have most: an idle one, else one whose call waits."""
+        """Close a connection: an idle one or, if there is none, one whose call waits.
+
+        Args:
+            source: whose connection is closed; '' for the sources with the most connections.
+            left: free places; negative while there are connections over the limit.
+
+        Returns:
+            Whether one was closed, or will be after its answer.
+        """
         sources = [source] if source else self._all.largest_ones(LOOK_AT)
         for one in sources:
             if self._drop_idle(one):
                 return True
-        # It is answered in the loop's next turns; until then there is one connection more.
+        # A call that gives way is answered in a later turn of the loop; until then one connection is too many.
         if -left < self._limits.max_over:
             for one in sources:
                 if (end := self._gives_way(one)) is not None:
@@ -212,7 +244,7 @@ class Connections:
         return False
 
     def _drop_idle(self, source: str) -> bool:
-        """Drop the connection of a source that is idle for longest, if there is one."""
+        """Drop the connection of a source that is idle for longest; return whether there was one."""
         looked, found = self._idle.pop(source, (0.0, []))
         for _ in range(2):
             while found:
@@ -222,7 +254,7 @@ class Connections:
                     member.drop("full", "there are too many connections, and this one is idle for longest")
                     return True
             now = monotonic()
-            if now - looked < LOOK_AGAIN:  # whoever opens thousands has not all of them looked at each time
+            if now - looked < LOOK_AGAIN:  # a search among thousands of connections for each new one costs much
                 break
             looked = now
             before = now - self._limits.newcomer_grace
@@ -231,7 +263,7 @@ class Connections:
                 (since, number, one)
                 for since, number, one in idle
                 if since is not None
-                and self._newcomers.get(one, 0.0) <= before  # what has only just come may speak
+                and self._newcomers.get(one, 0.0) <= before  # a newcomer has some time to send a request
             ]
             found.sort(reverse=True)
         if len(self._idle) < LOOK_AT:

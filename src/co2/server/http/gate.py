@@ -1,8 +1,9 @@
-"""The gate: which requests get as far as a parser, a handler or a page. Decided from the head alone.
+"""The gate: it decides from the head alone which requests reach the XML parser, a handler or a page.
 
-A browser can be made to send requests here by any web page. What keeps it out: a Host that is ours (DNS
-rebinding), no foreign Origin, and a content type that no HTML form can send (cross-site requests). The buttons on
-our own pages are forms without a body; for them the browser must say that the page is ours.
+Any web page can make a browser send requests to this server. The gate therefore requires a Host header with one of
+this machine's names (against DNS rebinding), no foreign Origin, and for calls a content type that no HTML form can
+send (against cross-site requests). The buttons on the server's own pages are forms without a body; for them the
+browser must send an Origin, which shows that the page is the server's.
 """
 
 import ipaddress
@@ -23,10 +24,10 @@ from co2.xmlrpc.encodings import charset_of
 __all__ = ["RPC_PATHS", "Gate", "Request", "own_names"]
 
 RPC_PATHS = ("/", "/RPC2")
-"""Where XML-RPC is served."""
+"""Paths at which XML-RPC is served."""
 
 _LOCAL_HOST_NAME = ("/usr/sbin/scutil", "--get", "LocalHostName")
-"""How macOS tells the name that Bonjour gives it, which its owner sets beside the host name."""
+"""The command that prints the Bonjour name of a Mac; its owner sets that independently of the host name."""
 
 _PAGE_METHODS = ("GET", "HEAD")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
@@ -46,7 +47,7 @@ _PROXY_HEADERS = frozenset(
         "x-real-ip",
     )
 )
-"""Headers by which proxies tell for whom they ask (RFC 7239; RFC 9110, 7.6.3; and what was there before)."""
+"""Headers with which a proxy names its client (RFC 7239; RFC 9110, 7.6.3; and older ones without a standard)."""
 
 _REMEMBERED_HEADS = 256
 _LONGEST_REMEMBERED = 1024
@@ -54,14 +55,15 @@ _LONGEST_REMEMBERED = 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A head that has passed.
+    """A request whose head has passed the gate.
 
     Attributes:
-        head: as it was read.
-        is_page: whether a page is asked for; else it is an XML-RPC call.
-        relayed: whether a host of co2 says that it passes the request on.
-        proxied: whether a proxy says so, or a name that is not of the loopback interface was used over it.
-        charset: codec of the body that the Content-Type names, '' for none.
+        head: the parsed head.
+        is_page: whether it is for a page, a button of a page or the link; otherwise it is an XML-RPC call.
+        relayed: whether a header says that a host of co2 passes the request on.
+        proxied: whether a header says that a proxy passes it on, or whether it came over the loopback interface
+            under a name that ``allowed_hosts`` lists.
+        charset: the codec of the body, from the Content-Type; '' if it names none.
     """
 
     head: RequestHead
@@ -72,7 +74,7 @@ class Request:
 
 
 def own_names() -> set[str]:
-    """Give the names by which this machine may be addressed."""
+    """Return the names under which this machine may be addressed, in small letters."""
     name = socket.gethostname().lower().rstrip(".")
     names = {"localhost", name, *_bonjour_names()}
     for known in (name.removesuffix(".local"), name.partition(".")[0]):
@@ -85,7 +87,7 @@ def _tells_a_proxy(name: str) -> bool:
 
 
 def _is_old_call(head: RequestHead) -> bool:
-    """Return whether this is a call in HTTP/1.0 without anything that only a browser sends."""
+    """Return whether this is an HTTP/1.0 call without any header that only browsers send."""
     from_browser = "origin" in head.headers or "sec-fetch-site" in head.headers
     return head.minor == 0 and head.method == "POST" and head.path in RPC_PATHS and not from_browser
 
@@ -98,7 +100,7 @@ def _address(name: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None
 
 
 def _bonjour_names() -> set[str]:
-    """Return what other machines call this one in their ``.local``, where that may differ from its own name."""
+    """Return the machine's Bonjour name, with and without ``.local``, where it may differ from the host name."""
     if sys.platform != "darwin":
         return set()
     try:
@@ -110,14 +112,14 @@ def _bonjour_names() -> set[str]:
 
 
 class Gate:
-    """Checks heads.
+    """The checks of request heads.
 
     Args:
         pages: paths of the pages.
-        allowed_hosts: names that are accepted as Host besides our own and any IP literal.
+        allowed_hosts: names that a Host header may have, besides this machine's own names and any IP address.
         limits: the server's.
-        link: path of the link, '' for none.
-        buttons: paths to which a button on one of our pages posts.
+        link: path of the link; '' if the server has none.
+        buttons: paths to which the buttons on the server's pages post.
     """
 
     def __init__(
@@ -135,21 +137,21 @@ class Gate:
         self._allowed = {host.lower().rstrip(".") for host in allowed_hosts}
         self._own = own_names()
         self._limits = limits
-        # What a head means depends on the interface that it came over.
+        # One table for each value of over_loopback, because the checks depend on it.
         self._remembered: tuple[dict[bytes, Request], dict[bytes, Request]] = ({}, {})
 
     def admit(self, raw: bytes, over_loopback: bool) -> Request:
-        """Read a head and check it.
+        """Parse and check a head.
 
-        A program sends the same head again and again. What has passed is remembered by its bytes, which decide
-        everything here.
+        A program sends the same head many times, and the result depends on nothing but the bytes of the head and
+        the interface; so results are cached by these bytes.
 
         Args:
-            raw: the head's bytes, without the empty line at its end.
-            over_loopback: whether the connection's own end is a loopback address.
+            raw: the bytes of the head, without the empty line at its end.
+            over_loopback: whether the server's end of the connection is a loopback address.
 
         Raises:
-            Refused: with the status for what is wrong.
+            Refused: the request is malformed or not allowed; it has the HTTP status.
         """
         remembered = self._remembered[over_loopback]
         known = remembered.get(raw)
@@ -172,9 +174,9 @@ class Gate:
         return request
 
     def _check_host(self, head: RequestHead) -> str:
-        """Return the name, or the address, by which this host was asked, '' where a program does not say it.
+        """Return the name or address in the Host header; '' for an HTTP/1.0 call without the header.
 
-        HTTP/1.0 has no Host (RFC 1945), and some libraries for XML-RPC send none. A browser always sends one.
+        HTTP/1.0 has no Host header (RFC 1945), and some XML-RPC libraries send none. A browser always sends one.
         """
         host = head.headers.get("host")
         if host is None and _is_old_call(head):
@@ -190,10 +192,11 @@ class Gate:
         raise Refused(421, "this host is not called that; allowed_hosts can add the name")
 
     def _check_loopback(self, name: str) -> bool:
-        """Check the name that a browser has used over the loopback interface; return whether it is another's.
+        """Check the Host of a browser's request over loopback; return whether ``allowed_hosts`` lists the name.
 
-        The network may answer for this machine's name, and bend it to 127.0.0.1 once its page has been loaded. A
-        program is not led astray by that: a browser says Origin with every call and link.
+        An attacker who answers DNS queries may resolve this machine's name to his own address, and to 127.0.0.1
+        once the browser has loaded his page. Programs need no such check. A browser is known by its Origin, which
+        it sends with every call and link.
         """
         address = _address(name)
         if name == "localhost" or (address is not None and address.is_loopback):
@@ -213,7 +216,7 @@ class Gate:
             raise Refused(403, "a request of another site")
 
     def _check_path(self, head: RequestHead) -> bool:
-        """Tell whether a page is asked for."""
+        """Check path and method; return whether the request is for a page or a button."""
         allowed = [*(_PAGE_METHODS if head.path in self._pages else ()), *(["POST"] * (head.path in RPC_PATHS))]
         if head.path in self._buttons:
             allowed = ["POST"]
@@ -228,7 +231,7 @@ class Gate:
         return head.method != "POST" or head.path in self._buttons
 
     def _check_body(self, head: RequestHead, is_page: bool) -> str:
-        """Return the codec of the body's charset, '' for none."""
+        """Check the headers of the body; return the codec of its charset, '' if the Content-Type names none."""
         if is_page:
             if head.chunked or head.length:
                 raise Refused(400, "no body is expected with this method")

@@ -1,4 +1,4 @@
-"""Every limit of the server, named. Reaching one has an answer of its own and is counted; none is silent."""
+"""All limits of the HTTP server. Each has its own answer, or reason in the log, and is counted; none is silent."""
 
 from dataclasses import dataclass
 
@@ -10,38 +10,41 @@ class Limits:
     """Limits of one HTTP server.
 
     Attributes:
-        max_body: bytes of a request's body; more: 413, before it is read.
+        max_body: bytes of a request's body; more: 413, before the body is read.
         max_line: bytes of the request line (414) and of one header line (431).
         max_head: bytes of the request line and all header lines; more: 431.
         max_headers: header lines; more: 431.
         max_chunks: chunks of a chunked body; more: 400.
-        max_newcomers: connections that have not sent one complete request yet; more: the oldest are dropped, once
-            they are ``newcomer_grace`` seconds old.
+        max_newcomers: connections that have not sent a complete request yet; more: the oldest are dropped, if
+            they are older than ``newcomer_grace``.
         max_newcomers_per_address: the same for one address.
-        newcomer_grace: see there: whoever opens many at once and has something to say has said it by then.
-        max_connections: all connections; one more: of the address that has most of them the one idle for longest
-            is dropped or, where none is idle, the call that waits for longest is answered with what there is;
-            where none waits the new one is dropped. Never more than half of the files that the process may open.
+        newcomer_grace: seconds in which a newcomer is not dropped: an honest client that opens many connections
+            at once sends its requests within that time.
+        max_connections: all connections. For one more, a connection of an address with the most of them makes
+            room: the one that is idle for longest or, if none is idle, the one whose call waits for longest, which
+            is answered with what there is. If no call waits, the new connection is dropped. There are never more
+            connections than half of the files that the process may open.
         address_share: part of all connections that one address may have.
         loopback_share: the same for this machine's loopback interface.
-        kept_for_loopback: connections that are kept free for it, so that its owner gets in; at most an eighth.
-        max_over: connections over the limits while calls that gave way are being answered.
-        max_pipelined: bytes of further requests that are read while one is answered, or its answer is not read,
-            but for what comes with one read.
-        max_unread: bytes of incomplete bodies of all connections together; over it the oldest is dropped.
-        max_unfinished: bytes of frames that are not complete, of all links together; over it the oldest one of the
-            address that holds most ends, with its link.
-        max_unsent: bytes of answers that nobody reads, of all connections together; over it the oldest is dropped.
+        kept_for_loopback: connections that only loopback may use, so that the owner of the machine can always
+            connect; at most an eighth of all.
+        max_over: connections over the limits, while calls that make room are being answered.
+        max_pipelined: bytes of further requests that are read while a request is answered or its answer is not
+            read; one read may exceed it.
+        max_unread: bytes of incomplete bodies of all connections together; more: the oldest is dropped.
+        max_unfinished: bytes of incomplete frames of all links together; more: of the address that holds most, the
+            link whose frame has waited for longest is closed.
+        max_unsent: bytes of answers that are not read, of all connections together; more: the oldest is dropped.
         head_timeout: seconds from the first byte of a request (or the connection's start) to the end of its head;
             more: 408.
         body_timeout: seconds for the body; more: 408.
-        body_rate: bytes per second that a body must come with, on the average, once it takes longer than
-            ``body_grace`` seconds; less: 408.
-        body_grace: see there.
-        write_timeout: seconds for an answer to leave, and one more for each ``write_rate`` bytes; more: dropped.
-        write_rate: see there.
+        body_rate: bytes per second, on average, of a body that takes longer than ``body_grace``; less: 408.
+        body_grace: seconds in which ``body_rate`` does not count.
+        write_timeout: seconds for the other side to read an answer, plus a second for each ``write_rate`` bytes;
+            more: dropped.
+        write_rate: bytes per second, see ``write_timeout``.
         idle_timeout: seconds between two requests of a connection; more: closed.
-        linger_timeout: seconds that a refused sender is heard out, so that it can read why.
+        linger_timeout: seconds that a connection stays open after a refusal, so that the sender can read it.
         stop_timeout: seconds that answers under way get when the server stops.
     """
 

@@ -1,7 +1,7 @@
-"""The door to the link: a connection whose head has passed the gate becomes a WebSocket.
+"""The upgrade of an HTTP connection, whose head has passed the gate, to the WebSocket of a link.
 
-From then on it is none of the HTTP server's connections: neither its deadlines nor its number of connections
-concern it; how many links there may be is ``max_sats``.
+From then on the deadlines and the number of connections of the HTTP server do not apply to it; the number of links
+is limited by ``max_sats``.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ __all__ = ["LINK_PATH", "LinkHandler", "LinkUpgrade"]
 LINK_PATH = "/link"
 
 _VERSION = "13"
-"""Of the WebSocket protocol (RFC 6455, 4.1)."""
+"""Version of the WebSocket protocol (RFC 6455, 4.1)."""
 
 LinkHandler = Callable[[WebSocketTransport], TransportOwner]
-"""Gives who carries a new link."""
+"""A function that returns the owner of a new link."""
 
 
 class LinkUpgrade:
-    """Turns connections into links. Made inside the event loop.
+    """The links of one server, made of HTTP connections. It must be created inside the event loop.
 
     Args:
-        handler: gives the owner of each new link.
-        subprotocol: that both sides must speak.
-        max_frame: bytes of one message until :meth:`WebSocketTransport.allow` says another number.
-        max_unfinished: bytes of frames that are not complete, of all links together.
+        handler: returns the owner of each new link.
+        subprotocol: the WebSocket subprotocol that clients must offer.
+        max_frame: bytes of one message, until :meth:`WebSocketTransport.allow` sets another limit.
+        max_unfinished: bytes of incomplete frames of all links together.
     """
 
     def __init__(self, handler: LinkHandler, subprotocol: str, max_frame: int, max_unfinished: int) -> None:
@@ -45,10 +45,10 @@ class LinkUpgrade:
         self._stopped = False
 
     def check(self, head: RequestHead) -> None:
-        """See that a request is the handshake of a link.
+        """Check that a request is the handshake of a link.
 
         Raises:
-            Refused: it is not.
+            Refused: it is not; the status is 426.
         """
         if not self._is_handshake(head):
             more = (
@@ -60,12 +60,15 @@ class LinkUpgrade:
             raise Refused(426, f"this is a WebSocket for {self._subprotocol}", more)
 
     def admit(self, transport: asyncio.Transport, head: RequestHead, rest: bytes) -> int:
-        """Take over a connection; give the HTTP status that it was answered with.
+        """Answer the handshake and let the owner of the new link use the connection.
 
         Args:
-            transport: its transport; its protocol is another from here on.
+            transport: the connection's transport; it gets another protocol here.
             head: of the request, which has passed the gate and :meth:`check`.
-            rest: what came after the head.
+            rest: bytes that came after the head.
+
+        Returns:
+            The HTTP status for the access log: 101, or 503 if the server stops and the connection was aborted.
         """
         if self._stopped:
             transport.abort()
@@ -86,14 +89,14 @@ class LinkUpgrade:
         return 101
 
     async def stop(self) -> None:
-        """End all of them; what the other sides have not read is given up."""
+        """Abort all links; bytes that the other sides have not read are lost."""
         self._stopped = True
         for wire in list(self._wires):
             wire.abort()
-        await asyncio.sleep(0)  # abort() tells of the end in the loop's next turn
+        await asyncio.sleep(0)  # after abort() the transport calls connection_lost in the loop's next turn
 
     def _is_handshake(self, head: RequestHead) -> bool:
-        """Tell whether this is a WebSocket handshake for our subprotocol (RFC 6455, 4.2.1)."""
+        """Return whether this is a WebSocket handshake for the subprotocol (RFC 6455, 4.2.1)."""
         headers = head.headers
         offered = [name.strip() for name in headers.get("sec-websocket-protocol", "").split(",")]
         try:

@@ -11,30 +11,30 @@ from co2.errors import ConfigError
 __all__ = ["BACKLOG", "MAX_NEXT", "bind_socket"]
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted: thousands come back at once. The system may allow fewer."""
+"""Connections that may wait to be accepted: thousands may reconnect at once. The system may allow fewer."""
 
 MAX_NEXT = 100
-"""How many ports after a taken one are tried."""
+"""Number of ports after a taken one that are tried."""
 
 _ANSWER_TIMEOUT = 0.2
-"""Seconds that this machine has to answer itself."""
+"""Seconds to wait for a connection to a port of this machine."""
 
 _WILDCARDS = {"0.0.0.0": ("127.0.0.1",), "::": ("::1", "127.0.0.1")}  # noqa: S104 - compared with, never bound
-"""Where all addresses can be reached."""
+"""Addresses under which a program that listens on all addresses can be reached."""
 
 
 def bind_socket(bind: str, port: int, next_free: bool) -> socket.socket:
-    """Listen on an address and port.
+    """Return a socket that listens on an address and port.
 
-    Listening at once, not only binding, is what makes a taken port known: two processes may bind to one port.
+    It listens at once, because only that shows whether the port is taken: two processes may bind to one port.
 
     Args:
-        bind: IP address; ``0.0.0.0`` or ``::`` for all of them.
+        bind: IP address; ``0.0.0.0`` or ``::`` for all addresses.
         port: 0 for any free one.
-        next_free: where it is taken, try the ports after it.
+        next_free: whether to try the :data:`MAX_NEXT` ports after it if it is taken.
 
     Raises:
-        ConfigError: it cannot be had; the text says what to do.
+        ConfigError: the address or the port cannot be used; the text says what to do.
     """
     try:
         address = ipaddress.ip_address(bind)
@@ -55,7 +55,7 @@ def _listen(address: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        if os.name == "posix":  # on Windows it would let two processes share the port
+        if os.name == "posix":  # on Windows SO_REUSEADDR would let two processes share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if sys.platform != "linux" and port:
             _refuse_answered(address, port)
@@ -71,13 +71,13 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 def _refuse_answered(address: str, port: int) -> None:
-    """Refuse a port at which somebody answers already.
+    """Check that no program listens on the port yet.
 
-    BSD, and macOS with it, lets one program listen on all addresses and another on one of them: the second takes
-    the connections of the first. Linux refuses that, and so do we.
+    BSD and macOS allow one program to listen on all addresses and another on one of them; the second one then gets
+    connections that were meant for the first. Linux refuses that, and so does co2.
 
     Raises:
-        OSError: EADDRINUSE, as Linux says it.
+        OSError: EADDRINUSE, as on Linux.
     """
     for reached in _WILDCARDS.get(address, (address,)):
         with socket.socket(socket.AF_INET6 if ":" in reached else socket.AF_INET) as probe:

@@ -1,4 +1,4 @@
-"""The body of a long answer while the transport takes it."""
+"""The body of a long answer, which the transport gets in parts."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -7,17 +7,17 @@ __all__ = ["LongBody"]
 
 
 class LongBody:
-    """What the transport has not taken yet of a body, in the pieces in which it was written.
+    """The part of a body that the transport has not got yet, as a list of pieces.
 
-    Pieces are not joined: one message that ends hundreds of calls is a piece of hundreds of answers, and stands in
-    memory once.
+    Pieces are not joined: one message that ends hundreds of calls is a piece of hundreds of answers, and so it is
+    in memory only once.
 
     Args:
         pieces: of the body, in order.
 
     Attributes:
         size: bytes of the whole body.
-        left: bytes that have not been taken.
+        left: bytes that :meth:`take` has not returned yet.
     """
 
     def __init__(self, pieces: Sequence[bytes]) -> None:
@@ -25,7 +25,7 @@ class LongBody:
         self.size = self.left = sum(map(len, pieces))
 
     def take(self, most: int) -> bytes:
-        """Return the next bytes, copied: a part of a piece would keep all of it in memory.
+        """Return a copy of the next bytes; a view of a piece would keep the whole piece in memory.
 
         Args:
             most: bytes to return at most; fewer only at the end.

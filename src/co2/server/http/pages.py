@@ -1,4 +1,4 @@
-"""Pages: from a head that has passed the gate to an answer; 500 for whatever goes wrong on the way."""
+"""Calls the handler of a page; an exception of the handler becomes an answer with status 500."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qsl
@@ -13,7 +13,7 @@ __all__ = ["PageServer"]
 
 
 class PageServer:
-    """Asks the handlers of pages.
+    """The pages of a server.
 
     Args:
         pages: handlers by exact path.
@@ -23,11 +23,11 @@ class PageServer:
         self._pages = dict(pages)
 
     async def answer(self, head: RequestHead, caller: Caller) -> PageAnswer:
-        """Give what a page answers.
+        """Return the answer of a page; status 500 if its handler raises an exception.
 
         Args:
-            head: of the request; its path is one of a page.
-            caller: who asks.
+            head: of the request; its path must be that of a page.
+            caller: the sender of the request.
         """
         try:
             found = await self._pages[head.path](
@@ -46,7 +46,7 @@ def _query(head: RequestHead) -> dict[str, str]:
 
 
 def _check_headers(answer: PageAnswer) -> None:
-    """Refuse what would split an answer in two."""
+    """Raise ValueError for a line break in a header: it would let a value add headers, or a second answer."""
     for name, value in answer.headers.items():
         line = f"{name}{value}"
         if not (line.isascii() and line.isprintable()):

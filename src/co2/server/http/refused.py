@@ -1,4 +1,4 @@
-"""How the server says no before anything is called."""
+"""The exception for a request that is refused before anything is called."""
 
 from collections.abc import Sequence
 
@@ -8,15 +8,15 @@ __all__ = ["Refused"]
 
 
 class Refused(Exception):
-    """A request that is answered with a status and then the connection is closed.
+    """A request is refused: it is answered with a status, and then the connection is closed.
 
-    Not a Co2Error: it never leaves the server.
+    It is not a Co2Error, because it never leaves the server.
 
     Args:
         status: HTTP status.
-        why: one line for the caller; nothing in it comes from Python.
-        more: header lines that go with the status, from a fixed set: ``Allow`` with a 405.
-        fault: what a client of XML-RPC is told instead, with status 200: many show no other answer to anybody.
+        why: one line for the caller, without any text of a Python exception.
+        more: header lines that belong to the status, from a fixed set: ``Allow`` for status 405.
+        fault: Fault for an XML-RPC client, sent with status 200 instead: many clients show no other answer.
     """
 
     def __init__(

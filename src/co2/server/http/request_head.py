@@ -1,8 +1,8 @@
-"""The head of an HTTP/1.1 request, read strictly. Sans I/O: bytes in, a Head or a refusal out.
+"""A strict parser of the head of an HTTP/1.1 request. Sans I/O: bytes in; a RequestHead, or a refusal, out.
 
-Stricter than RFC 9112 asks where leniency is what request smuggling lives on: bare CR or LF, folded lines, space
-before a colon, repeated lines that must be single, lengths in anything but digits, a length beside a transfer
-coding: each is 400, and the connection ends.
+It is stricter than RFC 9112 requires, because request smuggling needs lenient parsers. Status 400, and the end of
+the connection, is the answer to a bare CR or LF, a folded line, a space before a colon, a repeated header that
+must be single, a length with anything but digits, and a length together with a transfer coding.
 """
 
 import re
@@ -22,22 +22,22 @@ _LENGTH = re.compile(r"[0-9]{1,19}")
 _REPEATABLE = frozenset(
     ("accept", "accept-encoding", "accept-language", "cache-control", "connection", "cookie", "pragma", "via")
 )
-"""Header lines that may come several times, as their values are lists; so may all ``x-`` ones."""
+"""Headers that may come several times, because their values are lists; so may all that begin with ``x-``."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's head.
+    """The parsed head of a request.
 
     Attributes:
         method: in capitals.
         path: without the query.
-        target: as it came, query included.
+        target: as received, with the query.
         minor: the x of HTTP/1.x, 0 or 1.
         headers: values by name in small letters.
-        length: of the body in bytes; None where no length was given.
-        chunked: whether the body comes in chunks.
-        keep: whether the connection goes on afterwards.
+        length: bytes of the body; None if there is no Content-Length.
+        chunked: whether the body is chunked.
+        keep: whether the connection stays open after the answer.
         expects: whether the caller waits for ``100 Continue`` before it sends the body.
     """
 
@@ -53,20 +53,20 @@ class RequestHead:
 
 
 def check_lines(data: bytes | bytearray, start: int, limits: Limits) -> int:
-    """Check the lines of a head for their length, and for bytes after which it can only be refused.
+    """Check the length of the lines of a head, and that they have no forbidden bytes.
 
-    The first fault on the way counts, so that it does not matter how much has come behind it.
+    The first fault counts, so the result does not depend on how much has come behind it.
 
     Args:
-        data: of a head, as much as has come.
-        start: where the first line begins that is not checked yet.
+        data: the received part of a head.
+        start: index of the first line that is not checked yet.
         limits: the server's.
 
     Returns:
-        Where the line begins whose end has not come.
+        The index of the first incomplete line.
 
     Raises:
-        Refused: with the status for what is wrong.
+        Refused: a line is wrong; it has the HTTP status.
     """
     while True:
         last = min(start + limits.max_line, limits.max_head)  # where this line may end
@@ -86,14 +86,14 @@ def check_lines(data: bytes | bytearray, start: int, limits: Limits) -> int:
 
 
 def parse_head(data: bytes, limits: Limits) -> RequestHead:
-    """Read a head.
+    """Parse a head.
 
     Args:
-        data: all of it, without the empty line at its end.
+        data: the whole head, without the empty line at its end.
         limits: the server's.
 
     Raises:
-        Refused: with the status for what is wrong.
+        Refused: the head is malformed, or over a limit; it has the HTTP status.
     """
     check_lines(data + b"\r\n", 0, limits)
     first, *lines = data.split(b"\r\n")

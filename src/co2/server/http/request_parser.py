@@ -1,6 +1,6 @@
-"""Requests cut out of a stream of bytes. Sans I/O: bytes in; requests with their bodies, or a refusal, out.
+"""A parser of the requests in a stream of bytes. Sans I/O: bytes in; requests with bodies, or a refusal, out.
 
-However the bytes are split on their way, the requests and the refusal are the same.
+The result does not depend on how the network splits the bytes.
 """
 
 import re
@@ -17,18 +17,17 @@ _EMPTY_LINES = re.compile(rb"(?:\r\n)+")
 
 
 class RequestParser:
-    """Parser of one connection's requests.
+    """Parser of the requests of one connection.
 
-    It holds all bytes that it is fed and has not returned yet; how much that may be is for the connection to say,
-    which reads no further meanwhile.
+    It keeps all bytes that it has got and not returned yet. The connection limits them: it stops reading.
 
     Args:
-        gate: decides from a head whether its request is read on.
+        gate: decides from a head whether its request is accepted.
         limits: the server's.
-        over_loopback: whether the connection's own end is a loopback address.
+        over_loopback: whether the server's end of the connection is a loopback address.
 
     Attributes:
-        awaits_continue: whether the sender of the unfinished body waits for ``100 Continue`` with it.
+        awaits_continue: whether the sender of the incomplete body waits for ``100 Continue``.
     """
 
     __slots__ = (
@@ -47,40 +46,40 @@ class RequestParser:
         self._limits = limits
         self._over_loopback = over_loopback
         self._buffer = bytearray()
-        self._line = 0  # where the line of an unfinished head begins whose end is missing
+        self._line = 0  # index of the first incomplete line of an incomplete head
         self._request: Request | None = None
         self._chunks: ChunkedBody | None = None
         self.awaits_continue = False
 
     @property
     def buffered(self) -> int:
-        """Bytes that are not parsed yet."""
+        """Number of bytes that are not parsed yet."""
         return len(self._buffer)
 
     @property
     def in_body(self) -> bool:
-        """Whether a head is complete and its body is not."""
+        """Whether a head is complete and its body is incomplete."""
         return self._request is not None
 
     @property
     def in_request(self) -> bool:
-        """Whether a request has begun and is not complete; empty lines before one do not begin it."""
+        """Whether a request has begun and is incomplete; empty lines before a request do not count."""
         return self._request is not None or bool(self._buffer)
 
     @property
     def received(self) -> int:
-        """Bytes that are held of an unfinished request."""
+        """Number of bytes of the incomplete request."""
         return len(self._buffer) + (len(self._chunks.body) if self._chunks is not None else 0)
 
     def feed(self, data: bytes) -> None:
-        """Append bytes as they come."""
+        """Append received bytes."""
         self._buffer += data
 
     def next(self) -> tuple[Request, bytes] | None:
-        """Return the next request and its body; None while bytes of it are missing.
+        """Return the next request and its body; None while it is incomplete.
 
         Raises:
-            Refused: it is none, or none for this server. Where the next one begins is unknown then.
+            Refused: the request is malformed or not allowed. Nothing behind it can be parsed then.
         """
         request = self._request
         if request is None:
@@ -96,20 +95,20 @@ class RequestParser:
         return request, body
 
     def take_rest(self) -> bytes:
-        """Return the bytes behind the last request, for another protocol, and forget everything."""
+        """Return the bytes behind the last request, for another protocol, and delete everything."""
         rest = bytes(self._buffer)
         self.clear()
         return rest
 
     def clear(self) -> None:
-        """Forget everything that has come."""
+        """Delete all bytes that are not parsed yet."""
         self._buffer.clear()
         self._line = 0
         self._request = self._chunks = None
 
     def _read_head(self) -> Request | None:
         buffer = self._buffer
-        # Some clients send empty lines after a body; RFC 9112, 2.2.
+        # Some clients send empty lines after a body, and a server should ignore them: RFC 9112, 2.2.
         if buffer.startswith(b"\r\n") and (found := _EMPTY_LINES.match(buffer)):
             del buffer[: found.end()]
             self._line = 0

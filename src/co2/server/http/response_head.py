@@ -1,4 +1,4 @@
-"""The heads of answers to XML-RPC calls, of refusals and of pages, as bytes."""
+"""Encodes the heads of answers: to XML-RPC calls, to refused requests, and of pages."""
 
 import time
 from email.utils import formatdate
@@ -22,7 +22,7 @@ _SAFETY = (
 
 
 class ResponseHeads:
-    """Makes heads; they change once a second, with the date."""
+    """Encoder of heads. It caches them for a second, because they contain the date."""
 
     def __init__(self) -> None:
         self._second = 0
@@ -31,14 +31,14 @@ class ResponseHeads:
     def head(
         self, status: int, size: int, keep: bool, content_type: str = "text/xml", more: tuple[str, ...] = ()
     ) -> bytes:
-        """Give a head, with the empty line at its end.
+        """Return a head, with the empty line at its end.
 
         Args:
-            status: of HTTP.
-            size: of the body in bytes.
-            keep: whether the connection goes on afterwards.
+            status: HTTP status.
+            size: bytes of the body.
+            keep: whether the connection stays open after the answer.
             content_type: without the charset, which is UTF-8.
-            more: further header lines, from a fixed set.
+            more: further header lines; from a fixed set, because heads are cached by them.
         """
         second = int(time.time())
         if second != self._second:
@@ -63,11 +63,11 @@ class ResponseHeads:
 
 
 def page_head(page: PageAnswer, keep: bool) -> bytes:
-    """Give the head of a page's answer, with the empty line at its end.
+    """Return the head of a page, with the empty line at its end.
 
     Args:
-        page: what it answers; its own headers come first.
-        keep: whether the connection goes on afterwards.
+        page: the answer; its own headers come first.
+        keep: whether the connection stays open after the answer.
     """
     lines = (
         f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}",

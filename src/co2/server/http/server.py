@@ -1,4 +1,4 @@
-"""The HTTP server that both roles share: XML-RPC at ``/`` and ``/RPC2``, pages at exact paths."""
+"""The HTTP server of relays and satellites: XML-RPC at ``/`` and ``/RPC2``, pages at exact paths."""
 
 import asyncio
 import logging
@@ -25,21 +25,23 @@ from co2.xmlrpc.registry import Registry
 __all__ = ["HttpServer", "bind_socket"]
 
 AT_ONCE = 16
-"""Connections that are accepted before others have their turn: 200 took 35 ms."""
+"""Connections that are accepted in one turn of the event loop: to accept 200 took 35 ms."""
 
 
 class HttpServer:
-    """Serves a registry and pages.
+    """An HTTP server for XML-RPC methods, pages and links.
 
     Args:
-        registry: what can be called.
+        registry: the methods.
         pages: handlers of GET and HEAD by exact path.
-        limits: all of them.
-        allowed_hosts: names that are accepted as Host besides this machine's own and any IP address.
-        access_log: gets one line per answered request; None for none.
-        links: gives who carries each new link at ``/link``; None for a host that takes none.
-        gives_way: has the call of a source (:func:`co2.sources.source_of`) that waits for longest answered
-            with what there is, and gives its connection's (IP, port), which then ends; None where none waits.
+        limits: all limits.
+        allowed_hosts: names that a Host header may have, besides this machine's own names and any IP address.
+        access_log: gets a line for each answered request; None for no access log.
+        links: returns the owner of each new link at ``/link``; None for a host without links.
+        gives_way: ends the longest waiting call of a source (:func:`co2.sources.source_of`), so that it is
+        answered
+            with what there is, and returns the (IP, port) of its connection, which is closed afterwards; returns
+            None if no call waits.
         buttons: handlers of POST without a body, from a form on one of the pages, by exact path.
     """
 
@@ -67,7 +69,7 @@ class HttpServer:
         self._listening: asyncio.Server | None = None
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve on a listening socket."""
+        """Start to serve on a listening socket, such as that of :func:`bind_socket`."""
         loop = asyncio.get_running_loop()
         access_log = AccessLog(self._access_log)
         service = self._service = Service(
@@ -89,19 +91,21 @@ class HttpServer:
         service.connections.start()
         self._listening = await loop.create_server(lambda: Connection(service), sock=sock, backlog=AT_ONCE)
         put_behind(loop, sock.fileno())
-        sock.listen(BACKLOG)  # asyncio has accepted as many at once as it lets wait
+        sock.listen(BACKLOG)  # create_server has set it to AT_ONCE: asyncio uses one number for both
 
     def stop_listening(self) -> None:
-        """Take no more connections: who is told goodbye does not come back to a host that ends."""
+        """Accept no more connections, so that a satellite that gets a goodbye does not reconnect to this host."""
         if self._listening is not None:
             for sock in self._listening.sockets:
-                # Whoever gets its number next is not behind for it.
+                # The next socket with this descriptor must not inherit the low priority.
                 put_first(asyncio.get_running_loop(), sock.fileno())
             self._listening.close()
 
     async def stop(self) -> None:
-        """Take no more connections; end those there are: idle ones at once, the others with their answer, at most
-        ``stop_timeout`` seconds later."""
+        """Accept no more connections, and close all: idle ones at once, the others after their answer.
+
+        After ``stop_timeout`` seconds the remaining ones are dropped.
+        """
         service, listening = self._service, self._listening
         if service is None or listening is None:
             return
@@ -117,25 +121,25 @@ class HttpServer:
 
     @property
     def connections(self) -> int:
-        """Open connections."""
+        """Number of open connections."""
         return len(self._service.connections) if self._service is not None else 0
 
     @property
     def requests(self) -> Mapping[int, int]:
-        """Answers by HTTP status."""
+        """Number of answers by HTTP status."""
         return self._service.access_log.requests if self._service is not None else {}
 
     @property
     def dropped(self) -> Mapping[str, int]:
-        """Connections ended without an answer, by reason."""
+        """Number of connections that were closed without an answer, by reason."""
         return self._service.access_log.dropped if self._service is not None else {}
 
     @property
     def calls(self) -> Mapping[str, int]:
-        """XML-RPC calls by outcome, ``ok`` or ``fault``."""
+        """Number of XML-RPC calls by outcome, ``ok`` or ``fault``."""
         return self._endpoint.calls
 
     @property
     def faults(self) -> Mapping[int, int]:
-        """Faults by code."""
+        """Number of faults by code."""
         return self._endpoint.faults
