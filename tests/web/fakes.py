@@ -105,9 +105,9 @@ def satellite() -> FakeView:
                 "system.listMethods", "Name every method.\n\nThe order is that of the alphabet.", [["array"]]
             ),
             MethodRow(
-                "example.example.count", "Tell how many messages came from each host.", [["struct", "struct"]]
+                "example.example.count", "Return the number of messages from each host.", [["struct", "struct"]]
             ),
-            MethodRow("osc.osc.status", "Tell the addresses of the bridge.", [["struct", "struct"]]),
+            MethodRow("osc.osc.status", "Return the addresses of the bridge.", [["struct", "struct"]]),
         ],
         packages=[
             PackageStatus(

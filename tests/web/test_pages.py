@@ -193,7 +193,7 @@ def test_methods_show_help_and_signatures():
     said = Tags(get(fakes.satellite(), "/methods")[0].text).said
     assert "(struct) → struct" in said
     assert "() → boolean" in said
-    assert "Tell how many messages came from each host." in said
+    assert "Return the number of messages from each host." in said
     assert said.index("example.example.count") < said.index("system.listMethods")
 
 

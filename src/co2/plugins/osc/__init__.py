@@ -1,7 +1,8 @@
 """A two-way bridge between OSC over UDP and the co2 network.
 
-Modules: ``osc`` holds the plugin; ``packets`` reads and writes datagrams; ``mapping`` turns OSC messages
-into data_dicts and back; ``addresses`` has host:port and channel patterns.
+Modules: ``osc`` has the plugin; ``packets`` parses and encodes datagrams; ``mapping`` converts OSC messages to
+messages of the network and back; ``addresses`` has UDP addresses, and OSC addresses and channels; ``holders``
+finds the program that uses a port; ``settings`` is the configuration.
 """
 
 __all__ = ["osc"]

@@ -1,4 +1,4 @@
-"""Names: ``host:port`` of UDP, and OSC address ↔ channel."""
+"""UDP addresses and the socket; conversion of OSC addresses to channels and back."""
 
 import contextlib
 import errno
@@ -19,39 +19,43 @@ __all__ = [
 ]
 
 UdpAddress = tuple[Any, ...]
-"""What ``socket.sendto`` takes: (ip, port), and two numbers more with IPv6."""
+"""An address for ``socket.sendto``: (ip, port), and two more numbers with IPv6."""
 
 _RECEIVE_BUFFER = 1 << 20
-"""Bytes that the kernel holds for us while the network is busy."""
+"""Bytes of the kernel's buffer for datagrams that the plugin has not read yet."""
 
 _SEND_BUFFER = 65_535
-"""Bytes of the longest datagram. macOS sends none longer than this buffer, which has 9,216 there by default."""
+"""Bytes of the kernel's send buffer. On macOS no datagram may be longer than it, and the default is 9,216."""
 
 _NOT_IN_ADDRESS = str.maketrans(dict.fromkeys([*map(chr, range(33)), "#", ",", "\x7f"], "_"))
 
 
 def read_host_port(text: Any, key: str) -> tuple[str, int]:
-    """Read ``host:port`` or ``[ipv6]:port``.
+    """Parse ``host:port`` or ``[ipv6]:port``.
 
     Args:
-        text: from the configuration.
-        key: where it stands there, for the error.
+        text: a value of the configuration.
+        key: its key, for the error.
 
     Raises:
-        ValueError: it has another form.
+        ValueError: the text has another form.
     """
     host, colon, port = text.rpartition(":") if isinstance(text, str) else ("", "", "")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        colon = ""  # an IPv6 address without brackets: nobody can tell its end from the port
+        colon = ""  # an IPv6 address without brackets: its last part could be the port
     if not colon or not host or not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError(f'{key}: {text!r} is not host:port, such as "127.0.0.1:9000"')
     return host, int(port)
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Make the one UDP socket that receives and sends. Port 0 takes any free one.
+    """Return the UDP socket for both directions, bound and non-blocking.
+
+    Args:
+        host: name or IP address to listen on.
+        port: 0 for any free one.
 
     Raises:
         OSError: the name is unknown, or the port is taken; the text says which, and what to do.
@@ -64,7 +68,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) < _SEND_BUFFER:
-            with contextlib.suppress(OSError):  # it may have less than it asks for
+            with contextlib.suppress(OSError):  # a smaller buffer is still useful
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         if ipaddress.ip_address(str(address[0]).partition("%")[0]).version == 4:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
@@ -88,7 +92,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 
 
 def resolve(host: str, port: int, family: socket.AddressFamily) -> UdpAddress | None:
-    """Find the address of a destination; None while the name is unknown."""
+    """Return the address of a destination; None if the name is unknown now."""
     try:
         return socket.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)[0][4]
     except (OSError, UnicodeError):
@@ -96,7 +100,7 @@ def resolve(host: str, port: int, family: socket.AddressFamily) -> UdpAddress | 
 
 
 def is_own(address: UdpAddress, sock: socket.socket) -> bool:
-    """Tell whether what is sent there comes back to the same socket, round and round."""
+    """Return whether ``address`` is that of ``sock`` itself, so that messages would circulate for ever."""
     own = sock.getsockname()
     if address[1] != own[1]:
         return False
@@ -104,18 +108,21 @@ def is_own(address: UdpAddress, sock: socket.socket) -> bool:
         return bool(address[0] == own[0])
     with socket.socket(sock.family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind((address[0], 0))  # works for the addresses of this machine only
+            probe.bind((address[0], 0))  # succeeds only for addresses of this machine
         except OSError:
             return False
     return True
 
 
 def channel_of(address: str, prefix: str = "") -> str:
-    """``/stage/fader1`` → ``stage.fader1``, with ``prefix`` in front."""
+    """Return the channel of an OSC address: ``/stage/fader1`` becomes ``stage.fader1``, after ``prefix``."""
     tokens = [token for token in address.split("/") if token]
     return ".".join([prefix, *tokens] if prefix else tokens)
 
 
 def address_of(channel: str) -> str:
-    """``stage.fader1`` → ``/stage/fader1``. What OSC forbids in an address becomes ``_``."""
+    """Return the OSC address of a channel: ``stage.fader1`` becomes ``/stage/fader1``.
+
+    Characters that OSC forbids in an address become ``_``.
+    """
     return "/" + "/".join(token for token in channel.translate(_NOT_IN_ADDRESS).split(".") if token)

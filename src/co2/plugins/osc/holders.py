@@ -1,4 +1,4 @@
-"""Who has a UDP port, as far as this machine tells: for an error that says whom to stop."""
+"""Finds the process that uses a UDP port (on Linux), so that an error can name the program to stop."""
 
 import contextlib
 import re
@@ -7,19 +7,19 @@ from pathlib import Path
 __all__ = ["holder_of"]
 
 MAX_PROCESSES = 4096
-"""Processes that are looked at."""
+"""Processes that are searched."""
 
 _SOCKETS = ("/proc/net/udp", "/proc/net/udp6")
 _NUMBER = re.compile("[0-9]+")
 
 
 def holder_of(port: int) -> str:
-    """Give ``process 1234 (pd)`` for who has a UDP port; '' where that cannot be seen."""
+    """Return the process that uses a UDP port, such as ``process 1234 (pd)``; '' if it cannot be found."""
     wanted = {f"socket:[{inode}]" for inode in _inodes(port)}
     if not wanted:
         return ""
     for process in _processes()[:MAX_PROCESSES]:
-        with contextlib.suppress(OSError):  # somebody else's, or it has just ended
+        with contextlib.suppress(OSError):  # a process of another user, or one that has just ended
             links = (str(entry.readlink()) for entry in (process / "fd").iterdir())
             if any(link in wanted for link in links):
                 name = (process / "comm").read_text("utf-8", errors="replace").strip()

@@ -1,18 +1,19 @@
-"""OSC packets ↔ data_dicts.
+"""Conversion of OSC packets to messages of the network (``data_dict``) and back.
 
 An OSC message ``/stage/fader1 if 3 0.5`` from port 7000 becomes::
 
     {'channel': 'stage.fader1', 'data': [3, 0.5],
      'osc': {'address': '/stage/fader1', 'types': 'if', 'from': '127.0.0.1:7000'}}
 
-Each message of a bundle becomes one data_dict, so that channels work as everywhere; ``osc`` then says also
+Each message of a bundle becomes one data_dict, so that receivers can select it by its channel. ``osc`` then also
+has
 ``'time': [seconds, fraction]`` (NTP, of the innermost bundle around the message) and
-``'bundle': {'id', 'index', 'count', 'time'}`` (of the outermost), from which :class:`Assembler` puts the
-bundle together again on the far side.
+``'bundle': {'id', 'index', 'count', 'time'}`` (of the outermost bundle). From these the :class:`Assembler` of
+another satellite puts the bundle together again.
 
-The way back: ``osc`` decides where it fits the data. Without it types are inferred, a channel gives the
-address, and a dictionary in ``data`` becomes one message for each of its entries: ``{'channel': 'lab',
-'data': {'cpu': 3, 'net': {'in': 7}}}`` → ``/lab/cpu 3`` and ``/lab/net/in 7``.
+In the other direction, the key ``osc`` determines the OSC message if it fits the data. Without it, the types are
+inferred, the channel gives the address, and a dictionary in ``data`` becomes one message for each of its entries:
+``{'channel': 'lab', 'data': {'cpu': 3, 'net': {'in': 7}}}`` becomes ``/lab/cpu 3`` and ``/lab/net/in 7``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,20 +27,20 @@ from .packets import IMMEDIATELY, OscBundle, OscMessage, Packet, Time, Unsendabl
 __all__ = ["MAX_HELD_BUNDLES", "Assembler", "from_data_dict", "to_data_dicts"]
 
 MAX_HELD_BUNDLES = 64
-"""Bundles that are put together at a time; beyond it the oldest goes out incomplete."""
+"""Bundles that may be incomplete at the same time; for one more, the oldest is sent incomplete."""
 MAX_BUNDLE_COUNT = 4096
-"""Messages of one bundle: more do not fit into a datagram."""
+"""Messages of one bundle; more do not fit into a datagram."""
 MAX_DICTIONARY_DEPTH = 16
 
 
 def to_data_dicts(packet: Packet, *, source: str, bundle_id: int, prefix: str = "") -> list[dict[str, Any]]:
-    """Turn a packet into what ``send`` takes.
+    """Convert a packet to messages of the network, as ``send`` takes them.
 
     Args:
-        packet: as parsed.
-        source: ``ip:port`` of the program that it came from.
-        bundle_id: number that tells this bundle from the others of this bridge.
-        prefix: goes in front of every channel, '' for nothing.
+        packet: the parsed packet.
+        source: ``ip:port`` of the program that sent it.
+        bundle_id: a number that no other bundle of this plugin has.
+        prefix: is put before every channel; '' for none.
     """
     found = list(_flatten(packet, None))
     result = []
@@ -59,11 +60,11 @@ def to_data_dicts(packet: Packet, *, source: str, bundle_id: int, prefix: str = 
 
 
 def from_data_dict(data_dict: Mapping[str, Any], prefix: str = "") -> list[OscMessage]:
-    """Turn a data_dict into OSC messages: one, or one for each entry of a dictionary.
+    """Convert a message of the network to OSC messages: one, or one for each entry of a dictionary.
 
     Args:
         data_dict: as ``receive`` gets it; must have a channel.
-        prefix: is taken off the front of the channel, where it is there.
+        prefix: is removed from the beginning of the channel, if it is there.
 
     Raises:
         Unsendable: OSC has no type for a value.
@@ -78,7 +79,7 @@ def from_data_dict(data_dict: Mapping[str, Any], prefix: str = "") -> list[OscMe
     hints = osc if isinstance(osc, dict) else {}
     address = hints.get("address")
     if not isinstance(address, str) or channel_of(address) != channel:
-        address = address_of(channel)  # another plugin has moved the message to another channel
+        address = address_of(channel)  # another plugin has changed the channel of the message
     return [_message(address, data, hints.get("types"))]
 
 
@@ -117,22 +118,22 @@ class _Held:
 
 
 class Assembler:
-    """Puts bundles together again from the messages of one sender, which come in order.
+    """Puts bundles together again from their messages; those of one sender must come in order.
 
-    A bundle is complete with its last message. One that lost it goes out when the sender begins another,
-    or when more than :data:`MAX_HELD_BUNDLES` wait.
+    A bundle is complete with its last message. If that is lost, the bundle is sent when the same sender begins
+    another one, or when more than :data:`MAX_HELD_BUNDLES` wait.
     """
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, Any], _Held] = {}
 
     def add(self, data_dict: Mapping[str, Any], messages: list[OscMessage], wanted: bool) -> list[Packet]:
-        """Take what one data_dict became, give the packets that can go out.
+        """Add the OSC messages of one data_dict; return the packets that can be sent now.
 
         Args:
             data_dict: as ``receive`` got it.
-            messages: of :func:`from_data_dict`.
-            wanted: False leaves these messages out but still counts them for their bundle.
+            messages: its OSC messages, from :func:`from_data_dict`.
+            wanted: whether these messages are sent; if not, they still count towards the end of their bundle.
         """
         place = _place_in_bundle(data_dict)
         if place is None:

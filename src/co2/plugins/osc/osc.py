@@ -1,16 +1,16 @@
-"""The plugin: one UDP socket, a thread that reads it, and ``receive`` that writes it.
+"""The plugin: one UDP socket, a thread that reads from it, and ``receive``, which writes to it.
 
 Configuration, all keys optional::
 
     [plugin.osc]
-    listen  = "127.0.0.1:9000"        # OSC programs send here, and get answers from here
-    send_to = ["127.0.0.1:7000"]      # where messages of the network go out to
-    send    = ["stage.>", "*.meter"]  # which ones, by channel; default all that have one
-    receive = ["stage.>"]             # which OSC messages come in; default all
-    prefix  = "stage"                 # /fader1 comes in as stage.fader1, and goes out as /fader1
+    listen  = "127.0.0.1:9000"        # OSC programs send to this address, and get messages from it
+    send_to = ["127.0.0.1:7000"]      # addresses that get messages of the network
+    send    = ["stage.>", "*.meter"]  # channels of these messages; default: all that have a channel
+    receive = ["stage.>"]             # channels of messages that come from OSC; default: all
+    prefix  = "stage"                 # /fader1 comes as stage.fader1, and is sent as /fader1
 
-``mapping`` describes the data_dicts. A message that came in from OSC is not sent out again by the same
-bridge, because no plugin hears itself.
+The module ``mapping`` describes the messages. A message that came from OSC is not sent back to OSC by the same
+plugin, because no plugin receives its own messages.
 """
 
 import select
@@ -27,9 +27,9 @@ from . import addresses, mapping, packets, settings
 __all__ = ["X_Osc"]
 
 RESOLVE_INTERVAL = 10.0
-"""Seconds between attempts to find destinations whose names are still unknown."""
+"""Seconds between two look-ups of destinations whose names are still unknown."""
 COMPLAINT_INTERVAL = 10.0
-"""Seconds between two lines in the log about the same kind of trouble."""
+"""Seconds between two lines in the log about the same kind of problem."""
 
 
 class X_Osc(plugin.Co2Plugin):
@@ -59,7 +59,7 @@ class X_Osc(plugin.Co2Plugin):
     # network → OSC
 
     def receive(self, data_dict: dict[str, Any]) -> None:
-        """Send a message out where its channel is selected."""
+        """Send a message to OSC, if its channel is selected."""
         wanted = data_dict.get("channel") in self.settings.send
         if not self._destinations:
             return
@@ -72,15 +72,15 @@ class X_Osc(plugin.Co2Plugin):
             self._put(packet)
 
     def x_send(self, data_dict: dict[str, Any]) -> int:
-        """Send one message out as OSC, whatever its channel. Argument: {'channel': 'stage.fader1',
-        'data': [1, 0.5]}. Returns the number of datagrams."""
+        """Send one message to OSC, whatever its channel. Argument: {'channel': 'stage.fader1', 'data': [1, 0.5]}.
+        Returns the number of datagrams."""
         before = self.counts["out"]
         for message in mapping.from_data_dict(data_dict, self.settings.prefix):
             self._put(message)
         return self.counts["out"] - before
 
     def x_status(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Tell the addresses of the bridge and what it has counted since it started."""
+        """Return the addresses of the bridge, and its counters since its start."""
         names = ("in", "in_filtered", "malformed", "refused", "out", "unsendable", "send_errors")
         return {
             "listen": f"{self.address[0]}:{self.address[1]}",
@@ -122,12 +122,12 @@ class X_Osc(plugin.Co2Plugin):
         try:
             datagram, source = self._socket.recvfrom(packets.MAX_DATAGRAM_SIZE)
         except OSError:
-            return  # nothing there after all; Windows reports here that nobody listens where we sent to
+            return  # no datagram; on Windows also after a datagram that was sent to a port without a listener
         try:
             self._take(datagram, source)
         except packets.MalformedPacket as error:
             self._complain("malformed", f"not OSC, from {source[0]}:{source[1]}: {error}")
-        except Exception as error:  # the network says no: the bridge stays, the message is counted
+        except Exception as error:  # send() refused the message: count it; the thread must go on reading
             self._complain("refused", f"cannot go to the network: {error}")
 
     def _take(self, datagram: bytes, source: tuple[Any, ...]) -> None:
@@ -166,7 +166,7 @@ class X_Osc(plugin.Co2Plugin):
         return [f"{host}:{port}" for host, port in self._destinations]
 
     def _complain(self, kind: str, text: str) -> None:
-        # A broken sender can do this ten thousand times a second: count all, log a few.
+        # A broken sender can cause this ten thousand times a second: count each, log a few.
         self.counts[kind] += 1
         self.last_error = text
         now = time.monotonic()

@@ -1,4 +1,4 @@
-"""OSC 1.0 datagrams: bytes ↔ :class:`OscMessage` and :class:`OscBundle`.
+"""A parser and an encoder of OSC 1.0 datagrams.
 
 ========  ==========================  =======================================
 type tag  OSC                         Python
@@ -45,7 +45,7 @@ MAX_BUNDLE_DEPTH = 16
 MAX_ARRAY_DEPTH = 32
 
 SMALLEST_DOUBLE = float(1 << 24)
-"""From here on a 32 bit float does not tell one number from the next."""
+"""From this number on a 32 bit float cannot represent every whole number."""
 
 Time = tuple[int, int]
 IMMEDIATELY: Time = (0, 1)
@@ -63,15 +63,15 @@ _MIDI = struct.Struct(">4B")
 _TIME = struct.Struct(">II")
 
 _Reader = Callable[[bytes, int], tuple[Any, int]]
-"""Datagram, index of an argument → its value, index of the next one."""
+"""Takes a datagram and the index of an argument; returns the value and the index of the next argument."""
 
 
 class MalformedPacket(ValueError):
-    """A datagram that is not OSC; the text says where it stops to be."""
+    """A datagram is not valid OSC; the text says what is wrong."""
 
 
 class Unsendable(ValueError):
-    """A value that OSC has no type for, or a packet over :data:`MAX_DATAGRAM_SIZE`."""
+    """OSC has no type for a value, or a packet is longer than :data:`MAX_DATAGRAM_SIZE`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class OscMessage:
 
     Attributes:
         address: starts with ``/``; may be an OSC address pattern.
-        types: type tags without the comma, brackets of arrays included.
-        args: values as in the table above.
+        types: type tags without the comma, with the brackets of arrays.
+        args: values, as in the table at the top of this module.
     """
 
     address: str
@@ -91,7 +91,12 @@ class OscMessage:
 
 @dataclass(frozen=True, slots=True)
 class OscBundle:
-    """Elements that belong together. ``time`` is an NTP pair: seconds since 1900, fraction of 1/2**32 s."""
+    """One OSC bundle: messages and bundles that belong together.
+
+    Attributes:
+        time: NTP time: seconds since 1900, and the fraction of a second in 1/2**32 s.
+        elements: in order.
+    """
 
     time: Time
     elements: tuple["OscMessage | OscBundle", ...]
@@ -104,16 +109,16 @@ def parse(datagram: bytes) -> Packet:
     """Parse one datagram.
 
     Raises:
-        MalformedPacket: it is not OSC, or nested too deep.
+        MalformedPacket: it is not valid OSC, or nested too deep.
     """
     return _parse_packet(datagram, 0)
 
 
 def build(packet: Packet) -> bytes:
-    """Write one datagram.
+    """Encode one datagram.
 
     Raises:
-        Unsendable: an argument does not fit its type tag, or the datagram gets too big.
+        Unsendable: an argument does not fit its type tag, or the datagram is too long.
     """
     datagram = _build_packet(packet)
     if len(datagram) > MAX_DATAGRAM_SIZE:
@@ -122,19 +127,19 @@ def build(packet: Packet) -> bytes:
 
 
 def infer_types(args: Sequence[Any]) -> str:
-    """Find type tags for values that came without.
+    """Return type tags for values without any.
 
-    Floats become ``f``, which every OSC program understands, or ``d`` from :data:`SMALLEST_DOUBLE` on, for
-    instance for times.
+    Floats become ``f``, which every OSC program understands; from :data:`SMALLEST_DOUBLE` on, as times are, they
+    become ``d``.
 
     Raises:
-        Unsendable: OSC has no type for a value; arrays nested too deep.
+        Unsendable: OSC has no type for a value, or arrays are nested too deep.
     """
     return "".join(_infer(value, 0) for value in args)
 
 
 def fits(args: Sequence[Any], types: str) -> bool:
-    """Tell whether these values can be written under these type tags."""
+    """Return whether these values can be encoded with these type tags."""
     try:
         _build_arguments(args, types)
     except Unsendable:
@@ -169,7 +174,7 @@ def _parse_bundle(data: bytes, depth: int) -> OscBundle:
 def _parse_message(data: bytes) -> OscMessage:
     address, index = _get_string(data, 0)
     if index >= len(data):
-        return OscMessage(address, "", [])  # very old senders leave the type tags out
+        return OscMessage(address, "", [])  # very old programs send no type tags
     tags, index = _get_string(data, index)
     if not tags.startswith(","):
         raise MalformedPacket("no type tags after the address")
@@ -232,7 +237,7 @@ def _list(layout: struct.Struct) -> _Reader:
 
 
 def _get_float(data: bytes, index: int) -> tuple[float, int]:
-    # Reaktor leaves out zeros at the end of a datagram.
+    # Reaktor omits zero bytes at the end of a datagram.
     return _FLOAT.unpack(data[index : index + 4].ljust(4, b"\0"))[0], index + 4
 
 
@@ -322,7 +327,7 @@ def _put(tag: str, value: Any) -> bytes:
 
 
 def _put_string(text: str) -> bytes:
-    if "\0" in text:  # a string ends there, and what follows would be read as something else
+    if "\0" in text:  # it would end the string, and the receiver would take the rest for other arguments
         raise Unsendable("a string with a NUL character")
     try:
         data = text.encode("utf-8")

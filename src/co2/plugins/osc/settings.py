@@ -16,14 +16,14 @@ _EVERY_CHANNEL = plugin.Channels((">",))
 
 @dataclass(frozen=True, slots=True)
 class OscSettings:
-    """What the bridge does.
+    """The configuration of the bridge.
 
     Attributes:
         listen: host and port of its UDP socket, for both directions.
-        send_to: where the network's messages go out to.
-        send: which of them, by their channel.
-        receive: which OSC messages come in, by their channel (with prefix); None for all.
-        prefix: goes in front of the channel of what comes in, and off what goes out.
+        send_to: host and port of each destination of messages of the network.
+        send: channels of the messages that are sent to OSC.
+        receive: channels, with prefix, of the messages that are accepted from OSC; None for all.
+        prefix: is put before the channel of a message from OSC, and removed from that of a message to OSC.
     """
 
     listen: tuple[str, int] = ("127.0.0.1", 9000)
@@ -34,10 +34,13 @@ class OscSettings:
 
 
 def read_settings(config: Mapping[str, Any]) -> OscSettings:
-    """Check the configuration.
+    """Check the configuration and return it.
+
+    Args:
+        config: the table ``[plugin.osc]``.
 
     Raises:
-        ValueError: an unknown key, or a value of another form; the text names the key and the nearest one.
+        ValueError: a key is unknown, or a value has another form; the text names the key, and a similar known one.
     """
     known = list(OscSettings.__dataclass_fields__)
     for key in config:

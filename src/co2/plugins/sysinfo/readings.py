@@ -1,4 +1,4 @@
-"""What psutil can tell about this machine, as one dictionary of plain values."""
+"""The readings of this machine that psutil provides, as one dictionary of plain values."""
 
 import os
 import time
@@ -6,27 +6,27 @@ from typing import Any
 
 try:
     import psutil
-except ImportError as error:  # the text is what a person needs to go on
+except ImportError as error:  # say how to install it
     raise ImportError("the plugin 'sysinfo' needs psutil: pip install '.[all]' in co2's checkout") from error
 
 __all__ = ["Meter"]
 
 
 class Meter:
-    """Takes readings; rates are means over the time since the reading before.
+    """The source of readings. Rates are averages over the time since the previous reading.
 
     Args:
-        disk: a path on the disk whose space is told.
+        disk: a path on the disk whose space is reported.
     """
 
     def __init__(self, disk: str) -> None:
         self._disk = disk
         self._last_time = time.monotonic()
         self._last_totals = _totals()
-        psutil.cpu_percent()  # the first call starts the measuring and has no result yet
+        psutil.cpu_percent()  # the first call starts the measurement; its result means nothing
 
     def read(self) -> dict[str, Any]:
-        """Take one reading. What this machine does not tell is left out."""
+        """Return a new reading, without the values that this machine does not provide."""
         now = time.monotonic()
         totals = _totals()
         seconds = max(now - self._last_time, 1e-3)

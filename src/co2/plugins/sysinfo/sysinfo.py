@@ -1,11 +1,11 @@
-"""The plugin: a thread that reads the meter and sends what it says.
+"""The plugin: a thread that takes readings and sends them.
 
 Configuration, all keys optional::
 
     [plugin.sysinfo]
     interval = 1.0            # seconds between two readings
     channel  = "sysinfo.pi"   # default sysinfo.<name of the machine>
-    disk     = "/"            # a path on the disk whose space is told
+    disk     = "/"            # a path on the disk whose space is reported
 
 A message::
 
@@ -56,7 +56,7 @@ class X_Sysinfo(plugin.Co2Plugin):
         self._thread.start()
 
     def x_read(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Tell the last reading without waiting for the next one."""
+        """Return the last reading, without waiting for the next one."""
         return self._last
 
     def _run(self) -> None:
@@ -64,7 +64,7 @@ class X_Sysinfo(plugin.Co2Plugin):
             try:
                 self._last = self._meter.read()
                 self.send({"channel": self.channel, "data": self._last})
-            except Exception as error:  # a sensor that is gone, a full outbox: the next reading may do
+            except Exception as error:  # such as a removed sensor or a full outbox; the next reading may succeed
                 self.log("no reading: %s: %s", type(error).__name__, error)
 
     def __exit__(self, *exc_info: object) -> None:
@@ -73,5 +73,5 @@ class X_Sysinfo(plugin.Co2Plugin):
 
 
 def machine_name() -> str:
-    """The name of this machine as one token of a channel."""
+    """Return the name of this machine as one token of a channel."""
     return socket.gethostname().partition(".")[0].replace(" ", "_") or "unnamed"

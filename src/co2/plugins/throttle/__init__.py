@@ -1,6 +1,6 @@
-"""A relay plugin: of each channel of each sender the latest value, so many times a second and no more.
+"""A relay plugin that passes on the latest value of each channel of each sender, at a given rate.
 
-Modules: ``throttle`` holds the plugin; ``settings`` its configuration; ``lanes`` what it knows of each channel.
+Modules: ``throttle`` has the plugin; ``settings`` its configuration; ``lanes`` the state of each channel.
 """
 
 __all__ = ["throttle"]

@@ -1,4 +1,4 @@
-"""What the throttle knows of each channel of each sender: when something may go on, and what waits for that."""
+"""The state of each channel of each sender: the time since its last message, and the latest message that waits."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ MAX_KEYS = 4096
 """Channels, of all senders, that are throttled at the same time; messages of further ones pass unthrottled."""
 
 MAX_KEPT_MESSAGE = 256 * 1024
-"""Bytes of a message that is kept; bigger ones pass unthrottled."""
+"""Bytes of a kept message; bigger messages pass unthrottled."""
 
 MAX_KEPT_BYTES = 16 * 1024 * 1024
-"""Bytes of all messages that are kept; what would go beyond passes unthrottled."""
+"""Bytes of all kept messages together; a message for which there is no room passes unthrottled."""
 
 MAX_HANDED_OVER = 512 * 1024
-"""Bytes that are handed over at a reload; what is kept beyond that is sent at once."""
+"""Bytes that are handed over at a reload; further kept messages are sent at once."""
 
 _OVERHEAD = 32
 
@@ -29,9 +29,9 @@ class Lane:
     """One channel of one sender.
 
     Attributes:
-        age: ticks since a message went on; counted from the first whole one.
-        kept: the latest message since, encoded.
-        sent: what went on last was sent by the throttle itself, as one that was kept.
+        age: whole ticks since its last message passed or was sent.
+        kept: the latest message since then, encoded; None for none.
+        sent: whether its last message was a kept one, which the throttle has sent itself.
     """
 
     age: int = 0
@@ -40,11 +40,11 @@ class Lane:
 
 
 class Lanes:
-    """All of them, within bounds.
+    """The lanes of all channels of all senders, within limits.
 
     Attributes:
-        by_key: they.
-        bytes: of messages that are kept.
+        by_key: the lanes, by sender and channel.
+        bytes: of all kept messages.
     """
 
     def __init__(self) -> None:
@@ -53,11 +53,16 @@ class Lanes:
 
     @property
     def kept(self) -> int:
-        """How many messages are kept."""
+        """Number of kept messages."""
         return sum(lane.kept is not None for lane in self.by_key.values())
 
     def keep(self, lane: Lane, packed: bytes | None) -> bool:
-        """Keep a message in place of the one before; tell whether it could be. If not, none is kept."""
+        """Keep a message instead of the one before; return whether there is room. If not, none is kept.
+
+        Args:
+            lane: of the message.
+            packed: the encoded message; None if it cannot be encoded.
+        """
         self.take(lane)
         if packed is None or len(packed) > MAX_KEPT_MESSAGE or self.bytes + len(packed) > MAX_KEPT_BYTES:
             return False
@@ -66,13 +71,13 @@ class Lanes:
         return True
 
     def take(self, lane: Lane) -> bytes | None:
-        """Take out what is kept."""
+        """Remove the kept message of a lane and return it; None for none."""
         packed, lane.kept = lane.kept, None
         self.bytes -= len(packed or b"")
         return packed
 
     def handover(self) -> tuple[list[list[Any]], list[Lane]]:
-        """Give what can travel to new code, and those for which there was no room."""
+        """Return the state for the new code, and the lanes whose kept messages have no room in it."""
         room = MAX_HANDED_OVER
         going: list[list[Any]] = []
         staying = []
@@ -85,7 +90,11 @@ class Lanes:
         return going, staying
 
     def takeover(self, rows: Iterable[list[Any]]) -> None:
-        """Take what the code before has given. Each waits its time from now on."""
+        """Restore the state of the old code. Each lane's waiting time begins again.
+
+        Args:
+            rows: of :meth:`handover`.
+        """
         for sender, channel, sent, kept in rows:
             lane = self.by_key[sender, channel] = Lane(sent=sent)
             if kept is not None:

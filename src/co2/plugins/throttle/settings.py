@@ -13,10 +13,11 @@ MAX_RATE = 1000
 
 
 class ThrottleSettings(msgspec.Struct, frozen=True):
-    """What is throttled, and how much is let through.
+    """The configuration: which channels are throttled, and to which rate.
 
     Attributes:
-        channels: patterns, ``*`` for one token, ``>`` at the end for one or more; nothing for every channel.
+        channels: patterns: ``*`` stands for one token, ``>`` at the end for one or more. If there are none, every
+            channel is throttled.
         rate: messages per second of one channel of one sender.
     """
 

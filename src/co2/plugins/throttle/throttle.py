@@ -1,16 +1,16 @@
-"""The plugin: the first message of a channel passes; of those that come too soon it keeps the latest, for later.
+"""The plugin: the first message of a channel passes; of the messages that come too soon it sends the latest later.
 
 Configuration, all keys optional::
 
     [plugin.throttle]
-    channels = ["stage.>", "*.meter"] # which channels; default all
-    rate     = 30                     # messages per second, of each channel of each sender
+    channels = ["stage.>", "*.meter"] # channels that are throttled; default all
+    rate     = 30                     # messages per second of each channel of each sender
 
-What a sender says last on a channel always comes out, at most 1.25 / rate after it was said. A message that was
-kept has this relay as its ``host_id``, and its sender's as ``origin_host_id``. What has no channel passes.
+The last message of a sender on a channel always arrives, at most 1.25 / rate seconds late. A kept message has the
+relay's host id as its ``host_id``, and the sender's as ``origin_host_id``. Messages without a channel pass.
 
-Time goes by ticks of a timer, a few in 1 / rate, and only while something is throttled: so a message costs no look
-at a clock, and where nothing comes there is nothing to do.
+The time is counted in ticks of a timer, a few in 1 / rate seconds. So a message needs no call of the clock, and
+the timer runs only while a channel is throttled.
 """
 
 import math
@@ -27,14 +27,17 @@ from .settings import ThrottleSettings
 __all__ = ["X_Throttle"]
 
 PARTS = 4
-"""Ticks in 1 / rate: what is kept waits up to one of them too long."""
+"""Ticks in 1 / rate seconds; a kept message waits up to one tick too long."""
 
 SHORTEST_TICK = 0.001
 LONGEST_TICK = 0.25
 
 SETTLED = 1.0
-"""Seconds of silence after which a message passes by itself again, where kept ones were sent before it. What is
-sent and what passes leave by two doors: after so long the one that was sent has gone."""
+"""Seconds without a message after which, behind a kept message that was sent, a message passes again.
+
+A sent message and a message that passes leave the relay on different ways, and the second could overtake the
+first.
+After this time the first has left."""
 
 
 class X_Throttle(plugin.Co2RelayPlugin):
@@ -58,12 +61,12 @@ class X_Throttle(plugin.Co2RelayPlugin):
         self._handed_over = False
 
     def relay(self, data_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """Let the first one pass; keep the latest of those that come too soon."""
+        """Let the first message of a channel pass; keep the latest of the messages that come too soon."""
         channel = data_dict.get("channel")
         if type(channel) is not str or (self._selected is not None and channel not in self._selected):
             return data_dict
         sender = data_dict["host_id"]
-        if sender == self._own:  # a relay plugin before us: it says for whom
+        if sender == self._own:  # it is from an earlier relay plugin; these keys say for which sender
             sender = f"{sender} {data_dict.get('origin_host_id', '')!s:.128} {data_dict.get('udp', '')!s:.64}"
         lane = self._lanes.by_key.get((sender, channel))
         if lane is not None:
@@ -76,14 +79,15 @@ class X_Throttle(plugin.Co2RelayPlugin):
         return data_dict
 
     def x_status(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Tell what became of messages since it started: 'passed' at once, 'sent' later, 'dropped' for later ones,
-        'unthrottled' beyond its limits; and how many 'channels' it throttles now, and messages it has 'kept'."""
+        """Return what became of the messages since the start: 'passed' at once, 'sent' later, 'dropped' for later
+        ones, 'unthrottled' because of a limit; the 'rate'; and the numbers of throttled 'channels' and of messages
+        that are 'kept' now."""
         names = ("passed", "sent", "dropped", "unthrottled")
         counts = {name: self.counts[name] for name in names}
         return {**counts, "rate": self.config.rate, "channels": len(self._lanes.by_key), "kept": self._lanes.kept}
 
     def handover(self) -> dict[str, Any]:
-        """Give what is kept to the code that follows; what is too much is sent now."""
+        """Return the kept messages for the new code; send those for which there is no room."""
         going, staying = self._lanes.handover()
         for lane in staying:
             self._send(lane)
@@ -91,20 +95,21 @@ class X_Throttle(plugin.Co2RelayPlugin):
         return {"lanes": going, "counts": dict(self.counts)}
 
     def takeover(self, value: dict[str, Any]) -> None:
-        """Take what the code before has kept."""
+        """Restore the kept messages of the old code."""
         self.counts.update(value["counts"])
         self._lanes.takeover(value["lanes"])
         if self._lanes.by_key:
             self._begin()
 
     def __exit__(self, *exc_info: object) -> None:
-        # After a handover the new code sends it. Where that has failed we go on, and the next tick says so.
+        # After a handover the new code sends the kept messages. If the new code fails, this plugin continues, and
+        # its next tick resets _handed_over.
         if not self._handed_over:
             for _, lane in self._lanes:
                 self._send(lane)
 
     def _hold_back(self, lane: Lane, data_dict: dict[str, Any]) -> dict[str, Any] | None:
-        """Keep a message in place of the one before."""
+        """Keep a message instead of the one before; return None, or the message if it cannot be kept."""
         if lane.kept is not None:
             self.counts["dropped"] += 1
         message = {key: value for key, value in data_dict.items() if key not in ("host_id", "client_address")}
@@ -113,7 +118,7 @@ class X_Throttle(plugin.Co2RelayPlugin):
         self._handed_over = False
         try:
             kept = self._lanes.keep(lane, _encode(message))
-        except RecursionError:  # nested as deep as only its sender could
+        except RecursionError:  # it is nested too deep to be encoded here
             kept = self._lanes.keep(lane, None)
         if not kept:
             self.counts["unthrottled"] += 1
@@ -124,14 +129,14 @@ class X_Throttle(plugin.Co2RelayPlugin):
         return None
 
     def _begin(self) -> int:
-        """See that the timer runs; give the age of a lane that begins now."""
+        """Start the timer if it does not run; return the age of a new lane."""
         if self._timer is not None:
-            return -1  # what is left of this tick does not count
+            return -1  # the rest of the current tick does not count
         self._timer = self.every(self.tick, self._tick)
         return 0
 
     def _tick(self) -> None:
-        """Send what has waited long enough; forget where nothing has come for as long."""
+        """Send the kept messages whose time is over; delete the lanes without a message for that time."""
         self._handed_over = False
         for key, lane in self._lanes:
             lane.age += 1
@@ -148,7 +153,7 @@ class X_Throttle(plugin.Co2RelayPlugin):
 
     def _send(self, lane: Lane) -> None:
         if lane.kept is not None:
-            self.send(_decode(lane.kept))  # where this raises it stays, for the next tick
+            self.send(_decode(lane.kept))  # if this raises, the message stays for the next tick
             self._lanes.take(lane)
             lane.sent = True
             self.counts["sent"] += 1

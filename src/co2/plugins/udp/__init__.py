@@ -1,7 +1,7 @@
-"""A relay plugin: JSON lines over UDP, for microcontrollers and whatever else has a UDP socket and no more.
+"""A relay plugin for JSON lines over UDP: for microcontrollers, and other programs with only a UDP socket.
 
-Modules: ``udp`` holds the plugin; ``lines`` reads and writes datagrams; ``peers`` knows who has subscribed, and
-how often somebody is told of errors; ``settings`` is the configuration.
+Modules: ``udp`` has the plugin; ``lines`` parses and encodes datagrams; ``peers`` has the subscriptions, and
+limits the answers with errors; ``settings`` is the configuration.
 """
 
 __all__ = ["udp"]

@@ -1,8 +1,8 @@
-"""Datagrams: one or several lines, each a JSON object; and messages of the network as such a line.
+"""A parser of datagrams, which have one or several JSON objects, a line each; and an encoder of such lines.
 
 ====================================  ===========================================================================
-``{"data": 1, "channel": "a.b"}``     sends a message to the network; further keys travel along
-``{"subscribe": ["stage.*"]}``        this address gets messages of these channels from now on; ``[]``: no more
+``{"data": 1, "channel": "a.b"}``     sends a message to the network; other keys are sent along
+``{"subscribe": ["stage.*"]}``        this address gets messages of these channels from now on; ``[]`` ends that
 ``{"ping": 1}``                       is answered with ``{"pong": 1}``
 ====================================  ===========================================================================
 """
@@ -36,30 +36,30 @@ __all__ = [
 ]
 
 MAX_DATAGRAM_SIZE = 8192
-"""Bytes of a datagram, both ways. What is longer is refused, or not sent out."""
+"""Bytes of a datagram in either direction. A longer one is refused, or not sent."""
 
 MAX_LINES = 64
-"""Lines of a datagram that are looked at."""
+"""Lines of a datagram; more are refused."""
 
 MAX_DEPTH = 32
-"""Lists and objects within each other in what comes in."""
+"""Levels of nested lists and objects in a received line."""
 
 MAX_DEPTH_OUT = 256
-"""Likewise in what goes out. Without it the bound would be Python's: 1,000 in 3.11, 10,000 in 3.13."""
+"""Levels in a line that is sent. Without it Python would set the limit: 1,000 in 3.11, 10,000 in 3.13."""
 
 MAX_PATTERNS = 16
 """Channel patterns of one address."""
 
 MAX_PATTERN_SIZE = 256
-"""Characters of one of them."""
+"""Characters of one pattern."""
 
 _OURS = ("host_id", "client_address", "origin_host_id", "udp")
-"""Keys that nobody else may say: they tell who a message is from."""
+"""Keys that are removed from a received line, because they name the sender of a message."""
 
 _KINDS = ("data", "subscribe", "ping")
 
 _NINETEEN_DIGITS = re.compile(rb"[0-9]{19}")
-"""What every integer has that is out of range."""
+"""Every integer that is out of range matches this."""
 
 _TEXT_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*+"?|(-?[0-9]+)(\.[0-9]+)?([eE][+-]?[0-9]+)?', re.DOTALL)
 
@@ -68,11 +68,11 @@ _SHOWN_DIGITS = 24
 
 
 class MalformedLine(ValueError):
-    """A line that is none of those above; the text says why, in 200 characters at most."""
+    """A line is none of the three above, or a datagram is too long; the text says why, within 200 characters."""
 
 
 class Unwritable(ValueError):
-    """A message that is no line: too long, or nested too deep."""
+    """A message cannot be a line: it is too long, or nested too deep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,12 @@ class NetworkMessage:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Patterns over the channels that somebody wants; none for nothing more."""
+    """A subscription.
+
+    Attributes:
+        patterns: of the channels; none to end the subscription.
+        channels: the channels that these patterns select.
+    """
 
     patterns: tuple[str, ...]
     channels: plugin.Channels
@@ -92,16 +97,20 @@ class Subscribe:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A question whether somebody is there, with the JSON text that is to come back."""
+    """A question whether the relay is there.
+
+    Attributes:
+        token: the JSON text for the answer.
+    """
 
     token: bytes
 
 
 def lines_of(datagram: bytes) -> Iterator[bytes]:
-    """Take a datagram apart; empty lines do not count.
+    """Yield the lines of a datagram, without empty ones.
 
     Raises:
-        Malformed: it is too long, or there are too many lines; those before that are given.
+        MalformedLine: it is too long, or has too many lines; the first ones are yielded before.
     """
     if len(datagram) > MAX_DATAGRAM_SIZE:
         raise MalformedLine(f"a datagram of more than {MAX_DATAGRAM_SIZE} bytes")
@@ -116,10 +125,10 @@ def lines_of(datagram: bytes) -> Iterator[bytes]:
 
 
 def parse(line: bytes) -> NetworkMessage | Subscribe | Ping:
-    """Read one line.
+    """Parse one line.
 
     Raises:
-        Malformed: it is not what it should be.
+        MalformedLine: it is none of the three kinds, or over a limit.
     """
     try:
         value = _decode(line)
@@ -143,9 +152,10 @@ def parse(line: bytes) -> NetworkMessage | Subscribe | Ping:
 
 
 def write(message: Mapping[str, Any]) -> bytes:
-    """Write a message as a line, without its ``client_address``.
+    """Encode a message as a line, without its ``client_address``.
 
-    Bytes become base64 text, NaN and infinities null, datetimes ISO 8601, other keys strings.
+    Bytes become base64 text, NaN and infinities become null, datetimes become text in ISO 8601, and keys that are
+    not text become text.
 
     Raises:
         Unwritable: it is nested too deep, or longer than a datagram.
@@ -156,7 +166,7 @@ def write(message: Mapping[str, Any]) -> bytes:
             line = _encode(shown)
         except TypeError:
             line = _encode(_plain(shown))
-        # Few are looked into: each level is a bracket at least.
+        # Each level has at least one bracket, so few messages need the slow check.
         is_too_deep = line.count(b"[") + line.count(b"{") > MAX_DEPTH_OUT and _is_deeper(shown, MAX_DEPTH_OUT)
     except RecursionError:
         is_too_deep = True
@@ -168,7 +178,7 @@ def write(message: Mapping[str, Any]) -> bytes:
 
 
 def _check_numbers(line: bytes) -> None:
-    """Refuse a number that no message can hold."""
+    """Raise MalformedLine for a number that no message can contain."""
     for found in _TEXT_OR_NUMBER.finditer(line):
         whole, fraction, exponent = found.groups()
         if whole is None:
@@ -209,7 +219,7 @@ def _subscription(patterns: Any) -> Subscribe:
 
 
 def _is_deeper(value: Any, depth: int) -> bool:
-    """Tell whether there are more than so many lists and objects within each other."""
+    """Return whether lists and objects are nested deeper than ``depth`` levels."""
     if isinstance(value, dict):
         return depth == 0 or any(_is_deeper(item, depth - 1) for item in value.values())
     if isinstance(value, list):
@@ -218,7 +228,7 @@ def _is_deeper(value: Any, depth: int) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    """Turn what JSON has no form for into what it has one for."""
+    """Convert the values and keys that JSON has no form for."""
     if isinstance(value, dict):
         return {_key(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Who has subscribed to what, and until when; and how often somebody is told that what came was wrong."""
+"""The subscriptions, with the time when each ends, and a limit for answers with errors."""
 
 import threading
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ __all__ = [
 ]
 
 Address = tuple[Any, ...]
-"""What ``socket.sendto`` takes: (ip, port), and two numbers more with IPv6."""
+"""An address for ``socket.sendto``: (ip, port), and two more numbers with IPv6."""
 
 MAX_PEERS = 64
-"""Addresses that may have subscribed at a time."""
+"""Addresses that may have a subscription at the same time."""
 
 LEASE = 60.0
 """Seconds without a datagram after which a subscription ends."""
 
 ERRORS_TO_ONE = 1.0
-"""Seconds between two error answers to one address."""
+"""Seconds between two answers with errors to one address."""
 
 ERRORS_TO_ALL = 10
-"""Error answers in a second, to whomever."""
+"""Answers with errors in a second, to all addresses together."""
 
 MAX_REMEMBERED = 256
-"""Addresses of which it is remembered when they were told of an error."""
+"""Addresses for which the time of the last answer with an error is remembered."""
 
 
 @dataclass(slots=True, eq=False)
@@ -45,10 +45,10 @@ class UdpPeer:
     """An address that has subscribed.
 
     Attributes:
-        address: where its messages go.
-        patterns: that it has given.
-        channels: that these select.
-        until: monotonic seconds at which its lease ends.
+        address: of the program.
+        patterns: of the channels, as it has sent them.
+        channels: the channels that these patterns select.
+        until: when its lease ends, in seconds of the monotonic clock.
     """
 
     address: Address
@@ -57,16 +57,20 @@ class UdpPeer:
     until: float
 
     def row(self, now: float) -> dict[str, Any]:
-        """Tell who it is, what it wants, and for how many seconds more."""
+        """Return its address, its patterns and the seconds until its lease ends, for a status.
+
+        Args:
+            now: the time, in seconds of the monotonic clock.
+        """
         seconds = round(self.until - now)
         return {"address": name_of(self.address), "patterns": [*self.patterns], "seconds": seconds}
 
 
 class Peers:
-    """All who have subscribed; from any thread.
+    """All subscriptions. Its methods may be called from any thread.
 
     Attributes:
-        subscribed: they; replaced as a whole, never changed.
+        subscribed: the subscriptions; the tuple is replaced as a whole, so that a reader needs no lock.
     """
 
     def __init__(self) -> None:
@@ -75,7 +79,13 @@ class Peers:
         self._lock = threading.Lock()
 
     def subscribe(self, address: Address, wanted: Subscribe, until: float) -> bool:
-        """Take a subscription, in place of the one before; tell whether there is room."""
+        """Replace the subscription of an address; return whether there was room.
+
+        Args:
+            address: of the program.
+            wanted: the new subscription; one without patterns ends the old one.
+            until: when its lease ends, in seconds of the monotonic clock.
+        """
         with self._lock:
             if not wanted.patterns:
                 self._by_address.pop(address, None)
@@ -87,13 +97,22 @@ class Peers:
             return True
 
     def renew(self, address: Address, until: float) -> None:
-        """A datagram has come from there."""
+        """Extend the lease of an address, because a datagram has come from it.
+
+        Args:
+            address: of the program; one without a subscription is ignored.
+            until: when its lease ends, in seconds of the monotonic clock.
+        """
         peer = self._by_address.get(address)
         if peer is not None:
             peer.until = until
 
     def expire(self, now: float) -> list[UdpPeer]:
-        """Forget whose lease has ended, and give them."""
+        """Remove the subscriptions whose lease has ended, and return them.
+
+        Args:
+            now: the time, in seconds of the monotonic clock.
+        """
         with self._lock:
             over = [peer for peer in self.subscribed if peer.until <= now]
             for peer in over:
@@ -104,7 +123,7 @@ class Peers:
 
 
 class ErrorLimit:
-    """Says whether somebody may be told of an error now."""
+    """The limit for answers with errors, per address and for all together."""
 
     def __init__(self) -> None:
         self._told: dict[Address, float] = {}
@@ -112,12 +131,17 @@ class ErrorLimit:
         self._in_second = 0
 
     def allows(self, address: Address, now: float) -> bool:
-        """Tell whether this address may be told, and count that it is."""
+        """Return whether an address may get an answer with an error now, and count that answer.
+
+        Args:
+            address: of the program.
+            now: the time, in seconds of the monotonic clock.
+        """
         if now - self._second >= 1.0:
             self._second, self._in_second = now, 0
         if self._in_second >= ERRORS_TO_ALL or now - self._told.get(address, -ERRORS_TO_ONE) < ERRORS_TO_ONE:
             return False
-        self._told.pop(address, None)  # so that the oldest stays in front
+        self._told.pop(address, None)  # so that it moves to the end, and the oldest is the first
         if len(self._told) >= MAX_REMEMBERED:
             del self._told[next(iter(self._told))]
         self._told[address] = now

@@ -8,15 +8,15 @@ import msgspec
 __all__ = ["UdpSettings", "listening_socket", "name_of"]
 
 _RECEIVE_BUFFER = 1 << 20
-"""Bytes that the kernel holds for us while the network is busy."""
+"""Bytes of the kernel's buffer for datagrams that the plugin has not read yet."""
 
 
 class UdpSettings(msgspec.Struct, frozen=True):
-    """Where datagrams come in and go out.
+    """The configuration: the address of the socket.
 
     Attributes:
-        host: IP address or name to listen on; ``"0.0.0.0"`` is all of this machine's.
-        port: likewise; 0 for any free one.
+        host: IP address or name to listen on; ``"0.0.0.0"`` for all addresses of this machine.
+        port: UDP port to listen on; 0 for any free one.
     """
 
     host: str = "127.0.0.1"
@@ -24,7 +24,11 @@ class UdpSettings(msgspec.Struct, frozen=True):
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Make the one UDP socket that receives and sends; it does not block.
+    """Return the UDP socket for both directions, bound and non-blocking.
+
+    Args:
+        host: name or IP address to listen on.
+        port: 0 for any free one.
 
     Raises:
         OSError: the name is unknown, or the port is taken; the text says which.
@@ -45,6 +49,6 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 def name_of(address: tuple[Any, ...]) -> str:
-    """Write an address as ``ip:port`` or ``[ipv6]:port``."""
+    """Return an address as text: ``ip:port`` or ``[ipv6]:port``."""
     ip = str(address[0])
     return f"[{ip}]:{address[1]}" if ":" in ip else f"{ip}:{address[1]}"

@@ -1,4 +1,4 @@
-"""The plugin: a UDP socket, a thread that reads it, and ``relay``, which writes to whoever has subscribed.
+"""The plugin: a UDP socket, a thread that reads from it, and ``relay``, which writes to the subscribed addresses.
 
 Configuration, all keys optional::
 
@@ -6,13 +6,15 @@ Configuration, all keys optional::
     host = "127.0.0.1"    # "0.0.0.0": from other machines, too
     port = 2013
 
-``lines`` describes the datagrams. What an address sends goes to the network, and to the others that have
-subscribed; it has the key ``udp``, ``"ip:port"`` of that address, and this relay's ``host_id``. Whoever subscribes
-gets what passes this plugin: put it behind those that drop and change.
+The module ``lines`` describes the datagrams. A message from an address goes to the network and to the other
+subscribed addresses. It has the relay's ``host_id``, and a key ``udp`` with the ``"ip:port"`` of that address. A
+subscribed address gets the messages that pass this plugin, so put it in the chain behind the plugins that drop and
+change messages.
 
-Nobody is answered who has not sent something, and no answer is longer than what it answers, but for errors, which
-are few. Who can reach the port can take part, and can subscribe in somebody else's name: it is for networks that
-one trusts.
+The plugin sends answers only to addresses that have sent something. An answer is never longer than the datagram
+that it answers, so forged sender addresses do not amplify an attack; only errors may be longer, and their number
+is limited. Every program that can reach the port can take part, and can subscribe under the address of another.
+Use the plugin only in networks that you trust.
 """
 
 import select
@@ -42,13 +44,13 @@ from .settings import UdpSettings, listening_socket, name_of
 __all__ = ["X_Udp"]
 
 COMPLAINT_INTERVAL = 10.0
-"""Seconds between two lines in the log about the same kind of trouble."""
+"""Seconds between two lines in the log about the same kind of problem."""
 
 LOOK_INTERVAL = 1.0
-"""Seconds between two looks for leases that have ended."""
+"""Seconds between two searches for leases that have ended."""
 
 MAX_ERROR = 200
-"""Characters of an error as it is told."""
+"""Characters of the error in an answer."""
 
 
 class X_Udp(plugin.Co2RelayPlugin):
@@ -78,14 +80,14 @@ class X_Udp(plugin.Co2RelayPlugin):
     # network → UDP
 
     def relay(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Give a message to whoever has subscribed, and let it pass."""
+        """Send a message to the subscribed addresses, and let it pass unchanged."""
         if subscribed := self._peers.subscribed:
             self._give(data_dict, subscribed)
         return data_dict
 
     def x_status(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Tell the address, who has subscribed to what and for how many seconds more, and what was counted since
-        it started: 'in', 'out', 'malformed' lines, 'refused' by the network, 'unsendable', 'send_errors'."""
+        """Return the address, the subscriptions with patterns and remaining seconds, and the counters since the
+        start: 'in', 'out', 'malformed' lines, 'refused' by the network, 'unsendable', 'send_errors'."""
         names = ("in", "out", "malformed", "refused", "unsendable", "send_errors")
         return {
             "listen": name_of(self.address),
@@ -97,7 +99,13 @@ class X_Udp(plugin.Co2RelayPlugin):
     def _give(
         self, message: Mapping[str, Any], subscribed: Iterable[UdpPeer], source: Address | None = None
     ) -> None:
-        """Send a message to all who want it, but for whom it is from."""
+        """Send a message to all addresses that have subscribed to its channel, except to its sender.
+
+        Args:
+            message: of any sender.
+            subscribed: all subscriptions.
+            source: the address that the message came from; None for a message of the network.
+        """
         now, channel, line = time.monotonic(), message.get("channel"), b""
         if type(channel) is not str or not channel:
             return
@@ -115,7 +123,7 @@ class X_Udp(plugin.Co2RelayPlugin):
     def _put(self, datagram: bytes, address: Address) -> None:
         try:
             self._socket.sendto(datagram, address)
-        except OSError as error:  # also where the kernel has no room: then it is lost, as datagrams are
+        except OSError as error:  # also if the kernel's buffer is full: the datagram is lost, as UDP allows
             self._complain("send_errors", f"cannot send to {name_of(address)}: {error.strerror or error}")
         else:
             self._count("out")
@@ -139,7 +147,7 @@ class X_Udp(plugin.Co2RelayPlugin):
         try:
             datagram, source = self._socket.recvfrom(MAX_DATAGRAM_SIZE + 1)
         except OSError:
-            return  # nothing there after all
+            return  # no datagram
         self._peers.renew(source, now + LEASE)
         answers: list[bytes] = []
         problem = ""
@@ -149,7 +157,7 @@ class X_Udp(plugin.Co2RelayPlugin):
                     answers += self._take(parse(line), source, now)
                 except MalformedLine as error:
                     problem = self._garbage(error, source)
-                except Exception as error:  # the network says no: the socket stays open, the message is counted
+                except Exception as error:  # send() refused the message: count it; the thread must go on reading
                     problem = str(error)
                     self._complain("refused", f"of {name_of(source)} cannot go to the network: {error}")
         except MalformedLine as error:
@@ -157,16 +165,22 @@ class X_Udp(plugin.Co2RelayPlugin):
         if problem and self._errors.allows(source, now):
             answers.append(write({"error": problem[:MAX_ERROR]}).rstrip())
         if answers:
-            self._put(b"\n".join(answers), source)  # one datagram for one, and no longer
+            self._put(b"\n".join(answers), source)  # one datagram for one, so that no attack is amplified
 
     def _take(self, line: NetworkMessage | Subscribe | Ping, source: Address, now: float) -> list[bytes]:
-        """Do what a line says; give the answer, if there is one."""
+        """Execute a line; return its answers, one or none.
+
+        Args:
+            line: the parsed line.
+            source: the address that it came from.
+            now: the time, in seconds of the monotonic clock.
+        """
         if isinstance(line, Ping):
             return [b'{"pong":' + line.token + b"}"]
         if isinstance(line, Subscribe):
             if not self._peers.subscribe(source, line, now + LEASE):
                 raise MalformedLine(f"{MAX_PEERS} addresses have subscribed already")
-            return [b'{"subscribed":%d}' % len(line.patterns)]  # takes no more room than what it answers
+            return [b'{"subscribed":%d}' % len(line.patterns)]  # not longer than the line that it answers
         message = {**line.message, "udp": name_of(source)}
         self.send(message)
         self._count("in")
@@ -181,12 +195,12 @@ class X_Udp(plugin.Co2RelayPlugin):
     # both
 
     def handover(self) -> list[Any]:
-        """Give who has subscribed to the code that follows, or comes back."""
+        """Return the subscriptions, for the new code."""
         now = time.monotonic()
         return [[[*peer.address], [*peer.patterns], peer.until - now] for peer in self._peers.subscribed]
 
     def takeover(self, value: list[Any]) -> None:
-        """Take who has subscribed."""
+        """Restore the subscriptions of the old code."""
         now = time.monotonic()
         for address, patterns, seconds in value:
             self._peers.subscribe(
@@ -198,7 +212,7 @@ class X_Udp(plugin.Co2RelayPlugin):
             self.counts[kind] += 1
 
     def _complain(self, kind: str, text: str) -> None:
-        # A broken sender can do this ten thousand times a second: count all, log a few.
+        # A broken sender can cause this ten thousand times a second: count each, log a few.
         self._count(kind)
         self.last_error = text
         now = time.monotonic()
