@@ -1,4 +1,4 @@
-"""The command ``co2``: one file per group of commands, each imported only when it is used."""
+"""The command ``co2``. Each group of commands has a file, which is imported only when one of them is used."""
 
 from co2.cli.main import main
 

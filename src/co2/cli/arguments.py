@@ -1,4 +1,4 @@
-"""Arguments that several commands take: a message as JSON, a URL."""
+"""Arguments and options of several commands: a message as JSON, a host id, a URL, a timeout."""
 
 import functools
 import json
@@ -28,19 +28,19 @@ __all__ = [
 _DEFAULT = "CO2_RELAY or http://127.0.0.1:2003"
 
 CALL_TIMEOUT = 35.0
-"""Seconds that a call may take; a host gives a plugin 30."""
+"""Seconds that a call of a plugin's method may take; the plugin's host waits 30."""
 
 ANSWER_TIMEOUT = 10.0
-"""Seconds that a host may take to answer what it knows itself."""
+"""Seconds that a host may take to answer without its plugins."""
 
 
 class MessageText(click.ParamType[dict[str, Any]]):
-    """A dictionary with the key ``data``, written as JSON."""
+    """A message: a dictionary with the key ``data``, as JSON."""
 
     name = "message"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read it; say where it is wrong and what is wanted."""
+        """Parse it; fail with the place of the error and an example."""
         if not isinstance(value, str):
             return value
         try:
@@ -59,12 +59,12 @@ class MessageText(click.ParamType[dict[str, Any]]):
 
 
 class HostIdText(click.ParamType[str]):
-    """A host_id, seen to be one before anybody is asked."""
+    """A host_id; its form is checked before any host is called."""
 
     name = "host_id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check its form."""
+        """Return the host_id; fail if it has another form."""
         from co2.host_id import HostId
 
         try:
@@ -74,7 +74,7 @@ class HostIdText(click.ParamType[str]):
 
 
 class Seconds(click.FloatRange):
-    """Seconds, more than none; nan is no number of them."""
+    """A number of seconds greater than 0."""
 
     name = "seconds"
 
@@ -82,7 +82,7 @@ class Seconds(click.FloatRange):
         super().__init__(0, min_open=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Check it."""
+        """Return the number; fail if it is not greater than 0."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value} is no number of seconds", param, ctx)
@@ -97,10 +97,14 @@ def _no_constant(name: str) -> Any:
 
 
 def find_url(given: str | None, flag: str) -> str:
-    """Give the URL to talk to.
+    """Return the URL of the host that the command talks to.
+
+    Args:
+        given: as typed; None for the default, from the environment and the configuration.
+        flag: the option that it was typed with, for the error.
 
     Raises:
-        ConfigError: it is no URL, or the configuration file is wrong.
+        ConfigError: it is not a URL, or the configuration file is wrong.
     """
     try:
         return relay_url(given, os.environ, Path.cwd())
@@ -113,17 +117,17 @@ def find_url(given: str | None, flag: str) -> str:
 def url_option(
     flag: str, find: Callable[[str | None, str], str] = find_url, default: str = _DEFAULT
 ) -> Callable[[Any], Any]:
-    """Make the option that says which host is talked to; the command gets its URL as ``url``.
+    """Return a decorator that adds the option for the host to talk to; the command gets its URL as ``url``.
 
     Args:
-        flag: ``--relay`` or ``--url``, the spelling that --help explains. The other one means the same; of both
-            the last counts, as of one that is repeated.
-        find: gives the URL, from what was given (None for nothing) and the spelling it was given with.
-        default: who is talked to where nothing is given, in words.
+        flag: ``--relay`` or ``--url``, the spelling that --help explains. The other spelling means the same; if
+            both are typed, the last one counts, as with an option that is repeated.
+        find: returns the URL, from the text that was typed (None for none) and the spelling that was typed.
+        default: the default in words, for --help.
     """
 
     def take(context: click.Context, option: click.Parameter, given: str | None) -> None:
-        # What was given is looked at first, in its order; then what was not.
+        # click calls this first for the options that were typed, in their order, then for the others.
         if given is not None or "url" not in context.params:
             context.params["url"] = find(given, option.opts[0])
 
@@ -134,11 +138,11 @@ def url_option(
 
 
 def timeout_option(default: float = ANSWER_TIMEOUT, what: str = "an answer") -> Callable[[Any], Any]:
-    """Make the option that says how long a command waits; it gets its seconds as ``timeout``.
+    """Return a decorator that adds the option for the time to wait; the command gets its seconds as ``timeout``.
 
     Args:
         default: seconds.
-        what: is waited for, in words.
+        what: the command waits for, in words, for --help.
     """
     return click.option(
         "--timeout",

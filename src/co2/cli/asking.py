@@ -1,4 +1,4 @@
-"""What satellites tell of themselves, asked through their relay: several at a time, within a bounded time."""
+"""Gets the properties of satellites through their relay: several at a time, within a limited time."""
 
 import threading
 import time
@@ -13,22 +13,22 @@ from co2.xmlrpc.simple_client import SimpleClient
 __all__ = ["AT_ONCE", "MAX_ASKED", "Told", "ask_satellites"]
 
 AT_ONCE = 8
-"""Satellites that are asked at the same time; a relay takes 32 connections of one address."""
+"""Satellites that are asked at the same time; a relay accepts 32 connections of one address without requests."""
 
 MAX_ASKED = 1_000
-"""Satellites that are asked; each also tells whom it knows."""
+"""Satellites that are asked."""
 
 Told = dict[str, Any] | Co2Error | None
-"""What a satellite told, or why it did not; None for one that was not asked."""
+"""The properties of a satellite, or the error in their place; None for a satellite that was not asked."""
 
 
 def ask_satellites(url: str, satellites: Sequence[dict[str, Any]], timeout: float) -> list[Told]:
-    """Ask satellites for ``co2.get_properties``; give what each told, in their order.
+    """Call ``co2.get_properties`` of satellites; return the answer of each, in their order.
 
     Args:
         url: of the relay.
-        satellites: as ``relay.get_satellites`` lists them; those that are no co2 are not asked.
-        timeout: seconds for all of them.
+        satellites: rows of ``relay.get_satellites``; clients that are not co2 are not asked.
+        timeout: seconds for all satellites together.
     """
     told: list[Told] = [None] * len(satellites)
     ours = [at for at, row in enumerate(satellites) if row["kind"] == "co2"]

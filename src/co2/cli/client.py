@@ -1,4 +1,4 @@
-"""The client of the commands: it says whom it waits for, where an answer takes long."""
+"""The XML-RPC client of the commands. It prints which host it waits for if the answer takes long."""
 
 import threading
 from typing import Any
@@ -11,11 +11,11 @@ from co2.xmlrpc.simple_client import SimpleClient
 __all__ = ["TELL_AFTER", "CommandClient"]
 
 TELL_AFTER = 2.0
-"""Seconds without an answer after which the command says what it waits for."""
+"""Seconds without an answer after which the command prints which host it waits for."""
 
 
 class CommandClient(SimpleClient):
-    """Calls methods of one host for somebody who sits at a terminal.
+    """A client of one host, for a person at a terminal.
 
     Args:
         url: of the host.
@@ -27,17 +27,17 @@ class CommandClient(SimpleClient):
         self._told = False
 
     def call(self, method: str, *params: Any, timeout: float | None = None, tell_after: float = TELL_AFTER) -> Any:
-        """Call a method; once in the life of this client say on stderr that the host takes its time.
+        """Call a method and return its result; at the first long wait of this client, print a line to stderr.
 
         Args:
             method: its name.
-            params: one value each.
-            timeout: seconds, where this call may take another time than the others.
-            tell_after: seconds without an answer until that is said.
+            params: its parameters.
+            timeout: seconds that this call may take; None for the client's timeout.
+            tell_after: seconds without an answer until the line is printed.
 
         Raises:
-            CallTimeout: no answer in time; the text names the host.
-            PeerError: as of :meth:`SimpleClient.call`.
+            CallTimeout: there was no answer in time; the text names the host.
+            PeerError: see :meth:`SimpleClient.call`.
         """
         timer = threading.Timer(tell_after, self._tell)
         timer.daemon = True

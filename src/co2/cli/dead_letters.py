@@ -1,4 +1,4 @@
-"""``co2 dead-letters``: the messages that plugins did not take."""
+"""``co2 dead-letters``: the messages that plugins did not process."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -17,13 +17,13 @@ from co2.errors import ParseError, RemoteFault
 __all__ = ["dead_letters"]
 
 AT_ONCE = 1_000
-"""Letters that are asked for in one call; the satellite gives fewer where they are big."""
+"""Dead letters that are fetched in one call; the satellite returns fewer if they are big."""
 
 MAX_SHOWN = 10_000
-"""Letters of one satellite that are shown; it keeps no more, but new ones may come all the time."""
+"""Dead letters of one satellite that are shown. It keeps no more, but it might get new ones without end."""
 
 MAX_CELL = 100
-"""Characters of a reason or a message in the table; --json has all of it."""
+"""Characters of a reason or a message in the table; --json shows all."""
 
 _ID = click.IntRange(min=1)
 
@@ -38,11 +38,12 @@ _ID = click.IntRange(min=1)
 def dead_letters(
     url: str, *, package: str | None, repeat: int | None, drop_up_to: int | None, timeout: float, as_json: bool
 ) -> int:
-    """Show the messages that plugins did not take: receive raised, or the plugin host died in them three times.
+    """Show, repeat or drop dead letters: messages that plugins did not process. In each of them receive raised an
+    exception, or the plugin's process died three times.
 
-    A satellite shows its own, a relay those of all its satellites. To repeat or to drop, name the satellite
-    itself, on the machine that it runs on. A repeated message has the key 'repeat'; it is deleted once receive
-    has returned, and stays where it fails again.
+    A satellite shows its own dead letters, a relay those of all its satellites. To repeat or drop a dead letter,
+    name its satellite with --url, on the machine that it runs on. A repeated message has the key 'repeat'. It is
+    deleted when receive has returned; if it fails again, it stays.
 
     \b
     Examples:
@@ -100,7 +101,7 @@ def _drop(client: CommandClient, up_to: int, package: str | None, as_json: bool)
 
 
 def _of_all(client: CommandClient, package: str | None) -> tuple[list[dict[str, Any]], int]:
-    """Give the letters of all satellites that answer; also the exit code, for one that does not."""
+    """Return the dead letters of all satellites that answer, and the exit code, which is not 0 if one does not."""
     rows: list[dict[str, Any]] = []
     code = 0
     for satellite in satellites(client, names=False):
@@ -116,7 +117,7 @@ def _of_all(client: CommandClient, package: str | None) -> tuple[list[dict[str, 
 
 def _of(client: CommandClient, host_id: str, package: str | None, *, passed_on: bool) -> list[dict[str, Any]]:
     rows = _pages(client, host_id, package, passed_on)
-    return [{"satellite": host_id} | row | {"satellite": host_id} for row in rows]  # whatever it says
+    return [{"satellite": host_id} | row | {"satellite": host_id} for row in rows]  # the row cannot change it
 
 
 def _pages(client: CommandClient, host_id: str, package: str | None, passed_on: bool) -> Iterator[dict[str, Any]]:
@@ -161,7 +162,7 @@ def _moment(at: Any) -> str:
 
 
 def _own_keys(message: Any) -> str:
-    """Give a message as JSON, without what stands in a column of its own."""
+    """Return a message as JSON, without the keys that have a column of their own."""
     if isinstance(message, dict):
         message = {key: value for key, value in message.items() if key not in ("host_id", "client_address")}
     return to_json(message)

@@ -1,8 +1,8 @@
 """``make demo``: a whole network on this machine, with real readings and real OSC packets.
 
-A relay and three satellites, each a process of its own as it would be on machines of their own: ``sysinfo`` on
-one, ``osc`` in on another, ``osc`` out on the third. An OSC program (here a socket of the demo's) listens behind
-the third. Runs until Ctrl-C, or for DEMO_SECONDS.
+It has a relay and three satellites, each in its own process, as on several machines. One satellite runs
+``sysinfo``, the second gets OSC packets with ``osc``, and the third sends OSC packets with ``osc`` to an OSC
+program, which here is a socket of the demo. It runs until Ctrl-C, or for DEMO_SECONDS.
 """
 
 import os
@@ -24,13 +24,13 @@ READY_TIMEOUT = 30.0
 """Seconds in which each host must print its ready line."""
 
 END_TIMEOUT = 8.0
-"""Seconds in which each must end."""
+"""Seconds in which each host must end."""
 
 RELAY_PORT = 2003
-"""Where the demo's relay is, if that is free; else any other port."""
+"""Port of the demo's relay if it is free; otherwise it has any other port."""
 
 OSC_TRIES = 5
-"""UDP ports that are tried for OSC: between our look and the plugin's somebody else may take one."""
+"""UDP ports that are tried for OSC: another program may take a port before the plugin does."""
 
 
 class _Host:
@@ -43,7 +43,7 @@ class _Host:
         command = [sys.executable, "-m", "co2", *args, "--state", str(folder / "state")]
         self.name = name
         self.url = ""
-        # Children get no Ctrl-C of their own: we end them, in order.
+        # In a session of their own they get no Ctrl-C: the demo ends them, in the right order.
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -54,7 +54,11 @@ class _Host:
         )
 
     def wait_ready(self) -> str:
-        """Give the ready line; the process ends itself where it has none."""
+        """Return the ready line of the host.
+
+        Raises:
+            SystemExit: the host ended before, or was killed after :data:`READY_TIMEOUT`.
+        """
         killer = threading.Timer(READY_TIMEOUT, self.process.kill)
         killer.start()
         try:
@@ -67,7 +71,7 @@ class _Host:
         return line
 
     def end(self) -> None:
-        """Ask it to stop; kill it where it does not."""
+        """Stop the process; kill it if it has not ended after :data:`END_TIMEOUT`."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -80,7 +84,7 @@ class _Host:
 
 
 def main() -> int:
-    """Run the demo; give the exit code."""
+    """Run the demo and return the exit code."""
     seconds = _seconds(os.environ.get("DEMO_SECONDS", ""))
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -112,13 +116,13 @@ def _seconds(text: str) -> float:
 
 
 def _start(base: Path, hosts: list[_Host], out_port: int) -> int:
-    """Start the four; give the UDP port that takes OSC."""
+    """Start the relay and the satellites; return the UDP port that gets OSC."""
     print("demo: starting a relay and three satellites …", flush=True)
-    # A network of its own, also beside a relay that has the port people know.
+    # If a relay of the user has the default port, the demo is a separate network on another port.
     relay = _Host(base, "relay", "relay", "--port", str(RELAY_PORT if _is_free(RELAY_PORT) else 0))
     hosts.append(relay)
     relay.wait_ready()
-    # Any free port: the default one is taken from the second on, and they say so.
+    # With the default port, each satellite after the first would log that the port is taken.
     satellite = ("satellite", "--port", "0", "--relay", relay.url, "--plugin")
     hosts.append(_Host(base, "readings", *satellite, "sysinfo"))
     outgoing = f'[plugin.osc]\nlisten = "127.0.0.1:0"\nsend_to = ["127.0.0.1:{out_port}"]\nsend = ["stage.>"]\n'
@@ -175,7 +179,7 @@ def _line_to_paste(port: int) -> str:
 
 
 class _Watch(_Host):
-    """``co2 watch`` on our terminal."""
+    """``co2 watch``, which prints to the terminal of the demo."""
 
     def __init__(self, url: str) -> None:
         self.name, self.url = "watch", url
@@ -206,7 +210,7 @@ def _is_free(port: int) -> bool:
 
 
 def _free_udp_port(wanted: int) -> int:
-    """Give the wanted port, or a free one where it is taken or 0 is wanted."""
+    """Return the wanted UDP port, or any free one if it is taken or 0."""
     for port in (wanted, 0):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:

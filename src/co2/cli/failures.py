@@ -1,4 +1,4 @@
-"""Which error ends a command with which exit code."""
+"""The exit code and the text of each error that ends a command."""
 
 from co2.errors import (
     CallTimeout,
@@ -42,7 +42,7 @@ _UNREACHABLE_CODES = frozenset((Unreachable.code,))
 
 
 def exit_code(error: Exception) -> tuple[int, str]:
-    """Give the exit code of an error, and the one line that tells it."""
+    """Return the exit code of an error, and a line that describes it."""
     if isinstance(error, RemoteFault):
         for codes, code in (
             (_DENIED_CODES, EXIT_DENIED),
@@ -69,8 +69,8 @@ def exit_code(error: Exception) -> tuple[int, str]:
 
 
 def _start(url: str) -> str:
-    """Say how a host gets to listen at a URL."""
-    # Imported for an error only: the short commands start without it.
+    """Return a hint how to start a host that listens at a URL."""
+    # Imported only for an error, so that the short commands start quickly.
     import ipaddress
     from urllib.parse import urlsplit
 
@@ -78,7 +78,7 @@ def _start(url: str) -> str:
     try:
         here = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        here = False  # a name
+        here = False  # a host name
     if here:
         return "co2 relay starts a relay, co2 satellite a satellite"
     return (

@@ -1,4 +1,4 @@
-"""``co2 forget``: a satellite that will not come back."""
+"""``co2 forget``: delete a satellite that will not come back."""
 
 import click
 
@@ -17,10 +17,11 @@ __all__ = ["forget"]
 @url_option("--relay")
 @json_option
 def forget(host: str, timeout: float, url: str, as_json: bool) -> int:
-    """Have the relay forget HOST, a satellite that is away: its host_id as co2 ps shows it, or the part before @.
+    """Make the relay forget HOST, a satellite that is away. HOST is its host_id, as co2 ps shows it, or the part
+    of it before @.
 
-    It is not listed any more, and its host_id belongs to whoever comes with it next. This is done on the relay's
-    own machine. A satellite that comes back is known anew.
+    The relay no longer lists the satellite, and the next satellite that comes with this host_id may have it. Use
+    this command on the relay's machine. If the satellite comes back, the relay treats it as a new one.
 
     \b
     Examples:

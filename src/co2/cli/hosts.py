@@ -36,8 +36,8 @@ def _common(command: Callable[..., int]) -> Callable[..., int]:
 def relay(**flags: Any) -> int:
     """Run a relay until Ctrl-C.
 
-    It prints one line when it serves: ready relay HOST_ID URL. The URL is also its page in a browser. It carries
-    the relay plugins that you name, and messages pass them in that order; those that come with co2: throttle, udp.
+    When it is ready it prints one line: ready relay HOST_ID URL. The URL is also its page for a browser. It runs
+    the relay plugins that you name, and messages pass them in that order. These come with co2: throttle, udp.
 
     \b
     Examples:
@@ -58,10 +58,10 @@ def relay(**flags: Any) -> int:
 @_common
 @click.option("--port", metavar="PORT", help="Port to listen on, 0 for any.  [default: 2004 or the next free one]")
 def satellite(**flags: Any) -> int:
-    """Run a satellite until Ctrl-C. It carries the plugins in ./plugins, or those that you name.
+    """Run a satellite until Ctrl-C. It runs the plugins in ./plugins, or those that you name.
 
-    A package is looked up in the plugin folder, then among those that come with co2: example, osc, sysinfo. The
-    relay need not be there yet: the satellite finds it when it comes.
+    A package is searched in the plugin folder, then among those that come with co2: example, osc, sysinfo. The
+    relay need not run yet: the satellite connects when it does.
 
     \b
     Examples:
@@ -83,7 +83,10 @@ def _flags(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(config: RelayConfig | SatelliteConfig, flags: Mapping[str, Any]) -> RelayConfig | SatelliteConfig:
-    """See that the packages that were typed are there; what a file lists may be mended while the others run."""
+    """Fail if a package that was typed cannot be found.
+
+    For a package that only co2.toml names this is no error: the other packages run, and it can be repaired later.
+    """
     if config.role == "satellite" or flags["plugin_list"]:
         from co2.plugin.packages.discovery import find_packages
 

@@ -1,4 +1,4 @@
-"""The root of the command line: which commands there are, and what their failures look like."""
+"""The root of the command line: the table of commands, and the output of their errors."""
 
 import importlib
 import io
@@ -26,7 +26,7 @@ COMMANDS = {
     "plugin": "co2.cli.plugin",
     "state": "co2.cli.state",
 }
-"""Where each command is."""
+"""The module of each command."""
 
 _SHORT = {
     "relay": "Run a relay: the hub that passes messages on.",
@@ -44,7 +44,7 @@ _SHORT = {
 
 
 class _Commands(click.Group):
-    """Imports a command when it is used, so that the short ones start at once."""
+    """Imports a command only when it is used, so that the short commands start quickly."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -83,8 +83,8 @@ class _Commands(click.Group):
 def _root(debug: bool) -> None:
     """A many-to-many network for control data.
 
-    What a plugin on one machine sends, the plugins on all others receive. A relay passes it on, satellites
-    carry the plugins.
+    A message that a plugin on one machine sends is received by the plugins on all others. A relay passes the
+    messages on; satellites run the plugins.
 
     \b
     Two terminals, one network:
@@ -92,7 +92,7 @@ def _root(debug: bool) -> None:
       co2 satellite --plugin sysinfo
 
     \b
-    A third to look at it:
+    A third to watch it:
       co2 watch
       co2 ps
 
@@ -101,9 +101,10 @@ def _root(debug: bool) -> None:
 
 
 def _speak_utf_8() -> None:
-    """Have what is read and written be UTF-8, as JSON is (RFC 8259, 8.1), also where a pipe has another encoding.
+    """Use UTF-8 for standard input and output, as JSON requires (RFC 8259, 8.1).
 
-    On Windows it has that of the machine, cp1252 say, which has no arrow: the command would end in the middle.
+    On Windows a pipe has the encoding of the machine, such as cp1252, which has no arrow: a command that prints
+    one would fail.
     """
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower().replace("-", "") != "utf8":
@@ -111,10 +112,10 @@ def _speak_utf_8() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Run the command line; give the exit code.
+    """Run the command line and return the exit code.
 
     Args:
-        args: as typed, without the program's name; None for this process's own.
+        args: as typed, without the program's name; None for the arguments of this process.
     """
     given = list(sys.argv[1:] if args is None else args)
     _speak_utf_8()
@@ -132,7 +133,7 @@ def main(args: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.exceptions.Abort):
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has had enough: quietly end, and keep Python from flushing into the pipe.
+        # The reader of the output has closed the pipe. Python would flush into it at exit, and print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:

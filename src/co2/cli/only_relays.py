@@ -1,4 +1,4 @@
-"""Commands that only a relay can answer: who asks a satellite is told so, and whom to ask."""
+"""The error of a command that needs a relay and got a satellite; it names the right relay."""
 
 import contextlib
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ __all__ = ["only_relays"]
 
 @contextlib.contextmanager
 def only_relays(client: CommandClient, url: str) -> Iterator[None]:
-    """Call ``relay.…`` methods within this.
+    """Convert the error of a ``relay.…`` method that a satellite does not have; a context manager for such calls.
 
     Args:
-        client: over which they are called.
-        url: of the host.
+        client: of the host that is called.
+        url: of that host.
 
     Raises:
-        click.UsageError: it lacks the method because it is a satellite.
+        click.UsageError: the host is a satellite.
     """
     try:
         yield

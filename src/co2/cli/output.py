@@ -1,4 +1,4 @@
-"""Output: tables and colours for people at a terminal, plain aligned text in a pipe, JSON for programs."""
+"""Output of commands: tables and colours at a terminal, plain aligned text in a pipe, JSON for programs."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _COLOURS = {"bold": "1", "dim": "2", "green": "32", "yellow": "33", "red": "31",
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """Write a value as strict JSON: bytes as base64, NaN as null, what cannot be seen as JSON's escapes."""
+    """Return a value as strict JSON: bytes as base64, NaN as null, invisible characters as escapes."""
     from co2.values import to_jsonable
 
     text = json.dumps(to_jsonable(value), ensure_ascii=False, allow_nan=False, indent=indent)
@@ -26,35 +26,35 @@ def _json_escape(char: str) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print one JSON document on a line, at once."""
+    """Print one JSON document on a line, and flush."""
     sys.stdout.write(to_json(value) + "\n")
     sys.stdout.flush()
 
 
 def wants_colour() -> bool:
-    """Tell whether stdout is a terminal that shows colours; NO_COLOR and FORCE_COLOR decide."""
+    """Return whether to print colours: NO_COLOR and FORCE_COLOR decide, otherwise whether stdout is a terminal."""
     if os.environ.get("NO_COLOR"):
         return False
     return bool(os.environ.get("FORCE_COLOR")) or (sys.stdout.isatty() and os.environ.get("TERM") != "dumb")
 
 
 def coloured(text: str, colour: str) -> str:
-    """Give text in a colour, or as it is where there are none."""
+    """Return text in a colour, or unchanged if no colours are printed."""
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if wants_colour() else text
 
 
 def one_line(text: Any) -> str:
-    """Write anything on one line: what other hosts say must not move our cursor."""
+    """Return a value as one line without control characters: other hosts must not control the terminal."""
     return escape_unseen(str(text))
 
 
 def as_text(found: Any) -> str:
-    """Give text also where it came as bytes, because XML cannot hold one of its characters."""
+    """Return text, decoded if it came as bytes: XML cannot contain every character."""
     return found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found or "")
 
 
 def age(seconds: float) -> str:
-    """Write a duration as people say it."""
+    """Return a duration in seconds as text in a suitable unit, such as ``3 min``."""
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.0f} {unit}"
@@ -75,7 +75,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def _print_rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    # Imported here: it takes longer to import than the short commands may take to run.
+    # Imported here, because its import takes longer than a short command.
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""The plugin packages of a network, for ``co2 ps``: all of them, or those that are in trouble and what to do."""
+"""The plugin packages of a network, for ``co2 ps``: all, or those that are in trouble with what to do."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -14,25 +14,28 @@ from co2.errors import Co2Error
 __all__ = ["in_trouble", "show_packages", "show_trouble", "state", "trouble"]
 
 TROUBLE = ("failed", "parked")
-"""States in which a package does nothing until somebody asks for another try."""
+"""States in which a package does nothing until somebody loads or reloads it."""
 
 RECENT = 600.0
-"""Seconds since its last error that are taken of an older host, which does not tell: it counts as old."""
+"""Seconds after which an error counts as old. An older host does not report this time; its errors count as old."""
 
 MAX_ERROR = 300
-"""Characters of a package's last error that are shown below the satellites; --plugins has all of it."""
+"""Characters of a package's last error that are shown below the satellites; --plugins shows all."""
 
 
 def in_trouble(told: Told) -> list[dict[str, Any]] | None:
-    """Give the packages of a satellite that somebody should look at; None where it did not tell.
+    """Return the packages of a host that are in trouble; None if it did not answer.
 
-    They have failed or are parked, are restarting, hang, have dead letters, run older code than the folder has,
-    or had an error a short while ago. What an older host does not tell is taken as none.
+    They have failed or are parked, are restarting, hang, have dead letters, run old code because the new code
+    failed, or had an error a short time ago. A value that an older host does not report counts as no trouble.
+
+    Args:
+        told: the properties of the host.
     """
     if not isinstance(told, dict):
         return None
     counters = told.get("counters")
-    # Those that were repeated or dropped since are no trouble any more; a package's own number only grows.
+    # A package's own number only grows; dead letters that were repeated or dropped are no trouble any more.
     kept = counters.get("dead_letters_kept") if isinstance(counters, dict) else None
     rows = []
     for row in told.get("plugins", ()):
@@ -50,8 +53,8 @@ def in_trouble(told: Told) -> list[dict[str, Any]] | None:
 
 
 def trouble(row: dict[str, Any]) -> list[str]:
-    """Say in a few words each what is wrong with a package, worst first; nothing where all is well."""
-    from co2.protocol.wire.package_health import trouble_words  # msgspec comes with it, and --help needs none
+    """Return a few words for each trouble of a package, the worst first; an empty list if there is none."""
+    from co2.protocol.wire.package_health import trouble_words  # it imports msgspec, which --help does not need
 
     return trouble_words(
         row["name"],
@@ -65,7 +68,7 @@ def trouble(row: dict[str, Any]) -> list[str]:
 
 
 def state(row: dict[str, Any]) -> str:
-    """Write the state of a package, and what its host knows beside it."""
+    """Return the state of a package as text, with whether it hangs and whether new code was refused."""
     more = f", hangs for {age(row['hangs'])}" if row.get("hangs") else ""
     return f"{row['state']}{more}{', new code refused' if row.get('refused') else ''}"
 
@@ -75,7 +78,7 @@ def _letters(number: int) -> str:
 
 
 def show_trouble(satellites: Sequence[dict[str, Any]]) -> None:
-    """Tell each package that is in trouble, and what to type next. Nothing where there is none."""
+    """Print each package that is in trouble, and what to type next."""
     for satellite in satellites:
         host_id = one_line(satellite["host_id"])
         url = f"http://127.0.0.1:{host_id.rpartition(':')[2]}"
@@ -86,13 +89,13 @@ def show_trouble(satellites: Sequence[dict[str, Any]]) -> None:
 
 
 def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
-    """Give, for each thing that is wrong with a package, a line that tells it, and what to type next."""
+    """Yield, for each trouble of a package, a line that describes it, and what to type next."""
     name = one_line(row["name"])
-    typed = shlex.quote(name)  # it is the satellite's word, and goes to a shell from here
+    typed = shlex.quote(name)  # the satellite may be hostile, and a user pastes this into a shell
     who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "no reason is known")
-    for said in ("is parked", "is not loaded"):  # it is told here already
+    for said in ("is parked", "is not loaded"):  # the printed line says this already
         error = error.removeprefix(f"plugin package {name} {said}: ")
-    error = error.partition(". Mend it, then: ")[0]  # so is that
+    error = error.partition(". Mend it, then: ")[0]  # and this
     if len(error) > MAX_ERROR:
         error = f"{error[:MAX_ERROR]}…"
     if row["state"] in TROUBLE:
@@ -117,7 +120,13 @@ def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
 
 
 def show_packages(hosts: Sequence[dict[str, Any]], told: Sequence[Told], as_json: bool) -> int:
-    """Show every package; give the exit code, for a host that does not answer."""
+    """Print every package; return the exit code, which is not 0 if a host does not answer.
+
+    Args:
+        hosts: rows of hosts.
+        told: the properties of each.
+        as_json: whether to print JSON.
+    """
     rows: list[dict[str, Any]] = []
     code = 0
     for host_id, answer in _ours(hosts, told):
@@ -169,7 +178,7 @@ def _cells(row: dict[str, Any]) -> Sequence[Any]:
 
 
 def _uses(row: dict[str, Any]) -> str:
-    """Write what a package's process uses, and of how much where that is limited."""
+    """Return what a package's process uses, and the limits, as text."""
     uses, limits = row.get("uses", {}), row.get("limits", {})
     told = []
     for name, limit, unit in (

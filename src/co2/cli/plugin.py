@@ -1,4 +1,4 @@
-"""``co2 plugin``: which code runs in a satellite or relay, and new code while it runs."""
+"""``co2 plugin``: show, load, unload and reload the plugin packages of a running satellite or relay."""
 
 import os
 import time
@@ -22,11 +22,11 @@ RELOAD_TIMEOUT = 60.0
 """Seconds for a load or a reload: import, every ``__init__``, and the old code's ``__exit__``."""
 
 FOLLOW_INTERVAL = 0.5
-"""Seconds between two looks at a log that is followed."""
+"""Seconds between two fetches of a log that is followed."""
 
 
 def _find_url(given: str | None, flag: str) -> str:
-    """Give the URL of a host on this machine: the satellite's that co2.toml tells of, or the default."""
+    """Return the typed URL or, without one, that of this machine's satellite: its port is in co2.toml, or 2004."""
     if given is not None:
         return find_url(given, flag)
     config = load_config("satellite", {}, os.environ, Path.cwd())
@@ -39,7 +39,7 @@ _name = click.argument("name", metavar="NAME")
 
 @click.group()
 def plugin() -> None:
-    """Show which plugin code runs in a satellite; load, unload and reload it while it runs; write and check it.
+    """Show which plugin code runs in a host; load, unload and reload it while the host runs; write and check it.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def plugin() -> None:
 @timeout_option()
 @json_option
 def list_packages(url: str, as_json: bool, timeout: float) -> int:
-    """Show every plugin package: its state, the number of its load, the hash of the code that runs.
+    """Show every plugin package with its state, the number of its load and the hash of the code that runs.
 
     \b
     Examples:
@@ -80,7 +80,7 @@ def list_packages(url: str, as_json: bool, timeout: float) -> int:
 @timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
 @json_option
 def load(name: str, url: str, as_json: bool, timeout: float) -> int:
-    """Load a package from the satellite's plugin folder, or a bundled one. One that has failed is tried again.
+    """Load a package from the host's plugin folder, or a bundled one. This also tries a failed package again.
 
     \b
     Example:
@@ -96,8 +96,8 @@ def load(name: str, url: str, as_json: bool, timeout: float) -> int:
 @timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
 @json_option
 def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -> int:
-    """Have a package run the code that is in its folder now. No message is lost; where the new code does not
-    load, the old one goes on. One that is parked or has failed is tried again.
+    """Replace the running code of a package by the code that is in its folder now. No message is lost. If the new
+    code cannot be loaded, the old code continues. This also starts a package again that has failed or is parked.
 
     \b
     Example:
@@ -112,7 +112,8 @@ def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -
 @timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
 @json_option
 def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
-    """End a package: its __exit__ is called, its methods are gone. It comes back with load, or at the next start.
+    """End a package: __exit__ of its plugins is called, and its methods are removed. It is loaded again by the
+    command load, or at the next start of the host.
 
     \b
     Example:
@@ -135,7 +136,7 @@ def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
 @timeout_option()
 @json_option
 def logs(name: str, url: str, *, lines: int, follow: bool, timeout: float, as_json: bool) -> int:
-    """Show the last lines that a package wrote to the log: log(), prints, tracebacks, and what befell it.
+    """Show the last lines of a package in the log: its log(), print() and tracebacks, and its loads and failures.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``co2 plugin check``: what the loader would refuse, before it is loaded."""
+"""``co2 plugin check``: find the errors for which a host would refuse a plugin package."""
 
 import os
 from pathlib import Path
@@ -20,11 +20,11 @@ __all__ = ["check"]
 @click.argument("path", metavar="PATH", type=click.Path(exists=True, path_type=Path))
 @json_option
 def check(path: Path, as_json: bool) -> int:
-    """Look whether a plugin package would be loaded, and say what to mend. PATH is its folder or file, or a
+    """Check whether a plugin package would be loaded, and show what to repair. PATH is its folder or file, or a
     folder with several packages.
 
-    Its code is read, and then imported in a process of its own; no plugin is made. The table [plugin.NAME] of
-    ./co2.toml is looked at too.
+    The code is read, and then imported in a separate process; no plugin is made. The table [plugin.NAME] of
+    ./co2.toml is checked too.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def check(path: Path, as_json: bool) -> int:
 
 
 def _packages(path: Path) -> list[Path]:
-    """Give what is to be checked: the path itself, or the packages that are in it."""
+    """Return the packages to check: the path itself, or those in the folder."""
     from co2.plugin.packages.discovery import packages_in
     from co2.plugin.packages.near_misses import unnamed_files
 

@@ -1,4 +1,4 @@
-"""``co2 plugin new``: a plugin package to start from, with a test and a README, ready for pip."""
+"""``co2 plugin new``: write a plugin package to start from, with a test and a README, that pip can install."""
 
 import shlex
 import sys
@@ -20,7 +20,7 @@ class PackageName(click.ParamType[str]):
     name = "name"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Check it."""
+        """Return the name; fail if a package cannot have it."""
         from co2.plugin.packages.discovery import name_problem
 
         problem = name_problem(value)
@@ -38,7 +38,7 @@ class PackageName(click.ParamType[str]):
 @click.option("--relay", "for_relay", is_flag=True, help="A plugin that a relay carries, and messages pass.")
 @json_option
 def new(name: str, for_relay: bool, as_json: bool) -> int:
-    """Write a plugin package in the folder NAME, with a test and a README that pass as they are.
+    """Write a new plugin package to the folder NAME, with a test and a README. The test passes unchanged.
 
     \b
     Examples:
@@ -66,7 +66,7 @@ def new(name: str, for_relay: bool, as_json: bool) -> int:
 
 
 def _ways_to_try_it(name: str) -> Iterator[str]:
-    """Return what to type to run the tests that were written, with the Python that runs now."""
+    """Yield what to type to run the new tests with the Python that runs now."""
     import importlib.util
     import shutil
 
@@ -80,7 +80,12 @@ def _ways_to_try_it(name: str) -> Iterator[str]:
 
 
 def files_of(name: str, *, for_relay: bool = False) -> dict[str, str]:
-    """Give the files of a new package, by path."""
+    """Return the text of each file of a new package, by path.
+
+    Args:
+        name: of the package.
+        for_relay: whether its plugin is a relay plugin.
+    """
     module, test, readme, what = _MODULE, _TEST, _README, _WHAT
     if for_relay:
         from co2.cli.relay_template import MODULE, README, TEST, WHAT

@@ -1,4 +1,4 @@
-"""What ``co2 plugin new --relay`` writes: a relay plugin to start from, with a test and a README."""
+"""The files that ``co2 plugin new --relay`` writes: a relay plugin to start from, a test and a README."""
 
 __all__ = ["MODULE", "README", "TEST", "WHAT"]
 

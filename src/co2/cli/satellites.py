@@ -1,4 +1,4 @@
-"""Who is at a relay, page by page."""
+"""The satellites of a relay, fetched page by page."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,22 +8,22 @@ from co2.cli.client import CommandClient
 __all__ = ["PAGE", "satellites"]
 
 PAGE = 500
-"""Satellites that are asked for at once."""
+"""Satellites in one page."""
 
 
 def satellites(client: CommandClient, *, names: bool) -> Iterator[dict[str, Any]]:
-    """Yield the rows of all satellites, as relay.get_satellites tells them.
+    """Yield the rows of all satellites, as ``relay.get_satellites`` returns them.
 
     Args:
         client: of the relay.
-        names: whether their methods and plugins are wanted, all of them.
+        names: whether the rows have the names of all methods and plugins.
     """
     known: set[str] = set()
     after: dict[str, str] = {}
     while True:
         page = client.call("relay.get_satellites", {"max": PAGE, "names": names, **after})
         new = [row for row in page if row["host_id"] not in known]
-        if not new:  # the end; a relay that knows no pages gives all of them again
+        if not new:  # the end; an old relay without pages returns all rows again
             return
         yield from new
         known.update(row["host_id"] for row in new)

@@ -1,4 +1,4 @@
-"""``co2 ps`` and ``co2 methods``: what there is."""
+"""``co2 ps`` and ``co2 methods``: show the hosts and the methods of the network."""
 
 import time
 from collections.abc import Sequence
@@ -18,17 +18,17 @@ from co2.errors import BadParams, RemoteFault
 __all__ = ["methods", "ps"]
 
 TELL_TIMEOUT = 3.0
-"""Seconds in which satellites must have told of their packages, where nobody has asked for these themselves."""
+"""Seconds in which satellites must report their packages, without --plugins and --counters."""
 
 AWAY = ("away", "stopped")
-"""States of satellites that are not there."""
+"""States of satellites without a link."""
 
 MAX_AWAY = 20
-"""Satellites that are away and shown; --json has all."""
+"""Satellites that are away and shown; --json shows all."""
 
 MAX_PROBLEMS = 8
 MAX_PROBLEM = 500
-"""Problems of one satellite that are shown, and characters of each."""
+"""Problems of one satellite that are shown, and the characters of each."""
 
 _HEADINGS = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGINS", "TROUBLE", "LAST ERROR")
 
@@ -36,7 +36,7 @@ MAX_PLUGINS = 20
 """Plugins of one satellite that are named."""
 
 BATCH = 32
-"""Methods that are asked for at once: two questions each, and system.multicall takes 64."""
+"""Methods in one system.multicall, which accepts 64 calls: each method needs two."""
 
 
 @click.command()
@@ -46,13 +46,13 @@ BATCH = 32
 @click.option("--counters", is_flag=True, help="Ask every satellite for its counters too.")
 @timeout_option()
 def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -> int:
-    """Show who is on the network: the relay and its satellites, with state, plugins and how far each is behind.
+    """Show the relay and its satellites, with their state, their plugins and how far each is behind.
 
-    LINK says what a satellite's link holds up: bytes that it has not read yet, 'full' where the relay waits
-    for that, plugin packages that are behind or catching up. TROUBLE names plugin packages that have failed or
-    are parked, are restarting, hang, have dead letters, run old code because the new did not work, or had an
-    error within ten minutes; '?' stands for a satellite that did not tell in time. What to do is below, for the
-    relay's too.
+    LINK shows what a satellite is behind with: bytes that it has not read yet, 'full' if the relay waits for it,
+    and the number of plugin packages that are behind or replaying old messages. TROUBLE names the plugin packages
+    that have failed or are parked, are restarting, hang, have dead letters, run old code because the new code
+    failed, or had an error within ten minutes; '?' stands for a satellite that did not answer in time. Below the
+    table is what to do, for the relay's packages too.
 
     \b
     Examples:
@@ -73,7 +73,7 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
     relay["trouble"] = in_trouble(relay)
     for row, answer in zip(satellites, told, strict=True):
         packages = in_trouble(answer)
-        row["trouble"] = row.get("trouble") if packages is None else packages  # else as its relay knows it
+        row["trouble"] = row.get("trouble") if packages is None else packages  # the relay's row may have it too
         row["problems"] = _problems(answer)
         if counters:
             row["counters"] = _counters(answer)
@@ -101,9 +101,9 @@ def ps(url: str, plugins: bool, as_json: bool, counters: bool, timeout: float) -
 
 
 def _show_away(rows: Sequence[dict[str, Any]]) -> None:
-    """Tell who was there and is not, the last who went first."""
+    """Print the satellites that are away, the last that left first."""
     for row in rows[:MAX_AWAY]:
-        before_start = row.get("before_start") is True  # a relay of before does not tell
+        before_start = row.get("before_start") is True  # an older relay has no such key
         form = "%H:%M:%S" if row["silent"] < 43_200 and not before_start else "%Y-%m-%d %H:%M:%S"
         seen = row["last_seen"].astimezone().strftime(form)
         what = f"{row['state']} for {age(row['silent'])}, last seen {seen}"
@@ -115,30 +115,30 @@ def _show_away(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _satellites(client: CommandClient) -> list[dict[str, Any]]:
-    """Return all of them, those that are away too, with names as far as these fit into one answer."""
+    """Return the rows of all satellites, including those that are away; with names if all fit into one answer."""
     try:
         rows: list[dict[str, Any]] = client.call("relay.get_satellites", {"away": True})
     except RemoteFault as fault:
         if fault.code != BadParams.code:
             raise
-        rows = [*all_satellites(client, names=False)]  # so many that they do not fit themselves
+        rows = [*all_satellites(client, names=False)]  # there are too many for one answer
     return rows
 
 
 def _problems(told: Told) -> list[str]:
-    """Return the other problems that a satellite told of; none where it did not."""
+    """Return the problems that a satellite has reported; none if it did not answer."""
     problems = told.get("problems", []) if isinstance(told, dict) else []
     return [as_text(problem)[:MAX_PROBLEM] for problem in problems[:MAX_PROBLEMS]]
 
 
 def _counters(told: Told) -> dict[str, Any] | None:
-    """Give the counters that a satellite told; None for one that did not."""
+    """Return the counters of a satellite; None if it did not answer."""
     counters = told.get("counters") if isinstance(told, dict) else None
     return counters if isinstance(counters, dict) else None
 
 
 def _shown(row: dict[str, Any]) -> str:
-    """Write a host's counters, but for those that are 0."""
+    """Return the counters of a host as text, without those that are 0."""
     if not isinstance(row.get("counters"), dict):
         return "-"
     return ", ".join(f"{name} {value}" for name, value in row["counters"].items() if value) or "all 0"
@@ -160,7 +160,7 @@ def _trouble(row: dict[str, Any]) -> str:
 
 
 def _names(row: dict[str, Any]) -> tuple[int | str, str]:
-    """Say how many methods it has, and name its plugins."""
+    """Return the number of methods of a satellite and the names of its plugins, for the table."""
     if row.get("left_out"):
         return "?", f"{row['left_out']} names left out"
     shown = row["plugins"][:MAX_PLUGINS]
@@ -187,7 +187,7 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
 @url_option("--url")
 @json_option
 def methods(timeout: float, url: str, as_json: bool) -> int:
-    """Show what can be called on a host, with signatures and help; on a relay also what its satellites offer.
+    """Show the methods of a host with their signatures and help; for a relay also the methods of its satellites.
 
     \b
     Examples:
@@ -234,7 +234,7 @@ def _of_satellites(client: CommandClient) -> list[dict[str, Any]]:
     try:
         satellites = [*all_satellites(client, names=True)]
     except RemoteFault:
-        return []  # a satellite: it has no satellites of its own
+        return []  # the host is a satellite, which has no satellites
     return [
         {"name": name, "help": "", "signatures": [], "host_id": row["host_id"]}
         for row in satellites

@@ -1,4 +1,4 @@
-"""``co2 state``: the folder that says who a host is."""
+"""``co2 state``: change the state folder of a host, which contains its identity."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def state() -> None:
 
 
 def _refuse_to_choose(path: Path) -> None:
-    """Refuse where the default folder is one of several: a satellite that is well would become somebody else."""
+    """Raise StateError if there are several state folders: the default one might belong to another satellite."""
     folders = sorted(origin.parent for origin in path.parent.glob("satellite-*/origin"))
     if len(folders) > 1:
         names = ", ".join(str(folder) for folder in folders)
@@ -41,11 +41,12 @@ def _refuse_to_choose(path: Path) -> None:
 )
 @json_option
 def new_id(folder: str | None, as_json: bool) -> int:
-    """Give a state folder a new identity: where it was copied, as with a whole memory card, two hosts have one.
+    """Give a copied state folder a new identity. Without it, two hosts have the same identity; this happens, for
+    example, when a whole memory card is copied.
 
-    The host must be stopped. What plugins keep, how far durable ones are and dead letters stay. What waits for the
-    relay is set aside, not sent: the host that the folder was copied from has it, too, and under two identities it
-    would arrive twice.
+    The host must be stopped. The stores of plugins, the positions of durable plugins and the dead letters stay.
+    Messages that wait for the relay are set aside, not sent: the original host has them too, and under two
+    identities they would arrive twice.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""``co2 send`` and ``co2 call``."""
+"""``co2 send`` and ``co2 call``: send a message, call a method."""
 
 import contextlib
 import sys
@@ -16,7 +16,7 @@ from co2.errors import Co2Error, NoSuchMethod, RemoteFault
 __all__ = ["call", "send"]
 
 GOODBYE_TIMEOUT = 1.0
-"""Seconds for the goodbye of somebody who ends for another reason."""
+"""Seconds to unregister after an error or Ctrl-C."""
 
 
 @click.command()
@@ -25,10 +25,10 @@ GOODBYE_TIMEOUT = 1.0
 @url_option("--relay")
 @json_option
 def send(message: str, timeout: float, url: str, as_json: bool) -> int:
-    """Send MESSAGE, a dictionary with the key 'data' in JSON, to every plugin on the network.
+    """Send MESSAGE, a JSON dictionary with the key 'data', to every plugin on the network.
 
-    It returns when the relay has it, and prints the message's position in the relay's log. With - for MESSAGE one
-    message per line is read from standard input.
+    The command returns when the relay has the message, and prints its position in the relay's log. If MESSAGE is
+    -, it reads one message per line from standard input.
 
     \b
     Examples:
@@ -60,7 +60,7 @@ def send(message: str, timeout: float, url: str, as_json: bool) -> int:
 
 
 def _wire(message: dict[str, Any], host_id: str) -> dict[str, Any]:
-    """Give a message as relay.relay takes it: keys that are the protocol's own words go under ``keys``."""
+    """Return a message as ``relay.relay`` expects it: keys with a meaning in the protocol go under ``keys``."""
     from co2.xmlrpc.forms import PROTOCOL_KEYS
 
     hidden = {key: value for key, value in message.items() if key in PROTOCOL_KEYS}
@@ -99,8 +99,9 @@ def call(
 ) -> int:
     """Call METHOD and print what it returns, as JSON.
 
-    ARGUMENT is a dictionary with the key 'data'; without it {"data": null} is given. A plugin's method is called
-    package.module.method; a method that the relay itself does not have is called on the one satellite that has it.
+    ARGUMENT is a JSON dictionary with the key 'data'; without ARGUMENT it is {"data": null}. A method of a plugin
+    has the name package.module.method. If the relay does not have the method itself, it calls the one satellite
+    that has it.
 
     \b
     Examples:
@@ -110,7 +111,7 @@ def call(
       co2 call example.example.count '{"data": 1}' --url http://127.0.0.1:2004
     """
     with CommandClient(url, timeout) as client:
-        # Methods without an argument ignore it, plugins' methods want the key.
+        # Methods without an argument ignore it; methods of plugins need the key.
         result = _call(client, method, argument or {"data": None}, host)
     if as_json or sys.stdout.isatty() is False:
         print_json(result)

@@ -1,4 +1,4 @@
-"""What a satellite tells of itself, looked at before it is shown: anybody may join, and say anything."""
+"""Checks of the answers of satellites before they are shown: anybody may join the network, and answer anything."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ __all__ = ["check_letters", "check_properties"]
 
 Kinds = Mapping[str, type | tuple[type, ...]]
 
-_TEXT = (str, bytes)  # as bytes where XML cannot hold one of its characters
+_TEXT = (str, bytes)  # it comes as bytes if XML cannot contain one of its characters
 _NUMBER = (int, float)
 
 _PACKAGE: Kinds = {
@@ -28,7 +28,7 @@ _NEWER_OF_PACKAGE: Kinds = {
     "uses": dict,
     "limits": dict,
 }
-"""What an older host does not tell."""
+"""Keys that an older host does not have."""
 
 _LETTER: Kinds = {
     "id": int,
@@ -41,10 +41,10 @@ _LETTER: Kinds = {
 
 
 def check_properties(found: Any) -> dict[str, Any]:
-    """Return an answer to ``co2.get_properties``, once it can be shown.
+    """Check an answer to ``co2.get_properties``, and return it.
 
     Raises:
-        ParseError: something in it is not what a host tells.
+        ParseError: a value has another type than a host of co2 would send.
     """
     if not isinstance(found, dict):
         raise _wrong("its properties")
@@ -65,10 +65,10 @@ def check_properties(found: Any) -> dict[str, Any]:
 
 
 def check_letters(found: Any) -> list[dict[str, Any]]:
-    """Return an answer to ``co2.plugin.get_dead_letters``, once it can be shown.
+    """Check an answer to ``co2.plugin.get_dead_letters``, and return it.
 
     Raises:
-        ParseError: something in it is not what a host tells.
+        ParseError: a value has another type than a host of co2 would send.
     """
     return _rows(found, _LETTER, "dead letters")
 

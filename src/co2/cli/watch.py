@@ -1,4 +1,4 @@
-"""``co2 watch``: live traffic, as it comes."""
+"""``co2 watch``: show the messages of the network as they come."""
 
 import contextlib
 import signal
@@ -19,13 +19,13 @@ from co2.errors import CallTimeout, Co2Error, PeerError, RemoteFault, UnknownHos
 __all__ = ["watch"]
 
 WAIT = 20.0
-"""Seconds that one fetch waits; below the relay's limit of 25."""
+"""Seconds that one fetch waits for messages; below the relay's limit of 25."""
 
 RETRY = 1.0
-"""Seconds between tries while the relay is away."""
+"""Seconds between two tries to register while the relay is away."""
 
 MAX_SHOWN = 400
-"""Characters of data that are shown to people; --json has all of it."""
+"""Characters of data that are shown; --json shows all."""
 
 
 @click.command()
@@ -37,9 +37,10 @@ MAX_SHOWN = 400
 def watch(once: bool, count: int | None, timeout: float | None, url: str, as_json: bool) -> int:
     """Show every message on the network as it comes, until Ctrl-C or SIGTERM.
 
-    Exit code 5 says that the time was over before the messages that were asked for had come. Messages that fell
-    out of the relay's log before they were fetched are told on stderr, with --json as a line {"gap": …}; so are
-    live ones, which are in no log, where they come faster than they can be shown. Live ones have no position.
+    The exit code is 5 if the time was over before the wanted messages had come. If messages are missing, a line on
+    stderr says so, or with --json a line {"gap": …}: messages that the relay's log no longer had when they were
+    fetched, and live messages that came faster than they were fetched, because no log has them. Live messages have
+    no position.
 
     \b
     Examples:
@@ -72,7 +73,7 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
 
 
 def _terminated(*_: object) -> NoReturn:
-    """End as by Ctrl-C, so that the relay is told: it would list this watcher for half a minute."""
+    """End as after Ctrl-C, and unregister. Otherwise the relay would list this client for half a minute."""
     raise SystemExit(EXIT_TERMINATED)
 
 
@@ -82,7 +83,7 @@ def _watcher(client: CommandClient, url: str) -> "_Watcher":
 
 
 class _Watcher:
-    """A member of the network that only fetches; registers again when the relay was away."""
+    """A client of the relay that only fetches messages; it registers again when the relay was away."""
 
     def __init__(self, client: CommandClient) -> None:
         self._client = client
@@ -91,7 +92,11 @@ class _Watcher:
         self._register()
 
     def follow(self, deadline: float | None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Give ("message", …) and ("gap", …) until the deadline, in monotonic seconds."""
+        """Yield ("message", …) and ("gap", …).
+
+        Args:
+            deadline: when to end, in seconds of the monotonic clock; None for never.
+        """
         while deadline is None or time.monotonic() < deadline:
             wait = WAIT if deadline is None else max(0.0, min(WAIT, deadline - time.monotonic()))
             try:
@@ -108,7 +113,7 @@ class _Watcher:
             self._after = answer["next"]
 
     def close(self) -> None:
-        """Say goodbye; a relay that is away needs none."""
+        """Unregister, unless the relay is away."""
         with contextlib.suppress(Co2Error):
             self._client.call("relay.unregister", {"host_id": self._host_id}, timeout=2)
 
@@ -158,7 +163,7 @@ def _show_gap(gap: dict[str, Any], as_json: bool) -> None:
         if "live" in gap:
             click.echo(f"gap: {gap['live']} live messages are missing ({one_line(gap['reason'])})", err=True)
             return
-        from co2.protocol.wire.gap_reasons import gap_words  # there is none as a rule
+        from co2.protocol.wire.gap_reasons import gap_words  # imported here, because gaps are rare
 
         text = gap_words(int(gap["after"]), int(gap["next"]), str(gap.get("reason", "no reason is told")))
         click.echo(f"gap: {one_line(text)}", err=True)
