@@ -52,7 +52,7 @@ __all__ = ["Actor"]
 DEBUG, ERROR = 10, 40
 
 _REPORT_EVERY = 0.02
-"""Seconds between two reports of a plugin's progress: each costs two processes a turn."""
+"""Seconds between two reports of a plugin's progress: each wakes threads of two processes."""
 
 _REPORT_MESSAGES = 4096
 """Messages after which a busy plugin reports its progress, so that its window never runs empty."""
@@ -60,7 +60,7 @@ _REPORT_MESSAGES = 4096
 _NOTHING = b"\xc0"
 
 _CO2 = Path(__file__).parents[2]
-"""Errors in here are not at a place of a plugin."""
+"""co2's own folder: a line in it is never shown as the place of a plugin's error."""
 
 
 class Actor:
@@ -80,7 +80,7 @@ class Actor:
     Attributes:
         send: sends the plugin's messages.
         services: further services of the plugin.
-        idle: its thread waits.
+        idle: whether its thread waits.
     """
 
     def __init__(
@@ -273,8 +273,8 @@ class Actor:
             try:
                 self._step()
             except BaseException as error:
-                # Exceptions of a plugin are caught where it is called. This one came at another moment: out of
-                # memory between two calls, or an exception thrown into this thread from outside.
+                # Exceptions of a plugin are caught where it is called. This one came between two calls: a
+                # MemoryError, or an exception that other code has raised in this thread.
                 self.complain("between two calls", error)
         if self._loop is not None:
             self._loop.close()
@@ -482,7 +482,7 @@ class Actor:
 
     def give_up(self, frame: Deliver, message: bytes, error: BaseException) -> None:
         """Make a dead letter of a message."""
-        self._words[self._letter_word] += 1  # first: a letter that a death keeps from the host is counted, too
+        self._words[self._letter_word] += 1  # first, so that a letter that is lost with the process is counted too
         self._writer.dead_letter(
             DeadLetter(self.name, frame.host_id, frame.client_address, error_line(error), message)
         )

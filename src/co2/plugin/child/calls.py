@@ -56,13 +56,13 @@ class PendingAnswer:
     Args:
         call_id: its number.
         size: bytes of its argument.
-        wake: called once, from another thread, when there is nothing more to wait for.
+        wake: called once, from another thread, when the request is complete or no answer can come any more.
 
     Attributes:
         answer: the received answer; None for none.
         hosts: the received satellites.
-        finished: the answer is complete.
-        gone: no answer can come any more.
+        finished: whether the answer is complete.
+        gone: whether no answer can come any more.
     """
 
     def __init__(self, call_id: int, size: int, wake: Callable[[], None]) -> None:
@@ -206,7 +206,7 @@ def _silence(pending: PendingAnswer, what: str, timeout: float) -> Exception:
 
 
 def _error(answer: Answered, method: str, timeout: float) -> PeerError:
-    """Recreate the error of the other side; one that is not ours keeps its code and text."""
+    """Recreate the error of the other side; one with an unknown code becomes a RemoteFault with code and text."""
     if answer.code == NoSuchMethod.code:
         return NoSuchMethod(method)
     if answer.code == CallTimeout.code:

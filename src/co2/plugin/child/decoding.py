@@ -44,7 +44,7 @@ def unpack_deep(packed: bytes) -> Message:
     try:
         return unpack(packed)
     except ValueRefused:
-        # A sender nests as deep as its recursion limit allows; a few frames more must do for us.
+        # The sender could encode it within its recursion limit; decoding needs a few stack frames more.
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, RECURSION_LIMIT))
         try:
@@ -73,5 +73,5 @@ def pieces(batch: bytes) -> list[bytes]:
     try:
         return split_batch(batch)
     except (BadRequest, MemoryError):
-        # It cannot be split: so many unreadable messages. Each is reported, none is left out in silence.
+        # It cannot be split. Each of its messages is reported as unreadable, so that none is lost in silence.
         return [b""] * batch_count(batch)

@@ -397,9 +397,12 @@ def _prepare_process(load: Load) -> Sequence[str]:
 
 
 def _stay_awake(timeout: float) -> None:
-    """End the process if no Python runs for so long: a call into C that never returns.
+    """End the process if no Python code runs for a long time, because a call into C does not return.
 
-    Usually the satellite kills such a child first; this is for when the satellite itself was killed.
+    Usually the satellite kills such a child first; this is for the case that the satellite itself was killed.
+
+    Args:
+        timeout: seconds without Python code.
     """
     import faulthandler
 
@@ -409,7 +412,7 @@ def _stay_awake(timeout: float) -> None:
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    # A thread left running by a plugin gets this at its next send: that is no news for the log.
+    # A thread that a plugin has left running gets NotRunning at its next send: the log needs no traceback of that.
     if not issubclass(args.exc_type, NotRunning):
         threading.__excepthook__(args)
 

@@ -148,7 +148,7 @@ class SocketReader:
     def _hear(self, wakeup: socket.socket, accept: Callable[[Deliver | Transit], None]) -> None:
         """Wait for bytes, or for a wakeup, and process them.
 
-        Not in ``recv``: that wakes needlessly each time the other side has read some of our bytes.
+        It polls. A blocking ``recv`` would also wake, needlessly, each time the other side has read some bytes.
         """
         try:
             size = listen(self._descriptor, wakeup.fileno(), self._buffer)
@@ -214,7 +214,7 @@ class SocketReader:
                 if reads == self._reads:
                     self._read_for(plugin)
             elif not self._role.locked():
-                # It asked for the role while that was taken, and waits for its wakeup: now the role is free.
+                # The plugin's thread asked for the role while another thread had it. Now the role is free.
                 plugin.wake()
             elif reads == self._reads:
                 plugin.tell_progress()

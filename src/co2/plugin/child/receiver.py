@@ -32,7 +32,7 @@ class ReceivingActor(Protocol):
     jobs: deque[Callable[[], None]]
 
     def run_jobs(self) -> bool:
-        """Do these calls; return whether the plugin continues."""
+        """Make the queued calls; return whether the plugin continues."""
 
     def report(self) -> None:
         """Report the plugin's progress, if that is due."""

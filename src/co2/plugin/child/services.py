@@ -77,7 +77,7 @@ class SharedServices:
         self._lock = threading.Lock()
 
     def prepare(self, load: Load) -> None:
-        """Set our origin and the path of the store."""
+        """Set the origin of the host and the path of the store."""
         self.origin = str(load.var_dict.get("host_id", "")).partition("@")[0]
         self._store_path = load.store
 

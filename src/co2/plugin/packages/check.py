@@ -97,7 +97,7 @@ def check_package(
     places = {(finding.file, finding.line) for finding in unreadable}
     findings += [one for one in refused if (one.file, one.line) not in places]
     if any(one.fatal for one in findings):
-        # A package with problems is unfinished: that a class does nothing yet is no news then.
+        # A package with problems is unfinished, so a class that does nothing yet is not reported.
         findings = [one for one in findings if one.fatal or IDLE not in one.problem]
     return findings, names
 

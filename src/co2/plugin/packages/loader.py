@@ -75,7 +75,7 @@ class LoadFailure(Exception):
 
 @dataclass(slots=True)
 class FoundPlugin:
-    """A class to carry.
+    """A plugin class of a package.
 
     Attributes:
         name: ``<package>.<module>.<class>``.

@@ -89,11 +89,11 @@ def _by_base(kind: type) -> str:
 
 
 def takes(function: object, count: int) -> bool:
-    """Return whether a bound method can be called with so many positional arguments."""
+    """Return whether a bound method can be called with ``count`` positional arguments."""
     try:
         inspect.signature(function).bind(*[None] * count)  # type: ignore[arg-type]  # not callable: TypeError
     except TypeError:
         return False
     except ValueError:
-        return True  # written in C without a signature: only a call would show
+        return True  # a function in C without a signature: only a call would show it
     return True

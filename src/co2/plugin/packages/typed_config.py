@@ -121,7 +121,7 @@ def place_and_problem(error: msgspec.ValidationError) -> tuple[str, str]:
 
 
 def unknown(key: str, known: Iterable[str]) -> str:
-    """Return that a key is unknown, with the one that was probably meant."""
+    """Return the problem of an unknown key, with a similar known key."""
     names = sorted(set(known))
     near = nearest(str(key), names)
     hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names) or 'none'}"

@@ -51,7 +51,7 @@ class Delivery:
         self._pump()
 
     def next_number(self, room: int) -> int:
-        """Return the number of what is delivered next, if so many bytes of it go to the child at once; else 0."""
+        """Return the number of the next batch if the child gets it at once, up to ``room`` bytes; otherwise 0."""
         is_direct = self._give is not None and not self.waiting.bytes and self.window.room > room
         return self.window.last + 1 if is_direct else 0
 

@@ -206,7 +206,7 @@ class FilterStage:
         counts.changed += frame.changed
         self.changes = frame.changed
         counts.failed += frame.failed
-        self.pump()  # first: the plugin works on it while the answer is passed on
+        self.pump()  # first, so that the plugin works on the next frame while this one is passed on
         waiting.done(_passed(frame, waiting))
         return True
 

@@ -214,7 +214,7 @@ class Lifecycle:
     def _move(self, event: Event) -> None:
         self._phase = next_state(PACKAGE, self._phase, event)
 
-    # one row of loads without a death in between
+    # the generations between two deaths
 
     async def _live(self) -> str:
         """Load the package and carry it until its end; return the cause."""
@@ -470,9 +470,8 @@ class Lifecycle:
             return True
         self._move(Event.GIVEN_UP)
         self._gates.close(f"the plugin host of {self.spec.name} died", "parked")
-        port = str(self._var_dict.get("host_id", "")).rpartition(":")[
-            2
-        ]  # without it another satellite would do it
+        # Without --url the command would go to the satellite with the default port.
+        port = str(self._var_dict.get("host_id", "")).rpartition(":")[2]
         self._package_log.error(
             f"plugin package {self.spec.name} is parked: its plugin host {self.accounting.restart_policy} within "
             f"{PARK_WITHIN:g} s; the last time it {how}. Mend it, then: co2 plugin reload {self.spec.name}"
@@ -498,14 +497,14 @@ class Lifecycle:
                 request.set_result(None)
 
     async def _news_within(self, seconds: float | None) -> None:
-        """Wait for news, at most for so long."""
+        """Wait for news, at most for ``seconds``; None for no limit."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(None if seconds is None else max(0.0, seconds)):
                 await self._news.wait()
         self._news.clear()
 
     async def _pause(self, seconds: float | None) -> None:
-        """Wait for a request or a stop, at most for so long."""
+        """Wait for a request or a stop, at most for ``seconds``; None for no limit."""
         until = None if seconds is None else time.monotonic() + seconds
         while not self.stopping and not self._requests and (until is None or time.monotonic() < until):
             await self._news_within(None if until is None else until - time.monotonic())

@@ -190,10 +190,10 @@ class Package:
         return self._delivery.deliver_from_network(queued)
 
     def next_delivery(self, room: int) -> tuple[Child, int] | None:
-        """Return who is given what is delivered next, if at once, and its number; None where that is not sure.
+        """Return the child that gets the next batch at once, and the number of that batch; None if unsure.
 
         Args:
-            room: bytes that there must be room for.
+            room: bytes of the batch, at most.
         """
         one, number = self.lifecycle.running, self._delivery.next_number(room)
         return (one.child, number) if one is not None and number else None

@@ -61,7 +61,7 @@ class LogTail(logging.Handler):
         try:
             text = record.getMessage()
         except Exception:
-            text = str(record.msg)  # a wrong placeholder: the log itself complains of it
+            text = str(record.msg)  # a wrong placeholder, which the logging module reports
         self._number += 1
         row = {
             "number": self._number,

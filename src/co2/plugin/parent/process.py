@@ -161,11 +161,11 @@ class Child(ABC):
                 self._ahead = ahead[len(data) :]  # the rest belongs to the next frames
                 return
             if not data.startswith(ahead):
-                return  # the child is ended for this
+                return  # the forecast was wrong; break_off() ends the child for this
             data, self._ahead = data[len(ahead) :], b""
         if not link.unsent.waits:
-            # Past the transport, which would write at the end of its loop's turn. A write fails if the socket is
-            # full or broken; the transport notices a broken one too.
+            # Not through the transport, which would write only at the end of the loop's turn. A write fails if the
+            # socket is full or broken; the transport notices a broken socket too.
             with contextlib.suppress(OSError):
                 data = data[os.write(self._descriptor, data) :]
         if data:
@@ -376,7 +376,7 @@ class ThreadChild(Child):
 
     async def start(self) -> None:
         """Start its threads."""
-        from co2.plugin.child.host import PluginHost  # a twentieth of a host's start, and rarely needed here
+        from co2.plugin.child.host import PluginHost  # rarely needed, and a twentieth of a satellite's start time
 
         ours, theirs = socket.socketpair()
         self.words = ProgressWords()

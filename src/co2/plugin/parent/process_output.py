@@ -12,7 +12,7 @@ MAX_LINE = 2000
 
 RATE = 100.0
 BURST = 200
-"""Lines per second in the long run, and at once."""
+"""Lines per second on average, and at once."""
 
 TAIL = 32 * 1024
 """Bytes of the latest output that are kept."""
