@@ -31,8 +31,10 @@ _ID = click.IntRange(min=1)
 @click.command("dead-letters")
 @url_option("--url")
 @click.option("--package", metavar="NAME", help="Only those of this plugin package.")
-@click.option("--repeat", type=_ID, metavar="ID", help="Give this one to its plugin once more, then delete it.")
-@click.option("--drop-up-to", type=_ID, metavar="ID", help="Delete all up to this one.")
+@click.option(
+    "--repeat", type=_ID, metavar="ID", help="Pass this one to its plugin again; delete it if that works."
+)
+@click.option("--drop-up-to", type=_ID, metavar="ID", help="Delete this one and all older ones.")
 @timeout_option(CALL_TIMEOUT)
 @json_option
 def dead_letters(

@@ -30,16 +30,16 @@ COMMANDS = {
 
 _SHORT = {
     "relay": "Run a relay: the hub that passes messages on.",
-    "satellite": "Run a satellite: it carries your plugins.",
+    "satellite": "Run a satellite: it runs your plugins.",
     "send": "Send a message to everybody.",
     "watch": "Show messages as they come.",
     "call": "Call a method of a host or of a plugin.",
     "ps": "Show who is on the network.",
-    "methods": "Show what can be called.",
+    "methods": "Show the methods that can be called.",
     "forget": "Forget a satellite that will not come back.",
-    "dead-letters": "Show, repeat or drop messages that plugins did not take.",
+    "dead-letters": "Show, repeat or drop messages that plugins did not process.",
     "plugin": "Show which plugin code runs; load, unload and reload it; write and check it.",
-    "state": "Give a state folder that was copied an identity of its own.",
+    "state": "Give a copied state folder a new identity.",
 }
 
 

@@ -92,7 +92,7 @@ def load(name: str, url: str, as_json: bool, timeout: float) -> int:
 @plugin.command("reload")
 @_name
 @_url
-@click.option("--fresh", is_flag=True, help="Let the new code take nothing over from the old one's handover().")
+@click.option("--fresh", is_flag=True, help="Hand nothing over from the old code to the new code.")
 @timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
 @json_option
 def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -> int:
@@ -131,8 +131,10 @@ def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
 @plugin.command("logs")
 @_name
 @_url
-@click.option("--lines", type=click.IntRange(1, 500), default=100, metavar="N", help="How many.  [default: 100]")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, until Ctrl-C.")
+@click.option(
+    "--lines", type=click.IntRange(1, 500), default=100, metavar="N", help="Number of lines.  [default: 100]"
+)
+@click.option("--follow", "-f", is_flag=True, help="Also show new lines, until Ctrl-C.")
 @timeout_option()
 @json_option
 def logs(name: str, url: str, *, lines: int, follow: bool, timeout: float, as_json: bool) -> int:

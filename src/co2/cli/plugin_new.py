@@ -35,7 +35,7 @@ class PackageName(click.ParamType[str]):
 
 @click.command()
 @click.argument("name", metavar="NAME", type=PackageName())
-@click.option("--relay", "for_relay", is_flag=True, help="A plugin that a relay carries, and messages pass.")
+@click.option("--relay", "for_relay", is_flag=True, help="Write a relay plugin.")
 @json_option
 def new(name: str, for_relay: bool, as_json: bool) -> int:
     """Write a new plugin package to the folder NAME, with a test and a README. The test passes unchanged.

@@ -37,7 +37,7 @@ def _refuse_to_choose(path: Path) -> None:
     "--state",
     "folder",
     metavar="DIR",
-    help="The folder.  [default: the satellite's, as co2.toml says, where there is only one]",
+    help="The folder.  [default: the satellite's, from co2.toml, if there is only one]",
 )
 @json_option
 def new_id(folder: str | None, as_json: bool) -> int:

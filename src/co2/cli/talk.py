@@ -89,7 +89,7 @@ def _lines() -> Iterator[dict[str, Any]]:
     "--host",
     metavar="ID",
     type=HostIdText(),
-    help="host_id of the host to call it on; the --url passes the call on.",
+    help="host_id of the host that has the method; the host at --url passes the call on.",
 )
 @timeout_option(CALL_TIMEOUT, "an answer; hosts do so after 30")
 @url_option("--url")
