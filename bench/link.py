@@ -236,7 +236,6 @@ def section(result: Mapping[str, Any]) -> list[str]:
         "A bare chain of as many processes and sockets as co2 has between two plugins, which only read and "
         f"write: {bare_chain(result['bare'])}.",
         "",
-        *cost_table(result),
     ]
     for name, why in result["failed"].items():
         lines += [f"{name} was not measured everywhere: {why}.", ""]
@@ -251,25 +250,6 @@ def bare_chain(bare: Mapping[str, float]) -> str:
     if "busy p50" in bare:
         told += f"; beside a busy core {bare['busy p50']:,.0f} and {bare['busy p99']:,.0f} µs"
     return told
-
-
-def cost_table(result: Mapping[str, Any]) -> list[str]:
-    """Write what a message takes of the processors, of runs that had no part of its own for that."""
-    cost: Mapping[str, float] = result.get("cost", {})
-    if not cost:
-        return []
-    floor_ = 1e9 / result["limit"]
-    return [
-        "Processor time of a message from one plugin to another at full speed, by process, including the kernel's "
-        "work, beside the floor program:",
-        "",
-        "| process | ns per message | beside the floor program |",
-        "|---|---:|---:|",
-        *(f"| {role} | {value:,.0f} | {value / floor_:.2f} × |" for role, value in cost.items()),
-        f"| all five | {sum(cost.values()):,.0f} | {sum(cost.values()) / floor_:.2f} × |",
-        f"| the floor program | {floor_:,.0f} | |",
-        "",
-    ]
 
 
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:

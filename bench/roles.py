@@ -1,10 +1,10 @@
-"""What a message takes of the processors, process by process, at full speed, beside others."""
+"""What a message takes of the processors, process by process, at full speed, beside others and references."""
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from bench import floor, peers
+from bench import floor, peers, references
 from bench.chart import bars
 from bench.goals import Judged, lines, tell
 from bench.peers.base import Peer, Role
@@ -30,6 +30,16 @@ DRAWN = {
     "receiving program": (Role.RECEIVER,),
 }
 
+BETWEEN = DRAWN["all between the two"]
+
+FRAMED = "pyzmq-framed"
+"""The reference that has a hub and, as co2 has, many messages in a frame, and neither satellites nor a log."""
+
+HUB, ISOLATED, DURABLE = "hub", "isolation", "durability"
+
+HAS = {OURS: (HUB, ISOLATED, DURABLE), "pyzmq": (HUB,), FRAMED: (HUB,)}
+"""What a row of the table of references has of the three; the rows that are not here have none of them."""
+
 Costs = Mapping[str, Sequence[Mapping[Role, float]]]
 """Peer, or the floor program → nanoseconds for a message by role, for each round in which it was measured."""
 
@@ -38,18 +48,15 @@ def measure(names: Sequence[str] = NAMES, seconds: float = SECONDS, rounds: int 
     """Measure all in turn, several rounds.
 
     Args:
-        names: of peers; those whose roles are not compared are left out.
+        names: of peers; those whose roles are not compared are left out. The references are measured beside any.
         seconds: of sending.
         rounds: how many.
     """
     wanted = [name for name in NAMES if name in names]
     failed: dict[str, str] = {}
-    running: dict[str, Peer] = {}
-    for name in wanted:
-        try:
-            running[name] = peers.make(name)
-        except ImportError as error:
-            failed[name] = str(error)
+    compared = made(wanted, peers.make, failed)
+    beside = made(references.NAMES, references.make, failed)
+    running = {**compared, **beside}
     costs: dict[str, list[Mapping[Role, float]]] = {FLOOR: [], **{name: [] for name in running}}
     rates: dict[str, list[float]] = {name: [] for name in running}
     for round_number in range(rounds):
@@ -69,13 +76,25 @@ def measure(names: Sequence[str] = NAMES, seconds: float = SECONDS, rounds: int 
     return {
         "seconds": seconds,
         "rounds": rounds,
-        "titles": {name: peer.title for name, peer in running.items()},
+        "titles": {name: peer.title for name, peer in compared.items()},
+        "references": {name: reference.title for name, reference in beside.items()},
         "rates": {name: statistics.median(all_) for name, all_ in rates.items() if all_},
         "rows": {name: medians(all_) for name, all_ in costs.items() if all_},
         "failed": failed,
         "goals": list(judged(costs)),
         "unmeasured": list(unmeasured(wanted, failed)),
     }
+
+
+def made(names: Sequence[str], make: Callable[[str], Peer], failed: dict[str, str]) -> dict[str, Peer]:
+    """Return those whose libraries are here; write down in ``failed`` why another one is not."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = make(name)
+        except ImportError as error:
+            failed[name] = str(error)
+    return found
 
 
 def medians(rounds: Sequence[Mapping[Role, float]]) -> dict[Role, float]:
@@ -128,7 +147,52 @@ def section(result: Mapping[str, Any]) -> list[str]:
     ]
     for name, why in result["failed"].items():
         found += [f"{name} was not measured everywhere: {why}.", ""]
-    return [*found, *lines(result["goals"]), "![processor time](bench/roles.svg)", ""]
+    found += [*lines(result["goals"]), "![processor time](bench/roles.svg)", ""]
+    return [*found, *beside_references(result)] if result.get("references") else found
+
+
+def beside_references(result: Mapping[str, Any]) -> list[str]:
+    """Write what a hub, isolation and durability cost: the table of what has all, some and none of them."""
+    rows, rates = result["rows"], result["rates"]
+    titles = {name: title for name, title in result["titles"].items() if name in HAS}
+    titles |= {name: f"reference: {title}" for name, title in result["references"].items()}
+    found = [
+        "### What a hub, isolation and durability cost",
+        "",
+        "The references are not peers: each leaves out something that co2 does, and no ratio, goal or floor takes "
+        "them in. They send the same messages, each encoded by itself, in the same rounds. Isolation is a "
+        "satellite between each program and the network, durability the relay's log on disk. co2 puts many "
+        "messages into a frame without the program's doing. iceoryx2 notifies its receiver after each 500 "
+        "messages.",
+        "",
+        f"| ns per message | {HUB} | {ISOLATED} | {DURABLE} | messages/s | sending program | between the two | "
+        "receiving program | all |",
+        "|---|---|---|---|" + "---:|" * 5,
+    ]
+    for name, title in titles.items():
+        if cost := rows.get(name):
+            has = ["yes" if what in HAS.get(name, ()) else "" for what in (HUB, ISOLATED, DURABLE)]
+            between = f"{between_the_two(cost):,.0f}" if any(role in cost for role in BETWEEN) else ""
+            ends = [f"{cost[role]:,.0f}" for role in (Role.SENDER, Role.RECEIVER)]
+            cells = [*has, f"{rates[name]:,.0f}", ends[0], between, ends[1], f"{sum(cost.values()):,.0f}"]
+            found.append(f"| {title} | {' | '.join(cells)} |")
+    least = sum(rows[FLOOR].values())
+    found += [f"| {FLOOR} | | | | | | | | {least:,.0f} |", ""]
+    if OURS in rows and FRAMED in rows:
+        ours, hub = between_the_two(rows[OURS]), between_the_two(rows[FRAMED])
+        found += [
+            f"Where messages share frames, a hub alone costs {hub:,.0f} ns a message. co2's relay, which writes "
+            f"the log, and the two satellites that isolate the programs cost {ours:,.0f} ns: {ours - hub:,.0f} ns "
+            f"are what isolation and durability cost. The floor program does only what all must do, so at most "
+            f"{sum(rows[OURS].values()) - least:,.0f} ns are left to gain.",
+            "",
+        ]
+    return found
+
+
+def between_the_two(cost: Mapping[str, float]) -> float:
+    """Return what all processes between the two programs take."""
+    return sum(cost.get(role, 0.0) for role in BETWEEN)
 
 
 def pictures(result: Mapping[str, Any]) -> dict[str, str]:

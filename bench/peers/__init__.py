@@ -8,7 +8,7 @@ import importlib
 
 from bench.peers.base import Peer
 
-__all__ = ["NAMES", "make"]
+__all__ = ["NAMES", "load", "make"]
 
 MODULES = {
     "co2": "bench.peers.co2",
@@ -25,7 +25,12 @@ NAMES = tuple(MODULES)
 
 
 def make(name: str) -> Peer:
-    """Give a peer; its library is imported only now."""
-    peer = importlib.import_module(MODULES[name]).PEER
+    """Return a peer; its library is imported only now."""
+    return load(MODULES[name])
+
+
+def load(module: str) -> Peer:
+    """Return the peer that a module brings."""
+    peer = importlib.import_module(module).PEER
     assert isinstance(peer, Peer)
     return peer

@@ -25,11 +25,11 @@ class Broker(NamedTuple):
 
     Attributes:
         address: where its clients find it.
-        pid: of its process.
+        pid: of its process; None where clients meet without one.
     """
 
     address: str
-    pid: int
+    pid: int | None
 
 
 def wait_for(condition: Callable[[], bool], what: str, timeout: float = PATIENCE, pause: float = 0.01) -> None:

@@ -124,7 +124,8 @@ class LibraryPeer(Peer):
             sending = [stack.enter_context(python(*worker, "send", address, str(i))) for i in range(senders)]
             roles = {}
             if len(sending) == len(receiving) == 1:
-                roles = {Role.SENDER: sending[0].pid, Role.BROKER: pid, Role.RECEIVER: receiving[0].pid}
+                ends = {Role.SENDER: sending[0].pid, Role.BROKER: pid, Role.RECEIVER: receiving[0].pid}
+                roles = {role: found for role, found in ends.items() if found is not None}
             yield Fleet(
                 [SenderProcess(process) for process in sending], [ReceiverProcess(p) for p in receiving], roles
             )

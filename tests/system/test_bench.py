@@ -9,7 +9,21 @@ from typing import Any
 
 import pytest
 from bench import __main__ as bench
-from bench import busy, chain, connections, floor, link, memory, peers, roles, roundtrip, runs, start, transit
+from bench import (
+    busy,
+    chain,
+    connections,
+    floor,
+    link,
+    memory,
+    peers,
+    references,
+    roles,
+    roundtrip,
+    runs,
+    start,
+    transit,
+)
 from bench.footprint import children, cpu_seconds
 from bench.goals import Judged, lines
 from bench.peers.base import Peer, Role, Throughput
@@ -194,7 +208,13 @@ def test_what_a_message_takes_of_the_processors_stands_beside_others_and_the_flo
         "co2": Measured(ours),
         "pyzmq": Measured({Role.SENDER: 700.0, Role.BROKER: 1.0, Role.RECEIVER: 9.0}),
     }
+    beside = {
+        "pyzmq-framed": Measured({Role.SENDER: 200.0, Role.BROKER: 90.0, Role.RECEIVER: 100.0}),
+        "pyzmq-direct": Measured({Role.SENDER: 600.0, Role.RECEIVER: 9.0}, missing=1),
+        "pynng": Measured({Role.SENDER: 1.0, Role.RECEIVER: 2.0}),
+    }
     monkeypatch.setattr(peers, "make", measured.__getitem__)
+    monkeypatch.setattr(references, "make", lambda name: beside[name] if name in beside else missing())
     monkeypatch.setattr(floor, "costs", lambda: {Role.SENDER: 150.0, Role.BROKER: 0.0, Role.RECEIVER: 250.0})
     result = roles.measure(["co2", "pyzmq", "nats"], rounds=2)
     assert roles.verdict(result)
@@ -204,6 +224,28 @@ def test_what_a_message_takes_of_the_processors_stands_beside_others_and_the_flo
     assert "| all | 500 | 710 | 400 |" in page
     assert "| beside the floor program | 1.25 × | 1.77 × | |" in page
     assert "<svg" in roles.pictures(result)["roles.svg"]
+    # A reference is beside them and takes no part: its messages may be lost, its library may be missing.
+    assert "| measured | yes | yes | yes | 1,000,000 | 100 | 300 | 100 | 500 |" in page
+    assert "| reference: measured | yes |  |  | 1,000,000 | 200 | 90 | 100 | 390 |" in page
+    assert "| reference: measured |  |  |  | 1,000,000 | 1 |  | 2 | 3 |" in page
+    assert (
+        "a hub alone costs 90 ns" in page
+        and "210 ns are what isolation and durability cost" in page
+        and "at most 100 ns" in page
+    )
+    assert "pyzmq-direct was not measured everywhere: 1 messages are missing." in page
+    assert "iceoryx2 was not measured everywhere: no such library." in page
+
+
+def missing() -> Peer:
+    """Stand for a library that is not here."""
+    raise ImportError("no such library")
+
+
+def test_figures_from_before_there_were_references_have_no_table_of_them() -> None:
+    rows = {"co2": dict.fromkeys(Role, 1.0), roles.FLOOR: {Role.SENDER: 1.0}}
+    before = {"seconds": 2.0, "rounds": 3, "titles": {"co2": "co2"}, "rates": {"co2": 1.0}, "rows": rows}
+    assert "###" not in "\n".join(roles.section({**before, "failed": {}, "goals": [], "unmeasured": []}))
 
 
 def test_a_role_that_could_not_be_measured_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,6 +255,7 @@ def test_a_role_that_could_not_be_measured_is_no_pass(monkeypatch: pytest.Monkey
         return Measured({Role.SENDER: 1.0}, missing=3 if name == "pyzmq" else 0)
 
     monkeypatch.setattr(peers, "make", make)
+    monkeypatch.setattr(references, "make", lambda name: missing())
     monkeypatch.setattr(floor, "costs", lambda: {Role.SENDER: 1.0})
     result = roles.measure(rounds=1)
     assert result["unmeasured"] == ["processor time by role, pyzmq", "processor time by role, zenoh"]
