@@ -20,7 +20,7 @@ SLICE = 100_000
 BEHIND = 10
 """Steps of niceness by which a thread comes after those that pass messages on."""
 
-INTERVAL = 0.0002
+INTERVAL = 0.00005
 """Seconds after which a computing thread beside an event loop lets the loop run.
 
 The loop releases the interpreter at each write to a socket, and such a thread then keeps it for this long. That

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -117,7 +118,7 @@ class RawLink:
         data = await self.reader.read(2**18)
         if not data:
             raise EOFError
-        frames = [decode_relay_frame(bytes(frame)) for frame in self._socket.feed(data)]
+        frames = [decode_relay_frame(bytes(frame)) for frame in self._socket.feed(data, sys.maxsize)]
         control, self._socket.control = self._socket.control, []
         for opcode, payload in control:
             if opcode == PING:

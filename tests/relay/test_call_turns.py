@@ -1,8 +1,10 @@
 """Calls over links are begun in turns, and other things are done between them."""
 
+import itertools
+
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.wire.link_frames import Call
-from co2.relay.call_turns import CALLS_AT_ONCE, CallTurns
+from co2.relay.call_turns import CALLS_AT_ONCE, LONG, CallTurns
 
 
 class Loop:
@@ -54,3 +56,28 @@ def test_links_take_turns_and_calls_take_half_of_the_time() -> None:
     assert gone not in [peer for peer, _ in begun]
     busy = 101 * 0.01
     assert loop.now >= 1.4 * busy, "as long as calls took, other things are done"
+
+
+def test_calls_that_take_long_are_begun_one_at_a_time() -> None:
+    loop = Loop()
+    begun: list[float] = []
+
+    def begin(_peer: Peer, _call: Call) -> None:
+        begun.append(loop.now)
+        loop.now += took
+
+    turns = CallTurns(loop, begin)
+    peer = Peer(None, ("192.0.2.1", 1))  # type: ignore[arg-type]
+    for took, together in ((LONG / 100, CALLS_AT_ONCE), (LONG * 2, 1)):
+        for number in range(20):
+            turns.add(peer, call(number))
+        while loop.soon:
+            loop.turn()
+        # What came in one turn lies no further apart than a call takes.
+        gaps = [later - earlier for earlier, later in itertools.pairwise(begun)]
+        longest, at_once = 1, 1
+        for gap in gaps[-10:]:
+            at_once = at_once + 1 if gap <= took * 1.01 else 1
+            longest = max(longest, at_once)
+        assert longest == together
+        begun.clear()

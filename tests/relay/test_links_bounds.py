@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import os
+import sys
 import threading
 from typing import Any
 
@@ -73,7 +74,7 @@ async def frames_of(reader: asyncio.StreamReader, kind: type, count: int) -> lis
     found: list[Any] = []
     async with asyncio.timeout(10):
         while len(found) < count and (data := await reader.read(2**16)):
-            frames = [decode_relay_frame(frame) for frame in socket.feed(data)]
+            frames = [decode_relay_frame(frame) for frame in socket.feed(data, sys.maxsize)]
             found += [frame for frame in frames if isinstance(frame, kind)]
     return found
 

@@ -28,6 +28,7 @@ from co2.relay.members import MAX_GAPS
 from co2.relay.message_methods import MessageMethods
 from co2.relay.notifier import MAX_TRIES
 from co2.relay.relay import RelayRole
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.values import pack
 from co2.xmlrpc.answers import BRIEF, AnswerLimit
 from co2.xmlrpc.registry import Caller
@@ -94,7 +95,8 @@ class FullRelay(RelayRole):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.methods = MemberMethods(self, self.members, self.links, self.core, self.log)
+        turns = AnswerTurns(asyncio.get_running_loop())
+        self.methods = MemberMethods(self, self.members, self.links, self.core, self.log, turns=turns)
         self.messages = MessageMethods(
             self.core,
             self.links.flush,
@@ -104,6 +106,7 @@ class FullRelay(RelayRole):
             live=self.live,
             waiters=self.waiters,
             now=self.now,
+            turns=turns,
         )
 
 
@@ -201,7 +204,7 @@ def test_a_message_answered_with_a_fault_is_counted_and_not_sent_again() -> None
         for number in range(3):
             await send(relay, number)
         await until(lambda: len(client.got.get(url, ())) == 2)
-        row = relay.methods.get_satellites([], HERE)[0]
+        row = next(iter(relay.methods.get_satellites([], HERE)))
         assert (row["refused"], row["sent"]) == (1, 2)
         assert "no thanks" in row["last_error"]
 
@@ -223,7 +226,7 @@ def test_a_message_that_a_member_answers_with_nonsense_holds_up_no_later_ones() 
             await send(relay, number)
         await until(lambda: len(client.got.get(url, ())) == 2)
         assert len(tries) == MAX_TRIES
-        assert relay.methods.get_satellites([], HERE)[0]["refused"] == 1
+        assert next(iter(relay.methods.get_satellites([], HERE)))["refused"] == 1
 
     with_relay(test, drop_after=60)
 

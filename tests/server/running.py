@@ -11,9 +11,9 @@ from typing import Any
 
 import uvloop
 
-from co2.server.http.answer_turns import AT_ONCE
 from co2.server.http.limits import Limits
 from co2.server.http.server import HttpServer, bind_socket
+from co2.server.rpc.answer_turns import AT_ONCE
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.xmlrpc.introspection import add_introspection

@@ -4,6 +4,7 @@ import enum
 import itertools
 import time
 import xmlrpc.client
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -15,15 +16,27 @@ from co2.errors import RemoteFault, ValueRefused
 from co2.xmlrpc.reader import read_call, read_response
 from co2.xmlrpc.writer import (
     LONG,
+    STEP,
+    LazyArray,
     Written,
     WrittenValue,
-    response_pieces,
+    response_steps,
     write_call,
     write_fault,
     write_response,
     write_value,
 )
 from tests.xmlrpc.strategies import decoded, exact
+
+
+def pieces_of(value: Any) -> list[bytes]:
+    """Return the pieces of an answer, however many steps they take."""
+    steps = response_steps(value)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
 
 def echo(value: Any) -> Any:
@@ -167,7 +180,7 @@ def test_faults_are_read_by_both(text: str) -> None:
 def test_what_is_long_and_written_already_is_copied_for_no_answer(kind: Any) -> None:
     long = write_value("x" * LONG)
     value = {"before": 1, "messages": [Written(write_value(2)), kind(long), "\u00fc", kind(long)], "next": 3}
-    pieces = response_pieces(value)
+    pieces = pieces_of(value)
     assert [piece is long for piece in pieces].count(True) == 2
     plain = {"before": 1, "messages": [2, "x" * LONG, "\u00fc", "x" * LONG], "next": 3}
     assert b"".join(pieces) == write_response(write_value(plain)) == write_response(write_value(value))
@@ -175,11 +188,37 @@ def test_what_is_long_and_written_already_is_copied_for_no_answer(kind: Any) -> 
 
 def test_a_long_result_that_is_written_already_is_a_piece_of_its_answer() -> None:
     long = write_value(["x" * LONG])
-    pieces = response_pieces(WrittenValue(long, ["x" * LONG]))
+    pieces = pieces_of(WrittenValue(long, ["x" * LONG]))
     assert any(piece is long for piece in pieces)
     assert read_response(b"".join(pieces)) == ["x" * LONG]
 
 
 @given(decoded)
 def test_the_pieces_of_any_answer_are_the_answer(value: Any) -> None:
-    assert b"".join(response_pieces(value)) == write_response(write_value(value))
+    assert b"".join(pieces_of(value)) == write_response(write_value(value))
+
+
+def test_a_long_answer_is_encoded_in_steps_of_half_a_millisecond() -> None:
+    value = [{"name": f"n{n}", "values": [1, None, "<&>", b"x"]} for n in range(5_000)]
+    assert len(list(response_steps(value))) >= 5_000 * 8 // STEP
+    assert read_response(b"".join(pieces_of(value))) == value
+
+
+class Counted(LazyArray):
+    """An array that counts how many of its elements were produced."""
+
+    def __init__(self) -> None:
+        self.produced = 0
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(10_000):
+            self.produced += 1
+            yield number
+
+
+def test_a_lazy_array_is_produced_while_it_is_encoded() -> None:
+    array = Counted()
+    steps = response_steps({"rows": array})
+    next(steps)
+    assert 0 < array.produced < 2 * STEP
+    assert read_response(b"".join(pieces_of({"rows": Counted()}))) == {"rows": [*range(10_000)]}

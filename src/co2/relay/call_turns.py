@@ -12,6 +12,9 @@ __all__ = ["CALLS_AT_ONCE", "CallTurnLoop", "CallTurns"]
 CALLS_AT_ONCE = 4
 """Calls that are started together. For as long as these took, other work is done before the next ones."""
 
+LONG = 0.001
+"""Seconds after which calls that were started together are long: the next one is started alone."""
+
 
 class CallTurnLoop(Protocol):
     """The interface of the event loop used here."""
@@ -41,6 +44,7 @@ class CallTurns:
         self._begin = begin
         self._waiting: OrderedDict[Peer, deque[Call]] = OrderedDict()
         self._busy = False
+        self._at_once = CALLS_AT_ONCE
 
     def add(self, peer: Peer, call: Call) -> None:
         """Queue a call, and start it at once if none waits."""
@@ -55,7 +59,7 @@ class CallTurns:
 
     def _turn(self) -> None:
         began = self._loop.time()
-        for _ in range(CALLS_AT_ONCE):
+        for _ in range(self._at_once):
             if not self._waiting:
                 break
             peer, calls = self._waiting.popitem(last=False)
@@ -66,7 +70,9 @@ class CallTurns:
         self._loop.call_soon(self._done, began)
 
     def _done(self, began: float) -> None:
+        spent = self._loop.time() - began
+        self._at_once = CALLS_AT_ONCE if spent < LONG else 1
         if self._waiting:
-            self._loop.call_later(self._loop.time() - began, self._turn)
+            self._loop.call_later(spent, self._turn)
         else:
             self._busy = False

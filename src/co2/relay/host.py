@@ -111,7 +111,7 @@ class RelayHost(RoleHost):
         )
         packages = self.plugins.supervisor.packages
         express.use(lambda: RelayForecast(relay.core, relay.links.wires, self.log.pass_over, packages))
-        self._members = MemberMethods(relay, relay.members, relay.links, relay.core, self.log)
+        self._members = MemberMethods(relay, relay.members, relay.links, relay.core, self.log, turns=self.turns)
         self._messages = MessageMethods(
             relay.core,
             relay.links.flush,
@@ -121,6 +121,7 @@ class RelayHost(RoleHost):
             live=relay.live,
             waiters=relay.waiters,
             now=relay.now,
+            turns=self.turns,
         )
         self._add_methods()
         self._serve(

@@ -19,6 +19,9 @@ __all__ = ["MAX_BACKLOG", "LinkReader"]
 MAX_BACKLOG = 16 * 1024 * 1024
 """Bytes waiting for the disk, or on their way through relay plugins, above which links are not read."""
 
+LAST_TURNS = 4
+"""Turns of a link's frames (:data:`~co2.protocol.relay.core.ASKED_AT_ONCE`) that are handled after its end."""
+
 _logger = logging.getLogger("co2.relay")
 
 
@@ -152,8 +155,10 @@ class LinkReader:
 
     def ended(self, peer: Peer, wire: WebSocketTransport) -> None:
         """Handle the last frames of a link whose connection has ended, and forget the link."""
-        if rest := self._frames.forget(peer):
-            self._receive(peer, rest)  # its messages, and its Goodbye if little is before it
+        rest = self._frames.forget(peer)
+        for _ in range(LAST_TURNS):  # its messages, and its Goodbye if little is before it
+            if rest:
+                rest = rest[self._receive(peer, rest) :]
         self._brakes.pop(peer, None)
         self._standings.pop(peer, None)
         if (timer := self._braked.pop(wire, None)) is not None:

@@ -1,9 +1,11 @@
 """The methods about members at a relay, ``relay.register`` and others, for members without a link."""
 
+import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from co2.errors import BadParams, Denied, IdentityRefused
@@ -17,7 +19,9 @@ from co2.relay.durable_log import DurableLog
 from co2.relay.links import Links
 from co2.relay.members import GIVES_WAY_AFTER, Member, Members, names_in
 from co2.relay.relay import RelayRole
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.arguments import callers_host_id, integer, one_dict, text
+from co2.server.rpc.long_list import LongList
 from co2.xmlrpc.registry import Caller
 
 __all__ = ["MemberMethods", "away_rows"]
@@ -47,14 +51,26 @@ class MemberMethods:
         links: of linked members.
         core: of the links.
         log: read by members.
+        turns: of answers that take long.
     """
 
-    def __init__(self, relay: RelayRole, members: Members, links: Links, core: RelayCore, log: DurableLog) -> None:
+    def __init__(
+        self,
+        relay: RelayRole,
+        members: Members,
+        links: Links,
+        core: RelayCore,
+        log: DurableLog,
+        *,
+        turns: AnswerTurns,
+    ) -> None:
         self._relay = relay
         self._members = members
         self._links = links
         self._core = core
         self._log = log
+        self._turns = turns
+        self._one_at_a_time = asyncio.Lock()
 
     def register(self, params: Sequence[Any], caller: Caller) -> dict[str, Any] | Awaitable[dict[str, Any]]:
         """Become a member of this relay's network.
@@ -129,7 +145,7 @@ class MemberMethods:
         self._relay.say(logging.INFO, member.host_id.origin, "%s said goodbye", member.host_id)
         return True
 
-    def get_satellites(self, params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
+    def get_satellites(self, params: Sequence[Any], _caller: Caller) -> LongList:
         """List the connected satellites: {host_id, kind, state, age, methods, plugins, lag, …} each.
 
         Takes {after?, max?, names?}. With ``max``, 1 to 1,000, or ``after``, the last host_id that you have got,
@@ -157,21 +173,27 @@ class MemberMethods:
                 f"{len(self._members)} satellites are too many for one answer: ask with "
                 f"{{max: {MAX_ROWS}}}, then with after: the last host_id that you got, until the answer is empty"
             )
-        rows: list[dict[str, Any]] = []
+        away = self._relay.away if argument.get("away") is True and not is_page else None
+        produce = partial(self._rows, list(members), away, with_names=with_names, is_page=is_page)
+        return LongList(produce, self._turns, self._one_at_a_time)
+
+    def _rows(
+        self, members: list[Member], away: AwayBook | None, *, with_names: bool, is_page: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Produce the rows of members, as far as their names fit; on a page the rows end where they do not."""
         left = NAMES_TOLD if with_names else -1
-        for member in members:
+        for number, member in enumerate(members):
             row = self._row(member)
             left -= _names_size(row)
             if left < 0:
-                if with_names and is_page and rows:
+                if with_names and is_page and number:
                     break
-                if not (is_page and not rows and with_names):  # one row is always complete
+                if not (is_page and not number and with_names):  # one row is always complete
                     row["left_out"] = len(row["methods"]) + len(row["plugins"])
                     row |= {"methods": [], "plugins": [], "behind": {}}
-            rows.append(row)
-        if argument.get("away") is True and not is_page:
-            rows += away_rows(self._relay.away)
-        return rows
+            yield row
+        if away is not None:
+            yield from away_rows(away)
 
     def forget(self, params: Sequence[Any], caller: Caller) -> bool:
         """Forget a satellite that is away: its row, whose its host_id is, where it was. Only from this machine.

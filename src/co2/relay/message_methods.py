@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +21,7 @@ from co2.relay.live_ring import LiveRing
 from co2.relay.members import Member, Members
 from co2.relay.message_reader import MessageReader, Messages, unreadable
 from co2.relay.notifier import write_live, write_plain
+from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.server.rpc.arguments import callers_host_id, integer, number, one_dict, text
 from co2.xmlrpc.forms import message_in
 from co2.xmlrpc.registry import Caller
@@ -54,6 +56,7 @@ class MessageMethods:
         live: the last live messages.
         waiters: wait for the disk, and for the next message.
         now: returns monotonic seconds.
+        turns: of answers that take long.
 
     Attributes:
         relayed: number of messages accepted; never decreases.
@@ -71,6 +74,7 @@ class MessageMethods:
         live: LiveRing,
         waiters: CommitWaiters,
         now: Callable[[], float],
+        turns: AnswerTurns,
     ) -> None:
         self.relayed = 0
         self.repeats = 0
@@ -82,6 +86,7 @@ class MessageMethods:
         self._live = live
         self._waiters = waiters
         self._now = now
+        self._turns = turns
         self._under_way: dict[tuple[str, str], asyncio.Future[int]] = {}
 
     async def relay(self, params: Sequence[Any], caller: Caller) -> int:
@@ -222,7 +227,10 @@ class MessageMethods:
         member.live_next, missed = read.next, read.missed
         messages: list[Written] = []
         size = 0
+        began = monotonic()
         for message in read.messages:
+            if monotonic() - began > STEP:
+                began = await self._turns.pause(began)
             try:
                 written = await self._reader.written(message, write_live)
             except ValueRefused:
@@ -240,7 +248,10 @@ class MessageMethods:
         messages: list[Written] = []
         following, size = read.next, 0
         last = 0
+        began = monotonic()
         for message in read.messages:
+            if monotonic() - began > STEP:
+                began = await self._turns.pause(began)
             try:
                 written = await self._reader.written(message, write_plain)
             except ValueRefused:

@@ -1,5 +1,6 @@
 """The common part of the hosts of both roles: methods, a server, plugins, and the data of the pages."""
 
+import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -19,6 +20,7 @@ from co2.server.http.link_upgrade import LinkHandler
 from co2.server.http.server import HttpServer
 from co2.server.process.info import hardware, software
 from co2.server.process.run import Foundation
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.method_call import MethodCalls
 from co2.web.buttons import make_buttons
 from co2.web.pages import make_pages
@@ -41,6 +43,7 @@ class RoleHost(ABC):
 
     Attributes:
         registry: methods of this host.
+        turns: of long answers.
         calls: passes on calls of other hosts and of plugins.
         plugins: to be set by the role before :meth:`_serve`.
         server: set by :meth:`_serve`.
@@ -51,6 +54,7 @@ class RoleHost(ABC):
 
     def __init__(self, config: HostConfig, foundation: Foundation) -> None:
         self.registry = Registry()
+        self.turns = AnswerTurns(asyncio.get_running_loop())
         self.calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
         self._config = config
         self._sock = foundation.sock
@@ -87,6 +91,7 @@ class RoleHost(ABC):
             access_log=logging.getLogger("co2.access"),
             links=links,
             gives_way=gives_way,
+            turns=self.turns,
         )
 
     @property

@@ -5,13 +5,14 @@ as nil, text with characters that XML cannot carry as base64 of its UTF-8, other
 (:func:`co2.values.key_text`), with such characters as ``\\xNN`` and ``\\uNNNN``. Dates are UTC, to the second. The
 list of types is closed: no value is ever encoded by its attributes.
 
-The encoder is iterative, so depth costs no stack. Its output can be read by ``reader.py`` and by the standard
-library's ``xmlrpc.client``.
+The encoder is iterative, so depth costs no stack. It works in steps: an event loop can do other work in between.
+Its output can be read by ``reader.py`` and by the standard library's ``xmlrpc.client``.
 """
 
 import base64
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from datetime import UTC, datetime
 from itertools import groupby
 from typing import Any, Final, cast
@@ -20,9 +21,11 @@ from co2.errors import ValueRefused
 
 __all__ = [
     "LONG",
+    "LazyArray",
+    "Steps",
     "Written",
     "WrittenValue",
-    "response_pieces",
+    "response_steps",
     "write_call",
     "write_fault",
     "write_response",
@@ -43,6 +46,13 @@ _BEHIND_RESULT = b"</param></params></methodResponse>"
 
 LONG = 64 * 1024
 """Bytes from which an encoded value is a piece itself."""
+
+STEP = 2_000
+"""Scalars, names and brackets that are encoded in one step: about half a millisecond."""
+
+
+Steps = Generator[None, None, list[bytes]]
+"""An encoding that pauses after each step, and returns pieces."""
 
 
 class Written:
@@ -73,6 +83,14 @@ class WrittenValue(Written):
         self.value = value
 
 
+class LazyArray(ABC):
+    """An array whose elements are produced while it is encoded, so that they are never all in memory."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """Produce the elements; again from the first one at each call."""
+
+
 def write_value(value: Any, most: int = 0) -> bytes:
     """Encode ``<value>…</value>``.
 
@@ -84,14 +102,23 @@ def write_value(value: Any, most: int = 0) -> bytes:
     Raises:
         ValueRefused: a type outside the closed list; or certainly longer than ``most``.
     """
-    pieces = _pieces(value, most)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-
-def _pieces(value: Any, most: int = 0) -> list[bytes]:
-    """Encode a value as pieces; a long value that is already encoded is a piece itself, and is not copied."""
     if value.__class__ is WrittenValue:
-        return [value.xml]
+        return value.xml
+    steps = _steps(value, most)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            pieces: list[bytes] = end.value
+            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _steps(value: Any, most: int = 0) -> Steps:
+    """Encode a value in steps; return it as pieces.
+
+    A long value that is already encoded is a piece itself, and is not copied.
+    """
+    pieces: list[bytes] = []
     out: list[str | bytes] = []
     emit = out.append
     scalars = _SCALARS
@@ -101,6 +128,10 @@ def _pieces(value: Any, most: int = 0) -> list[bytes]:
     values = 0
     while True:
         for item in items:
+            if len(out) > STEP:
+                pieces += _joined(out)
+                out.clear()
+                yield
             write = scalars.get(item.__class__)
             if write is not None:
                 emit(write(item))
@@ -116,7 +147,7 @@ def _pieces(value: Any, most: int = 0) -> list[bytes]:
         else:
             emit(closing)
             if not waiting:
-                return _joined(out)
+                return pieces + _joined(out)
             items, closing = waiting.pop()
 
 
@@ -136,8 +167,8 @@ def write_response(value: bytes) -> bytes:
     return b"%b%b%b" % (_BEFORE_RESULT, value, _BEHIND_RESULT)
 
 
-def response_pieces(value: Any) -> list[bytes]:
-    """Encode a ``methodResponse`` with a value, as pieces to be joined.
+def response_steps(value: Any) -> Steps:
+    """Encode a ``methodResponse`` with a value in steps; return it as pieces, to be joined.
 
     A long encoded value (:class:`Written`) is a piece itself: one message that ends hundreds of calls is copied
     for none of them.
@@ -145,7 +176,7 @@ def response_pieces(value: Any) -> list[bytes]:
     Raises:
         ValueRefused: a type outside the closed list.
     """
-    pieces = _pieces(value)
+    pieces = [value.xml] if value.__class__ is WrittenValue else (yield from _steps(value))
     if len(pieces) == 1 and len(pieces[0]) < LONG:
         return [write_response(pieces[0])]
     return [_BEFORE_RESULT, *pieces, _BEHIND_RESULT]
@@ -254,7 +285,7 @@ def _joined(out: list[str | bytes]) -> list[bytes]:
 
 def _contents(item: Any, emit: Callable[[str], None]) -> tuple[Iterator[Any], str, str]:
     """Return a container's values, and the text before and after them."""
-    if isinstance(item, list | tuple):
+    if isinstance(item, list | tuple | LazyArray):
         return iter(item), "<value><array><data>", "</data></array></value>"
     if isinstance(item, Mapping):
         return _members(item, emit), "<value><struct>", "</struct></value>"

@@ -126,7 +126,7 @@ def test_a_flood_of_replays_in_memory_leaves_others_their_turn() -> None:
 
     def counting(after: int, max_bytes: int) -> Reading:
         nonlocal looked_at
-        reading = read(after, min(max_bytes, 20_000))
+        reading = read(after, min(max_bytes, 5_000))
         looked_at += len(reading.entries)
         return reading
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from co2.protocol.wire.websocket import (
     CLOSE,
+    MAX_MESSAGES,
     MAX_SMALL_PARTS,
     NORMAL,
     PING,
@@ -265,3 +266,30 @@ def test_what_a_client_sends_in_order_arrives(bodies: list[bytes], sizes: list[i
             if data.draw(st.booleans()):
                 stream += control_frame(PING, b"", masked=True)
     assert read(stream, sizes, masked=True).messages == bodies
+
+
+def test_of_many_messages_some_are_parsed_at_once_and_the_rest_when_asked_again() -> None:
+    bodies = [n.to_bytes(2, "big") for n in range(2 * MAX_MESSAGES + 7)]
+    stream = b"".join(message_head(2, masked=False) + body for body in bodies)
+    reader = WebSocketReader(MAX_SIZE, masked=False)
+    counts, got = [], []
+    messages = reader.feed(stream + message_head(5, masked=False) + b"12")
+    while True:
+        counts.append(len(messages))
+        got += map(bytes, messages)
+        if not reader.is_cut_short:
+            break
+        assert not reader.is_between, "what is held comes first"
+        messages = reader.feed(b"")
+    assert got == bodies
+    assert counts == [MAX_MESSAGES, MAX_MESSAGES, 7]
+    assert [bytes(message) for message in reader.feed(b"345")] == [b"12345"]
+    assert reader.is_between
+
+
+def test_exactly_as_many_messages_as_are_parsed_at_once_leave_nothing_to_ask_for() -> None:
+    reader = WebSocketReader(MAX_SIZE, masked=False)
+    one = message_head(1, masked=False) + b"x"
+    assert len(reader.feed(one * MAX_MESSAGES)) == MAX_MESSAGES
+    assert not reader.is_cut_short
+    assert reader.is_between

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 import pytest
 
 from co2.errors import RemoteFault
-from co2.server.http.answer_turns import AT_ONCE as TURN
 from co2.server.http.limits import Limits
 from co2.server.http.server import AT_ONCE
+from co2.server.rpc.answer_turns import AT_ONCE as TURN
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageRequest
 from co2.xmlrpc.reader import read_response

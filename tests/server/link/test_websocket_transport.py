@@ -3,6 +3,7 @@
 import asyncio
 import os
 import socket
+import sys
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from co2.protocol.wire.websocket import CLOSE, PING, PONG, WebSocketReader, control_frame, message_head
+from co2.protocol.wire.websocket import (
+    CLOSE,
+    MAX_MESSAGES,
+    PING,
+    PONG,
+    WebSocketReader,
+    control_frame,
+    message_head,
+)
+from co2.server.express.write_now import write_now
 from co2.server.link import websocket_transport
 from co2.server.link.websocket_transport import JOINED, MAX_BUFFERED, MAX_PIECES, WebSocketTransport, joined
 from tests.server.running import LOOPS
@@ -71,7 +81,7 @@ class Other:
         except ConnectionError:
             data = b""
         self.is_over = not data
-        self.frames += map(bytes, self._reader.feed(data))
+        self.frames += map(bytes, self._reader.feed(data, sys.maxsize))
         assert self._reader.error is None
 
     async def read_until(self, condition: Callable[[], Any]) -> None:
@@ -162,7 +172,7 @@ def test_a_full_socket_takes_the_rest_later_and_all_of_it_in_order(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     partial: list[int] = []
-    write = os.writev
+    write = write_now
 
     def counted(descriptor: int, pieces: list[bytes]) -> int:
         written = write(descriptor, pieces)
@@ -178,7 +188,7 @@ def test_a_full_socket_takes_the_rest_later_and_all_of_it_in_order(
             sent.extend(frames)
             wire.write(joined(frames))
 
-        monkeypatch.setattr("os.writev", counted)
+        monkeypatch.setattr(websocket_transport, "write_now", counted)
         while not wire.is_full:
             send(60_000)
             send(10)
@@ -592,5 +602,50 @@ def test_nothing_is_foreseen_where_nobody_listens_any_more(run: Run) -> None:
     async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
         wire.release()
         assert wire.read_descriptor == wire.write_descriptor == -1
+
+    run(test)
+
+
+def test_a_read_with_thousands_of_messages_is_processed_some_at_a_time_and_held_like_any_other(run: Run) -> None:
+    async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
+        frames = [n.to_bytes(4, "big") for n in range(9 * MAX_MESSAGES)]
+        most = 0
+        received = owner.received
+
+        def counting(frames: list[bytes | memoryview], more: bool = False) -> None:
+            nonlocal most
+            most = max(most, len(frames))
+            received(frames, more)
+            if len(owner.frames) == 2 * MAX_MESSAGES:
+                wire.pause_reading()
+
+        owner.received = counting  # type: ignore[method-assign]
+        sending = asyncio.ensure_future(other.say(*frames))
+        await until(lambda: wire.is_held)
+        held = len(owner.frames)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(owner.frames) == held, "held: nothing of what was read already is processed"
+        wire.resume_reading()
+        await until(lambda: len(owner.frames) == len(frames))
+        await sending
+        assert owner.frames == frames
+        assert most <= MAX_MESSAGES
+
+    run(test)
+
+
+def test_a_connection_that_ends_behind_many_messages_has_brought_some_of_the_last_ones(run: Run) -> None:
+    async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
+        frames = [n.to_bytes(4, "big") for n in range(3 * MAX_MESSAGES)]
+        await other.say(*frames)
+        await until(lambda: owner.frames)
+        wire.abort()
+        await until(lambda: owner.why)
+        assert owner.frames == frames[: len(owner.frames)]
+        told = len(owner.frames)
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert len(owner.frames) == told, "nothing comes after the end"
 
     run(test)

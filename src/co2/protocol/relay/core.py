@@ -83,7 +83,7 @@ ASKED_SUBSCRIPTIONS = 8
 ASKED_PATTERNS = 16
 """Patterns of subscriptions for which a frame counts once more: each takes 0.8 microseconds."""
 
-ASKED_AT_ONCE = 64
+ASKED_AT_ONCE = 16
 """Count of one link's frames in one turn, before others have theirs: about a millisecond."""
 
 REPEAT_ASKED = 5

@@ -19,7 +19,7 @@ __all__ = ["MAX_DISK_READS", "MAX_SCANNED", "SCANNED", "FanOut"]
 MAX_DISK_READS = 2
 """Reads from disk that run for one link; its other streams wait, each with its newest request."""
 
-MAX_SCANNED = 1024
+MAX_SCANNED = 512
 """Entries examined for the packages of a link, besides its live stream, before others have their turn."""
 
 SCANNED = 128 * 1024
@@ -125,6 +125,13 @@ class FanOut:
             if loss.origin != stream.peer.origin or stream.durable:
                 stream.tell(LogGap(stream.position, stream.position, loss.reason))
 
+    def _has_losses(self, stream: Stream, before: int) -> bool:
+        """Return whether there are losses to report to a stream's reader before a position."""
+        loss, number = self._log.losses.next(stream.losses, stream.begun, before)
+        if loss is None:
+            stream.losses = number
+        return loss is not None
+
     # ---- reading on --------------------------------------------------------------------------------------
 
     def pump(self, peer: Peer) -> None:
@@ -214,11 +221,14 @@ class FanOut:
             self._count_scanned(stream.peer, len(reading.entries))
         if reading.gap is not None:
             stream.tell(reading.gap)
+        has_losses = bool(reading.entries) and self._has_losses(stream, reading.entries[-1].position)
         for entry in reading.entries:
-            if entry.end > limit or stream.room == 0:
+            end = entry.end
+            if end > limit or stream.room == 0:
                 return stream.position != before
-            if entry.end > stream.position:
-                self._tell_losses(stream, entry.position)
+            if end > stream.position:
+                if has_losses:
+                    self._tell_losses(stream, entry.position)
                 stream.give(entry)
                 if stream.room == 0:
                     stream.peer.write(encode_link_frame(Replay(stream.package, stream.position, 0)))

@@ -12,6 +12,7 @@ from co2.errors import BadWebSocket
 __all__ = [
     "CLOSE",
     "MAX_CONTROLS",
+    "MAX_MESSAGES",
     "MAX_SMALL_PARTS",
     "NORMAL",
     "PING",
@@ -43,6 +44,9 @@ _CLOSE_WORDS = {
     POLICY: "it was asked for too much",
     TOO_BIG: "it takes no message as long as the one that it was sent",
 }
+
+MAX_MESSAGES = 512
+"""Messages that are parsed at once: a read of 256 KiB may have 26,000."""
 
 MAX_CONTROLS = 50
 """Control frames allowed at once, and within a second; more end the link with code 1008."""
@@ -115,6 +119,7 @@ class WebSocketReader:
         masked: whether the other side masks: clients do, servers do not.
 
     Attributes:
+        is_cut_short: :meth:`feed` has returned :data:`MAX_MESSAGES`, and more whole ones may be held.
         control: received control frames, as (opcode, payload); the owner removes them.
         error: the violation that ended the stream, None for none.
     """
@@ -122,6 +127,7 @@ class WebSocketReader:
     def __init__(self, max_size: int, masked: bool) -> None:
         self.control: list[tuple[int, bytes]] = []
         self.error: BadWebSocket | None = None
+        self.is_cut_short = False
         self.max_size = max_size
         self._bit = _MASKED if masked else 0
         self._buffer = bytearray()
@@ -142,22 +148,28 @@ class WebSocketReader:
         """Bytes of an incomplete message."""
         return len(self._buffer) + len(self._parts)
 
-    def feed(self, data: bytes | memoryview) -> list[bytes | memoryview]:
-        """Parse received bytes; return the complete messages as views, to be used at once."""
+    def feed(self, data: bytes | memoryview, most: int = MAX_MESSAGES) -> list[bytes | memoryview]:
+        """Parse received bytes; return the complete messages as views, to be used at once.
+
+        Args:
+            data: received bytes; after :attr:`is_cut_short` they may be empty.
+            most: messages that are returned at once.
+        """
         messages: list[bytes | memoryview] = []
+        self.is_cut_short = False
         if self._over:
             return messages
         buffer = self._buffer
         try:
             if not buffer:
-                used = self._cut(data, messages)
+                used = self._cut(data, messages, most)
                 if used != len(data):
                     buffer += data[used:] if used else data
                 return messages
             buffer += data
             if len(buffer) >= self._needed:
                 # A copy, once per message: a view of the rest must not pin the buffer.
-                used = self._cut(bytes(buffer), messages)
+                used = self._cut(bytes(buffer), messages, most)
                 del buffer[:used]
         except BadWebSocket as error:
             self.error = error
@@ -165,8 +177,8 @@ class WebSocketReader:
             buffer.clear()
         return messages
 
-    def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview]) -> int:
-        """Parse all whole frames at the front; return the number of bytes used."""
+    def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview], most: int) -> int:
+        """Parse whole frames at the front, up to so many messages; return the number of bytes used."""
         start, end = 0, len(data)
         view = memoryview(data)
         mask_size = 4 if self._bit else 0
@@ -196,6 +208,9 @@ class WebSocketReader:
             start = at + size
             if first == _FIN | _BINARY and not self._fragmented:
                 messages.append(payload)
+                if len(messages) == most:
+                    self.is_cut_short = start < end
+                    break
             else:
                 self._take(first, bytes(payload), messages)
                 if self._over:

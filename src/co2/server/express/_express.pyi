@@ -9,6 +9,7 @@ MAX_COUNTERS: int
 MAX_RUN: int
 MAX_RUN_SIZE: int
 MAX_MESSAGES: int
+MAX_PIECES: int
 HABITS_SIZE: int
 
 Row = tuple[int, int, bytes, int, bytes, tuple[tuple[int, int, bool], ...]]
@@ -25,4 +26,5 @@ def wait(
     counters: tuple[int, ...],
     /,
 ) -> tuple[Sequence[tuple[int, bytes]], Sequence[tuple[int, int, Sequence[bytes]]]] | None: ...
+def write_now(descriptor: int, pieces: list[bytes], /) -> int: ...
 def came(habits: bytearray, descriptor: int, /) -> None: ...

@@ -58,11 +58,13 @@ class FairSelector(selectors.DefaultSelector):
 
     Attributes:
         load: share of its time that the loop was at work in the last window.
+        firsts: number of events of the first rank in the last result; those of the second are behind them.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.load = 0.0
+        self.firsts = 0
         self._worked = 0.0
         self._since = monotonic()
         self._behind: set[int] = set()
@@ -142,13 +144,26 @@ class FairSelector(selectors.DefaultSelector):
         """Sleep until something is ready; return all of the first rank, and behind it some of the second."""
         self.end_turn()
         events = super().select(timeout)
+        is_more = self._remove_own(events)
+        self.firsts = len(events)
+        if is_more:
+            events += self._of_the_second()
+        self.begin_turn()
+        return events
+
+    def select_first(self) -> list[tuple[selectors.SelectorKey, int]]:
+        """Return what is ready of the first rank, in the middle of a turn."""
+        events = super().select(0)
+        self._remove_own(events)
+        return events
+
+    def _remove_own(self, events: list[tuple[selectors.SelectorKey, int]]) -> bool:
+        """Remove the event that stands for the second rank; return whether there was one."""
         for at, (key, _) in enumerate(events):
             if key.data is self:
                 del events[at]
-                events += self._of_the_second()
-                break
-        self.begin_turn()
-        return events
+                return True
+        return False
 
     def close(self) -> None:
         """See :meth:`selectors.BaseSelector.close`."""

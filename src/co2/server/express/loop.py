@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from co2.compiled import is_of
 from co2.protocol.wire.batch import MAX_BATCH_MESSAGES
+from co2.server.express.fair_loop import FairLoop
 from co2.server.express.fair_selector import FairSelector
 from co2.server.express.frame_template import Outline
 
@@ -368,11 +369,11 @@ class Express(FairSelector):
         )
 
 
-class ExpressLoop(asyncio.SelectorEventLoop):
+class ExpressLoop(FairLoop):
     """An event loop that sleeps in an :class:`Express`."""
 
     def __init__(self) -> None:
-        self.express = self.fair = Express()
+        self.express = Express()
         super().__init__(self.express)
 
 

@@ -16,8 +16,9 @@ import math
 import os
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from ipaddress import ip_address
 from time import monotonic
 from typing import Any, cast
@@ -26,7 +27,6 @@ from co2.host_id import normal_ip
 from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.express.transports import has_unread, let_go, send_without_delay
 from co2.server.http.access_log import AccessLog
-from co2.server.http.answer_turns import AnswerTurns
 from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate, Request
 from co2.server.http.limits import Limits
@@ -36,7 +36,8 @@ from co2.server.http.pages import PageServer
 from co2.server.http.refused import Refused
 from co2.server.http.request_parser import RequestParser
 from co2.server.http.response_head import CONTINUE, ResponseHeads, page_head
-from co2.server.rpc.endpoint import Endpoint, RpcAnswer
+from co2.server.rpc.answer_turns import AnswerTurns
+from co2.server.rpc.endpoint import Encoding, Endpoint, RpcAnswer
 from co2.web.page import PageAnswer
 from co2.xmlrpc.registry import Caller
 
@@ -122,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._paused_writing = False
         self._descriptor = -1
         self._rest: LongBody | None = None
-        self._task: asyncio.Task[Callable[[], RpcAnswer]] | asyncio.Task[PageAnswer] | None = None
+        self._task: asyncio.Task[Encoding] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._parser: RequestParser
         self._request: Request
@@ -372,8 +373,11 @@ class Connection(asyncio.Protocol):
             began = self._since
             self._reply(answer)
             service.turns.spend(began)
+        elif isinstance(answer, Encoding):
+            service.turns.spend(self._since)
+            service.turns.do(partial(self._write_answer, answer))
         else:
-            task: asyncio.Task[Callable[[], RpcAnswer]] = service.loop.create_task(cast(Any, answer))
+            task: asyncio.Task[Encoding] = service.loop.create_task(cast(Any, answer))
             self._task = task
             task.add_done_callback(self._answered)
 
@@ -383,15 +387,20 @@ class Connection(asyncio.Protocol):
             return self.caller
         return replace(self.caller, relayed=request.relayed, proxied=request.proxied)
 
-    def _answered(self, task: "asyncio.Task[Callable[[], RpcAnswer]]") -> None:
+    def _answered(self, task: "asyncio.Task[Encoding]") -> None:
         self._task = None
         if not task.cancelled():
-            self._service.turns.do(lambda: self._write_answer(task.result()))
+            self._service.turns.do(partial(self._write_answer, task.result()))
 
-    def _write_answer(self, write: Callable[[], RpcAnswer]) -> None:
+    def _write_answer(self, encoding: Encoding) -> None:
+        """Encode an answer, as far as this turn's time allows, and send it when it is complete."""
         if self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the answer
-        self._reply(write())
+        answer = encoding.step()
+        if answer is None:
+            self._service.turns.go_on(partial(self._write_answer, encoding))
+            return
+        self._reply(answer)
         self._go_on()
 
     def _reply(self, answer: RpcAnswer) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping
 from co2.protocol.wire.link_frames import MAX_FIRST_FRAME, SUBPROTOCOL
 from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.http.access_log import AccessLog
-from co2.server.http.answer_turns import AnswerTurns
 from co2.server.http.connection import Connection, Service
 from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate
@@ -17,6 +16,7 @@ from co2.server.http.link_upgrade import LINK_PATH, LinkHandler, LinkUpgrade
 from co2.server.http.listen import BACKLOG, bind_socket
 from co2.server.http.pages import PageServer
 from co2.server.http.response_head import ResponseHeads
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.endpoint import Endpoint
 from co2.server.rpc.long_answers import LongAnswers
 from co2.web.page import PageHandler
@@ -24,7 +24,7 @@ from co2.xmlrpc.registry import Registry
 
 __all__ = ["HttpServer", "bind_socket"]
 
-AT_ONCE = 16
+AT_ONCE = 8
 """Connections that are accepted in one turn of the event loop: to accept 200 took 35 ms."""
 
 
@@ -39,10 +39,10 @@ class HttpServer:
         access_log: gets a line for each answered request; None for no access log.
         links: returns the owner of each new link at ``/link``; None for a host without links.
         gives_way: ends the longest waiting call of a source (:func:`co2.sources.source_of`), so that it is
-        answered
-            with what there is, and returns the (IP, port) of its connection, which is closed afterwards; returns
-            None if no call waits.
+            answered with what there is, and returns the (IP, port) of its connection, which is closed afterwards;
+            returns None if no call waits.
         buttons: handlers of POST without a body, from a form on one of the pages, by exact path.
+        turns: of answers, shared with what else takes long in the event loop; None for its own.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class HttpServer:
         links: LinkHandler | None = None,
         gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
         buttons: Mapping[str, PageHandler] | None = None,
+        turns: AnswerTurns | None = None,
     ) -> None:
         self._pages = {**pages, **(buttons or {})}
         self._limits = limits
@@ -63,6 +64,7 @@ class HttpServer:
         self._gate = Gate(pages, allowed_hosts, limits, link, buttons=buttons or ())
         self._links = links
         self._gives_way = gives_way
+        self._turns = turns
         self._endpoint = Endpoint(registry)
         self._access_log = access_log
         self._service: Service | None = None
@@ -81,7 +83,7 @@ class HttpServer:
             connections=Connections(self._limits, loop, access_log.write_down, self._gives_way),
             access_log=access_log,
             heads=ResponseHeads(),
-            turns=AnswerTurns(loop),
+            turns=self._turns or AnswerTurns(loop),
             link_upgrade=None
             if self._links is None
             else LinkUpgrade(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),

@@ -6,6 +6,7 @@ there is no task, no queue and no turn of the event loop between a received fram
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from typing import Protocol
@@ -14,6 +15,7 @@ from co2.host_id import normal_ip
 from co2.protocol.wire.websocket import (
     CLOSE,
     MAX_CONTROLS,
+    MAX_MESSAGES,
     NORMAL,
     PING,
     POLICY,
@@ -25,6 +27,7 @@ from co2.protocol.wire.websocket import (
 )
 from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.express.transports import has_unread, let_go
+from co2.server.express.write_now import write_now
 from co2.server.link.unfinished import Unfinished
 from co2.unsent import Unsent
 
@@ -150,6 +153,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
         self._ahead = b""
+        self._going_on: asyncio.Handle | None = None
 
     @property
     def buffered(self) -> int:
@@ -215,10 +219,10 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         """Process received bytes."""
         self._take(self._buffer[:nbytes])
 
-    def _take(self, data: bytes | memoryview, more: bool = False) -> None:
+    def _take(self, data: bytes | memoryview, more: bool = False, most: int = MAX_MESSAGES) -> None:
         self._silent = 0
         reader = self._reader
-        frames = reader.feed(data)
+        frames = reader.feed(data, most)
         if len(frames) > MANY_FRAMES:
             self.read_less()
         elif len(self._buffer) == SMALL_READ and (not frames or len(data) < SMALL_READ):
@@ -232,6 +236,18 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self.close(reader.error.close_code, str(reader.error))
         if self._is_counted or reader.held > FREE_UNFINISHED:
             self._count_unfinished(is_new=bool(frames))
+        if reader.is_cut_short and not self.is_held and self._going_on is None:
+            self._transport.pause_reading()
+            self._going_on = self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        """Process more of the last read, which had many messages, and then read on."""
+        self._going_on = None
+        if self.is_held or self._is_lost:
+            return
+        self._take(b"")
+        if not (self._reader.is_cut_short or self.is_held or self._transport.is_closing()):
+            self._transport.resume_reading()
 
     def _count_unfinished(self, *, is_new: bool) -> None:
         """Report the bytes of an incomplete frame; one that begins now is younger than those of other links."""
@@ -257,6 +273,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self.read_first()
         let_go(self._transport)
         self._descriptor = -1
+        if self._reader.is_cut_short:
+            self._take(b"")  # what is behind that has not been acknowledged, and is sent again
         self._is_lost = True
         if self._unfinished is not None:
             self._unfinished.release(self)
@@ -289,7 +307,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def take_ahead(self, data: bytes, more: bool = False) -> None:
         """Process received bytes; with ``more``, others came in elsewhere and are processed right after these."""
-        self._take(data, more)
+        # Results of all of them may be written already, and nothing else may come in between.
+        self._take(data, more, sys.maxsize)
 
     def written_ahead(self, data: bytes) -> None:
         """Note bytes that are already written: they are left out of the next write."""
@@ -324,11 +343,8 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             return
         if len(messages) > MAX_PIECES:
             messages = [b"".join(messages)]
-        # Not through the transport, which would write at the end of the loop's turn.
-        try:
-            written = os.writev(self._descriptor, messages)
-        except OSError:
-            written = 0  # full; or broken, which the transport notices too
+        # Not through the transport, which would write at the end of the loop's turn; it notices a broken one too.
+        written = write_now(self._descriptor, messages)
         for index, data in enumerate(messages):
             if written < len(data):
                 self._keep([memoryview(data)[written:], *messages[index + 1 :]])
@@ -358,7 +374,9 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         """Resume reading."""
         if self.is_held:
             self.is_held = False
-            if not self._transport.is_closing():
+            if self._reader.is_cut_short:
+                self._going_on = self._going_on or self._loop.call_soon(self._go_on)
+            elif not self._transport.is_closing():
                 self._transport.resume_reading()
 
     def close(self, code: int = NORMAL, why: str = "") -> None:

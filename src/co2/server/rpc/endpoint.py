@@ -1,8 +1,7 @@
 """From the body of a request to that of its answer: parse, call, encode; a Fault for every error."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from co2.errors import PeerError, RemoteFault
@@ -10,9 +9,9 @@ from co2.server.rpc.long_answers import LONG, LongAnswers, written_size
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.reader import read_call
 from co2.xmlrpc.registry import Caller, Registry
-from co2.xmlrpc.writer import response_pieces, write_fault
+from co2.xmlrpc.writer import LazyArray, Steps, response_steps, write_fault
 
-__all__ = ["Endpoint", "RpcAnswer"]
+__all__ = ["Encoding", "Endpoint", "RpcAnswer"]
 
 
 @dataclass(slots=True)
@@ -35,6 +34,31 @@ class RpcAnswer:
         return sum(map(len, self.pieces))
 
 
+class Encoding:
+    """The result of a call that is being encoded: a long one takes many steps of half a millisecond.
+
+    Args:
+        endpoint: counts the answer.
+        method: that was called.
+        steps: of the encoding; they raise the error to answer with.
+    """
+
+    def __init__(self, endpoint: "Endpoint", method: str, steps: Steps) -> None:
+        self._endpoint = endpoint
+        self._method = method
+        self._steps = steps
+
+    def step(self) -> RpcAnswer | None:
+        """Encode some more; return the answer, None if there is more to do."""
+        try:
+            next(self._steps)
+        except StopIteration as end:
+            return self._endpoint.success(self._method, end.value)
+        except Exception as error:
+            return self._endpoint.fault(self._method, error)
+        return None
+
+
 class Endpoint:
     """Calls the methods of a registry.
 
@@ -53,13 +77,11 @@ class Endpoint:
         self.faults: dict[int, int] = {}
         self.long: LongAnswers | None = None
 
-    def answer(
-        self, body: bytes, caller: Caller, charset: str = ""
-    ) -> RpcAnswer | Awaitable[Callable[[], RpcAnswer]]:
-        """Answer a request: at once, or with an awaitable if the handler is a coroutine.
+    def answer(self, body: bytes, caller: Caller, charset: str = "") -> RpcAnswer | Encoding | Awaitable[Encoding]:
+        """Answer a request: at once, or with what is still to be encoded, or with an awaitable of that.
 
-        The awaited function encodes the answer. It is called when the answer is sent: one message may end hundreds
-        of calls in the same turn of the event loop, and their answers are megabytes each.
+        The awaited result is encoded when the answer is sent: one message may end hundreds of calls in the same
+        turn of the event loop, and their answers are megabytes each.
 
         Args:
             body: of the request.
@@ -71,29 +93,29 @@ class Endpoint:
             call = read_call(body, charset)
             method = call.method
             result = self._registry.call(method, call.params, caller)
+            if isinstance(result, LazyArray):
+                return self._encoding(method, result)
             if hasattr(result, "__await__"):
                 return self._awaited(method, result)
-            return self._result(method, result)
         except Exception as error:
             return self.fault(method, error)
+        # Of many long answers that wait for their turns not even the first steps are kept.
+        return self._encoding(method, result).step() or self._encoding(method, result)
 
-    async def _awaited(self, method: str, result: Awaitable[Any]) -> Callable[[], RpcAnswer]:
+    async def _awaited(self, method: str, result: Awaitable[Any]) -> Encoding:
         try:
             value = await result
             if self.long is not None and written_size(value) > LONG:
                 await self.long.turn()
-            return partial(self._written, method, value)
+            return self._encoding(method, value)
         except Exception as error:
-            return partial(self.fault, method, error)
+            return Encoding(self, method, _raising(error))
 
-    def _written(self, method: str, value: Any) -> RpcAnswer:
-        try:
-            return self._result(method, value)
-        except Exception as error:
-            return self.fault(method, error)
+    def _encoding(self, method: str, value: Any) -> Encoding:
+        return Encoding(self, method, response_steps(value))
 
-    def _result(self, method: str, value: Any) -> RpcAnswer:
-        pieces = response_pieces(value)
+    def success(self, method: str, pieces: Sequence[bytes]) -> RpcAnswer:
+        """Count an answer with a result and return it."""
         self.calls["ok"] += 1
         return RpcAnswer(pieces, method, 0)
 
@@ -105,3 +127,8 @@ class Endpoint:
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
         return RpcAnswer([write_fault(told.code, str(told))], method, told.code)
+
+
+def _raising(error: Exception) -> Steps:
+    yield from ()  # a generator: it raises at its first step
+    raise error

@@ -7,12 +7,16 @@ would delay everything else that runs in the loop.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import monotonic
 
-__all__ = ["AT_ONCE", "AnswerTurns"]
+__all__ = ["AT_ONCE", "STEP", "AnswerTurns"]
 
 AT_ONCE = 0.0015
 """Seconds of one turn of the event loop in which answers are started; the others wait for the next turn."""
+
+STEP = 0.0005
+"""Seconds of work on one answer between two pauses (:meth:`AnswerTurns.pause`)."""
 
 
 class AnswerTurns:
@@ -43,6 +47,32 @@ class AnswerTurns:
             self._waiting.append(work)
         else:
             self._do(work)
+
+    def go_on(self, work: Callable[[], None]) -> None:
+        """Do the rest of an answer before all others that wait, but not in this turn if its time is used up."""
+        self._waiting.appendleft(work)
+        self._have_next()
+
+    async def pause(self, began: float) -> float:
+        """Wait for a turn if this one's time is used up, in the middle of something that takes long.
+
+        Args:
+            began: monotonic seconds at which this part of it began.
+
+        Returns:
+            The monotonic seconds at which the next part begins.
+        """
+        self.spend(began)
+        if self._waiting or self.is_over:
+            turn: asyncio.Future[None] = self._loop.create_future()
+            self._waiting.append(partial(self._let, turn))
+            await turn
+        return monotonic()
+
+    def _let(self, turn: "asyncio.Future[None]") -> None:
+        if not turn.done():
+            turn.set_result(None)
+            self.use_up()  # its part is done in the loop's next turn
 
     def spend(self, began: float) -> None:
         """Count the time of an answer that was written without :meth:`do`.

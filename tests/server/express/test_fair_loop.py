@@ -1,0 +1,125 @@
+"""A late loop serves the first rank between two pieces of work."""
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+
+from co2.server.express import fair_loop
+from co2.server.express.fair_loop import FairLoop
+from co2.server.express.fair_selector import LATE, FairSelector, put_behind
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a second rank")
+
+
+def run(test: Callable[[FairLoop], None], load: float) -> None:
+    """Run a function in a loop that has been at work for a share of its time."""
+    selector = FairSelector()
+    loop = FairLoop(selector)
+    try:
+        selector.load = load
+
+        async def go() -> None:
+            test(loop)
+            await asyncio.sleep(0)
+            for _ in range(3):
+                await asyncio.sleep(0)
+
+        loop.run_until_complete(go())
+    finally:
+        loop.close()
+
+
+def work(seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def told_after(load: float, *, behind: bool = False) -> int:
+    """Return after how many of ten pieces of work what came during the first of them was handled."""
+    done: list[str] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+
+        def read() -> None:
+            ours.recv(10)
+            done.append("read")
+
+        def begin(loop: FairLoop) -> None:
+            if behind:
+                put_behind(loop, ours.fileno())
+            loop.add_reader(ours.fileno(), read)
+            for number in range(10):
+                loop.call_soon(piece, number)
+
+        def piece(number: int) -> None:
+            work(2 * fair_loop.LOOK)
+            if number == 0:
+                theirs.send(b"x")
+            done.append("piece")
+
+        run(begin, load)
+    return done.index("read")
+
+
+def test_a_late_loop_looks_between_two_pieces_of_work() -> None:
+    assert told_after(1.0) == 1
+
+
+def test_a_loop_with_time_to_spare_does_all_that_is_ready_as_asyncio_does() -> None:
+    assert told_after(LATE / 2) == 10
+
+
+def test_the_second_rank_waits_for_the_next_turn() -> None:
+    assert told_after(1.0, behind=True) == 10
+
+
+def test_what_is_ready_of_the_first_rank_comes_before_what_was_queued_and_the_second_behind_it() -> None:
+    done: list[str] = []
+    pairs = [socket.socketpair() for _ in range(2)]
+    try:
+
+        def begin(loop: FairLoop) -> None:
+            for name, (ours, theirs) in zip(("behind", "first"), pairs, strict=True):
+                ours.setblocking(False)
+                if name == "behind":
+                    put_behind(loop, ours.fileno())
+
+                def read(name: str = name, sock: socket.socket = ours) -> None:
+                    sock.recv(10)
+                    done.append(name)
+
+                loop.add_reader(ours.fileno(), read)
+                theirs.send(b"x")
+            loop.call_soon(done.append, "queued")
+
+        run(begin, 0.0)
+    finally:
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
+    assert done == ["first", "queued", "behind"]
+
+
+def test_callbacks_that_were_cancelled_are_not_run() -> None:
+    done: list[str] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+
+        def begin(loop: FairLoop) -> None:
+            loop.add_reader(ours.fileno(), done.append, "read")
+            theirs.send(b"x")
+            loop.call_soon(stop, loop)
+
+        def stop(loop: FairLoop) -> None:
+            loop.remove_reader(ours.fileno())
+            work(2 * fair_loop.LOOK)
+
+        run(begin, 1.0)
+        # Ready before the callback that removed it: it ran once, and not again afterwards.
+        assert done == ["read"]
