@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from co2.errors import BadRequest, CallTimeout, ParseError, PeerError, RemoteFault, Unreachable
+from co2.errors import AnswerTooBig, BadRequest, CallTimeout, ParseError, PeerError, RemoteFault, Unreachable
 from co2.xmlrpc.answers import AnswerLimit
-from co2.xmlrpc.client import RpcClient
+from co2.xmlrpc.client import PARSED_BESIDE, RpcClient
 from co2.xmlrpc.reader import MAX_RESPONSE_VALUES
 from co2.xmlrpc.simple_client import SimpleClient
-from co2.xmlrpc.writer import write_fault, write_response, write_value
+from co2.xmlrpc.writer import WrittenValue, write_fault, write_response, write_value
 from tests.xmlrpc.hostile import hostile, http
 
 LIMIT = 100_000
@@ -131,6 +131,28 @@ def test_who_says_nothing_runs_out_of_time(call: Call) -> None:
         call(server.url, "ping", timeout=0.2)
 
 
+def test_an_answer_that_never_ends_runs_out_of_time(call: Call) -> None:
+    with hostile(http(GOOD[:50], f"Content-Length: {len(GOOD)}")) as server, pytest.raises(CallTimeout):
+        call(server.url, "ping", timeout=0.2)
+
+
+def test_time_that_is_over_before_the_call_sends_nothing() -> None:
+    with hostile(http(GOOD)) as server, SimpleClient(server.url, 10) as client:
+        with pytest.raises(CallTimeout):
+            client.call("ping", timeout=0)
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("number", [socket.EAI_NONAME, socket.EAI_AGAIN])
+def test_a_name_that_nobody_has(call: Call, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object, **__: object) -> None:
+        raise socket.gaierror(number, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with pytest.raises(Unreachable, match="does not answer: no such name"):
+        call("http://nobody.example", "ping")
+
+
 def test_nobody_there(call: Call) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
@@ -171,6 +193,59 @@ def test_a_connection_that_the_host_closed_meanwhile_is_opened_anew() -> None:
         assert len(server.requests) == 3
 
 
+LONG_TEXT = "x" * (PARSED_BESIDE + 1)
+
+
+def call_for_long_answers(url: str, count: int, max_under_way: int) -> list[Any]:
+    """Make calls at once; return their results or errors."""
+
+    async def run() -> list[Any]:
+        client = RpcClient(max_under_way)
+        limit = AnswerLimit(2 * len(LONG_TEXT), MAX_RESPONSE_VALUES)
+        try:
+            calls = [client.call(url, "ping", timeout=10, limit=limit) for _ in range(count)]
+            return await asyncio.gather(*calls, return_exceptions=True)
+        finally:
+            await client.close()
+
+    return asyncio.run(run())
+
+
+def test_a_long_answer_comes_with_its_xml() -> None:
+    with hostile(http(write_response(write_value(LONG_TEXT)))) as server:
+        for found in call_for_long_answers(server.url, 3, 10 * len(LONG_TEXT)):
+            assert isinstance(found, WrittenValue)
+            assert found.value == LONG_TEXT
+            assert found.xml == write_value(LONG_TEXT)
+
+
+def test_an_answer_that_is_more_than_all_together_may_be_is_given_up() -> None:
+    with hostile(http(write_response(write_value(LONG_TEXT)))) as server:
+        (found,) = call_for_long_answers(server.url, 1, len(LONG_TEXT))
+    assert isinstance(found, AnswerTooBig)
+    assert "together" in str(found)
+
+
+def test_a_long_answer_of_many_calls_is_read() -> None:
+    answers = [[LONG_TEXT], [True]]
+    with hostile(http(write_response(write_value(answers)))) as server:
+        assert call_many(server.url, 2) == [LONG_TEXT, True]
+
+
+def test_many_answers_come_one_after_the_other_over_one_connection() -> None:
+    async def run(url: str) -> list[Any]:
+        client = RpcClient()
+        limit = AnswerLimit(LIMIT, MAX_RESPONSE_VALUES)
+        try:
+            return [await client.call(url, "ping", timeout=10, limit=limit) for _ in range(3)]
+        finally:
+            await client.close()
+
+    with hostile(http(GOOD)) as server:
+        assert asyncio.run(run(server.url)) == [{"a": [1, "x"]}] * 3
+        assert len(server._open) == 1
+
+
 def call_many(url: str, count: int) -> list[Any]:
     async def run() -> list[Any]:
         client = RpcClient()
@@ -193,7 +268,8 @@ def test_many_calls_give_many_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    "answers", [True, [], [[1]], [[1], []], [[1], [1, 2]], [[1], {}], [[1], {"faultCode": "a"}]]
+    "answers",
+    [True, [], [[1]], [[1], []], [[1], [1, 2]], [[1], {}], [[1], {"faultCode": "a"}], [[1], {"faultCode": 7}]],
 )
 def test_many_calls_with_answers_that_are_none(answers: Any) -> None:
     with hostile(http(write_response(write_value(answers)))) as server, pytest.raises(ParseError):

@@ -10,7 +10,7 @@ import pytest
 from co2.errors import BadParams, BadRequest, InternalError, NoSuchMethod
 from co2.xmlrpc.introspection import MAX_ANSWERS, MAX_MULTICALL, add_introspection
 from co2.xmlrpc.registry import Caller, RegisteredMethod, Registry
-from co2.xmlrpc.writer import Written
+from co2.xmlrpc.writer import Written, write_value
 
 CALLER = Caller("127.0.0.1", 5)
 
@@ -170,3 +170,37 @@ def test_multicall_refuses_what_comes_after_too_many_bytes_of_answers(registry: 
     assert [isinstance(answer, list) for answer in answers] == [True, True, False, False, False]
     assert answers[2]["faultCode"] == BadRequest.code
     assert len(called) == 2
+
+
+@pytest.mark.parametrize(("missing", "answered"), [(0, False), (1, True)])
+def test_multicall_calls_nothing_more_when_the_answers_are_as_long_as_allowed(
+    registry: Registry, missing: int, answered: bool
+) -> None:
+    text = "x" * (MAX_ANSWERS - len(write_value("")) - missing)
+    registry.add("big", lambda _params, _caller: text, help="", signatures=[])
+    answers = multicall(registry, {"methodName": "big"}, {"methodName": "now"})
+    assert isinstance(answers[0], list)
+    assert isinstance(answers[1], list) == answered
+
+
+@pytest.mark.parametrize(
+    ("caller", "local"),
+    [
+        (Caller("127.0.0.1", 5), True),
+        (Caller("::1", 5), True),
+        (Caller("10.0.0.1", 5), False),
+        (Caller("", 0), False),
+        (Caller("127.0.0.1", 5, relayed=True), False),
+        (Caller("127.0.0.1", 5, proxied=True), False),
+    ],
+)
+def test_only_who_calls_from_this_machine_itself_is_local(caller: Caller, local: bool) -> None:
+    assert caller.is_local == local
+
+
+def test_a_method_that_is_not_in_the_table_may_be_elsewhere(registry: Registry) -> None:
+    registry.elsewhere = lambda name, params, caller: [name, params, caller.port]
+    assert "a.b.c" not in registry
+    assert dispatch(registry, "a.b.c", 1) == ["a.b.c", [1], 5]
+    assert "now" in registry
+    assert dispatch(registry, "now", 1) == [[1], "127.0.0.1"]

@@ -222,3 +222,11 @@ def test_a_lazy_array_is_produced_while_it_is_encoded() -> None:
     next(steps)
     assert 0 < array.produced < 2 * STEP
     assert read_response(b"".join(pieces_of({"rows": Counted()}))) == {"rows": [*range(10_000)]}
+
+
+def test_a_value_that_must_be_longer_than_allowed_is_refused_before_it_is_written() -> None:
+    assert write_value([None] * 10, 1000) == write_value([None] * 10)
+    with pytest.raises(ValueRefused, match="100 values, which take more than 1000 bytes"):
+        write_value([None] * 100, 1000)
+    with pytest.raises(ValueRefused, match="more than 1000 bytes"):
+        write_value([[None] * 30] * 30, 1000)

@@ -148,6 +148,8 @@ class HttpSession:
 
 def _reason(error: Exception) -> str:
     """Describe in a few words why a connection failed."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return error.strerror or "no such name"  # its number is none of the system's errors
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)  # its own text repeats the address
     if isinstance(error, aiohttp.ServerDisconnectedError):
