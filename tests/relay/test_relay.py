@@ -211,6 +211,20 @@ def test_a_message_answered_with_a_fault_is_counted_and_not_sent_again() -> None
     with_relay(test)
 
 
+def test_who_leaves_while_the_satellites_are_listed_is_not_listed() -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
+        for port in (5001, 5002, 5003):
+            member(relay, port)
+        rows = iter(relay.methods.get_satellites([], HERE))
+        listed = [next(rows)["host_id"]]
+        (gone,) = [one for one in relay.members if one.host_id.port == 5002]
+        relay.take_out(gone, keep_cursor=False)
+        listed += [row["host_id"] for row in rows]
+        assert [one.rpartition(":")[2] for one in listed] == ["5001", "5003"]
+
+    with_relay(test)
+
+
 def test_a_message_that_a_member_answers_with_nonsense_holds_up_no_later_ones() -> None:
     async def test(relay: FullRelay, client: Client) -> None:
         url = member(relay, 5001)

@@ -182,7 +182,10 @@ class MemberMethods:
     ) -> Iterator[dict[str, Any]]:
         """Produce the rows of members, as far as their names fit; on a page the rows end where they do not."""
         left = NAMES_TOLD if with_names else -1
-        for number, member in enumerate(members):
+        number = 0
+        for member in members:
+            if self._members.get(member.host_id.origin) is not member:
+                continue  # it has left since the first row was produced
             row = self._row(member)
             left -= _names_size(row)
             if left < 0:
@@ -192,6 +195,7 @@ class MemberMethods:
                     row["left_out"] = len(row["methods"]) + len(row["plugins"])
                     row |= {"methods": [], "plugins": [], "behind": {}}
             yield row
+            number += 1
         if away is not None:
             yield from away_rows(away)
 
