@@ -30,6 +30,7 @@
         ├── TooManySatellites      1004 the relay is full
         ├── NotCallable            1005 that host takes no calls: it registered without a port
         ├── Unreachable            1006 a host does not answer
+        │   ├── FailedInside       the host answered with HTTP 500
         │   └── NothingListens     there is no program at its port
         ├── CallTimeout            1007 a call took longer than its deadline
         ├── PluginFailed           1008 the plugin raised, died or is not running
@@ -66,6 +67,7 @@ __all__ = [
     "NotLoadable",
     "NotOurRelay",
     "NotRunning",
+    "NothingListens",
     "OutboxFull",
     "ParseError",
     "PeerError",
