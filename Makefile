@@ -7,13 +7,17 @@ STAMP  := $(VENV)/.installed
 # Where `peers` installs what is missing unasked a test that finds no peer fails rather than skips.
 INSTALLS := command -v apt-get >/dev/null && { [ -n "$$CI" ] || [ "$$(id -u)" -eq 0 ]; }
 BENCH_STAMP := $(VENV)/.bench-installed
-# The rooms without processes, sockets and disks, and what stands beside them.
-QUICK := $(addprefix tests/,protocol config xmlrpc web) $(filter-out %_docs.py %_make.py %_needs.py %_setup.py,$(wildcard tests/test_*.py))
+# The subpackages without processes, sockets and disks, and the tests of single modules. Almost: a few tests open a local
+# socket, write a file or start Python. What takes seconds is left out.
+QUICK := $(addprefix tests/,protocol config xmlrpc web) \
+	$(filter-out %_docs.py %_make.py %_needs.py %_setup.py %_wheel.py,$(wildcard tests/test_*.py))
+# What ruff checks and formats.
+CODE := src tests bench tools hatch_build.py
 
 # Run $(1) and say how long it took, whatever came of it.
 timed = @began=$$(date +%s); ( $(1) ); status=$$?; echo "make $@ took $$(($$(date +%s) - began)) s"; exit $$status
 
-.PHONY: help venv pins peers demo quick check test coverage mutants elsewhere soak attack simulate diagrams reference reloads lint bench clean another-python calls
+.PHONY: help venv pins peers demo quick format check test coverage mutants elsewhere soak attack simulate diagrams reference reloads lint bench clean another-python calls
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*##/ { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -46,6 +50,10 @@ demo: venv  ## a relay and three satellites with real readings and real OSC pack
 
 quick: venv  ## the rooms that do no I/O, with 10 examples of each property: while you work (20 s)
 	$(call timed,$(BIN)/python -m pytest -q -n 2 --dist loadgroup --hypothesis-profile=quick $(QUICK))
+
+format: venv  ## format the code, and fix what ruff can fix by itself
+	@$(BIN)/ruff check --fix-only $(CODE)
+	@$(BIN)/ruff format $(CODE)
 
 check: venv  ## lint and quick: before a commit (90 s)
 	$(call timed,$(MAKE) --no-print-directory lint quick)
@@ -84,8 +92,8 @@ calls: venv  ## count the Python functions and files that one message, one XML-R
 	@$(BIN)/python tools/count_calls.py
 
 lint: venv  ## format, lint, types, import direction
-	@$(BIN)/ruff format --check src tests bench tools hatch_build.py
-	@$(BIN)/ruff check src tests bench tools hatch_build.py
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/mypy
 	@$(BIN)/mypy --platform darwin src
 	@$(BIN)/lint-imports
@@ -94,5 +102,6 @@ bench: venv peers $(BENCH_STAMP)  ## measure co2 beside its peers and other brok
 	@PATH="$$PATH:/usr/sbin" bash tools/install-peers.sh redis-server:redis-server mosquitto:mosquitto
 	@$(BIN)/python -m bench
 
-clean:  ## remove .venv and caches
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove .venv, caches and compiled modules
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find src -name '*.so' -delete
