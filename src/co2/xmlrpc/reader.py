@@ -236,7 +236,10 @@ _INCOMPLETE = frozenset(map(id, _UNFINISHED))
 
 
 class _Declared(Exception):
-    """The XML declaration names an encoding other than UTF-8."""
+    """The XML declaration names an encoding other than UTF-8.
+
+    It never leaves the reader, which catches it and parses the document again, converted to UTF-8.
+    """
 
     def __init__(self, codec: str) -> None:
         super().__init__(codec)

@@ -185,7 +185,7 @@ def _stem(name: str) -> str:
 
 
 class _NotFoundError(Exception):
-    """Why a package cannot be loaded."""
+    """Why a package cannot be loaded. It never leaves this module: the search returns it as a problem."""
 
 
 def _find(name: str, folder: Path, open_to_others: OpenCode) -> PackageSpec:

@@ -52,6 +52,9 @@ _loaded: dict[str, str] = {}
 class LoadFailure(Exception):
     """A package that cannot be loaded.
 
+    Not a Co2Error: a plugin host reports it to its parent as the frame LoadFailed, and ``co2 plugin check`` as a
+    finding. Only ``co2.testing`` passes it on, to the test of an author.
+
     Args:
         problem: what was found and what was expected.
         where: ``file:line`` and class, where known.

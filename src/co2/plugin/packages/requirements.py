@@ -19,6 +19,9 @@ _WANTED = f'{VARIABLE} should be a tuple of names with versions, such as ("numpy
 class RequirementsProblem(Exception):
     """A missing or malformed requirement.
 
+    Not a Co2Error: it never leaves this subpackage. The loader turns it into a LoadFailure, ``co2 plugin check``
+    into a finding.
+
     Args:
         problem: in words.
         line: of ``requires``.

@@ -26,11 +26,17 @@ _EMPTY = _Parameter.empty
 
 
 class ParametersRefused(Exception):
-    """A method whose parameters cannot be filled; the text says why."""
+    """A method whose parameters cannot be filled; the text says why.
+
+    Not a Co2Error: it never leaves this subpackage. The loader turns it into a LoadFailure with the method's line.
+    """
 
 
 class ArgumentRefused(BadParams):
-    """An argument that does not fit the parameters: the method was not called."""
+    """An argument that does not fit the parameters: the method was not called.
+
+    It never leaves the plugin host: the actor answers the call with a Result, and the caller gets BadParams.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,9 @@ Took = Callable[["Generation", ChildFrame], None]
 class NotLoaded(Exception):
     """Loading the package failed.
 
+    Not a Co2Error: it never leaves this subpackage. The life cycle catches it, logs the problem, and answers
+    those who requested the load with a LoadError.
+
     Args:
         problem: the actual and the expected state, with file and line if known.
         taken: an exclusive resource, such as a port or a device, is in use.
