@@ -1,6 +1,10 @@
 """The relay's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-:data:`co2.protocol.transitions.RELAY` defines which frame is allowed in which state.
+1. Everything that changes the state of a link is in this subpackage. The relay calls the methods of
+   :class:`RelayCore`, sends what the links have to send, and handles ``RelayCore.events``.
+2. There are no sockets, no asyncio, no threads and no clocks here: ``now`` returns the time, and ``log`` stores
+   the messages.
+3. :data:`co2.protocol.transitions.RELAY` defines which frame is allowed in which state.
 
 The path of a message: a Publish is checked against the sender's mark and appended to the log. It is sent at once
 to every live stream at the end of the log; when it is on disk, its sender is acknowledged and durable streams get

@@ -1,6 +1,9 @@
 """The satellite's side of the link, without I/O: frames in, frames and events out (design §6, §7).
 
-:data:`co2.protocol.transitions.SATELLITE` defines which frame is allowed in which state.
+1. Everything that changes the state of the link is in this subpackage. The satellite calls the methods of
+   :class:`SatelliteCore`, sends what the link has to send, and handles ``SatelliteCore.events``.
+2. There are no sockets, no asyncio, no threads and no clocks here.
+3. :data:`co2.protocol.transitions.SATELLITE` defines which frame is allowed in which state.
 
 Messages of packages are put into the outbox and sent at the speed of the link. Received messages go to the
 packages that want them: live packages share the live stream; one that is too slow leaves it, and catches up
