@@ -26,8 +26,8 @@ def test_it_is_told_at_once_and_then_ever_more_rarely_with_a_count() -> None:
             told[tick / 30] = text
     assert [*told] == [1, 10, 60, 120, 180]
     end = "its traceback is in co2.log)"
-    assert told[1] == f"every failed - ValueError: 30 (again: 31 times in 1 s; {end}"
-    assert told[180] == f"every failed - ValueError: 5400 (again: 5401 times in 180 s; {end}"
+    assert told[1] == f"every failed - ValueError: 30 (repeated: 31 times in 1 s; {end}"
+    assert told[180] == f"every failed - ValueError: 5400 (repeated: 5401 times in 180 s; {end}"
     assert [*repeats.due()] == []
 
 
@@ -40,7 +40,7 @@ def test_what_came_again_is_told_though_it_does_not_come_any_more() -> None:
     clock.now += 1
     [(source, text)] = repeats.due()
     assert source == "ham"
-    assert "(again: 20 times in 1 s;" in text
+    assert "(repeated: 20 times in 1 s;" in text
     clock.now += 1000
     assert [*repeats.due()] == []
 
@@ -64,7 +64,7 @@ def test_what_only_one_of_them_has_goes_to_the_file() -> None:
     clock.now += 1
     told = repeats.take("ham", failed(what="receive failed: 3"))
     assert told.aloud
-    assert told.text.startswith("receive failed: 3 - ValueError: nih (again: 4 times in 1 s")
+    assert told.text.startswith("receive failed: 3 - ValueError: nih (repeated: 4 times in 1 s")
 
 
 def test_another_place_another_source_and_what_has_no_traceback_stay_whole() -> None:

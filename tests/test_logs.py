@@ -224,12 +224,12 @@ def test_refusals_that_were_suppressed_are_told_when_a_line_comes(caplog: pytest
     caller = Caller("192.0.2.1", 7)
     with caplog.at_level(logging.INFO, "co2.server"):
         for _ in range(100):
-            books.refused(caller, Refused(404, "nothing here"))
+            books.refused(caller, Refused(404, "no such page"))
         written = len(caplog.records)
         assert written < 60
 
         def tried() -> bool:
-            books.refused(caller, Refused(404, "nothing here"))
+            books.refused(caller, Refused(404, "no such page"))
             return len(caplog.records) > written
 
         wait_for(tried)
@@ -242,7 +242,7 @@ def test_refusals_that_were_suppressed_are_told_also_when_no_line_follows(
     books = AccessLog(None)
     with caplog.at_level(logging.INFO, "co2.server"):
         for _ in range(1000):
-            books.refused(Caller("192.0.2.1", 7), Refused(404, "nothing here"))
+            books.refused(Caller("192.0.2.1", 7), Refused(404, "no such page"))
 
         def told() -> bool:
             books.write_down()

@@ -41,6 +41,6 @@ def test_an_error_is_logged_under_the_name_of_the_task(caplog: pytest.LogCapture
 
     asyncio.run(scenario())
     assert sorted(record.getMessage() for record in caplog.records) == [
-        "a task of the test ended by an error of ours",
-        "the watch ended by an error of ours",
+        "a task of the test ended with an internal error",
+        "the watch ended with an internal error",
     ]

@@ -134,7 +134,7 @@ class TooBig(UsageError, ValueError):
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"the message has {self.size} bytes once encoded, at most {self.limit} can travel: split it"
+        return f"the encoded message has {self.size} bytes; the limit is {self.limit}: split it"
 
 
 class OutboxFull(UsageError, TimeoutError):
@@ -153,8 +153,8 @@ class OutboxFull(UsageError, TimeoutError):
     def __str__(self) -> str:
         why = f": {self.reason}" if self.reason else ""
         return (
-            f"no room for {self.timeout:g} s, so the message was not sent{why}. Drop it or send it later; "
-            "outbox_max and send_timeout in co2.toml say how much waits and how long"
+            f"the message was not sent, because the outbox had no room for {self.timeout:g} s{why}. Drop it or "
+            "send it later; outbox_max and send_timeout in co2.toml set the limits"
         )
 
 
@@ -174,8 +174,8 @@ class FlushTimeout(UsageError, TimeoutError):
     def __str__(self) -> str:
         why = self.reason or f"no acknowledgement within {self.timeout:g} s"
         return (
-            f"{why}: the relay is away or slow; what was sent still waits and goes out by itself: "
-            "do not send it again, call flush() again or with a longer timeout"
+            f"{why}: the relay is away or slow. The messages still wait and will be sent: "
+            "do not send them again; call flush() again, or with a longer timeout"
         )
 
 
@@ -273,9 +273,7 @@ class NoSuchMethod(PeerError):
 
     def __str__(self) -> str:
         meant = f"; did you mean {self.meant!r}?" if self.meant else ";"
-        return (
-            f"no such method: {self.name[:128]!r}{meant} co2 methods, or system.listMethods, tells what there is"
-        )
+        return f"no such method: {self.name[:128]!r}{meant} co2 methods, or system.listMethods, lists the methods"
 
 
 class BadParams(PeerError):
@@ -298,7 +296,7 @@ class InternalError(PeerError):
         self.error_id = error_id
 
     def __str__(self) -> str:
-        return f"internal error {self.error_id}; the host's log has the details under this id"
+        return f"internal error {self.error_id}; the host's log has the details under that id"
 
 
 class IdentityRefused(PeerError):
@@ -336,8 +334,8 @@ class TooManySatellites(PeerError):
 
     def __str__(self) -> str:
         if self.there_are:
-            return f"this relay has {self.there_are}; unregister those that are not needed, or try later"
-        return f"this relay is full: max_sats is {self.max_sats}; try later or another relay"
+            return f"this relay already has {self.there_are}; unregister some of them, or try again later"
+        return f"this relay is full: max_sats is {self.max_sats}; try again later, or use another relay"
 
 
 class NotCallable(PeerError):

@@ -106,7 +106,7 @@ class Repeats:
         while age >= _due(known):
             known.step += 1
         known.told = known.count
-        often = f"again: {known.count} times in {age:.0f} s; its traceback is in co2.log"
+        often = f"repeated: {known.count} times in {age:.0f} s; its traceback is in co2.log"
         return f"{known.what} - {known.error} ({often})"
 
 

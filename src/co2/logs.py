@@ -85,7 +85,7 @@ class EscapingFormatter(logging.Formatter):
             record.msg, record.args = record.getMessage().replace("\n", "\\n"), None
         text = super().format(record)
         if left_out := getattr(record, "left_out", 0):
-            text += f" (and {left_out} lines like this one were suppressed before it: they came too fast)"
+            text += f" (and {left_out} similar lines before it were suppressed: too many in a short time)"
         return escaped(text).replace("\n", "\n  | ")
 
 
@@ -152,7 +152,7 @@ class LineBudget:
             before = f"{source} " if source else ""
             logger.log(
                 level,
-                "%ssuppressed %d lines, %d bytes (left out here: they came too fast or were too long)",
+                "%ssuppressed %d lines, %d bytes (too long, or too many in a short time)",
                 before,
                 lines,
                 size,
@@ -355,7 +355,9 @@ class LogFiles:
     def close(self) -> None:
         """Write the rest and restore the loggers."""
         if untold := self._places.untold():
-            logging.getLogger("co2.logs").warning("%d more lines were suppressed: they came too fast", untold)
+            logging.getLogger("co2.logs").warning(
+                "%d more lines were suppressed: too many in a short time", untold
+            )
         while self._undo:
             logger, handler = self._undo.pop()
             logger.removeHandler(handler)

@@ -49,4 +49,4 @@ class TaskSet:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._logger.error("%s ended by an error of ours", task.get_name(), exc_info=error)
+            self._logger.error("%s ended with an internal error", task.get_name(), exc_info=error)

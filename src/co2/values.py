@@ -61,14 +61,14 @@ def pack(message: Mapping[str, Any]) -> bytes:
         TooBig: over :data:`MAX_MESSAGE_SIZE`.
     """
     if not isinstance(message, Mapping):
-        raise MessageError(f"a message is a dictionary with the key 'data', not {type(message).__name__}")
+        raise MessageError(f"a message must be a dictionary with the key 'data', not {type(message).__name__}")
     if "data" not in message:
         raise MessageError("the key 'data' is mandatory: send({'data': value})")
     if "host_id" in message or "client_address" in message:
         message = {key: value for key, value in message.items() if key not in _SET_BY_HOST}
     for key in message:
         if not isinstance(key, str):
-            raise MessageError(f"the keys of a message are strings, not {type(key).__name__}: {key!r:.80}")
+            raise MessageError(f"the keys of a message must be strings, not {type(key).__name__}: {key!r:.80}")
     return pack_value(message)
 
 
@@ -82,11 +82,11 @@ def pack_value(value: Any) -> bytes:
     try:
         packed = _encoder.encode(value)
     except RecursionError:
-        raise ValueRefused("cannot travel: nested too deep, or contains itself") from None
+        raise ValueRefused("cannot be sent: nested too deep, or contains itself") from None
     except UnicodeEncodeError as error:
-        raise ValueRefused(f"cannot travel: text that is not valid Unicode ({error.reason})") from None
+        raise ValueRefused(f"cannot be sent: text that is not valid Unicode ({error.reason})") from None
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
-        raise ValueRefused(f"cannot travel: {error}") from None
+        raise ValueRefused(f"cannot be sent: {error}") from None
     if len(packed) > MAX_MESSAGE_SIZE:
         raise TooBig(len(packed), MAX_MESSAGE_SIZE)
     return packed

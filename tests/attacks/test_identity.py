@@ -273,7 +273,7 @@ def test_row_63_nothing_is_loaded_that_others_could_have_written(
     assert ended.returncode == 2
     assert "executed" not in ended.stderr
     assert str(tmp_path) in ended.stderr
-    assert "may write it" in ended.stderr or "belongs to" in ended.stderr
+    assert "may write to it" in ended.stderr or "belongs to" in ended.stderr
 
 
 @ROOT_ONLY

@@ -168,7 +168,7 @@ def test_who_comes_from_one_address_leaves_room_for_others(tmp_path: Path) -> No
     seen = json.loads(ended.stdout)
     assert seen["registered"] == MAX_FOREIGN_OF_ADDRESS
     assert len(seen["refused"]) == 1
-    assert f"{MAX_FOREIGN_OF_ADDRESS} members without a link at your address" in seen["refused"][0]
+    assert f"{MAX_FOREIGN_OF_ADDRESS} members without a link from your address" in seen["refused"][0]
     assert seen["others refused"] == [""] * 20
     # Of its connections those that are idle for longest went, and none of anybody else.
     most = FILES // 2
@@ -185,4 +185,6 @@ def test_who_comes_from_one_address_leaves_room_for_others(tmp_path: Path) -> No
     gone = 5
     assert seen["satellites"] == {ADDRESSES[0]: PLACES - gone, ADDRESSES[1]: 3, ADDRESSES[2]: 1, "127.0.0.1": 1}
     assert seen["gave way"] == len(seen["told"]) == gone
-    assert all(f"of them {ADDRESSES[0]} has most" in text and "Raise max_sats" in text for text in seen["told"])
+    assert all(
+        f"{ADDRESSES[0]} has the most satellites" in text and "Raise max_sats" in text for text in seen["told"]
+    )

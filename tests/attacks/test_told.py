@@ -138,7 +138,7 @@ def test_an_answer_that_no_host_of_ours_could_give_is_refused_unread(relay: Host
     """Written as XML it would be 80 MB, and take seconds."""
     with liar(relay, {"long": [None] * 4_000_000, "fits": [None] * 700_000}):
         asked = {"host_id": "liar@127.0.0.1:9", "data": 1}
-        with pytest.raises(RemoteFault, match=r"liar@\S+ answers with 4000005 bytes; the limit is 737280"):
+        with pytest.raises(RemoteFault, match=r"liar@\S+ answered with 4000005 bytes; the limit is 737280"):
             call(relay.port, "method_call", {**asked, "method_name": "long"})
         assert len(call(relay.port, "method_call", {**asked, "method_name": "fits"})) == 700_000
 
@@ -166,4 +166,4 @@ def test_a_header_makes_nobody_many_callers(relay: HostProcess) -> None:
         assert refused, "one call more than one caller may have is under way"
         reply = read_reply(refused[0])
         assert reply is not None
-        assert b"the limit of one caller" in reply.body
+        assert b"the limit for one caller" in reply.body

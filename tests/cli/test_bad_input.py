@@ -79,7 +79,7 @@ def test_an_argument_that_is_missing(args: Sequence[str], run: Run) -> None:
 
 def test_an_unknown_command_names_the_nearest(run: Run) -> None:
     assert "Did you mean 'relay'?" in run("rellay")
-    assert "There are: relay, satellite" in run("xyzzy")
+    assert "Commands: relay, satellite" in run("xyzzy")
     assert "--relay" in run("--relay", NOBODY, "ps")
 
 
@@ -87,7 +87,7 @@ def test_an_unknown_command_names_the_nearest(run: Run) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("[relay]\nport = 'x'\n", r"co2\.toml: \[relay\] port: found 'x', wanted: an integer from 0 to 65535"),
+        ("[relay]\nport = 'x'\n", r"co2\.toml: \[relay\] port: found 'x', expected an integer from 0 to 65535"),
         ("[satellite]\nrelais = 1\n", r"co2\.toml: \[satellite\]: unknown key 'relais'; did you mean 'relay'"),
         ("[relay\n", r"co2\.toml: not TOML"),
     ],
@@ -104,7 +104,7 @@ def test_a_bad_variable(command: str, run: Run, monkeypatch: pytest.MonkeyPatch)
     assert "CO2_PROT: unknown variable; did you mean 'CO2_PORT'?" in run(*complete(command))
     monkeypatch.delenv("CO2_PROT")
     monkeypatch.setenv("CO2_BIND", "nonsense")
-    assert "CO2_BIND: found 'nonsense', wanted: an IP address" in run(*complete(command))
+    assert "CO2_BIND: found 'nonsense', expected an IP address" in run(*complete(command))
 
 
 def complete(command: str) -> list[str]:
@@ -125,9 +125,9 @@ def complete(command: str) -> list[str]:
         ("--port", "many", "an integer from 0 to 65535"),
         ("--port", "-1", "an integer from 0 to 65535"),
         ("--port", "65536", "an integer from 0 to 65535"),
-        ("--state", "", "a path of a folder"),
-        ("--plugin-dir", "", "a path of a folder"),
-        ("--config", "", "a path of a file"),
+        ("--state", "", "the path of a folder"),
+        ("--plugin-dir", "", "the path of a folder"),
+        ("--config", "", "the path of a file"),
     ],
 )
 def test_a_bad_value_of_a_hosts_flag(command: str, flag: str, value: str, wanted: str, run: Run) -> None:
@@ -148,7 +148,7 @@ def test_a_file_that_is_not_there(command: str, run: Run) -> None:
 )
 def test_a_bad_url(command: str, flag: str, url: str, run: Run) -> None:
     text = run(*complete(command), flag, url)
-    assert f"co2: {flag}: found {url!r}, wanted: a URL such as http://127.0.0.1:2003" in text
+    assert f"co2: {flag}: found {url!r}, expected a URL such as http://127.0.0.1:2003" in text
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "many", "1.5"])
@@ -172,9 +172,9 @@ def test_a_bad_host_id(value: str, run: Run) -> None:
     ("name", "said"),
     [
         ("sysinof", "did you mean 'sysinfo'"),
-        ("no_such", r"there is no package 'no_such' in .*, nor among those that come with co2 \(example, osc,"),
-        ("has-dash", "wanted: a list of names of packages"),
-        ("../ham", "wanted: a list of names of packages"),
+        ("no_such", r"there is no package 'no_such' in .*, bundled with co2 \(example, osc,"),
+        ("has-dash", "expected a list of package names"),
+        ("../ham", "expected a list of package names"),
         ("relay", "reserved"),
     ],
 )
@@ -203,12 +203,12 @@ def test_a_list_of_2003_that_cannot_be_read(run: Run) -> None:
         ('{"data": NaN}', "not JSON"),
         ('{"data": -Infinity}', "not JSON"),
         ("[" * 100_000, "not JSON"),
-        ("1", "a dictionary with the key 'data' is wanted"),
-        ('["data"]', "a dictionary with the key 'data' is wanted"),
-        ("{}", "a dictionary with the key 'data' is wanted"),
-        ('{"date": 1}', "a dictionary with the key 'data' is wanted"),
-        ('{"data": 99999999999999999999999}', "cannot travel: can't serialize ints"),
-        ('{"data": "\\ud800"}', "cannot travel: text that is not valid Unicode"),
+        ("1", "expected a dictionary with the key 'data'"),
+        ('["data"]', "expected a dictionary with the key 'data'"),
+        ("{}", "expected a dictionary with the key 'data'"),
+        ('{"date": 1}', "expected a dictionary with the key 'data'"),
+        ('{"data": 99999999999999999999999}', "cannot be sent: can't serialize ints"),
+        ('{"data": "\\ud800"}', "cannot be sent: text that is not valid Unicode"),
         (f'{{"data": "{"x" * 720 * 1024}"}}', "720|737"),
     ],
 )
@@ -224,10 +224,10 @@ def test_a_bad_message(args: Sequence[str], message: str, said: str, run: Run) -
 @pytest.mark.parametrize(
     ("args", "stdin", "said"),
     [
-        (["relay", "--port", "many"], "", "--port: found 'many', wanted: an integer from 0 to 65535"),
+        (["relay", "--port", "many"], "", "--port: found 'many', expected an integer from 0 to 65535"),
         (["satellite", "--plugin", "no_such"], "", "there is no package 'no_such'"),
         (["send", "-"], '\n{"data": 1\n', "standard input, line 2"),
-        (["call", "ping", "[]"], "", "a dictionary with the key 'data' is wanted"),
+        (["call", "ping", "[]"], "", "expected a dictionary with the key 'data'"),
         (["satellite", "--state", "x"], "", "unknown key 'prot'"),
     ],
     ids=["relay", "satellite", "send", "call", "file"],

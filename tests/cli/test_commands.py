@@ -114,7 +114,7 @@ def test_watch_gives_up_in_time(net: Network) -> None:
     started = time.monotonic()
     done = co2(net, "watch", "--once", "--timeout", "0.2")
     assert (done.returncode, done.stdout) == (5, "")
-    assert done.stderr == "co2: no message within 0.2 s; co2 ps shows who is there\n"
+    assert done.stderr == "co2: no message within 0.2 s; co2 ps lists the hosts of the network\n"
     assert time.monotonic() - started < 5
     assert co2(net, "watch", "--timeout", "0.1").returncode == 5
 
@@ -122,7 +122,9 @@ def test_watch_gives_up_in_time(net: Network) -> None:
 def test_watch_says_how_many_of_those_that_it_waited_for_came(net: Network) -> None:
     code, out = watch(net, "--count", "1000000", "--timeout", "1")
     assert code == 5
-    assert re.search(r"\nco2: [1-9]\d* of 1000000 messages within 1 s; co2 ps shows who is there\n\Z", out)
+    assert re.search(
+        r"\nco2: [1-9]\d* of 1000000 messages within 1 s; co2 ps lists the hosts of the network\n\Z", out
+    )
     code, out = watch(net, "--timeout", "1")
     assert (code, "co2: " in out) == (0, False)
 
@@ -323,8 +325,8 @@ def test_a_relay_of_another_machine_needs_an_address_that_is_not_only_its_own() 
     assert (code, text) == (
         3,
         "http://192.168.1.10:2003 does not answer: Connection refused; "
-        "a host listens for other machines only where it was started so: co2 relay --bind 0.0.0.0 there, or "
-        "co2 satellite --bind 0.0.0.0",
+        "a host accepts connections from other machines only if it was started that way: "
+        "co2 relay --bind 0.0.0.0, or co2 satellite --bind 0.0.0.0",
     )
     for here in ("http://localhost:2003", "http://[::1]:2003", "http://127.0.0.2:2003"):
         assert "--bind" not in exit_code(NothingListens(here, "Connection refused"))[1]
@@ -336,8 +338,8 @@ def test_a_satellite_that_is_asked_what_only_a_relay_knows_says_so(args: list[st
     url = net.satellite.url
     done = co2(net, *args, "--relay", url)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"Error: {url} is a satellite, and this is asked of a relay; " in done.stderr
-    assert f"its own one is: --relay {net.relay.url} " in done.stderr
+    assert f"Error: {url} is a satellite, and this command needs a relay: " in done.stderr
+    assert f"--relay {net.relay.url} is the one of this satellite " in done.stderr
     assert f"co2 plugin ls --url {url}" in done.stderr
 
 
@@ -345,12 +347,12 @@ def test_what_is_not_there_points_to_the_command_that_shows_what_is(net: Network
     done = co2(net, "call", "nope")
     assert done.returncode == 1
     assert done.stderr == (
-        "co2: fault -32601: no such method: 'nope'; co2 methods, or system.listMethods, tells what there is\n"
+        "co2: fault -32601: no such method: 'nope'; co2 methods, or system.listMethods, lists the methods\n"
     )
     done = co2(net, "call", "ping", "--host", "nobody@127.0.0.1:1")
     assert done.stderr == (
         "co2: fault 1003: nobody@127.0.0.1:1 is not registered here; call relay.register first; "
-        "co2 ps shows who is there\n"
+        "co2 ps lists the hosts of the network\n"
     )
     done = co2(net, "dead-letters", "--repeat", "99", "--url", net.satellite.url)
     assert done.returncode == 1

@@ -67,7 +67,7 @@ def test_letters_are_shown_repeated_and_dropped(net: Network) -> None:
     first, never, _ = (row["id"] for row in rows)
 
     done = co2(net, "dead-letters", "--url", url, "--repeat", str(first))
-    assert (done.returncode, done.stdout) == (0, f"dead letter {first}: its plugin has taken it\n")
+    assert (done.returncode, done.stdout) == (0, f"dead letter {first}: its plugin has processed it\n")
     failed = co2(net, "dead-letters", "--url", url, "--repeat", str(never))
     assert failed.returncode == 1
     assert "fault 1008: picky.picky.X_Picky.receive: ValueError: not" in failed.stderr
@@ -95,12 +95,12 @@ def test_a_relay_shows_those_of_its_satellites_and_changes_none(net: Network) ->
     for flag in ("--repeat", "--drop-up-to"):
         refused = co2(net, "dead-letters", flag, "1")
         assert refused.returncode == 2
-        assert "is a relay: name the satellite with --url" in refused.stderr
+        assert "is a relay, and satellites keep the dead letters" in refused.stderr
     denied = co2(
         net, "call", "co2.plugin.drop_dead_letters", '{"up_to": 9, "data": 0}', "--host", net.satellite.host_id
     )
     assert denied.returncode == 4
-    assert "from the satellite's own machine only" in denied.stderr
+    assert "only from the satellite's own machine" in denied.stderr
     assert kept(net.satellite) == 6
 
 
@@ -115,8 +115,8 @@ def test_wrong_use(net: Network) -> None:
     for args, text in (
         (("--repeat", "0"), "0 is not in the range"),
         (("--repeat", "x"), "not a valid integer"),
-        (("--repeat", "1", "--drop-up-to", "2"), "--repeat takes one letter"),
-        (("--repeat", "1", "--package", "ham"), "--repeat takes one letter"),
+        (("--repeat", "1", "--drop-up-to", "2"), "--repeat takes the ID of one dead letter"),
+        (("--repeat", "1", "--package", "ham"), "--repeat takes the ID of one dead letter"),
     ):
         done = co2(net, "dead-letters", "--url", net.satellite.url, *args)
         assert done.returncode == 2

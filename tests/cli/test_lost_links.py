@@ -13,9 +13,9 @@ def test_a_satellite_without_a_relay_says_what_may_help_and_then_that_it_is_link
     with running(tmp_path / "relay", "relay") as relay:
         port = str(relay.port)
     with running(tmp_path / "satellite", "satellite", "--relay", relay.url) as satellite:
-        wait_for(lambda: "trying on" in satellite.stderr, "it says that nobody is there")
+        wait_for(lambda: "retrying" in satellite.stderr, "it says that nobody is there")
         (line,) = satellite.stderr.splitlines()
-        assert re.search(rf"WARNING .*no link to {relay.url}: connection refused; trying on; does the relay", line)
+        assert re.search(rf"WARNING .*no link to {relay.url}: connection refused; retrying; does the relay", line)
         assert TAKEN_FROM in line
         with running(tmp_path / "relay", "relay", "--port", port):
             wait_for(lambda: "linked to" in satellite.stderr, "the link is told of, too")
@@ -32,7 +32,7 @@ def test_a_link_that_was_away_and_is_back_is_told_once(tmp_path: Path) -> None:
         with satellite_of as satellite:
             wait_for(lambda: "linked to" in satellite.stderr, "the first link is told")
             assert relay.stop() == 0
-            wait_for(lambda: "trying on" in satellite.stderr, "it says that the relay is away")
+            wait_for(lambda: "retrying" in satellite.stderr, "it says that the relay is away")
             assert satellite.stderr.count("linked to") == 1
             with running(tmp_path / "relay", "relay", "--port", port):
                 wait_for(lambda: satellite.stderr.count("linked to") == 2, "it says that the relay is back")

@@ -110,8 +110,8 @@ def test_a_watch_goes_on_when_a_relay_that_was_stopped_answers_again(capsys: pyt
     follower = _Watcher(cast(CommandClient, Client())).follow(None)
     assert next(follower) == ("message", {"data": "after all"})
     told = capsys.readouterr().err
-    assert "did not answer within 25 s; trying on\n" in told
-    assert told.endswith("co2: registered again; messages may be missing in between\n")
+    assert "did not answer within 25 s; retrying\n" in told
+    assert told.endswith("co2: registered again; messages sent in the meantime may be missing\n")
 
 
 def test_ctrl_c_ends_the_wait(net: Network) -> None:

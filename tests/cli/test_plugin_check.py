@@ -51,7 +51,7 @@ def check(tmp_path: Path, capsys: Any) -> Any:
 def test_a_good_one_is_told_with_what_it_has(tmp_path: Path, capsys: Any) -> None:
     write_package(tmp_path, "ham", spam=GOOD)
     assert main(["plugin", "check", "ham"]) == 0
-    assert capsys.readouterr().out == "ham: all is well: ham.spam.X_Ham, ham.spam.call_me\n"
+    assert capsys.readouterr().out == "ham: no problems: ham.spam.X_Ham, ham.spam.call_me\n"
 
 
 def test_the_bundled_ones_are_good(check: Any) -> None:
@@ -66,7 +66,7 @@ def test_the_bundled_ones_are_good(check: Any) -> None:
         ("class Ham(plugin.Co2Plugin): ...", "it has no class X_", 0),
         ("import nope", "No module named 'nope'", 2),
         ("1 / 0", "ZeroDivisionError", 2),
-        ("import os; os._exit(3)", "Python ended with 3 while it was imported", 0),
+        ("import os; os._exit(3)", "Python ended with exit status 3 during the import", 0),
         (TWINS, "X_A and X_B both have x_f", 5),
         ("class X_Ham(plugin.Co2Plugin):\n    def receive(self): ...", "expected receive(self, data_dict)", 3),
         ("class X_Ham(plugin.Co2Plugin):\n    def x_f(self, a: int, b): ...", "'b' has no annotation", 3),
@@ -85,7 +85,7 @@ def test_the_bundled_ones_are_good(check: Any) -> None:
         ("class X_Ham(plugin.Co2Plugin):\n    def f(self): ...\n    durable = 1", "X_Ham.durable: ", 4),
         (
             "class X_Ham(plugin.Co2Plugin):\n    def __init__(self, var_dict):\n        self.x = 1",
-            "does not call the superclass's",
+            "does not call super().__init__",
             3,
         ),
         ("class X_Ham(plugin.Co2Plugin):\n    async def __init__(self, var_dict): ...", "is async", 3),
@@ -130,7 +130,7 @@ def test_what_is_missing_keeps_nobody_from_the_rest(tmp_path: Path, check: Any) 
     assert "expected receive(self, data_dict)" in bad_one["problem"]
     assert "No module named 'no'" in other["problem"]
     assert other["mend"].startswith(
-        "it may come with what the package requires: install that first. Else if it is"
+        "one of the package's requirements may provide it: install those first. Otherwise if it is"
     )
 
 
@@ -160,22 +160,22 @@ def test_what_is_ignored_is_told_and_no_failure(tmp_path: Path, check: Any, caps
     [
         (
             "class X_Ham(plugin.Co2Plugin):\n    def receive(self, d): ...\n    def relay(self, d): return d",
-            "X_Ham.relay: no message passes it, because X_Ham is a plugin for satellites",
+            "X_Ham.relay: never called, because X_Ham is a plugin for satellites",
             4,
         ),
         (
             "class Base(plugin.Co2Plugin):\n    async def relay(self, d): return d\nclass X_Ham(Base): ...",
-            "X_Ham.relay: no message passes it, because X_Ham is a plugin for satellites",
+            "X_Ham.relay: never called, because X_Ham is a plugin for satellites",
             3,
         ),
         (
             "class X_Ham(plugin.Co2RelayPlugin):\n    durable = True\n    def relay(self, d): return d",
-            "X_Ham.durable: a relay plugin does not go on where it left off; what it misses passes it by",
+            "X_Ham.durable: a relay plugin cannot be durable: messages that it misses are not repeated",
             3,
         ),
         (
             "class X_Ham(plugin.Co2RelayPlugin):\n    def relay(self, d): return d\n    live = ('meter.*',)",
-            "X_Ham.live: what a relay plugin sends is never live",
+            "X_Ham.live: messages of a relay plugin are never live",
             4,
         ),
     ],
@@ -227,8 +227,8 @@ def test_a_folder_of_packages_and_a_single_file(tmp_path: Path, capsys: Any) -> 
     (plugins / "fader.py").write_text("from co2 import plugin\n" + GOOD)
     assert main(["plugin", "check", "plugins"]) == 1
     told = capsys.readouterr().out
-    assert f"{plugins / 'eggs' / 'spam.py'}:3: X_Eggs.receive takes other arguments" in told
-    assert "eggs: 1 problem; it would not be loaded" in told
-    assert "fader: all is well: fader.fader.X_Ham, fader.fader.call_me" in told
+    assert f"{plugins / 'eggs' / 'spam.py'}:3: X_Eggs.receive has the wrong parameters" in told
+    assert "eggs: 1 problem; it would not load" in told
+    assert "fader: no problems: fader.fader.X_Ham, fader.fader.call_me" in told
     assert main(["plugin", "check", "plugins/fader.py"]) == 0
     assert main(["plugin", "check", "nowhere"]) == 2

@@ -90,9 +90,9 @@ REFUSED_BY_SATELLITE = {
 TABLES = {"wrong_key": {"port": "80"}}
 
 SAYS = {
-    "dies": ("exit status 3", "Python ended with 3"),
+    "dies": ("exit status 3", "Python ended with exit status 3"),
     "async_init": ("__init__", "X_Ham.__init__ is async"),
-    "no_super": ("does not call super", "does not call the superclass's"),
+    "no_super": ("does not call super", "does not call super().__init__"),
 }
 """Where the words differ: those of the satellite, those of the check."""
 

@@ -48,9 +48,9 @@ class WithoutFolder(HostProcess):
 def test_a_satellite_without_a_plugin_says_where_it_looked(tmp_path: Path) -> None:
     satellite = WithoutFolder(tmp_path / "satellite")
     try:
-        line = f"this satellite carries no plugin: there is no folder {tmp_path}/satellite/plugins; --plugin-dir"
+        line = f"this satellite has no plugins: there is no folder {tmp_path}/satellite/plugins; choose another"
         wait_for(lambda: line in satellite.stderr, "it says so")
-        assert satellite.stderr.count("carries no plugin") == 1
+        assert satellite.stderr.count("has no plugins") == 1
         assert line in satellite.log()
     finally:
         assert satellite.stop() == 0
@@ -59,6 +59,6 @@ def test_a_satellite_without_a_plugin_says_where_it_looked(tmp_path: Path) -> No
 def test_nothing_is_said_where_a_package_is_named_or_the_folder_is_there(tmp_path: Path) -> None:
     satellite = WithoutFolder(tmp_path / "named", "--plugin", "example")
     assert satellite.stop() == 0
-    assert "carries no plugin" not in satellite.log()
+    assert "has no plugins" not in satellite.log()
     with running(tmp_path / "empty", "satellite") as other:
-        assert "carries no plugin" not in other.log()
+        assert "has no plugins" not in other.log()

@@ -15,7 +15,7 @@ class X_Full(plugin.Co2Plugin):
     def x_fill(self, data_dict):
         \"\"\"Fails, with advice.\"\"\"
         relay = "the relay at http://192.168.111.222:2003 has been away since 12:34:56 (connection refused)"
-        why = f"outbox_max, 1073741824 bytes, is reached by what waits at the satellite; {relay}"
+        why = f"the messages that wait at the satellite have reached outbox_max, 1073741824 bytes; {relay}"
         raise OutboxFull(5.0, why)
 """
 
@@ -43,7 +43,7 @@ def test_a_caller_is_told_what_helps(tmp_path: Path) -> None:
         done = co2(Network(relay, satellite, tmp_path), "call", "full.full.fill", "--url", satellite.url)
     assert done.returncode == 1
     assert "has been away since 12:34:56 (connection refused). Drop it or send it later; outbox_max" in done.stderr
-    assert "co2.toml say how much waits and how long (log id " in done.stderr
+    assert "co2.toml set the limits (log id " in done.stderr
 
 
 def test_a_timer_that_fails_at_every_tick_leaves_the_terminal_readable(tmp_path: Path) -> None:

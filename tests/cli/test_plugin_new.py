@@ -96,7 +96,7 @@ def test_it_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
     assert told["package"] == "fader"
     assert all(Path(file).is_file() for file in told["files"])
     assert main(["plugin", "new", "fader"]) == 1
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["sys", "relay", "9a", "a-b", "../x", "_x", "json", "tests"])

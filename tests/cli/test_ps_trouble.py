@@ -94,7 +94,7 @@ def test_packages_that_have_failed_or_are_parked_are_named_with_what_to_do(net: 
         [at] = [at for at, line in enumerate(lines) if line.startswith(f"{name} on {host_id} is {state}: ")]
         assert error in lines[at]
         assert lines[at].count(state) == 1, "it is said once"
-        assert lines[at + 1] == f"    mend it, then on that machine: co2 plugin {what} {name} --url {url}"
+        assert lines[at + 1] == f"    fix it, then on that machine: co2 plugin {what} {name} --url {url}"
     relay_id = net.relay.host_id
     [at] = [at for at, line in enumerate(lines) if line.startswith(f"absent on {relay_id} is failed: ")]
     assert lines[at + 1].endswith(f": co2 plugin load absent --url {net.relay.url}"), "relays carry packages too"

@@ -17,9 +17,9 @@ BAD: dict[str, tuple[str, str, str]] = {
     # key: a bad value in TOML, one in a variable or flag, what must be said to be wanted
     "bind": ("2003", "nonsense", "an IP address such as 127.0.0.1"),
     "port": ('"2003"', "65536", "an integer from 0 to 65535"),
-    "state": ("false", "", "a path of a folder"),
-    "plugin_dir": ("[]", "", "a path of a folder"),
-    "plugin_list": ('["has-dash"]', "ham,../spam", "a list of names of packages"),
+    "state": ("false", "", "the path of a folder"),
+    "plugin_dir": ("[]", "", "the path of a folder"),
+    "plugin_list": ('["has-dash"]', "ham,../spam", "a list of package names"),
     "allowed_hosts": ("[1]", "co2.example:2003", "a list of host names without port"),
     "trusted_users": ("[1.5]", "no-such-user", "a list of users of this machine by name or number"),
     "trusted_groups": ("[true]", "no-such-group", "a list of groups of this machine by name or number"),
@@ -43,7 +43,7 @@ BAD: dict[str, tuple[str, str, str]] = {
     "plugin_open_files": ("true", "many", "an integer from 0 to"),
     "plugin_cpu_seconds": ("1.5", "-1", "an integer from 0 to"),
     "plugin_deaths": ("0", "0", "an integer from 1 to"),
-    "plugin_env": ('["has-dash"]', "A B", 'a list of names of variables, such as "API_KEY"'),
+    "plugin_env": ('["has-dash"]', "A B", 'a list of environment variables, such as "API_KEY"'),
     "watch": ("2", "perhaps", "true or false"),
     "express": ("2", "perhaps", "true or false"),
     "outbox_max": ("[33554432]", "1e9", "an integer from 1048576 to"),
@@ -203,9 +203,9 @@ def test_a_key_outside_of_a_table(tmp_path: Path) -> None:
     write(tmp_path, "port = 2003\n")
     assert "unknown table or key 'port'" in wrong("relay", tmp_path).problem
     write(tmp_path, "relay = 'http://127.0.0.1:2003'\n")
-    assert "a table [relay] is wanted" in wrong("relay", tmp_path).problem
+    assert "expected a table [relay]" in wrong("relay", tmp_path).problem
     write(tmp_path, "plugin = 1\n")
-    assert "a table [plugin] is wanted" in wrong("relay", tmp_path).problem
+    assert "expected a table [plugin]" in wrong("relay", tmp_path).problem
 
 
 def test_an_unknown_variable_names_the_nearest(tmp_path: Path) -> None:
@@ -227,13 +227,13 @@ def test_a_plugins_table_goes_to_the_plugin_unchecked(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["has-dash", "../ham", "a b", "\\u001b[2J", ""])
 def test_a_plugins_table_has_a_name(name: str, tmp_path: Path) -> None:
     write(tmp_path, f'[plugin."{name}"]\na = 1\n')
-    assert "a package's name has letters, digits and _ only" in wrong("satellite", tmp_path).problem
+    assert "package names consist of letters, digits and _" in wrong("satellite", tmp_path).problem
 
 
 def test_a_plugins_table_is_a_table(tmp_path: Path) -> None:
     path = write(tmp_path, "[plugin]\nosc = 9000\n")
     error = wrong("satellite", tmp_path)
-    assert (error.where, error.problem) == (f"{path}: plugin.osc", "a table [plugin.osc] is wanted, found 9000")
+    assert (error.where, error.problem) == (f"{path}: plugin.osc", "expected a table [plugin.osc], found 9000")
 
 
 @pytest.mark.parametrize("value", ["18446744073709551616", "[1, {b = -9223372036854775809}]", "9" * 5000])
@@ -258,9 +258,9 @@ def test_a_package_may_have_limits_of_its_own(tmp_path: Path) -> None:
     ("content", "where", "problem"),
     [
         ("[limits.ham]\nmemroy = 1\n", "[limits.ham]", "unknown key 'memroy'; did you mean 'memory'?"),
-        ("[limits.ham]\nmemory = -1\n", "[limits.ham] memory", "found -1, wanted: an integer from 0 to"),
-        ("[limits]\nham = 1\n", "limits.ham", "a table [limits.ham] is wanted, found 1"),
-        ('[limits."a b"]\nmemory = 1\n', "[limits.'a b']", "a package's name has letters, digits and _ only"),
+        ("[limits.ham]\nmemory = -1\n", "[limits.ham] memory", "found -1, expected an integer from 0 to"),
+        ("[limits]\nham = 1\n", "limits.ham", "expected a table [limits.ham], found 1"),
+        ('[limits."a b"]\nmemory = 1\n', "[limits.'a b']", "package names consist of letters, digits and _"),
     ],
 )
 def test_bad_limits(content: str, where: str, problem: str, tmp_path: Path) -> None:
@@ -342,7 +342,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "co2.toml")
-    assert "no plain file" in wrong("relay", tmp_path).problem
+    assert "not a regular file" in wrong("relay", tmp_path).problem
 
 
 def test_a_file_that_we_may_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,5 +361,5 @@ def test_a_device_of_nothing_is_a_configuration_with_nothing_in_it(tmp_path: Pat
 def test_another_device_is_refused_without_advice_that_breaks_the_machine(tmp_path: Path, device: str) -> None:
     os.mkfifo(tmp_path / "pipe")
     problem = str(wrong("relay", tmp_path, {"config": device}))
-    assert "no plain file" in problem
+    assert "not a regular file" in problem
     assert "chmod" not in problem

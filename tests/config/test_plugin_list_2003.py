@@ -161,7 +161,7 @@ def test_a_file_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.py"
     path.write_text("plugin_list = ['ham']")
     path.chmod(0o646)
-    with pytest.raises(ConfigError, match=r"everybody may write it.*chmod o-w"):
+    with pytest.raises(ConfigError, match=r"every user may write to it.*chmod o-w"):
         read_plugin_list_2003(path)
 
 

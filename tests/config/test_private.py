@@ -77,10 +77,7 @@ def test_nobody_is_advised_to_take_a_folder_on_the_way(tmp_path: Path, give_away
     file.write_text("")
     give_away(file.parent)
     problem = refused(check_private, file)
-    assert (
-        f"{file.parent}: it belongs to user {OTHER}, who could put something else in the place of {file}"
-        in problem
-    )
+    assert f"{file.parent}: it belongs to user {OTHER}, who could replace {file}" in problem
     assert "chown" not in problem
     check_private(file, Trust(users=(OTHER,)))
 
@@ -106,7 +103,7 @@ def test_a_group_of_our_own_may_write_it_and_no_other(
     check_private(file)
     group("bob", "carol")
     problem = refused(check_private, file)
-    assert "the group artists (bob, carol) may write it, so it is not used; mend it with: chmod g-w " in problem
+    assert "the group artists (bob, carol) may write to it, so it is not used; fix it with: chmod g-w " in problem
     assert "CO2_TRUSTED_GROUPS=" in problem
     check_private(file, Trust(users=(OTHER,)))
     check_private(file, Trust(groups=(file.stat().st_gid,)))
@@ -121,13 +118,13 @@ def test_every_folder_on_the_way_counts(tmp_path: Path) -> None:
     check_private(file)
     (tmp_path / "open").chmod(0o777)
     problem = refused(check_private, file)
-    assert problem.startswith(
-        f"{tmp_path / 'open'}: everybody may write it, and so put something else in the place of"
-    )
+    assert problem.startswith(f"{tmp_path / 'open'}: every user may write to it, and so replace")
     assert f"chmod o-w {tmp_path / 'open'}" in problem
     (tmp_path / "open").chmod(0o1777)
     check_private(file)  # as in /tmp everybody may only touch what is his
-    assert "everybody may write it" in refused(check_private, tmp_path / "open"), "but may put there what we load"
+    assert "every user may write to it" in refused(check_private, tmp_path / "open"), (
+        "but may put there what we load"
+    )
 
 
 def test_links_are_followed_on_their_whole_way(tmp_path: Path) -> None:
@@ -139,7 +136,7 @@ def test_links_are_followed_on_their_whole_way(tmp_path: Path) -> None:
     link.symlink_to(tmp_path / "open" / "hop")
     check_private(link)
     (tmp_path / "open").chmod(0o777)
-    assert f"{tmp_path / 'open'}: everybody" in refused(check_private, link)
+    assert f"{tmp_path / 'open'}: every user" in refused(check_private, link)
     (tmp_path / "round").symlink_to("round")
     assert "symbolic links" in refused(check_private, tmp_path / "round")
 
@@ -149,7 +146,7 @@ def test_neither_a_device_nor_a_pipe_gets_advice_for_its_mode(tmp_path: Path) ->
     (tmp_path / "pipe").chmod(0o666)
     for path in (Path(os.devnull), Path("/dev/zero"), tmp_path / "pipe"):
         problem = refused(check_private, path)
-        assert "no plain file" in problem
+        assert "not a regular file" in problem
         assert "chmod" not in problem
 
 
@@ -282,5 +279,5 @@ def test_the_number_of_looks_is_bounded(tmp_path: Path, monkeypatch: pytest.Monk
 def test_whom_the_environment_trusts() -> None:
     assert trust_of({}) == Trust()
     assert trust_of({"CO2_TRUSTED_USERS": "root, 1000", "CO2_TRUSTED_GROUPS": "7"}) == Trust((0, 1000), (7,))
-    with pytest.raises(ConfigError, match=r"CO2_TRUSTED_USERS: found 'nobody-at-all', wanted: a list of users"):
+    with pytest.raises(ConfigError, match=r"CO2_TRUSTED_USERS: found 'nobody-at-all', expected a list of users"):
         trust_of({"CO2_TRUSTED_USERS": "nobody-at-all"})

@@ -42,12 +42,14 @@ def test_the_url_of_a_relay(given: str, expected: str, tmp_path: Path) -> None:
     ],
 )
 def test_a_relay_that_is_no_url(given: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--relay: found .*, wanted: a URL such as http://127\.0\.0\.1:2003"):
+    with pytest.raises(ConfigError, match=r"--relay: found .*, expected a URL such as http://127\.0\.0\.1:2003"):
         relay_url(given, {}, tmp_path)
 
 
 def test_a_home_that_nobody_has(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--state: found .*, wanted: a path of a folder; there is no such user"):
+    with pytest.raises(
+        ConfigError, match=r"--state: found .*, expected the path of a folder; the user it names does not exist"
+    ):
         load_config("relay", {"state": "~no-such-user-at-all/x"}, {}, tmp_path)
 
 

@@ -151,5 +151,5 @@ def test_nobody_gets_the_calls_of_one_that_is_back_and_whose_plugins_load(tmp_pa
         wait_for(lambda: gone(proxy) == ["owner"])
         with linked(relay.port, "stranger", "127.0.0.9", ADD), linked(relay.port, "owner", "127.0.0.8"):
             wait_for(lambda: not gone(proxy) and offering(proxy) == ["stranger@127.0.0.9:9"])
-            with fault(1009, "owner@127.0.0.8:9", "stranger@127.0.0.9:9", "has not said that it has it again"):
+            with fault(1009, "owner@127.0.0.8:9", "stranger@127.0.0.9:9", "has not announced it again"):
                 proxy.ham.spam.add({"data": [1]})

@@ -161,5 +161,5 @@ def test_a_gap_is_a_warning_in_the_log_unless_it_is_overridden() -> None:
 
 def test_a_flush_that_is_not_acknowledged_says_what_to_do() -> None:
     ham, _ = bound()
-    with pytest.raises(TimeoutError, match=r"within 5 s.*do not send it again.*longer timeout"):
+    with pytest.raises(TimeoutError, match=r"within 5 s.*do not send them again.*longer timeout"):
         ham.flush()

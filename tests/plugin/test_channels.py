@@ -58,11 +58,11 @@ def test_patterns_are_those_of_the_network(patterns: list[str], channel: str) ->
         ([5], "found 5, expected text"),
         ([""], "1 to 256 bytes: ''"),
         (["ok", "a..b"], "not a channel pattern: 'a..b'"),
-        ([">.a"], "> at the end"),
+        ([">.a"], "> only at the end"),
         (["."], "not a channel pattern: '.'"),
-        (["a*"], "'a\\*' would be taken literally"),
+        (["a*"], "'a\\*' would match only literally"),
         (["\ud800"], "not valid Unicode"),
-        (["a"] * (MAX_PATTERNS + 1), f"at most {MAX_PATTERNS}"),
+        (["a"] * (MAX_PATTERNS + 1), f"the limit is {MAX_PATTERNS}"),
     ],
 )
 def test_what_is_no_pattern_is_told(patterns: Any, told: str) -> None:

@@ -200,7 +200,7 @@ def test_settings():
     ("config", "text"),
     [
         ({"sendto": "a:1"}, "did you mean 'send_to'"),
-        ({"zzz": 1}, "there are listen"),
+        ({"zzz": 1}, "the keys are listen"),
         ({"send_to": 7000}, "list of strings"),
         ({"send_to": ["desk"]}, "host:port"),
         ({"listen": 9000}, "host:port"),

@@ -317,7 +317,7 @@ def test_types_that_do_not_fit(args, types):
 def test_a_packet_that_is_too_big_or_has_no_address():
     with pytest.raises(Unsendable, match="65507"):
         build(OscMessage("/a", "b", [bytes(66_000)]))
-    with pytest.raises(Unsendable, match="starts with"):
+    with pytest.raises(Unsendable, match="begin with"):
         build(OscMessage("a", "", []))
     with pytest.raises(Unsendable, match="not Unicode"):
         build(OscMessage("/\ud800", "", []))

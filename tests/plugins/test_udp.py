@@ -134,7 +134,7 @@ def test_there_is_room_for_so_many(relay, boards, monkeypatch):
     first.subscribe("a")
     second.subscribe("a")
     third.say({"subscribe": ["a"]})
-    assert third.hear() == [{"error": f"{MAX_PEERS} addresses have subscribed already"}]
+    assert third.hear() == [{"error": f"{MAX_PEERS} addresses have already subscribed"}]
     second.subscribe("b")
     first.subscribe()
     third.subscribe("a")
@@ -194,7 +194,7 @@ def test_a_number_out_of_range_is_told_whole(relay, boards):
     board.say({"data": 2**70})
     assert board.hear() == [
         {
-            "error": "1180591620717411303424 is out of range: integers are from -9223372036854775808 to "
+            "error": "1180591620717411303424 is out of range: integers must be from -9223372036854775808 to "
             "18446744073709551615; send it as text, in quotes"
         }
     ]

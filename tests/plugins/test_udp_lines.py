@@ -115,8 +115,8 @@ def test_malformed(line, why):
     assert len(str(caught.value)) <= 200
 
 
-INTEGERS = "integers are from -9223372036854775808 to 18446744073709551615; send it as text, in quotes"
-FLOATS = "numbers are from -1.79e308 to 1.79e308; send it as text, in quotes"
+INTEGERS = "integers must be from -9223372036854775808 to 18446744073709551615; send it as text, in quotes"
+FLOATS = "numbers must be from -1.79e308 to 1.79e308; send it as text, in quotes"
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_subscription_is_to_patterns_of_the_network():
         "stage.a",
         "lab.a.b",
     ]
-    with pytest.raises(MalformedLine, match="'f\\*' would be taken literally"):
+    with pytest.raises(MalformedLine, match="'f\\*' would match only literally"):
         parse(b'{"subscribe": ["stage.f*"]}')
 
 

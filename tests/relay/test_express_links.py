@@ -76,7 +76,7 @@ def test_a_position_that_was_told_for_what_the_log_refused_is_given_to_nothing_e
         ham.send("after it")
         await until(lambda: spam.got["p"][-1:] == ["after it"], timeout=20)
         await asyncio.wait_for(ham.link.flushed(), 10)
-        assert express.counts().express_failed == 1, "the log takes what comes: so it was an error of ours"
+        assert express.counts().express_failed == 1, "the log takes what comes: so it was internal error"
         assert refused[0] not in {entry.position for entry in relay.log.entries}
         got = spam.got["p"][before:]
         assert got == [*(f"message {number}" for number in range(len(got) - 1)), "after it"], "each once, in order"

@@ -261,7 +261,7 @@ def test_who_sends_on_hears_why_its_link_is_refused() -> None:
             # What nobody reads would be answered with a reset, which takes away what we have not read yet.
             writer.write(b"x" * 65536)
             await writer.drain()
-        assert await reader.read() == b"this is a WebSocket for co2.link.1\n"
+        assert await reader.read() == b"expected a WebSocket upgrade for the subprotocol co2.link.1\n"
         writer.close()
         await writer.wait_closed()
 

@@ -48,7 +48,7 @@ def test_half_of_all_is_for_satellites_with_a_link() -> None:
 def test_an_address_has_its_share_and_loopback_all_of_it() -> None:
     members = Members(512)
     registered(members, "192.0.2.1", MAX_FOREIGN_OF_ADDRESS)
-    with pytest.raises(TooManySatellites, match="64 members without a link at your address"):
+    with pytest.raises(TooManySatellites, match="64 members without a link from your address"):
         registered(members, "192.0.2.1", 1)
     registered(members, "127.0.0.1", 150)
     registered(members, "127.0.0.2", 256 - 64 - 150)

@@ -39,7 +39,9 @@ def test_a_name_stays_with_who_had_it_first_for_some_minutes_and_with_nobody_els
         relay.away.joined(OWNER, ["m"], [], {"m": claim})
         relay.away.left("owner", stopped=False)
         now += NAME_KEPT - 1
-        with pytest.raises(Ambiguous, match=r"owner@10\.0\.0\.2:2004 had m and is away, later@10\.0\.0\.9:0 says"):
+        with pytest.raises(
+            Ambiguous, match=r"owner@10\.0\.0\.2:2004 had m and is away; later@10\.0\.0\.9:0 now announces it"
+        ):
             having(relay)
         now += 2
         assert having(relay).host_id.origin == "later"
@@ -92,9 +94,7 @@ def test_who_was_first_is_known_over_newer_links_and_names_that_come_and_go() ->
         back = link(OWNER)
         relay.joined(back)
         for name in ("m", "n"):
-            with pytest.raises(
-                Ambiguous, match=r"owner@.* had [mn], was away, and has not said that it has it again"
-            ):
+            with pytest.raises(Ambiguous, match=r"owner@.* had [mn], was away, and has not announced it again"):
                 having(relay, name)
         back.methods = ("n",)
         relay.joined(back)

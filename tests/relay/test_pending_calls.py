@@ -28,7 +28,7 @@ def test_a_caller_has_so_many_and_is_told_which_limit_it_is() -> None:
         calls, ham = PendingCalls(), callee("ham")
         taken = [calls.add(ham, "mallory", "192.0.2.9") for _ in range(MAX_CALLS_OF_CALLER)]
         with pytest.raises(
-            Unreachable, match=f"192.0.2.9 has {MAX_CALLS_OF_CALLER} calls .*the limit of one caller"
+            Unreachable, match=f"192.0.2.9 has {MAX_CALLS_OF_CALLER} calls .*the limit for one caller"
         ):
             calls.add(ham, "mallory", "192.0.2.9")
         assert not calls.add(ham, "honest", "192.0.2.8").answer.done()

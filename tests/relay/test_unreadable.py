@@ -134,7 +134,7 @@ def test_what_nests_too_deep_costs_once_for_all_readers(monkeypatch: pytest.Monk
         for me in readers:
             data, gaps = await fetched(relay, me, 1)
             assert data == ["after it"]
-            assert {gap["reason"] for gap in gaps} == {"what was sent cannot be read"}
+            assert {gap["reason"] for gap in gaps} == {"the messages cannot be read"}
         assert sum(size > 10_000 for size in split) == 3
 
     with_relay(test, fetch_timeout=60)
@@ -160,7 +160,7 @@ def test_what_is_large_in_xml_is_written_once_and_not_in_the_loop(monkeypatch: p
         await until(lambda: relay.log.committed == relay.log.last)
         for data, gaps in await asyncio.gather(*(fetched(relay, me, 2) for me in readers)):
             assert data == [numbers, "after it"]
-            assert [gap["reason"] for gap in gaps] == ["what was sent cannot be read"]
+            assert [gap["reason"] for gap in gaps] == ["the messages cannot be read"]
         assert len(threads) == 2
         assert all(name.startswith("write-xml") for name in threads)
 

@@ -194,9 +194,9 @@ def test_a_full_disk_is_waited_for_in_bounds_and_told_once(
 
     with caplog.at_level(logging.WARNING):
         carried(path, scenario)
-    assert caplog.text.count("dead letters cannot be written, they wait in memory") == 1
-    assert "dead letters are written again" in caplog.text
-    assert sum(record.args[0] for record in caplog.records if "are gone" in record.msg) == 5  # type: ignore[index,misc]
+    assert caplog.text.count("dead letters cannot be written to disk and wait in memory") == 1
+    assert "dead letters are written to disk again" in caplog.text
+    assert sum(record.args[0] for record in caplog.records if "were dropped" in record.msg) == 5  # type: ignore[index,misc]
 
 
 def test_a_disk_that_fails_is_a_fault_to_who_reads_and_ends_nothing(

@@ -126,20 +126,20 @@ def test_each_handshake_has_another_key(run: Callable[..., None]) -> None:
 
 
 NO_RELAYS = {
-    "another status": (answer("HTTP/1.1 200 OK"), r"no relay of co2 \(HTTP 200\)"),
-    "a refusal": (answer("HTTP/1.1 426 Upgrade Required"), r"no relay of co2 \(HTTP 426\)"),
-    "a status in words": (answer("HTTP/1.1 ok"), r"no relay of co2 \(HTTP ok\)"),
-    "no status": (answer("HTTP/1.1"), r"no relay of co2 \(HTTP \?\)"),
-    "no HTTP": (answer("SSH-2.0-OpenSSH 101"), r"no relay of co2 \(HTTP \?\)"),
-    "nothing but an end": ("\r\n\r\n", r"no relay of co2 \(HTTP \?\)"),
-    "bytes": ("\x00\xff\x80\r\n\r\n", r"no relay of co2 \(HTTP \?\)"),
+    "another status": (answer("HTTP/1.1 200 OK"), r"not a co2 relay \(HTTP 200\)"),
+    "a refusal": (answer("HTTP/1.1 426 Upgrade Required"), r"not a co2 relay \(HTTP 426\)"),
+    "a status in words": (answer("HTTP/1.1 ok"), r"not a co2 relay \(HTTP ok\)"),
+    "no status": (answer("HTTP/1.1"), r"not a co2 relay \(HTTP \?\)"),
+    "no HTTP": (answer("SSH-2.0-OpenSSH 101"), r"not a co2 relay \(HTTP \?\)"),
+    "nothing but an end": ("\r\n\r\n", r"not a co2 relay \(HTTP \?\)"),
+    "bytes": ("\x00\xff\x80\r\n\r\n", r"not a co2 relay \(HTTP \?\)"),
     "another's key": (answer(Sec_WebSocket_Accept=accept_key("another")), "does not speak WebSocket"),
     "no key": (answer(Sec_WebSocket_Accept=""), "does not speak WebSocket"),
     "another protocol": (answer(Sec_WebSocket_Protocol="co2.link.2"), rf"does not speak {SUBPROTOCOL}"),
     "no protocol": (answer(Sec_WebSocket_Protocol=""), rf"does not speak {SUBPROTOCOL}"),
-    "too many headers": (answer(**{f"X-{number}": "y" for number in range(200)}), "no relay of co2: got more"),
-    "a head that is too long": ("HTTP/1.1 101 " + "x" * (MAX_ANSWER + 1), "no relay of co2"),
-    "a head without an end": (answer(X="y" * MAX_ANSWER)[:-4], "no relay of co2"),
+    "too many headers": (answer(**{f"X-{number}": "y" for number in range(200)}), "not a co2 relay: got more"),
+    "a head that is too long": ("HTTP/1.1 101 " + "x" * (MAX_ANSWER + 1), "not a co2 relay"),
+    "a head without an end": (answer(X="y" * MAX_ANSWER)[:-4], "not a co2 relay"),
 }
 
 
@@ -196,7 +196,7 @@ def test_addresses_are_tried_in_their_order(run: Callable[..., None]) -> None:
         with pytest.raises(ConnectionRefusedError):
             await server.dial("127.0.0.2", "127.0.0.3")
         assert len(server.requests) == 1
-        with pytest.raises(Unreachable, match="no address"):
+        with pytest.raises(Unreachable, match="not resolve to an address"):
             await dial("http://nobody:2003", [])
 
     run(test, answer())

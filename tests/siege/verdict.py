@@ -140,7 +140,7 @@ def verdict(measured: Measured, floor: float = LATENCY_FLOOR) -> list[str]:
         found.append(f"the logs have {measured.log_bytes / 2**20:.1f} MiB; the bound is {logs / 2**20:.1f} MiB")
     if measured.calm_after > MAX_CALM:
         found.append(f"it was calm {measured.calm_after:.1f} s after the attack; the bound is {MAX_CALM:g} s")
-    found += [f"an error of ours: {text}" for text in measured.errors]
+    found += [f"internal error: {text}" for text in measured.errors]
     if not measured.received:
         found.append("nothing was received at all")
     idle = [name for name, times in measured.attacks.items() if not times]

@@ -292,7 +292,7 @@ class SimRelay:
         if not self.up:
             return
         for peer in list(self._ends):
-            self.core.end(peer, close_reasons.STOPPING, "the relay stops")
+            self.core.end(peer, close_reasons.STOPPING, "the relay is stopping")
         self.flush()
         self.log.close()
         self.up = False

@@ -73,7 +73,7 @@ def test_its_bytes_are_bounded_and_counted_exactly(store: KeyValues, monkeypatch
     monkeypatch.setattr(key_values, "STORE_MAX", 1000)
     store["a"] = b"x" * 400
     before = store.bytes
-    with pytest.raises(StoreLimit, match="at most 1000") as caught:
+    with pytest.raises(StoreLimit, match="the limit is 1000") as caught:
         store.update({"b": b"x" * 400, "c": b"x" * 400})
     assert isinstance(caught.value, ValueError)
     assert (list(store), store.bytes) == (["a"], before), "all or none"
@@ -154,7 +154,7 @@ def test_a_file_of_a_later_version_is_left_alone(path: Path) -> None:
         db.execute("PRAGMA user_version = 9")
     store.close()
     later = KeyValues(path)
-    with pytest.raises(StorageFailed, match="version 9"):
+    with pytest.raises(StorageFailed, match="version is 9"):
         later["n"]
     later.close()
 

@@ -107,7 +107,7 @@ def test_an_origin_of_ones_own_is_taken(tmp_path: Path) -> None:
 def test_an_origin_that_is_none_is_told(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "state" / "origin").write_bytes(content)
-    assert "holds no origin" in refused(tmp_path / "state")
+    assert "does not contain an origin" in refused(tmp_path / "state")
     (tmp_path / "state" / "origin").unlink()
     with StateFolder.open(tmp_path / "state"):
         pass
@@ -178,7 +178,7 @@ def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "state" / "origin").write_text("no origin")
     for _ in range(2):
-        assert "holds no origin" in refused(tmp_path / "state")
+        assert "does not contain an origin" in refused(tmp_path / "state")
 
 
 # ---- folders that cannot be used -----------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_what_others_may_write_is_refused(name: str, bits: int, tmp_path: Path) 
         pass
     (tmp_path / "state" / name).chmod(bits)
     text = refused(tmp_path / "state")
-    assert "may be written by others; mend it with: chmod" in text
+    assert "is writable by other users; fix it with: chmod" in text
     assert str(tmp_path / "state" / name) in text
 
 
@@ -232,14 +232,14 @@ def test_a_folder_that_we_may_not_make(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(Path, "mkdir", denied)  # file modes do not keep root out
     text = refused(tmp_path / "closed" / "state")
-    assert "cannot be made: Permission denied" in text
+    assert "cannot be created: Permission denied" in text
     assert str(tmp_path / "closed" / "state") in text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc can nowhere else be had")
 def test_a_place_where_nobody_may_write() -> None:
     text = refused(Path("/proc/co2-state"))
-    assert "state folder /proc/co2-state cannot be made" in text
+    assert "state folder /proc/co2-state cannot be created" in text
     assert "--state" in text
 
 
@@ -292,4 +292,4 @@ def test_the_advice_for_its_mode_can_be_pasted(tmp_path: Path) -> None:
     path = tmp_path / "my state; reboot"
     path.mkdir()
     path.chmod(0o777)
-    assert f"chmod 700 '{path}'; where that changes nothing (exFAT, a share)" in refused(path)
+    assert f"chmod 700 '{path}'; if that has no effect (exFAT, a network share)" in refused(path)

@@ -31,7 +31,7 @@ def test_both_are_told_within_seconds_and_a_new_identity_mends_it(tmp_path: Path
         ]
         try:
             began = time.monotonic()
-            said = "cloned: two satellites run with one identity, from 127.0.0.1 and 127.0.0.1: was a state folder"
+            said = "cloned: two satellites use the same identity, from 127.0.0.1 and 127.0.0.1: was a state folder"
             wait_for(lambda: all(said in host.stderr for host in hosts), "both are told", 40)
             assert time.monotonic() - began < 20
             for host in hosts:
@@ -71,12 +71,12 @@ def test_of_several_folders_none_is_taken_unnamed(tmp_path: Path, monkeypatch: p
     StateFolder.open(other).close()
     done = state(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert f"name one with --state: {one}, {other}\n" in done.stderr
+    assert f"choose one with --state: {one}, {other}\n" in done.stderr
     assert (one / "origin").read_text() == changed
 
 
 def test_what_is_no_state_folder_gets_no_identity(tmp_path: Path) -> None:
     done = state(tmp_path, "--state", str(tmp_path))
     assert done.returncode == 2
-    assert "is no state folder" in done.stderr
+    assert "is not a state folder" in done.stderr
     assert list(tmp_path.iterdir()) == []

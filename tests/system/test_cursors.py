@@ -34,7 +34,7 @@ def test_positions_that_cannot_be_written_cost_nothing_else(tmp_path: Path) -> N
         (blocked / "in the way").touch()
         proxy.relay.relay({"host_id": me["host_id"], "data": 1})
         wait_for(lambda: "heard 1" in satellite.log())
-        wait_for(lambda: "cannot be written down" in satellite.log())
+        wait_for(lambda: "cannot save the positions of durable plugins" in satellite.log())
         assert satellite.stop() == 0
         assert "stopping failed" not in satellite.log()
         assert "a task of the satellite ended" not in satellite.log()

@@ -77,7 +77,7 @@ def test_it_shows_what_runs_where_and_live_traffic_until_ctrl_c(demo: Demo) -> N
     demo.process.send_signal(signal.SIGINT)
     assert demo.ended() == 0
     assert not any("port 2004 is taken" in line for line in demo.lines), "nothing that looks like an error"
-    assert "everything has ended" in demo.lines[-1]
+    assert "all processes have ended" in demo.lines[-1]
 
 
 def test_the_line_to_paste_sends_osc_through_the_network(demo: Demo) -> None:

@@ -82,7 +82,7 @@ def test_a_relay_whose_disk_cannot_sync_ends_and_has_acknowledged_nothing_that_i
     if isinstance(caught.value, xmlrpc.client.Fault):
         assert caught.value.faultCode == StorageFailed.code
     assert relay._ended() == 1
-    assert "does not do its work" in relay.stderr
+    assert "disk failed" in relay.stderr
     assert "Traceback" not in relay.stderr
     with running(tmp_path, "relay") as again:
         assert fetched(again)[:1] == ["safe"]
@@ -180,7 +180,7 @@ def told_everywhere(small: "SmallDisk") -> int:
     """Everywhere where somebody may look it says how much room is wanted, and where; return the least, in MiB."""
     relay = small.relay
     where = re.escape(f"the disk of {relay.state} is full: ")
-    room = rf"{where}make ([0-9]+) MiB of room there"
+    room = rf"{where}free ([0-9]+) MiB there"
     network = Network(relay, small.satellite, small.folder)
     code, red = at_terminal(network, "ps")
     assert code == 0
@@ -194,7 +194,7 @@ def told_everywhere(small: "SmallDisk") -> int:
     told = {place: int(re.findall(room, text)[-1]) for place, text in said.items()}
     assert 'co2_lagging{kind="disk_full"} 1.0' in page(relay, "/metrics")
     assert "co2_ready 0.0" in page(relay, "/metrics")
-    waiters = r"[1-9] messages wait here: the relay's disk is full, ([0-9]+) MiB more are wanted"
+    waiters = r"[1-9] messages wait here: the relay's disk is full, ([0-9]+) MiB more are needed"
     told["the satellite"] = int(re.findall(waiters, unready(small.satellite))[0])
     assert max(told.values()) - min(told.values()) <= 1, told  # what waited there has got to disk meanwhile
     return min(told.values())

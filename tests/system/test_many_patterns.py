@@ -124,7 +124,7 @@ def test_names_that_are_told_to_nobody_cost_no_link_and_are_told_to_people(tmp_p
         running(tmp_path / "satellite", "satellite", "--relay", relay.url) as satellite,
     ):
         net = Network(relay, satellite, tmp_path)
-        told = "6 of the names of methods and plugins here are told to nobody: a host may have 4096 of each"
+        told = "6 names of methods and plugins are not announced to other hosts: a host may have 4096 of each"
         wait_for(lambda: f"PROBLEM: {satellite.host_id}: {told}" in co2(net, "ps").stdout, "it is told")
         [row] = json.loads(co2(net, "ps", "--json").stdout)["satellites"]
         assert row["problems"][0].startswith(told)

@@ -94,8 +94,9 @@ def test_a_full_outbox_makes_send_wait_and_says_so(net: Net, tmp_path: Path) -> 
     wait_for(lambda: counter(net.a, "waiting_bytes") >= 4_000_000)
     wait_for(lambda: "no room for 0.2 s" in net.a.log())
     assert re.search(
-        r"no room for 0\.2 s, so the message was not sent: outbox_max, 4000000 bytes, is reached by what waits at "
-        rf"the satellite; the relay at http://127\.0\.0\.1:{port} has been away since \d\d:\d\d:\d\d \(.+\)",
+        r"the message was not sent, because the outbox had no room for 0\.2 s: the messages that wait at the "
+        r"satellite have reached outbox_max, 4000000 bytes; "
+        rf"the relay at http://127\.0\.0\.1:{port} has been away since \d\d:\d\d:\d\d \(.+\)",
         net.a.log(),
     )
     net.relay = HostProcess(tmp_path / "relay", "relay", "--port", str(port))

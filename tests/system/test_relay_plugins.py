@@ -224,7 +224,7 @@ def test_messages_pass_by_one_that_hangs_or_dies(tmp_path: Path) -> None:
         net.wait("hang", 3, "end")
         assert time.monotonic() - begun < 7  # before the watchdog ends it
         assert net.transit()["passed_by"] >= 3
-        assert "messages pass it by" in net.relay.log()
+        assert "messages bypass it" in net.relay.log()
         # The watchdog ends it, and then it works again.
         wait_for(lambda: restarts(net) == 1, "a new plugin host")
         net.send(5, 6)
@@ -266,7 +266,7 @@ class X_Slow(plugin.Co2RelayPlugin):
         assert time.monotonic() - begun < 17.0  # 18 s would be its own time
         assert [value for value in net.got() if value != "quick"] == [*range(60)]
         assert net.transit()["passed_by"] > 0
-        assert "relay is slower than its messages come" in net.relay.log()
+        assert "relay is slower than its messages arrive" in net.relay.log()
 
 
 def test_a_relay_that_stops_lets_nothing_past_its_plugins(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ class X_Stamp(plugin.Co2RelayPlugin):
             proxy.co2.plugin.reload("stamp")
         net.send("first")
         net.wait("first")  # it has passed by
-        wait_for(lambda: "the code of before" in net.relay.log() or reverted(net), "the old code to come back")
+        wait_for(lambda: "so the previous code" in net.relay.log() or reverted(net), "the old code to come back")
         wait_for(lambda: reverted(net) == 1, "the old code to be back")
         net.send("second")
         net.wait(["second", 1])

@@ -50,16 +50,17 @@ def test_a_relay_does_not_start_beside_another_one(tmp_path: Path, args: tuple[s
         code, err = start(tmp_path, relay.port, *args)
         assert code == 2
         found = re.fullmatch(
-            rf"co2: port: a relay runs here already: {relay.url} \(up [^,]+, 1 satellite\)\. End it; or, where "
-            r"you want a second network beside it, give this one another port: --port N\n",
+            rf"co2: port: a relay is already running here: {relay.url} \(up [^,]+, 1 satellite\)\. Stop it; or, "
+            rf"to "
+            r"run a second network beside it, choose another port with --port N\n",
             err,
         )
         assert found, err
         assert not (tmp_path / "state-home").exists(), "nothing was begun"
         code, err = start(tmp_path, relay.port, "--port", str(relay.port), *args)
-        assert (code, "a relay runs here already" in err) == (2, True)
+        assert (code, "a relay is already running here" in err) == (2, True)
         code, err = start(tmp_path, relay.port, "--port", "0")
-        assert (code, err.count("runs here already")) == (0, 0), "who asks for a second network gets it"
+        assert (code, err.count("is already running here")) == (0, 0), "who asks for a second network gets it"
 
 
 def test_nor_beside_one_that_was_stopped_and_does_not_answer(tmp_path: Path) -> None:
@@ -75,7 +76,8 @@ def test_nor_beside_one_that_was_stopped_and_does_not_answer(tmp_path: Path) -> 
             os.kill(relay.pid, signal.SIGCONT)
         assert code == 2
         assert err.startswith(
-            f"co2: port: a relay runs here already, process {relay.pid}, and does not answer: it may be stopped"
+            f"co2: port: a relay is already running here, process {relay.pid}, and does not answer: it may be "
+            "stopped"
         )
 
 

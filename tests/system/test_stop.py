@@ -37,4 +37,4 @@ def test_a_satellite_that_looks_up_its_relay_ends_in_time(tmp_path: Path) -> Non
         began = time.monotonic()
         assert satellite.stop() == 0
         assert time.monotonic() - began < STOP_TIMEOUT + 2.0
-        assert "holds the process up" in satellite.log()
+        assert "delays the end of the process" in satellite.log()

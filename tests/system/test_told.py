@@ -42,7 +42,7 @@ def test_a_package_that_does_not_run_is_told_once_before_ready_with_what_to_type
         assert told.count("No module named 'nosuchmodule'") == 1
         assert "Traceback" not in told
         assert "mod.py:1: " in told
-        assert f"ham does not run (failed); mend it, then: co2 plugin reload ham --url {satellite.url}\n" in told
+        assert f"ham does not run (failed); fix it, then: co2 plugin reload ham --url {satellite.url}\n" in told
         assert "Traceback" in satellite.log(), "the whole of it is in the log"
         with urllib.request.urlopen(f"{satellite.url}/healthz", timeout=10) as answer:
             assert answer.status == 200
@@ -74,7 +74,8 @@ def test_new_code_is_told_when_it_runs_and_when_not(tmp_path: Path) -> None:
             assert package_of(proxy)["refused"] is True
             write_plugin(folder, "ham", mod=RECORDER + "# new\n")  # undone in the editor
             wait_for(
-                lambda: "saved again as it runs: ham.mod.X_Recorder (load 2" in satellite.stderr, "that is told"
+                lambda: "the folder has the running code again: ham.mod.X_Recorder (load 2" in satellite.stderr,
+                "that is told",
             )
             row = package_of(proxy)
             assert (row["refused"], row["load"], row["last_error"]) == (False, 2, "")

@@ -167,7 +167,7 @@ def test_a_clock_that_jumps_changes_nothing_about_who_is_away(tmp_path: Path, ju
         assert abs(row["last_seen"].replace(tzinfo=UTC) - datetime.now(UTC) - timedelta(days=jump)) < timedelta(
             minutes=1
         )
-        words = r"is away since [\d:]{8}, for [\d.]+ m?s$"
+        words = r"has been away since [\d:]{8}, for [\d.]+ m?s$"
         assert re.search(words, fault(relay, "ping", host_id="first@127.0.0.9:9").faultString)
         assert re.search(r"away for [\d.]+ m?s, last seen", page(relay))
 
@@ -185,15 +185,15 @@ def test_a_clock_that_jumps_changes_nothing_about_who_is_away(tmp_path: Path, ju
             assert abs(row["last_seen"].replace(tzinfo=UTC) - left) < timedelta(minutes=1), "by the clock of then"
             told = fault(relay, "ping", host_id="first@127.0.0.9:9")
             assert re.search(
-                r"is away since before the relay's start [\d.]+ m?s ago; "
-                r"it was here last at [\d: -]{19} by the clock of then$",
+                r"has been away since before the relay's start [\d.]+ m?s ago; "
+                r"it was last seen at [\d: -]{19} by the clock at that time$",
                 told.faultString,
             )
         assert re.search(r"away since before this relay's start [\d.]+ m?s ago, last seen", page(relay))
         done = co2(Network(relay, relay, tmp_path), "ps")
         assert re.search(
             r"^first@127\.0\.0\.9:9  away since before the relay's start, "
-            r"last seen [\d: -]{19} by its clock then$",
+            r"last seen [\d: -]{19} by the clock at that time$",
             done.stdout,
             re.M,
         )

@@ -202,7 +202,7 @@ def test_timers_go_by_the_clock(co2_net, co2_clock):
     services.plugin.timer.cancel()
     co2_clock.advance(100)
     assert len(services.sent) == 4
-    with pytest.raises(ValueError, match="does not go back"):
+    with pytest.raises(ValueError, match="cannot go back"):
         co2_clock.advance(-1)
 
 
@@ -292,7 +292,7 @@ def test_an_echo_without_end_is_told(co2_clock, tmp_path):
     net = Network(co2_clock, tmp_path)
     net.satellite(X_Echo)
     net.satellite(X_Echo)
-    with pytest.raises(AssertionError, match="answer each other for ever"):
+    with pytest.raises(AssertionError, match="keep answering each other"):
         net.send({"data": 1})
 
 

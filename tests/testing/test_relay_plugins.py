@@ -177,7 +177,7 @@ def test_each_role_carries_its_own(co2_net):
     with pytest.raises(LoadFailure, match="for a satellite"):
         co2_net.relay.load("example")
     co2_net.relay.load(X_Filter)
-    with pytest.raises(ValueError, match="carries 'tests' already"):
+    with pytest.raises(ValueError, match="already carries 'tests'"):
         co2_net.relay.load(X_Behind)
 
 

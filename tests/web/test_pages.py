@@ -267,15 +267,15 @@ def test_packages_that_do_not_run_are_on_top_and_say_what_came_of_a_button():
     view = fakes.satellite()
     (answer,) = get(view, "/plugins?pressed=meter")
     assert answer.text.index('id="meter"') < answer.text.index('id="example"')
-    assert answer.text.count("That did not work") == 1
+    assert answer.text.count("Loading failed") == 1
     view.packages[0] = msgspec.structs.replace(view.packages[0], refused=True, last_error="no parrot")
-    assert "the code of before goes on: no parrot" in get(view, "/plugins?pressed=example")[0].text
+    assert "the previous code keeps running: no parrot" in get(view, "/plugins?pressed=example")[0].text
     view.packages[0] = msgspec.structs.replace(
         view.packages[0], refused=False, load=3, code="abc", reloads={"ok": 1, "failed": 0, "reverted": 0}
     )
     (answer,) = get(view, "/plugins?pressed=example")
     assert "It runs the code that is in its folder: load 3, code <code>abc</code>." in answer.text
-    assert "did not work" not in answer.text
+    assert "Loading failed" not in answer.text
 
 
 def test_a_satellite_links_to_its_relay():

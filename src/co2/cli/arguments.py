@@ -46,9 +46,9 @@ class MessageText(click.ParamType[dict[str, Any]]):
         try:
             message = json.loads(value, parse_constant=_no_constant)
         except (ValueError, RecursionError) as error:
-            self.fail(f"not JSON ({error}); wanted is {_EXAMPLE}", param, ctx)
+            self.fail(f"not JSON ({error}); expected for instance {_EXAMPLE}", param, ctx)
         if not isinstance(message, dict) or "data" not in message:
-            self.fail(f"a dictionary with the key 'data' is wanted, such as {_EXAMPLE}", param, ctx)
+            self.fail(f"expected a dictionary with the key 'data', such as {_EXAMPLE}", param, ctx)
         from co2.values import pack
 
         try:
@@ -85,7 +85,7 @@ class Seconds(click.FloatRange):
         """Return the number; fail if it is not greater than 0."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
-            self.fail(f"{value} is no number of seconds", param, ctx)
+            self.fail(f"{value} is not a number of seconds", param, ctx)
         return number
 
 

@@ -57,7 +57,7 @@ def dead_letters(
     """
     if repeat is not None and (drop_up_to is not None or package is not None):
         raise click.UsageError(
-            "--repeat takes one letter by its ID: neither --drop-up-to nor --package goes with it"
+            "--repeat takes the ID of one dead letter and cannot be combined with --drop-up-to or --package"
         )
     with CommandClient(url, timeout) as client:
         properties = client.call("co2.get_properties")
@@ -69,8 +69,8 @@ def dead_letters(
             rows, code = _of(client, properties["host_id"], package, passed_on=False), 0
         elif repeat is not None or drop_up_to is not None:
             raise click.UsageError(
-                f"{url} is a relay: name the satellite with --url, such as http://127.0.0.1:2004, "
-                "on the machine that it runs on"
+                f"{url} is a relay, and satellites keep the dead letters: on the satellite's own machine, "
+                "give its address with --url, such as http://127.0.0.1:2004"
             )
         else:
             rows, code = _of_all(client, package)
@@ -88,7 +88,7 @@ def _repeat(client: CommandClient, letter_id: int, as_json: bool) -> int:
     if as_json:
         print_json({"repeated": letter_id})
     else:
-        click.echo(f"dead letter {letter_id}: its plugin has taken it")
+        click.echo(f"dead letter {letter_id}: its plugin has processed it")
     return 0
 
 

@@ -66,7 +66,7 @@ class _Host:
         finally:
             killer.cancel()
         if not line.startswith("ready "):
-            raise SystemExit(f"demo: {self.name} did not start; what it said is above")
+            raise SystemExit(f"demo: {self.name} did not start; its output is above")
         self.url = line.split()[-1]
         return line
 
@@ -105,14 +105,14 @@ def main() -> int:
             host.end()
         listener.close()
         shutil.rmtree(base, ignore_errors=True)
-        print("\ndemo: everything has ended", flush=True)
+        print("\ndemo: all processes have ended", flush=True)
 
 
 def _seconds(text: str) -> float:
     try:
         return float(text) if text else float("inf")
     except ValueError:
-        raise SystemExit(f"demo: DEMO_SECONDS is {text!r}, a number of seconds is wanted") from None
+        raise SystemExit(f"demo: DEMO_SECONDS is {text!r}, expected a number of seconds") from None
 
 
 def _start(base: Path, hosts: list[_Host], out_port: int) -> int:
@@ -150,7 +150,7 @@ def _start_osc_in(base: Path, satellite: tuple[str, ...]) -> tuple[_Host, int]:
         if package["state"] == "running":
             return host, in_port
         host.end()
-    raise SystemExit(f"demo: no UDP port for OSC in {OSC_TRIES} tries; what was wrong is above")
+    raise SystemExit(f"demo: no UDP port for OSC in {OSC_TRIES} tries; the errors are above")
 
 
 def _explain(hosts: list[_Host], out_port: int, in_port: int) -> None:
@@ -238,7 +238,7 @@ def _show_osc(listener: socket.socket, stopping: threading.Event) -> None:
         except TimeoutError:
             continue
         except MalformedPacket as error:
-            print(f"no OSC came out of osc-out, or from somebody else: {error}", flush=True)
+            print(f"received a packet that is not OSC: {error}", flush=True)
             continue
         except OSError:
             return
@@ -253,7 +253,7 @@ def _until(stopping: threading.Event, hosts: list[_Host], seconds: float) -> int
             return 0
         for host in hosts:
             if host.process.poll() is not None:
-                print(f"demo: {host.name} has ended with {host.process.returncode}", file=sys.stderr)
+                print(f"demo: {host.name} ended with exit status {host.process.returncode}", file=sys.stderr)
                 return 1
     return 0
 

@@ -51,7 +51,7 @@ def exit_code(error: Exception) -> tuple[int, str]:
         ):
             if error.code in codes:
                 return code, error.text
-        who = "; co2 ps shows who is there" if error.code == UnknownHost.code else ""
+        who = "; co2 ps lists the hosts of the network" if error.code == UnknownHost.code else ""
         return EXIT_FAILED, f"fault {error.code}: {error.text}{who}"
     if isinstance(error, NothingListens):
         return EXIT_UNREACHABLE, f"{error}; {_start(error.url)}"
@@ -59,13 +59,13 @@ def exit_code(error: Exception) -> tuple[int, str]:
         denied = any(f"HTTP {status}" in str(error) for status in (403, 421))
         return (EXIT_DENIED if denied else EXIT_UNREACHABLE), str(error)
     if isinstance(error, CallTimeout):
-        may_be = "it may be stopped (Ctrl-Z; fg lets it go on), busy or overloaded"
+        may_be = "it may be stopped (Ctrl-Z; fg resumes it), busy or overloaded"
         return EXIT_TIMEOUT, f"{error}: {may_be}; --timeout S waits longer"
     if isinstance(error, ConfigError | StateError | MessageError | ValueRefused | TooBig):
         return EXIT_USAGE, str(error)
     if isinstance(error, UsageError):
         return EXIT_FAILED, str(error)
-    return EXIT_FAILED, f"{type(error).__name__}: {error} (co2 --debug … shows where)"
+    return EXIT_FAILED, f"{type(error).__name__}: {error} (co2 --debug … shows the traceback)"
 
 
 def _start(url: str) -> str:
@@ -82,6 +82,6 @@ def _start(url: str) -> str:
     if here:
         return "co2 relay starts a relay, co2 satellite a satellite"
     return (
-        "a host listens for other machines only where it was started so: co2 relay --bind 0.0.0.0 there, or "
-        "co2 satellite --bind 0.0.0.0"
+        "a host accepts connections from other machines only if it was started that way: "
+        "co2 relay --bind 0.0.0.0, or co2 satellite --bind 0.0.0.0"
     )

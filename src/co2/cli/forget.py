@@ -33,7 +33,9 @@ def forget(host: str, timeout: float, url: str, as_json: bool) -> int:
     if as_json:
         print_json({"host": host, "forgotten": known})
     elif known:
-        click.echo(f"{one_line(host)} is forgotten")
+        click.echo(f"forgot {one_line(host)}")
     else:
-        click.echo(f"co2: nobody knows {one_line(host)}; co2 ps shows who is away", err=True)
+        click.echo(
+            f"co2: the relay does not know {one_line(host)}; co2 ps lists the satellites that are away", err=True
+        )
     return 0 if known else EXIT_FAILED

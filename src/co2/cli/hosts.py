@@ -16,7 +16,7 @@ _COMMON: tuple[Callable[[Any], Any], ...] = (
     click.option("--bind", metavar="ADDR", help="IP address to listen on.  [default: 127.0.0.1]"),
     click.option("--state", metavar="DIR", help="Folder for identity and logs."),
     click.option("--plugin-dir", metavar="DIR", help="Folder that holds plugin packages.  [default: ./plugins]"),
-    click.option("--config", metavar="FILE", help="Configuration file.  [default: ./co2.toml if it is there]"),
+    click.option("--config", metavar="FILE", help="Configuration file.  [default: ./co2.toml if it exists]"),
     click.option(
         "--plugin", "plugin_list", metavar="NAME", multiple=True, help="Package to load; may be repeated."
     ),

@@ -32,7 +32,7 @@ _SHORT = {
     "relay": "Run a relay: the hub that passes messages on.",
     "satellite": "Run a satellite: it runs your plugins.",
     "send": "Send a message to everybody.",
-    "watch": "Show messages as they come.",
+    "watch": "Show messages as they arrive.",
     "call": "Call a method of a host or of a plugin.",
     "ps": "Show who is on the network.",
     "methods": "Show the methods that can be called.",
@@ -64,7 +64,7 @@ class _Commands(click.Group):
             from co2.near import nearest
 
             near = nearest(args[0], COMMANDS)
-            hint = f" Did you mean '{near}'?" if near else f" There are: {', '.join(COMMANDS)}."
+            hint = f" Did you mean '{near}'?" if near else f" Commands: {', '.join(COMMANDS)}."
             ctx.fail(f"No such command '{args[0][:80]}'.{hint}")
         return super().resolve_command(ctx, args)
 

@@ -33,6 +33,6 @@ def only_relays(client: CommandClient, url: str) -> Iterator[None]:
             raise
         relay = one_line(properties.get("relay", "http://127.0.0.1:2003"))
         raise click.UsageError(
-            f"{url} is a satellite, and this is asked of a relay; its own one is: --relay {relay} "
-            f"(what the satellite carries: co2 plugin ls --url {url})"
+            f"{url} is a satellite, and this command needs a relay: --relay {relay} is the one of this satellite "
+            f"(its plugins: co2 plugin ls --url {url})"
         ) from None

@@ -92,27 +92,27 @@ def _told(row: dict[str, Any], host_id: str) -> Iterator[tuple[str, str]]:
     """Yield, for each trouble of a package, a line that describes it, and what to type next."""
     name = one_line(row["name"])
     typed = shlex.quote(name)  # the satellite may be hostile, and a user pastes this into a shell
-    who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "no reason is known")
+    who, error = f"{name} on {host_id}", one_line(as_text(row["last_error"]) or "unknown reason")
     for said in ("is parked", "is not loaded"):  # the printed line says this already
         error = error.removeprefix(f"plugin package {name} {said}: ")
-    error = error.partition(". Mend it, then: ")[0]  # and this
+    error = error.partition(". Fix it, then: ")[0]  # and this
     if len(error) > MAX_ERROR:
         error = f"{error[:MAX_ERROR]}…"
     if row["state"] in TROUBLE:
         do = "reload" if row["load"] else "load"
-        yield f"{who} is {row['state']}: {error}", f"mend it, then on that machine: co2 plugin {do} {typed}"
+        yield f"{who} is {row['state']}: {error}", f"fix it, then on that machine: co2 plugin {do} {typed}"
         return
     logs = f"on that machine: co2 plugin logs {typed}"
     if row["state"] == "restarting":
-        yield f"{who} is restarting, its methods are away: {error}", f"its log, {logs}"
+        yield f"{who} is restarting, its methods are unavailable: {error}", f"its log, {logs}"
     if row["hangs"]:
-        yield f"{who} hangs: a call into it has been under way for {age(row['hangs'])}", f"its log, {logs}"
+        yield f"{who} hangs: one call into it has been running for {age(row['hangs'])}", f"its log, {logs}"
     if row["refused"]:
-        yield f"{who} runs its old code: {error}", f"mend it, then on that machine: co2 plugin reload {typed}"
+        yield f"{who} runs its old code: {error}", f"fix it, then on that machine: co2 plugin reload {typed}"
     if row["dead_letters"]:
         letters = _letters(row["dead_letters"])
         yield (
-            f"{who} has {letters}: it did not take them",
+            f"{who} has {letters}: it failed to process them",
             (f"to see them, on that machine: co2 dead-letters --package {typed}"),
         )
     if not (row["state"] == "restarting" or row["hangs"] or row["refused"] or row["dead_letters"]):

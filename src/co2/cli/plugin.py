@@ -77,7 +77,7 @@ def list_packages(url: str, as_json: bool, timeout: float) -> int:
 @plugin.command("load")
 @_name
 @_url
-@timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
+@timeout_option(RELOAD_TIMEOUT, "an answer; loading continues regardless")
 @json_option
 def load(name: str, url: str, as_json: bool, timeout: float) -> int:
     """Load a package from the host's plugin folder, or a bundled one. This also tries a failed package again.
@@ -93,7 +93,7 @@ def load(name: str, url: str, as_json: bool, timeout: float) -> int:
 @_name
 @_url
 @click.option("--fresh", is_flag=True, help="Hand nothing over from the old code to the new code.")
-@timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
+@timeout_option(RELOAD_TIMEOUT, "an answer; loading continues regardless")
 @json_option
 def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -> int:
     """Replace the running code of a package by the code that is in its folder now. No message is lost. If the new
@@ -109,7 +109,7 @@ def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -
 @plugin.command("unload")
 @_name
 @_url
-@timeout_option(RELOAD_TIMEOUT, "an answer; code is loaded meanwhile")
+@timeout_option(RELOAD_TIMEOUT, "an answer; loading continues regardless")
 @json_option
 def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
     """End a package: __exit__ of its plugins is called, and its methods are removed. It is loaded again by the

@@ -74,9 +74,9 @@ def _print(row: dict[str, Any]) -> None:
     fatal = sum(one.fatal for one in findings)
     if fatal:
         count = f"{fatal} problem{'' if fatal == 1 else 's'}"
-        click.echo(coloured(f"{row['package']}: {count}; it would not be loaded", "red"))
+        click.echo(coloured(f"{row['package']}: {count}; it would not load", "red"))
     else:
-        click.echo(coloured(f"{row['package']}: all is well: {', '.join(row['names'])}", "green"))
+        click.echo(coloured(f"{row['package']}: no problems: {', '.join(row['names'])}", "green"))
 
 
 def _as_dict(finding: "Finding") -> dict[str, Any]:

@@ -27,7 +27,7 @@ class PackageName(click.ParamType[str]):
         if value.startswith("_"):
             problem = "names that begin with _ are not loaded"
         if value in sys.stdlib_module_names or value == "tests":
-            problem = f"{value!r} is the name of something else that Python imports"
+            problem = f"{value!r} is already the name of another module that Python can import"
         if problem:
             self.fail(problem, param, ctx)
         return value
@@ -47,7 +47,7 @@ def new(name: str, for_relay: bool, as_json: bool) -> int:
     """
     folder = Path(name)
     if folder.exists():
-        click.echo(f"co2: {folder} is there already; give another name, or remove it", err=True)
+        click.echo(f"co2: {folder} already exists; choose another name, or remove it", err=True)
         return EXIT_FAILED
     files = files_of(name, for_relay=for_relay)
     for path, text in files.items():

@@ -108,10 +108,10 @@ def _show_away(rows: Sequence[dict[str, Any]]) -> None:
         seen = row["last_seen"].astimezone().strftime(form)
         what = f"{row['state']} for {age(row['silent'])}, last seen {seen}"
         if before_start:
-            what = f"{row['state']} since before the relay's start, last seen {seen} by its clock then"
+            what = f"{row['state']} since before the relay's start, last seen {seen} by the clock at that time"
         click.echo(coloured(f"{one_line(row['host_id'])}  {one_line(what)}", "dim"))
     if len(rows) > MAX_AWAY:
-        click.echo(f"and {len(rows) - MAX_AWAY} more that are away; co2 forget HOST forgets one")
+        click.echo(f"and {len(rows) - MAX_AWAY} more that are away; co2 forget HOST removes one from the list")
 
 
 def _satellites(client: CommandClient) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ def _trouble(row: dict[str, Any]) -> str:
 def _names(row: dict[str, Any]) -> tuple[int | str, str]:
     """Return the number of methods of a satellite and the names of its plugins, for the table."""
     if row.get("left_out"):
-        return "?", f"{row['left_out']} names left out"
+        return "?", f"{row['left_out']} names omitted"
     shown = row["plugins"][:MAX_PLUGINS]
     more = [f"and {len(row['plugins']) - len(shown)} more"] if len(row["plugins"]) > len(shown) else []
     return len(row["methods"]), ", ".join([*shown, *more]) or "-"

@@ -29,7 +29,7 @@ def _refuse_to_choose(path: Path) -> None:
     folders = sorted(origin.parent for origin in path.parent.glob("satellite-*/origin"))
     if len(folders) > 1:
         names = ", ".join(str(folder) for folder in folders)
-        raise StateError(f"there are several state folders of satellites here; name one with --state: {names}")
+        raise StateError(f"there are several state folders of satellites; choose one with --state: {names}")
 
 
 @state.command("new-id")
@@ -62,7 +62,7 @@ def new_id(folder: str | None, as_json: bool) -> int:
         if config.state is None:
             _refuse_to_choose(path)
     if not (path / "origin").is_file():
-        raise StateError(f"{path} is no state folder: it has no file 'origin'; name the one you mean with --state")
+        raise StateError(f"{path} is not a state folder: it has no file 'origin'; choose another with --state")
     with StateFolder.open(path) as opened:
         before = opened.origin
         aside = opened.renew_identity()
@@ -70,7 +70,7 @@ def new_id(folder: str | None, as_json: bool) -> int:
     if as_json:
         print_json({"folder": str(path), "before": before, "after": after, "aside": [str(one) for one in aside]})
         return 0
-    click.echo(f"{one_line(path)}: was {one_line(before)}, is {after} from its next start on")
+    click.echo(f"{one_line(path)}: the host was {one_line(before)} and will be {after} from its next start")
     for one in aside:
-        click.echo(f"what waited for the relay is not sent; it is kept as {one_line(one)}")
+        click.echo(f"messages that waited for the relay will not be sent; they are kept in {one_line(one)}")
     return 0

@@ -91,7 +91,7 @@ def _lines() -> Iterator[dict[str, Any]]:
     type=HostIdText(),
     help="host_id of the host that has the method; the host at --url passes the call on.",
 )
-@timeout_option(CALL_TIMEOUT, "an answer; hosts do so after 30")
+@timeout_option(CALL_TIMEOUT, "an answer; hosts give up after 30")
 @url_option("--url")
 @json_option
 def call(

@@ -86,4 +86,4 @@ def _rows(found: Any, kinds: Kinds, what: str) -> list[dict[str, Any]]:
 
 
 def _wrong(what: str) -> ParseError:
-    return ParseError(f"it is no host of co2, or another version: {what} cannot be read")
+    return ParseError(f"not a co2 host, or one of another version: cannot read {what}")

@@ -68,7 +68,7 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
         return 0
     assert timeout is not None
     told = f"{seen} of {wanted} messages" if seen else "no message"
-    click.echo(f"co2: {told} within {timeout:g} s; co2 ps shows who is there", err=True)
+    click.echo(f"co2: {told} within {timeout:g} s; co2 ps lists the hosts of the network", err=True)
     return EXIT_TIMEOUT
 
 
@@ -109,7 +109,7 @@ class _Watcher:
             for message in (*answer["messages"], *answer.get("live", ())):
                 yield "message", message
             if missed := answer.get("live_missed"):
-                yield "gap", {"live": missed, "reason": "they came faster than they were fetched"}
+                yield "gap", {"live": missed, "reason": "they arrived faster than this command could fetch them"}
             self._after = answer["next"]
 
     def close(self) -> None:
@@ -134,14 +134,14 @@ class _Watcher:
         if not unknown and not isinstance(error, Unreachable | CallTimeout):
             raise error
         if not unknown:
-            click.echo(f"co2: {error}; trying on", err=True)
+            click.echo(f"co2: {error}; retrying", err=True)
         while deadline is None or time.monotonic() < deadline:
             try:
                 self._register()
             except (Unreachable, CallTimeout):
                 time.sleep(RETRY)
             else:
-                click.echo("co2: registered again; messages may be missing in between", err=True)
+                click.echo("co2: registered again; messages sent in the meantime may be missing", err=True)
                 return
 
 
@@ -165,5 +165,5 @@ def _show_gap(gap: dict[str, Any], as_json: bool) -> None:
             return
         from co2.protocol.wire.gap_reasons import gap_words  # imported here, because gaps are rare
 
-        text = gap_words(int(gap["after"]), int(gap["next"]), str(gap.get("reason", "no reason is told")))
+        text = gap_words(int(gap["after"]), int(gap["next"]), str(gap.get("reason", "the relay gave no reason")))
         click.echo(f"gap: {one_line(text)}", err=True)

@@ -112,11 +112,11 @@ def folder(found: Any) -> Path:
     """Check a path."""
     text = str(found) if isinstance(found, Path) else found
     if not isinstance(text, str) or not text or "\0" in text:
-        raise ValueError("a path of a folder")
+        raise ValueError("the path of a folder")
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise ValueError("a path of a folder; there is no such user") from None
+        raise ValueError("the path of a folder; the user it names does not exist") from None
 
 
 def names(pattern: re.Pattern[str]) -> Callable[[Any], tuple[str, ...]]:
@@ -126,7 +126,7 @@ def names(pattern: re.Pattern[str]) -> Callable[[Any], tuple[str, ...]]:
         items = _items(found)
         for item in items:
             if not isinstance(item, str) or not pattern.fullmatch(item):
-                raise ValueError(f"a list of names of packages (letters, digits, _), not {item!r:.80}")
+                raise ValueError(f"a list of package names (letters, digits, _), not {item!r:.80}")
         return tuple(dict.fromkeys(items))
 
     return check
@@ -146,7 +146,9 @@ def variables(found: Any) -> tuple[str, ...]:
     items = _items(found)
     for item in items:
         if not isinstance(item, str) or not _VARIABLE.fullmatch(item):
-            raise ValueError(f'a list of names of variables, such as "API_KEY", "MQTT_*" or "*", not {item!r:.80}')
+            raise ValueError(
+                f'a list of environment variables, such as "API_KEY", "MQTT_*" or "*", not {item!r:.80}'
+            )
     return tuple(items)
 
 

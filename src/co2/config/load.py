@@ -91,7 +91,7 @@ def _read_file(
     flags: Mapping[str, Any], environ: Mapping[str, str], cwd: Path
 ) -> tuple[Path | None, Mapping[str, Any]]:
     if flags.get("config") == "":
-        raise ConfigError("--config", "a path of a file is wanted")
+        raise ConfigError("--config", "expected the path of a file")
     named = flags.get("config") or environ.get("CO2_CONFIG")
     path = cwd / (named or CONFIG_FILE)
     if not named and not path.exists():
@@ -114,7 +114,7 @@ def _read_file(
         if table not in _TABLES:
             raise ConfigError(str(path), f"unknown table or key {table!r}{_nearest(table, _TABLES)}")
         if not isinstance(content, dict):
-            raise ConfigError(f"{path}: {table}", f"a table [{table}] is wanted, found {_shown(content)}")
+            raise ConfigError(f"{path}: {table}", f"expected a table [{table}], found {_shown(content)}")
         if table in ("relay", "satellite"):
             _check_table(path, table, content)
     return path, tables
@@ -180,10 +180,10 @@ def _package_tables(path: Path | None, tables: Mapping[str, Any], table: str) ->
     found: dict[str, Mapping[str, Any]] = {}
     for name, content in tables.get(table, {}).items():
         if not PLUGIN_NAME.fullmatch(name):
-            raise ConfigError(f"{path}: [{table}.{name!r:.80}]", "a package's name has letters, digits and _ only")
+            raise ConfigError(f"{path}: [{table}.{name!r:.80}]", "package names consist of letters, digits and _")
         if not isinstance(content, dict):
             raise ConfigError(
-                f"{path}: {table}.{name}", f"a table [{table}.{name}] is wanted, found {_shown(content)}"
+                f"{path}: {table}.{name}", f"expected a table [{table}.{name}], found {_shown(content)}"
             )
         _check_integers(f"{path}: [{table}.{name}]", content)
         found[name] = content
@@ -199,7 +199,7 @@ def _check_integers(where: str, found: Any) -> None:
         for item in found:
             _check_integers(where, item)
     elif isinstance(found, int) and not -(2**63) <= found < 2**64:
-        raise ConfigError(where, f"found {_shown(found)}, wanted: an integer of at most 64 bits")
+        raise ConfigError(where, f"found {_shown(found)}, expected an integer of at most 64 bits")
 
 
 def _limits(path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -219,17 +219,17 @@ def _checked(where: str, check: Callable[[Any], Any], found: Any) -> Any:
     try:
         return check(found)
     except ValueError as error:
-        raise ConfigError(where, f"found {_shown(found)}, wanted: {error}") from None
+        raise ConfigError(where, f"found {_shown(found)}, expected {error}") from None
 
 
 def _shown(found: Any) -> str:
     try:
         return f"{found!r:.80}"
     except ValueError:
-        return "a number of very many digits"  # Python refuses to write such a number
+        return "a number with too many digits to show"  # Python refuses to write such a number
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = nearest(name, known)
-    return f"; did you mean {near!r}?" if near else f"; there are: {', '.join(known)}"
+    return f"; did you mean {near!r}?" if near else f"; known: {', '.join(known)}"

@@ -86,7 +86,7 @@ def trust_of(environ: Mapping[str, str]) -> Trust:
         try:
             ids.append(check(found))
         except ValueError as error:
-            raise ConfigError(variable, f"found {found!r:.80}, wanted: {error}") from None
+            raise ConfigError(variable, f"found {found!r:.80}, expected {error}") from None
     return Trust(*ids)
 
 
@@ -104,7 +104,9 @@ def check_private(path: Path, trust: Trust | None = None) -> None:
     try:
         kind = path.stat().st_mode
         if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-            raise ConfigError(str(path), f"it is {_KINDS.get(stat.S_IFMT(kind), 'something else')}, no plain file")
+            raise ConfigError(
+                str(path), f"it is {_KINDS.get(stat.S_IFMT(kind), 'something else')}, not a regular file"
+            )
         if not hasattr(os, "geteuid"):
             return
         trust = trust or Trust()
@@ -135,7 +137,8 @@ def check_code(place: Path, trust: Trust | None = None) -> None:
         for entry in _code_in(waiting.pop()):
             if (count := count + 1) > MAX_CHECKED:
                 problem = (
-                    f"more than {MAX_CHECKED} folders and files of code are in it: keep what is no code elsewhere"
+                    f"it has more than {MAX_CHECKED} folders and files of code: keep everything that is not "
+                    "code elsewhere"
                 )
                 raise ConfigError(str(place), problem)
             path = Path(entry.path)
@@ -226,7 +229,11 @@ def _check_link(path: Path, trust: Trust) -> None:
         _check(folder, folder.lstat(), trust, None)
     except (ConfigError, OSError):
         raise ConfigError(
-            str(path), f"it is a link to {missing}, where others could put code that runs as us; delete it"
+            str(path),
+            (
+                f"it is a link to {missing}, and other users could place code there that would run as this user; "
+                "delete the link"
+            ),
         ) from None
 
 
@@ -272,34 +279,32 @@ def _check(step: Path, status: os.stat_result, trust: Trust, wanted: Path | None
     if stat.S_ISLNK(mode) or (wanted is not None and mode & stat.S_ISVTX):
         return  # in a folder like /tmp each user may only touch his own files
     if mode & stat.S_IWOTH:
-        who, bits = "everybody", "o-w"
+        who, bits = "every user", "o-w"
     elif mode & stat.S_IWGRP and (writers := trust.writers(status.st_gid))[1]:
         who, bits = f"the group {writers[0]} ({_listed(writers[1])})", "g-w"
     else:
         return
-    so = f", and so put something else in the place of {wanted}" if wanted is not None else ", so it is not used"
+    so = f", and so replace {wanted}" if wanted is not None else ", so it is not used"
     ours = uid == os.geteuid() or not os.geteuid()
     mend = (
-        f"mend it with: chmod {bits} {shlex.quote(str(step))}"
-        if ours
-        else f"ask {_name(uid)}, whose it is, to mend it"
+        f"fix it with: chmod {bits} {shlex.quote(str(step))}" if ours else f"ask its owner {_name(uid)} to fix it"
     )
     also = (
-        "; where that changes nothing (exFAT, a share), keep it on another disk" if bits == "o-w" and ours else ""
+        "; if that has no effect (exFAT, a network share), keep it on another disk"
+        if bits == "o-w" and ours
+        else ""
     )
-    also += f"; or trust that group: CO2_TRUSTED_GROUPS={status.st_gid}" if bits == "g-w" else ""
-    raise ConfigError(str(step), f"{who} may write it{so}; {mend}{also}")
+    also += f"; or trust that group with CO2_TRUSTED_GROUPS={status.st_gid}" if bits == "g-w" else ""
+    raise ConfigError(str(step), f"{who} may write to it{so}; {mend}{also}")
 
 
 def _whose(step: Path, uid: int, wanted: Path | None) -> str:
-    us, owner, trusting = _name(os.geteuid()), _name(uid), f"or trust that user: CO2_TRUSTED_USERS={uid}"
+    us, owner, trusting = _name(os.geteuid()), _name(uid), f"or trust that user with CO2_TRUSTED_USERS={uid}"
     if wanted is not None:
-        so = f"could put something else in the place of {wanted} and run it as {us}"
-        return f"it belongs to {owner}, who {so}; keep that in a folder which is {us}'s alone, {trusting}"
+        so = f"could replace {wanted} and run code as {us}"
+        return f"it belongs to {owner}, who {so}; move it to a folder that only {us} can write to, {trusting}"
     take = f"{'' if us == 'root' else 'sudo '}chown -h {shlex.quote(us)} {shlex.quote(str(step))}"
-    return (
-        f"it belongs to {owner}, who could run code as {us}, so it is not used; mend it with: {take}; {trusting}"
-    )
+    return f"it belongs to {owner}, who could run code as {us}, so it is not used; fix it with: {take}; {trusting}"
 
 
 def _name(uid: int) -> str:

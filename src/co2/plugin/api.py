@@ -165,7 +165,7 @@ class Co2Plugin:
             NotRunning: no host runs this plugin (any more).
         """
         if self._co2 is None:
-            raise NotRunning(f"{_name_of(self)} is not carried by a host, so there is nothing to flush")
+            raise NotRunning(f"{_name_of(self)} is not carried by a host, so it cannot flush")
         self._co2.flush(timeout)
 
     def call(
@@ -265,7 +265,7 @@ class Co2Plugin:
             CallRefused: the package has 1,000 timers already.
             NotRunning: no host runs this plugin (any more).
         """
-        return self._carried("have anything called").services.every(seconds, function)
+        return self._carried("set a timer").services.every(seconds, function)
 
     def receive(self, data_dict: dict[str, Any]) -> Any:
         """Process a message from the network; override it. A plugin that does not override it gets no messages.

@@ -51,11 +51,14 @@ def patterns_problem(value: object, example: str) -> str:
         example: a right list, as text, for the explanation.
     """
     if isinstance(value, str):
-        return f"found the text {value!r:.80}, expected a tuple of patterns such as {example}; mind the comma"
+        return (
+            f"found the text {value!r:.80}, expected a tuple of patterns such as {example}; a tuple of one item "
+            "needs a comma"
+        )
     if not isinstance(value, list | tuple):
         return f"found {type(value).__name__}, expected a tuple of patterns such as {example}"
     if len(value) > MAX_PATTERNS:
-        return f"{len(value)} patterns, at most {MAX_PATTERNS} are possible"
+        return f"{len(value)} patterns; the limit is {MAX_PATTERNS}"
     return next((problem for pattern in value if (problem := _pattern_problem(pattern))), "")
 
 
@@ -70,5 +73,5 @@ def _pattern_problem(pattern: object) -> str:
         return f"{pattern!r:.80} is not valid Unicode"
     for token in pattern.split("."):
         if len(token) > 1 and ("*" in token or ">" in token):
-            return f"{pattern!r}: '*' and '>' stand for whole tokens, {token!r} would be taken literally"
+            return f"{pattern!r}: '*' and '>' must be whole tokens; {token!r} would match only literally"
     return ""

@@ -107,11 +107,11 @@ class Timers:
             CallRefused: the package has :data:`MAX_TIMERS` timers already.
         """
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not SHORTEST <= seconds < math.inf:
-            raise ValueError(f"every: seconds, a number from {SHORTEST:g} up, are wanted, found {seconds!r:.80}")
+            raise ValueError(f"every: expected a number of seconds from {SHORTEST:g} up, found {seconds!r:.80}")
         with self._lock:
             self._forget_cancelled()
             if len(self._queue) >= MAX_TIMERS:
-                raise CallRefused(f"{MAX_TIMERS} timers of this package run already: cancel some")
+                raise CallRefused(f"{MAX_TIMERS} timers of this package are already running: cancel some")
             due = self._now() + seconds
             timer = Timer(float(seconds), due, put)
             self._add(due, timer)

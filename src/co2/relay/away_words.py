@@ -15,17 +15,18 @@ def away_words(one: Away, book: AwayBook) -> str:
     form = "%H:%M:%S" if seconds < 43_200 and not before_start else "%Y-%m-%d %H:%M:%S"
     since = time.strftime(form, time.localtime(seen_at))
     if before_start:
-        gone = "was stopped before" if one.stopped else "is away since before"
+        gone = "was stopped before" if one.stopped else "has been away since before"
         return (
-            f"{gone} the relay's start {duration(seconds)} ago; it was here last at {since} by the clock of then"
+            f"{gone} the relay's start {duration(seconds)} ago; it was last seen at {since} by the clock at "
+            "that time"
         )
     if one.stopped:
         return f"was stopped at {since}, {duration(seconds)} ago"
-    return f"is away since {since}, for {duration(seconds)}"
+    return f"has been away since {since}, for {duration(seconds)}"
 
 
 def method_away(method: str, having: list[Away], book: AwayBook) -> Unreachable:
     """Return the fault for a method of satellites that are away."""
     last = having[0]
-    more = f" (and {len(having) - 1} others that had it are away, too)" if len(having) > 1 else ""
+    more = f" (and {len(having) - 1} other satellites that had it are also away)" if len(having) > 1 else ""
     return Unreachable(f"{method} is known, but its satellite {last.host_id} {away_words(last, book)}{more}")

@@ -15,7 +15,7 @@ def check_not_passed_on(caller: Caller, method: str) -> None:
         Denied: the call is passed on.
     """
     if caller.relayed:
-        raise Denied(f"relay.{method} is called at the relay itself, not through another host")
+        raise Denied(f"relay.{method} must be called at the relay itself, not through another host")
 
 
 def check_unowned(origins: OriginBook, host_id: HostId) -> None:
@@ -26,6 +26,6 @@ def check_unowned(origins: OriginBook, host_id: HostId) -> None:
     """
     if origins.has_owner(host_id.origin):
         raise IdentityRefused(
-            f"{host_id.origin} belongs to a satellite that has a link of its own; leave host_id out of "
-            "relay.register to get another"
+            f"{host_id.origin} belongs to a satellite that has a link of its own; omit host_id in "
+            "relay.register to get a new one"
         )

@@ -147,4 +147,4 @@ class DiskReads:
 
 
 def _stopping() -> Unreachable:
-    return Unreachable("the relay stops")
+    return Unreachable("the relay is stopping")

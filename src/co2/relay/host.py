@@ -86,7 +86,7 @@ class RelayHost(RoleHost):
             later=partial(_call_in, loop),
         )
         if self.log.replaced:
-            _logger.error("the log is a new one: %s", self.log.replaced)
+            _logger.error("a new log was started: %s", self.log.replaced)
         _allow_files(config.max_sats)
         self._keeper = MemberKeeper.open(foundation.state.path / MEMBERS_FILE, self.log.address_of)
         relay = self.relay = RelayRole(
@@ -228,8 +228,8 @@ class RelayHost(RoleHost):
 
     def _log_failed(self, why: str) -> None:
         """End the process, because nothing can be acknowledged; its supervisor can restart it on a sound disk."""
-        self.relay.waiters.fail(StorageFailed(f"the relay's disk does not do its work: {why}"))
-        self._ending.give_up(f"the log's disk does not do its work: {why}")
+        self.relay.waiters.fail(StorageFailed(f"the relay's disk failed: {why}"))
+        self._ending.give_up(f"the log's disk failed: {why}")
 
     async def _call_elsewhere(
         self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller

@@ -96,7 +96,7 @@ class LinkReader:
             who = peer.origin or peer.address[0]
             if self._lines.take(who, 2000):
                 _logger.exception("the link of %s failed", who)
-            self._core.lost(peer, f"an error of ours: {type(error).__name__}")
+            self._core.lost(peer, f"internal error: {type(error).__name__}")
         self._flush()
         if (standing := self._standings.get(peer)) is not None:
             now = self._loop.time()

@@ -283,7 +283,7 @@ class Links:
         """Send a Goodbye on all links; abort those that do not close soon."""
         self._stopping = True
         for peer in list(self.wires):
-            self._core.end(peer, close_reasons.STOPPING, "the relay stops")
+            self._core.end(peer, close_reasons.STOPPING, "the relay is stopping")
         self.flush()
         wires = list(self.wires.values())
         for wire in wires:
@@ -321,7 +321,8 @@ class Links:
                 self.reused_numbers += 1
                 self.lines.log(
                     _logger, logging.ERROR, peer.origin,
-                    "E_ID_REUSE: %s used number %d of run %d for two messages: a restored or copied state folder; "
+                    "E_ID_REUSE: %s used number %d of run %d for two messages, as after a state folder was "
+                    "restored or copied; "
                     "the second was not passed on",
                     peer.host_id, seq, epoch,
                 )  # fmt: skip
@@ -343,7 +344,7 @@ class Links:
             reading = await self.disk_reads.read(peer, stream.position, CHUNK)
         except Exception as error:
             _logger.exception("the log could not be read for %s", peer.host_id)
-            self._core.lost(peer, f"an error of ours: {type(error).__name__}")
+            self._core.lost(peer, f"internal error: {type(error).__name__}")
         else:
             self._core.disk_read(stream, reading)
         self.flush()

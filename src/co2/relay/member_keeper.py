@@ -68,9 +68,9 @@ class MemberKeeper:
             store = MemberStore.open(path)
             known, away = store.known(), store.away()
         except (apsw.Error, OSError) as error:
-            raise StorageFailed(f"{path} cannot be opened: {error}; see that its disk is sound") from error
+            raise StorageFailed(f"{path} cannot be opened: {error}; check its disk") from error
         if store.replaced:
-            _logger.error("whose origins are whose is not known any more: %s", store.replaced)
+            _logger.error("the owners of origins are no longer known: %s", store.replaced)
         book = OriginBook(known, wall=time.time, seen_before=seen_before)
         return cls(book, store, AwayBook(away, wall=time.time, now=time.monotonic))
 
@@ -115,7 +115,7 @@ class MemberKeeper:
             self.away.give_back(changes)
             why = str(error) or type(error).__name__
         if why and not self._away_failed:
-            _logger.error("who is away cannot be written down, it is tried again: %s", why)
+            _logger.error("cannot save which satellites are away, retrying: %s", why)
         self._away_failed = why
 
     async def close(self) -> None:
@@ -159,13 +159,13 @@ class MemberKeeper:
         if why != self._failed:
             self._failed = why
             if why:
-                _logger.error("whose origins are whose cannot be written down, it is tried again: %s", why)
+                _logger.error("cannot save the owners of origins, retrying: %s", why)
             else:
-                _logger.warning("whose origins are whose is written down again")
+                _logger.warning("the owners of origins are saved again")
         if self.book.unrecorded > self._unrecorded:
             if not self._unrecorded:
                 _logger.warning(
-                    "as many origins are known as may be: new satellites take part, but the relay does not "
-                    "remember whose their origins are; `co2 forget` makes room"
+                    "the table of known origins is full: new satellites take part, but the relay does not "
+                    "remember who owns their origins; `co2 forget` makes room"
                 )
             self._unrecorded = self.book.unrecorded

@@ -84,7 +84,8 @@ class MemberMethods:
         host_id = self._registering(argument, caller)
         if host_id.port and caller.proxied:
             raise Denied(
-                "with a port a member is called back, and a proxy is not it: register without one, and fetch"
+                "a member with a port is called back at its address, which here is a proxy's: register without "
+                "a port, and fetch"
             )
         self._members.check_owner(host_id)
         self._check_unlinked(host_id)
@@ -134,7 +135,7 @@ class MemberMethods:
         if not rests and members.lacks_a_place(ip) and links.make_room(ip, members.foreign_from(ip)):
             return
         if silent is not None:
-            self._relay.drop(silent, "there are too many members without a link, and this one was silent longest")
+            self._relay.drop(silent, "too many members without a link, and this one was silent longest")
 
     def unregister(self, params: Sequence[Any], caller: Caller) -> bool:
         """Leave the network. Takes {host_id}, returns true; nothing more is delivered."""
@@ -160,7 +161,7 @@ class MemberMethods:
         argument = params[0] if params and isinstance(params[0], dict) else {}
         with_names = argument.get("names", True)
         if not isinstance(with_names, bool):
-            raise BadParams("key 'names': true or false is wanted")
+            raise BadParams("key 'names': expected true or false")
         members: Iterable[Member] = self._members
         is_page = "max" in argument or "after" in argument
         if is_page:
@@ -170,8 +171,8 @@ class MemberMethods:
             members = heapq.nsmallest(maximum, following, key=lambda member: member.host_id.origin)
         elif len(self._members) > MOST_ROWS:
             raise BadParams(
-                f"{len(self._members)} satellites are too many for one answer: ask with "
-                f"{{max: {MAX_ROWS}}}, then with after: the last host_id that you got, until the answer is empty"
+                f"{len(self._members)} satellites are too many for one answer: call with "
+                f"{{max: {MAX_ROWS}}}, then with after = the last host_id received, until the answer is empty"
             )
         away = self._relay.away if argument.get("away") is True and not is_page else None
         produce = partial(self._rows, list(members), away, with_names=with_names, is_page=is_page)
@@ -206,10 +207,10 @@ class MemberMethods:
         one that is connected.
         """
         if not caller.is_local:
-            raise Denied("this is done from the relay's own machine only: call 127.0.0.1, and not through a relay")
+            raise Denied("allowed only from the relay's own machine: call 127.0.0.1, not through a relay")
         origin = text(one_dict(params), "host_id").partition("@")[0]
         if self._members.get(origin) is not None:
-            raise BadParams(f"{origin} is connected: stop it first, what it is then known by can be forgotten")
+            raise BadParams(f"{origin} is connected: stop it first, then forget it")
         return self._relay.forget(origin)
 
     def _row(self, member: Member) -> dict[str, Any]:
@@ -259,13 +260,15 @@ class MemberMethods:
         for other in self._members:
             same = (other.host_id.ip, other.host_id.port) == (host_id.ip, host_id.port)
             if same and other.kind == "notified" and other.host_id.origin != host_id.origin:
-                self._relay.drop(other, f"{host_id} listens at its port now")
+                self._relay.drop(other, f"{host_id} now listens at its port")
 
     def _check_unlinked(self, host_id: HostId) -> None:
         check_unowned(self._core.origins, host_id)
         member = self._members.get(host_id.origin)
         if member is not None and member.peer is not None:
-            raise IdentityRefused(f"{host_id.origin} has a link to this relay, which says when it comes and goes")
+            raise IdentityRefused(
+                f"{host_id.origin} has a link to this relay, and only that link registers and unregisters it"
+            )
 
     def _other_log(self, member: Member) -> None:
         member.cursor = BEGINNING

@@ -394,7 +394,9 @@ class Members:
         if len(self._foreign) >= self.max_foreign:
             raise TooManySatellites(self.max_sats, f"{self.max_foreign} members without a link, half of max_sats")
         if self._foreign_of.count(source) >= (share := self.share_of(source)):
-            raise TooManySatellites(self.max_sats, f"{share} members without a link at your address, its share")
+            raise TooManySatellites(
+                self.max_sats, (f"{share} members without a link from your address, the most for one address")
+            )
 
     def remove(self, member: Member, *, keep_cursor: bool) -> None:
         """Remove a member; with ``keep_cursor`` it can return and resume."""
@@ -422,7 +424,7 @@ def names_in(argument: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, .
     found = [argument.get(key, []) for key in ("methods", "plugins")]
     for key, names in zip(("methods", "plugins"), found, strict=True):
         if not isinstance(names, list) or not all(isinstance(name, str) and len(name) <= 256 for name in names):
-            raise BadParams(f"key {key!r}: a list of names is wanted, each of at most 256 characters")
+            raise BadParams(f"key {key!r}: expected a list of names of at most 256 characters each")
     try:
         check_names(*found)
     except BadRequest as error:

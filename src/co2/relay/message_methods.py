@@ -103,7 +103,7 @@ class MessageMethods:
         self._members.check_owner(host_id)
         check_unowned(self._core.origins, host_id)
         if self._core.closing:
-            raise Unreachable("the relay stops; send it again to the one that follows")
+            raise Unreachable("the relay is stopping; send the message again once a relay is back")
         message_id = text(argument, "id", MAX_ID_LENGTH) if "id" in argument else ""
         if message_id and (first := self._log.ids.position(host_id.origin, message_id)) is not None:
             self.repeats += 1
@@ -183,7 +183,7 @@ class MessageMethods:
             gaps = list(member.gaps_to_tell)
         live = argument.get("live", False)
         if not isinstance(live, bool):
-            raise BadParams("key 'live': a boolean is wanted")
+            raise BadParams("key 'live': expected a boolean")
         if live:
             head = self._live.watch()
             member.live_next = head if member.live_next is None else member.live_next
@@ -286,8 +286,8 @@ def _sender(argument: Mapping[str, Any], caller: Caller) -> HostId:
         return callers_host_id(argument, caller)
     if "id" in argument:
         raise BadParams(
-            "key 'id': it is known by the host_id that it came with; give that of relay.register, "
-            "so that nobody else at your address uses the same"
+            "key 'id' needs the key 'host_id' with the host_id that relay.register returned, "
+            "so that no other sender at your address uses the same ids"
         )
     return HostId.of_address(caller.address)
 

@@ -138,7 +138,7 @@ class MessageReader:
         if (done := self._written.get(position)) is not None:
             return done
         if ("message", position) in self._unreadable:
-            raise ValueRefused("a message that cannot be read or is too long in XML")
+            raise ValueRefused("a message is unreadable or too long in XML")
         try:
             done = write(message) if len(message.packed) <= DEAR else await self._write_apart(message, write)
             if len(done) > MAX_XML:
@@ -163,7 +163,7 @@ class MessageReader:
         writing = self._writing.get(message.position)
         if writing is None:
             if self._closed:
-                raise Unreachable("the relay stops")
+                raise Unreachable("the relay is stopping")
             loop = asyncio.get_running_loop()
             writing = self._writing[message.position] = loop.run_in_executor(self._pool, _slowly, write, message)
             writing.add_done_callback(lambda done: self._has_written(message.position, done))
@@ -186,7 +186,7 @@ class MessageReader:
             BadRequest: it cannot be split.
         """
         if ("frame", entry.position) in self._unreadable:
-            raise BadRequest("a batch that cannot be taken apart")
+            raise BadRequest("malformed batch")
         parts = self._apart.get(entry.position)
         if parts is None:
             try:
@@ -213,7 +213,7 @@ class MessageReader:
 
 def unreadable(after: int, following: int) -> LogGap:
     """Return the gap for a part of the log that cannot be decoded."""
-    return LogGap(after, following, "what was sent cannot be read")
+    return LogGap(after, following, "the messages cannot be read")
 
 
 def _slowly(write: Callable[[LogMessage], bytes], message: LogMessage) -> bytes:

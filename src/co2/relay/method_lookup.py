@@ -51,7 +51,7 @@ def member_having(members: Members, away_book: AwayBook, now: float, method: str
         named = [str(member.host_id) for member in having[:MAX_NAMED]]
         more = f" and {len(having) - MAX_NAMED} more" if len(having) > MAX_NAMED else ""
         raise Ambiguous(
-            f"several hosts have {method}: {', '.join(named)}{more}; say which: method_call with host_id, "
+            f"several hosts have {method}: {', '.join(named)}{more}; choose one: method_call with host_id, "
             "or co2 call --host"
         )
     member = having[0]
@@ -65,16 +65,14 @@ def member_having(members: Members, away_book: AwayBook, now: float, method: str
     since = now - NAME_KEPT
     for back in members:  # its plugins may still load
         if back.held.get(method, inf) < claim and back.host_id.ip != ip and back.held_at > since:
-            raise _had_it(
-                method, f"{back.host_id} had {method}, was away, and has not said that it has it again", member
-            )
+            raise _had_it(method, f"{back.host_id} had {method}, was away, and has not announced it again", member)
     return member
 
 
 def _had_it(method: str, who: str, member: Member) -> Ambiguous:
     return Ambiguous(
-        f"{who}, {member.host_id} says that it has it; say which: method_call with host_id, or co2 call --host; "
-        "co2 forget makes it the other's"
+        f"{who}; {member.host_id} now announces it. Choose one: method_call with host_id, or co2 call --host; "
+        f"co2 forget gives the method to {member.host_id}"
     )
 
 

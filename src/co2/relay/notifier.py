@@ -141,7 +141,7 @@ class Notifier:
         self._say(
             logging.WARNING,
             self._member.host_id.origin,
-            "%s did not take message %d: %s",
+            "%s did not accept message %d: %s",
             member.host_id,
             message.position,
             member.last_error,

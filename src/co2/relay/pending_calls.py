@@ -95,18 +95,21 @@ class PendingCalls:
         """
         if self._callers[caller] >= MAX_CALLS_OF_CALLER:
             raise Unreachable(
-                f"{callee.host_id}: {who} has {MAX_CALLS_OF_CALLER} calls to satellites under way, "
-                "the limit of one caller; wait for some of them"
+                f"{callee.host_id}: {who} has {MAX_CALLS_OF_CALLER} calls to satellites in progress, "
+                "the limit for one caller; wait for some of them"
             )
         to = self._to.get(callee) or _Shares()
         if to.count >= MAX_CALLS_TO_CALLEE:
             self._make_room(
-                to, caller, callee, f"{MAX_CALLS_TO_CALLEE} calls to it are under way, the limit of one satellite"
+                to,
+                caller,
+                callee,
+                (f"{MAX_CALLS_TO_CALLEE} calls to it are in progress, the limit for one satellite"),
             )
         if len(self._calls) >= MAX_CALLS:
             self._make_room(
                 self._all, caller, callee,
-                f"{MAX_CALLS} calls to satellites are under way, the limit of this relay",
+                f"{MAX_CALLS} calls to satellites are in progress, the limit of this relay",
             )  # fmt: skip
         call = PendingCall(next(self._numbers), callee, caller, asyncio.get_running_loop().create_future())
         self._calls[callee, call.number] = call

@@ -108,7 +108,7 @@ class RelayPlugins(HostPlugins):
                 left = max(0.0, round(deadline - monotonic(), 2))
                 why = await self.supervisor.admit(package, plugin, asked, left)
             except PeerError as error:
-                _logger.error("%s is let in: %s", host, error)
+                _logger.error("%s is admitted without an answer of the plugin: %s", host, error)
                 continue
             if why:
                 _logger.warning("%s may not join: %s: %s", host, plugin, why)
@@ -167,7 +167,7 @@ class RelayPlugins(HostPlugins):
         except (StorageFull, StorageFailed) as error:
             self.lost += through.count
             if not self._is_losing:
-                _logger.error("%s: what it sends is lost until there is room again: %s", package, error)
+                _logger.error("%s: its messages are lost until there is room again: %s", package, error)
             self._is_losing = True
             self._failed[package] = error
             done.set_result(None)

@@ -206,7 +206,7 @@ class RelayRole:
             if self.members.get(member.host_id.origin) is member:
                 self.show(member)
         except PeerError as error:
-            _logger.debug("%s does not tell its methods: %s", member.host_id, error)
+            _logger.debug("%s does not list its methods: %s", member.host_id, error)
             if isinstance(error, AnswerTooBig):
                 member.last_error = str(error)
                 self._too_long(member)
@@ -300,7 +300,7 @@ class RelayRole:
             self.say(
                 logging.WARNING,
                 member.host_id.origin,
-                "%s has more methods than others can be told of",
+                "%s has more methods than the relay can announce",
                 member.host_id,
             )
         self._roster_changed()

@@ -99,7 +99,7 @@ class SatelliteCalls:
     def take(self, peer: Peer, call: Call) -> None:
         """Queue a satellite's call for its turn, or refuse it."""
         if self._answering[peer] >= MAX_ANSWERS:
-            why = f"{call.method}: {MAX_ANSWERS} calls of this satellite are under way already"
+            why = f"{call.method}: {MAX_ANSWERS} calls of this satellite are already in progress"
             self._core.answer(peer, Result(call.call_id, b"", Unreachable.code, why))
         else:
             self._answering[peer] += 1

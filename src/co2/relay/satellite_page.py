@@ -26,18 +26,21 @@ def satellite_page(host_id: HostId, listens: str, relay_ip: str, *, here: bool) 
     if not listens or _is_loopback(listens):
         return (
             "",
-            "it listens on 127.0.0.1: its page opens on its own machine only; --bind 0.0.0.0 opens it to others",
+            (
+                "it listens on 127.0.0.1, so its page opens only on its own machine; --bind 0.0.0.0 opens it to "
+                "others"
+            ),
         )
     if not beside:
         # It may claim any address, but that makes no link to another host.
         if is_everywhere(listens) or listens == host_id.ip:
             return host_url(host_id.ip, host_id.port), ""
-        return "", "it listens on another address than the one that it comes from"
+        return "", "it listens on a different address than it connects from"
     if is_everywhere(listens) or listens == relay_ip:
         if _is_loopback(relay_ip):
-            return "", "the relay listens on 127.0.0.1: open this page there"
+            return "", "the relay listens on 127.0.0.1: open this page on the relay's machine"
         return host_url(relay_ip, host_id.port), ""
-    return "", "it listens on another address than the relay"
+    return "", "it listens on a different address than the relay"
 
 
 def _is_address(ip: str) -> bool:

@@ -83,7 +83,7 @@ class RelayView(RoleView):
         members = self._relay.members
         problems = [package_problem(row) for row in self.plugins() if row.state != "running"]
         if len(members) >= members.max_sats:
-            problems.insert(0, f"full: {members.max_sats} satellites are registered, which is max_sats")
+            problems.insert(0, f"full: {members.max_sats} satellites are registered, as many as max_sats allows")
         return Readiness([*self._host.problems(), *problems])
 
     def numbers(self) -> Numbers:

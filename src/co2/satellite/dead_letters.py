@@ -86,7 +86,10 @@ class DeadLetters:
         """Why dead letters do not get to disk, '' if they do."""
         if not self._failing:
             return ""
-        return f"{len(self._waiting)} dead letters wait for the disk, which does not take them: {self._failing}"
+        return (
+            f"{len(self._waiting)} dead letters wait in memory, because the disk does not accept them: "
+            f"{self._failing}"
+        )
 
     @property
     def gone(self) -> int:
@@ -98,7 +101,7 @@ class DeadLetters:
         try:
             await asyncio.to_thread(self._store.open)
         except (apsw.Error, OSError) as error:
-            _logger.error("the dead letters of before cannot be read: %s", error)
+            _logger.error("earlier dead letters cannot be read: %s", error)
         self._writer = asyncio.create_task(self._write_all())
 
     async def close(self) -> None:
@@ -186,7 +189,7 @@ class DeadLetters:
         _only_from_here(caller)
         letter_id = integer(one_dict(params), "id", -1, 0, _HIGHEST)
         if letter_id in self._repeating:
-            raise BadParams(f"dead letter {letter_id} is being repeated already")
+            raise BadParams(f"dead letter {letter_id} is already being repeated")
         self._repeating.add(letter_id)
         try:
             found = await self._on_disk(self._store.find, letter_id)
@@ -211,7 +214,7 @@ class DeadLetters:
         try:
             return await asyncio.to_thread(work, *args, **kwargs)
         except (apsw.Error, OSError) as error:
-            raise StorageFailed(f"the disk of the dead letters does not do its work: {error}") from None
+            raise StorageFailed(f"the disk of the dead letters failed: {error}") from None
 
     def _shown(self, after: int, max_letters: int, package: str | None, here: bool) -> list[dict[str, Any]]:
         return [
@@ -252,20 +255,20 @@ class DeadLetters:
                 self._waiting_bytes -= len(letter.message)
             if self._failing:
                 self._failing = ""
-                _logger.warning("dead letters are written again")
+                _logger.warning("dead letters are written to disk again")
             self._tell_gone()
 
     def _tell_failing(self, why: str) -> None:
         if why != self._failing:
             self._failing = why
-            _logger.error("dead letters cannot be written, they wait in memory: %s", why)
+            _logger.error("dead letters cannot be written to disk and wait in memory: %s", why)
 
     def _tell_gone(self, at_last: bool = False) -> None:
         """Log, not too often, how many letters can no longer be listed."""
         now = time.monotonic()
         if self.gone != self._told and (at_last or not self._told or now - self._told_at >= TELL_INTERVAL):
             _logger.warning(
-                "%d dead letters are gone: they came too fast, or newer ones took their place",
+                "%d dead letters were dropped: too many in a short time, or replaced by newer ones",
                 self.gone - self._told,
             )
             self._told, self._told_at = self.gone, now
@@ -277,7 +280,7 @@ def _package(argument: Message) -> str | None:
 
 def _only_from_here(caller: Caller) -> None:
     if not caller.is_local:
-        raise Denied("this is done from the satellite's own machine only: call 127.0.0.1, and not through a relay")
+        raise Denied("allowed only from the satellite's own machine: call 127.0.0.1, not through a relay")
 
 
 def _message(letter: StoredLetter) -> Message | bytes:

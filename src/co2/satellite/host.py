@@ -131,7 +131,9 @@ class SatelliteHost(RoleHost):
     ) -> Any:
         link = self.satellite.link
         if method.startswith(OF_THE_RELAY):
-            raise Denied(f"{method} is called at the relay itself, {self._config.relay}, not through a satellite")
+            raise Denied(
+                f"{method} must be called at the relay itself, {self._config.relay}, not through a satellite"
+            )
         if host_id is None:
             # Only plugins' methods are looked up: a host's own would be another host's, with effects there.
             known = any(method in host.methods for host in link.hosts)

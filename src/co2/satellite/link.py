@@ -65,8 +65,8 @@ BUSY_MAX = 30.0
 _FIRST_RETRY = 0.25
 
 _WHAT_HELPS = (
-    "; does the relay run there, on an address that this machine reaches "
-    "(`co2 relay --bind 0.0.0.0`; by itself it listens on 127.0.0.1)?"
+    "; does the relay run there, on an address that this machine can reach "
+    "(`co2 relay --bind 0.0.0.0`; by default it listens on 127.0.0.1)?"
 )
 
 _logger = logging.getLogger("co2.satellite")
@@ -178,9 +178,9 @@ class Link:
     def standing(self) -> str:
         """The state of the relay in words, for callers that wait for it."""
         if self.core.held:
-            return f"the relay at {self.url} is there and takes nothing now: {self.core.held}"
+            return f"the relay at {self.url} is connected but accepts no messages now: {self.core.held}"
         if self.joined.is_set():
-            return f"the relay at {self.url} is there and takes less than is sent"
+            return f"the relay at {self.url} is connected but accepts messages more slowly than they are sent"
         away_for = time.monotonic() - self._away_at  # the wall clock may have been wrong then
         since = time.strftime("%H:%M:%S", time.localtime(time.time() - away_for))
         return f"the relay at {self.url} has been away since {since} ({self.last_error})"
@@ -241,8 +241,9 @@ class Link:
         shift = self._outbox.renumber(new, old)
         self._moved(old, new, shift)
         _logger.error(
-            "the relay has message %d of a run of ours, which was never sent: somebody else has used its numbers; "
-            "%d messages that wait are sent again with others", seq, len(self._outbox),
+            "the relay has message %d of this satellite's run, which was never sent: another host used its "
+            "numbers; "
+            "%d waiting messages are sent with new numbers", seq, len(self._outbox),
         )  # fmt: skip
 
     @property
@@ -282,7 +283,7 @@ class Link:
             PeerError: the call failed.
         """
         if self.core.state != "open" or not self._calls.has_room():
-            why = self.last_error if self.core.state != "open" else "too many calls are under way"
+            why = self.last_error if self.core.state != "open" else "too many calls are in progress"
             raise Unreachable(f"the relay at {self.url}: {why}")
         try:
             packed = pack_value(argument)
@@ -302,7 +303,7 @@ class Link:
         if self.core.state == "away":
             return
         self._leaving = True
-        self.core.end(close_reasons.STOPPING, "the satellite stops")
+        self.core.end(close_reasons.STOPPING, "the satellite is stopping")
         self.work()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
@@ -421,11 +422,11 @@ class Link:
 
     def _tell_held(self, text: str) -> None:
         if text:
-            _logger.warning("%s takes no messages for now, they wait here: %s", self.url, text)
+            _logger.warning("%s accepts no messages for now, they wait here: %s", self.url, text)
         else:
             waiting = len(self._outbox)
-            words = "1 message goes out" if waiting == 1 else f"{waiting} messages go out"
-            _logger.warning("%s has room again, %s", self.url, words)
+            words = "1 waiting message" if waiting == 1 else f"{waiting} waiting messages"
+            _logger.warning("%s has room again: sending %s", self.url, words)
 
     def _settle_flushes(self) -> None:
         while self._flushes and self._outbox.done >= self._flushes[done := next(iter(self._flushes))]:
@@ -451,7 +452,7 @@ class Link:
     def _lost(self, why: str, what_helps: str = "") -> None:
         text = why[:512]
         if self.joined.is_set() or text != self.last_error:
-            _logger.warning("no link to %s: %s; trying on%s", self.url, text, what_helps)
+            _logger.warning("no link to %s: %s; retrying%s", self.url, text, what_helps)
             self._warned = True
             if what_helps:
                 self._what_helps = ""  # once is enough

@@ -89,7 +89,7 @@ class NotifyEndpoint:
         position = integer(argument, "position", 0, 0, 2**63 - 1)
         log_id = argument.get("log_id", "")
         if not isinstance(log_id, str):
-            raise BadParams("key 'log_id': a string is wanted")
+            raise BadParams("key 'log_id': expected a string")
         if log_id == self._log_id and position <= self._position:
             return True
         self._log_id, self._position = log_id[:64], position
@@ -98,7 +98,7 @@ class NotifyEndpoint:
     def _tell_gaps(self, gaps: list[tuple[int, int, str]]) -> None:
         self.gaps += len(gaps)
         after, following, reason = gaps[0]
-        more = f"; and {len(gaps) - 1} gaps more" if len(gaps) > 1 else ""
+        more = f"; and {len(gaps) - 1} more gaps" if len(gaps) > 1 else ""
         self._lines.tell(_logger)
         self._lines.log(_logger, logging.WARNING, "notify", "gap: %s%s", gap_words(after, following, reason), more)
         for after, following, reason in gaps:
@@ -109,12 +109,12 @@ def _gaps_in(argument: dict[str, Any]) -> list[tuple[int, int, str]]:
     """Return (after, next, reason) of each gap that comes with a message."""
     gaps = argument.get("gaps", [])
     if not isinstance(gaps, list) or len(gaps) > MAX_GAPS or not all(isinstance(gap, dict) for gap in gaps):
-        raise BadParams(f"key 'gaps': a list of at most {MAX_GAPS} dictionaries is wanted")
+        raise BadParams(f"key 'gaps': expected a list of at most {MAX_GAPS} dictionaries")
     return [
         (
             integer(gap, "after", -1, 0, 2**63 - 1),
             integer(gap, "next", -1, 0, 2**63 - 1),
-            str(gap.get("reason", "the relay does not say why"))[:MAX_REASON],
+            str(gap.get("reason", "the relay gave no reason"))[:MAX_REASON],
         )
         for gap in gaps
     ]
@@ -132,5 +132,5 @@ def _client_address(argument: dict[str, Any], caller: Caller) -> tuple[str, int]
     ):
         return (address[0], address[1])
     if address is not None:
-        raise BadParams("key 'client_address': an array of an IP address and a port is wanted")
+        raise BadParams("key 'client_address': expected an array of an IP address and a port")
     return (caller.address, caller.port)

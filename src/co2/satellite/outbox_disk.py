@@ -43,7 +43,7 @@ class OutboxDisk:
         self._loads: set[asyncio.Task[None]] = set()
         self._store = OutboxThread.open(path, self._stored_in_thread)
         if self._store.replaced:
-            _logger.error("messages that waited for the relay are not sent: %s", self._store.replaced)
+            _logger.error("messages that waited for the relay will not be sent: %s", self._store.replaced)
         outbox.found(self._store.left(), self._store.moves(), self._store.ends())
         if len(outbox):
             _logger.info("%d messages of earlier runs wait for the relay", len(outbox))
@@ -52,12 +52,12 @@ class OutboxDisk:
     def problem(self) -> str:
         """Why waiting messages do not get to disk, and what to do; '' if they do."""
         if self._store.failed:
-            return f"what waits for the relay is in memory only, the disk has failed: {self._store.failed}"
+            return f"messages for the relay wait in memory only, because the disk failed: {self._store.failed}"
         if self._store.full:
             wanted = (self._outbox.bytes - self._outbox.stored_bytes) // 2**20 + 1
             return (
-                f"the disk of {self._folder} is full: make {wanted} MiB of room there. Until then what waits for "
-                "the relay is in memory only, and is lost if this satellite dies"
+                f"the disk of {self._folder} is full: free {wanted} MiB there. Until then messages for "
+                "the relay wait in memory only, and are lost if this satellite dies"
             )
         return ""
 

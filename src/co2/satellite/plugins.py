@@ -30,8 +30,8 @@ OF_THE_RELAY = "relay."
 """Prefix of the names of the relay's methods."""
 
 ONE_TOO_MANY = (
-    f"a satellite carries at most {MAX_PACKAGES} packages, with {MAX_NAMES_SIZE} bytes of names together, and "
-    "this one is beyond; start another satellite for it"
+    f"a satellite carries at most {MAX_PACKAGES} packages with {MAX_NAMES_SIZE} bytes of names in total, and "
+    "this one exceeds that limit; start another satellite for it"
 )
 """Why a package is not loaded: the relay could not be told of it."""
 
@@ -126,8 +126,8 @@ class SatellitePlugins(HostPlugins):
         folder = self._config.plugin_dir
         if self._config.plugin_list is None and not folder.is_dir():
             _logger.warning(
-                "this satellite carries no plugin: there is no folder %s; --plugin-dir DIR names another, "
-                "--plugin NAME a package that comes with co2",
+                "this satellite has no plugins: there is no folder %s; choose another with --plugin-dir DIR, "
+                "or a bundled package with --plugin NAME",
                 folder,
             )
         await super().start(port)
@@ -148,9 +148,11 @@ class SatellitePlugins(HostPlugins):
         if not self._names_left_out:
             return []
         return [
-            f"{self._names_left_out} of the names of methods and plugins here are told to nobody: a host may have "
-            f"{MAX_NAMES} of each, {MAX_NAMES_SIZE} bytes of all, and {MAX_NAME} characters of one; have some of "
-            "the packages carried by another satellite"
+            f"{self._names_left_out} names of methods and plugins are not announced to other hosts: a host may "
+            "have "
+            f"{MAX_NAMES} of each, {MAX_NAMES_SIZE} bytes in total, and {MAX_NAME} characters in one; move some "
+            "of "
+            "the packages to another satellite"
         ]
 
     def _find(self, names: Sequence[str] | None) -> Found:

@@ -248,7 +248,7 @@ class SatelliteRole:
     def _outbox_full(self) -> None:
         limit = self._config.outbox_max
         if self.outbox.bytes > limit:
-            self._full = f"outbox_max, {limit} bytes, is reached by what waits at the satellite"
+            self._full = f"the messages that wait at the satellite have reached outbox_max, {limit} bytes"
         else:
             self._full = f"{MEMORY} bytes at the satellite wait for its disk, which is slow or has no room"
         self._tell_why_full()
@@ -262,10 +262,11 @@ class SatelliteRole:
 
     def _closed_to_notify(self) -> str:
         if self.link.joined.is_set():
-            return "this satellite has a link to its relay, and takes messages from there only"
+            return "this satellite has a link to its relay and accepts messages only over it"
         if not self._config.accept_notify:
             return (
-                "this satellite takes messages over its link only; accept_notify = true in co2.toml lets notify in"
+                "this satellite accepts messages only over its link; accept_notify = true in co2.toml allows "
+                "notify"
             )
         return ""
 

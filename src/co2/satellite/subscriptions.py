@@ -30,12 +30,12 @@ class Subscriptions:
         self._unsaved = ""
         core.log_id, core.run, core.receipt = self._cursors.log_id, self._cursors.run, self._cursors.receipt
         if self._cursors.replaced:
-            _logger.error("durable plugins begin anew: %s", self._cursors.replaced)
+            _logger.error("durable plugins start from the newest message: %s", self._cursors.replaced)
 
     @property
     def problem(self) -> str:
         """Why the positions of durable packages cannot be saved, '' if they can."""
-        return f"how far durable plugins are cannot be written down: {self._unsaved}" if self._unsaved else ""
+        return f"the positions of durable plugins cannot be saved: {self._unsaved}" if self._unsaved else ""
 
     def expect(self, packages: Iterable[str]) -> None:
         """Subscribe durable packages from the first Hello on, although they load later.
@@ -95,6 +95,6 @@ class Subscriptions:
         if why != self._unsaved:
             self._unsaved = why
             if why:
-                _logger.error("how far durable plugins are cannot be written down, it is tried again: %s", why)
+                _logger.error("cannot save the positions of durable plugins, retrying: %s", why)
             else:
-                _logger.warning("how far durable plugins are is written down again")
+                _logger.warning("the positions of durable plugins are saved again")

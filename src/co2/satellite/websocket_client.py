@@ -69,7 +69,7 @@ async def _connect(addresses: Sequence[str], port: int) -> "tuple[asyncio.Transp
         except OSError:
             if not left:
                 raise
-    raise Unreachable("its name has no address")
+    raise Unreachable("its name does not resolve to an address")
 
 
 class _Answer(asyncio.Protocol):
@@ -98,7 +98,7 @@ class _Answer(asyncio.Protocol):
         if _END_OF_HEAD in self._received:
             self.complete.set_result(None)
         elif len(self._received) > MAX_ANSWER:
-            self.complete.set_exception(Unreachable("what answers there is no relay of co2"))
+            self.complete.set_exception(Unreachable("the server there is not a co2 relay"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.complete.done():
@@ -115,15 +115,15 @@ def _check(head: bytes, key: str) -> None:
     words = status_line.split(None, 2)
     status = words[1].decode("latin-1") if len(words) > 1 and words[0].startswith(b"HTTP/1.") else "?"
     if status != "101":
-        raise Unreachable(f"what answers there is no relay of co2 (HTTP {status})")
+        raise Unreachable(f"the server there is not a co2 relay (HTTP {status})")
     # Its import takes time; a satellite does that while its plugin hosts start.
     from http.client import HTTPException, parse_headers
 
     try:
         headers = parse_headers(io.BytesIO(lines + _END_OF_HEAD))
     except HTTPException as error:
-        raise Unreachable(f"what answers there is no relay of co2: {error}") from None
+        raise Unreachable(f"the server there is not a co2 relay: {error}") from None
     if headers.get("sec-websocket-accept", "") != accept_key(key):
-        raise Unreachable("what answers there does not speak WebSocket")
+        raise Unreachable("the server there does not speak WebSocket")
     if headers.get("sec-websocket-protocol", "") != SUBPROTOCOL:
-        raise Unreachable(f"what answers there does not speak {SUBPROTOCOL}")
+        raise Unreachable(f"the server there does not speak {SUBPROTOCOL}")

@@ -88,10 +88,10 @@ def _read(data: bytes) -> tuple[str, str, dict[str, int], Receipt | None]:
         raise ValueError(f"larger than {MAX_SIZE} bytes")
     found: Any = json.loads(data)
     if not isinstance(found, dict) or not all(isinstance(found.get(key), str) for key in ("log_id", "run")):
-        raise ValueError("no log_id and run in it")
+        raise ValueError("log_id or run is missing")
     positions = found.get("positions")
     if not isinstance(positions, dict) or not all(isinstance(position, int) for position in positions.values()):
-        raise ValueError("its positions are no numbers")
+        raise ValueError("its positions are not numbers")
     return found["log_id"], found["run"], positions, _read_receipt(found.get("receipt"))
 
 

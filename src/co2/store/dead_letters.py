@@ -208,7 +208,7 @@ class DeadLetterStore:
         self._let_go()
         self.kept = self.bytes = 0
         aside = set_aside(self._path)
-        _logger.error("the dead letters of before cannot be read (%s); they are kept as %s", error, aside.name)
+        _logger.error("earlier dead letters cannot be read (%s); they are kept as %s", error, aside.name)
 
     def _let_go(self) -> None:
         if self._db is not None:

@@ -168,7 +168,7 @@ class KeyValues(MutableMapping[str, Any]):
             except (apsw.Error, OSError) as error:
                 if isinstance(error, _DAMAGED):
                     mark_damaged(self._path)  # the next start sets the file aside
-                raise StorageFailed(f"{self._path} does not do its work: {error}") from None
+                raise StorageFailed(f"{self._path} failed: {error}") from None
 
     def _opened(self) -> apsw.Connection:
         if self._closed:
@@ -179,7 +179,7 @@ class KeyValues(MutableMapping[str, Any]):
             return _prepared(self._path)
         except _DAMAGED as error:
             aside = set_aside(self._path)
-            self._tell(f"the store cannot be read ({error}): it is kept as {aside.name}, and a new one begins")
+            self._tell(f"the store cannot be read ({error}): it is kept as {aside.name}, and a new one is created")
             return _prepared(self._path)
 
 
@@ -192,7 +192,7 @@ def _prepared(path: Path) -> apsw.Connection:
             db.execute(_SCHEMA)
             db.execute(f"PRAGMA user_version = {_VERSION}")
         elif version != _VERSION:
-            raise apsw.CantOpenError(f"it is of version {version}, and we know {_VERSION}")
+            raise apsw.CantOpenError(f"its version is {version}, this program reads {_VERSION}")
         db.execute("COMMIT")
     except BaseException:
         close_database(db, tidy=False)
@@ -202,13 +202,13 @@ def _prepared(path: Path) -> apsw.Connection:
 
 def _checked(key: object) -> str:
     if not isinstance(key, str):
-        raise TypeError(f"the keys of a store are text, not {type(key).__name__}")
+        raise TypeError(f"the keys of a store must be text, not {type(key).__name__}")
     try:
         size = len(key.encode())
     except UnicodeEncodeError as error:
         raise ValueRefused(f"key {key[:40]!r}: text that is not valid Unicode ({error.reason})") from None
     if size > MAX_KEY:
-        raise StoreLimit(f"key {key[:40]!r}…: {size} bytes, at most {MAX_KEY} are possible")
+        raise StoreLimit(f"key {key[:40]!r}…: {size} bytes; the limit is {MAX_KEY}")
     return key
 
 
@@ -237,7 +237,7 @@ def _put(db: apsw.Connection, packed: Mapping[str, bytes]) -> None:
     older = {key: found for key in packed if (found := _find(db, key)) is not None}
     total = _total(db) + _sum(packed) - _sum(older)
     if total > STORE_MAX:
-        raise StoreLimit(f"the store would hold {total} bytes, at most {STORE_MAX} are possible: delete something")
+        raise StoreLimit(f"the store would hold {total} bytes; the limit is {STORE_MAX}: delete something")
     db.executemany("INSERT OR REPLACE INTO entry VALUES (?, ?)", packed.items())
     db.execute("UPDATE total SET bytes = ?", (total,))
 

@@ -261,7 +261,7 @@ class LogWriter:
             self.failed = f"{type(error).__name__}: {error}"
             if isinstance(error, apsw.CorruptError):
                 mark_damaged(self._path)
-            _logger.critical("the log's disk does not do its work, nothing more is acknowledged: %s", self.failed)
+            _logger.critical("the log's disk failed, and no more messages are acknowledged: %s", self.failed)
             self._on_failed(self.failed)
             return False
         return True

@@ -199,7 +199,7 @@ class OutboxStore:
             self.failed = f"{type(error).__name__}: {error}"
             with self._work:
                 self._segments, self._taken = [], None
-            _logger.critical("the outbox cannot be written, what waits is in memory only: %s", self.failed)
+            _logger.critical("the outbox cannot be written to disk, messages wait in memory only: %s", self.failed)
             return False
         return True
 
@@ -223,12 +223,12 @@ class OutboxStore:
                 self._db.execute("ROLLBACK")
             if not self.full:
                 self.full = True
-                _logger.error("the disk is full: what waits for the relay stays in memory until there is room")
+                _logger.error("the disk is full: messages for the relay wait in memory until there is room")
             return
         self._taken = None
         if self.full:
             self.full = False
-            _logger.warning("the disk has room again: what waits for the relay goes there")
+            _logger.warning("the disk has room again: messages for the relay are written to it")
         for segment, own in zip(segments, rows, strict=True):
             self._on_stored(segment, own)
 

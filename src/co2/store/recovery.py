@@ -41,8 +41,8 @@ def recover(file: LogFile, journal: Journal, path: Path) -> None:
         end = commit.end if commit.entries else end
     if left_out:
         _logger.error(
-            "%d commits of messages in %s%s cannot be brought into the log, and are lost: another version "
-            "of co2 has written there. Stop a relay in good order before another version takes its place",
+            "%d commits of messages in %s%s cannot be recovered into the log and are lost: another version "
+            "of co2 wrote them. Stop a relay cleanly before another version replaces it",
             left_out, path, SUFFIX,
         )  # fmt: skip
     if not commits:

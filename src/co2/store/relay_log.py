@@ -235,10 +235,10 @@ class RelayLog:
             except (apsw.NotADBError, apsw.CorruptError, apsw.SQLError) as error:
                 aside = set_aside(path)
                 log = make()
-                log.replaced = f"the older one cannot be read ({error}); it is kept as {aside.name}"
+                log.replaced = f"the earlier log cannot be read ({error}); it is kept as {aside.name}"
                 return log
         except (apsw.Error, OSError) as error:
-            raise StorageFailed(f"the log {path} cannot be opened: {error}; see that its disk is sound") from error
+            raise StorageFailed(f"the log {path} cannot be opened: {error}; check its disk") from error
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -259,9 +259,9 @@ class RelayLog:
         if not self._full:
             return ""
         return (
-            f"the disk of {self._path.parent} is full: make {self._writer.wanted} MiB of room there. Until then "
-            "messages wait at their satellites, and relay.relay is refused; live channels pass, and what is in "
-            "the log is served"
+            f"the disk of {self._path.parent} is full: free {self._writer.wanted} MiB there. Until then "
+            "messages wait at their satellites, and relay.relay is refused; live channels pass, and the log "
+            "can still be read"
         )
 
     def _is_full(self, full: bool) -> None:
@@ -270,7 +270,7 @@ class RelayLog:
         if full:  # from here on no entry comes that would need more room
             _logger.error("%s", self.problem)
         else:
-            _logger.warning("the disk of %s has room again: messages are taken", self._path.parent)
+            _logger.warning("the disk of %s has room again: messages are accepted", self._path.parent)
             self._on_room()
 
     def check_room(self) -> None:
@@ -282,14 +282,16 @@ class RelayLog:
         """
         writer = self._writer
         if writer.failed:
-            raise StorageFailed(f"the relay's disk does not do its work: {writer.failed}")
+            raise StorageFailed(f"the relay's disk failed: {writer.failed}")
         if self._full:
             raise StorageFull(
-                f"the relay's disk is full, {writer.wanted} MiB more are wanted there; what is sent again then is "
-                "taken"
+                f"the relay's disk is full, {writer.wanted} MiB more are needed; messages sent again after that "
+                "are accepted"
             )
         if writer.waiting_bytes > MAX_BACKLOG:
-            raise StorageFull(f"{MAX_BACKLOG} bytes wait for the relay's disk: it is slower than what comes")
+            raise StorageFull(
+                f"{MAX_BACKLOG} bytes wait for the relay's disk, which is slower than the incoming messages"
+            )
 
     @property
     def damaged(self) -> int:

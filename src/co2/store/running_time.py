@@ -63,8 +63,9 @@ class RunningTime:
         elif passed > LONG_STOP:
             _logger.warning(
                 "the log was last written at %s, and it is %s now, by the clock of this machine: the relay "
-                "was off for %.1f days, or the clock was wrong then or is now. Nothing is deleted: the log keeps "
-                "messages by the time that the relay runs",
+                "was off for %.1f days, or the clock was or is wrong. Nothing is deleted: only the time that "
+                "the relay "
+                "runs counts for the age of messages",
                 _text(written), _text(self._wall()), passed / 86_400,
             )  # fmt: skip
 
@@ -74,14 +75,15 @@ class RunningTime:
         jump, self._offset = offset - self._offset, offset
         if abs(jump) > JUMP:
             before = _text(self._wall() - jump)
-            self._jumped(jump, f"by the time that has passed it should be {before}")
+            self._jumped(jump, f"should be {before}")
 
     def _jumped(self, seconds: float, what: str) -> None:
         self.jumps += 1
         self.last_jump = seconds
         _logger.warning(
-            "the clock of this machine has jumped, or the machine has slept: it is %s, and %s (%+.0f s). Nothing "
-            "is deleted for it: the log keeps messages by the time that the relay runs",
+            "the clock of this machine has jumped, or the machine was suspended: it is %s, and %s (%+.0f s). "
+            "Nothing "
+            "is deleted: only the time that the relay runs counts for the age of messages",
             _text(self._wall()), what, seconds,
         )  # fmt: skip
 

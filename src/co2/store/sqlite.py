@@ -82,12 +82,12 @@ def check_files(path: Path) -> None:
             though there is something in its WAL or its journal.
     """
     if path.with_name(path.name + DAMAGED).exists():
-        raise apsw.CorruptError("it was found damaged when it was written")
+        raise apsw.CorruptError("it was already found damaged")
     wal = path.with_name(f"{path.name}-wal")
     if (not path.exists() or not path.stat().st_size) and wal.exists() and wal.stat().st_size:
-        raise apsw.CorruptError("it is empty, its WAL is not")
+        raise apsw.CorruptError("it is empty, but its WAL is not")
     if (not path.exists() or not path.stat().st_size) and begins_with_record(path):
-        raise apsw.CorruptError("it is empty, its journal is not")
+        raise apsw.CorruptError("it is empty, but its journal is not")
 
 
 def set_aside(path: Path) -> Path:

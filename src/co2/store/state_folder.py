@@ -27,7 +27,7 @@ SECRET_BYTES = 32
 
 _OUTBOX = "outbox.db"
 """Messages that wait for the relay, in a satellite's folder."""
-_NO_MODES = "; where that changes nothing (exFAT, a share), give a folder on another disk with --state"
+_NO_MODES = "; if that has no effect (exFAT, a network share), choose a folder on another disk with --state"
 """A disk without modes shows everything as open to everybody."""
 
 _SECRET = re.compile(rf"[0-9a-f]{{{2 * SECRET_BYTES}}}")
@@ -136,7 +136,9 @@ class StateFolder:
         path = self.path / "origin"
         origin = _read_made_once(path, ORIGIN_BYTES)
         if not ORIGIN_PATTERN.fullmatch(origin):
-            raise StateError(f"{path} holds no origin (letters, digits, _ and -); remove it to get a new one")
+            raise StateError(
+                f"{path} does not contain an origin (letters, digits, _ and -); remove it to get a new one"
+            )
         return origin
 
     def _read_secret(self) -> str:
@@ -144,8 +146,9 @@ class StateFolder:
         secret = _read_made_once(path, SECRET_BYTES)
         if not _SECRET.fullmatch(secret):
             raise StateError(
-                f"{path} holds no secret ({2 * SECRET_BYTES} hexadecimal digits); put it back from a copy, or "
-                f"remove it and {self.path / 'origin'}: this host is a new one then"
+                f"{path} does not contain a secret ({2 * SECRET_BYTES} hexadecimal digits); restore it from a "
+                "copy, or "
+                f"remove it and {self.path / 'origin'}, which makes this a new host"
             )
         return secret
 
@@ -153,11 +156,11 @@ class StateFolder:
 def _read_made_once(path: Path, random_bytes: int) -> str:
     """Read a file of random digits; make it if it is missing."""
     if path.is_symlink():
-        raise StateError(f"{path} is a link; a state folder holds plain files: remove it")
+        raise StateError(f"{path} is a link, but a state folder must contain regular files: remove it")
     if not path.exists():
         _write_private_file(path, secrets.token_hex(random_bytes))
     if not path.is_file():
-        raise StateError(f"{path} is no file; remove it to get a new one")
+        raise StateError(f"{path} is not a regular file; remove it to get a new one")
     _check_file(path)
     try:
         return path.read_text("utf-8", errors="replace").strip()
@@ -186,19 +189,19 @@ def _make_private_folder(path: Path) -> None:
         found = path.lstat()
     except OSError as error:
         raise StateError(
-            f"state folder {path} cannot be made: {error.strerror}; give another with --state"
+            f"state folder {path} cannot be created: {error.strerror}; choose another with --state"
         ) from None
     if stat.S_ISLNK(found.st_mode):
-        raise StateError(f"state folder {path} is a link; give the folder itself with --state")
+        raise StateError(f"state folder {path} is a link; use the folder itself with --state")
     if not stat.S_ISDIR(found.st_mode):
-        raise StateError(f"state folder {path} is no folder; give another with --state")
+        raise StateError(f"state folder {path} is not a folder; choose another with --state")
     if hasattr(os, "getuid") and found.st_uid != os.getuid():
-        raise StateError(f"state folder {path} belongs to another user; give another with --state")
+        raise StateError(f"state folder {path} belongs to another user; choose another with --state")
     if found.st_mode & 0o022:
         # Files that others have put there, a link in place of a file, say, stay if only the mode is corrected.
         quoted = shlex.quote(str(path))
         raise StateError(
-            f"state folder {path} may be written by others; mend it with: chmod 700 {quoted}{_NO_MODES}"
+            f"state folder {path} is writable by other users; fix it with: chmod 700 {quoted}{_NO_MODES}"
         )
     if found.st_mode & 0o077:
         with contextlib.suppress(OSError):  # the file system has no modes
@@ -218,7 +221,7 @@ def _make_private_files(folder: Path) -> None:
 def _check_file(path: Path) -> None:
     if path.stat().st_mode & 0o022:
         raise StateError(
-            f"{path} may be written by others; mend it with: chmod 600 {shlex.quote(str(path))}{_NO_MODES}"
+            f"{path} is writable by other users; fix it with: chmod 600 {shlex.quote(str(path))}{_NO_MODES}"
         )
 
 
@@ -246,14 +249,16 @@ def _lock(path: Path) -> int:
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o600)
     except OSError as error:
-        raise StateError(f"{path} cannot be opened: {error.strerror}; give another folder with --state") from None
+        raise StateError(
+            f"{path} cannot be opened: {error.strerror}; choose another folder with --state"
+        ) from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
         os.close(lock)
         raise StateError(
-            f"state folder {path.parent} is in use by process {holder}; stop it, or give another with --state"
+            f"state folder {path.parent} is in use by process {holder}; stop it, or choose another with --state"
         ) from None
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)

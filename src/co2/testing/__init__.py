@@ -67,7 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register our marker with pytest."""
     config.addinivalue_line(
         "markers",
-        f"{_MARKER}(tables): what stands in co2.toml for the hosts of the fixtures co2_net, co2_network, …",
+        f"{_MARKER}(tables): the contents of co2.toml for the hosts of the fixtures co2_net, co2_network, …",
     )
 
 
@@ -131,7 +131,7 @@ def _tables(request: pytest.FixtureRequest) -> dict[str, Any]:
     tables: dict[str, Any] = {}
     for marker in reversed(list(request.node.iter_markers(_MARKER))):
         if len(marker.args) != 1 or marker.kwargs or not isinstance(marker.args[0], dict):
-            raise pytest.UsageError(f"@pytest.mark.{_MARKER} takes one dictionary, as co2.toml has it")
+            raise pytest.UsageError(f"@pytest.mark.{_MARKER} takes one dictionary, with the tables of co2.toml")
         tables = _merged(tables, marker.args[0])
     return tables
 

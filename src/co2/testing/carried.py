@@ -244,7 +244,7 @@ class Carried:
 
         Raises:
             BadParams: it does not take this argument.
-            PluginFailed: it raised, or its result cannot travel.
+            PluginFailed: it raised, or its result cannot be sent.
             CallTimeout: the plugin is in the middle of a call that waits for this one.
         """
         if self.busy:
@@ -255,7 +255,7 @@ class Carried:
         except ArgumentRefused as error:
             raise BadParams(f"{method}: {error}") from None
         except (ValueRefused, TooBig) as error:
-            raise PluginFailed(f"{method}: its result cannot travel: {error}") from error
+            raise PluginFailed(f"{method}: bad result: {error}") from error
         except Exception as error:
             self.record(logging.ERROR, f"{method} failed: {error_line(error)}")
             raise PluginFailed(f"{method}: {error_line(error)}") from error

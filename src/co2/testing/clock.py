@@ -59,10 +59,10 @@ class Clock:
         before the next one.
 
         Raises:
-            ValueError: time does not go back.
+            ValueError: time cannot go back.
         """
         if seconds < 0:
-            raise ValueError(f"time does not go back: {seconds!r}")
+            raise ValueError(f"time cannot go back: {seconds!r}")
         end = self._now + seconds
         while (due := self._next()) is not None and due <= end:
             self._now = max(self._now, due)

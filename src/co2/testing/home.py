@@ -133,7 +133,7 @@ class Home(ABC):
         found = list(self.plugins.values())
         if len(found) != 1:
             names = ", ".join(self.plugins)
-            raise LookupError(f"{self!r} carries {len(found)} plugins, say which: plugins[…] of {names}")
+            raise LookupError(f"{self!r} carries {len(found)} plugins, choose one: plugins[…] of {names}")
         return found[0].plugin
 
     @property

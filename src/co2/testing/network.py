@@ -98,7 +98,7 @@ class Network:
         number = next(self._numbers)
         name = name or f"s{len(self.satellites) + 1}"
         if name in self.satellites or name in (_TESTER, self.relay.name):
-            raise ValueError(f"a satellite {name!r} is there already")
+            raise ValueError(f"a satellite {name!r} already exists")
         with self.working():
             found = find_sources(plugins, "satellite")
             tables = self.tables_with(found, config)
@@ -251,14 +251,14 @@ class Network:
             if host is not asker and not asker.connected:
                 raise Unreachable(f"{method}: {asker!r} is not connected")
             if host is None or not (host is asker or host.connected):
-                raise UnknownHost(f"no host {host_id} is there")
+                raise UnknownHost(f"there is no host {host_id}")
             return host.having(method)
         if (own := asker.having(method)) is not None or not asker.connected:
             return own
         found = [one for one in self._hosts if one.connected and one.having(method) is not None]
         if len(found) > 1:
             names = ", ".join(one.host_id for one in found)
-            raise Ambiguous(f"several hosts have {method}; say which with host_id: {names}")
+            raise Ambiguous(f"several hosts have {method}; choose one with host_id: {names}")
         return found[0].having(method) if found else None
 
     @staticmethod
@@ -289,7 +289,7 @@ class Network:
                 return
         last = "\n".join(f"  {message!r:.200}" for message in self.received[-4:])
         raise AssertionError(
-            f"it never comes to rest: plugins answer each other for ever; the last messages:\n{last}"
+            f"the network does not come to rest: plugins keep answering each other; the last messages:\n{last}"
         )
 
     def _carry(self) -> bool:

@@ -97,7 +97,7 @@ def _from_name(name: str) -> tuple[str, types.ModuleType]:
     if name not in installed:
         known = ", ".join(sorted({*installed, *bundled_packages()}))
         raise ValueError(
-            f"no plugin package {name!r} is bundled or installed, there are: {known}; a folder is a Path"
+            f"no plugin package {name!r} is bundled or installed; known: {known}; pass a folder as a Path"
         )
     return name, importlib.import_module(installed[name].module)
 

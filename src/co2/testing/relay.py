@@ -66,7 +66,7 @@ class Relay(Home):
         with self.network.working():
             found = find_sources(plugins, "relay")
             if taken := [one.name for one in found if one.name in self.packages]:
-                raise ValueError(f"the relay carries {taken[0]!r} already")
+                raise ValueError(f"the relay already carries {taken[0]!r}")
             for package in self._made(found, self.network.tables_with(found, config), self._stores):
                 self.packages[package.name] = package
                 package.start()

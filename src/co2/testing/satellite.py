@@ -89,7 +89,7 @@ class Satellite(Home):
         """
         with self.network.working():
             if self.peer is None:
-                raise ValueError(f"{self!r} is not connected, so nobody tells it anything")
+                raise ValueError(f"{self!r} is not connected, so it receives nothing")
             position = self.core.live_position
             self.peer.write(encode_link_frame(LinkGap("", position, position, reason)))
 

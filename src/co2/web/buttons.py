@@ -49,7 +49,7 @@ def make_buttons(controls: Controls) -> dict[str, PageHandler]:
         try:
             await controls.reload(package)
         except NotLoadable as error:
-            _logger.info("the button to reload %.64s: %s", package, error)
+            _logger.info("reload button of %.64s: %s", package, error)
         name = quote(anchor(package))  # the page shows the outcome
         return answer(b"", _TEXT, status=303, location=f"/plugins?pressed={name}#{name}")
 

@@ -45,7 +45,7 @@ def _make_scrape(view: HostView) -> Callable[[], bytes]:
 
         def collect(self) -> Iterator[Metric]:
             info = GaugeMetricFamily(
-                "co2_build_info", "Always 1; the labels tell what runs", labels=("version", "role")
+                "co2_build_info", "Always 1; the labels name version and role", labels=("version", "role")
             )
             info.add_metric((view.version, view.role), 1)
             yield info
@@ -73,20 +73,20 @@ def _counters(view: HostView) -> Iterator[Family]:
     packages = view.plugins()
     yield "co2_messages", "Messages since the start", "direction", _loose(numbers.messages)
     yield "co2_messages_dropped", "Messages that did not arrive", "reason", _loose(numbers.dropped)
-    yield "co2_events", "What happened on messages' way", "kind", _loose(numbers.events)
+    yield "co2_events", "Events in the transport of messages", "kind", _loose(numbers.events)
     yield "co2_calls", "XML-RPC calls answered", "outcome", _loose(numbers.calls)
-    yield "co2_faults", "XML-RPC faults told to callers", "code", _loose(numbers.faults)
+    yield "co2_faults", "XML-RPC faults returned to callers", "code", _loose(numbers.faults)
     yield "co2_http_requests", "HTTP requests answered", "status", _loose(numbers.requests)
     yield "co2_disk_written_bytes", "Bytes written to disk, in whole pages", "what", _loose(numbers.written)
     for attribute, text in (
         ("restarts", "Starts of a plugin host after its first"),
-        ("received", "Messages that a package's plugins got"),
+        ("received", "Messages that a package's plugins received"),
         ("sent", "Messages that a package's plugins sent"),
         ("failed", "Calls of receive and gap that raised"),
-        ("dropped", "Messages that a package should have got and did not"),
+        ("dropped", "Messages for a package that were dropped"),
         (
             "dead_letters",
-            "Messages that a plugin did not take: receive raised, or its plugin host died again and again",
+            "Messages that a plugin failed on: receive raised, or its plugin host died repeatedly",
         ),
         ("send_waits", "Calls of send that had to wait for room"),
     ):
@@ -100,7 +100,7 @@ def _counters(view: HostView) -> Iterator[Family]:
     )
     yield (
         "co2_plugin_transit",
-        "Messages on their way through relay plugins, by what became of them",
+        "Messages that went through relay plugins, by outcome",
         ("plugin", "outcome"),
         {(package.name, outcome): count for package in packages for outcome, count in package.transit.items()},
     )
@@ -109,11 +109,11 @@ def _counters(view: HostView) -> Iterator[Family]:
 def _gauges(view: HostView) -> Iterator[Family]:
     numbers = view.numbers()
     packages = view.plugins()
-    yield "co2_ready", "1 when the host does its work", "", {"": float(view.readiness().ready)}
+    yield "co2_ready", "1 when the host is ready", "", {"": float(view.readiness().ready)}
     yield "co2_http_connections", "Open HTTP connections", "", {"": numbers.connections}
     yield "co2_queue_depth", "Messages waiting", "queue", _loose(numbers.queues)
-    yield "co2_bytes", "Bytes that are kept or wait", "place", _loose(numbers.bytes)
-    yield "co2_lagging", "Who does not keep up", "kind", _loose(numbers.lagging)
+    yield "co2_bytes", "Bytes stored or waiting", "place", _loose(numbers.bytes)
+    yield "co2_lagging", "Receivers that do not keep up", "kind", _loose(numbers.lagging)
     yield "co2_peer_up", "1 when the peer answers", "peer", _loose(numbers.peers)
     yield (
         "co2_plugin_up",
@@ -123,19 +123,19 @@ def _gauges(view: HostView) -> Iterator[Family]:
     )
     yield (
         "co2_plugin_state",
-        "1 for the state that the package is in",
+        "1 for the current state of the package",
         ("plugin", "state"),
         {(package.name, package.state): 1 for package in packages},
     )
     yield (
         "co2_plugin_uses",
-        "What the plugin host of a package uses",
+        "Resources that the plugin host of a package uses",
         ("plugin", "resource"),
         {key: used for package in packages for key, used in _resources(package.name, package.uses)},
     )
     yield (
         "co2_plugin_limit",
-        "What a package may use; not there where it has no limit",
+        "Resource limits of a package; absent without a limit",
         ("plugin", "resource"),
         {
             key: most
@@ -152,7 +152,7 @@ def _gauges(view: HostView) -> Iterator[Family]:
     )
     yield (
         "co2_plugin_load",
-        "Number of the load that runs",
+        "Number of the running load",
         "plugin",
         {package.name: package.load for package in packages},
     )
@@ -173,7 +173,7 @@ def _gauges(view: HostView) -> Iterator[Family]:
         furthest = heapq.nlargest(LAGS_TOLD, (row for row in rows if row.lag), key=lambda row: row.lag)
         yield (
             "co2_satellite_lag",
-            f"Messages in the log that a satellite has not got yet; the {LAGS_TOLD} that are furthest behind",
+            f"Messages in the log that a satellite has not received yet; the {LAGS_TOLD} that are furthest behind",
             "satellite",
             {row.host_id: row.lag for row in furthest},
         )

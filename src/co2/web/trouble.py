@@ -88,7 +88,7 @@ def _of(row: SatelliteRow) -> Iterator[Trouble]:
             error = brief(health.error)
             for said in _SAID:
                 error = error.removeprefix(f"plugin package {health.name} {said}: ")
-            error = error.partition(". Mend it, then: ")[0]  # the command is shown beside it
+            error = error.partition(". Fix it, then: ")[0]  # the command is shown beside it
             # An error repaired since is not shown beside the current trouble.
             shown = error if health.state in (*DOES_NOTHING, "restarting") or health.refused else ""
             what = [word.removeprefix(health.name).lstrip(": ") for word in words]

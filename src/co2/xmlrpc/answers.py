@@ -68,26 +68,26 @@ def check_answer(url: str, status: int, content_type: str, content_encoding: str
     """
     media_type = content_type.partition(";")[0].strip().lower()
     if content_encoding.strip().lower() not in ("", "identity"):
-        raise ParseError(f"{url} answers compressed ({content_encoding[:40]!r}), which was not asked for")
+        raise ParseError(f"{url} sent a compressed answer ({content_encoding[:40]!r}), which was not requested")
     if media_type in _XML_TYPES and status in (200, 400, 415):
         return charset_of(content_type)  # 400 and 415 of hosts before 0.10 come with a Fault that explains them
     if status in (200, 400, 413):
-        raise ParseError(f"{url} answers {status} with {media_type[:80]!r} instead of {CONTENT_TYPE}")
+        raise ParseError(f"{url} answered {status} with {media_type[:80]!r} instead of {CONTENT_TYPE}")
     if 300 <= status < 400:
-        raise Unreachable(f"{url} redirects (HTTP {status}); that is not followed")
+        raise Unreachable(f"{url} redirects (HTTP {status}), which is not followed")
     if status == 500:
-        raise FailedInside(f"{url} fails: HTTP {status}")
-    raise Unreachable(f"{url} takes no calls: HTTP {status}")
+        raise FailedInside(f"{url} failed: HTTP {status}")
+    raise Unreachable(f"{url} accepts no calls: HTTP {status}")
 
 
 def too_big(url: str, limit: int) -> AnswerTooBig:
     """Return the error for an answer of more than that many bytes."""
-    return AnswerTooBig(f"{url} answers with more than {limit} bytes")
+    return AnswerTooBig(f"{url} answered with more than {limit} bytes")
 
 
 def too_much(url: str) -> AnswerTooBig:
     """Return the error for the largest answer when all together exceed :data:`MAX_UNDER_WAY`."""
-    return AnswerTooBig(f"{url} answers with the most of what is under way, which is too much together")
+    return AnswerTooBig(f"{url} sent the longest of several answers, which together are too long")
 
 
 def split_url(url: str) -> tuple[str, int, str]:
@@ -103,5 +103,5 @@ def split_url(url: str) -> tuple[str, int, str]:
         host = port = None
         parts = None
     if parts is None or parts.scheme != "http" or not host or parts.username is not None:
-        raise Unreachable(f"not the URL of a host: {url[:200]!r}; http://<address>:<port> is wanted")
+        raise Unreachable(f"not the URL of a host: {url[:200]!r}; expected http://<address>:<port>")
     return host, port if port is not None else 80, parts.path if parts.path not in ("", "/") else "/RPC2"

@@ -111,7 +111,7 @@ class RpcClient:
         answers = await self.call(url, "system.multicall", inner, timeout=timeout, limit=RESULT)
         answers = answers.value if isinstance(answers, WrittenValue) else answers
         if not isinstance(answers, list) or len(answers) != len(calls):
-            raise ParseError(f"{url} answers {len(calls)} calls with something else")
+            raise ParseError(f"{url} did not return one result for each of {len(calls)} calls")
         return [_one_of_many(url, answer) for answer in answers]
 
     async def close(self) -> None:
@@ -145,4 +145,4 @@ def _one_of_many(url: str, answer: Any) -> Any | RemoteFault:
         code, text = answer.get("faultCode"), answer.get("faultString")
         if isinstance(code, int) and isinstance(text, str):
             return RemoteFault(code, text[:MAX_FAULT_TEXT])
-    raise ParseError(f"{url} gives an answer in system.multicall that is none")
+    raise ParseError(f"{url} returned a malformed result in system.multicall")

@@ -42,7 +42,9 @@ def codec_of(name: str) -> str:
     codec = _CODECS.get(name.strip().lower())
     if codec is None:
         shown = repr(name if len(name) <= 40 else name[:40] + "…")
-        raise WrongEncoding(f"encoded as {shown}; UTF-8, US-ASCII, ISO-8859-1 and windows-1252 are read")
+        raise WrongEncoding(
+            f"unsupported encoding {shown}; supported are UTF-8, US-ASCII, ISO-8859-1 and windows-1252"
+        )
     return codec
 
 
@@ -74,5 +76,5 @@ def as_utf8(body: bytes, codec: str) -> bytes:
         return body.decode(codec).encode()
     except UnicodeDecodeError as error:
         raise ParseError(
-            f"not well-formed: byte 0x{body[error.start]:02x} at {error.start} is no character of {codec}"
+            f"not well-formed: byte 0x{body[error.start]:02x} at {error.start} is not valid in {codec}"
         ) from None

@@ -25,7 +25,7 @@ def message_in(argument: Mapping[str, Any]) -> tuple[bytes, tuple[str, ...]]:
     try:
         keys = argument.get("keys", {})
         if not isinstance(keys, dict):
-            raise BadParams(f"key 'keys': a dictionary is wanted, got {type(keys).__name__}")
+            raise BadParams(f"key 'keys': expected a dictionary, got {type(keys).__name__}")
         message = {**{k: v for k, v in argument.items() if k not in PROTOCOL_KEYS}, **keys}
         packed = pack(message)
         check_channel(channel := channel_of(message))

@@ -106,7 +106,7 @@ class HttpSession:
         except TimeoutError:  # an OSError too, but one that the caller reports
             raise
         except aiohttp.ClientPayloadError:
-            raise ParseError(f"{url} ends in the middle of its answer") from None
+            raise ParseError(f"{url} closed the connection in the middle of its answer") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise Unreachable(f"{url} does not answer: {_reason(error)}") from None
 

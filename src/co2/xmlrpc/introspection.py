@@ -82,7 +82,7 @@ class _Introspection:
     def test(self, params: Sequence[Any], _caller: Caller) -> Any:
         """Return the argument unchanged."""
         if len(params) != 1:
-            raise BadParams(f"takes exactly one argument of any type, got {len(params)}")
+            raise BadParams(f"expected exactly one argument of any type, got {len(params)}")
         return params[0]
 
     def get_method_names(self, params: Sequence[Any], _caller: Caller) -> list[str]:
@@ -119,7 +119,7 @@ class _Introspection:
         """
         calls = params[0] if len(params) == 1 else None
         if not isinstance(calls, list):
-            raise BadParams("takes exactly one argument: an array of {'methodName': …, 'params': …}")
+            raise BadParams("expected exactly one argument: an array of {'methodName': …, 'params': …}")
         if len(calls) > MAX_MULTICALL:
             raise BadParams(f"{len(calls)} calls in one; at most {MAX_MULTICALL}")
         answers: list[Any] = []
@@ -150,7 +150,7 @@ class _Introspection:
 def _no_argument(params: Sequence[Any]) -> None:
     """Accept no argument, or a dictionary, which is ignored (seed: "argument format")."""
     if len(params) > 1 or (params and not isinstance(params[0], dict)):
-        raise BadParams("takes no argument, or a dictionary, which is ignored")
+        raise BadParams("expected no argument, or a dictionary, which is ignored")
 
 
 def _method_name(params: Sequence[Any]) -> str:
@@ -158,7 +158,7 @@ def _method_name(params: Sequence[Any]) -> str:
     if isinstance(name, dict):
         name = name.get("data")
     if not isinstance(name, str) or not 0 < len(name) <= MAX_METHOD_NAME:
-        raise BadParams(f"takes a method's name, or {{'data': name}}; 1 to {MAX_METHOD_NAME} characters")
+        raise BadParams(f"expected a method's name, or {{'data': name}}, of 1 to {MAX_METHOD_NAME} characters")
     return name
 
 

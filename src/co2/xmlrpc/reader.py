@@ -136,7 +136,7 @@ def read_response(body: bytes, charset: str = "", max_values: int = MAX_RESPONSE
 
 def _read_integer(text: str) -> int:
     if _INTEGER.fullmatch(text) is None:
-        raise BadParams(f"not an integer: {_quote(text)}; an optional minus and digits are wanted")
+        raise BadParams(f"not an integer: {_quote(text)}; expected digits with an optional minus sign")
     value = int(text)
     if not -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
         raise BadParams(f"an integer beyond 64 bits: {_quote(text)}")
@@ -145,7 +145,7 @@ def _read_integer(text: str) -> int:
 
 def _read_double(text: str) -> float:
     if len(text) > MAX_NUMBER_LENGTH or _DOUBLE.fullmatch(text) is None:
-        raise BadParams(f"not a double: {_quote(text)}; digits, a point, an exponent are wanted")
+        raise BadParams(f"not a double: {_quote(text)}; expected digits with an optional point and exponent")
     value = float(text)
     if isinf(value):
         raise BadParams(f"a double beyond 64 bits: {_quote(text)}")
@@ -157,12 +157,12 @@ def _read_boolean(text: str) -> bool:
         return True
     if text == "0":
         return False
-    raise BadParams(f"not a boolean: {_quote(text)}; 0 or 1 is wanted")
+    raise BadParams(f"not a boolean: {_quote(text)}; expected 0 or 1")
 
 
 def _read_nil(text: str) -> None:
     if text:
-        raise ParseError("a nil that is not empty")
+        raise ParseError("nil is not empty")
 
 
 def _read_date(text: str) -> datetime:
@@ -176,7 +176,7 @@ def _read_date(text: str) -> datetime:
             )  # fmt: skip
         except ValueError:
             pass  # a 31 February: refused like any text that is not a date
-    raise BadParams(f"not a date: {_quote(text)}; YYYYMMDDTHH:MM:SS is wanted, in UTC")
+    raise BadParams(f"not a date: {_quote(text)}; expected YYYYMMDDTHH:MM:SS, in UTC")
 
 
 def _read_base64(text: str) -> bytes:
@@ -292,7 +292,9 @@ class _Document:
     def read(self, body: bytes, charset: str) -> None:
         """Parse the whole document."""
         if body.startswith(_UTF_16) or b"\x00" in body[:2]:  # expat would detect UTF-16 without a mark by itself
-            raise WrongEncoding("UTF-16; UTF-8, US-ASCII, ISO-8859-1 and windows-1252 are read")
+            raise WrongEncoding(
+                "unsupported encoding UTF-16; supported are UTF-8, US-ASCII, ISO-8859-1 and windows-1252"
+            )
         if body.startswith(UTF_8_MARK):
             self._decided = True
         elif charset:
@@ -400,7 +402,7 @@ class _Document:
             self._value = read(text)
         elif tag == "name":
             if text in self._container:
-                raise BadParams(f"a struct has the name {_quote(text)} twice")
+                raise BadParams(f"a struct has two members with the name {_quote(text)}")
             self._keys.append(text)
         else:
             if not is_method_name(text):
@@ -417,4 +419,4 @@ class _Document:
 
 
 def _refuse_doctype(_name: str, _system: str | None, _public: str | None, _internal: bool) -> None:
-    raise ParseError("a DOCTYPE; none is read")
+    raise ParseError("a DOCTYPE is not allowed")

@@ -162,7 +162,7 @@ class Registry:
     def _check(entries: Mapping[str, RegisteredMethod], taken: Iterable[str]) -> None:
         for name in entries:
             if not is_method_name(name):
-                raise ValueError(f"no name for a method: {name!r:.200}")
+                raise ValueError(f"not a method name: {name!r:.200}")
         both = sorted(set(taken).intersection(entries))
         if both:
-            raise ValueError(f"there are methods of these names already: {', '.join(both)}")
+            raise ValueError(f"methods with these names already exist: {', '.join(both)}")

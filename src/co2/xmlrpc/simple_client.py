@@ -117,7 +117,7 @@ class SimpleClient:
                 raise too_big(self.url, self._max_response)
             chunks.append(chunk)
         if response.length:
-            raise ParseError(f"{self.url} ends in the middle of its answer")
+            raise ParseError(f"{self.url} closed the connection in the middle of its answer")
         return b"".join(chunks), charset
 
     def _set_timeout(self, deadline: float) -> None:

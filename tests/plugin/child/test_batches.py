@@ -297,7 +297,7 @@ def test_what_had_to_be_dropped_is_told_in_its_place_and_once(
             assert 300 < dropped < 600
             await it.until(lambda: it.status("ham").received == 601 - dropped)
             sent = [data for data in it.sent() if not isinstance(data, bytes)]
-            reason = f"{dropped} messages were dropped: the package takes them more slowly than they come"
+            reason = f"{dropped} messages were dropped: they came faster than the package processes them"
             assert sent[:2] == [0, {"after": 0, "next": 0, "reason": reason}]
             rest = range(1 + dropped // 3, 201)
             assert sent[2:] == [number for number in rest for _ in range(2)]
@@ -340,7 +340,7 @@ def test_flush_returns_when_the_satellite_says_so(tmp_path: Path, settings: Sett
             [error, text] = await it.call("ham.spam.flush", 0.05)
             assert error == "FlushTimeout"
             assert "0.05 s" in text
-            assert "do not send it again" in text
+            assert "do not send them again" in text
             await it.call("ham.spam.flush_from_thread")
             await it.until(lambda: it.sent()[-1] == "before")
             assert await it.call("ham.spam.flush", 0.05) == [error, text]
@@ -487,6 +487,6 @@ def test_a_plugin_host_that_sends_malformed_batches_sends_nothing_with_them(tmp_
             await it.until(it.sent, "sent")
             assert it.sent() == ["after"]
             assert it.status("ham").sent == 1
-            assert it.log.text.count("could not be handled") == 3
+            assert it.log.text.count("could not be processed") == 3
 
     asyncio.run(scenario())

@@ -150,7 +150,7 @@ def test_what_cannot_go_on_makes_the_message_go_on_as_it_came(given: Any) -> Non
         (0, 0, 1),
     )
     (complaint,) = carried.actor.complaints
-    assert "relay failed, the message goes on as it came" in complaint
+    assert "relay failed, so the message passes unchanged" in complaint
     assert "came" in complaint
 
 

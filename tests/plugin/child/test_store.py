@@ -48,7 +48,7 @@ def test_it_survives_deaths_and_restarts_and_siblings_share_it(tmp_path: Path, i
             it.deliver(1, 2, 3)
             await it.until(lambda: it.status("ham").received == 3)
             assert await it.call("ham.spam.all") == {"count": 3}
-            assert "300 bytes, at most 256" in await it.call("ham.spam.refused")
+            assert "300 bytes; the limit is 256" in await it.call("ham.spam.refused")
             if isolation == "process":
                 with pytest.raises(Exception, match="died"):
                     await it.call("ham.spam.die")

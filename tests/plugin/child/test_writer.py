@@ -308,7 +308,9 @@ def test_when_nothing_goes_out_a_sender_waits_and_is_told(way: Way, size: int, l
         send({"data": b"x" * size})
     assert way.out.waited == 0
     for waited in (1, 2):
-        with pytest.raises(OutboxFull, match=r"0\.05 s, so the message was not sent: .* before it is loaded"):
+        with pytest.raises(
+            OutboxFull, match=r"because the outbox had no room for 0\.05 s: .* before the package is loaded"
+        ):
             send({"data": b"x" * size})
         assert way.out.waited == waited
     assert len(queue.entries) == limit
@@ -329,8 +331,9 @@ def test_who_finds_no_room_is_told_why(way: Way) -> None:
         send({"data": 1})
     assert caught.value.reason == "outbox_max is reached"
     assert str(caught.value) == (
-        "no room for 0.05 s, so the message was not sent: outbox_max is reached. Drop it or send it later; "
-        "outbox_max and send_timeout in co2.toml say how much waits and how long"
+        "the message was not sent, because the outbox had no room for 0.05 s: outbox_max is reached. Drop it or "
+        "send it later; "
+        "outbox_max and send_timeout in co2.toml set the limits"
     )
 
 
@@ -483,7 +486,7 @@ def test_lines_for_the_log_go_before_messages_and_beyond_a_bound_they_are_counte
     way.until(lambda: bool(way.data()))
     assert [getattr(frame, "text", "") for frame in way.frames[:3]] == [
         "the last one",
-        "1 lines were not logged: they came too fast",
+        "1 lines were not logged: too many in a short time",
         "",
     ]
 

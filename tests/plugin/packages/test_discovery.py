@@ -35,8 +35,8 @@ def test_a_table_that_no_package_reads_is_told(tmp_path: Path) -> None:
     write_package(tmp_path, "ham")
     tables = {"ham": {}, "osc": {}, "throttel": {}, "nothing_like_it": {}}
     assert stray_tables(config(tmp_path, tables=tables)) == [
-        "[plugin.throttel] is for nobody: there is no package 'throttel'; did you mean 'throttle'?",
-        "[plugin.nothing_like_it] is for nobody: there is no package 'nothing_like_it'",
+        "[plugin.throttel] is not used: there is no package 'throttel'; did you mean 'throttle'?",
+        "[plugin.nothing_like_it] is not used: there is no package 'nothing_like_it'",
     ]
     assert stray_tables(config(tmp_path, tables={"ham": {}})) == []
 

@@ -28,8 +28,8 @@ OTHER_ARGUMENTS = [
 ]
 
 WRONG_PACKAGES: list[tuple[dict[str, str], str, str]] = [
-    ({"init": "__all__ = ['gone']", "spam": X_HAM}, "no gone.py in the package; there is spam", "__init__.py"),
-    ({"init": "__all__ = 'spam'", "spam": X_HAM}, "list with the names", "__init__.py"),
+    ({"init": "__all__ = ['gone']", "spam": X_HAM}, "no gone.py in the package; its modules: spam", "__init__.py"),
+    ({"init": "__all__ = 'spam'", "spam": X_HAM}, "must be a list of module names", "__init__.py"),
     ({"init": "1/0", "spam": X_HAM}, "ZeroDivisionError", "__init__.py:1"),
     ({"init": "raise SystemExit(3)", "spam": X_HAM}, "SystemExit: 3", "__init__.py:1"),
     ({"spam": "def f(:"}, "SyntaxError", "spam.py:2"),
@@ -42,17 +42,17 @@ WRONG_PACKAGES: list[tuple[dict[str, str], str, str]] = [
     ),
     (
         {"spam": f"class X_{'a' * 600}(plugin.Co2Plugin): ..."},
-        "with package and module the name of the class has 611 characters, at most 512 are possible",
+        "its full name, with package and module, has 611 characters; the limit is 512",
         "spam.py",
     ),
     (
         {"spam": f"class X_Ham(plugin.Co2Plugin):\n    def x_{'a' * 120}(self, data_dict): ..."},
-        "a method has up to 128 of A-Z, a-z, 0-9, _ and the dots between, this one has 129",
+        "a method name has up to 128 characters, A-Z, a-z, 0-9, _ and dots, and this one has 129",
         "spam.py:3, class X_Ham",
     ),
     (
         {"käse": "class X_Ham(plugin.Co2Plugin):\n    def x_it(self, data_dict): ..."},
-        "X_Ham.x_it could not be called: with package and module its name is 'ham.käse.it'",
+        "X_Ham.x_it could not be called: its full name, with package and module, is 'ham.käse.it'",
         "käse.py:3, class X_Ham",
     ),
 ]
@@ -65,9 +65,9 @@ WRONG_ATTRIBUTES = [
     ("channels = ('',)", "X_Ham.channels: a channel pattern has 1 to 256 bytes"),
     ("channels = ('a..b',)", "X_Ham.channels: not a channel pattern: 'a..b'"),
     ("channels = ('>.a',)", "X_Ham.channels: not a channel pattern: '>.a'"),
-    ("channels = ('left*',)", "X_Ham.channels: 'left*': '*' and '>' stand for whole tokens"),
+    ("channels = ('left*',)", "X_Ham.channels: 'left*': '*' and '>' must be whole tokens"),
     ("channels = ('\\ud800',)", "X_Ham.channels: '\\ud800' is not valid Unicode"),
-    ("channels = ['a'] * 257", "X_Ham.channels: 257 patterns, at most 256"),
+    ("channels = ['a'] * 257", "X_Ham.channels: 257 patterns; the limit is 256"),
     ("live = 'meter.*'", "X_Ham.live: found the text 'meter.*'"),
     ("live = ('meter.>.x',)", "X_Ham.live: not a channel pattern"),
     ("durable = 1", "X_Ham.durable: found 1, expected True or False"),

@@ -93,8 +93,8 @@ def test_a_folder_hides_a_file_and_a_bundled_package_and_it_says_so(tmp_path: Pa
     (tmp_path / "osc.py").write_text(FADER)
     specs, _ = find_packages(config(tmp_path))
     assert [spec.name for spec in specs] == ["fader", "osc"]
-    assert "fader.py of the same name is not" in specs[0].note
-    assert "in place of the one of that name that comes with co2" in specs[1].note
+    assert "fader.py have the same name, and only the first is loaded" in specs[0].note
+    assert "instead of the package of the same name that comes with co2" in specs[1].note
     assert find_packages(config(tmp_path / "none", "osc"))[0][0].note == ""
 
 
@@ -103,7 +103,7 @@ def test_a_single_file_that_everybody_may_write_is_refused(tmp_path: Path) -> No
     (tmp_path / "fader.py").chmod(0o666)
     [(name, problem)] = find_packages(config(tmp_path))[1]
     assert name == "fader"
-    assert "everybody may write it" in problem
+    assert "every user may write to it" in problem
 
 
 def test_what_pip_installed_is_found_by_its_entry_point(tmp_path: Path, site: Path) -> None:
@@ -138,7 +138,7 @@ def test_entry_points_that_lead_nowhere_are_told(tmp_path: Path, site: Path) -> 
     install(site, "one", "fader = one\nobject = one:Plugin")
     install(site, "two", "fader = two")
     problems = dict(find_packages(config(tmp_path, "fader", "object", "fadr"))[1])
-    assert "both have it" in problems["fader"]
+    assert "both provide it" in problems["fader"]
     assert "one 1.2" in problems["fader"]
     assert "should be the name of a package, found 'one:Plugin'" in problems["object"]
     assert "did you mean 'fader'?" in problems["fadr"]

@@ -40,7 +40,13 @@ def test_a_file_whose_class_lacks_the_x_is_told(tmp_path: Path) -> None:
     specs, problems = find_packages(config(tmp_path))
     assert specs == []
     assert problems == [
-        ("fader", "fader.py: Fader is a Co2Plugin without X_, so it is not loaded; name it X_Fader")
+        (
+            "fader",
+            (
+                "fader.py: Fader is a Co2Plugin whose name does not begin with X_, so it is not loaded; rename it "
+                "to X_Fader"
+            ),
+        )
     ]
     assert find_packages(config(tmp_path, "example"))[1] == [], "where packages are listed it is nobody's business"
 
@@ -75,13 +81,20 @@ def test_the_leaf_is_told_and_not_its_base(tmp_path: Path) -> None:
     code = "class Base(plugin.Co2Plugin): ...\nclass x_fader(Base): ..."
     (tmp_path / "fader.py").write_text(f"from co2 import plugin\n{code}\n")
     [(_, problem)] = find_packages(config(tmp_path))[1]
-    assert problem == "fader.py: x_fader is a Co2Plugin without X_, so it is not loaded; name it X_fader"
+    assert (
+        problem
+        == "fader.py: x_fader is a Co2Plugin whose name does not begin with X_, so it is not loaded; rename it "
+        "to X_fader"
+    )
 
 
 def test_in_a_package_it_is_told_beside_those_that_are_loaded(tmp_path: Path) -> None:
     base = "class Base(plugin.Co2Plugin): ...\nclass Alone(plugin.Co2Plugin):\n    def receive(self, d): ...\n"
     spam = f"from ham.base import Alone, Base\n{GOOD}class X_B(Base):\n    def receive(self, d): ...\n"
-    told = "base.py:4: Alone is a Co2Plugin without X_, so it is not loaded; name it X_Alone"
+    told = (
+        "base.py:4: Alone is a Co2Plugin whose name does not begin with X_, so it is not loaded; rename it to "
+        "X_Alone"
+    )
     assert warnings_of(tmp_path, base=base, spam=spam) == [told]
 
 
@@ -89,7 +102,8 @@ def test_a_package_with_nothing_else_is_refused_with_that(tmp_path: Path) -> Non
     write_package(tmp_path, "ham", spam="class Fader(plugin.Co2Plugin):\n    def receive(self, d): ...\n")
     module = import_package("ham", str(tmp_path))
     with pytest.raises(
-        LoadFailure, match="Fader is a Co2Plugin without X_, so it is not loaded; name it X_Fader"
+        LoadFailure,
+        match="Fader is a Co2Plugin whose name does not begin with X_, so it is not loaded; rename it to X_Fader",
     ) as caught:
         find_plugins("ham", module)
     assert caught.value.where == f"{tmp_path / 'ham' / 'spam.py'}:3"
@@ -110,9 +124,7 @@ def test_a_slip_is_told_with_what_was_meant(tmp_path: Path, written: str, meant:
     name = written.partition("(")[0].split()[-1]
     other = "" if meant == "receive" else "    def receive(self, data_dict): ...\n"
     code = f"class X_Rec(plugin.Co2Plugin):\n    {written}\n{other}"
-    assert warnings_of(tmp_path, rec=code) == [
-        f"rec.py:3: X_Rec.{name} is called by nobody; did you mean {meant}?"
-    ]
+    assert warnings_of(tmp_path, rec=code) == [f"rec.py:3: X_Rec.{name} is never called; did you mean {meant}?"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +142,7 @@ def test_an_honest_method_is_not_taken_for_a_slip(tmp_path: Path, code: str) -> 
 
 def test_one_that_does_nothing_is_told(tmp_path: Path) -> None:
     assert warnings_of(tmp_path, rec="class X_Rec(plugin.Co2Plugin):\n    def work(self): self.log('x')\n") == [
-        "rec.py:3: X_Rec hears, sends and offers nothing: it has no receive, no x_ method, and never sends"
+        "rec.py:3: X_Rec does nothing: it has no receive, no x_ method, and never sends"
     ]
 
 
@@ -168,8 +180,11 @@ def test_people_are_told_by_satellite_ps_and_check(
     plugins.mkdir()
     (plugins / "fader.py").write_text(FADER)
     write_package(plugins, "rec", rec="class X_Rec(plugin.Co2Plugin):\n    def recieve(self, data_dict): ...\n")
-    unnamed = "fader.py: Fader is a Co2Plugin without X_, so it is not loaded; name it X_Fader"
-    slip = "rec.py:3: X_Rec.recieve is called by nobody; did you mean receive?"
+    unnamed = (
+        "fader.py: Fader is a Co2Plugin whose name does not begin with X_, so it is not loaded; rename it to "
+        "X_Fader"
+    )
+    slip = "rec.py:3: X_Rec.recieve is never called; did you mean receive?"
     with running(tmp_path, "satellite") as satellite, satellite.proxy() as proxy:
         for text in (unnamed, slip):
             wait_for(lambda text=text: text in satellite.stderr, text)

@@ -12,12 +12,12 @@ from co2.values import pack
 
 def test_the_advice_at_the_end_of_an_error_is_told() -> None:
     why = (
-        "outbox_max, 1073741824 bytes, is reached by what waits at the satellite; the relay at "
+        "the messages that wait at the satellite have reached outbox_max, 1073741824 bytes; the relay at "
         "http://192.168.111.222:2003 has been away since 12:34:56 (connection refused)"
     )
     error = OutboxFull(5.0, why)
     assert error_line(error) == f"OutboxFull: {error}"
-    assert error_line(error).endswith("how much waits and how long")
+    assert error_line(error).endswith("in co2.toml set the limits")
 
 
 def test_a_long_error_is_cut_between_two_words() -> None:

@@ -79,13 +79,13 @@ def test_the_package_may_say_it_for_all_its_plugins_and_a_class_for_itself() -> 
     ("table", "problem"),
     [
         ({"loudnes": 3}, " loudnes: unknown key; did you mean 'loudness'?"),
-        ({"q": 3}, " q: unknown key; there are: by_name, folder, loudness, ports"),
+        ({"q": 3}, " q: unknown key; the keys are: by_name, folder, loudness, ports"),
         ({"loudness": "x"}, " loudness: expected 'int', got 'str'"),
         ({"loudness": 12}, " loudness: expected 'int' <= 11, found 12"),
         ({"ports": [{"name": "a", "baut": 1}]}, " ports[0].baut: unknown key; did you mean 'baud'?"),
         ({"ports": [{"baud": 1}]}, " ports[0]: object missing required field 'name'"),
         ({"ports": [{"name": 1}]}, " ports[0].name: expected 'str', got 'int'"),
-        ({"by_name": {"x": {"name": "a", "y": 1}}}, " by_name.x.y: unknown key; there are: baud, name"),
+        ({"by_name": {"x": {"name": "a", "y": 1}}}, " by_name.x.y: unknown key; the keys are: baud, name"),
     ],
 )
 def test_what_is_wrong_is_told_with_file_table_key_and_what_was_expected(

@@ -55,8 +55,8 @@ def test_parameters_are_filled_by_name_and_checked() -> None:
         ({"level": "x"}, "level: expected 'float', got 'str'"),
         ({"level": True}, "level: expected 'float', got 'bool'"),
         ({"level": 1, "curve": "x"}, "curve: invalid enum value 'x'"),
-        ({"level": 1, "second": 2}, "'second': there is no such parameter; did you mean 'seconds'?"),
-        ({"level": 1, 3: 2}, "'3': there is no such parameter"),
+        ({"level": 1, "second": 2}, "'second': unknown parameter; did you mean 'seconds'?"),
+        ({"level": 1, 3: 2}, "'3': unknown parameter"),
         (0.5, "'data' should be {level: double, seconds: double = 1.0, curve: string = 'linear'}, found float"),
     ],
 )
@@ -148,11 +148,11 @@ def strange(level: float, thread: asyncio.Task) -> None: ...  # type: ignore[typ
 @pytest.mark.parametrize(
     ("function", "problem"),
     [
-        (with_rest, "*more: float cannot be filled by name"),
-        (with_keywords, "**more: float cannot be filled by name"),
+        (with_rest, "*more: float cannot be passed by name"),
+        (with_keywords, "**more: float cannot be passed by name"),
         (half_annotated, "parameter 'seconds' has no annotation"),
-        (lost, "leads nowhere"),
-        (strange, "parameter 'thread': nothing that travels can become a Task"),
+        (lost, "cannot be resolved"),
+        (strange, "parameter 'thread': no value of a message can be converted to Task"),
     ],
 )
 def test_parameters_that_cannot_be_filled_are_refused_at_load(function: Any, problem: str) -> None:

@@ -153,7 +153,7 @@ def test_awaited_calls_run_beside_each_other(tmp_path: Path) -> None:
     [
         (
             NoSuchMethod("a.b"),
-            ["NoSuchMethod", "no such method: 'x.y.z'; co2 methods, or system.listMethods, tells what there is"],
+            ["NoSuchMethod", "no such method: 'x.y.z'; co2 methods, or system.listMethods, lists the methods"],
         ),
         (BadParams("level: missing"), ["BadParams", "level: missing"]),
         (PluginFailed("it raised"), ["PluginFailed", "it raised"]),
@@ -233,7 +233,7 @@ def test_without_a_network_nobody_can_be_called(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with carrying([write_package(tmp_path, "ham", spam=CALLER, other=OTHER)]) as it:
             [kind, text] = await it.call("ham.spam.call", {"method": "ham.other.echo"})
-            assert (kind, text) == ("Unreachable", "ham.other.echo: these plugins are tied to no network")
+            assert (kind, text) == ("Unreachable", "ham.other.echo: these plugins are not connected to a network")
             assert await it.call("ham.other.hosts") == []
 
     asyncio.run(scenario())
@@ -287,9 +287,9 @@ def test_answers_that_nobody_waits_for_are_left_alone() -> None:
 
 def test_when_the_satellite_is_gone_nobody_waits_for_an_answer() -> None:
     book = OutgoingCalls(lambda frame: book.close())
-    with pytest.raises(NotRunning, match="gone"):
+    with pytest.raises(NotRunning, match="has ended"):
         book.call("x.y.z", "", b"\xc0", 30.0)
-    with pytest.raises(NotRunning, match="gone"):
+    with pytest.raises(NotRunning, match="has ended"):
         book.hosts(30.0)
 
 

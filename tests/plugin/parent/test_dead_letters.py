@@ -136,7 +136,7 @@ def test_a_flood_of_letters_is_bounded_counted_and_told(tmp_path: Path, monkeypa
             assert 0 < unkept == count - len(it.letters)
 
             def told() -> int:
-                return sum(map(int, re.findall(r"(\d+) dead letters were not kept: they came too", it.log.text)))
+                return sum(map(int, re.findall(r"(\d+) dead letters were not kept: too many", it.log.text)))
 
             await it.until(lambda: told() == unkept, "all of them are told, in a few lines")
 

@@ -315,7 +315,7 @@ def test_calls(tmp_path: Path, settings: Settings) -> None:
                 await it.call("ham.spam.long")
             assert 450 < len(str(caught.value)) < 550
             assert "x… (log id " in str(caught.value)
-            with pytest.raises(PluginFailed, match="result cannot travel"):
+            with pytest.raises(PluginFailed, match="bad result: cannot be sent"):
                 await it.call("ham.spam.object")
             with pytest.raises(PluginFailed, match="800005 bytes"):
                 await it.call("ham.spam.big")
@@ -325,7 +325,7 @@ def test_calls(tmp_path: Path, settings: Settings) -> None:
             for bad in ({}, {"date": 1}, [1]):
                 with pytest.raises(BadParams, match="'data'"):
                     await it.supervisor.call("ham.spam.echo", bad)  # type: ignore[arg-type]
-            with pytest.raises(BadParams, match="cannot travel"):
+            with pytest.raises(BadParams, match="cannot be sent"):
                 await it.call("ham.spam.echo", object())
 
     asyncio.run(scenario())
@@ -357,10 +357,10 @@ def test_in_threads_nothing_can_be_killed_and_that_is_said(tmp_path: Path) -> No
     async def scenario() -> None:
         settings = Settings(isolation="thread", receive_deadline=0.2, receive_warning=0.1)
         async with carrying([write_package(tmp_path, "ham", spam=CALLS)], settings) as it:
-            assert "one that hangs cannot be ended" in it.log.text
+            assert "one that hangs cannot be stopped" in it.log.text
             with pytest.raises(CallTimeout, match=r"ham\.spam\.slow"):
                 await it.call("ham.spam.slow", 1.5)
-            assert "nothing can end it" in it.log.text
+            assert "it cannot be ended" in it.log.text
             assert it.state("ham") == "running"
 
     asyncio.run(scenario())
@@ -402,7 +402,9 @@ def test_send_waits_for_room_and_then_says_that_the_outbox_is_full(tmp_path: Pat
             it.supervisor.pause_sending("the relay is away")
             sent, error, text = await it.call("ham.spam.fill")
             assert error == "OutboxFull"
-            assert text.startswith("no room for 0.1 s, so the message was not sent: the relay is away. ")
+            assert text.startswith(
+                "the message was not sent, because the outbox had no room for 0.1 s: the relay is away. "
+            )
             assert 8 <= sent <= 10
             await it.until(lambda: it.status("ham").send_waits == 1)
             it.supervisor.resume_sending()
@@ -511,11 +513,11 @@ def test_one_that_dies_in_every_message_is_parked_soon_and_told_what_to_do(tmp_p
             )  # three tries each, and the first of the fifth
             assert status.last_error.endswith(
                 "is parked: its plugin host died in 5 different messages within 60 s; the last time it ended "
-                "with exit status 3. Mend it, then: co2 plugin reload ham --url http://127.0.0.1:2004"
+                "with exit status 3. Fix it, then: co2 plugin reload ham --url http://127.0.0.1:2004"
             )
             letters = [letter.reason for _, letter in it.letters]
             assert letters == ["the plugin host died 3 times in this message: it ended with exit status 3"] * 4
-            assert it.log.text.count("it is started again") == 12, "not the last time"
+            assert it.log.text.count("it will be restarted") == 12, "not the last time"
             await it.supervisor.reload(write_package(tmp_path, "ham", spam=ECHO))
             await it.until(lambda: it.status("ham").received == 100, "all but four are taken after all")
             assert [message["data"] for _, message in it.sent()] == list(range(4, 100))

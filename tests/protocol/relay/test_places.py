@@ -65,7 +65,7 @@ def test_who_gives_way_is_told_why_and_what_to_do() -> None:
     come(net, "other", "10.0.0.3")
     (ended,) = greedy[-1].ended
     assert (ended.reason, ended.retry_after) == (close_reasons.FULL, 10.0)
-    assert "with 3 of them 10.0.0.2 has most" in ended.text
+    assert "10.0.0.2 has the most satellites, 3" in ended.text
     assert "Raise max_sats" in ended.text
 
 

@@ -228,4 +228,4 @@ def test_so_many_satellites_are_named_and_then_it_is_told_that_there_are_more(
         hostile(net, origin, receipt=KEY.sign(origin, "log-1", "run-1", 4), outbox=[(7, 10**6)])
     net.run()
     told = [reason.partition(" of ")[2] for _, reason in spam.gaps]
-    assert told == ["m0@10.0.0.66:1", "m1@10.0.0.66:1", "more satellites than can be named"]
+    assert told == ["m0@10.0.0.66:1", "m1@10.0.0.66:1", "more satellites than it can list"]

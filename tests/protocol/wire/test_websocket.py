@@ -169,23 +169,23 @@ REFUSED = {
     "a control opcode of nobody's": (frame(FIN | 0xB, b"x"), False, 1002, "0x8b"),
     "text": (frame(FIN | 1, b"x"), False, 1003, "text"),
     "text in parts": (frame(1, b"x"), False, 1003, "text"),
-    "a ping in parts": (frame(PING, b""), False, 1002, "in parts"),
+    "a ping in parts": (frame(PING, b""), False, 1002, "fragmented"),
     "a ping of 126 bytes": (frame(FIN | PING, bytes(126)), False, 1002, "too long"),
     "a close of 64 KiB": (frame(FIN | CLOSE, bytes(65_536)), False, 1002, "too long"),
-    "a part of nothing": (frame(FIN, b"x"), False, 1002, "out of place"),
-    "a part in the middle of nothing": (frame(0, b"x"), False, 1002, "out of place"),
-    "a message within another": (frame(2, b"x") + frame(FIN | 2, b"y"), False, 1002, "out of place"),
-    "another's beginning within one": (frame(2, b"x") + frame(2, b"y"), False, 1002, "out of place"),
+    "a part of nothing": (frame(FIN, b"x"), False, 1002, "out of order"),
+    "a part in the middle of nothing": (frame(0, b"x"), False, 1002, "out of order"),
+    "a message within another": (frame(2, b"x") + frame(FIN | 2, b"y"), False, 1002, "out of order"),
+    "another's beginning within one": (frame(2, b"x") + frame(2, b"y"), False, 1002, "out of order"),
     "one byte too many": (message_head(MAX_SIZE + 1, False), False, 1009, "limit"),
     "2**63 bytes": (message_head(2**63, True), True, 1009, "limit"),
     "2**64 - 1 bytes": (message_head(2**64 - 1, False), False, 1009, "limit"),
     "parts that are too much together": (
-        frame(2, bytes(MAX_SIZE - 200)) + frame(0, bytes(125)) * 2, False, 1009, "in parts"),
+        frame(2, bytes(MAX_SIZE - 200)) + frame(0, bytes(125)) * 2, False, 1009, "fragmented"),
     "a big part that is too much with the others": (
         frame(2, bytes(MAX_SIZE - 200)) + b"\x00\x7e\x01\x00", False, 1009, "limit"),
-    "empty parts without an end": (frame(2, b"") + frame(0, b"") * MAX_SIZE, False, 1008, "parts of under"),
+    "empty parts without an end": (frame(2, b"") + frame(0, b"") * MAX_SIZE, False, 1008, "fragments of under"),
     "many small parts, and an end": (
-        frame(2, b"") + frame(0, b"x" * 100) * 100 + frame(FIN, b""), False, 1008, "parts of under"),
+        frame(2, b"") + frame(0, b"x" * 100) * 100 + frame(FIN, b""), False, 1008, "fragments of under"),
 }  # fmt: skip
 
 

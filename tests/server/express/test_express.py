@@ -742,8 +742,8 @@ def test_what_was_written_wrongly_ends_the_express_and_is_told(
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
-    assert undone == [True] and "something else" in caplog.text
-    assert target.ended == ["what it got was not to be written"]
+    assert undone == [True] and "wrote wrong data" in caplog.text
+    assert target.ended == ["wrong data was written to it"]
 
 
 @needs_c
@@ -757,7 +757,7 @@ def test_what_was_written_wrongly_for_a_reason_ends_that_connection_only(
     pairs[0].theirs.sendall(framed(COUNTED, filled(PLAIN, BATCH)))
     assert loop.express.select(5.0) == []
     assert (loop.express.passed, loop.express.failed) == (1, 0)
-    assert target.ended and loop.express.forecast() != () and "something else" not in caplog.text
+    assert target.ended and loop.express.forecast() != () and "wrote wrong data" not in caplog.text
     loop.close()
 
 
@@ -830,8 +830,8 @@ def test_an_error_in_the_work_ends_nothing(pairs: list[Pair], caplog: pytest.Log
 
     with asyncio.Runner(loop_factory=lambda: loop) as runner:
         runner.run(main())
-    assert source.taken == [b"anything"] and "could not be taken" in caplog.text
-    assert source.ended == ["an error of ours"], "what is left of it must come again"
+    assert source.taken == [b"anything"] and "could not be processed" in caplog.text
+    assert source.ended == ["internal error"], "what is left of it must come again"
 
 
 @needs_c
@@ -859,7 +859,7 @@ def test_an_error_in_a_forecast_ends_the_express_and_nothing_else(caplog: pytest
     loop = ExpressLoop()
     loop.express.forecast = lambda: {}["nothing"]
     assert loop.express.select(0) == loop.express.select(0) == []
-    assert caplog.text.count("no forecast could be made") == 1
+    assert caplog.text.count("making a forecast failed") == 1
     loop.close()
 
 

@@ -210,7 +210,7 @@ def test_refusals_of_one_address_are_counted_when_they_are_too_many(caplog: pyte
     access_log = AccessLog(None)
     with caplog.at_level(logging.INFO, "co2.server"):
         for _ in range(500):
-            access_log.refused(Caller("10.0.0.1", 1), Refused(404, "nothing here"))
+            access_log.refused(Caller("10.0.0.1", 1), Refused(404, "no such page"))
         access_log.refused(Caller("10.0.0.2", 1), Refused(403, "no"))
     assert access_log.requests == {404: 500, 403: 1}
     assert 20 <= len(caplog.messages) < 100
@@ -268,7 +268,7 @@ def test_an_address_is_an_address(bind: str) -> None:
 
 
 def test_an_address_of_another_machine() -> None:
-    with pytest.raises(ConfigError, match="no address of this machine"):
+    with pytest.raises(ConfigError, match="not an address of this machine"):
         bind_socket("192.0.2.7", 0, next_free=True)
 
 
@@ -277,7 +277,7 @@ def test_a_port_that_is_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(socket.socket, "bind", refuse)
-    with pytest.raises(ConfigError, match="port 80 is not permitted"):
+    with pytest.raises(ConfigError, match="not listen on port 80"):
         bind_socket("127.0.0.1", 80, next_free=True)
 
 

@@ -135,15 +135,15 @@ def head_of(first: int, *others: int) -> bytes:
 @pytest.mark.parametrize(
     ("data", "refusal"),
     [
-        (head_of(60, 60, 10), "400 no Host"),
-        (head_of(60, 60, 36), "400 no Host"),
-        (head_of(61, 20), "414 a request line of more than 60 bytes"),
-        (head_of(20, 61), "431 a header line of more than 60 bytes"),
-        (head_of(60, 60, 37), "431 a head of more than 160 bytes"),
-        (head_of(20, *[4] * 6), "400 no Host"),
+        (head_of(60, 60, 10), "400 missing Host header"),
+        (head_of(60, 60, 36), "400 missing Host header"),
+        (head_of(61, 20), "414 request line longer than 60 bytes"),
+        (head_of(20, 61), "431 header line longer than 60 bytes"),
+        (head_of(60, 60, 37), "431 head larger than 160 bytes"),
+        (head_of(20, *[4] * 6), "400 missing Host header"),
         (head_of(20, *[4] * 7), "431 more than 6 header lines"),
-        (head_of(20, 4).replace(b"X-A:", b"a\nb", 1) + head_of(61), "400 a bare CR, a bare LF or a NUL"),
-        (head_of(61, 4).replace(b"X-A:", b"a\nb", 1), "414 a request line of more than 60 bytes"),
+        (head_of(20, 4).replace(b"X-A:", b"a\nb", 1) + head_of(61), "400 bare CR, bare LF or NUL in the head"),
+        (head_of(61, 4).replace(b"X-A:", b"a\nb", 1), "414 request line longer than 60 bytes"),
     ],
 )
 def test_sizes_at_their_limits_and_the_first_fault_that_counts(data: bytes, refusal: str) -> None:

@@ -385,7 +385,7 @@ def test_the_other_side_closes_and_what_it_said_before_is_taken(run: Run, is_cli
 @pytest.mark.parametrize(
     ("code", "why"),
     [(1000, "the connection was closed"), (1001, "the connection was closed"),
-     (1009, "the other side has closed the connection: it takes no message as long as the one that it was sent "
+     (1009, "the other side has closed the connection: the message was too long for it "
       "(WebSocket code 1009)")],
 )  # fmt: skip
 def test_why_the_other_side_has_closed_is_told(run: Run, code: int, why: str) -> None:

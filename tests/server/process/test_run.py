@@ -46,7 +46,7 @@ def test_another_port_names_the_state_folder_that_comes_with_it(
     assert port > taken
     assert folder == tmp_path / "state" / "co2" / f"satellite-{port}", "state belongs to the port"
     assert line.startswith(
-        f"co2: port {taken} is taken, using {port} and the state folder of that port, {folder}: "
+        f"co2: port {taken} is taken, using {port} and the state folder of that port, {folder}, with "
     )
     assert "--port" in line
     assert "--state" in line

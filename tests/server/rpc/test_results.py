@@ -58,7 +58,7 @@ def test_what_is_no_value_is_refused(packed: bytes) -> None:
 
 
 def test_size_and_what_waits_are_bounded() -> None:
-    with pytest.raises(AnswerTooBig, match=f"somebody answers with {MAX_MESSAGE_SIZE + 1} bytes; the limit is"):
+    with pytest.raises(AnswerTooBig, match=f"somebody answered with {MAX_MESSAGE_SIZE + 1} bytes; the limit is"):
         read(bytes(MAX_MESSAGE_SIZE + 1), written=True)
 
     async def run() -> list[Any]:

@@ -360,7 +360,7 @@ class Actor:
             try:
                 return Result(frame.call_id, pack_value(value))
             except (ValueRefused, TooBig) as error:
-                return Result(frame.call_id, _NOTHING, f"{frame.method}: its result cannot travel: {error}")
+                return Result(frame.call_id, _NOTHING, f"{frame.method}: bad result: {error}")
 
         self._answer(frame.call_id, frame.method, work)
 

@@ -169,9 +169,11 @@ class OutgoingCalls:
     def _new(self, size: int, wake: Callable[[], None]) -> PendingAnswer:
         with self._lock:
             if self._closed:
-                raise NotRunning("the satellite is gone, so nothing can be called")
+                raise NotRunning("the satellite has ended, so nothing can be called")
             if len(self._pending) >= MAX_ASKS or self._bytes + size > MAX_ASK_BYTES:
-                raise CallRefused(f"{len(self._pending)} calls of this package are under way already; try later")
+                raise CallRefused(
+                    f"{len(self._pending)} calls of this package are already in progress; try again later"
+                )
             self._number += 1
             self._bytes += size
             pending = self._pending[self._number] = PendingAnswer(self._number, size, wake)
@@ -195,13 +197,13 @@ def checked_timeout(timeout: float) -> float:
         ValueError: it is not a positive number.
     """
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout <= 0:
-        raise ValueError(f"timeout: a number of seconds above 0 is wanted, found {timeout!r:.80}")
+        raise ValueError(f"timeout: expected a number of seconds above 0, found {timeout!r:.80}")
     return min(float(timeout), MAX_TIMEOUT)
 
 
 def _silence(pending: PendingAnswer, what: str, timeout: float) -> Exception:
     if pending.gone:
-        return NotRunning(f"{what}: the satellite is gone, so no answer can come")
+        return NotRunning(f"{what}: the satellite has ended, so no answer can come")
     return CallTimeout(what, timeout)
 
 

@@ -35,9 +35,9 @@ class Flushes:
         """
         with self._lock:
             if self._closed:
-                raise NotRunning("the satellite is gone, so nothing can be flushed")
+                raise NotRunning("the satellite has ended, so nothing can be flushed")
             if len(self._pending) >= MAX_FLUSHES:
-                raise FlushTimeout(timeout, f"{MAX_FLUSHES} flushes of this package wait already")
+                raise FlushTimeout(timeout, f"{MAX_FLUSHES} flushes of this package are already waiting")
             self._number += 1
             self._pending[self._number] = _PendingFlush()
             return self._number
@@ -57,7 +57,7 @@ class Flushes:
         pending = self._pending[flush_id]
         pending.answered.wait(left)
         if pending.closed:
-            raise NotRunning("the satellite is gone: what was sent last may be lost")
+            raise NotRunning("the satellite has ended: the last messages may be lost")
         if pending.error is None:
             raise FlushTimeout(timeout)
         if pending.error:

@@ -114,7 +114,7 @@ class PluginHost:
         self._reader = SocketReader(
             sock,
             self._take,
-            garbage=lambda why: self._writer.record("", WARNING, f"the satellite sent what is no frame: {why}"),
+            garbage=lambda why: self._writer.record("", WARNING, f"the satellite sent a malformed frame: {why}"),
             broken=broken,
             ended=self._nothing_comes,
         )
@@ -326,7 +326,7 @@ class PluginHost:
             waiting.append((actor, done))
         for actor, done in waiting:
             if not done.wait(max(0.0, deadline - time.monotonic())):
-                self._writer.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: left behind")
+                self._writer.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: abandoned")
         self._shared.close()
 
     def _retire(self, timeout: float) -> None:

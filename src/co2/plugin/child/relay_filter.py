@@ -88,7 +88,7 @@ class RelayFilter:
                     return None
                 going_on.fail(channel)
                 shown = preview(going_on.came[index])
-                what = f"relay failed, the message goes on as it came; it is from {host_id}: {shown}"
+                what = f"relay failed, so the message passes unchanged; it is from {host_id}: {shown}"
                 self._actor.complain(what, error)
             self._on_trial = False
         self._number = number
@@ -138,7 +138,7 @@ class _FilteredFrame:
         channel = result.get("channel", "")
         if channel:
             if type(channel) is not str:
-                raise MessageError(f"a channel is text, not {type(channel).__name__}")
+                raise MessageError(f"a channel must be text, not {type(channel).__name__}")
             check_channel(channel)
         if packed != self.came[index]:
             self._replace(index, packed)
@@ -152,8 +152,8 @@ class _FilteredFrame:
         grows = len(packed) - len(self.came[index])
         if grows > self._room:
             raise MessageError(
-                f"there is no room for it: the messages that travel with it and {grows} bytes more are over "
-                f"the {MAX_BATCH_BYTES} bytes of a frame"
+                f"it does not fit: with {grows} bytes more, its frame would be larger than "
+                f"the limit of {MAX_BATCH_BYTES} bytes"
             )
         self._room -= grows
         self._goes[index] = packed
@@ -192,7 +192,9 @@ def _packed(result: Any) -> bytes:
         if len(packed) <= MAX_MESSAGE_SIZE and _TEXT.issuperset(map(type, result)):
             return packed
     if not isinstance(result, Mapping):
-        raise MessageError(f"relay gives a dictionary with the key 'data', or None, not {type(result).__name__}")
+        raise MessageError(
+            f"relay must return a dictionary with the key 'data', or None, not {type(result).__name__}"
+        )
     return pack(result)
 
 

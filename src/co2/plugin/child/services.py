@@ -138,7 +138,7 @@ class PluginServices:
     def every(self, seconds: float, function: Callable[[], Any]) -> Timer:
         """Call a function of the plugin repeatedly."""
         if not callable(function):
-            raise TypeError(f"every: a function is wanted, found {function!r:.80}")
+            raise TypeError(f"every: expected a function, found {function!r:.80}")
         name = getattr(function, "__name__", "a function")
 
         def put(timer: Timer) -> None:
@@ -180,17 +180,18 @@ class PluginServices:
 
     def _checked(self, method: str, argument: dict[str, Any], host_id: str, timeout: float) -> tuple[bytes, float]:
         if not isinstance(method, str) or not 0 < len(method) <= MAX_METHOD_NAME:
-            raise ValueError(f"call: the name of a method is wanted, found {method!r:.80}")
+            raise ValueError(f"call: expected the name of a method, found {method!r:.80}")
         if not isinstance(host_id, str):
-            raise ValueError(f"call: host_id is text or None, found {host_id!r:.80}")
+            raise ValueError(f"call: host_id must be text or None, found {host_id!r:.80}")
         for text in (method, host_id):
             if text_for_frame(text) != text:
-                raise ValueError(f"call: text that is not valid Unicode: {text!r:.80}")
+                raise ValueError(f"call: not valid Unicode: {text!r:.80}")
         here = not host_id or host_id.partition("@")[0] == self._shared.origin
         if method in self._methods and here and self._carrier.in_own_thread:
             raise CallRefused(
-                f"{self._carrier.name} calls itself: {method} cannot begin before the call that runs now is done, "
-                f"so this would never end; call self.x_{method.rpartition('.')[2]}(…) instead"
+                f"{self._carrier.name} calls itself: {method} could only begin once the current call has "
+                "returned, "
+                f"so this would wait forever; call self.x_{method.rpartition('.')[2]}(…) instead"
             )
         return pack_value(argument), checked_timeout(timeout)
 

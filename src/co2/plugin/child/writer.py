@@ -273,10 +273,10 @@ class Writer(Sleeper):
 
     def _why_full(self) -> str:
         if not self._open:
-            return "what a package sends before it is loaded waits for that"
+            return "messages sent before the package is loaded wait until it is"
         if self._held:
             return self._why_held or "the outbox is full"
-        return "the host takes messages more slowly than this package sends them"
+        return "this package sends messages faster than the host accepts them"
 
     def _may_write(self) -> bool:
         """Return whether a sender may write now: messages are allowed, and no write is unfinished."""
@@ -384,7 +384,7 @@ class Writer(Sleeper):
         if isinstance(frame, Record):
             self._records -= 1
             if not self._records and self._lost_records:
-                text = f"{self._lost_records} lines were not logged: they came too fast"
+                text = f"{self._lost_records} lines were not logged: too many in a short time"
                 self._lost_records = 0
                 self._control.append(Record("", 30, text))
                 self._records = 1

@@ -113,7 +113,7 @@ def _from_outside(path: Path, trust: Trust) -> Iterator[Finding]:
         yield Finding(problem, str(path))
     elif name in sys.stdlib_module_names:
         yield Finding(
-            f"{name!r} is the name of a module that Python or co2 needs itself: rename the package", str(path)
+            f"{name!r} is the name of a module that Python or co2 itself needs: rename the package", str(path)
         )
     if problem := OpenCode(path.parent, trust).problem_of(path):
         yield Finding(problem, str(path))
@@ -147,7 +147,7 @@ def _read_files(path: Path) -> tuple[list[Finding], dict[str, list[Finding]]]:
         try:
             tree = ast.parse(file.read_bytes(), str(file))
         except SyntaxError as error:
-            mend = "Python cannot read this line"
+            mend = "Python cannot parse this line"
             unreadable.append(Finding(f"SyntaxError: {error.msg}", str(file), error.lineno or 0, mend))
         except (OSError, ValueError, RecursionError, MemoryError) as error:
             unreadable.append(Finding(f"cannot be read: {type(error).__name__}: {error}", str(file)))
@@ -169,11 +169,11 @@ def _module(path: Path, file: Path) -> str:
 def _read_class(node: ast.ClassDef, file: Path) -> Iterator[Finding]:
     for function in node.body:
         if isinstance(function, ast.AsyncFunctionDef) and function.name == "__init__":
-            mend = "write def __init__, and what is to be awaited elsewhere"
+            mend = "write def __init__, and await in another method"
             yield Finding(f"{node.name}.__init__ is async", str(file), function.lineno, mend)
         if isinstance(function, ast.FunctionDef) and function.name == "__init__" and not _calls_init(function):
             yield Finding(
-                f"{node.name}.__init__ does not call the superclass's",
+                f"{node.name}.__init__ does not call super().__init__",
                 str(file),
                 function.lineno,
                 "begin it with super().__init__(var_dict)",
@@ -205,12 +205,12 @@ def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], 
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            return [Finding(f"hangs: not imported within {IMPORT_TIMEOUT:g} s", str(path))], [], False
+            return [Finding(f"hangs: the import took longer than {IMPORT_TIMEOUT:g} s", str(path))], [], False
         answers.seek(0)
         answer = answers.read()
     if not answer:
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        problem = f"Python ended with {done.returncode} while it was imported: {last[:200]}"
+        problem = f"Python ended with exit status {done.returncode} during the import: {last[:200]}"
         return [Finding(problem, str(path))], [], False
     told = json.loads(answer)
     return [Finding(**finding) for finding in told["findings"]], told["names"], told["imported"]
@@ -260,7 +260,7 @@ def _finding_of(failure: "LoadFailure", order: Mapping[str, Any]) -> Finding | N
         return finding
     if missing[1].partition(".")[0].lower() in order["required"]:
         return None
-    mend = f"it may come with what the package requires: install that first. Else {finding.mend}"
+    mend = f"one of the package's requirements may provide it: install those first. Otherwise {finding.mend}"
     return replace(finding, mend=mend)
 
 

@@ -36,15 +36,15 @@ def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
     name = kind.__name__
     if not issubclass(kind, Co2RelayPlugin):
         if callable(getattr(kind, "relay", None)) and not mentions(kind.__mro__, "relay"):
-            problem = f"{name}.relay: no message passes it, because {name} is a plugin for satellites"
+            problem = f"{name}.relay: never called, because {name} is a plugin for satellites"
             yield problem, _place_of(kind, "relay"), f"for a relay write class {name}(plugin.Co2RelayPlugin)"
         return
     if kind.durable is True:
-        problem = f"{name}.durable: a relay plugin does not go on where it left off; what it misses passes it by"
-        yield problem, _place_of(kind, "durable"), "leave it out"
+        problem = f"{name}.durable: a relay plugin cannot be durable: messages that it misses are not repeated"
+        yield problem, _place_of(kind, "durable"), "remove it"
     if isinstance(kind.live, list | tuple) and kind.live:
-        problem = f"{name}.live: what a relay plugin sends is never live"
-        yield problem, _place_of(kind, "live"), "leave it out"
+        problem = f"{name}.live: messages of a relay plugin are never live"
+        yield problem, _place_of(kind, "live"), "remove it"
 
 
 def mentions(kinds: Iterable[type], attribute: str) -> bool:

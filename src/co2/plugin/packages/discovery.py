@@ -123,7 +123,7 @@ def stray_tables(config: PluginChoice) -> list[str]:
         return []
     known |= set(installed_packages())
     return [
-        f"[{table}.{name}] is for nobody: there is no package {name!r}{_did_you_mean(name, known)}"
+        f"[{table}.{name}] is not used: there is no package {name!r}{_did_you_mean(name, known)}"
         for table, name in named
         if name not in known
     ]
@@ -134,7 +134,7 @@ def name_problem(name: str) -> str:
     if name in RESERVED:
         return f"{name!r} is reserved: the hosts' own methods begin with it; rename it"
     if not name.isidentifier():
-        return "the name of a package has letters, digits and _, and no digit first"
+        return "a package name consists of letters, digits and _, and does not begin with a digit"
     return ""
 
 
@@ -224,9 +224,9 @@ def _place(folder: Path, name: str) -> Path:
 def _clash(name: str, package: Path, single: Path) -> str:
     """Return what else has the name of a package in the plugin folder."""
     if package != single and single.is_file():
-        return f"{package} is loaded, and {single} of the same name is not: remove one of them"
+        return f"{package} and {single} have the same name, and only the first is loaded: remove one of them"
     if name in bundled_packages():
-        return f"{package} is loaded, in place of the one of that name that comes with co2"
+        return f"{package} is loaded instead of the package of the same name that comes with co2"
     return ""
 
 
@@ -270,7 +270,7 @@ def _is_for_relays(package: Path) -> bool:
 def package_problem(place: Path) -> str:
     """Return why a folder or single file cannot be a package, without importing it; '' if it can."""
     if place.suffix != ".py" and not (place / "__init__.py").is_file():
-        return f"{place} has no file __init__.py, which makes a folder a package; it may be empty"
+        return f"{place} is not a package: it has no file __init__.py (an empty one is enough)"
     return ""
 
 
@@ -280,8 +280,8 @@ def _not_found(name: str, folder: Path, installed: Iterable[str]) -> str:
     bundled = ", ".join(bundled_packages())
     others = ", ".join(sorted(installed))
     return (
-        f"there is no package {name!r} in {folder}, nor among those that come with co2 ({bundled}) "
-        f"or are installed ({others or 'none'}){hint}"
+        f"there is no package {name!r} in {folder}, bundled with co2 ({bundled}) "
+        f"or installed ({others or 'none'}){hint}"
     )
 
 

@@ -36,7 +36,7 @@ def installed_packages() -> dict[str, Installed]:
         distribution = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "?"
         problem = ""
         if point.name in found:
-            problem = f"{found[point.name].distribution} and {distribution} both have it: uninstall one of them"
+            problem = f"{found[point.name].distribution} and {distribution} both provide it: uninstall one of them"
         elif not _MODULE.fullmatch(point.value):
             problem = f"its entry point in {distribution} should be the name of a package, found {point.value!r}"
         found[point.name] = Installed(point.name, point.value, distribution, problem)

@@ -161,11 +161,11 @@ def _check_requirements(file: Path) -> None:
 def _prepare_folder(package: str, folder: str, place: Place) -> None:
     if package in sys.stdlib_module_names or (package in sys.modules and package not in _loaded):
         raise LoadFailure(
-            f"{package!r} is the name of a module that Python or co2 needs itself: rename the package",
+            f"{package!r} is the name of a module that Python or co2 itself needs: rename the package",
             str(place.path),
         )
     if not place.file.is_file():
-        raise LoadFailure("a package is a folder with a file __init__.py, which may be empty", str(place.file))
+        raise LoadFailure("not a package: it has no file __init__.py (an empty one is enough)", str(place.file))
     if folder not in sys.path:
         sys.path.append(folder)  # at the end: a plugin package never hides an installed one
     # Modules in the plugin folder itself are compiled each time, too.
@@ -213,7 +213,7 @@ def find_plugins(
         told = _look_meant([module], found, warnings, refuse)
         return (found if told else _of_role(found, role, file, refuse)), warnings
     for kind in _own_x_classes(module):
-        text = f"{_where(kind)}: {kind.__name__} is in __init__.py; plugins belong in a module: ignored"
+        text = f"{_where(kind)}: {kind.__name__} is in __init__.py and is ignored; move it to a module"
         warnings.append(text)
     unseen = False
     parts = [module]
@@ -265,7 +265,7 @@ def _check_number(found: list[FoundPlugin], base: str, place: Path, refuse: Refu
         where = "" if place.suffix == ".py" else " in any of its modules"
         refuse(LoadFailure(f"it has no class X_…(plugin.{base}){where}", str(place)))
     if len(found) > MAX_PLUGINS:
-        problem = f"{len(found)} plugins in one package, at most {MAX_PLUGINS} are possible"
+        problem = f"{len(found)} plugins in one package; the limit is {MAX_PLUGINS}"
         refuse(LoadFailure(problem, str(place)))
 
 
@@ -306,13 +306,13 @@ def _module_names(module: types.ModuleType, place: Path) -> list[str]:
     if names is None:
         return sorted(_modules_in(place))
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-        raise LoadFailure("__all__ should be a list with the names of modules", module.__file__ or "")
+        raise LoadFailure("__all__ must be a list of module names", module.__file__ or "")
     there = _modules_in(place)
     for name in names:
         if name not in there:
             raise LoadFailure(
-                f"__all__ lists {name!r}, and there is no {name}.py in the package; "
-                f"there is {', '.join(sorted(there)) or 'no module at all'}",
+                f"__all__ lists {name!r}, but there is no {name}.py in the package; "
+                f"its modules: {', '.join(sorted(there)) or 'none'}",
                 module.__file__ or "",
             )
     return list(dict.fromkeys(names))
@@ -397,8 +397,7 @@ def _check_name(plugin: FoundPlugin) -> None:
     """Check that its name fits the messages that it sends."""
     if len(plugin.name) > MAX_NAME:
         problem = (
-            f"with package and module the name of the class has {len(plugin.name)} characters, "
-            f"at most {MAX_NAME} are possible"
+            f"its full name, with package and module, has {len(plugin.name)} characters; the limit is {MAX_NAME}"
         )
         raise LoadFailure(problem, plugin.where)
 
@@ -408,9 +407,10 @@ def _check_method_name(plugin: FoundPlugin, name: str, attribute: str) -> None:
     if not is_method_name(name):
         kind = plugin.name.rpartition(".")[2]
         problem = (
-            f"{kind}.{attribute} could not be called: with package and module its name is {name[:80]!r}"
-            f"{'…' if len(name) > 80 else ''}; a method has up to {MAX_METHOD_NAME} of A-Z, a-z, 0-9, _ "
-            f"and the dots between, this one has {len(name)}"
+            f"{kind}.{attribute} could not be called: its full name, with package and module, is {name[:80]!r}"
+            f"{'…' if len(name) > 80 else ''}; a method name has up to {MAX_METHOD_NAME} characters, A-Z, a-z, "
+            "0-9, _ "
+            f"and dots, and this one has {len(name)}"
         )
         value = getattr(plugin.kind, attribute)
         raise LoadFailure(problem, f"{line_of(value) or plugin.where}, class {kind}")
@@ -421,7 +421,7 @@ def _check_base(plugin: FoundPlugin) -> None:
         _check_takes(plugin, "relay", "relay(self, data_dict)")
         _check_takes(plugin, "register", "register(self, host)")
         if plugin.receives:
-            problem = "a relay plugin has no receive: messages come to relay(self, data_dict)"
+            problem = "a relay plugin cannot have receive: messages come to relay(self, data_dict)"
             place = line_of(plugin.kind.receive) or plugin.where
             raise LoadFailure(problem, f"{place}, class {plugin.kind.__name__}")
     _check_takes(plugin, "receive", "receive(self, data_dict)")
@@ -473,7 +473,7 @@ def _wrong_arguments(plugin: FoundPlugin, attribute: str, expected: str) -> Load
         found = f"{value!r:.80}"
     name = plugin.name.rpartition(".")[2]
     return LoadFailure(
-        f"{name}.{attribute} takes other arguments: found {found}, expected {expected}",
+        f"{name}.{attribute} has the wrong parameters: found {found}, expected {expected}",
         f"{line_of(value) or plugin.where}, class {name}",
     )
 
@@ -503,7 +503,10 @@ def _check_duplicates(plugins: list[FoundPlugin]) -> None:
             if method in owners:
                 first, second = owners[method].kind.__name__, plugin.kind.__name__
                 raise LoadFailure(
-                    f"{first} and {second} both have {attribute}, and both would be called {method}: rename one",
+                    (
+                        f"{first} and {second} both have {attribute}, and both would provide the method {method}: "
+                        "rename one"
+                    ),
                     line_of(getattr(plugin.kind, attribute)) or plugin.where,
                 )
             owners[method] = plugin

@@ -40,7 +40,7 @@ _DOES = frozenset(("send", "every", "call", "call_async", "flush"))
 def without_x(name: str) -> str:
     """Return the text that a class is not loaded, with the name it should have."""
     bare = name[2:] if name.startswith("x_") else name
-    return f"{name} is a Co2Plugin without X_, so it is not loaded; name it X_{bare}"
+    return f"{name} is a Co2Plugin whose name does not begin with X_, so it is not loaded; rename it to X_{bare}"
 
 
 def unnamed_classes(module: types.ModuleType) -> Iterator[type[Co2Plugin]]:
@@ -118,12 +118,9 @@ def slips_of(kind: type[Co2Plugin]) -> Iterator[tuple[str, str]]:
         meant = f"x_{name[2:]}" if name.startswith("X_") else _meant(name, missing)
         if meant and meant not in written and not mentions(own, name):
             slipped = True
-            yield f"{kind.__name__}.{name} is called by nobody; did you mean {meant}?", line_of(value)
+            yield f"{kind.__name__}.{name} is never called; did you mean {meant}?", line_of(value)
     if not slipped and not _does_anything(kind, written, own):
-        nothing = (
-            "passes, admits, sends and offers" if issubclass(kind, Co2RelayPlugin) else "hears, sends and offers"
-        )
-        yield f"{kind.__name__} {nothing} {IDLE} {hooks[0]}, no x_ method, and never sends", ""
+        yield f"{kind.__name__} does {IDLE} {hooks[0]}, no x_ method, and never sends", ""
 
 
 def _meant(name: str, hooks: list[str]) -> str:

@@ -13,7 +13,7 @@ __all__ = ["RequirementsProblem", "check_requirements", "install_command", "read
 
 VARIABLE = "requires"
 
-_WANTED = f'{VARIABLE} should be a tuple of names with versions, such as ("numpy>=2", "pyserial")'
+_WANTED = f'{VARIABLE} must be a tuple of names with versions, such as ("numpy>=2", "pyserial")'
 
 
 class RequirementsProblem(Exception):
@@ -71,7 +71,7 @@ def read_requirements(source: bytes) -> tuple[list[str], int]:
         except (ValueError, TypeError, RecursionError):
             raise RequirementsProblem(f"{_WANTED}: it is read, not executed", node.lineno) from None
         if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
-            raise RequirementsProblem(f"{_WANTED}; mind the comma of a tuple of one", node.lineno)
+            raise RequirementsProblem(f"{_WANTED}; a tuple of one item needs a comma", node.lineno)
         return list(value), node.lineno
     return [], 0
 
@@ -96,7 +96,9 @@ def _found(requirement: str, line: int) -> str | None:
         wanted = Requirement(requirement)
     except InvalidRequirement as error:
         text = str(error).partition("\n")[0]
-        raise RequirementsProblem(f"{requirement!r} in {VARIABLE} is no requirement: {text}", line) from None
+        raise RequirementsProblem(
+            f"{requirement!r} in {VARIABLE} is not a valid requirement: {text}", line
+        ) from None
     if wanted.marker is not None and not wanted.marker.evaluate():
         return None
     try:

@@ -84,4 +84,6 @@ def _hint(error: BaseException) -> str:
         trace = trace.tb_next
     if trace.tb_frame.f_code.co_filename not in (os.__file__, "<frozen os>"):
         return ""
-    return f"; which variables of the environment plugins get is in co2.toml: plugin_env = [{error.args[0]!r:.80}]"
+    return (
+        f"; to pass this environment variable to plugins, add it in co2.toml: plugin_env = [{error.args[0]!r:.80}]"
+    )

@@ -124,7 +124,7 @@ def unknown(key: str, known: Iterable[str]) -> str:
     """Return the problem of an unknown key, with a similar known key."""
     names = sorted(set(known))
     near = nearest(str(key), names)
-    hint = f"did you mean {near!r}?" if near else f"there are: {', '.join(names) or 'none'}"
+    hint = f"did you mean {near!r}?" if near else f"the keys are: {', '.join(names) or 'none'}"
     return f"unknown key; {hint}"
 
 

@@ -99,7 +99,7 @@ class Parameters:
             if key not in names:
                 near = nearest(str(key), names)
                 hint = f"did you mean {near!r}?" if near else f"'data' should be {self.text}"
-                raise ArgumentRefused(f"{str(key)[:80]!r}: there is no such parameter; {hint}")
+                raise ArgumentRefused(f"{str(key)[:80]!r}: unknown parameter; {hint}")
 
 
 def parameters_of(function: Callable[..., Any]) -> Parameters | None:
@@ -124,20 +124,22 @@ def parameters_of(function: Callable[..., Any]) -> Parameters | None:
 
 def _parameter(one: inspect.Parameter, hints: Mapping[str, Any]) -> _One:
     if one.kind in (_Parameter.VAR_POSITIONAL, _Parameter.VAR_KEYWORD):
-        raise ParametersRefused(f"{one} cannot be filled by name: name each parameter")
+        raise ParametersRefused(f"{one} cannot be passed by name: name each parameter")
     if one.annotation is _EMPTY:
         raise ParametersRefused(
-            f"parameter {one.name!r} has no annotation: write {one.name}: float, or what it is"
+            f"parameter {one.name!r} has no annotation: write its type, such as {one.name}: float"
         )
     if one.name not in hints:
-        raise ParametersRefused(f"parameter {one.name!r}: its annotation {one.annotation!r:.80} leads nowhere")
+        raise ParametersRefused(
+            f"parameter {one.name!r}: its annotation {one.annotation!r:.80} cannot be resolved"
+        )
     hint = hints[one.name]
     try:
         info = msgspec.inspect.type_info(hint)
     except Exception as error:
         raise ParametersRefused(f"parameter {one.name!r}: {str(error)[:200]}") from None
     if isinstance(info, msgspec.inspect.CustomType) and not _is_path(info.cls):
-        raise ParametersRefused(f"parameter {one.name!r}: nothing that travels can become a {_name(hint)}")
+        raise ParametersRefused(f"parameter {one.name!r}: no value of a message can be converted to {_name(hint)}")
     return _One(one.name, hint, one.default, one.kind is _Parameter.POSITIONAL_ONLY)
 
 

@@ -108,7 +108,7 @@ class Accounting:
         given_up = self.restart_policy.add(ran, _suspects(one) if one is not None else [])
         parked = self.restart_policy.park(ran, deaths)
         if reason or not parked:
-            self._package_log.error(reason or f"the plugin host of {self._package} {how}; it is started again")
+            self._package_log.error(reason or f"the plugin host of {self._package} {how}; it will be restarted")
         for plugin, number in given_up:
             self._give_up(plugin, number, reason or f"it {how}")
         if one is not None:
@@ -136,14 +136,14 @@ class Accounting:
         found = self._delivery.window.find(number)
         if found is None:
             self._package_log.error(
-                f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): it is not told again"
+                f"{plugin}: the plugin host died {MAX_TRIES} times in gap(): the gap is not reported again"
             )
             return
         envelope, message = found
         reason = f"the plugin host died {MAX_TRIES} times in this message: {how}"
         self._dead_letter(DeadLetter(plugin, envelope.host_id, envelope.client_address, reason, message))
         self._package_log.error(
-            f"{plugin}: dead letter, given up: the plugin host died {MAX_TRIES} times in this message; "
+            f"{plugin}: dead letter, because the plugin host died {MAX_TRIES} times in this message; "
             f"from {envelope.host_id}: {preview(message)}"
         )
 

@@ -86,7 +86,7 @@ class CallsIn:
 
     def begin(self, send: Send) -> None:
         """Send calls to this child, held ones first; calls to the previous child fail."""
-        self._fail(f"the code of {self._package} was changed")
+        self._fail(f"the code of {self._package} has changed")
         self.resume(send)
 
     def resume(self, send: Send) -> None:
@@ -122,14 +122,16 @@ class CallsIn:
         elif isinstance(frame, Admit):
             what, missing = f"{frame.plugin}.register", "no such plugin"
         else:
-            what, missing = frame.method, "no such method any more"
+            what, missing = frame.method, "no longer such a method"
         return PluginFailed(f"{what}: the plugin package {self._package} has {missing}")
 
     async def _call(self, what: str, size: int, timeout: float, make: Callable[[int], Question]) -> Any:
         if self._send is None and self._held is None:
             raise PluginFailed(f"{what}: the plugin package {self._package} is {self._why}")
         if not self._calls.has_room(size):
-            raise PluginFailed(f"{what}: {len(self._calls)} calls of this package wait already; try later")
+            raise PluginFailed(
+                f"{what}: {len(self._calls)} calls of this package are already waiting; try again later"
+            )
         call_id = self._calls.begin(what, size)
         frame = make(call_id)
         if self._held is not None:

@@ -60,7 +60,7 @@ class NoNetwork:
 
     async def call(self, method: str, host_id: str, argument: dict[str, Any], timeout: float) -> Any:
         """Raise Unreachable."""
-        raise Unreachable(f"{method}: these plugins are tied to no network")
+        raise Unreachable(f"{method}: these plugins are not connected to a network")
 
     def hosts(self) -> Sequence[Host]:
         """Return no hosts."""
@@ -79,7 +79,7 @@ class CallsOut:
         if isinstance(frame, AskHosts):
             self._take_hosts(child, frame.call_id, network.hosts())
         elif len(self._tasks) >= MAX_ASKED:
-            text = f"{frame.method}: too many calls of this package are under way"
+            text = f"{frame.method}: too many calls of this package are in progress"
             child.send(Answered(frame.call_id, _NOTHING, Unreachable.code, text))
         else:
             self._tasks.start(self._answer(child, frame, network))
@@ -121,7 +121,7 @@ async def _answered(ask: Ask, network: NetworkQueries) -> Answered:
     except TimeoutError:
         return _failed(ask, CallTimeout.code, f"no answer within {ask.timeout:g} s")
     except (ValueRefused, TooBig) as error:
-        return _failed(ask, BadParams.code, f"{ask.method}: its result cannot travel: {error}")
+        return _failed(ask, BadParams.code, f"{ask.method}: bad result: {error}")
     except PeerError as error:
         return _failed(ask, error.code, str(error))
     except NotRunning as error:

@@ -98,7 +98,7 @@ class GapRange:
         """Return the frame for the child."""
         reasons = list(self.reasons)
         if self.dropped:
-            text = f"{self.dropped} messages were dropped: the package takes them more slowly than they come"
+            text = f"{self.dropped} messages were dropped: they came faster than the package processes them"
             reasons.append(text)
         return Gap(number, self.after, self.next, "; ".join(reasons))
 

@@ -26,8 +26,8 @@ BEHIND = 5.0
 WINDOW = 128 * 1024
 """Bytes of messages that a plugin may have unanswered; one frame is always allowed."""
 
-STUCK = "does not get on"
-SLOW = "is slower than its messages come"
+STUCK = "makes no progress"
+SLOW = "is slower than its messages arrive"
 """Reasons why messages bypass a plugin."""
 
 Done = Callable[[Passed | None], None]

@@ -43,5 +43,5 @@ class PackageFlushes:
         except Co2Error as error:
             child.send(Flushed(flush_id, str(error)))
         except Exception as error:
-            _logger.exception("a flush could not be waited for")
+            _logger.exception("waiting for a flush failed")
             child.send(Flushed(flush_id, f"the satellite failed: {type(error).__name__}"))

@@ -267,7 +267,7 @@ class Generation:
                 elif answer.value is not None:
                     values[answer.plugin] = answer.value
         if problems and not fresh:
-            raise NotLoaded(f"{'; '.join(problems)}; co2 plugin reload {self._spec.name} --fresh does without")
+            raise NotLoaded(f"{'; '.join(problems)}; co2 plugin reload {self._spec.name} --fresh skips handover")
         if fresh:
             values = {}
         return None if deadline.passed or count < len(self.plugins) else values
@@ -384,7 +384,7 @@ class Generation:
             place = await self.child.where(str(self._spec.folder or ""))
             self.child.kill()
             where = f" (at {place})" if place else ""
-            raise NotLoaded(f"hangs: not loaded within {limit:g} s{where}")
+            raise NotLoaded(f"hangs: loading took longer than {limit:g} s{where}")
         if answer is None:
             raise NotLoaded(f"the plugin host {self._how()} while it loaded", died=True)
         return answer
@@ -420,7 +420,7 @@ class Generation:
         place = await self.child.where(str(self._spec.folder or ""))
         where = f" (at {place})" if place else ""
         limit = self._settings.receive_deadline
-        self.reason = f"{what} took longer than {limit:g} s{where}: its plugin host is killed and started again"
+        self.reason = f"{what} took longer than {limit:g} s{where}: its plugin host is killed and restarted"
         self.child.kill()
 
     def _cancel_tasks(self) -> None:

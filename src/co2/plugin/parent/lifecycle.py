@@ -199,7 +199,7 @@ class Lifecycle:
             return
         self.refused = False
         self._package_log.forget_error()
-        self._tell("saved again as it runs")
+        self._tell("the folder has the running code again")
 
     async def stop(self, timeout: float) -> None:
         """Stop it in an orderly way, within ``timeout`` seconds and a little."""
@@ -335,7 +335,7 @@ class Lifecycle:
                 return
             self.accounting.counters.reloads["failed"] += 1
             self.refused = True
-            goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, goes on"
+            goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, continues"
             self._package_log.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")
             self._answer(requests, f"{error.problem}{goes_on}")
             return
@@ -353,7 +353,9 @@ class Lifecycle:
         try:
             values = await old.handover(HANDOVER_TIMEOUT, fresh=fresh)
             if values is None and not old.ended.done():
-                self._logger.warning("nothing is handed over: it did not stop within %g s", HANDOVER_TIMEOUT)
+                self._logger.warning(
+                    "nothing is handed over: the old code did not stop within %g s", HANDOVER_TIMEOUT
+                )
             if exclusive:
                 await self._retire(old)
                 await new.make(EXCLUSIVE_START)
@@ -370,7 +372,7 @@ class Lifecycle:
             # The new one has ended before it started, the old one has exited: continue as after a death.
             await asyncio.gather(old.end(), new.end())
             self.accounting.ended(new)
-            raise NotLoaded("the plugin host ended before it was started", died=True)
+            raise NotLoaded("the plugin host ended before it had started", died=True)
         if old.kept:
             self._trial = _Trial(old, values or {}, time.monotonic() + TRIAL)
         self._begin(new, on_trial=old.kept)
@@ -413,7 +415,9 @@ class Lifecycle:
             await old.make(EXCLUSIVE_START)
             await old.takeover(values, HANDOVER_TIMEOUT)
         except NotLoaded as error:
-            self._package_log.error(f"the code of before (load {old.number}) does not come back: {error.problem}")
+            self._package_log.error(
+                f"the previous code (load {old.number}) could not be restored: {error.problem}"
+            )
             await old.end()
         else:
             self._begin(old, on_trial=False)
@@ -444,7 +448,7 @@ class Lifecycle:
         self.accounting.counters.reloads["reverted"] += 1
         self.refused = True
         self._package_log.error(
-            f"the new code (load {new.number}, code {new.code}) {what}, so the code of before "
+            f"the new code (load {new.number}, code {new.code}) {what}, so the previous code "
             f"runs again (load {trial.old.number}, code {trial.old.code}): {why}"
         )
         return True
@@ -474,7 +478,7 @@ class Lifecycle:
         port = str(self._var_dict.get("host_id", "")).rpartition(":")[2]
         self._package_log.error(
             f"plugin package {self.spec.name} is parked: its plugin host {self.accounting.restart_policy} within "
-            f"{PARK_WITHIN:g} s; the last time it {how}. Mend it, then: co2 plugin reload {self.spec.name}"
+            f"{PARK_WITHIN:g} s; the last time it {how}. Fix it, then: co2 plugin reload {self.spec.name}"
             + (f" --url http://127.0.0.1:{port}" if port else "")
         )
         return False

@@ -282,22 +282,22 @@ class Package:
         if current is None or current.watchdog is None or current.ended.done():
             return
         for plugin, why in self.filters.look(now, current.activity):
-            self._package_log.error(f"{plugin}: relay {why}: messages pass it by until it has caught up")
+            self._package_log.error(f"{plugin}: relay {why}: messages bypass it until it has caught up")
             if why == STUCK and self.lifecycle.on_trial:
                 current.stumble(f"{plugin}.relay {why}")
         for slow in current.watchdog.look(now):
             what = f"{slow.plugin}: {self._what(slow)}"
             if not slow.late:
                 self._package_log.logger.warning(
-                    "%s has been running for %.1f s and holds up everything else of this plugin: "
-                    "longer work belongs in a thread",
+                    "%s has been running for %.1f s and blocks everything else in this plugin: "
+                    "move long work to a thread",
                     what,
                     slow.seconds,
                 )
             elif not current.child.can_kill:
                 self._package_log.error(
                     f"{what} takes longer than {self._settings.receive_deadline:g} s; "
-                    "with isolation 'thread' nothing can end it"
+                    "with isolation 'thread' it cannot be ended"
                 )
             elif not self.lifecycle.stopping:
                 current.kill_slow(slow, what)

@@ -160,12 +160,12 @@ class PackageLog:
             return
         if dropped != self._told_dropped:
             self.logger.warning(
-                "gap: %d messages were dropped, because the package takes them more slowly than they come",
+                "gap: %d messages were dropped, because they came faster than the package processes them",
                 dropped - self._told_dropped,
             )
         if unkept != self._told_unkept:
             self.logger.warning(
-                "%d dead letters were not kept: they came too fast, or the plugin host died with them",
+                "%d dead letters were not kept: too many in a short time, or the plugin host died with them",
                 unkept - self._told_unkept,
             )
         self._told_dropped, self._told_unkept, self._told_at = dropped, unkept, now

@@ -85,7 +85,7 @@ class _SocketPair(asyncio.BufferedProtocol):
             try:
                 self._on_frame(frame)
             except Exception:
-                _logger.exception("a frame of a plugin host could not be handled")
+                _logger.exception("a frame of a plugin host could not be processed")
 
     def resume_writing(self) -> None:
         self.unsent.go_on()
@@ -143,7 +143,7 @@ class Child(ABC):
 
     def break_off(self, why: str) -> None:
         """End the child: its state no longer matches its parent's."""
-        _logger.error("a plugin host is ended: %s", why)
+        _logger.error("a plugin host is stopped: %s", why)
         self.kill()
 
     @abstractmethod
@@ -210,7 +210,7 @@ class Child(ABC):
         self._link = link
 
     def _garbage(self, problem: str) -> None:
-        _logger.error("a plugin host sent what is no frame: %s", problem)
+        _logger.error("a plugin host sent a malformed frame: %s", problem)
         self.kill()
 
     def _ended(self, how: str) -> None:
@@ -395,7 +395,7 @@ class ThreadChild(Child):
         """Abandon the threads: plugins get no more messages; ``__exit__`` runs if they ever return."""
         if self._transport is not None:
             self._transport.close()
-        self._ended("left behind")
+        self._ended("was abandoned")
 
 
 def _shut(sock: socket.socket) -> None:

@@ -80,7 +80,7 @@ class _Cause:
 
     Attributes:
         at: time of the last death, in the seconds of :meth:`RestartPolicy.add`.
-        messages: (plugin, message number) pairs that may have caused it; empty outside of any message.
+        messages: (plugin, message number) pairs that may have caused it; empty outside any message message.
     """
 
     at: float
@@ -124,14 +124,14 @@ class RestartPolicy:
         return len(self._causes) >= deaths
 
     def __str__(self) -> str:
-        """Return the recent deaths in words: ``died in 4 different messages and once outside of any``."""
+        """Return the recent deaths in words: ``died in 4 different messages and once outside any message``."""
         inside = sum(bool(one.messages) for one in self._causes)
         outside = len(self._causes) - inside
         often = "once" if outside == 1 else f"{outside} times"
         if not inside:
             return f"died {often}"
         messages = "a message" if inside == 1 else f"{inside} different messages"
-        return f"died in {messages}{f' and {often} outside of any' if outside else ''}"
+        return f"died in {messages}{f' and {often} outside any message' if outside else ''}"
 
     def forget_up_to(self, last: int) -> None:
         """Forget the tries of messages that all plugins are done with."""

@@ -87,7 +87,7 @@ class Supervisor:
         """Start every package; return when each is up or has failed, at most ``load_timeout`` later."""
         if self._settings.isolation == "thread" and self._first:
             _logger.warning(
-                "isolation is 'thread': plugins share the satellite's process; one that hangs cannot be ended, "
+                "isolation is 'thread': plugins share the satellite's process; one that hangs cannot be stopped, "
                 "and one that crashes ends the satellite"
             )
         settled = [asyncio.create_task(self._carry(spec).lifecycle.settled.wait()) for spec in self._first]
@@ -117,7 +117,7 @@ class Supervisor:
         if package is not None and package.state in ("failed", "parked"):
             await package.lifecycle.reload(spec)
         elif package is not None:
-            raise LoadError(spec.name, f"it is loaded already ({package.state}); reload brings in its new code")
+            raise LoadError(spec.name, f"it is already loaded ({package.state}); reload it to use new code")
         elif self._stopping:
             raise LoadError(spec.name, "the satellite is stopping")
         else:

@@ -88,7 +88,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
             f'another port in co2.toml: listen = "{host}:{port + 1 if port < 65535 else 9000}" under [plugin.osc]'
         )
     problem = f"cannot use UDP {host}:{port}: {error.strerror or error}"
-    return f'{problem}; give another one: listen = "127.0.0.1:9000" under [plugin.osc] in co2.toml'
+    return f'{problem}; choose another one: listen = "127.0.0.1:9000" under [plugin.osc] in co2.toml'
 
 
 def resolve(host: str, port: int, family: socket.AddressFamily) -> UdpAddress | None:

@@ -66,7 +66,7 @@ class X_Osc(plugin.Co2Plugin):
         try:
             messages = mapping.from_data_dict(data_dict, self.settings.prefix) if wanted else []
         except packets.Unsendable as error:
-            self._complain("unsendable", f"cannot go out as OSC: {error}")
+            self._complain("unsendable", f"cannot be sent as OSC: {error}")
             messages = []
         for packet in self._assembler.add(data_dict, messages, wanted):
             self._put(packet)
@@ -93,7 +93,7 @@ class X_Osc(plugin.Co2Plugin):
         try:
             datagram = packets.build(packet)
         except packets.Unsendable as error:
-            self._complain("unsendable", f"cannot go out as OSC: {error}")
+            self._complain("unsendable", f"cannot be sent as OSC: {error}")
             return
         for (host, port), address in self._destinations.items():
             if address is None:
@@ -128,7 +128,7 @@ class X_Osc(plugin.Co2Plugin):
         except packets.MalformedPacket as error:
             self._complain("malformed", f"not OSC, from {source[0]}:{source[1]}: {error}")
         except Exception as error:  # send() refused the message: count it; the thread must go on reading
-            self._complain("refused", f"cannot go to the network: {error}")
+            self._complain("refused", f"cannot be sent to the network: {error}")
 
     def _take(self, datagram: bytes, source: tuple[Any, ...]) -> None:
         packet = packets.parse(datagram)

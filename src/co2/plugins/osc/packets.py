@@ -122,7 +122,7 @@ def build(packet: Packet) -> bytes:
     """
     datagram = _build_packet(packet)
     if len(datagram) > MAX_DATAGRAM_SIZE:
-        raise Unsendable(f"{len(datagram)} bytes; one datagram takes {MAX_DATAGRAM_SIZE}")
+        raise Unsendable(f"{len(datagram)} bytes; the limit of a datagram is {MAX_DATAGRAM_SIZE}")
     return datagram
 
 
@@ -152,20 +152,20 @@ def _parse_packet(data: bytes, depth: int) -> Packet:
         return _parse_message(data)
     if data.startswith(_BUNDLE_HEAD):
         return _parse_bundle(data, depth)
-    raise MalformedPacket("starts neither with '/' nor with '#bundle'")
+    raise MalformedPacket("begins neither with '/' nor with '#bundle'")
 
 
 def _parse_bundle(data: bytes, depth: int) -> OscBundle:
     if depth >= MAX_BUNDLE_DEPTH:
         raise MalformedPacket(f"bundles nested deeper than {MAX_BUNDLE_DEPTH}")
     if len(data) < 16:
-        raise MalformedPacket("a bundle that ends inside its time tag")
+        raise MalformedPacket("truncated time tag of a bundle")
     elements: list[Packet] = []
     index = 16
     while index < len(data):
         size, index = _get_int(data, index)
         if size <= 0 or size % 4 or index + size > len(data):
-            raise MalformedPacket(f"a bundle element of {size} bytes where {len(data) - index} are left")
+            raise MalformedPacket(f"a bundle element of {size} bytes, but only {len(data) - index} are left")
         elements.append(_parse_packet(data[index : index + size], depth + 1))
         index += size
     return OscBundle(_TIME.unpack_from(data, 8), tuple(elements))
@@ -188,7 +188,7 @@ def _parse_message(data: bytes) -> OscMessage:
             arrays.append(inner)
         elif tag == "]":
             if len(arrays) == 1:
-                raise MalformedPacket("an array that ends without having begun")
+                raise MalformedPacket("type tag ']' without '['")
             arrays.pop()
         elif tag in _CONSTANTS:
             arrays[-1].append(_CONSTANTS[tag])
@@ -198,7 +198,7 @@ def _parse_message(data: bytes) -> OscMessage:
         else:
             raise MalformedPacket(f"unknown type tag {tag!r}")
     if len(arrays) != 1:
-        raise MalformedPacket("an array that does not end")
+        raise MalformedPacket("type tag '[' without ']'")
     return OscMessage(address, tags[1:], arrays[0])
 
 
@@ -206,7 +206,7 @@ def _get_string(data: bytes, index: int) -> tuple[str, int]:
     end = data.find(b"\0", index)
     after = end + 4 - (end - index) % 4
     if end < 0 or after > len(data):
-        raise MalformedPacket("ends inside a string")
+        raise MalformedPacket("truncated string")
     try:
         return data[index:end].decode("utf-8"), after
     except UnicodeDecodeError as error:
@@ -216,7 +216,7 @@ def _get_string(data: bytes, index: int) -> tuple[str, int]:
 def _get_fields(layout: struct.Struct, data: bytes, index: int) -> tuple[tuple[Any, ...], int]:
     after = index + layout.size
     if after > len(data):
-        raise MalformedPacket(f"{max(0, len(data) - index)} bytes where {layout.size} should be")
+        raise MalformedPacket(f"expected {layout.size} bytes, but only {max(0, len(data) - index)} are left")
     return layout.unpack_from(data, index), after
 
 
@@ -248,14 +248,14 @@ def _get_blob(data: bytes, index: int) -> tuple[bytes, int]:
     size, index = _get_int(data, index)
     after = index + size + -size % 4
     if size < 0 or after > len(data):
-        raise MalformedPacket(f"a blob of {size} bytes where {len(data) - index} are left")
+        raise MalformedPacket(f"a blob of {size} bytes, but only {len(data) - index} are left")
     return data[index : index + size], after
 
 
 def _get_char(data: bytes, index: int) -> tuple[str, int]:
     code, index = _get_int(data, index)
     if not 0 <= code < 0x110000 or 0xD800 <= code < 0xE000:
-        raise MalformedPacket(f"no character has the number {code}")
+        raise MalformedPacket(f"invalid character code {code}")
     return chr(code), index
 
 
@@ -278,7 +278,7 @@ _READERS: dict[str, _Reader] = {
 def _build_packet(packet: Packet) -> bytes:
     if isinstance(packet, OscMessage):
         if not packet.address.startswith("/"):
-            raise Unsendable(f"an address starts with '/', not {packet.address[:80]!r}")
+            raise Unsendable(f"an address must begin with '/', not {packet.address[:80]!r}")
         head = _put_string(packet.address) + _put_string("," + packet.types)
         return head + _build_arguments(packet.args, packet.types)
     parts = [_BUNDLE_HEAD, _put_time(packet.time)]
@@ -295,7 +295,7 @@ def _build_arguments(args: Sequence[Any], types: str) -> bytes:
     for tag in types:
         if tag == "]":
             if len(values) == 1 or next(values.pop(), missing) is not missing:
-                raise Unsendable(f"arguments and type tags {types[:80]!r} do not fit")
+                raise Unsendable(f"arguments do not match the type tags {types[:80]!r}")
             continue
         value = next(values[-1], missing)
         if value is missing:

@@ -46,7 +46,7 @@ def read_settings(config: Mapping[str, Any]) -> OscSettings:
     for key in config:
         if key not in known:
             near = difflib.get_close_matches(str(key), known, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+            hint = f"; did you mean {near[0]!r}?" if near else f"; the keys are {', '.join(known)}"
             raise ValueError(f"unknown key {key!r}{hint}")
     default = OscSettings()
     prefix = config.get("prefix", "")
@@ -73,5 +73,5 @@ def _strings(config: Mapping[str, Any], key: str, default: tuple[str, ...]) -> t
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list | tuple):
-        raise ValueError(f"{key}: a list of strings, not {value!r}")
+        raise ValueError(f"{key}: expected a list of strings, not {value!r}")
     return tuple(value)

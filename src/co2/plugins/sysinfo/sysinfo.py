@@ -41,7 +41,7 @@ class X_Sysinfo(plugin.Co2Plugin):
         super().__init__(var_dict)
         unknown = sorted(set(self.config) - set(KNOWN_KEYS))
         if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r}; there are {', '.join(KNOWN_KEYS)}")
+            raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(KNOWN_KEYS)}")
         interval = self.config.get("interval", 1.0)
         if isinstance(interval, bool) or not isinstance(interval, int | float) or interval < MIN_INTERVAL:
             raise ValueError(f"interval: {interval!r} is not a number of seconds from {MIN_INTERVAL}")

@@ -139,7 +139,7 @@ def parse(line: bytes) -> NetworkMessage | Subscribe | Ping:
         raise MalformedLine(f"not a JSON object: {error}"[:200]) from None
     kinds = [kind for kind in _KINDS if kind in value]
     if len(kinds) != 1:
-        raise MalformedLine("exactly one of the keys 'data', 'subscribe' and 'ping' is wanted")
+        raise MalformedLine("expected exactly one of the keys 'data', 'subscribe' and 'ping'")
     match kinds[0]:
         case "subscribe":
             return _subscription(value["subscribe"])
@@ -173,7 +173,7 @@ def write(message: Mapping[str, Any]) -> bytes:
     if is_too_deep:
         raise Unwritable(f"nested deeper than {MAX_DEPTH_OUT}")
     if len(line) >= MAX_DATAGRAM_SIZE:
-        raise Unwritable(f"{len(line)} bytes, and a datagram has at most {MAX_DATAGRAM_SIZE}")
+        raise Unwritable(f"{len(line)} bytes; the limit of a datagram is {MAX_DATAGRAM_SIZE}")
     return line + b"\n"
 
 
@@ -184,10 +184,10 @@ def _check_numbers(line: bytes) -> None:
         if whole is None:
             continue
         if fraction or exponent:
-            bounds = "" if math.isfinite(float(found[0])) else "numbers are from -1.79e308 to 1.79e308"
+            bounds = "" if math.isfinite(float(found[0])) else "numbers must be from -1.79e308 to 1.79e308"
         else:
             small = len(whole) <= _SHOWN_DIGITS and -(2**63) <= int(whole) < 2**64
-            bounds = "" if small else f"integers are from {-(2**63)} to {2**64 - 1}"
+            bounds = "" if small else f"integers must be from {-(2**63)} to {2**64 - 1}"
         if bounds:
             number = found[0].decode()
             shown = number if len(number) <= _SHOWN_DIGITS else f"{number[:_SHOWN_DIGITS]}…"
@@ -197,7 +197,7 @@ def _check_numbers(line: bytes) -> None:
 def _said(value: dict[str, Any]) -> NetworkMessage:
     channel = value.get("channel", "")
     if type(channel) is not str:
-        raise MalformedLine("a channel is text")
+        raise MalformedLine("a channel must be text")
     if _is_deeper(value, MAX_DEPTH):
         raise MalformedLine(f"nested deeper than {MAX_DEPTH}")
     for key in _OURS:
@@ -211,7 +211,7 @@ def _subscription(patterns: Any) -> Subscribe:
         or len(patterns) > MAX_PATTERNS
         or not all(isinstance(pattern, str) and len(pattern) <= MAX_PATTERN_SIZE for pattern in patterns)
     ):
-        raise MalformedLine(f"'subscribe' is a list of up to {MAX_PATTERNS} channel patterns")
+        raise MalformedLine(f"'subscribe' must be a list of up to {MAX_PATTERNS} channel patterns")
     try:
         return Subscribe(tuple(patterns), plugin.Channels(patterns))
     except ValueError as error:

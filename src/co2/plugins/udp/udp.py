@@ -116,7 +116,7 @@ class X_Udp(plugin.Co2RelayPlugin):
                 try:
                     line = write(message)
                 except Unwritable as error:
-                    self._complain("unsendable", f"a message on {channel[:80]!r} cannot go out: {error}")
+                    self._complain("unsendable", f"a message on {channel[:80]!r} cannot be sent: {error}")
                     return
             self._put(line, peer.address)
 
@@ -159,7 +159,9 @@ class X_Udp(plugin.Co2RelayPlugin):
                     problem = self._garbage(error, source)
                 except Exception as error:  # send() refused the message: count it; the thread must go on reading
                     problem = str(error)
-                    self._complain("refused", f"of {name_of(source)} cannot go to the network: {error}")
+                    self._complain(
+                        "refused", (f"a message from {name_of(source)} cannot be sent to the network: {error}")
+                    )
         except MalformedLine as error:
             problem = self._garbage(error, source)
         if problem and self._errors.allows(source, now):
@@ -179,7 +181,7 @@ class X_Udp(plugin.Co2RelayPlugin):
             return [b'{"pong":' + line.token + b"}"]
         if isinstance(line, Subscribe):
             if not self._peers.subscribe(source, line, now + LEASE):
-                raise MalformedLine(f"{MAX_PEERS} addresses have subscribed already")
+                raise MalformedLine(f"{MAX_PEERS} addresses have already subscribed")
             return [b'{"subscribed":%d}' % len(line.patterns)]  # not longer than the line that it answers
         message = {**line.message, "udp": name_of(source)}
         self.send(message)

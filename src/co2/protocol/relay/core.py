@@ -102,23 +102,26 @@ IMPOSTOR_FOR = 60.0
 FULL_FOR = 10.0
 """Seconds after which a satellite that found no place, or gave way, may try again."""
 
-MORE_LOST = "the relay lost messages of more satellites than can be named"
+MORE_LOST = "the relay lost messages of more satellites than it can list"
 """Reason for the last loss that is reported in one run."""
 
 _NOT_YOURS = (
-    "the origin {0} belongs to another state folder, whose file 'secret' this one does not have. Put it back; or "
-    "remove 'origin' and 'secret' here to join as a new satellite; or, where the other is gone for good, type "
-    "`co2 forget {0}` at the relay: then it belongs to whoever comes next"
+    "the origin {0} belongs to another state folder, whose file 'secret' is missing or different here. Restore "
+    "it; "
+    "or remove 'origin' and 'secret' here to join as a new satellite; or, if the other satellite is gone for "
+    "good, "
+    "run `co2 forget {0}` on the relay's machine, which releases the origin"
 )
 
 _NO_PLACE = (
-    "this relay carries as many satellites as max_sats allows, and no other address has so many more of them than "
-    "yours that one of its own would give way. Raise max_sats there, or stop satellites that are not needed"
+    "the relay is full (max_sats), and no other address has enough more satellites than yours for one of them to "
+    "give way. Raise max_sats on the relay, or stop satellites that are not needed"
 )
 
 _GIVES_WAY = (
-    "this relay carries as many satellites as max_sats allows, and with {1} of them {0} has most: a satellite of "
-    "another address has this place now. Raise max_sats there, or stop satellites at {0} that are not needed"
+    "the relay is full (max_sats), and {0} has the most satellites, {1}: a satellite from another address took "
+    "this "
+    "place. Raise max_sats on the relay, or stop satellites at {0} that are not needed"
 )
 
 
@@ -307,7 +310,11 @@ class RelayCore:
             self.end(peer, close_reasons.IDENTITY, str(error))
             return
         if proposed.origin.startswith(ADDRESS_PREFIX):
-            self.end(peer, close_reasons.IDENTITY, f"{ADDRESS_PREFIX}… is for those who send without a link")
+            self.end(
+                peer,
+                close_reasons.IDENTITY,
+                (f"origins that begin with {ADDRESS_PREFIX} are reserved for senders without a link"),
+            )
             return
         check_names(hello.methods, hello.plugins)
         seen = HostId(proposed.origin, peer.address[0], proposed.port)
@@ -405,14 +412,19 @@ class RelayCore:
     def _take_over(self, older: Peer, newer: Peer) -> bool:
         if self.takeovers.is_clone(older.origin, older.run, newer.run):
             text = (
-                f"two satellites run with one identity, from {older.address[0]} and {newer.address[0]}: was a "
-                "state folder, or a whole memory card, copied? Stop one of them and give it an identity of its "
-                "own with `co2 state new-id --state FOLDER`; until then both are refused"
+                f"two satellites use the same identity, from {older.address[0]} and {newer.address[0]}: was a "
+                "state folder, or a whole memory card, copied? Stop one of them and give it a new identity "
+                "with `co2 state new-id --state FOLDER`; until then both are refused"
             )
             for peer in (older, newer):
                 self.end(peer, close_reasons.CLONED, text, retry_after=60.0)
             return False
-        self.end(older, close_reasons.TAKEN_OVER, f"a newer link from {newer.address[0]}", retry_after=RETURN)
+        self.end(
+            older,
+            close_reasons.TAKEN_OVER,
+            f"replaced by a newer link from {newer.address[0]}",
+            retry_after=RETURN,
+        )
         return True
 
     def _rolled_back(self, origin: str, hello: Hello) -> bool:
@@ -453,7 +465,7 @@ class RelayCore:
             self._renamed = True
             self.log.replace_id()
             for other in [other for other in self.peers.values() if other.live is not None]:
-                text = "a satellite has read further than this log ever went: it was rolled back"
+                text = "a satellite has read beyond the end of this log: the log was rolled back"
                 self.end(other, close_reasons.LOG_REPLACED, text)
         subscriptions, gaps = in_this_log(self.log, hello)
         peer.live = Stream(peer, "", live_beginning(subscriptions, self.fan_out.visible), union(subscriptions))
@@ -530,7 +542,7 @@ class RelayCore:
     def _replay(self, peer: Peer, frame: Replay) -> None:
         sub = peer.subscriptions.get(frame.package)
         if sub is None:
-            raise BadRequest(f"a replay for {frame.package[:80]!r}, which has no subscription")
+            raise BadRequest(f"replay requested for {frame.package[:80]!r}, which has no subscription")
         self._check_position(frame.position)
         if frame.package in peer.streams:
             self.fan_out.forget(peer.streams[frame.package])
@@ -548,12 +560,12 @@ class RelayCore:
         peer.applied = frame.positions
         if frame.health is not None:
             if health_text(frame.health) > MAX_HEALTH_TEXT:
-                raise BadRequest(f"what is told of packages has more than {MAX_HEALTH_TEXT} characters")
+                raise BadRequest(f"the health report of the packages has more than {MAX_HEALTH_TEXT} characters")
             peer.health, peer.health_at, peer.listens = frame.health, self._now(), frame.listens
 
     def _check_position(self, position: int) -> None:
         if position >= self.log.lease:
-            raise BadRequest(f"position {position} was never handed out, the last one was {self.log.lease - 1}")
+            raise BadRequest(f"position {position} was never assigned; the last one was {self.log.lease - 1}")
 
     # ---- messages in -----------------------------------------------------------------------------------
 
@@ -562,7 +574,7 @@ class RelayCore:
             return
         count = batch_count(frame.batch)
         if crc32(frame.batch) != frame.crc:
-            self.end(peer, close_reasons.DAMAGED, f"the checksum of message {frame.seq} is another")
+            self.end(peer, close_reasons.DAMAGED, f"wrong checksum of message {frame.seq}")
         elif frame.epoch and peer.skips:
             return  # it was on its way when its sender was told to wait
         elif self.filter_chain.occupied:
@@ -601,7 +613,7 @@ class RelayCore:
                 return  # it is resent behind the message that was refused before it
             if begins is None or frame.seq != begins + 1 or begins < (mark or 0):
                 after = mark if begins is None else begins
-                self.end(peer, close_reasons.OUT_OF_ORDER, f"message {frame.seq} of this run, after {after}")
+                self.end(peer, close_reasons.OUT_OF_ORDER, f"got message {frame.seq} of this run after {after}")
                 return
         elif last <= mark:
             self._repeated(peer, frame, last)

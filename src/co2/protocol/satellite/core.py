@@ -480,14 +480,14 @@ class SatelliteCore:
             return True
         self.events.append(NumbersTaken(epoch, seq))
         last = self.outbox.last_of(epoch)
-        text = f"message {seq} was acknowledged, the last one was {last}: they come in another run"
+        text = f"the relay acknowledged message {seq}, but the last one was {last}: sending in a new run"
         self.end(close_reasons.OUT_OF_ORDER, text)
         return False
 
     def _deliver(self, frame: Deliver) -> None:
         count = batch_count(frame.batch)
         if crc32(frame.batch) != frame.crc:
-            self.end(close_reasons.DAMAGED, f"the checksum of the frame at {frame.position} is another")
+            self.end(close_reasons.DAMAGED, f"wrong checksum of the frame at position {frame.position}")
             return
         end = frame.position + count - 1
         origin = frame.host_id.partition("@")[0]

@@ -50,10 +50,13 @@ def batch_count(batch: bytes) -> int:
         BadRequest: not a batch, or it holds no message or more than :data:`MAX_BATCH_MESSAGES`.
     """
     if len(batch) < _HEADER or batch[0] != _ARRAY32:
-        raise BadRequest("a batch that is none")
+        raise BadRequest("malformed batch")
     count = int.from_bytes(batch[1:_HEADER], "big")
     if not 0 < count <= MAX_BATCH_MESSAGES or len(batch) > MAX_BATCH_BYTES + _HEADER:
-        raise BadRequest(f"a batch of {count} messages and {len(batch)} bytes")
+        raise BadRequest(
+            f"a batch of {count} messages and {len(batch)} bytes; the limits are "
+            f"{MAX_BATCH_MESSAGES} and {MAX_BATCH_BYTES}"
+        )
     return count
 
 
@@ -87,7 +90,7 @@ def split_batch(batch: bytes, *, patient: bool = True) -> list[bytes]:
         return [*map(bytes, _split(batch))]
     except (msgspec.MsgspecError, RecursionError) as error:
         if not patient:
-            raise BadRequest("a batch that cannot be taken apart") from error
+            raise BadRequest("malformed batch") from error
         return _split_by_hand(batch, count)
 
 
@@ -100,9 +103,9 @@ def _split_by_hand(batch: bytes, count: int) -> list[bytes]:
             messages.append(batch[start:end])
             start = end
     except IndexError:
-        raise BadRequest("a batch that is cut off") from None
+        raise BadRequest("truncated batch") from None
     if start != len(batch):
-        raise BadRequest("a batch with more than its messages")
+        raise BadRequest("bytes after the last message of a batch")
     return messages
 
 

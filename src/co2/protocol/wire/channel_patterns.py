@@ -32,7 +32,7 @@ def check_pattern(pattern: str) -> None:
         raise BadRequest(f"a channel pattern has 1 to {MAX_CHANNEL} bytes: {pattern[:80]!r}")
     if "" in tokens or ">" in tokens[:-1]:
         raise BadRequest(
-            f"not a channel pattern: {pattern[:80]!r}; wanted are tokens with dots between, > at the end"
+            f"not a channel pattern: {pattern[:80]!r}; expected tokens separated by dots, with > only at the end"
         )
 
 
@@ -43,7 +43,7 @@ def check_channel(channel: str) -> None:
         ValueRefused: over :data:`MAX_CHANNEL` bytes.
     """
     if 4 * len(channel) > MAX_CHANNEL < (size := len(channel.encode())):
-        raise ValueRefused(f"a channel has at most {MAX_CHANNEL} bytes, this one has {size}: {channel[:40]!r}…")
+        raise ValueRefused(f"a channel has at most {MAX_CHANNEL} bytes; this one has {size}: {channel[:40]!r}…")
 
 
 def channels_of_frame(channels: Collection[str]) -> list[str] | None:

@@ -14,7 +14,7 @@ def gap_words(after: int, following: int, reason: str) -> str:
         reason: why.
     """
     if following <= max(after, _BEGINNING):
-        return f"it is another log than before; what is only in the old one will not come ({reason})"
+        return f"the log was replaced; messages that are only in the old log will not come ({reason})"
     if following == after + 1:
         return f"the message at position {following} will not come ({reason})"
     return f"the messages at positions {after + 1} to {following} will not come ({reason})"

@@ -39,10 +39,10 @@ POLICY = 1008
 TOO_BIG = 1009
 
 _CLOSE_WORDS = {
-    PROTOCOL_ERROR: "it says that what came was no WebSocket",
-    UNSUPPORTED: "it takes no messages of that kind",
-    POLICY: "it was asked for too much",
-    TOO_BIG: "it takes no message as long as the one that it was sent",
+    PROTOCOL_ERROR: "it reports a WebSocket protocol error",
+    UNSUPPORTED: "it does not accept messages of that kind",
+    POLICY: "a limit was exceeded",
+    TOO_BIG: "the message was too long for it",
 }
 
 MAX_MESSAGES = 512
@@ -185,12 +185,12 @@ class WebSocketReader:
         while end - start >= 2:
             first, second = data[start], data[start + 1]
             if second & _MASKED != self._bit:
-                raise BadWebSocket(PROTOCOL_ERROR, "a client masks its frames, a server does not")
+                raise BadWebSocket(PROTOCOL_ERROR, "wrong masking: a client masks its frames, a server does not")
             size = second & 0x7F
             at = start + 2
             if size > _MAX_CONTROL:
                 if first & CLOSE:
-                    raise BadWebSocket(PROTOCOL_ERROR, "a control frame that is too long")
+                    raise BadWebSocket(PROTOCOL_ERROR, "a control frame is too long")
                 at += 2 if size == 126 else 8
                 if end < at:
                     self._needed = at - start
@@ -222,28 +222,28 @@ class WebSocketReader:
         """Process a frame that is not a whole message."""
         opcode = first & 0x0F
         if first & 0x70 or opcode not in (_CONTINUATION, _TEXT, _BINARY, CLOSE, PING, PONG):
-            raise BadWebSocket(PROTOCOL_ERROR, f"a frame that begins with 0x{first:02x}")
+            raise BadWebSocket(PROTOCOL_ERROR, f"invalid first byte of a frame: 0x{first:02x}")
         if opcode >= CLOSE:
             if not first & _FIN:
-                raise BadWebSocket(PROTOCOL_ERROR, "a control frame in parts")
+                raise BadWebSocket(PROTOCOL_ERROR, "a fragmented control frame")
             self.control.append((opcode, payload))
             if len(self.control) > MAX_CONTROLS:
                 raise BadWebSocket(POLICY, f"more than {MAX_CONTROLS} control frames at once")
             self._over = opcode == CLOSE
             return
         if opcode == _TEXT:
-            raise BadWebSocket(UNSUPPORTED, "text; the link's messages are binary")
+            raise BadWebSocket(UNSUPPORTED, "a text message; the link's messages are binary")
         if (opcode == _CONTINUATION) != self._fragmented:
-            raise BadWebSocket(PROTOCOL_ERROR, "a part of a message out of place")
+            raise BadWebSocket(PROTOCOL_ERROR, "a fragment of a message out of order")
         self._parts += payload  # one buffer: an object per part would cost more than its content
         self._parts_size += len(payload)
         if self._parts_size > self.max_size:
-            raise BadWebSocket(TOO_BIG, f"a message of more than {self.max_size} bytes, in parts")
+            raise BadWebSocket(TOO_BIG, f"a fragmented message of more than {self.max_size} bytes")
         self._fragmented = not first & _FIN
         self._small_parts += self._fragmented and len(payload) < SMALL_PART
         if self._small_parts > MAX_SMALL_PARTS:
             raise BadWebSocket(
-                POLICY, f"a message with more than {MAX_SMALL_PARTS} parts of under {SMALL_PART} bytes"
+                POLICY, f"a message with more than {MAX_SMALL_PARTS} fragments of under {SMALL_PART} bytes"
             )
         if not self._fragmented:
             messages.append(bytes(self._parts))

@@ -65,7 +65,7 @@ class PluginWatch:
                     return
         except OSError as error:
             _logger.warning(
-                "no events for %s (%s): it is looked at every %g s", self._folder, error, LOOK_INTERVAL
+                "no file events for %s (%s): checking it every %g s instead", self._folder, error, LOOK_INTERVAL
             )
             while self._folder.is_dir():
                 await asyncio.sleep(LOOK_INTERVAL)
@@ -79,7 +79,7 @@ class PluginWatch:
         try:
             await self._changed()
         except Exception:
-            _logger.exception("what has changed in %s could not be loaded", self._folder)
+            _logger.exception("the changes in %s could not be loaded", self._folder)
 
 
 def signature(folder: Path, *also: Path) -> frozenset[tuple[str, int, int, int]]:

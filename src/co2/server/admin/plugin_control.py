@@ -160,7 +160,7 @@ class PluginControl:
     def _status(self, name: str) -> PackageStatus:
         row = next((row for row in self._supervisor.status() if row.name == name), None)
         if row is None:
-            raise NotLoadable(f"plugin package {name!r}: it is not loaded any more")
+            raise NotLoadable(f"plugin package {name!r}: it is no longer loaded")
         return row
 
     # methods; their docstrings are what callers read
@@ -204,7 +204,7 @@ class PluginControl:
         _only_from_here(caller)
         fresh = params[0].get("fresh", False) if params and isinstance(params[0], dict) else False
         if not isinstance(fresh, bool):
-            raise BadParams("key 'fresh': a boolean is wanted")
+            raise BadParams("key 'fresh': expected a boolean")
         return package_row(await self.reload(_name(params), fresh=fresh))
 
     async def _get_log(self, params: Sequence[Any], caller: Caller) -> list[dict[str, Any]]:
@@ -252,7 +252,7 @@ def warn_of_those_that_do_not_run(packages: Sequence[PackageStatus], port: int) 
         if row.state in ("failed", "parked"):
             verb = "reload" if row.load else "load"
             _logger.warning(
-                "plugin package %s does not run (%s); mend it, then: co2 plugin %s %s --url http://127.0.0.1:%d",
+                "plugin package %s does not run (%s); fix it, then: co2 plugin %s %s --url http://127.0.0.1:%d",
                 row.name, row.state, verb, row.name, port,
             )  # fmt: skip
 
@@ -266,7 +266,7 @@ def _digest(spec: PackageSpec) -> str:
 
 def _name(params: Sequence[Any]) -> str:
     if len(params) != 1:
-        raise BadParams(f"takes one argument, the name of a package or {{package}}, got {len(params)}")
+        raise BadParams(f"expected one argument, the name of a package or {{package}}, got {len(params)}")
     argument = params[0]
     if isinstance(argument, dict):
         return text(argument, "package" if "package" in argument else "data", 64)
@@ -275,4 +275,4 @@ def _name(params: Sequence[Any]) -> str:
 
 def _only_from_here(caller: Caller) -> None:
     if not caller.is_local:
-        raise Denied("this is done from the host's own machine only: call 127.0.0.1, and not through a relay")
+        raise Denied("allowed only from the host's own machine: call 127.0.0.1, not through a relay")

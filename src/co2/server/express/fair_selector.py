@@ -107,7 +107,7 @@ class FairSelector(selectors.DefaultSelector):
         if descriptor not in self._behind:
             return super().register(fileobj, events, data)
         if descriptor in self._keys:
-            raise KeyError(f"{fileobj!r} is registered already")
+            raise KeyError(f"{fileobj!r} is already registered")
         self._second.register(descriptor, _TO_POLL[events])
         key = self._keys[descriptor] = selectors.SelectorKey(fileobj, descriptor, events, data)
         return key

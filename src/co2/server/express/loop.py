@@ -270,7 +270,7 @@ class Express(FairSelector):
                     counters,
                 )
             except Exception:  # out of memory: what was read and written is unknown
-                _logger.exception("the express has failed, and all that it had to do with ends")
+                _logger.exception("the express failed; all its connections are closed")
                 self._give_up(taken)
             else:
                 if found is not None:
@@ -297,7 +297,7 @@ class Express(FairSelector):
             return [one for one in found if one.fits][:MAX_EXPECTED] if found else found
         except Exception:
             self.forecast = _nothing
-            _logger.exception("no forecast could be made; this process goes on without an express")
+            _logger.exception("making a forecast failed; this process continues without the express")
             return ()
 
     def _do_the_work(
@@ -341,15 +341,15 @@ class Express(FairSelector):
             source.take_ahead(data, more)
         except Exception:
             # As its transport would: the rest of the connection's data is resent.
-            _logger.exception("what had come could not be taken")
-            source.break_off("an error of ours")
+            _logger.exception("received data could not be processed")
+            source.break_off("internal error")
 
     def _written_wrongly(self, expected: Sequence[Expected], wrong: Sequence[End]) -> None:
         """End the connections that got wrong bytes, before anything else is processed."""
         # Each reason is asked for, not only up to the first unknown one, and before any peer reconnects.
         reasons = [one.failed() for one in expected]
         for end in wrong:
-            end.break_off("what it got was not to be written")
+            end.break_off("wrong data was written to it")
         if not all(reasons):
             self._failed()
 
@@ -357,15 +357,15 @@ class Express(FairSelector):
         for one in expected:
             one.failed()
             for way in (one.comes, *one.becomes):
-                way.end.break_off("an error of ours")
+                way.end.break_off("internal error")
         self._failed()
 
     def _failed(self) -> None:
         self.failed += 1
         self.forecast = _nothing
         _logger.error(
-            "the express wrote something else than was to be written: these connections end, and this process "
-            "goes on without it; please tell us (express = false in co2.toml does without from the start)"
+            "the express wrote wrong data: the connections affected are closed, and this process continues "
+            "without it; please report this (express = false in co2.toml turns it off)"
         )
 
 

@@ -60,7 +60,7 @@ class ChunkedBody:
                     end = data.find(b"\r\n", at, at + _LONGEST_SIZE_LINE)
                     if end < 0:
                         if _START_OF_SIZE_LINE.fullmatch(data, at) is None:
-                            raise Refused(400, "a chunk without a proper size")
+                            raise Refused(400, "invalid chunk size")
                         return False
                     self._size(bytes(data[at:end]))
                     at = end + 2
@@ -69,13 +69,13 @@ class ChunkedBody:
 
     def _size(self, line: bytes) -> None:
         if _SIZE_LINE.fullmatch(line) is None:
-            raise Refused(400, "a chunk without a proper size")
+            raise Refused(400, "invalid chunk size")
         size = int(line, 16)
         self._chunks += 1
         if self._chunks > self._limits.max_chunks:
             raise Refused(400, f"more than {self._limits.max_chunks} chunks")
         if len(self.body) + size > self._limits.max_body:
-            raise Refused(413, f"a body of more than {self._limits.max_body} bytes", fault=BadRequest)
+            raise Refused(413, f"body larger than {self._limits.max_body} bytes", fault=BadRequest)
         self._last = not size
         self._missing = size + 2 if size else 0  # with the CR LF behind the chunk
 
@@ -95,4 +95,4 @@ class ChunkedBody:
     @staticmethod
     def _expect_end_of_line(data: bytearray, at: int) -> None:
         if data[at : at + 2] != b"\r\n":
-            raise Refused(400, "a chunk without its end, or with a trailer")
+            raise Refused(400, "invalid end of a chunk, or a trailer")

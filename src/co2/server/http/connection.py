@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
         if self._state is not _READING:
             return
         if self._parser.in_request:
-            self._refuse(Refused(400, "the connection ends in the middle of a request"))
+            self._refuse(Refused(400, "the connection ended in the middle of a request"))
         elif not self._paused_writing:
             self._close()
 
@@ -249,18 +249,20 @@ class Connection(asyncio.Protocol):
             if self._is_idle and not self._eof and has_unread(self._descriptor):
                 self.deadline = now + self._service.limits.head_timeout  # it has sent: the delay is ours
             elif self._paused_writing:
-                self.drop("slow", "it does not read its answer")
+                self.drop("slow", "it does not read its response")
             elif self._state is not _READING:
                 self._reset()
             elif self._parser.in_request:
-                self._refuse(Refused(408, "the request takes too long"))
+                self._refuse(Refused(408, "the request took too long"))
             else:
                 self._close()
         elif self._state is _READING and self._parser.in_body:
             limits = self._service.limits
             taken = now - self._since
             if taken > limits.body_grace and self._parser.received < taken * limits.body_rate:
-                self._refuse(Refused(408, f"a body comes with at least {limits.body_rate} bytes a second"))
+                self._refuse(
+                    Refused(408, (f"the body is too slow; the minimum is {limits.body_rate} bytes a second"))
+                )
 
     def drop(self, reason: str, text: str) -> None:
         """Close the connection at once, without an answer.

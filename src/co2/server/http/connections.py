@@ -112,7 +112,7 @@ class Connections:
         gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
     ) -> None:
         self.unread = Budget(limits.max_unread, "unread", "incomplete requests take too much memory")
-        self.unsent = Budget(limits.max_unsent, "unsent", "answers that nobody reads take too much memory")
+        self.unsent = Budget(limits.max_unsent, "unsent", "unread responses take too much memory")
         self._limits = limits
         self._loop = loop
         self._each_sweep = each_sweep
@@ -167,10 +167,10 @@ class Connections:
         share = max(1, int(self._most * (limits.loopback_share if source == LOOPBACK else limits.address_share)))
         room = self._most if source == LOOPBACK else self._most - self._kept
         if self._all.count(source) >= share and not self._make_room(source, share - self._all.count(source)):
-            member.drop("share", f"there are {share} connections of this address, all of them at work")
+            member.drop("share", f"there are {share} connections from this address, all of them busy")
             return
         if len(self._all) >= room and not self._make_room("", room - len(self._all)):
-            member.drop("full", f"there are {room} connections, all of them at work")
+            member.drop("full", f"there are {room} connections, all of them busy")
             return
         self._all.add(source, member)
         self._ends[member.caller.address, member.caller.port] = member
@@ -210,7 +210,7 @@ class Connections:
         for _ in range(at_most):
             if self._newcomers_of.count(source) > limits.max_newcomers_per_address:
                 oldest = next(self._newcomers_of.of(source))
-                why = "too many connections of this address without a request"
+                why = "too many connections from this address without a request"
             elif len(self._newcomers) > limits.max_newcomers:
                 oldest = next(iter(self._newcomers))
                 why = "too many connections without a request"
@@ -251,7 +251,7 @@ class Connections:
                 since, _, member = found.pop()
                 if member in self._all and member.idle_since == since:
                     self._idle[source] = looked, found
-                    member.drop("full", "there are too many connections, and this one is idle for longest")
+                    member.drop("full", "too many connections, and this one has been idle longest")
                     return True
             now = monotonic()
             if now - looked < LOOK_AGAIN:  # a search among thousands of connections for each new one costs much

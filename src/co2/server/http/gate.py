@@ -182,14 +182,14 @@ class Gate:
         if host is None and _is_old_call(head):
             return ""
         if host is None:
-            raise Refused(400, "no Host")
+            raise Refused(400, "missing Host header")
         found = _HOST.fullmatch(host)
         if found is None:
-            raise Refused(400, "a Host that is none")
+            raise Refused(400, "invalid Host header")
         name = (found[1] or found[2]).lower().rstrip(".")
         if name in self._own or name in self._allowed or _address(name) is not None:
             return name
-        raise Refused(421, "this host is not called that; allowed_hosts can add the name")
+        raise Refused(421, "this host does not have that name; add it to allowed_hosts to accept it")
 
     def _check_loopback(self, name: str) -> bool:
         """Check the Host of a browser's request over loopback; return whether ``allowed_hosts`` lists the name.
@@ -203,17 +203,20 @@ class Gate:
             return False
         if name in self._allowed:
             return True
-        raise Refused(421, "over loopback pages are at localhost or 127.0.0.1; allowed_hosts can add a name")
+        raise Refused(
+            421,
+            ("over loopback, pages are served only as localhost or 127.0.0.1; add other names to allowed_hosts"),
+        )
 
     def _check_origin(self, head: RequestHead) -> None:
         origin = head.headers.get("origin")
         if origin is not None and origin.lower() != f"http://{head.headers['host'].lower()}":
-            raise Refused(403, "a request of another origin")
+            raise Refused(403, "cross-origin request")
         site = head.headers.get("sec-fetch-site", "none")
         if origin is None and head.method == "POST" and head.path in self._buttons:
-            raise Refused(403, "a button is pressed on one of our pages, and a browser says so with Origin")
+            raise Refused(403, "missing Origin header: a form is accepted only from a page of this host")
         if head.method not in _PAGE_METHODS and site.lower() not in ("same-origin", "none"):
-            raise Refused(403, "a request of another site")
+            raise Refused(403, "cross-site request")
 
     def _check_path(self, head: RequestHead) -> bool:
         """Check path and method; return whether the request is for a page or a button."""
@@ -224,29 +227,29 @@ class Gate:
             allowed = ["GET"]
         if not allowed:
             if head.method == "CONNECT" or head.path == "*":
-                raise Refused(405, "not a proxy", ["Allow: GET, HEAD, POST"])
-            raise Refused(404, "nothing here")
+                raise Refused(405, "this server is not a proxy", ["Allow: GET, HEAD, POST"])
+            raise Refused(404, "no such page")
         if head.method not in allowed:
-            raise Refused(405, "not with this method", [f"Allow: {', '.join(allowed)}"])
+            raise Refused(405, "method not allowed", [f"Allow: {', '.join(allowed)}"])
         return head.method != "POST" or head.path in self._buttons
 
     def _check_body(self, head: RequestHead, is_page: bool) -> str:
         """Check the headers of the body; return the codec of its charset, '' if the Content-Type names none."""
         if is_page:
             if head.chunked or head.length:
-                raise Refused(400, "no body is expected with this method")
+                raise Refused(400, "this method cannot have a body")
             return ""
         content_type = head.headers.get("content-type", "")
         media_type = content_type.partition(";")[0]
         if media_type.strip().lower() not in _XML_TYPES:
             shown = repr(media_type.strip()[:80]) if media_type.strip() else "nothing"
-            raise Refused(415, f"the Content-Type of a call is text/xml, not {shown}", fault=BadRequest)
+            raise Refused(415, f"the Content-Type of a call must be text/xml, not {shown}", fault=BadRequest)
         if head.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Refused(415, "a compressed body; none is read", fault=BadRequest)
+            raise Refused(415, "compressed bodies are not supported", fault=BadRequest)
         if head.length is None and not head.chunked:
-            raise Refused(411, "no Content-Length", fault=BadRequest)
+            raise Refused(411, "missing Content-Length", fault=BadRequest)
         if (head.length or 0) > self._limits.max_body:
-            raise Refused(413, f"a body of more than {self._limits.max_body} bytes", fault=BadRequest)
+            raise Refused(413, f"body larger than {self._limits.max_body} bytes", fault=BadRequest)
         try:
             return charset_of(content_type)
         except WrongEncoding as error:

@@ -57,7 +57,7 @@ class LinkUpgrade:
                 f"Sec-WebSocket-Version: {_VERSION}",
                 f"Sec-WebSocket-Protocol: {self._subprotocol}",
             )
-            raise Refused(426, f"this is a WebSocket for {self._subprotocol}", more)
+            raise Refused(426, f"expected a WebSocket upgrade for the subprotocol {self._subprotocol}", more)
 
     def admit(self, transport: asyncio.Transport, head: RequestHead, rest: bytes) -> int:
         """Answer the handshake and let the owner of the new link use the connection.

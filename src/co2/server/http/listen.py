@@ -91,7 +91,9 @@ def _explained(error: OSError, address: str, port: int, candidate: int) -> Confi
         which = f"port {port} is" if candidate == port else f"ports {port} to {candidate} are"
         return ConfigError("port", f"{which} taken on {address}; --port N chooses another, --port 0 any free one")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return ConfigError("port", f"port {candidate} is not permitted to this user; those from 1024 on are")
+        return ConfigError("port", f"this user may not listen on port {candidate}, only on ports from 1024 up")
     if error.errno == errno.EADDRNOTAVAIL:
-        return ConfigError("bind", f"{address} is no address of this machine; 0.0.0.0 stands for all it has")
+        return ConfigError(
+            "bind", (f"{address} is not an address of this machine; 0.0.0.0 means all of its addresses")
+        )
     return ConfigError("bind", f"cannot listen on {address} port {candidate}: {error.strerror}")

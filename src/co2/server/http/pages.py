@@ -50,4 +50,4 @@ def _check_headers(answer: PageAnswer) -> None:
     for name, value in answer.headers.items():
         line = f"{name}{value}"
         if not (line.isascii() and line.isprintable()):
-            raise ValueError(f"header {name!r} with a value that no header can have")
+            raise ValueError(f"invalid value for the header {name!r}")

@@ -72,17 +72,17 @@ def check_lines(data: bytes | bytearray, start: int, limits: Limits) -> int:
         last = min(start + limits.max_line, limits.max_head)  # where this line may end
         end = data.find(b"\r\n", start, last + 2)
         if _BROKEN.search(data, start, end + 1 if end >= 0 else last + 2) is not None:
-            raise Refused(400, "a bare CR, a bare LF or a NUL")
+            raise Refused(400, "bare CR, bare LF or NUL in the head")
         if end >= 0:
             start = end + 2
             continue
         if len(data) < max(start, last) + 2:
             return start
         if last == limits.max_head:
-            raise Refused(431, f"a head of more than {limits.max_head} bytes")
+            raise Refused(431, f"head larger than {limits.max_head} bytes")
         if not start:
-            raise Refused(414, f"a request line of more than {limits.max_line} bytes")
-        raise Refused(431, f"a header line of more than {limits.max_line} bytes")
+            raise Refused(414, f"request line longer than {limits.max_line} bytes")
+        raise Refused(431, f"header line longer than {limits.max_line} bytes")
 
 
 def parse_head(data: bytes, limits: Limits) -> RequestHead:
@@ -105,7 +105,7 @@ def parse_head(data: bytes, limits: Limits) -> RequestHead:
     options = {option.strip().lower() for option in headers.get("connection", "").split(",")}
     expects = headers.get("expect", "").lower()
     if expects not in ("", "100-continue"):
-        raise Refused(417, "only 100-continue can be expected")
+        raise Refused(417, "unsupported Expect header: only 100-continue is supported")
     return RequestHead(
         method=method,
         path=target.partition("?")[0],
@@ -122,12 +122,12 @@ def parse_head(data: bytes, limits: Limits) -> RequestHead:
 def _request_line(line: bytes) -> tuple[str, str, int]:
     found = _REQUEST_LINE.fullmatch(line)
     if found is None:
-        raise Refused(400, "a request line that is none")
+        raise Refused(400, "malformed request line")
     method, target, major, minor = (part.decode("ascii") for part in found.groups())
     if major != "1" or minor not in "01":
-        raise Refused(505, "only HTTP/1.1 and HTTP/1.0 are spoken")
+        raise Refused(505, "unsupported HTTP version: only HTTP/1.1 and HTTP/1.0 are supported")
     if not target.startswith("/") and target != "*" and method != "CONNECT":
-        raise Refused(400, "a target that is no path of this server")
+        raise Refused(400, "invalid request target: it must be a path")
     return method, target, int(minor)
 
 
@@ -136,12 +136,12 @@ def _headers(lines: list[bytes]) -> dict[str, str]:
     for line in lines:
         found = _HEADER.fullmatch(line)
         if found is None:
-            raise Refused(400, "a header line that is none")
+            raise Refused(400, "malformed header line")
         name = found[1].decode("ascii").lower()
         value = found[2].decode("latin-1").strip(" \t")
         if name in headers:
             if name not in _REPEATABLE and not name.startswith("x-"):
-                raise Refused(400, f"header {name[:40]} twice")
+                raise Refused(400, f"duplicate header {name[:40]}")
             value = f"{headers[name]}, {value}"
         headers[name] = value
     return headers
@@ -152,12 +152,12 @@ def _framing(headers: Mapping[str, str], minor: int) -> tuple[int | None, bool]:
     coding = headers.get("transfer-encoding")
     if coding is not None:
         if length is not None:
-            raise Refused(400, "a Content-Length beside a Transfer-Encoding")
+            raise Refused(400, "both Content-Length and Transfer-Encoding")
         if coding.lower() != "chunked" or not minor:
-            raise Refused(400, "the only Transfer-Encoding is chunked, in HTTP/1.1")
+            raise Refused(400, "unsupported Transfer-Encoding: only chunked is supported, in HTTP/1.1")
         return None, True
     if length is None:
         return None, False
     if _LENGTH.fullmatch(length) is None:
-        raise Refused(400, "a Content-Length that is no number")
+        raise Refused(400, "invalid Content-Length")
     return int(length), False

@@ -116,7 +116,7 @@ class HttpServer:
             await service.link_upgrade.stop()
         await service.connections.end(self._limits.stop_timeout)
         for member in service.connections:
-            member.drop("stopped", "the server stops")
+            member.drop("stopped", "the server is stopping")
         service.connections.stop()
         service.access_log.write_down(ending=True)
         self._listening = None

@@ -46,7 +46,7 @@ class Unfinished:
             largest = max(self._by_source, key=lambda source: self._by_source[source])
             oldest = next(self._holders.of(largest))
             self.release(oldest)
-            oldest.break_off(f"frames that are not complete take more than {self._limit} bytes")
+            oldest.break_off(f"incomplete frames take more than {self._limit} bytes")
 
     def release(self, holder: Holder) -> None:
         """Note that a link holds nothing any more."""

@@ -357,7 +357,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._unsent.add(pieces)
         size = self._unsent.size
         if size > MAX_UNREAD:
-            self._why = self._why or f"it has not read {MAX_UNREAD} bytes that it was sent"
+            self._why = self._why or f"it left {MAX_UNREAD} bytes unread"
             self._transport.abort()
         elif size > MAX_BUFFERED and not self.is_full:
             self.is_full = True

@@ -12,7 +12,7 @@ __all__ = ["ASK_TIMEOUT", "refuse_second_relay"]
 ASK_TIMEOUT = 2.0
 """Seconds in which the owner of the port must answer; else it is taken for another program."""
 
-_WHAT_TO_DO = "End it; or, where you want a second network beside it, give this one another port: --port N"
+_WHAT_TO_DO = "Stop it; or, to run a second network beside it, choose another port with --port N"
 
 
 def refuse_second_relay(bind: str, port: int) -> None:
@@ -29,12 +29,15 @@ def refuse_second_relay(bind: str, port: int) -> None:
     places = ("127.0.0.1", local_ip(bind, "192.0.2.1")) if is_everywhere(bind) else (bind,)
     for url in dict.fromkeys(host_url(ip, port) for ip in places):
         if (found := _relay_at(url)) is not None:
-            raise ConfigError("port", f"a relay runs here already: {url} ({_standing(found)}). {_WHAT_TO_DO}")
+            raise ConfigError(
+                "port", (f"a relay is already running here: {url} ({_standing(found)}). {_WHAT_TO_DO}")
+            )
     if holder := holder_of(default_state_path("relay", port)):
         raise ConfigError(
             "port",
-            f"a relay runs here already, process {holder}, and does not answer: it may be stopped (Ctrl-Z; fg "
-            f"lets it go on), busy or overloaded. {_WHAT_TO_DO}",
+            f"a relay is already running here, process {holder}, and does not answer: it may be stopped "
+            "(Ctrl-Z; fg "
+            f"resumes it), busy or overloaded. {_WHAT_TO_DO}",
         )
 
 
@@ -58,4 +61,4 @@ def _standing(properties: Mapping[str, Any]) -> str:
     said = [f"up {duration(uptime)}"] if isinstance(uptime, int | float) else []
     if isinstance(satellites, int):
         said.append(f"{satellites} satellite{'' if satellites == 1 else 's'}")
-    return ", ".join(said) or "it does not say more"
+    return ", ".join(said) or "no details available"

@@ -154,8 +154,8 @@ def _other_port(config: HostConfig, port: int, path: Path) -> str:
     text = f"co2: port {config.port} is taken, using {port}"
     if config.state is None:
         text += (
-            f" and the state folder of that port, {path}: host id, stores and durable plugins are those in there; "
-            "give each host on a machine its own --port or --state, so that it always has the same"
+            f" and the state folder of that port, {path}, with its own host id, stores and durable plugins; "
+            "give each host on a machine its own --port or --state, so that it always uses the same folder"
         )
     return text + "\n"
 
@@ -218,7 +218,7 @@ def _end_in_time(ending: Ending) -> None:
     """
 
     def leave() -> None:
-        _logger.error("something in the system holds the process up: it ends without waiting for that")
+        _logger.error("a blocking system call delays the end of the process: not waiting for it")
         for handler in logging.getLogger("co2.access").handlers:
             handler.flush()
         os._exit(1 if ending.failure else 0)
@@ -263,6 +263,9 @@ def _watch_children() -> None:
 def _warn_if_open(bind: str) -> None:
     if not ipaddress.ip_address(bind).is_loopback:
         _logger.warning(
-            "listening on %s: everybody who reaches this port can read, send and call; there are no keys yet",
+            (
+                "listening on %s: anyone who can reach this port can read, send and call; there is no "
+                "authentication yet"
+            ),
             bind,
         )

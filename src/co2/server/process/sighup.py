@@ -56,11 +56,11 @@ class HangupSignal:
     async def _take_in(self) -> None:
         while self._again:
             self._again = False
-            _logger.info("SIGHUP: taking in what has changed")
+            _logger.info("SIGHUP: applying changes")
             try:
                 await self._work()
             except Exception:
-                _logger.exception("what has changed could not be taken in")
+                _logger.exception("the changes could not be applied")
 
 
 def _has_terminal() -> bool:

@@ -18,7 +18,7 @@ def one_dict(params: Sequence[Any]) -> dict[str, Any]:
     """
     if len(params) != 1 or not isinstance(params[0], dict):
         found = ", ".join(type(param).__name__ for param in params[:4]) or "nothing"
-        raise BadParams(f"takes exactly one argument of type dictionary (struct), got {found}")
+        raise BadParams(f"expected exactly one argument of type dictionary (struct), got {found}")
     argument: dict[str, Any] = params[0]
     return argument
 
@@ -32,7 +32,7 @@ def text(argument: Mapping[str, Any], key: str, max_length: int = 256) -> str:
     value = argument.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= max_length:
         found = "nothing" if value is None else f"{type(value).__name__} {value!r:.80}"
-        raise BadParams(f"key {key!r}: a string of 1 to {max_length} characters is mandatory, got {found}")
+        raise BadParams(f"key {key!r}: expected a string of 1 to {max_length} characters, got {found}")
     return value
 
 
@@ -44,7 +44,7 @@ def integer(argument: Mapping[str, Any], key: str, default: int, low: int, high:
     """
     value = argument.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise BadParams(f"key {key!r}: an integer from {low} to {high}, got {value!r:.80}")
+        raise BadParams(f"key {key!r}: expected an integer from {low} to {high}, got {value!r:.80}")
     return value
 
 
@@ -56,7 +56,7 @@ def number(argument: Mapping[str, Any], key: str, default: float, low: float, hi
     """
     value = argument.get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not low <= value <= high:
-        raise BadParams(f"key {key!r}: a number from {low:g} to {high:g}, got {value!r:.80}")
+        raise BadParams(f"key {key!r}: expected a number from {low:g} to {high:g}, got {value!r:.80}")
     return float(value)
 
 
@@ -67,7 +67,7 @@ def host_id_of(argument: Mapping[str, Any]) -> HostId:
         BadParams: missing or malformed.
     """
     if argument.get("host_id") is None:
-        raise BadParams("key 'host_id': it is missing; whoever has none gets one from relay.register at the relay")
+        raise BadParams("key 'host_id' is missing; relay.register at the relay returns one")
     try:
         return HostId.parse(text(argument, "host_id"))
     except ValueError as error:
@@ -85,5 +85,5 @@ def callers_host_id(argument: Mapping[str, Any], caller: Caller) -> HostId:
     if not host_id.matches(caller.address):
         raise IdentityRefused(f"host_id {host_id} does not match the address of this request, {caller.address}")
     if host_id.origin.startswith(ADDRESS_PREFIX) and host_id.origin != HostId.of_address(host_id.ip).origin:
-        raise IdentityRefused(f"{host_id.origin} is made of an address that is not yours, {host_id.ip}")
+        raise IdentityRefused(f"{host_id.origin} belongs to another address, {host_id.ip}")
     return host_id

@@ -45,7 +45,7 @@ def check_foreign(method: str) -> None:
         Denied: the method is such a one.
     """
     if is_reserved(method) and method not in _HARMLESS:
-        raise Denied(f"{method} is not passed on to a member without a link; call it there")
+        raise Denied(f"{method} is not forwarded to members without a link; call it there directly")
 
 
 class MethodCalls:

@@ -43,11 +43,13 @@ class Results:
         """
         size = len(packed)
         if size > MAX_MESSAGE_SIZE:
-            raise AnswerTooBig(f"{whose} answers with {size} bytes; the limit is {MAX_MESSAGE_SIZE}")
+            raise AnswerTooBig(f"{whose} answered with {size} bytes; the limit is {MAX_MESSAGE_SIZE}")
         if size <= LONG:
             return unpack_value(packed)
         if self._waiting + size > MAX_WAITING:
-            raise AnswerTooBig(f"{whose} answers with {size} bytes, and too many long answers wait; try again")
+            raise AnswerTooBig(
+                f"{whose} answered with {size} bytes, but too many long answers are waiting; try again"
+            )
         if self._pool is None:
             self._pool = ThreadPoolExecutor(1, "co2-results")
         self._waiting += size
