@@ -7,7 +7,7 @@ from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
-from co2.errors import BadParams, StorageFailed, StorageFull, Unreachable, ValueRefused
+from co2.errors import BadParams, StorageFull, Unreachable, ValueRefused
 from co2.host_id import HostId
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.filter_chain import InFlight
@@ -147,7 +147,7 @@ class MessageMethods:
         def release(through: InFlight) -> None:
             try:
                 entry = self._core.append_unnumbered(origin, through, message_id)
-            except (StorageFull, StorageFailed) as error:
+            except StorageFull as error:
                 if not found.done():
                     found.set_exception(error)
                 return

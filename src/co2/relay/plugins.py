@@ -73,7 +73,7 @@ class RelayPlugins(HostPlugins):
         self._members = members
         self._waiters = waiters
         self._sent: dict[str, set[asyncio.Future[None]]] = {}
-        self._failed: dict[str, StorageFull | StorageFailed] = {}
+        self._failed: dict[str, StorageFull] = {}
         self.lost = 0
         self.published = 0
         self._is_losing = False
@@ -164,7 +164,7 @@ class RelayPlugins(HostPlugins):
     def _append(self, package: str, origin: str, done: "asyncio.Future[None]", through: InFlight) -> None:
         try:
             entry = self._core.append_unnumbered(origin, through)
-        except (StorageFull, StorageFailed) as error:
+        except StorageFull as error:
             self.lost += through.count
             if not self._is_losing:
                 _logger.error("%s: its messages are lost until there is room again: %s", package, error)

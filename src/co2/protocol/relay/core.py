@@ -243,12 +243,12 @@ class RelayCore:
         except BadRequest as error:
             self.end(peer, close_reasons.GARBAGE, str(error))
             return
-        except (StorageFull, StorageFailed) as error:
+        except StorageFull as error:
             self._storage(peer, error)
             return
         self.end(peer, close_reasons.OUT_OF_PLACE, f"{type(frame).__name__} while the link is {peer.state}")
 
-    def _storage(self, peer: Peer, error: StorageFull | StorageFailed) -> None:
+    def _storage(self, peer: Peer, error: StorageFull) -> None:
         """Make a sender wait for room on disk; end its link if it cannot wait or the disk failed."""
         if peer.holds and not isinstance(error, StorageFailed):
             if peer.state == "open":
@@ -593,7 +593,7 @@ class RelayCore:
                 frame.channels = None if through.channels is None else list(through.channels)
             try:
                 self._accept(peer, frame, count)
-            except (StorageFull, StorageFailed) as error:
+            except StorageFull as error:
                 self._storage(peer, error)
 
         channels = None if frame.channels is None else tuple(frame.channels)
