@@ -113,7 +113,7 @@ class PluginHost:
         self._warnings: list[str] = []
         self._reader = SocketReader(
             sock,
-            self._take,
+            self._handle_frame,
             garbage=lambda why: self._writer.record("", WARNING, f"the satellite sent a malformed frame: {why}"),
             broken=broken,
             ended=self._nothing_comes,
@@ -156,7 +156,7 @@ class PluginHost:
         self._shared.outgoing_calls.close()
         self._orders.put(None)
 
-    def _take(self, frame: object) -> None:
+    def _handle_frame(self, frame: object) -> None:
         match frame:
             case Deliver() | Gap():
                 for actor in self._receivers:
@@ -174,9 +174,9 @@ class PluginHost:
                 for actor in self._actors:
                     actor.withdraw(frame.call_id)
             case _:
-                self._take_control(frame)
+                self._handle_control(frame)
 
-    def _take_control(self, frame: object) -> None:
+    def _handle_control(self, frame: object) -> None:
         match frame:
             case Flow():
                 self._writer.flow(frame.open, frame.why)
@@ -185,9 +185,9 @@ class PluginHost:
             case Answered() | Hosts():
                 self._shared.take(frame, self._greeting)
             case _:
-                self._take_order(frame)
+                self._handle_order(frame)
 
-    def _take_order(self, frame: object) -> None:
+    def _handle_order(self, frame: object) -> None:
         """Process a frame about the life of the plugins."""
         match frame:
             case Handover():

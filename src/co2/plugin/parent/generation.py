@@ -150,7 +150,7 @@ class Generation:
         self._doomed = False
         self._killing: asyncio.Task[None] | None = None
         self._lifecycle: asyncio.Task[None] | None = None
-        self.child: Child = make_child(settings.isolation, self._take, logger, spec.env)
+        self.child: Child = make_child(settings.isolation, self._handle_frame, logger, spec.env)
 
     @property
     def letters(self) -> int:
@@ -336,7 +336,7 @@ class Generation:
 
     # frames
 
-    def _take(self, frame: ChildFrame) -> None:
+    def _handle_frame(self, frame: ChildFrame) -> None:
         match frame:
             case Publish():  # first, for there are many
                 self._took(self, frame)

@@ -212,13 +212,13 @@ class WebSocketReader:
                     self.is_cut_short = start < end
                     break
             else:
-                self._take(first, bytes(payload), messages)
+                self._process_frame(first, bytes(payload), messages)
                 if self._over:
                     return end
         self._needed = 2
         return start
 
-    def _take(self, first: int, payload: bytes, messages: list[bytes | memoryview]) -> None:
+    def _process_frame(self, first: int, payload: bytes, messages: list[bytes | memoryview]) -> None:
         """Process a frame that is not a whole message."""
         opcode = first & 0x0F
         if first & 0x70 or opcode not in (_CONTINUATION, _TEXT, _BINARY, CLOSE, PING, PONG):
