@@ -1,11 +1,14 @@
 """Single values that a plain table of bad ones does not show: URLs, homes."""
 
+import grp
+import os
+import pwd
 from pathlib import Path
 
 import pytest
 
 from co2.config import load_config, relay_url
-from co2.config.checks import duration
+from co2.config.checks import address, duration, group_ids, host_names, switch, user_ids
 from co2.errors import ConfigError
 
 
@@ -64,3 +67,48 @@ def test_a_duration_is_text_with_a_unit_or_seconds(found: object, seconds: float
 def test_what_is_no_duration_is_refused_with_examples(found: object) -> None:
     with pytest.raises(ValueError, match='"50ms" or "1s"'):
         duration(0, 1)(found)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"), [("localhost", "127.0.0.1"), ("0.0.0.0", "0.0.0.0"), ("::0001", "::1")]
+)
+def test_an_address_to_listen_on(found: str, expected: str) -> None:
+    assert address(found) == expected
+
+
+@pytest.mark.parametrize("found", [True, "true", "Yes", "1", 1])
+def test_what_switches_on(found: object) -> None:
+    assert switch(found) is True
+
+
+@pytest.mark.parametrize("found", [False, "false", "No", "0", 0])
+def test_what_switches_off(found: object) -> None:
+    assert switch(found) is False
+
+
+@pytest.mark.parametrize("found", ["", "on", 2, None, 1.5])
+def test_what_switches_nothing(found: object) -> None:
+    with pytest.raises(ValueError, match="true or false"):
+        switch(found)
+
+
+def test_users_and_groups_have_names_or_numbers() -> None:
+    user, group = pwd.getpwuid(0).pw_name, grp.getgrgid(os.getegid()).gr_name
+    assert user_ids(f"{user}, 7") == (0, 7)
+    assert user_ids([user, 7, "8"]) == (0, 7, 8)
+    assert group_ids([group, 2**32 - 1]) == (os.getegid(), 2**32 - 1)
+
+
+@pytest.mark.parametrize("found", ["no-such-name-at-all", [True], [-1], [2**32], [None], 7, {"a": 1}])
+def test_users_and_groups_that_are_none(found: object) -> None:
+    for check in (user_ids, group_ids):
+        with pytest.raises(ValueError, match="a list of"):
+            check(found)
+
+
+def test_host_names_are_a_list_or_split_at_commas() -> None:
+    assert host_names(" a.example,b ,,") == ("a.example", "b")
+    assert host_names(["a.example", "b"]) == ("a.example", "b")
+    for found in (7, ["a:1"], [7], "a b"):
+        with pytest.raises(ValueError, match="a list of"):
+            host_names(found)

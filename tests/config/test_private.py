@@ -281,3 +281,19 @@ def test_whom_the_environment_trusts() -> None:
     assert trust_of({"CO2_TRUSTED_USERS": "root, 1000", "CO2_TRUSTED_GROUPS": "7"}) == Trust((0, 1000), (7,))
     with pytest.raises(ConfigError, match=r"CO2_TRUSTED_USERS: found 'nobody-at-all', expected a list of users"):
         trust_of({"CO2_TRUSTED_USERS": "nobody-at-all"})
+
+
+@pytest.mark.parametrize(("ids", "may"), [((7, 7, 7), True), ((7, 7, 8), False), ((7, 8, 8), False)])
+def test_a_group_without_a_name_is_ours_if_it_has_our_own_number(
+    monkeypatch: pytest.MonkeyPatch, ids: tuple[int, int, int], may: bool
+) -> None:
+    gid, egid, euid = ids
+
+    def nameless(_gid: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwall", lambda: [])
+    monkeypatch.setattr(grp, "getgrgid", nameless)
+    monkeypatch.setattr(os, "getegid", lambda: egid)
+    monkeypatch.setattr(os, "geteuid", lambda: euid)
+    assert Trust().writers(gid) == ("7", [] if may else ["others"])

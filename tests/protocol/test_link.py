@@ -12,6 +12,7 @@ from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import (
     Deliver,
     Gap,
+    Health,
     Publish,
     Replay,
     decode_relay_frame,
@@ -572,3 +573,22 @@ def test_garbage_ends_the_link_of_either_side() -> None:
         core.connected()
         core.receive(garbage)
         assert core.state == "away"
+
+
+def test_what_a_satellite_reports_of_its_packages_is_at_the_relay() -> None:
+    net = Network()
+    ham = net.satellite("ham", "a")
+    health = [Health("a", "running")]
+    net.now = 7.0
+    ham.core.tell_health(health, "10.0.0.9")
+    net.run()
+    assert ham.peer is not None
+    assert (ham.peer.health, ham.peer.health_at, ham.peer.listens) == (health, 7.0, "10.0.0.9")
+    net.now = 8.0
+    ham.core.tell_applied()
+    net.run()
+    assert (ham.peer.health, ham.peer.health_at) == (health, 7.0), "positions alone leave it as it was"
+    net.cut(ham)
+    ham.core.tell_health(health, "")
+    ham.core.tell_applied()
+    assert ham.core.taken() == []

@@ -123,3 +123,15 @@ def test_a_write_that_fails_changes_nothing(path: Path) -> None:
         store.write({"ham": None, **many})
     assert store.known() == [HAM]
     store.close()
+
+
+def test_who_is_away_stays_as_it_was_when_a_write_fails(path: Path) -> None:
+    store = MemberStore.open(path)
+    ham = Away("ham", "ham@10.0.0.98:2004", 7.5, True, ("m",), ("p",))
+    store.write_away({"ham": ham}, (), 8.0)
+    store._db.execute("PRAGMA max_page_count = 1")
+    many = {one: Away(one, f"{one}@10.0.0.98:2004", 7.5, True, ("m",), ()) for one in map(str, range(5000))}
+    with pytest.raises(apsw.FullError):
+        store.write_away({"ham": None, **many}, (), 9.0)
+    assert store.away() == [ham]
+    store.close()

@@ -1,6 +1,7 @@
 """The durable log: positions, readers, restarts, retention, damage."""
 
 import gc
+import itertools
 import shutil
 import sys
 import threading
@@ -525,6 +526,30 @@ def test_of_too_many_marks_those_go_that_were_silent_longest(logs: Logs, monkeyp
         on_disk(log)
     log.close()
     assert logs.open().marks == {("ham", 8): 1, ("ham", 9): 1}
+
+
+def test_commits_that_nobody_waits_for_are_a_window_apart(logs: Logs) -> None:
+    window = 0.3
+    log = logs.open(window=window)
+    began = time.monotonic()
+    append(log, b"\x01", seq=1)
+    on_disk(log)
+    second = append(log, b"\x02", seq=2)
+    numbers = itertools.count(3)
+
+    def committed() -> bool:
+        append(log, b"\x03", seq=next(numbers))  # what comes meanwhile starts no commit either
+        return log.committed >= second.end
+
+    wait_for(committed, "it is on disk")
+    assert time.monotonic() - began >= window
+
+
+def test_a_commit_that_somebody_waits_for_does_not_wait_for_its_window(logs: Logs) -> None:
+    log = logs.open(window=3600.0)
+    append(log, b"\x01", seq=1)
+    append(log, b"\x02")
+    on_disk(log)
 
 
 def test_who_has_looked_at_what_is_on_disk_is_not_told_of_it(

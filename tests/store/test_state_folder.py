@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from co2.errors import StateError
-from co2.store.state_folder import StateFolder, default_state_path
+from co2.store.state_folder import StateFolder, default_state_path, holder_of
 from tests.needs import ROOT_ONLY
 
 HOLDER = """
@@ -179,6 +179,82 @@ def test_a_failed_opening_gives_the_lock_back(tmp_path: Path) -> None:
     (tmp_path / "state" / "origin").write_text("no origin")
     for _ in range(2):
         assert "does not contain an origin" in refused(tmp_path / "state")
+
+
+def test_who_holds_a_folder_can_be_asked_without_changing_it(tmp_path: Path) -> None:
+    assert holder_of(tmp_path / "state") == ""
+    assert not (tmp_path / "state").exists()
+    with StateFolder.open(tmp_path / "state"):
+        assert holder_of(tmp_path / "state") == str(os.getpid())
+        (tmp_path / "state" / "lock").write_text("")
+        assert holder_of(tmp_path / "state") == "unknown"
+    assert holder_of(tmp_path / "state") == ""
+
+
+# ---- a new identity ------------------------------------------------------------------------------------
+
+
+def test_a_new_identity_sets_aside_what_waited_under_the_old_one(tmp_path: Path) -> None:
+    with StateFolder.open(tmp_path / "state") as state:
+        before, secret = state.origin, state.secret
+        (state.path / "outbox.db").write_text("waiting")
+        (state.path / "outbox.db-wal").write_text("more")
+        aside = state.renew_identity()
+        assert aside == [state.path / f"outbox.db.of-{before}"]
+        assert aside[0].read_text() == "waiting"
+        assert Path(f"{aside[0]}-wal").read_text() == "more"
+        assert not (state.path / "outbox.db").exists()
+        assert state.origin != before
+        assert state.secret != secret
+        renewed = state.origin, state.secret
+    with StateFolder.open(tmp_path / "state") as state:
+        assert (state.origin, state.secret) == renewed
+        assert state.renew_identity() == []
+
+
+def test_a_new_identity_whose_old_messages_cannot_be_set_aside_is_refused(tmp_path: Path) -> None:
+    with StateFolder.open(tmp_path / "state") as state:
+        (state.path / "outbox.db").write_text("waiting")
+        (state.path / f"outbox.db.of-{state.origin}" / "in the way").mkdir(parents=True)
+        with pytest.raises(StateError, match=r"outbox\.db cannot be set aside"):
+            state.renew_identity()
+        assert (state.path / "outbox.db").read_text() == "waiting"
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", b"g" * 64, b"\xff" * 64])
+def test_a_secret_that_is_none_is_told(content: bytes, tmp_path: Path) -> None:
+    with StateFolder.open(tmp_path / "state"):
+        pass
+    (tmp_path / "state" / "secret").write_bytes(content)
+    assert "holds no secret" in refused(tmp_path / "state")
+
+
+@pytest.mark.parametrize("name", ["origin", "secret"])
+def test_an_identity_on_a_disk_that_fails_is_told(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with StateFolder.open(tmp_path / "state"):
+        pass
+    read_text = Path.read_text
+
+    def failing(path: Path, *args: str, **more: str) -> str:
+        if path.name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read_text(path, *args, **more)
+
+    monkeypatch.setattr(Path, "read_text", failing)
+    assert f"{name} cannot be read: Input/output error" in refused(tmp_path / "state")
+
+
+def test_an_identity_that_cannot_be_written_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "replace", full)
+    assert "origin cannot be written: No space left on device" in refused(tmp_path / "state")
+    monkeypatch.undo()
+    with StateFolder.open(tmp_path / "state") as state:
+        assert re.fullmatch("[0-9a-f]{16}", state.origin)
 
 
 # ---- folders that cannot be used -----------------------------------------------------------------------
