@@ -4,17 +4,20 @@ from zlib import crc32
 
 import pytest
 
+from co2.host_id import HostId
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.takeovers import RETURN
-from co2.protocol.satellite.core import SatelliteCore
+from co2.protocol.satellite.core import NumbersTaken, SatelliteCore
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import (
+    Ack,
     Deliver,
     Gap,
     Health,
     Publish,
     Replay,
+    Result,
     decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
@@ -592,3 +595,73 @@ def test_what_a_satellite_reports_of_its_packages_is_at_the_relay() -> None:
     ham.core.tell_health(health, "")
     ham.core.tell_applied()
     assert ham.core.taken() == []
+
+
+def test_a_frame_that_was_damaged_on_its_way_ends_the_link_and_comes_again() -> None:
+    net = Network()
+    ham = net.satellite("ham", "a")
+    batch = batch_of(1)
+    frame = Deliver(9, "", "spam@10.0.0.9:2004", ("10.0.0.9", 1), 7, 1, "p", "x", [""], crc32(batch) ^ 1, batch)
+    ham.core.receive(encode_link_frame(frame))
+    ham.take_events()
+    assert [ended.reason for ended in ham.ended] == [close_reasons.DAMAGED]
+    assert ham.got == {}
+    spam = net.satellite("spam")
+    net.connect(ham)
+    spam.send(1)
+    net.run()
+    assert ham.got == {"a": [1]}
+
+
+def test_an_acknowledgement_of_what_was_never_sent_ends_the_link() -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    ham.send(1)
+    net.run()
+    ham.core.receive(encode_link_frame(Ack(7, 1)))
+    assert ham.core.state == "open"
+    ham.core.receive(encode_link_frame(Ack(7, 5)))
+    assert NumbersTaken(7, 5) in ham.core.events
+    ham.take_events()
+    assert [ended.reason for ended in ham.ended] == [close_reasons.OUT_OF_ORDER]
+
+
+def test_a_link_that_has_ended_does_not_end_again() -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    ham.core.end("stopped", "done")
+    assert ham.core.taken()
+    ham.core.end("stopped", "done")
+    ham.core.lost("cut")
+    ham.core.answer(Result(1, b"\xc0"))
+    assert ham.core.taken() == []
+    ham.take_events()
+    assert len(ham.ended) == 1
+
+
+def test_packages_that_nobody_knows_change_nothing() -> None:
+    net = Network()
+    ham = net.satellite("ham", "a")
+    ham.core.fell_behind("nobody")
+    ham.core.catch_up("nobody")
+    ham.core.catch_up("a")
+    ham.core.unsubscribe("nobody")
+    assert ham.core.is_settled
+    assert ham.core.count("current") == 1
+    assert [reader.package for reader in ham.core.live_readers(("",))] == ["a"]
+
+
+def test_names_that_have_changed_are_at_the_relay() -> None:
+    net = Network()
+    methods: list[str] = []
+    ham = FakeSatellite("ham", 7, 2)
+    ham.core = SatelliteCore(HostId("ham", "10.0.0.2", 2004), ham.outbox, lambda: (methods, []), "token")
+    net.satellites.append(ham)
+    net.connect(ham)
+    methods.append("p.m.x_go")
+    ham.core.names_changed()
+    assert not ham.core.is_settled
+    net.run()
+    assert ham.core.is_settled
+    assert ham.peer is not None
+    assert list(ham.peer.methods) == ["p.m.x_go"]

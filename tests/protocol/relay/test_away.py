@@ -155,3 +155,14 @@ def test_claims_have_a_bound_and_go_on_where_those_on_disk_end() -> None:
     book.left(host(3).origin, stopped=True)
     assert book.rows()[0].claims == {"m": 9, "had": 8}
     assert book.having("had") == [], "it has it no more"
+
+
+def test_who_is_here_and_who_is_away_is_counted() -> None:
+    book = book_of(2)
+    assert book.states() == {"away": 2}
+    book.joined(host(1), [], [])
+    book.left(host(1).origin, stopped=True)
+    book.joined(host(7), [], [])
+    assert book.states() == {"away": 1, "stopped": 1}
+    assert book.here == {host(7).origin}
+    assert AwayBook().states() == {}

@@ -248,3 +248,27 @@ def test_a_filter_that_is_taken_away_holds_nothing_up() -> None:
     assert held.ham.got["p"] == [1]
     sent(held.net, held.spam, 2)
     assert held.ham.got["p"] == [1, 2]
+
+
+def test_a_filter_is_alone_while_it_is_the_only_one_and_has_nothing() -> None:
+    first, second = FakeFilter(b"a"), FakeFilter(b"b")
+    way = Way(first)
+    assert way.filter_chain.lone is first
+    way.enter(b"1")
+    assert way.filter_chain.lone is None
+    first.answer()
+    assert way.filter_chain.lone is first
+    way.filter_chain.set_filters([first, second])
+    assert way.filter_chain.lone is None
+
+
+def test_a_filter_that_answers_out_of_order_keeps_the_order() -> None:
+    filter_ = FakeFilter(b"a")
+    way = Way(filter_)
+    way.enter(b"1")
+    way.enter(b"2")
+    filter_.asked.reverse()
+    filter_.answer()
+    assert (way.out, way.late) == ([], 0)
+    filter_.answer()
+    assert (way.out, way.late) == ([b"1a", b"2a"], 1)

@@ -224,3 +224,13 @@ def test_a_number_that_was_claimed_by_an_impostor_is_not_marked() -> None:
     net.run()
     said(net, hello("ham", "theirs", [(7, 1004)]))
     assert net.log.marks["ham", 7] == 3
+
+
+def test_an_origin_that_is_forgotten_belongs_to_the_next_who_comes() -> None:
+    book = OriginBook(wall=lambda: 7.0)
+    assert not book.forget("ham")
+    assert book.claim(at("10.0.0.2"), OURS)
+    assert book.forget("ham")
+    assert not book.has_owner("ham")
+    assert not book.forget("ham")
+    assert book.is_owner("ham", THEIRS)

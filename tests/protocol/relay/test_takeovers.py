@@ -62,3 +62,10 @@ def test_what_is_remembered_has_a_bound() -> None:
     for run in range(1, 1000):
         takeovers.is_clone("ham", run, run + 1)
     assert len(takeovers._rivals["ham"]) <= 16
+
+
+def test_a_clone_is_found_though_a_satellite_without_a_number_came_in_between() -> None:
+    takeovers = Takeovers(lambda: 0.0)
+    assert not takeovers.is_clone("ham", 1, 2)
+    assert not takeovers.is_clone("ham", 2, 0)
+    assert takeovers.is_clone("ham", 3, 1)

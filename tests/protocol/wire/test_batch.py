@@ -97,3 +97,11 @@ def test_batches_are_joined() -> None:
     assert joined == make_batch(messages)
     with pytest.raises(BadRequest):
         join_batches([make_batch(messages), b"none"])
+
+
+def test_what_nests_too_deep_is_split_only_by_who_has_the_patience() -> None:
+    deep = b"\x91" * 5000 + b"\xc0"
+    batch = make_batch([b"\x01", deep])
+    assert split_batch(batch) == [b"\x01", deep]
+    with pytest.raises(BadRequest, match="taken apart"):
+        split_batch(batch, patient=False)

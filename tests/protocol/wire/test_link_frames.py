@@ -10,6 +10,7 @@ from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.checksum import crc32
 from co2.protocol.wire.link_frames import (
     MAX_FIRST_FRAME,
+    MAX_LINK_FRAME,
     Call,
     Interest,
     Publish,
@@ -42,3 +43,9 @@ def test_frames_with_messages_and_values_may_be_longer() -> None:
         Result(1, bytes(2 * MAX_FIRST_FRAME), 0, ""),
     ):
         assert decode_satellite_frame(encode_link_frame(frame)) == frame
+
+
+def test_a_frame_that_no_relay_takes_is_not_encoded() -> None:
+    batch = make_batch([msgspec.msgpack.encode(b"x" * MAX_LINK_FRAME)])
+    with pytest.raises(BadRequest, match=f"the limit is {MAX_LINK_FRAME}"):
+        encode_link_frame(Publish(7, 1, "p", "x", [""], crc32(batch), batch))

@@ -84,3 +84,8 @@ def test_a_message_nested_too_deep_spoils_no_frame() -> None:
     batch = make_batch([deep, RAW])
     [frame] = f.FrameReader("child").feed(f.encode_frame(f.Publish("ham.spam.X_Spam", [""], batch)))
     assert frame.batch == batch
+
+
+def test_a_frame_carries_text_that_is_no_unicode() -> None:
+    assert f.text_for_frame("spam \udcff") == "spam \\udcff"
+    assert f.text_for_frame("Ni \u2713") == "Ni \u2713"

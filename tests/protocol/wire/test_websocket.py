@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from co2.protocol.wire.websocket import (
     CLOSE,
+    MAX_CONTROLS,
     MAX_MESSAGES,
     MAX_SMALL_PARTS,
     NORMAL,
@@ -19,6 +20,7 @@ from co2.protocol.wire.websocket import (
     SMALL_PART,
     WebSocketReader,
     accept_key,
+    close_words,
     control_frame,
     message_head,
 )
@@ -293,3 +295,39 @@ def test_exactly_as_many_messages_as_are_parsed_at_once_leave_nothing_to_ask_for
     assert len(reader.feed(one * MAX_MESSAGES)) == MAX_MESSAGES
     assert not reader.is_cut_short
     assert reader.is_between
+
+
+def test_a_flood_of_control_frames_ends_the_stream() -> None:
+    few = control_frame(PING, b"", False) * MAX_CONTROLS
+    assert not read_twice(few).code
+    outcome = read_twice(few + control_frame(PING, b"", False))
+    assert outcome.code == 1008
+    assert "control frames" in outcome.error
+
+
+def test_between_messages_nothing_is_held() -> None:
+    reader = WebSocketReader(MAX_SIZE, False)
+    assert reader.is_between
+    assert not reader.held
+    reader.feed(frame(2, b"ham"))
+    assert not reader.is_between, "more parts follow"
+    assert reader.held == 3
+    reader.feed(frame(FIN, b"spam")[:3])
+    assert not reader.is_between
+    reader.feed(frame(FIN, b"spam")[3:])
+    assert reader.is_between
+    assert not reader.held
+    reader.feed(control_frame(CLOSE, b"", False))
+    assert not reader.is_between, "nothing follows a Close"
+
+
+@pytest.mark.parametrize(("code", "words"), [(1002, "no WebSocket"), (1008, "too much"), (1009, "as long as")])
+def test_a_close_with_an_error_is_put_in_words(code: int, words: str) -> None:
+    text = close_words(code.to_bytes(2, "big") + b"more")
+    assert words in text
+    assert str(code) in text
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x03", NORMAL.to_bytes(2, "big"), (4000).to_bytes(2, "big")])
+def test_a_close_without_an_error_needs_no_words(payload: bytes) -> None:
+    assert close_words(payload) == ""
