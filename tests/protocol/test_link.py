@@ -14,13 +14,13 @@ from co2.protocol.wire.link_frames import (
     Ack,
     Deliver,
     Gap,
-    Health,
     Publish,
     Replay,
     Result,
     decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
+from co2.protocol.wire.package_health import Health
 from tests.protocol.network import FakeSatellite, Network, batch_of, sent
 from tests.protocol.test_transitions import HELLO
 
