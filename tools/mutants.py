@@ -342,8 +342,13 @@ def _is_noticed(space: Workspace, mutant: Mutant) -> str:
     if status < 0:
         return "the time it takes"
     failed = _failed(output)
-    if not failed or "::" not in failed:
-        return f"{failed or 'pytest'}, which cannot be imported"
+    if (
+        "::" not in failed
+    ):  # a test file cannot be imported, or pytest itself, as while the environment is made anew
+        again, output = space.run(["--collect-only", failed or tests[0]])
+        if again == 0:
+            return f"{failed or 'pytest'}, which cannot be imported"
+        raise RuntimeError(f"{failed or 'pytest'} cannot be imported without the change either: {output[-200:]}")
     again, _ = space.run([failed.partition("[")[0]])
     if again == 0:
         return failed

@@ -4,23 +4,25 @@ from zlib import crc32
 
 import pytest
 
-from co2.host_id import HostId
-from co2.protocol.relay.core import RelayCore
+from co2.host_id import ADDRESS_PREFIX, HostId
+from co2.protocol.relay.core import ASKED_AT_ONCE, RelayCore
 from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.takeovers import RETURN
 from co2.protocol.satellite.core import NumbersTaken, SatelliteCore
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import (
     Ack,
+    Applied,
     Deliver,
     Gap,
+    Hello,
     Publish,
     Replay,
     Result,
     decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
-from co2.protocol.wire.package_health import Health
+from co2.protocol.wire.package_health import MAX_ERROR, MAX_HEALTH, MAX_HEALTH_TEXT, Health, health_text
 from tests.protocol.network import FakeSatellite, Network, batch_of, sent
 from tests.protocol.test_transitions import HELLO
 
@@ -665,3 +667,72 @@ def test_names_that_have_changed_are_at_the_relay() -> None:
     assert ham.core.is_settled
     assert ham.peer is not None
     assert list(ham.peer.methods) == ["p.m.x_go"]
+
+
+@pytest.mark.parametrize("host_id", ["", "ham", "ham@nowhere at all:2004", f"{ADDRESS_PREFIX}x@10.0.0.2:2004"])
+def test_a_satellite_without_a_proper_identity_is_sent_away(host_id: str) -> None:
+    net = Network()
+    peer = net.relay.opened(("10.0.0.2", 1))
+    net.relay.receive(peer, encode_link_frame(Hello(host_id, "", "", [], [(7, 1)], [], [])))
+    assert peer.state == "closed"
+    assert close_reasons.IDENTITY.encode() in b"".join(peer.taken())
+    assert not net.relay.peers
+    net.relay.end(peer, "stopped", "again")
+    net.relay.receive(peer, encode_link_frame(HELLO))
+    net.relay.answer(peer, Result(1, b"\xc0"))
+    assert peer.taken() == [], "a link that has ended gets and does nothing more"
+
+
+def test_a_second_hello_is_out_of_place() -> None:
+    net = Network()
+    peer = net.relay.opened(("10.0.0.2", 1))
+    net.relay.receive(peer, encode_link_frame(HELLO))
+    assert peer.state == "open"
+    peer.taken()
+    net.relay.receive(peer, encode_link_frame(HELLO))
+    assert peer.state == "closed"
+    assert close_reasons.OUT_OF_PLACE.encode() in b"".join(peer.taken())
+
+
+def test_frames_that_cost_much_take_turns_and_messages_do_not() -> None:
+    net = Network()
+    ham = net.satellite("ham", "a")
+    peer = ham.peer
+    assert peer is not None
+    applied = [encode_link_frame(Applied({}))] * (2 * ASKED_AT_ONCE)
+    peer.asked = 0
+    assert net.relay.receive_some(peer, applied) == ASKED_AT_ONCE
+    peer.asked = 0
+    for value in range(2 * ASKED_AT_ONCE):
+        ham.send(value)
+    messages = ham.core.taken()
+    assert len(messages) > ASKED_AT_ONCE
+    assert net.relay.receive_some(peer, messages) == len(messages)
+    assert net.log.last >= 2 * ASKED_AT_ONCE
+
+
+def test_positions_that_were_never_assigned_end_the_link() -> None:
+    for frame in (Applied({"p": 10**12}), Replay("p", 10**12, 1)):
+        _relay_takes(encode_link_frame(frame))
+
+
+def test_too_long_a_health_report_ends_the_link() -> None:
+    error = "x" * MAX_ERROR
+    rows = [Health(f"p{number}", "failed", error=error) for number in range(MAX_HEALTH)]
+    assert health_text(rows) > MAX_HEALTH_TEXT
+    _relay_takes(encode_link_frame(Applied({}, rows)))
+
+
+def test_a_full_transport_stops_streams_and_nothing_is_missed() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b")
+    assert spam.peer is not None
+    net.relay.pause(spam.peer)
+    ham.send(1)
+    ham.send(2)
+    net.run()
+    assert spam.got == {}
+    assert len(ham.outbox) == 0, "what is on disk is acknowledged all the same"
+    net.relay.resume(spam.peer)
+    net.run()
+    assert spam.got == {"b": [1, 2]}

@@ -411,3 +411,59 @@ def test_of_a_run_that_was_killed_more_may_have_been_sent_than_is_left() -> None
     disk.outbox.found([left_of(2, 6)], ends={5: 1})
     assert disk.outbox.acknowledged(7, 10)
     assert len(disk.outbox) == 0
+
+
+def test_new_messages_in_another_run_begin_at_1() -> None:
+    disk = Disk()
+    disk.send(1, 2)
+    disk.outbox.renew(8)
+    disk.send(3)
+    assert numbers(disk) == [(7, 1, [1, 2])]
+    assert disk.outbox.last_of(8) == 1
+    assert disk.outbox.acknowledged(7, 2)
+    assert disk.outbox.done == 2
+    assert numbers(disk) == [(8, 1, [3])]
+    assert disk.outbox.acknowledged(8, 1)
+    assert (disk.outbox.done, len(disk.outbox)) == (3, 0)
+
+
+def test_all_is_given_when_nothing_is_left_to_give() -> None:
+    disk = Disk()
+    assert disk.outbox.is_given
+    disk.send(1)
+    assert not disk.outbox.is_given
+    assert disk.given() == [1]
+    assert disk.outbox.is_given
+    disk.send(2)
+    assert not disk.outbox.is_given
+    disk.outbox.again()
+    assert disk.given() == [1, 2]
+    disk.outbox.acknowledged(7, 2)
+    assert disk.outbox.is_given
+
+
+def test_what_was_acknowledged_while_the_disk_read_it_is_not_sent_again() -> None:
+    disk = Disk()
+    disk.send(1, 2)
+    disk.look(everything=True)
+    disk.write()
+    disk.restart(8)
+    segment = disk.outbox.wanted()
+    assert segment is not None
+    assert disk.outbox.acknowledged(7, 2)
+    disk.outbox.loaded(segment, [*disk.rows.values()])
+    assert disk.given() == []
+    assert (len(disk.outbox), disk.outbox.lost) == (0, 0)
+
+
+def test_what_the_disk_has_lost_whole_is_counted_and_makes_room() -> None:
+    disk = Disk()
+    disk.send(1, 2)
+    disk.look(everything=True)
+    disk.write()
+    disk.restart(8)
+    disk.send(3)
+    disk.rows.clear()
+    assert disk.given() == [3]
+    assert (disk.outbox.lost, len(disk.outbox)) == (2, 1)
+    assert disk.outbox.to_forget() == 1
