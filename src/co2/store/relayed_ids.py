@@ -8,7 +8,7 @@ from collections import OrderedDict
 __all__ = ["IDS_PER_HOST", "MAX_IDS", "RelayedIds"]
 
 IDS_PER_HOST = 10_000
-"""Messages of a host within which a repeat is recognised (design §5)."""
+"""Messages of a host within which a repeat is recognised."""
 
 MAX_IDS = 100_000
 """Ids of all hosts, some 25 MB of memory; beyond it the host that was silent longest is forgotten first."""

@@ -1,4 +1,4 @@
-"""How many reads from disk one link may have under way."""
+"""Reading on from the log: what one link may have examined and read from disk before others have their turn."""
 
 import pytest
 

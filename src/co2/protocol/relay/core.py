@@ -1,4 +1,4 @@
-"""The relay's side of the link, without I/O: frames in, frames and events out (design §6, §7).
+"""The relay's side of the link, without I/O: frames in, frames and events out.
 
 1. Everything that changes the state of a link is in this subpackage. The relay calls the methods of
    :class:`RelayCore`, sends what the links have to send, and handles ``RelayCore.events``.

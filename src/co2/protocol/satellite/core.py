@@ -1,4 +1,4 @@
-"""The satellite's side of the link, without I/O: frames in, frames and events out (design §6, §7).
+"""The satellite's side of the link, without I/O: frames in, frames and events out.
 
 1. Everything that changes the state of the link is in this subpackage. The satellite calls the methods of
    :class:`SatelliteCore`, sends what the link has to send, and handles ``SatelliteCore.events``.

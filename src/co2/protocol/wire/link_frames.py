@@ -1,4 +1,4 @@
-"""Every frame on the link between a satellite and its relay, as a msgspec Struct (design §6).
+"""Every frame on the link between a satellite and its relay, as a msgspec Struct.
 
 A frame is one binary WebSocket message: MessagePack, an array whose first item is the frame's name. The satellite
 opens the link and says Hello, the relay answers Welcome; then both send in any order::
