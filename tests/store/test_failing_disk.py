@@ -122,11 +122,18 @@ def test_a_full_disk_refuses_serves_and_recovers_unattended(watched: Watched, si
             taken.append(watched.append(size))
             if len(taken) % 100 == 0:
                 time.sleep(0.001)
+    assert not watched.log.takes
+    assert "is full" in watched.log.problem
+    with pytest.raises(StorageFull):
+        watched.log.check_room()
     assert watched.log.read_disk(0, 2**20).entries[0] == old
     assert watched.log.read(watched.log.committed, 2**20).entries  # what is not on disk yet is read too
     watched.disk.room = None
     wait_for(lambda: watched.log.committed >= taken[-1].end, "what was taken gets to disk")
     wait_for(lambda: not watched.refused(), "messages are taken again")
+    assert watched.log.takes
+    assert watched.log.problem == ""
+    watched.log.check_room()
     assert watched.failures == []
     found = []
     after = 0

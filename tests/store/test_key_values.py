@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 
-from co2.errors import NotRunning, StorageFailed, StoreLimit, TooBig, ValueRefused
+from co2.errors import NotRunning, StorageFailed, StorageFull, StoreLimit, TooBig, ValueRefused
 from co2.store import key_values
 from co2.store.key_values import MAX_KEY, KeyValues
 
@@ -171,3 +172,24 @@ def test_after_the_end_nothing_is_looked_up(store: KeyValues) -> None:
     store.close()
     with pytest.raises(NotRunning):
         store["n"]
+
+
+def test_a_full_disk_stores_nothing_and_leaves_what_was_there(store: KeyValues) -> None:
+    store["n"] = 1
+    with store._open() as db:
+        db.execute("PRAGMA max_page_count = 1")
+    with pytest.raises(StorageFull, match="nothing was stored"):
+        store["big"] = b"x" * 100_000
+    assert dict(store) == {"n": 1}
+
+
+def test_a_file_that_is_damaged_meanwhile_is_set_aside_at_the_next_start(store: KeyValues, path: Path) -> None:
+    store["n"] = 1
+    told: list[str] = []
+    with pytest.raises(StorageFailed, match="malformed"), store._open():
+        raise apsw.CorruptError("database disk image is malformed")
+    store.close()
+    later = KeyValues(path, told.append)
+    assert "n" not in later
+    assert "it is kept as ham.db.bad-" in told[0]
+    later.close()

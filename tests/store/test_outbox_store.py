@@ -143,6 +143,12 @@ def test_a_disk_that_fails_is_told_and_nothing_more_is_written(
     wait_for(lambda: store.failed)
     assert "in memory only" in caplog.text
     assert stores.stored == []
+    store.ended(7, 3)
+    store.move(7, 8, 0)
+    stores.close()
+    again = OutboxStore.open(stores.path, lambda *_: None)
+    assert (again.left(), again.ends(), again.moves()) == ([], {}, {})
+    again.close(1.0)
 
 
 def test_what_was_acknowledged_while_the_disk_was_full_does_not_go_there(
@@ -225,3 +231,14 @@ def test_how_far_a_run_came_that_ended_in_good_order_is_there_again(tmp_path: Pa
     store = OutboxStore.open(path, lambda *_: None)
     assert store.ends() == {9: 3}, "what ended long ago is forgotten with the last of it"
     store.close(1.0)
+
+
+def test_a_file_of_a_later_version_is_set_aside(stores: Stores) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 3))
+    stores.close()
+    other = apsw.Connection(str(stores.path))
+    other.execute("PRAGMA user_version = 99")
+    other.close()
+    assert stores.open().left() == []
+    assert len(list(stores.path.parent.glob("outbox.db.bad-*Z"))) == 1

@@ -747,3 +747,17 @@ def test_the_oldest_that_is_kept_is_the_same_from_0_and_from_the_beginning(logs:
     append(log, b"\x02", seq=4)
     wait_for(lambda: log.gone == old[-1].position, "they are gone from disk")
     assert everything(whole(log), 0) == everything(whole(log), 1)
+
+
+def test_the_address_of_a_sender_is_known_while_something_of_it_is_kept(logs: Logs) -> None:
+    log = logs.open()
+    assert log.address_of("ham") == ""
+    append(log, b"\x01", origin="spam")
+    append(log, b"\x01", seq=1)
+    on_disk(log)
+    assert log.address_of("ham") == "127.0.0.1"
+    assert log.address_of("spam") == "", "its messages have no numbers"
+    log.close()
+    log = logs.open()
+    assert log.address_of("ham") == "127.0.0.1"
+    assert log.address_of("nobody") == ""

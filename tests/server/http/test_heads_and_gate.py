@@ -288,3 +288,19 @@ def test_every_address_of_both_families() -> None:
         pytest.skip("no IPv6 here")
     with sock, socket.create_connection(("127.0.0.1", sock.getsockname()[1])):
         pass
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "why"),
+    [
+        (b"GET /nothing HTTP/1.1", 404, "no such page"),
+        (b"POST /nothing HTTP/1.1", 404, "no such page"),
+        (b"OPTIONS * HTTP/1.1", 405, "not a proxy"),
+        (b"CONNECT /nothing HTTP/1.1", 405, "not a proxy"),
+        (b"GET /RPC2 HTTP/1.1", 405, "method not allowed"),
+    ],
+)
+def test_a_place_that_is_none_and_a_method_that_is_not_for_it(line: bytes, status: int, why: str) -> None:
+    with pytest.raises(Refused, match=why) as refused:
+        Gate((), (), LIMITS).admit(line + b"\r\nHost: 127.0.0.1", over_loopback=True)
+    assert refused.value.status == status
