@@ -12,6 +12,7 @@ from typing import Any
 import uvloop
 
 from co2.server.http.limits import Limits
+from co2.server.http.link_upgrade import LinkHandler
 from co2.server.http.server import HttpServer, bind_socket
 from co2.server.rpc.answer_turns import AT_ONCE
 from co2.web.headers import answer
@@ -66,6 +67,7 @@ def running(
     pages: Mapping[str, PageHandler] | None = None,
     access_log: logging.Logger | None = None,
     gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
+    links: LinkHandler | None = None,
 ) -> Iterator[Running]:
     """Serve until the end of the ``with``."""
     started: list[Running] = []
@@ -81,6 +83,7 @@ def running(
             allowed_hosts=(),
             access_log=access_log,
             gives_way=gives_way,
+            links=links,
         )
         sock = bind_socket("127.0.0.1", 0, next_free=False)
         found = Running(server, sock.getsockname()[1], asyncio.get_running_loop(), asyncio.Event(), registry)
