@@ -736,3 +736,23 @@ def test_a_full_transport_stops_streams_and_nothing_is_missed() -> None:
     net.relay.resume(spam.peer)
     net.run()
     assert spam.got == {"b": [1, 2]}
+
+
+def test_the_relay_knows_how_far_behind_each_link_is() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "b", "c")
+    peer = spam.peer
+    assert peer is not None
+    ham.send(1)
+    net.run()
+    assert (peer.behind, peer.replaying, peer.position) == (0, 0, net.log.last)
+    before = net.log.last
+    spam.core.fell_behind("b")
+    net.run()
+    ham.send(2)
+    net.run()
+    assert (peer.behind, peer.replaying, peer.position) == (1, 0, before)
+    spam.core.catch_up("b")
+    net.run()
+    assert (peer.behind, peer.position) == (0, net.log.last)
+    assert spam.got == {"b": [1, 2], "c": [1, 2]}

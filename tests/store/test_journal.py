@@ -9,6 +9,7 @@ from typing import Any
 import apsw
 import pytest
 
+from co2.errors import BadRequest
 from co2.protocol.relay.log import Entry
 from co2.store import journal as journal_module
 from co2.store import log_writer
@@ -340,3 +341,9 @@ def test_a_read_that_ends_in_the_database_goes_on_there_and_not_in_the_journal(
         assert 0 < len(reading.entries) <= max(1, most // FRAME + 1)
         found += reading.entries
     assert found == entries
+
+
+@pytest.mark.parametrize("data", [b"", b"\xc1", b"\x90", b"\x93\x01\x02\x03"])
+def test_what_is_no_commit_is_refused(data: bytes) -> None:
+    with pytest.raises(BadRequest, match="no commit"):
+        decode_commit(data)

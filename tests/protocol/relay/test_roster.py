@@ -182,3 +182,14 @@ def test_chance(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
         peer.paused = False
     net.settle(2 * FRAME_COST)
     assert net.all_know(**there)
+
+
+def test_who_was_never_there_leaves_nothing() -> None:
+    net = Net()
+    net.come("ham")
+    net.settle()
+    frames = net.frames
+    net.book.remove("nobody")
+    net.settle()
+    assert net.frames == frames
+    assert list(net.known["ham"]) == ["ham@127.0.0.1:1"]
