@@ -226,7 +226,7 @@ def test_a_secret_that_is_none_is_told(content: bytes, tmp_path: Path) -> None:
     with StateFolder.open(tmp_path / "state"):
         pass
     (tmp_path / "state" / "secret").write_bytes(content)
-    assert "holds no secret" in refused(tmp_path / "state")
+    assert re.search(r"secret .* secret \(64 hexadecimal", refused(tmp_path / "state"))
 
 
 @pytest.mark.parametrize("name", ["origin", "secret"])
