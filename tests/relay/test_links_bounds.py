@@ -29,7 +29,7 @@ from co2.protocol.wire.link_frames import (
     decode_relay_frame,
     encode_link_frame,
 )
-from co2.protocol.wire.websocket import CLOSE, PING, WebSocketReader, control_frame
+from co2.protocol.wire.websocket import CLOSE, MAX_MESSAGES, PING, WebSocketReader, control_frame
 from co2.relay import brake, links
 from co2.relay.links import MAX_UNSAID
 from co2.relay.satellite_calls import MAX_ANSWERS
@@ -336,5 +336,32 @@ def test_an_error_of_ours_is_an_answer_too() -> None:
                 await calls_in
             assert caught.value.code == InternalError.code
             assert "secret" not in str(caught.value)
+
+    network(test, "ham")
+
+
+def test_frames_that_wait_for_their_turn_come_before_those_parsed_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        _, writer = await joined_as(relay, "spam")
+        peer = next(peer for peer in relay.present if peer.origin == "spam")
+        wire = relay.links.wires[peer]
+        monkeypatch.setattr(relay.links.reader._frames, "_begin", lambda _pause: None)  # their turn is not yet
+        number = MAX_MESSAGES + 100
+        frames = [encode_link_frame(Applied({}))] * ASKED_AT_ONCE
+        for seq in range(1, number + 1):
+            batch = batch_of(seq)
+            frames.append(encode_link_frame(Publish(7, seq, "p", "p.m.X", [""], crc32(batch), batch)))
+        writer.writelines(joined(frames, masked=True))
+        await until(lambda: wire.is_held)
+        assert wire._reader.is_cut_short
+        wire.abort()  # as when the other side has reset the connection
+        await until(lambda: any(origin != "ham" for origin in relay.gone) or relay.gone)
+        assert [reason for reason, _ in relay.gone] == [""]
+        await until(lambda: len(ham.got.get("p", ())) >= MAX_MESSAGES - ASKED_AT_ONCE)
+        got = ham.got["p"]
+        assert got == list(range(1, len(got) + 1))
+        writer.close()
 
     network(test, "ham")

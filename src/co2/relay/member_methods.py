@@ -3,7 +3,7 @@
 import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -162,29 +162,34 @@ class MemberMethods:
         with_names = argument.get("names", True)
         if not isinstance(with_names, bool):
             raise BadParams("key 'names': expected true or false")
-        members: Iterable[Member] = self._members
         is_page = "max" in argument or "after" in argument
-        if is_page:
-            maximum = integer(argument, "max", MAX_ROWS, 1, MAX_ROWS)
-            after = text(argument, "after").partition("@")[0] if "after" in argument else ""
-            following = (member for member in members if member.host_id.origin > after)
-            members = heapq.nsmallest(maximum, following, key=lambda member: member.host_id.origin)
-        elif len(self._members) > MOST_ROWS:
+        maximum = integer(argument, "max", MAX_ROWS, 1, MAX_ROWS)
+        after = text(argument, "after").partition("@")[0] if "after" in argument else ""
+        if not is_page and len(self._members) > MOST_ROWS:
             raise BadParams(
                 f"{len(self._members)} satellites are too many for one answer: call with "
                 f"{{max: {MAX_ROWS}}}, then with after = the last host_id received, until the answer is empty"
             )
         away = self._relay.away if argument.get("away") is True and not is_page else None
-        produce = partial(self._rows, list(members), away, with_names=with_names, is_page=is_page)
+        listed = partial(self._page, maximum, after) if is_page else lambda: list(self._members)
+        produce = partial(self._rows, listed, away, with_names=with_names, is_page=is_page)
         return LongList(produce, self._turns, self._one_at_a_time)
 
+    def _page(self, maximum: int, after: str) -> list[Member]:
+        """Return the members of a page, by their origins."""
+        following = (member for member in self._members if member.host_id.origin > after)
+        return heapq.nsmallest(maximum, following, key=lambda member: member.host_id.origin)
+
     def _rows(
-        self, members: list[Member], away: AwayBook | None, *, with_names: bool, is_page: bool
+        self, listed: Callable[[], list[Member]], away: AwayBook | None, *, with_names: bool, is_page: bool
     ) -> Iterator[dict[str, Any]]:
-        """Produce the rows of members, as far as their names fit; on a page the rows end where they do not."""
+        """Produce the rows of members, as far as their names fit; on a page the rows end where they do not.
+
+        Which members are listed is asked for with the first row: until then nothing is kept.
+        """
         left = NAMES_TOLD if with_names else -1
         number = 0
-        for member in members:
+        for member in listed():
             if self._members.get(member.host_id.origin) is not member:
                 continue  # it has left since the first row was produced
             row = self._row(member)
@@ -275,13 +280,12 @@ class MemberMethods:
         member.miss(0, BEGINNING, "log replaced")
 
 
-def away_rows(book: AwayBook) -> list[dict[str, Any]]:
-    """Return the rows of satellites that are away, with names as far as they fit."""
-    rows, left = [], MAX_AWAY_NAMES_TOLD
+def away_rows(book: AwayBook) -> Iterator[dict[str, Any]]:
+    """Produce the rows of satellites that are away, with names as far as they fit."""
+    left = MAX_AWAY_NAMES_TOLD
     for one in book.rows()[:MAX_AWAY_TOLD]:
         left -= sum(map(len, (*one.methods, *one.plugins)))
-        rows.append(_away_row(one, book.absence(one), with_names=left >= 0))
-    return rows
+        yield _away_row(one, book.absence(one), with_names=left >= 0)
 
 
 def _away_row(one: Away, absence: Absence, *, with_names: bool) -> dict[str, Any]:

@@ -73,7 +73,7 @@ class RoleHost(ABC):
             links: see :class:`~co2.server.http.server.HttpServer`.
             gives_way: likewise.
         """
-        add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local))
+        add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local), self.turns.pause)
         self.registry.add(
             "method_call",
             self.calls.method_call,

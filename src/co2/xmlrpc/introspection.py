@@ -1,14 +1,15 @@
 """The methods that every host has: ping, test, the ``co2.``, ``system.`` and ``web.`` introspection."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from co2.errors import BadParams, BadRequest
 from co2.protocol.wire.host_names import MAX_METHOD_NAME
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.registry import Caller, Registry
-from co2.xmlrpc.writer import Written, write_value
+from co2.xmlrpc.writer import LazyArray, Written, value_steps
 
 __all__ = ["CAPABILITIES", "MAX_ANSWERS", "MAX_MULTICALL", "add_introspection"]
 
@@ -31,14 +32,21 @@ CAPABILITIES = {
 """The answer of ``system.getCapabilities``."""
 
 
-def add_introspection(registry: Registry, properties: Callable[[Caller], Mapping[str, Any]]) -> None:
+Pause = Callable[[float], Awaitable[float]]
+"""Lets others have their turns: takes the monotonic time at which a part began, returns that of the next one."""
+
+
+def add_introspection(
+    registry: Registry, properties: Callable[[Caller], Mapping[str, Any]], pause: Pause | None = None
+) -> None:
     """Add the methods of both roles to a registry (all but ``method_call``).
 
     Args:
         registry: to add the methods to.
         properties: returns the answer of ``co2.get_properties`` for a caller.
+        pause: awaited in the middle of long work; None to let the event loop run once.
     """
-    inside = _Introspection(registry, properties)
+    inside = _Introspection(registry, properties, pause or _sleep)
     for handler, name, signatures, aliases in (
         (inside.ping, "ping", [["boolean"], ["boolean", "struct"]], ("web.ping",)),
         (inside.test, "test", [["any", "any"]], ("web.test",)),
@@ -70,9 +78,12 @@ def add_introspection(registry: Registry, properties: Callable[[Caller], Mapping
 class _Introspection:
     """The handlers. Callers read their docstrings."""
 
-    def __init__(self, registry: Registry, properties: Callable[[Caller], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, registry: Registry, properties: Callable[[Caller], Mapping[str, Any]], pause: Pause
+    ) -> None:
         self._registry = registry
         self._properties = properties
+        self._pause = pause
 
     def ping(self, params: Sequence[Any], _caller: Caller) -> bool:
         """Return true: this host is reachable."""
@@ -138,13 +149,29 @@ class _Introspection:
             if room <= 0:
                 raise BadRequest(f"the answers before it have {MAX_ANSWERS} bytes already: call again, with fewer")
             result = self._registry.call(method, params, caller)
-            if hasattr(result, "__await__"):
+            if not isinstance(result, LazyArray) and hasattr(result, "__await__"):
                 result = await result
             # Encoded here, so that a result that cannot be is the fault of this call alone.
-            return [Written(write_value(result))]
+            return [Written(await self._encoded(result))]
         except Exception as error:
             told = as_fault(error, method or "system.multicall")
             return {"faultCode": told.code, "faultString": str(told)}
+
+    async def _encoded(self, value: Any) -> bytes:
+        """Encode a value; between two steps others have their turns."""
+        steps = value_steps(value)
+        began = monotonic()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return b"".join(end.value)
+            began = await self._pause(began)
+
+
+async def _sleep(_began: float) -> float:
+    await asyncio.sleep(0)
+    return monotonic()
 
 
 def _no_argument(params: Sequence[Any]) -> None:

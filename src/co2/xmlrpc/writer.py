@@ -26,6 +26,7 @@ __all__ = [
     "Written",
     "WrittenValue",
     "response_steps",
+    "value_steps",
     "write_call",
     "write_fault",
     "write_response",
@@ -104,7 +105,7 @@ def write_value(value: Any, most: int = 0) -> bytes:
     """
     if value.__class__ is WrittenValue:
         return value.xml
-    steps = _steps(value, most)
+    steps = value_steps(value, most)
     while True:
         try:
             next(steps)
@@ -113,7 +114,7 @@ def write_value(value: Any, most: int = 0) -> bytes:
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _steps(value: Any, most: int = 0) -> Steps:
+def value_steps(value: Any, most: int = 0) -> Steps:
     """Encode a value in steps; return it as pieces.
 
     A long value that is already encoded is a piece itself, and is not copied.
@@ -176,7 +177,7 @@ def response_steps(value: Any) -> Steps:
     Raises:
         ValueRefused: a type outside the closed list.
     """
-    pieces = [value.xml] if value.__class__ is WrittenValue else (yield from _steps(value))
+    pieces = [value.xml] if value.__class__ is WrittenValue else (yield from value_steps(value))
     if len(pieces) == 1 and len(pieces[0]) < LONG:
         return [write_response(pieces[0])]
     return [_BEFORE_RESULT, *pieces, _BEHIND_RESULT]

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 
@@ -123,3 +124,73 @@ def test_callbacks_that_were_cancelled_are_not_run() -> None:
         run(begin, 1.0)
         # Ready before the callback that removed it: it ran once, and not again afterwards.
         assert done == ["read"]
+
+
+@pytest.fixture
+def late_loop(monkeypatch: pytest.MonkeyPatch) -> FairLoop:
+    monkeypatch.setattr(fair_loop, "is_late", lambda _loop: True)
+    return FairLoop(FairSelector())
+
+
+def test_what_a_thread_queues_is_all_done_and_in_order(late_loop: FairLoop) -> None:
+    """With short turns of the interpreter some of these would be lost, or overtake others, if it were not."""
+    loop, number, done = late_loop, 50_000, []
+    before = sys.getswitchinterval()
+
+    def queue() -> None:
+        for which in range(number):
+            loop.call_soon_threadsafe(done.append, which)
+
+    async def go() -> None:
+        thread = threading.Thread(target=queue)
+        thread.start()
+        end = time.monotonic() + 20
+        while thread.is_alive() and time.monotonic() < end:
+            for _ in range(200):
+                loop.call_soon(int)
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+
+    sys.setswitchinterval(1e-6)
+    try:
+        loop.run_until_complete(go())
+    finally:
+        sys.setswitchinterval(before)
+        loop.close()
+    assert len(done) == number, f"{number - len(done)} are lost"
+    assert done == sorted(done)
+
+
+def test_who_floods_in_the_first_rank_leaves_half_of_the_time_to_what_is_queued(late_loop: FairLoop) -> None:
+    loop, queued = late_loop, 20
+    pairs = [socket.socketpair() for _ in range(5)]
+    ended = 0.0
+
+    def piece(number: int) -> None:
+        nonlocal ended
+        work(0.0011)
+        if number == queued - 1:
+            ended = time.monotonic()
+
+    async def go() -> None:
+        for ours, theirs in pairs:
+            ours.setblocking(False)
+            loop.add_reader(ours.fileno(), work, 0.004)  # always readable: it floods
+            theirs.send(b"x")
+        for number in range(queued):
+            loop.call_soon(piece, number)
+        while not ended:
+            await asyncio.sleep(0)
+        for ours, _ in pairs:
+            loop.remove_reader(ours.fileno())
+
+    try:
+        began = time.monotonic()
+        loop.run_until_complete(go())
+    finally:
+        for pair in pairs:
+            for sock in pair:
+                sock.close()
+        loop.close()
+    # 22 ms of work, as much for the flood, and one look more; a look of 20 ms behind each piece took 420 ms.
+    assert ended - began < 0.2

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from co2.server.rpc.answer_turns import AT_ONCE, STEP, AnswerTurns
 from co2.server.rpc.long_list import LongList
@@ -54,7 +55,7 @@ def test_a_short_part_does_not_wait() -> None:
     asyncio.run(test())
 
 
-def test_an_answer_that_was_begun_is_ended_before_the_next_one_is() -> None:
+def test_the_rest_of_a_long_answer_comes_after_short_ones() -> None:
     async def test() -> None:
         turns = AnswerTurns(asyncio.get_running_loop())
         order: list[str] = []
@@ -62,13 +63,13 @@ def test_an_answer_that_was_begun_is_ended_before_the_next_one_is() -> None:
         def begin() -> None:
             order.append("begun")
             work(AT_ONCE)
-            turns.go_on(lambda: order.append("ended"))
+            assert not turns.go_on(lambda: order.append("ended"), is_new=True)
 
         turns.do(begin)
         turns.do(lambda: order.append("another"))
         while len(turns):
             await asyncio.sleep(0)
-        assert order == ["begun", "ended", "another"]
+        assert order == ["begun", "another", "ended"], "short ones first"
 
     asyncio.run(test())
 
@@ -122,3 +123,59 @@ def test_of_long_lists_one_is_produced_at_a_time_and_others_go_on_meanwhile() ->
 
 async def _list(one: LongList) -> list[int]:
     return await one
+
+
+def test_a_short_answer_does_not_wait_for_long_ones_and_these_come_one_after_the_other() -> None:
+    async def test() -> None:
+        turns = AnswerTurns(asyncio.get_running_loop())
+        done: list[str] = []
+        steps: list[str] = []
+
+        def long(name: str, left: int, is_new: bool = True) -> None:
+            work(STEP)
+            steps.append(name)
+            if left:
+                turns.go_on(partial(long, name, left - 1, False), is_new=is_new)
+
+        for number in range(20):
+            turns.do(partial(long, f"long {number}", 10))
+        turns.do(partial(done.append, "short"))
+        waited = 0
+        while not done:
+            await asyncio.sleep(0)
+            waited += 1
+        assert waited <= 25, "at most one turn for each first step"
+        while len(turns):
+            await asyncio.sleep(0)
+        assert len(steps) == 20 * 11
+        rests = steps[-20 * 10 :]
+        assert len({*rests[-10:]}) == 1, "the last one is alone at the end"
+
+    asyncio.run(test())
+
+
+def test_what_pauses_goes_on_though_there_are_always_short_and_long_answers() -> None:
+    async def test() -> None:
+        turns = AnswerTurns(asyncio.get_running_loop())
+        ended = False
+
+        def short() -> None:
+            work(STEP)
+            if not ended:
+                asyncio.get_running_loop().call_soon(turns.do, short)
+
+        def long(is_new: bool = True) -> None:
+            work(STEP)
+            if not ended:
+                turns.go_on(partial(long, False), is_new=is_new)
+
+        for _ in range(5):
+            turns.do(short)
+        turns.do(long)
+        async with asyncio.timeout(10):
+            began = time.monotonic()
+            for _ in range(5):
+                began = await turns.pause(began - AT_ONCE)
+        ended = True
+
+    asyncio.run(test())

@@ -30,39 +30,57 @@ class FairLoop(asyncio.SelectorEventLoop):
     def __init__(self, selector: FairSelector) -> None:
         super().__init__(selector)
         self.fair = selector
-        # Not part of asyncio's interface: without it this is an event loop as any other.
+        # Not part of asyncio's interface: without it this is an event loop as any other. Other threads append to
+        # it at any time, so it is never cleared, and its length means nothing a moment later.
         self._queue: deque[asyncio.Handle] | None = vars(self).get("_ready")
+        self._collected: list[asyncio.Handle] | None = None
         self._look_handle = asyncio.Handle(self._look, (), self)
-        self._looked_at = 0.0
+        self._look_at = 0.0
+
+    def _add_callback(self, handle: asyncio.Handle) -> None:
+        """Queue the callback of a ready descriptor; asyncio calls this from :meth:`_process_events` only."""
+        if self._collected is None:
+            super()._add_callback(handle)  # type: ignore[misc]
+        elif not handle.cancelled():
+            self._collected.append(handle)
+
+    def _callbacks(self, events: Events) -> list[asyncio.Handle]:
+        """Return the callbacks of ready descriptors, in order."""
+        collected = self._collected = []
+        try:
+            super()._process_events(events)  # type: ignore[misc]
+        finally:
+            self._collected = None
+        return collected
 
     def _process_events(self, event_list: Events) -> None:
         """Queue the callbacks of what is ready: the first rank before everything else."""
-        process = super()._process_events  # type: ignore[misc]
-        queue, firsts = self._queue, self.fair.firsts
-        if queue is None or not queue:
-            process(event_list)
-        else:
-            queued = len(queue)
-            process(event_list[:firsts])
-            queue.rotate(len(queue) - queued)
-            process(event_list[firsts:])
-        if queue is not None and is_late(self):
-            self._looked_at = monotonic()
-            handles = tuple(queue)
-            queue.clear()
-            for handle in handles:
-                queue += (handle, self._look_handle)
+        queue, late = self._queue, is_late(self)
+        if queue is None or not (queue or late):
+            super()._process_events(event_list)  # type: ignore[misc]
+            return
+        first = self._callbacks(event_list[: self.fair.firsts])
+        second = self._callbacks(event_list[self.fair.firsts :])
+        if not late:
+            queue.extendleft(reversed(first))
+            queue.extend(second)
+            return
+        queued = [queue.popleft() for _ in range(len(queue))]
+        look = self._look_handle
+        queue.extendleft(reversed([one for handle in (*first, *queued, *second) for one in (handle, look)]))
+        self._look_at = monotonic() + LOOK
 
     def _look(self) -> None:
-        """Run the callbacks of the first rank that are ready, if it is time to look for them."""
-        queue = self._queue
-        now = monotonic()
-        if queue is None or now - self._looked_at < LOOK:
+        """Run the callbacks of the first rank that are ready, if it is time to look for them.
+
+        What is queued gets at least as much time as these: otherwise several links that each take little could
+        keep the loop from everything else.
+        """
+        began = monotonic()
+        if began < self._look_at:
             return
-        self._looked_at = now
-        queued = len(queue)
-        super()._process_events(self.fair.select_first())  # type: ignore[misc]
-        new = [queue.pop() for _ in range(len(queue) - queued)]
-        for handle in reversed(new):
+        for handle in self._callbacks(self.fair.select_first()):
             if not handle.cancelled():
                 handle._run()
+        ended = monotonic()
+        self._look_at = ended + max(LOOK, ended - began)

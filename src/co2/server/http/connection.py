@@ -398,9 +398,11 @@ class Connection(asyncio.Protocol):
         """Encode an answer, as far as this turn's time allows, and send it when it is complete."""
         if self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the answer
+        is_new = not encoding.is_begun
         answer = encoding.step()
         if answer is None:
-            self._service.turns.go_on(partial(self._write_answer, encoding))
+            if self._service.turns.go_on(partial(self._write_answer, encoding), is_new=is_new):
+                encoding.begin_anew()
             return
         self._reply(answer)
         self._go_on()

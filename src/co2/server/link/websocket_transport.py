@@ -221,11 +221,12 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def _take(self, data: bytes | memoryview, more: bool = False, most: int = MAX_MESSAGES) -> None:
         self._silent = 0
+        began = self._loop.time()
         reader = self._reader
         frames = reader.feed(data, most)
         if len(frames) > MANY_FRAMES:
             self.read_less()
-        elif len(self._buffer) == SMALL_READ and (not frames or len(data) < SMALL_READ):
+        elif data and len(self._buffer) == SMALL_READ and (not frames or len(data) < SMALL_READ):
             self._buffer = _read_buffer()
         if frames and not self._closing and self._owner is not None:
             self._owner.received(frames, more)
@@ -238,10 +239,13 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._count_unfinished(is_new=bool(frames))
         if reader.is_cut_short and not self.is_held and self._going_on is None:
             self._transport.pause_reading()
-            self._going_on = self._loop.call_soon(self._go_on)
+            self._going_on = self._loop.call_later(self._loop.time() - began, self._go_on)
 
     def _go_on(self) -> None:
-        """Process more of the last read, which had many messages, and then read on."""
+        """Process more of the last read, which had many messages, and then read on.
+
+        Between two parts other work is done for as long as a part took, as for frames that wait for their turn.
+        """
         self._going_on = None
         if self.is_held or self._is_lost:
             return
@@ -270,11 +274,16 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Report the end to the owner, and stop."""
+        try:
+            if self._reader.is_cut_short and not self.is_held:
+                self._take(b"")  # what is behind that has not been acknowledged, and is sent again
+        finally:
+            self._end(exc)
+
+    def _end(self, exc: Exception | None) -> None:
         self.read_first()
         let_go(self._transport)
         self._descriptor = -1
-        if self._reader.is_cut_short:
-            self._take(b"")  # what is behind that has not been acknowledged, and is sent again
         self._is_lost = True
         if self._unfinished is not None:
             self._unfinished.release(self)

@@ -7,7 +7,6 @@ would delay everything else that runs in the loop.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 
 __all__ = ["AT_ONCE", "STEP", "AnswerTurns"]
@@ -29,12 +28,14 @@ class AnswerTurns:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: deque[Callable[[], None]] = deque()
+        self._long: deque[Callable[[], None]] = deque()
+        self._paused: deque[asyncio.Future[None]] = deque()
         self._spent = 0.0
         self._is_next = False
 
     def __len__(self) -> int:
         """Return the number of answers that wait."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._long) + len(self._paused)
 
     @property
     def is_over(self) -> bool:
@@ -48,10 +49,22 @@ class AnswerTurns:
         else:
             self._do(work)
 
-    def go_on(self, work: Callable[[], None]) -> None:
-        """Do the rest of an answer before all others that wait, but not in this turn if its time is used up."""
-        self._waiting.appendleft(work)
+    def go_on(self, work: Callable[[], None], *, is_new: bool) -> bool:
+        """Do the rest of a long answer in this turn or in later ones.
+
+        Each turn does some of one long answer, after the short ones; when it is complete the next one is begun.
+
+        Args:
+            work: the next part; it calls this function again if there is more to do.
+            is_new: the first part of this answer has just been done; otherwise it has its turn already.
+
+        Returns:
+            Whether it waits behind other long answers.
+        """
+        is_behind = is_new and bool(self._long)
+        (self._long.append if is_new else self._long.appendleft)(work)
         self._have_next()
+        return is_behind
 
     async def pause(self, began: float) -> float:
         """Wait for a turn if this one's time is used up, in the middle of something that takes long.
@@ -63,16 +76,11 @@ class AnswerTurns:
             The monotonic seconds at which the next part begins.
         """
         self.spend(began)
-        if self._waiting or self.is_over:
+        if self._paused or self.is_over:
             turn: asyncio.Future[None] = self._loop.create_future()
-            self._waiting.append(partial(self._let, turn))
+            self._paused.append(turn)
             await turn
         return monotonic()
-
-    def _let(self, turn: "asyncio.Future[None]") -> None:
-        if not turn.done():
-            turn.set_result(None)
-            self.use_up()  # its part is done in the loop's next turn
 
     def spend(self, began: float) -> None:
         """Count the time of an answer that was written without :meth:`do`.
@@ -106,3 +114,18 @@ class AnswerTurns:
         self._spent = 0.0
         while self._waiting and not self.is_over:
             self._do(self._waiting.popleft())
+        if self._long:  # at least one part, however many short ones there are
+            self._do(self._long.popleft())
+            while self._long and not self.is_over:
+                self._do(self._long.popleft())
+        self._let_one_go_on()
+        if len(self):
+            self._have_next()
+
+    def _let_one_go_on(self) -> None:
+        """Give one of those that pause its turn, the next one of the loop."""
+        while self._paused:
+            turn = self._paused.popleft()
+            if not turn.done():  # else its caller has given up
+                turn.set_result(None)
+                return

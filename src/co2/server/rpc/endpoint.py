@@ -1,7 +1,8 @@
 """From the body of a request to that of its answer: parse, call, encode; a Fault for every error."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from co2.errors import PeerError, RemoteFault
@@ -40,16 +41,28 @@ class Encoding:
     Args:
         endpoint: counts the answer.
         method: that was called.
-        steps: of the encoding; they raise the error to answer with.
+        begin: begins the encoding, whose steps raise the error to answer with.
     """
 
-    def __init__(self, endpoint: "Endpoint", method: str, steps: Steps) -> None:
+    def __init__(self, endpoint: "Endpoint", method: str, begin: Callable[[], Steps]) -> None:
         self._endpoint = endpoint
         self._method = method
-        self._steps = steps
+        self._begin = begin
+        self._steps: Steps | None = None
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether a step was done."""
+        return self._steps is not None
+
+    def begin_anew(self) -> None:
+        """Drop what was encoded: of many long answers that wait not even the first steps are kept."""
+        self._steps = self._begin()
 
     def step(self) -> RpcAnswer | None:
         """Encode some more; return the answer, None if there is more to do."""
+        if self._steps is None:
+            self._steps = self._begin()
         try:
             next(self._steps)
         except StopIteration as end:
@@ -99,8 +112,12 @@ class Endpoint:
                 return self._awaited(method, result)
         except Exception as error:
             return self.fault(method, error)
-        # Of many long answers that wait for their turns not even the first steps are kept.
-        return self._encoding(method, result).step() or self._encoding(method, result)
+        # At once: it is about as long as the request, and if many of them waited they would all be kept.
+        answer = None
+        encoding = self._encoding(method, result)
+        while answer is None:
+            answer = encoding.step()
+        return answer
 
     async def _awaited(self, method: str, result: Awaitable[Any]) -> Encoding:
         try:
@@ -109,10 +126,10 @@ class Endpoint:
                 await self.long.turn()
             return self._encoding(method, value)
         except Exception as error:
-            return Encoding(self, method, _raising(error))
+            return Encoding(self, method, partial(_raising, error))
 
     def _encoding(self, method: str, value: Any) -> Encoding:
-        return Encoding(self, method, response_steps(value))
+        return Encoding(self, method, partial(response_steps, value))
 
     def success(self, method: str, pieces: Sequence[bytes]) -> RpcAnswer:
         """Count an answer with a result and return it."""
