@@ -377,12 +377,9 @@ def test_the_first_page_says_what_was_measured() -> None:
     kept = runs.combined(runs.kept_of(bench.earlier(bench.DOCS)))
     readme = bench.README.read_text()
     assert bench.claim(kept) in readme and bench.with_claim(readme, kept) == readme
-    kept["link"]["goals"] = [row(1.375), {**row(2.5), "what": "beside a busy core: p50, µs, beside pyzmq"}]
-    kept["roundtrip"] = {"goals": [{**row(value), "what": f"p50, pause {value}"} for value in (1.5, 1.25)]}
-    told = bench.claim(kept)
-    assert told.startswith("Compared with that proxy, a single message takes 1.4 times as long (")
-    assert " ms), and 2.5 times as long beside a busy core; " in told
-    assert told.endswith("; a round trip takes 1.2 to 1.5 times as long.")
+    for ratio, words in ((1.375, "1.4 times"), (1.125, "about"), (0.9, "about"), (0.75, "0.75 times")):
+        kept["link"]["goals"] = [row(ratio), {**row(2.5), "what": "beside a busy core: p50, µs, beside pyzmq"}]
+        assert bench.claim(kept).startswith(f"A single message takes {words} as long as through that proxy (")
 
 
 def test_the_page_can_be_written_from_the_figures_that_are_kept() -> None:
