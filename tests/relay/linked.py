@@ -64,7 +64,7 @@ class Relay:
             now=asyncio.get_running_loop().time,
         )  # fmt: skip
         self._links = Links(self.core, self.log, self, max_links=lambda: self.max_links)
-        self.on_committed = self._links.committed
+        self.on_committed = self._links.driver.committed
         self._server = HttpServer(
             registry=Registry(),
             pages={},
@@ -89,7 +89,7 @@ class Relay:
             await asyncio.sleep(0.001)
             if self.commits and self.log.committed < self.log.last:
                 self.log.committed = self.log.last
-                self._links.committed(self.log.last)
+                self._links.driver.committed(self.log.last)
 
     def joined(self, peer: Peer) -> None:
         if peer not in self.present:

@@ -40,7 +40,7 @@ class DurableRelay(Relay):
             await asyncio.sleep(0.001)
             if self.log.committed != told:
                 told = self.log.committed
-                self.links.committed(told)
+                self.links.driver.committed(told)
 
 
 class Sized(Satellite):

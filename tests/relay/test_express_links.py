@@ -145,7 +145,7 @@ def test_what_a_full_log_refuses_on_its_way_costs_receivers_their_link_and_nothi
         for number in range(4):  # they would get the positions that were told
             message = InFlight("x@127.0.0.1:1", ("127.0.0.1", 1), batch_of(f"X{number}"), 1, ("",))
             relay.core.append_unnumbered("x", message)
-        relay.links.flush()
+        relay.links.driver.flush()
         ham.send("last")
         await until(lambda: {"X0", "X1", "X2", "X3", "last"} <= set(spam.got["p"][before:]), timeout=20)
         got = spam.got["p"][before:]

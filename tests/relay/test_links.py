@@ -194,7 +194,7 @@ def test_links_that_are_not_read_and_packages_that_do_not_keep_up_are_counted() 
         ham.send(2)
         await until(lambda: relay.links.counted()["links_held"] == 1)
         relay.log.backlog = 0
-        relay.links.committed(relay.log.last)
+        relay.links.driver.committed(relay.log.last)
         assert relay.links.counted()["links_held"] == 0
         await until(lambda: spam.got["p"] == [1, 2])
 

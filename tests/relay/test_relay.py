@@ -99,7 +99,7 @@ class FullRelay(RelayRole):
         self.methods = MemberMethods(self, self.members, self.links, self.core, self.log, turns=turns)
         self.messages = MessageMethods(
             self.core,
-            self.links.flush,
+            self.links.driver.flush,
             self.log,
             members=self.members,
             reader=self.reader,
@@ -364,7 +364,7 @@ def linked(relay: FullRelay, origin: str, address: str) -> Peer:
     """Join over a link, without a connection."""
     peer = relay.core.opened((address, 1))
     relay.core.receive(peer, RawLink.hello(origin))
-    relay.links.flush()
+    relay.links.driver.flush()
     return peer
 
 
@@ -526,7 +526,7 @@ def test_refused_links_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> 
         for _ in range(500):
             peer = relay.core.opened(("10.0.0.9", 4567))
             relay.core.receive(peer, b"garbage")
-        relay.links.flush()
+        relay.links.driver.flush()
         lines = [record for record in caplog.records if "was refused" in record.message]
         assert 0 < len(lines) <= 21
 

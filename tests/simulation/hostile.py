@@ -111,8 +111,8 @@ class Hostile:
         if relay.up:
             for peer, _ in self._links:
                 relay.core.lost(peer, "it has left")
-                relay._ends.pop(peer, None)
-            relay.flush()
+                relay.wires.pop(peer, None)
+            relay.driver.flush()
 
     def _next(self) -> None:
         self.engine.after(self.dice.expovariate(1 / self._often), self.process, self._act)
@@ -122,7 +122,7 @@ class Hostile:
         relay = self.world.relay
         if not relay.up or relay.process.standing or not self.world.sending:
             return
-        self._links = [(peer, mouth) for peer, mouth in self._links if relay._ends.get(peer) is mouth]
+        self._links = [(peer, mouth) for peer, mouth in self._links if relay.wires.get(peer) is mouth]
         what = self.dice.choice(
             (self._take_an_origin, self._claim_positions, self._claim_numbers, self._say_hello_often, self._flood)
         )
@@ -131,8 +131,8 @@ class Hostile:
         if len(self._links) > MAX_LINKS:
             peer, _ = self._links.pop(0)
             relay.core.lost(peer, "cut")
-            relay._ends.pop(peer, None)
-        relay.flush()
+            relay.wires.pop(peer, None)
+        relay.driver.flush()
 
     # ---- what it says ----------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Hostile:
         (e): it takes so much at once before others have their turn, and so much a second.
         """
         relay, now, broken = self.world.relay, self.engine.now, self.world.oracles.broken
-        if not relay.up or peer not in relay._ends or peer.state != "open":
+        if not relay.up or peer not in relay.wires or peer.state != "open":
             del self._asking[peer]
             return
         if relay.process.standing:
@@ -236,7 +236,7 @@ class Hostile:
             return
         while asking.waiting:
             peer.asked = 0
-            count = relay.core.receive_some(peer, [data for data, _ in asking.waiting])
+            count = relay.driver.received(peer, [data for data, _ in asking.waiting])
             costs = [cost for _, cost in asking.waiting[:count]]
             del asking.waiting[:count]
             if peer.state != "open":  # what came behind the frame that ended it was passed over
@@ -251,7 +251,7 @@ class Hostile:
                 self.engine.count("hostile: braked")
                 self.engine.after(pause, self.process, self._bring, peer, asking)
                 break
-        relay.flush()
+        relay.driver.flush()
 
     def _hello(self, origin: str = "mallory", **fields: Any) -> bytes:
         log = self.world.relay.log
@@ -264,11 +264,9 @@ class Hostile:
     def _said(self, hello: bytes, look: Callable[[Any], None] = lambda _frame: None) -> _Mouth:
         relay, mouth = self.world.relay, _Mouth(look)
         peer = relay.core.opened((self.ip, 40_000))
-        relay._ends[peer] = mouth  # type: ignore[assignment]
+        relay.wires[peer] = mouth
         self._links.append((peer, mouth))
-        relay.core.receive(peer, hello)
-        mouth.write(peer.out)  # a Goodbye is for nobody any more once the relay has acted on it
-        relay.flush()
+        relay.driver.received(peer, [hello])
         for frame in mouth.frames:
             self._receipt = getattr(frame, "receipt", None) or self._receipt
         return mouth

@@ -13,6 +13,7 @@ from co2.errors import StorageFailed, StorageFull
 from co2.protocol.relay import cursors
 from co2.protocol.relay.core import DiskWanted, IdReused, Joined, Left, OriginClaimed, RelayCore
 from co2.protocol.relay.cursors import Peer, Stream
+from co2.protocol.relay.driver import RelayDriver, Wire
 from co2.protocol.relay.fan_out import MAX_DISK_READS
 from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.log import Reading
@@ -189,7 +190,7 @@ class SimRelay:
     def start(self) -> None:
         """Start its process."""
         self.process = Process("relay")
-        self._ends: dict[Peer, End] = {}
+        self.wires: dict[Peer, Wire] = {}
         self._held: list[End] = []
         self._reads: Counter[tuple[Peer, str]] = Counter()
         self._telling = False
@@ -222,6 +223,9 @@ class SimRelay:
             receipts=ReceiptKey((self.folder / "secret").read_text()),
         )
         self.core.keeps = True
+        self.driver = RelayDriver(
+            self.core, self.wires, handle=self._take, join=list, failed=self._failed, read_on=self._read_on
+        )
         self.forecast = RelayForecast(self.core, {}, self.log.pass_over)
         self.engine.after(RECEIPT_INTERVAL, self.process, self._give_receipts)
         self.reader = SimReader(self.log)
@@ -291,9 +295,9 @@ class SimRelay:
         """Stop it in good order."""
         if not self.up:
             return
-        for peer in list(self._ends):
+        for peer in list(self.wires):
             self.core.end(peer, close_reasons.STOPPING, "the relay is stopping")
-        self.flush()
+        self.driver.flush()
         self.log.close()
         self.up = False
         self.process.alive = False
@@ -315,11 +319,7 @@ class SimRelay:
                     connection.close(True)
 
     def _has_room(self) -> None:
-        self.engine.after(0.0, self.process, self._tell_room)
-
-    def _tell_room(self) -> None:
-        self.core.has_room()
-        self.flush()
+        self.engine.after(0.0, self.process, self.driver.has_room)
 
     def log_failed(self, why: str) -> None:
         """The disk does not do its work: the process ends by itself, as ``host.py`` has it."""
@@ -354,65 +354,52 @@ class SimRelay:
     def _committed(self, position: int) -> None:
         self._look_at_gone()
         self.engine.trace(f"relay committed {position}")
-        self.core.committed(position)
-        if self._held and self.log.backlog <= LINK_BACKLOG:
-            held, self._held = self._held, []
-            for end in held:
-                end.read_again()
-        self.flush()
+        self.driver.committed(position)
         done = [answer for answer in self._relays if answer[0] <= position]
         self._relays = [answer for answer in self._relays if answer[0] > position]
         for waited, answer in done:
             answer(waited)
+
+    def _read_on(self) -> None:
+        if self._held and self.log.backlog <= LINK_BACKLOG:
+            held, self._held = self._held, []
+            for end in held:
+                end.read_again()
 
     # ---- links -----------------------------------------------------------------------------------------
 
     def accept(self, end: End, ip: str) -> None:
         """A connection has come."""
         peer = self.core.opened((ip, 40_000))
-        self._ends[peer] = end
+        self.wires[peer] = _Watched(self, peer, end)
         end.on_frames = lambda frames: self._received(end, peer, frames)
         end.on_closed = lambda why: self._closed(end, peer, why)
         end.on_full = lambda: self.core.pause(peer)
-        end.on_room = lambda: self._resume(peer)
+        end.on_room = lambda: self.driver.resume(peer)
 
     def _received(self, end: End, peer: Peer, frames: list[bytes]) -> None:
         repeats = peer.repeats
         foreseen = self.world.foresight.at_relay(self.forecast, peer, frames[0])
-        self.core.receive(peer, *frames)
+        while frames:  # each turn at once: ``relay/frame_turns.py`` has tests of its own
+            peer.asked = 0
+            frames = frames[self.driver.received(peer, frames) :]
         self.world.foresight.relay_has(foreseen)
         if peer.repeats > repeats:
             self.engine.count("frames that were known come again", peer.repeats - repeats)
-        self.flush()
-        if self.log.backlog > LINK_BACKLOG and peer in self._ends:
+        if self.log.backlog > LINK_BACKLOG and peer in self.wires:
             self.engine.count("link waits for the disk")
             end.reading = False
             self._held.append(end)
 
     def _closed(self, end: End, peer: Peer, why: str) -> None:
-        self.core.lost(peer, why)
-        self._ends.pop(peer, None)
-        self.flush()
+        self.driver.lost(peer, why)
+        self.wires.pop(peer, None)
 
-    def _resume(self, peer: Peer) -> None:
-        self.core.resume(peer)
-        self.flush()
+    def _failed(self, _peer: Peer) -> None:
+        raise  # noqa: PLE0704  no history may make the relay fail
 
-    def flush(self) -> None:
-        """Act on what has happened, and write what is out."""
-        core = self.core
-        while core.events or core.ready:
-            while core.events:
-                self._take(core.events.popleft())
-            ready, core.ready = core.ready, {}
-            for peer in ready:
-                end = self._ends.get(peer)
-                frames = core.taken(peer)
-                if end is not None and frames:
-                    self._look_at_acks(peer, frames)
-                    end.write(frames)
-
-    def _look_at_acks(self, peer: Peer, frames: list[bytes]) -> None:
+    def look_at_acks(self, peer: Peer, frames: list[bytes]) -> None:
+        """Note what the relay acknowledges."""
         for data in frames:
             if data[1:6] == b"\xa4Hold" and data[6:7] != b"\xa0":
                 self.engine.count("told to wait for room on disk")
@@ -444,10 +431,6 @@ class SimRelay:
                     engine.count(f"goodbye of the relay: {reason}")
                 if reason == close_reasons.STORAGE and not self.log._writer.failed:
                     world.oracles.broken("e: a full disk keeps its links", f"{peer.origin}: {text}")
-                end = self._ends.pop(peer, None)
-                if end is not None:
-                    world.truth.left(peer, reason)
-                    engine.after(0.0, self.process, end.close)
                 self.core.roster.remove(peer.origin)
                 self._roster_changed()
             case IdReused(peer, epoch, seq):
@@ -459,8 +442,7 @@ class SimRelay:
     def _claimed(self, claim: OriginClaimed) -> None:
         """As ``relay/member_keeper.py`` has it, with a file that stands for the store."""
         self._keep_members()
-        self.core.claimed(claim)
-        self.flush()
+        self.driver.claimed(claim)
 
     def _keep_members(self) -> None:
         book = self.core.origins
@@ -474,7 +456,7 @@ class SimRelay:
         self.core.give_receipts(peers)
         self.core.note_publishers(peers)
         self._keep_members()
-        self.flush()
+        self.driver.flush()
 
     def _read_disk(self, stream: Stream) -> None:
         reading = self.log.read_disk(stream.position, cursors.CHUNK)
@@ -490,8 +472,7 @@ class SimRelay:
         self._reads[stream.peer, stream.package] -= 1
         if reading.gap is not None:
             self.engine.count(f"gap in the log: {reading.gap.reason}")
-        self.core.disk_read(stream, reading)
-        self.flush()
+        self.driver.disk_read(stream, reading)
 
     def _roster_changed(self) -> None:
         if not self._telling:
@@ -502,7 +483,7 @@ class SimRelay:
         self._telling = False
         if self.core.roster.tell(int(ROSTER_RATE * ROSTER_DELAY)):
             self._roster_changed()
-        self.flush()
+        self.driver.flush()
 
     # ---- XML-RPC ---------------------------------------------------------------------------------------
 
@@ -520,7 +501,7 @@ class SimRelay:
             message = InFlight(f"{origin}@{ip}:0", (ip, 50_000), make_batch([packed]), 1, channels)
             entry = self.core.append_unnumbered(origin, message, message_id)
             first = entry.position
-            self.flush()
+            self.driver.flush()
         if first <= self.core.fan_out.committed:
             answer(first)
         else:
@@ -536,6 +517,25 @@ class SimRelay:
         if read.gap is not None:
             gaps.append((read.gap.after, read.gap.next, read.gap.reason))
         return self.log.log_id, read, gaps
+
+
+class _Watched:
+    """The relay's end of a connection: notes what is acknowledged there."""
+
+    def __init__(self, relay: SimRelay, peer: Peer, end: End) -> None:
+        self._relay = relay
+        self._peer = peer
+        self._end = end
+
+    def write(self, frames: list[bytes]) -> None:
+        """Write frames."""
+        self._relay.look_at_acks(self._peer, frames)
+        self._end.write(frames)
+
+    def close(self) -> None:
+        """Close behind them."""
+        self._relay.wires.pop(self._peer, None)
+        self._end.close()
 
 
 REFUSED = (StorageFull, StorageFailed)

@@ -114,7 +114,7 @@ class RelayHost(RoleHost):
         self._members = MemberMethods(relay, relay.members, relay.links, relay.core, self.log, turns=self.turns)
         self._messages = MessageMethods(
             relay.core,
-            relay.links.flush,
+            relay.links.driver.flush,
             self.log,
             members=relay.members,
             reader=relay.reader,
@@ -224,7 +224,7 @@ class RelayHost(RoleHost):
         self.relay.committed(position)
 
     def _has_room(self) -> None:
-        self.relay.links.has_room()
+        self.relay.links.driver.has_room()
 
     def _log_failed(self, why: str) -> None:
         """End the process, because nothing can be acknowledged; its supervisor can restart it on a sound disk."""

@@ -1,12 +1,11 @@
 """Reading of links: in turns, with a brake for links that ask for much, and only as fast as the disk."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from co2.logs import LineBudgets
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.driver import RelayDriver
 from co2.relay.brake import ASK_BURST, Brake
 from co2.relay.durable_log import DurableLog
 from co2.relay.frame_turns import FrameTurns
@@ -22,8 +21,6 @@ MAX_BACKLOG = 16 * 1024 * 1024
 LAST_TURNS = 4
 """Turns of a link's frames (:data:`~co2.protocol.relay.core.ASKED_AT_ONCE`) that are handled after its end."""
 
-_logger = logging.getLogger("co2.relay")
-
 
 class LinkReader:
     """Passes frames of links to the state machine. Used in the event loop in which it is made.
@@ -32,9 +29,8 @@ class LinkReader:
         core: the state machine.
         log: its backlog pauses links.
         wires: the connection of each link.
-        flush: handles events, and writes waiting frames.
+        driver: of the state machine.
         committed: called with the position up to which all is on disk, if that is noticed here.
-        lines: budgets of log lines for each origin.
 
     Attributes:
         braked: how often a link was paused because it asked for too much.
@@ -45,18 +41,16 @@ class LinkReader:
         core: RelayCore,
         log: DurableLog,
         wires: Mapping[Peer, WebSocketTransport],
+        driver: RelayDriver,
         *,
-        flush: Callable[[], None],
         committed: Callable[[int], None],
-        lines: LineBudgets,
     ) -> None:
         self.braked = 0
         self._core = core
         self._log = log
         self._wires = wires
-        self._flush = flush
+        self._driver = driver
         self._committed = committed
-        self._lines = lines
         self._brakes: dict[Peer, Brake] = {}
         self._standings: dict[Peer, Standing] = {}
         self._braked: dict[WebSocketTransport, asyncio.TimerHandle] = {}
@@ -89,15 +83,7 @@ class LinkReader:
     def _receive(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
         """Pass frames of a link to the state machine; return how many were handled."""
         began = self._loop.time()
-        try:
-            taken = self._core.receive_some(peer, frames)
-        except Exception as error:
-            taken = len(frames)
-            who = peer.origin or peer.address[0]
-            if self._lines.take(who, 2000):
-                _logger.exception("the link of %s failed", who)
-            self._core.lost(peer, f"internal error: {type(error).__name__}")
-        self._flush()
+        taken = self._driver.received(peer, frames)
         if (standing := self._standings.get(peer)) is not None:
             now = self._loop.time()
             size = sum(map(len, frames[:taken]))

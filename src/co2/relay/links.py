@@ -7,6 +7,7 @@ that a link's transport has no room for stay in the log, behind that link's curs
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from co2.host_id import HostId
@@ -23,6 +24,7 @@ from co2.protocol.relay.core import (
     ResultReceived,
 )
 from co2.protocol.relay.cursors import CHUNK, Peer, Stream
+from co2.protocol.relay.driver import RelayDriver
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import MAX_LINK_FRAME
 from co2.relay.disk_reads import DiskReads
@@ -80,7 +82,7 @@ class Owner(Protocol):
         """Call a method of the relay for a satellite."""
 
     def committed(self, position: int) -> None:
-        """Handle the commit of all positions up to this one; to be passed on to :meth:`Links.committed`."""
+        """Handle the commit of all positions up to this one; to be passed on to :meth:`RelayDriver.committed`."""
 
     def has_room(self) -> None:
         """Handle a backlog of at most :data:`~co2.relay.link_reader.MAX_BACKLOG`."""
@@ -102,6 +104,7 @@ class Links:
         calls: over links, both ways.
         lines: budgets of log lines for each origin, and in total.
         reader: passes frames of links to the state machine.
+        driver: drives the state machine; :meth:`RelayDriver.flush` it after each use of the core.
     """
 
     def __init__(
@@ -116,7 +119,6 @@ class Links:
         self._core = core
         self._keeper = keeper
         core.keeps = keeper is not None
-        core.filter_chain.released = self._come_through
         self.disk_reads = DiskReads(log)
         self.lines = LineBudgets()
         self.reused_numbers = 0
@@ -126,14 +128,13 @@ class Links:
         self.wires: dict[Peer, WebSocketTransport] = {}
         self._unsaid: dict[Peer, asyncio.TimerHandle] = {}
         self._unsaid_of: BySource[Peer] = BySource()
-        self._closing: list[WebSocketTransport] = []
         self._emptied: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
-        self.calls = SatelliteCalls(core, self.flush, owner.called)
-        self.reader = LinkReader(
-            core, log, self.wires, flush=self.flush, committed=owner.committed, lines=self.lines
+        self.driver = RelayDriver(
+            core, self.wires, handle=self._take, join=joined, failed=self._failed, read_on=self._read_on
         )
-        self._stopping = False
+        self.calls = SatelliteCalls(core, self.driver.flush, owner.called)
+        self.reader = LinkReader(core, log, self.wires, self.driver, committed=owner.committed)
         self._tasks = TaskSet(_logger, "a task of the relay")
 
     def open(self, wire: WebSocketTransport) -> "_Carried":
@@ -162,7 +163,7 @@ class Links:
         self._has_spoken(peer)
         if peer.state == "opening":  # else plugins are asked whether it may join
             self._core.end(peer, close_reasons.SILENT, f"no Hello within {HELLO_TIMEOUT:g} s")
-            self.flush()
+            self.driver.flush()
 
     def silence(self, peer: Peer) -> float:
         """Return roughly for how many seconds a link has been silent."""
@@ -199,15 +200,13 @@ class Links:
 
     def drained(self, peer: Peer) -> None:
         """Resume a link whose transport has room again."""
-        self._core.resume(peer)
-        self.flush()
+        self.driver.resume(peer)
 
     def ended(self, peer: Peer, why: str) -> None:
         """Handle the end of a link's connection."""
         self._has_spoken(peer)
         self.reader.ended(peer, self.wires[peer])
-        self._core.lost(peer, why)
-        self.flush()
+        self.driver.lost(peer, why)
         del self.wires[peer]
         if not self.wires and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
@@ -215,25 +214,8 @@ class Links:
     def make_room(self, ip: str, others: int) -> bool:
         """End the link that gives way to a member without a link, as :meth:`RelayCore.make_room`."""
         found = self._core.make_room(ip, others)
-        self.flush()
+        self.driver.flush()
         return found
-
-    def has_room(self) -> None:
-        """Resume after the log's disk was full."""
-        self._core.has_room()
-        self.flush()
-
-    def committed(self, position: int) -> None:
-        """Handle the commit of all positions up to this one."""
-        self._core.committed(position)
-        self.flush()
-        self._read_on()
-
-    def _come_through(self) -> None:
-        """Handle messages that have passed the relay plugins."""
-        self._core.come_through()
-        self.flush()
-        self._read_on()
 
     @property
     def is_held_up(self) -> bool:
@@ -245,26 +227,6 @@ class Links:
             self._owner.has_room()
             self.reader.read_on()
 
-    def flush(self) -> None:
-        """Handle events, and write waiting frames."""
-        core = self._core
-        while core.events or core.ready:
-            while core.events:
-                self._take(core.events.popleft())
-            ready, core.ready = core.ready, {}
-            last: list[bytes] = []
-            messages: list[bytes] = []
-            for peer in ready:
-                frames = core.taken(peer)
-                wire = self.wires.get(peer)
-                if wire is None or not frames:
-                    continue
-                if frames != last:  # all get the same objects: the comparison is quick, and they are joined once
-                    last, messages = frames, joined(frames)
-                wire.write(messages)
-        while self._closing:
-            self._closing.pop().close()
-
     async def give_receipts(self) -> None:
         """Send receipts to links every few seconds, some at a time; also note which links have published."""
         while True:
@@ -274,17 +236,16 @@ class Links:
                 some = [peer for peer in peers[first : first + RECEIPTS_AT_ONCE] if peer.state == "open"]
                 self._core.give_receipts(some)
                 self._core.note_publishers(some)
-                self.flush()
+                self.driver.flush()
                 await asyncio.sleep(0)
             if self._keeper is not None:
                 self._keeper.keep()
 
     async def stop(self) -> None:
         """Send a Goodbye on all links; abort those that do not close soon."""
-        self._stopping = True
         for peer in list(self.wires):
             self._core.end(peer, close_reasons.STOPPING, "the relay is stopping")
-        self.flush()
+        self.driver.flush()
         wires = list(self.wires.values())
         for wire in wires:
             wire.close()
@@ -327,13 +288,15 @@ class Links:
                     peer.host_id, seq, epoch,
                 )  # fmt: skip
 
+    def _failed(self, peer: Peer) -> None:
+        who = peer.origin or peer.address[0]
+        if self.lines.take(who, 2000):
+            _logger.exception("the link of %s failed", who)
+
     def _left(self, peer: Peer, reason: str, text: str) -> None:
         self.calls.forget(peer)
         self.reader.forget(peer)
         self.disk_reads.forget(peer)
-        wire = self.wires.get(peer)
-        if wire is not None and not self._stopping:
-            self._closing.append(wire)
         self._owner.left(peer, reason, text)
         if self._keeper is not None:
             self._keeper.keep()
@@ -344,10 +307,9 @@ class Links:
             reading = await self.disk_reads.read(peer, stream.position, CHUNK)
         except Exception as error:
             _logger.exception("the log could not be read for %s", peer.host_id)
-            self._core.lost(peer, f"internal error: {type(error).__name__}")
+            self.driver.lost(peer, f"internal error: {type(error).__name__}")
         else:
-            self._core.disk_read(stream, reading)
-        self.flush()
+            self.driver.disk_read(stream, reading)
 
     async def _admit(self, asked: AdmissionWanted) -> None:
         why = await self._owner.refusal(asked.host_id, asked.hello.methods, asked.hello.plugins)
@@ -355,26 +317,23 @@ class Links:
             self._core.end(asked.peer, close_reasons.REFUSED, why, REFUSED_FOR)
         else:
             self._core.admit(asked)
-        self.flush()
+        self.driver.flush()
 
     async def _claim(self, claim: OriginClaimed) -> None:
         if self._keeper is not None:
             await self._keeper.kept()
-        self._core.claimed(claim)
-        self.flush()
+        self.driver.claimed(claim)
 
 
 class _Carried:
     """The handler of one link, for its wire."""
 
-    __slots__ = ("_links", "_peer")
+    __slots__ = ("_links", "_peer", "received")
 
     def __init__(self, links: Links, peer: Peer) -> None:
         self._links = links
         self._peer = peer
-
-    def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
-        self._links.reader.received(self._peer, frames, more)
+        self.received = partial(links.reader.received, peer)
 
     def filled(self) -> None:
         self._links.filled(self._peer)

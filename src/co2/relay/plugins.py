@@ -150,7 +150,7 @@ class RelayPlugins(HostPlugins):
                 partial(self._append, package, origin or self._host_id.origin, done),
             )
             self._core.filter_chain.enter(in_flight, behind)
-        self._links.flush()
+        self._links.driver.flush()
         if self._links.is_held_up and not self.supervisor.paused:
             self.supervisor.pause_sending(
                 f"more than {MAX_BACKLOG} bytes wait for the relay's disk or its plugins"

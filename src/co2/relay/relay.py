@@ -287,7 +287,7 @@ class RelayRole:
     def committed(self, position: int) -> None:
         """Report a commit up to this position, or further, to links, waiters and members."""
         position = max(position, self.log.look())
-        self.links.committed(position)
+        self.links.driver.committed(position)
         self.waiters.on_commit(position)
         for member in self.members.foreign:
             member.wake.set()
@@ -325,7 +325,7 @@ class RelayRole:
         self._telling = None
         if self.core.roster.tell(int(ROSTER_RATE * ROSTER_DELAY)):
             self._roster_changed()
-        self.links.flush()
+        self.links.driver.flush()
 
     def forget(self, origin: str) -> bool:
         """Forget a satellite that is away, with its origin and cursor; return whether it was known."""

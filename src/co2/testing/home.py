@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from co2.plugin.timers import Timers
 from co2.protocol.relay.core import RelayCore
+from co2.protocol.relay.cursors import Peer
 from co2.protocol.wire.plugin_frames.frames import Answered, Ask, Host
 from co2.protocol.wire.plugin_frames.transit import Transited
 from co2.testing.carried import Carried, Failure
@@ -51,6 +52,12 @@ class HomeNetwork(Protocol):
 
     def answer(self, ask: Ask, asker: "Home") -> Answered:
         """Call a method for a plugin."""
+
+    def opened(self, address: tuple[str, int]) -> Peer:
+        """Connect a satellite; return its link."""
+
+    def lost(self, peer: Peer, why: str) -> None:
+        """End a link at the relay."""
 
     def forget(self, name: str) -> None:
         """Forget a satellite that has stopped."""

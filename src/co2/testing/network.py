@@ -10,6 +10,9 @@ from typing import Any
 from co2.errors import Ambiguous, NoSuchMethod, PeerError, UnknownHost, Unreachable
 from co2.plugin.api import Co2Plugin
 from co2.protocol.relay.core import AdmissionWanted, Joined, Left, RelayCore
+from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.driver import RelayDriver
+from co2.protocol.relay.events import Event
 from co2.protocol.wire.plugin_frames.frames import Answered, Ask
 from co2.testing.carried import Carried, Failure
 from co2.testing.clock import Clock
@@ -39,6 +42,33 @@ class X_Tester(Co2Plugin):
         """Do nothing: the carrier records what is received."""
 
 
+class MemoryWire:
+    """What the relay has written for a satellite that has not read it yet."""
+
+    def __init__(self) -> None:
+        self._frames: list[bytes] = []
+
+    def write(self, frames: list[bytes]) -> None:
+        """Write frames."""
+        self._frames += frames
+
+    def close(self) -> None:
+        """Do nothing: the last frame is a Goodbye, and ends the link."""
+
+    def taken(self) -> list[bytes]:
+        """Return the frames, and forget them."""
+        frames, self._frames = self._frames, []
+        return frames
+
+
+def _raise(_peer: Peer) -> None:
+    raise  # noqa: PLE0704  the exception of which the driver tells
+
+
+def _nothing_to_read() -> None:
+    """Do nothing: the network reads all links all the time."""
+
+
 class Network:
     """A network in memory; the fixture ``co2_net`` makes one. Each call does all work that results from it.
 
@@ -60,6 +90,10 @@ class Network:
         self.clock = clock
         self.log = MemoryLog()
         self.core = RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: 10**6, now=lambda: clock.now)
+        self.wires: dict[Peer, MemoryWire] = {}
+        self.driver = RelayDriver(
+            self.core, self.wires, handle=self._take, join=list, failed=_raise, read_on=_nothing_to_read
+        )
         self.failures: list[Failure] = []
         self.satellites: dict[str, Satellite] = {}
         self._folder = folder
@@ -199,6 +233,17 @@ class Network:
             return self._tables
         return {**self._tables, **({found[0].name: config} if len(found) == 1 else config)}
 
+    def opened(self, address: tuple[str, int]) -> Peer:
+        """Connect a satellite; return its link."""
+        peer = self.core.opened(address)
+        self.wires[peer] = MemoryWire()
+        return peer
+
+    def lost(self, peer: Peer, why: str) -> None:
+        """End a link at the relay."""
+        self.driver.lost(peer, why)
+        del self.wires[peer]
+
     def forget(self, name: str) -> None:
         """Forget a satellite that has stopped."""
         self.satellites.pop(name, None)
@@ -298,37 +343,35 @@ class Network:
         for satellite in self._all:
             moved |= satellite.cut()
             frames = satellite.core.taken() if satellite.peer is not None else []
-            for data in frames:
-                assert satellite.peer is not None
-                self.core.receive(satellite.peer, data)
             moved |= bool(frames)
-        self._take_events()
+            while frames and satellite.peer is not None:
+                satellite.peer.asked = 0
+                frames = frames[self.driver.received(satellite.peer, frames) :]
         moved |= self.relay.cut()
         if self.log.committed < self.log.last:
             self.log.committed = self.log.last
-            self.core.committed(self.log.last)
+            self.driver.committed(self.log.last)
         self.core.roster.tell(ROSTER_BYTES)
-        self.core.ready.clear()
+        self.driver.flush()
         for satellite in self._all:
-            frames = self.core.taken(satellite.peer) if satellite.peer is not None else []
+            frames = self.wires[satellite.peer].taken() if satellite.peer is not None else []
             for data in frames:
                 satellite.core.receive(data)
             satellite.take_events()
             moved |= bool(frames)
         return moved
 
-    def _take_events(self) -> None:
+    def _take(self, event: Event) -> None:
         book = self.core.roster
-        while self.core.events:
-            match self.core.events.popleft():
-                case AdmissionWanted() as asked:
-                    self.relay.ask(asked)
-                case Joined(peer) if peer.origin != _TESTER:
-                    book.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
-                    self.relay.joined(peer)
-                case Left(peer, _, _) if peer.origin:
-                    book.remove(peer.origin)
-                    self.relay.left(peer)
+        match event:
+            case AdmissionWanted() as asked:
+                self.relay.ask(asked)
+            case Joined(peer) if peer.origin != _TESTER:
+                book.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
+                self.relay.joined(peer)
+            case Left(peer, _, _) if peer.origin:
+                book.remove(peer.origin)
+                self.relay.left(peer)
 
     def _work_off(self) -> bool:
         """Make each plugin do one of its waiting jobs."""

@@ -41,7 +41,6 @@ class Relay(Home):
         self._known: dict[str, Host] = {}
         self._number = 0
         self._given: dict[int, Callable[[Passed | None], None]] = {}
-        network.core.filter_chain.released = network.core.come_through
 
     def __repr__(self) -> str:
         return "<relay>"

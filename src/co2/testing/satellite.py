@@ -69,7 +69,7 @@ class Satellite(Home):
         with self.network.working():
             if self.peer is None:
                 self.refused = ""
-                self.peer = self.network.core.opened(self._address)
+                self.peer = self.network.opened(self._address)
                 self.core.connected()
 
     def disconnect(self) -> None:
@@ -77,7 +77,7 @@ class Satellite(Home):
         with self.network.working():
             peer, self.peer = self.peer, None
             if peer is not None:
-                self.network.core.lost(peer, "cut")
+                self.network.lost(peer, "cut")
                 self.core.lost("cut")
                 self.take_events()
 
@@ -174,7 +174,9 @@ class Satellite(Home):
                 case RosterTold(roster):
                     self.known.learn(roster)
                 case Ended(reason, text, _):
-                    self.peer = None
+                    peer, self.peer = self.peer, None
+                    if peer is not None:
+                        self.network.lost(peer, text)
                     if reason == REFUSED:
                         self.refused = text
                     elif reason:
