@@ -4,7 +4,6 @@ The simulator's hosts have no express. But at each frame that comes they make th
 been given, and see whether it would have passed that frame on; then the state machine must write just that.
 """
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -64,12 +63,11 @@ class Foresight:
                 return [(receiver, filled(found[1], frame.batch)) for receiver in found[2]]
         return []
 
-    def relay_has(self, foreseen: Iterable[tuple[Peer, bytes]]) -> None:
-        """After it was taken: see that each of them has got just that, before anything else."""
-        for receiver, data in foreseen:
-            self._world.engine.count("a frame was foreseen at the relay")
-            if not receiver.out or receiver.out[0] != data:
-                self._broken(f"{receiver.origin} was to get {data[:80]!r}, gets {receiver.out[:1]!r:.200}")
+    def relay_wrote(self, receiver: Peer, foreseen: bytes, frames: list[bytes]) -> None:
+        """See that what was foreseen for a link is written to it before anything else."""
+        self._world.engine.count("a frame was foreseen at the relay")
+        if frames[:1] != [foreseen]:
+            self._broken(f"{receiver.origin} was to get {foreseen[:80]!r}, gets {frames[:1]!r:.200}")
 
     def at_satellite(self, forecast: SatelliteForecast, data: bytes) -> list[str]:
         """Before a frame is taken: give which packages get it, as far as that was foreseen."""

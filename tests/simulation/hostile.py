@@ -122,7 +122,7 @@ class Hostile:
         relay = self.world.relay
         if not relay.up or relay.process.standing or not self.world.sending:
             return
-        self._links = [(peer, mouth) for peer, mouth in self._links if relay.wires.get(peer) is mouth]
+        self._links = [(peer, mouth) for peer, mouth in self._links if peer in relay.wires]
         what = self.dice.choice(
             (self._take_an_origin, self._claim_positions, self._claim_numbers, self._say_hello_often, self._flood)
         )
@@ -263,8 +263,7 @@ class Hostile:
 
     def _said(self, hello: bytes, look: Callable[[Any], None] = lambda _frame: None) -> _Mouth:
         relay, mouth = self.world.relay, _Mouth(look)
-        peer = relay.core.opened((self.ip, 40_000))
-        relay.wires[peer] = mouth
+        peer = relay.opened(mouth, self.ip)
         self._links.append((peer, mouth))
         relay.driver.received(peer, [hello])
         for frame in mouth.frames:

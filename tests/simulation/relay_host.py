@@ -191,6 +191,7 @@ class SimRelay:
         """Start its process."""
         self.process = Process("relay")
         self.wires: dict[Peer, Wire] = {}
+        self._foreseen: dict[Peer, bytes] = {}
         self._held: list[End] = []
         self._reads: Counter[tuple[Peer, str]] = Counter()
         self._telling = False
@@ -370,20 +371,26 @@ class SimRelay:
 
     def accept(self, end: End, ip: str) -> None:
         """A connection has come."""
-        peer = self.core.opened((ip, 40_000))
-        self.wires[peer] = _Watched(self, peer, end)
+        peer = self.opened(end, ip)
         end.on_frames = lambda frames: self._received(end, peer, frames)
         end.on_closed = lambda why: self._closed(end, peer, why)
         end.on_full = lambda: self.core.pause(peer)
         end.on_room = lambda: self.driver.resume(peer)
 
+    def opened(self, end: Wire, ip: str) -> Peer:
+        """Return the new link over a connection."""
+        peer = self.core.opened((ip, 40_000))
+        self.wires[peer] = _Watched(self, peer, end)
+        return peer
+
     def _received(self, end: End, peer: Peer, frames: list[bytes]) -> None:
         repeats = peer.repeats
-        foreseen = self.world.foresight.at_relay(self.forecast, peer, frames[0])
+        self._foreseen = dict(self.world.foresight.at_relay(self.forecast, peer, frames[0]))
         while frames:  # each turn at once: ``relay/frame_turns.py`` has tests of its own
             peer.asked = 0
             frames = frames[self.driver.received(peer, frames) :]
-        self.world.foresight.relay_has(foreseen)
+        for receiver in list(self._foreseen):
+            self.writes(receiver, [])
         if peer.repeats > repeats:
             self.engine.count("frames that were known come again", peer.repeats - repeats)
         if self.log.backlog > LINK_BACKLOG and peer in self.wires:
@@ -398,8 +405,10 @@ class SimRelay:
     def _failed(self, _peer: Peer) -> None:
         raise  # noqa: PLE0704  no history may make the relay fail
 
-    def look_at_acks(self, peer: Peer, frames: list[bytes]) -> None:
-        """Note what the relay acknowledges."""
+    def writes(self, peer: Peer, frames: list[bytes]) -> None:
+        """See that a link gets what was foreseen for it, and note what is acknowledged."""
+        if (foreseen := self._foreseen.pop(peer, None)) is not None:
+            self.world.foresight.relay_wrote(peer, foreseen, frames)
         for data in frames:
             if data[1:6] == b"\xa4Hold" and data[6:7] != b"\xa0":
                 self.engine.count("told to wait for room on disk")
@@ -520,16 +529,16 @@ class SimRelay:
 
 
 class _Watched:
-    """The relay's end of a connection: notes what is acknowledged there."""
+    """The relay's end of a connection: shows the relay's process what is written there."""
 
-    def __init__(self, relay: SimRelay, peer: Peer, end: End) -> None:
+    def __init__(self, relay: SimRelay, peer: Peer, end: Wire) -> None:
         self._relay = relay
         self._peer = peer
         self._end = end
 
     def write(self, frames: list[bytes]) -> None:
         """Write frames."""
-        self._relay.look_at_acks(self._peer, frames)
+        self._relay.writes(self._peer, frames)
         self._end.write(frames)
 
     def close(self) -> None:
