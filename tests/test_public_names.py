@@ -40,7 +40,22 @@ OURS = {
     },
     "Clock": {"attach", "make_timers"},
     "HostProcess": {"process", "ready_line"},
-    "Network": {"answer", "close", "core", "forget", "log", "patience", "tables_with", "url", "work", "working"},
+    "Network": {
+        *(
+            "answer",
+            "close",
+            "core",
+            "driver",
+            "forget",
+            "log",
+            "lost",
+            "opened",
+            "patience",
+            "tables_with",
+            "url",
+        ),
+        *("wires", "work", "working"),
+    },
     "RealNetwork": {"patience"},
     "Relay": {
         *("answer", "ask", "cut", "failed", "flushed", "give", "having", "hosts", "joined", "left", "make_timers"),
