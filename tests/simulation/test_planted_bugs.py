@@ -39,7 +39,7 @@ FOUND_AT: dict[str, int] = {
     "dedupe by a window": 1,
     "epoch ignored": 5,
     "seen map ignored": 1,
-    "live position moved by a replay": 667,
+    "live position moved by a replay": 585,
     "skip computed wrong": 179,
     "interests lost after reconnect": 1,
     "interest lost in hello": 1,
