@@ -324,6 +324,9 @@ class SimSatellite:
         self.engine.after(delay, self.process, self._connect)
 
     def _opened(self, end: End) -> None:
+        if end.closed:  # by the other side, before this one has heard that it is open
+            self._try_again()
+            return
         self._out = end
         self._welcomed = False
         end.on_frames = lambda frames: self._received(end, frames)
