@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import os
 import sys
 import threading
@@ -11,7 +12,7 @@ import pytest
 
 from co2.errors import InternalError, RemoteFault
 from co2.protocol.relay.core import ASKED_AT_ONCE
-from co2.protocol.relay.cursors import Peer
+from co2.protocol.relay.cursors import Peer, Stream
 from co2.protocol.relay.log import Reading
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.checksum import crc32
@@ -363,5 +364,26 @@ def test_frames_that_wait_for_their_turn_come_before_those_parsed_at_the_end(
         got = ham.got["p"]
         assert got == list(range(1, len(got) + 1))
         writer.close()
+
+    network(test, "ham")
+
+
+@pytest.mark.parametrize("how", ["it leaves", "it sends garbage"])
+def test_nothing_of_a_link_that_has_ended_waits_for_the_garbage_collector(how: str) -> None:
+    async def test(relay: Relay, _ham: Satellite) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            _, writer = await joined_as(relay, "spam")
+            writer.write(b"\xff\xff" if how == "it sends garbage" else control_frame(CLOSE, b"", True))
+            await until(lambda: relay.gone and len(relay.links.wires) == 1)
+            writer.close()
+            for _ in range(5):
+                await asyncio.sleep(0)
+            left = [one for one in gc.get_objects() if isinstance(one, Peer | Stream | WebSocketReader)]
+            assert len([one for one in left if isinstance(one, Peer)]) == 1
+            assert {one.peer.origin for one in left if isinstance(one, Stream)} <= {"ham"}
+        finally:
+            gc.enable()
 
     network(test, "ham")

@@ -208,6 +208,7 @@ class Links:
         self.reader.ended(peer, self.wires[peer])
         self.driver.lost(peer, why)
         del self.wires[peer]
+        peer.forget_streams()
         if not self.wires and self._emptied is not None and not self._emptied.done():
             self._emptied.set_result(None)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from co2.errors import BadParams, BadRequest
 from co2.protocol.wire.host_names import MAX_METHOD_NAME
-from co2.xmlrpc.faults import as_fault
+from co2.xmlrpc.faults import fault_of
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import LazyArray, Written, value_steps
 
@@ -154,8 +154,8 @@ class _Introspection:
             # Encoded here, so that a result that cannot be is the fault of this call alone.
             return [Written(await self._encoded(result))]
         except Exception as error:
-            told = as_fault(error, method or "system.multicall")
-            return {"faultCode": told.code, "faultString": str(told)}
+            code, text = fault_of(error, method or "system.multicall")
+            return {"faultCode": code, "faultString": text}
 
     async def _encoded(self, value: Any) -> bytes:
         """Encode a value; between two steps others have their turns."""

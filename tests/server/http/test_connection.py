@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import logging
 import re
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from co2.errors import RemoteFault
+from co2.errors import PeerError, RemoteFault
 from co2.server.http.limits import Limits
 from co2.server.http.server import AT_ONCE
 from co2.server.rpc.answer_turns import AT_ONCE as TURN
@@ -612,3 +613,32 @@ def test_those_that_come_at_once_are_accepted_some_at_a_time() -> None:
         go_on.set()
         counted.result(20)
     assert max(after - before for before, after in itertools.pairwise(turns)) <= AT_ONCE
+
+
+@pytest.mark.parametrize("method", ["refuses_later", "system.multicall", "refuses"])
+def test_an_error_that_was_answered_does_not_wait_for_the_garbage_collector(server: Running, method: str) -> None:
+    class OnlyHere(PeerError):
+        """An error that nobody else raises."""
+
+    async def later(_params: object, _caller: object) -> None:
+        await asyncio.sleep(0)
+        raise OnlyHere("no")
+
+    def at_once(_params: object, _caller: object) -> None:
+        raise OnlyHere("no")
+
+    server.registry.add("refuses_later", later, help="", signatures=[])
+    server.registry.add("refuses", at_once, help="", signatures=[])
+    gc.disable()
+    try:
+        for _ in range(3):
+            if method == "system.multicall":
+                assert call(server.port, method, [{"methodName": "refuses_later", "params": []}])[0]["faultCode"]
+            else:
+                with pytest.raises(RemoteFault):
+                    call(server.port, method)
+        wait_for(
+            lambda: not [one for one in gc.get_objects() if isinstance(one, OnlyHere)], "errors that are freed"
+        )
+    finally:
+        gc.enable()

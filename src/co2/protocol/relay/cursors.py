@@ -245,6 +245,11 @@ class Peer:
         """Number of its packages that are catching up."""
         return sum(bool(stream.room) for stream in self.streams.values())
 
+    def forget_streams(self) -> None:
+        """Drop the cursors of a link that has ended: the garbage collector would have to find a cycle."""
+        self.streams.clear()
+        self.live = None
+
     def write(self, data: bytes) -> None:
         """Queue a frame for the transport."""
         self.out.append(data)

@@ -172,7 +172,7 @@ class WebSocketReader:
                 used = self._cut(bytes(buffer), messages, most)
                 del buffer[:used]
         except BadWebSocket as error:
-            self.error = error
+            self.error = error.with_traceback(None)  # whose frame has this object, which has the error
             self._over = True
             buffer.clear()
         return messages

@@ -6,7 +6,7 @@ from urllib.parse import parse_qsl
 from co2.server.http.request_head import RequestHead
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest
-from co2.xmlrpc.faults import as_fault
+from co2.xmlrpc.faults import fault_of
 from co2.xmlrpc.registry import Caller
 
 __all__ = ["PageServer"]
@@ -35,8 +35,8 @@ class PageServer:
             )
             _check_headers(found)
         except Exception as error:
-            told = as_fault(error, f"{head.method} {head.path}")
-            return answer(f"{told}\n".encode(), "text/plain; charset=utf-8", status=500)
+            _, text = fault_of(error, f"{head.method} {head.path}")
+            return answer(f"{text}\n".encode(), "text/plain; charset=utf-8", status=500)
         return found
 
 

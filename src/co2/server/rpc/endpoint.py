@@ -41,13 +41,17 @@ class Encoding:
     Args:
         endpoint: counts the answer.
         method: that was called.
-        begin: begins the encoding, whose steps raise the error to answer with.
+        begin: begins the encoding.
+        error: to answer with instead, None for none.
     """
 
-    def __init__(self, endpoint: "Endpoint", method: str, begin: Callable[[], Steps]) -> None:
+    def __init__(
+        self, endpoint: "Endpoint", method: str, begin: Callable[[], Steps], error: Exception | None = None
+    ) -> None:
         self._endpoint = endpoint
         self._method = method
         self._begin = begin
+        self._error = error
         self._steps: Steps | None = None
 
     @property
@@ -61,6 +65,9 @@ class Encoding:
 
     def step(self) -> RpcAnswer | None:
         """Encode some more; return the answer, None if there is more to do."""
+        if self._error is not None:
+            # Not raised here: in a cycle with its traceback it would wait for the garbage collector.
+            return self._endpoint.fault(self._method, self._error)
         if self._steps is None:
             self._steps = self._begin()
         try:
@@ -126,7 +133,7 @@ class Endpoint:
                 await self.long.turn()
             return self._encoding(method, value)
         except Exception as error:
-            return Encoding(self, method, partial(_raising, error))
+            return Encoding(self, method, partial(response_steps, None), error)
 
     def _encoding(self, method: str, value: Any) -> Encoding:
         return Encoding(self, method, partial(response_steps, value))
@@ -144,8 +151,3 @@ class Endpoint:
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
         return RpcAnswer([write_fault(told.code, str(told))], method, told.code)
-
-
-def _raising(error: Exception) -> Steps:
-    yield from ()  # a generator: it raises at its first step
-    raise error

@@ -7,7 +7,7 @@ from typing import Any
 from co2.errors import BadParams, CallTimeout, TooBig, ValueRefused
 from co2.protocol.wire.link_frames import Call, Result
 from co2.values import MAX_MESSAGE_SIZE, pack_value, unpack_value
-from co2.xmlrpc.faults import as_fault
+from co2.xmlrpc.faults import fault_of
 
 __all__ = ["MAX_TEXT", "answer_call"]
 
@@ -33,5 +33,5 @@ async def answer_call(call: Call, called: Callable[[str, Any], Awaitable[Any]]) 
     except (ValueRefused, TooBig) as error:
         return Result(call.call_id, b"", BadParams.code, str(error))
     except Exception as error:
-        told = as_fault(error, call.method)
-        return Result(call.call_id, b"", told.code, str(told)[:MAX_TEXT])
+        code, text = fault_of(error, call.method)
+        return Result(call.call_id, b"", code, text[:MAX_TEXT])
