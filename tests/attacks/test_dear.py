@@ -106,7 +106,8 @@ def test_messages_that_are_dear_to_read_hold_up_nobody_else(
         last = make_batch([pack({"data": "the last"})])
         seq = 1 if live else FRAMES + 1
         link.say(encode_link_frame(Publish(7, seq, "p", "p.m.X", [""], crc32(last), last)))
-        assert (await link.next(Ack)).seq <= seq
+        while (await link.next(Ack)).seq < seq:  # what is not acknowledged may be lost with the link
+            pass
         link.abort()
 
     readers = [call(relay.port, "relay.register", {}) for _ in range(READERS)]
