@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from co2 import errors, plugin
-from co2.cli.main import COMMANDS
+from co2.cli.main import COMMANDS, SETTINGS
 from co2.plugin import api
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
@@ -82,7 +82,8 @@ def first_line(command: click.Command) -> str:
 
 def command_section(name: str, command: click.Command) -> str:
     """Return the section of one command: usage, text, examples, options."""
-    context = click.Context(command, info_name=name)
+    # With the settings of the program: a command keeps the help option of the first context that it is seen in.
+    context = click.Context(command, info_name=name, **SETTINGS)
     usage = " ".join(["co2", name, *command.collect_usage_pieces(context)])
     options = [one for one in command.params if isinstance(one, click.Option)]
     records = [record for option in options if (record := option.get_help_record(context))]

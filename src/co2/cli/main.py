@@ -5,13 +5,17 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
 from co2 import __version__
 from co2.cli.failures import EXIT_INTERRUPTED, EXIT_USAGE, exit_code
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "SETTINGS", "main"]
+
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Settings of click for every command."""
 
 COMMANDS = {
     "relay": "co2.cli.hosts",
@@ -39,7 +43,7 @@ _SHORT = {
     "forget": "Forget a satellite that will not come back.",
     "dead-letters": "Show, repeat or drop messages that plugins did not process.",
     "plugin": "Show which plugin code runs; load, unload and reload it; write and check it.",
-    "state": "Give a copied state folder a new identity.",
+    "state": "Create a new identity for a copied state folder.",
 }
 
 
@@ -75,7 +79,7 @@ class _Commands(click.Group):
 
 @click.command(
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings=SETTINGS,
     no_args_is_help=True,
 )
 @click.version_option(__version__, "--version", message="co2 %(version)s")

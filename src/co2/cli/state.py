@@ -41,8 +41,8 @@ def _refuse_to_choose(path: Path) -> None:
 )
 @json_option
 def new_id(folder: str | None, as_json: bool) -> int:
-    """Give a copied state folder a new identity. Without it, two hosts have the same identity; this happens, for
-    example, when a whole memory card is copied.
+    """Create a new identity for a copied state folder. Without it, two hosts have the same identity; this happens,
+    for example, when a whole memory card is copied.
 
     The host must be stopped. The stores of plugins, the positions of durable plugins and the dead letters stay.
     Messages that wait for the relay are set aside, not sent: the original host has them too, and under two

@@ -123,7 +123,7 @@ class AnswerTurns:
             self._have_next()
 
     def _let_one_go_on(self) -> None:
-        """Give one of those that pause its turn, the next one of the loop."""
+        """Let one of those that pause go on, in the loop's next turn."""
         while self._paused:
             turn = self._paused.popleft()
             if not turn.done():  # else its caller has given up
