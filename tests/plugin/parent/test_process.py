@@ -4,7 +4,10 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
+import shutil
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import NoReturn
@@ -69,6 +72,23 @@ def test_where_the_system_refuses_such_buffers_a_child_starts_with_those_there_a
 
     asyncio.run(scenario())
     assert refused == {socket.SO_SNDBUF, socket.SO_RCVBUF}
+
+
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="waits for a process without taking its status")
+def test_a_child_that_ends_before_its_pipes_are_connected_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the machine had killed it at once, while the event loop was busy."""
+
+    async def scenario() -> None:
+        child = ProcessChild(lambda frame: None, logging.getLogger("co2.plugins"))
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", shutil.which("false"))
+            loop = asyncio.get_running_loop()
+            loop.call_soon(os.waitid, os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # until the child has ended
+            await child.start()
+        assert await asyncio.wait_for(child.exited, PATIENCE) == "ended with exit status 1"
+        await child.end()
+
+    asyncio.run(scenario())
 
 
 class Kept(ThreadChild):

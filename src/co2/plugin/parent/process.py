@@ -219,11 +219,25 @@ class Child(ABC):
 
 
 class _Process(asyncio.SubprocessProtocol):
-    def __init__(self, outputs: dict[int, ProcessOutput], exited: Callable[[], None]) -> None:
+    """The pipes of a plugin host's process, and its end.
+
+    Args:
+        outputs: by file descriptor of the child.
+        exited: called with the exit status once the process has ended, even before it is known to be started.
+
+    Attributes:
+        drained: done when all pipes are closed.
+    """
+
+    def __init__(self, outputs: dict[int, ProcessOutput], exited: Callable[[int | None], None]) -> None:
         self.drained = asyncio.get_running_loop().create_future()
         self._outputs = outputs
         self._open = set(outputs)
         self._exited = exited
+        self._transport: asyncio.SubprocessTransport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.SubprocessTransport, transport)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self._outputs[fd].feed(data)
@@ -234,7 +248,7 @@ class _Process(asyncio.SubprocessProtocol):
             self.drained.set_result(None)
 
     def process_exited(self) -> None:
-        self._exited()
+        self._exited(self._transport.get_returncode())
 
 
 class ProcessChild(Child):
@@ -357,8 +371,7 @@ class ProcessChild(Child):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
 
-    def _process_exited(self) -> None:
-        code = self._process.get_returncode()
+    def _process_exited(self, code: int | None) -> None:
         if code == -signal.SIGXCPU:
             self._ended("has used up its CPU seconds (SIGXCPU)")
         elif code is not None and code < 0:
