@@ -186,6 +186,60 @@ def test_after_a_while_of_silence_it_is_told_where_the_plugin_stands(reading: Re
     until(lambda: reading.told > told, "told again, though the stand-in had gone to rest")
 
 
+class Deciding:
+    """A plugin that is the test's own thread. The stand-in stops before it decides to rest, until it may go on."""
+
+    def __init__(self) -> None:
+        self.decides, self.may_go_on, self.looked = threading.Event(), threading.Event(), threading.Event()
+        self.wakeup = Wakeup()
+        self._idle = True
+        self._told = 0
+
+    @property
+    def idle(self) -> bool:
+        found = self._idle
+        if self.may_go_on.is_set():
+            self.looked.set()
+        return found
+
+    @idle.setter
+    def idle(self, value: bool) -> None:
+        self._idle = value
+
+    def wake(self) -> None:
+        self.wakeup.ring()
+
+    def tell_progress(self) -> None:
+        self._told += 1
+        if self._told > 1:  # its first rest ends at once: setting the plugin has woken it
+            self.decides.set()
+            assert self.may_go_on.wait(PATIENCE)
+
+
+def test_the_stand_in_does_not_rest_where_a_job_came_just_before() -> None:
+    """Nobody would read while the plugin does that job: not even the answer that the job waits for."""
+    satellite, ours = socket.socketpair()
+    came: list[Any] = []
+    plugin, ended = Deciding(), threading.Event()
+    reader = SocketReader(ours, came.append, garbage=print, broken=lambda: None, ended=ended.set)
+    reader.start()
+    reader.set_plugin(plugin)
+    threading.Thread(target=lambda: plugin.decides.wait(PATIENCE) and reader.wake()).start()
+    while not plugin.decides.is_set():
+        reader.wait(lambda: False, came.append, plugin.wakeup)  # the job ends it
+    plugin.may_go_on.set()
+    assert plugin.looked.wait(PATIENCE)
+    plugin.idle = False
+    with satellite, ours:
+        satellite.sendall(encode_frame(Flow(True)))
+        try:
+            until(lambda: came, "it is read for the busy plugin")
+        finally:
+            reader.set_plugin(None)
+            satellite.shutdown(socket.SHUT_RDWR)
+            reader.join(PATIENCE)
+
+
 def test_frames_in_pieces_and_many_at_once_come_whole_and_in_order(reading: Reading) -> None:
     reading.begin()
     stream = b"".join(encode_frame(Stop(number)) for number in range(20_000))

@@ -35,7 +35,7 @@ class ReadingPlugin(Protocol):
     """The plugin whose thread reads.
 
     Attributes:
-        idle: it waits.
+        idle: it waits; :meth:`SocketReader.wait` ends that.
     """
 
     idle: bool
@@ -124,7 +124,8 @@ class SocketReader:
             accept: takes messages.
             otherwise: rung when there is work.
         """
-        if self._plugin is None or not self._role.acquire(blocking=False):
+        plugin = self._plugin
+        if plugin is None or not self._role.acquire(blocking=False):
             otherwise.wait()
             return
         self.polling = True  # first the flag, then the look: work that comes after the look sees the flag
@@ -134,6 +135,8 @@ class SocketReader:
         finally:
             self.polling = False
             self._role.release()
+        # First the flag, then the look: a stand-in that begins to rest after the look sees a busy plugin, and reads.
+        plugin.idle = False
         if self._stand_in_rests:
             self._stand_in_rests = False
             self._stand_in_wakeup.ring()
