@@ -20,7 +20,7 @@ class X_Ham(plugin.Co2Plugin):
 
 def waiting() -> int:
     """How many tasks of the host wait for an acknowledgement."""
-    return sum("Flushing._answer" in repr(task.get_coro()) for task in asyncio.all_tasks())
+    return sum("PackageFlushes._answer" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 @in_loop
