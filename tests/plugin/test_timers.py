@@ -104,6 +104,22 @@ def test_cancelled_ones_make_room_for_others() -> None:
     assert queue == timers._queue, "it is still a heap"
 
 
+def test_one_that_is_due_in_centuries_keeps_no_other_from_its_call() -> None:
+    timers, first, second = Timers(), threading.Event(), threading.Event()
+
+    def once(timer: Timer) -> None:
+        timer.cancel()
+        first.set()
+
+    timers.every(1e12, lambda _: None)
+    timers.every(0.001, once)
+    timers.start()
+    assert first.wait(10)
+    timers.every(0.001, lambda _: second.set())  # taken in once the thread waits for the other
+    assert second.wait(10)
+    timers.close()
+
+
 def test_a_shorter_one_that_comes_later_is_called_first() -> None:
     timers, called = Timers(), threading.Event()
     timers.start()

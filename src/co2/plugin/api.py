@@ -157,9 +157,10 @@ class Co2Plugin:
         ``__init__``: messages that are sent there leave only when the whole package is loaded.
 
         Args:
-            timeout: seconds to wait.
+            timeout: seconds to wait, 0 for not at all.
 
         Raises:
+            ValueError: ``timeout`` is not a number of seconds.
             FlushTimeout: there was no acknowledgement in time; the messages still wait. Also a TimeoutError.
             OutboxFull: there was no room even for this request; also a TimeoutError.
             NotRunning: no host runs this plugin (any more).
@@ -199,6 +200,7 @@ class Co2Plugin:
             RemoteFault: the other side answered with another error. This and all above are a ``PeerError``.
             CallRefused: the plugin calls itself in its own thread, or too many calls are under way.
             ValueRefused, TooBig: a message cannot contain ``data``.
+            ValueError: ``method``, ``host_id`` or ``timeout`` has another form.
             NotRunning: no host runs this plugin (any more).
         """
         return self._carried("call").services.call(method, {**keys, "data": data}, host_id or "", timeout)

@@ -16,6 +16,9 @@ MAX_TIMERS = 1000
 SHORTEST = 0.001
 """Seconds between two calls of a timer, at least."""
 
+LONGEST_WAIT = 3600.0
+"""Seconds for which the thread waits at once; a lock refuses to wait for centuries."""
+
 
 class Timer:
     """A repeated call, as ``every`` starts it.
@@ -175,7 +178,7 @@ class Timers:
                 if timer.cancelled:
                     heapq.heappop(self._queue)
                 elif due > now:
-                    self._changed.wait(due - now)
+                    self._changed.wait(min(due - now, LONGEST_WAIT))
                 else:
                     heapq.heappop(self._queue)
                     self._add(timer.fire(now), timer)

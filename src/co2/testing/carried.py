@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from co2.errors import BadParams, CallTimeout, FlushTimeout, NotRunning, PluginFailed, TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
+from co2.plugin.child.calls import checked_timeout
 from co2.plugin.child.decoding import open_batch, unpack_deep
 from co2.plugin.child.instantiate import make_plugin
 from co2.plugin.child.receiver import Receiver
@@ -161,6 +162,7 @@ class Carried:
 
     def flush(self, timeout: float) -> None:
         """Wait until all that was sent is acknowledged: at once, or never."""
+        timeout = checked_timeout(timeout, zero=True)
         if not self._queue.limit:
             raise NotRunning(f"{self.name} has stopped, so there is nothing to flush")
         if not self._host.flushed():

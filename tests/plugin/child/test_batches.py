@@ -331,6 +331,25 @@ class X_Ham(plugin.Co2Plugin):
 """
 
 
+@pytest.mark.parametrize("timeout", [float("nan"), -1, "1"])
+def test_flush_takes_only_a_number_of_seconds(tmp_path: Path, settings: Settings, timeout: Any) -> None:
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=FLUSHES)], settings) as it:
+            with pytest.raises(PluginFailed, match="ValueError: timeout: expected a number of seconds from 0 up"):
+                await it.call("ham.spam.flush", timeout)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e12])
+def test_flush_may_wait_for_very_long(tmp_path: Path, settings: Settings, timeout: float) -> None:
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=FLUSHES)], settings) as it:
+            assert await it.call("ham.spam.flush", timeout) == "flushed"
+
+    asyncio.run(scenario())
+
+
 def test_flush_returns_when_the_satellite_says_so(tmp_path: Path, settings: Settings) -> None:
     async def scenario() -> None:
         async with carrying([write_package(tmp_path, "ham", spam=FLUSHES)], settings) as it:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from co2.errors import TooBig, ValueRefused
 from co2.plugin.api import Co2Plugin
+from co2.plugin.child.calls import checked_timeout
 from co2.plugin.child.decoding import unpack_deep
 from co2.plugin.child.flushes import Flushes
 from co2.plugin.child.instantiate import make_plugin
@@ -151,6 +152,7 @@ class Actor:
 
     def flush(self, timeout: float) -> None:
         """Wait until all that the plugin has sent is acknowledged."""
+        timeout = checked_timeout(timeout, zero=True)
         deadline = time.monotonic() + timeout
         flush_id = self._flushes.new(timeout)
         try:

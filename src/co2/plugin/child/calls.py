@@ -36,7 +36,7 @@ MAX_ASK_BYTES = 8 * 1024 * 1024
 """Pending calls of a package's plugins, and the bytes of their arguments."""
 
 MAX_TIMEOUT = 86_400.0
-"""Seconds of the longest timeout of a call."""
+"""Seconds of the longest timeout of a call or a flush; a longer one is shortened to it."""
 
 _PLAIN: tuple[type[PeerError], ...] = (
     Ambiguous,
@@ -190,15 +190,21 @@ def result_of(pending: PendingAnswer, method: str, timeout: float) -> bytes:
     return answer.value
 
 
-def checked_timeout(timeout: float) -> float:
-    """Return a valid number of seconds to wait.
+def checked_timeout(timeout: float, *, zero: bool = False) -> float:
+    """Return a valid number of seconds to wait, at most :data:`MAX_TIMEOUT`.
+
+    Args:
+        timeout: as a plugin gave it.
+        zero: whether it may be 0.
 
     Raises:
-        ValueError: it is not a positive number.
+        ValueError: it is not such a number.
     """
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or math.isnan(timeout) or timeout <= 0:
-        raise ValueError(f"timeout: expected a number of seconds above 0, found {timeout!r:.80}")
-    return min(float(timeout), MAX_TIMEOUT)
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool) and not math.isnan(timeout)
+    if not is_number or timeout < 0 or (timeout == 0 and not zero):
+        least = "from 0 up" if zero else "above 0"
+        raise ValueError(f"timeout: expected a number of seconds {least}, found {timeout!r:.80}")
+    return float(min(timeout, MAX_TIMEOUT))
 
 
 def _silence(pending: PendingAnswer, what: str, timeout: float) -> Exception:
