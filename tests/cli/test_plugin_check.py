@@ -220,6 +220,32 @@ def test_its_table_of_the_configuration_is_looked_at(tmp_path: Path, check: Any)
     assert finding["file"] == f"{tmp_path / 'co2.toml'}: [plugin.ham] prot"
 
 
+def test_its_configuration_is_in_no_command_line_where_other_users_could_read_it(
+    tmp_path: Path, check: Any
+) -> None:
+    typed = f"import sys\nopen({str(tmp_path / 'typed')!r}, 'w').write(' '.join(sys.orig_argv))\n"
+    write_package(tmp_path, "ham", init=typed, spam=GOOD)
+    (tmp_path / "co2.toml").write_text('[plugin.ham]\npassword = "shrubbery"\n')
+    assert check(code=0) == []
+    assert "co2.plugin.packages.check" in (tmp_path / "typed").read_text()
+    assert "shrubbery" not in (tmp_path / "typed").read_text()
+
+
+def test_a_table_longer_than_a_command_line(tmp_path: Path, check: Any) -> None:
+    write_package(tmp_path, "ham", spam=GOOD)
+    (tmp_path / "co2.toml").write_text(f'[plugin.ham]\nnotes = "{"nih" * 100_000}"\n')
+    assert check(code=0) == []
+
+
+def test_what_others_have_put_into_its_folder_is_not_read(tmp_path: Path, check: Any) -> None:
+    """Such as a virtual environment, with Python files that no Python can parse."""
+    write_package(tmp_path, "ham", spam=GOOD)
+    for folder in (".venv/lib", "node_modules/gyp", "lib/site-packages/old"):
+        (tmp_path / "ham" / folder).mkdir(parents=True)
+        (tmp_path / "ham" / folder / "old.py").write_text("print 'ni'\n")
+    assert check(code=0) == []
+
+
 def test_a_folder_of_packages_and_a_single_file(tmp_path: Path, capsys: Any) -> None:
     plugins = tmp_path / "plugins"
     write_package(plugins, "ham", spam=GOOD)

@@ -25,6 +25,7 @@ from co2.plugin.packages.requirements import (
     install_command,
     read_requirements,
 )
+from co2.plugin.packages.source import own_files
 
 if TYPE_CHECKING:
     from co2.plugin.packages.loader import FoundPlugin, LoadFailure
@@ -83,9 +84,15 @@ def check_package(
     file = path if path.is_file() else path / "__init__.py"
     unmet = [*_requirements(file)]
     unreadable, unfit = _read_files(path)
-    order = {"package": path.name.removesuffix(".py"), "folder": str(path.parent), "file": config_file}
-    order["table"] = None if table is None else json.dumps(table, default=str)  # type: ignore[assignment]
-    order |= {"unmet": bool(unmet), "required": _required(file), "env": [*env]}  # type: ignore[dict-item]
+    order = {
+        "package": path.name.removesuffix(".py"),
+        "folder": str(path.parent),
+        "file": config_file,
+        "table": table,
+        "unmet": bool(unmet),
+        "required": _required(file),
+        "env": [*env],
+    }
     refused, names, imported = _import_apart(path, order)
     # Problems in a file that nobody imports, or in a class that is no plugin, do not keep the package from
     # loading.
@@ -143,7 +150,9 @@ def _read_files(path: Path) -> tuple[list[Finding], dict[str, list[Finding]]]:
     """Return the files that Python cannot parse, and the problems of classes by their full name."""
     unreadable: list[Finding] = []
     unfit: dict[str, list[Finding]] = {}
-    for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
+    for file in own_files(path):
+        if file.suffix != ".py":
+            continue
         try:
             tree = ast.parse(file.read_bytes(), str(file))
         except SyntaxError as error:
@@ -192,12 +201,13 @@ def _import_apart(path: Path, order: Mapping[str, Any]) -> tuple[list[Finding], 
     # No pipe: nobody reads before the process has ended, and its output may be long.
     with tempfile.TemporaryFile() as answers:
         writer = answers.fileno()
-        command = [sys.executable, "-P", "-m", "co2.plugin.packages.check", str(writer), json.dumps(order)]
+        command = [sys.executable, "-P", "-m", "co2.plugin.packages.check", str(writer)]
         try:
             done = subprocess.run(  # noqa: S603 - our own module
                 command,
                 pass_fds=[writer],
-                stdin=subprocess.DEVNULL,
+                # Not as an argument: other users can read those, and a configuration may have a password.
+                input=json.dumps(order, default=str).encode(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 env=environment_of(os.environ, order["env"]),
@@ -233,8 +243,7 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
         vain = [finding for one in found for finding in _vain(one)]
         if order["table"] is not None and found:
             kinds = [one.kind for one in found]
-            configs = Configs(order["package"], json.loads(order["table"]), order["file"], module, kinds)
-            configs.check()
+            Configs(order["package"], order["table"], order["file"], module, kinds).check()
     except LoadFailure as failure:
         failures.append(failure)
     except ConfigError as error:
@@ -276,8 +285,8 @@ def _finding(problem: str, where: str, *, fatal: bool = True) -> Finding:
 
 
 def main() -> None:
-    """Import the package named in the arguments, and write the problems to a file; never return."""
-    descriptor, order = int(sys.argv[1]), json.loads(sys.argv[2])
+    """Import the package that standard input names, and write the problems to a file; never return."""
+    descriptor, order = int(sys.argv[1]), json.load(sys.stdin)
     sys.dont_write_bytecode = True
     answer = json.dumps(_import_here(order)).encode()
     with os.fdopen(descriptor, "wb") as file:

@@ -6,17 +6,16 @@ and no compiled file is read or written. The source that was read is kept: a mod
 the same age as the others, whatever happened to its file since. Imports from elsewhere load as usual.
 """
 
-import contextlib
 import importlib.machinery
 import importlib.util
 import os
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["NOT_OURS", "Code", "Uncached", "read_code", "serve_code"]
+__all__ = ["NOT_OURS", "Code", "Uncached", "own_files", "read_code", "serve_code"]
 
 NOT_OURS = frozenset(("__pycache__", "site-packages", "node_modules"))
 """Folders in a package that hold no code of its own; hidden folders hold none either."""
@@ -37,18 +36,14 @@ class Code:
     digest: str
 
 
-def read_code(place: Path) -> Code:
-    """Read the code of a package; unreadable files are left out, and fail when they are imported.
+def own_files(place: Path) -> Iterator[Path]:
+    """Yield a package's own Python files and compiled extensions, in a fixed order; links are followed.
 
     Args:
         place: the package's folder, or its single file.
     """
-    sources: dict[str, bytes] = {}
-    hashed: list[bytes] = []
     if place.is_file():
-        with contextlib.suppress(OSError):
-            sources[place.name] = place.read_bytes()
-        hashed += sources.values()
+        yield place
     seen: set[str] = set()
     for folder, folders, files in os.walk(place, followlinks=True):
         real = os.path.realpath(folder)
@@ -57,19 +52,27 @@ def read_code(place: Path) -> Code:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if name not in NOT_OURS and not name.startswith("."))
-        for name in sorted(files):
-            if not name.endswith((".py", *_COMPILED)):
-                continue
-            path = Path(folder, name)
-            try:
-                content = path.read_bytes()
-            except OSError:
-                continue
-            relative = path.relative_to(place).as_posix()
-            if name.endswith(".py"):
-                sources[relative] = content
-            hashed += (os.fsencode(relative), len(content).to_bytes(8, "big"), content)
-    # 64 bits that distinguish versions of one package; they are no protection.
+        yield from (Path(folder, name) for name in sorted(files) if name.endswith((".py", *_COMPILED)))
+
+
+def read_code(place: Path) -> Code:
+    """Read the code of a package; unreadable files are left out, and fail when they are imported.
+
+    Args:
+        place: the package's folder, or its single file.
+    """
+    sources: dict[str, bytes] = {}
+    hashed: list[bytes] = []
+    for path in own_files(place):
+        try:
+            content = path.read_bytes()
+        except OSError:
+            continue
+        relative = path.name if path == place else path.relative_to(place).as_posix()
+        if path.suffix == ".py":
+            sources[relative] = content
+        hashed += (os.fsencode(relative), len(content).to_bytes(8, "big"), content)
+    # 48 bits that distinguish versions of one package; they are no protection.
     return Code(sources, importlib.util.source_hash(b"\0".join(hashed)).hex()[:12])
 
 
