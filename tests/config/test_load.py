@@ -340,6 +340,11 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "cannot be read" in wrong("relay", tmp_path, {"config": "co2.toml"}).problem
 
 
+def test_a_file_that_there_cannot_be(tmp_path: Path) -> None:
+    assert "cannot be read" in wrong("relay", tmp_path, {"config": "x" * 300}).problem
+    assert "cannot be read" in wrong("relay", tmp_path / ("x" * 300)).problem
+
+
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "co2.toml")
     assert "not a regular file" in wrong("relay", tmp_path).problem

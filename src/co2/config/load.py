@@ -94,9 +94,13 @@ def _read_file(
         raise ConfigError("--config", "expected the path of a file")
     named = flags.get("config") or environ.get("CO2_CONFIG")
     path = cwd / (named or CONFIG_FILE)
-    if not named and not path.exists():
+    try:
+        exists = path.exists()
+    except OSError as error:  # such as a folder that we may not look into
+        raise ConfigError(str(path), f"cannot be read: {error.strerror}") from None
+    if not named and not exists:
         return None, {}
-    if path.exists() and path.samefile(os.devnull):
+    if exists and path.samefile(os.devnull):
         return path, {}  # the null device: an empty file
     check_private(path, trust_of(environ))
     from tomllib import loads  # imported late: many hosts and most commands have no file
