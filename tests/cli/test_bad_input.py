@@ -156,9 +156,10 @@ def test_a_bad_count(value: str, run: Run) -> None:
     assert "'--count'" in run("watch", "--count", value)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "1s"])
-def test_a_bad_timeout(value: str, run: Run) -> None:
-    assert "'--timeout'" in run("watch", "--timeout", value)
+@pytest.mark.parametrize("value", ["0", "-1", "soon", "nan", "1s", "inf", "1e10"])
+@pytest.mark.parametrize("command", ["watch", "ps"])
+def test_a_bad_timeout(command: str, value: str, run: Run) -> None:
+    assert "'--timeout'" in run(command, "--timeout", value)
 
 
 @pytest.mark.parametrize("value", ["", "me", "a@localhost:1", "a@127.0.0.1", "@127.0.0.1:1", "a@127.0.0.1:70000"])

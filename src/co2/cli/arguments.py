@@ -33,6 +33,9 @@ CALL_TIMEOUT = 35.0
 ANSWER_TIMEOUT = 10.0
 """Seconds that a host may take to answer without its plugins."""
 
+MAX_SECONDS = 7 * 86_400.0
+"""Seconds that a command waits at most; the operating system accepts no more than 24 days for a socket."""
+
 
 class MessageText(click.ParamType[dict[str, Any]]):
     """A message: a dictionary with the key ``data``, as JSON."""
@@ -74,15 +77,15 @@ class HostIdText(click.ParamType[str]):
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds greater than 0."""
+    """A number of seconds greater than 0, up to :data:`MAX_SECONDS`."""
 
     name = "seconds"
 
     def __init__(self) -> None:
-        super().__init__(0, min_open=True)
+        super().__init__(0, MAX_SECONDS, min_open=True)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the number; fail if it is not greater than 0."""
+        """Return the number; fail if it is out of range."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value} is not a number of seconds", param, ctx)
