@@ -32,6 +32,8 @@ __all__ = ["X_Sysinfo"]
 
 KNOWN_KEYS = ("interval", "channel", "disk")
 MIN_INTERVAL = 0.05
+MAX_INTERVAL = 86_400.0
+"""Seconds between two readings, at least and at most."""
 
 
 class X_Sysinfo(plugin.Co2Plugin):
@@ -43,8 +45,10 @@ class X_Sysinfo(plugin.Co2Plugin):
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r}; the keys are {', '.join(KNOWN_KEYS)}")
         interval = self.config.get("interval", 1.0)
-        if isinstance(interval, bool) or not isinstance(interval, int | float) or interval < MIN_INTERVAL:
-            raise ValueError(f"interval: {interval!r} is not a number of seconds from {MIN_INTERVAL}")
+        is_number = isinstance(interval, int | float) and not isinstance(interval, bool)
+        if not is_number or not MIN_INTERVAL <= interval <= MAX_INTERVAL:
+            bounds = f"from {MIN_INTERVAL:g} to {MAX_INTERVAL:g}"
+            raise ValueError(f"interval: {interval!r} is not a number of seconds {bounds}")
         self.interval = float(interval)
         self.channel = self.config.get("channel") or f"sysinfo.{machine_name()}"
         if not isinstance(self.channel, str):
