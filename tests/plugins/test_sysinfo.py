@@ -50,7 +50,16 @@ def test_what_goes_wrong_is_logged_and_it_goes_on():
 
 
 @pytest.mark.parametrize(
-    "config", [{"interval": 0}, {"interval": math.nan}, {"interval": math.inf}, {"interval": "1"}, {"interval": True}, {"intervall": 1}, {"channel": 5}]
+    "config",
+    [
+        {"interval": 0},
+        {"interval": math.nan},
+        {"interval": math.inf},
+        {"interval": "1"},
+        {"interval": True},
+        {"intervall": 1},
+        {"channel": 5},
+    ],
 )
 def test_a_configuration_that_is_wrong(co2_net, config):
     with pytest.raises(ValueError, match=next(iter(config))):
