@@ -135,7 +135,7 @@ class SocketReader:
         finally:
             self.polling = False
             self._role.release()
-        # First the flag, then the look: a stand-in that begins to rest after the look sees a busy plugin, and reads.
+        # First the flag, then the look: a stand-in that begins to rest after the look sees a busy plugin.
         plugin.idle = False
         if self._stand_in_rests:
             self._stand_in_rests = False
