@@ -47,7 +47,7 @@ class Module(Protocol):
         """Draw, by file name."""
 
     def verdict(self, result: Mapping[str, Any]) -> bool:
-        """Tell which goals are reached; False where a floor is not held."""
+        """Print which goals are reached; return False where a floor is not held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ PARTS = {
 
 
 def main() -> int:
-    """Measure what is asked for; give the exit code."""
+    """Measure what is asked for; return the exit code."""
     wanted, anew, options = arguments()
     place = ELSEWHERE if options else DOCS
     kept, begun = runs.kept_of(earlier(place)), time.monotonic()
@@ -195,7 +195,7 @@ def with_claim(readme: str, results: Mapping[str, Any]) -> str:
 
 
 def claim(results: Mapping[str, Any]) -> str:
-    """Say in a sentence how long one message takes, beside ZeroMQ through its proxy; the page has the rest."""
+    """Return a sentence about how long one message takes, beside ZeroMQ through its proxy."""
     (ratio,) = [row["value"] for row in results["link"]["goals"] if row["what"] == CLAIMED]
     milliseconds = results["link"]["rows"]["p50"]["co2"] / 1000
     told = "about" if abs(ratio - 1) <= ABOUT else f"{ratio:.2g} times"

@@ -35,7 +35,7 @@ def script() -> str:
 
 
 def wrk(url: str, lua: str, seconds: float) -> float:
-    """Give answers per second; fail on any that is not 2xx."""
+    """Return answers per second; fail on any that is not 2xx."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{max(1, round(seconds))}", "-s", lua, f"{url}/RPC2"]
     out = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
     assert "Non-2xx" not in out, out
@@ -94,5 +94,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held."""
+    """Print which goals are reached; return False where a floor is not held."""
     return tell(result["goals"])

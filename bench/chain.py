@@ -57,7 +57,7 @@ class Chain:
         self._process = process
 
     def trips(self, count: int, pause: float) -> list[float]:
-        """Make so many, with a pause of so many seconds before each; give how many microseconds each took."""
+        """Make so many, with a pause of so many seconds before each; return how many microseconds each took."""
         assert self._process.stdin
         self._process.stdin.write(json.dumps([count, pause]) + "\n")
         self._process.stdin.flush()
@@ -72,7 +72,7 @@ def pair() -> Iterator[Chain]:
 
 
 def connected(tcp: bool) -> Pair:
-    """Give two ends of a socket."""
+    """Return two ends of a socket."""
     if not tcp:
         return socket.socketpair()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -84,7 +84,7 @@ def connected(tcp: bool) -> Pair:
 
 
 def in_a_process(work: Callable[[], None], keep: set[socket.socket], pairs: list[Pair]) -> int:
-    """Do something in a child that has no other socket open; give its process id."""
+    """Do something in a child that has no other socket open; return its process id."""
     if pid := os.fork():
         return pid
     try:
@@ -146,7 +146,7 @@ def pace(to: socket.socket, count: int, rate: float) -> None:
 
 
 def take_all(source: socket.socket) -> list[float]:
-    """Take messages until the end; give how many microseconds each took."""
+    """Take messages until the end; return how many microseconds each took."""
     tally = Tally()
     for message in messages(source):
         tally.take_stamped(message)

@@ -12,6 +12,7 @@ from bench.chart import bars
 from bench.crowd import raise_file_limit
 from bench.footprint import cpu_seconds, memory_kib
 from bench.goals import Judged, lines, tell
+from bench.medians import medians
 from bench.peers.brokers import temporary_folder
 from bench.peers.co2 import host
 from bench.processes import line, python
@@ -60,7 +61,7 @@ class Crowd:
         self._processes = processes
 
     def join(self, count: int) -> float:
-        """Have so many satellites; give the seconds that it took them all to be welcomed."""
+        """Have so many satellites; return the seconds that it took them all to be welcomed."""
         begun = time.monotonic()
         shares = [(count + i) // len(self._processes) for i in range(len(self._processes))]
         for process, share in zip(self._processes, shares, strict=True):
@@ -73,7 +74,7 @@ class Crowd:
         return time.monotonic() - begun
 
     def states(self) -> list[dict[str, Any]]:
-        """Give what each process tells; a link that has ended or was told a gap ends the measurement."""
+        """Return what each process tells; a link that has ended or was told a gap ends the measurement."""
         states = [ask(process, ["state"]) for process in self._processes]
         faults = [fault for state in states for fault in state["faults"]]
         if faults:
@@ -81,7 +82,7 @@ class Crowd:
         return states
 
     def settle(self, each: int) -> int:
-        """Wait until every satellite has got so many frames; give when the last one came, in nanoseconds."""
+        """Wait until every satellite has got so many frames; return when the last one came, in nanoseconds."""
         deadline = time.monotonic() + DRAIN_TIMEOUT
         states = self.states()
         while any(state["fewest"] < each for state in states):
@@ -95,7 +96,7 @@ class Crowd:
 
 
 def ask(process: "subprocess.Popen[str]", what: list[Any]) -> Any:
-    """Ask a process for something; give its answer."""
+    """Ask a process for something; return its answer."""
     assert process.stdin
     process.stdin.write(json.dumps(what) + "\n")
     process.stdin.flush()
@@ -168,7 +169,7 @@ def measure(counts: Sequence[int] = COUNTS, seconds: float = SECONDS, rounds: in
             elif count > FLOOR and FLOOR not in wanted:
                 wanted.append(FLOOR)
     return {
-        "rows": {str(count): medians(by_round) for count, by_round in sorted(found.items())},
+        "rows": {str(count): medians([*by_round.values()]) for count, by_round in sorted(found.items())},
         "failed": failed,
         "seconds": seconds,
         "rounds": rounds,
@@ -191,18 +192,12 @@ def tried(count: int, seconds: float, failed: dict[str, str]) -> dict[str, float
     return values
 
 
-def medians(by_round: Mapping[int, Mapping[str, float]]) -> dict[str, float]:
-    """Give the median of every figure."""
-    rounds = list(by_round.values())
-    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-
-
 def judged(found: Found, asked: int) -> Iterator[dict[str, Any]]:
     """Compare with the goals; costs against those of the fewest satellites, round by round."""
     if not found:
         return
     most, fewest = max(found), min(found)
-    best = medians(found[most])
+    best = medians([*found[most].values()])
     if asked >= FLOOR:
         yield Judged("satellites connected", most, 10_000, FLOOR).row()
     yield Judged(f"until {most:,} are connected", best["joined"], CONNECTED_WITHIN, at_most=True, unit="s").row()
@@ -258,5 +253,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held."""
+    """Print which goals are reached; return False where a floor is not held."""
     return tell(result["goals"])

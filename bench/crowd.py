@@ -44,7 +44,7 @@ GAP = b"\xa3Gap"
 
 
 def raise_file_limit() -> int:
-    """Allow this process as many files as it may allow itself; give how many that is."""
+    """Allow this process as many files as it may allow itself; return how many that is."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -216,7 +216,7 @@ class Crowd:
         return data[end + 4 :]
 
     def _taken(self, link: JoinedLink, data: bytes | memoryview) -> int:
-        """Take the whole messages at the front of the data; give how many bytes they are."""
+        """Take the whole messages at the front of the data; return how many bytes they are."""
         at, total, frames = 0, len(data), 0
         while total - at >= 2:
             size, body = data[at + 1], at + 2

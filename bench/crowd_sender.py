@@ -73,7 +73,7 @@ class Talker:
         self._data += data
 
     def frames(self) -> Iterator[object]:
-        """Give the frames that have come; pings are answered."""
+        """Yield the frames that have come; pings are answered."""
         while len(data := self._data) >= 2:
             size, body = data[1], 2
             if size == 126:

@@ -167,5 +167,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held."""
+    """Print which goals are reached; return False where a floor is not held."""
     return tell(result["goals"])

@@ -73,7 +73,7 @@ def stamped(number: int) -> list[Any]:
 
 
 def throughput(side: Callable[[str], Any], start: Callable[..., Any], satellites: int) -> float:
-    """Give deliveries per second, from the first send to the last arrival."""
+    """Return deliveries per second, from the first send to the last arrival."""
     count = MESSAGES[satellites]
     with start() as url, sink(satellites) as them:
         relay_side = side(url)
@@ -89,7 +89,7 @@ def throughput(side: Callable[[str], Any], start: Callable[..., Any], satellites
 
 
 def percentile(latencies: list[int], share: float) -> float:
-    """Give a percentile in microseconds."""
+    """Return a percentile in microseconds."""
     ordered = sorted(latencies)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] / 1e3
 
@@ -185,5 +185,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held."""
+    """Print which goals are reached; return False where a floor is not held."""
     return tell(result["hanging"]["goals"])

@@ -31,7 +31,7 @@ class Judged:
     high: float | None = None
 
     def meets(self, bound: float | None) -> bool:
-        """Tell whether the value is on the right side of a bound."""
+        """Return whether the value is on the right side of a bound."""
         return bound is None or (self.value <= bound if self.at_most else self.value >= bound)
 
     @property
@@ -44,7 +44,7 @@ class Judged:
         return "held" if self.meets(self.floor) else "FLOOR NOT HELD"
 
     def row(self) -> dict[str, Any]:
-        """Give it for the file of results."""
+        """Return it for the file of results."""
         return asdict(self)
 
 
@@ -62,7 +62,7 @@ def lines(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def tell(rows: Iterable[Mapping[str, Any]], unmeasured: Iterable[str] = ()) -> bool:
-    """Print which goals are reached; False where a floor is not held.
+    """Print which goals are reached; return False where a floor is not held.
 
     Args:
         rows: what was judged.

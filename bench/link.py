@@ -149,7 +149,7 @@ def steps(seconds: float) -> Iterator[tuple[str, Step]]:
 
 
 def load_of(what: str) -> str:
-    """Say what else the machine does in a step."""
+    """Return the name of what else the machine does in a step."""
     return "quiet" if what == "latency" else "busy"
 
 
@@ -158,7 +158,7 @@ def belongs(figure: str, what: str) -> bool:
 
 
 def median(values: Sequence[float]) -> float | None:
-    """Give the median of what could be measured."""
+    """Return the median of what could be measured."""
     good = [value for value in values if value == value]
     return statistics.median(good) if good else None
 
@@ -187,13 +187,13 @@ def unmeasured(found: Rounds, names: Sequence[str]) -> Iterator[str]:
 
 
 def judged_as(goal: Goal) -> str:
-    """Say what a goal is about."""
+    """Return the text about a goal."""
     title = TITLES[goal.figure] if goal.figure != "busy p99" else "beside a busy core: p99, µs"
     return f"{title}, beside {goal.beside or 'the best peer'}"
 
 
 def against(rows: Mapping[str, Sequence[float]], beside: str, low: bool) -> float | None:
-    """Give the median of our value over that of another, or the best of all others, in the same round."""
+    """Return the median of our value over that of another, or the best of all others, in the same round."""
     ratios = []
     others = [values for name, values in rows.items() if name != OURS and beside in ("", name)]
     for i, ours in enumerate(rows.get(OURS, ())):
@@ -245,7 +245,7 @@ def section(result: Mapping[str, Any]) -> list[str]:
 
 
 def bare_chain(bare: Mapping[str, float]) -> str:
-    """Tell the latency of the bare chain."""
+    """Return the latency of the bare chain, as text."""
     told = f"p50 {bare['p50']:,.0f} µs, p99 {bare['p99']:,.0f} µs"
     if "busy p50" in bare:
         told += f"; beside a busy core {bare['busy p50']:,.0f} and {bare['busy p99']:,.0f} µs"
@@ -274,7 +274,7 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held or not measured, or co2 was not."""
+    """Print which goals are reached; return False where a floor is not held or not measured, or co2 was not."""
     held = goals.tell((row(goal) for goal in result["goals"]), result.get("unmeasured", ()))
     return held and OURS not in result["failed"]
 

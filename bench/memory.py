@@ -6,13 +6,14 @@ import statistics
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bench.chart import bars
 from bench.connections import CONFIG, WINDOW, Crowd, ask, crowd
 from bench.footprint import memory_kib
 from bench.goals import Judged, lines, tell
+from bench.medians import medians
 from bench.peers.base import Fleet
 from bench.peers.brokers import temporary_folder
 from bench.peers.co2 import ReceiverPlugin, SenderPlugin, host, satellite
@@ -68,7 +69,7 @@ class Watch:
 def phase(
     relay: "subprocess.Popen[str]", load: "subprocess.Popen[str]", fleet: Fleet, seconds: float
 ) -> dict[str, float]:
-    """Load the relay for so long; give its memory, how fast frames went and the latency of what is paced."""
+    """Load the relay for so long; return its memory, how fast frames went and the latency of what is paced."""
     (receiver,) = fleet.receivers
     receiver.reset()
     with Watch(relay.pid) as watch:
@@ -144,11 +145,6 @@ def measure(seconds: float = SECONDS, rounds: int = ROUNDS, receivers: int = REC
     }
 
 
-def medians(rounds: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Give the median of every figure."""
-    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
-
-
 def section(result: Mapping[str, Any]) -> list[str]:
     """Write the lines of the page."""
     return [
@@ -186,5 +182,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held."""
+    """Print which goals are reached; return False where a floor is not held."""
     return tell(result["goals"])

@@ -90,7 +90,7 @@ class Sink:
         self.latencies: list[list[int]] = [[] for _ in self.ports]
 
     def collect(self) -> int:
-        """Fetch what has come since; give the smallest count of any satellite."""
+        """Fetch what has come since; return the smallest count of any satellite."""
         assert self._process.stdin
         self._process.stdin.write("\n")
         self._process.stdin.flush()

@@ -7,6 +7,7 @@ from typing import Any
 from bench import floor, peers, references
 from bench.chart import bars
 from bench.goals import Judged, lines, tell
+from bench.medians import medians
 from bench.peers.base import Peer, Role
 
 __all__ = ["NAMES", "ROUNDS", "SECONDS", "judged", "measure", "pictures", "section", "unmeasured", "verdict"]
@@ -95,11 +96,6 @@ def made(names: Sequence[str], make: Callable[[str], Peer], failed: dict[str, st
         except ImportError as error:
             failed[name] = str(error)
     return found
-
-
-def medians(rounds: Sequence[Mapping[Role, float]]) -> dict[Role, float]:
-    """Return the median of the rounds for each role."""
-    return {role: statistics.median(one[role] for one in rounds) for role in rounds[0]}
 
 
 def judged(costs: Costs) -> Iterator[dict[str, Any]]:
@@ -209,5 +205,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where somebody was not measured."""
+    """Print which goals are reached; return False where somebody was not measured."""
     return tell(result["goals"], result["unmeasured"])

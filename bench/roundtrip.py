@@ -41,7 +41,7 @@ class Asks(Protocol):
 
 
 def told(pause: float) -> str:
-    """Say how long a pause is."""
+    """Return a pause as text."""
     return f"{pause * 1000:g} ms" if pause else "none"
 
 
@@ -149,7 +149,7 @@ def unmeasured(times: Times, names: Sequence[str]) -> Iterator[str]:
 
 
 def judged_as(load: str, pause: str) -> str:
-    """Say what a goal is about."""
+    """Return the text about a goal."""
     beside = ", beside a busy core" if load == "busy" else ""
     return f"p50, pause {pause}{beside}, beside {BESIDE}"
 
@@ -201,5 +201,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held or not measured, or co2 was not."""
+    """Print which goals are reached; return False where a floor is not held or not measured, or co2 was not."""
     return tell(result["goals"], result.get("unmeasured", ())) and OURS not in result["failed"]

@@ -1,7 +1,6 @@
 """How long hosts take until they are ready, and how much memory they take then."""
 
 import contextlib
-import statistics
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 from bench.chart import bars
 from bench.footprint import children, cpu_seconds, memory_kib
 from bench.goals import Judged, lines, tell
+from bench.medians import medians
 from bench.peers.brokers import temporary_folder, wait_for
 from bench.peers.co2 import host
 from bench.processes import line
@@ -60,7 +60,7 @@ def megabytes(pid: int) -> float:
 
 
 def is_ready(url: str) -> bool:
-    """Tell whether a host says that all is well with it."""
+    """Return whether a host says that all is well with it."""
     try:
         with urllib.request.urlopen(f"{url}/readyz", timeout=10) as answer:
             return bool(answer.status == 200)
@@ -72,7 +72,7 @@ def measure(rounds: int = ROUNDS) -> dict[str, Any]:
     """Measure some rounds, after one that does not count: it compiles, and fills the system's cache."""
     once()
     found = [once() for _ in range(rounds)]
-    rows = {name: statistics.median(one[name] for one in found) for name in found[0]}
+    rows = medians(found)
     print("  " + "  ".join(f"{name} {value:.3g}" for name, value in rows.items()), flush=True)
     return {"rows": rows, "rounds": rounds, "goals": list(judged(rows))}
 
@@ -122,5 +122,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held."""
+    """Print which goals are reached; return False where a floor is not held."""
     return tell(result["goals"])

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from bench.chart import bars
 from bench.goals import Judged, lines, tell
+from bench.medians import medians
 from bench.peers.base import Latency, Peer, Throughput
 from bench.peers.co2 import Co2, Filtered
 
@@ -90,10 +91,7 @@ def measure(seconds: float = SECONDS, rounds: int = ROUNDS) -> dict[str, Any]:
             f"{case} {'/'.join(f'{v:,.0f}' for v in all_[-1].values())}" for case, all_ in found.items()
         )
         print(f"  relay plugins, round {round_number + 1} of {rounds}: {told}", flush=True)
-    rows = {
-        case: {name: statistics.median(one[name] for one in all_) for name in all_[0]}
-        for case, all_ in found.items()
-    }
+    rows = {case: medians(all_) for case, all_ in found.items()}
     return {
         "rows": {case: rows[case] for case in CASES},
         "beside": {case: rows[case] for case in theirs},
@@ -199,5 +197,5 @@ def pictures(result: Mapping[str, Any]) -> dict[str, str]:
 
 
 def verdict(result: Mapping[str, Any]) -> bool:
-    """Tell which goals are reached; False where a floor is not held or not measured."""
+    """Print which goals are reached; return False where a floor is not held or not measured."""
     return tell(result["goals"], result.get("unmeasured", ()))

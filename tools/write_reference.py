@@ -166,7 +166,7 @@ def based_on(name: str, kind: type) -> str:
 
 
 def is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Tell whether a method is read as an attribute."""
+    """Return whether a method is read as an attribute."""
     return any(isinstance(one, ast.Name) and one.id == "property" for one in node.decorator_list)
 
 

@@ -108,7 +108,7 @@ class Asking(Protocol):
     """Whoever begins round trips, in a process of its own."""
 
     def trips(self, count: int, pause: float) -> list[float]:
-        """Make so many, one after the other, with a pause of so many seconds before each; give microseconds."""
+        """Make so many, one after the other, with a pause of so many seconds before each; return microseconds."""
 
 
 class Fleet:
@@ -168,7 +168,7 @@ class Fleet:
         return replace(found, cost=cost)
 
     def _settle(self, total: int, patience: float) -> list[tuple[int, int]]:
-        """Give (count, time of the last one) of every receiver."""
+        """Return (count, time of the last one) of every receiver."""
         deadline = time.monotonic() + patience
         counts = [0] * len(self.receivers)
         seen = [time.monotonic_ns()] * len(self.receivers)

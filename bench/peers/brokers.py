@@ -42,14 +42,14 @@ def wait_for(condition: Callable[[], bool], what: str, timeout: float = PATIENCE
 
 
 def free_port() -> int:
-    """Give a port of the loopback that is free now."""
+    """Return a port of the loopback that is free now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
 
 
 @contextlib.contextmanager
 def program(command: Sequence[str], port: int, folder: str) -> Iterator[int]:
-    """Run a broker until the end of the block, which begins when it takes connections; give its process id."""
+    """Run a broker until the end of the block, which begins when it takes connections; yield its process id."""
     log = Path(folder) / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

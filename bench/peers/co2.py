@@ -60,7 +60,7 @@ class SenderPlugin:
         self._proxy("close")()
 
     def acknowledged(self) -> float:
-        """Give how many messages the relay has acknowledged to this satellite since its start."""
+        """Return how many messages the relay has acknowledged to this satellite since its start."""
         with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
             found = ACKNOWLEDGED.search(answer.read().decode())
         assert found, "no such counter on /metrics"

@@ -14,7 +14,7 @@ import zmq
 
 from bench.peers.brokers import Broker, free_port, program, temporary_folder
 from bench.peers.filtering import look
-from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode
+from bench.peers.worker import End, PairedLibraryPeer, Reply, SyncSender, Take, decode, encode, take_all
 from bench.processes import python
 
 
@@ -65,9 +65,7 @@ class Pyzmq(PairedLibraryPeer):
         socket.set_hwm(0)
         socket.subscribe(b"")
         socket.connect(address.partition(" ")[2])
-        receive = socket.recv
-        while True:
-            take(decode(receive()))
+        take_all(socket.recv, take)
 
     def end(self, address: str, out: str, into: str) -> End:
         return Both(address, out, into)
@@ -99,7 +97,7 @@ class Filtered(Pyzmq):
 
 @contextlib.contextmanager
 def proxy(into: str, *, connects: bool = False) -> Iterator[tuple[str, int]]:
-    """Run a proxy until the end of the block; give the address of its way out, and its process id.
+    """Run a proxy until the end of the block; yield the address of its way out, and its process id.
 
     Args:
         into: address of its way in.

@@ -51,7 +51,7 @@ class Tally:
             self.count += 1
 
     def state(self) -> dict[str, Any]:
-        """Give what has come, small enough to be asked for often."""
+        """Return what has come, small enough to be asked for often."""
         return {"count": self.count, "ended": self.ended, "met": len(self.met), "last": str(self.last)}
 
     def microseconds(self) -> list[float]:

@@ -46,7 +46,7 @@ class Pinger:
         self._stamp = 0
 
     def take(self, message: Message) -> Message | None:
-        """Take an answer, in whatever thread it comes; give what is to be sent at once, if anything."""
+        """Take an answer, in whatever thread it comes; return what is to be sent at once, if anything."""
         now, stamp = time.monotonic_ns(), message["data"][0]
         if stamp != self._stamp:
             return None  # of a probe that was sent twice

@@ -37,6 +37,7 @@ __all__ = [
     "Take",
     "decode",
     "encode",
+    "take_all",
 ]
 
 encode = msgspec.msgpack.Encoder().encode
@@ -108,7 +109,7 @@ class LibraryPeer(Peer):
 
     @abstractmethod
     def sender(self, address: str) -> SyncSender | AsyncSender:
-        """Give the sending side; called in the sender's process."""
+        """Return the sending side; called in the sender's process."""
 
     @abstractmethod
     def receive(self, address: str, take: Take) -> None:
@@ -260,6 +261,12 @@ async def serve_async_sender(sender: AsyncSender, address: str, me: int) -> None
         await sender.send(encode({"data": [PROBE if do == "probe" else LAST, me, 0.815]}))
         await sender.flush()
         print(json.dumps([count, begun, time.monotonic_ns()]), flush=True)
+
+
+def take_all(receive: Callable[[], bytes], take: Take) -> None:
+    """Decode and take all that a blocking function of a library returns, for ever."""
+    while True:
+        take(decode(receive()))
 
 
 def serve_tally(tally: Tally) -> None:

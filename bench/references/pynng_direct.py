@@ -3,13 +3,10 @@
 Its PUB and SUB drop messages where a queue is full; PUSH and PULL lose none either, and are slower.
 """
 
-import contextlib
-from collections.abc import Iterator
-
 import pynng
 
-from bench.peers.brokers import Broker, free_port
-from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
+from bench.peers.worker import SyncSender, Take, take_all
+from bench.references.direct import DirectPeer
 
 QUEUE = 128
 """Messages that wait at each end. With 8,192, the most that the library takes, it is slower."""
@@ -24,22 +21,16 @@ class Sender(SyncSender):
         """Its own threads do that; there is no way to wait for it."""
 
 
-class Direct(LibraryPeer):
+class Pynng(DirectPeer):
     title = "pynng, PAIR, no hub"
     module = __name__
-
-    @contextlib.contextmanager
-    def broker(self) -> Iterator[Broker]:
-        yield Broker(f"tcp://127.0.0.1:{free_port()}", None)
 
     def sender(self, address: str) -> Sender:
         return Sender(address)
 
     def receive(self, address: str, take: Take) -> None:
         with pynng.Pair0(listen=address, recv_buffer_size=QUEUE) as socket:
-            receive = socket.recv
-            while True:
-                take(decode(receive()))
+            take_all(socket.recv, take)
 
 
-PEER = Direct()
+PEER = Pynng()

@@ -1,13 +1,10 @@
 """ZeroMQ without a proxy: the receiver's SUB connects to the sender's PUB."""
 
-import contextlib
-from collections.abc import Iterator
-
 import zmq
 
-from bench.peers.brokers import Broker, free_port
 from bench.peers.pyzmq import opened
-from bench.peers.worker import LibraryPeer, SyncSender, Take, decode
+from bench.peers.worker import SyncSender, Take, take_all
+from bench.references.direct import DirectPeer
 
 
 class Sender(SyncSender):
@@ -18,13 +15,9 @@ class Sender(SyncSender):
         """Its own thread does that; there is no way to wait for it."""
 
 
-class Direct(LibraryPeer):
+class Pyzmq(DirectPeer):
     title = "pyzmq, no proxy"
     module = __name__
-
-    @contextlib.contextmanager
-    def broker(self) -> Iterator[Broker]:
-        yield Broker(f"tcp://127.0.0.1:{free_port()}", None)
 
     def sender(self, address: str) -> Sender:
         return Sender(address)
@@ -32,9 +25,7 @@ class Direct(LibraryPeer):
     def receive(self, address: str, take: Take) -> None:
         socket = opened(zmq.SUB, address)
         socket.subscribe(b"")
-        receive = socket.recv
-        while True:
-            take(decode(receive()))
+        take_all(socket.recv, take)
 
 
-PEER = Direct()
+PEER = Pyzmq()

@@ -21,11 +21,11 @@ class X_Receiver(Tally, plugin.Co2Plugin):
         self.take_stamped(data_dict)
 
     def x_state(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Give what has come."""
+        """Return what has come."""
         return self.state()
 
     def x_microseconds(self, data_dict: dict[str, Any]) -> list[float]:
-        """Give how long every message took."""
+        """Return how long every message took."""
         return self.microseconds()
 
     def x_reset(self, data_dict: dict[str, Any]) -> bool:

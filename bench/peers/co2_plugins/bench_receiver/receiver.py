@@ -17,14 +17,14 @@ class X_Receiver(Tally, plugin.Co2Plugin):
         self.receive = self.take_stamped if self.config["stamped"] else self.take  # type: ignore[method-assign, assignment]
 
     def receive(self, data_dict: dict[str, Any]) -> None:
-        """Say to the host that this plugin receives; replaced in __init__."""
+        """Show the host that this plugin receives; replaced in __init__."""
 
     def x_state(self, data_dict: dict[str, Any]) -> dict[str, Any]:
-        """Give what has come."""
+        """Return what has come."""
         return self.state()
 
     def x_microseconds(self, data_dict: dict[str, Any]) -> list[float]:
-        """Give how long every message took."""
+        """Return how long every message took."""
         return self.microseconds()
 
     def x_reset(self, data_dict: dict[str, Any]) -> bool:

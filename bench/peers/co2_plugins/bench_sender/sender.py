@@ -28,7 +28,7 @@ class X_Sender(plugin.Co2Plugin):
         return True
 
     def x_finished(self, data_dict: dict[str, Any]) -> list[str]:
-        """Give [messages sent, begun, ended], empty while it sends."""
+        """Return [messages sent, begun, ended], empty while it sends."""
         return self._answer
 
     def _work(self, wanted: dict[str, Any]) -> None:
