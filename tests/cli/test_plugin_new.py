@@ -78,15 +78,15 @@ def test_what_it_prints_can_be_followed(tmp_path: Path, monkeypatch: pytest.Monk
     assert main(["plugin", "new", "fader"]) == 0
     told = capsys.readouterr().out
     assert "pip install" not in told
-    [line] = [line for line in told.splitlines() if line.startswith("try it:")]
+    [line] = [line for line in told.splitlines() if line.startswith("test it:")]
     done = subprocess.run(line.partition(":")[2], shell=True, capture_output=True, text=True, timeout=100)
     assert "7 passed" in done.stdout, done.stdout + done.stderr
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pytest" else find(name))
     assert main(["plugin", "new", "other"]) == 0
     told = capsys.readouterr().out
-    assert f"get pytest, which its tests need:  {shlex.quote(sys.executable)} -m pip install pytest\n" in told
-    assert f"try it:  cd other && {shlex.quote(sys.executable)} -m pytest\n" in told
+    assert f"install pytest, which the test needs:  {shlex.quote(sys.executable)} -m pip install pytest\n" in told
+    assert f"test it:  cd other && {shlex.quote(sys.executable)} -m pytest\n" in told
 
 
 def test_it_says_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -59,24 +59,24 @@ def new(name: str, for_relay: bool, as_json: bool) -> int:
         return 0
     for path in files:
         click.echo(f"wrote {folder / path}")
-    for line in _ways_to_try_it(name):
+    for line in _test_commands(name):
         click.echo(line)
     click.echo(f"run it:  co2 {'relay' if for_relay else 'satellite'} --plugin-dir . --plugin {name}")
     return 0
 
 
-def _ways_to_try_it(name: str) -> Iterator[str]:
-    """Yield what to type to run the new tests with the Python that runs now."""
+def _test_commands(name: str) -> Iterator[str]:
+    """Yield lines with the commands that run the new test with this Python."""
     import importlib.util
     import shutil
 
     from co2.plugin.packages.requirements import install_command
 
     if importlib.util.find_spec("pytest") is None:
-        yield f"get pytest, which its tests need:  {install_command(['pytest'])}"
-    at_hand = shutil.which("pytest")
-    ours = at_hand is not None and Path(at_hand).parent == Path(sys.executable).parent
-    yield f"try it:  cd {name} && {'pytest' if ours else f'{shlex.quote(sys.executable)} -m pytest'}"
+        yield f"install pytest, which the test needs:  {install_command(['pytest'])}"
+    found = shutil.which("pytest")
+    ours = found is not None and Path(found).parent == Path(sys.executable).parent
+    yield f"test it:  cd {name} && {'pytest' if ours else f'{shlex.quote(sys.executable)} -m pytest'}"
 
 
 def files_of(name: str, *, for_relay: bool = False) -> dict[str, str]:
@@ -111,12 +111,13 @@ _WHAT = "A co2 plugin that keeps a level between 0 and 1."
 _INIT = '''
 """The plugin package @NAME@."""
 
-# What it needs besides co2, as pip knows it: ("numpy>=2",). Read before anything here runs.
+# The libraries that it needs besides co2, with their names for pip, such as ("numpy>=2",). co2 reads this line
+# before it imports the package, and does not load the package if one of them is missing.
 requires = ()
 '''
 
 _MODULE = '''
-"""@NAME@: keeps a level between 0 and 1, and tells everybody when it changes."""
+"""Keeps a level between 0 and 1, and sends a message when it changes."""
 
 from typing import Any
 
@@ -126,7 +127,7 @@ from co2 import plugin
 
 
 class Config(msgspec.Struct):
-    """The table [plugin.@NAME@] of co2.toml: its keys, with their types and defaults."""
+    """The keys of the table [plugin.@NAME@] in co2.toml, with their types and defaults."""
 
     channel: str = "@NAME@"
 
@@ -142,12 +143,12 @@ class @KIND@(plugin.Co2Plugin):
         self.level = 0.0
 
     def receive(self, data_dict: dict[str, Any]) -> None:
-        """Take a level that somebody sends to our channel."""
+        """Set the level to the data of a message on our channel with .set behind it."""
         if data_dict.get("channel") == f"{self.config.channel}.set":
             self.x_set(data_dict["data"])
 
     def x_set(self, level: float) -> float:
-        """Set the level, and give what it is then."""
+        """Set the level, and return it; a value below 0 or above 1 is replaced by that limit."""
         level = min(1.0, max(0.0, level))
         if level != self.level:
             self.level = level
@@ -156,7 +157,7 @@ class @KIND@(plugin.Co2Plugin):
 '''
 
 _TEST = '''
-"""What the plugin does. The fixtures come with co2: co2_net is a network in memory, co2_network a real one."""
+"""Tests of the plugin. The fixtures come with co2: co2_net is a network in memory, co2_network a real one."""
 
 import subprocess
 import sys
@@ -176,7 +177,7 @@ def test_the_level_stays_between_0_and_1(co2_net, given, level):
     assert co2_net.call("@NAME@.@NAME@.set", {"level": given}) == level
 
 
-def test_everybody_is_told_when_it_changes(co2_net):
+def test_a_change_of_the_level_is_sent_once(co2_net):
     satellite = co2_net.satellite(@KIND@)
     co2_net.send({"channel": "@NAME@.set", "data": 0.5})
     co2_net.send({"channel": "@NAME@.set", "data": 0.5})
@@ -184,19 +185,19 @@ def test_everybody_is_told_when_it_changes(co2_net):
     assert satellite.sent == [{"channel": "@NAME@", "data": 0.5}]
 
 
-def test_another_channel(co2_net):
+def test_the_channel_can_be_configured(co2_net):
     co2_net.satellite(@KIND@, config={"channel": "stage"})
     co2_net.send({"channel": "stage.set", "data": 1})
     assert_received(co2_net, channel="stage", data=1.0)
 
 
-def test_with_real_hosts(co2_network):
+def test_it_works_in_real_hosts(co2_network):
     co2_network.satellite(PACKAGE)
     co2_network.send({"channel": "@NAME@.set", "data": 0.5})
     assert_received(co2_network, channel="@NAME@", data=0.5)
 
 
-def test_co2_would_load_it():
+def test_co2_finds_no_problems():
     command = [sys.executable, "-m", "co2", "plugin", "check", str(PACKAGE)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -205,17 +206,18 @@ def test_co2_would_load_it():
 _README = """
 # @NAME@
 
-A co2 plugin: it keeps a level between 0 and 1, and tells everybody when it changes.
+A co2 plugin that keeps a level between 0 and 1, and sends a message when it changes.
+
+To test it:
 
 ```
-python3 -m pip install pytest
+python3 -m pip install pytest     # only if pytest is not installed
 pytest
 co2 plugin check .
 ```
 
-The first line is needed once, where co2 is installed and pytest is not.
-
-This folder is a package as it is: put it into a plugin folder, or name the folder that it is in.
+To run it, type each line in its own terminal, in this folder. `--plugin-dir` names the folder that contains the
+package.
 
 ```
 co2 relay
@@ -224,14 +226,14 @@ co2 watch
 co2 call @NAME@.@NAME@.set '{"data": {"level": 0.5}}'
 ```
 
-Or install it where co2 is installed, here or on another machine; a satellite then finds it by its name.
+You can also install it on any machine that has co2. A satellite there finds it by its name:
 
 ```
 pip install .
 co2 satellite --plugin @NAME@
 ```
 
-It sends on the channel `@NAME@`, and listens to `@NAME@.set`. Another channel, in `co2.toml`:
+It sends on the channel `@NAME@`, and receives on `@NAME@.set`. To use another channel, write in `co2.toml`:
 
 ```toml
 [plugin.@NAME@]
@@ -250,17 +252,17 @@ version = "0.1.0"
 description = "@WHAT@"
 readme = "README.md"
 requires-python = ">=3.11"
-# Not co2 itself: a plugin is installed beside the co2 that loads it.
+# co2 itself is not listed: the plugin is installed into the environment of the co2 that loads it.
 dependencies = []
 
 [project.optional-dependencies]
 test = ["pytest"]
 
-# By this a host finds it once it is installed: name of the package = what Python imports.
+# co2 finds an installed plugin package by this entry: its name, and the module that Python imports.
 [project.entry-points."co2.plugins"]
 @NAME@ = "@NAME@"
 
-# This folder itself is the package.
+# The package is this folder, not a folder in it.
 [tool.hatch.build.targets.wheel]
 include = ["*"]
 exclude = ["tests", "pyproject.toml", "README.md", ".*", "dist", "build"]
