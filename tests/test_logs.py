@@ -3,6 +3,7 @@
 import logging
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,6 +152,31 @@ def test_what_comes_again_is_in_the_file_only_until_it_is_told_with_a_count(
 def test_lines_of_the_access_log_that_come_together(folder: Path, tmp_path: Path) -> None:
     logging.getLogger("co2.access").info("2 requests", extra={"lines": ["one", "two \x1b"]})
     wait_for(lambda: lines(folder, "access.log") == ["one", "two \\x1b"])
+
+
+def test_a_line_that_comes_while_the_others_are_written_is_not_lost(folder: Path) -> None:
+    """The thread that writes takes the list of records away just before another thread appends to it."""
+    logger = logging.getLogger("co2.access")
+    handler = next(one for one in logger.handlers if isinstance(one, logs._BufferedFile))
+    began, written = threading.Event(), threading.Event()
+
+    def write() -> None:
+        assert began.wait(10)
+        handler.flush()
+        written.set()
+
+    class Records(list[logging.LogRecord]):
+        def append(self, record: logging.LogRecord) -> None:
+            began.set()
+            written.wait(0.2)  # it must wait for us; without the lock it does not
+            super().append(record)
+
+    handler._records = Records()
+    writer = threading.Thread(target=write)
+    writer.start()
+    logger.info("127.0.0.1 POST ping")
+    writer.join(10)
+    wait_for(lambda: lines(folder, "access.log"), "the line is written")
 
 
 def test_only_we_may_read_them(tmp_path: Path) -> None:

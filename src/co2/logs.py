@@ -314,7 +314,11 @@ class _BufferedFile(logging.Handler):
 
     def flush(self) -> None:
         """Write the buffered records."""
-        records, self._records = self._records, []
+        self.acquire()  # emit() is called with this lock: it must not append to a list that is written already
+        try:
+            records, self._records = self._records, []
+        finally:
+            self.release()
         for record in records:
             self._target.handle(record)
 
