@@ -719,12 +719,11 @@ def test_what_a_child_prints_reaches_the_log_under_its_packages_name(tmp_path: P
 
 def test_a_child_is_kept_apart_from_the_parent(tmp_path: Path) -> None:
     code = """
-    import os, resource, signal, sys
+    import os, resource, sys
     class X_Ham(plugin.Co2Plugin):
         def x_tell(self, data_dict):
             return {
                 "session": os.getsid(0) == os.getpid(),
-                "sigint": signal.getsignal(signal.SIGINT) == signal.SIG_IGN,
                 "memory": resource.getrlimit(resource.RLIMIT_AS)[0] >> 20 if sys.platform == "linux" else 777,
                 "oom": open("/proc/self/oom_score_adj").read().strip() if sys.platform == "linux" else "500",
                 "arenas": os.environ["MALLOC_ARENA_MAX"],
@@ -743,7 +742,6 @@ def test_a_child_is_kept_apart_from_the_parent(tmp_path: Path) -> None:
             assert pid is not None and resident(pid) <= 35 * 2**20
             assert told == {
                 "session": True,
-                "sigint": True,
                 "memory": 777,
                 "oom": "500",
                 "arenas": "2",
@@ -752,6 +750,29 @@ def test_a_child_is_kept_apart_from_the_parent(tmp_path: Path) -> None:
                 "modules": [],
                 "bytecode": False,
             }
+
+    asyncio.run(scenario())
+
+
+def test_an_interrupt_does_nothing_to_a_child_but_ends_a_program_that_it_has_started(tmp_path: Path) -> None:
+    """What ends many programs in order, such as a recorder that has to write the end of its file."""
+    code = """
+    import os, signal, subprocess
+    class X_Ham(plugin.Co2Plugin):
+        def x_tell(self, data_dict):
+            os.kill(os.getpid(), signal.SIGINT)
+            started = subprocess.Popen(["sleep", "60"])
+            started.send_signal(signal.SIGINT)
+            try:
+                return started.wait(10)
+            finally:
+                started.kill()
+    """
+
+    async def scenario() -> None:
+        async with carrying([write_package(tmp_path, "ham", spam=textwrap.dedent(code))]) as it:
+            assert await it.call("ham.spam.tell") == -signal.SIGINT
+            assert it.status("ham").restarts == 0
 
     asyncio.run(scenario())
 

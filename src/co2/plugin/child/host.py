@@ -346,7 +346,8 @@ def main() -> None:
     import faulthandler
     import signal
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Not SIG_IGN: programs that a plugin starts would ignore it too, and some can only be ended in order with it.
+    signal.signal(signal.SIGINT, _ignore_interrupt)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR2)  # the satellite asks for a traceback before it kills a hanging host
     threading.excepthook = _thread_failed
@@ -370,6 +371,10 @@ def main() -> None:
         broken=lambda: os._exit(EXIT_BROKEN),
     ).run()
     _leave()
+
+
+def _ignore_interrupt(_number: int, _frame: object) -> None:
+    """Do nothing at Ctrl-C: the satellite ends its plugin hosts itself."""
 
 
 def _prepare_process(load: Load) -> Sequence[str]:
