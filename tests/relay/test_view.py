@@ -1,5 +1,7 @@
 """What a relay shows of itself, and that it costs no more than is shown."""
 
+import asyncio
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +9,8 @@ from co2.host_id import HostId
 from co2.protocol.relay.away import Away, AwayBook
 from co2.relay.members import Members
 from co2.relay.view import RelayView
+from co2.server.rpc.answer_turns import AnswerTurns
+from co2.web.view import SatelliteRow
 from tests.protocol.network import Network
 
 
@@ -47,8 +51,12 @@ def test_the_row_of_a_satellite_has_what_its_link_got_and_that_of_a_client_what_
         state_of=lambda member: member.state,
         silence_of=lambda member: member.silence(100.0),
     )
-    host: Any = None
-    of_link, of_client = RelayView(host, relay, "10.0.0.1").satellites()
+
+    async def rows() -> Sequence[SatelliteRow]:
+        host: Any = SimpleNamespace(turns=AnswerTurns(asyncio.get_running_loop()))
+        return await RelayView(host, relay, "10.0.0.1").satellites()
+
+    of_link, of_client = asyncio.run(rows())
     assert (of_link.host_id, of_link.kind, of_link.port) == (str(peer.host_id), "co2", peer.host_id.port)
     assert (of_link.sent, of_link.lag, of_link.age, of_link.silence) == (3, 0, 60.0, 0.0)
     assert (of_client.host_id, of_client.kind, of_client.port) == ("eggs@10.0.0.9:2010", "fetching", 0)

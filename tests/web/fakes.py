@@ -44,7 +44,7 @@ class FakeView:
     def away_states(self) -> Counter[str]:
         return Counter(row.state for row in self.away_rows)
 
-    def satellites(self, *, here: bool = False) -> list[SatelliteRow]:
+    async def satellites(self, *, here: bool = False) -> list[SatelliteRow]:
         return self.satellite_rows
 
     def readiness(self) -> Readiness:

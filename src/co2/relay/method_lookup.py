@@ -18,8 +18,11 @@ NAME_KEPT = 300.0
 MAX_COMPARED = 32
 """Names that are compared with an unknown one."""
 
-MAX_LOOKED_AT = 20_000
-"""Names among which similar ones are searched."""
+MAX_LOOKED_AT = 4_000
+"""Names among which similar ones are searched: half a millisecond for each mistyped call."""
+
+MAX_LOOKED_AT_OF_ONE = 250
+"""How many of them may be one host's: a host with many names leaves room for those of the others."""
 
 MAX_NAMED = 8
 """Hosts that are named if several have a method."""
@@ -79,6 +82,6 @@ def _had_it(method: str, who: str, member: Member) -> Ambiguous:
 def _meant(members: Members, method: str) -> str:
     """Return a similar name: of the same package, or the same except for its package."""
     package, last = f"{method.partition('.')[0]}.", f".{method.rpartition('.')[2]}"
-    names = (name for member in members for name in member.offered)
+    names = (name for member in members for name in islice(member.offered, MAX_LOOKED_AT_OF_ONE))
     alike = (name for name in islice(names, MAX_LOOKED_AT) if name.startswith(package) or name.endswith(last))
     return nearest(method, islice(alike, MAX_COMPARED))

@@ -1,6 +1,7 @@
 """The URL of a satellite's page for a viewer, without links that lead nowhere."""
 
 import ipaddress
+from functools import lru_cache
 
 from co2.host_id import HostId
 from co2.server.process.local_address import host_url, is_everywhere
@@ -43,6 +44,7 @@ def satellite_page(host_id: HostId, listens: str, relay_ip: str, *, here: bool) 
     return "", "it listens on a different address than the relay"
 
 
+@lru_cache(1024)  # a page of hundreds of rows parses the same few again and again
 def _is_address(ip: str) -> bool:
     try:
         ipaddress.ip_address(ip)
@@ -51,5 +53,6 @@ def _is_address(ip: str) -> bool:
     return True
 
 
+@lru_cache(1024)
 def _is_loopback(ip: str) -> bool:
     return _is_address(ip) and ipaddress.ip_address(ip).is_loopback

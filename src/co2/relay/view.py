@@ -1,6 +1,6 @@
 """The relay's data for its pages and metrics."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from co2.relay.members import Member
 from co2.relay.relay import RelayRole
@@ -38,33 +38,34 @@ class RelayView(RoleView):
         self._relay = relay
         self._ip = ip
 
-    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
+    async def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
         """Return the registered satellites."""
+        return await self._host.turns.collect(self._rows(here=here))
+
+    def _rows(self, *, here: bool) -> Iterator[SatelliteRow]:
         relay = self._relay
-        now = relay.now()
-        rows = []
-        for member in relay.members:
+        for member in list(relay.members):
+            if relay.members.get(member.host_id.origin) is not member:
+                continue  # it has left since the first row
+            now = relay.now()
             page, no_page = self._page_of(member, here=here)
-            rows.append(
-                SatelliteRow(
-                    host_id=str(member.host_id),
-                    ip=member.host_id.ip,
-                    port=member.host_id.port if member.kind != "fetching" else 0,
-                    kind=member.kind,
-                    state=relay.state_of(member),
-                    age=now - member.registered_at,
-                    silence=relay.silence_of(member),
-                    lag=max(0, relay.log.last - member.position),
-                    sent=member.delivered,
-                    plugins=member.plugins,
-                    methods=member.methods,
-                    last_error=member.last_error,
-                    page=page,
-                    no_page=no_page,
-                    packages=member.health(now),
-                )
+            yield SatelliteRow(
+                host_id=str(member.host_id),
+                ip=member.host_id.ip,
+                port=member.host_id.port if member.kind != "fetching" else 0,
+                kind=member.kind,
+                state=relay.state_of(member),
+                age=now - member.registered_at,
+                silence=relay.silence_of(member),
+                lag=max(0, relay.log.last - member.position),
+                sent=member.delivered,
+                plugins=member.plugins,
+                methods=member.methods,
+                last_error=member.last_error,
+                page=page,
+                no_page=no_page,
+                packages=member.health(now),
             )
-        return rows
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
         """Return the satellites that are away, the latest first."""

@@ -186,7 +186,7 @@ class RoleView(ABC):
         """Return nothing: messages that a relay plugin fails on are passed on, not kept."""
         return ()
 
-    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
+    async def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
         """Return nothing: only a relay has this page."""
         return ()
 

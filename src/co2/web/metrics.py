@@ -5,11 +5,11 @@ satellites that are furthest behind.
 """
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest
-from co2.web.view import HostView
+from co2.web.view import HostView, SatelliteRow
 
 __all__ = ["LAGS_TOLD", "make_metrics_page"]
 
@@ -24,24 +24,30 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 def make_metrics_page(view: HostView) -> PageHandler:
     """Return the handler. prometheus_client is imported at the first scrape: most hosts are never scraped."""
-    scrape: Callable[[], bytes] | None = None
+    scrape: Callable[[Sequence[SatelliteRow]], bytes] | None = None
 
     async def metrics(_request: PageRequest) -> PageAnswer:
         nonlocal scrape
         if scrape is None:
             scrape = _make_scrape(view)
-        return answer(scrape(), CONTENT_TYPE)
+        return answer(scrape(await view.satellites()), CONTENT_TYPE)
 
     return metrics
 
 
-def _make_scrape(view: HostView) -> Callable[[], bytes]:
+def _make_scrape(view: HostView) -> Callable[[Sequence[SatelliteRow]], bytes]:
     from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 
     class HostCollector(Collector):
-        """Reads the view; holds no state."""
+        """Reads the view.
+
+        Attributes:
+            rows: of the satellites.
+        """
+
+        rows: Sequence[SatelliteRow] = ()
 
         def collect(self) -> Iterator[Metric]:
             info = GaugeMetricFamily(
@@ -55,7 +61,7 @@ def _make_scrape(view: HostView) -> Callable[[], bytes]:
                 for value, number in values.items():
                     counter.add_metric(_texts(value), number)
                 yield counter
-            for name, text, label, values in _gauges(view):
+            for name, text, label, values in _gauges(view, self.rows):
                 labels = (label,) if isinstance(label, str) and label else tuple(label)
                 gauge = GaugeMetricFamily(name, text, labels=labels)
                 for value, number in values.items():
@@ -63,9 +69,18 @@ def _make_scrape(view: HostView) -> Callable[[], bytes]:
                 yield gauge
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(HostCollector())
+    collector = HostCollector()
+    registry.register(collector)
     ProcessCollector(registry=registry)
-    return lambda: generate_latest(registry)
+
+    def scrape(rows: Sequence[SatelliteRow]) -> bytes:
+        collector.rows = rows
+        try:
+            return generate_latest(registry)
+        finally:
+            collector.rows = ()
+
+    return scrape
 
 
 def _counters(view: HostView) -> Iterator[Family]:
@@ -106,7 +121,7 @@ def _counters(view: HostView) -> Iterator[Family]:
     )
 
 
-def _gauges(view: HostView) -> Iterator[Family]:
+def _gauges(view: HostView, rows: Sequence[SatelliteRow]) -> Iterator[Family]:
     numbers = view.numbers()
     packages = view.plugins()
     yield "co2_ready", "1 when the host is ready", "", {"": float(view.readiness().ready)}
@@ -164,7 +179,6 @@ def _gauges(view: HostView) -> Iterator[Family]:
     )
     if view.role == "relay":
         states: dict[object, float] = {}
-        rows = view.satellites()
         for row in rows:
             states[row.state] = states.get(row.state, 0) + 1
         for state, count in view.away_states().items():

@@ -7,7 +7,7 @@ them, and the security policy allows no script and no inline style.
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from co2.web.metrics import make_metrics_page
 from co2.web.page import PageAnswer, PageHandler, PageRequest
 from co2.web.rates import Rates
 from co2.web.trouble import MAX_TROUBLE, mood, network_trouble, tone_of, worst_first
-from co2.web.view import HostView, MethodRow
+from co2.web.view import HostView, MethodRow, SatelliteRow
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -143,8 +143,10 @@ def _environment() -> "Environment":
         brief=text.brief,
         paragraphs=text.paragraphs,
         rate=text.rate,
+        troubled_first=_troubled_first,
     )
-    environment.globals.update(mood=mood, tone_of=tone_of, trouble_of=lambda row: network_trouble((row,)))
+    environment.globals.update(mood=mood, tone_of=tone_of, trouble_of=network_trouble)
+    environment.globals["max_trouble"] = MAX_TROUBLE
     environment.globals["main_counters"] = MAIN_COUNTERS
     environment.globals["reload_path"] = RELOAD_PATH
     return environment
@@ -156,19 +158,18 @@ async def _plugins(view: HostView, request: PageRequest) -> dict[str, Any]:
     return {"packages": packages, "letters": letters, "pressed": request.query.get("pressed", "")}
 
 
-def _satellites(view: HostView, request: PageRequest) -> dict[str, Any]:
+async def _satellites(view: HostView, request: PageRequest) -> dict[str, Any]:
     away = view.away(AWAY_SHOWN)
     return {
-        "rows": view.satellites(here=request.is_local),
+        "rows": await view.satellites(here=request.is_local),
         "away": away,
         "more_away": max(0, sum(view.away_states().values()) - len(away)),
     }
 
 
-def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[str, Any]:
+async def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[str, Any]:
+    rows = await view.satellites(here=request.is_local)
     properties = view.properties()
-    rows = view.satellites(here=request.is_local) if view.role == "relay" else ()
-    trouble = network_trouble(rows)
     about = {
         key: value
         for key, value in properties.items()
@@ -181,11 +182,13 @@ def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[str, A
         "sections": [(name, properties[name]) for name in _SECTIONS if properties.get(name)],
         "rates": rates.look(properties.get("counters") or {}),
         "packages": worst_first(view.plugins()),
-        "rows": sorted(rows, key=lambda row: mood(row)[1] not in ("bad", "wait")),
+        "rows": rows,
         "away": sum(view.away_states().values()),
-        "trouble": trouble[:MAX_TROUBLE],
-        "more_trouble": max(0, len(trouble) - MAX_TROUBLE),
     }
+
+
+def _troubled_first(rows: Iterable[SatelliteRow]) -> list[SatelliteRow]:
+    return sorted(rows, key=lambda row: mood(row)[1] not in ("bad", "wait"))
 
 
 def _grouped(methods: Sequence[MethodRow]) -> list[tuple[str, list[MethodRow]]]:

@@ -162,7 +162,7 @@ class Numbers:
 
 
 class HostView(Protocol):
-    """The interface of a role for its pages. Every method but :meth:`dead_letters` is quick and does no I/O."""
+    """The interface of a role for its pages. Every method that is not a coroutine is quick and does no I/O."""
 
     @property
     def role(self) -> str:
@@ -188,8 +188,8 @@ class HostView(Protocol):
     async def dead_letters(self, package: str, max_letters: int) -> Sequence[DeadLetterRow]:
         """Return the newest dead letters of a package, newest first."""
 
-    def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
-        """Return a relay's satellites as seen from its machine (``here``) or elsewhere; unused on a satellite."""
+    async def satellites(self, *, here: bool = False) -> Sequence[SatelliteRow]:
+        """Return a relay's satellites as seen from its machine (``here``) or elsewhere; none on a satellite."""
 
     def away(self, at_most: int) -> Sequence[AwayRow]:
         """Return at most ``at_most`` absent satellites, the last to leave first; none on a satellite."""

@@ -9,7 +9,7 @@ Values are None, bool, int, float, str, bytes, datetime (aware, UTC), list and d
 
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isinf
@@ -36,6 +36,7 @@ __all__ = [
     "MAX_RESPONSE_VALUES",
     "MAX_VALUES",
     "MethodCall",
+    "call_steps",
     "read_call",
     "read_response",
 ]
@@ -63,6 +64,9 @@ MAX_TOKEN = 256 * 1024
 
 PIECE = 64 * 1024
 """Bytes of an answer that are parsed at once; between two pieces another thread may run."""
+
+STEP = 16 * 1024
+"""Bytes of a long call that are parsed at once: half a millisecond if it has as many values as it may have."""
 
 _INTEGER = re.compile(rf"-?[0-9]{{1,{MAX_NUMBER_LENGTH}}}")
 _DOUBLE = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
@@ -102,6 +106,17 @@ def read_call(body: bytes, charset: str = "") -> MethodCall:
     return MethodCall(document.method, document.params)
 
 
+def call_steps(body: bytes, charset: str = "") -> Generator[None, None, MethodCall]:
+    """Parse a ``methodCall`` in steps, as :func:`read_call`; an event loop can do other work in between.
+
+    Raises:
+        ParseError: also for a tag or comment of more than :data:`MAX_TOKEN` bytes.
+    """
+    document = _Document(_CALL_DOCUMENT, MAX_DEPTH, MAX_VALUES, piece=STEP)
+    yield from document.steps(body, charset)
+    return MethodCall(document.method, document.params)
+
+
 def read_response(body: bytes, charset: str = "", max_values: int = MAX_RESPONSE_VALUES) -> Any:
     """Parse a ``methodResponse`` and return its value.
 
@@ -115,7 +130,7 @@ def read_response(body: bytes, charset: str = "", max_values: int = MAX_RESPONSE
         AnswerTooBig: more values.
         ParseError: not well-formed, not XML-RPC, or with an unsupported value.
     """
-    document = _Document(_RESPONSE_DOCUMENT, MAX_RESPONSE_DEPTH, max_values, in_pieces=True)
+    document = _Document(_RESPONSE_DOCUMENT, MAX_RESPONSE_DEPTH, max_values, piece=PIECE)
     try:
         document.read(body, charset)
     except (BadParams, BadRequest) as error:
@@ -255,9 +270,9 @@ class _Document:
         "_containers",
         "_decided",
         "_depth",
-        "_in_pieces",
         "_keys",
         "_max_depth",
+        "_piece",
         "_state",
         "_text",
         "_value",
@@ -267,7 +282,7 @@ class _Document:
         "params",
     )
 
-    def __init__(self, state: _State, max_depth: int, max_values: int, *, in_pieces: bool = False) -> None:
+    def __init__(self, state: _State, max_depth: int, max_values: int, *, piece: int = 0) -> None:
         self.method = ""
         self.params: list[Any] = []
         self.is_fault = False
@@ -280,7 +295,7 @@ class _Document:
         self._value: Any = None
         self._depth = 0
         self._decided = False
-        self._in_pieces = in_pieces
+        self._piece = piece
         self._max_depth = max_depth
         self._values_left = max_values
 
@@ -291,6 +306,11 @@ class _Document:
 
     def read(self, body: bytes, charset: str) -> None:
         """Parse the whole document."""
+        for _ in self.steps(body, charset):
+            pass
+
+    def steps(self, body: bytes, charset: str) -> Generator[None, None, None]:
+        """Parse the whole document in steps of one piece."""
         if body.startswith(_UTF_16) or b"\x00" in body[:2]:  # expat would detect UTF-16 without a mark by itself
             raise WrongEncoding(
                 "unsupported encoding UTF-16; supported are UTF-8, US-ASCII, ISO-8859-1 and windows-1252"
@@ -301,12 +321,12 @@ class _Document:
             self._decided = True
             body = as_utf8(body, charset)
         try:
-            self._parse(body)
+            yield from self._parse(body)
         except _Declared as declared:  # before the first element
             self._decided = True
-            self._parse(as_utf8(body, declared.codec))
+            yield from self._parse(as_utf8(body, declared.codec))
 
-    def _parse(self, body: bytes) -> None:
+    def _parse(self, body: bytes) -> Generator[None, None, None]:
         parser = expat.ParserCreate(UTF_8)
         parser.buffer_text = True
         parser.StartElementHandler = self._start
@@ -315,20 +335,22 @@ class _Document:
         parser.StartDoctypeDeclHandler = _refuse_doctype
         parser.XmlDeclHandler = self._declaration
         try:
-            if self._in_pieces and len(body) > PIECE:
-                self._parse_pieces(parser, body)
+            if 0 < self._piece < len(body):
+                yield from self._parse_pieces(parser, body)
             else:
                 parser.Parse(body, True)
         except expat.ExpatError as error:
             what = expat.ErrorString(error.code)
             raise ParseError(f"not well-formed: {what}, line {error.lineno}, column {error.offset}") from None
 
-    def _parse_pieces(self, parser: expat.XMLParserType, body: bytes) -> None:
+    def _parse_pieces(self, parser: expat.XMLParserType, body: bytes) -> Generator[None, None, None]:
         """Parse piece by piece: otherwise one long comment, say, would block all threads."""
-        for start in range(0, len(body), PIECE):
-            parser.Parse(body[start : start + PIECE], False)
-            if start + PIECE - parser.CurrentByteIndex > MAX_TOKEN:
+        piece = self._piece
+        for start in range(0, len(body), piece):
+            parser.Parse(body[start : start + piece], False)
+            if start + piece - parser.CurrentByteIndex > MAX_TOKEN:
                 raise ParseError(f"a tag or comment of more than {MAX_TOKEN} bytes")
+            yield
         parser.Parse(b"", True)
 
     def _declaration(self, _version: str, encoding: str | None, _standalone: int) -> None:

@@ -111,6 +111,7 @@ class AwayBook:
         self._claimed = 0
         self._here: dict[str, Away] = {}
         self._away: dict[str, Away] = {}
+        self._stopped: set[str] = set()  # those of them that said Goodbye
         self._by_method: dict[str, tuple[str, ...]] = {}  # origins in order; a dict each would be 4 times as large
         self._at: dict[str, dict[str, None]] = {}  # by source, in order
         self._named: dict[str, int] = {}  # bytes of its names by origin, in order
@@ -139,7 +140,7 @@ class AwayBook:
 
     def states(self) -> dict[str, int]:
         """Return the number of absent satellites by state."""
-        stopped = sum(one.stopped for one in self._away.values())
+        stopped = len(self._stopped)
         counts = {"away": len(self._away) - stopped, "stopped": stopped}
         return {state: count for state, count in counts.items() if count}
 
@@ -257,6 +258,7 @@ class AwayBook:
     def _put(self, one: Away) -> None:
         source = source_of(one.ip)
         self._away[one.origin] = one
+        (self._stopped.add if one.stopped else self._stopped.discard)(one.origin)
         same = self._at.setdefault(source, {})
         same[one.origin] = None
         self._put_names(one, source)
@@ -268,6 +270,7 @@ class AwayBook:
     def _take_out(self, one: Away) -> None:
         source = source_of(one.ip)
         del self._away[one.origin]
+        self._stopped.discard(one.origin)
         same = self._at[source]
         del same[one.origin]
         if not same:

@@ -37,7 +37,8 @@
 #define MAX_RUN 16
 #define MAX_RUN_SIZE 32768
 #define MAX_NUMBERS 2
-#define MAX_PIECES 16
+#define MAX_PIECES 512
+#define MAX_HELD 65536 /* bytes up to which a write does not release the interpreter: some ten microseconds */
 #define MAX_COUNTERS 256
 #define LARGEST ((uint64_t)1 << 61)
 #define NUMBER_SIZE 9
@@ -762,18 +763,22 @@ static PyObject *express_came(PyObject *module, PyObject *args)
 
 PyDoc_STRVAR(write_now_doc,
     "write_now(descriptor, pieces)\n--\n\nWrite pieces to a socket and return the number of bytes written, 0 if its buffer "
-    "is full or it is broken.\n\nWithout the interpreter being released: where other threads compute, each release costs "
-    "ten times the write.");
+    "is full or it is broken.\n\nA short write does not release the interpreter: where other threads compute, each "
+    "release costs ten times the write.");
 
-static PyObject *express_write_now(PyObject *module, PyObject *args)
+static PyObject *express_write_now(PyObject *module, PyObject *const *given, Py_ssize_t count_given)
 {
     struct iovec parts[MAX_PIECES];
     struct msghdr message = {.msg_iov = parts};
-    PyObject *pieces;
-    int descriptor;
-    if (!PyArg_ParseTuple(args, "iO!", &descriptor, &PyList_Type, &pieces))
+    if (count_given != 2 || !PyList_Check(given[1])) {
+        PyErr_SetString(PyExc_TypeError, "a descriptor and a list are expected");
         return NULL;
-    Py_ssize_t count = PyList_GET_SIZE(pieces);
+    }
+    long descriptor = PyLong_AsLong(given[0]);
+    if (descriptor == -1 && PyErr_Occurred())
+        return NULL;
+    PyObject *pieces = given[1];
+    Py_ssize_t count = PyList_GET_SIZE(pieces), size = 0, written;
     if (count > MAX_PIECES) {
         PyErr_SetString(PyExc_ValueError, "too many pieces");
         return NULL;
@@ -786,14 +791,25 @@ static PyObject *express_write_now(PyObject *module, PyObject *args)
         }
         parts[at].iov_base = PyBytes_AS_STRING(piece);
         parts[at].iov_len = (size_t)PyBytes_GET_SIZE(piece);
+        size += PyBytes_GET_SIZE(piece);
     }
     message.msg_iovlen = (size_t)count;
-    ssize_t written = sendmsg(descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (size <= MAX_HELD) {
+        written = sendmsg((int)descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    } else {
+        PyObject *kept = PyList_AsTuple(pieces); /* another thread might change the list meanwhile */
+        if (!kept)
+            return NULL;
+        Py_BEGIN_ALLOW_THREADS
+        written = sendmsg((int)descriptor, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+        Py_END_ALLOW_THREADS
+        Py_DECREF(kept);
+    }
     return PyLong_FromSsize_t(written < 0 ? 0 : written);
 }
 
 static PyMethodDef functions[] = {
-    {"write_now", express_write_now, METH_VARARGS, write_now_doc},
+    {"write_now", (PyCFunction)(void (*)(void))express_write_now, METH_FASTCALL, write_now_doc},
     {"came", express_came, METH_VARARGS, came_doc},
     {"wait", express_wait, METH_VARARGS, wait_doc},
     {NULL},
@@ -813,7 +829,7 @@ PyMODINIT_FUNC PyInit__express(void)
     if (made && (PyModule_AddIntMacro(made, SOURCE) || PyModule_AddIntMacro(made, MAX_BECOMES) ||
                  PyModule_AddIntMacro(made, MAX_EXPECTED) || PyModule_AddIntMacro(made, MAX_HEAD) ||
                  PyModule_AddIntMacro(made, MAX_NUMBERS) || PyModule_AddIntMacro(made, MAX_COUNTERS) ||
-                 PyModule_AddIntMacro(made, MAX_RUN_SIZE) || PyModule_AddIntMacro(made, MAX_RUN) || PyModule_AddIntMacro(made, MAX_MESSAGES) || PyModule_AddIntMacro(made, MAX_PIECES) ||
+                 PyModule_AddIntMacro(made, MAX_RUN_SIZE) || PyModule_AddIntMacro(made, MAX_RUN) || PyModule_AddIntMacro(made, MAX_MESSAGES) || PyModule_AddIntMacro(made, MAX_PIECES) || PyModule_AddIntMacro(made, MAX_HELD) ||
                  PyModule_AddIntMacro(made, HABITS_SIZE)))
         Py_CLEAR(made);
     return made;

@@ -10,6 +10,7 @@ MAX_RUN: int
 MAX_RUN_SIZE: int
 MAX_MESSAGES: int
 MAX_PIECES: int
+MAX_HELD: int
 HABITS_SIZE: int
 
 Row = tuple[int, int, bytes, int, bytes, tuple[tuple[int, int, bool], ...]]

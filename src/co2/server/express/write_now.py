@@ -1,40 +1,47 @@
 """Writing to a socket at once, without a release of the interpreter where that is possible."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from co2.compiled import is_of
 
-__all__ = ["SMALL", "write_now"]
+__all__ = ["MAX_PIECES", "portable", "write_now"]
 
-SMALL = 64 * 1024
-"""Bytes up to which the interpreter is not released for a write: that takes the system some ten microseconds."""
+MAX_PIECES = 512
+"""Pieces of one write: fewer than any system refuses."""
 
-try:
-    from co2.server.express._express import MAX_PIECES, SOURCE
-    from co2.server.express._express import write_now as _write_small
-
-    _IS_COMPILED = is_of(SOURCE, Path(__file__).with_name("_express.c"))
-except ImportError:
-    _IS_COMPILED = False
+WriteNow = Callable[[int, list[bytes]], int]
 
 
-def write_now(descriptor: int, pieces: list[bytes]) -> int:
-    """Write as much as a socket takes now.
-
-    While other threads compute, whoever releases the interpreter gets it back only after a while
-    (:data:`co2.thread_priority.INTERVAL`). A relay writes each message to many sockets.
-
-    Args:
-        descriptor: of a socket that does not block.
-        pieces: at most as many as the system accepts in one call.
-
-    Returns:
-        The number of bytes written; 0 if the socket is full, or broken.
-    """
-    if _IS_COMPILED and len(pieces) <= MAX_PIECES and sum(map(len, pieces)) <= SMALL:
-        return _write_small(descriptor, pieces)
+def portable(descriptor: int, pieces: list[bytes]) -> int:
+    """Do what :data:`write_now` does, where its C version is missing."""
     try:
         return os.writev(descriptor, pieces)
     except OSError:
         return 0
+
+
+def _compiled() -> WriteNow | None:
+    try:
+        from co2.server.express import _express
+    except ImportError:
+        return None
+    return _express.write_now if is_of(_express.SOURCE, Path(__file__).with_name("_express.c")) else None
+
+
+write_now: Final[WriteNow] = _compiled() or portable
+"""Write as much as a socket takes now.
+
+While other threads compute, whoever releases the interpreter gets it back only after a while
+(:data:`co2.thread_priority.INTERVAL`), and a relay writes each message to many sockets. So the C version does not
+release it for a short write.
+
+Args:
+    descriptor: of a socket that does not block.
+    pieces: at most :data:`MAX_PIECES`.
+
+Returns:
+    The number of bytes written; 0 if the socket is full, or broken.
+"""

@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
         self._paused_writing = False
         self._descriptor = -1
         self._rest: LongBody | None = None
-        self._task: asyncio.Task[Encoding] | asyncio.Task[PageAnswer] | None = None
+        self._task: asyncio.Task[Encoding | RpcAnswer] | asyncio.Task[PageAnswer] | None = None
         self._transport: asyncio.Transport
         self._parser: RequestParser
         self._request: Request
@@ -379,7 +379,7 @@ class Connection(asyncio.Protocol):
             service.turns.spend(self._since)
             service.turns.do(partial(self._write_answer, answer))
         else:
-            task: asyncio.Task[Encoding] = service.loop.create_task(cast(Any, answer))
+            task: asyncio.Task[Encoding | RpcAnswer] = service.loop.create_task(cast(Any, answer))
             self._task = task
             task.add_done_callback(self._answered)
 
@@ -389,21 +389,23 @@ class Connection(asyncio.Protocol):
             return self.caller
         return replace(self.caller, relayed=request.relayed, proxied=request.proxied)
 
-    def _answered(self, task: "asyncio.Task[Encoding]") -> None:
+    def _answered(self, task: "asyncio.Task[Encoding | RpcAnswer]") -> None:
         self._task = None
         if not task.cancelled():
             self._service.turns.do(partial(self._write_answer, task.result()))
 
-    def _write_answer(self, encoding: Encoding) -> None:
+    def _write_answer(self, answer: Encoding | RpcAnswer) -> None:
         """Encode an answer, as far as this turn's time allows, and send it when it is complete."""
         if self._state is not _BUSY or self._transport.is_closing():
             return  # nobody is there to read the answer
-        is_new = not encoding.is_begun
-        answer = encoding.step()
-        if answer is None:
-            if self._service.turns.go_on(partial(self._write_answer, encoding), is_new=is_new):
-                encoding.begin_anew()
-            return
+        if isinstance(answer, Encoding):
+            is_new = not answer.is_begun
+            complete = answer.step()
+            if complete is None:
+                if self._service.turns.go_on(partial(self._write_answer, answer), is_new=is_new):
+                    answer.begin_anew()
+                return
+            answer = complete
         self._reply(answer)
         self._go_on()
 

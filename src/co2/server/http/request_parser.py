@@ -134,6 +134,6 @@ class RequestParser:
         length = request.head.length or 0
         if len(buffer) < length:
             return None
-        body = bytes(buffer[:length])
+        body = bytes(memoryview(buffer)[:length])  # a slice of the buffer itself would be a second copy
         del buffer[:length]
         return body

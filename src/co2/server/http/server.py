@@ -74,6 +74,7 @@ class HttpServer:
         """Start to serve on a listening socket, such as that of :func:`bind_socket`."""
         loop = asyncio.get_running_loop()
         access_log = AccessLog(self._access_log)
+        turns = self._endpoint.turns = self._turns or AnswerTurns(loop)
         service = self._service = Service(
             loop=loop,
             limits=self._limits,
@@ -83,7 +84,7 @@ class HttpServer:
             connections=Connections(self._limits, loop, access_log.write_down, self._gives_way),
             access_log=access_log,
             heads=ResponseHeads(),
-            turns=self._turns or AnswerTurns(loop),
+            turns=turns,
             link_upgrade=None
             if self._links is None
             else LinkUpgrade(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),

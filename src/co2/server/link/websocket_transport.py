@@ -27,7 +27,7 @@ from co2.protocol.wire.websocket import (
 )
 from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.express.transports import has_unread, let_go
-from co2.server.express.write_now import write_now
+from co2.server.express.write_now import MAX_PIECES, write_now
 from co2.server.link.unfinished import Unfinished
 from co2.unsent import Unsent
 
@@ -61,9 +61,6 @@ JOINED = 4 * 1024
 
 FREE_UNFINISHED = 16 * 1024
 """Bytes of an incomplete frame up to which it does not count in the budget of all links."""
-
-MAX_PIECES = 512
-"""Pieces that the system accepts in one call; more are joined."""
 
 _ASKED = 2
 _DEAD = 4

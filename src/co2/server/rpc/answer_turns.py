@@ -6,8 +6,9 @@ would delay everything else that runs in the loop.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
+from typing import TypeVar
 
 __all__ = ["AT_ONCE", "STEP", "AnswerTurns"]
 
@@ -16,6 +17,8 @@ AT_ONCE = 0.0015
 
 STEP = 0.0005
 """Seconds of work on one answer between two pauses (:meth:`AnswerTurns.pause`)."""
+
+T = TypeVar("T")
 
 
 class AnswerTurns:
@@ -81,6 +84,17 @@ class AnswerTurns:
             self._paused.append(turn)
             await turn
         return monotonic()
+
+    async def collect(self, produce: Iterator[T]) -> list[T]:
+        """Return all elements of something that takes long to produce, in steps of :data:`STEP`."""
+        elements: list[T] = []
+        began = monotonic()
+        for element in produce:
+            elements.append(element)
+            if monotonic() - began > STEP:
+                began = await self.pause(began)
+        self.spend(began)
+        return elements
 
     def spend(self, began: float) -> None:
         """Count the time of an answer that was written without :meth:`do`.

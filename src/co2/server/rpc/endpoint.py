@@ -1,18 +1,29 @@
 """From the body of a request to that of its answer: parse, call, encode; a Fault for every error."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from time import monotonic
+from typing import Any, TypeVar
 
 from co2.errors import PeerError, RemoteFault
+from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.server.rpc.long_answers import LONG, LongAnswers, written_size
 from co2.xmlrpc.faults import as_fault
-from co2.xmlrpc.reader import read_call
+from co2.xmlrpc.reader import call_steps, read_call
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import LazyArray, Steps, response_steps, write_fault
 
-__all__ = ["Encoding", "Endpoint", "RpcAnswer"]
+__all__ = ["LONG_CALL", "MAX_WAITING", "Encoding", "Endpoint", "RpcAnswer"]
+
+LONG_CALL = 64 * 1024
+"""Bytes of a request above which it is parsed and answered in steps."""
+
+MAX_WAITING = 8 * 1024 * 1024
+"""Bytes of all such requests together that wait for their steps; one beyond that is answered at once."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -89,6 +100,7 @@ class Endpoint:
         calls: number of calls by outcome, ``ok`` or ``fault``.
         faults: number of faults by code; those passed on from other hosts count as -32500.
         long: queue of long answers, None for no queue.
+        turns: of the event loop, for the steps of long requests; None for no steps.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -96,8 +108,13 @@ class Endpoint:
         self.calls = {"ok": 0, "fault": 0}
         self.faults: dict[int, int] = {}
         self.long: LongAnswers | None = None
+        self.turns: AnswerTurns | None = None
+        self._one_long_call = asyncio.Lock()
+        self._waiting = 0
 
-    def answer(self, body: bytes, caller: Caller, charset: str = "") -> RpcAnswer | Encoding | Awaitable[Encoding]:
+    def answer(
+        self, body: bytes, caller: Caller, charset: str = ""
+    ) -> RpcAnswer | Encoding | Awaitable[Encoding | RpcAnswer]:
         """Answer a request: at once, or with what is still to be encoded, or with an awaitable of that.
 
         The awaited result is encoded when the answer is sent: one message may end hundreds of calls in the same
@@ -108,6 +125,8 @@ class Endpoint:
             caller: sender of the request.
             charset: the codec that the request's Content-Type names, '' for none.
         """
+        if len(body) > LONG_CALL and self.turns is not None and self._waiting + len(body) <= MAX_WAITING:
+            return self._in_steps(self.turns, body, caller, charset)
         method = ""
         try:
             call = read_call(body, charset)
@@ -125,6 +144,27 @@ class Endpoint:
         while answer is None:
             answer = encoding.step()
         return answer
+
+    async def _in_steps(
+        self, turns: AnswerTurns, body: bytes, caller: Caller, charset: str
+    ) -> Encoding | RpcAnswer:
+        """Answer a long request: one at a time, so that only one is in memory in its parsed form."""
+        method = ""
+        self._waiting += len(body)
+        try:
+            async with self._one_long_call:
+                call = await _through(turns, call_steps(body, charset))
+                method = call.method
+                result = self._registry.call(method, call.params, caller)
+                if isinstance(result, LazyArray):
+                    return self._encoding(method, result)
+                if not hasattr(result, "__await__"):
+                    return self.success(method, await _through(turns, response_steps(result)))
+        except Exception as error:
+            return self.fault(method, error)
+        finally:
+            self._waiting -= len(body)
+        return await self._awaited(method, result)
 
     async def _awaited(self, method: str, result: Awaitable[Any]) -> Encoding:
         try:
@@ -151,3 +191,17 @@ class Endpoint:
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
         return RpcAnswer([write_fault(told.code, str(told))], method, told.code)
+
+
+async def _through(turns: AnswerTurns, steps: Generator[None, None, T]) -> T:
+    """Do all steps of something, and other work in between; return its result."""
+    began = monotonic()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            turns.spend(began)
+            result: T = end.value
+            return result
+        if monotonic() - began > STEP:
+            began = await turns.pause(began)

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Generator, Iterator
-from time import monotonic
 from typing import Any
 
-from co2.server.rpc.answer_turns import STEP, AnswerTurns
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.xmlrpc.writer import LazyArray
 
 __all__ = ["LongList"]
@@ -35,12 +34,5 @@ class LongList(LazyArray):
         return self._collect().__await__()
 
     async def _collect(self) -> list[Any]:
-        elements: list[Any] = []
         async with self._lock:
-            began = monotonic()
-            for element in self._produce():
-                elements.append(element)
-                if monotonic() - began > STEP:
-                    began = await self._turns.pause(began)
-            self._turns.spend(began)
-        return elements
+            return await self._turns.collect(self._produce())
