@@ -26,7 +26,7 @@ They hold at most this many times 1 MiB and one frame. One read runs at a time; 
 meanwhile.
 """
 
-MANY = 250
+MANY = 100
 """Entries in one read above which a pause follows: small ones are expensive to read."""
 
 PAUSE = 1

@@ -24,6 +24,7 @@ from co2.protocol.relay.core import (
     ResultReceived,
 )
 from co2.protocol.relay.cursors import CHUNK, Peer, Stream
+from co2.protocol.relay.fan_out import SCANNED
 from co2.protocol.relay.driver import RelayDriver
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import MAX_LINK_FRAME
@@ -305,7 +306,8 @@ class Links:
     async def _read_disk(self, stream: Stream) -> None:
         peer = stream.peer
         try:
-            reading = await self.disk_reads.read(peer, stream.position, CHUNK)
+            most = SCANNED if stream.package else CHUNK
+            reading = await self.disk_reads.read(peer, stream.position, most)
         except Exception as error:
             _logger.exception("the log could not be read for %s", peer.host_id)
             self.driver.lost(peer, f"internal error: {type(error).__name__}")

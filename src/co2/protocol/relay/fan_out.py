@@ -19,10 +19,10 @@ __all__ = ["MAX_DISK_READS", "MAX_SCANNED", "SCANNED", "FanOut"]
 MAX_DISK_READS = 2
 """Reads from disk that run for one link; its other streams wait, each with its newest request."""
 
-MAX_SCANNED = 512
+MAX_SCANNED = 256
 """Entries examined for the packages of a link, besides its live stream, before others have their turn."""
 
-SCANNED = 128 * 1024
+SCANNED = 32 * 1024
 """Bytes of the log that are examined for a package at once."""
 
 PASSED_OVER = 128
