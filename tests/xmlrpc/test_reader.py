@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from co2.errors import AnswerTooBig, BadParams, NoSuchMethod, ParseError, PeerError, RemoteFault, WrongEncoding
 from co2.xmlrpc.encodings import charset_of
-from co2.xmlrpc.reader import MAX_DEPTH, MAX_VALUES, read_call, read_response
+from co2.xmlrpc.reader import MAX_DEPTH, MAX_VALUES, STEP, call_steps, read_call, read_response
 from co2.xmlrpc.writer import write_call, write_response, write_value
 from tests.xmlrpc.strategies import exact
 
@@ -265,6 +265,23 @@ def test_an_answer_in_pieces_is_what_it_is_in_one(size: int) -> None:
         assert read_response(write_response(write_value(value))) == value
     with pytest.raises(ParseError, match="not well-formed"):
         read_response(write_response(write_value("x" * size))[:-1])
+
+
+@pytest.mark.parametrize("charset", ["", "iso-8859-1"])
+@pytest.mark.parametrize("size", [1, STEP, STEP + 1, 10 * STEP])
+def test_a_call_in_steps_is_what_it_is_at_once(size: int, charset: str) -> None:
+    for value in ("x" * size, ["\u00fc\r\n"] * (size // 20), {"a" * size: size}):
+        body = write_call("some.method", [write_value(value)])
+        if charset:
+            body = body.decode().encode(charset)
+        steps, count = call_steps(body, charset), 0
+        try:
+            while True:
+                next(steps)
+                count += 1
+        except StopIteration as end:
+            assert end.value == read_call(body, charset)
+        assert (count > 0) == (len(body) > STEP)
 
 
 @pytest.mark.parametrize("token", [b"<!--%b-->", b"<?x %b?>", b"<value a='%b'/>"])

@@ -16,6 +16,7 @@ from co2.errors import RemoteFault, ValueRefused
 from co2.xmlrpc.reader import read_call, read_response
 from co2.xmlrpc.writer import (
     LONG,
+    LONG_TEXT,
     STEP,
     LazyArray,
     Written,
@@ -109,6 +110,18 @@ def test_no_key_is_lost(value: Any) -> None:
 def test_documented_forms_of_what_xml_rpc_has_no_word_for(value: Any, arrives: Any) -> None:
     assert echo(value) == arrives
     assert type(echo(value)) is type(arrives)
+
+
+@pytest.mark.parametrize("length", [LONG_TEXT, LONG_TEXT + 1, LONG + 1])
+@pytest.mark.parametrize("letter", ["x", "\u00fc", "\u20ac", "\U0001f3b9"])
+@pytest.mark.parametrize(
+    "special", ["", " ", "<", "&", "\r", "\x00", "\x1f", "\x7f", "\ufffe", "\uffff", "\ud800"]
+)
+def test_a_long_text_arrives_as_a_short_one_does(length: int, letter: str, special: str) -> None:
+    short, long = letter + special, letter * length + special
+    arrived = echo(long)
+    assert type(arrived) is type(echo(short))
+    assert (arrived if isinstance(arrived, str) else arrived.decode("utf-8", "surrogatepass")) == long
 
 
 def test_subclasses_are_written_as_what_they_are() -> None:

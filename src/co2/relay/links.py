@@ -24,8 +24,8 @@ from co2.protocol.relay.core import (
     ResultReceived,
 )
 from co2.protocol.relay.cursors import CHUNK, Peer, Stream
-from co2.protocol.relay.fan_out import SCANNED
 from co2.protocol.relay.driver import RelayDriver
+from co2.protocol.relay.fan_out import SCANNED
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.link_frames import MAX_LINK_FRAME
 from co2.relay.disk_reads import DiskReads

@@ -35,6 +35,7 @@ __all__ = [
     "MAX_RESPONSE_DEPTH",
     "MAX_RESPONSE_VALUES",
     "MAX_VALUES",
+    "STEP",
     "MethodCall",
     "call_steps",
     "read_call",

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from co2.server.express.write_now import MAX_PIECES, WriteNow, portable, write_now
+from tests.needs import needs
 
 LONG = 64 * 1024
 """Bytes up to which the interpreter is not released."""
@@ -60,7 +61,7 @@ def test_a_broken_socket_takes_nothing_and_sends_no_signal(write: WriteNow, size
     assert write(descriptor, [bytes(size)]) == 0
 
 
-@pytest.mark.skipif(write_now is portable, reason="the express is not compiled here")
+@needs(write_now is not portable, "the express is not compiled here (gcc, Python's headers; then make venv)")
 def test_what_cannot_be_written_is_refused() -> None:
     with pytest.raises(ValueError, match="too many pieces"):
         write_now(0, [b""] * (MAX_PIECES + 1))

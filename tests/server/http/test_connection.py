@@ -19,6 +19,7 @@ from co2.errors import PeerError, RemoteFault
 from co2.server.http.limits import Limits
 from co2.server.http.server import AT_ONCE
 from co2.server.rpc.answer_turns import AT_ONCE as TURN
+from co2.server.rpc.endpoint import MAX_WAITING
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageRequest
 from co2.xmlrpc.reader import read_response
@@ -420,6 +421,56 @@ def test_a_long_request_behind_many_that_take_all_of_a_turn_comes_in(server: Run
         assert [read_response(stream.next()[1]) for _ in range(50)] == [True] * 50
         assert len(read_response(stream.next()[1])) == 900_000
         assert read_response(stream.next()[1]) is True
+
+
+def test_long_requests_do_not_hold_up_others(server: Running) -> None:
+    """Each takes ten milliseconds and more; between two of them a message would wait for all of that."""
+    value = [["x" * 80] * 90] * 100
+    longest = 0.0
+    before = time.monotonic()
+    ended = threading.Event()
+
+    def tick() -> None:
+        nonlocal longest, before
+        longest, before = max(longest, time.monotonic() - before), time.monotonic()
+        if not ended.is_set():
+            server.loop.call_soon(tick)
+
+    body = call_body("test", value)
+    began = time.process_time()
+    for _ in range(5):
+        assert read_response(reply_of_one(server, body)) == value
+    whole = (time.process_time() - began) / 5
+    server.loop.call_soon_threadsafe(tick)
+    for _ in range(10):
+        longest, before = 0.0, time.monotonic()
+        assert read_response(reply_of_one(server, body)) == value
+        if longest < whole / 3:
+            break  # a busy machine may take the processor away at any time, but not ten times
+    else:
+        pytest.fail(f"other work waited for {longest:.4f} s of a request of {whole:.4f} s")
+    ended.set()
+
+
+def reply_of_one(server: Running, body: bytes) -> bytes:
+    with connected(server.port) as sock:
+        send(sock, request(body))
+        return reply_of(sock).body
+
+
+def test_long_requests_at_once_are_all_answered_and_errors_in_them_too(server: Running) -> None:
+    long = "x" * (MAX_WAITING // 10)
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connected(server.port)) for _ in range(20)]
+        for number, sock in enumerate(socks):
+            send(sock, request(call_body("test" if number % 2 else "no.such", long)))
+        for number, sock in enumerate(socks):
+            body = reply_of(sock).body
+            if number % 2:
+                assert read_response(body) == long
+            else:
+                with pytest.raises(RemoteFault, match=r"no\.such"):
+                    read_response(body)
 
 
 def test_who_closes_its_sending_side_behind_many_requests_gets_all_answers(server: Running) -> None:
