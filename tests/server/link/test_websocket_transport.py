@@ -21,9 +21,9 @@ from co2.protocol.wire.websocket import (
     control_frame,
     message_head,
 )
-from co2.server.express.write_now import write_now
+from co2.server.express.write_now import MAX_PIECES, write_now
 from co2.server.link import websocket_transport
-from co2.server.link.websocket_transport import JOINED, MAX_BUFFERED, MAX_PIECES, WebSocketTransport, joined
+from co2.server.link.websocket_transport import JOINED, MAX_BUFFERED, WebSocketTransport, joined
 from tests.server.running import LOOPS
 
 MAX_FRAME = 4 * 1024 * 1024
