@@ -33,7 +33,7 @@ CALL_TIMEOUT = 35.0
 ANSWER_TIMEOUT = 10.0
 """Seconds that a host may take to answer without its plugins."""
 
-MAX_SECONDS = 7 * 86_400.0
+MAX_SECONDS = 7 * 86_400
 """Seconds that a command waits at most; the operating system accepts no more than 24 days for a socket."""
 
 
