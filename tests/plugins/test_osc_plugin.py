@@ -8,6 +8,8 @@ import threading
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from co2.plugins.osc import addresses, osc
+from co2.plugins.osc.addresses import read_host_port
 from co2.plugins.osc.osc import X_Osc
 from co2.plugins.osc.packets import OscBundle, OscMessage, build, parse
 from co2.testing import assert_received
@@ -150,6 +152,47 @@ def test_an_unknown_destination_is_told_and_does_not_stop_the_others(engine):
         assert parse(engine.recv(65536)).address == "/a"
         assert plugin.counts["send_errors"] == 1
         assert "no..host" in plugin.last_error
+
+
+def test_a_name_that_is_looked_up_for_long_delays_neither_the_start_nor_what_comes_in(engine, monkeypatch):
+    looked_up, answered = threading.Event(), threading.Event()
+
+    def slow(host, port, family):
+        if host == "127.0.0.1":
+            return resolve(host, port, family)
+        looked_up.set()
+        answered.wait(30)
+        return ("127.0.0.1", port)
+
+    resolve = addresses.resolve
+    monkeypatch.setattr(addresses, "resolve", slow)
+    monkeypatch.setattr(osc, "FIRST_LOOK_UP", 0.01)
+    with carried(X_Osc, listen="127.0.0.1:0", send_to=[f"slow.invalid:{engine.getsockname()[1]}"]) as plugin:
+        try:
+            assert looked_up.wait(10)
+            engine.sendto(build(OscMessage("/a", "i", [1])), plugin.address)
+            wait_for(lambda: plugin.sent, "it comes in", 10)
+        finally:
+            answered.set()
+        wait_for(lambda: all(plugin._destinations.values()), "the name is known", 10)
+        plugin.receive({"channel": "b", "data": 2, **HOST_KEYS})
+        assert parse(engine.recv(65536)).address == "/b"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+def test_an_ipv6_address_is_written_as_the_configuration_wants_it():
+    try:
+        sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        sock.bind(("::1", 0))
+    except OSError:
+        pytest.skip("no IPv6 on this machine")
+    with sock, carried(X_Osc, listen="[::1]:0", send_to=[f"[::1]:{sock.getsockname()[1]}"]) as plugin:
+        status = plugin.x_status({})
+        assert read_host_port(status["listen"], "listen")[0] == "::1"
+        assert status["send_to"] == [f"[::1]:{sock.getsockname()[1]}"]
+        sock.sendto(build(OscMessage("/a", "i", [1])), plugin.address)
+        [message] = wait_for(lambda: plugin.sent)
+        assert message["osc"]["from"] == f"[::1]:{sock.getsockname()[1]}"
 
 
 def test_a_bridge_does_not_send_to_itself():

@@ -14,6 +14,7 @@ __all__ = [
     "channel_of",
     "is_own",
     "listening_socket",
+    "name_of",
     "read_host_port",
     "resolve",
 ]
@@ -48,6 +49,12 @@ def read_host_port(text: Any, key: str) -> tuple[str, int]:
     if not colon or not host or not (port.isascii() and port.isdigit() and int(port) <= 65535):
         raise ValueError(f'{key}: {text!r} is not host:port, such as "127.0.0.1:9000"')
     return host, int(port)
+
+
+def name_of(address: UdpAddress) -> str:
+    """Return an address, or a host and a port, as the configuration has it: ``host:port`` or ``[ipv6]:port``."""
+    host = str(address[0])
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

@@ -6,10 +6,9 @@ An OSC message ``/stage/fader1 if 3 0.5`` from port 7000 becomes::
      'osc': {'address': '/stage/fader1', 'types': 'if', 'from': '127.0.0.1:7000'}}
 
 Each message of a bundle becomes one data_dict, so that receivers can select it by its channel. ``osc`` then also
-has
-``'time': [seconds, fraction]`` (NTP, of the innermost bundle around the message) and
-``'bundle': {'id', 'index', 'count', 'time'}`` (of the outermost bundle). From these the :class:`Assembler` of
-another satellite puts the bundle together again.
+has ``'time': [seconds, fraction]`` (NTP, of the innermost bundle around the message) and ``'bundle': {'id',
+'index', 'count', 'time'}`` (of the outermost bundle). From these the :class:`Assembler` of another satellite puts
+the bundle together again.
 
 In the other direction, the key ``osc`` determines the OSC message if it fits the data. Without it, the types are
 inferred, the channel gives the address, and a dictionary in ``data`` becomes one message for each of its entries:

@@ -1,5 +1,7 @@
 """The plugin: one UDP socket, a thread that reads from it, and ``receive``, which writes to it.
 
+A further thread looks up the names of destinations: that may take many seconds, and messages do not wait for it.
+
 Configuration, all keys optional::
 
     [plugin.osc]
@@ -28,6 +30,8 @@ __all__ = ["X_Osc"]
 
 RESOLVE_INTERVAL = 10.0
 """Seconds between two look-ups of destinations whose names are still unknown."""
+FIRST_LOOK_UP = 1.0
+"""Seconds that the start waits for the first look-up, so that the first messages find all destinations."""
 COMPLAINT_INTERVAL = 10.0
 """Seconds between two lines in the log about the same kind of problem."""
 
@@ -43,18 +47,20 @@ class X_Osc(plugin.Co2Plugin):
         self.counts: Counter[str] = Counter()
         self.last_error = ""
         self._complaints: dict[str, float] = {}
+        self._lock = threading.Lock()
         self._assembler = mapping.Assembler()
         self._socket = addresses.listening_socket(*self.settings.listen)
         self.address = self._socket.getsockname()[:2]
         self._destinations: dict[tuple[str, int], addresses.UdpAddress | None] = dict.fromkeys(
             self.settings.send_to
         )
-        self._resolve_at = 0.0
-        self._resolve()
+        self._looked_up, self._ending = threading.Event(), threading.Event()
+        threading.Thread(target=self._look_up, name="osc-resolver", daemon=True).start()
+        self._looked_up.wait(FIRST_LOOK_UP)
         self._wake, self._stop = socket.socketpair()
         self._reader = threading.Thread(target=self._read, name="osc-reader", daemon=True)
         self._reader.start()
-        self.log("listens on UDP %s:%s, sends to %s", *self.address, self._names())
+        self.log("listens on UDP %s, sends to %s", addresses.name_of(self.address), self._names())
 
     # network → OSC
 
@@ -83,7 +89,7 @@ class X_Osc(plugin.Co2Plugin):
         """Return the addresses of the bridge, and its counters since its start."""
         names = ("in", "in_filtered", "malformed", "refused", "out", "unsendable", "send_errors")
         return {
-            "listen": f"{self.address[0]}:{self.address[1]}",
+            "listen": addresses.name_of(self.address),
             "send_to": self._names(),
             "counts": {name: self.counts[name] for name in names},
             "last_error": self.last_error,
@@ -95,28 +101,26 @@ class X_Osc(plugin.Co2Plugin):
         except packets.Unsendable as error:
             self._complain("unsendable", f"cannot be sent as OSC: {error}")
             return
-        for (host, port), address in self._destinations.items():
+        for destination, address in self._destinations.items():
+            name = addresses.name_of(destination)
             if address is None:
-                self._complain("send_errors", f"cannot send to {host}:{port}: unknown, or this bridge itself")
+                self._complain("send_errors", f"cannot send to {name}: unknown, or this bridge itself")
                 continue
             try:
                 self._socket.sendto(datagram, address)
                 self.counts["out"] += 1
             except OSError as error:
-                self._complain("send_errors", f"cannot send to {host}:{port}: {error.strerror or error}")
+                self._complain("send_errors", f"cannot send to {name}: {error.strerror or error}")
 
     # OSC → network
 
     def _read(self) -> None:
         with self._socket, self._wake:
             while True:
-                ready, _, _ = select.select([self._socket, self._wake], [], [], self._until_resolve())
+                ready, _, _ = select.select([self._socket, self._wake], [], [])
                 if self._wake in ready:
                     return
-                if self._until_resolve() == 0:
-                    self._resolve()
-                if self._socket in ready:
-                    self._read_one()
+                self._read_one()
 
     def _read_one(self) -> None:
         try:
@@ -126,7 +130,7 @@ class X_Osc(plugin.Co2Plugin):
         try:
             self._take(datagram, source)
         except packets.MalformedPacket as error:
-            self._complain("malformed", f"not OSC, from {source[0]}:{source[1]}: {error}")
+            self._complain("malformed", f"not OSC, from {addresses.name_of(source)}: {error}")
         except Exception as error:  # send() refused the message: count it; the thread must go on reading
             self._complain("refused", f"cannot be sent to the network: {error}")
 
@@ -135,7 +139,7 @@ class X_Osc(plugin.Co2Plugin):
         self.counts["packets"] += 1
         for data_dict in mapping.to_data_dicts(
             packet,
-            source=f"{source[0]}:{source[1]}",
+            source=addresses.name_of(source),
             bundle_id=self.counts["packets"],
             prefix=self.settings.prefix,
         ):
@@ -145,29 +149,39 @@ class X_Osc(plugin.Co2Plugin):
             self.send(data_dict)
             self.counts["in"] += 1
 
-    def _until_resolve(self) -> float | None:
-        if all(self._destinations.values()):
-            return None
-        return max(0.0, self._resolve_at - time.monotonic())
+    # destinations
 
-    def _resolve(self) -> None:
-        self._resolve_at = time.monotonic() + RESOLVE_INTERVAL
-        for (host, port), address in self._destinations.items():
-            if address is None:
-                found = addresses.resolve(host, port, self._socket.family)
-                if found is not None and addresses.is_own(found, self._socket):
-                    self._complain("send_errors", f"send_to: {host}:{port} is this bridge's own socket")
-                else:
-                    self._destinations[host, port] = found
+    def _look_up(self) -> None:
+        """Look up the addresses of all destinations, again and again while some are unknown."""
+        while True:
+            for destination, address in self._destinations.items():
+                if address is None:
+                    self._destinations[destination] = self._resolve(*destination)
+            self._looked_up.set()
+            if all(self._destinations.values()) or self._ending.wait(RESOLVE_INTERVAL):
+                return
 
-    # both
+    def _resolve(self, host: str, port: int) -> addresses.UdpAddress | None:
+        name = addresses.name_of((host, port))
+        found = addresses.resolve(host, port, self._socket.family)
+        try:
+            if found is None or not addresses.is_own(found, self._socket):
+                return found
+            self._complain("send_errors", f"send_to: {name} is this bridge's own socket")
+        except OSError as error:
+            if not self._ending.is_set():  # else the plugin has closed its socket meanwhile
+                self._complain("send_errors", f"cannot use {name}: {error.strerror or error}")
+        return None
+
+    # all
 
     def _names(self) -> list[str]:
-        return [f"{host}:{port}" for host, port in self._destinations]
+        return [*map(addresses.name_of, self._destinations)]
 
     def _complain(self, kind: str, text: str) -> None:
         # A broken sender can cause this ten thousand times a second: count each, log a few.
-        self.counts[kind] += 1
+        with self._lock:
+            self.counts[kind] += 1
         self.last_error = text
         now = time.monotonic()
         if now >= self._complaints.get(kind, 0.0):
@@ -177,5 +191,6 @@ class X_Osc(plugin.Co2Plugin):
             self.debug("%s", text)
 
     def __exit__(self, *exc_info: object) -> None:
+        self._ending.set()
         self._stop.close()
         self._reader.join(timeout=1.0)

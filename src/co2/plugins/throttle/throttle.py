@@ -36,8 +36,7 @@ SETTLED = 1.0
 """Seconds without a message after which, behind a kept message that was sent, a message passes again.
 
 A sent message and a message that passes leave the relay on different ways, and the second could overtake the
-first.
-After this time the first has left."""
+first. After this time the first has left."""
 
 
 class X_Throttle(plugin.Co2RelayPlugin):
