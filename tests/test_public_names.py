@@ -62,8 +62,9 @@ OURS = {
         *("names", "network", "packages", "patience", "transited", "var_dict", "work"),
     },
     "Satellite": {
-        *("answer", "carry", "core", "cut", "failed", "flushed", "having", "hosts", "known", "make_timers"),
-        *("names", "network", "packages", "patience", "peer", "take_events", "transited", "var_dict", "work"),
+        *("answer", "carry", "core", "cut", "driver", "failed", "flushed", "having", "hosts", "known"),
+        *("make_timers", "names", "network", "packages", "patience", "peer", "transited", "var_dict", "work"),
+        "written",
     },
     "Timer": {"begin", "done", "fire"},
 }

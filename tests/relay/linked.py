@@ -12,7 +12,7 @@ from co2.host_id import HostId
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.satellite.core import Delivered
-from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire.batch import split_batch
 from co2.protocol.wire.link_frames import Gap
 from co2.protocol.wire.plugin_frames.frames import Host
@@ -120,7 +120,9 @@ class Relay:
 class Satellite:
     """A link whose packages write down what they get."""
 
-    def __init__(self, relay: Relay, name: str, epoch: int = 7) -> None:
+    def __init__(
+        self, relay: Relay, name: str, epoch: int = 7, load: Callable[[Segment], None] = lambda segment: None
+    ) -> None:
         self.got: dict[str, list[Any]] = {}
         self.gaps: list[tuple[str, str]] = []
         self.full: set[str] = set()
@@ -131,7 +133,7 @@ class Satellite:
             outbox=self.outbox,
             receiver=self,
             names=lambda: (["ham.spam.call_me"], ["ham.spam.X_Spam"]),
-            load=lambda segment: None,
+            load=load,
         )
         self._running = asyncio.ensure_future(self.link.run())
 
@@ -144,7 +146,7 @@ class Satellite:
         await asyncio.gather(self._running, return_exceptions=True)
 
     def send(self, *values: Any) -> None:
-        self.link.publish(*sent(*values))
+        self.link.driver.publish(*sent(*values))
 
     def deliver(self, package: str, delivered: Delivered) -> bool:
         messages = split_batch(delivered.frame.batch)[delivered.skip :]

@@ -25,16 +25,14 @@ def test_what_is_damaged_is_a_gap_and_the_rest_arrives(damaged: set[int]) -> Non
     whole = [cut for index, cut in enumerate(cuts) if index not in damaged]
 
     async def test(relay: Relay, ham: Satellite, spam: Satellite) -> None:
-        await ham.stop()
-        ham = Satellite(relay, "ham", epoch=9)
-        size = sum(cut.size for cut in cuts)
-        ham.outbox.found([Segment(EPOCH, 1, 7, size, None, "stored", (1, len(cuts)))])
-
         def load(segment: Segment) -> None:
             ham.outbox.loaded(segment, whole)
-            asyncio.get_running_loop().call_soon(ham.link.work)
+            asyncio.get_running_loop().call_soon(ham.link.driver.flush)
 
-        ham.link._load = load
+        await ham.stop()
+        ham = Satellite(relay, "ham", epoch=9, load=load)
+        size = sum(cut.size for cut in cuts)
+        ham.outbox.found([Segment(EPOCH, 1, 7, size, None, "stored", (1, len(cuts)))])
         ham.send(100)
         try:
             wanted = [number for cut in whole for number in range(cut.first, cut.last + 1)]

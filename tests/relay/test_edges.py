@@ -75,7 +75,7 @@ def carried(path: Path, channels: list[str], batch: bytes) -> None:
             spam.link.core.subscribe("live")
             spam.link.core.subscribe("durable", durable=True)
             await until(lambda: ham.link.joined.is_set() and spam.link.joined.is_set())
-            ham.link.publish("p", Publish("p.m.X", channels, batch), batch_count(batch))
+            ham.link.driver.publish("p", Publish("p.m.X", channels, batch), batch_count(batch))
             await asyncio.wait_for(ham.link.flushed(), 10)
             await until(lambda: len(spam.got) == 2)
             assert spam.got == {"live": [(channels, batch)], "durable": [(channels, batch)]}
@@ -106,7 +106,7 @@ def test_a_frame_of_one_byte_more_is_refused_where_it_comes_in(tmp_path: Path) -
         ham = Sized(relay, "ham")
         try:
             await until(lambda: ham.link.joined.is_set())
-            ham.link.publish("p", Publish("p.m.X", [""], frame_of(MAX_BATCH_BYTES + 1)), 2)
+            ham.link.driver.publish("p", Publish("p.m.X", [""], frame_of(MAX_BATCH_BYTES + 1)), 2)
             await until(lambda: "bytes" in ham.link.last_error)
             assert relay.log.last == 1
         finally:

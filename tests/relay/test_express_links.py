@@ -186,7 +186,7 @@ def test_a_number_that_the_relay_got_and_the_outbox_did_not_is_given_to_nothing_
 
         def forecast() -> list[Expected]:
             published = at_ham.next_publish("p", "p.m.X_P", [""])
-            out = published and ham.link.wire and link_way_out(ham.link.wire, published)
+            out = published and ham.link.driver.wire and link_way_out(ham.link.driver.wire, published)
             if not out or child.failed:
                 return []
             return [Expected(Way(child, ours.fileno(), COUNTED, plain), [out], lambda: bool(ham.link.renumber()))]

@@ -187,7 +187,7 @@ def test_links_that_are_not_read_and_packages_that_do_not_keep_up_are_counted() 
         assert relay.links.counted()["packages_replaying"] == 0
         spam.full.clear()
         spam.link.core.catch_up("p")
-        spam.link.work()
+        spam.link.driver.flush()
         await until(lambda: relay.links.counted()["packages_behind"] == 0)
         await until(lambda: spam.link.core.count("current") == 1)
         relay.log.backlog = MAX_BACKLOG + 1
@@ -308,8 +308,8 @@ def test_a_relay_that_has_numbers_which_were_never_sent_gets_all_again_in_anothe
         ham.send(1)
         await until(lambda: spam.got == {"p": [1]} and not len(ham.outbox))
         relay.log.set_mark("ham", 7, 1004)  # whoever came with its origin to an older relay has done that
-        assert ham.link.wire is not None
-        ham.link.wire.abort()
+        assert ham.link.driver.wire is not None
+        ham.link.driver.wire.abort()
         ham.send(2)
         ham.send(3)
         await until(lambda: spam.got["p"] == [1, 2, 3] and not len(ham.outbox))

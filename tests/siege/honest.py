@@ -61,7 +61,7 @@ class Satellite:
         """Send the next message."""
         self.sent += 1
         message = msgspec.msgpack.encode({"data": [self.name, self.sent, time.perf_counter()], "channel": CHANNEL})
-        self.link.publish("rec", Publish("rec.rec.X_Rec", [CHANNEL], make_batch([message])), 1)
+        self.link.driver.publish("rec", Publish("rec.rec.X_Rec", [CHANNEL], make_batch([message])), 1)
 
     def deliver(self, package: str, delivered: Delivered) -> bool:
         """Account for what has come."""

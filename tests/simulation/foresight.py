@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.satellite.core import Delivered, SatelliteCore
+from co2.protocol.satellite.core import Delivered
+from co2.protocol.satellite.events import Event
 from co2.protocol.wire.checksum import crc32
 from co2.protocol.wire.link_frames import Deliver, Publish, decode_relay_frame, decode_satellite_frame
 from co2.server.express.frame_template import Outline
@@ -84,13 +85,11 @@ class Foresight:
                 return found[1]
         return []
 
-    def satellite_has(self, core: SatelliteCore, foreseen: list[str]) -> None:
-        """After it was taken: see that these packages get it, whole, and nothing else happens."""
-        if foreseen:
-            self._world.engine.count("a frame was foreseen at a satellite")
-            event = core.events[0] if core.events else None
-            if not isinstance(event, Delivered) or (list(event.packages), event.skip) != (foreseen, 0):
-                self._broken(f"{foreseen} were to get a frame; it became {event!r:.200}")
+    def satellite_has(self, event: Event | None, foreseen: list[str]) -> None:
+        """See that these packages get the frame, whole, before anything else happens."""
+        self._world.engine.count("a frame was foreseen at a satellite")
+        if not isinstance(event, Delivered) or (list(event.packages), event.skip) != (foreseen, 0):
+            self._broken(f"{foreseen} were to get a frame; it became {event!r:.200}")
 
     def satellite_wrote(self, foreseen: Outline | None, batch: bytes, frames: list[bytes]) -> None:
         """See that what a plugin has sent goes out as it was foreseen."""

@@ -26,6 +26,7 @@ class End:
         on_closed: called with why, once, when the other side has ended it.
         on_full: called when more than :attr:`Net.high` bytes wait here, ``on_room`` when a quarter of it does.
         buffered: bytes that are written and have not come over.
+        is_full: whether more than :attr:`Net.high` bytes have waited here, and a quarter of it still does.
     """
 
     def __init__(self, net: "Net", process: Process, name: str) -> None:
@@ -35,7 +36,7 @@ class End:
         self.other: End
         self.closed = False
         self.buffered = 0
-        self.full = False
+        self.is_full = False
         self.reading = True
         self.on_frames: Callable[[list[bytes]], None] = lambda frames: None
         self.on_closed: Callable[[str], None] = lambda why: None
@@ -46,11 +47,6 @@ class End:
         self._last = 0.0
         self._held_until = self._held_since = 0.0
         self._ending = False
-
-    @property
-    def has_room(self) -> bool:
-        """Whether the transport takes more."""
-        return self.buffered < self.net.high
 
     @property
     def works(self) -> bool:
@@ -69,8 +65,8 @@ class End:
             self._last += part_size / net.bandwidth
             self._way.append((self._last, part, part_size))
         self._go()
-        if not self.full and self.buffered >= net.high:
-            self.full = True
+        if not self.is_full and self.buffered >= net.high:
+            self.is_full = True
             net.engine.count("transport full")
             self.on_full()
 
@@ -155,8 +151,8 @@ class End:
         self.buffered -= size
         if not other.closed:
             other.on_frames(frames)
-        if self.full and self.buffered <= self.net.high // 4:
-            self.full = False
+        if self.is_full and self.buffered <= self.net.high // 4:
+            self.is_full = False
             engine.after(0.0, self.process, self._tell_room)
         if self._way:
             self._go()
@@ -164,7 +160,7 @@ class End:
             self._end_other()
 
     def _tell_room(self) -> None:
-        if not self.closed and not self.full:
+        if not self.closed and not self.is_full:
             self.on_room()
 
     def watch(self) -> None:

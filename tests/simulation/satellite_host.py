@@ -1,6 +1,7 @@
-"""A satellite's process: core, outbox and books as they are, wired as ``satellite/link.py`` has it."""
+"""A satellite's process: core, driver, outbox and books as they are, wired as ``satellite/link.py`` has it."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from co2.host_id import HostId
 from co2.plugin.parent.delivery import NETWORK
 from co2.plugin.parent.delivery_queue import Envelope, GapRange, QueuedBatch
 from co2.protocol.satellite.core import Delivered, Ended, GapTold, SatelliteCore, Welcomed
+from co2.protocol.satellite.driver import SatelliteDriver
+from co2.protocol.satellite.events import Event
 from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.batch import batch_count, make_batch
@@ -134,8 +137,11 @@ class SimSatellite:
         for name in sorted(self._not_loaded):
             self.core.subscribe(name, durable=True, position=self._cursors.positions[name])
             self.core.fell_behind(name)
-        self._out: End | None = None
+        self.driver: SatelliteDriver[End] = SatelliteDriver(
+            self.core, handle=self._handle, join=self._joined, load=self._load
+        )
         self._foreseen: tuple[Outline | None, bytes] = None, b""
+        self._foreseen_receivers: list[str] = []
         self._delays = retry_delays(BUSY_MAX)
         self._retry_after = 0.0
         self._welcomed = False
@@ -255,15 +261,11 @@ class SimSatellite:
                 envelope = Envelope(str(host_id), (host_id.ip, host_id.port), sender)
                 other.deliver(name, QueuedBatch(envelope, batch, count))
         dropped = self.core.live_dropped
-        if self._out is not None and self._out.has_room and not live:
+        if self.driver.wire is not None and not self.driver.wire.is_full and not live:
             self._foreseen = self.forecast.next_publish(name, plugin, channels), batch
-        if live:
-            self.core.publish_live(name, frame, count)
-        else:
-            self.core.publish(name, frame, count)
+        self.driver.publish(name, frame, count)
         if self.core.live_dropped > dropped:
             self.engine.count("live message dropped at its satellite")
-        self.work()
         self._look_after_outbox()
 
     def _outbox_full(self) -> None:
@@ -308,7 +310,7 @@ class SimSatellite:
         self.outbox.loaded(segment, self._store.load(rows))
         if self.outbox.lost > lost:
             self.world.oracles.broken("a: nothing is lost", f"{self.name}'s disk did not give back what it had")
-        self.work()
+        self.driver.flush()
 
     # ---- the link: satellite/link.py -------------------------------------------------------------------
 
@@ -327,87 +329,81 @@ class SimSatellite:
         if end.closed:  # by the other side, before this one has heard that it is open
             self._try_again()
             return
-        self._out = end
         self._welcomed = False
         end.on_frames = lambda frames: self._received(end, frames)
         end.on_closed = lambda why: self._lost(end, why)
-        end.on_room = self.work
-        self.core.connected()
+        end.on_room = self.driver.flush
+        self.driver.connected(end)
         self.engine.trace(f"{self.name} says hello at {self.core.positions()}")
-        self.work()
+        self.driver.flush()
         self.engine.after(CONNECT_TIMEOUT, self.process, self._not_welcomed, end)
 
     def _not_welcomed(self, end: End) -> None:
-        if self._out is end and not self._welcomed:
+        if self.driver.wire is end and not self._welcomed:
             self.engine.count("no Welcome in time")
             end.die("no Welcome in time")
 
     def _received(self, end: End, frames: list[bytes]) -> None:
-        for data in frames:
-            if self.core.state == "away" or self._out is not end:
-                break
-            foreseen = self.world.foresight.at_satellite(self.forecast, data)
-            self.core.receive(data)
-            self.world.foresight.satellite_has(self.core, foreseen)
-            self._welcomed |= self.core.state == "open"
-            self._take_events()
+        self.driver.received(self._foreseeing(frames))
         if self.core.state == "away":
             self._lost(end, "it has ended")
 
+    def _foreseeing(self, frames: list[bytes]) -> Iterator[bytes]:
+        """Yield frames; see that each does what was foreseen, while the driver processes it."""
+        for data in frames:
+            self._foreseen_receivers = self.world.foresight.at_satellite(self.forecast, data)
+            yield data
+            self._compare_with_foreseen(None)
+
+    def _compare_with_foreseen(self, event: Event | None) -> None:
+        foreseen, self._foreseen_receivers = self._foreseen_receivers, []
+        if foreseen:
+            self.world.foresight.satellite_has(event, foreseen)
+
     def _lost(self, end: End, why: str) -> None:
-        if self._out is not end:
+        if self.driver.wire is not end:
             return
-        self.core.lost(why)
-        self._take_events()
-        self._out = None
+        self.driver.lost(why)
         end.close()
         if self._welcomed:
             self._delays = retry_delays(BUSY_MAX)
         self._try_again()
 
-    def work(self) -> None:
-        """Write what waits, as far as the connection takes it; the rest stays in the outbox."""
-        out = self._out
-        if out is None:
-            return
-        while out.has_room and (frames := self.core.taken()):
-            self.world.foresight.satellite_wrote(*self._foreseen, frames)
-            self._foreseen = None, b""
-            out.write(frames)
-        if (segment := self.outbox.wanted()) is not None:
-            self._load(segment)
+    def _joined(self, frames: list[bytes]) -> list[bytes]:
+        """Return frames to write, after a look at whether they are those that were foreseen."""
+        self.world.foresight.satellite_wrote(*self._foreseen, frames)
+        self._foreseen = None, b""
+        return frames
 
-    def _take_events(self) -> None:
-        events = self.core.events
-        while events:
-            event = events.popleft()
-            match event:
-                case Delivered() as delivered:
-                    if delivered.skip:
-                        self.engine.count("part of a frame skipped")
-                    for package in delivered.packages:
-                        if not self._deliver(package, delivered):
-                            self.engine.count("package falls behind")
-                            self.core.fell_behind(package)
-                case GapTold(packages, gap):
-                    self.engine.trace(f"{self.name} {packages} gap {gap.after}-{gap.next}: {gap.reason}")
-                    for package in packages:
-                        missing = GapRange(gap.after, gap.next + 1, (gap.reason,), 0, self.core.log_id)
-                        self.packages[package].gap(NETWORK, missing)
-                case Welcomed(welcome, other_log):
-                    self.engine.trace(f"{self.name} welcome at {welcome.position} {welcome.acks}")
-                    if other_log:
-                        self.engine.count("another log than before")
-                        for ear in self.ears:
-                            if ear.floor is not None:
-                                ear.floor = (welcome.log_id, 1)
-                    self.world.truth.welcomed(self, welcome.log_id, welcome.position)
-                case Ended(reason, text, retry_after):
-                    self._retry_after = retry_after
-                    self.engine.trace(f"{self.name} link ended: {reason} {text}")
-                    if reason and reason not in _FROM_RELAY:
-                        self.engine.count(f"goodbye of a satellite: {reason}")
-        self.work()
+    def _handle(self, event: Event) -> None:
+        self._compare_with_foreseen(event)
+        match event:
+            case Delivered() as delivered:
+                if delivered.skip:
+                    self.engine.count("part of a frame skipped")
+                for package in delivered.packages:
+                    if not self._deliver(package, delivered):
+                        self.engine.count("package falls behind")
+                        self.core.fell_behind(package)
+            case GapTold(packages, gap):
+                self.engine.trace(f"{self.name} {packages} gap {gap.after}-{gap.next}: {gap.reason}")
+                for package in packages:
+                    missing = GapRange(gap.after, gap.next + 1, (gap.reason,), 0, self.core.log_id)
+                    self.packages[package].gap(NETWORK, missing)
+            case Welcomed(welcome, other_log):
+                self._welcomed = True
+                self.engine.trace(f"{self.name} welcome at {welcome.position} {welcome.acks}")
+                if other_log:
+                    self.engine.count("another log than before")
+                    for ear in self.ears:
+                        if ear.floor is not None:
+                            ear.floor = (welcome.log_id, 1)
+                self.world.truth.welcomed(self, welcome.log_id, welcome.position)
+            case Ended(reason, text, retry_after):
+                self._retry_after = retry_after
+                self.engine.trace(f"{self.name} link ended: {reason} {text}")
+                if reason and reason not in _FROM_RELAY:
+                    self.engine.count(f"goodbye of a satellite: {reason}")
 
     def _deliver(self, name: str, delivered: Delivered) -> bool:
         package = self.packages.get(name)
@@ -432,7 +428,7 @@ class SimSatellite:
     def has_room(self, name: str) -> None:
         """A package that could take no more has room again."""
         self.core.catch_up(name)
-        self.work()
+        self.driver.flush()
 
     # ---- packages: satellite/satellite.py --------------------------------------------------------------
 
@@ -459,14 +455,14 @@ class SimSatellite:
             elif one.state != "starting":
                 core.unsubscribe(one.name)
         core.names_changed()
-        self.work()
+        self.driver.flush()
 
     def _keep_cursors(self, tick: int) -> None:
         self.engine.after(CURSOR_INTERVAL, self.process, self._keep_cursors, tick + 1)
         core = self.core
         if tick % APPLIED_TICKS == 0:
             core.tell_applied()
-            self.work()
+            self.driver.flush()
         now = (core.log_id, core.run, self._positions())
         if core.state == "open" and self._cursors.differ(*now):
             self.engine.after(self.world.sync_time(), self.process, self._save_cursors, *now)
@@ -488,10 +484,11 @@ class SimSatellite:
 
     def what_waits(self) -> str:
         """Give what is not done yet, '' for nothing."""
-        if self.core.state != "open" or self._out is None or not self._out.works:
+        wire = self.driver.wire
+        if self.core.state != "open" or wire is None or not wire.works:
             return "no link"
-        if len(self.outbox) or self._out.buffered:
-            return f"{len(self.outbox)} in the outbox, {self._out.buffered} in the transport"
+        if len(self.outbox) or wire.buffered:
+            return f"{len(self.outbox)} in the outbox, {wire.buffered} in the transport"
         for package in self.packages.values():
             delivery = package.ledger.delivery
             if package.state != "running" or delivery.waiting.bytes or delivery.window.bytes:

@@ -177,7 +177,7 @@ def test_a_drain_to_the_head_during_a_group_commit_gives_each_message_once() -> 
         for _ in range(50):
             story.send(ham, 20)
             story.go(0.02)
-        assert end.full
+        assert end.is_full
         story.commits_take(0.3)
         story.send(ham, 20)
         story.go(0.05)

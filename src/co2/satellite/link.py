@@ -1,6 +1,7 @@
 """The satellite's link: opened by the satellite, so that it works behind NAT, and reopened without end.
 
-The state machine is :class:`co2.protocol.satellite.core.SatelliteCore`.
+The state machine is :class:`co2.protocol.satellite.core.SatelliteCore`, driven by
+:class:`co2.protocol.satellite.driver.SatelliteDriver`.
 """
 
 import asyncio
@@ -33,12 +34,14 @@ from co2.protocol.satellite.core import (
     SatelliteCore,
     Welcomed,
 )
+from co2.protocol.satellite.driver import SatelliteDriver
+from co2.protocol.satellite.events import Event
 from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire import close_reasons
 from co2.protocol.wire.gap_reasons import gap_words
 from co2.protocol.wire.link_frames import Call, Gap, Result
 from co2.protocol.wire.package_health import Health
-from co2.protocol.wire.plugin_frames.frames import Host, Publish
+from co2.protocol.wire.plugin_frames.frames import Host
 from co2.satellite.health import HealthNews
 from co2.satellite.known_hosts import KnownHosts
 from co2.satellite.websocket_client import dial
@@ -110,12 +113,16 @@ class Link:
         outbox: messages to send.
         receiver: handles the link's events.
         names: returns (methods, plugins) for the relay.
-        load: loads a segment of the outbox into memory, and then calls :meth:`work`.
+        load: see :class:`~co2.protocol.satellite.driver.SatelliteDriver`.
         reconnect_max: seconds of the longest pause between two tries to reach a relay that is away.
         folder: the state folder, named in messages to people.
         token: of the state folder.
         moved: called when the messages of a run are renumbered into another: (run, other run, number
             subtracted from each).
+
+    Attributes:
+        core: the state machine.
+        driver: drives it, and has the connection; :meth:`SatelliteDriver.flush` it after each use of the core.
     """
 
     def __init__(
@@ -134,6 +141,13 @@ class Link:
     ) -> None:
         self.url = url
         self.core = SatelliteCore(host_id, outbox, names, token)
+        self.driver: SatelliteDriver[WebSocketTransport] = SatelliteDriver(
+            self.core,
+            handle=self._handle,
+            join=lambda frames: joined(frames, masked=True),
+            load=load,
+            processed=self._settle_flushes,
+        )
         self.joined = asyncio.Event()
         self.relay_ips: frozenset[str] = frozenset()
         self.hosts = KnownHosts(receiver.hosts_changed)
@@ -146,11 +160,9 @@ class Link:
         self._lines = LineBudgets()
         self._receiver = receiver
         self._outbox = outbox
-        self._load = load
         self._moved = moved
         self._reconnect_max = reconnect_max
         self._folder = folder
-        self._wire: WebSocketTransport | None = None
         self._calls: PendingReplies[Result] = PendingReplies(MAX_CALLS)
         self._results = Results()
         self._tasks = TaskSet(_logger, "a task of the satellite")
@@ -188,7 +200,7 @@ class Link:
     @property
     def buffered(self) -> int:
         """Bytes that wait for the relay to read them."""
-        return 0 if self._wire is None else self._wire.buffered
+        return 0 if self.driver.wire is None else self.driver.wire.buffered
 
     async def run(self) -> None:
         """Keep the link open until :meth:`leave`, or until it is cancelled."""
@@ -209,28 +221,6 @@ class Link:
             if not self._leaving:
                 await asyncio.sleep(max(next(delays), self._retry_after))
 
-    def publish(self, package: str, frame: Publish, count: int) -> None:
-        """Send messages of a plugin.
-
-        Args:
-            package: of the plugin.
-            frame: as its plugin host sent it.
-            count: number of messages in it.
-        """
-        publish = self.core.publish_live if frame.live else self.core.publish
-        publish(package, frame, count)
-        self.work()
-
-    def work(self) -> None:
-        """Write waiting frames as far as the connection takes them; the rest stays in the outbox."""
-        wire = self._wire
-        if wire is None:
-            return
-        while not wire.is_full and (frames := self.core.taken()):
-            wire.write(joined(frames, masked=True))
-        if (segment := self._outbox.wanted()) is not None:
-            self._load(segment)
-
     def renumber(self) -> None:
         """Number further messages in another run: the relay already has the next number of this one."""
         self._outbox.renew(secrets.randbits(63) | 1)
@@ -246,24 +236,19 @@ class Link:
             "%d waiting messages are sent with new numbers", seq, len(self._outbox),
         )  # fmt: skip
 
-    @property
-    def wire(self) -> WebSocketTransport | None:
-        """The current connection."""
-        return self._wire
-
     def tell_applied(self) -> None:
         """Report the positions of the packages to the relay, if they have changed."""
         positions = self.core.positions()
         if positions != self._told:
             self._told = positions
             self.core.tell_applied()
-            self.work()
+            self.driver.flush()
 
     def tell_health(self, health: list[Health], listens: str) -> None:
         """Report the health of the packages to the relay, if it has changed on this link."""
         if self.joined.is_set() and self._health.is_new(health):
             self.core.tell_health(health, listens)
-            self.work()
+            self.driver.flush()
 
     async def flushed(self) -> None:
         """Wait until everything that was sent so far is on the relay's disk."""
@@ -291,7 +276,7 @@ class Link:
             raise BadParams(str(error)) from None
         call_id = self._calls.begin(method)
         self.core.call(Call(call_id, method, packed, timeout))
-        self.work()
+        self.driver.flush()
         result = await self._calls.wait(call_id, timeout, grace=1.0)
         if result.code:
             raise RemoteFault(result.code, result.error[:MAX_TEXT])
@@ -304,7 +289,7 @@ class Link:
             return
         self._leaving = True
         self.core.end(close_reasons.STOPPING, "the satellite is stopping")
-        self.work()
+        self.driver.flush()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self._ended.wait()
@@ -320,10 +305,9 @@ class Link:
         self._ended.clear()
         self._settled.clear()
         self._welcomed = False
-        self._wire = wire
-        self.core.connected()
+        self.driver.connected(wire)
         wire.carry(self, rest)
-        self.work()
+        self.driver.flush()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 await self._settled.wait()
@@ -336,28 +320,18 @@ class Link:
 
     def received(self, frames: list[bytes | memoryview], more: bool = False) -> None:
         """Handle frames of the relay."""
-        core = self.core
-        for data in frames:
-            core.receive(data)
-            if core.events:
-                self._take_events()
-        self._settle_flushes()
-        self.work()
-        if core.state == "away" and self._wire is not None:
-            self._wire.close()
+        self.driver.received(frames)
 
     def filled(self) -> None:
-        """Do nothing: :meth:`work` checks whether the connection is full."""
+        """Do nothing: the driver checks whether the connection is full."""
 
     def drained(self) -> None:
         """Continue writing: the connection has room again."""
-        self.work()
+        self.driver.flush()
 
     def ended(self, why: str) -> None:
         """Handle the end of the connection."""
-        self._wire = None
-        self.core.lost(why)
-        self._take_events()
+        self.driver.lost(why)
         self._away()
         self._ended.set()
         self._settled.set()
@@ -370,37 +344,34 @@ class Link:
         self.relay_ips = frozenset(map(normal_ip, addresses))
         return addresses
 
-    def _take_events(self) -> None:
-        events = self.core.events
-        while events:
-            event = events.popleft()
-            match event:
-                case Delivered() as delivered:
-                    self.frames += 1
-                    for package in delivered.packages:
-                        if not self._receiver.deliver(package, delivered):
-                            self.core.fell_behind(package)
-                case GapTold(packages, gap):
-                    self._tell_gap(packages, gap)
-                case Held(text):
-                    self._tell_held(text)
-                case CallReceived(call):
-                    self._tasks.start(self._answer(call))
-                case ResultReceived(result):
-                    self._calls.answer(result.call_id, result)
-                case RosterTold(roster):
-                    self.hosts.learn(roster)
-                case Welcomed():
-                    self.last_error = ""
-                    self._welcomed = True
-                    self._health.forget()
-                    self.joined.set()
-                    self._settled.set()
-                    self._tell_linked(event.welcome.relay)
-                case NumbersTaken(epoch, seq):
-                    self._send_again(epoch, seq)
-                case Ended() as end:
-                    self._link_ended(end)
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Delivered() as delivered:
+                self.frames += 1
+                for package in delivered.packages:
+                    if not self._receiver.deliver(package, delivered):
+                        self.core.fell_behind(package)
+            case GapTold(packages, gap):
+                self._tell_gap(packages, gap)
+            case Held(text):
+                self._tell_held(text)
+            case CallReceived(call):
+                self._tasks.start(self._answer(call))
+            case ResultReceived(result):
+                self._calls.answer(result.call_id, result)
+            case RosterTold(roster):
+                self.hosts.learn(roster)
+            case Welcomed():
+                self.last_error = ""
+                self._welcomed = True
+                self._health.forget()
+                self.joined.set()
+                self._settled.set()
+                self._tell_linked(event.welcome.relay)
+            case NumbersTaken(epoch, seq):
+                self._send_again(epoch, seq)
+            case Ended() as end:
+                self._link_ended(end)
 
     def _link_ended(self, end: Ended) -> None:
         self._retry_after = end.retry_after
@@ -436,7 +407,7 @@ class Link:
 
     async def _answer(self, call: Call) -> None:
         self.core.answer(await answer_call(call, self._receiver.called))
-        self.work()
+        self.driver.flush()
 
     def _tell_linked(self, relay: str) -> None:
         """Log that the link is open, at the level at which its loss was logged."""

@@ -104,7 +104,7 @@ class SatelliteRole:
         # A new run each time: a restored or copied state folder cannot reuse a number unnoticed.
         epoch = secrets.randbits(63) | 1
         self.outbox = Outbox(epoch, config.outbox_max, self._outbox_full, self._outbox_has_room, time.monotonic)
-        self._outbox_disk = OutboxDisk(self.outbox, state.path / OUTBOX_FILE, self._work)
+        self._outbox_disk = OutboxDisk(self.outbox, state.path / OUTBOX_FILE, self._flush)
         self.link = Link(
             url=config.relay,
             host_id=HostId(state.origin, local_ip(config.bind, "127.0.0.1"), port),
@@ -163,20 +163,20 @@ class SatelliteRole:
 
     def publish(self, package: str, frame: Publish, count: int) -> None:
         """Send a plugin's frame."""
-        self.link.publish(package, frame, count)
+        self.link.driver.publish(package, frame, count)
         self._outbox_disk.watch()
 
     def has_room(self, package: str) -> None:
         """Deliver the messages that a full package missed: it has room again."""
         self.link.core.catch_up(package)
-        self.link.work()
+        self.link.driver.flush()
 
     def packages_changed(self) -> None:
         """Update the subscriptions, and report names and health to the relay."""
         self._subscriptions.update(self._supervisor.status(), self._positions())
         self.link.core.names_changed()
         self._tell_health()
-        self.link.work()
+        self.link.driver.flush()
 
     # ---- from the link -----------------------------------------------------------------------------------
 
@@ -240,8 +240,8 @@ class SatelliteRole:
     def _names(self) -> tuple[list[str], list[str]]:
         return self._plugins.names()
 
-    def _work(self) -> None:
-        self.link.work()
+    def _flush(self) -> None:
+        self.link.driver.flush()
 
     # ---- room --------------------------------------------------------------------------------------------
 

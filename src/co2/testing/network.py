@@ -18,6 +18,7 @@ from co2.testing.carried import Carried, Failure
 from co2.testing.clock import Clock
 from co2.testing.home import Home
 from co2.testing.memory_log import MemoryLog
+from co2.testing.memory_wire import MemoryWire
 from co2.testing.packages import FoundPackage, Source, find_sources
 from co2.testing.relay import Relay
 from co2.testing.satellite import Satellite
@@ -40,25 +41,6 @@ class X_Tester(Co2Plugin):
 
     def receive(self, data_dict: Message) -> None:
         """Do nothing: the carrier records what is received."""
-
-
-class MemoryWire:
-    """What the relay has written for a satellite that has not read it yet."""
-
-    def __init__(self) -> None:
-        self._frames: list[bytes] = []
-
-    def write(self, frames: list[bytes]) -> None:
-        """Write frames."""
-        self._frames += frames
-
-    def close(self) -> None:
-        """Do nothing: the last frame is a Goodbye, and ends the link."""
-
-    def taken(self) -> list[bytes]:
-        """Return the frames, and forget them."""
-        frames, self._frames = self._frames, []
-        return frames
 
 
 def _raise(_peer: Peer) -> None:
@@ -342,7 +324,7 @@ class Network:
         moved = False
         for satellite in self._all:
             moved |= satellite.cut()
-            frames = satellite.core.taken() if satellite.peer is not None else []
+            frames = satellite.written() if satellite.peer is not None else []
             moved |= bool(frames)
             while frames and satellite.peer is not None:
                 satellite.peer.asked = 0
@@ -355,9 +337,7 @@ class Network:
         self.driver.flush()
         for satellite in self._all:
             frames = self.wires[satellite.peer].taken() if satellite.peer is not None else []
-            for data in frames:
-                satellite.core.receive(data)
-            satellite.take_events()
+            satellite.driver.received(frames)
             moved |= bool(frames)
         return moved
 

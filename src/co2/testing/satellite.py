@@ -7,7 +7,9 @@ from typing import Any
 from co2.host_id import HostId
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.satellite.core import Delivered, Ended, GapTold, RosterTold, SatelliteCore
-from co2.protocol.satellite.outbox import Outbox
+from co2.protocol.satellite.driver import SatelliteDriver
+from co2.protocol.satellite.events import Event
+from co2.protocol.satellite.outbox import Outbox, Segment
 from co2.protocol.wire.batch import batch_count
 from co2.protocol.wire.close_reasons import REFUSED
 from co2.protocol.wire.link_frames import Gap as LinkGap
@@ -15,6 +17,7 @@ from co2.protocol.wire.link_frames import encode_link_frame
 from co2.protocol.wire.plugin_frames.frames import Deliver, Gap, Host, Hosts, Publish
 from co2.satellite.known_hosts import KnownHosts
 from co2.testing.home import Home, HomeNetwork
+from co2.testing.memory_wire import MemoryWire
 from co2.testing.package import MemoryPackage
 from co2.testing.packages import FoundPackage
 from co2.values import Message
@@ -22,6 +25,10 @@ from co2.values import Message
 __all__ = ["Satellite"]
 
 OUTBOX_MAX = 1 << 30
+
+
+def _never_on_disk(_segment: Segment) -> None:
+    raise AssertionError("a network in memory has no disk for the outbox")
 
 
 class Satellite(Home):
@@ -40,6 +47,9 @@ class Satellite(Home):
         self._outbox = Outbox(epoch, OUTBOX_MAX, lambda: None, lambda: None)
         self._address = (f"10.0.{number >> 8}.{number & 255}", 40_000)
         self.core = SatelliteCore(HostId(name, self._address[0], 2004), self._outbox, self.names)
+        self.driver: SatelliteDriver[MemoryWire] = SatelliteDriver(
+            self.core, handle=self._handle, join=list, load=_never_on_disk
+        )
         self.known = KnownHosts(self._hosts_changed)
 
     def __repr__(self) -> str:
@@ -70,7 +80,7 @@ class Satellite(Home):
             if self.peer is None:
                 self.refused = ""
                 self.peer = self.network.opened(self._address)
-                self.core.connected()
+                self.driver.connected(MemoryWire())
 
     def disconnect(self) -> None:
         """Cut its link. Its plugins' messages wait until :meth:`connect`; siblings still receive them."""
@@ -78,8 +88,7 @@ class Satellite(Home):
             peer, self.peer = self.peer, None
             if peer is not None:
                 self.network.lost(peer, "cut")
-                self.core.lost("cut")
-                self.take_events()
+                self.driver.lost("cut")
 
     def gap(self, reason: str) -> None:
         """Make the relay report to its plugins that messages are missing.
@@ -147,8 +156,7 @@ class Satellite(Home):
                     moved = True
                     count = batch_count(frame.batch)
                     self._to_siblings(package, frame, count)
-                    publish = self.core.publish_live if frame.live else self.core.publish
-                    publish(package.name, frame, count)
+                    self.driver.publish(package.name, frame, count)
         return moved
 
     def _to_siblings(self, package: MemoryPackage, frame: Publish, count: int) -> None:
@@ -160,29 +168,32 @@ class Satellite(Home):
                 address = (self.core.host_id.ip, self.core.host_id.port)
                 other.deliver(Deliver(first, self.host_id, address, frame.batch, sender))
 
-    def take_events(self) -> None:
-        """Handle the events of the state machine."""
-        while self.core.events:
-            match self.core.events.popleft():
-                case Delivered() as delivered:
-                    for name in delivered.packages:
-                        self._take(self.packages[name], delivered)
-                case GapTold(packages, gap):
-                    for name in packages:
-                        package = self.packages[name]
-                        package.deliver(Gap(package.numbered(1), gap.after, gap.next + 1, gap.reason))
-                case RosterTold(roster):
-                    self.known.learn(roster)
-                case Ended(reason, text, _):
-                    peer, self.peer = self.peer, None
-                    if peer is not None:
-                        self.network.lost(peer, text)
-                    if reason == REFUSED:
-                        self.refused = text
-                    elif reason:
-                        raise AssertionError(f"the link of {self!r} has ended: {reason}: {text}")
+    def written(self) -> list[bytes]:
+        """Return the frames that it has for the relay now, and forget them."""
+        self.driver.flush()
+        return [] if self.driver.wire is None else self.driver.wire.taken()
 
-    def _take(self, package: MemoryPackage, delivered: Delivered) -> None:
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Delivered() as delivered:
+                for name in delivered.packages:
+                    self._deliver(self.packages[name], delivered)
+            case GapTold(packages, gap):
+                for name in packages:
+                    package = self.packages[name]
+                    package.deliver(Gap(package.numbered(1), gap.after, gap.next + 1, gap.reason))
+            case RosterTold(roster):
+                self.known.learn(roster)
+            case Ended(reason, text, _):
+                peer, self.peer = self.peer, None
+                if peer is not None:
+                    self.network.lost(peer, text)
+                if reason == REFUSED:
+                    self.refused = text
+                elif reason:
+                    raise AssertionError(f"the link of {self!r} has ended: {reason}: {text}")
+
+    def _deliver(self, package: MemoryPackage, delivered: Delivered) -> None:
         frame = delivered.frame
         own = frame.host_id.partition("@")[0] == self.name and frame.sender == package.name
         sender = frame.plugin if own else ""
