@@ -6,6 +6,7 @@ program, which here is a socket of the demo. It runs until Ctrl-C, or for DEMO_S
 """
 
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -95,8 +96,7 @@ def main() -> int:
     try:
         in_port = _start(base, hosts, listener.getsockname()[1])
         _explain(hosts, listener.getsockname()[1], in_port)
-        watch = _watch(hosts[0].url)
-        hosts.append(watch)
+        hosts.append(_Watch(hosts[0].url))
         threading.Thread(target=_show_osc, args=(listener, stopping), daemon=True).start()
         _send_hello(in_port)
         return _until(stopping, hosts, seconds)
@@ -175,7 +175,7 @@ def _line_to_paste(port: int) -> str:
 
     datagram = build(OscMessage("/stage/fader1", "f", [0.815]))
     code = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto({datagram!r}, ('127.0.0.1', {port}))"
-    return f'{sys.executable} -c "{code}"'
+    return f'{shlex.quote(sys.executable)} -c "{code}"'
 
 
 class _Watch(_Host):
@@ -189,10 +189,6 @@ class _Watch(_Host):
             text=True,
             start_new_session=True,
         )
-
-
-def _watch(url: str) -> _Host:
-    return _Watch(url)
 
 
 def _listening() -> socket.socket:

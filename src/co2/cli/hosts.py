@@ -1,7 +1,6 @@
 """``co2 relay`` and ``co2 satellite``: run a host in the foreground."""
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +73,6 @@ def satellite(**flags: Any) -> int:
     assert isinstance(config, SatelliteConfig)
     from co2.satellite.main import run
 
-    sys.stderr.flush()
     return run(config)
 
 

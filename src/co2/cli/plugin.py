@@ -109,7 +109,7 @@ def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -
 @plugin.command("unload")
 @_name
 @_url
-@timeout_option(RELOAD_TIMEOUT, "an answer; loading continues regardless")
+@timeout_option(RELOAD_TIMEOUT, "an answer; unloading continues regardless")
 @json_option
 def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
     """End a package: __exit__ of its plugins is called, and its methods are removed. It is loaded again by the

@@ -113,7 +113,7 @@ def call(
     with CommandClient(url, timeout) as client:
         # Methods without an argument ignore it; methods of plugins need the key.
         result = _call(client, method, argument or {"data": None}, host)
-    if as_json or sys.stdout.isatty() is False:
+    if as_json or not sys.stdout.isatty():
         print_json(result)
     else:
         click.echo(to_json(result, indent=2))

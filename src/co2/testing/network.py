@@ -342,15 +342,15 @@ class Network:
         return moved
 
     def _take(self, event: Event) -> None:
-        book = self.core.roster
+        roster = self.core.roster
         match event:
             case AdmissionWanted() as asked:
                 self.relay.ask(asked)
             case Joined(peer) if peer.origin != _TESTER:
-                book.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
+                roster.put(peer.origin, str(peer.host_id), peer.methods, peer.plugins)
                 self.relay.joined(peer)
             case Left(peer, _, _) if peer.origin:
-                book.remove(peer.origin)
+                roster.remove(peer.origin)
                 self.relay.left(peer)
 
     def _work_off(self) -> bool:

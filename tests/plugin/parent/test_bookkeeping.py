@@ -123,7 +123,7 @@ def test_a_gap_that_was_told_keeps_its_place_and_joins_what_is_dropped_around_it
     queue.put("", queued(A, b"2"))
     told = GapRange(17, 35, ("retention", "damaged"))
     assert [contents(queue.take(10**6)) for _ in range(3)] == [(A, [b"1"]), told, (A, [b"2"])]
-    assert told.told(4) == Gap(4, 17, 35, "retention; damaged")
+    assert told.frame(4) == Gap(4, 17, 35, "retention; damaged")
     queue.put("", queued(A, b"1"))
     queue.put_gap("", GapRange(17, 29, ("retention",)))
     monkeypatch.setattr(delivery_queue, "MAX_WAITING", 1200)

@@ -1,5 +1,6 @@
 """Flushes that wait for their acknowledgement."""
 
+import itertools
 import threading
 
 from co2.errors import FlushTimeout, NotRunning
@@ -8,6 +9,9 @@ __all__ = ["MAX_FLUSHES", "Flushes"]
 
 MAX_FLUSHES = 1024
 """Flushes of one package that may wait at a time."""
+
+_numbers = itertools.count(1)
+"""Numbers of the flushes of this process. They outlive a load, whose late answers may come in the next one."""
 
 
 class _PendingFlush:
@@ -22,7 +26,6 @@ class Flushes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._number = 0
         self._pending: dict[int, _PendingFlush] = {}
         self._closed = False
 
@@ -38,9 +41,9 @@ class Flushes:
                 raise NotRunning("the satellite has ended, so nothing can be flushed")
             if len(self._pending) >= MAX_FLUSHES:
                 raise FlushTimeout(timeout, f"{MAX_FLUSHES} flushes of this package are already waiting")
-            self._number += 1
-            self._pending[self._number] = _PendingFlush()
-            return self._number
+            number = next(_numbers)
+            self._pending[number] = _PendingFlush()
+            return number
 
     def wait(self, flush_id: int, left: float, timeout: float) -> None:
         """Wait for the answer.

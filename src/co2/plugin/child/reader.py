@@ -83,8 +83,8 @@ class SocketReader:
         self._reads = 0
         self._plugin: ReadingPlugin | None = None
         self._wakes, self._wake = socket.socketpair()
-        self._shooed, self._shoo = socket.socketpair()
-        for end in (self._wakes, self._wake, self._shooed, self._shoo):
+        self._changes, self._change = socket.socketpair()
+        for end in (self._wakes, self._wake, self._changes, self._change):
             end.setblocking(False)
         self._descriptor = sock.fileno()
         self._socket = select.poll()
@@ -102,7 +102,7 @@ class SocketReader:
         self._stand_in_wakeup.ring()
         self._stand_in.join(timeout)
         if not self._stand_in.is_alive():
-            for end in (self._wakes, self._wake, self._shooed, self._shoo):
+            for end in (self._wakes, self._wake, self._changes, self._change):
                 end.close()
 
     def set_plugin(self, plugin: ReadingPlugin | None) -> None:
@@ -110,7 +110,7 @@ class SocketReader:
         self._plugin = plugin
         self._stand_in_wakeup.ring()
         with contextlib.suppress(OSError):  # the stand-in may be reading
-            self._shoo.send(b"\0")
+            self._change.send(b"\0")
 
     # ---- the plugin's thread ------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class SocketReader:
             plugin = self._plugin
             if plugin is None:
                 with self._role:
-                    self._hear(self._shooed, self._take)
+                    self._hear(self._changes, self._take)
             else:
                 self._stand_by(plugin)
 

@@ -190,8 +190,7 @@ class PluginServices:
         if method in self._methods and here and self._carrier.in_own_thread:
             raise CallRefused(
                 f"{self._carrier.name} calls itself: {method} could only begin once the current call has "
-                "returned, "
-                f"so this would wait forever; call self.x_{method.rpartition('.')[2]}(…) instead"
+                f"returned, so this would wait forever; call self.x_{method.rpartition('.')[2]}(…) instead"
             )
         return pack_value(argument), checked_timeout(timeout)
 

@@ -117,6 +117,7 @@ class Writer(Sleeper):
                 queue.close()
             if self._retired:
                 self._open = self._retired = False
+                self._queues = deque(old for old in self._queues if old.entries)  # of plugins that have exited
             self._queues.append(queue)
 
     def add(self, queue: SendQueue, entry: QueuedEntry, timeout: float) -> None:

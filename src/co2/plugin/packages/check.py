@@ -233,14 +233,14 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
     failures: list[LoadFailure] = []
     warnings: list[str] = []
     names: list[str] = []
-    vain: list[Finding] = []
+    ignored: list[Finding] = []
     imported = False
     try:
         module = import_package(order["package"], order["folder"], unmet=order["unmet"])
         found, warnings = find_plugins(order["package"], module, failures.append)
         imported = True
         names = [name for one in found for name in (one.name, *one.methods)]
-        vain = [finding for one in found for finding in _vain(one)]
+        ignored = [finding for one in found for finding in _without_effect(one)]
         if order["table"] is not None and found:
             kinds = [one.kind for one in found]
             Configs(order["package"], order["table"], order["file"], module, kinds).check()
@@ -249,15 +249,15 @@ def _import_here(order: Mapping[str, Any]) -> dict[str, Any]:
     except ConfigError as error:
         failures.append(LoadFailure(error.problem, error.where))
     findings = [one for failure in failures if (one := _finding_of(failure, order)) is not None]
-    findings += [*vain, *(_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings)]
+    findings += [*ignored, *(_finding(*reversed(warning.split(": ", 1)), fatal=False) for warning in warnings)]
     return {"findings": [asdict(finding) for finding in findings], "names": names, "imported": imported}
 
 
-def _vain(found: "FoundPlugin") -> Iterator[Finding]:
+def _without_effect(found: "FoundPlugin") -> Iterator[Finding]:
     """Yield the attributes of a class that have no effect on its host."""
-    from co2.plugin.packages.class_checks import in_vain
+    from co2.plugin.packages.class_checks import without_effect
 
-    for problem, place, mend in in_vain(found.kind):
+    for problem, place, mend in without_effect(found.kind):
         yield replace(_finding(problem, place or found.where, fatal=False), mend=mend)
 
 

@@ -10,7 +10,7 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.channels import patterns_problem
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
-__all__ = ["attribute_problem", "in_vain", "line_of", "mentions"]
+__all__ = ["attribute_problem", "line_of", "mentions", "without_effect"]
 
 _EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
 
@@ -27,7 +27,7 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
     return "", ""
 
 
-def in_vain(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
+def without_effect(kind: type[Co2Plugin]) -> Iterator[tuple[str, str, str]]:
     """Yield the attributes of a class that have no effect on its host: the problem, ``file:line``, and what to do.
 
     A method ``relay`` of a satellite's plugin counts only if no method of the class mentions it: some switch

@@ -18,7 +18,7 @@ from typing import Any
 from co2.plugin.api import Co2Plugin
 from co2.plugin.packages.class_checks import attribute_problem, line_of
 from co2.plugin.packages.locate import Place, place_of
-from co2.plugin.packages.near_misses import slips_of, unnamed_classes, without_x
+from co2.plugin.packages.near_misses import near_misses_of, unnamed_classes, without_x
 from co2.plugin.packages.requirements import RequirementsProblem, check_requirements
 from co2.plugin.packages.signatures import help_of, signatures_of, takes
 from co2.plugin.packages.source import Uncached, serve_code
@@ -210,7 +210,7 @@ def find_plugins(
     file = Path(module.__file__ or "")
     if not hasattr(module, "__path__"):
         found = _plugins_of(module, f"{package}.{package}", warnings, refuse)
-        told = _look_meant([module], found, warnings, refuse)
+        told = _warn_of_near_misses([module], found, warnings, refuse)
         return (found if told else _of_role(found, role, file, refuse)), warnings
     for kind in _own_x_classes(module):
         text = f"{_where(kind)}: {kind.__name__} is in __init__.py and is ignored; move it to a module"
@@ -226,11 +226,11 @@ def find_plugins(
         else:
             parts.append(part)
             found += _plugins_of(part, f"{package}.{name}", warnings, refuse)
-    told = _look_meant(parts, found, warnings, refuse)
+    told = _warn_of_near_misses(parts, found, warnings, refuse)
     return (found if unseen or told else _of_role(found, role, file.parent, refuse)), warnings
 
 
-def _look_meant(
+def _warn_of_near_misses(
     modules: list[types.ModuleType], found: list[FoundPlugin], warnings: list[str], refuse: Refuse
 ) -> bool:
     """Warn of code that looks meant for co2, once all modules are loaded; return whether there is no other.
@@ -245,7 +245,7 @@ def _look_meant(
         return True
     warnings += [f"{where}: {text}" for where, text in unnamed]
     for one in found:
-        warnings += [f"{place or one.where}: {problem}" for problem, place in slips_of(one.kind)]
+        warnings += [f"{place or one.where}: {problem}" for problem, place in near_misses_of(one.kind)]
     return False
 
 
@@ -409,8 +409,7 @@ def _check_method_name(plugin: FoundPlugin, name: str, attribute: str) -> None:
         problem = (
             f"{kind}.{attribute} could not be called: its full name, with package and module, is {name[:80]!r}"
             f"{'…' if len(name) > 80 else ''}; a method name has up to {MAX_METHOD_NAME} characters, A-Z, a-z, "
-            "0-9, _ "
-            f"and dots, and this one has {len(name)}"
+            f"0-9, _ and dots, and this one has {len(name)}"
         )
         value = getattr(plugin.kind, attribute)
         raise LoadFailure(problem, f"{line_of(value) or plugin.where}, class {kind}")
@@ -427,8 +426,8 @@ def _check_base(plugin: FoundPlugin) -> None:
     _check_takes(plugin, "receive", "receive(self, data_dict)")
     if "__init__" in vars(plugin.kind):
         _check_takes(plugin, "__init__", "__init__(self, var_dict)")
-    blank = _Blank(plugin.kind)
-    if not any(takes(blank.bound("__exit__"), count) for count in (0, 3)):
+    unmade = _Unmade(plugin.kind)
+    if not any(takes(unmade.bound("__exit__"), count) for count in (0, 3)):
         raise _wrong_arguments(plugin, "__exit__", "__exit__(self) or __exit__(self, kind, value, traceback)")
     _check_takes(plugin, "gap", "gap(self, gap)")
     _check_takes(plugin, "joined", "joined(self, host)")
@@ -445,7 +444,7 @@ def _check_base(plugin: FoundPlugin) -> None:
 
 def _check_method(plugin: FoundPlugin, attribute: str) -> None:
     try:
-        parameters = parameters_of(_Blank(plugin.kind).bound(attribute))
+        parameters = parameters_of(_Unmade(plugin.kind).bound(attribute))
     except ParametersRefused as error:
         value = getattr(plugin.kind, attribute)
         name = plugin.name.rpartition(".")[2]
@@ -459,7 +458,7 @@ def _check_method(plugin: FoundPlugin, attribute: str) -> None:
 
 
 def _check_takes(plugin: FoundPlugin, attribute: str, expected: str, count: int = 1) -> None:
-    if not takes(_Blank(plugin.kind).bound(attribute), count):
+    if not takes(_Unmade(plugin.kind).bound(attribute), count):
         raise _wrong_arguments(plugin, attribute, expected)
 
 
@@ -478,8 +477,8 @@ def _wrong_arguments(plugin: FoundPlugin, attribute: str, expected: str) -> Load
     )
 
 
-class _Blank:
-    """Binds the functions of a class as an instance would, without making one."""
+class _Unmade:
+    """Stands for an instance of a class that is not made, and binds its functions as that would."""
 
     def __init__(self, kind: type) -> None:
         self._kind = kind

@@ -17,7 +17,7 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.packages.class_checks import line_of, mentions
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
-__all__ = ["IDLE", "slips_of", "unnamed_classes", "unnamed_files", "without_x"]
+__all__ = ["IDLE", "near_misses_of", "unnamed_classes", "unnamed_files", "without_x"]
 
 MAX_READ = 2000
 """Files that are searched for imports of another one: a plugin folder may be somebody's home folder."""
@@ -105,7 +105,7 @@ def _is_imported(file: Path, folder: Path) -> bool:
     return False
 
 
-def slips_of(kind: type[Co2Plugin]) -> Iterator[tuple[str, str]]:
+def near_misses_of(kind: type[Co2Plugin]) -> Iterator[tuple[str, str]]:
     """Yield the methods of a plugin class without effect, or that it is idle: problem and ``file:line``."""
     hooks = _RELAY_HOOKS if issubclass(kind, Co2RelayPlugin) else _HOOKS
     own = [base for base in kind.__mro__ if base not in Co2RelayPlugin.__mro__]
@@ -134,19 +134,19 @@ def _does_anything(kind: type[Co2Plugin], written: dict[str, object], own: list[
     if any(mentions(own, name) for name in _DOES):
         return True
     # It may have passed itself to other code: self that stands alone, not before a dot.
-    return any(base.__module__ != kind.__module__ for base in own) or _gives_itself_away(kind)
+    return any(base.__module__ != kind.__module__ for base in own) or _passes_itself(kind)
 
 
-def _gives_itself_away(kind: type) -> bool:
+def _passes_itself(kind: type) -> bool:
     file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
     try:
-        return _gives_self(Path(file).read_bytes())
+        return _passes_self(Path(file).read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return True
 
 
 @functools.lru_cache(maxsize=4)
-def _gives_self(source: bytes) -> bool:
+def _passes_self(source: bytes) -> bool:
     """Return whether some code passes a ``self``, or a method of it, to other code."""
     nodes = [*ast.walk(ast.parse(source))]
     before_dots = {id(node.value) for node in nodes if isinstance(node, ast.Attribute)}

@@ -60,14 +60,14 @@ class Accounting:
         self._progress: dict[str, Progress] = {}
         self.restart_policy = RestartPolicy()
         self.given_up = 0
-        self._stood_still = 0.0
-        self._stands_since: float | None = None
+        self._not_running = 0.0
+        self._stopped_at: float | None = None
 
     def place(self, one: Generation) -> dict[str, Progress]:
         """Return the position from which each plugin of a load starts."""
-        if self._stands_since is not None:
-            self._stood_still += time.monotonic() - self._stands_since
-            self._stands_since = None
+        if self._stopped_at is not None:
+            self._not_running += time.monotonic() - self._stopped_at
+            self._stopped_at = None
         self._progress = taken_up(one.plugins, self._progress)
         return self._progress
 
@@ -102,9 +102,9 @@ class Accounting:
             deaths: the number within a minute that parks the package.
         """
         reason = one.reason if one is not None else ""
-        if self._stands_since is None:
-            self._stands_since = time.monotonic()
-        ran = self._stands_since - self._stood_still  # without the time of starting and of back-off
+        if self._stopped_at is None:
+            self._stopped_at = time.monotonic()
+        ran = self._stopped_at - self._not_running  # without the time of starting and of back-off
         given_up = self.restart_policy.add(ran, _suspects(one) if one is not None else [])
         parked = self.restart_policy.park(ran, deaths)
         if reason or not parked:

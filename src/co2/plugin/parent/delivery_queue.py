@@ -94,7 +94,7 @@ class GapRange:
         reasons = tuple(dict.fromkeys(self.reasons + later.reasons))[:MAX_REASONS]
         return GapRange(self.after, later.next, reasons, self.dropped + later.dropped, later.log_id)
 
-    def told(self, number: int) -> Gap:
+    def frame(self, number: int) -> Gap:
         """Return the frame for the child."""
         reasons = list(self.reasons)
         if self.dropped:
@@ -297,6 +297,6 @@ def _end(first: int, item: QueuedBatch | GapRange) -> int:
 
 def _frame(first: int, item: QueuedBatch | GapRange) -> Deliver | Gap:
     if isinstance(item, GapRange):
-        return item.told(first)
+        return item.frame(first)
     envelope = item.envelope
     return Deliver(first, envelope.host_id, envelope.client_address, item.batch, envelope.sender, item.skip)

@@ -147,7 +147,7 @@ class Generation:
         self.calls_out = CallsOut()
         self._handovers = 0
         self._until = 0.0
-        self._doomed = False
+        self._to_be_killed = False
         self._killing: asyncio.Task[None] | None = None
         self._lifecycle: asyncio.Task[None] | None = None
         self.child: Child = make_child(settings.isolation, self._handle_frame, logger, spec.env)
@@ -185,7 +185,7 @@ class Generation:
             self.ended.set_result(f"cannot be started: {error}")
             raise NotLoaded(f"the plugin host cannot be started: {error}", died=True) from None
         self._lifecycle = asyncio.create_task(self._live(), name=f"plugin host {self._spec.name} {self.number}")
-        if self._doomed:
+        if self._to_be_killed:
             self.child.kill()
         try:
             frame = self._load_frame()
@@ -323,7 +323,7 @@ class Generation:
     async def end(self) -> None:
         """Kill the child; return when all its frames are read."""
         self.kept = False
-        self._doomed = True
+        self._to_be_killed = True
         if self._lifecycle is not None:
             self.child.kill()
             await self.ended

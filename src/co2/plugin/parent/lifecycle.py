@@ -310,13 +310,14 @@ class Lifecycle:
         """Make a generation carry the package, starting with the work that its predecessor had not done."""
         before, self.current = self.current, one
         one.start(self.accounting.place(one), paused=self._paused(), on_trial=on_trial)
-        self._goes_on()
+        self._carries_on()
         self._gates.open(one, before)
         self.settled.set()
         if before is None or before.plugins != one.plugins or before.methods != one.methods:
             self._changed()
 
-    def _goes_on(self) -> None:
+    def _carries_on(self) -> None:
+        """Note that a generation carries the package, on trial or not."""
         self._move(Event.CARRIED if self._trial is None else Event.ON_TRIAL)
 
     # change of code
@@ -335,9 +336,9 @@ class Lifecycle:
                 return
             self.accounting.counters.reloads["failed"] += 1
             self.refused = True
-            goes_on = "" if old.ended.done() else f"; load {old.number}, code {old.code}, continues"
-            self._package_log.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{goes_on}")
-            self._answer(requests, f"{error.problem}{goes_on}")
+            continues = "" if old.ended.done() else f"; load {old.number}, code {old.code}, continues"
+            self._package_log.error(f"plugin package {self.spec.name} is not reloaded: {error.problem}{continues}")
+            self._answer(requests, f"{error.problem}{continues}")
             return
         self.accounting.counters.reloads["ok"] += 1
         self.refused = False
@@ -408,7 +409,7 @@ class Lifecycle:
             return
         if not old.kept:
             old.send(Resume())
-            self._goes_on()
+            self._carries_on()
             self._gates.resume(old)
             return
         try:

@@ -5,17 +5,13 @@ import time
 from collections import deque
 from typing import Any
 
-from co2.errors import ValueRefused
 from co2.log_repeats import Repeats
 from co2.logs import QUIET, LineBudget
+from co2.plugin.child.decoding import preview
 from co2.plugin.parent.process_output import BURST, RATE
 from co2.protocol.wire.plugin_frames.frames import Record
-from co2.values import unpack
 
-__all__ = ["MAX_BYTES", "MAX_ERROR", "MAX_LINES", "MAX_PREVIEW", "LogTail", "PackageLog", "preview"]
-
-MAX_PREVIEW = 512
-"""Characters of a message that the log shows."""
+__all__ = ["MAX_BYTES", "MAX_ERROR", "MAX_LINES", "LogTail", "PackageLog", "preview"]
 
 MAX_ERROR = 500
 """Characters of the last error that are kept."""
@@ -37,14 +33,6 @@ _OVERHEAD = 100
 
 _GAP_INTERVAL = 5.0
 """Seconds between two lines about dropped messages, dead letters, or suppressed lines."""
-
-
-def preview(packed: bytes) -> str:
-    """Return a message as text, shortened."""
-    try:
-        return repr(unpack(packed))[:MAX_PREVIEW]
-    except (ValueRefused, RecursionError):
-        return f"{len(packed)} bytes that cannot be shown"
 
 
 class LogTail(logging.Handler):

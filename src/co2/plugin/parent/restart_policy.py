@@ -80,7 +80,7 @@ class _Cause:
 
     Attributes:
         at: time of the last death, in the seconds of :meth:`RestartPolicy.add`.
-        messages: (plugin, message number) pairs that may have caused it; empty outside any message message.
+        messages: (plugin, message number) pairs that may have caused it; empty outside any message.
     """
 
     at: float
