@@ -1,5 +1,6 @@
 """Real hosts as fixtures."""
 
+import sys
 import tomllib
 import xmlrpc.client
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from co2.config import load_config
-from co2.testing import assert_received, wait_for
+from co2.testing import HostProcess, assert_received, wait_for
 from co2.testing.tables import toml_text
 from tests.plugin.support import write_package
 
@@ -69,3 +70,13 @@ def test_tables_are_written_as_they_are_read(tmp_path: Path) -> None:
     }
     (tmp_path / "co2.toml").write_text(toml_text({"satellite": {"watch": True}}))
     assert load_config("satellite", {}, {}, tmp_path).watch is True
+
+
+def test_output_that_is_not_utf_8_is_read_on(tmp_path):
+    code = "import os, time; os.write(2, b'\\xff'); print('ready relay a@1.2.3.4:5 http://1.2.3.4:5', flush=True);"
+    code += "os.write(2, b' and on\\n'); time.sleep(60)"
+    host = HostProcess(tmp_path, "relay", program=(sys.executable, "-c", code))
+    try:
+        wait_for(lambda: host.stderr == "\\xff and on\n", "all of it is read")
+    finally:
+        host.kill()

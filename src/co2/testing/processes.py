@@ -88,7 +88,8 @@ class HostProcess:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",  # else nobody reads on after an invalid byte, and the host waits
             env={**clean, **(env or {})},
         )
         self._out: list[str] = []
