@@ -15,9 +15,24 @@ from typing import NoReturn
 import pytest
 
 from co2.plugin.parent.process import ProcessChild, ThreadChild
-from co2.protocol.wire.plugin_frames.frames import Flow, Flush, Goodbye, encode_frame
+from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.plugin_frames.frames import (
+    Applied,
+    Checked,
+    Deliver,
+    Exited,
+    Flow,
+    Flush,
+    Goodbye,
+    Load,
+    Loaded,
+    Make,
+    Start,
+    encode_frame,
+)
 from co2.protocol.wire.plugin_frames.lifecycle import Stop
-from tests.plugin.support import PATIENCE
+from co2.values import pack
+from tests.plugin.support import PATIENCE, write_package
 
 OPEN = Path("/proc/self/fd")
 
@@ -87,6 +102,62 @@ def test_a_child_that_ends_before_its_pipes_are_connected_has_ended(monkeypatch:
             await child.start()
         assert await asyncio.wait_for(child.exited, PATIENCE) == "ended with exit status 1"
         await child.end()
+
+    asyncio.run(scenario())
+
+
+SLOW = """
+import time
+class X_Ham(plugin.Co2Plugin):
+    def receive(self, data_dict):
+        time.sleep(data_dict["data"])
+    def __exit__(self):
+        time.sleep(self.config.get("exit", 0))
+"""
+
+
+@pytest.mark.parametrize(
+    ("received", "exited", "end"),
+    [
+        pytest.param(0, 0, Exited, id="all has ended"),
+        pytest.param(0, 60, Exited, id="an __exit__ goes on, which does no more harm"),
+        pytest.param(60, 0, Goodbye, id="a receive goes on, and its progress would count as the next plugin's"),
+    ],
+)
+def test_code_is_kept_only_where_no_old_call_goes_on(
+    tmp_path: Path, received: float, exited: float, end: type[object]
+) -> None:
+    write_package(tmp_path, "ham", spam=SLOW)
+
+    async def scenario() -> None:
+        came: list[object] = []
+        child = ProcessChild(came.append, logging.getLogger("co2.plugins"))
+
+        async def until(kind: type[object] | tuple[type[object], ...]) -> object:
+            async with asyncio.timeout(PATIENCE):
+                while not (found := [frame for frame in came if isinstance(frame, kind)]):
+                    await asyncio.sleep(0.005)
+            return found[0]
+
+        await child.start()
+        try:
+            child.send(Load("ham", str(tmp_path), {}, {"exit": exited}, 1.0))
+            await until(Checked)
+            child.send(Make())
+            await until(Loaded)
+            child.send(Start())
+            batch = make_batch([pack({"data": received})])
+            child.send(Deliver(1, "a@1.2.3.4:5", ("1.2.3.4", 5), batch))
+            if received:
+                while not child.words.message(0) % 2:
+                    await asyncio.sleep(0.005)
+            else:
+                await until(Applied)
+            child.send(Stop(0.1, keep=True))
+            assert isinstance(await until((Exited, Goodbye)), end)
+        finally:
+            child.kill()
+            await child.end()
 
     asyncio.run(scenario())
 

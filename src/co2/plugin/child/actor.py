@@ -144,6 +144,11 @@ class Actor:
         return threading.current_thread() is self._thread
 
     @property
+    def is_exiting(self) -> bool:
+        """Whether the plugin is in its ``__exit__``."""
+        return self._words[self._activity_word] == EXITING
+
+    @property
     def done(self) -> int:
         """Number of the last message that the plugin has finished."""
         return self._receiver.done

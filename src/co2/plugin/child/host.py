@@ -139,12 +139,12 @@ class PluginHost:
                 return self._attempt(self._make_all)
             case Stop():
                 self._reader.set_plugin(None)
-                self._exit_all(order.timeout)
-                if order.keep:
+                keep = self._exit_all(order.timeout) and order.keep
+                if keep:
                     self._retire(order.timeout)
                 else:
                     self._writer.frame(Goodbye())
-                return order.keep
+                return keep
         self._exit_all(ORPHAN_EXIT)
         return False
 
@@ -315,8 +315,14 @@ class PluginHost:
 
     # stopping
 
-    def _exit_all(self, timeout: float) -> None:
-        """Call every ``__exit__`` at once; one that takes longer than ``timeout`` seconds is left behind."""
+    def _exit_all(self, timeout: float) -> bool:
+        """Call every ``__exit__`` at once; one that takes longer than ``timeout`` seconds is left behind.
+
+        Returns:
+            Whether no other call of a plugin is left behind: when it returns, it would record its progress as that
+            of the plugin that comes next.
+        """
+        is_free = True
         deadline = time.monotonic() + timeout
         self._shared.timers.close()
         waiting = []
@@ -327,7 +333,9 @@ class PluginHost:
         for actor, done in waiting:
             if not done.wait(max(0.0, deadline - time.monotonic())):
                 self._writer.record(actor.name, WARNING, f"did not end within {timeout:.1f} s: abandoned")
+                is_free = is_free and actor.is_exiting
         self._shared.close()
+        return is_free
 
     def _retire(self, timeout: float) -> None:
         """Drop the plugins, but keep their code."""
