@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from co2.protocol.relay.filter_chain import FilterChain, InFlight, Passed
 from co2.protocol.wire.batch import DROPPED, make_batch
+from tests.protocol import network
 from tests.protocol.network import FakeSatellite, Network, batch_of
 
 ADDRESS = ("10.0.0.1", 1)
@@ -238,6 +239,39 @@ def test_what_was_on_its_way_when_its_link_ended_counts_once() -> None:
         held.answer(None)
     assert held.ham.got["p"] == [1, 2]
     assert len(held.spam.outbox) == 0
+
+
+def test_messages_that_a_filter_has_while_the_disk_is_full_come_again_in_order_on_the_same_link() -> None:
+    held = Held()
+    for value in (1, 2, 3):
+        sent(held.net, held.spam, value)
+    held.net.log.takes = False
+    held.answer(None)
+    assert "disk is full" in held.spam.core.held
+    sent(held.net, held.spam, 4)
+    held.net.log.takes = True
+    held.net.relay.has_room()
+    held.net.run()  # all four come again, while the filter still has 2 and 3 of the first time
+    while held.filter.asked:
+        held.answer(None)
+    assert not held.spam.ended
+    assert held.ham.got["p"] == [1, 2, 3, 4]
+    assert len(held.spam.outbox) == 0
+
+
+def test_live_messages_that_a_filter_has_while_the_disk_is_full_are_passed_on() -> None:
+    held = Held()
+    sent(held.net, held.spam, 1)
+    held.spam.core.publish_live(*network.sent("live"))
+    held.net.run()
+    held.net.log.takes = False
+    held.answer(None)
+    held.net.log.takes = True
+    held.net.relay.has_room()
+    held.net.run()
+    while held.filter.asked:
+        held.answer(None)
+    assert held.ham.got["p"] == ["live", 1]
 
 
 def test_a_filter_that_is_taken_away_holds_nothing_up() -> None:

@@ -272,8 +272,9 @@ class RelayCore:
 
     def _comes_again(self, peer: Peer, _hold: Hold) -> None:
         """Accept messages again: from here on the peer resends all unacknowledged ones, from the first."""
-        if not peer.waits:
+        if peer.skips and not peer.waits:
             peer.skips = False
+            peer.resends += 1
 
     def lost(self, peer: Peer, why: str) -> None:
         """End a link whose connection is lost."""
@@ -586,8 +587,11 @@ class RelayCore:
 
     def _send_through(self, peer: Peer, frame: Publish, count: int) -> None:
         """Pass messages through the relay plugins first. They count even if their link ends meanwhile."""
+        resends = peer.resends
 
         def release(through: InFlight) -> None:
+            if frame.epoch and peer.resends != resends:
+                return  # a message before it was refused meanwhile: both come again, in order
             if through.batch is not frame.batch:
                 frame.batch, frame.crc = through.batch, crc32(through.batch)
                 frame.channels = None if through.channels is None else list(through.channels)

@@ -186,6 +186,7 @@ class Peer:
         holds: it supports :class:`~co2.protocol.wire.link_frames.Hold`.
         waits: it was told to wait for room on disk, and not yet to resend.
         skips: messages that it sends to be stored are ignored, until it says that it resends.
+        resends: how often it has said so.
     """
 
     core: "Flushable"
@@ -224,6 +225,7 @@ class Peer:
     holds: bool = False
     waits: bool = False
     skips: bool = False
+    resends: int = 0
 
     @property
     def origin(self) -> str:
