@@ -48,7 +48,7 @@ def test_live_messages_are_passed_on_before_they_are_on_disk_and_acknowledged_af
     net.commit()
     net.run()
     assert len(ham.outbox) == 0
-    assert ham.outbox.acked == 1
+    assert ham.outbox.acked_messages == 1
 
 
 def test_a_durable_package_gets_only_what_is_on_disk_and_its_own_satellites_messages_too() -> None:

@@ -115,7 +115,6 @@ class Outbox:
 
     Attributes:
         bytes: that wait, in memory and on disk.
-        acked: last number of this run that is acknowledged.
         acked_messages: number of acknowledged messages.
         lost: messages that the disk has lost.
     """
@@ -130,7 +129,6 @@ class Outbox:
     ) -> None:
         self.epoch = epoch
         self.bytes = 0
-        self.acked = 0
         self.acked_messages = 0
         self.lost = 0
         self._next = 1
@@ -165,7 +163,7 @@ class Outbox:
 
     def renew(self, epoch: int) -> None:
         """Number new messages in another run: the next number of this one was used elsewhere."""
-        self.epoch, self._next, self.acked = epoch, 1, 0
+        self.epoch, self._next = epoch, 1
 
     def last_of(self, epoch: int) -> int | None:
         """Return the number of a run's last message; None for an earlier run that did not end in good order."""
@@ -190,7 +188,7 @@ class Outbox:
             if segment.epoch == old:
                 self._move(segment)
         if old == self.epoch:
-            self.epoch, self._next, self.acked = epoch, self._next - shift, 0
+            self.epoch, self._next = epoch, self._next - shift
         elif (end := self._ends.pop(old, None)) is not None:
             self._ends[epoch] = end - shift
         self.again()
@@ -342,8 +340,6 @@ class Outbox:
                 self._forget_part(segment, seq)
                 break
             self._drop_first()
-        if epoch == self.epoch:
-            self.acked = max(self.acked, seq)
         self._tell_room()
         return True
 
