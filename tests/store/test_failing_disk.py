@@ -1,6 +1,7 @@
 """A disk that fails or is full, as SQLite sees it: nothing is said to be safe that is not."""
 
 import random
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -153,6 +154,24 @@ def test_a_log_opens_on_a_full_disk_and_takes_messages_when_there_is_room(watche
     assert watched.refused()
     watched.disk.room = None
     wait_for(lambda: not watched.refused(), "messages are taken again")
+
+
+def test_a_disk_with_room_for_what_waits_only_takes_messages_once_it_has_more(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another program takes the room that became free, and deletes something later."""
+    usage = shutil.disk_usage(watched.path.parent)
+    watched.on_disk(watched.append())
+    watched.disk.room = 100_000
+    taken = [watched.append(60_000) for _ in range(3)]
+    wait_for(lambda: not watched.log.takes, "the disk is full")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=0))
+    watched.disk.room = None
+    watched.on_disk(taken[-1])
+    assert watched.refused()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    wait_for(lambda: watched.log.takes, "messages are taken again, though none waits")
+    watched.on_disk(watched.append())
 
 
 def failing_reads(watched: Watched, monkeypatch: pytest.MonkeyPatch, times: int) -> None:

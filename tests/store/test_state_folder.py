@@ -58,16 +58,21 @@ def test_folders_and_files_are_ours_alone(tmp_path: Path) -> None:
 
 def test_names_of_what_is_made_once_are_on_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_sync: list[set[str]] = []
+    sizes: list[int] = []
     fsync = os.fsync
 
     def syncing(descriptor: int) -> None:
         fsync(descriptor)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        found = os.fstat(descriptor)
+        if stat.S_ISDIR(found.st_mode):
             at_sync.append({path.name for path in tmp_path.iterdir()})
+        else:
+            sizes.append(found.st_size)
 
     monkeypatch.setattr(os, "fsync", syncing)
     with StateFolder.open(tmp_path):
         assert {"origin", "secret"} <= at_sync[-1]
+        assert sizes == [(tmp_path / name).stat().st_size for name in ("origin", "secret")], "with what is in them"
 
 
 def test_files_of_before_that_others_could_read_are_made_private(tmp_path: Path) -> None:
