@@ -98,6 +98,97 @@ def test_a_damaged_frame_is_left_out(stores: Stores, caplog: pytest.LogCaptureFi
     assert [cut.first for cut in again.load(again.left()[0].rows)] == [1, 3]
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("data", None),
+        ("data", 5),
+        ("data", b"\xff"),
+        ("epoch", None),
+        ("first", None),
+        ("first", 0),
+        ("last", "spoilt"),
+        ("last", 1),
+        ("last", 2**60),
+        ("crc", None),
+    ],
+)
+def test_a_damaged_row_is_left_out_and_the_others_are_there(stores: Stores, column: str, value: object) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 5))
+    wait_for(lambda: len(stores.stored) == 1)
+    stores.close()
+    raw = apsw.Connection(str(stores.path))
+    raw.execute(f"UPDATE frame SET {column} = ? WHERE first = 3", (value,))
+    raw.close()
+    again = stores.open()
+    assert again.replaced == ""
+    left = again.left()
+    assert [cut.first for segment in left for cut in again.load(segment.rows)] == [1, 2, 4, 5]
+    assert left[-1].last == 5
+
+
+def test_rows_that_are_lost_are_told(stores: Stores, caplog: pytest.LogCaptureFixture) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 5))
+    wait_for(lambda: len(stores.stored) == 1)
+    stores.close()
+    raw = apsw.Connection(str(stores.path))
+    raw.execute("UPDATE frame SET last = NULL WHERE first > 3")
+    raw.close()
+    assert [(segment.first, segment.last) for segment in stores.open().left()] == [(1, 3)]
+    assert "2 frames of messages in the outbox are damaged on disk and lost" in caplog.text
+
+
+def test_text_in_the_place_of_bytes_is_read_as_these(stores: Stores) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 3))
+    wait_for(lambda: len(stores.stored) == 1)
+    stores.close()
+    raw = apsw.Connection(str(stores.path))
+    raw.execute("UPDATE frame SET data = CAST(data AS TEXT)")  # the type of a column is a few bits of its row
+    raw.close()
+    again = stores.open()
+    assert [cut.first for cut in again.load(again.left()[0].rows)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("table", "values"),
+    [("moved", (7, 9, None)), ("moved", (7, "spoilt", 1)), ("moved", (7, 7, 1)), ("ended", (7, None))],
+)
+def test_a_damaged_note_of_a_run_is_left_out(stores: Stores, table: str, values: tuple[object, ...]) -> None:
+    store = stores.open()
+    store.put(segment_of(1, 3))
+    store.move(6, 8, 4)
+    store.ended(6, 9)
+    wait_for(lambda: not store.something())
+    stores.close()
+    raw = apsw.Connection(str(stores.path))
+    raw.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
+    raw.close()
+    again = stores.open()
+    assert (again.moves(), again.ends()) == ({6: (8, 4)}, {6: 9})
+
+
+def test_an_outbox_with_a_damaged_page_is_set_aside_and_a_new_one_begins(stores: Stores) -> None:
+    store = stores.open()
+    for begun in range(1, 400, 20):
+        store.put(segment_of(begun, begun + 19, size=1000))
+    wait_for(lambda: len(stores.stored) == 20)
+    stores.close()
+    content = bytearray(stores.path.read_bytes())
+    content[5 * 16_384 : 5 * 16_384 + 64] = bytes(64)
+    stores.path.write_bytes(content)
+    again = stores.open()
+    [aside] = stores.path.parent.glob("outbox.db.bad-*Z")
+    assert aside.read_bytes() == content
+    assert aside.name in again.replaced
+    assert again.left() == []
+    again.put(segment_of(1, 3))
+    wait_for(lambda: len(stores.stored) == 21)
+    assert again.left()[0].last == 3
+
+
 @pytest.mark.parametrize("content", [b"no database " * 2000, b"SQLite format 3\x00" + bytes(100)])
 def test_a_file_that_cannot_be_read_is_set_aside(stores: Stores, content: bytes) -> None:
     stores.path.write_bytes(content)

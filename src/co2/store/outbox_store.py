@@ -14,6 +14,7 @@ from typing import Any, Self
 import apsw
 
 from co2.protocol.satellite.outbox import SEGMENT, Cut, Moves, Segment
+from co2.protocol.wire.batch import MAX_BATCH_MESSAGES
 from co2.protocol.wire.checksum import crc32
 from co2.store.sqlite import check_files, close_database, open_database, set_aside
 
@@ -28,6 +29,8 @@ CREATE TABLE frame (
 # Made for the first row: an older program ignores these tables and still reads the file.
 _MOVES = "CREATE TABLE IF NOT EXISTS moved (epoch INTEGER PRIMARY KEY, other INTEGER, shift INTEGER)"
 _ENDED = "CREATE TABLE IF NOT EXISTS ended (epoch INTEGER PRIMARY KEY, last INTEGER)"
+# Damaged text, in the place of a number or of bytes, may not be valid UTF-8, which must not end the whole read.
+_NUMBERS = "CAST(epoch AS INTEGER), CAST(first AS INTEGER), CAST(last AS INTEGER)"
 _OVERHEAD = 200
 
 _DAMAGED = (apsw.CorruptError, apsw.NotADBError)
@@ -57,6 +60,7 @@ class OutboxStore:
         self._db = self._prepared(path, vfs)
         self._reader = open_database(path, vfs)
         self._reading = threading.Lock()
+        self._check_left()
         self._on_stored = on_stored
         self._work = threading.Condition()
         self._segments: list[Segment] = []
@@ -94,32 +98,50 @@ class OutboxStore:
             raise
         return db
 
+    def _check_left(self) -> None:
+        """Read the head of every row once: what cannot be read is found now, when the file can be set aside."""
+        try:
+            self._reader.execute("SELECT sum(length(data)) FROM frame").fetchall()
+            self.moves()
+            self.ends()
+        except apsw.Error:
+            close_database(self._reader, tidy=False)
+            close_database(self._db, tidy=False)
+            raise
+
     def _last_id(self) -> int:
         rows: Any = self._db.execute("SELECT max(id) FROM frame").fetchall()
         return int(rows[0][0] or 0)
 
     def left(self) -> list[Segment]:
-        """Return the segments that earlier runs have left, oldest first."""
+        """Return the segments that earlier runs have left, oldest first; damaged rows are left out."""
         segments: list[Segment] = []
-        query = "SELECT id, epoch, first, last, length(data) FROM frame ORDER BY id"
+        damaged = 0
+        query = f"SELECT id, {_NUMBERS}, length(data) FROM frame ORDER BY id"  # noqa: S608 - ours
         with self._reading:
             for row, epoch, first, last, length in self._reader.execute(query):
-                size = length + _OVERHEAD
+                if not _are_numbers(epoch, first, last):
+                    damaged += 1
+                    continue
+                size = (length or 0) + _OVERHEAD
                 end = segments[-1] if segments else None
                 if end is None or end.epoch != epoch or end.size + size > SEGMENT or end.last + 1 != first:
                     end = Segment(epoch, first, last, 0, None, "stored", (row, row))
                     segments.append(end)
                 end.last, end.size, end.rows = last, end.size + size, (end.rows[0], row)
+        if damaged:
+            _logger.error("%d frames of messages in the outbox are damaged on disk and lost", damaged)
         return segments
 
     def moves(self) -> Moves:
-        """Return which remaining runs are sent in another run; none if nothing remains."""
-        rows = self._told_of_left("moved", "SELECT epoch, other, shift FROM moved")
-        return {epoch: (other, shift) for epoch, other, shift in rows}
+        """Return which remaining runs are sent in another run, without damaged rows; none if nothing remains."""
+        query = "SELECT epoch, CAST(other AS INTEGER), CAST(shift AS INTEGER) FROM moved"
+        rows = self._told_of_left("moved", query)
+        return {epoch: (other, shift) for epoch, other, shift in rows if other > 0 and other != epoch}
 
     def ends(self) -> dict[int, int]:
-        """Return the last number of each run that ended in good order; none if nothing remains."""
-        return dict(self._told_of_left("ended", "SELECT epoch, last FROM ended"))
+        """Return the last number of each run that ended in good order, likewise."""
+        return dict(self._told_of_left("ended", "SELECT epoch, CAST(last AS INTEGER) FROM ended"))
 
     def _told_of_left(self, table: str, query: str) -> list[Any]:
         with self._reading:
@@ -127,7 +149,7 @@ class OutboxStore:
                 return []
             if not self._reader.execute("SELECT 1 FROM frame LIMIT 1").fetchall():
                 return []
-            return self._reader.execute(query).fetchall()
+            return [row for row in self._reader.execute(query) if None not in row]
 
     def ended(self, epoch: int, last: int) -> None:
         """Write, with the next commit, that a run ended in good order with this number."""
@@ -165,12 +187,15 @@ class OutboxStore:
         Raises:
             apsw.Error: the disk fails at the moment; the frames need not be damaged.
         """
-        query = "SELECT epoch, first, last, crc, data FROM frame WHERE id BETWEEN ? AND ? ORDER BY id"
+        query = (
+            f"SELECT {_NUMBERS}, CAST(crc AS INTEGER), CAST(data AS BLOB) FROM frame "  # noqa: S608 - ours
+            "WHERE id BETWEEN ? AND ? ORDER BY id"
+        )
         found: list[Cut] = []
         try:
             with self._reading:
                 for epoch, first, last, crc, data in self._reader.execute(query, rows):
-                    if crc32(data) == crc:
+                    if _are_numbers(epoch, first, last) and isinstance(data, bytes) and crc32(data) == crc:
                         found.append(Cut(epoch, first, last, data))
         except _DAMAGED as error:
             _logger.error("a part of the outbox cannot be read back: %s", error)
@@ -266,3 +291,10 @@ class OutboxStore:
                 self._ended.pop(epoch, None)
         self._next = row
         return written
+
+
+def _are_numbers(epoch: int | None, first: int | None, last: int | None) -> bool:
+    """Return whether these can be the numbers of a frame's messages: damaged ones are not, or are NULL."""
+    if epoch is None or first is None or last is None:
+        return False
+    return epoch > 0 and 0 < first <= last < first + MAX_BATCH_MESSAGES
