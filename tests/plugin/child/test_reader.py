@@ -126,6 +126,13 @@ def test_before_there_is_a_plugin_the_stand_in_reads(reading: Reading) -> None:
     until(lambda: reading.numbers == [1, 2], "both have come")
 
 
+def test_a_thread_that_does_not_read_waits_to_be_woken(reading: Reading) -> None:
+    """One that looked again and again in place of this would take a processor."""
+    reading.wakeup.ring()
+    reading.way.wait(lambda: False, reading.accepted.append, reading.wakeup)
+    assert not reading.wakeup.wait(timeout=0), "the ring is what it waited for"
+
+
 def test_the_plugins_own_thread_reads_and_wakes_nobody(reading: Reading) -> None:
     reading.begin()
     for number in range(200):
