@@ -1,7 +1,10 @@
 """Packages that take their messages too slowly, at the moments when a link ends or something is on its way."""
 
+import pytest
+
 from co2.host_id import HostId
 from co2.protocol.relay.losses import Loss
+from co2.protocol.satellite import core
 from co2.protocol.satellite.core import GapTold, SatelliteCore
 from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.link_frames import BEGINNING
@@ -152,3 +155,161 @@ def test_a_loss_is_told_also_to_whoever_jumps_over_its_place() -> None:
     network.run()
     assert ham.got["p"] == [1, 5]
     assert sorted(reason for _, reason in ham.gaps) == ["retention", "the relay lost messages 2 to 9"]
+
+
+def lagging(count: int) -> tuple[Network, FakeSatellite, FakeSatellite]:
+    """Return a satellite whose package "p" has fallen behind by so many messages, and their sender."""
+    network = Network()
+    ham, spam = network.satellite("ham", "p"), network.satellite("spam")
+    ham.core.fell_behind("p")
+    for value in range(count):
+        spam.send(value)
+    network.run()
+    return network, ham, spam
+
+
+def test_more_than_one_request_brings_comes_in_several_each_message_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "REPLAY_ROOM", 50)
+    network, ham, spam = lagging(20)
+    ham.core.catch_up("p")
+    network.run()
+    spam.send(20)
+    network.run()
+    assert ham.got["p"] == list(range(21))
+    assert ham.core.count("current") == 1
+
+
+def test_a_package_that_falls_behind_again_while_it_catches_up_gets_what_it_has_asked_for_and_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(core, "REPLAY_ROOM", 50)
+    network, ham, spam = lagging(20)
+    ham.core.catch_up("p")
+    ham.core.fell_behind("p")
+    network.run()
+    first = len(ham.got["p"])
+    assert 0 < first < 20
+    assert ham.core.count("behind") == 1
+    spam.send(20)
+    network.run()
+    assert len(ham.got["p"]) == first
+    ham.core.catch_up("p")
+    network.run()
+    assert ham.got["p"] == list(range(21))
+
+
+def test_a_package_that_falls_behind_again_just_before_it_has_caught_up_gets_nothing_live() -> None:
+    network, ham, spam = lagging(5)
+    ham.core.catch_up("p")
+    ham.core.fell_behind("p")
+    network.run()
+    assert ham.got["p"] == list(range(5)), "this was on its way"
+    assert ham.core.count("behind") == 1
+    spam.send(5)
+    network.run()
+    assert ham.got["p"] == list(range(5))
+    ham.core.catch_up("p")
+    network.run()
+    assert ham.got["p"] == list(range(6))
+
+
+def test_a_package_that_has_room_again_while_it_catches_up_goes_on_with_that() -> None:
+    network, ham, spam = lagging(5)
+    ham.core.catch_up("p")
+    ham.core.fell_behind("p")
+    ham.core.catch_up("p")
+    network.run()
+    spam.send(5)
+    network.run()
+    assert ham.got["p"] == list(range(6))
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["without a link", "with the next"])
+def test_a_package_that_catches_up_while_there_is_no_link_gets_what_it_missed(again: bool) -> None:
+    network, ham, spam = lagging(3)
+    network.cut(ham)
+    if not again:
+        ham.core.catch_up("p")
+    network.connect(ham)
+    if again:
+        assert ham.got == {}
+        ham.core.catch_up("p")
+        network.run()
+    spam.send(3)
+    network.run()
+    assert ham.got["p"] == [0, 1, 2, 3]
+
+
+def test_a_package_that_has_room_before_the_relay_knows_that_it_had_none_goes_on_with_the_next_link() -> None:
+    network, ham, spam = lagging(0)
+    ham.core.catch_up("p")
+    network.run()
+    ham.core.fell_behind("p")
+    ham.core.catch_up("p")
+    network.cut(ham)
+    spam.send(0)
+    network.run()
+    network.connect(ham)
+    assert ham.got["p"] == [0]
+    assert ham.core.count("current") == 1
+
+
+def test_a_package_that_is_loaded_anew_while_it_catches_up_begins_at_the_end() -> None:
+    network, ham, spam = lagging(5)
+    ham.core.catch_up("p")
+    ham.core.unsubscribe("p")
+    network.run()
+    assert ham.got == {}
+    ham.core.subscribe("p")
+    network.run()
+    spam.send(5)
+    network.run()
+    assert ham.got["p"] == [5]
+
+
+def test_a_package_that_is_loaded_anew_gets_no_answers_to_what_the_old_one_asked() -> None:
+    network, ham, spam = lagging(5)
+    ham.core.catch_up("p")
+    ham.core.unsubscribe("p")
+    ham.core.subscribe("p")
+    network.run()
+    spam.send(5)
+    network.run()
+    assert ham.got["p"] == [5]
+
+
+def test_a_gap_on_its_way_to_a_package_that_falls_behind_is_told_again_in_its_place() -> None:
+    network = Network()
+    ham, spam = network.satellite("ham", "p", durable=True), network.satellite("spam")
+    assert ham.peer is not None
+    network.relay.pause(ham.peer)
+    spam.send(1, 2, 3)
+    network.run()
+    network.log.gone = network.log.last
+    network.log.entries = []
+    spam.send(4)
+    network.run()
+    network.relay.resume(ham.peer)
+    ham.core.fell_behind("p")
+    hand_over(network, ham)
+    assert (ham.gaps, ham.got) == ([], {})
+    ham.core.catch_up("p")
+    network.run()
+    assert ham.gaps == [("p", "retention")]
+    assert ham.got["p"] == [4]
+    assert len(ham.gaps) == 1
+
+
+def test_a_gap_on_its_way_to_a_package_that_is_unloaded_is_told_to_nobody() -> None:
+    network, ham, spam = lagging(5)
+    network.log.gone = network.log.last
+    network.log.entries = []
+    spam.send(5)
+    network.run()
+    ham.core.catch_up("p")
+    for data in ham.core.taken():
+        assert ham.peer is not None
+        network.relay.receive(ham.peer, data)
+    ham.core.unsubscribe("p")
+    network.run()
+    assert (ham.gaps, ham.got) == ([], {})

@@ -5,20 +5,25 @@ from zlib import crc32
 import pytest
 
 from co2.host_id import ADDRESS_PREFIX, HostId
+from co2.protocol.relay import core as relay_core
 from co2.protocol.relay.core import ASKED_AT_ONCE, RelayCore
 from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.takeovers import RETURN
+from co2.protocol.satellite import core as satellite_core
 from co2.protocol.satellite.core import NumbersTaken, SatelliteCore
 from co2.protocol.wire import close_reasons
+from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.link_frames import (
     Ack,
     Applied,
+    Call,
     Deliver,
     Gap,
     Hello,
     Publish,
     Replay,
     Result,
+    Welcome,
     decode_relay_frame,
     encode_link_frame,
 )  # fmt: skip
@@ -756,3 +761,98 @@ def test_the_relay_knows_how_far_behind_each_link_is() -> None:
     net.run()
     assert (peer.behind, peer.position) == (0, net.log.last)
     assert spam.got == {"b": [1, 2], "c": [1, 2]}
+
+
+def test_calls_and_their_results_go_both_ways() -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    peer = ham.peer
+    assert peer is not None
+    call, result = Call(1, "co2.ping", b"\x80", 5.0), Result(1, b"\xc0")
+    ham.core.call(call)
+    net.relay.receive(peer, *ham.core.taken())
+    assert relay_core.CallReceived(peer, call) in net.relay.events
+    net.relay.answer(peer, result)
+    net.relay.call(peer, call)
+    for data in net.relay.taken(peer):
+        ham.core.receive(data)
+    assert satellite_core.ResultReceived(result) in ham.core.events
+    assert satellite_core.CallReceived(call) in ham.core.events
+    ham.core.answer(result)
+    net.relay.receive(peer, *ham.core.taken())
+    assert relay_core.ResultReceived(peer, result) in net.relay.events
+
+
+def welcomed(welcome: Welcome) -> FakeSatellite:
+    """Return a satellite that has sent message 1, and was told this by a relay that is none of ours."""
+    ham = FakeSatellite("ham", 7, 2)
+    ham.send(1)
+    ham.core.connected()
+    ham.core.taken()
+    ham.core.receive(encode_link_frame(welcome))
+    return ham
+
+
+def test_a_welcome_to_nobody_ends_the_link() -> None:
+    ham = welcomed(Welcome("nobody", "relay@10.0.0.1:2003", "log", "run", 1, []))
+    ham.take_events()
+    assert [ended.reason for ended in ham.ended] == [close_reasons.GARBAGE]
+    assert (str(ham.core.host_id), len(ham.outbox)) == ("ham@10.0.0.2:2004", 1)
+
+
+def test_a_welcome_that_acknowledges_what_was_never_sent_ends_the_link_before_anything_is_sent() -> None:
+    ham = welcomed(Welcome("ham@10.0.0.2:2004", "relay@10.0.0.1:2003", "log", "run", 1, [(7, 5)]))
+    assert NumbersTaken(7, 5) in ham.core.events
+    ham.take_events()
+    assert [ended.reason for ended in ham.ended] == [close_reasons.OUT_OF_ORDER]
+    assert len(ham.outbox) == 1, "it goes out in another run"
+
+
+def test_a_commit_acknowledges_what_is_on_disk_and_nothing_behind_it() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam")
+    net.auto_commit = False
+    for value in range(3):
+        ham.send(value)
+        net.run()
+    spam.send(3)
+    net.run()
+    net.log.committed = net.log.entries[1].end
+    net.relay.committed(net.log.committed)
+    net.run()
+    assert (len(ham.outbox), len(spam.outbox)) == (1, 1)
+    net.commit()
+    net.run()
+    assert (len(ham.outbox), len(spam.outbox)) == (0, 0)
+
+
+def test_a_relay_that_closes_takes_no_more_messages_and_their_senders_keep_them() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "p")
+    ham.send(1)
+    net.run()
+    net.relay.closing = True
+    ham.send(2)
+    ham.core.publish_live(*sent("live"))
+    net.run()
+    assert spam.got == {"p": [1]}
+    assert (len(ham.outbox), ham.ended) == (1, [])
+
+
+def test_live_messages_are_heard_for_members_without_a_link_too() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "p")
+    heard: list[tuple[str, int]] = []
+    net.relay.live_heard = lambda entry: heard.append((entry.origin, entry.count))
+    ham.core.publish_live(*sent("a", "b"))
+    net.run()
+    assert (heard, spam.got) == ([("ham", 2)], {"p": ["a", "b"]})
+
+
+def test_a_package_remembers_so_many_senders_those_heard_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(satellite_core, "MAX_SEEN", 2)
+    reader = satellite_core.PackageReader("p", Interests(None), False, None)
+    for origin in ("ham", "spam", "ham", "eggs"):
+        reader.is_new(origin, 7, 1)
+    assert [reader.is_new(origin, 7, 1) for origin in ("ham", "eggs")] == [False, False]
+    assert len(reader.seen) == 2

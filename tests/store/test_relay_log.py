@@ -371,6 +371,52 @@ def test_a_reader_of_what_a_crash_kept_from_the_disk_misses_nothing(logs: Logs) 
     assert again.read_disk(position, 2**20).gap is None
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE mark SET seq = 99",
+        "UPDATE mark SET origin = CAST(x'ff' AS TEXT)",
+        "UPDATE meta SET value = 99 WHERE key = 'lease'",
+        "UPDATE meta SET value = CAST(x'ff' AS TEXT) WHERE key = 'log_id'",
+        "DELETE FROM meta WHERE key = 'end'",
+        "PRAGMA user_version = 99",
+    ],
+)
+def test_a_log_whose_own_facts_are_damaged_is_set_aside_with_the_reason(logs: Logs, damage: str) -> None:
+    """A wrong mark would take new messages for repeats, or repeats for new ones."""
+    log = logs.open()
+    append(log, b"\x01", seq=1)
+    log_id = log.log_id
+    log.close()
+    raw = apsw.Connection(str(logs.path))
+    raw.execute(damage)
+    raw.close()
+    log = logs.open()
+    assert "cannot be read" in log.replaced
+    assert log.log_id != log_id
+    assert (dict(log.marks), log.read_disk(0, 2**20).entries) == ({}, ())
+    assert append(log, b"\x01", seq=1).position == 2
+
+
+def test_retention_deletes_a_damaged_frame_with_the_next_one(logs: Logs) -> None:
+    log = logs.open()
+    for number in range(1, 6):
+        append(log, bytes((number,)))
+    log.close()
+    raw = apsw.Connection(str(logs.path))
+    raw.execute("UPDATE frame SET seq = 77 WHERE position IN (2, 4)")
+    raw.close()
+    log = logs.open(max_age=50.0)
+    logs.now += 100
+    append(log, b"\x07")
+    on_disk(log)
+    log.close()
+    raw = apsw.Connection(str(logs.path))
+    assert raw.execute("SELECT position FROM frame").fetchall() == [(7,)]
+    raw.close()
+    assert logs.open().size == len(make_batch([b"\x07"]))
+
+
 @pytest.mark.parametrize("content", [b"no database " * 2000, bytes(50_000), b"SQLite format 3\x00" + bytes(100)])
 def test_a_file_that_cannot_be_read_is_set_aside_and_a_new_log_begins(logs: Logs, content: bytes) -> None:
     logs.path.write_bytes(content)

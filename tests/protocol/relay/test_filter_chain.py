@@ -274,6 +274,34 @@ def test_live_messages_that_a_filter_has_while_the_disk_is_full_are_passed_on() 
     assert held.ham.got["p"] == ["live", 1]
 
 
+def test_a_relay_plugin_does_not_see_what_the_disk_has_no_room_for() -> None:
+    held = Held()
+    held.net.log.takes = False
+    sent(held.net, held.spam, 1)
+    assert not held.filter.asked
+    assert "disk is full" in held.spam.core.held
+    held.net.log.takes = True
+    held.net.relay.has_room()
+    held.net.run()
+    held.answer(None)
+    assert held.ham.got["p"] == [1]
+    assert len(held.filter.seen) == 1
+
+
+def test_what_the_full_disk_refuses_of_a_link_that_has_ended_comes_again_on_the_next() -> None:
+    held = Held()
+    sent(held.net, held.spam, 1)
+    held.net.cut(held.spam)
+    held.net.log.takes = False
+    held.answer(None)
+    held.net.log.takes = True
+    held.net.connect(held.spam)
+    held.net.run()
+    held.answer(None)
+    assert held.ham.got["p"] == [1]
+    assert not held.spam.ended[1:]
+
+
 def test_a_filter_that_is_taken_away_holds_nothing_up() -> None:
     held = Held()
     sent(held.net, held.spam, 1)

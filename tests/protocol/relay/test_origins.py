@@ -7,7 +7,7 @@ import pytest
 
 from co2.host_id import HostId
 from co2.protocol.relay import origins
-from co2.protocol.relay.core import OriginClaimed
+from co2.protocol.relay.core import AdmissionWanted, OriginClaimed
 from co2.protocol.relay.cursors import Peer
 from co2.protocol.relay.origins import KnownOrigin, OriginBook, hash_of_token
 from co2.protocol.wire import close_reasons
@@ -234,3 +234,58 @@ def test_an_origin_that_is_forgotten_belongs_to_the_next_who_comes() -> None:
     assert not book.has_owner("ham")
     assert not book.forget("ham")
     assert book.is_owner("ham", THEIRS)
+
+
+def test_a_relay_plugin_is_asked_about_satellites_that_own_their_origin_only() -> None:
+    net = Network()
+    net.satellite("ham", token="ours")
+    net.relay.asks = True
+    assert said(net, hello("ham", "theirs"))[1][0].reason == close_reasons.IDENTITY
+    assert not [event for event in net.relay.events if isinstance(event, AdmissionWanted)]
+    spam, nothing = said(net, hello("spam", "ours"))
+    assert (spam.state, nothing) == ("asked", [])
+    [asked] = [event for event in net.relay.events if isinstance(event, AdmissionWanted)]
+    net.relay.admit(asked)
+    assert spam.state == "open"
+    net.relay.lost(spam, "cut")
+    net.relay.admit(asked)  # an answer that comes too late
+    assert spam.state == "closed"
+
+
+def test_one_that_was_asked_about_waits_for_the_disk_too() -> None:
+    net = Network()
+    net.relay.asks = net.relay.keeps = True
+    spam, _ = said(net, hello("spam", "ours"))
+    [asked] = net.relay.events
+    assert isinstance(asked, AdmissionWanted)
+    net.relay.admit(asked)
+    assert (spam.state, net.relay.peers) == ("asked", {})
+    claim = net.relay.events[-1]
+    assert isinstance(claim, OriginClaimed)
+    net.relay.claimed(claim)
+    assert spam.state == "open"
+
+
+def test_a_place_that_was_taken_while_the_disk_wrote_is_refused() -> None:
+    net = Network(max_peers=1)
+    net.relay.keeps = True
+    first, _ = said(net, hello("ham", "ours"))
+    second, _ = said(net, hello("spam", "theirs"))
+    claims = [event for event in net.relay.events if isinstance(event, OriginClaimed)]
+    for claim in claims:
+        net.relay.claimed(claim)
+    assert (first.state, second.state) == ("open", "closed")
+    assert decode_relay_frame(second.taken()[-1]).reason == close_reasons.FULL
+
+
+def test_who_has_sent_something_keeps_its_origin_while_it_is_linked_and_afterwards() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham", token="ours"), net.satellite("spam", token="theirs")
+    ham.send(1)
+    net.run()
+    net.relay.note_publishers(net.relay.peers.values())
+    assert [net.relay.origins.get(origin).published for origin in ("ham", "spam")] == [True, False]
+    spam.send(2)
+    net.run()
+    net.cut(spam)
+    assert net.relay.origins.get("spam").published

@@ -229,3 +229,18 @@ def test_so_many_satellites_are_named_and_then_it_is_told_that_there_are_more(
     net.run()
     told = [reason.partition(" of ")[2] for _, reason in spam.gaps]
     assert told == ["m0@10.0.0.66:1", "m1@10.0.0.66:1", "more satellites than it can list"]
+
+
+def test_a_log_that_takes_nothing_gives_no_receipts() -> None:
+    """The run that a receipt names may not be on its disk."""
+    net, ham, spam = busy()
+    before = spam.core.receipt
+    net.log.takes = False
+    net.log.committed += 1
+    net.relay.committed(net.log.committed)
+    net.give_receipts()
+    assert spam.core.receipt is before
+    net.log.takes = True
+    net.give_receipts()
+    assert spam.core.receipt is not before
+    assert not ham.ended

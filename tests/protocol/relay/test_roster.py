@@ -193,3 +193,20 @@ def test_who_was_never_there_leaves_nothing() -> None:
     net.settle()
     assert net.frames == frames
     assert list(net.known["ham"]) == ["ham@127.0.0.1:1"]
+
+
+def test_many_changes_of_one_are_told_as_it_is_now_and_leave_little_behind() -> None:
+    net = Net()
+    for name in "abc":
+        net.come(name)
+    net.settle()
+    for count in range(1500):
+        net.tells("b", count % 7)
+    net.tells("a", 3)
+    net.come("d")
+    net.settle()
+    assert net.all_know(a=3, b=1499 % 7, c=1, d=1)
+    net.go("c")
+    net.settle()
+    assert net.all_know(a=3, b=1499 % 7, d=1)
+    assert len(net.book._order) < 1500

@@ -41,7 +41,8 @@ def test_a_start_says_which_packages_are_not_loaded_and_which_tables_are_not_use
     file = tmp_path / "co2.toml"
     file.write_text("[plugin.spam]\nport = 9\n[limits.eggs]\nmemory = 100\n", encoding="utf-8")
     config = RelayConfig(
-        role="relay", plugin_dir=tmp_path, plugin_dir_from="--plugin-dir", plugin_list=("missing",), config_file=file,
+        role="relay", plugin_dir=tmp_path, plugin_dir_from="--plugin-dir", plugin_list=("missing",),
+        config_file=file,
         plugin_config={"spam": {"port": 9}}, plugin_limits={"eggs": {"memory": 100}},
     )  # fmt: skip
     plugins = Plugins(config, tmp_path / "state")
