@@ -121,6 +121,29 @@ def test_a_damaged_file_is_set_aside_and_a_new_one_begins(
     assert "cannot be read" in caplog.text
 
 
+@pytest.mark.parametrize("column", ["at", "package", "plugin", "host_id", "ip", "port", "reason", "message"])
+@pytest.mark.parametrize("value", ["NULL", "CAST(x'ff' AS TEXT)", "x'ff'"])
+def test_a_damaged_letter_keeps_nobody_from_the_others(path: Path, column: str, value: str) -> None:
+    store = DeadLetterStore(path)
+    store.add([letter(number) for number in (1, 2, 3)])
+    store.close()
+    with apsw.Connection(str(path)) as db:
+        db.execute(f"UPDATE letter SET {column} = {value} WHERE id = 2")
+    db.close()
+    store = DeadLetterStore(path, max_kept=3)
+    store.open()
+    assert store.kept == 3
+    found = {one.id: one.message for one in store.read(0, 10, 1 << 20)}
+    assert (found[1], found[3]) == (letter(1).message, letter(3).message)
+    assert (2 in found) is ((column, value) != ("message", "NULL"))
+    assert ids(store.last(10, "ham"))[0] == 3
+    store.add([letter(4), letter(5)])
+    assert (store.kept, ids(store.read(0, 10, 1 << 20))) == (3, [3, 4, 5])
+    assert store.drop(10) == 3
+    assert (store.kept, store.bytes) == (0, 0)
+    store.close()
+
+
 def test_a_file_that_is_damaged_while_it_is_open_is_set_aside_at_the_next_letter(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -82,6 +82,20 @@ def test_a_row_with_damaged_text_is_left_out(path: Path, text: str) -> None:
     store.close()
 
 
+def test_rows_without_an_origin_are_left_out(path: Path) -> None:
+    """All other columns refuse NULL, and a file in which they have it is set aside."""
+    store = MemberStore.open(path)
+    ham = Away("ham", "ham@10.0.0.98:2004", 7.5, True, ("m",), ("p",))
+    store.write({"ham": HAM, "spam": SPAM})
+    store.write_away({"ham": ham, "spam": Away("spam", "spam@10.0.0.99:2004", 7.5, True, (), ())}, (), 8.0)
+    store._db.execute("UPDATE member SET origin = NULL WHERE origin = 'spam'")
+    store._db.execute("UPDATE away SET origin = NULL WHERE origin = 'spam'")
+    store.close()
+    store = MemberStore.open(path)
+    assert (store.known(), store.away(), store.replaced) == ([HAM], [ham], "")
+    store.close()
+
+
 def test_who_is_away_is_in_the_order_in_which_they_went_whatever_the_clock_said(path: Path) -> None:
     def row(origin: str, at: float, claims: dict[str, int], methods: tuple[str, ...] = ("m",)) -> Away:
         return Away(origin, f"{origin}@10.0.0.98:2004", at, False, methods, (), claims)

@@ -33,12 +33,18 @@ CREATE TABLE letter (
 );
 """
 _ADD = "INSERT INTO letter VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)"
-_READ = "SELECT * FROM letter WHERE id > ? AND package = coalesce(?, package) ORDER BY id LIMIT ?"
-_LAST = "SELECT * FROM letter WHERE package = ? ORDER BY id DESC LIMIT ?"
-_FIND = "SELECT * FROM letter WHERE id = ?"
-_SIZES = "SELECT id, length(message) FROM letter ORDER BY id"
-_DROP = "DELETE FROM letter WHERE id <= ? AND package = coalesce(?, package) RETURNING length(message)"
-_REMOVE = "DELETE FROM letter WHERE id = ? RETURNING length(message)"
+# Text as bytes, and numbers as such: a damaged row may hold anything, which must not end the whole read.
+_LETTERS = """
+SELECT id, CAST(at AS REAL), CAST(package AS BLOB), CAST(plugin AS BLOB), CAST(host_id AS BLOB), CAST(ip AS BLOB),
+    CAST(port AS INTEGER), CAST(reason AS BLOB), CAST(message AS BLOB)
+FROM letter
+"""
+_READ = f"{_LETTERS} WHERE id > ?1 AND (?2 IS NULL OR package = ?2) ORDER BY id LIMIT ?3"
+_LAST = f"{_LETTERS} WHERE package = ? ORDER BY id DESC LIMIT ?"
+_FIND = f"{_LETTERS} WHERE id = ?"
+_SIZES = "SELECT id, coalesce(length(message), 0) FROM letter ORDER BY id"
+_DROP = "DELETE FROM letter WHERE id <= ?1 AND (?2 IS NULL OR package = ?2) RETURNING coalesce(length(message), 0)"
+_REMOVE = "DELETE FROM letter WHERE id = ? RETURNING coalesce(length(message), 0)"
 
 _DAMAGED = (apsw.NotADBError, apsw.CorruptError)
 
@@ -250,11 +256,15 @@ class DeadLetterStore:
         with self._lock:
             db = self._there()
             rows: Any = db.execute(query, values) if db is not None else ()
-            for letter_id, at, package, plugin, host_id, ip, port, reason, message in rows:
+            for letter_id, at, *texts, port, reason, message in rows:
+                if message is None:
+                    continue  # damaged: there is nothing to show or repeat
                 size += len(message) + OVERHEAD
                 if found and size > max_bytes:
                     break
-                found.append(StoredLetter(at, package, plugin, host_id, (ip, port), reason, message, letter_id))
+                package, plugin, host_id, ip, why = map(_readable, (*texts, reason))
+                address = (ip, port or 0)
+                found.append(StoredLetter(at or 0.0, package, plugin, host_id, address, why, message, letter_id))
         return found
 
     def _delete(self, query: str, values: tuple[Any, ...]) -> int:
@@ -267,6 +277,11 @@ class DeadLetterStore:
             self.kept -= len(sizes)
             self.bytes -= sum(sizes)
             return len(sizes)
+
+
+def _readable(text: bytes | None) -> str:
+    """Return a text of a row as far as it can be read: these are labels for people."""
+    return str(text or b"", "utf-8", "replace")
 
 
 @contextlib.contextmanager

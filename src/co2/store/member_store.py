@@ -107,7 +107,7 @@ class MemberStore:
         """
         found = []
         for origin, token, address, at, published in self._db.execute(f"{_KNOWN} LIMIT {MAX_KNOWN}"):
-            with contextlib.suppress(UnicodeDecodeError):
+            with contextlib.suppress(UnicodeDecodeError, TypeError):  # a TypeError: NULL
                 found.append(KnownOrigin(str(origin, "utf-8"), token, str(address, "utf-8"), at, bool(published)))
         return found
 
@@ -146,7 +146,7 @@ class MemberStore:
                 origin, host_id, state = (str(text, "utf-8") for text in texts)
                 HostId.parse(host_id)
                 methods, plugins = _names.decode(packed)
-            except (ValueError, msgspec.MsgspecError):
+            except (ValueError, TypeError, msgspec.MsgspecError):
                 continue  # these are labels for people: unreadable ones are left out
             seen = alive[0] if state == HERE and alive else seen_at
             claims = _claims_in(packed_claims)
