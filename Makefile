@@ -64,8 +64,8 @@ test: venv peers  ## the whole suite
 coverage: venv  ## which lines and branches of protocol, store, xmlrpc and config their own tests do not run
 	$(call timed,$(BIN)/coverage run -m pytest -q $(addprefix tests/,protocol store xmlrpc config) && $(BIN)/coverage report)
 
-mutants: venv  ## plant COUNT=60 changes drawn by SEED=1, one at a time, and name those that no test notices (an hour)
-	$(call timed,$(BIN)/python tools/mutants.py --seed $(or $(SEED),1) --count $(or $(COUNT),60) --jobs $(or $(JOBS),2))
+mutants: venv  ## plant COUNT=60 changes drawn by SEED=1, one at a time, from FIRST=1 on, and name those that no test notices (an hour)
+	$(call timed,$(BIN)/python tools/mutants.py --seed $(or $(SEED),1) --count $(or $(COUNT),60) --first $(or $(FIRST),1) --jobs $(or $(JOBS),2))
 
 elsewhere: venv  ## the rooms' tests as on macOS, as far as Linux can show that; ROOMS=tests/plugin for one
 	@ulimit -Sn 256; PYTHONPATH=tests/elsewhere/macos $(BIN)/python -m pytest -n 2 --dist loadgroup $(or $(ROOMS),$(ELSEWHERE))

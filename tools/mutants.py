@@ -1,9 +1,10 @@
 """Plant changes in the code, one at a time, and name those that no test of their room notices: there tests sleep.
 
 A change is a comparison, an operator, a condition or a number that becomes another, or a statement that is left
-out. Which ones are tried is drawn by a seed, so that a run can be repeated. Each is planted in a copy of the
-project, and tests run there until the first that fails: those of the room that import the changed module, then the
-others of the folder that mirrors the module's. What fails without the change too has noticed nothing.
+out. Which ones are tried is drawn by a seed, so that a run can be repeated, or go on at any of them; a change of
+the code draws a few others in their places. Each is planted in a copy of the project, and tests run there until
+the first that fails: those of the room that import the changed module, then the others of the folder that mirrors
+the module's. What fails without the change too has noticed nothing.
 
 Not tried: module-level constants, which tests read by their names; asserts, annotations, text, and whatever only
 types need. A change that makes no difference anybody could see is listed in ``mutants_equivalent.toml`` with the
@@ -248,6 +249,15 @@ def find_mutants(rooms: tuple[str, ...]) -> list[Mutant]:
     return sorted(set(found))
 
 
+def sample_of(mutants: list[Mutant], seed: int, count: int) -> list[Mutant]:
+    """Draw changes. Each has its own lot, so that code which comes or goes elsewhere leaves the others drawn."""
+
+    def lot(mutant: Mutant) -> float:
+        return random.Random(f"{seed}\n{mutant.path}\n{mutant.source}\n{mutant.text}").random()
+
+    return sorted(mutants, key=lot)[:count]
+
+
 def equivalents() -> list[dict[str, str]]:
     """Return what makes no difference: tables of ``path``, ``source``, ``text`` and ``reason``."""
     found: list[dict[str, str]] = tomllib.loads(EQUIVALENT.read_text(encoding="utf-8")).get("mutant", [])
@@ -355,8 +365,10 @@ def _is_noticed(space: Workspace, mutant: Mutant) -> str:
     raise RuntimeError(f"{failed} fails without the change, too")
 
 
-def try_mutants(mutants: list[Mutant], jobs: int, say: Callable[[str], None]) -> tuple[list[Mutant], int]:
-    """Plant changes, one after the other in each of ``jobs`` copies.
+def try_mutants(
+    mutants: list[tuple[int, Mutant]], jobs: int, say: Callable[[str], None]
+) -> tuple[list[Mutant], int]:
+    """Plant changes, each with its number in the sample, one after the other in each of ``jobs`` copies.
 
     Returns:
         Those that nothing noticed, and how many were tried; not counted are those where a test fails anyway.
@@ -368,23 +380,24 @@ def try_mutants(mutants: list[Mutant], jobs: int, say: Callable[[str], None]) ->
         for number in range(jobs):
             spaces.put(Workspace(Path(folder) / str(number)))
 
-        def attempt(mutant: Mutant) -> None:
+        def attempt(numbered: tuple[int, Mutant]) -> None:
+            number, mutant = numbered
             space = spaces.get()
             began = time.monotonic()
             try:
                 noticed = _is_noticed(space, mutant)
             except RuntimeError as error:
                 unsure.append(mutant)
-                say(f"UNSURE {mutant}\n    {error}")
+                say(f"{number} UNSURE {mutant}\n    {error}")
                 return
             finally:
                 spaces.put(space)
             took = f"{time.monotonic() - began:.0f} s"
             if noticed:
-                say(f"noticed ({took}) {mutant}\n    by {noticed}")
+                say(f"{number} noticed ({took}) {mutant}\n    by {noticed}")
             else:
                 asleep.append(mutant)
-                say(f"NOT NOTICED ({took}) {mutant}")
+                say(f"{number} NOT NOTICED ({took}) {mutant}")
 
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             list(pool.map(attempt, mutants))
@@ -395,7 +408,8 @@ def main() -> int:
     """Return 0 where as many changes were noticed as we aim for, else 1."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1, help="draws the sample")
-    parser.add_argument("--count", type=int, default=60, help="of changes that are tried")
+    parser.add_argument("--count", type=int, default=60, help="of changes in the sample")
+    parser.add_argument("--first", type=int, default=1, help="number in the sample at which this run begins")
     parser.add_argument("--jobs", type=int, default=2, help="copies of the project that are tested side by side")
     parser.add_argument("--rooms", nargs="*", default=ROOMS, help="folders of src/co2")
     parser.add_argument("--only", default="", help="path:line of one place, in the place of a sample")
@@ -407,12 +421,13 @@ def main() -> int:
     if options.only:
         sample = [mutant for mutant in found if f"{mutant.path}:{mutant.line}" == options.only]
     else:
-        sample = random.Random(options.seed).sample(found, min(options.count, len(found)))
+        sample = sample_of(found, options.seed, options.count)
+    numbered = [*enumerate(sample, 1)][options.first - 1 :]
     if options.list:
-        say("\n".join(map(str, sample)))
+        say("\n".join(f"{number} {mutant}" for number, mutant in numbered))
         return 0
     began = time.monotonic()
-    asleep, tried = try_mutants(sample, options.jobs, say)
+    asleep, tried = try_mutants(numbered, options.jobs, say)
     rate = 1 - len(asleep) / max(1, tried)
     say(f"\n{tried} of {len(found)} changes, seed {options.seed}, {time.monotonic() - began:.0f} s:")
     say(f"noticed {rate:.1%}, aim {AIM:.0%}")
