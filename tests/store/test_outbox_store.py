@@ -2,13 +2,15 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
-from co2.protocol.satellite.outbox import Cut, Segment
+from co2.protocol.satellite.outbox import SEGMENT, Cut, Segment
+from co2.store import outbox_thread
 from co2.store.outbox_store import OutboxStore
 from co2.store.outbox_thread import OutboxThread
 from tests.harness import wait_for
@@ -83,6 +85,7 @@ def test_much_is_left_in_pieces_that_can_be_loaded(stores: Stores) -> None:
     wait_for(lambda: len(stores.stored) == 10)
     left = store.left()
     assert len(left) >= 7
+    assert max(segment.size for segment in left) <= SEGMENT
     assert [segment.first for segment in left] == [1, *(segment.last + 1 for segment in left[:-1])]
 
 
@@ -219,6 +222,24 @@ def test_a_full_disk_keeps_what_waits_until_there_is_room(
     assert "the disk is full" in caplog.text
     assert not store.full
     assert store.left()[0].last == 3
+
+
+def test_a_full_disk_is_tried_now_and_then(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_thread, "RETRY", 0.05)
+    store = stores.open()
+    write = store._write
+    tries: list[float] = []
+
+    def full(segments: list[Segment], forget: int) -> list[tuple[int, int]]:
+        tries.append(time.monotonic())
+        if tries[-1] < tries[0] + 0.5:
+            raise apsw.FullError("database or disk is full")
+        return write(segments, forget)
+
+    monkeypatch.setattr(store, "_write", full)
+    store.put(segment_of(1, 3))
+    wait_for(lambda: stores.stored)
+    assert 2 <= len(tries) <= 15, "each attempt writes, and wears the disk out"
 
 
 def test_a_disk_that_fails_is_told_and_nothing_more_is_written(

@@ -79,6 +79,11 @@ def test_without_proc_psutil_tells_what_a_process_uses(monkeypatch: pytest.Monke
         assert used.keys() == {"memory", "address_space", "open_files", "cpu_seconds"}
         assert used["open_files"] >= 3
     assert usage_of(child.pid) == {}
+    own = usage_of(os.getpid())
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name, value in usage_of(os.getpid()).items():
+        assert own[name] == pytest.approx(value, rel=0.2), name
+    monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setitem(sys.modules, "psutil", None)
     assert usage_of(os.getpid()) == {}
 

@@ -511,6 +511,21 @@ def test_who_has_asked_is_not_closed_because_nobody_has_had_time_to_read_it(loop
         assert read_response(reply_of(sock).body) is True
 
 
+def test_who_is_refused_while_it_sends_has_time_to_read_why(loop_name: str) -> None:
+    with (
+        running(loop_name, limits=Limits(linger_timeout=30.0, idle_timeout=0.1)) as server,
+        connected(server.port) as refused,
+        connected(server.port) as idle,
+    ):
+        send(refused, b"what is this\r\n\r\n")
+        assert reply_of(refused).status == 400
+        send(idle, PING)
+        assert reply_of(idle).status == 200
+        assert is_closed(idle, 5)  # deadlines have been looked at since
+        for _ in range(3):
+            refused.sendall(b"the rest of it\r\n")
+
+
 def test_idle_connections_are_closed(loop_name: str) -> None:
     with running(loop_name, limits=Limits(idle_timeout=0.2)) as server, connected(server.port) as sock:
         send(sock, PING)

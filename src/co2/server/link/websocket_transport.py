@@ -309,7 +309,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     @property
     def _is_open(self) -> bool:
-        return self._descriptor >= 0 and self._owner is not None and not self._transport.is_closing()
+        return self._owner is not None and not self._transport.is_closing()
 
     def take_ahead(self, data: bytes, more: bool = False) -> None:
         """Process received bytes; with ``more``, others came in elsewhere and are processed right after these."""
