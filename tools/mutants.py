@@ -3,8 +3,8 @@
 A change is a comparison, an operator, a condition or a number that becomes another, or a statement that is left
 out. Which ones are tried is drawn by a seed, so that a run can be repeated, or go on at any of them; a change of
 the code draws a few others in their places. Each is planted in a copy of the project, and tests run there until
-the first that fails: those of the room that import the changed module, then the others of the folder that mirrors
-the module's. What fails without the change too has noticed nothing.
+the first that fails: those of the room that import the changed module, then those of the folder that mirrors the
+module's, then the others of the room. What fails without the change too has noticed nothing.
 
 Not tried: module-level constants, which tests read by their names; asserts, annotations, text, and whatever only
 types need. A change that makes no difference anybody could see is listed in ``mutants_equivalent.toml`` with the
@@ -297,7 +297,7 @@ class Workspace:
             compiled.unlink()
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Return test files: of the room those that import the module, then the others of the mirroring folder."""
+        """Return test files of the room: that import the module, of the mirroring folder, then all others."""
         module = Path(mutant.path).relative_to("src/co2")
         name = ".".join(("co2", *module.with_suffix("").parts))
         package, _, last = name.rpartition(".")
@@ -308,7 +308,8 @@ class Workspace:
             for path in sorted((tests / mutant.room).rglob("test_*.py"))
             if wanted.search(path.read_text(encoding="utf-8"))
         ]
-        found += [path for path in sorted((tests / module.parent).rglob("test_*.py")) if path not in found]
+        for folder in (tests / module.parent, tests / mutant.room):
+            found += [path for path in sorted(folder.rglob("test_*.py")) if path not in found]
         return [str(path.relative_to(self._folder)) for path in found]
 
     def run(self, tests: list[str]) -> tuple[int, str]:
