@@ -7,6 +7,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from co2.errors import AnswerTooBig, BadRequest, CallTimeout, ParseError, PeerError, RemoteFault, Unreachable
+from co2.xmlrpc import client as client_module
 from co2.xmlrpc.answers import AnswerLimit
 from co2.xmlrpc.client import PARSED_BESIDE, RpcClient
-from co2.xmlrpc.reader import MAX_RESPONSE_VALUES
+from co2.xmlrpc.reader import MAX_RESPONSE_VALUES, read_response
 from co2.xmlrpc.simple_client import SimpleClient
 from co2.xmlrpc.writer import WrittenValue, write_fault, write_response, write_value
 from tests.xmlrpc.hostile import hostile, http
@@ -217,6 +219,22 @@ def test_a_long_answer_comes_with_its_xml() -> None:
             assert isinstance(found, WrittenValue)
             assert found.value == LONG_TEXT
             assert found.xml == write_value(LONG_TEXT)
+
+
+def test_long_answers_are_parsed_by_one_thread_and_not_by_that_of_the_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By several, each of them would take longer, and so would everything else."""
+    threads: list[str] = []
+
+    def noting(*args: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return read_response(*args)
+
+    monkeypatch.setattr(client_module, "read_response", noting)
+    with hostile(http(write_response(write_value(LONG_TEXT)))) as server:
+        assert len(call_for_long_answers(server.url, 3, 10 * len(LONG_TEXT))) == 3
+    assert threads == ["co2-answers_0"] * 3
 
 
 def test_an_answer_that_is_more_than_all_together_may_be_is_given_up() -> None:

@@ -321,6 +321,23 @@ def test_a_part_of_what_a_frame_becomes_is_not_enough(known: tuple[bool, bool]) 
     assert (expected_or_none(comes, [way, becomes]) is not None) == all(known)
 
 
+def test_what_comes_over_a_link_is_foreseen_for_all_packages_that_want_it_or_not_at_all() -> None:
+    net = Network()
+    ham, spam = net.satellite("ham"), net.satellite("spam", "p", "q")
+    packages: Any = {name: Stub(name, True, False, 1) for name in "pq"}
+    packages["p"].descriptor, packages["q"].descriptor = 7, 8
+    wire = mock.Mock(is_client=True, read_descriptor=5, write_descriptor=6)
+    forecast = SatelliteForecast(spam.core, packages, lambda: wire, lambda: None)
+    assert forecast() == []
+    ham.send(1)
+    net.run()
+    [expected] = forecast()
+    assert (expected.comes.end, expected.comes.descriptor) == (wire, 5)
+    assert [(way.end, way.descriptor) for way in expected.becomes] == [(packages["p"], 7), (packages["q"], 8)]
+    packages["q"].number = 0
+    assert forecast() == [], "one of them cannot take it now"
+
+
 # ---- through a relay plugin -----------------------------------------------------------------------------------
 
 
