@@ -47,8 +47,8 @@ class Delivery:
         if self._give is not None and not self.waiting.bytes and self.window.room > 0:
             self._give(self.window.give(queued))
             return
+        # There is no child now, or it has no room: whatever changes that sends on.
         self.waiting.put(source, queued)
-        self._pump()
 
     def next_number(self, room: int) -> int:
         """Return the number of the next batch if the child gets it at once, up to ``room`` bytes; otherwise 0."""
