@@ -1,5 +1,6 @@
 """A disk that fails or is full, as SQLite sees it: nothing is said to be safe that is not."""
 
+import errno
 import random
 import shutil
 import time
@@ -156,8 +157,9 @@ def test_a_log_opens_on_a_full_disk_and_takes_messages_when_there_is_room(watche
     wait_for(lambda: not watched.refused(), "messages are taken again")
 
 
+@pytest.mark.parametrize("lack", ["of the disk", "of a quota"])
 def test_a_disk_with_room_for_what_waits_only_takes_messages_once_it_has_more(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, lack: str
 ) -> None:
     """As when another program takes the room that became free, and deletes something later."""
     usage = shutil.disk_usage(watched.path.parent)
@@ -165,13 +167,25 @@ def test_a_disk_with_room_for_what_waits_only_takes_messages_once_it_has_more(
     watched.disk.room = 100_000
     taken = [watched.append(60_000) for _ in range(3)]
     wait_for(lambda: not watched.log.takes, "the disk is full")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=0))
-    watched.disk.room = None
-    watched.on_disk(taken[-1])
-    assert watched.refused()
-    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage)
+    tries: list[str] = []
+
+    def opener(path: str, flags: int) -> int:
+        tries.append(path)
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    with monkeypatch.context() as patch:
+        if lack == "of a quota":
+            patch.setattr(log_writer, "open_private", opener)
+        else:
+            patch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=0))
+        watched.disk.room = None
+        watched.on_disk(taken[-1])
+        assert watched.refused()
+        wait_for(lambda: len(tries) > 1 or lack == "of the disk", "it is tried again")
+        assert watched.refused()
     wait_for(lambda: watched.log.takes, "messages are taken again, though none waits")
     watched.on_disk(watched.append())
+    assert watched.failures == []
 
 
 def failing_reads(watched: Watched, monkeypatch: pytest.MonkeyPatch, times: int) -> None:

@@ -347,3 +347,16 @@ def test_a_read_that_ends_in_the_database_goes_on_there_and_not_in_the_journal(
 def test_what_is_no_commit_is_refused(data: bytes) -> None:
     with pytest.raises(BadRequest, match="no commit"):
         decode_commit(data)
+
+
+def test_commits_that_another_version_has_written_are_counted_and_the_others_recovered(
+    logs: Logs, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = logs.open()
+    entries = lone(log, 2)
+    log._writer._journal.append(b"what a later version says")
+    entries += lone(log, 1)
+    after = logs.open(crashed(logs))
+    assert everything(after.read_disk, 0) == entries
+    assert "1 commits of messages in" in caplog.text
+    assert "another version of co2 wrote them" in caplog.text

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from co2.errors import NotRunning
+from co2.plugin.child.services import SharedServices
 from tests.plugin.support import Settings, carrying, write_package
 
 COUNTING = """
@@ -67,6 +70,15 @@ def test_without_a_state_folder_there_is_none_and_it_says_so(tmp_path: Path) -> 
                 await it.call("ham.spam.count")
 
     asyncio.run(scenario())
+
+
+def test_before_a_package_is_loaded_there_is_none_either() -> None:
+    services = SharedServices(Mock())
+    try:
+        with pytest.raises(NotRunning, match="no state folder"):
+            _ = services.store
+    finally:
+        services.close()
 
 
 def test_who_does_not_use_it_does_not_pay_for_it() -> None:
