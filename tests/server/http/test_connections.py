@@ -40,6 +40,7 @@ class Table:
     """A table, and who comes to it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+        self.loop = loop
         self.table = Connections(limits, loop, lambda: None)
         self._number = 0
 
@@ -108,3 +109,22 @@ def test_some_are_kept_free_for_the_owner(monkeypatch: pytest.MonkeyPatch, most:
         assert {one.why for one in owner} == {""}
         assert [one.why for one in came].count("full") == kept
         assert table.come("127.0.0.1")[0].why == "full"
+
+
+def test_deadlines_are_looked_at_until_the_table_stops(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = table.loop
+    clock, looks = [0.0], []
+    monkeypatch.setattr(loop, "time", lambda: clock[0])
+    monkeypatch.setattr(Busy, "check", lambda one, now: looks.append(one))
+
+    def passes() -> None:
+        clock[0] += 10.0
+        loop.run_until_complete(asyncio.sleep(0))
+
+    [one] = table.come("192.0.2.1")
+    table.table.start()
+    passes()
+    assert looks == [one, one]
+    table.table.stop()
+    passes()
+    assert looks == [one, one]
