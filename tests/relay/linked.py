@@ -42,6 +42,7 @@ class Relay:
         self.commits = True
         self.present: list[Peer] = []
         self.gone: list[tuple[str, str]] = []
+        self.hanging = 0
         self.max_links = 100
         self.port = 0
         self.core: RelayCore
@@ -111,7 +112,11 @@ class Relay:
 
     async def called(self, peer: Peer, method: str, argument: Any) -> Any:
         if method == "hang":
-            await asyncio.Event().wait()
+            self.hanging += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.hanging -= 1
         if method == "fail":
             raise RuntimeError("a secret of this host")
         return {"method": method, "argument": argument, "from": peer.origin}

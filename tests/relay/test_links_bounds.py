@@ -140,6 +140,19 @@ def test_calls_of_one_satellite_are_bounded_and_those_of_others_go_on() -> None:
     network(test, "ham")
 
 
+def test_calls_of_a_link_that_has_ended_are_not_under_way_any_more() -> None:
+    async def test(relay: Relay, ham: Satellite) -> None:
+        for number in range(2):
+            _, writer = await joined_as(relay, f"spam{number}")
+            calls = [encode_link_frame(Call(n, "hang", b"\x80", 60.0)) for n in range(50)]
+            writer.writelines(joined(calls, masked=True))
+            await until(lambda: relay.hanging == 50)
+            writer.close()
+            await until(lambda: not relay.hanging)
+
+    network(test, "ham")
+
+
 def test_who_does_not_read_gets_no_pongs_behind_what_waits_for_it() -> None:
     async def test(relay: Relay) -> None:
         reader, writer = await opened(relay)

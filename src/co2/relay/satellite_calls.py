@@ -48,6 +48,7 @@ class SatelliteCalls:
         self._results = Results()
         self._turns = CallTurns(asyncio.get_running_loop(), self._begin)
         self._answering: Counter[Peer] = Counter()
+        self._answers: dict[Peer, set[asyncio.Task[None]]] = {}
         self._tasks = TaskSet(_logger, "a call")
 
     async def call(
@@ -106,10 +107,13 @@ class SatelliteCalls:
             self._turns.add(peer, call)
 
     def forget(self, peer: Peer) -> None:
-        """Drop the calls of a link that has ended; calls to it have failed."""
+        """Cancel the calls of a link that has ended; calls to it have failed."""
         self._pending.left(peer)
         self._turns.forget(peer)
         self._answering.pop(peer, None)
+        # Otherwise a satellite that calls and reconnects endlessly would have any number of calls under way.
+        for task in self._answers.pop(peer, ()):
+            task.cancel()
 
     async def stop(self) -> None:
         """Cancel all calls under way."""
@@ -117,7 +121,15 @@ class SatelliteCalls:
         self._results.close()
 
     def _begin(self, peer: Peer, call: Call) -> None:
-        self._tasks.start(self._answer(peer, call))
+        task = self._tasks.start(self._answer(peer, call))
+        self._answers.setdefault(peer, set()).add(task)
+        task.add_done_callback(partial(self._answered_one, peer))
+
+    def _answered_one(self, peer: Peer, task: asyncio.Task[None]) -> None:
+        if (tasks := self._answers.get(peer)) is not None:
+            tasks.discard(task)
+            if not tasks:
+                del self._answers[peer]
 
     async def _answer(self, peer: Peer, call: Call) -> None:
         try:
