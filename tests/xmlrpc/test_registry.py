@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
 
 from co2.errors import BadParams, BadRequest, InternalError, NoSuchMethod
+from co2.xmlrpc import introspection
 from co2.xmlrpc.introspection import MAX_ANSWERS, MAX_MULTICALL, add_introspection
 from co2.xmlrpc.registry import Caller, RegisteredMethod, Registry
-from co2.xmlrpc.writer import Written, write_value
+from co2.xmlrpc.writer import LazyArray, Written, write_value
 
 CALLER = Caller("127.0.0.1", 5)
 
@@ -181,6 +182,45 @@ def test_multicall_calls_nothing_more_when_the_answers_are_as_long_as_allowed(
     answers = multicall(registry, {"methodName": "big"}, {"methodName": "now"})
     assert isinstance(answers[0], list)
     assert isinstance(answers[1], list) == answered
+
+
+def test_long_results_of_many_multicalls_are_bounded_together(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(introspection, "MAX_RESULTS", 100_000)
+    monkeypatch.setattr(introspection, "FREE_RESULTS", 1_000)
+    registry.add("long", lambda _params, _caller: "x" * 20_000, help="", signatures=[])
+    ends = [multicall(registry, {"methodName": "now"}, {"methodName": "long"}) for _ in range(20)]
+    assert [isinstance(answer[1], list) for answer in ends] == [True] * 5 + [False] * 15
+    assert all(isinstance(answer[0], list) for answer in ends), "a short result is answered in any case"
+    assert ends[5][1]["faultCode"] == BadRequest.code
+    assert "try again" in ends[5][1]["faultString"]
+    ends.clear()
+    assert isinstance(multicall(registry, {"methodName": "long"})[0], list)
+
+
+def test_one_long_result_of_many_multicalls_is_encoded_at_a_time(registry: Registry) -> None:
+    under_way = most = 0
+
+    class Long(LazyArray):
+        def __iter__(self) -> Iterator[Any]:
+            nonlocal under_way, most
+            for number in range(10_000):
+                if number == 5_000:
+                    under_way += 1
+                    most = max(most, under_way)
+                yield number
+            under_way -= 1
+
+    registry.add("long", lambda _params, _caller: Long(), help="", signatures=[])
+
+    async def many() -> list[Any]:
+        calls = [{"methodName": "long"}]
+        return await asyncio.gather(*(registry.dispatch("system.multicall", [calls], CALLER) for _ in range(5)))
+
+    answers = asyncio.run(many())
+    assert [answer[0][0].xml for answer in answers] == [write_value(list(range(10_000)))] * 5
+    assert most == 1
 
 
 @pytest.mark.parametrize(

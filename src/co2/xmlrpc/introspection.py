@@ -11,13 +11,20 @@ from co2.xmlrpc.faults import fault_of
 from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import LazyArray, Written, value_steps
 
-__all__ = ["CAPABILITIES", "MAX_ANSWERS", "MAX_MULTICALL", "add_introspection"]
+__all__ = ["CAPABILITIES", "FREE_RESULTS", "MAX_ANSWERS", "MAX_MULTICALL", "MAX_RESULTS", "add_introspection"]
 
 MAX_ANSWERS = 8 * 1024 * 1024
 """Bytes of results in one answer of system.multicall after which further calls are refused."""
 
 MAX_MULTICALL = 64
 """Calls in one ``system.multicall``."""
+
+MAX_RESULTS = 32 * 1024 * 1024
+"""Bytes of results in all answers of system.multicall that wait to be sent; above it, an answer gets no further
+results beyond :data:`FREE_RESULTS`."""
+
+FREE_RESULTS = 16 * 1024
+"""Bytes of results that one answer of system.multicall may have in any case."""
 
 CAPABILITIES = {
     "xmlrpc": {"specUrl": "http://xmlrpc.com/spec.md", "specVersion": 1},
@@ -84,6 +91,8 @@ class _Introspection:
         self._registry = registry
         self._properties = properties
         self._pause = pause
+        self._results = _Results()
+        self._one_long = asyncio.Lock()
 
     def ping(self, params: Sequence[Any], _caller: Caller) -> bool:
         """Return true: this host is reachable."""
@@ -133,40 +142,94 @@ class _Introspection:
             raise BadParams("expected exactly one argument: an array of {'methodName': …, 'params': …}")
         if len(calls) > MAX_MULTICALL:
             raise BadParams(f"{len(calls)} calls in one; at most {MAX_MULTICALL}")
-        answers: list[Any] = []
-        size = 0
+        answers = _Answers(self._results)
         for call in calls:
-            answer = await self._one_of_many(call, caller, MAX_ANSWERS - size)
-            size += len(answer[0].xml) if isinstance(answer, list) else 0
-            answers.append(answer)
+            answers.append(await self._one_of_many(call, caller, answers))
             await asyncio.sleep(0)  # many calls in one must not block others
         return answers
 
-    async def _one_of_many(self, call: Any, caller: Caller, room: int) -> Any:
+    async def _one_of_many(self, call: Any, caller: Caller, before: "_Answers") -> Any:
+        """Return the answer of one call: a list with its result, or a Fault as a dictionary."""
         method = ""
         try:
             method, params = _read_inner_call(call)
-            if room <= 0:
-                raise BadRequest(f"the answers before it have {MAX_ANSWERS} bytes already: call again, with fewer")
+            before.check_room(0)
             result = self._registry.call(method, params, caller)
             if not isinstance(result, LazyArray) and hasattr(result, "__await__"):
                 result = await result
             # Encoded here, so that a result that cannot be is the fault of this call alone.
-            return [Written(await self._encoded(result))]
+            xml = await self._encoded(result, before)
+            before.check_room(len(xml))
+            before.count(len(xml))
+            return [Written(xml)]
         except Exception as error:
             code, text = fault_of(error, method or "system.multicall")
             return {"faultCode": code, "faultString": text}
 
-    async def _encoded(self, value: Any) -> bytes:
+    async def _encoded(self, value: Any, before: "_Answers") -> bytes:
         """Encode a value; between two steps others have their turns."""
         steps = value_steps(value)
-        began = monotonic()
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return b"".join(end.value)
-            began = await self._pause(began)
+        try:
+            next(steps)
+        except StopIteration as end:
+            return b"".join(end.value)
+        # One long result at a time, from its beginning: others that wait keep nothing of theirs.
+        del steps
+        async with self._one_long:
+            before.check_room(0)
+            steps = value_steps(value)
+            began = monotonic()
+            while True:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    return b"".join(end.value)
+                began = await self._pause(began)
+
+
+class _Results:
+    """The encoded results in all answers of system.multicall.
+
+    Attributes:
+        size: bytes.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
+class _Answers(list[Any]):
+    """The answers of one system.multicall.
+
+    Its results count until it is deleted: it has been encoded, or its caller is gone.
+
+    Args:
+        all_results: of all of them.
+    """
+
+    def __init__(self, all_results: _Results) -> None:
+        super().__init__()
+        self._all = all_results
+        self._size = 0
+
+    def check_room(self, size: int) -> None:
+        """Check that one more call may be made, or that its result of ``size`` bytes may be added.
+
+        Raises:
+            BadRequest: these answers, or those of all callers together, are as long as allowed.
+        """
+        if self._size >= MAX_ANSWERS:
+            raise BadRequest(f"the answers before it have {MAX_ANSWERS} bytes already: call again, with fewer")
+        if self._all.size >= MAX_RESULTS and self._size + size > FREE_RESULTS:
+            raise BadRequest("too many long answers of system.multicall are waiting; try again")
+
+    def count(self, size: int) -> None:
+        """Count the bytes of a result that is added."""
+        self._size += size
+        self._all.size += size
+
+    def __del__(self) -> None:
+        self._all.size -= self._size
 
 
 async def _sleep(_began: float) -> float:
