@@ -23,7 +23,14 @@ from co2.protocol.wire.websocket import (
 )
 from co2.server.express.write_now import MAX_PIECES, write_now
 from co2.server.link import websocket_transport
-from co2.server.link.websocket_transport import JOINED, MAX_BUFFERED, WebSocketTransport, joined
+from co2.server.link.unfinished import Unfinished
+from co2.server.link.websocket_transport import (
+    JOINED,
+    MAX_BUFFERED,
+    READ_SIZE,
+    WebSocketTransport,
+    joined,
+)
 from tests.server.running import LOOPS
 
 MAX_FRAME = 4 * 1024 * 1024
@@ -647,5 +654,48 @@ def test_a_connection_that_ends_behind_many_messages_has_brought_some_of_the_las
         for _ in range(20):
             await asyncio.sleep(0)
         assert len(owner.frames) == told, "nothing comes after the end"
+
+    run(test)
+
+
+def test_links_that_all_bring_many_messages_at_once_end_none_of_them(run: Run) -> None:
+    """Their reads exceed the budget of incomplete frames together, though every message is whole."""
+
+    async def test(_wire: WebSocketTransport, _owner: Owner, _other: Other) -> None:
+        frames = [n.to_bytes(10, "big") for n in range(40 * MAX_MESSAGES)]
+        data = b"".join(joined(frames, masked=True))
+        budget = Unfinished(1024 * 1024)
+        ends: list[tuple[WebSocketTransport, Owner, socket.socket]] = []
+        rest = []
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            for _ in range(12):
+                sock = socket.create_connection(listening.getsockname())
+                mine, _ = listening.accept()
+                mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2 * READ_SIZE)
+                transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, mine)
+                wire = WebSocketTransport(transport, is_client=False, max_frame=MAX_FRAME, unfinished=budget)
+                owner = Owner()
+                wire.carry(owner)
+                wire.pause_reading()
+                ends.append((wire, owner, sock))
+        for wire, _, sock in ends:
+            sock.setblocking(False)
+            rest.append((sock, data[sock.send(data) :]))
+            sock.settimeout(10)
+        for wire, _, _ in ends:
+            wire.resume_reading()
+        sending = [asyncio.create_task(asyncio.to_thread(sock.sendall, left)) for sock, left in rest]
+        try:
+            await until(lambda: all(owner.why or len(owner.frames) == len(frames) for _, owner, _ in ends))
+            assert [owner.why for _, owner, _ in ends] == [[]] * len(ends)
+            assert all(owner.frames == frames for _, owner, _ in ends)
+        finally:
+            for wire, _, sock in ends:
+                wire.abort()
+            await asyncio.gather(*sending, return_exceptions=True)
+            for _, owner, sock in ends:
+                sock.close()
+                await until(lambda owner=owner: owner.why)  # type: ignore[misc]
+        assert budget.total == 0
 
     run(test)

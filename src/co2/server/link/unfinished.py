@@ -1,4 +1,4 @@
-"""One budget for the incomplete frames of all links."""
+"""One budget for the incomplete frames of all links, and for whole ones that have been read and not parsed yet."""
 
 from typing import Protocol
 
@@ -33,6 +33,11 @@ class Unfinished:
         self._sizes: dict[Holder, tuple[str, int]] = {}
         self._by_source: dict[str, int] = {}
         self._holders: BySource[Holder] = BySource()
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether half of the budget is used: links should read less at once."""
+        return self.total > self._limit // 2
 
     def hold(self, holder: Holder, address: str, size: int) -> None:
         """Note that a link holds this many bytes now."""

@@ -209,7 +209,9 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     # ---- what the transport tells ----------------------------------------------------------------------
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Return the buffer for the next bytes."""
+        """Return the buffer for the next bytes: a small one while links together hold much that is not parsed."""
+        if self._unfinished is not None and self._unfinished.is_scarce:
+            return self._buffer[:SMALL_READ]
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
