@@ -32,6 +32,7 @@ from co2.protocol.wire.link_frames import (
 )
 from co2.protocol.wire.websocket import CLOSE, MAX_MESSAGES, PING, WebSocketReader, control_frame
 from co2.relay import brake, links
+from co2.relay.disk_reads import MAX_READING
 from co2.relay.links import MAX_UNSAID
 from co2.relay.satellite_calls import MAX_ANSWERS
 from co2.server.link import websocket_transport
@@ -381,22 +382,40 @@ def test_frames_that_wait_for_their_turn_come_before_those_parsed_at_the_end(
     network(test, "ham")
 
 
-@pytest.mark.parametrize("how", ["it leaves", "it sends garbage"])
+@pytest.mark.parametrize("how", ["it leaves", "its read from disk waits", "it sends garbage"])
 def test_nothing_of_a_link_that_has_ended_waits_for_the_garbage_collector(how: str) -> None:
-    async def test(relay: Relay, _ham: Satellite) -> None:
+    may_read = threading.Event()
+
+    def slowly(after: int, _max_bytes: int) -> Reading:
+        may_read.wait(30)
+        return Reading((), after)
+
+    async def test(relay: Relay, ham: Satellite) -> None:
+        position = None
+        others: list[Ends] = []
+        if how == "its read from disk waits":
+            ham.send(*range(10))
+            await until(lambda: relay.log.committed > 10)
+            relay.log.read_disk = slowly  # type: ignore[method-assign]
+            relay.log.read = lambda after, _most: Reading((), after, None, on_disk=True)  # type: ignore[method-assign]
+            position = BEGINNING
+            others = [await joined_as(relay, f"other{number}", position) for number in range(MAX_READING)]
         gc.collect()
         gc.disable()
         try:
-            _, writer = await joined_as(relay, "spam")
+            _, writer = await joined_as(relay, "spam", position)
             writer.write(b"\xff\xff" if how == "it sends garbage" else control_frame(CLOSE, b"", True))
-            await until(lambda: relay.gone and len(relay.links.wires) == 1)
+            await until(lambda: relay.gone and len(relay.links.wires) == 1 + len(others))
             writer.close()
             for _ in range(5):
                 await asyncio.sleep(0)
             left = [one for one in gc.get_objects() if isinstance(one, Peer | Stream | WebSocketReader)]
-            assert len([one for one in left if isinstance(one, Peer)]) == 1
-            assert {one.peer.origin for one in left if isinstance(one, Stream)} <= {"ham"}
+            assert len([one for one in left if isinstance(one, Peer)]) == 1 + len(others)
+            assert "spam" not in {one.peer.origin for one in left if isinstance(one, Stream)}
         finally:
             gc.enable()
+            may_read.set()
+            for _, end in others:
+                end.close()
 
     network(test, "ham")

@@ -54,7 +54,7 @@ class LinkReader:
         self._brakes: dict[Peer, Brake] = {}
         self._standings: dict[Peer, Standing] = {}
         self._braked: dict[WebSocketTransport, asyncio.TimerHandle] = {}
-        self._held: list[Peer] = []
+        self._held: dict[Peer, None] = {}
         self._loop = asyncio.get_running_loop()
         self._frames = FrameTurns(self._loop, self._receive, self._read_again)
 
@@ -78,7 +78,7 @@ class LinkReader:
             self._committed(self._log.look())
         if self.backlog > MAX_BACKLOG and (wire := self._wires.get(peer)) is not None:
             wire.pause_reading()  # its sender then notices and waits
-            self._held.append(peer)
+            self._held[peer] = None
 
     def _receive(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
         """Pass frames of a link to the state machine; return how many were handled."""
@@ -125,13 +125,13 @@ class LinkReader:
         if wire is None or wire in self._braked or peer in self._frames:
             return
         if self.backlog > MAX_BACKLOG:
-            self._held.append(peer)
+            self._held[peer] = None
         else:
             wire.resume_reading()
 
     def read_on(self) -> None:
         """Resume reading the paused links: the backlog has room."""
-        held, self._held = self._held, []
+        held, self._held = self._held, {}
         for peer in held:
             self._read_again(peer)
 
@@ -147,5 +147,6 @@ class LinkReader:
                 rest = rest[self._receive(peer, rest) :]
         self._brakes.pop(peer, None)
         self._standings.pop(peer, None)
+        self._held.pop(peer, None)
         if (timer := self._braked.pop(wire, None)) is not None:
             timer.cancel()

@@ -250,6 +250,8 @@ class Peer:
     def forget_streams(self) -> None:
         """Drop the cursors of a link that has ended: the garbage collector would have to find a cycle."""
         self.streams.clear()
+        self.disk_reads.clear()
+        self.disk_wishes.clear()
         self.live = None
 
     def write(self, data: bytes) -> None:
