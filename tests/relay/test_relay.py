@@ -17,6 +17,7 @@ from co2.errors import (
     NoSuchMethod,
     ParseError,
     RemoteFault,
+    StorageFull,
     TooManySatellites,
     Unreachable,
 )
@@ -494,6 +495,50 @@ def test_a_fetch_tells_a_gap_until_the_next_call_says_that_it_arrived() -> None:
         assert after["gaps"] == []
 
     with_relay(test, fetch_timeout=60)
+
+
+def test_a_gap_that_comes_while_a_fetch_waits_is_told_by_the_next_one() -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
+        me = relay.methods.register([{}], HERE)
+        fetch = {"host_id": me["host_id"], "wait": 20}
+        waiting = asyncio.create_task(relay.messages.fetch([fetch], HERE))
+        await until(lambda: len(relay.waiters))
+        relay.methods.register([{"host_id": me["host_id"], "log_id": "another"}], HERE)
+        await send(relay, 1)
+        first = await waiting
+        assert [gap["reason"] for gap in first["gaps"]] == []
+        second = await relay.messages.fetch([{**fetch, "wait": 0, "after": first["next"]}], HERE)
+        assert [gap["reason"] for gap in second["gaps"]] == ["log replaced"]
+        third = await relay.messages.fetch([{**fetch, "wait": 0, "after": second["next"]}], HERE)
+        assert third["gaps"] == []
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_a_position_beyond_the_log_is_a_gap_that_counts() -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
+        me = relay.methods.register([{}], HERE)
+        answer = await relay.messages.fetch([{"host_id": me["host_id"], "after": relay.log.lease + 5}], HERE)
+        assert [gap["reason"] for gap in answer["gaps"]] == ["log replaced"]
+        assert relay.members.totals().gaps == 1
+
+    with_relay(test, fetch_timeout=60)
+
+
+def test_messages_that_the_log_refuses_do_not_count_as_relayed() -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
+        await send(relay, 1)
+
+        def full(**_entry: Any) -> Any:
+            raise StorageFull("the disk is full")
+
+        relay.log.append = full  # type: ignore[method-assign]
+        for more in ({}, {"id": "once"}):
+            with pytest.raises(StorageFull):
+                await send(relay, 2, **more)
+        assert relay.messages.relayed == 1
+
+    with_relay(test)
 
 
 def test_an_answer_to_fetch_is_bounded_by_what_is_written() -> None:

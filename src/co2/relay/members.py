@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Any
@@ -66,7 +66,8 @@ class Member:
         gaps: number of gaps reported to it.
         gaps_to_tell: gaps to report with its next message or answer.
         overlong: number of its answers to the relay's calls that were too long.
-        told_next: ``next`` of the answer that reported the gaps: a call from there acknowledges them.
+        unconfirmed: those of them that the last answer to a fetch reported.
+        told_next: ``next`` of that answer: a call from there acknowledges them.
         has_fetched: whether it has called relay.fetch.
         fetches: number of calls of relay.fetch under way.
         live_next: its cursor for live messages; None if it has not asked for them.
@@ -93,6 +94,7 @@ class Member:
     gaps: int = 0
     gaps_to_tell: list[dict[str, Any]] = field(default_factory=list)
     overlong: int = 0
+    unconfirmed: list[dict[str, Any]] = field(default_factory=list)
     told_next: int | None = None
     has_fetched: bool = False
     live_next: int | None = None
@@ -129,11 +131,17 @@ class Member:
         if last is not None:
             follows = last["reason"] == reason and last["after"] <= after <= last["next"]
             if follows or len(self.gaps_to_tell) >= MAX_GAPS:
-                last["next"] = max(last["next"], following)
+                # A new object: the last one may have been reported already, and counts as another gap then.
+                self.gaps_to_tell[-1] = {**last, "next": max(last["next"], following)}
                 return False
         self.gaps += 1
         self.gaps_to_tell.append({"after": after, "next": following, "reason": reason})
         return True
+
+    def has_heard(self, gaps: Sequence[dict[str, Any]]) -> None:
+        """Remove gaps that the member knows now; one that has grown since it was reported stays."""
+        known = set(map(id, gaps))
+        self.gaps_to_tell = [gap for gap in self.gaps_to_tell if id(gap) not in known]
 
     def behind(self, last: int) -> dict[str, int]:
         """Return the number of messages that each of its packages has not got yet, as last reported.

@@ -59,7 +59,7 @@ class MessageMethods:
         turns: of answers that take long.
 
     Attributes:
-        relayed: number of messages accepted; never decreases.
+        relayed: number of messages that the log has taken; never decreases.
         repeats: number of repeated messages.
     """
 
@@ -118,13 +118,11 @@ class MessageMethods:
     async def _through(self, origin: str, message: InFlight, message_id: str) -> int:
         """Accept a message, one with an id only once, even while it is on its way through the relay plugins."""
         if not message_id:
-            self.relayed += 1
             return await self._pass_on(origin, message)
         key = (origin, message_id)
         if (under_way := self._under_way.get(key)) is not None:
             self.repeats += 1
         else:
-            self.relayed += 1
             under_way = asyncio.ensure_future(self._pass_on(origin, message, message_id))
             self._under_way[key] = under_way
             under_way.add_done_callback(lambda _task: self._under_way.pop(key))
@@ -139,25 +137,30 @@ class MessageMethods:
         """
         filter_chain = self._core.filter_chain
         if not filter_chain.occupied:
-            entry = self._core.append_unnumbered(origin, message, message_id)
+            position = self._append(origin, message, message_id)
             self._flush()
-            return entry.position
+            return position
         found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def release(through: InFlight) -> None:
             try:
-                entry = self._core.append_unnumbered(origin, through, message_id)
+                position = self._append(origin, through, message_id)
             except StorageFull as error:
                 if not found.done():
                     found.set_exception(error)
                 return
             if not found.done():  # the caller may be gone
-                found.set_result(entry.position)
+                found.set_result(position)
 
         message.release = release
         filter_chain.enter(message)
         self._flush()
         return await found
+
+    def _append(self, origin: str, message: InFlight, message_id: str) -> int:
+        position = self._core.append_unnumbered(origin, message, message_id).position
+        self.relayed += 1
+        return position
 
     async def fetch(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Read messages, waiting for the next one where there is none.
@@ -179,7 +182,7 @@ class MessageMethods:
             member.cursor = min(after, self._log.committed) if after else member.cursor
             if after == member.told_next:
                 # The caller continues after the answer that reported them: only now are they certain to be known.
-                member.gaps_to_tell = []
+                member.has_heard(member.unconfirmed)
             gaps = list(member.gaps_to_tell)
         live = argument.get("live", False)
         if not isinstance(live, bool):
@@ -187,23 +190,25 @@ class MessageMethods:
         if live:
             head = self._live.watch()
             member.live_next = head if member.live_next is None else member.live_next
-        wanted = _Fetch(after, maximum, deadline, (caller.address, caller.port), live)
+        wanted = _Fetch(after, maximum, deadline, (caller.address, caller.port), tuple(gaps), live)
         if live:
             member.live_call = wanted
         member.has_fetched = True
         member.fetches += 1
         try:
-            return await self._fetch(member, wanted, gaps)
+            return await self._fetch(member, wanted)
         finally:
             member.fetches -= 1
 
-    async def _fetch(self, member: Member, wanted: "_Fetch", gaps: list[dict[str, Any]]) -> dict[str, Any]:
+    async def _fetch(self, member: Member, wanted: "_Fetch") -> dict[str, Any]:
         after = wanted.after
+        gaps = list(wanted.gaps)
         while True:
             member.seen_at = self._now()
             seen = self._waiters.committed
             if after >= self._log.lease:
                 gaps.append({"after": after, "next": BEGINNING, "reason": "log replaced"})
+                member.gaps += 1
                 after = BEGINNING
             read = await self._reader.read(after, wanted.maximum, FETCH_BYTES, member.host_id.origin)
             if read.gap:
@@ -218,7 +223,9 @@ class MessageMethods:
                 break
             if not await self._waiters.appended(seen, left, wanted.end, live=is_latest):
                 break
-        return {**await self._fetched(member, read, gaps), **news}
+        answer = await self._fetched(member, read, gaps)
+        member.told_next, member.unconfirmed = answer["next"], list(wanted.gaps)
+        return {**answer, **news}
 
     async def _live_news(self, member: Member, wanted: "_Fetch") -> dict[str, Any]:
         """Return the live messages since the last call of this member; it never gets the ones left out now."""
@@ -265,18 +272,18 @@ class MessageMethods:
                 messages.append(Written(written))
             last = message.position
         member.sent += len(messages)
-        member.told_next = following if member.gaps_to_tell else None
         return {"messages": messages, "next": following, "gaps": gaps, "log_id": self._log.log_id}
 
 
 @dataclass(frozen=True, slots=True)
 class _Fetch:
-    """The arguments of relay.fetch, with its deadline and the caller's address."""
+    """The arguments of relay.fetch, with its deadline, the caller's address, and the gaps to report."""
 
     after: int
     maximum: int
     deadline: float
     end: tuple[str, int]
+    gaps: tuple[dict[str, Any], ...] = ()
     live: bool = False
 
 

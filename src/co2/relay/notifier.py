@@ -128,7 +128,7 @@ class Notifier:
             member.sent += 1
         except RemoteFault as fault:
             self._refused(message, str(fault))
-        del member.gaps_to_tell[: len(gaps)]
+        member.has_heard(gaps)
         if member.state != "ok":
             self._say(logging.INFO, self._member.host_id.origin, "%s answers", member.host_id)
         member.state = "ok"
