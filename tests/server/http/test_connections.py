@@ -39,17 +39,18 @@ class Busy:
 class Table:
     """A table, and who comes to it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, limits: Limits, kind: type[Busy] = Busy) -> None:
         self.loop = loop
         self.table = Connections(limits, loop, lambda: None)
         self._number = 0
+        self._kind = kind
 
     def come(self, address: str, number: int = 1) -> list[Busy]:
         """Let so many come from an address, each with a request."""
         came = []
         for _ in range(number):
             self._number += 1
-            one = Busy(self.table, address, self._number)
+            one = self._kind(self.table, address, self._number)
             self.table.add(one)
             if not one.why:
                 self.table.proven(one)
@@ -84,6 +85,57 @@ def test_over_its_share_an_address_loses_its_own_that_is_idle_for_longest(table:
     assert [one.why for one in table.come("192.0.2.1", 3)] == ["", "", "share"]
     assert [one for one in mine if one.why] == [mine[3], mine[7]]
     assert {one.why for one in others} == {""}
+
+
+def test_the_idle_of_a_source_are_searched_seldom_however_many_sources_came_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "most_connections", lambda limit: limit)
+    monkeypatch.setattr(connections, "LOOK_AGAIN", 60.0)
+    looks = 0
+
+    class Watched(Busy):
+        @property
+        def idle_since(self) -> float | None:
+            nonlocal looks
+            looks += 1
+            return None
+
+        @idle_since.setter
+        def idle_since(self, _since: float | None) -> None: ...
+
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        table = Table(loop, Limits(max_connections=100, address_share=0.05), Watched)
+        for number in range(connections.LOOK_AT + 4):
+            table.come(f"192.0.2.{number}", 5)
+            looks = 0
+            assert [one.why for one in table.come(f"192.0.2.{number}", 20)] == ["share"] * 20
+            assert looks == 5, "each of its connections once"
+        assert len(table.table._idle) <= connections.LOOK_AT
+
+
+def test_a_sweep_follows_one_that_failed() -> None:
+    swept = 0
+
+    def sweep() -> None:
+        nonlocal swept
+        swept += 1
+        raise RuntimeError("a bug")
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        failed: list[object] = []
+        loop.set_exception_handler(lambda _loop, context: failed.append(context["exception"]))
+        table = Connections(Limits(idle_timeout=0.01), loop, sweep)
+        with pytest.raises(RuntimeError):
+            table.start()
+        async with asyncio.timeout(10):
+            while swept < 3:
+                await asyncio.sleep(0.002)
+        table.stop()
+        assert {type(error) for error in failed} == {RuntimeError}
+
+    asyncio.run(run())
 
 
 def test_loopback_has_half(table: Table) -> None:

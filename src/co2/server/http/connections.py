@@ -12,7 +12,8 @@ from co2.xmlrpc.registry import Caller
 __all__ = ["LOOK_AGAIN", "LOOK_AT", "Budget", "Connections", "CountedConnection", "most_connections"]
 
 LOOK_AT = 8
-"""Sources that are searched for a connection to close, those with the most connections first."""
+"""Sources that are searched for a connection to close, those with the most connections first. Of as many the last
+search is remembered."""
 
 LOOK_AGAIN = 0.05
 """Seconds between two searches for idle connections of one source."""
@@ -250,7 +251,7 @@ class Connections:
             while found:
                 since, _, member = found.pop()
                 if member in self._all and member.idle_since == since:
-                    self._idle[source] = looked, found
+                    self._remember_idle(source, looked, found)
                     member.drop("full", "too many connections, and this one has been idle longest")
                     return True
             now = monotonic()
@@ -266,15 +267,23 @@ class Connections:
                 and self._newcomers.get(one, 0.0) <= before  # a newcomer has some time to send a request
             ]
             found.sort(reverse=True)
-        if len(self._idle) < LOOK_AT:
-            self._idle[source] = looked, found
+        self._remember_idle(source, looked, found)
         return False
 
+    def _remember_idle(
+        self, source: str, looked: float, found: list[tuple[float, int, CountedConnection]]
+    ) -> None:
+        """Remember the last search of a source; it is the newest entry."""
+        self._idle[source] = looked, found
+        if len(self._idle) > LOOK_AT:
+            del self._idle[next(iter(self._idle))]
+
     def _sweep(self, interval: float) -> None:
+        # First: after an error below, deadlines must still be checked.
+        self._sweeping = self._loop.call_later(interval, self._sweep, interval)
         now = monotonic()
         for member in self._all:
             member.check(now)
         for source in self._newcomers_of.largest_ones(LOOK_AT):
             self._drop_newcomers(source, at_most=len(self._newcomers))
         self._each_sweep()
-        self._sweeping = self._loop.call_later(interval, self._sweep, interval)
