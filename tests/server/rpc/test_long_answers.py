@@ -3,7 +3,11 @@
 import asyncio
 import time
 
-from co2.server.rpc.long_answers import PATIENCE, LongAnswers, written_size
+import pytest
+
+from co2.errors import BadRequest
+from co2.server.rpc import long_answers
+from co2.server.rpc.long_answers import PATIENCE, LongAnswers, written_parts
 from co2.xmlrpc.writer import Written
 
 LIMIT = 1000
@@ -11,7 +15,7 @@ LIMIT = 1000
 
 async def many(answers: LongAnswers, came: list[int], count: int) -> list[asyncio.Task[None]]:
     async def one(number: int) -> None:
-        await answers.turn()
+        await answers.turn({})
         came.append(number)
 
     waiting = [asyncio.ensure_future(one(number)) for number in range(count)]
@@ -67,10 +71,29 @@ def test_who_has_hung_up_takes_no_turn() -> None:
     asyncio.run(run())
 
 
+def test_answers_that_wait_are_bounded_and_what_they_share_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_answers, "MAX_WAITING", 1_000)
+
+    async def run() -> None:
+        answers = LongAnswers(asyncio.get_running_loop(), lambda: LIMIT, LIMIT)
+        shared, *own = (bytes([number]) * 300 for number in range(6))
+        waiting = [asyncio.ensure_future(answers.turn({0: shared, 1 + number % 2: own[number % 2]})) for number in range(20)]
+        await asyncio.sleep(0)
+        assert not any(one.done() for one in waiting)
+        with pytest.raises(BadRequest, match="try again"):
+            await answers.turn({3: own[2]})
+        for one in waiting:
+            one.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        async with asyncio.timeout(5):
+            await answers.turn({3: own[2], 4: own[3] * 100})  # one alone may be of any length
+
+    asyncio.run(run())
+
+
 def test_what_is_written_already_counts_wherever_it_is() -> None:
-    one = Written(b"<value>12</value>")
-    size = len(one.xml)
-    assert written_size(one) == size
-    assert written_size({"messages": [one, one], "next": 7}) == 2 * size
-    assert written_size([[{"messages": [one]}], [{"messages": []}]]) == size
-    assert written_size("a text") == 0
+    one, other = Written(b"<value>12</value>"), Written(b"<value>34</value>")
+    assert list(written_parts(one).values()) == [one.xml]
+    assert list(written_parts({"messages": [one, one, other], "next": 7}).values()) == [one.xml, other.xml]
+    assert list(written_parts([[{"messages": [one]}], [{"messages": []}]]).values()) == [one.xml]
+    assert written_parts("a text") == {}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from co2.errors import PeerError, RemoteFault
 from co2.server.rpc.answer_turns import STEP, AnswerTurns
-from co2.server.rpc.long_answers import LONG, LongAnswers, written_size
+from co2.server.rpc.long_answers import LONG, LongAnswers, written_parts
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.reader import call_steps, read_call
 from co2.xmlrpc.registry import Caller, Registry
@@ -138,7 +138,7 @@ class Endpoint:
                 return self._awaited(method, result)
         except Exception as error:
             return self.fault(method, error)
-        # At once: it is about as long as the request, and if many of them waited they would all be kept.
+        # At once: it is short, or as long as the request; and if many of them waited, they would all be kept.
         answer = None
         encoding = self._encoding(method, result)
         while answer is None:
@@ -169,8 +169,8 @@ class Endpoint:
     async def _awaited(self, method: str, result: Awaitable[Any]) -> Encoding:
         try:
             value = await result
-            if self.long is not None and written_size(value) > LONG:
-                await self.long.turn()
+            if self.long is not None and sum(map(len, (parts := written_parts(value)).values())) > LONG:
+                await self.long.turn(parts)
             return self._encoding(method, value)
         except Exception as error:
             return Encoding(self, method, partial(response_steps, None), error)

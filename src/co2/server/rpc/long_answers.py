@@ -2,15 +2,20 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from co2.errors import BadRequest
 from co2.xmlrpc.writer import Written
 
-__all__ = ["LONG", "LongAnswers", "written_size"]
+__all__ = ["LONG", "MAX_WAITING", "LongAnswers", "written_parts"]
 
 LONG = 128 * 1024
 """Bytes above which an answer waits for its turn."""
+
+MAX_WAITING = 64 * 1024 * 1024
+"""Bytes of the encoded parts of all answers that wait; a part of several answers counts once. Above it, further long
+answers are refused."""
 
 STEP = 0.002
 """Seconds from one turn to the next: the answer has been written by then, as far as the other side reads it."""
@@ -38,19 +43,48 @@ class LongAnswers:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.Handle | None = None
         self._until = 0.0
+        self._users: dict[int, int] = {}  # number of waiting answers by the identity of a part
+        self._size = 0
 
     def __len__(self) -> int:
         """Return the number of waiting answers."""
         return sum(not waiting.done() for waiting in self._waiting)
 
-    async def turn(self) -> None:
-        """Wait until an answer may be encoded."""
+    async def turn(self, parts: Mapping[int, bytes]) -> None:
+        """Wait until an answer may be encoded.
+
+        Args:
+            parts: of the answer, see :func:`written_parts`.
+
+        Raises:
+            BadRequest: answers with too many bytes are waiting already.
+        """
+        more = sum(len(part) for key, part in parts.items() if key not in self._users)
+        if self._size and self._size + more > MAX_WAITING:
+            raise BadRequest("too many long answers are waiting; try again")
         waiting: asyncio.Future[None] = self._loop.create_future()
         self._waiting.append(waiting)
-        if self._timer is None:
-            self._until = self._loop.time() + PATIENCE
-            self._next()
-        await waiting
+        self._hold(parts)
+        try:
+            if self._timer is None:
+                self._until = self._loop.time() + PATIENCE
+                self._next()
+            await waiting
+        finally:
+            self._release(parts)
+
+    def _hold(self, parts: Mapping[int, bytes]) -> None:
+        for key, part in parts.items():
+            users = self._users[key] = self._users.get(key, 0) + 1
+            if users == 1:
+                self._size += len(part)
+
+    def _release(self, parts: Mapping[int, bytes]) -> None:
+        for key, part in parts.items():
+            users = self._users[key] = self._users[key] - 1
+            if not users:
+                del self._users[key]
+                self._size -= len(part)
 
     def _next(self) -> None:
         self._timer = None
@@ -66,10 +100,14 @@ class LongAnswers:
         self._timer = self._loop.call_later(STEP, self._next)
 
 
-def written_size(value: Any, depth: int = _DEPTH) -> int:
-    """Return the bytes of all encoded parts of a value."""
+def written_parts(value: Any) -> dict[int, bytes]:
+    """Return the encoded parts of a value, each once, by its identity."""
+    return {id(part): part for part in _parts(value, _DEPTH)}
+
+
+def _parts(value: Any, depth: int) -> Iterator[bytes]:
     if isinstance(value, Written):
-        return len(value.xml)
-    if not depth or not isinstance(value, dict | list | tuple):
-        return 0
-    return sum(written_size(one, depth - 1) for one in (value.values() if isinstance(value, dict) else value))
+        yield value.xml
+    elif depth and isinstance(value, dict | list | tuple):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _parts(one, depth - 1)
