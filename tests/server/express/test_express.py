@@ -470,7 +470,7 @@ def test_an_answer_is_not_expected_without_what_it_answers(pairs: list[Pair], po
     assert express.rows_of([answer])[0] == []
     assert express.rows_of([answer, given])[0] == []
     two = given._replace(becomes=[*given.becomes, way(pairs[2], COUNTED, PLAIN)])
-    with pytest.raises(ValueError, match="goes to several"):
+    with pytest.raises(ValueError, match="several results"):
         run(poll, two, answer._replace(answers=two))
 
 

@@ -1,20 +1,20 @@
-/* The express: a small frame that comes while its host has nothing to do is passed on before Python has seen it.
+/* The express: a small frame that arrives while its host is idle is passed on before Python has seen it.
 
-   `express.py` says what it is for, and who says what is expected. Here is one function, `wait`: it sleeps until
-   something happens, and if that is one of the frames that are expected, byte for byte but for numbers, checksum and
-   messages, it writes what was said that this becomes. So it does with the frames that follow, on whichever of the
-   connections, for a moment: a run. Then it hands everything to Python, in the order in which it has come, which does
-   its work as if nothing had been written yet, and leaves out what has been.
+   `loop.py` says why; `relay_forecast.py` and `satellite_forecast.py` say which frames are expected. The main function is
+   `wait`. It sleeps until something happens. If an expected frame arrives, equal in all bytes but numbers, checksum and
+   messages, `wait` writes the results that the forecast has for it. It does the same with the frames that follow for a
+   moment, on any of the connections: together they are a run. Then Python gets all received bytes, in order of arrival.
+   It does its work as if nothing had been written, and leaves out the bytes that have been.
 
-   Numbers go on with each frame by as many as it has messages. They are kept in counters; one that is free must be at
-   least its counter, any other one is just that.
+   Numbers in frames grow with each frame, by its number of messages. Their next values are kept in counters. A number
+   must be equal to its counter; one that is free may also be larger.
 
-   A frame may be the answer to another one: it is passed on only where that has been, earlier in the same run, and
-   is the oldest that its receiver has not answered yet, with as many messages.
+   A frame may be the answer to another one. It is passed on only if that one was passed on before it in the same run, is
+   the oldest one that its receiver has not answered yet, and has as many messages.
 
-   Bytes that come from outside are compared, measured and copied here, nothing else: no value in them is used but
-   lengths that fit exactly what has come, the checksum, and numbers that are free. Whatever is in doubt is no match,
-   and Python's. */
+   Bytes from outside are compared, measured and copied here, nothing else. Of their values only these are used: lengths
+   that fit exactly what has arrived, the checksum, and free numbers. A frame that leaves any doubt does not match: it is
+   left to Python. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -43,8 +43,8 @@
 #define LARGEST ((uint64_t)1 << 61)
 #define NUMBER_SIZE 9
 #define BATCH_HEAD 5
-#define LONGEST 0.003   /* seconds of a gap that is remembered */
-#define AT_ONCE 0.00001 /* seconds of a sleep that was none */
+#define LONGEST_GAP 0.003 /* seconds; a longer gap between two frames counts as this long */
+#define AT_ONCE 0.00001   /* seconds; after a shorter sleep the data was there before it */
 #define HABITS_SIZE ((long)sizeof(Habits))
 
 #ifndef MSG_NOSIGNAL
@@ -53,13 +53,13 @@
 
 enum framing { COUNTED, FROM_SERVER, FROM_CLIENT };
 
-/* A number that stands before `at` in a head. */
+/* A number in a head: `at` bytes of the head, without its numbers, are before it. */
 typedef struct {
     Py_ssize_t at;
     int counter, is_free;
 } Number;
 
-/* A frame on one socket: framing, head with its numbers, maybe a checksum, the batch, tail. */
+/* A frame on one socket: framing, head with numbers, checksum if `checked`, batch, tail. */
 typedef struct {
     int descriptor, framing, checked, number_count;
     const unsigned char *head, *tail;
@@ -71,16 +71,16 @@ typedef struct {
     Way in;
     Way outs[MAX_BECOMES];
     int count;
-    int answers;     /* which of those that are expected it answers; -1 for none */
-    int is_answered; /* one of them answers it */
+    int answers;     /* index of the expected frame that it answers; -1 for none */
+    int is_answered; /* another expected frame answers it */
 } Expected;
 
 typedef struct {
     const unsigned char *data;
     Py_ssize_t size;
     uint32_t crc, count;
-    uint64_t numbers[MAX_NUMBERS]; /* of the frame that it came in */
-    Py_ssize_t end;                /* of that frame, from where it began */
+    uint64_t numbers[MAX_NUMBERS]; /* of its frame */
+    Py_ssize_t end;                /* end of its frame, from the beginning of the frame */
 } Batch;
 
 typedef struct {
@@ -116,9 +116,9 @@ static uint32_t big_endian(const unsigned char *at, int bytes)
     return value;
 }
 
-/* ---- what has come ---- */
+/* ---- received frames ---- */
 
-/* Find the first frame in what has come, without its framing; tell whether all of it is there. */
+/* Find the first frame in received bytes, without its framing; return whether it is complete. */
 static int find_frame(int framing, const unsigned char *data, Py_ssize_t size, Py_ssize_t *begin, Py_ssize_t *end)
 {
     if (framing == COUNTED) {
@@ -131,17 +131,17 @@ static int find_frame(int framing, const unsigned char *data, Py_ssize_t size, P
     Py_ssize_t mask = framing == FROM_CLIENT ? 4 : 0, at = 2;
     if (size < 4 || data[0] != 0x82 || (data[1] & 0x80) != (mask ? 0x80 : 0) || (data[1] & 0x7F) == 127)
         return 0;
-    Py_ssize_t told = data[1] & 0x7F;
-    if (told == 126) {
-        told = (Py_ssize_t)big_endian(data + 2, 2);
+    Py_ssize_t length = data[1] & 0x7F;
+    if (length == 126) {
+        length = (Py_ssize_t)big_endian(data + 2, 2);
         at = 4;
     }
     *begin = at + mask;
-    *end = *begin + told;
-    return told <= MAX_SIZE && *end <= size && (!mask || !memcmp(data + at, "\0\0\0\0", 4));
+    *end = *begin + length;
+    return length <= MAX_SIZE && *end <= size && (!mask || !memcmp(data + at, "\0\0\0\0", 4));
 }
 
-/* Read an unsigned number of MessagePack; give how many bytes it takes, 0 where there is none. */
+/* Read an unsigned number of MessagePack; return how many bytes it takes, 0 if there is none. */
 static Py_ssize_t read_number(const unsigned char *data, Py_ssize_t size, uint64_t *value)
 {
     if (size < 1)
@@ -161,7 +161,7 @@ static Py_ssize_t read_number(const unsigned char *data, Py_ssize_t size, uint64
     return 1 + bytes;
 }
 
-/* Tell whether a head stands at the beginning, with numbers as they must be; find its end. */
+/* Return whether the data begins with the head of a frame, with valid numbers; find the end of the head. */
 static int is_head(const Way *way, const unsigned char *data, Py_ssize_t size, const Counters *counters, Batch *batch,
                    Py_ssize_t *end)
 {
@@ -185,7 +185,7 @@ static int is_head(const Way *way, const unsigned char *data, Py_ssize_t size, c
     return 1;
 }
 
-/* Tell whether `data` begins with the frame that is expected; find its batch. */
+/* Return whether the data begins with the expected frame; find its batch. */
 static int is_expected(const Way *way, const unsigned char *data, Py_ssize_t size, const Counters *counters, Batch *batch)
 {
     Py_ssize_t at, end, head;
@@ -197,14 +197,14 @@ static int is_expected(const Way *way, const unsigned char *data, Py_ssize_t siz
     end -= way->tail_size;
     if (end < at || memcmp(data + end, way->tail, (size_t)way->tail_size))
         return 0;
-    uint32_t told = 0;
+    uint32_t checksum = 0;
     if (way->checked) {
         if (end - at < 5 || data[at] != 0xCE)
             return 0;
-        told = big_endian(data + at + 1, 4);
+        checksum = big_endian(data + at + 1, 4);
         at += 5;
     }
-    /* As MessagePack's shortest form, which is the one that Python writes. */
+    /* MessagePack's shortest form, which Python writes, and no other. */
     if (end - at >= 2 && data[at] == 0xC4)
         batch->size = data[at + 1], at += 2;
     else if (end - at >= 3 && data[at] == 0xC5 && big_endian(data + at + 1, 2) > 0xFF)
@@ -218,12 +218,13 @@ static int is_expected(const Way *way, const unsigned char *data, Py_ssize_t siz
     if (!batch->count || batch->count > MAX_MESSAGES)
         return 0;
     batch->crc = crc32_of(batch->data, batch->size);
-    return batch->crc > 0xFFFF && (!way->checked || batch->crc == told);
+    /* The forecast of a frame has room for a checksum of four bytes; a smaller one is written shorter. */
+    return batch->crc > 0xFFFF && (!way->checked || batch->crc == checksum);
 }
 
-/* ---- what it becomes ---- */
+/* ---- frames to write ---- */
 
-/* Write a number in MessagePack's shortest form, which is the one that Python writes; give how many bytes it takes. */
+/* Write a number in MessagePack's shortest form, which Python writes too; return how many bytes it takes. */
 static Py_ssize_t write_number(uint64_t value, unsigned char *out)
 {
     if (value < 0x80) {
@@ -295,8 +296,8 @@ static int is_same_frame(const Way *one, const Way *other)
            !memcmp(one->numbers, other->numbers, sizeof one->numbers);
 }
 
-/* Have all numbers of a frame go on behind it. A counter that stands in several places goes on once. */
-static void go_on(const Expected *expected, const Batch *batch, Counters *counters)
+/* Advance the counters of a frame by its messages; a counter that is in several places advances once. */
+static void advance_counters(const Expected *expected, const Batch *batch, Counters *counters)
 {
     uint64_t after[MAX_COUNTERS];
     memcpy(after, counters->values, sizeof(uint64_t) * (size_t)counters->count);
@@ -310,7 +311,7 @@ static void go_on(const Expected *expected, const Batch *batch, Counters *counte
     memcpy(counters->values, after, sizeof(uint64_t) * (size_t)counters->count);
 }
 
-/* ---- waiting ---- */
+/* ---- a run of frames ---- */
 
 static int sleep_until_ready(struct pollfd *polled, int count, double seconds)
 {
@@ -325,18 +326,18 @@ static int sleep_until_ready(struct pollfd *polled, int count, double seconds)
 typedef struct {
     Py_ssize_t begin;
     Py_ssize_t written[MAX_BECOMES];
-    int which, segment; /* of those that are expected; and of what has come */
+    int which, segment; /* index of the expected frame, and of the segment */
     uint32_t count;
-    int is_open; /* there will be an answer */
+    int is_open; /* its answer is expected, and has not arrived */
 } Passed;
 
-/* What has come on one socket before anything came on another. */
+/* Bytes received from one socket before any from another one. */
 typedef struct {
     Py_ssize_t begin, end;
     int descriptor;
 } Segment;
 
-/* How long it takes, as a rule, from a frame on a socket until one comes on any, and on which. */
+/* What usually follows a frame on a socket: the seconds until the next frame on any socket, and that socket. */
 typedef struct {
     double gap;
     int descriptor, next;
@@ -344,17 +345,17 @@ typedef struct {
 
 typedef struct {
     Habit habits[MAX_EXPECTED];
-    double last;
-    int descriptor; /* where one has come last */
+    double last;    /* time of the last frame */
+    int descriptor; /* its socket */
 } Habits;
 
 typedef struct {
     unsigned char data[MAX_RUN_SIZE], out[MAX_SIZE + MAX_HEAD + 64];
-    Py_ssize_t size, done; /* bytes that have come, and those of them that were passed on */
+    Py_ssize_t size, done; /* received bytes, and those of them that were passed on */
     uint32_t messages;
     int count, segment_count;
-    int is_over; /* Python's turn */
-    int was_there; /* what comes now was there before anybody looked for it */
+    int is_over;   /* Python continues */
+    int was_there; /* the data to be read had arrived before the sleep */
     Passed passed[MAX_RUN];
     Segment segments[MAX_RUN + 1];
     Habits habits;
@@ -367,7 +368,7 @@ static double now(void)
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
 }
 
-/* ---- when to stop: right behind a frame that nothing follows for a while ---- */
+/* ---- when to end a run: after a frame that is usually followed by a long gap ---- */
 
 static Habit *habit_of(Habits *habits, int descriptor)
 {
@@ -375,8 +376,8 @@ static Habit *habit_of(Habits *habits, int descriptor)
     return habit->descriptor == descriptor && habit->gap > 0 ? habit : NULL;
 }
 
-/* Learn that a frame has come. One that was there already has come earlier, nobody knows when: half of the time ago. */
-static void has_come(Habits *habits, int descriptor, double time, int was_there)
+/* Learn from the arrival of a frame. If it was there already, half of the time is taken as the gap: it is unknown. */
+static void note_arrival(Habits *habits, int descriptor, double time, int was_there)
 {
     int before = habits->descriptor;
     double gap = time - habits->last;
@@ -386,8 +387,8 @@ static void has_come(Habits *habits, int descriptor, double time, int was_there)
         return;
     if (was_there)
         gap /= 2;
-    if (gap > LONGEST)
-        gap = LONGEST;
+    if (gap > LONGEST_GAP)
+        gap = LONGEST_GAP;
     Habit *habit = habit_of(habits, before);
     if (!habit) {
         habit = &habits->habits[(unsigned)before % MAX_EXPECTED];
@@ -400,14 +401,15 @@ static void has_come(Habits *habits, int descriptor, double time, int was_there)
     habit->next = descriptor;
 }
 
-/* Say how long to wait for what comes next, `since` seconds after the first frame of a run; 0 for no longer.
+/* Return how long to wait for the next frame, `since` seconds after the first frame of a run; 0 to end the run.
 
-   The work on a run takes `work` seconds, and who comes meanwhile waits for it. So a run ends behind a frame that as a
-   rule is followed by nothing for so long, the last such one before `latest`; where there is none, as late as may be. */
-static double patience(Habits *habits, double since, double follow, double latest, double work)
+   The work on a run takes `work` seconds, and a frame that arrives meanwhile waits for it. So a run should end after a
+   frame that is usually followed by a gap of that length: the last such frame before `latest`. If there is none, the run
+   ends at `latest`. */
+static double waiting_time(Habits *habits, double since, double follow, double latest, double work)
 {
     Habit *habit = habit_of(habits, habits->descriptor), *later = habit;
-    double left = latest - since, then = since, patient;
+    double left = latest - since, then = since, longest;
     if (!habit)
         return follow <= left ? follow : 0;
     int is_better = 0;
@@ -418,12 +420,12 @@ static double patience(Habits *habits, double since, double follow, double lates
     }
     if (!is_better && (habit->gap >= work || habit->gap > left))
         return 0;
-    patient = 2 * habit->gap > follow ? 2 * habit->gap : follow;
-    return patient < left ? patient : left;
+    longest = 2 * habit->gap > follow ? 2 * habit->gap : follow;
+    return longest < left ? longest : left;
 }
 
-/* Find what a frame on a socket would be the answer to: the oldest that went there and has none. */
-static Passed *asked(const Expected *expected, int descriptor, Run *run)
+/* Return the frame that a frame from a socket would answer: the oldest one without an answer that went there. */
+static Passed *oldest_unanswered(const Expected *expected, int descriptor, Run *run)
 {
     for (int at = 0; at < run->count; at++) {
         Passed *passed = &run->passed[at];
@@ -433,7 +435,7 @@ static Passed *asked(const Expected *expected, int descriptor, Run *run)
     return NULL;
 }
 
-/* Pass the next frame on, if it is expected; tell whether it was. */
+/* Pass the next frame on if it is expected; return whether it was. */
 static int pass_on(const Expected *expected, int count, int descriptor, Counters *counters, Run *run)
 {
     for (int which = 0; which < count; which++) {
@@ -443,7 +445,7 @@ static int pass_on(const Expected *expected, int count, int descriptor, Counters
             !is_expected(&one->in, run->data + run->done, run->size - run->done, counters, &batch))
             continue;
         if (one->answers >= 0) {
-            Passed *question = asked(expected, descriptor, run);
+            Passed *question = oldest_unanswered(expected, descriptor, run);
             if (!question || question->which != one->answers || question->count != batch.count)
                 continue;
             question->is_open = 0;
@@ -461,9 +463,9 @@ static int pass_on(const Expected *expected, int count, int descriptor, Counters
                 size = write_frame(way, &batch, counters, run->out);
             Py_ssize_t sent = send(way->descriptor, run->out, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
             passed->written[out] = sent > 0 ? sent : 0;
-            run->is_over |= sent < size; /* what is left of it goes before all others */
+            run->is_over |= sent < size; /* Python must write the rest of it before any other frame */
         }
-        go_on(one, &batch, counters);
+        advance_counters(one, &batch, counters);
         run->done += batch.end;
         run->messages += batch.count;
         return 1;
@@ -471,13 +473,13 @@ static int pass_on(const Expected *expected, int count, int descriptor, Counters
     return 0;
 }
 
-/* Read what has come on a socket, and pass on as many frames of it as are expected. Give whether anything came. */
-static int take(const Expected *expected, int count, int descriptor, Counters *counters, Run *run)
+/* Read from a socket, and pass on the frames that are expected; return whether anything was read. */
+static int read_socket(const Expected *expected, int count, int descriptor, Counters *counters, Run *run)
 {
     Py_ssize_t room = MAX_RUN_SIZE - run->size;
     Py_ssize_t size = recv(descriptor, run->data + run->size, (size_t)(room < MAX_SIZE ? room : MAX_SIZE), MSG_DONTWAIT);
     if (size <= 0)
-        return 0; /* its end, or an error: Python's transport finds the same */
+        return 0; /* end of the stream, or an error: Python's transport will find it too */
     if (!run->segment_count || run->segments[run->segment_count - 1].descriptor != descriptor)
         run->segments[run->segment_count++] = (Segment){run->size, run->size, descriptor};
     run->size += size;
@@ -490,12 +492,12 @@ static int take(const Expected *expected, int count, int descriptor, Counters *c
             run->is_over = 1;
     } while (!run->is_over && run->done < run->size);
     if (run->count > before)
-        has_come(&run->habits, descriptor, now(), run->was_there);
+        note_arrival(&run->habits, descriptor, now(), run->was_there);
     return 1;
 }
 
-/* Tell whether anything has happened but that one can read where frames are expected. */
-static int is_anything_else(const struct pollfd *polled, int count)
+/* Return whether anything else has happened than that sockets with expected frames can be read. */
+static int is_other_event(const struct pollfd *polled, int count)
 {
     for (int at = 1; at < count; at++)
         if (polled[at].revents & ~POLLIN)
@@ -516,23 +518,23 @@ static int is_anything_else(const struct pollfd *polled, int count)
 #endif
 }
 
-/* Take what has come on all sockets, one after the other; give whether anything came. */
-static int take_all(const Expected *expected, int count, const struct pollfd *polled, int polled_count, Counters *counters,
+/* Read from all sockets that are ready, one after the other; return whether anything was read. */
+static int read_ready(const Expected *expected, int count, const struct pollfd *polled, int polled_count, Counters *counters,
                     Run *run)
 {
     int anything = 0;
     for (int at = 1; at < polled_count && !run->is_over; at++)
         if (polled[at].revents & POLLIN)
-            anything |= take(expected, count, polled[at].fd, counters, run);
+            anything |= read_socket(expected, count, polled[at].fd, counters, run);
     return anything;
 }
 
-/* ---- Python's side ---- */
+/* ---- arguments and results of Python ---- */
 
 static int is_tuple(PyObject *given)
 {
     if (!PyTuple_Check(given))
-        PyErr_SetString(PyExc_TypeError, "a tuple is wanted here");
+        PyErr_SetString(PyExc_TypeError, "expected a tuple");
     return PyTuple_Check(given);
 }
 
@@ -542,7 +544,7 @@ static int parse_numbers(PyObject *given, int counters, int is_in, Way *way)
     way->number_count = (int)PyTuple_GET_SIZE(given);
     memset(way->numbers, 0, sizeof way->numbers);
     if (PyTuple_GET_SIZE(given) > MAX_NUMBERS) {
-        PyErr_SetString(PyExc_ValueError, "more numbers than there is room for");
+        PyErr_SetString(PyExc_ValueError, "too many numbers in a frame");
         return -1;
     }
     for (int which = 0; which < way->number_count; which++) {
@@ -552,7 +554,7 @@ static int parse_numbers(PyObject *given, int counters, int is_in, Way *way)
             return -1;
         if (number->at < before || number->at > way->head_size || number->counter < 0 || number->counter >= counters ||
             (number->is_free && !is_in)) {
-            PyErr_SetString(PyExc_ValueError, "no such place for a number, or no such counter");
+            PyErr_SetString(PyExc_ValueError, "invalid offset or counter of a number");
             return -1;
         }
         before = number->at;
@@ -568,7 +570,7 @@ static int parse_way(PyObject *given, int counters, int is_in, Way *way)
                           &way->tail, &way->tail_size, &PyTuple_Type, &numbers))
         return -1;
     if (way->head_size + way->tail_size > MAX_HEAD || way->framing < COUNTED || way->framing > FROM_CLIENT) {
-        PyErr_SetString(PyExc_ValueError, "no such framing, or a head that is too long");
+        PyErr_SetString(PyExc_ValueError, "unknown framing, or a head that is too long");
         return -1;
     }
     return parse_numbers(numbers, counters, is_in, way);
@@ -582,7 +584,7 @@ static int parse_expected(PyObject *given, int counters, Expected *expected)
         return -1;
     expected->count = (int)PyTuple_GET_SIZE(outs);
     if (PyTuple_GET_SIZE(outs) > MAX_BECOMES) {
-        PyErr_SetString(PyExc_ValueError, "more outs than there is room for");
+        PyErr_SetString(PyExc_ValueError, "too many results of one frame");
         return -1;
     }
     for (int out = 0; out < expected->count; out++)
@@ -591,7 +593,7 @@ static int parse_expected(PyObject *given, int counters, Expected *expected)
     return 0;
 }
 
-/* See which of those that are expected are answered, by one that is expected too. */
+/* Mark the expected frames that are answered by another expected frame. */
 static int find_answers(Expected *expected, int count)
 {
     for (int which = 0; which < count; which++)
@@ -601,7 +603,7 @@ static int find_answers(Expected *expected, int count)
         if (answers < 0)
             continue;
         if (answers >= count || expected[answers].count != 1) {
-            PyErr_SetString(PyExc_ValueError, "an answer to none that is expected, or that goes to several");
+            PyErr_SetString(PyExc_ValueError, "an answer to a frame that is not expected, or has several results");
             return -1;
         }
         expected[answers].is_answered = 1;
@@ -612,7 +614,7 @@ static int find_answers(Expected *expected, int count)
 static int parse_counters(PyObject *given, Counters *counters)
 {
     if (PyTuple_GET_SIZE(given) > MAX_COUNTERS) {
-        PyErr_SetString(PyExc_ValueError, "more counters than there is room for");
+        PyErr_SetString(PyExc_ValueError, "too many counters");
         return -1;
     }
     counters->count = (int)PyTuple_GET_SIZE(given);
@@ -624,8 +626,8 @@ static int parse_counters(PyObject *given, Counters *counters)
     return 0;
 }
 
-/* Give what one frame has become, on each of its ways. */
-static PyObject *told_of_one(const Expected *one, const Run *run, const Passed *passed, Counters *counters)
+/* Return the bytes that were written for one frame, on each of its ways. */
+static PyObject *written_for(const Expected *one, const Run *run, const Passed *passed, Counters *counters)
 {
     unsigned char frame[MAX_SIZE + MAX_HEAD + 64];
     Batch batch;
@@ -639,16 +641,17 @@ static PyObject *told_of_one(const Expected *one, const Run *run, const Passed *
         else
             Py_CLEAR(written);
     }
-    go_on(one, &batch, counters);
+    advance_counters(one, &batch, counters);
     return written;
 }
 
-static PyObject *told(const Expected *expected, const Run *run, Counters *counters)
+/* Return the segments and the frames that were passed on, as `wait` returns them. */
+static PyObject *result_of(const Expected *expected, const Run *run, Counters *counters)
 {
     PyObject *passed = PyTuple_New(run->count);
     for (int at = 0; passed && at < run->count; at++) {
         const Passed *frame = &run->passed[at];
-        PyObject *written = told_of_one(&expected[frame->which], run, frame, counters);
+        PyObject *written = written_for(&expected[frame->which], run, frame, counters);
         PyObject *one = written ? Py_BuildValue("iiN", frame->segment, frame->which, written) : NULL;
         if (one)
             PyTuple_SET_ITEM(passed, at, one);
@@ -690,13 +693,13 @@ static PyObject *express_wait(PyObject *module, PyObject *args)
         parse_counters(values, &counters))
         return NULL;
     if (PyByteArray_GET_SIZE(kept) != sizeof run.habits) {
-        PyErr_SetString(PyExc_ValueError, "habits of another size");
+        PyErr_SetString(PyExc_ValueError, "habits of the wrong size");
         return NULL;
     }
     first = counters;
     int count = (int)PyTuple_GET_SIZE(all), polled_count = 1;
     if (PyTuple_GET_SIZE(all) > MAX_EXPECTED) {
-        PyErr_SetString(PyExc_ValueError, "more is expected than there is room for");
+        PyErr_SetString(PyExc_ValueError, "too many expected frames");
         return NULL;
     }
     struct pollfd polled[MAX_EXPECTED + 1] = {{others, POLLIN, 0}};
@@ -719,32 +722,33 @@ static PyObject *express_wait(PyObject *module, PyObject *args)
     double first_time = now();
     if (sleep_until_ready(polled, polled_count, timeout) > 0) {
         run.was_there = now() - first_time < AT_ONCE;
-        take_all(expected, count, polled, polled_count, &counters, &run);
+        read_ready(expected, count, polled, polled_count, &counters, &run);
     }
     run.was_there = 0;
     first_time = run.habits.last;
-    /* Who comes next on the message's way has the processor first, and what follows joins the run. */
+    /* Linger: the next process on the message's way gets a processor first, and frames that follow join the run. */
     while (linger > 0 && run.count) {
         double since = now() - first_time, left = linger;
         if (!run.is_over && follow > linger) {
-            double patient = patience(&run.habits, since, follow, latest, work);
-            left = patient > linger ? patient : linger;
+            double longer = waiting_time(&run.habits, since, follow, latest, work);
+            left = longer > linger ? longer : linger;
         }
         if (since > latest || sleep_until_ready(polled, polled_count, left) <= 0 || run.is_over ||
-            is_anything_else(polled, polled_count) ||
-            !take_all(expected, count, polled, polled_count, &counters, &run))
+            is_other_event(polled, polled_count) ||
+            !read_ready(expected, count, polled, polled_count, &counters, &run))
             break;
     }
     Py_END_ALLOW_THREADS
     memcpy(PyByteArray_AS_STRING(kept), &run.habits, sizeof run.habits);
     if (!run.segment_count)
         Py_RETURN_NONE;
-    return told(expected, &run, &first);
+    return result_of(expected, &run, &first);
 }
 
-PyDoc_STRVAR(came_doc, "came(habits, descriptor)\n--\n\nSomething has come there that ``wait`` has not seen, while the work was done.");
+PyDoc_STRVAR(note_arrival_doc,
+             "note_arrival(habits, descriptor)\n--\n\nLearn that data has arrived there during the work, without ``wait``.");
 
-static PyObject *express_came(PyObject *module, PyObject *args)
+static PyObject *express_note_arrival(PyObject *module, PyObject *args)
 {
     Habits habits;
     PyObject *kept;
@@ -752,11 +756,11 @@ static PyObject *express_came(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "O!i", &PyByteArray_Type, &kept, &descriptor))
         return NULL;
     if (PyByteArray_GET_SIZE(kept) != sizeof habits) {
-        PyErr_SetString(PyExc_ValueError, "habits of another size");
+        PyErr_SetString(PyExc_ValueError, "habits of the wrong size");
         return NULL;
     }
     memcpy(&habits, PyByteArray_AS_STRING(kept), sizeof habits);
-    has_come(&habits, descriptor, now(), 1);
+    note_arrival(&habits, descriptor, now(), 1);
     memcpy(PyByteArray_AS_STRING(kept), &habits, sizeof habits);
     Py_RETURN_NONE;
 }
@@ -810,7 +814,7 @@ static PyObject *express_write_now(PyObject *module, PyObject *const *given, Py_
 
 static PyMethodDef functions[] = {
     {"write_now", (PyCFunction)(void (*)(void))express_write_now, METH_FASTCALL, write_now_doc},
-    {"came", express_came, METH_VARARGS, came_doc},
+    {"note_arrival", express_note_arrival, METH_VARARGS, note_arrival_doc},
     {"wait", express_wait, METH_VARARGS, wait_doc},
     {NULL},
 };

@@ -102,7 +102,7 @@ COUNTED, FROM_SERVER, FROM_CLIENT = range(3)
 _logger = logging.getLogger("co2.express")
 
 try:
-    from co2.server.express._express import HABITS_SIZE, SOURCE, came, wait
+    from co2.server.express._express import HABITS_SIZE, SOURCE, note_arrival, wait
 
     # Untested on other systems.
     AVAILABLE = sys.platform == "linux" and is_of(SOURCE, Path(__file__).with_name("_express.c"))
@@ -287,7 +287,7 @@ class Express(FairSelector):
         descriptors = {one.comes.descriptor for one in expected}
         for key, mask in events:
             if mask & selectors.EVENT_READ and key.fd in descriptors:
-                came(self._habits, key.fd)
+                note_arrival(self._habits, key.fd)
         return events
 
     def _expected(self) -> Sequence[Expected]:
