@@ -1,7 +1,7 @@
-/* The two loops that every message pays for, compiled: the short way into a queue, and the calls of `receive`.
+/* The two loops that every message passes, compiled: the quick path into a queue, and the calls of `receive`.
 
-   `speedups.py` has the same in Python, says what each is to do, and chooses; the tests run both. Nothing here touches
-   bytes that come from outside: messages are encoded and decoded by msgspec, batches taken apart elsewhere. */
+   `speedups.py` has the same in Python, documents it, and chooses; the tests run both. Nothing here parses bytes from
+   outside: msgspec encodes and decodes messages, and batches are split elsewhere. */
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -26,19 +26,20 @@ typedef struct {
 } Sleeper;
 
 static PyMemberDef level_members[] = {
-    {"alert", T_PYSSIZET, offsetof(Level, alert), 0, PyDoc_STR("entries that may wait")},
+    {"alert", T_PYSSIZET, offsetof(Level, alert), 0,
+     PyDoc_STR("Entries that may wait before their sender has to write them.")},
     {NULL},
 };
 
 static PyMemberDef sleeper_members[] = {
-    {"asleep", T_BOOL, offsetof(Sleeper, asleep), 0, PyDoc_STR("nobody writes now")},
+    {"asleep", T_BOOL, offsetof(Sleeper, asleep), 0, PyDoc_STR("Nobody writes now, and a sender must call attend().")},
     {NULL},
 };
 
 static PyTypeObject LevelType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "co2.plugin.child._speedups.Level",
-    .tp_doc = PyDoc_STR("What a queue is, for send."),
+    .tp_doc = PyDoc_STR("A queue, as send sees it."),
     .tp_basicsize = sizeof(Level),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_new = PyType_GenericNew,
@@ -48,7 +49,7 @@ static PyTypeObject LevelType = {
 static PyTypeObject SleeperType = {
     PyVarObject_HEAD_INIT(NULL, 0)
     .tp_name = "co2.plugin.child._speedups.Sleeper",
-    .tp_doc = PyDoc_STR("What a writer is, for send."),
+    .tp_doc = PyDoc_STR("A writer, as send sees it."),
     .tp_basicsize = sizeof(Sleeper),
     .tp_flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
     .tp_new = PyType_GenericNew,
@@ -61,11 +62,11 @@ typedef struct {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     PyObject *queue, *entries, *writer, *encode, *place, *other, *weak;
-    char *asleep; /* the writer's, where it is a Sleeper */
+    char *asleep; /* of the writer, if that is a Sleeper; else NULL */
     Py_ssize_t small, short_channel;
 } Send;
 
-/* 1 with *channel borrowed, or NULL for none, where the message has one of the two common forms; 0 where not. */
+/* Return 1 if a message has one of the two common forms, 0 if not, -1 for an error. *channel is borrowed; NULL: none. */
 static int
 common_form(PyObject *message, PyObject **channel)
 {
@@ -98,7 +99,7 @@ is_asleep(Send *self)
     return found;
 }
 
-/* Append what may go the short way; 1 when it did. Takes no reference. */
+/* Append a small message to the queue; return 1 if it was appended, 0 if it may not be, -1 for an error. */
 static int
 append(Send *self, PyObject *packed, PyObject *channel)
 {
@@ -144,14 +145,14 @@ send_call(PyObject *callable, PyObject *const *args, size_t nargsf, PyObject *kw
         return NULL;
     if (!common)
         return PyObject_CallOneArg(self->other, args[0]);
-    Py_XINCREF(channel); /* encoding may run code of others, which may change the message */
+    Py_XINCREF(channel); /* encoding may run a plugin's code, which may change the message */
     PyObject *packed = PyObject_CallOneArg(self->encode, args[0]), *result;
     if (packed) {
         result = send_packed(self, packed, channel);
         Py_DECREF(packed);
     }
     else if (PyErr_ExceptionMatches(PyExc_Exception)) {
-        PyErr_Clear(); /* the other way tells what is wrong with it */
+        PyErr_Clear(); /* the other function raises the error that the author of the plugin sees */
         result = PyObject_CallOneArg(self->other, args[0]);
     }
     else
@@ -227,19 +228,19 @@ static PyTypeObject SendType = {
 
 /* ---- give ---- */
 
-/* A call in progress of give(). */
+/* The arguments of give() that are the same for all messages. */
 typedef struct {
     PyObject *wants, *receive, *host_id, *client_address;
 } Giving;
 
-/* Set a key of a message, also of one that cannot be decoded, which raises its own error. */
+/* Set a key of a message. One that could not be decoded is no dictionary, and raises its own error. */
 static int
 set_key(PyObject *message, PyObject *key, PyObject *value)
 {
     return PyDict_CheckExact(message) ? PyDict_SetItem(message, key, value) : PyObject_SetItem(message, key, value);
 }
 
-/* Give one message; a new reference to what `receive` returned. */
+/* Pass one message to the plugin; return a new reference to the result of `receive`. */
 static PyObject *
 give_one(Giving *giving, PyObject *message)
 {
@@ -249,7 +250,7 @@ give_one(Giving *giving, PyObject *message)
     return PyObject_CallOneArg(giving->receive, message);
 }
 
-/* Whether a message is passed over: 1 yes, 0 no. */
+/* Return 1 if the plugin does not want a message, 0 if it does, -1 for an error. */
 static int
 is_passed_over(Giving *giving, PyObject *message)
 {
@@ -275,12 +276,12 @@ give_all(Giving *giving, PyObject *messages, Py_ssize_t at, Py_ssize_t end, PyOb
         if (waiting)
             break;
         if (at >= PyList_GET_SIZE(messages)) {
-            PyErr_SetString(PyExc_IndexError, "no such message");
+            PyErr_SetString(PyExc_IndexError, "the index of a message is out of range");
             return NULL;
         }
-        PyObject *message = PyList_GET_ITEM(messages, at); /* taken out: freed while it is in the cache */
+        PyObject *message = PyList_GET_ITEM(messages, at); /* removed: its memory is freed while it is in the cache */
         PyList_SET_ITEM(messages, at, Py_NewRef(Py_None));
-        *word = first + 2 * (unsigned long long)at; /* inside this one, done with all before it */
+        *word = first + 2 * (unsigned long long)at; /* progress: all messages before this one are done */
         int passed_over = message == Py_None ? 1 : is_passed_over(giving, message);
         if (!passed_over)
             result = give_one(giving, message);
@@ -311,7 +312,7 @@ give(PyObject *Py_UNUSED(module), PyObject *args)
     PyObject *given = NULL;
     if (at < 0 || buffer.itemsize != sizeof(unsigned long long) || index < 0 ||
         index >= buffer.len / buffer.itemsize)
-        PyErr_SetString(PyExc_ValueError, "no such word, or no such message");
+        PyErr_SetString(PyExc_ValueError, "an index is out of range, or the words have another size");
     else
         given = give_all(&giving, messages, at, end, jobs, (unsigned long long *)buffer.buf + index, first);
     PyBuffer_Release(&buffer);
@@ -347,14 +348,14 @@ listen_(PyObject *Py_UNUSED(module), PyObject *args)
 
 static PyMethodDef methods[] = {
     {"listen", listen_, METH_VARARGS, PyDoc_STR("Wait for bytes, or for a wakeup, and read them.")},
-    {"give", give, METH_VARARGS, PyDoc_STR("Give messages to a plugin.")},
+    {"give", give, METH_VARARGS, PyDoc_STR("Pass messages to a plugin.")},
     {NULL},
 };
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "co2.plugin.child._speedups",
-    .m_doc = PyDoc_STR("The two loops that every message pays for, compiled; see speedups.py."),
+    .m_doc = PyDoc_STR("The two loops that every message passes, compiled; see speedups.py."),
     .m_size = -1,
     .m_methods = methods,
 };
