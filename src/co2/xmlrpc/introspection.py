@@ -160,7 +160,7 @@ class _Introspection:
             # Encoded here, so that a result that cannot be is the fault of this call alone.
             xml = await self._encoded(result, before)
             before.check_room(len(xml))
-            before.count(len(xml))
+            before.hold(len(xml))
             return [Written(xml)]
         except Exception as error:
             code, text = fault_of(error, method or "system.multicall")
@@ -223,7 +223,7 @@ class _Answers(list[Any]):
         if self._all.size >= MAX_RESULTS and self._size + size > FREE_RESULTS:
             raise BadRequest("too many long answers of system.multicall are waiting; try again")
 
-    def count(self, size: int) -> None:
+    def hold(self, size: int) -> None:
         """Count the bytes of a result that is added."""
         self._size += size
         self._all.size += size

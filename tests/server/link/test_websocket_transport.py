@@ -678,7 +678,7 @@ def test_links_that_all_bring_many_messages_at_once_end_none_of_them(run: Run) -
                 wire.carry(owner)
                 wire.pause_reading()
                 ends.append((wire, owner, sock))
-        for wire, _, sock in ends:
+        for _, _, sock in ends:
             sock.setblocking(False)
             rest.append((sock, data[sock.send(data) :]))
             sock.settimeout(10)
@@ -690,7 +690,7 @@ def test_links_that_all_bring_many_messages_at_once_end_none_of_them(run: Run) -
             assert [owner.why for _, owner, _ in ends] == [[]] * len(ends)
             assert all(owner.frames == frames for _, owner, _ in ends)
         finally:
-            for wire, _, sock in ends:
+            for wire, _, _ in ends:
                 wire.abort()
             await asyncio.gather(*sending, return_exceptions=True)
             for _, owner, sock in ends:

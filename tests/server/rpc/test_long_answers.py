@@ -77,7 +77,10 @@ def test_answers_that_wait_are_bounded_and_what_they_share_counts_once(monkeypat
     async def run() -> None:
         answers = LongAnswers(asyncio.get_running_loop(), lambda: LIMIT, LIMIT)
         shared, *own = (bytes([number]) * 300 for number in range(6))
-        waiting = [asyncio.ensure_future(answers.turn({0: shared, 1 + number % 2: own[number % 2]})) for number in range(20)]
+        waiting = [
+            asyncio.ensure_future(answers.turn({0: shared, 1 + number % 2: own[number % 2]}))
+            for number in range(20)
+        ]
         await asyncio.sleep(0)
         assert not any(one.done() for one in waiting)
         with pytest.raises(BadRequest, match="try again"):

@@ -14,8 +14,8 @@ LONG = 128 * 1024
 """Bytes above which an answer waits for its turn."""
 
 MAX_WAITING = 64 * 1024 * 1024
-"""Bytes of the encoded parts of all answers that wait; a part of several answers counts once. Above it, further long
-answers are refused."""
+"""Bytes of the encoded parts of all answers that wait; a part of several answers counts once. Above it, further
+long answers are refused."""
 
 STEP = 0.002
 """Seconds from one turn to the next: the answer has been written by then, as far as the other side reads it."""
