@@ -1,11 +1,10 @@
 """Count the calls of co2's Python functions, and their files, for one message, one XML-RPC call and one reload.
 
-``make calls`` starts a relay and two satellites as their users do, with ``express = false``, has the interpreter
-of every process note each call (``sys.setprofile``), and prints a table by process. A message counts from the call
-of ``send`` to that of ``receive``, an XML-RPC call and a reload from the request to its answer; what follows, such
-as acknowledgements, does not belong to it. A function counts where it is called in more than half of the
-repetitions, so timers do not, and its calls are their median. ``--source FOLDER`` counts another checkout, by its
-``src`` folder.
+``make calls`` starts a relay and two satellites as users do, with ``express = false``. The interpreter of every
+process records each call (``sys.setprofile``), and a table by process is printed. A message counts from the call
+of ``send`` to that of ``receive``, an XML-RPC call or a reload from the request to its answer. Later work, such as
+acknowledgements, does not count. A function counts if it is called in more than half of the repetitions, so timers
+do not; its number of calls is the median. ``--source FOLDER`` counts another checkout, given its ``src`` folder.
 """
 
 import argparse
@@ -28,13 +27,13 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 REPETITIONS = 9
-"""How often each is done."""
+"""Number of times that each is done."""
 
 REST = 1.0
-"""Seconds before each in which everything comes to rest."""
+"""Seconds before each repetition, so that other work is finished."""
 
 PATIENCE = 30.0
-"""Seconds within which a host says that it is ready, or writes its counts."""
+"""Seconds within which a host must be ready, or write its counts."""
 
 BEGIN, END = signal.SIGRTMIN, signal.SIGRTMIN + 1
 
@@ -67,7 +66,7 @@ signal.signal(signal.SIGRTMIN + 1, end)
 threading.setprofile(profile)
 sys.setprofile(profile)
 """
-"""What each interpreter runs when it starts (``sitecustomize``), behind two lines with FOLDER and SOURCE."""
+"""Code that each interpreter runs at its start (``sitecustomize``), after two lines that set FOLDER and SOURCE."""
 
 SENDER = """
 import os
@@ -109,15 +108,15 @@ Counts = dict[str, Counter[str]]
 """Calls by function, of each process."""
 
 Span = tuple[int, int]
-"""When something began and ended, in nanoseconds of the monotonic clock, which all processes share."""
+"""Begin and end, in nanoseconds of the monotonic clock, which all processes share."""
 
 
 class Network:
     """A relay and two satellites with a plugin each, in a folder of their own.
 
     Attributes:
-        relay_url: where the relay listens.
-        receiver_url: where the receiving satellite does.
+        relay_url: URL of the relay.
+        receiver_url: URL of the receiving satellite.
     """
 
     def __init__(self, folder: Path, source: Path, stack: contextlib.ExitStack) -> None:
@@ -144,7 +143,7 @@ class Network:
         self.send()
 
     def send(self) -> Span:
-        """Send one message, and wait until the other plugin has got it; return when it was sent and received."""
+        """Send one message, and wait until the other plugin has received it; return the times of both."""
         self._heard.unlink(missing_ok=True)
         os.write(self._fifo, b"\n")
         _until(self._heard.exists, "the message to arrive")
@@ -158,15 +157,14 @@ class Network:
             file.unlink()
         time.sleep(REST)
         self._signal(BEGIN, pids)
-        time.sleep(
-            REST / 10
-        )  # a signal is handled between two instructions of Python: soon, and nobody tells when
+        # A signal is handled between two instructions of Python: soon, but there is no report of it.
+        time.sleep(REST / 10)
         begin, end = do()
         self._signal(END, pids)
         found = {}
         for name, pid in pids.items():
             file = self._counts / str(pid)
-            # A reload ends a plugin host: what that one did is not counted.
+            # A reload ends a plugin host, whose calls are not counted.
             _until(partial(_is_written, file, pid), f"the counts of the {name}")
             calls = json.loads(file.read_text("utf-8")) if file.exists() else ()
             found[name] = Counter(function for moment, function in calls if begin <= moment <= end)
@@ -174,7 +172,7 @@ class Network:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The five processes, in the order of a message's way; plugin hosts change with a reload."""
+        """The five processes, in the order in which a message passes them; a reload replaces a plugin host."""
         return {
             "sending plugin host": _child(self._sender),
             "its satellite": self._sender,
@@ -230,7 +228,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 def _child(pid: int) -> int:
-    """Return the process id of a satellite's plugin host, as soon as it is there."""
+    """Wait for a satellite's plugin host, and return its process id."""
     found: list[str] = []
 
     def there() -> bool:
@@ -254,7 +252,7 @@ def _until(condition: Callable[[], bool], what: str) -> None:
 
 
 def measured(network: Network, do: Callable[[], Span]) -> Counts:
-    """Return the calls that something takes."""
+    """Return the number of calls of each function while something is done."""
     windows = [network.counted(do) for _ in range(REPETITIONS)]
     return {
         name: Counter(
@@ -269,7 +267,7 @@ def measured(network: Network, do: Callable[[], Span]) -> Counts:
 
 
 def files_of(calls: Mapping[str, int]) -> set[str]:
-    """Return the files that these functions are in."""
+    """Return the files of these functions."""
     return {function.partition(":")[0] for function in calls}
 
 
@@ -283,8 +281,8 @@ def running(source: Path) -> Iterator[Network]:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=ROOT / "src", help="src folder of what is counted")
-    parser.add_argument("--functions", action="store_true", help="list each function, too")
+    parser.add_argument("--source", type=Path, default=ROOT / "src", help="src folder of the checkout to count")
+    parser.add_argument("--functions", action="store_true", help="list each function too")
     given = parser.parse_args()
     with running(given.source.resolve()) as network:
         relay = xmlrpc.client.ServerProxy(network.relay_url)

@@ -23,10 +23,10 @@ END = "<!-- drawn up to here -->"
 
 
 def with_diagrams(page: str) -> str:
-    """Return the page with the diagrams of now, each file's between two marks.
+    """Return the page with diagrams of the present tables, those of each file between two marks.
 
     Raises:
-        ValueError: it does not have the two marks of a file, once each.
+        ValueError: it does not have the two marks of each file exactly once.
     """
     for file, tables in DRAWN.items():
         begin = f"<!-- drawn by tools/draw_states.py from {file} -->"
@@ -34,7 +34,7 @@ def with_diagrams(page: str) -> str:
         between = re.compile(f"{re.escape(begin)}.*?{re.escape(END)}", re.S)
         page, count = between.subn(f"{begin}\n\n{diagrams}{END}", page)
         if count != 1:
-            raise ValueError(f"{PAGE.name} has {count} places for the diagrams of {file}, one is wanted")
+            raise ValueError(f"{PAGE.name} has {count} places for the diagrams of {file}, expected one")
     return page
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Install the XML-RPC libraries of other languages that tests/interop runs. From Debian's packages: only as root or in CI;
-# anywhere else, and where there is no apt-get, it says what is missing, and those tests skip. And from npm, for anybody who
-# has it, into tests/interop/.node, which git ignores: what requirements/node.txt pins, if it has the hash that stands there,
-# unpacked and no more. Nothing that comes with it is run.
+# Install the XML-RPC libraries of other languages for tests/interop.
+# Debian's packages are installed only as root or in CI. Otherwise the script prints what is missing, and those tests skip.
+# If npm is there, the packages that requirements/node.txt pins are unpacked into tests/interop/.node, which git ignores. Each
+# must have the pinned hash, and no script of it is run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(librpc-xml-perl libfrontier-rpc-perl libxmlrpc-lite-perl ruby ruby-xmlrpc php-cli php-xmlrpc
@@ -39,7 +39,7 @@ if command -v npm >/dev/null && ! cmp -s "$pins" "$place/pins"; then
     found="sha512-$("${PYTHON:-python3}" -c '
 import base64, hashlib, sys
 print(base64.b64encode(hashlib.sha512(open(sys.argv[1], "rb").read()).digest()).decode())' "$file")"
-    [ "$found" = "$hash" ] || { echo "$pin is not what $pins pins: it is $found. Nothing is installed" >&2; exit 1; }
+    [ "$found" = "$hash" ] || { echo "$pin does not have the hash that $pins pins: found $found. Nothing is installed" >&2; exit 1; }
     mkdir -p "$new/node_modules/${pin%@*}"
     tar -xzf "$file" -C "$new/node_modules/${pin%@*}" --strip-components=1
     rm "$file"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Install Debian packages for commands that are missing. Each argument is command:package, or command:package:formula.
-# As root, or in CI (where the variable CI is set), it installs them. Anywhere else it says what it would do, and asks
-# at a terminal; without one it says what to type, and fails. Where there is no apt-get, as on macOS, it says what to
-# type and goes on if Homebrew has a formula for all that is missing: the tests that need it skip.
+# As root or in CI (if the variable CI is set) it installs them without asking. Otherwise it asks at a terminal; without a
+# terminal it prints what to type, and fails. Without apt-get, as on macOS, it prints what to type, and succeeds if Homebrew has
+# a formula for each missing command: the tests that need them skip.
 set -euo pipefail
 missing=()
 formulas=()

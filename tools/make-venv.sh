@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Make the virtual environment $1 and put everything in it that requirements/dev.txt pins, and co2 itself.
-# Further arguments are the files that have changed since: where these are pins only, and all that they pin is installed,
-# nothing is to be done. Debian keeps venv's pip in a package of its own; where it is missing we install it or say how.
+# Make the virtual environment $1 with everything that requirements/dev.txt pins, and with co2 itself.
+# Further arguments are the files that have changed since the last time: if these are only pins, and all pinned versions are
+# installed, nothing is done. Debian has venv's pip in a package of its own; if it is missing, the script installs it or says how.
 set -euo pipefail
 venv=$1
 python=${PYTHON:-python3}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Write requirements/*.txt from the pins in requirements/*.in: with what these need on other systems, and the hashes of all
-# files of each release, so that pip takes nothing else under these names. Needs the network.
+# Write requirements/*.txt from the pins in requirements/*.in, with their dependencies on all systems, and with the hashes of
+# all files of each release, so that pip accepts no other files under these names. Needs the network.
 set -euo pipefail
 cd "$(dirname "$0")/../requirements"
 python=${PYTHON:-python3}
