@@ -571,7 +571,7 @@ def _room_not_told(original: Any) -> Any:
     return pump
 
 
-@_bug("a gap does not say how many siblings' messages went", "a", GapRange, "told")
+@_bug("a gap does not say how many siblings' messages went", "a", GapRange, "frame")
 def _dropped_not_told(_original: Any) -> Any:
     return lambda self, number: Gap(number, self.after, self.next, "; ".join(self.reasons))
 
