@@ -220,14 +220,14 @@ def test_what_one_read_brings_is_taken_in_many_turns_and_in_order() -> None:
         _, writer = await joined_as(relay, "spam")
         core = relay.core
         now = most = total = 0
-        take = core._take
+        take = core._process_frame
 
         def counting(peer: Peer, data: bytes | memoryview) -> None:
             nonlocal now
             now += 1
             take(peer, data)
 
-        core._take = counting  # type: ignore[method-assign]
+        core._process_frame = counting  # type: ignore[method-assign]
 
         async def count_turns() -> None:
             nonlocal now, most, total
@@ -257,14 +257,14 @@ def test_interests_with_many_subscriptions_count_for_as_many_frames_as_they_cost
         _, writer = await joined_as(relay, "spam")
         core = relay.core
         asked: list[int] = []
-        take = core._take
+        take = core._process_frame
 
         def counting(peer: Peer, data: bytes | memoryview) -> None:
             before = peer.asked
             take(peer, data)
             asked.append(peer.asked - before)
 
-        core._take = counting  # type: ignore[method-assign]
+        core._process_frame = counting  # type: ignore[method-assign]
         few, many = [Subscription("p", None, ["a"])], [Subscription(f"p{n}", None, ["a"]) for n in range(200)]
         patterns = [Subscription("p", None, ["a"] * 256)]
         frames = [encode_link_frame(Interest(subscriptions, [], [])) for subscriptions in (few, many, patterns)]

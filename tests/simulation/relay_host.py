@@ -225,7 +225,7 @@ class SimRelay:
         )
         self.core.keeps = True
         self.driver = RelayDriver(
-            self.core, self.wires, handle=self._take, join=list, failed=self._failed, read_on=self._read_on
+            self.core, self.wires, handle=self._handle, join=list, failed=self._failed, read_on=self._read_on
         )
         self.forecast = RelayForecast(self.core, {}, self.log.pass_over)
         self.engine.after(RECEIPT_INTERVAL, self.process, self._give_receipts)
@@ -419,7 +419,7 @@ class SimRelay:
                 for epoch, seq in decode_relay_frame(data).acks:
                     self.world.truth.acknowledging(peer.origin, epoch, seq)
 
-    def _take(self, event: Any) -> None:
+    def _handle(self, event: Any) -> None:
         engine, world = self.engine, self.world
         match event:
             case DiskWanted(stream):

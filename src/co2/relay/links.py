@@ -132,7 +132,7 @@ class Links:
         self._emptied: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self.driver = RelayDriver(
-            core, self.wires, handle=self._take, join=joined, failed=self._failed, read_on=self._read_on
+            core, self.wires, handle=self._handle, join=joined, failed=self._failed, read_on=self._read_on
         )
         self.calls = SatelliteCalls(core, self.driver.flush, owner.called)
         self.reader = LinkReader(core, log, self.wires, self.driver, committed=owner.committed)
@@ -260,7 +260,7 @@ class Links:
         await self.calls.stop()
         self.disk_reads.close()
 
-    def _take(self, event: Any) -> None:
+    def _handle(self, event: Any) -> None:
         match event:
             case DiskWanted(stream):
                 self._tasks.start(self._read_disk(stream))

@@ -74,7 +74,7 @@ class Network:
         self.core = RelayCore(self.log, "relay@10.0.0.1:2003", max_peers=lambda: 10**6, now=lambda: clock.now)
         self.wires: dict[Peer, MemoryWire] = {}
         self.driver = RelayDriver(
-            self.core, self.wires, handle=self._take, join=list, failed=_raise, read_on=_nothing_to_read
+            self.core, self.wires, handle=self._handle, join=list, failed=_raise, read_on=_nothing_to_read
         )
         self.failures: list[Failure] = []
         self.satellites: dict[str, Satellite] = {}
@@ -341,7 +341,7 @@ class Network:
             moved |= bool(frames)
         return moved
 
-    def _take(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         roster = self.core.roster
         match event:
             case AdmissionWanted() as asked:

@@ -91,10 +91,10 @@ class Receiver:
         if isinstance(frame, Gap):
             self._take_gap(plugin, frame)
         else:
-            self._take(plugin, frame)
+            self._pass_messages(plugin, frame)
             self._apart = None
 
-    def _take(self, plugin: Co2Plugin, frame: Deliver) -> None:
+    def _pass_messages(self, plugin: Co2Plugin, frame: Deliver) -> None:
         """Pass the messages of a frame to the plugin, with calls in between."""
         messages = open_batch(frame.batch)
         last = frame.first + len(messages) - 1

@@ -336,7 +336,7 @@ class Writer(Sleeper):
             self._writing = False
         return rest
 
-    def _take(self, lingers: bool) -> bytes:
+    def _next_bytes(self, lingers: bool) -> bytes:
         if self._writing:
             return b""  # a sender is writing, and will wake us
         if self._rest:
@@ -430,7 +430,7 @@ class Writer(Sleeper):
                 lingers = not self._closing and time.monotonic() - self._last_full < _LINGER
                 # First the flag, then the look: a message appended after the look sees the flag.
                 self.asleep = self._closing or (self._open and not self._held and not lingers)
-                if data := self._take(lingers):
+                if data := self._next_bytes(lingers):
                     self.asleep = False
                     self._writing = True
                     self._last_write = time.monotonic()

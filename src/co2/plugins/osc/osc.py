@@ -128,13 +128,13 @@ class X_Osc(plugin.Co2Plugin):
         except OSError:
             return  # no datagram; on Windows also after a datagram that was sent to a port without a listener
         try:
-            self._take(datagram, source)
+            self._send_messages(datagram, source)
         except packets.MalformedPacket as error:
             self._complain("malformed", f"not OSC, from {addresses.name_of(source)}: {error}")
         except Exception as error:  # send() refused the message: count it; the thread must go on reading
             self._complain("refused", f"cannot be sent to the network: {error}")
 
-    def _take(self, datagram: bytes, source: tuple[Any, ...]) -> None:
+    def _send_messages(self, datagram: bytes, source: tuple[Any, ...]) -> None:
         packet = packets.parse(datagram)
         self.counts["packets"] += 1
         for data_dict in mapping.to_data_dicts(

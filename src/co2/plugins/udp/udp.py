@@ -154,7 +154,7 @@ class X_Udp(plugin.Co2RelayPlugin):
         try:
             for line in lines_of(datagram):
                 try:
-                    answers += self._take(parse(line), source, now)
+                    answers += self._execute(parse(line), source, now)
                 except MalformedLine as error:
                     problem = self._garbage(error, source)
                 except Exception as error:  # send() refused the message: count it; the thread must go on reading
@@ -169,7 +169,7 @@ class X_Udp(plugin.Co2RelayPlugin):
         if answers:
             self._put(b"\n".join(answers), source)  # one datagram for one, so that no attack is amplified
 
-    def _take(self, line: NetworkMessage | Subscribe | Ping, source: Address, now: float) -> list[bytes]:
+    def _execute(self, line: NetworkMessage | Subscribe | Ping, source: Address, now: float) -> list[bytes]:
         """Execute a line; return its answers, one or none.
 
         Args:

@@ -211,7 +211,7 @@ class RelayCore:
         """
         peer.scanned = 0
         for data in frames:
-            self._take(peer, data)
+            self._process_frame(peer, data)
         self.fan_out.advance()
 
     def receive_some(self, peer: Peer, frames: Sequence[bytes | memoryview]) -> int:
@@ -223,14 +223,14 @@ class RelayCore:
         peer.scanned = 0
         count = 0
         for data in frames:
-            self._take(peer, data)
+            self._process_frame(peer, data)
             count += 1
             if peer.asked >= ASKED_AT_ONCE:
                 break
         self.fan_out.advance()
         return count
 
-    def _take(self, peer: Peer, data: bytes | memoryview) -> None:
+    def _process_frame(self, peer: Peer, data: bytes | memoryview) -> None:
         if peer.state == "closed":
             return
         try:

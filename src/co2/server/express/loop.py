@@ -326,7 +326,7 @@ class Express(FairSelector):
             end.written_ahead(bytes(ahead[key]))
         left = {key: len(data) for key, data in ahead.items()}
         for at, (row, data) in enumerate(come):
-            self._take(expected[row].comes.end, data, more=at + 1 < len(come))
+            self._process(expected[row].comes.end, data, more=at + 1 < len(come))
             frames = [(one, pieces) for segment, one, pieces in passed if segment == at]
             for one, pieces in frames:
                 for way, piece in zip(expected[one].becomes, pieces, strict=True):
@@ -336,7 +336,7 @@ class Express(FairSelector):
                     [expected[one] for one in {one: None for one, _ in frames}], [ends.pop(key) for key in wrong]
                 )
 
-    def _take(self, source: End, data: bytes, more: bool) -> None:
+    def _process(self, source: End, data: bytes, more: bool) -> None:
         try:
             source.take_ahead(data, more)
         except Exception:

@@ -184,7 +184,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._unsent.begin()
         self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
         if rest:
-            self._take(rest)
+            self._process(rest)
 
     def allow(self, max_frame: int) -> None:
         """Accept messages of up to ``max_frame`` bytes from now on."""
@@ -216,9 +216,9 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Process received bytes."""
-        self._take(self._buffer[:nbytes])
+        self._process(self._buffer[:nbytes])
 
-    def _take(self, data: bytes | memoryview, more: bool = False, most: int = MAX_MESSAGES) -> None:
+    def _process(self, data: bytes | memoryview, more: bool = False, most: int = MAX_MESSAGES) -> None:
         self._silent = 0
         began = self._loop.time()
         reader = self._reader
@@ -248,7 +248,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._going_on = None
         if self.is_held or self._is_lost:
             return
-        self._take(b"")
+        self._process(b"")
         if not (self._reader.is_cut_short or self.is_held or self._transport.is_closing()):
             self._transport.resume_reading()
 
@@ -275,7 +275,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         """Report the end to the owner, and stop."""
         try:
             if self._reader.is_cut_short and not self.is_held:
-                self._take(b"")  # what is behind that has not been acknowledged, and is sent again
+                self._process(b"")  # what is behind that has not been acknowledged, and is sent again
         finally:
             self._end(exc)
 
@@ -316,7 +316,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
     def take_ahead(self, data: bytes, more: bool = False) -> None:
         """Process received bytes; with ``more``, others came in elsewhere and are processed right after these."""
         # Results of all of them may be written already, and nothing else may come in between.
-        self._take(data, more, sys.maxsize)
+        self._process(data, more, sys.maxsize)
 
     def written_ahead(self, data: bytes) -> None:
         """Note bytes that are already written: they are left out of the next write."""
