@@ -331,3 +331,13 @@ def test_a_relay_says_so_at_the_welcome() -> None:
         await ham.stop()
 
     network(test, "spam")
+
+
+def test_a_package_that_loads_on_a_quiet_link_hears_at_once_that_the_log_was_replaced() -> None:
+    async def test(relay: Relay, spam: Satellite) -> None:
+        spam.link.core.subscribe("late", durable=True, position=0)
+        spam.link.driver.flush()
+        await until(lambda: spam.gaps, timeout=2)
+        assert spam.gaps == [("late", "log replaced")]
+
+    network(test, "spam")

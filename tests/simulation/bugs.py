@@ -455,10 +455,11 @@ def _gap_forgotten_at_a_restart(original: Any) -> Any:
 
 
 @_bug("what the outbox wants from disk is not read", "f", SatelliteDriver, "flush")
-def _outbox_not_read_back(_original: Any) -> Any:
+def _outbox_not_read_back(original: Any) -> Any:
     def flush(self: Any) -> None:
-        while self.wire is not None and not self.wire.is_full and (frames := self._core.taken()):
-            self.wire.write(self._join(frames))
+        load, self._load = self._load, lambda _segment: None
+        original(self)
+        self._load = load
 
     return flush
 

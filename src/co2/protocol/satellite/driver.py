@@ -57,6 +57,7 @@ class SatelliteDriver(Generic[_WireType]):
     ) -> None:
         self.wire: _WireType | None = None
         self._core = core
+        self._events = core.events
         self._outbox = core.outbox
         self._handle = handle
         self._join = join
@@ -82,8 +83,7 @@ class SatelliteDriver(Generic[_WireType]):
 
     def received(self, frames: Iterable[bytes | memoryview]) -> None:
         """Process frames of the relay, each with its events; the connection of a link that has ended is closed."""
-        core, handle = self._core, self._handle
-        events = core.events
+        core, events, handle = self._core, self._events, self._handle
         for data in frames:
             core.receive(data)
             while events:
@@ -97,12 +97,12 @@ class SatelliteDriver(Generic[_WireType]):
         """End the link after its connection is lost."""
         self.wire = None
         self._core.lost(why)
-        events = self._core.events
-        while events:
-            self._handle(events.popleft())
+        self.flush()
 
     def flush(self) -> None:
-        """Write waiting frames as far as the connection takes them; the rest stays in the outbox."""
+        """Handle events, then write waiting frames as far as the connection takes them; the rest waits."""
+        while self._events:
+            self._handle(self._events.popleft())
         wire = self.wire
         if wire is None:
             return
