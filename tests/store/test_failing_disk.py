@@ -217,3 +217,24 @@ def test_a_disk_that_cannot_be_read_is_a_gap(watched: Watched, monkeypatch: pyte
     reading = watched.log.read_disk(0, 2**20)
     assert reading.gap is not None
     assert (reading.next, "out of memory" in reading.gap.reason) == (reading.gap.next, True)
+
+
+def test_what_was_read_before_a_place_that_cannot_be_read_is_no_part_of_the_gap(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entries = [watched.append(60_000) for _ in range(3)]  # small ones are in the journal
+    watched.on_disk(entries[-1])
+    read = watched.log._reader.entries
+
+    def fails(after: int, max_bytes: int) -> Iterable[Entry | int]:
+        for found in read(after, max_bytes):
+            if isinstance(found, Entry) and found.position == entries[2].position:
+                raise apsw.IOError("disk I/O error")
+            yield found
+
+    monkeypatch.setattr(watched.log._reader, "entries", fails)
+    monkeypatch.setattr(relay_log, "READ_RETRY", 0.01)
+    reading = watched.log.read_disk(0, 2**20)
+    assert (list(reading.entries), reading.gap) == (entries[:2], None)
+    reading = watched.log.read_disk(reading.next, 2**20)
+    assert (list(reading.entries), reading.gap is not None) == ([], True)
