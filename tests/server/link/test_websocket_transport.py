@@ -326,6 +326,7 @@ def test_who_is_not_read_is_not_taken_for_dead_and_hears_that_we_live(run: Run, 
         wire.pause_reading()
         await other.read_until(lambda: len(other.control) >= 8)
         assert not owner.why
+        assert wire.unanswered == 0.0
         wire.resume_reading()
         await other.tell(PONG)
         await other.read_until(lambda: len(other.control) >= 9)

@@ -150,7 +150,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._why = ""
         self._timer: asyncio.TimerHandle | None = None
         self._ahead = b""
-        self._going_on: asyncio.Handle | None = None
+        self._continuation: asyncio.Handle | None = None
 
     @property
     def buffered(self) -> int:
@@ -164,8 +164,10 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     @property
     def unanswered(self) -> float:
-        """Seconds since a ping without an answer; 0 if there is none."""
-        return self._loop.time() - self._asked_at if self._silent >= _ASKED and self._asked_at else 0.0
+        """Seconds since a ping without an answer; 0 if there is none, or if nothing is read for now."""
+        if self.is_held or self._silent < _ASKED or not self._asked_at:
+            return 0.0
+        return self._loop.time() - self._asked_at
 
     @property
     def has_unread(self) -> bool:
@@ -182,7 +184,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         self._owner = owner
         self._transport.set_protocol(self)
         self._unsent.begin()
-        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._check_silence)
         if rest:
             self._process(rest)
 
@@ -231,21 +233,21 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._owner.received(frames, more)
         if reader.control:
             control, reader.control = reader.control, []
-            self._take_control(control)
+            self._process_control(control)
         if reader.error is not None:
             self.close(reader.error.close_code, str(reader.error))
         if self._is_counted or reader.held > FREE_UNFINISHED:
             self._count_unfinished(is_new=bool(frames))
-        if reader.is_cut_short and not self.is_held and self._going_on is None:
+        if reader.is_cut_short and not self.is_held and self._continuation is None:
             self._transport.pause_reading()
-            self._going_on = self._loop.call_later(self._loop.time() - began, self._go_on)
+            self._continuation = self._loop.call_later(self._loop.time() - began, self._continue)
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         """Process more of the last read, which had many messages, and then read on.
 
         Between two parts other work is done for as long as a part took, as for frames that wait for their turn.
         """
-        self._going_on = None
+        self._continuation = None
         if self.is_held or self._is_lost:
             return
         self._process(b"")
@@ -383,7 +385,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         if self.is_held:
             self.is_held = False
             if self._reader.is_cut_short:
-                self._going_on = self._going_on or self._loop.call_soon(self._go_on)
+                self._continuation = self._continuation or self._loop.call_soon(self._continue)
             elif not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -402,7 +404,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
 
     # ---- control ---------------------------------------------------------------------------------------
 
-    def _take_control(self, control: list[tuple[int, bytes]]) -> None:
+    def _process_control(self, control: list[tuple[int, bytes]]) -> None:
         now = self._loop.time()
         if now - self._controls_since >= 1.0:
             self._controls, self._controls_since = 0, now
@@ -426,7 +428,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._timer.cancel()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._transport.abort)
 
-    def _look(self) -> None:
+    def _check_silence(self) -> None:
         """Check twice per interval: ping a silent side, end the connection of one that does not answer."""
         self._silent += 1
         if self._is_read():
@@ -441,7 +443,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
             self._asked_at = self._loop.time()
         if self._silent >= _ASKED and not self._unsent.waits:
             self._keep((control_frame(PING, b"", self.is_client),))
-        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._look)
+        self._timer = self._loop.call_later(PING_INTERVAL / 2, self._check_silence)
 
     def _is_read(self) -> bool:
         """Return whether the other side has read some of the waiting bytes since the last check."""
