@@ -6,9 +6,9 @@ from typing import Protocol
 
 from co2.protocol.relay.cursors import Peer
 
-__all__ = ["FrameTurnLoop", "FrameTurns", "Take"]
+__all__ = ["FrameTurnLoop", "FrameTurns", "Process"]
 
-Take = Callable[[Peer, list[bytes]], int]
+Process = Callable[[Peer, list[bytes]], int]
 """Processes some frames of a link; returns how many, at least one."""
 
 
@@ -30,14 +30,14 @@ class FrameTurns:
 
     Args:
         loop: of the relay.
-        take: processes some of a link's; it may call :meth:`hold`, and :meth:`forget` for any link.
-        taken: called when none of a link's are left.
+        process: processes some of a link's; it may call :meth:`hold`, and :meth:`forget` for any link.
+        emptied: called when none of a link's are left.
     """
 
-    def __init__(self, loop: FrameTurnLoop, take: Take, taken: Callable[[Peer], None]) -> None:
+    def __init__(self, loop: FrameTurnLoop, process: Process, emptied: Callable[[Peer], None]) -> None:
         self._loop = loop
-        self._take = take
-        self._taken = taken
+        self._process = process
+        self._emptied = emptied
         self._waiting: OrderedDict[Peer, list[bytes]] = OrderedDict()
         self._resting: dict[Peer, list[bytes]] = {}
         self._busy = False
@@ -78,12 +78,12 @@ class FrameTurns:
         peer, frames = next(iter(self._waiting.items()))
         self._waiting.move_to_end(peer)  # behind all other links
         try:
-            rest = frames[self._take(peer, frames) :]
+            rest = frames[self._process(peer, frames) :]
             for kept in (self._waiting, self._resting):
                 if peer in kept:  # else its link has ended
                     kept[peer] = rest
             if peer in self and not rest:
                 self.forget(peer)
-                self._taken(peer)
+                self._emptied(peer)
         finally:
             self._begin(self._loop.time() - began)

@@ -138,7 +138,7 @@ class Links:
         self.reader = LinkReader(core, log, self.wires, self.driver, committed=owner.committed)
         self._tasks = TaskSet(_logger, "a task of the relay")
 
-    def open(self, wire: WebSocketTransport) -> "_Carried":
+    def open(self, wire: WebSocketTransport) -> "_LinkOwner":
         """Accept a new link from ``/link``; return its handler."""
         peer = self._core.opened(wire.address)
         self.wires[peer] = wire
@@ -149,7 +149,7 @@ class Links:
             oldest = self._unsaid_of.oldest_of_largest()
             self._has_spoken(oldest)
             self.wires[oldest].abort()
-        return _Carried(self, peer)
+        return _LinkOwner(self, peer)
 
     def _has_spoken(self, peer: Peer) -> None:
         """Stop waiting for a Hello."""
@@ -328,7 +328,7 @@ class Links:
         self.driver.claimed(claim)
 
 
-class _Carried:
+class _LinkOwner:
     """The handler of one link, for its wire."""
 
     __slots__ = ("_links", "_peer", "received")

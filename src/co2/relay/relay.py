@@ -101,7 +101,7 @@ class RelayRole:
         self.waiters = CommitWaiters()
         self.waiters.committed = log.committed
         self._telling: asyncio.TimerHandle | None = None
-        self._come_through = asyncio.Event()
+        self._filters_empty = asyncio.Event()
         self._tasks = TaskSet(_logger, "a task of the relay")
         self.now = time.monotonic
         self.plugins: RelayPlugins | None = None
@@ -160,10 +160,10 @@ class RelayRole:
         core = self.core
         core.closing = True
         if core.filter_chain.bytes:
-            self._come_through.clear()
+            self._filters_empty.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LAST_MESSAGES):
-                    await self._come_through.wait()
+                    await self._filters_empty.wait()
 
     async def stop(self) -> None:
         """Stop links, notifiers, the liveness checker and waiting fetches."""
@@ -250,7 +250,7 @@ class RelayRole:
     def has_room(self) -> None:
         """Handle a small enough backlog: resume plugins' sends, and end the wait of :meth:`take_no_more`."""
         if not self.core.filter_chain.bytes:
-            self._come_through.set()
+            self._filters_empty.set()
         if self.plugins is not None:
             self.plugins.has_room()
 

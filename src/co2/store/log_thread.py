@@ -47,7 +47,6 @@ class LogThread(LogWriter):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._idle = False
-        self._is_called = False
         self._closing = False
         self._last = 0.0
         self._thread = threading.Thread(target=self._run, name="co2-log", daemon=True)

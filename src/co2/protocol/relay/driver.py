@@ -26,7 +26,7 @@ class Wire(Protocol):
 
 
 class RelayDriver:
-    """Drives a relay's state machine. After each step, :meth:`flush`.
+    """Drives a relay's state machine. Each step ends with :meth:`flush`; after other uses of the core call it.
 
     Args:
         core: the state machine.

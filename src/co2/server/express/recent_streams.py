@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 __all__ = ["LOOKS", "MAX_STREAMS", "SMALL", "RecentStreams"]
 
 SMALL = 16
-"""Messages in a frame that may be followed by a similar one; a sender of more at a time is not in a hurry."""
+"""Messages in a frame up to which it counts as small; a sender of more at a time can wait."""
 
 MAX_STREAMS = 8
 """Streams of small frames that are remembered, the latest ones."""

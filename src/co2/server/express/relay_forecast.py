@@ -1,4 +1,4 @@
-"""What a relay expects next, for the express: a satellite's message, and the same for all who receive it."""
+"""The frames that a relay expects next, for the express: of a satellite, and the same for all who receive it."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
@@ -24,26 +24,26 @@ if TYPE_CHECKING:  # most relays carry no plugin, and start without these
 __all__ = ["MAX_LIVE_STREAMS", "MAX_WAYS", "RelayForecast", "Stretch"]
 
 MAX_WAYS = 64
-"""Frames, all together, that expected ones may become: to foresee more would take longer than it saves."""
+"""Frames in total that are forecast to be written: a longer forecast would take more time than it saves."""
 
 MAX_LIVE_STREAMS = 64
-"""Live streams up to which it is foreseen who gets what comes next: each is looked at for it."""
+"""Live streams up to which receivers are forecast: each stream is checked for that."""
 
 Stretch = tuple[Peer, int, str, str, tuple[str, ...] | None]
-"""Frames that differ in nothing but number and messages: (whose, run, package, plugin, channels)."""
+"""Frames that differ only in numbers and messages: (sender, run, package, plugin, channels)."""
 
 
 class RelayForecast:
-    """Tells what comes next at a relay.
+    """The forecast of a relay.
 
     Args:
         core: its state machine.
         wires: the connection of each link.
-        pass_over: has the log give no message a position up to this one.
+        pass_over: makes the log skip all positions up to one.
         packages: of the relay plugins, by name.
 
     Attributes:
-        recent: what satellites have sent lately, in small frames.
+        recent: senders of recent small frames.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class RelayForecast:
         return expected
 
     def next_publish(self, stretch: Stretch) -> tuple[Outline, Outline, list[Peer]] | None:
-        """Return the frame that may come next, what it becomes on live links, and on which; None where not sure.
+        """Return the next frame of a sender, its form on live links, and the receivers; None if that is unsure.
 
         Args:
-            stretch: as it came before, one of :attr:`recent`.
+            stretch: one of :attr:`recent`.
         """
         return None if self._core.filter_chain.occupied else self._foreseen(stretch, stretch[0].origin)
 
     def next_filtered(self, stretch: Stretch) -> tuple[Filter, Outline, Outline, list[Peer]] | None:
-        """Return the same where there is one relay plugin and nothing on its way through it, and that one first.
+        """Return the only relay plugin, and the same as :meth:`next_publish` for a frame that passes it.
 
-        What comes has its number before it passes, and what leaves has it behind: several may be on their way in
-        between. So these are counted apart.
+        None if there is no such plugin, or something is on its way through it. Several frames may be in the plugin
+        at a time, so the numbers of those that enter and of those that leave are counted apart.
         """
         through = self._core.filter_chain.lone
         if through is None or not through.wants(stretch[4]):
@@ -95,15 +95,16 @@ class RelayForecast:
     def next_passed(
         self, through: Filter, host_id: str, address: tuple[str, int], channels: Sequence[str] | None
     ) -> "tuple[Child, Outline, Outline] | None":
-        """Return who gets a message for a relay plugin if it comes now, what that gets, and the answer.
+        """Return the plugin host that gets the next message for a relay plugin, its frame, and the answer.
 
         Args:
-            through: the relay plugin, which wants it.
+            through: the relay plugin, which wants the message.
             host_id, address: the sender's.
-            channels: of the message; it keeps them, and is changed if the last one was.
+            channels: of the message, before and after the plugin. The plugin is expected to change it if it has
+                changed the last one.
 
         Returns:
-            None where that is not sure.
+            None if that is unsure.
         """
         for package in self._packages.values():
             for stage in package.filters.stages:
@@ -117,14 +118,14 @@ class RelayForecast:
         return None
 
     def _foreseen(self, stretch: Stretch, leaves: Hashable) -> tuple[Outline, Outline, list[Peer]] | None:
-        """Return what :meth:`next_publish` does; ``leaves``: whose the numbers of what leaves are."""
+        """Return the result of :meth:`next_publish`; ``leaves`` identifies the numbers of frames to receivers."""
         core, log = self._core, self._core.log
         peer, epoch, package, plugin, channels = stretch
         mark = log.marks.get((peer.origin, epoch))
         if mark is None or peer.state != "open" or core.closing or peer.skips:
             return None
         if max(mark, log.last) > MAX_NUMBER - 2 * MAX_BATCH_MESSAGES:
-            return None  # it is refused, or what follows
+            return None  # the next frame, or one that follows, is refused
         if core.events or core.ready or not log.takes:
             return None
         entry = Entry(
@@ -139,7 +140,7 @@ class RelayForecast:
         return comes, link_outline(deliver_frame(entry, ""), leaves), receivers
 
     def receivers(self, entry: Entry) -> list[Peer] | None:
-        """Return who would get an entry at once, if it came now; None where that is not sure."""
+        """Return the links that would get an entry at once; None if that is unsure."""
         fan_out, losses = self._core.fan_out, self._core.log.losses
         if fan_out.has_fresh or len(fan_out.at_head) > MAX_LIVE_STREAMS:
             return None
@@ -187,7 +188,7 @@ class RelayForecast:
         return None if wire is None else link_way_in(wire, comes)
 
     def _ways_out(self, receivers: Sequence[Peer], becomes: Outline) -> list[Way]:
-        """Return the ways to all of them; none where one is not known."""
+        """Return the ways to all receivers; none at all if one of them is unknown."""
         ways = [link_way_out(self._wires[peer], becomes) for peer in receivers]
         known = [way for way in ways if way is not None]
         return known if len(known) == len(ways) else []
@@ -196,10 +197,10 @@ class RelayForecast:
         return partial(self._was_refused, self._core.log.last)
 
     def _was_refused(self, last: int) -> bool:
-        """The log has not taken what was passed on behind a position; tell whether it takes nothing more.
+        """Handle frames that were passed on and not appended to the log; return whether it accepts nothing more.
 
-        Its thread may have found that out since the forecast was made. The positions that were told with it, of at
-        most one run, are given to nothing else.
+        The log's thread may have found a full disk since the forecast was made. Receivers have seen the positions
+        after ``last``, at most those of one run: they must not be used for other messages.
         """
         self._pass_over(last + MAX_RUN_MESSAGES)
         return not self._core.log.takes

@@ -1,4 +1,4 @@
-"""What a satellite expects next, for the express: its plugins' messages for the link, and the link's for them."""
+"""The frames that a satellite expects next, for the express: from plugins to the link, and the other way round."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -18,24 +18,24 @@ Sent = tuple[str, str, tuple[str, ...] | None]
 """(package, plugin, channels)."""
 
 Stretch = tuple[str, tuple[str, int], int, str, str, tuple[str, ...] | None]
-"""Frames that differ in nothing but number and messages: (host_id, address, run, package, plugin, channels)."""
+"""Frames that differ only in numbers and messages: (host_id, address, run, package, plugin, channels)."""
 
 ToHost = tuple[Child, Outline]
-"""What a plugin host gets, or sends."""
+"""A frame to a plugin host."""
 
 
 class SatelliteForecast:
-    """Tells what comes next at a satellite.
+    """The forecast of a satellite.
 
     Args:
         core: its state machine.
         packages: of its plugins, by name.
-        wire: returns the connection of now, None where there is none.
-        renumber: has what is sent go on in another run: the relay was told a number that no message here has.
+        wire: returns the current connection of the link, None for none.
+        renumber: continues in another run: the relay was sent a number that no message here has.
 
     Attributes:
-        sent: what plugins have sent lately, in small frames.
-        recent: what has come lately over the link.
+        sent: plugins with recent small frames.
+        recent: senders of recent small frames over the link.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class SatelliteForecast:
             expected += filter(None, map(self._next_received, self.recent))
         return expected
 
-    # ---- what goes out over the link ---------------------------------------------------------------------
+    # ---- to the link ---------------------------------------------------------------------------------------
 
     def next_publish(self, package: str, plugin: str, channels: Sequence[str] | None) -> Outline | None:
-        """Return what one more frame of a plugin would become on the link; None for nothing, or where not sure."""
+        """Return the form of a plugin's next frame on the link; None if there is none, or it is unsure."""
         core, outbox = self._core, self._core.outbox
         if core.state != "open" or core.paused or core.held or not outbox.is_given or not core.is_settled:
             return None
@@ -75,10 +75,10 @@ class SatelliteForecast:
     def next_published(
         self, package: str, plugin: str, channels: Sequence[str] | None
     ) -> tuple[Child, Outline, list[ToHost]] | None:
-        """Return what may come next of a plugin, from where, and what its siblings get of it at once.
+        """Return the plugin host of a plugin, its next frame, and the frames that other packages get at once.
 
         Returns:
-            None where that is not sure.
+            None if that is unsure.
         """
         host_id = self._core.host_id
         carried = self._packages.get(package)
@@ -95,16 +95,16 @@ class SatelliteForecast:
         names = None if channels is None else list(channels)
         return child, host_outline(plugin_frames.Publish(plugin, names, b"")), siblings
 
-    # ---- what comes over the link ------------------------------------------------------------------------
+    # ---- from the link -------------------------------------------------------------------------------------
 
     def next_deliver(self, stretch: Stretch) -> tuple[Outline, list[str]] | None:
-        """Return the frame of the live stream that may come next, and which packages get it.
+        """Return the next frame of the live stream, and the packages that get it.
 
         Args:
-            stretch: as it came before, one of :attr:`recent`.
+            stretch: one of :attr:`recent`.
 
         Returns:
-            None where that is not sure.
+            None if that is unsure.
         """
         core = self._core
         if core.state != "open" or not core.is_settled:
@@ -114,7 +114,7 @@ class SatelliteForecast:
         origin = host_id.partition("@")[0]
         if not wanting or origin == core.host_id.origin:
             return None
-        # Positions and numbers jump where others come in between that are not for us, or are our own.
+        # Positions and numbers jump over messages that are not for this satellite, or are its own.
         position = core.live_position + 1
         seq = max(one.seen.get((origin, epoch), 0) for one in wanting) + 1
         if max(position, seq) > MAX_NUMBER:
@@ -124,7 +124,7 @@ class SatelliteForecast:
         return link_outline(comes, origin, is_free=True), [one.package for one in wanting]
 
     def next_delivered(self, package: str, host_id: str, address: tuple[str, int]) -> ToHost | None:
-        """Return what a package gets if a message of somebody else comes now, and who takes it; None if unsure."""
+        """Return the frame to a package for the next message of another host; None if that is unsure."""
         carried = self._packages.get(package)
         if carried is None or not carried.receives:
             return None
@@ -139,7 +139,7 @@ class SatelliteForecast:
             self.sent.note((package, frame.plugin, channels), count)
 
     def _note_heard(self, frame: Deliver, count: int) -> None:
-        """Note a frame of so many messages that has come on the live stream."""
+        """Note that a frame of so many messages has arrived on the live stream."""
         if count <= SMALL or self.recent:
             channels = None if frame.channels is None else tuple(frame.channels)
             stretch = (frame.host_id, frame.client_address, frame.epoch, frame.sender, frame.plugin, channels)

@@ -1,4 +1,4 @@
-"""Where expected frames come and go: links and plugin hosts, as the express sees them."""
+"""The connections of expected frames: links and plugin hosts, as the express sees them."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -14,11 +14,11 @@ class LinkEnd(End, Protocol):
 
     @property
     def is_client(self) -> bool:
-        """Whether we have opened it."""
+        """Whether this host has opened it."""
 
     @property
     def read_descriptor(self) -> int:
-        """Of the socket, while what comes next is the beginning of a message; else -1."""
+        """Of the socket, while the next byte begins a message; else -1."""
 
     @property
     def write_descriptor(self) -> int:
@@ -30,11 +30,11 @@ class HostEnd(End, Protocol):
 
     @property
     def descriptor(self) -> int:
-        """Of the socket, while whole frames can come and go past the transport; else -1."""
+        """Of the socket, while whole frames can bypass the transport in both directions; else -1."""
 
 
 def link_way_in(end: LinkEnd, outline: Outline) -> Way | None:
-    """Return how a frame would come over a link; None while it cannot be told apart from what else comes."""
+    """Return the way of a frame that arrives over a link; None while it may be the middle of a message."""
     descriptor = end.read_descriptor
     return (
         Way(end, descriptor, FROM_SERVER if end.is_client else FROM_CLIENT, outline) if descriptor >= 0 else None
@@ -42,7 +42,7 @@ def link_way_in(end: LinkEnd, outline: Outline) -> Way | None:
 
 
 def link_way_out(end: LinkEnd, outline: Outline) -> Way | None:
-    """Return how a frame would be written to a link; None while something waits before it."""
+    """Return the way of a frame to a link; None while other bytes wait before it."""
     descriptor = end.write_descriptor
     return (
         Way(end, descriptor, FROM_CLIENT if end.is_client else FROM_SERVER, outline) if descriptor >= 0 else None
@@ -50,7 +50,7 @@ def link_way_out(end: LinkEnd, outline: Outline) -> Way | None:
 
 
 def host_way(end: HostEnd, outline: Outline) -> Way | None:
-    """Return how a frame would come from a plugin host, or go there; None while it could not."""
+    """Return the way of a frame from or to a plugin host; None while it must pass the transport."""
     descriptor = end.descriptor
     return Way(end, descriptor, COUNTED, outline) if descriptor >= 0 else None
 
@@ -58,6 +58,6 @@ def host_way(end: HostEnd, outline: Outline) -> Way | None:
 def expected_or_none(
     comes: Way | None, becomes: Sequence[Way | None], failed: Callable[[], bool] = lambda: False
 ) -> Expected | None:
-    """Put together what is known; all of it must be."""
+    """Return an expected frame; None if one of its ways is unknown."""
     known = [way for way in becomes if way is not None]
     return Expected(comes, known, failed) if comes is not None and len(known) == len(becomes) else None

@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
                 self._read_on()
             else:
                 self._ready()
-            self._go_on()
+            self._serve_next()
         elif self._state is _BUSY:
             self.deadline = math.inf
 
@@ -330,9 +330,9 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self._ready()
-        self._go_on()
+        self._serve_next()
 
-    def _go_on(self) -> None:
+    def _serve_next(self) -> None:
         """Serve the requests that came while an answer was under way."""
         self._advance()
         if self._task is not None:
@@ -407,7 +407,7 @@ class Connection(asyncio.Protocol):
                 return
             answer = complete
         self._reply(answer)
-        self._go_on()
+        self._serve_next()
 
     def _reply(self, answer: RpcAnswer) -> None:
         service = self._service
@@ -468,7 +468,7 @@ class Connection(asyncio.Protocol):
         keep = head.keep and not self._ending
         body = b"" if head.method == "HEAD" else page.body
         self._write(page_head(page, keep), (body,), keep, f"{head.method} {head.path}", page.status)
-        self._go_on()
+        self._serve_next()
 
     def _hand_over(self, request: Request) -> None:
         """Upgrade the connection to a link; from then on another protocol handles it."""

@@ -38,7 +38,7 @@ class HangupSignal:
         asyncio.get_running_loop().call_later(LOOK_AGAIN, self._end_with_terminal)
         self._again = True
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._take_in(), name="SIGHUP")
+            self._task = asyncio.create_task(self._apply(), name="SIGHUP")
 
     def _end_with_terminal(self) -> bool:
         """End the host if its terminal is gone; return whether it is."""
@@ -53,7 +53,7 @@ class HangupSignal:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _take_in(self) -> None:
+    async def _apply(self) -> None:
         while self._again:
             self._again = False
             _logger.info("SIGHUP: applying changes")
