@@ -10,7 +10,7 @@ import pytest
 from co2.errors import StorageFailed
 from co2.host_id import HostId
 from co2.protocol.relay.origins import OriginBook, hash_of_token
-from co2.relay.member_keeper import MemberKeeper
+from co2.relay.member_keeper import MAX_AWAY_WRITTEN, MemberKeeper
 from co2.store.member_store import MemberStore
 
 
@@ -20,11 +20,11 @@ class Store(MemberStore):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.sizes: list[int] = []
-        self.fails = False
+        self.error: Exception | None = None
 
     def write(self, changes: object) -> None:
-        if self.fails:
-            raise apsw.FullError("database or disk is full")
+        if self.error is not None:
+            raise self.error
         self.sizes.append(len(changes))  # type: ignore[arg-type]
         super().write(changes)  # type: ignore[arg-type]
 
@@ -60,12 +60,12 @@ def test_a_disk_that_does_not_take_it_holds_nobody_up_and_is_tried_again(
     async def go() -> None:
         store, book = Store(tmp_path / "members.db"), OriginBook()
         keeper = MemberKeeper(book, store)
-        store.fails = True
+        store.error = apsw.FullError("database or disk is full")
         for origin in ("a", "b", "c"):
             claim(book, origin)
             async with asyncio.timeout(5):
                 await keeper.kept()
-        store.fails = False
+        store.error = None
         async with asyncio.timeout(5):
             while keeper.keep() or not store.sizes:
                 await asyncio.sleep(0.01)
@@ -76,6 +76,39 @@ def test_a_disk_that_does_not_take_it_holds_nobody_up_and_is_tried_again(
         asyncio.run(go())
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert "disk is full" in caplog.text
+
+
+def test_an_error_of_ours_holds_nobody_up_either(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def go() -> None:
+        store, book = Store(tmp_path / "members.db"), OriginBook()
+        keeper = MemberKeeper(book, store)
+        store.error = ValueError("a bug")
+        claim(book, "a")
+        async with asyncio.timeout(5):
+            await keeper.kept()
+        store.error = None
+        claim(book, "b")
+        async with asyncio.timeout(5):
+            await keeper.kept()
+        assert store.sizes == [2]
+        await keeper.close()
+
+    asyncio.run(go())
+    assert "a bug" in caplog.text
+
+
+def test_all_who_have_joined_are_known_after_the_end_however_many(tmp_path: Path) -> None:
+    async def go() -> None:
+        keeper = MemberKeeper(OriginBook(), Store(tmp_path / "members.db"))
+        for number in range(3 * MAX_AWAY_WRITTEN):
+            keeper.away.joined(HostId(f"o{number}", "10.0.0.2", 2004), (), ())
+        keeper.keep_away()
+        await keeper.close()
+        again = MemberStore.open(tmp_path / "members.db")
+        assert len(again.away()) == 3 * MAX_AWAY_WRITTEN
+        again.close()
+
+    asyncio.run(go())
 
 
 def test_without_the_file_nobody_would_know_whose_an_origin_is(tmp_path: Path) -> None:

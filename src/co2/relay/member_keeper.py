@@ -14,7 +14,7 @@ from co2.protocol.relay.away import AwayBook
 from co2.protocol.relay.origins import OriginBook
 from co2.store.member_store import MemberStore
 
-__all__ = ["AWAY_INTERVAL", "INTERVAL", "MAX_AWAY_WRITTEN", "MemberKeeper"]
+__all__ = ["AWAY_INTERVAL", "CLOSE_TIMEOUT", "INTERVAL", "MAX_AWAY_WRITTEN", "MemberKeeper"]
 
 INTERVAL = 0.05
 """Seconds from one commit to the next, at least: a flood of Hellos does not write more often."""
@@ -24,6 +24,9 @@ AWAY_INTERVAL = 1.0
 
 AWAY_RETRY = 30.0
 """Seconds after which a disk that refused them is tried again."""
+
+CLOSE_TIMEOUT = 1.0
+"""Seconds in which the rest of them is written at the end; what is left then is as it was on disk before."""
 
 MAX_AWAY_WRITTEN = 64
 """Satellites that are written at a time, of at most 16 KiB each."""
@@ -111,7 +114,7 @@ class MemberKeeper:
             await asyncio.get_running_loop().run_in_executor(
                 self._thread, self._store.write_away, changes, here, time.time()
             )
-        except (apsw.Error, OSError) as error:
+        except Exception as error:  # also a bug of ours: the changes must not get lost
             self.away.give_back(changes)
             why = str(error) or type(error).__name__
         if why and not self._away_failed:
@@ -124,7 +127,10 @@ class MemberKeeper:
             self._away_timer.cancel()
         if self._away_task is not None:
             await asyncio.wait((self._away_task,))
+        until = time.monotonic() + CLOSE_TIMEOUT
         await self._write_away()
+        while self.away.has_changes and not self._away_failed and time.monotonic() < until:
+            await self._write_away()
         if self._task is not None:
             await self._task
         if self.book.has_changes:
@@ -153,7 +159,7 @@ class MemberKeeper:
         why = ""
         try:
             await asyncio.get_running_loop().run_in_executor(self._thread, self._store.write, changes)
-        except (apsw.Error, OSError) as error:
+        except Exception as error:  # also a bug of ours: satellites that want to join wait for this
             self.book.give_back(changes)
             why = str(error) or type(error).__name__
         if why != self._failed:
