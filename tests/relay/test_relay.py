@@ -246,6 +246,25 @@ def test_a_message_that_a_member_answers_with_nonsense_holds_up_no_later_ones() 
     with_relay(test, drop_after=60)
 
 
+def test_an_error_of_ours_with_one_message_holds_up_no_later_ones(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
+        url = member(relay, 5001)
+
+        def break_down(message: dict[str, Any]) -> None:
+            if message["data"] == 0:
+                raise RuntimeError("a bug")
+
+        client.trouble[url] = break_down
+        for number in range(3):
+            await send(relay, number)
+        await until(lambda: len(client.got.get(url, ())) == 2)
+        assert [message["data"] for message in client.got[url]] == [1, 2]
+        assert relay.members.totals().refused == 1
+
+    with_relay(test, drop_after=60)
+    assert "a bug" in caplog.text
+
+
 @pytest.mark.parametrize("answers_pings", [True, False])
 def test_a_message_in_which_a_foreign_server_fails_holds_up_no_later_ones_where_it_answers_pings(
     answers_pings: bool,

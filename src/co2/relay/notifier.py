@@ -18,6 +18,7 @@ from co2.relay.members import Member
 from co2.relay.message_reader import MAX_XML, LogMessage, MessageReader, unreadable
 from co2.xmlrpc.answers import BRIEF
 from co2.xmlrpc.client import RpcClient
+from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.writer import write_call, write_value
 
@@ -76,11 +77,8 @@ class Notifier:
                 await self._deliver_once()
                 delay = _FIRST_RETRY
                 self._tries = 0
-            except PeerError as error:
-                self._failed(error)
-                if isinstance(error, AnswerTooBig):
-                    self._too_long(self._member)
-                await self._count_try(error)
+            except Exception as error:  # an error of ours, too: the member must get the messages after this one
+                await self._handle_failure(as_fault(error, f"notify of {self._member.host_id}"))
                 await asyncio.sleep(delay * random.uniform(0.5, 1.0))
                 delay = min(delay * 2, _LONGEST_RETRY)
 
@@ -146,6 +144,12 @@ class Notifier:
             message.position,
             member.last_error,
         )
+
+    async def _handle_failure(self, error: PeerError) -> None:
+        self._failed(error)
+        if isinstance(error, AnswerTooBig):
+            self._too_long(self._member)
+        await self._count_try(error)
 
     async def _count_try(self, error: PeerError) -> None:
         """Count a failure against the message if the member is reachable but cannot accept this message.
