@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.siege.attackers import ATTACKS
 from tests.siege.siege import Siege
-from tests.siege.verdict import Measured, verdict
+from tests.siege.verdict import LATENCY_FACTOR, Measured, verdict
 
 
 def main() -> int:
@@ -54,6 +54,7 @@ def table(measured: Measured) -> str:
         "honest links that have ended": measured.links_lost,
         "latency p50, calm and under attack": f"{measured.calm_p50 * 1000:.2f} ms, {measured.p50 * 1000:.2f} ms",
         "latency p99, calm and under attack": f"{measured.calm_p99 * 1000:.2f} ms, {measured.p99 * 1000:.2f} ms",
+        f"times the calm p99 (goal: at most {LATENCY_FACTOR})": f"{measured.p99 / measured.calm_p99:.1f}",
         "a process with nothing to do: p99, worst": f"{measured.idle_p99 * 1000:.2f} ms, "
         f"{measured.idle_slowest * 1000:.2f} ms",
         "pings on new connections, refused": f"{measured.pings}, {measured.refused_pings}",
