@@ -318,6 +318,20 @@ def test_the_silent_are_dropped_and_resume_where_they_were() -> None:
     with_relay(test)
 
 
+def test_an_error_of_ours_in_a_ping_ends_the_checks_of_no_others(caplog: pytest.LogCaptureFixture) -> None:
+    async def test(relay: FullRelay, client: Client) -> None:
+        broken, silent = member(relay, 5001), member(relay, 5002)
+
+        async def call(url: str, _method: str, *_params: Any, **_more: Any) -> Any:
+            raise RuntimeError("a bug") if url == broken else Unreachable(f"{silent} is away")
+
+        client.call = call  # type: ignore[method-assign]
+        await until(lambda: not len(relay.members))
+
+    with_relay(test)
+    assert "a bug" in caplog.text
+
+
 def test_who_fetches_without_a_host_id_is_told_where_to_get_one() -> None:
     async def test(relay: FullRelay, client: Client) -> None:
         for argument in ({}, {"host_id": None}):

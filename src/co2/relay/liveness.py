@@ -8,6 +8,7 @@ from co2.errors import AnswerTooBig, PeerError, RemoteFault
 from co2.relay.members import Member, Members
 from co2.xmlrpc.answers import BRIEF
 from co2.xmlrpc.client import RpcClient
+from co2.xmlrpc.faults import as_fault
 
 __all__ = ["PINGS_AT_ONCE", "LivenessChecker"]
 
@@ -75,13 +76,16 @@ class LivenessChecker:
             await self._client.call(member.url, "ping", timeout=self._timeout, limit=BRIEF)
         except RemoteFault:
             pass  # a server without ping has answered, too
-        except PeerError as error:
-            if member.state != "unreachable":
-                _logger.warning("%s does not answer ping: %s", member.host_id, error)
-            member.state = "unreachable"
-            member.last_error = str(error)[:512]
-            if isinstance(error, AnswerTooBig):
-                self._too_long(member)
+        except Exception as error:  # an error of ours, too: it must not end the checks of all members
+            self._unanswered(member, as_fault(error, f"ping of {member.host_id}"))
             return
         member.state = "ok"
         member.seen_at = self._now()
+
+    def _unanswered(self, member: Member, error: PeerError) -> None:
+        if member.state != "unreachable":
+            _logger.warning("%s does not answer ping: %s", member.host_id, error)
+        member.state = "unreachable"
+        member.last_error = str(error)[:512]
+        if isinstance(error, AnswerTooBig):
+            self._too_long(member)
