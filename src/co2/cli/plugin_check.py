@@ -55,13 +55,13 @@ def check(path: Path, as_json: bool) -> int:
 def _packages(path: Path) -> list[Path]:
     """Return the packages to check: the path itself, or those in the folder."""
     from co2.plugin.packages.discovery import packages_in
-    from co2.plugin.packages.near_misses import unnamed_files
+    from co2.plugin.packages.near_misses import near_packages
 
     if path.is_file() or (path / "__init__.py").is_file():
         return [path]
     names = packages_in(path)
     packages = [path / name if (path / name).is_dir() else path / f"{name}.py" for name in names]
-    return [*packages, *unnamed_files(path)] or [path]
+    return [*packages, *near_packages(path)] or [path]
 
 
 def _print(row: dict[str, Any]) -> None:

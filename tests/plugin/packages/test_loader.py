@@ -36,6 +36,16 @@ WRONG_PACKAGES: list[tuple[dict[str, str], str, str]] = [
     ({"spam": "x = 1"}, "no class X_", "ham"),
     ({}, "no class X_", "ham"),
     (
+        {"init": f"from co2 import plugin\n{X_HAM}"},
+        "X_Ham is in __init__.py and is ignored; move it to a module",
+        "ham",
+    ),
+    (
+        {"spam": "class X_Ham:\n    def receive(self, data_dict): ..."},
+        "X_Ham does not inherit from plugin.Co2Plugin",
+        "ham",
+    ),
+    (
         {"spam": X_HAM + "class X_Eggs(plugin.Co2Plugin):\n    def x_call_me(self, data_dict): ...\n"},
         "X_Ham and X_Eggs both have x_call_me",
         "spam.py:7",

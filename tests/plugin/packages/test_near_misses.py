@@ -77,6 +77,57 @@ def test_what_is_not_meant_to_be_one_is_not_told(tmp_path: Path, code: str) -> N
     assert find_packages(config(tmp_path))[1] == []
 
 
+def test_a_folder_with_a_plugin_and_no_init_file_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ham").mkdir()
+    (tmp_path / "ham" / "helper.py").write_text("")
+    (tmp_path / "ham" / "spam.py").write_text(f"from co2 import plugin\n{GOOD}")
+    specs, problems = find_packages(config(tmp_path))
+    assert not specs
+    assert problems == [
+        (
+            "ham",
+            "ham/spam.py has a plugin, X_Good, but the folder has no file __init__.py, so it is not loaded; make "
+            "one (it may be empty)",
+        )
+    ]
+    (tmp_path / "ham" / "__init__.py").touch()
+    specs, problems = find_packages(config(tmp_path))
+    assert ([spec.name for spec in specs], problems) == (["ham"], [])
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "code"),
+    [
+        ("ham", "spam.py", "class X_Ham: ..."),
+        ("ham", "spam.py", "class X_Ham("),
+        ("ham", "spam.py", "class Base(plugin.Co2Plugin): ..."),
+        ("ham", "_spam.py", GOOD),
+        ("ham", "test_spam.py", GOOD),
+        ("ham", "conftest.py", GOOD),
+        ("ham", "spam.txt", GOOD),
+        ("tests", "spam.py", GOOD),
+        ("_ham", "spam.py", GOOD),
+        (".ham", "spam.py", GOOD),
+        ("not-ham", "spam.py", GOOD),
+    ],
+)
+def test_a_folder_that_is_not_meant_as_a_package_is_not_told(
+    tmp_path: Path, folder: str, file: str, code: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / file).write_text(f"from co2 import plugin\n{code}\n")
+    assert find_packages(config(tmp_path)) == ([], [])
+
+
+def test_a_folder_that_others_import_from_is_not_told(tmp_path: Path) -> None:
+    write_package(tmp_path, "ham", spam=f"from common.base import X_Base\n{GOOD}")
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common" / "base.py").write_text(
+        "from co2 import plugin\nclass X_Base(plugin.Co2Plugin):\n    def receive(self, d): ...\n"
+    )
+    assert find_packages(config(tmp_path))[1] == []
+
+
 def test_the_leaf_is_told_and_not_its_base(tmp_path: Path) -> None:
     code = "class Base(plugin.Co2Plugin): ...\nclass x_fader(Base): ..."
     (tmp_path / "fader.py").write_text(f"from co2 import plugin\n{code}\n")

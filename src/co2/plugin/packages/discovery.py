@@ -17,7 +17,7 @@ from co2.config import read_plugin_list_2003
 from co2.config.private import Trust, open_code
 from co2.near import nearest
 from co2.plugin.packages.entry_points import installed_packages
-from co2.plugin.packages.near_misses import unnamed_files
+from co2.plugin.packages.near_misses import near_packages
 from co2.plugin.packages.spec import PackageSpec
 
 __all__ = [
@@ -100,7 +100,7 @@ def find_packages(
     open_to_others = OpenCode(folder, trust)
     if names is None:
         names = [name for name in packages_in(folder) if not _is_for_relays(_place(folder, name))]
-        problems += [(file.stem, text) for file, text in unnamed_files(folder).items()]
+        problems += [(file.stem, text) for file, text in near_packages(folder).items()]
     for name in dict.fromkeys(names):
         try:
             spec = _find(name, folder, open_to_others)

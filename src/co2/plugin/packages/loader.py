@@ -211,7 +211,7 @@ def find_plugins(
     if not hasattr(module, "__path__"):
         found = _plugins_of(module, f"{package}.{package}", warnings, refuse)
         told = _warn_of_near_misses([module], found, warnings, refuse)
-        return (found if told else _of_role(found, role, file, refuse)), warnings
+        return (found if told else _of_role(found, role, file, refuse, warnings)), warnings
     for kind in _own_x_classes(module):
         text = f"{_where(kind)}: {kind.__name__} is in __init__.py and is ignored; move it to a module"
         warnings.append(text)
@@ -227,7 +227,7 @@ def find_plugins(
             parts.append(part)
             found += _plugins_of(part, f"{package}.{name}", warnings, refuse)
     told = _warn_of_near_misses(parts, found, warnings, refuse)
-    return (found if unseen or told else _of_role(found, role, file.parent, refuse)), warnings
+    return (found if unseen or told else _of_role(found, role, file.parent, refuse, warnings)), warnings
 
 
 def _warn_of_near_misses(
@@ -249,21 +249,25 @@ def _warn_of_near_misses(
     return False
 
 
-def _of_role(found: list[FoundPlugin], role: str, place: Path, refuse: Refuse) -> list[FoundPlugin]:
+def _of_role(
+    found: list[FoundPlugin], role: str, place: Path, refuse: Refuse, warnings: list[str]
+) -> list[FoundPlugin]:
     """Return the plugins for a role; there must be some, and not too many."""
     other = "satellite" if role == "relay" else "relay"
     carried = [one for one in found if not role or issubclass(one.kind, Co2RelayPlugin) == (role == "relay")]
     base = "Co2RelayPlugin" if role == "relay" else "Co2Plugin"
     if found and not carried:
         refuse(LoadFailure(f"its plugins are for a {other}: it has no class X_…(plugin.{base})", str(place)))
-    _check_number(carried if found else found, base, place, refuse)
+    _check_number(carried if found else found, base, place, refuse, warnings)
     return carried
 
 
-def _check_number(found: list[FoundPlugin], base: str, place: Path, refuse: Refuse) -> None:
+def _check_number(found: list[FoundPlugin], base: str, place: Path, refuse: Refuse, warnings: list[str]) -> None:
     if not found:
         where = "" if place.suffix == ".py" else " in any of its modules"
-        refuse(LoadFailure(f"it has no class X_…(plugin.{base}){where}", str(place)))
+        # Warnings are shown of what is loaded: where nothing is, the first one is the likely reason.
+        ignored = f"; {warnings.pop(0)}" if warnings else ""
+        refuse(LoadFailure(f"it has no class X_…(plugin.{base}){where}{ignored}", str(place)))
     if len(found) > MAX_PLUGINS:
         problem = f"{len(found)} plugins in one package; the limit is {MAX_PLUGINS}"
         refuse(LoadFailure(problem, str(place)))

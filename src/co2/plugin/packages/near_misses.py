@@ -1,4 +1,6 @@
-"""Code that looks meant for co2 without effect: a class without ``X_``, an uncalled method, an idle plugin.
+"""Code that looks meant for co2 without effect.
+
+A class without ``X_``, a folder without ``__init__.py``, an uncalled method, an idle plugin.
 
 Base classes, imported classes, and methods that a class calls itself are not reported.
 """
@@ -17,7 +19,7 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.packages.class_checks import line_of, mentions
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
-__all__ = ["IDLE", "near_misses_of", "unnamed_classes", "unnamed_files", "without_x"]
+__all__ = ["IDLE", "near_misses_of", "near_packages", "unnamed_classes", "without_x"]
 
 MAX_READ = 2000
 """Files that are searched for imports of another one: a plugin folder may be somebody's home folder."""
@@ -57,32 +59,60 @@ def unnamed_classes(module: types.ModuleType) -> Iterator[type[Co2Plugin]]:
             yield value
 
 
-def unnamed_files(folder: Path) -> dict[Path, str]:
-    """Return the files of a plugin folder with a plugin class that only lacks the right name, each with a text.
+def near_packages(folder: Path) -> dict[Path, str]:
+    """Return what in a plugin folder only lacks a name or a file to be a package, each with a text.
 
-    They are parsed, not executed. A file that others import holds base classes.
+    These are files with a plugin class without ``X_``, and folders with a plugin and without ``__init__.py``. They
+    are parsed, not executed. What others import holds base classes.
     """
     found: dict[Path, str] = {}
     for file in sorted(folder.glob("*.py")):
         names = _unnamed_in(file)
         if names and not file.name.startswith((".", "_")):
             found[file] = "; ".join(f"{file.name}: {without_x(name)}" for name in names)
-    return {file: text for file, text in found.items() if not _is_imported(file, folder)}
+    for file in itertools.islice(sorted(folder.glob("*/*.py")), MAX_READ):
+        if file.parent not in found and (name := _without_init(file)):
+            found[file.parent] = (
+                f"{file.parent.name}/{file.name} has a plugin, {name}, but the folder has no file __init__.py, so "
+                "it is not loaded; make one (it may be empty)"
+            )
+    return {path: text for path, text in found.items() if not _is_imported(path, folder)}
 
 
-def _unnamed_in(file: Path) -> list[str]:
+def _without_init(file: Path) -> str:
+    """Return the first plugin for satellites in a module whose folder lacks ``__init__.py``; '' for none."""
+    folder = file.parent
+    if (
+        not folder.name.isidentifier()
+        or folder.name.startswith("_")
+        or folder.name in ("test", "tests")
+        or file.name.startswith(("_", ".", "test_", "conftest."))
+        or (folder / "__init__.py").exists()
+    ):
+        return ""
+    return next(
+        (name for name, bases in _classes_in(file).items() if name[:2] == "X_" and _PLUGINS[0] in bases), ""
+    )
+
+
+def _classes_in(file: Path) -> dict[str, set[str]]:
+    """Return the classes of a file that has a word of plugins in it, each with the names of its bases."""
     try:
         source = file.read_bytes()
         if not any(name.encode() in source for name in _PLUGINS):
-            return []
+            return {}
         tree = ast.parse(source)
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-    kinds = {
+        return {}
+    return {
         node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
         for node in tree.body
         if isinstance(node, ast.ClassDef)
     }
+
+
+def _unnamed_in(file: Path) -> list[str]:
+    kinds = _classes_in(file)
     if any(name.startswith("X_") for name in kinds):
         return []
     plugins = {name for name, bases in kinds.items() if bases & {*_PLUGINS}}
@@ -94,11 +124,12 @@ def _unnamed_in(file: Path) -> list[str]:
     ]
 
 
-def _is_imported(file: Path, folder: Path) -> bool:
-    imports = re.compile(rb"^\s*(?:import|from)\b[^#\n]*\b" + file.stem.encode() + rb"\b", re.MULTILINE)
+def _is_imported(path: Path, folder: Path) -> bool:
+    """Return whether code elsewhere in a folder imports a file, or from a folder."""
+    imports = re.compile(rb"^\s*(?:import|from)\b[^#\n]*\b" + path.stem.encode() + rb"\b", re.MULTILINE)
     for other in itertools.islice(folder.rglob("*.py"), MAX_READ):
         try:
-            if other != file and imports.search(other.read_bytes()):
+            if path not in (other, other.parent) and imports.search(other.read_bytes()):
                 return True
         except OSError:
             continue
