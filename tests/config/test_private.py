@@ -122,9 +122,9 @@ def test_every_folder_on_the_way_counts(tmp_path: Path) -> None:
     assert f"chmod o-w {tmp_path / 'open'}" in problem
     (tmp_path / "open").chmod(0o1777)
     check_private(file)  # as in /tmp everybody may only touch what is his
-    assert "every user may write to it" in refused(check_private, tmp_path / "open"), (
-        "but may put there what we load"
-    )
+    problem = refused(check_private, tmp_path / "open")  # but may put there what we load
+    assert "every user may write to it, so it is not used; keep it in a folder of your own" in problem
+    assert "chmod" not in problem, "for /tmp that would break the programs of all others"
 
 
 def test_links_are_followed_on_their_whole_way(tmp_path: Path) -> None:

@@ -286,6 +286,8 @@ def _check(step: Path, status: os.stat_result, trust: Trust, wanted: Path | None
         return
     so = f", and so replace {wanted}" if wanted is not None else ", so it is not used"
     ours = uid == os.geteuid() or not os.geteuid()
+    if bits == "o-w" and mode & stat.S_ISVTX:  # as /tmp, which everybody needs as it is
+        raise ConfigError(str(step), f"{who} may write to it{so}; keep it in a folder of your own")
     mend = (
         f"fix it with: chmod {bits} {shlex.quote(str(step))}" if ours else f"ask its owner {_name(uid)} to fix it"
     )
