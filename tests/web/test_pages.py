@@ -25,7 +25,7 @@ from co2.web.page import PageRequest
 from co2.web.pages import make_pages
 from co2.web.rates import Rates
 from co2.web.trouble import network_trouble
-from co2.web.view import DeadLetterRow
+from co2.web.view import AwayRow, DeadLetterRow
 from co2.xmlrpc.registry import Registry
 from tests.web import fakes
 
@@ -206,7 +206,7 @@ def test_plugins_show_state_error_and_restarts():
 def test_plugins_show_what_they_use_and_may_use():
     said = " ".join(Tags(get(fakes.satellite(), "/plugins")[0].text).said.split())
     memory = "memory21 MiB address space118 MiB of 2 GiB"
-    for expected in (memory, "12", "1 min 30 s of 10 min", "5 deaths a minute"):
+    for expected in (memory, "12", "1 min 30 s of 10 min", "5 deaths a minute, those in one message count once"):
         assert expected in said
 
 
@@ -246,6 +246,17 @@ def test_trouble_of_all_satellites_is_on_top_of_a_relay_s_first_page():
     assert '<span class="state bad"><code>osc</code> parked' in satellites.text
 
 
+def test_where_all_satellites_are_away_nobody_reads_that_there_are_none_yet():
+    view = fakes.relay()
+    view.satellite_rows = []
+    for answer in get(view, "/", "/satellites"):
+        assert "None yet. Start one" in answer.text
+    view.away_rows = [AwayRow("8f3a61c29b04d7e5@192.168.1.20:2004", "away", 60.0, 1e9)]
+    for answer in get(view, "/", "/satellites"):
+        assert "None is linked" in answer.text
+        assert "None yet" not in answer.text
+
+
 @pytest.mark.parametrize("state", ["failed", "running"])
 @pytest.mark.parametrize("letters", [0, 1])
 def test_a_command_to_type_is_one_command_whatever_a_package_is_called(state, letters):
@@ -276,6 +287,34 @@ def test_packages_that_do_not_run_are_on_top_and_say_what_came_of_a_button():
     (answer,) = get(view, "/plugins?pressed=example")
     assert "It runs the code that is in its folder: load 3, code <code>abc</code>." in answer.text
     assert "Loading failed" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"refused": True}, "new code refused"),
+        ({"dead_letters": 2}, "2 dead letters"),
+        ({"hangs": 3.0}, "hangs"),
+        ({"last_error": "no parrot", "last_error_age": 5.0}, "error 5 s ago"),
+    ],
+)
+def test_a_running_package_in_trouble_says_so_on_its_own_host_above_those_that_are_well(changes, words):
+    view = fakes.satellite()
+    view.given["counters"]["dead_letters_kept"] = 5
+    view.packages[1] = msgspec.structs.replace(view.packages[1], **changes)
+    for answer in get(view, "/", "/plugins"):
+        said = " ".join(Tags(answer.text).said.split())
+        assert f"osc running, {words}" in said or f"running, {words} osc" in said
+        assert f'<span class="state bad">running, {words}</span>' in answer.text
+        plugins = said.partition("Plugins")[2]
+        assert plugins.index("meter") < plugins.index("osc") < plugins.index("example")
+
+
+def test_dead_letters_that_are_dropped_or_repeated_are_no_trouble():
+    view = fakes.satellite()
+    view.given["counters"]["dead_letters_kept"] = 0
+    view.packages[0] = msgspec.structs.replace(view.packages[0], dead_letters=2)
+    assert '<span class="state good">running</span> <code>example' in " ".join(get(view, "/")[0].text.split())
 
 
 def test_a_satellite_links_to_its_relay():

@@ -43,6 +43,8 @@ def test_size(number, text):
         (1843020, "received", "1,843,020"),
         (25.0, "drop_after", "25 s"),
         (86400.0, "log_age", "1 d"),
+        (0.05, "durability", "50 ms"),
+        (0.0, "durability", "0 ms"),
         (2048, "plugin_memory", "2 GiB"),
         (67108864, "log_bytes", "64 MiB"),
         (["a", 1], "", "a, 1"),

@@ -7,11 +7,12 @@ them, and the security policy allows no script and no inline style.
 import asyncio
 import functools
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from co2.plugin.parent.status import PackageStatus
 from co2.thread_priority import short_turns
 from co2.web import text
 from co2.web.buttons import RELOAD_PATH
@@ -153,9 +154,13 @@ def _environment() -> "Environment":
 
 
 async def _plugins(view: HostView, request: PageRequest) -> dict[str, Any]:
-    packages = worst_first(view.plugins())
-    letters = {package.name: await view.dead_letters(package.name, LETTERS_SHOWN) for package in packages}
+    packages = _own_packages(view, view.properties())
+    letters = {name: await view.dead_letters(name, LETTERS_SHOWN) for name in packages}
     return {"packages": packages, "letters": letters, "pressed": request.query.get("pressed", "")}
+
+
+def _own_packages(view: HostView, properties: Mapping[str, Any]) -> Mapping[str, tuple[PackageStatus, str, str]]:
+    return worst_first(view.plugins(), (properties.get("counters") or {}).get("dead_letters_kept", 0))
 
 
 async def _satellites(view: HostView, request: PageRequest) -> dict[str, Any]:
@@ -181,7 +186,7 @@ async def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[
         "about": about,
         "sections": [(name, properties[name]) for name in _SECTIONS if properties.get(name)],
         "rates": rates.look(properties.get("counters") or {}),
-        "packages": worst_first(view.plugins()),
+        "packages": _own_packages(view, properties),
         "rows": rows,
         "away": sum(view.away_states().values()),
     }

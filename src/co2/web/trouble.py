@@ -3,9 +3,9 @@
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from co2.protocol.wire.package_health import DOES_NOTHING, Health
+from co2.plugin.parent.status import PackageStatus
+from co2.protocol.wire.package_health import DOES_NOTHING, Health, trouble_words
 from co2.unseen import escape_unseen
 from co2.web.text import brief, duration
 from co2.web.view import SatelliteRow
@@ -75,9 +75,38 @@ def tone_of(state: str) -> str:
     return _TONES.get(state, "off")
 
 
-def worst_first(packages: Iterable[Any]) -> list[Any]:
-    """Return packages in order, those that do not run first."""
-    return sorted(packages, key=lambda row: _ORDER.index(row.state) if row.state in _ORDER else 0)
+def worst_first(packages: Iterable[PackageStatus], letters_kept: int) -> dict[str, tuple[PackageStatus, str, str]]:
+    """Return a host's own packages by name, those that do not run first, then those in trouble.
+
+    Args:
+        packages: in any order.
+        letters_kept: dead letters that are kept now; a package's own number only grows.
+
+    Returns:
+        Each with its state and trouble in words, and their tone.
+    """
+    rows = []
+    for package in packages:
+        words = _words(package, letters_kept)
+        tone = "bad" if words and package.state == "running" else tone_of(package.state)
+        order = _ORDER.index(package.state) if package.state in _ORDER else 0
+        rows.append((order, not words, package, ", ".join((package.state, *words)), tone))
+    rows.sort(key=lambda row: row[:2])
+    return {package.name: (package, state, tone) for _, _, package, state, tone in rows}
+
+
+def _words(package: PackageStatus, letters_kept: int) -> list[str]:
+    found = trouble_words(
+        package.name,
+        package.state,
+        hangs=package.hangs,
+        dead_letters=min(package.dead_letters, letters_kept),
+        refused=package.refused,
+        error_age=package.last_error_age if package.last_error else None,
+        duration=duration,
+    )
+    words = [word.removeprefix(package.name).lstrip(": ") for word in found]
+    return [word for word in words if word != package.state]
 
 
 def _of(row: SatelliteRow) -> Iterator[Trouble]:
