@@ -194,6 +194,7 @@ def told_everywhere(small: "SmallDisk") -> int:
     told = {place: int(re.findall(room, text)[-1]) for place, text in said.items()}
     assert 'co2_lagging{kind="disk_full"} 1.0' in page(relay, "/metrics")
     assert "co2_ready 0.0" in page(relay, "/metrics")
+    assert "sent again" not in small.satellite.stderr, "a satellite sends them itself"
     waiters = r"[1-9] messages wait here: the relay's disk is full, ([0-9]+) MiB more are needed"
     told["the satellite"] = int(re.findall(waiters, unready(small.satellite))[0])
     assert max(told.values()) - min(told.values()) <= 1, told  # what waited there has got to disk meanwhile

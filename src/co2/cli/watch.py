@@ -37,6 +37,7 @@ MAX_SHOWN = 400
 def watch(once: bool, count: int | None, timeout: float | None, url: str, as_json: bool) -> int:
     """Show every message on the network as it comes, until Ctrl-C or SIGTERM.
 
+    The time is that of its arrival here: a message may have waited at its satellite, as for a relay that was away.
     The exit code is 5 if the time was over before the wanted messages had come. If messages are missing, a line on
     stderr says so, or with --json a line {"gap": …}: messages that the relay's log no longer had when they were
     fetched, and live messages that came faster than they were fetched, because no log has them. Live messages have

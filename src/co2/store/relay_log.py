@@ -285,8 +285,8 @@ class RelayLog:
             raise StorageFailed(f"the relay's disk failed: {writer.failed}")
         if self._full:
             raise StorageFull(
-                f"the relay's disk is full, {writer.wanted} MiB more are needed; messages sent again after that "
-                "are accepted"
+                f"the relay's disk is full, {writer.wanted} MiB more are needed; after that it accepts "
+                "messages again"
             )
         if writer.waiting_bytes > MAX_BACKLOG:
             raise StorageFull(
