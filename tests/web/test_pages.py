@@ -130,6 +130,34 @@ def test_pages_are_written_one_at_a_time_and_let_the_event_loop_go_on_soon():
     assert sys.getswitchinterval() == pytest.approx(USUAL_INTERVAL)
 
 
+def test_the_rows_of_one_page_at_a_time_are_in_memory():
+    view = fakes.relay()
+    held, most, rows = 0, 0, view.satellites
+
+    async def satellites(*, here=False):
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        found = await rows(here=here)
+        await asyncio.sleep(0)
+        return found
+
+    view.satellites = satellites
+    pages = make_pages(view)
+
+    async def page(path):
+        nonlocal held
+        found = await pages[path](PageRequest(path, {}, ("127.0.0.1", 1), True))
+        held -= 1
+        return found
+
+    async def ask():
+        return await asyncio.gather(*(page(path) for path in ("/", "/satellites") * 20))
+
+    assert {answer.status for answer in asyncio.run(ask())} == {200}
+    assert most == 1
+
+
 def test_writing_pages_keeps_nobody_else_from_a_thread():
     go_on = threading.Event()
 

@@ -70,8 +70,9 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
     Args:
         view: of the role; read anew for each request.
     """
-    # Pages are rendered one at a time: several would only take turns. No other work waits for this thread.
-    page = functools.partial(_page, ThreadPoolExecutor(1, "co2-pages"), view)
+    # Pages are made one at a time: several would only take turns, and hold thousands of rows each meanwhile. No other
+    # work waits for this thread.
+    page = functools.partial(_page, ThreadPoolExecutor(1, "co2-pages"), asyncio.Lock(), view)
     pages: dict[str, PageHandler] = {
         "/": page("overview.html", functools.partial(_overview, view, Rates())),
         "/methods": page("methods.html", lambda _request: {"groups": _grouped(view.methods())}),
@@ -88,24 +89,26 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
 
 def _page(
     pool: ThreadPoolExecutor,
+    one: asyncio.Lock,
     view: HostView,
     template: str,
     values: Callable[[PageRequest], dict[str, Any] | Awaitable[dict[str, Any]]],
 ) -> PageHandler:
     async def page(request: PageRequest) -> PageAnswer:
-        found = values(request)
-        given = {
-            "role": view.role,
-            "host_id": view.host_id,
-            "version": view.version,
-            "path": request.path,
-            "here": request.is_local,
-            "now": text.moment(time.time()),
-            **(found if isinstance(found, dict) else await found),
-        }
-        # The values are a snapshot; a thread renders hundreds of rows, not the event loop.
-        html = await asyncio.get_running_loop().run_in_executor(pool, _render, template, given)
-        return answer(html.encode("utf-8", "replace"), HTML)
+        async with one:
+            found = values(request)
+            given = {
+                "role": view.role,
+                "host_id": view.host_id,
+                "version": view.version,
+                "path": request.path,
+                "here": request.is_local,
+                "now": text.moment(time.time()),
+                **(found if isinstance(found, dict) else await found),
+            }
+            # The values are a snapshot; a thread renders hundreds of rows, not the event loop.
+            html = await asyncio.get_running_loop().run_in_executor(pool, _render, template, given)
+            return answer(html.encode("utf-8", "replace"), HTML)
 
     return page
 
