@@ -70,8 +70,8 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
     Args:
         view: of the role; read anew for each request.
     """
-    # Pages are made one at a time: several would only take turns, and hold thousands of rows each meanwhile. No other
-    # work waits for this thread.
+    # Pages are made one at a time: several would only take turns, and hold thousands of rows each meanwhile. The
+    # thread is their own, so that no other work waits for it.
     page = functools.partial(_page, ThreadPoolExecutor(1, "co2-pages"), asyncio.Lock(), view)
     pages: dict[str, PageHandler] = {
         "/": page("overview.html", functools.partial(_overview, view, Rates())),
