@@ -147,7 +147,7 @@ def test_the_rows_of_one_page_at_a_time_are_in_memory():
 
     async def page(path):
         nonlocal held
-        found = await pages[path](PageRequest(path, {}, ("127.0.0.1", 1), True))
+        found = await pages[path](PageRequest(path, {}, "127.0.0.1", True))
         held -= 1
         return found
 
