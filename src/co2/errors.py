@@ -172,9 +172,11 @@ class FlushTimeout(UsageError, TimeoutError):
         self.reason = reason
 
     def __str__(self) -> str:
-        why = self.reason or f"no acknowledgement within {self.timeout:g} s"
+        late = (
+            f"no acknowledgement within {self.timeout:g} s: the relay is away, slow, or its disk is full (co2 ps)"
+        )
         return (
-            f"{why}: the relay is away or slow. The messages still wait and will be sent: "
+            f"{self.reason or late}. The messages still wait and will be sent: "
             "do not send them again; call flush() again, or with a longer timeout"
         )
 

@@ -47,6 +47,7 @@ def test_size(number, text):
         (0.0, "durability", "0 ms"),
         (2048, "plugin_memory", "2 GiB"),
         (67108864, "log_bytes", "64 MiB"),
+        (49152, "bytes_written", "48 KiB"),
         (["a", 1], "", "a, 1"),
         ({"a": 1}, "", "a 1"),
     ],

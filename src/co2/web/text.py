@@ -17,7 +17,7 @@ MAX_BRIEF = 300
 _FOLDERS = re.compile(r"""(?<![\w/:.])/(?:[^/\s:'",]+/)+|(?<!\w)[A-Za-z]:\\(?:[^\\\s:'",]+\\)*""")
 
 _SECONDS = re.compile(r"uptime|heartbeat|durability|\w+_(wait|interval|after|age|timeout|deadline)")
-_BYTES = re.compile(r"body|outbox_max|\w+_(bytes|size)")
+_BYTES = re.compile(r"body|outbox_max|bytes_written|\w+_(bytes|size)")
 _MEBIBYTES = re.compile(r"memory|\w+_memory")
 
 
