@@ -13,7 +13,7 @@ import pytest
 
 from co2.cli.client import CommandClient
 from co2.cli.main import COMMANDS
-from co2.cli.watch import _Watcher
+from co2.cli.watch import GRACE, _Watcher
 from co2.errors import CallTimeout
 from tests.cli.network import Network, co2, environ
 from tests.harness import running, wait_for
@@ -107,11 +107,39 @@ def test_a_watch_goes_on_when_a_relay_that_was_stopped_answers_again(capsys: pyt
                 raise answer
             return answer
 
-    follower = _Watcher(cast(CommandClient, Client())).follow(None)
+    follower = _Watcher(cast(CommandClient, Client()), None).follow()
     assert next(follower) == ("message", {"data": "after all"})
     told = capsys.readouterr().err
     assert "did not answer within 25 s; retrying\n" in told
     assert told.endswith("co2: registered again; messages sent in the meantime may be missing\n")
+
+
+def test_a_watch_of_a_relay_that_does_not_answer_ends_with_its_timeout(net: Network) -> None:
+    with stopped(net):
+        began = time.monotonic()
+        done = co2(net, "watch", "--timeout", "0.5")
+        took = time.monotonic() - began
+    assert (done.returncode, done.stdout) == (5, "")
+    assert took < 10, "not the 25 s that a fetch may take"
+    assert f"relay.register at {net.relay.url} did not answer" in done.stderr
+
+
+def test_no_call_of_a_watch_takes_longer_than_its_timeout() -> None:
+    timeouts: list[float] = []
+
+    class Client:
+        """A relay that answers once, and then never."""
+
+        def call(self, method: str, *_: object, timeout: float = 25, **__: object) -> dict[str, Any]:
+            timeouts.append(timeout)
+            if len(timeouts) > 1:
+                raise CallTimeout(method, timeout)
+            return {"host_id": "me@127.0.0.1:0", "position": 7}
+
+    deadline = time.monotonic() + 0.2
+    assert list(_Watcher(cast(CommandClient, Client()), deadline).follow()) == []
+    assert len(timeouts) > 1
+    assert max(timeouts) <= 0.2 + GRACE
 
 
 def test_ctrl_c_ends_the_wait(net: Network) -> None:

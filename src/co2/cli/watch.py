@@ -1,6 +1,7 @@
 """``co2 watch``: show the messages of the network as they come."""
 
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -23,6 +24,9 @@ WAIT = 20.0
 
 RETRY = 1.0
 """Seconds between two tries to register while the relay is away."""
+
+GRACE = 1.0
+"""Seconds that an answer may come after --timeout: a fetch that waits until then is answered a little later."""
 
 MAX_SHOWN = 400
 """Characters of data that are shown; --json shows all."""
@@ -53,8 +57,8 @@ def watch(once: bool, count: int | None, timeout: float | None, url: str, as_jso
     deadline = None if timeout is None else time.monotonic() + timeout
     seen = 0
     signal.signal(signal.SIGTERM, _terminated)
-    with CommandClient(url, WAIT + 5) as client, contextlib.closing(_watcher(client, url)) as watcher:
-        for kind, came in watcher.follow(deadline):
+    with CommandClient(url, WAIT + 5) as client, contextlib.closing(_watcher(client, url, deadline)) as watcher:
+        for kind, came in watcher.follow():
             if kind == "gap":
                 _show_gap(came, as_json)
                 continue
@@ -78,32 +82,33 @@ def _terminated(*_: object) -> NoReturn:
     raise SystemExit(EXIT_TERMINATED)
 
 
-def _watcher(client: CommandClient, url: str) -> "_Watcher":
+def _watcher(client: CommandClient, url: str, deadline: float | None) -> "_Watcher":
     with only_relays(client, url):
-        return _Watcher(client)
+        return _Watcher(client, deadline)
 
 
 class _Watcher:
-    """A client of the relay that only fetches messages; it registers again when the relay was away."""
+    """A client of the relay that only fetches messages; it registers again when the relay was away.
 
-    def __init__(self, client: CommandClient) -> None:
+    Args:
+        client: of the relay.
+        deadline: when to end, in seconds of the monotonic clock; None for never.
+    """
+
+    def __init__(self, client: CommandClient, deadline: float | None) -> None:
         self._client = client
+        self._deadline = deadline
         self._host_id = ""
         self._after = 0
         self._register()
 
-    def follow(self, deadline: float | None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield ("message", …) and ("gap", …).
-
-        Args:
-            deadline: when to end, in seconds of the monotonic clock; None for never.
-        """
-        while deadline is None or time.monotonic() < deadline:
-            wait = WAIT if deadline is None else max(0.0, min(WAIT, deadline - time.monotonic()))
+    def follow(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield ("message", …) and ("gap", …) until the deadline."""
+        while self._left:
             try:
-                answer = self._fetch(wait)
+                answer = self._fetch(min(WAIT, self._left))
             except PeerError as error:
-                self._come_back(error, deadline)
+                self._come_back(error)
                 continue
             for gap in answer["gaps"]:
                 yield "gap", gap
@@ -120,27 +125,32 @@ class _Watcher:
 
     def _register(self) -> None:
         known = {"host_id": self._host_id} if self._host_id else {}
-        answer = self._client.call("relay.register", known)
+        answer = self._client.call("relay.register", known, timeout=min(WAIT + 5, self._left + GRACE))
         self._host_id, self._after = answer["host_id"], answer["position"]
 
     def _fetch(self, wait: float) -> dict[str, Any]:
         arguments = {"host_id": self._host_id, "after": self._after, "max": 200, "wait": wait, "live": True}
         found: dict[str, Any] = self._client.call(
-            "relay.fetch", arguments, timeout=wait + 5, tell_after=wait + TELL_AFTER
+            "relay.fetch", arguments, timeout=min(wait + 5, self._left + GRACE), tell_after=wait + TELL_AFTER
         )
         return found
 
-    def _come_back(self, error: PeerError, deadline: float | None) -> None:
+    @property
+    def _left(self) -> float:
+        """Seconds until the deadline; 0 when it is over."""
+        return math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def _come_back(self, error: PeerError) -> None:
         unknown = isinstance(error, RemoteFault) and error.code == UnknownHost.code
         if not unknown and not isinstance(error, Unreachable | CallTimeout):
             raise error
         if not unknown:
             click.echo(f"co2: {error}; retrying", err=True)
-        while deadline is None or time.monotonic() < deadline:
+        while self._left:
             try:
                 self._register()
             except (Unreachable, CallTimeout):
-                time.sleep(RETRY)
+                time.sleep(min(RETRY, self._left))
             else:
                 click.echo("co2: registered again; messages sent in the meantime may be missing", err=True)
                 return
