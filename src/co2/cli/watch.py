@@ -125,7 +125,7 @@ class _Watcher:
 
     def _register(self) -> None:
         known = {"host_id": self._host_id} if self._host_id else {}
-        answer = self._client.call("relay.register", known, timeout=min(WAIT + 5, self._left + GRACE))
+        answer = self._client.call("relay.register", known, timeout=min(WAIT + 5, max(GRACE, self._left)))
         self._host_id, self._after = answer["host_id"], answer["position"]
 
     def _fetch(self, wait: float) -> dict[str, Any]:
@@ -137,8 +137,8 @@ class _Watcher:
 
     @property
     def _left(self) -> float:
-        """Seconds until the deadline; 0 when it is over."""
-        return math.inf if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        """Seconds until the deadline, rounded for the texts of errors; 0 when it is over."""
+        return math.inf if self._deadline is None else max(0.0, round(self._deadline - time.monotonic(), 2))
 
     def _come_back(self, error: PeerError) -> None:
         unknown = isinstance(error, RemoteFault) and error.code == UnknownHost.code
