@@ -278,9 +278,12 @@ def test_looking_for_many_numbers_does_not_look_at_all_frames_each_time() -> Non
     for number in range(10_000):
         tail.append(Entry(number + 2, 1, "ham", "ham@h:1", ("h", 1), 7, number, "", "", (), 1, b"x"), 1)
     began = time.process_time()
+    assert tail.find("spam", 7, 1) is None
+    once = time.process_time() - began
+    began = time.process_time()
     for _ in range(1000):
         assert tail.find("spam", 7, 1) is None
-    assert time.process_time() - began < 0.2
+    assert time.process_time() - began < 20 * once
 
 
 @pytest.mark.parametrize("limit", ["size", "age"])
