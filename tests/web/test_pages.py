@@ -328,7 +328,7 @@ def test_packages_that_do_not_run_are_on_top_and_say_what_came_of_a_button():
 )
 def test_a_running_package_in_trouble_says_so_on_its_own_host_above_those_that_are_well(changes, words):
     view = fakes.satellite()
-    view.given["counters"]["dead_letters_kept"] = 5
+    view.counted = dataclasses.replace(view.counted, queues={"dead_letters": 5})
     view.packages[1] = msgspec.structs.replace(view.packages[1], **changes)
     for answer in get(view, "/", "/plugins"):
         said = " ".join(Tags(answer.text).said.split())
@@ -340,7 +340,7 @@ def test_a_running_package_in_trouble_says_so_on_its_own_host_above_those_that_a
 
 def test_dead_letters_that_are_dropped_or_repeated_are_no_trouble():
     view = fakes.satellite()
-    view.given["counters"]["dead_letters_kept"] = 0
+    view.counted = dataclasses.replace(view.counted, queues={"dead_letters": 0})
     view.packages[0] = msgspec.structs.replace(view.packages[0], dead_letters=2)
     assert '<span class="state good">running</span> <code>example' in " ".join(get(view, "/")[0].text.split())
 

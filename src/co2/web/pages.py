@@ -157,13 +157,15 @@ def _environment() -> "Environment":
 
 
 async def _plugins(view: HostView, request: PageRequest) -> dict[str, Any]:
-    packages = _own_packages(view, view.properties())
+    packages = _own_packages(view)
     letters = {name: await view.dead_letters(name, LETTERS_SHOWN) for name in packages}
     return {"packages": packages, "letters": letters, "pressed": request.query.get("pressed", "")}
 
 
-def _own_packages(view: HostView, properties: Mapping[str, Any]) -> Mapping[str, tuple[PackageStatus, str, str]]:
-    return worst_first(view.plugins(), (properties.get("counters") or {}).get("dead_letters_kept", 0))
+def _own_packages(view: HostView) -> Mapping[str, tuple[PackageStatus, str, str]]:
+    packages = view.plugins()
+    has_letters = any(package.dead_letters for package in packages)
+    return worst_first(packages, int(view.numbers().queues.get("dead_letters", 0)) if has_letters else 0)
 
 
 async def _satellites(view: HostView, request: PageRequest) -> dict[str, Any]:
@@ -189,7 +191,7 @@ async def _overview(view: HostView, rates: Rates, request: PageRequest) -> dict[
         "about": about,
         "sections": [(name, properties[name]) for name in _SECTIONS if properties.get(name)],
         "rates": rates.look(properties.get("counters") or {}),
-        "packages": _own_packages(view, properties),
+        "packages": _own_packages(view),
         "rows": rows,
         "away": sum(view.away_states().values()),
     }
