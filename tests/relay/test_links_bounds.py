@@ -368,7 +368,7 @@ def test_frames_that_wait_for_their_turn_come_before_those_parsed_at_the_end(
         for seq in range(1, number + 1):
             batch = batch_of(seq)
             frames.append(encode_link_frame(Publish(7, seq, "p", "p.m.X", [""], crc32(batch), batch)))
-        # Not writelines(): since Python 3.12 it writes 1024 pieces at once, and the relay may read no more than these.
+        # Not writelines(): since Python 3.12 it writes 1024 pieces at once, and the relay may read only these.
         writer.write(b"".join(joined(frames, masked=True)))
         await until(lambda: wire.is_held)
         assert wire._reader.is_cut_short
