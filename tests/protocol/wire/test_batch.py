@@ -100,7 +100,7 @@ def test_batches_are_joined() -> None:
 
 
 def test_what_nests_too_deep_is_split_only_by_who_has_the_patience() -> None:
-    deep = b"\x91" * 5000 + b"\xc0"
+    deep = b"\x91" * 100_000 + b"\xc0"  # the interpreter's own limit differs from version to version
     batch = make_batch([b"\x01", deep])
     assert split_batch(batch) == [b"\x01", deep]
     with pytest.raises(BadRequest, match="batch"):
