@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from tests.siege.attackers import ATTACKS
-from tests.siege.siege import Siege
+from tests.siege.siege import NICE, Siege
 from tests.siege.verdict import LATENCY_FACTOR, Measured, verdict
 
 
@@ -23,6 +23,14 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="*", default=[], choices=[*ATTACKS], metavar="ATTACK", help=" ".join(ATTACKS)
     )
+    parser.add_argument(
+        "--nice",
+        type=int,
+        default=NICE,
+        choices=range(20),
+        metavar="0..19",
+        help=f"priority of the attackers for a processor, 19 is the lowest (default {NICE})",
+    )
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="co2-siege-"))
@@ -31,6 +39,7 @@ def main() -> int:
         calm=given.calm,
         seconds=given.minutes * 60,
         attacks=given.only,
+        nice=given.nice,
         say=lambda text: sys.stderr.write(f"{text}\n"),
     )
     measured = asyncio.run(siege.run())

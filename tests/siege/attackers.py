@@ -647,5 +647,5 @@ async def main(port: int, wanted: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    os.nice(19)  # the attackers are other machines: here they get what processor time the others leave
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2:]))
+    os.nice(int(sys.argv[2]))  # the attackers stand for other machines
+    asyncio.run(main(int(sys.argv[1]), sys.argv[3:]))

@@ -17,7 +17,10 @@ from tests.siege.honest import Satellites
 from tests.siege.machine import Watch
 from tests.siege.verdict import LATENCY_FLOOR, Measured, latency_bound, percentile
 
-__all__ = ["Siege"]
+__all__ = ["NICE", "Siege"]
+
+NICE = 19
+"""Niceness of the attackers. They stand for other machines, so they get what processor time the others leave."""
 
 SATELLITES = 10
 RATE = 500.0
@@ -37,6 +40,7 @@ class Siege:
         attacks: names of those that are made, all where there is none.
         rate: messages a second, of all satellites together.
         floor: see :data:`LATENCY_FLOOR`.
+        nice: of the attackers, 0 to 19.
         say: gets a line now and then.
     """
 
@@ -49,6 +53,7 @@ class Siege:
         attacks: Sequence[str] = (),
         rate: float = RATE,
         floor: float = LATENCY_FLOOR,
+        nice: int = NICE,
         say: object = None,
     ) -> None:
         self.measured = Measured()
@@ -57,6 +62,7 @@ class Siege:
         self._seconds = seconds
         self._attacks = [*attacks] or [*ATTACKS]
         self._floor = floor
+        self._nice = nice
         self._rate = rate
         self._say = say
 
@@ -103,7 +109,7 @@ class Siege:
     async def _under_attack(self, relay: HostProcess, satellites: Satellites, process: psutil.Process) -> None:
         measured = self.measured
         attackers = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.siege.attackers", str(relay.port), *self._attacks,
+            sys.executable, "-m", "tests.siege.attackers", str(relay.port), str(self._nice), *self._attacks,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         assert attackers.stdin is not None
