@@ -86,8 +86,11 @@ class FakeLog(MemoryLog):
         following = min((first for first in self.runs.values() if first > self.runs[run]), default=self.next)
         return position < following
 
+    def was_called(self, log_id: str) -> bool:
+        return log_id in (self.log_id, *self.former)
+
     def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
-        if log_id not in (self.log_id, *self.former):
+        if not self.was_called(log_id):
             return False
         return not self.holds(run, position) or position > self.ends.get(run, position)
 
@@ -184,12 +187,20 @@ class Network:
 
     def roll_back(self, kept: int, marks: dict[tuple[str, int], int]) -> None:
         """Kill the relay, and have its log be an older copy, with so many of its frames."""
-        self.give_receipts()
-        run = self.log.run
-        self.crash()
+        self.put_in(self.log)
         self.log.entries, self.log.marks = self.log.entries[:kept], marks
-        self.log.ends[run] = self.log.entries[-1].end if kept else BEGINNING
+        last = self.log.entries[-1].end if kept else BEGINNING
+        self.log.ends = {run: min(end, last) for run, end in self.log.ends.items()}
         self.log.committed = self.log.last
+        self.relay = self._relay()
+
+    def put_in(self, log: FakeLog) -> None:
+        """Kill the relay, and start it with that log; nobody is connected."""
+        self.give_receipts()
+        self.crash()
+        if log is not self.log:
+            self.log = log
+            log.forget_uncommitted()
         self.relay = self._relay()
 
     def commit(self) -> None:

@@ -17,6 +17,7 @@ from co2.protocol.wire.link_frames import (
     MAX_FIRST_FRAME,
     MAX_LOG_ID,
     MAX_NUMBER,
+    MAX_RECEIPTS,
     MAX_SUBSCRIPTIONS,
     MAX_TOKEN,
     Hello,
@@ -177,7 +178,7 @@ def assert_fits(packages: Sequence[str], patterns: list[str], methods: list[str]
         HostId("h" * 64, "2001:db8:1111:1111:1111:1111:1111:1111", 65_535), outbox, lambda: told, "t" * MAX_TOKEN
     )
     core.log_id, core.run = "l" * MAX_LOG_ID, "r" * MAX_LOG_ID
-    core.receipt = Receipt(core.log_id, core.run, MAX_NUMBER, bytes(64))
+    core.receipts = (Receipt(core.log_id, core.run, MAX_NUMBER, bytes(64)),) * (1 + MAX_RECEIPTS)
     carried = packages[: fitting_packages(packages)]
     for package in carried:
         core.subscribe(package, patterns, durable=True, position=MAX_NUMBER - 1)

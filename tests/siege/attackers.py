@@ -1,8 +1,8 @@
 """All attacks on a relay that are known, each as a task that goes on until it is cancelled.
 
-``python -m tests.siege.attackers PORT NAME…`` runs those named, with the names of honest satellites from stdin,
-until stdin ends and each has been done once, and prints how often each was done, and which of them ended for an
-error of its own.
+``python -m tests.siege.attackers PORT NICENESS NAME…`` runs those named, with the names of honest satellites from
+stdin, until stdin ends and each has been done once, and prints how often each was done, and which of them ended
+for an error of its own.
 
 An attack counts when its decisive step has been done: when the relay was seen to have taken what it is about, or
 to have refused it. One that is sent away before does not count, and comes again.

@@ -36,6 +36,7 @@ class Plan:
         self._cuts_power = dice.random() < 0.5
         self._clock_dice = random.Random(f"co2 clock {world.seed}")
         self._new_dice = random.Random(f"co2 new state {world.seed}")
+        self._between_dice = random.Random(f"co2 another folder in between {world.seed}")
         self._is_to_tell = False
 
     def begin(self) -> None:
@@ -165,12 +166,27 @@ class Plan:
                 for name in self._away:
                     world.net.partitioned.add(name)
                     world.net.cut(name)
+        elif self._between_dice.random() < 0.5:
+            self._replace_state()
+            world.truth.came_back = True
+            world.engine.after(self._between_dice.uniform(2.0, 12.0), None, self._put_back, copy)
+            return True
         else:
-            relay.change_disk(copy)
-            world.truth.state_replaced()
-            world.engine.after(8.0, None, world.net.partitioned.difference_update, self._away)
+            self._put_back(copy)
+            return True
         self._relay_soon()
-        return copy is not None
+        return False
+
+    def _put_back(self, copy: Path) -> None:
+        """Have the relay start with an older copy of its state folder, maybe after another folder."""
+        world = self.world
+        world.engine.after(8.0, None, world.net.partitioned.difference_update, self._away)
+        if not world.sending:
+            return
+        world.relay.end("kill")
+        world.relay.change_disk(copy)
+        world.truth.state_replaced()
+        self._relay_soon()
 
     def disk_error(self) -> bool:
         self.world.relay.disk.sync_fails = True

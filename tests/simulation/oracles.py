@@ -104,6 +104,9 @@ def _excused(world: "World", ear: "Ear", run: "Run", number: int, siblings: bool
             elif reason == "log replaced":
                 if not _in_log(world, run, number):
                     return True
+                # It was told so when the log went; numbers that came since make it a repeat (delivery.md).
+                if world.truth.came_back and any(position > gap.after for _, position in run.positions(number)):
+                    return True
             elif any(gap.after < position < gap.next for _, position in run.positions(number)):
                 return True
         if len(gap.reasons) >= delivery_queue.MAX_REASONS:

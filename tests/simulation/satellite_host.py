@@ -132,7 +132,7 @@ class SimSatellite:
         self.forecast = SatelliteForecast(self.core, {}, lambda: None, lambda: None)
         self._cursors = Cursors.open(self.folder / "cursors.json")
         self.core.log_id, self.core.run = self._cursors.log_id, self._cursors.run
-        self.core.receipt = self._cursors.receipt
+        self.core.receipts = self._cursors.receipts
         self._not_loaded = {plan.name for plan in self.plans} & self._cursors.positions.keys()
         for name in sorted(self._not_loaded):
             self.core.subscribe(name, durable=True, position=self._cursors.positions[name])
@@ -468,7 +468,7 @@ class SimSatellite:
             self.engine.after(self.world.sync_time(), self.process, self._save_cursors, *now)
 
     def _save_cursors(self, log_id: str, run: str, positions: dict[str, int]) -> None:
-        self._cursors.save(log_id, run, positions, self.core.receipt)
+        self._cursors.save(log_id, run, positions, self.core.receipts)
         for ear in self.ears:
             if ear.durable and ear.package in positions:
                 ear.place_saved()

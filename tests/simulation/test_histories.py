@@ -136,6 +136,33 @@ def test_a_rolled_back_log_takes_another_id_and_tells_what_it_has_lost() -> None
         assert story.heard(story.ear(late), ham)[-10:] == list(range(20, 30))
 
 
+def test_an_older_copy_that_comes_back_after_another_log_tells_what_it_lacks() -> None:
+    with told("older copy after another log") as story:
+        ham, spam = story.satellite(package("p")), story.satellite(package("d", durable=True))
+        story.send(ham, 10)
+        story.go(2.0)
+        story.relay.end("kill")
+        older = story.copy_folder()
+        copy_tree(story.relay.folder, older)
+        story.relay.start()
+        story.go(1.0)
+        story.send(ham, 10)
+        story.go(7.0)  # a receipt comes
+        for folder in (story.copy_folder(), older):
+            story.relay.end("kill")
+            story.relay.change_disk(folder)
+            story.truth.state_replaced()
+            story.relay.start()
+            story.go(3.0)
+            story.send(ham, 10)
+            story.go(3.0)
+        story.judge()
+        reasons = [reason for gap in story.ear(spam).gaps for reason in gap.reasons]
+        assert reasons.count("log replaced") == 2
+        assert "the relay lost messages 11 to 30 of sat0@10.0.1.1:2004" in reasons
+        assert story.heard(story.ear(spam), ham) == list(range(40))
+
+
 def test_what_is_acknowledged_while_the_state_folder_is_lost_is_in_doubt() -> None:
     """The relay had it, and its word was on the way: a satellite without receipts can prove nothing of it."""
     with told("late acknowledgement") as story:

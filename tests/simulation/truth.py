@@ -288,6 +288,7 @@ class Truth:
         self.log_id = ""
         self._aliases: dict[str, set[str]] = {}
         self.replaced = 0
+        self.came_back = False
         self.handed_out = 1
         self._by_epoch: dict[tuple[str, int], list[Run]] = defaultdict(list)
         self._durable: dict[tuple[str, int], int] = {}

@@ -5,10 +5,11 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from co2.protocol.wire.link_frames import Receipt
+from co2.protocol.wire.link_frames import MAX_RECEIPTS, Receipt
 from co2.store.cursors import Cursors
 
 
@@ -90,16 +91,22 @@ def test_two_threads_may_save_at_once(tmp_path: Path) -> None:
     assert Cursors.open(tmp_path / "cursors.json").positions == {"ham": 99, "spam": 99}
 
 
-def test_the_receipt_is_kept_with_them_and_one_that_is_none_does_no_harm(tmp_path: Path) -> None:
+def test_receipts_are_kept_with_them_and_what_is_none_does_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "cursors.json"
-    receipt = Receipt("log", "r", 7, b"\x00\xff" * 16)
+    receipts = tuple(Receipt(f"log {number}", "r", 7, b"\x00\xff" * 16) for number in range(1 + MAX_RECEIPTS))
     cursors = Cursors.open(path)
-    cursors.save("log", "r", {"ham": 7}, receipt)
+    cursors.save("log", "r", {"ham": 7}, receipts)
     assert not cursors.differ("log", "r", {"ham": 7})
-    assert Cursors.open(path).receipt == receipt
-    for broken in (None, "x", [], ["log", "r", "x", "00"], ["log", "r", 7, "zz"], ["log", "r", 7, None]):
-        path.write_text(json.dumps({"log_id": "log", "run": "r", "positions": {"ham": 7}, "receipt": broken}))
+    assert Cursors.open(path).receipts == receipts
+    broken: Any
+    for broken in (None, "x", {"x": 1}, 7, ["x"], [[]], [["log", "r", "x", "00"]], [["l", "r", 7, None]], [None]):
+        path.write_text(json.dumps({"log_id": "log", "run": "r", "positions": {"ham": 7}, "receipts": broken}))
         again = Cursors.open(path)
-        assert (again.receipt, again.positions, again.replaced) == (None, {"ham": 7}, "")
-    path.write_text(json.dumps({"log_id": "log", "run": "r", "positions": {"ham": 7}}))
-    assert Cursors.open(path).positions == {"ham": 7}
+        assert (again.receipts, again.positions, again.replaced) == ((), {"ham": 7}, "")
+    shown = ["log", "r", 7, "00ff" * 16]
+    before = {"log_id": "log", "run": "r", "positions": {"ham": 7}}
+    one = Receipt("log", "r", 7, b"\x00\xff" * 16)
+    for known, kept in (({"receipt": shown}, (one,)), ({"receipt": None}, ()), ({}, ())):
+        path.write_text(json.dumps({**before, **known}))
+        again = Cursors.open(path)
+        assert (again.receipts, again.positions) == (kept, {"ham": 7})

@@ -28,7 +28,7 @@ class Subscriptions:
         self._durable: dict[str, bool] = {}
         self._not_loaded: set[str] = set()
         self._unsaved = ""
-        core.log_id, core.run, core.receipt = self._cursors.log_id, self._cursors.run, self._cursors.receipt
+        core.log_id, core.run, core.receipts = self._cursors.log_id, self._cursors.run, self._cursors.receipts
         if self._cursors.replaced:
             _logger.error("durable plugins start from the newest message: %s", self._cursors.replaced)
 
@@ -89,7 +89,7 @@ class Subscriptions:
             return
         why = ""
         try:
-            await asyncio.to_thread(self._cursors.save, *now, core.receipt)
+            await asyncio.to_thread(self._cursors.save, *now, core.receipts)
         except OSError as error:
             why = error.strerror or type(error).__name__
         if why != self._unsaved:

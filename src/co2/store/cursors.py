@@ -2,13 +2,13 @@
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from co2.logs import open_private
-from co2.protocol.wire.link_frames import Receipt
+from co2.protocol.wire.link_frames import MAX_RECEIPTS, Receipt
 from co2.store.fsync import sync_file
 
 __all__ = ["MAX_SIZE", "Cursors"]
@@ -27,14 +27,14 @@ class Cursors:
         log_id: of the log, '' for none.
         run: of the relay that handed out the newest position.
         positions: last message that each package has processed.
-        receipt: last one that the relay had issued when the positions were written, None for none.
+        receipts: the last one of each log that the relay had issued when the positions were written, newest first.
         replaced: why an older file was set aside, '' for none.
     """
 
     def __init__(self, path: Path) -> None:
         self.log_id = self.run = ""
         self.positions: dict[str, int] = {}
-        self.receipt: Receipt | None = None
+        self.receipts: tuple[Receipt, ...] = ()
         self.replaced = ""
         self._path = path
         self._saving = threading.Lock()
@@ -45,7 +45,7 @@ class Cursors:
         cursors = cls(path)
         try:
             data = path.read_bytes()
-            cursors.log_id, cursors.run, cursors.positions, cursors.receipt = _read(data)
+            cursors.log_id, cursors.run, cursors.positions, cursors.receipts = _read(data)
         except FileNotFoundError:
             pass  # the first start: there are no positions yet
         except (OSError, ValueError) as error:
@@ -60,10 +60,10 @@ class Cursors:
         other = (log_id, run) != (self.log_id, self.run)
         return bool(positions) and (other or {**self.positions, **positions} != self.positions)
 
-    def save(self, log_id: str, run: str, positions: Mapping[str, int], receipt: Receipt | None = None) -> None:
+    def save(self, log_id: str, run: str, positions: Mapping[str, int], receipts: Sequence[Receipt] = ()) -> None:
         """Write positions to disk, from any thread. Those of packages not loaded stay, in the same log.
 
-        The receipt is written with them; a change of the receipt alone is not.
+        The receipts are written with them; a change of the receipts alone is not.
 
         Raises:
             OSError: the disk refuses them; the old file is still there.
@@ -75,15 +75,15 @@ class Cursors:
             saved = {**kept, **positions}
             new = self._path.with_name(f"{self._path.name}.new")
             with open(new, "w", encoding="utf-8", opener=open_private) as file:
-                shown = receipt and (receipt.log_id, receipt.run, receipt.position, receipt.mac.hex())
-                json.dump({"log_id": log_id, "run": run, "positions": saved, "receipt": shown}, file)
+                shown = [(one.log_id, one.run, one.position, one.mac.hex()) for one in receipts]
+                json.dump({"log_id": log_id, "run": run, "positions": saved, "receipts": shown}, file)
                 file.flush()
                 sync_file(file.fileno())
             new.replace(self._path)
-            self.log_id, self.run, self.positions, self.receipt = log_id, run, saved, receipt
+            self.log_id, self.run, self.positions, self.receipts = log_id, run, saved, tuple(receipts)
 
 
-def _read(data: bytes) -> tuple[str, str, dict[str, int], Receipt | None]:
+def _read(data: bytes) -> tuple[str, str, dict[str, int], tuple[Receipt, ...]]:
     if len(data) > MAX_SIZE:
         raise ValueError(f"larger than {MAX_SIZE} bytes")
     found: Any = json.loads(data)
@@ -92,13 +92,16 @@ def _read(data: bytes) -> tuple[str, str, dict[str, int], Receipt | None]:
     positions = found.get("positions")
     if not isinstance(positions, dict) or not all(isinstance(position, int) for position in positions.values()):
         raise ValueError("its positions are not numbers")
-    return found["log_id"], found["run"], positions, _read_receipt(found.get("receipt"))
+    # Files of earlier versions hold one receipt.
+    return found["log_id"], found["run"], positions, _read_receipts(found.get("receipts", [found.get("receipt")]))
 
 
-def _read_receipt(found: Any) -> Receipt | None:
-    """Parse a receipt; an invalid one counts as none: the relay keeps its own."""
+def _read_receipts(found: Any) -> tuple[Receipt, ...]:
+    """Parse receipts; if one is invalid they all count as none: the relay keeps its own."""
     try:
-        log_id, run, position, mac = found
-        return Receipt(str(log_id), str(run), int(position), bytes.fromhex(mac))
+        return tuple(
+            Receipt(str(log_id), str(run), int(position), bytes.fromhex(mac))
+            for log_id, run, position, mac in list(found)[: 1 + MAX_RECEIPTS]
+        )
     except (TypeError, ValueError):
-        return None
+        return ()

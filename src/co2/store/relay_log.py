@@ -376,12 +376,16 @@ class RelayLog:
         following = min((first for first in self._runs.values() if first > begun), default=self.last + 1)
         return position < following
 
+    def was_called(self, log_id: str) -> bool:
+        """Return whether this is, or was, the id of this log."""
+        return log_id == self.log_id or log_id in self._former
+
     def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
         """Return whether a true receipt over this position shows that this is an older copy of that log.
 
         The position was on disk, and is not: this log does not know the run, or the run had not come so far.
         """
-        if log_id != self.log_id and log_id not in self._former:
+        if not self.was_called(log_id):
             return False
         return not self.holds(run, position) or position > self._ends.get(run, position)
 

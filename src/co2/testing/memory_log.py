@@ -98,6 +98,10 @@ class MemoryLog:
         """Return whether this log can have handed out a position in that run."""
         return run == self.run and position < self.next
 
+    def was_called(self, log_id: str) -> bool:
+        """Return whether this is the id of this log."""
+        return log_id == self.log_id
+
     def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
         """Return whether a true receipt over this position shows that this is an older copy of that log."""
         return False

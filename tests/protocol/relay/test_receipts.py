@@ -8,8 +8,16 @@ from co2.protocol.relay import core as relay
 from co2.protocol.relay.losses import MAX_LOSSES
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.protocol.wire import close_reasons
-from co2.protocol.wire.link_frames import Gap, Hello, Receipt, Subscription, decode_relay_frame, encode_link_frame
-from tests.protocol.network import KEY, FakeSatellite, Network
+from co2.protocol.wire.link_frames import (
+    MAX_RECEIPTS,
+    Gap,
+    Hello,
+    Receipt,
+    Subscription,
+    decode_relay_frame,
+    encode_link_frame,
+)
+from tests.protocol.network import KEY, FakeLog, FakeSatellite, Network
 
 
 def hostile(net: Network, origin: str = "mallory", **fields: Any) -> list[Any]:
@@ -66,8 +74,7 @@ def test_a_position_that_nobody_has_given_concerns_only_who_says_it(
 
 def test_a_true_receipt_of_this_log_proves_nothing_against_it() -> None:
     net, _, spam = busy()
-    receipt = spam.core.receipt
-    assert receipt is not None
+    [receipt] = spam.core.receipts
     assert KEY.is_true("spam", receipt)
     assert not KEY.is_true("mallory", receipt)
     assert receipt.position == net.log.committed
@@ -80,17 +87,16 @@ def test_a_true_receipt_of_this_log_proves_nothing_against_it() -> None:
 def test_a_receipt_comes_where_it_is_news_and_only_to_those_that_know_it() -> None:
     net = Network()
     ham, spam, old = net.satellite("ham"), net.satellite("spam", "b"), net.satellite("old", "b", token="")
-    before = spam.core.receipt
+    before = spam.core.receipts
     net.give_receipts()
-    assert spam.core.receipt is before
+    assert spam.core.receipts is before
     ham.send(1)
     net.run()
     net.relay.give_receipts(net.relay.peers.values())
     assert [len(peer.out) for peer in net.relay.peers.values()] == [1, 1, 0]
     net.run()
-    assert spam.core.receipt is not None
-    assert spam.core.receipt.position == 2
-    assert old.core.receipt is None
+    assert [receipt.position for receipt in spam.core.receipts] == [2]
+    assert old.core.receipts == ()
     assert not old.ended
 
 
@@ -105,7 +111,7 @@ def test_who_reads_in_a_log_that_does_not_know_its_run_gets_all_of_it_again_and_
     net.cut(spam)
     ham.send(3)
     net.run()
-    spam.core.run, spam.core.receipt = "forgotten", None
+    spam.core.run, spam.core.receipts = "forgotten", ()
     net.connect(spam)
     ham.send(4)
     net.run()
@@ -133,7 +139,7 @@ def test_a_package_that_is_new_beside_one_that_begins_anew_hears_nothing_of_befo
 def test_a_log_is_renamed_once_in_a_run_and_by_a_true_receipt_only() -> None:
     net, ham, spam = busy()
     net.roll_back(0, {})
-    receipt = ham.core.receipt
+    [receipt] = ham.core.receipts
     net.log.runs, net.log.next = {"run-1": 2}, 3  # it was stopped, not killed, before it was copied
     net.log.begin_run()
     net.connect(spam)
@@ -189,19 +195,65 @@ def test_what_is_lost_is_told_once_for_a_satellite_however_often_it_says_so() ->
     assert len(net.log.marks) == 64
 
 
+@pytest.mark.parametrize("others", [1, MAX_RECEIPTS, MAX_RECEIPTS + 1])
+def test_an_older_copy_of_a_log_before_the_last_one_is_known_from_an_earlier_receipt(others: int) -> None:
+    net, ham, spam = busy()
+    older = net.log
+    ham.send(4, 5)
+    net.run()
+    for number in range(others):
+        net.put_in(FakeLog())
+        net.log.log_id = f"another-{number}"
+        net.connect(spam)
+        net.connect(ham)
+        ham.send(6 + number)
+        net.run()
+    net.put_in(older)
+    net.roll_back(1, {("ham", 7): 3})
+    spam.gaps.clear()
+    spam.got.clear()
+    net.connect(spam)
+    net.connect(ham)
+    lost = [f"the relay lost messages 4 to {5 + others} of ham@10.0.0.2:2004"] if others <= MAX_RECEIPTS else []
+    assert [loss.reason for loss in net.log.losses] == lost
+    assert [reason for _, reason in spam.gaps] == ["log replaced", *lost]
+    assert spam.got == {}, "it has had them"
+    assert len(ham.core.receipts) == min(others, MAX_RECEIPTS) + 1
+
+
+def test_a_receipt_for_an_earlier_id_of_a_log_proves_nothing_once_there_is_one_for_a_later_id() -> None:
+    """Its satellite has been told then; and a run that is too old for the log's marks has lost nothing."""
+    net, ham, spam = busy()
+    net.roll_back(0, {})
+    net.connect(spam)
+    net.log.replace_id()
+    net.connect(ham)
+    ham.send(4)
+    net.run()
+    net.give_receipts()
+    assert [receipt.log_id for receipt in ham.core.receipts] == [net.log.log_id, "log-1"]
+    losses = [loss.reason for loss in net.log.losses]
+    assert losses == ["the relay lost messages 1 to 3 of ham@10.0.0.2:2004"]
+    net.crash()
+    net.log.marks = {}
+    net.connect(ham)
+    net.run()
+    assert [loss.reason for loss in net.log.losses] == losses
+
+
 def test_what_shows_a_loss_is_kept_until_the_loss_is_on_disk() -> None:
     """The relay crashes once more before it is: it is shown again, and told."""
     net, ham, _ = busy()
     ham.send(4, 5)
     net.run()
     net.roll_back(0, {})
-    shows = ham.core.receipt
+    shows = ham.core.receipts
     net.auto_commit = False
     net.connect(ham)
     ham.send(6)
     net.run()
     net.give_receipts()
-    assert ham.core.receipt == shows
+    assert ham.core.receipts == shows
     assert len(list(net.log.losses)) == 1
     net.crash()
     net.log.losses._losses.clear()
@@ -212,7 +264,7 @@ def test_what_shows_a_loss_is_kept_until_the_loss_is_on_disk() -> None:
     ham.send(7)
     net.run()
     net.give_receipts()
-    assert ham.core.receipt != shows
+    assert ham.core.receipts != shows
 
 
 def test_so_many_satellites_are_named_and_then_it_is_told_that_there_are_more(
@@ -234,13 +286,13 @@ def test_so_many_satellites_are_named_and_then_it_is_told_that_there_are_more(
 def test_a_log_that_takes_nothing_gives_no_receipts() -> None:
     """The run that a receipt names may not be on its disk."""
     net, ham, spam = busy()
-    before = spam.core.receipt
+    before = spam.core.receipts
     net.log.takes = False
     net.log.committed += 1
     net.relay.committed(net.log.committed)
     net.give_receipts()
-    assert spam.core.receipt is before
+    assert spam.core.receipts is before
     net.log.takes = True
     net.give_receipts()
-    assert spam.core.receipt is not before
+    assert spam.core.receipts is not before
     assert not ham.ended

@@ -429,11 +429,17 @@ class RelayCore:
         return True
 
     def _rolled_back(self, origin: str, hello: Hello) -> bool:
-        """Return whether a satellite shows a receipt of ours for messages that this log does not hold."""
-        receipt = hello.receipt
-        if receipt is None or self._receipts is None or not self._receipts.is_true(origin, receipt):
+        """Return whether a satellite shows a receipt of ours for messages that this log does not hold.
+
+        The newest receipt for this log counts. One for an earlier id of the log proves nothing more once the
+        satellite has one for a later id: it has been told by then.
+        """
+        if hello.receipt is None or self._receipts is None:
             return False
-        return self.log.was_rolled_back(receipt.log_id, receipt.run, receipt.position)
+        for receipt in (hello.receipt, *hello.former_receipts):
+            if self.log.was_called(receipt.log_id) and self._receipts.is_true(origin, receipt):
+                return self.log.was_rolled_back(receipt.log_id, receipt.run, receipt.position)
+        return False
 
     def _meet(self, peer: Peer, outbox: Sequence[tuple[int, int]], rolled_back: bool) -> list[tuple[int, int]]:
         """Find where each run's numbers resume; return the last seq of each that is on disk.

@@ -157,6 +157,9 @@ class Log(Protocol):
         claims so has read another copy of the log, or made it up. Others are not concerned.
         """
 
+    def was_called(self, log_id: str) -> bool:
+        """Return whether this is, or was, the id of this log."""
+
     def was_rolled_back(self, log_id: str, run: str, position: int) -> bool:
         """Return whether a true receipt over this position shows that this is an older copy of that log."""
 

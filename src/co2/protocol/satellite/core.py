@@ -37,6 +37,7 @@ from co2.protocol.wire.channel_patterns import Interests
 from co2.protocol.wire.checksum import crc32
 from co2.protocol.wire.link_frames import (
     BEGINNING,
+    MAX_RECEIPTS,
     Ack,
     Applied,
     Call,
@@ -139,6 +140,7 @@ class SatelliteCore:
         token: of the state folder, which proves to the relay that the origin is ours.
 
     Attributes:
+        receipts: the last one of each log that the relay has had, newest first; at most 1 + ``MAX_RECEIPTS``.
         held: why the relay stores no messages, '' while it does.
         sent: called with what plugins send, as :meth:`publish`; None if nobody wants it.
         heard: called with each numbered frame of the live stream and its number of messages; likewise.
@@ -149,7 +151,7 @@ class SatelliteCore:
     ) -> None:
         self.host_id = host_id
         self._token = token
-        self.receipt: Receipt | None = None
+        self.receipts: tuple[Receipt, ...] = ()
         self.outbox = outbox
         self.state = "away"
         self.events: deque[Event] = deque()
@@ -202,8 +204,9 @@ class SatelliteCore:
                 methods,
                 plugins,
                 self._token,
-                self.receipt,
+                self.receipts[0] if self.receipts else None,
                 holds=True,
+                former_receipts=list(self.receipts[1:]),
             )
         )
 
@@ -271,7 +274,8 @@ class SatelliteCore:
         if not all(self._acknowledged(epoch, seq) for epoch, seq in welcome.acks):
             return
         other_log = welcome.anew or (bool(self.log_id) and welcome.log_id != self.log_id)
-        self.receipt = welcome.receipt or self.receipt
+        if welcome.receipt is not None:
+            self._keep_receipt(welcome.receipt)
         self.log_id, self.run = welcome.log_id, welcome.run
         self.live_position = welcome.position
         self.state = next_state(SATELLITE, self.state, Welcome)
@@ -458,7 +462,8 @@ class SatelliteCore:
         self._write(Publish(0, 0, package, frame.plugin, frame.channels, crc32(batch), batch))
 
     def _keep_receipt(self, receipt: Receipt) -> None:
-        self.receipt = receipt
+        others = (one for one in self.receipts if one.log_id != receipt.log_id)
+        self.receipts = (receipt, *others)[: 1 + MAX_RECEIPTS]
 
     def _hold(self, hold: Hold) -> None:
         """Keep messages that the relay has no room for; or send them again."""

@@ -86,6 +86,9 @@ MAX_SUBSCRIPTIONS = MAX_PACKAGES
 MAX_LOG_ID = 128
 """Characters of a log's or a run's name."""
 
+MAX_RECEIPTS = 3
+"""Logs before the present one of which a Hello shows a receipt."""
+
 MAX_TOKEN = 128
 """Characters of a token."""
 
@@ -133,8 +136,8 @@ class Receipt(_Frame):
 
     See :mod:`co2.protocol.relay.receipts`.
 
-    It is sent with the Welcome and every few seconds, and returned with the next Hello. A satellite that shows no
-    token is too old to know it, and gets none.
+    It is sent with the Welcome and every few seconds, and returned with the next Hello, together with the last
+    ones of the logs before. A satellite that shows no token is too old to know it, and gets none.
 
     Attributes:
         log_id: of the log.
@@ -147,6 +150,9 @@ class Receipt(_Frame):
     run: Annotated[str, msgspec.Meta(max_length=MAX_LOG_ID)]
     position: Number
     mac: Annotated[bytes, msgspec.Meta(max_length=64)]
+
+
+Receipts = Annotated[list[Receipt], msgspec.Meta(max_length=MAX_RECEIPTS)]
 
 
 class Hello(_Frame):
@@ -165,6 +171,8 @@ class Hello(_Frame):
             '' for a satellite older than tokens.
         receipt: last one from the relay, None for none.
         holds: the satellite supports :class:`Hold`; one without is disconnected while the relay's disk is full.
+        former_receipts: the last one of each other log that the relay had before, newest first: an older copy of
+            one of these logs may be in use again.
     """
 
     host_id: str
@@ -177,6 +185,7 @@ class Hello(_Frame):
     token: Annotated[str, msgspec.Meta(max_length=MAX_TOKEN)] = ""
     receipt: Receipt | None = None
     holds: bool = False
+    former_receipts: Receipts = []
 
 
 class Interest(_Frame):
