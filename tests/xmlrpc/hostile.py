@@ -12,15 +12,17 @@ class Hostile:
     Args:
         answer: what it sends, or None to say nothing.
         close: whether it closes the connection then.
+        ip: where it listens.
     """
 
-    def __init__(self, answer: bytes | None, close: bool) -> None:
+    def __init__(self, answer: bytes | None, close: bool, ip: str) -> None:
         self.requests: list[bytes] = []
         self._answer = answer
         self._close = close
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        is_v6 = ":" in ip
+        self._listening = socket.create_server((ip, 0), family=socket.AF_INET6 if is_v6 else socket.AF_INET)
         self._open: list[socket.socket] = []
-        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self.url = f"http://{f'[{ip}]' if is_v6 else ip}:{self._listening.getsockname()[1]}"
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
 
@@ -63,9 +65,9 @@ class Hostile:
 
 
 @contextlib.contextmanager
-def hostile(answer: bytes | None, close: bool = False) -> Iterator[Hostile]:
+def hostile(answer: bytes | None, close: bool = False, ip: str = "127.0.0.1") -> Iterator[Hostile]:
     """A hostile server for the time of a ``with``."""
-    server = Hostile(answer, close)
+    server = Hostile(answer, close, ip)
     try:
         yield server
     finally:

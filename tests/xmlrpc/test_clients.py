@@ -101,6 +101,27 @@ def test_answers_that_are_no_xml_rpc(call: Call, answer: bytes) -> None:
     assert len(str(caught.value)) < 300
 
 
+def whole(body: bytes) -> bytes:
+    return http(body)
+
+
+def in_chunks(body: bytes) -> bytes:
+    return http(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body), "Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize("sent", [whole, in_chunks])
+def test_an_answer_at_the_limit_is_read_and_one_beyond_it_is_not(
+    call: Call, sent: Callable[[bytes], bytes]
+) -> None:
+    with hostile(sent(GOOD.ljust(LIMIT))) as server:
+        assert call(server.url, "ping") == {"a": [1, "x"]}
+    with (
+        hostile(sent(GOOD.ljust(LIMIT + 1))) as server,
+        pytest.raises(AnswerTooBig, match=f"more than {LIMIT} bytes"),
+    ):
+        call(server.url, "ping")
+
+
 def test_an_answer_that_ends_too_early(call: Call) -> None:
     with hostile(http(GOOD[:50], f"Content-Length: {len(GOOD)}"), close=True) as server, pytest.raises(ParseError):
         call(server.url, "ping")

@@ -55,6 +55,53 @@ def test_a_head_at_a_limit_is_read_and_one_beyond_it_refused(
     assert refused.value.status == status
 
 
+@pytest.mark.parametrize(
+    ("head", "refusal"),
+    [
+        (b"", "400 malformed request line"),
+        (b"GET  / HTTP/1.1", "400 malformed request line"),
+        (b"get / HTTP/1.1", "400 malformed request line"),
+        (b"GET / HTTP/1.1 ", "400 malformed request line"),
+        (b"GET / HTTP/2.0", "505 unsupported HTTP version"),
+        (b"GET / HTTP/0.9", "505 unsupported HTTP version"),
+        (b"GET / HTTP/1.2", "505 unsupported HTTP version"),
+        (b"GET http://a/ HTTP/1.1", "400 invalid request target"),
+        (b"OPTIONS ** HTTP/1.1", "400 invalid request target"),
+        (LINE + b"\r\nHost", "400 malformed header line"),
+        (LINE + b"\r\nHost : a", "400 malformed header line"),
+        (LINE + b"\r\nA: b\r\n c", "400 malformed header line"),
+        (LINE + b"\r\n: a", "400 malformed header line"),
+        (LINE + b"\r\nA: \x7f", "400 malformed header line"),
+        (LINE + b"\r\nHost: a\r\nhost: a", "400 duplicate header host"),
+        (LINE + b"\r\nContent-Length: 1\r\nContent-Length: 1", "400 duplicate header content-length"),
+        (LINE + b"\r\nContent-Length: +1", "400 invalid Content-Length"),
+        (LINE + b"\r\nContent-Length: ", "400 invalid Content-Length"),
+        (LINE + b"\r\nContent-Length: 1\r\nTransfer-Encoding: chunked", "400 both Content-Length and"),
+        (LINE + b"\r\nTransfer-Encoding: gzip, chunked", "400 unsupported Transfer-Encoding"),
+        (b"GET / HTTP/1.0\r\nTransfer-Encoding: chunked", "400 unsupported Transfer-Encoding"),
+        (LINE + b"\r\nExpect: 200-ok", "417 unsupported Expect header"),
+    ],
+)
+def test_a_malformed_head_is_refused_with_its_status_and_what_is_wrong(head: bytes, refusal: str) -> None:
+    with pytest.raises(Refused) as refused:
+        parse_head(head, LIMITS)
+    assert f"{refused.value.status} {refused.value.why}".startswith(refusal)
+
+
+@pytest.mark.parametrize(
+    ("line", "connection", "keep"),
+    [
+        (b"GET / HTTP/1.1", b"", True),
+        (b"GET / HTTP/1.1", b"upgrade, Close", False),
+        (b"GET / HTTP/1.0", b"", False),
+        (b"GET / HTTP/1.0", b"Keep-Alive", True),
+        (b"GET / HTTP/1.0", b"keep-alive, close", False),
+    ],
+)
+def test_how_long_a_connection_stays_open(line: bytes, connection: bytes, keep: bool) -> None:
+    assert parse_head(line + b"\r\nConnection: " + connection, LIMITS).keep is keep
+
+
 @settings(deadline=None)  # how long one takes says how busy the machine is
 @given(st.binary(max_size=60), st.integers(0, len(HEAD)), st.integers(0, 5))
 def test_a_damaged_head_is_read_or_refused(junk: bytes, at: int, gone: int) -> None:

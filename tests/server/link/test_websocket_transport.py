@@ -14,8 +14,10 @@ import pytest
 
 from co2.protocol.wire.websocket import (
     CLOSE,
+    MAX_CONTROLS,
     MAX_MESSAGES,
     PING,
+    POLICY,
     PONG,
     WebSocketReader,
     control_frame,
@@ -299,6 +301,43 @@ def test_a_ping_is_answered_with_what_it_brought(run: Run) -> None:
         await other.tell(PING, b"who?")
         await other.read_until(lambda: other.control == [(PONG, b"who?")])
         assert owner.frames == []
+
+    run(test)
+
+
+def test_control_frames_are_limited_also_where_they_come_one_by_one(run: Run) -> None:
+    async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
+        answered = 0
+        async with asyncio.timeout(
+            10
+        ):  # where the machine is busy, the first second may end before they are too many
+            while True:
+                await other.tell(PING, b"%d" % answered)
+                await other.read_until(lambda: other.control)
+                if other.control != [(PONG, b"%d" % answered)]:
+                    break
+                other.control.clear()
+                answered += 1
+        assert other.control == [(CLOSE, POLICY.to_bytes(2, "big"))], "and no Pong before it"
+        assert answered >= MAX_CONTROLS
+        await other.tell(CLOSE)
+        await until(lambda: owner.why)
+        assert owner.why == [f"more than {MAX_CONTROLS} control frames a second"]
+
+    run(test)
+
+
+def test_each_second_has_its_own_control_frames(run: Run) -> None:
+    async def test(wire: WebSocketTransport, owner: Owner, other: Other) -> None:
+        loop = asyncio.get_running_loop()
+        for second in (b"first", b"next"):
+            for number in range(MAX_CONTROLS // 2 + 1):
+                await other.tell(PING, b"%b %d" % (second, number))
+            last = (PONG, b"%b %d" % (second, MAX_CONTROLS // 2))
+            await other.read_until(lambda last=last: last in other.control)
+            ended = loop.time()
+            await until(lambda ended=ended: loop.time() > ended + 1)
+        assert not owner.why
 
     run(test)
 

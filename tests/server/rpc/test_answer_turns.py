@@ -87,6 +87,19 @@ def test_one_who_gives_up_while_it_waits_takes_no_turn() -> None:
     asyncio.run(test())
 
 
+def test_behind_a_task_whose_time_is_unknown_other_answers_wait_for_the_next_turn() -> None:
+    async def test() -> None:
+        turns = AnswerTurns(asyncio.get_running_loop())
+        order: list[str] = []
+        turns.use_up()
+        turns.do(lambda: order.append("answered"))
+        assert (order, len(turns)) == ([], 1)
+        await asyncio.sleep(0)
+        assert (order, len(turns)) == (["answered"], 0)
+
+    asyncio.run(test())
+
+
 def test_of_long_lists_one_is_produced_at_a_time_and_others_go_on_meanwhile() -> None:
     async def test() -> None:
         turns = AnswerTurns(asyncio.get_running_loop())

@@ -7,10 +7,13 @@ from co2.errors import Co2Error, ConfigError
 from co2.server.process.local_address import host_url, is_everywhere, local_ip
 from co2.store.state_folder import default_state_path, holder_of
 
-__all__ = ["ASK_TIMEOUT", "refuse_second_relay"]
+__all__ = ["ASK_TIMEOUT", "MAX_ANSWER", "refuse_second_relay"]
 
 ASK_TIMEOUT = 2.0
 """Seconds in which the owner of the port must answer; else it is taken for another program."""
+
+MAX_ANSWER = 1024 * 1024
+"""Bytes of its answer; one that sends more is another program."""
 
 _WHAT_TO_DO = "Stop it; or, to run a second network beside it, choose another port with --port N"
 
@@ -46,7 +49,7 @@ def _relay_at(url: str) -> Mapping[str, Any] | None:
     from co2.xmlrpc.simple_client import SimpleClient  # only needed if the port is in use
 
     try:
-        with SimpleClient(url, ASK_TIMEOUT, max_response=1024 * 1024) as client:
+        with SimpleClient(url, ASK_TIMEOUT, max_response=MAX_ANSWER) as client:
             found = client.call("co2.get_properties")
     except Co2Error:
         return None
