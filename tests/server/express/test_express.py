@@ -797,6 +797,50 @@ def test_it_sleeps_once(pairs: list[Pair]) -> None:
 
 
 @needs_c
+@pytest.mark.parametrize("timeout", [None, 61.0])
+def test_the_work_waits_for_what_follows_where_nothing_else_is_due(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, timeout: float | None
+) -> None:
+    monkeypatch.setattr(express, "ANSWER", 20.0)
+    monkeypatch.setattr(express, "LATEST", 60.0)
+    loop, source = ExpressLoop(), RecordingEnd()
+    expected = Expected(way(pairs[0], COUNTED, NUMBERED, source), [way(pairs[1], COUNTED, BECOMES)])
+    loop.express.forecast = lambda: [expected]
+    data = [framed(COUNTED, filled(comes, BATCH)) for comes in (NUMBERED, NUMBERED.after(1))]
+
+    def another_comes() -> None:
+        wait_for(lambda: pairs[1].theirs in select.select([pairs[1].theirs], [], [], 0)[0], "what was passed on")
+        pairs[0].theirs.sendall(data[1] + b"no frame")
+
+    thread = threading.Thread(target=another_comes)
+    thread.start()
+    pairs[0].theirs.sendall(data[0])
+    assert loop.express.select(timeout) == []
+    thread.join()
+    assert (loop.express.passed, loop.express.failed) == (2, 0)
+    assert b"".join(source.taken) == b"".join(data) + b"no frame"
+    loop.close()
+
+
+@needs_c
+@pytest.mark.parametrize("timeout", [0.0, 1.0, 60.0])
+def test_the_work_begins_at_once_where_something_else_is_due(
+    pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, timeout: float
+) -> None:
+    monkeypatch.setattr(express, "ANSWER", 20.0)
+    monkeypatch.setattr(express, "LATEST", 60.0)
+    loop, source = ExpressLoop(), RecordingEnd()
+    expected = Expected(way(pairs[0], COUNTED, NUMBERED, source), [way(pairs[1], COUNTED, BECOMES)])
+    loop.express.forecast = lambda: [expected]
+    pairs[0].theirs.sendall(framed(COUNTED, filled(NUMBERED, BATCH)))
+    began = time.monotonic()
+    assert loop.express.select(timeout) == []
+    assert time.monotonic() - began < 15
+    assert (loop.express.passed, len(source.taken)) == (1, 1)
+    loop.close()
+
+
+@needs_c
 def test_where_memory_is_out_in_the_middle_of_it_all_that_it_had_to_do_with_ends(
     pairs: list[Pair], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
