@@ -1,5 +1,6 @@
 """What relay and satellite expect next is what they do then: who gets what, with which numbers."""
 
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -20,7 +21,8 @@ from co2.protocol.satellite.outbox import Outbox
 from co2.protocol.wire.batch import make_batch
 from co2.protocol.wire.link_frames import MAX_NUMBER
 from co2.protocol.wire.plugin_frames.frames import Deliver, PluginInfo, Publish, Transited, encode_frame
-from co2.server.express.loop import Way
+from co2.server.express import relay_forecast
+from co2.server.express.loop import COUNTED, FROM_CLIENT, FROM_SERVER, MAX_RUN_MESSAGES, Way
 from co2.server.express.relay_forecast import RelayForecast, Stretch
 from co2.server.express.satellite_forecast import SatelliteForecast
 from co2.server.express.ways import expected_or_none
@@ -338,6 +340,115 @@ def test_what_comes_over_a_link_is_foreseen_for_all_packages_that_want_it_or_not
     assert forecast() == [], "one of them cannot take it now"
 
 
+def test_what_a_plugin_sends_is_foreseen_for_the_link_and_all_packages_beside_it_or_not_at_all() -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    packages: Any = {name: Stub(name, name != "p", False, 1) for name in "pqr"}
+    for descriptor, package in enumerate(packages.values(), 7):
+        package.descriptor = descriptor
+    wire = mock.Mock(is_client=True, read_descriptor=5, write_descriptor=6)
+    wires = [wire]
+    given_up: list[str] = []
+    forecast = SatelliteForecast(ham.core, packages, lambda: wires[-1], lambda: given_up.append("numbers"))
+    assert forecast() == []
+    ham.send(1)
+    net.run()
+    [expected] = forecast()
+    assert (expected.comes.end, expected.comes.descriptor, expected.comes.framing) == (packages["p"], 7, COUNTED)
+    assert [(way.end, way.descriptor, way.framing) for way in expected.becomes] == [
+        (packages["q"], 8, COUNTED),
+        (packages["r"], 9, COUNTED),
+        (wire, 6, FROM_CLIENT),
+    ]
+    for end, name in ((packages["p"], "descriptor"), (packages["r"], "descriptor"), (wire, "write_descriptor")):
+        with mock.patch.object(end, name, -1):
+            assert forecast() == [], "one of them cannot take it now"
+    with mock.patch.object(packages["q"], "number", 0):
+        assert forecast() == []
+    wires.append(None)
+    assert forecast() == []
+    wires.pop()
+    assert forecast() == [expected]
+    assert (expected.failed(), given_up) == (False, ["numbers"]), (
+        "a bug of ours, and its numbers are not used again"
+    )
+
+
+class Wired(NamedTuple):
+    """A relay with connections, to which ham has sent a small message that spam and eggs got, and all is quiet."""
+
+    net: Network
+    wires: Any
+    forecast: RelayForecast
+    passed_over: list[int]
+
+
+def wired() -> Wired:
+    net, passed_over = Network(), []
+    ham, spam, eggs = net.satellite("ham"), net.satellite("spam", "p"), net.satellite("eggs", "p")
+    wires: Any = {
+        one.peer: mock.Mock(is_client=False, read_descriptor=at, write_descriptor=at + 10)
+        for at, one in enumerate((ham, spam, eggs), 5)
+    }
+    forecast = RelayForecast(net.relay, wires, passed_over.append)
+    assert forecast() == []
+    ham.send(1)
+    net.run()
+    net.relay.ready.clear()
+    return Wired(net, wires, forecast, passed_over)
+
+
+def test_what_comes_over_a_link_is_foreseen_for_all_links_that_get_it_or_not_at_all() -> None:
+    _, wires, forecast, _ = wired()
+    ham, spam, eggs = wires.values()
+    [expected] = forecast()
+    assert (expected.comes.end, expected.comes.descriptor, expected.comes.framing) == (ham, 5, FROM_CLIENT)
+    assert [(way.end, way.descriptor, way.framing) for way in expected.becomes] == [
+        (spam, 16, FROM_SERVER),
+        (eggs, 17, FROM_SERVER),
+    ]
+    assert expected.answers is None
+    for end, name in ((ham, "read_descriptor"), (spam, "write_descriptor"), (eggs, "write_descriptor")):
+        with mock.patch.object(end, name, -1):
+            assert forecast() == [], "one of them is busy"
+    assert forecast()
+    del wires[next(iter(wires))]
+    assert forecast() == [], "its connection is gone"
+
+
+def test_where_nobody_receives_nothing_is_foreseen() -> None:
+    net = Network()
+    ham = net.satellite("ham")
+    wires: Any = {ham.peer: mock.Mock(is_client=False, read_descriptor=5, write_descriptor=6)}
+    forecast = RelayForecast(net.relay, wires, net.log.pass_over)
+    ham.send(1)
+    net.run()
+    net.relay.ready.clear()
+    assert foreseen(forecast) == 1
+    assert forecast() == []
+
+
+def test_positions_of_what_was_passed_on_and_refused_are_passed_over() -> None:
+    net, _, forecast, passed_over = wired()
+    [expected] = forecast()
+    last = net.log.last
+    assert not expected.failed(), "a bug of ours"
+    net.log.takes = False
+    assert expected.failed(), "the disk is full"
+    assert passed_over == [last + MAX_RUN_MESSAGES] * 2
+
+
+def test_a_relay_foresees_a_number_of_ways_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, _, forecast, _ = wired()
+    net.satellites[1].send(1)
+    net.run()
+    net.relay.ready.clear()
+    assert [len(expected.becomes) for expected in forecast()] == [1, 2], "the latest first"
+    for most, foreseen_ways in ((3, [1, 2]), (2, [1, 2]), (1, [1])):
+        monkeypatch.setattr(relay_forecast, "MAX_WAYS", most)
+        assert [len(expected.becomes) for expected in forecast()] == foreseen_ways
+
+
 # ---- through a relay plugin -----------------------------------------------------------------------------------
 
 
@@ -389,3 +500,33 @@ def test_with_other_filters_nothing_is_foreseen() -> None:
     held.filter_chain.set_filters([held.filter])
     core.closing = True
     assert forecast.next_filtered(stretch) is None
+
+
+def test_what_a_relay_plugin_gets_and_its_answer_are_foreseen_together_or_not_at_all() -> None:
+    held = Held()
+    child = mock.Mock(descriptor=7)
+    package: Any = SimpleNamespace(
+        name="p", filters=SimpleNamespace(stages=[held.filter]), next_passed=lambda stage: (child, 3)
+    )
+    sender: Any = mock.Mock(is_client=False, read_descriptor=5, write_descriptor=15)
+    receiver: Any = mock.Mock(is_client=False, read_descriptor=6, write_descriptor=16)
+    assert held.spam.peer is not None and held.ham.peer is not None
+    wires = {held.spam.peer: sender, held.ham.peer: receiver}
+    held.filter.plugin, held.filter.changes = "p.m.X_P", 0  # type: ignore[attr-defined]
+    forecast = RelayForecast(held.net.relay, wires, held.net.log.pass_over, {"p": package})
+    sent_and_numbered(held.net, held.spam, 1)
+    assert forecast() == [], "it has not answered"
+    held.answer(None)
+    held.net.relay.ready.clear()
+    given, answer = forecast()
+    assert (given.comes.end, given.comes.descriptor, given.comes.framing) == (sender, 5, FROM_CLIENT)
+    assert [(way.end, way.descriptor, way.framing) for way in given.becomes] == [(child, 7, COUNTED)]
+    assert (answer.comes.end, answer.comes.descriptor, answer.comes.framing) == (child, 7, COUNTED)
+    assert [(way.end, way.descriptor, way.framing) for way in answer.becomes] == [(receiver, 16, FROM_SERVER)]
+    assert (given.answers, answer.answers) == (None, given)
+    for end, name in ((sender, "read_descriptor"), (receiver, "write_descriptor"), (child, "descriptor")):
+        with mock.patch.object(end, name, -1):
+            assert forecast() == [], "one of them is busy"
+    assert len(forecast()) == 2
+    package.next_passed = lambda stage: None
+    assert forecast() == [], "its package cannot take it now"
