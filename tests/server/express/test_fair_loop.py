@@ -165,33 +165,38 @@ def test_what_a_thread_queues_is_all_done_and_in_order(late_loop: FairLoop) -> N
 def test_who_floods_in_the_first_rank_leaves_half_of_the_time_to_what_is_queued(late_loop: FairLoop) -> None:
     loop, queued = late_loop, 20
     pairs = [socket.socketpair() for _ in range(5)]
-    ended = 0.0
+    done = floods = 0
 
-    def piece(number: int) -> None:
-        nonlocal ended
+    def piece() -> None:
+        nonlocal done
         work(0.0011)
-        if number == queued - 1:
-            ended = time.monotonic()
+        done += 1
+
+    def flood() -> None:
+        nonlocal floods
+        if done < queued:
+            work(0.004)
+            floods += 1
 
     async def go() -> None:
         for ours, theirs in pairs:
             ours.setblocking(False)
-            loop.add_reader(ours.fileno(), work, 0.004)  # always readable: it floods
+            loop.add_reader(ours.fileno(), flood)  # always readable
             theirs.send(b"x")
-        for number in range(queued):
-            loop.call_soon(piece, number)
-        while not ended:
+        for _ in range(queued):
+            loop.call_soon(piece)
+        while done < queued:
             await asyncio.sleep(0)
         for ours, _ in pairs:
             loop.remove_reader(ours.fileno())
 
     try:
-        began = time.monotonic()
         loop.run_until_complete(go())
     finally:
         for pair in pairs:
             for sock in pair:
                 sock.close()
         loop.close()
-    # 22 ms of work, as much for the flood, and one look more; a look of 20 ms behind each piece took 420 ms.
-    assert ended - began < 0.2
+    # 22 ms of work, as much for the flood, and one or two looks more: 15 or 20. One behind each piece: 100.
+    # Counted, not timed: a busy machine makes both take longer.
+    assert 5 <= floods <= 50
