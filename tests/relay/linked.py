@@ -170,6 +170,9 @@ class Satellite:
             raise RuntimeError("a secret of this host")
         return {"method": method, "argument": argument}
 
+    async def asked(self, asker: str, method: str, argument: Any) -> Any:
+        return {"method": method, "argument": argument, "asker": asker}
+
 
 @contextlib.asynccontextmanager
 async def _network(names: tuple[str, ...]) -> AsyncIterator[tuple[Relay, list[Satellite]]]:

@@ -86,6 +86,10 @@ class Satellite:
         """Answer a call."""
         return argument
 
+    async def asked(self, asker: str, method: str, argument: Any) -> Any:
+        """Answer a request of the relay."""
+        return argument
+
 
 class Satellites:
     """All of them.

@@ -20,6 +20,7 @@ __all__ = [
     "MessageText",
     "Seconds",
     "find_url",
+    "host_option",
     "json_option",
     "timeout_option",
     "url_option",
@@ -138,6 +139,20 @@ def url_option(
     main = spelt(flag, help=f"Host to talk to.  [default: {default}]")
     other = spelt("--url" if flag == "--relay" else "--relay", help=f"The same as {flag}.")
     return lambda command: main(other(command))
+
+
+def host_option(what: str) -> Callable[[Any], Any]:
+    """Return a decorator that adds the option for a satellite of the relay; the command gets it as ``host``.
+
+    Args:
+        what: the command does there, for --help.
+    """
+    return click.option(
+        "--host",
+        metavar="HOST",
+        help=f"{what} the satellite HOST, through its relay: its host_id, or the beginning of it. Works only on "
+        "the relay's machine.",
+    )
 
 
 def timeout_option(default: float = ANSWER_TIMEOUT, what: str = "an answer") -> Callable[[Any], Any]:

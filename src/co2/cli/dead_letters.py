@@ -6,9 +6,10 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import CALL_TIMEOUT, json_option, timeout_option, url_option
+from co2.cli.arguments import CALL_TIMEOUT, host_option, json_option, timeout_option, url_option
 from co2.cli.client import CommandClient
 from co2.cli.failures import exit_code
+from co2.cli.only_relays import only_relays
 from co2.cli.output import as_text, one_line, print_json, print_table, to_json
 from co2.cli.satellites import satellites
 from co2.cli.told import check_letters
@@ -18,6 +19,9 @@ __all__ = ["dead_letters"]
 
 AT_ONCE = 1_000
 """Dead letters that are fetched in one call; the satellite returns fewer if they are big."""
+
+AT_ONCE_THROUGH_RELAY = 500
+"""The same with --host."""
 
 MAX_SHOWN = 10_000
 """Dead letters of one satellite that are shown. It keeps no more, but it might get new ones without end."""
@@ -30,6 +34,7 @@ _ID = click.IntRange(min=1)
 
 @click.command("dead-letters")
 @url_option("--url")
+@host_option("Only those of")
 @click.option("--package", metavar="NAME", help="Only those of this plugin package.")
 @click.option(
     "--repeat", type=_ID, metavar="ID", help="Pass this one to its plugin again; delete it if that works."
@@ -38,14 +43,21 @@ _ID = click.IntRange(min=1)
 @timeout_option(CALL_TIMEOUT)
 @json_option
 def dead_letters(
-    url: str, *, package: str | None, repeat: int | None, drop_up_to: int | None, timeout: float, as_json: bool
+    url: str,
+    *,
+    host: str | None,
+    package: str | None,
+    repeat: int | None,
+    drop_up_to: int | None,
+    timeout: float,
+    as_json: bool,
 ) -> int:
     """Show, repeat or drop dead letters: messages that plugins did not process. In each of them receive raised an
     exception, or the plugin's process died three times.
 
     A satellite shows its own dead letters, a relay those of all its satellites. To repeat or drop a dead letter,
-    name its satellite with --url, on the machine that it runs on. A repeated message has the key 'repeat'. It is
-    deleted when receive has returned; if it fails again, it stays.
+    name its satellite: with --url on the machine that it runs on, or with --host on the relay's machine. A
+    repeated message has the key 'repeat'. It is deleted when receive has returned; if it fails again, it stays.
 
     \b
     Examples:
@@ -53,6 +65,7 @@ def dead_letters(
       co2 dead-letters --url http://127.0.0.1:2004 --package ham
       co2 dead-letters --url http://127.0.0.1:2004 --repeat 17
       co2 dead-letters --url http://127.0.0.1:2004 --package ham --drop-up-to 17
+      co2 dead-letters --host 8f3a61c2 --repeat 17
       co2 dead-letters --json | jq '.[].message'
     """
     if repeat is not None and (drop_up_to is not None or package is not None):
@@ -61,7 +74,14 @@ def dead_letters(
         )
     with CommandClient(url, timeout) as client:
         properties = client.call("co2.get_properties")
-        if properties["role"] == "satellite":
+        if host is not None:
+            with only_relays(client, url):
+                if repeat is not None:
+                    return _repeat(client, repeat, as_json, host)
+                if drop_up_to is not None:
+                    return _drop(client, drop_up_to, package, as_json, host)
+                rows, code = [{"satellite": host} | row for row in _parts(client, host, package)], 0
+        elif properties["role"] == "satellite":
             if repeat is not None:
                 return _repeat(client, repeat, as_json)
             if drop_up_to is not None:
@@ -69,8 +89,8 @@ def dead_letters(
             rows, code = _of(client, properties["host_id"], package, passed_on=False), 0
         elif repeat is not None or drop_up_to is not None:
             raise click.UsageError(
-                f"{url} is a relay, and satellites keep the dead letters: on the satellite's own machine, "
-                "give its address with --url, such as http://127.0.0.1:2004"
+                f"{url} is a relay, and satellites keep the dead letters: name the satellite with --host, or on "
+                "its own machine give its address with --url, such as http://127.0.0.1:2004"
             )
         else:
             rows, code = _of_all(client, package)
@@ -83,8 +103,11 @@ def dead_letters(
     return code
 
 
-def _repeat(client: CommandClient, letter_id: int, as_json: bool) -> int:
-    client.call("co2.plugin.repeat_dead_letter", {"id": letter_id})
+def _repeat(client: CommandClient, letter_id: int, as_json: bool, host: str | None = None) -> int:
+    if host is None:
+        client.call("co2.plugin.repeat_dead_letter", {"id": letter_id})
+    else:
+        client.call("relay.satellite.repeat_dead_letter", {"host": host, "id": letter_id})
     if as_json:
         print_json({"repeated": letter_id})
     else:
@@ -92,9 +115,14 @@ def _repeat(client: CommandClient, letter_id: int, as_json: bool) -> int:
     return 0
 
 
-def _drop(client: CommandClient, up_to: int, package: str | None, as_json: bool) -> int:
-    only = {} if package is None else {"package": package}
-    dropped = client.call("co2.plugin.drop_dead_letters", {"up_to": up_to, **only})
+def _drop(
+    client: CommandClient, up_to: int, package: str | None, as_json: bool, host: str | None = None
+) -> int:
+    argument = {"up_to": up_to, **({} if package is None else {"package": package})}
+    if host is None:
+        dropped = client.call("co2.plugin.drop_dead_letters", argument)
+    else:
+        dropped = client.call("relay.satellite.drop_dead_letters", {"host": host, **argument})
     if as_json:
         print_json({"dropped": dropped})
     else:
@@ -136,6 +164,21 @@ def _pages(client: CommandClient, host_id: str, package: str | None, passed_on: 
             return
         yield from rows
         after, count = rows[-1]["id"], count + len(rows)
+
+
+def _parts(client: CommandClient, host: str, package: str | None) -> Iterator[dict[str, Any]]:
+    """Yield the dead letters of one satellite, with whole reasons, through its relay."""
+    argument: dict[str, Any] = {"host": host, "after": 0, "max": AT_ONCE_THROUGH_RELAY}
+    if package is not None:
+        argument["package"] = package
+    count, more = 0, True
+    while more and count < MAX_SHOWN:
+        part = client.call("relay.satellite.get_dead_letters", argument)
+        rows, more = check_letters(part["letters"]), part["more"]
+        if not rows:
+            return
+        yield from rows
+        argument["after"], count = rows[-1]["id"], count + len(rows)
 
 
 def _print(rows: Sequence[dict[str, Any]], *, of_many: bool) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from co2.cli.arguments import find_url, json_option, timeout_option, url_option
+from co2.cli.arguments import find_url, host_option, json_option, timeout_option, url_option
 from co2.cli.client import CommandClient
+from co2.cli.only_relays import only_relays
 from co2.cli.output import as_text, one_line, print_json, print_table
 from co2.cli.packages import state
 from co2.cli.plugin_check import check
@@ -33,7 +34,23 @@ def _find_url(given: str | None, flag: str) -> str:
     return f"http://127.0.0.1:{config.port or 2004}"
 
 
-_url = url_option("--url", _find_url, "the satellite at 127.0.0.1, its port in co2.toml, or 2004")
+def _typed_url(given: str | None, flag: str) -> str:
+    """Return the typed URL, '' without one: the default depends on another option, see :func:`_url_for`."""
+    return "" if given is None else find_url(given, flag)
+
+
+def _url_for(host: str | None, typed: str) -> str:
+    """Return the URL of the host to talk to: of a relay if a satellite is named."""
+    if typed:
+        return typed
+    return _find_url(None, "--url") if host is None else find_url(None, "--url")
+
+
+_SATELLITE_HERE = "the satellite at 127.0.0.1, its port in co2.toml, or 2004"
+_url = url_option("--url", _find_url, _SATELLITE_HERE)
+_url_or_relay = url_option(
+    "--url", _typed_url, f"{_SATELLITE_HERE}; with --host the relay, CO2_RELAY or http://127.0.0.1:2003"
+)
 _name = click.argument("name", metavar="NAME")
 
 
@@ -47,23 +64,30 @@ def plugin() -> None:
       co2 plugin ls
       co2 plugin reload ham
       co2 plugin logs ham --follow
+      co2 plugin reload ham --host 8f3a61c2
     """
 
 
 @plugin.command("ls")
-@_url
+@host_option("Show the packages of")
+@_url_or_relay
 @timeout_option()
 @json_option
-def list_packages(url: str, as_json: bool, timeout: float) -> int:
+def list_packages(url: str, *, host: str | None, as_json: bool, timeout: float) -> int:
     """Show every plugin package with its state, the number of its load and the hash of the code that runs.
 
     \b
     Examples:
       co2 plugin ls
       co2 plugin ls --json | jq '.[] | {name, load, code}'
+      co2 plugin ls --host 8f3a61c2
     """
-    with CommandClient(url, timeout) as client:
-        rows = client.call("co2.get_properties")["plugins"]
+    with CommandClient(url := _url_for(host, url), timeout) as client:
+        if host is None:
+            rows = client.call("co2.get_properties")["plugins"]
+        else:
+            with only_relays(client, url):
+                rows = client.call("relay.satellite.get_packages", {"host": host})
     if as_json:
         print_json(rows)
     elif rows:
@@ -86,24 +110,27 @@ def load(name: str, url: str, as_json: bool, timeout: float) -> int:
     Example:
       co2 plugin load osc
     """
-    return _change("load", "loaded", {"package": name}, url, timeout=timeout, as_json=as_json)
+    return _change("load", "loaded", {"package": name}, url, host=None, timeout=timeout, as_json=as_json)
 
 
 @plugin.command("reload")
 @_name
-@_url
+@host_option("Reload it in")
+@_url_or_relay
 @click.option("--fresh", is_flag=True, help="Hand nothing over from the old code to the new code.")
 @timeout_option(RELOAD_TIMEOUT, "an answer; loading continues regardless")
 @json_option
-def reload(name: str, url: str, *, fresh: bool, as_json: bool, timeout: float) -> int:
+def reload(name: str, url: str, *, host: str | None, fresh: bool, as_json: bool, timeout: float) -> int:
     """Replace the running code of a package by the code that is in its folder now. No message is lost. If the new
     code cannot be loaded, the old code continues. This also starts a package again that has failed or is parked.
 
     \b
     Example:
       co2 plugin reload ham
+      co2 plugin reload ham --host 8f3a61c2
     """
-    return _change("reload", "reloaded", {"package": name, "fresh": fresh}, url, timeout=timeout, as_json=as_json)
+    argument = {"package": name, "fresh": fresh}
+    return _change("reload", "reloaded", argument, url, host=host, timeout=timeout, as_json=as_json)
 
 
 @plugin.command("unload")
@@ -130,14 +157,17 @@ def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
 
 @plugin.command("logs")
 @_name
-@_url
+@host_option("Show the log of the package in")
+@_url_or_relay
 @click.option(
     "--lines", type=click.IntRange(1, 500), default=100, metavar="N", help="Number of lines.  [default: 100]"
 )
 @click.option("--follow", "-f", is_flag=True, help="Also show new lines, until Ctrl-C.")
 @timeout_option()
 @json_option
-def logs(name: str, url: str, *, lines: int, follow: bool, timeout: float, as_json: bool) -> int:
+def logs(
+    name: str, url: str, *, host: str | None, lines: int, follow: bool, timeout: float, as_json: bool
+) -> int:
     """Show the last lines of a package in the log: its log(), print() and tracebacks, and its loads and failures.
 
     \b
@@ -145,22 +175,44 @@ def logs(name: str, url: str, *, lines: int, follow: bool, timeout: float, as_js
       co2 plugin logs ham
       co2 plugin logs ham --follow
       co2 plugin logs ham --json | jq .text
+      co2 plugin logs ham --host 8f3a61c2
     """
-    with CommandClient(url, timeout) as client:
-        after = 0
+    with CommandClient(url := _url_for(host, url), timeout) as client:
+        after, left = 0, lines
         while True:
-            rows = client.call("co2.plugin.get_log", {"package": name, "after": after, "max": lines})
+            rows, more = _log_part(client, url, host, {"package": name, "after": after, "max": left})
             for row in rows:
                 _print_line(row, as_json)
                 after = row["number"]
+            if more and rows:  # a satellite gives its log to its relay in parts
+                left = max(1, left - len(rows))
+                continue
             if not follow:
                 return 0
+            left = lines
             time.sleep(FOLLOW_INTERVAL)
 
 
-def _change(method: str, done: str, argument: dict[str, Any], url: str, *, timeout: float, as_json: bool) -> int:
-    with CommandClient(url, timeout) as client:
-        row = client.call(f"co2.plugin.{method}", argument)
+def _log_part(
+    client: CommandClient, url: str, host: str | None, argument: dict[str, Any]
+) -> tuple[list[dict[str, Any]], bool]:
+    """Return lines of a log, and whether others that were wanted did not fit."""
+    if host is None:
+        return client.call("co2.plugin.get_log", argument), False
+    with only_relays(client, url):
+        part = client.call("relay.satellite.get_log", {"host": host, **argument})
+    return part["lines"], part["more"]
+
+
+def _change(
+    method: str, done: str, argument: dict[str, Any], url: str, *, host: str | None, timeout: float, as_json: bool
+) -> int:
+    with CommandClient(url := _url_for(host, url), timeout) as client:
+        if host is None:
+            row = client.call(f"co2.plugin.{method}", argument)
+        else:
+            with only_relays(client, url):
+                row = client.call(f"relay.satellite.{method}", {"host": host, **argument})
     if as_json:
         print_json(row)
     else:

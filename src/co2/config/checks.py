@@ -17,6 +17,7 @@ __all__ = [
     "folder",
     "group_ids",
     "host_names",
+    "managed",
     "names",
     "one_of",
     "port",
@@ -95,6 +96,16 @@ def switch(found: Any) -> bool:
     if isinstance(found, str | int) and str(found).lower() in known:
         return known[str(found).lower()]
     raise ValueError("true or false")
+
+
+def managed(found: Any) -> str:
+    """Check what the relay may do: a boolean, or ``read``."""
+    if isinstance(found, str) and found.lower() == "read":
+        return "read"
+    try:
+        return "true" if switch(found) else "false"
+    except ValueError:
+        raise ValueError('true, "read" or false') from None
 
 
 def one_of(*choices: str) -> Callable[[Any], str]:

@@ -14,6 +14,7 @@ from co2.config.checks import (
     folder,
     group_ids,
     host_names,
+    managed,
     names,
     one_of,
     port,
@@ -139,6 +140,13 @@ KEYS: tuple[Key, ...] = (
     Key("watch", switch, False, _BOTH, "reload a package when its code changes"),
     Key("express", switch, True, _BOTH, "pass small frames on before they are fully processed"),
     Key("outbox_max", count(MIB, 2**40), 1024 * MIB, _SATELLITE, "bytes that may wait for the relay"),
+    Key(
+        "managed",
+        managed,
+        "true",
+        _SATELLITE,
+        "what a person at the relay's machine may do here: true, read or false",
+    ),
     Key("accept_notify", switch, False, _SATELLITE, "accept messages by notify while there is no link"),
 )
 
@@ -221,3 +229,4 @@ class SatelliteConfig(HostConfig):
     reconnect_max: float = 2.0
     outbox_max: int = 1024 * MIB
     accept_notify: bool = False
+    managed: str = "true"

@@ -13,6 +13,7 @@ from co2.errors import NotCallable, StorageFailed, Unreachable
 from co2.host_id import HostId
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.relay.away_words import away_words
+from co2.relay.control_methods import ControlMethods
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.member_methods import MemberMethods
 from co2.relay.members import Member
@@ -20,6 +21,7 @@ from co2.relay.message_methods import FETCH_MAX, FETCH_WAIT, MessageMethods
 from co2.relay.method_lookup import member_having
 from co2.relay.plugins import RelayPlugins
 from co2.relay.relay import RelayRole
+from co2.relay.satellite_control import SatelliteControl
 from co2.relay.view import RelayView
 from co2.server.express import loop as express
 from co2.server.express.relay_forecast import RelayForecast
@@ -123,6 +125,7 @@ class RelayHost(RoleHost):
             now=relay.now,
             turns=self.turns,
         )
+        self._control = SatelliteControl(relay.members, relay.away, relay.links.calls)
         self._add_methods()
         self._serve(
             RelayView(self, relay, self._host_id.ip), links=relay.links.open, gives_way=relay.waiters.give_way
@@ -218,6 +221,7 @@ class RelayHost(RoleHost):
         ):
             name = handler.__name__
             self.registry.add(f"relay.{name}", handler, help=handler.__doc__ or "", signatures=_SIGNATURES[name])
+        ControlMethods(self._control).add_to(self.registry)
         self.registry.elsewhere = self._passed_on
 
     def _committed(self, position: int) -> None:

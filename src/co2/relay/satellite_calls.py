@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Hashable
 from functools import partial
 from typing import Any
 
-from co2.errors import BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
+from co2.errors import AnswerTooBig, BadParams, CallTimeout, RemoteFault, TooBig, Unreachable, ValueRefused
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.cursors import Peer
-from co2.protocol.wire.link_frames import Call, Result
+from co2.protocol.wire.link_frames import MAX_ASKER, Call, Result
+from co2.protocol.wire.relay_requests import MAX_ANSWER, RelayRequest
 from co2.relay.call_turns import CallTurns
 from co2.relay.pending_calls import PendingCalls
 from co2.server.rpc.link_calls import MAX_TEXT, answer_call
@@ -22,6 +23,9 @@ __all__ = ["MAX_ANSWERS", "SatelliteCalls"]
 
 MAX_ANSWERS = 1000
 """Calls of one satellite that may be under way; further calls are refused."""
+
+_REQUESTS = "requests"
+"""The caller of all requests of the relay itself, for the limits of :class:`PendingCalls`."""
 
 _logger = logging.getLogger("co2.relay")
 
@@ -73,6 +77,41 @@ class SatelliteCalls:
             CallTimeout: no answer in time.
             AnswerTooBig: see :meth:`Results.value_of`.
         """
+        # Without an asker, whoever calls: the satellite takes only the relay's own requests for such.
+        value = await self._value_of_call(peer, method, argument, timeout, caller=caller, who=who, asker="")
+        return await self._results.value_of(value, str(peer.host_id), written=written)
+
+    async def ask(self, peer: Peer, request: RelayRequest, argument: dict[str, Any], asker: str) -> Any:
+        """Make a request of the relay itself to a satellite; the caller has checked who asks.
+
+        Args:
+            peer: its link.
+            request: to make.
+            argument: of the request.
+            asker: who asks, for the satellite's log; not empty.
+
+        Raises:
+            PeerError: see :meth:`call`.
+            AnswerTooBig: the answer is over :data:`~co2.protocol.wire.relay_requests.MAX_ANSWER`.
+        """
+        value = await self._value_of_call(
+            peer,
+            request.name,
+            argument,
+            request.timeout,
+            caller=_REQUESTS,
+            who="this relay",
+            asker=asker[:MAX_ASKER],
+        )
+        if len(value) > MAX_ANSWER:
+            raise AnswerTooBig(f"{peer.host_id} answered with {len(value)} bytes; the limit is {MAX_ANSWER}")
+        return await self._results.value_of(value, str(peer.host_id), written=False)
+
+    async def _value_of_call(
+        self, peer: Peer, method: str, argument: Any, timeout: float,
+        *, caller: Hashable, who: str, asker: str,
+    ) -> bytes:  # fmt: skip
+        """Call a method of a satellite and return its encoded result, see :meth:`call`."""
         if peer.state != "open":
             raise Unreachable(f"{peer.host_id}: its link has ended")
         try:
@@ -80,7 +119,7 @@ class SatelliteCalls:
         except (ValueRefused, TooBig) as error:
             raise BadParams(str(error)) from None
         pending = self._pending.add(peer, caller, who)
-        self._core.call(peer, Call(pending.number, method, packed, timeout))
+        self._core.call(peer, Call(pending.number, method, packed, timeout, asker))
         self._flush()
         try:
             async with asyncio.timeout(timeout):
@@ -91,7 +130,7 @@ class SatelliteCalls:
             self._pending.remove(pending)
         if result.code:
             raise RemoteFault(result.code, result.error[:MAX_TEXT])
-        return await self._results.value_of(result.value, str(peer.host_id), written=written)
+        return result.value
 
     def answered(self, peer: Peer, result: Result) -> bool:
         """Complete a call with a satellite's result; return whether a caller was waiting."""

@@ -20,7 +20,7 @@ from co2.web.text import brief
 from co2.xmlrpc.forms import plain_form
 from co2.xmlrpc.registry import Caller, Registry
 
-__all__ = ["MAX_ANSWER", "MAX_WAITING", "MAX_WAITING_BYTES", "DeadLetters"]
+__all__ = ["MAX_ANSWER", "MAX_WAITING", "MAX_WAITING_BYTES", "DeadLetters", "message_of"]
 
 MAX_WAITING = 2_000
 MAX_WAITING_BYTES = 8 * 1024 * 1024
@@ -145,6 +145,47 @@ class DeadLetters:
             _logger.error("dead letters cannot be read: %s", error)
             return []
 
+    async def read(self, after: int, max_letters: int, max_bytes: int, package: str | None) -> list[StoredLetter]:
+        """Return letters, oldest first, see :meth:`DeadLetterStore.read`.
+
+        Raises:
+            StorageFailed: the disk failed.
+        """
+        return await self._on_disk(self._store.read, after, max_letters, max_bytes, package)
+
+    async def drop(self, up_to: int, package: str | None) -> int:
+        """Delete all letters up to an id, or only those of a package; return how many.
+
+        Raises:
+            StorageFailed: the disk failed.
+        """
+        return await self._on_disk(self._store.drop, up_to, package)
+
+    async def repeat(self, letter_id: int) -> None:
+        """Pass a letter to its plugin once more, and delete it when the plugin has accepted it.
+
+        Raises:
+            BadParams: there is no such letter, or it is being repeated.
+            PeerError: the plugin did not accept it, or does not run.
+        """
+        if letter_id in self._repeating:
+            raise BadParams(f"dead letter {letter_id} is already being repeated")
+        self._repeating.add(letter_id)
+        try:
+            found = await self._on_disk(self._store.find, letter_id)
+            if found is None:
+                raise BadParams(
+                    f"no dead letter has the id {letter_id}; co2 dead-letters, "
+                    "or co2.plugin.get_dead_letters, lists them"
+                )
+            await self._repeat(
+                found.package,
+                DeadLetter(found.plugin, found.host_id, found.client_address, found.reason, found.message),
+            )
+            await self._on_disk(self._store.remove, letter_id)
+        finally:
+            self._repeating.discard(letter_id)
+
     def add_methods(self, registry: Registry) -> None:
         """Add ``co2.plugin.…_dead_letter…`` to the registry."""
         for handler, signatures in (
@@ -178,7 +219,7 @@ class DeadLetters:
         _only_from_here(caller)
         argument = one_dict(params)
         up_to = integer(argument, "up_to", -1, 0, _HIGHEST)
-        return await self._on_disk(self._store.drop, up_to, _package(argument))
+        return await self.drop(up_to, _package(argument))
 
     async def repeat_dead_letter(self, params: Sequence[Any], caller: Caller) -> bool:
         """Pass a dead letter to its plugin once more, marked ``repeat``. Only from the satellite's own machine.
@@ -187,24 +228,7 @@ class DeadLetters:
         again, or the plugin does not run, the answer is a Fault and the letter stays.
         """
         _only_from_here(caller)
-        letter_id = integer(one_dict(params), "id", -1, 0, _HIGHEST)
-        if letter_id in self._repeating:
-            raise BadParams(f"dead letter {letter_id} is already being repeated")
-        self._repeating.add(letter_id)
-        try:
-            found = await self._on_disk(self._store.find, letter_id)
-            if found is None:
-                raise BadParams(
-                    f"no dead letter has the id {letter_id}; co2 dead-letters, "
-                    "or co2.plugin.get_dead_letters, lists them"
-                )
-            await self._repeat(
-                found.package,
-                DeadLetter(found.plugin, found.host_id, found.client_address, found.reason, found.message),
-            )
-            await self._on_disk(self._store.remove, letter_id)
-        finally:
-            self._repeating.discard(letter_id)
+        await self.repeat(integer(one_dict(params), "id", -1, 0, _HIGHEST))
         return True
 
     # ---- reading ---------------------------------------------------------------------------------------
@@ -225,7 +249,7 @@ class DeadLetters:
                 "plugin": letter.plugin,
                 "host_id": letter.host_id,
                 "reason": letter.reason if here else brief(letter.reason),
-                "message": _message(letter),
+                "message": message_of(letter),
             }
             for letter in self._store.read(after, max_letters, MAX_ANSWER, package)
         ]
@@ -283,7 +307,7 @@ def _only_from_here(caller: Caller) -> None:
         raise Denied("allowed only from the satellite's own machine: call 127.0.0.1, not through a relay")
 
 
-def _message(letter: StoredLetter) -> Message | bytes:
+def message_of(letter: StoredLetter) -> Message | bytes:
     """Return the message as a foreign receiver would have received it; its bytes if it cannot be decoded."""
     try:
         message = plain_form(letter.message)

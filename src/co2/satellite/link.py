@@ -14,6 +14,7 @@ import shlex
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -99,6 +100,9 @@ class LinkReceiver(Protocol):
 
     async def called(self, method: str, argument: Any) -> Any:
         """Call a method of this satellite for the relay."""
+
+    async def asked(self, asker: str, method: str, argument: Any) -> Any:
+        """Do what the relay asks for somebody at its own machine (:mod:`co2.protocol.wire.relay_requests`)."""
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         """Handle the hosts that have joined or changed, and those that have left, including this satellite."""
@@ -406,7 +410,8 @@ class Link:
                 done.set_result(None)
 
     async def _answer(self, call: Call) -> None:
-        self.core.answer(await answer_call(call, self._receiver.called))
+        called = partial(self._receiver.asked, call.asker) if call.asker else self._receiver.called
+        self.core.answer(await answer_call(call, called))
         self.driver.flush()
 
     def _tell_linked(self, relay: str) -> None:

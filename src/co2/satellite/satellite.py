@@ -23,6 +23,7 @@ from co2.satellite.health import health_of
 from co2.satellite.link import Link
 from co2.satellite.notify_endpoint import NotifyEndpoint
 from co2.satellite.outbox_disk import OutboxDisk
+from co2.satellite.relay_requests import PackageControl, RelayRequests
 from co2.satellite.subscriptions import Subscriptions
 from co2.server.process.local_address import local_ip
 from co2.store.state_folder import StateFolder
@@ -58,6 +59,10 @@ class Plugins(Protocol):
     @property
     def supervisor(self) -> Supervisor:
         """The parent of their hosts."""
+
+    @property
+    def control(self) -> PackageControl:
+        """Loads new code of a package."""
 
     @property
     def expected(self) -> list[str]:
@@ -130,6 +135,13 @@ class SatelliteRole:
             plugins.supervisor.deliver,
             plugins.supervisor.gap,
         )
+        self._requests = RelayRequests(
+            self._config.managed,
+            control=plugins.control,
+            status=plugins.status,
+            log=plugins.supervisor.log,
+            letters=self.dead_letters,
+        )
         self._subscriptions.expect(plugins.expected)
 
     async def start(self) -> None:
@@ -141,6 +153,7 @@ class SatelliteRole:
 
     async def stop(self) -> None:
         """Send the last messages, say goodbye, and end; the plugins have stopped before."""
+        await self._requests.stop()
         await self.dead_letters.close()
         await self._save_cursors()
         with contextlib.suppress(TimeoutError):
@@ -200,6 +213,10 @@ class SatelliteRole:
         """Call a method of this satellite for the relay, which passes on the call of another host."""
         caller = Caller(min(self.link.relay_ips, default="127.0.0.1"), 0, relayed=True)
         return await self._dispatch(method, argument, caller)
+
+    async def asked(self, asker: str, method: str, argument: Any) -> Any:
+        """Do what the relay asks for somebody at its own machine."""
+        return await self._requests.answer(asker, method, argument)
 
     def hosts_changed(self, joined: Sequence[Host], left: Sequence[Host]) -> None:
         """Report to plugins which other satellites have joined and left the network."""

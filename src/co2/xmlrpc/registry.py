@@ -40,6 +40,14 @@ class Caller:
         except ValueError:
             return False
 
+    @property
+    def is_person_here(self) -> bool:
+        """Whether the request came from this very machine over a connection of its own.
+
+        Calls of this host's plugins have no connection, and so no port.
+        """
+        return self.is_local and not self.over_link and self.port > 0
+
 
 Handler = Callable[[Sequence[Any], Caller], Any | Awaitable[Any]]
 """Takes the parameters and the caller; returns the result, or an awaitable of it."""

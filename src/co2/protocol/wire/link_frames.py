@@ -95,6 +95,9 @@ MAX_TOKEN = 128
 MAX_TIMEOUT = 3600.0
 """Seconds of the longest timeout that a caller may set."""
 
+MAX_ASKER = 128
+"""Characters that name who makes a request of a relay."""
+
 Epoch = Annotated[int, msgspec.Meta(ge=0, le=MAX_EPOCH)]
 Number = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 First = Annotated[int, msgspec.Meta(ge=1, le=MAX_NUMBER)]
@@ -104,6 +107,7 @@ Names = Annotated[list[Name], msgspec.Meta(max_length=MAX_NAMES)]
 Channel = Annotated[str, msgspec.Meta(max_length=MAX_CHANNEL)]
 Channels = Annotated[list[Channel], msgspec.Meta(max_length=MAX_CHANNELS)]
 Seconds = Annotated[float, msgspec.Meta(ge=0.0, le=MAX_TIMEOUT)]
+Asker = Annotated[str, msgspec.Meta(max_length=MAX_ASKER)]
 
 
 class _Frame(msgspec.Struct, tag=True, array_like=True):
@@ -362,12 +366,16 @@ class Call(_Frame):
         method: its name.
         argument: one encoded dictionary.
         timeout: seconds that the caller waits.
+        asker: who at the relay's machine makes a request of the relay itself
+            (:mod:`co2.protocol.wire.relay_requests`); '' for every call that the relay passes on for others. A
+            relay ignores it in the calls of satellites.
     """
 
     call_id: Number
     method: Name
     argument: bytes
     timeout: Seconds
+    asker: Asker = ""
 
 
 class Result(_Frame):
