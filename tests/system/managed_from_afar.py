@@ -1,5 +1,6 @@
-"""``python -m tests.system.managed_from_afar FOLDER``: a relay here, and on another machine a satellite that listens
-on 127.0.0.1 only; it is read and controlled from here. To be run in a network of its own; it prints what it saw.
+"""``python -m tests.system.managed_from_afar FOLDER``: a relay here controls a satellite on another machine.
+
+The satellite listens on 127.0.0.1 only. To be run in a network of its own; it prints what it saw.
 """
 
 import json
@@ -35,7 +36,13 @@ def run(folder: Path, *command: str) -> dict[str, Any]:
     """Run a command; return its exit code and what it said."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("CO2_")}
     ended = subprocess.run(
-        command, cwd=folder, env={**clean, "COLUMNS": "200"}, capture_output=True, text=True, timeout=60, check=False
+        command,
+        cwd=folder,
+        env={**clean, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     return {"code": ended.returncode, "out": ended.stdout, "err": ended.stderr}
 

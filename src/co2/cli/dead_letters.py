@@ -115,9 +115,7 @@ def _repeat(client: CommandClient, letter_id: int, as_json: bool, host: str | No
     return 0
 
 
-def _drop(
-    client: CommandClient, up_to: int, package: str | None, as_json: bool, host: str | None = None
-) -> int:
+def _drop(client: CommandClient, up_to: int, package: str | None, as_json: bool, host: str | None = None) -> int:
     argument = {"up_to": up_to, **({} if package is None else {"package": package})}
     if host is None:
         dropped = client.call("co2.plugin.drop_dead_letters", argument)

@@ -165,9 +165,7 @@ def unload(name: str, url: str, as_json: bool, timeout: float) -> int:
 @click.option("--follow", "-f", is_flag=True, help="Also show new lines, until Ctrl-C.")
 @timeout_option()
 @json_option
-def logs(
-    name: str, url: str, *, host: str | None, lines: int, follow: bool, timeout: float, as_json: bool
-) -> int:
+def logs(name: str, url: str, *, host: str | None, lines: int, follow: bool, timeout: float, as_json: bool) -> int:
     """Show the last lines of a package in the log: its log(), print() and tracebacks, and its loads and failures.
 
     \b

@@ -98,12 +98,12 @@ def switch(found: Any) -> bool:
     raise ValueError("true or false")
 
 
-def managed(found: Any) -> str:
+def managed(found: Any) -> bool | str:
     """Check what the relay may do: a boolean, or ``read``."""
     if isinstance(found, str) and found.lower() == "read":
         return "read"
     try:
-        return "true" if switch(found) else "false"
+        return switch(found)
     except ValueError:
         raise ValueError('true, "read" or false') from None
 

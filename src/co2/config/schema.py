@@ -143,7 +143,7 @@ KEYS: tuple[Key, ...] = (
     Key(
         "managed",
         managed,
-        "true",
+        True,
         _SATELLITE,
         "what a person at the relay's machine may do here: true, read or false",
     ),
@@ -229,4 +229,4 @@ class SatelliteConfig(HostConfig):
     reconnect_max: float = 2.0
     outbox_max: int = 1024 * MIB
     accept_notify: bool = False
-    managed: str = "true"
+    managed: bool | str = True

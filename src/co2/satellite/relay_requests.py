@@ -71,7 +71,7 @@ class RelayRequests:
     """Answers the relay's requests. Used in the event loop.
 
     Args:
-        managed: key of the configuration: ``true``, ``read`` or ``false``.
+        managed: key of the configuration: whether the relay may read and control, only ``read``, or neither.
         control: of the packages.
         status: returns the status of each package.
         log: returns the last lines of a package (after a number, at most so many); None if it is not loaded.
@@ -80,7 +80,7 @@ class RelayRequests:
 
     def __init__(
         self,
-        managed: str,
+        managed: bool | str,
         *,
         control: PackageControl,
         status: Callable[[], Sequence[PackageStatus]],
@@ -141,14 +141,12 @@ class RelayRequests:
         await self._tasks.stop()
 
     def _check_allowed(self, request: RelayRequest, asker: str, what: str) -> None:
-        if self._managed == "true" or (self._managed == "read" and not request.controls):
+        if self._managed is True or (self._managed == "read" and not request.controls):
             return
-        self._tell(
-            request, "refused to %s at the relay's machine, as managed is %s: %s", asker, self._managed, what
-        )
         may, value = "neither read nor change anything", "false"
         if self._managed == "read":
             may, value = "read here, but not change anything", '"read"'
+        self._tell(request, "refused to %s at the relay's machine, as managed = %s: %s", asker, value, what)
         raise Denied(
             f"this satellite's relay may {may} (managed = {value} in the satellite's co2.toml; true, the default, "
             "allows it). Type the command on the satellite's own machine"
