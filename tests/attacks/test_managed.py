@@ -25,7 +25,7 @@ from tests.attacks.raw_link import RawLink
 from tests.harness import HostProcess, Proxy, wait_for, write_plugin
 from tests.needs import other_address
 
-METHODS = {
+METHODS: dict[str, dict[str, Any]] = {
     "get_packages": {},
     "get_log": {"package": "recorder"},
     "get_dead_letters": {},

@@ -46,11 +46,8 @@ def _url_for(host: str | None, typed: str) -> str:
     return _find_url(None, "--url") if host is None else find_url(None, "--url")
 
 
-_SATELLITE_HERE = "the satellite at 127.0.0.1, its port in co2.toml, or 2004"
-_url = url_option("--url", _find_url, _SATELLITE_HERE)
-_url_or_relay = url_option(
-    "--url", _typed_url, f"{_SATELLITE_HERE}; with --host the relay, CO2_RELAY or http://127.0.0.1:2003"
-)
+_url = url_option("--url", _find_url, "the satellite at 127.0.0.1, its port in co2.toml, or 2004")
+_url_or_relay = url_option("--url", _typed_url, "the satellite at 127.0.0.1; with --host the relay")
 _name = click.argument("name", metavar="NAME")
 
 
