@@ -55,7 +55,7 @@ def test_a_good_one_is_told_with_what_it_has(tmp_path: Path, capsys: Any) -> Non
 
 
 def test_the_bundled_ones_are_good(check: Any) -> None:
-    for name in ("example", "osc", "sysinfo", "throttle", "udp"):
+    for name in ("example", "map", "osc", "sysinfo", "throttle", "udp"):
         assert check(str(BUNDLED_FOLDER / name), 0) == []
 
 

@@ -228,6 +228,37 @@ def test_a_plugins_table_goes_to_the_plugin_unchecked(tmp_path: Path) -> None:
     assert config.plugin_config == {"ham": {"anything": [1, {"a": 2}]}, "eggs": {}}
 
 
+def test_maps_go_to_the_plugin_of_a_satellite_unchecked_and_not_to_a_relay(tmp_path: Path) -> None:
+    path = write(tmp_path, '[[map]]\nfrom = "a"\nanything = 1\n[[map]]\n[plugin.ham]\na = 1\n')
+    entries = {"ham": {"a": 1}, "map": {"map": [{"from": "a", "anything": 1}, {}]}}
+    assert load_config("satellite", {}, {}, tmp_path).plugin_config == entries
+    assert plugin_tables("satellite", path) == (entries, {})
+    assert load_config("relay", {}, {}, tmp_path).plugin_config == {"ham": {"a": 1}}
+    assert plugin_tables("relay", path) == ({"ham": {"a": 1}}, {})
+
+
+@pytest.mark.parametrize(
+    ("content", "where", "problem"),
+    [
+        ('[map]\nfrom = "a"\n', "map", "expected tables [[map]], found {'from': 'a'}"),
+        ("map = [1]\n", "map", "expected tables [[map]], found [1]"),
+        ("[[map]]\n[plugin.map]\n", "[plugin.map]", "the file has [[map]], too: remove one of them"),
+        (
+            "[[map]]\n[[map]]\nout = [0, 18446744073709551616]\n",
+            "[[map]] entry 2 out",
+            "found 18446744073709551616",
+        ),
+        ("[[maps]]\n", "", "unknown table or key 'maps'; did you mean 'map'?"),
+    ],
+)
+def test_maps_are_tables_with_numbers_that_can_be_sent(
+    content: str, where: str, problem: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path, content)
+    error = wrong("satellite", tmp_path)
+    assert error.where == f"{path}: {where}".removesuffix(": ") and error.problem.startswith(problem)
+
+
 @pytest.mark.parametrize("name", ["has-dash", "../ham", "a b", "\\u001b[2J", ""])
 def test_a_plugins_table_has_a_name(name: str, tmp_path: Path) -> None:
     write(tmp_path, f'[plugin."{name}"]\na = 1\n')
@@ -254,8 +285,8 @@ def test_a_package_may_have_limits_of_its_own(tmp_path: Path) -> None:
     )
     config = load_config("satellite", {}, {}, tmp_path)
     assert config.plugin_limits == {"ham": {"memory": 512, "deaths": 1, "env": ("A",)}, "eggs": {}}
-    assert plugin_tables(path) == ({"ham": {"a": 1}}, config.plugin_limits)
-    assert plugin_tables(None) == ({}, {})
+    assert plugin_tables("satellite", path) == ({"ham": {"a": 1}}, config.plugin_limits)
+    assert plugin_tables("satellite", None) == ({}, {})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from co2.config.private import check_private, trust_of
-from co2.config.schema import KEYS, LIMITS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
+from co2.config.schema import ENTRIES, KEYS, LIMITS, PLUGIN_NAME, HostConfig, RelayConfig, SatelliteConfig, keys_of
 from co2.errors import ConfigError
 from co2.near import nearest
 
@@ -16,7 +16,7 @@ CONFIG_FILE = "co2.toml"
 MAX_SIZE = 1024 * 1024
 """Bytes of the largest configuration file that is read."""
 
-_TABLES = ("relay", "satellite", "plugin", "limits")
+_TABLES = ("relay", "satellite", "plugin", "limits", ENTRIES)
 _VARIABLES = frozenset(f"CO2_{key.name.upper()}" for key in KEYS) | {"CO2_CONFIG", "CO2_DEBUG"}
 _IGNORED_PREFIX = "CO2_TEST_"
 
@@ -50,7 +50,7 @@ def load_config(
         role=role,
         port_given="port" in given,
         plugin_dir_from=_place_of("plugin_dir", role, flags, environ, path) if "plugin_dir" in given else "",
-        plugin_config=_package_tables(path, tables, "plugin"),
+        plugin_config=_plugin_config(role, path, tables),
         plugin_limits=_limits(path, tables),
         config_file=path,
         **{name: value for name, value in values.items() if name != "role"},
@@ -71,11 +71,12 @@ def relay_url(given: str | None, environ: Mapping[str, str], cwd: Path) -> str:
 
 
 def plugin_tables(
-    path: Path | None,
+    role: str, path: Path | None
 ) -> tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Mapping[str, Any]]]:
-    """Read the tables ``[plugin.NAME]`` and ``[limits.NAME]`` again; empty if no file was read before.
+    """Read ``plugin_config`` and ``plugin_limits`` again; empty if no file was read before.
 
     Args:
+        role: ``relay`` or ``satellite``.
         path: the ``config_file`` of a configuration.
 
     Raises:
@@ -84,7 +85,7 @@ def plugin_tables(
     if path is None:
         return {}, {}
     found = _read_file({"config": str(path)}, os.environ, path.parent)
-    return _package_tables(*found, "plugin"), _limits(*found)
+    return _plugin_config(role, *found), _limits(*found)
 
 
 def _read_file(
@@ -117,11 +118,19 @@ def _read_file(
     for table, content in tables.items():
         if table not in _TABLES:
             raise ConfigError(str(path), f"unknown table or key {table!r}{_nearest(table, _TABLES)}")
-        if not isinstance(content, dict):
+        if table == ENTRIES:
+            _check_entries(path, content)
+        elif not isinstance(content, dict):
             raise ConfigError(f"{path}: {table}", f"expected a table [{table}], found {_shown(content)}")
         if table in ("relay", "satellite"):
             _check_table(path, table, content)
     return path, tables
+
+
+def _check_entries(path: Path, content: Any) -> None:
+    """Check that a key holds tables; what is in them is checked by the plugin."""
+    if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+        raise ConfigError(f"{path}: {ENTRIES}", f"expected tables [[{ENTRIES}]], found {_shown(content)}")
 
 
 def _check_table(path: Path, table: str, content: Mapping[str, Any]) -> None:
@@ -178,6 +187,21 @@ def _place_of(
 
 def _flag(name: str) -> str:
     return "plugin" if name == "plugin_list" else name.replace("_", "-")
+
+
+def _plugin_config(role: str, path: Path | None, tables: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Return the tables of plugins: ``[plugin.NAME]``, and ``[[map]]``, which is for satellites."""
+    found = _package_tables(path, tables, "plugin")
+    entries = tables.get(ENTRIES)
+    if role == "satellite" and entries:
+        if ENTRIES in found:
+            raise ConfigError(
+                f"{path}: [plugin.{ENTRIES}]", f"the file has [[{ENTRIES}]], too: remove one of them"
+            )
+        for number, entry in enumerate(entries, 1):
+            _check_integers(f"{path}: [[{ENTRIES}]] entry {number}", entry)
+        found[ENTRIES] = {ENTRIES: entries}
+    return found
 
 
 def _package_tables(path: Path | None, tables: Mapping[str, Any], table: str) -> dict[str, Mapping[str, Any]]:

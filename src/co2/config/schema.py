@@ -25,9 +25,12 @@ from co2.config.checks import (
     variables,
 )
 
-__all__ = ["KEYS", "LIMITS", "HostConfig", "Key", "RelayConfig", "SatelliteConfig", "keys_of"]
+__all__ = ["ENTRIES", "KEYS", "LIMITS", "HostConfig", "Key", "RelayConfig", "SatelliteConfig", "keys_of"]
 
 PLUGIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+ENTRIES = "map"
+"""Name of the array of tables ``[[map]]``, of the bundled package that gets it, and of the key in its table."""
 
 MIB = 2**20
 
@@ -171,7 +174,8 @@ class HostConfig:
         role: ``relay`` or ``satellite``.
         port_given: False allows the next free port if this one is in use.
         plugin_dir_from: where ``plugin_dir`` was given, '' for the default, which need not exist.
-        plugin_config: the tables ``[plugin.NAME]`` by name.
+        plugin_config: the tables ``[plugin.NAME]`` by name; for a satellite also ``[[map]]``, as the key ``map``
+            of the table of that package.
         plugin_limits: the tables ``[limits.NAME]`` by name, checked.
         config_file: the file that was read, None for none.
     """

@@ -124,7 +124,7 @@ class SatellitePlugins(HostPlugins):
     async def start(self, port: int) -> None:
         """Load all packages; return when each is up or has failed."""
         folder = self._config.plugin_dir
-        if self._config.plugin_list is None and not folder.is_dir():
+        if self._config.plugin_list is None and not folder.is_dir() and not self._specs:
             _logger.warning(
                 "this satellite has no plugins: there is no folder %s; choose another with --plugin-dir DIR, "
                 "or a bundled package with --plugin NAME",

@@ -41,6 +41,22 @@ def test_a_table_that_no_package_reads_is_told(tmp_path: Path) -> None:
     assert stray_tables(config(tmp_path, tables={"ham": {}})) == []
 
 
+def test_the_package_of_maps_is_loaded_where_there_are_maps(tmp_path: Path) -> None:
+    write_package(tmp_path, "ham")
+    entries = {"map": {"map": [{}]}}
+    for tables, listed, wanted in (
+        (entries, (), ["ham", "map"]),
+        (entries, ("osc",), ["osc", "map"]),
+        (entries, ("map", "osc"), ["map", "osc"]),
+        ({"map": {}}, ("osc",), ["osc"]),
+        ({}, (), ["ham"]),
+    ):
+        specs, _ = find_packages(config(tmp_path, *listed, tables=tables))
+        assert [spec.name for spec in specs] == wanted
+    specs, _ = find_packages(config(tmp_path, "ham", tables=entries), ["ham"])
+    assert [spec.name for spec in specs] == ["ham"]
+
+
 def test_packages_are_found_by_name_whatever_is_listed(tmp_path: Path) -> None:
     for name in ("ham", "eggs"):
         write_package(tmp_path, name)
@@ -88,7 +104,7 @@ def test_the_list_is_looked_up_in_the_folder_then_among_the_bundled(tmp_path: Pa
     specs, problems = find_packages(config(tmp_path, "osc", "example", "osc"))
     assert [(spec.name, spec.folder) for spec in specs] == [("osc", tmp_path), ("example", None)]
     assert problems == []
-    assert bundled_packages() == ["example", "osc", "sysinfo", "throttle", "udp"]
+    assert bundled_packages() == ["example", "map", "osc", "sysinfo", "throttle", "udp"]
 
 
 def test_a_config_of_2003_is_read_and_never_executed(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def install(site: Path, distribution: str, points: str) -> None:
     (info / "entry_points.txt").write_text(f"[co2.plugins]\n{points}\n")
 
 
-@pytest.mark.parametrize("package", ["example", "osc", "sysinfo", "throttle", "udp"])
+@pytest.mark.parametrize("package", ["example", "map", "osc", "sysinfo", "throttle", "udp"])
 def test_a_bundled_package_is_where_its_files_are(package: str) -> None:
     place = place_of(package, "")
     assert place.file.is_file()

@@ -215,7 +215,7 @@ def test_one_that_may_do_something_is_not(tmp_path: Path, body: str) -> None:
 def test_the_bundled_plugins_and_those_that_new_writes_are_clean(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    for name in ("example", "osc", "sysinfo", "throttle", "udp"):
+    for name in ("example", "map", "osc", "sysinfo", "throttle", "udp"):
         assert find_plugins(name, import_package(name, ""))[1] == []
     monkeypatch.chdir(tmp_path)
     assert main(["plugin", "new", "fader"]) == main(["plugin", "new", "limits", "--relay"]) == 0

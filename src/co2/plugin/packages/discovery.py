@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from co2.config import read_plugin_list_2003
 from co2.config.private import Trust, open_code
+from co2.config.schema import ENTRIES
 from co2.near import nearest
 from co2.plugin.packages.entry_points import installed_packages
 from co2.plugin.packages.near_misses import near_packages
@@ -77,7 +78,8 @@ def find_packages(
 
     A name in ``plugin_list`` is looked up in the plugin folder, then among the bundled plugins, then among the
     installed ones. Without that list, the one in a ``config.py`` of 2003 in the plugin folder is used; without
-    that, all packages in the folder except those clearly for relays.
+    that, all packages in the folder except those clearly for relays. Beside them, the package that carries the
+    entries ``[[map]]``, if there are any.
 
     Args:
         config: the selection.
@@ -90,7 +92,7 @@ def find_packages(
         ConfigError: a ``config.py`` of 2003 that cannot be read.
     """
     folder = config.plugin_dir.absolute()
-    names = config.plugin_list if names is None else names
+    wanted, names = names, config.plugin_list if names is None else names
     trust = Trust(config.trusted_users, config.trusted_groups)
     if names is None and (folder / CONFIG_2003).is_file():
         listed = read_plugin_list_2003(folder / CONFIG_2003, trust)
@@ -101,6 +103,8 @@ def find_packages(
     if names is None:
         names = [name for name in packages_in(folder) if not _is_for_relays(_place(folder, name))]
         problems += [(file.stem, text) for file, text in near_packages(folder).items()]
+    if wanted is None and ENTRIES in config.plugin_config.get(ENTRIES, {}):
+        names = [*names, ENTRIES]
     for name in dict.fromkeys(names):
         try:
             spec = _find(name, folder, open_to_others)

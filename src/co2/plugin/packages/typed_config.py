@@ -6,7 +6,7 @@ keys with their types and defaults. Then ``self.config`` is one of these; a wron
 
 import dataclasses
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 from co2.errors import ConfigError
 from co2.near import nearest
 from co2.plugin.api import Co2Plugin
+from co2.plugin.packages.locate import BUNDLED
 from co2.values import pack_value, unpack_value
 
 __all__ = ["Configs", "convert", "kind_problem"]
@@ -43,7 +44,10 @@ class Configs:
         kinds: Sequence[type[Co2Plugin]],
     ) -> None:
         self._table = pack_value(table)
-        self._where = f"{file}: [plugin.{package}]" if file else f"[plugin.{package}]"
+        self._file = f"{file}: " if file else ""
+        self._package = package
+        # Of a bundled package the key of its own name is the array of tables [[NAME]] in the file.
+        self._has_entries = module.__name__ == f"{BUNDLED}.{package}" and package in table
         self._of_package = getattr(module, FORM, None)
         self._kinds = kinds
 
@@ -61,7 +65,7 @@ class Configs:
             known = [name for form in forms for name in _fields(form)]
             for key in unpack_value(self._table):
                 if key not in known:
-                    raise ConfigError(f"{self._where} {key}", unknown(key, known))
+                    raise ConfigError(self._place(key), unknown(key, known))
         for kind in self._kinds:
             self.of(kind)
 
@@ -80,14 +84,27 @@ class Configs:
         mine = {key: value for key, value in table.items() if key in fields}
         for name, field in fields.items():
             if name in mine:
-                _check_nested(mine[name], field, f"{self._where} {name}")
+                _check_nested(mine[name], field, name, self._place)
         try:
             return convert(mine, form)
         except msgspec.ValidationError as error:
             key, problem = place_and_problem(error)
             if key in mine and problem.startswith("expected") and ", got " not in problem:  # it is beyond a bound
                 problem = f"{problem}, found {mine[key]!r:.80}"
-            raise ConfigError(f"{self._where} {key}".rstrip(), problem) from None
+            raise ConfigError(self._place(key), problem) from None
+
+    def _place(self, key: str) -> str:
+        """Return the place of a key as a user would look for it in the file.
+
+        Args:
+            key: such as ``ports[0].name``; '' for the whole table.
+        """
+        name, _, inner = key.partition("[")
+        if not self._has_entries or name not in ("", self._package):
+            return f"{self._file}[plugin.{self._package}] {key}".rstrip()
+        number, _, inner = inner.partition("]")
+        entry = f" entry {int(number) + 1}" if number else ""
+        return ": ".join(filter(None, (f"{self._file}[[{self._package}]]{entry}", inner.removeprefix("."))))
 
     def _form(self, kind: type[Co2Plugin]) -> Any:
         return getattr(kind, FORM, self._of_package)
@@ -140,18 +157,18 @@ def _fields(form: Any) -> dict[str, Any]:
     return {field.encode_name: field.type for field in msgspec.inspect.type_info(form).fields}  # type: ignore[attr-defined]  # forms have fields
 
 
-def _check_nested(value: Any, kind: Any, where: str) -> None:
+def _check_nested(value: Any, kind: Any, key: str, place: Callable[[str], str]) -> None:
     """Refuse unknown keys further inside: msgspec ignores them."""
     inspect = msgspec.inspect
     if isinstance(kind, inspect.StructType | inspect.DataclassType) and isinstance(value, Mapping):
         fields = {field.encode_name: field.type for field in kind.fields}
-        for key, item in value.items():
-            if key not in fields:
-                raise ConfigError(f"{where}.{key}", unknown(key, fields))
-            _check_nested(item, fields[key], f"{where}.{key}")
+        for name, item in value.items():
+            if name not in fields:
+                raise ConfigError(place(f"{key}.{name}"), unknown(name, fields))
+            _check_nested(item, fields[name], f"{key}.{name}", place)
     elif isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, list):
         for number, item in enumerate(value):
-            _check_nested(item, kind.item_type, f"{where}[{number}]")
+            _check_nested(item, kind.item_type, f"{key}[{number}]", place)
     elif isinstance(kind, inspect.DictType) and isinstance(value, Mapping):
-        for key, item in value.items():
-            _check_nested(item, kind.value_type, f"{where}.{key}")
+        for name, item in value.items():
+            _check_nested(item, kind.value_type, f"{key}.{name}", place)

@@ -92,7 +92,7 @@ class HostPlugins:
         Args:
             names: of the packages; None for all in the configuration.
         """
-        tables, limits = plugin_tables(self._config.config_file)
+        tables, limits = plugin_tables(self._config.role, self._config.config_file)
         config = dataclasses.replace(self._config, plugin_config=tables, plugin_limits=limits)
         found, problems = find_packages(config, names)
         return [dataclasses.replace(spec, store=self._stores / f"{spec.name}.db") for spec in found], problems
