@@ -20,6 +20,10 @@ import pytest
 from co2 import errors, plugin
 from co2.config import load_config
 from co2.config.schema import KEYS
+from co2.plugins.map import map as map_plugin
+from co2.plugins.map.lanes import STEPS
+from co2.plugins.map.routes import MAX_CHAIN, Route, circle_or_chain_problem
+from co2.plugins.map.settings import MAX_ENTRIES, MAX_RATE, MAX_SMOOTH, MapEntry
 from co2.plugins.osc.settings import read_settings
 from co2.plugins.throttle.settings import ThrottleSettings
 from co2.plugins.udp.settings import UdpSettings
@@ -393,8 +397,48 @@ def test_the_tables_of_bundled_relay_plugins_are_those_of_their_settings():
         assert {key: json.loads(value) for key, value in told.items()} == msgspec.to_builtins(form())
 
 
+def test_the_table_of_maps_has_the_keys_of_an_entry_with_their_defaults():
+    text = (ROOT / "docs/how-to/bundled-plugins.md").read_text()
+    table = text.partition("| key of `[[map]]` |")[2].partition("\n\n")[0]
+    told = dict(re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", table, re.M))
+    entry = MapEntry(source="a", to="b")
+    assert set(told) == set(msgspec.to_builtins(entry))
+    assert {key: json.loads(told[key].strip("`")) for key in ("curve", "smooth", "rate", "round")} == {
+        "curve": entry.curve, "smooth": entry.smooth, "rate": entry.rate, "round": entry.round,
+    }  # fmt: skip
+    assert told["range"].startswith("`[0, 1]`") and told["out"].startswith("`[0, 1]`")
+    scaling = MapEntry(source="a", to="b", curve=1).scaling
+    assert (scaling.low, scaling.high, scaling.out_low, scaling.out_high) == (0, 1, 0, 1)
+
+
+def test_the_limits_of_maps_are_those_of_the_page():
+    page = (ROOT / "docs/how-to/bundled-plugins.md").read_text()
+    text = page.partition("## `map`")[2].partition("\n## ")[0]
+    assert f"| entries | {MAX_ENTRIES}, of which at most {MAX_CHAIN} follow each other |" in text
+    assert f"| {map_plugin.MAX_LANES:,}; when there are more" in text
+    assert f"| {map_plugin.MAX_KEPT >> 10} KiB each, {map_plugin.MAX_ALL_KEPT >> 20} MiB together" in text
+    assert f"one step of a way | {map_plugin.MAX_BURST} |" in text
+    assert f"on all satellites | {map_plugin.MAX_PASSED} |" in text
+    assert (
+        f"up to {MAX_RATE:,};" in text and f"at most {MAX_SMOOTH:g} s;" in text and f"or {STEPS:g} without" in text
+    )
+    assert "`entries 1 (a to b) and 2 (b to a) lead in a circle" in text
+    assert circle_or_chain_problem([Route("a", "b"), Route("b", "a")]) in text
+
+
+def test_the_maps_of_the_page_map(co2_net):
+    found = next(code for code in blocks("docs/how-to/bundled-plugins.md", "toml") if "[[map]]" in code)
+    tables = tomllib.loads(found)
+    co2_net.satellite("map", config=tables)
+    co2_net.send({"channel": "stage.fader1", "data": 0.5})
+    co2_net.send({"channel": "stage.left.level", "data": "any"})
+    assert assert_received(co2_net, channel="light.dimmer1")["data"] == 127.5
+    assert assert_received(co2_net, channel="light.left.dim")["data"] == "any"
+
+
 def test_the_osc_example_is_one():
-    tables = tomllib.loads(blocks("docs/how-to/bundled-plugins.md", "toml")[0])
+    found = next(code for code in blocks("docs/how-to/bundled-plugins.md", "toml") if "[plugin.osc]" in code)
+    tables = tomllib.loads(found)
     assert read_settings(tables["plugin"]["osc"]).send == plugin.Channels(("stage.>", "*.meter"))
 
 
