@@ -59,8 +59,8 @@ def relay(**flags: Any) -> int:
 def satellite(**flags: Any) -> int:
     """Run a satellite until Ctrl-C. It runs the plugins in ./plugins, or those that you name.
 
-    A package is searched in the plugin folder, then among those that come with co2: example, map, osc, sysinfo. The
-    relay need not run yet: the satellite connects when it does.
+    A package is searched in the plugin folder, then among those that come with co2: example, map, osc, sysinfo.
+    The relay need not run yet: the satellite connects when it does.
 
     \b
     Examples:
