@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import re
+import select
 import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -28,7 +30,8 @@ from co2.plugins.osc.settings import read_settings
 from co2.plugins.throttle.settings import ThrottleSettings
 from co2.plugins.udp.settings import UdpSettings
 from co2.testing import assert_received
-from tests.harness import running, wait_for
+from tests.harness import running, wait_for, write_plugin
+from tests.needs import skip_or_fail
 from tests.plugin.support import carrying, in_loop, write_package
 from tests.plugins.carry import carried
 
@@ -123,6 +126,7 @@ def test_every_page_that_a_file_names_exists():
         "docs/tutorial/first-plugin.md",
         "docs/how-to/plugins.md",
         "docs/how-to/bundled-plugins.md",
+        "docs/how-to/json.md",
         "docs/how-to/plugin-services.md",
         "docs/how-to/relay-plugins.md",
         "docs/how-to/test-plugins.md",
@@ -527,3 +531,59 @@ def test_the_notified_client_of_the_protocol_page_is_a_member(tmp_path):
             thread.join()
             server.server_close()
     assert printed == [("john@127.0.0.1:0", "nih")]
+
+
+@pytest.fixture(scope="module")
+def json_relay(tmp_path_factory):
+    """A relay, and a satellite with the plugin of docs/how-to/json.md."""
+    base = tmp_path_factory.mktemp("json")
+    write_plugin(base / "satellite", "ham", spam=blocks("docs/how-to/json.md", "python")[0])
+    with (
+        running(base / "relay", "relay") as relay,
+        running(base / "satellite", "satellite", "--relay", relay.url),
+    ):
+        rows = lambda: relay.call("relay.get_satellites")  # noqa: E731
+        wait_for(lambda: any("ham.spam.add" in row["methods"] for row in rows()), "the plugin is known")
+        yield relay
+
+
+def test_the_curl_commands_of_the_json_page_do_what_it_says(json_relay, tmp_path):
+    def run(command):
+        # Debian 12 has a curl that knows --json; an older one is told what that means.
+        line = command.replace("http://127.0.0.1:2003", json_relay.url)
+        line = line.replace("--json", "-H 'Content-Type: application/json' -d").replace("curl ", "curl -s ", 1)
+        done = subprocess.run(
+            line, shell=True, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True
+        )
+        return done.stdout
+
+    (tmp_path / "messages.jsonl").write_text('{"data": 1}\n{"channel": "stage.fader1", "data": 2}\n')
+    send, lines, call, log = (block.strip() for block in blocks("docs/how-to/json.md", "sh"))
+    assert json.loads(run(send))["position"] > 0
+    assert json.loads(run(lines))["count"] == 2
+    assert run(call) == '{"result":42}\n'
+    read, follow = log.splitlines()
+    assert [json.loads(line)["data"] for line in run(read).splitlines()] == [0.5, 2]
+    command = follow.partition(" | ")[0].replace("http://127.0.0.1:2003", json_relay.url)
+    with subprocess.Popen(shlex.split(command), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as curl:
+        assert curl.stdout
+        try:
+            ready = [curl.stdout]
+            wait_for(lambda: run(send) and select.select(ready, [], [], 0.1)[0], "a message")
+            assert json.loads(curl.stdout.readline())["data"] == 0.5
+        finally:
+            curl.kill()
+
+
+def test_the_programs_of_the_json_page_do_what_it_says(json_relay, tmp_path):
+    node = blocks("docs/how-to/json.md", "js")[0]
+    for name, program, code in (
+        ("a.py", sys.executable, blocks("docs/how-to/json.md", "python")[1]),
+        ("a.mjs", "node", node),
+    ):
+        if shutil.which(program) is None:
+            skip_or_fail(f"no {program} here")
+        (tmp_path / name).write_text(code)
+        command = [program, str(tmp_path / name), json_relay.url]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout == "sum 42\nstage.fader1 0.5\n", done.stderr

@@ -20,6 +20,7 @@
         │   ├── WrongEncoding      -32701 an unsupported encoding
         │   └── AnswerTooBig       an answer over the limit of that call; reported as -32700
         ├── BadRequest             -32600 well-formed, but not a valid request
+        │   ├── Busy               too much of that is under way: the same request may succeed later
         │   └── BadWebSocket       the bytes on a link break the WebSocket protocol
         ├── NoSuchMethod           -32601
         ├── BadParams              -32602
@@ -51,6 +52,7 @@ __all__ = [
     "BadParams",
     "BadRequest",
     "BadWebSocket",
+    "Busy",
     "CallRefused",
     "CallTimeout",
     "Co2Error",
@@ -243,6 +245,10 @@ class BadRequest(PeerError):
     """A well-formed request that this server does not accept."""
 
     code = -32600
+
+
+class Busy(BadRequest):
+    """The host has no room for the request now; the same request may succeed a little later."""
 
 
 class BadWebSocket(BadRequest):

@@ -11,6 +11,7 @@ from typing import Any
 
 import uvloop
 
+from co2.server.door.answers import DoorHandler
 from co2.server.http.limits import Limits
 from co2.server.http.link_upgrade import LinkHandler
 from co2.server.http.server import HttpServer, bind_socket
@@ -68,6 +69,7 @@ def running(
     access_log: logging.Logger | None = None,
     gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
     links: LinkHandler | None = None,
+    door: Mapping[str, DoorHandler] | None = None,
 ) -> Iterator[Running]:
     """Serve until the end of the ``with``."""
     started: list[Running] = []
@@ -84,6 +86,8 @@ def running(
             access_log=access_log,
             gives_way=gives_way,
             links=links,
+            door=door,
+            elsewhere="ask the relay",
         )
         sock = bind_socket("127.0.0.1", 0, next_free=False)
         found = Running(server, sock.getsockname()[1], asyncio.get_running_loop(), asyncio.Event(), registry)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,8 @@ from co2.host_id import HostId
 from co2.protocol.relay.receipts import ReceiptKey
 from co2.relay.away_words import away_words
 from co2.relay.control_methods import ControlMethods
+from co2.relay.json_routes import JsonRoutes
+from co2.relay.log_lines import LogLines
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.member_methods import MemberMethods
 from co2.relay.members import Member
@@ -127,8 +129,14 @@ class RelayHost(RoleHost):
         )
         self._control = SatelliteControl(relay.members, relay.away, relay.links.calls)
         self._add_methods()
+        lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
+        routes = JsonRoutes(self._messages, self._members, lines, self.routes.long, lambda: str(self.host_id))
         self._serve(
-            RelayView(self, relay, self._host_id.ip), links=relay.links.open, gives_way=relay.waiters.give_way
+            RelayView(self, relay, self._host_id.ip),
+            links=relay.links.open,
+            gives_way=relay.waiters.give_way,
+            door=routes.handlers(),
+            elsewhere="it is a relay",
         )
 
     @property
@@ -154,6 +162,7 @@ class RelayHost(RoleHost):
         await self.plugins.stop()
         await self.relay.stop()
         await self.server.stop()
+        self.routes.long.close()
         await self._client.close()
         await self._keeper.close()
         await asyncio.to_thread(self.log.close)
@@ -235,6 +244,10 @@ class RelayHost(RoleHost):
         self.relay.waiters.fail(StorageFailed(f"the relay's disk failed: {why}"))
         self._ending.give_up(f"the log's disk failed: {why}")
 
+    def _methods_elsewhere(self) -> Iterator[tuple[str, Sequence[str]]]:
+        for member in list(self.relay.members):
+            yield str(member.host_id), member.methods
+
     async def _call_elsewhere(
         self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
     ) -> Any:
@@ -271,7 +284,7 @@ class RelayHost(RoleHost):
                 CALL_TIMEOUT,
                 caller=who if caller.port else None,
                 who=caller.address,
-                written=caller.port != 0 and not caller.over_link,
+                written=caller.port != 0 and not caller.over_link and not caller.over_json,
             )
         check_foreign(method)
         return await self._client.call(member.url, method, *params, timeout=CALL_TIMEOUT, limit=RESULT)

@@ -1,18 +1,20 @@
-"""``relay.relay`` and ``relay.fetch``: messages in and out over XML-RPC, for members without a link."""
+"""Messages in and out for members without a link: ``relay.relay``, ``relay.fetch``, and what comes as JSON."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from types import MappingProxyType
 from typing import Any
 
 from co2.errors import BadParams, StorageFull, Unreachable, ValueRefused
+from co2.exact_json.messages import SentMessage
 from co2.host_id import HostId
 from co2.protocol.relay.core import RelayCore
 from co2.protocol.relay.filter_chain import InFlight
 from co2.protocol.relay.log import LogGap
-from co2.protocol.wire.batch import make_batch
+from co2.protocol.wire.batch import MAX_BATCH_BYTES, make_batch
+from co2.protocol.wire.channel_patterns import channels_of_frame
 from co2.protocol.wire.link_frames import BEGINNING
 from co2.relay.callers import check_not_passed_on, check_unowned
 from co2.relay.commit_waiters import CommitWaiters
@@ -115,6 +117,48 @@ class MessageMethods:
         await self._waiters.on_disk(position)
         return position
 
+    async def send(self, messages: Sequence[SentMessage], caller: Caller) -> int | None:
+        """Send messages for a caller who has not registered, in their order.
+
+        Returns:
+            The position of the last one in the log, once it is on disk; None if all were live.
+
+        Raises:
+            PeerError: the caller may not send, or the log has no room; then a part of the messages may be sent.
+        """
+        check_not_passed_on(caller, "relay")
+        host_id = HostId.of_address(caller.address)
+        self._members.check_owner(host_id)
+        check_unowned(self._core.origins, host_id)
+        if self._core.closing:
+            raise Unreachable("the relay is stopping; send the message again once a relay is back")
+        position = None
+        for batch in _batches(messages):
+            channels = channels_of_frame({one.channel for one in batch})
+            message = InFlight(
+                str(host_id),
+                (caller.address, caller.port),
+                make_batch([one.packed for one in batch]),
+                len(batch),
+                None if channels is None else tuple(channels),
+            )
+            if batch[0].is_live:
+                self._pass_live(host_id.origin, message)
+            else:
+                position = await self._pass_on(host_id.origin, message) + len(batch) - 1
+        if position is not None:
+            await self._waiters.on_disk(position)
+        return position
+
+    def _pass_live(self, origin: str, message: InFlight) -> None:
+        chain = self._core.filter_chain
+        if not chain.occupied:
+            self._core.pass_live_unnumbered(origin, message)
+        else:
+            message.release = lambda through: self._core.pass_live_unnumbered(origin, through)
+            chain.enter(message)
+        self._flush()
+
     async def _through(self, origin: str, message: InFlight, message_id: str) -> int:
         """Accept a message, one with an id only once, even while it is on its way through the relay plugins."""
         if not message_id:
@@ -159,7 +203,7 @@ class MessageMethods:
 
     def _append(self, origin: str, message: InFlight, message_id: str) -> int:
         position = self._core.append_unnumbered(origin, message, message_id).position
-        self.relayed += 1
+        self.relayed += message.count
         return position
 
     async def fetch(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
@@ -285,6 +329,20 @@ class _Fetch:
     end: tuple[str, int]
     gaps: tuple[dict[str, Any], ...] = ()
     live: bool = False
+
+
+def _batches(messages: Sequence[SentMessage]) -> Iterator[list[SentMessage]]:
+    """Divide messages, in their order, as frames allow: by size, and live ones from others."""
+    batch: list[SentMessage] = []
+    size = 0
+    for one in messages:
+        size += len(one.packed)
+        if batch and (size > MAX_BATCH_BYTES or one.is_live != batch[0].is_live):
+            yield batch
+            batch, size = [], len(one.packed)
+        batch.append(one)
+    if batch:
+        yield batch
 
 
 def _sender(argument: Mapping[str, Any], caller: Caller) -> HostId:

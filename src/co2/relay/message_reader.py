@@ -1,4 +1,4 @@
-"""Reading of single messages from the log, for XML-RPC clients: the log stores whole batches."""
+"""Reading of single messages from the log, for clients without a link: the log stores whole batches."""
 
 import asyncio
 import time
@@ -16,10 +16,10 @@ from co2.thread_priority import short_turns
 __all__ = ["MAX_WRITTEN", "LogMessage", "MessageReader", "Messages", "unreadable"]
 
 MAX_WRITTEN = 16 * 1024 * 1024
-"""Bytes of messages written as XML that are kept for the next reader."""
+"""Bytes of messages written as XML or JSON that are kept for the next reader."""
 
-MAX_XML = 8 * 1024 * 1024
-"""Bytes of one message written as XML; a longer one becomes a gap for XML-RPC clients."""
+MAX_FORM = 8 * 1024 * 1024
+"""Bytes of one message written as XML or JSON; a longer one becomes a gap."""
 
 DEAR = 8 * 1024
 """Bytes of a message above which it is written in a thread: one byte can become 40 in XML."""
@@ -37,6 +37,10 @@ _CHUNK = 256 * 1024
 """Bytes of one read from the log."""
 
 
+_Form = Callable[["LogMessage"], bytes]
+"""Writes a message, as XML or JSON."""
+
+
 @dataclass(frozen=True, slots=True)
 class LogMessage:
     """One message of the log.
@@ -46,12 +50,14 @@ class LogMessage:
         host_id: of the sender.
         client_address: (ip, port) of the sender's connection.
         packed: the encoded message.
+        plugin: of the sender, '' for a sender that is not a satellite.
     """
 
     position: int
     host_id: str
     client_address: tuple[str, int]
     packed: bytes
+    plugin: str = ""
 
 
 @dataclass(slots=True)
@@ -74,13 +80,13 @@ class MessageReader:
     def __init__(self, log: DurableLog, read_disk: Callable[[str, int, int], Awaitable[Reading]]) -> None:
         self._log = log
         self._read_disk = read_disk
-        self._written: OrderedDict[int, bytes] = OrderedDict()
+        self._written: OrderedDict[tuple[_Form, int], bytes] = OrderedDict()
         self._written_bytes = 0
-        self._writing: dict[int, asyncio.Future[bytes]] = {}
+        self._writing: dict[tuple[_Form, int], asyncio.Future[bytes]] = {}
         self._closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="write-xml")
         self._apart: OrderedDict[int, list[bytes]] = OrderedDict()
-        self._unreadable: OrderedDict[tuple[str, int], None] = OrderedDict()
+        self._unreadable: OrderedDict[tuple[str | _Form, int], None] = OrderedDict()
 
     async def read(self, after: int, max_messages: int, max_bytes: int, not_from: str) -> Messages:
         """Read after a cursor.
@@ -95,7 +101,7 @@ class MessageReader:
         size = 0
         until = self._log.committed
         while read.next < until:
-            chunk = await self._chunk(read.next, not_from)
+            chunk = await self.chunk(read.next, not_from)
             if chunk.gap is not None:
                 read.gap = chunk.gap
                 read.next = chunk.gap.next
@@ -106,7 +112,7 @@ class MessageReader:
                     read.next = entry.end
                     continue
                 try:
-                    messages = self._messages(entry, read.next)
+                    messages = self.messages_of(entry, read.next)
                 except BadRequest:
                     # Batches are not checked on their way here. A bad one becomes one gap, in its place.
                     if not read.messages and read.gap is None:
@@ -126,28 +132,28 @@ class MessageReader:
                 break
         return read
 
-    async def written(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
-        """Return a message written as XML, once for all readers that come soon.
+    async def written(self, message: LogMessage, write: _Form) -> bytes:
+        """Return a message in the form that a function writes, once for all readers that come soon.
 
         A large one is written in a thread, one at a time, with a pause of the same length after it.
 
         Raises:
             ValueRefused: it cannot be decoded, or is too long: it becomes a gap, see :func:`unreadable`.
         """
-        position = message.position
-        if (done := self._written.get(position)) is not None:
+        key = write, message.position
+        if (done := self._written.get(key)) is not None:
             return done
-        if ("message", position) in self._unreadable:
-            raise ValueRefused("a message is unreadable or too long in XML")
+        if key in self._unreadable:
+            raise ValueRefused("a message is unreadable or too long in this form")
         try:
             done = write(message) if len(message.packed) <= DEAR else await self._write_apart(message, write)
-            if len(done) > MAX_XML:
-                raise ValueRefused(f"a message of {len(done)} bytes in XML; the limit is {MAX_XML}")
+            if len(done) > MAX_FORM:
+                raise ValueRefused(f"a message of {len(done)} bytes in this form; the limit is {MAX_FORM}")
         except ValueRefused:
-            self._remember("message", position)
+            self._remember(*key)
             raise
-        if position not in self._written:
-            self._written[position] = done
+        if key not in self._written:
+            self._written[key] = done
             self._written_bytes += len(done)
             while self._written_bytes > MAX_WRITTEN:
                 self._written_bytes -= len(self._written.popitem(last=False)[1])
@@ -158,28 +164,29 @@ class MessageReader:
         self._closed = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _write_apart(self, message: LogMessage, write: Callable[[LogMessage], bytes]) -> bytes:
+    async def _write_apart(self, message: LogMessage, write: _Form) -> bytes:
         """Write a message in the thread, once for all concurrent readers."""
-        writing = self._writing.get(message.position)
+        key = write, message.position
+        writing = self._writing.get(key)
         if writing is None:
             if self._closed:
                 raise Unreachable("the relay is stopping")
             loop = asyncio.get_running_loop()
-            writing = self._writing[message.position] = loop.run_in_executor(self._pool, _slowly, write, message)
-            writing.add_done_callback(lambda done: self._has_written(message.position, done))
+            writing = self._writing[key] = loop.run_in_executor(self._pool, _slowly, write, message)
+            writing.add_done_callback(lambda done: self._has_written(key, done))
         return await asyncio.shield(writing)
 
-    def _has_written(self, position: int, done: "asyncio.Future[bytes]") -> None:
-        del self._writing[position]
+    def _has_written(self, key: tuple[_Form, int], done: "asyncio.Future[bytes]") -> None:
+        del self._writing[key]
         if not done.cancelled():
             done.exception()  # readers get it; there may be none left
 
-    def _remember(self, what: str, position: int) -> None:
+    def _remember(self, what: str | _Form, position: int) -> None:
         self._unreadable[what, position] = None
         while len(self._unreadable) > MAX_KNOWN:
             self._unreadable.popitem(last=False)
 
-    def _messages(self, entry: Entry, after: int) -> list[LogMessage]:
+    def messages_of(self, entry: Entry, after: int) -> list[LogMessage]:
         """Split an entry into the messages that its reader has not read.
 
         Raises:
@@ -199,15 +206,22 @@ class MessageReader:
                 if len(self._apart) > KEPT_APART:
                     self._apart.popitem(last=False)
         return [
-            LogMessage(position, entry.host_id, entry.client_address, packed)
+            LogMessage(position, entry.host_id, entry.client_address, packed, entry.plugin)
             for position, packed in enumerate(parts, entry.position)
             if position > after and packed != DROPPED
         ]
 
-    async def _chunk(self, after: int, reader: str) -> Reading:
-        reading = self._log.read(after, _CHUNK)
+    async def chunk(self, after: int, reader: str, max_bytes: int = _CHUNK) -> Reading:
+        """Read some entries after a cursor, from memory or disk.
+
+        Args:
+            after: position read last; 0 for the oldest message kept.
+            reader: identity of the reader, which waits for each read.
+            max_bytes: stop when the batches exceed this together; at least one is returned.
+        """
+        reading = self._log.read(after, max_bytes)
         if reading.on_disk:
-            reading = await self._read_disk(reader, after, _CHUNK)
+            reading = await self._read_disk(reader, after, max_bytes)
         return reading
 
 

@@ -15,7 +15,7 @@ from co2.errors import AnswerTooBig, CallTimeout, FailedInside, PeerError, Remot
 from co2.protocol.relay.log import LogGap
 from co2.protocol.wire.gap_reasons import gap_words
 from co2.relay.members import Member
-from co2.relay.message_reader import MAX_XML, LogMessage, MessageReader, unreadable
+from co2.relay.message_reader import MAX_FORM, LogMessage, MessageReader, unreadable
 from co2.xmlrpc.answers import BRIEF
 from co2.xmlrpc.client import RpcClient
 from co2.xmlrpc.faults import as_fault
@@ -192,7 +192,7 @@ def write_plain(message: LogMessage) -> bytes:
     Raises:
         ValueRefused: it cannot be decoded, or has more values than fit.
     """
-    return write_value(_plain(message), MAX_XML)
+    return write_value(_plain(message), MAX_FORM)
 
 
 def write_live(message: LogMessage) -> bytes:
@@ -203,7 +203,7 @@ def write_live(message: LogMessage) -> bytes:
     """
     plain = _plain(message)
     del plain["position"]
-    return write_value(plain, MAX_XML)
+    return write_value(plain, MAX_FORM)
 
 
 def _plain(message: LogMessage) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The satellite as a host: its server, its methods, its pages."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from co2.config import SatelliteConfig
@@ -12,6 +12,7 @@ from co2.satellite.notify_endpoint import NotifyEndpoint
 from co2.satellite.plugins import OF_THE_RELAY, SatellitePlugins
 from co2.satellite.satellite import SatelliteRole
 from co2.satellite.view import SatelliteView
+from co2.server.door.answers import DoorAnswer, DoorRequest
 from co2.server.express import loop as express
 from co2.server.express.satellite_forecast import SatelliteForecast
 from co2.server.host import CALL_TIMEOUT, RoleHost
@@ -58,7 +59,11 @@ class SatelliteHost(RoleHost):
             signatures=[["boolean", "struct"]],
         )
         self.satellite.dead_letters.add_methods(self.registry)
-        self._serve(SatelliteView(self, self.satellite))
+        self._serve(
+            SatelliteView(self, self.satellite),
+            door={"/api/hosts": self._hosts},
+            elsewhere=f"ask its relay, {config.relay}",
+        )
 
     @property
     def host_id(self) -> HostId:
@@ -83,6 +88,7 @@ class SatelliteHost(RoleHost):
         await self.plugins.stop()
         await self.satellite.stop()
         await self.server.stop()
+        self.routes.long.close()
 
     def problems(self) -> list[str]:
         """Return faults that need attention besides packages that do not run, one line each."""
@@ -126,6 +132,16 @@ class SatelliteHost(RoleHost):
             "dead_letters_gone": letters.gone + sum(row.letters_unkept for row in packages),
         }
 
+    def _methods_elsewhere(self) -> Iterator[tuple[str, Sequence[str]]]:
+        for row in self.satellite.link.roster:
+            if row["host_id"] != str(self.host_id):
+                yield row["host_id"], row["methods"]
+
+    async def _hosts(self, request: DoorRequest) -> DoorAnswer:
+        """List the hosts of the network, as ``co2.get_properties`` does."""
+        told = {"relay": self._config.relay, "hosts": _within(NETWORK_NAMES, self.satellite.link.roster)}
+        return DoorAnswer(await self.routes.long.write(told) + b"\n")
+
     async def _call_elsewhere(
         self, host_id: HostId | None, method: str, argument: dict[str, Any], caller: Caller
     ) -> Any:
@@ -144,7 +160,9 @@ class SatelliteHost(RoleHost):
             passed_on["host_id"] = str(host_id)
         # Without a host_id the relay looks it up: it has plugin methods, too, and knows who has just joined or
         # left.
-        return await link.call("method_call", passed_on, CALL_TIMEOUT, written=caller.port != 0)
+        return await link.call(
+            "method_call", passed_on, CALL_TIMEOUT, written=caller.port != 0 and not caller.over_json
+        )
 
 
 def _within(size: int, roster: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from co2 import __version__
@@ -14,6 +14,8 @@ from co2.plugin.parent.status import PackageStatus
 from co2.server.admin.host_plugins import HostPlugins
 from co2.server.admin.plugin_control import package_row
 from co2.server.admin.views import method_rows, package_rows
+from co2.server.door.answers import DoorHandler
+from co2.server.door.common import CommonRoutes
 from co2.server.express import loop as express
 from co2.server.http.limits import Limits
 from co2.server.http.link_upgrade import LinkHandler
@@ -45,6 +47,7 @@ class RoleHost(ABC):
         registry: methods of this host.
         turns: of long answers.
         calls: passes on calls of other hosts and of plugins.
+        routes: of the JSON door that both roles have.
         plugins: to be set by the role before :meth:`_serve`.
         server: set by :meth:`_serve`.
     """
@@ -56,6 +59,14 @@ class RoleHost(ABC):
         self.registry = Registry()
         self.turns = AnswerTurns(asyncio.get_running_loop())
         self.calls = MethodCalls(self.registry, self._is_me, self._call_elsewhere)
+        self.routes = CommonRoutes(
+            self.calls,
+            self.registry,
+            host_id=lambda: str(self.host_id),
+            elsewhere=self._methods_elsewhere,
+            properties=lambda here: self.properties(here=here),
+            turns=self.turns,
+        )
         self._config = config
         self._sock = foundation.sock
         self._started = time.monotonic()
@@ -65,6 +76,9 @@ class RoleHost(ABC):
         view: "RoleView",
         links: LinkHandler | None = None,
         gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
+        *,
+        door: Mapping[str, DoorHandler],
+        elsewhere: str,
     ) -> None:
         """Add the methods of every host, and create the server.
 
@@ -72,6 +86,8 @@ class RoleHost(ABC):
             view: data of its pages.
             links: see :class:`~co2.server.http.server.HttpServer`.
             gives_way: likewise.
+            door: handlers of the role's own routes.
+            elsewhere: see :class:`~co2.server.http.server.HttpServer`.
         """
         add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local), self.turns.pause)
         self.registry.add(
@@ -92,6 +108,8 @@ class RoleHost(ABC):
             links=links,
             gives_way=gives_way,
             turns=self.turns,
+            door={**self.routes.handlers(), **door},
+            elsewhere=elsewhere,
         )
 
     @property
@@ -110,6 +128,10 @@ class RoleHost(ABC):
     @abstractmethod
     def _own_properties(self) -> dict[str, Any]:
         """Return the properties and limits of this role for co2.get_properties."""
+
+    @abstractmethod
+    def _methods_elsewhere(self) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield the host_id of each other host with the names of its methods."""
 
     @abstractmethod
     def _call_elsewhere(

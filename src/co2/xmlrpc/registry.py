@@ -24,6 +24,7 @@ class Caller:
         relayed: whether a co2 host passed the request on for somebody else; the address is that host's.
         proxied: whether the request came, or may have come, through a proxy; then the address is the proxy's.
         over_link: whether the call came over a link, which no caller can forge.
+        over_json: whether the call came as JSON: its result is not encoded as XML.
     """
 
     address: str
@@ -31,6 +32,7 @@ class Caller:
     relayed: bool = False
     proxied: bool = False
     over_link: bool = False
+    over_json: bool = False
 
     @property
     def is_local(self) -> bool:

@@ -658,6 +658,24 @@ class RelayCore:
             frame.crc, frame.batch,
         )  # fmt: skip
         peer.published += count
+        self._give_live(entry)
+
+    def pass_live_unnumbered(self, origin: str, message: InFlight) -> None:
+        """Pass on live messages of a sender without a link.
+
+        Args:
+            origin: the sender's.
+            message: as it left the relay plugins.
+        """
+        self.fan_out.advance()  # earlier messages go first
+        self._give_live(
+            Entry(
+                0, message.count, origin, message.host_id, message.client_address, 0, 0, "", "", message.channels,
+                crc32(message.batch), message.batch,
+            )
+        )  # fmt: skip
+
+    def _give_live(self, entry: Entry) -> None:
         if self.live_heard is not None:
             self.live_heard(entry)
         for other in self.peers.values():
@@ -667,7 +685,7 @@ class RelayCore:
             if other.has_room:
                 stream.give_live(entry)
             else:
-                other.live_dropped += count
+                other.live_dropped += entry.count
 
     def _repeated(self, peer: Peer, frame: Publish, last: int) -> None:
         peer.repeats += 1

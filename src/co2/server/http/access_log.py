@@ -99,7 +99,7 @@ class AccessLog:
 
     def refused(self, caller: Caller, refused: Refused) -> None:
         """Count and log a refused request."""
-        status = 200 if refused.fault is not None else refused.status
+        status = 200 if refused.fault is not None and not refused.as_json else refused.status
         self.requests[status] = self.requests.get(status, 0) + 1
         self._line(caller, f"refused: {refused}")
 

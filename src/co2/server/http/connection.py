@@ -16,14 +16,17 @@ import math
 import os
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from ipaddress import ip_address
 from time import monotonic
 from typing import Any, cast
 
+from co2.errors import BadRequest
 from co2.host_id import normal_ip
+from co2.server.door.answers import DoorAnswer
+from co2.server.door.door import JsonDoor, error_answer
 from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.express.transports import has_unread, let_go, send_without_delay
 from co2.server.http.access_log import AccessLog
@@ -39,6 +42,7 @@ from co2.server.http.response_head import CONTINUE, ResponseHeads, page_head
 from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.endpoint import Encoding, Endpoint, RpcAnswer
 from co2.web.page import PageAnswer
+from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.registry import Caller
 
 __all__ = ["PIECE", "Connection", "Service"]
@@ -63,6 +67,7 @@ class Service:
     heads: ResponseHeads
     turns: AnswerTurns
     link_upgrade: LinkUpgrade | None
+    door: JsonDoor
 
 
 class State(enum.Enum):
@@ -96,6 +101,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_descriptor",
         "_ending",
+        "_endless",
         "_eof",
         "_parser",
         "_paused_reading",
@@ -103,6 +109,7 @@ class Connection(asyncio.Protocol):
         "_quiet",
         "_request",
         "_rest",
+        "_room",
         "_service",
         "_since",
         "_state",
@@ -122,8 +129,10 @@ class Connection(asyncio.Protocol):
         self._paused_reading = False
         self._paused_writing = False
         self._descriptor = -1
+        self._endless = False
         self._rest: LongBody | None = None
-        self._task: asyncio.Task[Encoding | RpcAnswer] | asyncio.Task[PageAnswer] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[Any] | None = None
         self._transport: asyncio.Transport
         self._parser: RequestParser
         self._request: Request
@@ -172,6 +181,8 @@ class Connection(asyncio.Protocol):
         sending side behind the request, and would otherwise not learn that its message was accepted.
         """
         self._eof = True
+        if self._endless:
+            return False  # nobody reads on: otherwise that would be noticed at the next message only
         if self._state is _BUSY or self._paused_writing:
             return True
         self._end_of_input()
@@ -227,6 +238,8 @@ class Connection(asyncio.Protocol):
             self._serve_next()
         elif self._state is _BUSY:
             self.deadline = math.inf
+            if self._room is not None and not self._room.done():
+                self._room.set_result(None)
 
     # ---- calls of the table of connections -------------------------------------------------------------
 
@@ -362,7 +375,9 @@ class Connection(asyncio.Protocol):
         self._state = _BUSY
         self._since = monotonic()
         self.deadline = math.inf
-        if request.is_page:
+        if request.route is not None:
+            self._serve_door(request, body)
+        elif request.is_page:
             self._serve_page(request)
         else:
             self._call(request, body)
@@ -470,6 +485,73 @@ class Connection(asyncio.Protocol):
         self._write(page_head(page, keep), (body,), keep, f"{head.method} {head.path}", page.status)
         self._serve_next()
 
+    def _serve_door(self, request: Request, body: bytes) -> None:
+        service = self._service
+        service.connections.unread.release(self)
+        assert request.route is not None
+        caller = self._caller_of(request)
+        answer = service.door.answer(request.route, request.head.target, body, caller, is_lines=request.is_lines)
+        self._task = task = service.loop.create_task(answer)
+        task.add_done_callback(self._door_answered)
+
+    def _door_answered(self, task: "asyncio.Task[DoorAnswer]") -> None:
+        self._task = None
+        if not task.cancelled():
+            self._service.turns.do(partial(self._write_door, task.result()))
+
+    def _write_door(self, answer: DoorAnswer) -> None:
+        if self._state is not _BUSY or self._transport.is_closing():
+            return  # nobody is there to read the answer
+        head = self._request.head
+        keep = head.keep and not self._ending
+        what = f"{head.method} {head.path}"
+        if answer.pieces is None:
+            first = self._service.heads.head(answer.status, len(answer.body), keep, answer.content_type)
+            self._write(first, (answer.body,), keep, what, answer.status)
+            self._serve_next()
+            return
+        keep = keep and head.minor > 0  # HTTP/1.0 has no chunks
+        self._transport.write(self._service.heads.streamed(keep, answer.content_type))
+        self._endless = answer.is_endless
+        self._task = task = self._service.loop.create_task(self._stream(answer.pieces, chunked=keep))
+        task.add_done_callback(partial(self._streamed, what, keep))
+
+    async def _stream(self, pieces: AsyncGenerator[bytes, None], *, chunked: bool) -> int:
+        """Write pieces as the other side reads them; return the bytes of the body."""
+        size = 0
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                if self._paused_writing:
+                    self._room = self._service.loop.create_future()
+                    await self._room
+                    self._room = None
+                if self._transport.is_closing():
+                    break
+                size += len(piece)
+                self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+        return size
+
+    def _streamed(self, what: str, keep: bool, task: "asyncio.Task[int]") -> None:
+        """End a streamed answer; if its pieces ended with an error, so that the other side notices."""
+        self._task = None
+        self._endless = False
+        if task.cancelled() or self._state is not _BUSY or self._transport.is_closing():
+            return
+        if (error := task.exception()) is not None:
+            if isinstance(error, Exception):
+                as_fault(error, what)  # logged
+            self.drop("failed", f"{what} failed in the middle of its answer")
+            return
+        if keep:
+            self._transport.write(b"0\r\n\r\n")
+        self._state = _READING
+        self._service.access_log.answered(self.caller, what, 200, task.result(), monotonic() - self._since)
+        if keep and not self._ending and not self._eof:
+            self._ready()
+            self._serve_next()
+        else:
+            self._close()
+
     def _hand_over(self, request: Request) -> None:
         """Upgrade the connection to a link; from then on another protocol handles it."""
         service = self._service
@@ -500,7 +582,12 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         service = self._service
-        if refused.fault is not None:
+        refused.as_json |= self._parser.wants_json
+        if refused.as_json:
+            code = BadRequest.code if refused.fault is None else refused.fault.code
+            body = error_answer(code, refused.why).body
+            head = service.heads.head(refused.status, len(body), False, "application/json", refused.more)
+        elif refused.fault is not None:
             (body,) = service.endpoint.fault("", refused.fault).pieces
             head = service.heads.head(200, len(body), False)
         else:

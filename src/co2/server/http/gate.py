@@ -11,15 +11,16 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from co2.errors import BadRequest, WrongEncoding
+from co2.server.door.routes import API, Route, Routes
 from co2.server.http.limits import Limits
 from co2.server.http.refused import Refused
 from co2.server.http.request_head import RequestHead, parse_head
 from co2.xmlrpc.answers import RELAYED_HEADER
-from co2.xmlrpc.encodings import charset_of
+from co2.xmlrpc.encodings import UTF_8, charset_of
 
 __all__ = ["RPC_PATHS", "Gate", "Request", "own_names"]
 
@@ -32,6 +33,9 @@ _LOCAL_HOST_NAME = ("/usr/sbin/scutil", "--get", "LocalHostName")
 _PAGE_METHODS = ("GET", "HEAD")
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
 _XML_TYPES = ("text/xml", "application/xml")  # neither can be sent by a form, nor by a script without our consent
+_JSON_TYPES = ("application/json",)  # likewise
+_LINES_TYPES = ("application/x-ndjson", "application/jsonl")
+_JSON_CHARSETS = ("", UTF_8)
 _PROXY_PREFIXES = ("x-forwarded-", "cf-")
 _PROXY_HEADERS = frozenset(
     (
@@ -64,6 +68,8 @@ class Request:
         proxied: whether a header says that a proxy passes it on, or whether it came over the loopback interface
             under a name that ``allowed_hosts`` lists.
         charset: the codec of the body, from the Content-Type; '' if it names none.
+        route: of the JSON door; None for any other request.
+        is_lines: whether the body is JSON Lines.
     """
 
     head: RequestHead
@@ -71,6 +77,8 @@ class Request:
     relayed: bool = False
     proxied: bool = False
     charset: str = ""
+    route: Route | None = None
+    is_lines: bool = False
 
 
 def own_names() -> set[str]:
@@ -80,6 +88,10 @@ def own_names() -> set[str]:
     for known in (name.removesuffix(".local"), name.partition(".")[0]):
         names |= {known, f"{known}.local"}
     return names - {"", ".local"}
+
+
+def _media_type(head: RequestHead) -> str:
+    return head.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 def _tells_a_proxy(name: str) -> bool:
@@ -120,6 +132,7 @@ class Gate:
         limits: the server's.
         link: path of the link; '' if the server has none.
         buttons: paths to which the buttons on the server's pages post.
+        routes: of the JSON door.
     """
 
     def __init__(
@@ -130,7 +143,9 @@ class Gate:
         link: str = "",
         *,
         buttons: Collection[str] = (),
+        routes: Sequence[Route] = (),
     ) -> None:
+        self._routes = Routes(routes)
         self._pages = frozenset(pages)
         self._buttons = frozenset(buttons)
         self._link = link
@@ -158,20 +173,34 @@ class Gate:
         if known is not None:
             return known
         head = parse_head(raw, self._limits)
-        name = self._check_host(head)
-        self._check_origin(head)
-        is_page = self._check_path(head)
-        is_program = "origin" not in head.headers and (not is_page or head.path == self._link)
-        proxied = any(map(_tells_a_proxy, head.headers))
-        if over_loopback and not is_program:
-            proxied |= self._check_loopback(name)
-        charset = self._check_body(head, is_page)
-        request = Request(head, is_page, RELAYED_HEADER in head.headers, proxied, charset)
+        try:
+            request = self._admit(head, over_loopback)
+        except Refused as refused:
+            refused.as_json = head.path.startswith(API)
+            raise
         if len(raw) <= _LONGEST_REMEMBERED:
             if len(remembered) >= _REMEMBERED_HEADS:
                 remembered.clear()
             remembered[raw] = request
         return request
+
+    def _admit(self, head: RequestHead, over_loopback: bool) -> Request:
+        name = self._check_host(head)
+        self._check_origin(head)
+        route = self._routes.find(head.path)
+        if route is not None:
+            if head.method != route.method:
+                raise Refused(405, f"{route.path} takes {route.method} only", [f"Allow: {route.method}"])
+            is_page = route.method == "GET"
+        else:
+            is_page = self._check_path(head)
+        is_program = "origin" not in head.headers and (not is_page or head.path == self._link)
+        proxied = any(map(_tells_a_proxy, head.headers))
+        if over_loopback and not is_program:
+            proxied |= self._check_loopback(name)
+        charset = self._check_body(head, is_page, route)
+        is_lines = route is not None and _media_type(head) in _LINES_TYPES
+        return Request(head, is_page, RELAYED_HEADER in head.headers, proxied, charset, route, is_lines)
 
     def _check_host(self, head: RequestHead) -> str:
         """Return the name or address in the Host header; '' for an HTTP/1.0 call without the header.
@@ -215,7 +244,9 @@ class Gate:
         site = head.headers.get("sec-fetch-site", "none")
         if origin is None and head.method == "POST" and head.path in self._buttons:
             raise Refused(403, "missing Origin header: a form is accepted only from a page of this host")
-        if head.method not in _PAGE_METHODS and site.lower() not in ("same-origin", "none"):
+        # Pages are for links from anywhere; what the JSON door shows is not, and may be long.
+        is_for_all = head.method in _PAGE_METHODS and not head.path.startswith(API)
+        if not is_for_all and site.lower() not in ("same-origin", "none"):
             raise Refused(403, "cross-site request")
 
     def _check_path(self, head: RequestHead) -> bool:
@@ -228,22 +259,27 @@ class Gate:
         if not allowed:
             if head.method == "CONNECT" or head.path == "*":
                 raise Refused(405, "this server is not a proxy", ["Allow: GET, HEAD, POST"])
+            if head.path.startswith(API):
+                known = ", ".join(f"{route.method} {route.path}" for route in self._routes)
+                raise Refused(404, f"no such path; there are {known}")
             raise Refused(404, "no such page")
         if head.method not in allowed:
             raise Refused(405, "method not allowed", [f"Allow: {', '.join(allowed)}"])
         return head.method != "POST" or head.path in self._buttons
 
-    def _check_body(self, head: RequestHead, is_page: bool) -> str:
+    def _check_body(self, head: RequestHead, is_page: bool, route: Route | None) -> str:
         """Check the headers of the body; return the codec of its charset, '' if the Content-Type names none."""
         if is_page:
             if head.chunked or head.length:
                 raise Refused(400, "this method cannot have a body")
             return ""
         content_type = head.headers.get("content-type", "")
-        media_type = content_type.partition(";")[0]
-        if media_type.strip().lower() not in _XML_TYPES:
-            shown = repr(media_type.strip()[:80]) if media_type.strip() else "nothing"
-            raise Refused(415, f"the Content-Type of a call must be text/xml, not {shown}", fault=BadRequest)
+        media_type = _media_type(head)
+        types = _XML_TYPES if route is None else (*_JSON_TYPES, *(_LINES_TYPES if route.takes_lines else ()))
+        if media_type not in types:
+            shown = repr(media_type[:80]) if media_type else "nothing"
+            wanted = "of a call must be text/xml" if route is None else f"must be {' or '.join(types)}"
+            raise Refused(415, f"the Content-Type {wanted}, not {shown}", fault=BadRequest)
         if head.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(415, "compressed bodies are not supported", fault=BadRequest)
         if head.length is None and not head.chunked:
@@ -251,6 +287,9 @@ class Gate:
         if (head.length or 0) > self._limits.max_body:
             raise Refused(413, f"body larger than {self._limits.max_body} bytes", fault=BadRequest)
         try:
-            return charset_of(content_type)
+            charset = charset_of(content_type)
         except WrongEncoding as error:
             raise Refused(415, str(error), fault=WrongEncoding) from None
+        if route is not None and charset not in _JSON_CHARSETS:
+            raise Refused(415, "JSON must be in UTF-8", fault=WrongEncoding)
+        return charset

@@ -17,6 +17,9 @@ class Refused(Exception):
         why: one line for the caller, without any text of a Python exception.
         more: header lines that belong to the status, from a fixed set: ``Allow`` for status 405.
         fault: Fault for an XML-RPC client, sent with status 200 instead: many clients show no other answer.
+
+    Attributes:
+        as_json: whether the sender expects JSON.
     """
 
     def __init__(
@@ -27,6 +30,7 @@ class Refused(Exception):
         self.fault = None if fault is None else fault(why)
         self.why = why
         self.more = tuple(more)
+        self.as_json = False
 
     def __str__(self) -> str:
         return f"{self.status} {self.why}"

@@ -62,6 +62,11 @@ class RequestParser:
         return self._request is not None
 
     @property
+    def wants_json(self) -> bool:
+        """Whether the incomplete body is for the JSON door."""
+        return self._request is not None and self._request.route is not None
+
+    @property
     def in_request(self) -> bool:
         """Whether a request has begun and is incomplete; empty lines before a request do not count."""
         return self._request is not None or bool(self._buffer)
@@ -87,9 +92,9 @@ class RequestParser:
             if request is None:
                 return None
             self.awaits_continue = request.head.expects and not self._buffer
+            self._request = request
         body = self._read_body(request)
         if body is None:
-            self._request = request
             return None
         self._request = None
         return request, body

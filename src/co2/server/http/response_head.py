@@ -50,6 +50,17 @@ class ResponseHeads:
             made = self._made[key] = self._make(status, keep, content_type, more)
         return b"%b%d\r\n\r\n" % (made, size)
 
+    def streamed(self, keep: bool, content_type: str) -> bytes:
+        """Return the head of an answer whose length is not known, with the empty line at its end.
+
+        Args:
+            keep: whether the body is chunked, and the connection stays open behind it; else its end is that of the
+                connection.
+            content_type: without the charset, which is UTF-8.
+        """
+        more = ("Transfer-Encoding: chunked",) if keep else ()
+        return self._make(200, keep, content_type, more).removesuffix(b"Content-Length: ") + _END.encode()
+
     def _make(self, status: int, keep: bool, content_type: str, more: tuple[str, ...]) -> bytes:
         return (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"

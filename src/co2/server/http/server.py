@@ -6,6 +6,9 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 
 from co2.protocol.wire.link_frames import MAX_FIRST_FRAME, SUBPROTOCOL
+from co2.server.door.answers import DoorHandler
+from co2.server.door.door import JsonDoor
+from co2.server.door.routes import ROUTES
 from co2.server.express.fair_selector import put_behind, put_first
 from co2.server.http.access_log import AccessLog
 from co2.server.http.connection import Connection, Service
@@ -43,6 +46,8 @@ class HttpServer:
             returns None if no call waits.
         buttons: handlers of POST without a body, from a form on one of the pages, by exact path.
         turns: of answers, shared with what else takes long in the event loop; None for its own.
+        door: handlers of the JSON door by the path of their route; None for a server without it.
+        elsewhere: for the text of a refusal: where the routes are that ``door`` lacks.
     """
 
     def __init__(
@@ -57,11 +62,14 @@ class HttpServer:
         gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
         buttons: Mapping[str, PageHandler] | None = None,
         turns: AnswerTurns | None = None,
+        door: Mapping[str, DoorHandler] | None = None,
+        elsewhere: str = "",
     ) -> None:
         self._pages = {**pages, **(buttons or {})}
         self._limits = limits
         link = LINK_PATH if links is not None else ""
-        self._gate = Gate(pages, allowed_hosts, limits, link, buttons=buttons or ())
+        self._gate = Gate(pages, allowed_hosts, limits, link, buttons=buttons or (), routes=ROUTES if door else ())
+        self._door = JsonDoor(door or {}, elsewhere)
         self._links = links
         self._gives_way = gives_way
         self._turns = turns
@@ -85,6 +93,7 @@ class HttpServer:
             access_log=access_log,
             heads=ResponseHeads(),
             turns=turns,
+            door=self._door,
             link_upgrade=None
             if self._links is None
             else LinkUpgrade(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),

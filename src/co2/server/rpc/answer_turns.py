@@ -6,7 +6,7 @@ would delay everything else that runs in the loop.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from time import monotonic
 from typing import TypeVar
 
@@ -95,6 +95,19 @@ class AnswerTurns:
                 began = await self.pause(began)
         self.spend(began)
         return elements
+
+    async def through(self, steps: Generator[None, None, T]) -> T:
+        """Do all steps of something that takes long, and other work in between; return its result."""
+        began = monotonic()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                self.spend(began)
+                result: T = end.value
+                return result
+            if monotonic() - began > STEP:
+                began = await self.pause(began)
 
     def spend(self, began: float) -> None:
         """Count the time of an answer that was written without :meth:`do`.

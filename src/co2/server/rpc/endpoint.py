@@ -1,14 +1,13 @@
 """From the body of a request to that of its answer: parse, call, encode; a Fault for every error."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 from co2.errors import PeerError, RemoteFault
-from co2.server.rpc.answer_turns import STEP, AnswerTurns
+from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.long_answers import LONG, LongAnswers, written_parts
 from co2.xmlrpc.faults import as_fault
 from co2.xmlrpc.reader import call_steps, read_call
@@ -22,8 +21,6 @@ LONG_CALL = 64 * 1024
 
 MAX_WAITING = 8 * 1024 * 1024
 """Bytes of all such requests together that wait for their steps; one beyond that is answered at once."""
-
-T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -153,13 +150,13 @@ class Endpoint:
         self._waiting += len(body)
         try:
             async with self._one_long_call:
-                call = await _through(turns, call_steps(body, charset))
+                call = await turns.through(call_steps(body, charset))
                 method = call.method
                 result = self._registry.call(method, call.params, caller)
                 if isinstance(result, LazyArray):
                     return self._encoding(method, result)
                 if not hasattr(result, "__await__"):
-                    return self.success(method, await _through(turns, response_steps(result)))
+                    return self.success(method, await turns.through(response_steps(result)))
         except Exception as error:
             return self.fault(method, error)
         finally:
@@ -191,17 +188,3 @@ class Endpoint:
         code = PeerError.code if isinstance(told, RemoteFault) else told.code
         self.faults[code] = self.faults.get(code, 0) + 1
         return RpcAnswer([write_fault(told.code, str(told))], method, told.code)
-
-
-async def _through(turns: AnswerTurns, steps: Generator[None, None, T]) -> T:
-    """Do all steps of something, and other work in between; return its result."""
-    began = monotonic()
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            turns.spend(began)
-            result: T = end.value
-            return result
-        if monotonic() - began > STEP:
-            began = await turns.pause(began)

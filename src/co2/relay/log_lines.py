@@ -1,0 +1,284 @@
+"""The log as JSON Lines, for a reader that takes it piece by piece: no more of it is in memory than one read."""
+
+import re
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from co2.errors import BadParams, BadRequest, Busy, ValueRefused
+from co2.exact_json.messages import message_out
+from co2.exact_json.writer import write, write_exact
+from co2.protocol.relay.log import Entry, LogGap
+from co2.protocol.wire.channel_patterns import MAX_PATTERNS, Interests
+from co2.protocol.wire.link_frames import BEGINNING
+from co2.relay.commit_waiters import CommitWaiters
+from co2.relay.durable_log import DurableLog
+from co2.relay.message_reader import DEAR, LogMessage, MessageReader, unreadable
+from co2.server.rpc.answer_turns import STEP, AnswerTurns
+from co2.sources import LOOPBACK, BySource, source_of
+
+__all__ = ["HEARTBEAT", "LogLines", "LogQuery", "message_line", "read_query"]
+
+MAX_READERS = 32
+"""Readers of the log at once; more are refused."""
+
+MAX_READERS_OF_ADDRESS = 16
+"""The same for one address; this machine's loopback interface may have all."""
+
+PIECE = 32 * 1024
+"""Bytes of lines after which they are passed on, for a reader to take before more are made."""
+
+HEARTBEAT = 15.0
+"""Seconds without a message after which a reader that follows gets an empty line: a dead one is noticed."""
+
+_POSITION = re.compile(r"[0-9]{1,19}")
+_MAX_POSITION = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class LogQuery:
+    """What a reader wants of the log.
+
+    Attributes:
+        after: position before the first message; None for from now on.
+        to: position of the last message.
+        channels: wanted ones; None for all.
+        most: messages at most.
+        follow: whether to wait for further messages.
+    """
+
+    after: int | None
+    to: int
+    channels: Interests | None
+    most: int
+    follow: bool
+
+
+def read_query(query: Mapping[str, str]) -> LogQuery:
+    """Read the query of ``GET /api/log``.
+
+    Raises:
+        BadParams: an unknown key, or a malformed value; the text says which are valid.
+    """
+    unknown = sorted(query.keys() - _KEYS)
+    if unknown:
+        raise BadParams(f"unknown key {unknown[0][:40]!r} in the query; there are {', '.join(sorted(_KEYS))}")
+    follow = _flag(query, "follow")
+    after: int | None = None if follow else 0
+    if "from" in query:
+        after = max(0, _position(query, "from") - 1)
+    to = _position(query, "to") if "to" in query else _MAX_POSITION
+    most = _position(query, "max") if "max" in query else _MAX_POSITION
+    channels = None
+    if "channel" in query:
+        patterns = query["channel"].split(",")
+        if len(patterns) > MAX_PATTERNS:
+            raise BadParams(f"key 'channel': {len(patterns)} patterns; at most {MAX_PATTERNS}")
+        try:
+            channels = Interests(patterns)
+        except BadRequest as error:
+            raise BadParams(f"key 'channel': {error}") from None
+    return LogQuery(after, to, channels, most, follow)
+
+
+_KEYS = frozenset(("from", "to", "channel", "max", "follow"))
+
+
+def _position(query: Mapping[str, str], key: str) -> int:
+    text = query[key]
+    if _POSITION.fullmatch(text) is None or int(text) > _MAX_POSITION:
+        raise BadParams(f"key {key!r}: expected a number from 0 up, got {text[:40]!r}")
+    return int(text)
+
+
+def _flag(query: Mapping[str, str], key: str) -> bool:
+    text = query.get(key, "0")
+    if text not in ("0", "1"):
+        raise BadParams(f"key {key!r}: expected 0 or 1, got {text[:40]!r}")
+    return text == "1"
+
+
+class LogLines:
+    """Readers of the log.
+
+    Args:
+        log: of whole batches.
+        reader: of its messages.
+        waiters: wait for the next commit.
+        turns: of the event loop.
+    """
+
+    def __init__(self, log: DurableLog, reader: MessageReader, waiters: CommitWaiters, turns: AnswerTurns) -> None:
+        self._log = log
+        self._reader = reader
+        self._waiters = waiters
+        self._turns = turns
+        self._readers: BySource[object] = BySource()
+
+    async def read(self, query: LogQuery, end: tuple[str, int]) -> AsyncGenerator[bytes, None]:
+        """Yield lines in pieces; the first one is empty and comes once the reader is admitted.
+
+        Args:
+            query: what is wanted.
+            end: (IP, port) of the reader's connection.
+
+        Raises:
+            Busy: there are too many readers.
+        """
+        source = source_of(end[0])
+        share = MAX_READERS_OF_ADDRESS if source != LOOPBACK else MAX_READERS
+        if len(self._readers) >= MAX_READERS or self._readers.count(source) >= share:
+            raise Busy(f"{len(self._readers)} others read the log now; try again, or read with max")
+        me = object()
+        self._readers.add(source, me)
+        try:
+            after = self._log.committed if query.after is None else query.after
+            yield b""
+            async for piece in self._lines(query, after, str(id(me)), end):
+                yield piece
+        finally:
+            self._readers.discard(me)
+
+    async def _lines(
+        self, query: LogQuery, after: int, name: str, end: tuple[str, int]
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield lines, and an empty one for each :data:`HEARTBEAT` in which nothing came."""
+        lines = _Lines(query, after)
+        if after >= self._log.lease:
+            lines.gap(LogGap(after, BEGINNING, "log replaced"))
+        while True:
+            seen = self._waiters.committed
+            until = min(self._log.committed, query.to)
+            async for piece in self._up_to(until, lines, name):
+                yield piece
+            if not query.follow or lines.left <= 0 or lines.after >= query.to:
+                return
+            began = monotonic()
+            if not await self._waiters.appended(seen, HEARTBEAT, end):
+                if monotonic() - began < HEARTBEAT / 2:
+                    return  # it gives way to another connection, or the relay stops
+                yield b"\n"
+
+    async def _up_to(self, until: int, lines: "_Lines", name: str) -> AsyncGenerator[bytes, None]:
+        began = monotonic()
+        while lines.after < until and lines.left > 0:
+            self._turns.spend(began)
+            chunk = await self._reader.chunk(lines.after, name)
+            began = monotonic()
+            before = lines.after
+            if chunk.gap is not None:
+                lines.gap(chunk.gap)
+            for entry in chunk.entries:
+                for message in self._wanted(entry, lines, until):
+                    await self._add(message, lines)
+                    if lines.size >= PIECE:
+                        self._turns.spend(began)
+                        yield lines.take()
+                        began = monotonic()
+                    if monotonic() - began > STEP:
+                        began = await self._turns.pause(began)
+                lines.after = max(lines.after, min(entry.end, until))
+                if lines.left <= 0 or lines.after >= until:
+                    break
+                if monotonic() - began > STEP:
+                    began = await self._turns.pause(began)
+            else:
+                lines.after = max(lines.after, min(chunk.next, until))
+                if lines.after == before:
+                    lines.after = until  # nothing is there
+        self._turns.spend(began)
+        if lines.size:
+            yield lines.take()
+
+    def _wanted(self, entry: Entry, lines: "_Lines", until: int) -> Iterator[LogMessage]:
+        channels = lines.query.channels
+        if entry.position > until or (channels is not None and not channels.wants(entry.channels)):
+            return
+        try:
+            messages = self._reader.messages_of(entry, lines.after)
+        except BadRequest:
+            lines.gap(unreadable(max(entry.position - 1, lines.after), entry.end))
+            return
+        is_one = entry.channels is not None and len(entry.channels) == 1
+        for message in messages:
+            if message.position > until or lines.left <= 0:
+                return
+            if channels is None or is_one or channels.wants_one(_channel_of(message.packed)):
+                yield message
+
+    async def _add(self, message: LogMessage, lines: "_Lines") -> None:
+        try:
+            if len(message.packed) > DEAR:
+                lines.add(await self._reader.written(message, message_line))
+            else:
+                lines.add(message_line(message))
+        except ValueRefused:
+            lines.gap(unreadable(message.position - 1, message.position))
+
+
+class _Lines:
+    """The lines that one reader has not been given yet.
+
+    Attributes:
+        query: what it wants.
+        after: position up to which it has been given all.
+        left: messages that it may still get.
+        size: bytes of the lines.
+    """
+
+    def __init__(self, query: LogQuery, after: int) -> None:
+        self.query = query
+        self.after = after
+        self.left = query.most
+        self.size = 0
+        self._lines: list[bytes] = []
+
+    def add(self, line: bytes) -> None:
+        """Add a message."""
+        self._lines.append(line)
+        self.size += len(line)
+        self.left -= 1
+
+    def gap(self, gap: LogGap) -> None:
+        """Add a gap, in its place, and go on behind it."""
+        line = write({"gap": {"after": gap.after, "next": gap.next, "reason": gap.reason}}) + b"\n"
+        self._lines.append(line)
+        self.size += len(line)
+        self.after = gap.next
+
+    def take(self) -> bytes:
+        """Return all lines, and forget them."""
+        taken = b"".join(self._lines)
+        self._lines.clear()
+        self.size = 0
+        return taken
+
+
+def message_line(message: LogMessage) -> bytes:
+    """Return a message of the log as a line of JSON.
+
+    Raises:
+        ValueRefused: it cannot be decoded, or written as JSON.
+    """
+    told: dict[str, Any] = {"position": message.position}
+    told |= {"host_id": message.host_id, "plugin": message.plugin}
+    return write_exact(message_out(message.packed, told)) + b"\n"
+
+
+class _Channel(msgspec.Struct):
+    channel: Any = ""
+
+
+_decode_channel = msgspec.msgpack.Decoder(_Channel).decode
+
+
+def _channel_of(packed: bytes) -> str:
+    """Return the channel of an encoded message, '' for none or for a message that cannot be decoded."""
+    try:
+        channel = _decode_channel(packed).channel
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+    return channel if isinstance(channel, str) else ""

@@ -1,0 +1,189 @@
+"""The JSON door: what is refused in XML is refused there, and who asks for much delays nobody else."""
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from co2.relay.log_lines import MAX_READERS
+from tests.attacks.hosts import running
+from tests.attacks.raw import Reply, connected, exchange, ping_within, read_reply, request, send
+from tests.harness import HostProcess
+
+MIB = 2**20
+DEEP = 400_000
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostProcess]:
+    folder: Path = tmp_path_factory.mktemp("json")
+    with running(folder, "relay") as relay:
+        for _ in range(20):
+            reply = exchange(relay.port, post("/api/send", json.dumps([{"data": "x" * 100_000}] * 9).encode()))
+            assert reply is not None
+            assert reply.status == 200
+        yield relay
+
+
+def post(path: str, body: bytes, *headers: str, host: str = "127.0.0.1") -> bytes:
+    return request(body, "Content-Type: application/json", *headers, first=f"POST {path} HTTP/1.1", host=host)
+
+
+def get(path: str, *headers: str) -> bytes:
+    return request(b"", *headers, first=f"GET {path} HTTP/1.1")
+
+
+BODIES = {
+    "lists": b"[" * DEEP + b"]" * DEEP,
+    "dictionaries": b'{"data":' * (DEEP // 8) + b"1" + b"}" * (DEEP // 8),
+    "lists without an end": b"[" * (MIB - 1),
+    "dictionaries without an end": b'{"a":' * (MIB // 5),
+    "many lists": b'{"data":[' + b"[]," * 300_000 + b"[]]}",
+    "many numbers": b'{"data":[' + b"1," * 500_000 + b"1]}",
+    "many texts": b'{"data":[' + b'"",' * 300_000 + b'""]}',
+    "many messages": b"[" + b'{"data":1},' * 90_000 + b'{"data":1}]',
+    "many keys": b'{"data":{' + b",".join(b'"%d":1' % n for n in range(90_000)) + b"}}",
+    "a key many times": b'{"data":{' + b'"a":1,' * 9_000 + b'"a":1}}',
+    "a long number": b'{"data":' + b"9" * (MIB - 100) + b"}",
+    "a long fraction": b'{"data":0.' + b"9" * (MIB - 100) + b"}",
+    "many long numbers": b'{"data":[' + b"99999999999999999999," * 9_000 + b"1]}",
+    "a great exponent": b'{"data":1e' + b"9" * 1_000 + b"}",
+    "marks in marks": b'{"data":' + b'{"$d":' * 100_000 + b"1" + b"}" * 100_000 + b"}",
+    "marks without a meaning": b'{"data":[' + b'{"$b":"!"},' * 9_000 + b"1]}",
+    "one bad mark at the end": b'{"data":[' + b'{"$b":""},' * 4_000 + b'{"$q":1}]}',
+    "surrogates": b'{"data":"' + b"\\ud800" * 100_000 + b'"}',
+    "only quotes": b'"' * MIB,
+    "only backslashes": b"\\" * MIB,
+    "nothing": b"",
+    "zeros": b"\x00" * MIB,
+    "XML": b"<?xml version='1.0'?><!DOCTYPE a [<!ENTITY b 'c'>]><methodCall/>",
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies_that_are_refused_quickly(relay: HostProcess, name: str) -> None:
+    for path in ("/api/send", "/api/call/test"):
+        if path != "/api/send" and not BODIES[name]:
+            continue
+        began = time.monotonic()
+        reply = exchange(relay.port, post(path, BODIES[name]))
+        assert reply is not None
+        assert reply.status == 400, reply.body[:200]
+        assert len(reply.body) < 500
+        assert b"Traceback" not in reply.body
+        assert time.monotonic() - began < 2
+
+
+DEAR = {
+    "escaped quotes": b'{"channel":"a","data":"' + b'\\"' * 340_000 + b'","b":1}',
+    "line feeds": b'{"channel":"a","data":"' + b"\\n" * 500_000 + b'"}',
+    "marks": b'{"channel":"a","data":[' + b",".join([b'{"$b":"eA=="}'] * 4_900) + b"]}",
+    "keys": b'{"channel":"a","data":{' + b",".join(b'"%d":1' % n for n in range(9_900)) + b"}}",
+    "messages": b"[" + b",".join([b'{"channel":"a","data":[1,2,3]}'] * 2_048) + b"]",
+}
+
+
+@pytest.mark.parametrize("name", DEAR)
+@pytest.mark.may_grow(128, "the log keeps the messages in memory")
+def test_dear_bodies_from_many_delay_nobody_for_long(relay: HostProcess, name: str) -> None:
+    stop = threading.Event()
+
+    def flood() -> None:
+        with contextlib.suppress(OSError), connected(relay.port) as sock:
+            while not stop.is_set():
+                send(sock, post("/api/send", DEAR[name]))
+                if read_reply(sock) is None:
+                    return
+
+    floods = [threading.Thread(target=flood) for _ in range(8)]
+    for thread in floods:
+        thread.start()
+    try:
+        for _ in range(10):
+            ping_within(relay.port, 2)
+    finally:
+        stop.set()
+        for thread in floods:
+            thread.join(30)
+
+
+def test_who_reads_nothing_of_the_log_costs_a_bounded_amount(relay: HostProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connected(relay.port, SO_RCVBUF=4096)) for _ in range(3 * MAX_READERS)]
+        for sock in socks:
+            send(sock, get("/api/log?follow=1&from=0"))
+        statuses = [status_on(sock) for sock in socks]
+        assert statuses.count(503) >= MAX_READERS
+        assert 0 < statuses.count(200) <= MAX_READERS
+        ping_within(relay.port, 2)
+    # All have hung up: others get in.
+    for _ in range(100):
+        reply = exchange(relay.port, get("/api/log?max=1"))
+        if reply is not None and reply.status == 200:
+            return
+        time.sleep(0.05)
+    raise AssertionError("nobody can read the log any more")
+
+
+def status_on(sock: socket.socket) -> int:
+    """Return the status of the answer that begins there, and read no more of it."""
+    return int(sock.recv(15).split()[1])
+
+
+def test_slow_bodies_hold_nobody_up_and_are_refused(relay: HostProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(connected(relay.port)) for _ in range(100)]
+        for sock in socks:
+            send(sock, post("/api/send", b'{"data":1}', "Content-Length: 100000")[:-3])
+        ping_within(relay.port, 2)
+        for sock in socks:
+            sock.settimeout(30)
+        replies = [read_reply(sock) for sock in socks]
+    answered = [reply for reply in replies if reply is not None]
+    assert {reply.status for reply in answered} == {408}
+    assert all(json.loads(reply.body)["error"]["code"] == -32600 for reply in answered)
+
+
+@pytest.mark.parametrize(
+    ("headers", "host", "status"),
+    [
+        (["Origin: http://evil.example"], "127.0.0.1", 403),
+        (["Origin: null"], "127.0.0.1", 403),
+        (["Origin: http://127.0.0.1.evil.example"], "127.0.0.1", 403),
+        (["Origin: https://127.0.0.1"], "127.0.0.1", 403),
+        (["Origin: http://127.0.0.1", "Sec-Fetch-Site: cross-site"], "127.0.0.1", 403),
+        ([], "evil.example", 421),
+        (["Origin: http://evil.example"], "evil.example", 421),
+        ([], "127.0.0.1.evil.example", 421),
+        ([], "localhost.evil.example:2003", 421),
+    ],
+)
+def test_web_pages_of_others_get_nothing(relay: HostProcess, headers: list[str], host: str, status: int) -> None:
+    """A page of another site, and one that has bent its own name to this address."""
+    for data in (
+        post("/api/send", b'{"channel":"canary","data":1}', *headers, host=host),
+        post("/api/call/ping", b"1", *headers, host=host),
+        request(b"", *headers, first="GET /api/log HTTP/1.1", host=host),
+        request(b"", *headers, first="GET /api/status HTTP/1.1", host=host),
+    ):
+        reply: Reply | None = exchange(relay.port, data)
+        assert reply is not None
+        assert reply.status == status
+        assert "access-control-allow-origin" not in reply.headers
+    told = exchange(relay.port, get("/api/log?channel=canary"))
+    assert told is not None
+    assert b"canary" not in told.body
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/xml"]
+)
+def test_no_form_can_send_anything(relay: HostProcess, kind: str) -> None:
+    reply = exchange(relay.port, request(b'{"data":1}', f"Content-Type: {kind}", first="POST /api/send HTTP/1.1"))
+    assert reply is not None
+    assert reply.status == 415
