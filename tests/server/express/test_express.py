@@ -248,8 +248,8 @@ def test_work_on_what_was_passed_on_counts_for_how_busy_a_loop_is(pairs: list[Pa
     selector = express.Express()
     selector.forecast = lambda: expected
     try:
-        end = time.monotonic() + 3 * WINDOW
-        while time.monotonic() < end:
+        end = time.monotonic() + 20 * WINDOW  # on a busy machine, others take their share of some windows
+        while selector.load <= LATE and time.monotonic() < end:
             pairs[0].theirs.sendall(framed(COUNTED, filled(PLAIN, BATCH)))
             selector.select(0)
             pairs[1].come()
