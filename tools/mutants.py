@@ -4,7 +4,8 @@ A change is a comparison, an operator, a condition or a number that becomes anot
 out. Which ones are tried is drawn by a seed, so that a run can be repeated, or go on at any of them; a change of
 the code draws a few others in their places. Each is planted in a copy of the project, and tests run there until
 the first that fails: those of the room that import the changed module, then those of the folder that mirrors the
-module's, then the others of the room. What fails without the change too has noticed nothing.
+module's, then the others of the room. A test that fails without the change too, or passes with it when it is run
+again, as on a busy machine, has noticed nothing: the others are run without it.
 
 Not tried: module-level constants, which tests read by their names; asserts, annotations, text, and whatever only
 types need. A change that makes no difference anybody could see is listed in ``mutants_equivalent.toml`` with the
@@ -46,6 +47,9 @@ TIMEOUT = 900
 
 TEST_TIMEOUT = 60
 """Seconds that one test may take."""
+
+MAX_LEFT_OUT = 5
+"""Tests that are left out, at most: with more, the machine is too busy to say anything."""
 
 AIM = 0.95
 """Of the changes, as many are to be noticed."""
@@ -341,29 +345,40 @@ def _failed(output: str) -> str:
     return found[1] if found else ""
 
 
-def _is_noticed(space: Workspace, mutant: Mutant) -> str:
-    """Return what notices a change, '' for nothing."""
-    with space.planted(mutant):
-        tests = space.tests(mutant)
-        if not tests:
-            return ""
-        status, output = space.run(tests)
-    if status == 0:
-        return ""
-    if status < 0:
-        return "the time it takes"
-    failed = _failed(output)
-    if (
-        "::" not in failed
-    ):  # a test file cannot be imported, or pytest itself, as while the environment is made anew
-        again, output = space.run(["--collect-only", failed or tests[0]])
-        if again == 0:
-            return f"{failed or 'pytest'}, which cannot be imported"
-        raise RuntimeError(f"{failed or 'pytest'} cannot be imported without the change either: {output[-200:]}")
-    again, _ = space.run([failed.partition("[")[0]])
-    if again == 0:
-        return failed
-    raise RuntimeError(f"{failed} fails without the change, too")
+def is_noticed(space: Workspace, mutant: Mutant) -> tuple[str, list[str]]:
+    """Return what notices a change, '' for nothing; and the tests that were left out.
+
+    Raises:
+        RuntimeError: too many tests fail for other reasons, or they cannot be imported.
+    """
+    left_out: list[str] = []
+    tests = space.tests(mutant)
+    while tests and len(left_out) <= MAX_LEFT_OUT:
+        with space.planted(mutant):
+            status, output = space.run([*tests, *(f"--deselect={one}" for one in left_out)])
+        if status == 0:
+            return "", left_out
+        if status < 0:
+            return "the time it takes", left_out
+        failed = _failed(output)
+        if "::" not in failed:  # a test file cannot be imported, or pytest itself, as while .venv is made anew
+            again, output = space.run(["--collect-only", failed or tests[0]])
+            if again == 0:
+                return f"{failed or 'pytest'}, which cannot be imported", left_out
+            raise RuntimeError(
+                f"{failed or 'pytest'} cannot be imported without the change either: {output[-200:]}"
+            )
+        test = failed.partition("[")[0]
+        without, _ = space.run([test])
+        if without == 0:
+            with space.planted(mutant):
+                again, _ = space.run([test])
+            if again != 0:
+                return failed, left_out
+        left_out.append(test)
+    if tests:
+        raise RuntimeError(f"these tests fail now and then, whatever is changed: {', '.join(left_out)}")
+    return "", left_out
 
 
 def try_mutants(
@@ -372,7 +387,7 @@ def try_mutants(
     """Plant changes, each with its number in the sample, one after the other in each of ``jobs`` copies.
 
     Returns:
-        Those that nothing noticed, and how many were tried; not counted are those where a test fails anyway.
+        Those that nothing noticed, and how many were tried, without those where too many tests fail anyway.
     """
     asleep: list[Mutant] = []
     unsure: list[Mutant] = []
@@ -386,7 +401,7 @@ def try_mutants(
             space = spaces.get()
             began = time.monotonic()
             try:
-                noticed = _is_noticed(space, mutant)
+                noticed, left_out = is_noticed(space, mutant)
             except RuntimeError as error:
                 unsure.append(mutant)
                 say(f"{number} UNSURE {mutant}\n    {error}")
@@ -399,6 +414,8 @@ def try_mutants(
             else:
                 asleep.append(mutant)
                 say(f"{number} NOT NOTICED ({took}) {mutant}")
+            for test in left_out:
+                say(f"    without {test}, which fails now and then")
 
         with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             list(pool.map(attempt, mutants))

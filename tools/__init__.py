@@ -1,0 +1,1 @@
+"""Programs for those who change co2; the ``Makefile`` runs them."""
