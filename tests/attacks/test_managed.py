@@ -78,7 +78,7 @@ def test_every_method_and_every_request_is_tried_here(relay: Proxy) -> None:
 
 def test_a_person_at_the_relay_s_machine_may(relay: Proxy, satellite: Proxy) -> None:
     host = satellite.co2.get_properties()["host_id"].partition("@")[0]
-    (row,) = relay.relay.satellite.get_packages({"host": host})
+    (row,) = relay.relay.satellite.get_packages({"host": host})["packages"]
     assert (row["name"], row["state"]) == ("recorder", "running")
     before = loads(satellite)
     assert relay.relay.satellite.reload({"host": host, "package": "recorder"})["load"] == before + 1
@@ -380,7 +380,7 @@ def test_one_that_does_not_answer_delays_no_other_and_gets_a_bounded_number(tmp_
 
         told = against(relay, silent, *[("get_packages", {})] * 10)
         assert asked == ["packages"], "one at a time"
-        assert own[0][0]["name"] == "recorder"
+        assert own[0]["packages"][0]["name"] == "recorder"
         texts = [str(one.faultString) for one in told]
         assert sum("requests to it wait already" in text for text in texts) == 2, texts
         assert all(one.faultCode == 1006 for one in told)

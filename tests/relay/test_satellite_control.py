@@ -88,21 +88,21 @@ def test_one_at_a_time_to_each_and_a_bounded_number() -> None:
         origins = [f"host-{number:03}" for number in range(MAX_UNDER_WAY)]
         asks = control(calls, *origins)
         calls.go_on.clear()
-        first = asks.find(origins[0])
+        first = origins[0]
         told = [asyncio.ensure_future(asks.log(first, "ham", 0, 9, "me")) for _ in range(MAX_TO_ONE)]
         await until(lambda: calls.asked)
         with pytest.raises(Unreachable, match=f"{MAX_TO_ONE} requests to it wait"):
             await asks.log(first, "ham", 0, 9, "me")
         for origin in origins[1 : MAX_UNDER_WAY - MAX_TO_ONE + 1]:
-            told.append(asyncio.ensure_future(asks.log(asks.find(origin), "ham", 0, 9, "me")))
+            told.append(asyncio.ensure_future(asks.log(origin, "ham", 0, 9, "me")))
         await until(lambda: calls.at_once == MAX_UNDER_WAY - MAX_TO_ONE + 1)
         with pytest.raises(Unreachable, match=f"{MAX_UNDER_WAY} requests to satellites wait"):
-            await asks.log(asks.find(origins[-1]), "ham", 0, 9, "me")
+            await asks.log(origins[-1], "ham", 0, 9, "me")
         calls.go_on.set()
         await asyncio.gather(*told)
         assert calls.most_at_once == MAX_UNDER_WAY - MAX_TO_ONE + 1
         assert len(calls.asked) == len(told)
-        await asks.log(asks.find(origins[-1]), "ham", 0, 9, "me")
+        await asks.log(origins[-1], "ham", 0, 9, "me")
 
     asyncio.run(run())
 
@@ -115,14 +115,14 @@ def test_who_waits_too_long_for_another_request_is_told(monkeypatch: pytest.Monk
         calls = Calls()
         asks = control(calls, "host-1")
         calls.go_on.clear()
-        first = asyncio.ensure_future(asks.reload(asks.find("host-1"), "ham", "me"))
+        first = asyncio.ensure_future(asks.reload("host-1", "ham", "me"))
         await until(lambda: calls.asked)
         with pytest.raises(CallTimeout, match="where another request is under way"):
-            await asks.log(asks.find("host-1"), "ham", 0, 9, "me")
+            await asks.log("host-1", "ham", 0, 9, "me")
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         calls.go_on.set()
-        await asks.log(asks.find("host-1"), "ham", 0, 9, "me")
+        await asks.log("host-1", "ham", 0, 9, "me")
 
     asyncio.run(run())
 
@@ -141,7 +141,7 @@ def test_errors_name_the_satellite(error: PeerError, kind: type[PeerError], text
         calls.answer = error
         asks = control(calls, "host-1")
         with pytest.raises(kind) as caught:
-            await asks.log(asks.find("host-1"), "ham", 0, 9, "me")
+            await asks.log("host-1", "ham", 0, 9, "me")
         assert text in str(caught.value)
 
     asyncio.run(run())
@@ -168,9 +168,9 @@ def test_answers_of_another_form_are_refused(name: str, found: Any) -> None:
         calls = Calls()
         calls.answer = found
         asks = control(calls, "host-1")
-        member = asks.find("host-1")
+        member = "host-1"
         asked = {
-            "packages": lambda: asks.packages(member, "me"),
+            "packages": lambda: asks.packages(member, "", "me"),
             "dead_letters": lambda: asks.dead_letters(member, None, 0, 9, "me"),
             "reload": lambda: asks.reload(member, "ham", "me"),
             "drop_dead_letters": lambda: asks.drop_dead_letters(member, 1, None, "me"),

@@ -8,13 +8,26 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tests.harness import HostProcess, running, wait_for, write_plugin
 from tests.system.other_network import HERE, OTHER, OtherNetwork, other_network
 
-__all__ = ["HAM"]
+__all__ = ["GET", "HAM"]
+
+GET = """
+import sys, urllib.error, urllib.request
+try:
+    with urllib.request.urlopen(sys.argv[1], timeout=30) as answer:
+        print(answer.status, answer.read().decode())
+except urllib.error.HTTPError as error:
+    print(error.code, error.read().decode())
+"""
 
 HAM = '''
 from co2 import plugin
@@ -91,8 +104,36 @@ def scenario(folder: Path, there: OtherNetwork) -> dict[str, Any]:
             seen["again"] = here("dead-letters", "--repeat", letter)
             seen["drop"] = here("dead-letters", "--drop-up-to", letter)
             seen["none"] = here("plugin", "reload", "spam")
+            seen["pages"] = pages(relay.port, name)
+            seen["page there"] = run(folder, *there.enter, sys.executable, "-c", GET, f"{url}/satellites/{name}/")
+            seen["list there"] = run(folder, *there.enter, sys.executable, "-c", GET, f"{url}/satellites")
             seen["relay's log"], seen["satellite's log"] = relay.log(), satellite.log()
     return seen
+
+
+def pages(port: int, name: str) -> dict[str, list[Any]]:
+    """Open the pages of the satellite at the relay, and press a button; return status and text of each."""
+    origin = f"http://127.0.0.1:{port}"
+
+    def get(path: str, method: str = "GET", headers: Mapping[str, str] = MappingProxyType({})) -> list[Any]:
+        asked = urllib.request.Request(f"{origin}{path}", method=method, headers=dict(headers))
+        try:
+            with urllib.request.urlopen(asked, timeout=30) as answer:
+                return [answer.status, answer.read().decode()]
+        except urllib.error.HTTPError as error:
+            with error:
+                return [error.code, error.read().decode()]
+
+    base = f"/satellites/{name}"
+    return {
+        "list": get("/satellites"),
+        "packages": get(f"{base}/"),
+        "log": get(f"{base}/log?package=ham"),
+        "letters": get(f"{base}/letters?package=ham"),
+        "forged": get(f"{base}/reload?package=ham", "POST", {"Origin": "http://evil.example"}),
+        "pressed": get(f"{base}/reload?package=ham", "POST", {"Origin": origin}),
+        "unknown": get("/satellites/nobody/"),
+    }
 
 
 def kept(relay: HostProcess, satellite: HostProcess) -> int:

@@ -45,6 +45,21 @@ def test_it_is_reloaded_and_its_log_and_dead_letters_are_read(tmp_path: Path) ->
     assert seen["none"]["code"] == 1
     assert "'spam': it is not loaded" in seen["none"]["err"]
 
+    shown = {page: text for page, (_, text) in seen["pages"].items()}
+    assert {page: status for page, (status, _) in seen["pages"].items()} == {
+        **dict.fromkeys(("list", "packages", "log", "letters", "pressed"), 200),
+        **{"forged": 403, "unknown": 404},
+    }
+    assert f'<a href="/satellites/{host}/">' in shown["list"]
+    assert "Takes no eggs." in shown["packages"]
+    assert "load 2" in shown["packages"]
+    assert "this is code 2" in shown["log"]
+    assert "None." in shown["letters"]
+    assert "It runs the code that is in its folder: load 3" in shown["pressed"]
+    assert seen["page there"]["out"].startswith("403 only from the relay's own machine")
+    assert "On the relay's machine this page has one." in seen["list there"]["out"]
+    assert f"/satellites/{host}/" not in seen["list there"]["out"]
+
     assert f"asks {host}@10.77.0.2" in seen["relay's log"]
     assert "reload package 'ham'" in seen["relay's log"]
     assert "at the relay's machine asks: reload package 'ham'" in seen["satellite's log"]

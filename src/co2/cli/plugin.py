@@ -22,6 +22,9 @@ __all__ = ["plugin"]
 RELOAD_TIMEOUT = 60.0
 """Seconds for a load or a reload: import, every ``__init__``, and the old code's ``__exit__``."""
 
+MAX_PACKAGES = 1_000
+"""Packages of a satellite that are shown; it carries no more."""
+
 FOLLOW_INTERVAL = 0.5
 """Seconds between two fetches of a log that is followed."""
 
@@ -84,7 +87,7 @@ def list_packages(url: str, *, host: str | None, as_json: bool, timeout: float) 
             rows = client.call("co2.get_properties")["plugins"]
         else:
             with only_relays(client, url):
-                rows = client.call("relay.satellite.get_packages", {"host": host})
+                rows = _packages(client, host)
     if as_json:
         print_json(rows)
     elif rows:
@@ -93,6 +96,19 @@ def list_packages(url: str, *, host: str | None, as_json: bool, timeout: float) 
     else:
         click.echo("no plugins")
     return 0
+
+
+def _packages(client: CommandClient, host: str) -> list[dict[str, Any]]:
+    """Return the packages of a satellite of a relay, which come in parts."""
+    rows: list[dict[str, Any]] = []
+    argument = {"host": host}
+    while True:
+        part = client.call("relay.satellite.get_packages", argument)
+        rows += part["packages"]
+        # A hostile satellite may claim that there are more without end.
+        if not part["more"] or not part["packages"] or len(rows) >= MAX_PACKAGES:
+            return rows
+        argument["after"] = part["packages"][-1]["name"]
 
 
 @plugin.command("load")

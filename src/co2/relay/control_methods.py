@@ -12,7 +12,6 @@ import msgspec
 
 from co2.errors import BadParams, Denied
 from co2.protocol.wire.relay_requests import MAX_LETTERS, MAX_LINES, PackageReport, ReportedLetter
-from co2.relay.members import Member
 from co2.relay.satellite_control import SatelliteControl
 from co2.server.rpc.arguments import integer, one_dict, text
 from co2.xmlrpc.registry import Caller, Registry
@@ -35,7 +34,7 @@ class ControlMethods:
     def add_to(self, registry: Registry) -> None:
         """Add the methods to the registry."""
         for handler, result in (
-            (self.get_packages, "array"),
+            (self.get_packages, "struct"),
             (self.get_log, "struct"),
             (self.get_dead_letters, "struct"),
             (self.reload, "struct"),
@@ -47,14 +46,17 @@ class ControlMethods:
 
     # ---- their docstrings are what callers read ----------------------------------------------------------
 
-    async def get_packages(self, params: Sequence[Any], caller: Caller) -> list[dict[str, Any]]:
+    async def get_packages(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """List the plugin packages of a satellite, with whole errors. Only from the relay's own machine.
 
-        Takes {host}: host_id of the satellite, the part of it before @, or its beginning. Returns a list of
-        {name, state, load, code, …}.
+        Takes {host, after}: host_id of the satellite, the part of it before @, or its beginning; only packages
+        behind this name. Returns {packages, more}: a list of {name, state, load, code, …} by name. If ``more`` is
+        true, call again with the last name as ``after``.
         """
-        _, member, asker = self._asked(params, caller)
-        return [_row(report) for report in await self._control.packages(member, asker)]
+        argument, host, asker = self._asked(params, caller)
+        after = text(argument, "after", 64) if "after" in argument else ""
+        part = await self._control.packages(host, after, asker)
+        return {"packages": [_row(report) for report in part.packages], "more": part.more}
 
     async def get_log(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
         """Return the last lines of a package's log at a satellite. Only from the relay's own machine.
@@ -63,9 +65,9 @@ class ControlMethods:
         Returns {lines, more}: a list of {number, at, level, source, text}, oldest first. If ``more`` is true, not
         all have fitted: call again with the last number as ``after``.
         """
-        argument, member, asker = self._asked(params, caller)
+        argument, host, asker = self._asked(params, caller)
         part = await self._control.log(
-            member,
+            host,
             text(argument, "package", 64),
             integer(argument, "after", 0, 0, _HIGHEST),
             integer(argument, "max", 100, 1, MAX_LINES),
@@ -81,9 +83,9 @@ class ControlMethods:
         package, plugin, host_id, reason, message}. If ``more`` is true, call again with the last id as ``after``.
         Of a message over 64 KiB only the beginning is returned, as text.
         """
-        argument, member, asker = self._asked(params, caller)
+        argument, host, asker = self._asked(params, caller)
         part = await self._control.dead_letters(
-            member,
+            host,
             _package(argument),
             integer(argument, "after", 0, 0, _HIGHEST),
             integer(argument, "max", 100, 1, MAX_LETTERS),
@@ -97,19 +99,19 @@ class ControlMethods:
         Takes {host, package, fresh}, see ``co2.plugin.reload``; the package must be loaded there, running or not.
         Returns {name, state, load, code, …}.
         """
-        argument, member, asker = self._asked(params, caller)
+        argument, host, asker = self._asked(params, caller)
         fresh = argument.get("fresh", False)
         if not isinstance(fresh, bool):
             raise BadParams("key 'fresh': expected a boolean")
-        return _row(await self._control.reload(member, text(argument, "package", 64), asker, fresh=fresh))
+        return _row(await self._control.reload(host, text(argument, "package", 64), asker, fresh=fresh))
 
     async def repeat_dead_letter(self, params: Sequence[Any], caller: Caller) -> bool:
         """Pass a dead letter of a satellite to its plugin once more. Only from the relay's own machine.
 
         Takes {host, id}. Returns true when ``receive`` has returned, see ``co2.plugin.repeat_dead_letter``.
         """
-        argument, member, asker = self._asked(params, caller)
-        await self._control.repeat_dead_letter(member, integer(argument, "id", -1, 0, _HIGHEST), asker)
+        argument, host, asker = self._asked(params, caller)
+        await self._control.repeat_dead_letter(host, integer(argument, "id", -1, 0, _HIGHEST), asker)
         return True
 
     async def drop_dead_letters(self, params: Sequence[Any], caller: Caller) -> int:
@@ -118,20 +120,20 @@ class ControlMethods:
         Takes {host, up_to, package}; with ``package`` only those of this plugin package. Returns how many it
         deleted.
         """
-        argument, member, asker = self._asked(params, caller)
+        argument, host, asker = self._asked(params, caller)
         up_to = integer(argument, "up_to", -1, 0, _HIGHEST)
-        return await self._control.drop_dead_letters(member, up_to, _package(argument), asker)
+        return await self._control.drop_dead_letters(host, up_to, _package(argument), asker)
 
-    def _asked(self, params: Sequence[Any], caller: Caller) -> tuple[dict[str, Any], Member, str]:
-        """Return the argument, the satellite and who asks; refuse everybody else."""
+    @staticmethod
+    def _asked(params: Sequence[Any], caller: Caller) -> tuple[dict[str, Any], str, str]:
+        """Return the argument, the satellite's name and who asks; refuse everybody else."""
         if not caller.is_person_here:
             raise Denied(
                 "satellites are controlled only from the relay's own machine: call 127.0.0.1 there, not through "
                 "another host, a proxy or a plugin"
             )
         argument = one_dict(params)
-        member = self._control.find(text(argument, "host"))
-        return argument, member, f"{caller.address}:{caller.port}"
+        return argument, text(argument, "host"), f"{caller.address}:{caller.port}"
 
 
 def _package(argument: dict[str, Any]) -> str | None:

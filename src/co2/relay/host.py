@@ -137,6 +137,7 @@ class RelayHost(RoleHost):
             gives_way=relay.waiters.give_way,
             door=routes.handlers(),
             elsewhere="it is a relay",
+            far=self._control,
         )
 
     @property

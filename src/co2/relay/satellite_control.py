@@ -29,7 +29,7 @@ from co2.protocol.wire.relay_requests import (
     RelayRequest,
 )
 from co2.relay.host_lookup import linked_member
-from co2.relay.members import Member, Members
+from co2.relay.members import Members
 from co2.relay.satellite_calls import SatelliteCalls
 
 __all__ = ["MAX_TO_ONE", "MAX_UNDER_WAY", "SatelliteControl"]
@@ -62,35 +62,40 @@ class SatelliteControl:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
 
-    def find(self, host: str) -> Member:
-        """Return the linked satellite that a person names, see :func:`~co2.relay.host_lookup.linked_member`."""
-        return linked_member(self._members, self._away, host)
+    def host_id(self, host: str) -> str:
+        """Return the host_id of the linked satellite that a person names.
 
-    async def packages(self, member: Member, asker: str) -> list[PackageReport]:
-        """Return the status of a satellite's packages; at most two parts of a list that is longer.
+        Raises:
+            PeerError: see :func:`~co2.relay.host_lookup.linked_member`.
+        """
+        return str(linked_member(self._members, self._away, host).host_id)
+
+    async def packages(self, host: str, after: str, asker: str) -> PackageList:
+        """Return the status of a satellite's packages, by name, as many as fit.
+
+        Args:
+            host: the satellite, as a person names it.
+            after: only packages behind this name; '' for all.
+            asker: who asks, for the logs.
 
         Raises:
             PeerError: see :meth:`_ask`; the same holds for the other requests.
         """
-        first = await self._ask(member, GET_PACKAGES, {}, asker, PackageList)
-        packages = list(first.packages)
-        if first.more and packages:
-            after = {"after": packages[-1].name}
-            packages += (await self._ask(member, GET_PACKAGES, after, asker, PackageList)).packages
-        return packages
+        argument = {"after": after} if after else {}
+        return await self._ask(host, GET_PACKAGES, argument, asker, PackageList)
 
-    async def log(self, member: Member, package: str, after: int, maximum: int, asker: str) -> LogPart:
+    async def log(self, host: str, package: str, after: int, maximum: int, asker: str) -> LogPart:
         """Return lines of a package's log: of the last ``maximum`` ones after a number the first that fit."""
         argument = {"package": package, "after": after, "max": maximum}
-        return await self._ask(member, GET_LOG, argument, asker, LogPart)
+        return await self._ask(host, GET_LOG, argument, asker, LogPart)
 
     async def dead_letters(
-        self, member: Member, package: str | None, after: int, maximum: int, asker: str, *, newest: bool = False
+        self, host: str, package: str | None, after: int, maximum: int, asker: str, *, newest: bool = False
     ) -> LetterPart:
         """Return dead letters, oldest first.
 
         Args:
-            member: the satellite.
+            host: the satellite, as a person names it.
             package: only those of this package; None for all.
             after: only those with a higher id.
             maximum: number of letters.
@@ -100,37 +105,39 @@ class SatelliteControl:
         argument: dict[str, Any] = {"after": after, "max": maximum, "newest": newest}
         if package is not None:
             argument["package"] = package
-        return await self._ask(member, GET_DEAD_LETTERS, argument, asker, LetterPart)
+        return await self._ask(host, GET_DEAD_LETTERS, argument, asker, LetterPart)
 
-    async def reload(self, member: Member, package: str, asker: str, *, fresh: bool = False) -> PackageReport:
+    async def reload(self, host: str, package: str, asker: str, *, fresh: bool = False) -> PackageReport:
         """Make a satellite load the new code of a package that it has loaded; return the package's status."""
-        return await self._ask(member, RELOAD, {"package": package, "fresh": fresh}, asker, PackageReport)
+        return await self._ask(host, RELOAD, {"package": package, "fresh": fresh}, asker, PackageReport)
 
-    async def repeat_dead_letter(self, member: Member, letter_id: int, asker: str) -> None:
+    async def repeat_dead_letter(self, host: str, letter_id: int, asker: str) -> None:
         """Pass a dead letter to its plugin once more."""
-        await self._ask(member, REPEAT_DEAD_LETTER, {"id": letter_id}, asker, bool)
+        await self._ask(host, REPEAT_DEAD_LETTER, {"id": letter_id}, asker, bool)
 
-    async def drop_dead_letters(self, member: Member, up_to: int, package: str | None, asker: str) -> int:
+    async def drop_dead_letters(self, host: str, up_to: int, package: str | None, asker: str) -> int:
         """Delete dead letters up to an id, or only those of a package; return how many."""
         argument: dict[str, Any] = {"up_to": up_to} if package is None else {"up_to": up_to, "package": package}
-        count: int = await self._ask(member, DROP_DEAD_LETTERS, argument, asker, Count)
+        count: int = await self._ask(host, DROP_DEAD_LETTERS, argument, asker, Count)
         return count
 
     async def _ask(
-        self, member: Member, request: RelayRequest, argument: dict[str, Any], asker: str, form: type[Answer]
+        self, host: str, request: RelayRequest, argument: dict[str, Any], asker: str, form: type[Answer]
     ) -> Answer:
         """Make a request when the one before it is done, and check the answer.
 
         Raises:
-            Unreachable: its link has ended, or too many requests wait.
+            UnknownHost: there is no such satellite, or there are several.
+            Unreachable: it is away, its link has ended, or too many requests wait.
             CallTimeout: no answer in time.
-            NotCallable: its version of co2 knows no requests.
+            NotCallable: it has no link, or its version of co2 knows no requests.
             ParseError: the answer has another form, or is too long.
             RemoteFault: the satellite refused.
         """
+        member = linked_member(self._members, self._away, host)
         peer = member.peer
         if peer is None:
-            raise Unreachable(f"{member.host_id}: its link has ended")
+            raise NotCallable(f"{member.host_id} has no link to this relay: it is no satellite of co2")
         name = str(member.host_id)
         what = _shown(request, argument)
         self._check_room(name)

@@ -64,6 +64,7 @@ class RelayView(RoleView):
                 last_error=member.last_error,
                 page=page,
                 no_page=no_page,
+                through_relay=f"/satellites/{member.host_id.origin}/" if here and member.peer is not None else "",
                 packages=member.health(now),
             )
 

@@ -25,8 +25,9 @@ from co2.server.process.run import Foundation
 from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.method_call import MethodCalls
 from co2.web.buttons import make_buttons
-from co2.web.pages import make_pages
-from co2.web.view import AwayRow, DeadLetterRow, MethodRow, Numbers, Readiness, SatelliteRow
+from co2.web.pages import Renderer, make_pages
+from co2.web.satellite_pages import make_satellite_buttons, make_satellite_pages
+from co2.web.view import AwayRow, DeadLetterRow, FarSatellites, MethodRow, Numbers, Readiness, SatelliteRow
 from co2.xmlrpc.introspection import add_introspection
 from co2.xmlrpc.registry import Caller, Registry
 
@@ -79,6 +80,7 @@ class RoleHost(ABC):
         *,
         door: Mapping[str, DoorHandler],
         elsewhere: str,
+        far: FarSatellites | None = None,
     ) -> None:
         """Add the methods of every host, and create the server.
 
@@ -88,6 +90,7 @@ class RoleHost(ABC):
             gives_way: likewise.
             door: handlers of the role's own routes.
             elsewhere: see :class:`~co2.server.http.server.HttpServer`.
+            far: access to the satellites of a relay, for their pages; None for none.
         """
         add_introspection(self.registry, lambda caller: self.properties(here=caller.is_local), self.turns.pause)
         self.registry.add(
@@ -98,10 +101,15 @@ class RoleHost(ABC):
             aliases=("web.method_call",),
         )
         self.plugins.control.add_methods(self.registry)
+        renderer = Renderer(view)
+        pages, buttons = make_pages(view, renderer), make_buttons(view)
+        if far is not None:
+            pages |= make_satellite_pages(far, renderer.render)
+            buttons |= make_satellite_buttons(far, renderer.render)
         self.server = HttpServer(
             registry=self.registry,
-            pages=make_pages(view),
-            buttons=make_buttons(view),
+            pages=pages,
+            buttons=buttons,
             limits=Limits(),
             allowed_hosts=self._config.allowed_hosts,
             access_log=logging.getLogger("co2.access"),

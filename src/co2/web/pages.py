@@ -27,7 +27,7 @@ from co2.web.view import HostView, MethodRow, SatelliteRow
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["make_pages"]
+__all__ = ["Renderer", "make_pages"]
 
 HTML = "text/html; charset=utf-8"
 STATIC_MAX_AGE = 300
@@ -64,15 +64,65 @@ _OUR_GROUPS = ("relay", "", "co2", "co2.plugin", "system", "web")
 _IN_HEAD = frozenset(("role", "host_id", "version", "uptime", "plugins", "network", "satellites"))
 
 
-def make_pages(view: HostView) -> dict[str, PageHandler]:
+class Renderer:
+    """Renders pages one at a time: several would only take turns, and hold thousands of rows each meanwhile.
+
+    The thread is their own, so that no other work waits for it.
+
+    Args:
+        view: of the host.
+    """
+
+    def __init__(self, view: HostView) -> None:
+        self._view = view
+        self._pool = ThreadPoolExecutor(1, "co2-pages")
+        self._one = asyncio.Lock()
+
+    def page(
+        self, template: str, values: Callable[[PageRequest], dict[str, Any] | Awaitable[dict[str, Any]]]
+    ) -> PageHandler:
+        """Return the handler of a page whose values are collected when it is its turn."""
+
+        async def page(request: PageRequest) -> PageAnswer:
+            async with self._one:
+                found = values(request)
+                return await self._rendered(request, template, found if isinstance(found, dict) else await found)
+
+        return page
+
+    async def render(
+        self, request: PageRequest, template: str, values: Mapping[str, Any], status: int
+    ) -> PageAnswer:
+        """Render a page whose values have been collected, from a host that may have taken its time."""
+        async with self._one:
+            return await self._rendered(request, template, values, status)
+
+    async def _rendered(
+        self, request: PageRequest, template: str, values: Mapping[str, Any], status: int = 200
+    ) -> PageAnswer:
+        view = self._view
+        given = {
+            "role": view.role,
+            "host_id": view.host_id,
+            "version": view.version,
+            "path": request.path,
+            "here": request.is_local,
+            "now": text.moment(time.time()),
+            **values,
+        }
+        # The values are a snapshot; a thread renders hundreds of rows, not the event loop.
+        html = await asyncio.get_running_loop().run_in_executor(self._pool, _render, template, given)
+        return answer(html.encode("utf-8", "replace"), HTML, status=status)
+
+
+def make_pages(view: HostView, renderer: Renderer | None = None) -> dict[str, PageHandler]:
     """Return every page of a host by its path; all answer GET and HEAD.
 
     Args:
         view: of the role; read anew for each request.
+        renderer: of the host's pages, for a host with further ones; None for a new one.
     """
-    # Pages are made one at a time: several would only take turns, and hold thousands of rows each meanwhile. The
-    # thread is their own, so that no other work waits for it.
-    page = functools.partial(_page, ThreadPoolExecutor(1, "co2-pages"), asyncio.Lock(), view)
+    page = (renderer or Renderer(view)).page
     pages: dict[str, PageHandler] = {
         "/": page("overview.html", functools.partial(_overview, view, Rates())),
         "/methods": page("methods.html", lambda _request: {"groups": _grouped(view.methods())}),
@@ -85,32 +135,6 @@ def make_pages(view: HostView) -> dict[str, PageHandler]:
     pages |= make_health_pages(view)
     pages["/metrics"] = make_metrics_page(view)
     return pages
-
-
-def _page(
-    pool: ThreadPoolExecutor,
-    one: asyncio.Lock,
-    view: HostView,
-    template: str,
-    values: Callable[[PageRequest], dict[str, Any] | Awaitable[dict[str, Any]]],
-) -> PageHandler:
-    async def page(request: PageRequest) -> PageAnswer:
-        async with one:
-            found = values(request)
-            given = {
-                "role": view.role,
-                "host_id": view.host_id,
-                "version": view.version,
-                "path": request.path,
-                "here": request.is_local,
-                "now": text.moment(time.time()),
-                **(found if isinstance(found, dict) else await found),
-            }
-            # The values are a snapshot; a thread renders hundreds of rows, not the event loop.
-            html = await asyncio.get_running_loop().run_in_executor(pool, _render, template, given)
-            return answer(html.encode("utf-8", "replace"), HTML)
-
-    return page
 
 
 def _static(body: bytes, content_type: str) -> PageHandler:
@@ -147,6 +171,8 @@ def _environment() -> "Environment":
         brief=text.brief,
         paragraphs=text.paragraphs,
         rate=text.rate,
+        as_text=text.as_text,
+        in_shell=text.in_shell,
         troubled_first=_troubled_first,
     )
     environment.globals.update(mood=mood, tone_of=tone_of, trouble_of=network_trouble)

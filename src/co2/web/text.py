@@ -1,12 +1,30 @@
 """Text of values on a page: durations, sizes, numbers."""
 
+import json
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-__all__ = ["amount", "anchor", "brief", "duration", "moment", "paragraphs", "rate", "shorten", "size", "words"]
+from co2.unseen import escape_unseen
+from co2.values import to_jsonable
+
+__all__ = [
+    "amount",
+    "anchor",
+    "as_text",
+    "brief",
+    "duration",
+    "in_shell",
+    "moment",
+    "paragraphs",
+    "rate",
+    "shorten",
+    "size",
+    "words",
+]
 
 MAX_TEXT = 4000
 """Characters of a value on a page."""
@@ -119,6 +137,21 @@ def paragraphs(text: str) -> list[list[tuple[bool, str]]]:
 def anchor(name: str) -> str:
     """Return a name in the form for ``id`` and behind ``#``."""
     return quote(name, safe="._-")
+
+
+def as_text(value: Any) -> str:
+    """Return a message as JSON on one line; text stays as it is."""
+    if isinstance(value, str):
+        return value
+    try:
+        return json.dumps(to_jsonable(value), ensure_ascii=False)
+    except RecursionError:
+        return "a value that is nested too deeply to be shown"
+
+
+def in_shell(name: str) -> str:
+    """Return a name for a command that a person pastes into a shell: somebody else chose it."""
+    return shlex.quote(escape_unseen(name))
 
 
 def rate(number: float) -> str:

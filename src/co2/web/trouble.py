@@ -1,13 +1,11 @@
 """Trouble anywhere on the network, for the first page of a relay: worst first, with the command to type next."""
 
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from co2.plugin.parent.status import PackageStatus
 from co2.protocol.wire.package_health import DOES_NOTHING, Health, trouble_words
-from co2.unseen import escape_unseen
-from co2.web.text import brief, duration
+from co2.web.text import brief, duration, in_shell
 from co2.web.view import SatelliteRow
 
 __all__ = ["MAX_TROUBLE", "Trouble", "mood", "network_trouble", "tone_of", "worst_first"]
@@ -137,7 +135,7 @@ def _tone(health: Health) -> str:
 
 
 def _command(health: Health) -> str:
-    name = shlex.quote(escape_unseen(health.name))  # a satellite chose the name, and it ends up in a shell
+    name = in_shell(health.name)
     if health.state in DOES_NOTHING:
         return f"co2 plugin {'reload' if health.load else 'load'} {name}"
     if health.refused:

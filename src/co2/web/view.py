@@ -9,10 +9,12 @@ from typing import Any, Protocol
 
 from co2.plugin.parent.status import PackageStatus
 from co2.protocol.wire.package_health import Health
+from co2.protocol.wire.relay_requests import LetterPart, LogPart, PackageList, PackageReport
 
 __all__ = [
     "AwayRow",
     "DeadLetterRow",
+    "FarSatellites",
     "HostView",
     "MethodRow",
     "Numbers",
@@ -74,6 +76,7 @@ class SatelliteRow:
         last_error: '' for never.
         page: URL of its own page for this viewer, '' for none.
         no_page: why there is none, '' where nobody would expect one.
+        through_relay: path of its pages on the relay, '' for a viewer who is not at the relay's machine.
         packages: health of its plugin packages; None if it does not report it.
     """
 
@@ -91,6 +94,7 @@ class SatelliteRow:
     last_error: str = ""
     page: str = ""
     no_page: str = ""
+    through_relay: str = ""
     packages: Sequence[Health] | None = None
 
 
@@ -202,3 +206,34 @@ class HostView(Protocol):
 
     def numbers(self) -> Numbers:
         """Return the numbers for ``/metrics``."""
+
+
+class FarSatellites(Protocol):
+    """A relay's access to its satellites for their pages; ``host`` is a satellite as a person names it.
+
+    All but :meth:`host_id` ask the satellite, which may be hostile: answers are checked for their form, but their
+    texts are whatever it likes. ``asker`` is who asks, for the logs. Every method raises PeerError.
+    """
+
+    def host_id(self, host: str) -> str:
+        """Return its host_id."""
+
+    async def packages(self, host: str, after: str, asker: str) -> PackageList:
+        """Return the status of its packages behind a name, as many as fit."""
+
+    async def log(self, host: str, package: str, after: int, maximum: int, asker: str) -> LogPart:
+        """Return lines of a package's log."""
+
+    async def dead_letters(
+        self, host: str, package: str | None, after: int, maximum: int, asker: str, *, newest: bool = False
+    ) -> LetterPart:
+        """Return dead letters."""
+
+    async def reload(self, host: str, package: str, asker: str, *, fresh: bool = False) -> PackageReport:
+        """Load the new code of a package."""
+
+    async def repeat_dead_letter(self, host: str, letter_id: int, asker: str) -> None:
+        """Pass a dead letter to its plugin once more."""
+
+    async def drop_dead_letters(self, host: str, up_to: int, package: str | None, asker: str) -> int:
+        """Delete dead letters up to an id; return how many."""

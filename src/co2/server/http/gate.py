@@ -19,6 +19,7 @@ from co2.server.door.routes import API, Route, Routes
 from co2.server.http.limits import Limits
 from co2.server.http.refused import Refused
 from co2.server.http.request_head import RequestHead, parse_head
+from co2.web.page import path_pattern
 from co2.xmlrpc.answers import RELAYED_HEADER
 from co2.xmlrpc.encodings import UTF_8, charset_of
 
@@ -127,7 +128,7 @@ class Gate:
     """The checks of request heads.
 
     Args:
-        pages: paths of the pages.
+        pages: paths of the pages, as :func:`~co2.web.page.path_pattern` returns them.
         allowed_hosts: names that a Host header may have, besides this machine's own names and any IP address.
         limits: the server's.
         link: path of the link; '' if the server has none.
@@ -242,7 +243,7 @@ class Gate:
         if origin is not None and origin.lower() != f"http://{head.headers['host'].lower()}":
             raise Refused(403, "cross-origin request")
         site = head.headers.get("sec-fetch-site", "none")
-        if origin is None and head.method == "POST" and head.path in self._buttons:
+        if origin is None and head.method == "POST" and path_pattern(head.path) in self._buttons:
             raise Refused(403, "missing Origin header: a form is accepted only from a page of this host")
         # Pages are for links from anywhere; what the JSON door shows is not, and may be long.
         is_for_all = head.method in _PAGE_METHODS and not head.path.startswith(API)
@@ -251,8 +252,9 @@ class Gate:
 
     def _check_path(self, head: RequestHead) -> bool:
         """Check path and method; return whether the request is for a page or a button."""
-        allowed = [*(_PAGE_METHODS if head.path in self._pages else ()), *(["POST"] * (head.path in RPC_PATHS))]
-        if head.path in self._buttons:
+        path = path_pattern(head.path)
+        allowed = [*(_PAGE_METHODS if path in self._pages else ()), *(["POST"] * (path in RPC_PATHS))]
+        if path in self._buttons:
             allowed = ["POST"]
         if head.path == self._link:
             allowed = ["GET"]
@@ -265,7 +267,7 @@ class Gate:
             raise Refused(404, "no such page")
         if head.method not in allowed:
             raise Refused(405, "method not allowed", [f"Allow: {', '.join(allowed)}"])
-        return head.method != "POST" or head.path in self._buttons
+        return head.method != "POST" or path in self._buttons
 
     def _check_body(self, head: RequestHead, is_page: bool, route: Route | None) -> str:
         """Check the headers of the body; return the codec of its charset, '' if the Content-Type names none."""

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from co2.server.http.request_head import RequestHead
 from co2.web.headers import answer
-from co2.web.page import PageAnswer, PageHandler, PageRequest
+from co2.web.page import PageAnswer, PageHandler, PageRequest, path_pattern
 from co2.xmlrpc.faults import fault_of
 from co2.xmlrpc.registry import Caller
 
@@ -16,7 +16,7 @@ class PageServer:
     """The pages of a server.
 
     Args:
-        pages: handlers by exact path.
+        pages: handlers by path, see :func:`~co2.web.page.path_pattern`.
     """
 
     def __init__(self, pages: Mapping[str, PageHandler]) -> None:
@@ -30,7 +30,7 @@ class PageServer:
             caller: the sender of the request.
         """
         try:
-            found = await self._pages[head.path](
+            found = await self._pages[path_pattern(head.path)](
                 PageRequest(head.path, _query(head), caller.address, caller.is_local)
             )
             _check_headers(found)
