@@ -398,3 +398,59 @@ def test_what_a_satellite_gets_names_who_asks(tmp_path: Path) -> None:
         assert told is True
         assert calls[0].asker.startswith("127.0.0.1:")
         assert unpack_value(calls[0].argument) == {"id": 3}
+
+
+def test_its_names_are_no_markup_on_the_relay_s_pages(tmp_path: Path) -> None:
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
+
+    def answer(call: Call) -> list[bytes]:
+        plugins = [{"name": evil, "text": evil, "help": evil}]
+        package = {"name": evil[:64], "state": evil[:64], "last_error": evil, "plugins": plugins}
+        return value(call, {"packages": [package], "more": False})
+
+    with running(tmp_path, "relay") as relay:
+
+        async def attack() -> bytes:
+            link = await RawLink.joined_as(relay.port, "evil-page")
+            loop = asyncio.get_running_loop()
+            page = request(b"", first="GET /satellites/evil-page/ HTTP/1.1")
+            asked = loop.run_in_executor(None, exchange, relay.port, page)
+            link.say(*answer(await link.next(Call)))
+            reply = await asked
+            link.abort()
+            assert reply is not None
+            assert reply.status == 200
+            return reply.body
+
+        body = asyncio.run(attack())
+        assert b"<script" not in body
+        assert b"<img src=x" not in body
+        assert b"{{7*7}}" in body
+
+
+@pytest.mark.parametrize(
+    "button", ["reload?package=recorder", "repeat?package=recorder&id=1", "drop?package=recorder&up_to=9"]
+)
+@pytest.mark.parametrize("origin", ["", "Origin: http://evil.example", "Origin: null"])
+def test_no_web_page_presses_a_button(
+    real_hosts: dict[str, Target], satellite: Proxy, button: str, origin: str
+) -> None:
+    host, before = satellite.co2.get_properties()["host_id"].partition("@")[0], loads(satellite)
+    data = request(b"", *([origin] if origin else []), first=f"POST /satellites/{host}/{button} HTTP/1.1")
+    reply = exchange(real_hosts["relay"].port, data)
+    assert reply is not None
+    assert reply.status == 403
+    assert loads(satellite) == before
+
+
+@pytest.mark.parametrize("header", ["X-Co2-Relayed: 1", "X-Forwarded-For: 127.0.0.1"])
+@pytest.mark.parametrize("page", ["", "log?package=recorder", "letters?package=recorder"])
+def test_a_page_of_a_satellite_is_not_for_whoever_is_passed_on(
+    real_hosts: dict[str, Target], satellite: Proxy, page: str, header: str
+) -> None:
+    host = satellite.co2.get_properties()["host_id"].partition("@")[0]
+    for headers, status in (((), 200), ((header,), 403)):
+        asked = request(b"", *headers, first=f"GET /satellites/{host}/{page} HTTP/1.1")
+        reply = exchange(real_hosts["relay"].port, asked)
+        assert reply is not None
+        assert reply.status == status

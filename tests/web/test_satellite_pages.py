@@ -1,4 +1,4 @@
-"""Pages of a satellite on its relay, over HTTP: who gets them, what hostile satellites put on them, the buttons."""
+"""Pages of a satellite on its relay: who gets them, what a hostile satellite puts on them, the buttons."""
 
 import asyncio
 from dataclasses import dataclass, field

@@ -35,7 +35,7 @@ class Trouble:
     Attributes:
         package: its name.
         host_id: of its satellite.
-        page: URL of the satellite's page, '' for none.
+        page: address of the satellite's page of plugins, its own or that on the relay; '' for none.
         tone: ``bad``, or ``wait`` for trouble that goes away by itself.
         what: in a few words each.
         error: the last one of the package, '' for none.
@@ -122,7 +122,7 @@ def _of(row: SatelliteRow) -> Iterator[Trouble]:
             yield Trouble(
                 health.name,
                 row.host_id,
-                row.page,
+                f"{row.page}/plugins" if row.page else row.through_relay,
                 _tone(health),
                 what,
                 shown or error,
