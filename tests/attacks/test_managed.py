@@ -3,6 +3,7 @@ satellite does harm with its answers.
 """
 
 import asyncio
+import json
 import secrets
 import socket
 import xmlrpc.client
@@ -133,6 +134,27 @@ def test_no_call_of_any_kind_makes_a_request_of_the_relay(
     passed_on, unknown, *denied = asyncio.run(attack())
     assert (passed_on.code, unknown.code) == (-32601, -32601)
     assert [result.code for result in denied] == [1012] * len(METHODS)
+    assert loads(satellite) == before
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_json_door_is_no_way_around(real_hosts: dict[str, Target], satellite: Proxy, name: str) -> None:
+    own, before = satellite.co2.get_properties()["host_id"], loads(satellite)
+    first = f"POST /api/call/relay.satellite.{name}"
+    body = json.dumps({"host": own, **METHODS[name]}).encode()
+    relay, hop = real_hosts["relay"].port, real_hosts["satellite"].port
+    for port, line, headers in (
+        (relay, first, ("X-Forwarded-For: 127.0.0.1",)),
+        (relay, first, ("X-Co2-Relayed: 1",)),
+        (relay, first, ("Origin: http://evil.example",)),
+        (hop, first, ()),
+        (hop, f"{first}?host={own}", ()),
+        (relay, f"{first}?host={own}", ()),
+    ):
+        asked = request(body, "Content-Type: application/json", *headers, first=f"{line} HTTP/1.1")
+        reply = exchange(port, asked)
+        assert reply is not None
+        assert reply.status in (403, 404), reply.body
     assert loads(satellite) == before
 
 
