@@ -1,19 +1,20 @@
 """``co2 ps`` and ``co2 methods``: show the hosts and the methods of the network."""
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import click
 
-from co2.cli.arguments import json_option, timeout_option, url_option
+from co2.cli.arguments import HostIdText, json_option, timeout_option, url_option
 from co2.cli.asking import Told, ask_satellites
 from co2.cli.client import CommandClient
 from co2.cli.only_relays import only_relays
-from co2.cli.output import age, as_text, coloured, one_line, print_json, print_table
+from co2.cli.output import age, as_text, coloured, one_line, print_json, print_table, to_json
 from co2.cli.packages import in_trouble, show_packages, show_trouble, trouble
 from co2.cli.satellites import satellites as all_satellites
-from co2.errors import BadParams, RemoteFault
+from co2.errors import Ambiguous, BadParams, NoSuchMethod, RemoteFault
 
 __all__ = ["methods", "ps"]
 
@@ -34,6 +35,9 @@ _HEADINGS = ("HOST_ID", "STATE", "KIND", "AGE", "LAG", "LINK", "METHODS", "PLUGI
 
 MAX_PLUGINS = 20
 """Plugins of one satellite that are named."""
+
+MAX_NAMED = 8
+"""Satellites that are named if several have a method."""
 
 BATCH = 32
 """Methods in one system.multicall, which accepts 64 calls: each method needs two."""
@@ -183,19 +187,38 @@ def _satellite(row: dict[str, Any]) -> Sequence[Any]:
 
 
 @click.command()
+@click.option("--schema", metavar="METHOD", help="Print the JSON Schema of METHOD instead.")
+@click.option(
+    "--host", metavar="ID", type=HostIdText(), help="With --schema: host_id of the host that has the method."
+)
 @timeout_option()
 @url_option("--url")
 @json_option
-def methods(timeout: float, url: str, as_json: bool) -> int:
+def methods(schema: str | None, *, host: str | None, timeout: float, url: str, as_json: bool) -> int:
     """Show the methods of a host with their signatures and help; for a relay also the methods of its satellites.
+
+    With --schema it prints what co2.get_method_schema returns for one method: its help, the JSON Schema of its
+    parameters and of its result, and how dangerous a call is. If the relay does not have the method itself, it
+    asks the one satellite that has it.
 
     \b
     Examples:
       co2 methods
       co2 methods --url http://127.0.0.1:2004
       co2 methods --json | jq -r '.[].name'
+      co2 methods --schema ham.spam.call_me
+      co2 methods --schema ham.spam.call_me --host 8f3a…@127.0.0.1:2004
     """
+    if host is not None and schema is None:
+        raise click.UsageError("--host needs --schema METHOD")
     with CommandClient(url, timeout) as client:
+        if schema is not None:
+            described = _schema(client, schema, host)
+            if as_json or not sys.stdout.isatty():
+                print_json(described)
+            else:
+                click.echo(to_json(described, indent=2))
+            return 0
         rows = _described(client, client.call("system.listMethods"))
         rows += _of_satellites(client)
     if as_json:
@@ -206,6 +229,22 @@ def methods(timeout: float, url: str, as_json: bool) -> int:
         [(row["name"], _signature(row["signatures"]), _first_line(row)) for row in rows],
     )
     return 0
+
+
+def _schema(client: CommandClient, name: str, host: str | None) -> Any:
+    if host is None:
+        try:
+            return client.call("co2.get_method_schema", {"data": name})
+        except RemoteFault as fault:
+            if fault.code != NoSuchMethod.code:
+                raise
+            having = [row["host_id"] for row in _of_satellites(client) if row["name"] == name]
+            if not having:
+                raise
+        if len(having) > 1:
+            raise Ambiguous(f"several hosts have {name}: {', '.join(having[:MAX_NAMED])}; choose one with --host")
+        host = having[0]
+    return client.call("method_call", {"method_name": "co2.get_method_schema", "data": name, "host_id": host})
 
 
 def _described(client: CommandClient, names: Sequence[str]) -> list[dict[str, Any]]:

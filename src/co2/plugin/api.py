@@ -112,6 +112,9 @@ class Co2Plugin:
     live: Sequence[str] = ()
     """Patterns of the channels on which the plugin's messages are worthless a second later: such messages are not
     stored, and may be lost."""
+    sends: Mapping[str, Any] = {}
+    """What the plugin sends: patterns of channels, and the type of ``data`` on them, as in ``{"stage.*": float}``.
+    It is for programs, which get it with ``co2.plugin.get_sends_schema``; co2 does not check messages by it."""
     store = _Store()
     """A small dictionary on the satellite's disk, one for all plugins of the package. It survives their end.
 

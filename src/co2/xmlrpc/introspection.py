@@ -9,6 +9,7 @@ from co2.errors import BadParams, BadRequest
 from co2.protocol.wire.host_names import MAX_METHOD_NAME
 from co2.xmlrpc.faults import fault_of
 from co2.xmlrpc.registry import Caller, Registry
+from co2.xmlrpc.signature_schemas import schema_of
 from co2.xmlrpc.writer import LazyArray, Written, value_steps
 
 __all__ = ["CAPABILITIES", "FREE_RESULTS", "MAX_ANSWERS", "MAX_MULTICALL", "MAX_RESULTS", "add_introspection"]
@@ -75,6 +76,7 @@ def add_introspection(
             [["array", "string"], ["array", "struct"]],
             ("system.methodSignature", "web.get_method_signature"),
         ),
+        (inside.get_method_schema, "co2.get_method_schema", [["struct", "string"], ["struct", "struct"]], ()),
         (inside.get_properties, "co2.get_properties", [["struct"], ["struct", "struct"]], ()),
         (inside.get_capabilities, "system.getCapabilities", [["struct"], ["struct", "struct"]], ()),
         (inside.multicall, "system.multicall", [["array", "array"]], ()),
@@ -120,6 +122,17 @@ class _Introspection:
         Takes the method's name, or {'data': name}.
         """
         return self._registry.entry(_method_name(params)).signatures
+
+    async def get_method_schema(self, params: Sequence[Any], _caller: Caller) -> dict[str, Any]:
+        """Describe a method with JSON Schema. Takes its name, or {'data': name}.
+
+        Returns {name, summary, help, parameters, result, danger}. ``parameters`` is the schema of the key ``data``
+        for a plugin's method, and of the argument for a host's own.
+        """
+        name = _method_name(params)
+        entry = self._registry.entry(name)
+        described = schema_of(entry.signatures) if entry.describe is None else await entry.describe()
+        return {"name": name, "summary": entry.help.partition("\n")[0], "help": entry.help, **described}
 
     def get_properties(self, params: Sequence[Any], caller: Caller) -> Mapping[str, Any]:
         """Return role, host_id, version, uptime, software, hardware, plugins and limits of this host."""

@@ -63,11 +63,13 @@ class RegisteredMethod:
         handler: called for the method.
         help: text for ``system.methodHelp``.
         signatures: each a list of XML-RPC type names, the result's first.
+        describe: returns ``parameters``, ``result`` and ``danger`` of its schema; None if the signatures say all.
     """
 
     handler: Handler
     help: str
     signatures: list[list[str]]
+    describe: Callable[[], Awaitable[Mapping[str, Any]]] | None = None
 
 
 class Registry:

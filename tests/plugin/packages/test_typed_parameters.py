@@ -85,6 +85,21 @@ def test_the_place_inside_a_parameter_is_told() -> None:
         assert str(caught.value) == problem
 
 
+def test_a_path_is_text() -> None:
+    def load(file: Path, more: list[Path] = []) -> None: ...  # noqa: B006
+
+    found = parameters_of(load)
+    assert found is not None
+    assert found.fill({"file": "a.txt"}) == ([], {"file": Path("a.txt"), "more": []})
+    for data, problem in (
+        ({"file": 3}, "file: expected 'str', got 'int'"),
+        ({"file": "a", "more": ["b", None]}, "more[1]: expected 'str', got 'NoneType'"),
+    ):
+        with pytest.raises(ArgumentRefused) as caught:
+            found.fill(data)
+        assert str(caught.value) == problem
+
+
 def test_limits_in_annotations_count() -> None:
     def set_level(level: Annotated[float, msgspec.Meta(ge=0, le=1)]) -> None: ...
 

@@ -33,6 +33,7 @@ from co2.protocol.wire.plugin_frames.frames import (
     Call,
     Checked,
     Deliver,
+    Describe,
     Exited,
     Flow,
     Flushed,
@@ -106,7 +107,7 @@ class PluginHost:
         self._functions: dict[str, tuple[Actor, Callable[[Message], Any]]] = {}
         self._last_applied = (0, 0, 0, 0)
         self._failed_before = 0
-        self._orders: SimpleQueue[Load | Make | Stop | None] = SimpleQueue()
+        self._orders: SimpleQueue[Load | Make | Stop | Describe | None] = SimpleQueue()
         self._load = Load("", "", {}, {}, 0.0)
         self._found: list[FoundPlugin] = []
         self._configs: Configs
@@ -130,13 +131,19 @@ class PluginHost:
         self._reader.join(1.0)
         self._sock.close()
 
-    def _obey(self, order: Load | Make | Stop | None) -> bool:
+    def _obey(self, order: Load | Make | Stop | Describe | None) -> bool:
         """Execute an order of the satellite; return whether the host continues."""
         match order:
             case Load():
                 return self._attempt(lambda: self._check(order))
             case Make():
                 return self._attempt(self._make_all)
+            case Describe():
+                # Here and not in a plugin's thread: a schema needs no plugin, and a busy one must not delay it.
+                from co2.plugin.child.describing import describe  # asked for rarely
+
+                self._writer.frame(describe(order, self._found, self._configs))
+                return True
             case Stop():
                 self._reader.set_plugin(None)
                 keep = self._exit_all(order.timeout) and order.keep
@@ -210,7 +217,7 @@ class PluginHost:
                 self._shared.timers.start()
                 if self._greeting:
                     self._writer.frame(AskHosts(0))
-            case Load() | Make() | Stop():
+            case Load() | Make() | Stop() | Describe():
                 self._orders.put(frame)
 
     def _applied(self) -> Applied | None:

@@ -2,7 +2,7 @@
 
 import ast
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import CodeType
 
@@ -20,6 +20,11 @@ def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:
     for attribute, example in _EXAMPLES.items():
         if problem := patterns_problem(getattr(kind, attribute), example):
             return f"{kind.__name__}.{attribute}: {problem}", _place_of(kind, attribute)
+    if isinstance(kind.sends, Mapping) and kind.sends:
+        from co2.plugin.packages.schemas import sends_problem  # not in the hosts, which only use other functions
+
+        if problem := sends_problem(kind.sends):
+            return f"{kind.__name__}.sends: {problem}", _place_of(kind, "sends")
     for attribute in ("durable", "exclusive"):
         if not isinstance(value := getattr(kind, attribute), bool):
             problem = f"{kind.__name__}.{attribute}: found {value!r:.80}, expected True or False"

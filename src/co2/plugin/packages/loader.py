@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from co2.plugin.api import Co2Plugin
+from co2.plugin.method_marks import RESULT, marks_of
 from co2.plugin.packages.class_checks import attribute_problem, line_of
 from co2.plugin.packages.locate import Place, place_of
 from co2.plugin.packages.near_misses import near_misses_of, unnamed_classes, without_x
@@ -459,6 +460,17 @@ def _check_method(plugin: FoundPlugin, attribute: str) -> None:
         _check_takes(plugin, attribute, f"{attribute}(self, data_dict), or parameters that all have annotations")
     else:
         plugin.parameters[attribute] = parameters
+    _check_units(plugin, attribute)
+
+
+def _check_units(plugin: FoundPlugin, attribute: str) -> None:
+    value = getattr(plugin.kind, attribute)
+    names = [*(one.name for one in plugin.parameters.get(attribute, ())), RESULT]
+    for name in marks_of(value).units:
+        if name not in names:
+            kind = plugin.name.rpartition(".")[2]
+            problem = f"{kind}.{attribute}: unit of {name!r}: expected one of {', '.join(names)}"
+            raise LoadFailure(problem, f"{line_of(value) or plugin.where}, class {kind}")
 
 
 def _check_takes(plugin: FoundPlugin, attribute: str, expected: str, count: int = 1) -> None:

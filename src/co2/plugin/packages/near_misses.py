@@ -11,11 +11,12 @@ import itertools
 import re
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from co2.near import nearest
 from co2.plugin.api import Co2Plugin
+from co2.plugin.method_marks import Marks, marks_of
 from co2.plugin.packages.class_checks import line_of, mentions
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
@@ -144,12 +145,19 @@ def near_misses_of(kind: type[Co2Plugin]) -> Iterator[tuple[str, str]]:
     missing = [hook for hook in hooks if hook not in written]
     slipped = False
     for name, value in written.items():
-        if not isinstance(value, types.FunctionType) or name.startswith("__") or hasattr(Co2Plugin, name):
+        if not isinstance(value, types.FunctionType):
+            continue
+        if not name.startswith("x_") and marks_of(value) != Marks():
+            yield f"{kind.__name__}.{name}: plugin.marks has no effect: it is for x_ methods", line_of(value)
+        if name.startswith("__") or hasattr(Co2Plugin, name):
             continue
         meant = f"x_{name[2:]}" if name.startswith("X_") else _meant(name, missing)
         if meant and meant not in written and not mentions(own, name):
             slipped = True
             yield f"{kind.__name__}.{name} is never called; did you mean {meant}?", line_of(value)
+    if not isinstance(kind.sends, Mapping):
+        found, expected = type(kind.sends).__name__, 'a dictionary such as {"stage.*": float}'
+        yield f"{kind.__name__}.sends has no effect: found {found}, expected {expected}", line_of(kind.sends)
     if not slipped and not _does_anything(kind, written, own):
         yield f"{kind.__name__} does {IDLE} {hooks[0]}, no x_ method, and never sends", ""
 

@@ -60,7 +60,7 @@ class Configs:
         for kind in self._kinds:
             if (form := self._form(kind)) is not None and (problem := kind_problem(form)):
                 raise ConfigError(f"{kind.__name__}.{FORM}", problem)
-        forms = [self._form(kind) for kind in self._kinds]
+        forms = self.forms
         if None not in forms:  # a plugin that takes the dictionary may read any key
             known = [name for form in forms for name in _fields(form)]
             for key in unpack_value(self._table):
@@ -106,6 +106,11 @@ class Configs:
         entry = f" entry {int(number) + 1}" if number else ""
         return ": ".join(filter(None, (f"{self._file}[[{self._package}]]{entry}", inner.removeprefix("."))))
 
+    @property
+    def forms(self) -> list[Any]:
+        """The ``Config`` of each plugin; None for one that takes the dictionary."""
+        return [self._form(kind) for kind in self._kinds]
+
     def _form(self, kind: type[Co2Plugin]) -> Any:
         return getattr(kind, FORM, self._of_package)
 
@@ -146,8 +151,10 @@ def unknown(key: str, known: Iterable[str]) -> str:
 
 
 def _hook(kind: Any, value: Any) -> Any:
-    if isinstance(kind, type) and issubclass(kind, Path) and isinstance(value, str):
-        return kind(value)
+    if isinstance(kind, type) and issubclass(kind, Path):
+        if isinstance(value, str):
+            return kind(value)
+        raise TypeError(f"Expected `str`, got `{type(value).__name__}`")  # msgspec adds the place
     # The error that msgspec expects from a hook for an unknown type.
     raise NotImplementedError(f"{kind!r} cannot be read from a file")
 

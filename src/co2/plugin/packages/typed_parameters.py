@@ -7,7 +7,7 @@ dictionary unchanged. All other forms have parameters.
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,12 @@ from co2.plugin.packages.signatures import hints_of, xml_type
 from co2.plugin.packages.typed_config import convert, place_and_problem
 from co2.values import Message
 
-__all__ = ["ArgumentRefused", "Parameters", "ParametersRefused", "parameters_of"]
+__all__ = ["NO_DEFAULT", "ArgumentRefused", "OneParameter", "Parameters", "ParametersRefused", "parameters_of"]
 
 _Parameter = inspect.Parameter
-_EMPTY = _Parameter.empty
+
+NO_DEFAULT = _Parameter.empty
+"""The default of a parameter that has none."""
 
 
 class ParametersRefused(Exception):
@@ -40,7 +42,16 @@ class ArgumentRefused(BadParams):
 
 
 @dataclass(frozen=True, slots=True)
-class _One:
+class OneParameter:
+    """One parameter.
+
+    Attributes:
+        name: its key in ``data``.
+        hint: its type.
+        default: used if the key is missing; :data:`NO_DEFAULT` if it must be there.
+        positional: it cannot be passed by name.
+    """
+
     name: str
     hint: Any
     default: Any
@@ -48,10 +59,13 @@ class _One:
 
 
 class Parameters:
-    """The parameters of one ``x_`` method."""
+    """The parameters of one ``x_`` method: the one source of its checks, its signature and its schema."""
 
-    def __init__(self, parameters: list[_One]) -> None:
+    def __init__(self, parameters: list[OneParameter]) -> None:
         self._parameters = parameters
+
+    def __iter__(self) -> Iterator[OneParameter]:
+        return iter(self._parameters)
 
     def bound(self, function: Callable[..., Any]) -> Callable[[Message], Any]:
         """Return a function that takes the dictionary of a call and calls the method."""
@@ -78,7 +92,7 @@ class Parameters:
         for one in self._parameters:
             if one.name in data:
                 value = _converted(one, data[one.name])
-            elif one.default is _EMPTY:
+            elif one.default is NO_DEFAULT:
                 raise ArgumentRefused(f"{one.name}: is missing; 'data' should be {self.text}")
             else:
                 value = one.default
@@ -113,8 +127,8 @@ def parameters_of(function: Callable[..., Any]) -> Parameters | None:
     except (TypeError, ValueError):
         return None
     found = list(signature.parameters.values())
-    annotated = [one for one in found if one.annotation is not _EMPTY]
-    if not annotated and (found or signature.return_annotation is _EMPTY):
+    annotated = [one for one in found if one.annotation is not NO_DEFAULT]
+    if not annotated and (found or signature.return_annotation is NO_DEFAULT):
         return None
     hints = hints_of(function)
     if len(found) == 1 and _is_dictionary(hints.get(found[0].name)):
@@ -122,10 +136,10 @@ def parameters_of(function: Callable[..., Any]) -> Parameters | None:
     return Parameters([_parameter(one, hints) for one in found])
 
 
-def _parameter(one: inspect.Parameter, hints: Mapping[str, Any]) -> _One:
+def _parameter(one: inspect.Parameter, hints: Mapping[str, Any]) -> OneParameter:
     if one.kind in (_Parameter.VAR_POSITIONAL, _Parameter.VAR_KEYWORD):
         raise ParametersRefused(f"{one} cannot be passed by name: name each parameter")
-    if one.annotation is _EMPTY:
+    if one.annotation is NO_DEFAULT:
         raise ParametersRefused(
             f"parameter {one.name!r} has no annotation: write its type, such as {one.name}: float"
         )
@@ -140,7 +154,7 @@ def _parameter(one: inspect.Parameter, hints: Mapping[str, Any]) -> _One:
         raise ParametersRefused(f"parameter {one.name!r}: {str(error)[:200]}") from None
     if isinstance(info, msgspec.inspect.CustomType) and not _is_path(info.cls):
         raise ParametersRefused(f"parameter {one.name!r}: no value of a message can be converted to {_name(hint)}")
-    return _One(one.name, hint, one.default, one.kind is _Parameter.POSITIONAL_ONLY)
+    return OneParameter(one.name, hint, one.default, one.kind is _Parameter.POSITIONAL_ONLY)
 
 
 def _is_dictionary(hint: Any) -> bool:
@@ -162,7 +176,7 @@ def _is_path(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Path)
 
 
-def _converted(one: _One, value: Any) -> Any:
+def _converted(one: OneParameter, value: Any) -> Any:
     try:
         return convert(value, one.hint)
     except msgspec.ValidationError as error:
@@ -171,10 +185,10 @@ def _converted(one: _One, value: Any) -> Any:
         raise ArgumentRefused(f"{one.name}{inside}: {problem}") from None
 
 
-def _described(one: _One) -> str:
+def _described(one: OneParameter) -> str:
     kind = xml_type(one.hint)
     text = f"{one.name}: {_name(one.hint) if kind == 'any' else kind}"
-    return text if one.default is _EMPTY else f"{text} = {one.default!r:.40}"
+    return text if one.default is NO_DEFAULT else f"{text} = {one.default!r:.40}"
 
 
 def _name(hint: Any) -> str:

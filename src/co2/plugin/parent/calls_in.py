@@ -6,7 +6,16 @@ from typing import Any
 
 from co2.errors import BadParams, CallTimeout, PluginFailed, TooBig, ValueRefused
 from co2.pending_replies import PendingReplies
-from co2.protocol.wire.plugin_frames.frames import Admit, Call, DeadLetter, Host, HostFrame, Repeat, Withdraw
+from co2.protocol.wire.plugin_frames.frames import (
+    Admit,
+    Call,
+    DeadLetter,
+    Describe,
+    Host,
+    HostFrame,
+    Repeat,
+    Withdraw,
+)
 from co2.values import pack_value, unpack_value
 
 __all__ = ["MAX_CALLS", "MAX_CALL_BYTES", "CallsIn", "Question"]
@@ -16,7 +25,7 @@ MAX_CALL_BYTES = 8 * 1024 * 1024
 """Calls of one package that may wait, and the bytes of their arguments."""
 
 Send = Callable[[HostFrame], None]
-Question = Call | Repeat | Admit
+Question = Call | Repeat | Admit | Describe
 
 
 class CallsIn:
@@ -71,6 +80,16 @@ class CallsIn:
         answer = await self._call(f"{plugin}.register", 0, timeout, lambda call_id: Admit(call_id, *rest))
         return answer if isinstance(answer, str) else ""
 
+    async def describe(self, what: str, method: str, timeout: float) -> Any:
+        """Return a schema, see :class:`~co2.protocol.wire.plugin_frames.frames.Describe`.
+
+        Raises:
+            PluginFailed: it cannot be made, the plugin host died or is not running, or too many calls wait.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        name = method or f"{what} of {self._package}"
+        return await self._call(name, 0, timeout, lambda call_id: Describe(call_id, what, method))
+
     def answer(self, call_id: int, value: bytes, error: str, *, refused: bool) -> None:
         """Complete a call with its result; ``refused`` means that the argument was wrong."""
         if error:
@@ -122,7 +141,7 @@ class CallsIn:
         elif isinstance(frame, Admit):
             what, missing = f"{frame.plugin}.register", "no such plugin"
         else:
-            what, missing = frame.method, "no longer such a method"
+            what, missing = frame.method or self._package, "no longer such a method"
         return PluginFailed(f"{what}: the plugin package {self._package} has {missing}")
 
     async def _call(self, what: str, size: int, timeout: float, make: Callable[[int], Question]) -> Any:

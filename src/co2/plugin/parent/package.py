@@ -28,6 +28,7 @@ from co2.protocol.wire.plugin_frames.frames import (
     Call,
     ChildFrame,
     DeadLetter,
+    Describe,
     Flow,
     Flush,
     Host,
@@ -264,9 +265,18 @@ class Package:
         """
         return await self._calls_in.admit(plugin, host, timeout)
 
+    async def describe(self, what: str, method: str, timeout: float) -> Any:
+        """Return a schema: of the ``method`` of that name, or the ``config`` or ``sends`` of the package.
+
+        Raises:
+            PluginFailed: it cannot be made, the plugin host died or is not running, or too many calls wait.
+            CallTimeout: no answer within ``timeout`` seconds.
+        """
+        return await self._calls_in.describe(what, method, timeout)
+
     def _can_take(self, frame: Question) -> bool:
-        if isinstance(frame, Call):
-            return frame.method in self.methods
+        if isinstance(frame, Call | Describe):
+            return not frame.method or frame.method in self.methods
         if isinstance(frame, Admit):
             return any(plugin.name == frame.plugin and plugin.admits for plugin in self.plugins)
         return any(plugin.name == frame.plugin and plugin.receives for plugin in self.plugins)

@@ -277,6 +277,37 @@ class Supervisor:
         # The watchdog ends a call at its deadline; this limit is for one that waits behind others.
         return await package.call(method, argument, self._settings.receive_deadline + 1.0)
 
+    async def describe_method(self, method: str) -> Mapping[str, Any]:
+        """Return ``parameters``, ``result`` and ``danger`` of a plugin's ``x_`` method.
+
+        Raises:
+            NoSuchMethod: no plugin has it.
+            PluginFailed: its plugin host died or is not running, or there is no schema.
+            CallTimeout: no answer in time.
+        """
+        package = self._packages.get(method.partition(".")[0])
+        if package is None or method not in package.methods:
+            raise NoSuchMethod(method)
+        found: Mapping[str, Any] = await package.describe("method", method, self._settings.receive_deadline + 1.0)
+        return found
+
+    async def describe(self, package: str, what: str) -> Any:
+        """Return a schema of a package.
+
+        Args:
+            package: its name.
+            what: ``config`` or ``sends``.
+
+        Raises:
+            LoadError: it is not loaded.
+            PluginFailed: its plugin host died or is not running, or there is no schema.
+            CallTimeout: no answer in time.
+        """
+        carried = self._packages.get(package)
+        if carried is None:
+            raise LoadError(package, "it is not loaded")
+        return await carried.describe(what, "", self._settings.receive_deadline + 1.0)
+
     async def repeat(self, package: str, letter: DeadLetter) -> None:
         """Pass a dead letter to its plugin again, marked ``repeat: True``; return when the plugin has taken it.
 

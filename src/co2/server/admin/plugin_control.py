@@ -173,6 +173,8 @@ class PluginControl:
             ("unload", self._unload, [["boolean", "string"], ["boolean", "struct"]]),
             ("reload", self._reload, struct),
             ("get_log", self._get_log, [["array", "string"], ["array", "struct"]]),
+            ("get_config_schema", self._get_config_schema, struct),
+            ("get_sends_schema", self._get_sends_schema, [["array", "string"], ["array", "struct"]]),
         ):
             registry.add(f"co2.plugin.{name}", handler, help=handler.__doc__ or "", signatures=signatures)
 
@@ -222,6 +224,30 @@ class PluginControl:
         if rows is None:
             raise NotLoadable(f"plugin package {name!r}: it is not loaded")
         return rows
+
+    async def _get_config_schema(self, params: Sequence[Any], caller: Caller) -> dict[str, Any]:
+        """Return the JSON Schema of a package's table of the configuration. Only from the host's own machine.
+
+        Takes the name, or {package}. Defaults are those of the code, not the values in the file.
+        """
+        _only_from_here(caller)
+        found: dict[str, Any] = await self._schema(_name(params), "config")
+        return found
+
+    async def _get_sends_schema(self, params: Sequence[Any], _caller: Caller) -> list[dict[str, Any]]:
+        """List what the plugins of a package say they send.
+
+        Takes the name, or {package}. Returns a list of {channel, plugin, data}: a pattern of channels, the plugin
+        that says it sends on them, and the JSON Schema of ``data`` there.
+        """
+        found: list[dict[str, Any]] = await self._schema(_name(params), "sends")
+        return found
+
+    async def _schema(self, name: str, what: str) -> Any:
+        try:
+            return await self._supervisor.describe(name, what)
+        except LoadError as error:
+            raise NotLoadable(str(error)) from None
 
 
 def package_row(row: PackageStatus, *, here: bool = True) -> dict[str, Any]:

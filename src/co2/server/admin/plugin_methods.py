@@ -1,6 +1,7 @@
 """The ``x_`` methods of plugins in a host's registry."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from co2.errors import BadParams
@@ -15,7 +16,10 @@ def plugin_entries(supervisor: Supervisor) -> dict[str, RegisteredMethod]:
     """Return the methods of all current plugins, by name."""
     return {
         name: RegisteredMethod(
-            handler=_caller_of(supervisor, name), help=method.help, signatures=method.signatures
+            handler=_caller_of(supervisor, name),
+            help=method.help,
+            signatures=method.signatures,
+            describe=partial(supervisor.describe_method, name),
         )
         for name, method in supervisor.methods.items()
     }

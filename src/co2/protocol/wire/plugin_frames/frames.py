@@ -7,9 +7,9 @@ byte strings that hosts move and never parse. (Not ``msgspec.Raw``: to find its 
 whole value, and a message nested too deep would make its whole frame unreadable.)
 
 Order, host → child: Load, then (after Checked) Make, then (after Loaded) Start, then Deliver, Gap, Call, Repeat,
-Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed in place of one,
-then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any time, and so
-may Ask and AskHosts, answered by Answered and Hosts.
+Describe, Withdraw, Flow and Flushed in any number, then Stop. Child → host: Checked, Loaded, or LoadFailed in
+place of one, then Publish, Flush, Applied, DeadLetter, Result in any number, then Goodbye. Record may come at any
+time, and so may Ask and AskHosts, answered by Answered and Hosts.
 
 A change of code, from an old child to a new one that has sent Loaded: the old one gets Handover and answers with
 HandedOver, plugin by plugin; each plugin of the new one that should get a value gets Takeover and answers with
@@ -60,6 +60,7 @@ __all__ = [
     "ChildFrame",
     "DeadLetter",
     "Deliver",
+    "Describe",
     "Exited",
     "Flow",
     "Flush",
@@ -181,6 +182,20 @@ class Repeat(Frame):
     host_id: str
     client_address: tuple[str, int]
     message: bytes
+
+
+class Describe(Frame):
+    """Ask for a schema. Answered by a Result, like a Call.
+
+    Attributes:
+        call_id: from the same numbers as those of Calls.
+        what: ``method``, ``config`` or ``sends``.
+        method: its name, if the schema is a method's.
+    """
+
+    call_id: int
+    what: str
+    method: str = ""
 
 
 class Withdraw(Frame):
@@ -369,6 +384,7 @@ HostFrame = (
     | Call
     | Repeat
     | Admit
+    | Describe
     | Withdraw
     | Flow
     | Flushed
