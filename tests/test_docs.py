@@ -209,6 +209,8 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             assert ham.speaker.speak({"data": None}) == "John!!!!!!!!!!!"
             assert [ham.counter.count({"data": None}) for _ in range(2)] == [1, 2]
             assert ham.greeter.greet({"data": {"name": "John", "times": 2}}) == "hello John John"
+            [shown] = blocks("docs/how-to/plugin-services.md", "json")
+            assert proxy.co2.get_method_schema("ham.fader.fade") == json.loads(shown)
             assert ham.caller.ask({"data": "John"}) == "hello John"
             assert ham.caller.ask_all({"data": None})[0] == "hello all"
             with relay.proxy() as sender:
@@ -225,6 +227,7 @@ def test_the_examples_of_the_kit_do_what_the_page_says(tmp_path):
             wait_for(lambda: proxy.co2.get_properties()["counters"]["sent"] == 3, "three ticks")
             ended = {"every": 0.1, "missed": 0, "ended": True}
             assert ham.clock.ticks({"data": None}) == ended
+            assert ham.fader.fade({"data": {"level": 0.5}}) == 0.5
             assert ham.meter.keep({"data": 11}) == "on the relay's disk"
             told = f"ham.meter.X_Meter is on {origin}@"
             wait_for(lambda: told in host.log("debug.log"), "what debug writes")

@@ -57,6 +57,9 @@ def test_every_public_name_has_its_place(reference: ModuleType) -> None:
                 one for base in kind.__mro__[1:] if base.__module__.startswith("co2.") for one in members(base)
             }
             assert sorted(one for one in public - inherited if one not in section) == []
+        elif inspect.isfunction(kind):
+            assert [one for one in inspect.signature(kind).parameters if f"`{one}`" not in section] == []
+            assert f"def {name}(" in section
         else:
             assert [one for one in kind.__all__ if f"`{one}`" not in section] == []
 

@@ -119,6 +119,7 @@ def plugin_page() -> str:
         "All names of `from co2 import plugin`. How to use them is in [plugins.md](../how-to/plugins.md),\n"
         "[plugin-services.md](../how-to/plugin-services.md) and [relay-plugins.md](../how-to/relay-plugins.md).",
         *(class_section(name, getattr(plugin, name)) for name in classes),
+        *(function_section(name) for name in plugin.__all__ if inspect.isfunction(getattr(plugin, name))),
         errors_section(),
     ]
     return "\n\n".join(parts) + "\n"
@@ -183,13 +184,25 @@ def own_attributes(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
             yield f"`{target.id}{given}`", prose(inspect.cleandoc(str(following.value.value)))
 
 
+def function_section(name: str) -> str:
+    """Return the section of one function."""
+    module = ast.parse(inspect.getsource(inspect.getmodule(getattr(plugin, name))))  # type: ignore[arg-type]
+    node = next(one for one in module.body if isinstance(one, ast.FunctionDef) and one.name == name)
+    return signature_section(f"## {name}", node)
+
+
 def method_section(kind: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
     """Return the section of one method."""
+    return signature_section(f"### {kind}.{node.name}", node)
+
+
+def signature_section(title: str, node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """Return the section of one method or function below its title."""
     text, listed = sections(ast.get_docstring(node) or "")
     prefix = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
     returned = f" -> {unquoted(node.returns)}" if node.returns else ""
     parts = [
-        f"### {kind}.{node.name}",
+        title,
         f"```python\n{prefix} {node.name}({unquoted(node.args)}){returned}: ...\n```",
         *map(prose, paragraphs(text)),
     ]

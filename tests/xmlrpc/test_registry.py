@@ -94,9 +94,46 @@ def test_help_is_a_docstring_without_its_indentation(registry: Registry) -> None
     assert dispatch(registry, "co2.get_method_signature", {"data": "now"}) == [["array"]]
 
 
+def test_a_method_without_a_schema_of_its_own_has_that_of_its_signatures(registry: Registry) -> None:
+    found = dispatch(registry, "co2.get_method_schema", {"data": "now"})
+    assert found == {
+        "name": "now",
+        "summary": "Does it.",
+        "help": "Does it.\n\nMore.",
+        "parameters": {},
+        "result": {"type": "array"},
+        "danger": "",
+    }
+    for name, parameters, result in (
+        ("co2.get_method_help", {"anyOf": [{"type": "string"}, {"type": "object"}]}, {"type": "string"}),
+        ("system.multicall", {"type": "array"}, {"type": "array"}),
+        ("ping", {"type": "object"}, {"type": "boolean"}),
+        ("test", {}, {}),
+    ):
+        found = dispatch(registry, "co2.get_method_schema", name)
+        assert (found["parameters"], found["result"]) == (parameters, result), name
+
+
+def test_a_method_may_have_a_schema_of_its_own(registry: Registry) -> None:
+    async def describe() -> dict[str, Any]:
+        return {"parameters": {"type": "object"}, "result": {}, "danger": "look"}
+
+    entry = RegisteredMethod(lambda _params, _caller: None, "Looks.\nAround.", [["any", "struct"]], describe)
+    registry.replace_group("plugins", {"a.b.look": entry})
+    found = dispatch(registry, "co2.get_method_schema", "a.b.look")
+    assert (found["name"], found["summary"], found["danger"]) == ("a.b.look", "Looks.", "look")
+    assert found["parameters"] == {"type": "object"}
+    [[inside]] = dispatch(
+        registry, "system.multicall", [{"methodName": "co2.get_method_schema", "params": ["a.b.look"]}]
+    )
+    assert b"Looks." in inside.xml
+    with pytest.raises(NoSuchMethod):
+        dispatch(registry, "co2.get_method_schema", "a.b.nope")
+
+
 @pytest.mark.parametrize("params", [(), (1,), ("",), ("x" * 129,), ({},), ({"data": 1},), ("now", "now")])
 def test_help_wants_a_name(registry: Registry, params: tuple[Any, ...]) -> None:
-    for name in ("system.methodHelp", "system.methodSignature"):
+    for name in ("system.methodHelp", "system.methodSignature", "co2.get_method_schema"):
         with pytest.raises(BadParams):
             dispatch(registry, name, *params)
 

@@ -81,6 +81,7 @@ def test_the_package_may_say_it_for_all_its_plugins_and_a_class_for_itself() -> 
         ({"loudnes": 3}, " loudnes: unknown key; did you mean 'loudness'?"),
         ({"q": 3}, " q: unknown key; the keys are: by_name, folder, loudness, ports"),
         ({"loudness": "x"}, " loudness: expected 'int', got 'str'"),
+        ({"folder": 3}, " folder: expected 'str', got 'int'"),
         ({"loudness": 12}, " loudness: expected 'int' <= 11, found 12"),
         ({"ports": [{"name": "a", "baut": 1}]}, " ports[0].baut: unknown key; did you mean 'baud'?"),
         ({"ports": [{"baud": 1}]}, " ports[0]: object missing required field 'name'"),
