@@ -58,7 +58,7 @@ def bound(kind: type[plugin.Co2Plugin] = X_Ham) -> tuple[plugin.Co2Plugin, Bound
 
 
 def test_the_room_exports_what_authors_need_and_no_more() -> None:
-    assert co2.plugin.__all__ == ["Channels", "Co2Plugin", "Co2RelayPlugin", "Host", "Timer", "errors"]
+    assert co2.plugin.__all__ == ["Channels", "Co2Plugin", "Co2RelayPlugin", "Host", "Timer", "errors", "marks"]
 
 
 def test_the_import_line_is_light() -> None:
@@ -70,6 +70,7 @@ def test_the_import_line_is_light() -> None:
     loaded = set(modules.split())
     assert "msgspec" in loaded
     assert not loaded & {"asyncio", "aiohttp", "logging", "click", "rich", "jinja2", "subprocess", "traceback"}
+    assert not loaded & {"co2.plugin.packages.schemas", "co2.plugin.child.describing"}, "until somebody asks"
 
 
 def test_outside_of_a_host_a_plugin_can_be_made_and_says_that_it_cannot_send() -> None:
