@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +66,17 @@ def test_the_satellite_says_what_its_plugin_takes_and_so_does_the_relay(network:
         found = proxy.co2.get_method_schema(method)
         assert found == proxy.co2.get_method_schema({"data": method}) == network.through_relay(ASK, method)
     assert as_json(found) == GOLDEN[method]
+
+
+@pytest.mark.parametrize("method", ["described.mixer.run", "described.mixer.move"])
+def test_the_json_door_has_the_schema_as_any_program_reads_it(network: Network, method: str) -> None:
+    for url in (network.satellite.url, network.relay.url):
+        query = urllib.parse.urlencode({"host": network.satellite.host_id})
+        request = urllib.request.Request(
+            f"{url}/api/call/{ASK}?{query}", json.dumps(method).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.load(answer) == {"result": GOLDEN[method]}
 
 
 def as_json(value: Any) -> Any:

@@ -14,6 +14,7 @@ import jsonschema
 import pytest
 
 from co2.errors import BadParams
+from co2.exact_json.writer import write, write_exact
 from co2.plugin.parent.supervisor import PackageSpec
 from co2.server.admin.plugin_methods import plugin_entries
 from co2.xmlrpc.introspection import add_introspection
@@ -66,6 +67,7 @@ def test_the_schemas_are_those_that_are_written_down() -> None:
     schemas = [one for row in found.values() if "parameters" in row for one in (row["parameters"], row["result"])]
     for schema in [*schemas, found["[plugin.described]"], *(row["data"] for row in found["sends"])]:
         jsonschema.Draft202012Validator.check_schema(schema)
+        assert write_exact(schema) == write(schema), "JSON has it without marks"
 
 
 def test_signature_and_schema_say_the_same() -> None:

@@ -1,7 +1,9 @@
 """JSON Schema, draft 2020-12, of methods, of the configuration, and of what plugins send.
 
 A schema is made when somebody asks for it, from the same types with which co2 checks the values and writes the
-signatures. What it cannot describe accepts every value, and says in ``$comment`` why.
+signatures. What it cannot describe accepts every value, and its ``description`` says why.
+
+No object in a schema has a key with ``$`` as its only one: in co2's JSON such an object stands for another value.
 """
 
 import dataclasses
@@ -175,7 +177,7 @@ def _schemas(hints: Sequence[Any]) -> tuple[list[JsonSchema], JsonSchema]:
     good = [Any if number in problems else hint for number, hint in enumerate(hints)]
     made, shared = _made(good)
     for number, problem in problems.items():
-        made[number]["$comment"] = f"not described: {problem}"
+        made[number]["description"] = f"not described: {problem}"
     return made, shared
 
 
@@ -190,7 +192,24 @@ def _error_of(hint: Any) -> Exception | None:
 def _made(hints: Sequence[Any]) -> tuple[list[JsonSchema], JsonSchema]:
     made, shared = msgspec.json.schema_components(hints, schema_hook=_path_schema)
     plain, plain_shared = _plain([made, shared])
+    for schema in (*plain, *plain_shared.values()):
+        _name_references(schema)
     return plain, plain_shared
+
+
+def _name_references(schema: Any) -> None:
+    """Give each reference to a shared schema the name of that as its title, so that it has another key."""
+    if not isinstance(schema, dict):
+        return
+    if [*schema] == ["$ref"]:
+        schema["title"] = schema["$ref"].rpartition("/")[2]
+    for key in ("items", "additionalProperties", "propertyNames"):
+        _name_references(schema.get(key))
+    for key in ("anyOf", "prefixItems"):
+        for one in schema.get(key, ()):
+            _name_references(one)
+    for one in schema.get("properties", {}).values():
+        _name_references(one)
 
 
 def _path_schema(kind: type) -> JsonSchema:
@@ -214,7 +233,7 @@ def _limited(schema: JsonSchema) -> JsonSchema:
     size = len(_as_json(schema))
     if size <= MAX_SCHEMA:
         return schema
-    return {"$comment": f"not described: the schema has {size} bytes; the limit is {MAX_SCHEMA}"}
+    return {"description": f"not described: the schema has {size} bytes; the limit is {MAX_SCHEMA}"}
 
 
 def _plain(value: Any) -> Any:
