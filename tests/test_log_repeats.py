@@ -1,6 +1,6 @@
 """An error that comes again and again: told at once, then after 1, 10 and 60 s, with a count."""
 
-from co2.log_repeats import FORGET, MAX_KNOWN, Repeats, Told
+from co2.log_repeats import FORGET, MAX_KNOWN, RecentlyLogged, Repeats, Told
 
 
 class Clock:
@@ -83,3 +83,16 @@ def test_the_one_that_came_first_is_forgotten() -> None:
         assert repeats.take("ham", failed(place)) == Told("", aloud=False)
     assert repeats.take("ham", failed(0)) == Told(failed(0))
     assert len(repeats._known) == MAX_KNOWN
+
+
+def test_what_was_logged_lately_is_not_new_and_a_bounded_number_is_remembered() -> None:
+    now = 0.0
+    recent = RecentlyLogged(60, 2, lambda: now)
+    assert [recent.is_new("a"), recent.is_new("a"), recent.is_new("b")] == [True, False, True]
+    now = 59.9
+    assert not recent.is_new("a")
+    now = 60.0
+    assert recent.is_new("a")
+    assert recent.is_new("c"), "the oldest, b, is forgotten"
+    assert not recent.is_new("a")
+    assert recent.is_new("b")

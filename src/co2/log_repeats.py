@@ -1,10 +1,10 @@
 """Report an error that repeats ever more rarely, with a count: people read the log."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["FORGET", "MAX_KNOWN", "TELL_AFTER", "Repeats", "Told"]
+__all__ = ["FORGET", "MAX_KNOWN", "TELL_AFTER", "RecentlyLogged", "Repeats", "Told"]
 
 TELL_AFTER = (1.0, 10.0, 60.0)
 """Seconds after the first occurrence at which repetitions are reported; then at each multiple of the last."""
@@ -114,3 +114,32 @@ def _due(known: _Known) -> float:
     """Return the age, in seconds, at which the error is reported next."""
     more = known.step - len(TELL_AFTER) + 1
     return TELL_AFTER[known.step] if more <= 0 else TELL_AFTER[-1] * (more + 1)
+
+
+class RecentlyLogged:
+    """Remembers what was logged lately, so that an action that is repeated all the time is logged now and then.
+
+    Args:
+        interval: seconds after which the same is logged again.
+        most: things that are remembered; for one more, the oldest is forgotten, and may be logged again earlier.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, interval: float = 60.0, most: int = 256, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._interval = interval
+        self._most = most
+        self._clock = clock
+        self._until: dict[Hashable, float] = {}
+
+    def is_new(self, what: Hashable) -> bool:
+        """Return whether something was not logged lately; from now on it was."""
+        now = self._clock()
+        if self._until.get(what, now) > now:
+            return False
+        self._until.pop(what, None)  # it goes to the end of the order
+        if len(self._until) >= self._most:
+            del self._until[next(iter(self._until))]
+        self._until[what] = now + self._interval
+        return True

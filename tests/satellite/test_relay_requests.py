@@ -145,6 +145,19 @@ def test_a_reload_is_done_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFi
     assert "internal error" not in caplog.text
 
 
+def test_reading_the_same_again_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(fake: Fake) -> None:
+        for _ in range(3):
+            await fake.ask("log", package="ham")
+        for _ in range(2):
+            await fake.ask("reload", package="ham")
+
+    with caplog.at_level(logging.INFO, "co2.satellite"):
+        carried(tmp_path, scenario)
+    assert caplog.text.count("asks: log package 'ham'") == 1
+    assert caplog.text.count("asks: reload package 'ham'") == 2
+
+
 def test_a_reload_goes_on_without_the_relay_and_alone(tmp_path: Path) -> None:
     async def scenario(fake: Fake) -> None:
         fake.go_on.clear()

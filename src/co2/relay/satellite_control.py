@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from co2.errors import CallTimeout, NoSuchMethod, NotCallable, ParseError, PeerError, RemoteFault, Unreachable
+from co2.log_repeats import RecentlyLogged
 from co2.logs import LineBudgets
 from co2.protocol.relay.away import AwayBook
 from co2.protocol.wire.relay_requests import (
@@ -59,6 +60,7 @@ class SatelliteControl:
         self._away = away
         self._calls = calls
         self._lines = LineBudgets()
+        self._told = RecentlyLogged()
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: Counter[str] = Counter()
 
@@ -141,7 +143,8 @@ class SatelliteControl:
         name = str(member.host_id)
         what = _shown(request, argument)
         self._check_room(name)
-        self._tell(request, name, "%s asks %s: %s", asker, name, what)
+        if request.controls or self._told.is_new((asker, name, what)):
+            self._tell(request, name, "%s asks %s: %s", asker, name, what)
         self._users[name] += 1
         lock = self._locks.setdefault(name, asyncio.Lock())
         try:

@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 from co2.errors import BadParams, Denied, NoSuchMethod, NotLoadable, Unreachable
+from co2.log_repeats import RecentlyLogged
 from co2.logs import LineBudgets
 from co2.plugin.parent.package_log import preview
 from co2.plugin.parent.resource_usage import usage_of
@@ -93,6 +94,7 @@ class RelayRequests:
         self._log = log
         self._letters = letters
         self._lines = LineBudgets()
+        self._told = RecentlyLogged()
         self._tasks = TaskSet(_logger, "a request of the relay")
         self._under_way = 0
         self._controlling = ""
@@ -125,7 +127,8 @@ class RelayRequests:
         what = _shown(request, argument)
         self._check_allowed(request, asker, what)
         self._check_room(request)
-        self._tell(request, "%s at the relay's machine asks: %s", asker, what)
+        if request.controls or self._told.is_new((asker, what)):
+            self._tell(request, "%s at the relay's machine asks: %s", asker, what)
         # A request that has begun is done to its end, also if the relay no longer waits: a reload that stops half
         # way, or a letter that is repeated and not deleted, would be worse than an answer that nobody reads.
         self._under_way += 1
