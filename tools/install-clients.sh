@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Install the XML-RPC libraries of other languages for tests/interop.
+# Install what tests/interop needs: XML-RPC libraries of other languages, Node, a browser.
 # Debian's packages are installed only as root or in CI. Otherwise the script prints what is missing, and those tests skip.
 # If npm is there, the packages that requirements/node.txt pins are unpacked into tests/interop/.node, which git ignores. Each
 # must have the pinned hash, and no script of it is run.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 packages=(librpc-xml-perl libfrontier-rpc-perl libxmlrpc-lite-perl ruby ruby-xmlrpc php-cli php-xmlrpc
-  libxmlrpc-core-c3-dev libcurl4-openssl-dev gcc tcl tcl-xmlrpc)
+  libxmlrpc-core-c3-dev libcurl4-openssl-dev gcc tcl tcl-xmlrpc curl chromium)
 if command -v apt-get >/dev/null && command -v dpkg-query >/dev/null; then
   missing=()
   for package in "${packages[@]}"; do
@@ -34,7 +34,7 @@ if command -v npm >/dev/null && ! cmp -s "$pins" "$place/pins"; then
   trap 'rm -rf "$new"' EXIT
   while read -r pin hash; do
     npm pack --silent --ignore-scripts --pack-destination "$new" "$pin" </dev/null >/dev/null ||
-      { echo "the client for Node is not tested: npm cannot get $pin" >&2; exit 0; }
+      { echo "clients for Node are not tested: npm cannot get $pin" >&2; exit 0; }
     file="$new/${pin/@/-}.tgz"
     found="sha512-$("${PYTHON:-python3}" -c '
 import base64, hashlib, sys

@@ -187,3 +187,118 @@ def test_no_form_can_send_anything(relay: HostProcess, kind: str) -> None:
     reply = exchange(relay.port, request(b'{"data":1}', f"Content-Type: {kind}", first="POST /api/send HTTP/1.1"))
     assert reply is not None
     assert reply.status == 415
+
+
+def viewer(relay: HostProcess, stack: contextlib.ExitStack) -> socket.socket:
+    """Open /live, and read the relay's first frame."""
+    sock = stack.enter_context(connected(relay.port))
+    headers = (
+        *("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"),
+        *("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Protocol: co2.live.1"),
+    )
+    send(sock, request(b"", *headers, first="GET /live HTTP/1.1"))
+    data = b""
+    while b'"position"' not in data:
+        got = sock.recv(65536)
+        assert got, data
+        data += got
+    return sock
+
+
+def frame(payload: bytes, first: int = 0x81, *, masked: bool = True) -> bytes:
+    """A frame of a client; its mask is zeros."""
+    bit, mask = (0x80, bytes(4)) if masked else (0, b"")
+    if len(payload) < 126:
+        return bytes((first, bit | len(payload))) + mask + payload
+    if len(payload) < 65_536:
+        return bytes((first, bit | 126)) + len(payload).to_bytes(2, "big") + mask + payload
+    return bytes((first, bit | 127)) + len(payload).to_bytes(8, "big") + mask + payload
+
+
+FLOODS = {
+    "calls": frame(b'{"call":"ping","ref":1}') * 1_000,
+    "sends": frame(b'{"send":{"channel":"flood","data":1},"ref":1}') * 1_000,
+    "live sends": frame(b'{"send":{"channel":"flood","data":1,"live":true}}') * 1_000,
+    "wishes": frame(b'{"want":{"channels":["a.*","b.>"]},"ref":1}') * 1_000,
+    "no frames": frame(b"[") * 5_000,
+    "no JSON of a megabyte": frame(b'{"call":"' + b'\\"' * 500_000),
+    "lists of a megabyte": frame(b"[" * 1_000_000),
+    "messages of a megabyte": frame(
+        b'{"send":[' + b",".join([b'{"channel":"flood","data":[1,2,3]}'] * 256) + b'],"ref":1}'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOODS)
+@pytest.mark.parametrize("reads", [False, True], ids=["unread", "read"])
+@pytest.mark.may_grow(128, "the log keeps the messages in memory")
+def test_floods_of_frames_cost_their_sender(relay: HostProcess, name: str, reads: bool) -> None:
+    stop = threading.Event()
+
+    def flood(sock: socket.socket) -> None:
+        sock.settimeout(0.2)
+        with contextlib.suppress(ConnectionError):
+            while not stop.is_set():
+                try:
+                    sock.sendall(FLOODS[name])
+                except TimeoutError:
+                    return  # in the middle of a frame: nothing more can follow
+                if reads:
+                    with contextlib.suppress(TimeoutError):
+                        while sock.recv(65536):
+                            pass
+
+    with contextlib.ExitStack() as stack:
+        threads = [threading.Thread(target=flood, args=(viewer(relay, stack),)) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(10):
+                ping_within(relay.port, 2)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join(30)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(b'{"call":"ping"}', 0x82), 1003),
+        (frame(b'{"call":"ping"}', masked=False), 1002),
+        (frame(b"", 0x83), 1002),
+        (frame(b"", 0xC1), 1002),
+        (frame(b"a", 0x80), 1002),
+        (b"\x81\xff" + (2**20 + 1).to_bytes(8, "big"), 1009),
+        (b"\x81\xff" + b"\xff" * 8, 1009),
+        (frame(b"", 0x01) + frame(b"", 0x00) * 20, 1008),
+        (frame(b"", 0x89) * 60, 1008),
+    ],
+    ids=[
+        "binary",
+        "unmasked",
+        "reserved opcode",
+        "reserved bit",
+        "lone fragment",
+        "long",
+        "longest",
+        "parts",
+        "pings",
+    ],
+)
+def test_what_breaks_the_websocket_closes_it(relay: HostProcess, data: bytes, code: int) -> None:
+    with contextlib.ExitStack() as stack:
+        sock = viewer(relay, stack)
+        send(sock, data)
+        got = b""
+        with contextlib.suppress(ConnectionError):
+            while part := sock.recv(65536):
+                got += part
+    assert got[-4:] == b"\x88\x02" + code.to_bytes(2, "big")
+
+
+def test_text_that_is_no_utf_8_is_refused(relay: HostProcess) -> None:
+    with contextlib.ExitStack() as stack:
+        sock = viewer(relay, stack)
+        send(sock, frame(b'{"call":"ping\xff","ref":1}'))
+        assert b"invalid UTF-8" in sock.recv(65536)

@@ -13,8 +13,8 @@ import uvloop
 
 from co2.server.door.answers import DoorHandler
 from co2.server.http.limits import Limits
-from co2.server.http.link_upgrade import LinkHandler
 from co2.server.http.server import HttpServer, bind_socket
+from co2.server.http.websocket_upgrade import LinkHandler
 from co2.server.rpc.answer_turns import AT_ONCE
 from co2.web.headers import answer
 from co2.web.page import PageAnswer, PageHandler, PageRequest

@@ -61,7 +61,8 @@ def mark(value: Any) -> dict[str, Any]:
         return {"$i": str(value)}
     if isinstance(value, datetime):
         told = value.astimezone(UTC) if value.tzinfo else value
-        return {"$t": told.isoformat().replace("+00:00", "Z")}
+        digits = "milliseconds" if told.microsecond and not told.microsecond % 1000 else "auto"
+        return {"$t": told.isoformat(timespec=digits).replace("+00:00", "Z")}
     if isinstance(value, msgspec.msgpack.Ext):
         return {"$x": [value.code, base64.b64encode(value.data).decode("ascii")]}
     raise ValueRefused(f"a value of type {type(value).__name__} has no form in JSON")

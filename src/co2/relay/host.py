@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
+from co2 import __version__
 from co2.config import RelayConfig
 from co2.errors import NotCallable, StorageFailed, Unreachable
 from co2.host_id import HostId
@@ -15,6 +16,7 @@ from co2.protocol.relay.receipts import ReceiptKey
 from co2.relay.away_words import away_words
 from co2.relay.control_methods import ControlMethods
 from co2.relay.json_routes import JsonRoutes
+from co2.relay.live_viewers import LiveViewers
 from co2.relay.log_lines import LogLines
 from co2.relay.member_keeper import MemberKeeper
 from co2.relay.member_methods import MemberMethods
@@ -131,11 +133,22 @@ class RelayHost(RoleHost):
         self._add_methods()
         lines = LogLines(self.log, relay.reader, relay.waiters, self.turns)
         routes = JsonRoutes(self._messages, self._members, lines, self.routes.long, lambda: str(self.host_id))
+        self._viewers = LiveViewers(
+            self.log,
+            relay.reader,
+            self.turns,
+            routes=self.routes,
+            messages=self._messages,
+            about=self._about,
+            listen=partial(relay.listen_to_live, "viewers"),
+            on_news=relay.on_news,
+        )
         self._serve(
             RelayView(self, relay, self._host_id.ip),
             links=relay.links.open,
             gives_way=relay.waiters.give_way,
             door=routes.handlers(),
+            live=self._viewers.endpoint(),
             elsewhere="it is a relay",
             far=self._control,
         )
@@ -162,11 +175,21 @@ class RelayHost(RoleHost):
         await self.relay.take_no_more()
         await self.plugins.stop()
         await self.relay.stop()
+        await self._viewers.stop()
         await self.server.stop()
         self.routes.long.close()
         await self._client.close()
         await self._keeper.close()
         await asyncio.to_thread(self.log.close)
+
+    def _about(self) -> dict[str, Any]:
+        """Return what a viewer gets first."""
+        return {
+            "host_id": str(self.host_id),
+            "version": __version__,
+            "log_id": self.log.log_id,
+            "position": self.log.committed,
+        }
 
     def problems(self) -> list[str]:
         """Return the fault of this relay's disk, as one line; empty if there is none."""

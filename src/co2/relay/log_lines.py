@@ -20,7 +20,7 @@ from co2.relay.message_reader import DEAR, LogMessage, MessageReader, unreadable
 from co2.server.rpc.answer_turns import STEP, AnswerTurns
 from co2.sources import LOOPBACK, BySource, source_of
 
-__all__ = ["HEARTBEAT", "LogLines", "LogQuery", "message_line", "read_query"]
+__all__ = ["HEARTBEAT", "LogLines", "LogQuery", "channel_of_packed", "gap_text", "message_text", "read_query"]
 
 MAX_READERS = 32
 """Readers of the log at once; more are refused."""
@@ -206,15 +206,15 @@ class LogLines:
         for message in messages:
             if message.position > until or lines.left <= 0:
                 return
-            if channels is None or is_one or channels.wants_one(_channel_of(message.packed)):
+            if channels is None or is_one or channels.wants_one(channel_of_packed(message.packed)):
                 yield message
 
     async def _add(self, message: LogMessage, lines: "_Lines") -> None:
         try:
             if len(message.packed) > DEAR:
-                lines.add(await self._reader.written(message, message_line))
+                lines.add(await self._reader.written(message, message_text))
             else:
-                lines.add(message_line(message))
+                lines.add(message_text(message))
         except ValueRefused:
             lines.gap(unreadable(message.position - 1, message.position))
 
@@ -236,36 +236,41 @@ class _Lines:
         self.size = 0
         self._lines: list[bytes] = []
 
-    def add(self, line: bytes) -> None:
+    def add(self, text: bytes) -> None:
         """Add a message."""
-        self._lines.append(line)
-        self.size += len(line)
+        self._lines.append(text)
+        self.size += len(text) + 1
         self.left -= 1
 
     def gap(self, gap: LogGap) -> None:
         """Add a gap, in its place, and go on behind it."""
-        line = write({"gap": {"after": gap.after, "next": gap.next, "reason": gap.reason}}) + b"\n"
-        self._lines.append(line)
-        self.size += len(line)
+        text = gap_text(gap)
+        self._lines.append(text)
+        self.size += len(text) + 1
         self.after = gap.next
 
     def take(self) -> bytes:
         """Return all lines, and forget them."""
-        taken = b"".join(self._lines)
+        taken = b"\n".join(self._lines) + b"\n"
         self._lines.clear()
         self.size = 0
         return taken
 
 
-def message_line(message: LogMessage) -> bytes:
-    """Return a message of the log as a line of JSON.
+def gap_text(gap: LogGap) -> bytes:
+    """Return a gap as JSON."""
+    return write({"gap": {"after": gap.after, "next": gap.next, "reason": gap.reason}})
+
+
+def message_text(message: LogMessage) -> bytes:
+    """Return a message as JSON; a live one, which has a position below 0, has ``live`` in place of it.
 
     Raises:
         ValueRefused: it cannot be decoded, or written as JSON.
     """
-    told: dict[str, Any] = {"position": message.position}
+    told: dict[str, Any] = {"live": True} if message.position < 0 else {"position": message.position}
     told |= {"host_id": message.host_id, "plugin": message.plugin}
-    return write_exact(message_out(message.packed, told)) + b"\n"
+    return write_exact(message_out(message.packed, told))
 
 
 class _Channel(msgspec.Struct):
@@ -275,7 +280,7 @@ class _Channel(msgspec.Struct):
 _decode_channel = msgspec.msgpack.Decoder(_Channel).decode
 
 
-def _channel_of(packed: bytes) -> str:
+def channel_of_packed(packed: bytes) -> str:
     """Return the channel of an encoded message, '' for none or for a message that cannot be decoded."""
     try:
         channel = _decode_channel(packed).channel

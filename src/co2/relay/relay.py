@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from co2.config import RelayConfig
@@ -116,8 +117,13 @@ class RelayRole:
         self.core.elsewhere = self.members.foreign_address
         self.links = Links(self.core, log, self, max_links=self._max_links, keeper=keeper)
         self.reader = MessageReader(log, self.links.disk_reads.read)
+        self._live_heard: dict[str, Callable[[Entry], None]] = {}
+        self._news: Callable[[], None] | None = None
         self.live = LiveRing(
-            self.now, self.waiters.live_came, self._listen_to_live, max(config.fetch_timeout, FETCH_WAIT)
+            self.now,
+            self.waiters.live_came,
+            partial(self.listen_to_live, "fetching"),
+            max(config.fetch_timeout, FETCH_WAIT),
         )
 
     @property
@@ -240,8 +246,18 @@ class RelayRole:
         if self.away.joined(peer.host_id, peer.methods, peer.plugins, {**member.offered, **member.held}):
             self._keep_away()
 
-    def _listen_to_live(self, take: Callable[[Entry], None] | None) -> None:
-        self.core.live_heard = take
+    def listen_to_live(self, who: str, take: Callable[[Entry], None] | None) -> None:
+        """Let somebody take live messages from now on; with None no longer."""
+        if take is None:
+            self._live_heard.pop(who, None)
+        else:
+            self._live_heard[who] = take
+        takers = list(self._live_heard.values())
+        self.core.live_heard = None if not takers else takers[0] if len(takers) == 1 else partial(_all, takers)
+
+    def on_news(self, tell: Callable[[], None] | None) -> None:
+        """Call a function after each commit; None for none."""
+        self._news = tell
 
     def _keep_away(self) -> None:
         if self._keeper is not None:
@@ -291,6 +307,8 @@ class RelayRole:
         self.waiters.on_commit(position)
         for member in self.members.foreign:
             member.wake.set()
+        if self._news is not None:
+            self._news()
 
     def show(self, member: Member) -> None:
         """Update a member in the roster."""
@@ -365,3 +383,8 @@ class RelayRole:
         while True:
             await asyncio.sleep(TELL_INTERVAL)
             self.links.lines.tell(_logger)
+
+
+def _all(takers: Sequence[Callable[[Entry], None]], entry: Entry) -> None:
+    for take in takers:
+        take(entry)

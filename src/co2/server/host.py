@@ -18,8 +18,8 @@ from co2.server.door.answers import DoorHandler
 from co2.server.door.common import CommonRoutes
 from co2.server.express import loop as express
 from co2.server.http.limits import Limits
-from co2.server.http.link_upgrade import LinkHandler
 from co2.server.http.server import HttpServer
+from co2.server.http.websocket_upgrade import LinkHandler, WebSocketEndpoint
 from co2.server.process.info import hardware, software
 from co2.server.process.run import Foundation
 from co2.server.rpc.answer_turns import AnswerTurns
@@ -79,6 +79,7 @@ class RoleHost(ABC):
         gives_way: Callable[[str], tuple[str, int] | None] = lambda _source: None,
         *,
         door: Mapping[str, DoorHandler],
+        live: WebSocketEndpoint | None = None,
         elsewhere: str,
         far: FarSatellites | None = None,
     ) -> None:
@@ -89,6 +90,7 @@ class RoleHost(ABC):
             links: see :class:`~co2.server.http.server.HttpServer`.
             gives_way: likewise.
             door: handlers of the role's own routes.
+            live: see :class:`~co2.server.http.server.HttpServer`.
             elsewhere: see :class:`~co2.server.http.server.HttpServer`.
             far: access to the satellites of a relay, for their pages; None for none.
         """
@@ -117,6 +119,7 @@ class RoleHost(ABC):
             gives_way=gives_way,
             turns=self.turns,
             door={**self.routes.handlers(), **door},
+            live=live,
             elsewhere=elsewhere,
         )
 

@@ -57,6 +57,7 @@ _HERE = Path(__file__).parent
 _STATIC = {
     "/static/style.css": ("style.css", "text/css; charset=utf-8"),
     "/static/co2.svg": ("co2.svg", "image/svg+xml"),
+    "/static/co2-live.js": ("co2-live.js", "text/javascript; charset=utf-8"),
     "/favicon.ico": ("co2.svg", "image/svg+xml"),
 }
 _SECTIONS = ("counters", "software", "hardware", "limits")

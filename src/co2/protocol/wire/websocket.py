@@ -1,4 +1,4 @@
-"""The WebSocket of the link, without I/O: parses bytes into whole binary messages (RFC 6455).
+"""The WebSocket of links and viewers, without I/O: parses bytes into whole messages (RFC 6455).
 
 Our own implementation, because every frame on the link passes here twice: the work of a general library for each
 message (a queue, a future, a turn of the event loop) took longer than all other work of a relay on it.
@@ -67,6 +67,10 @@ _MASKED = 0x80
 _MAX_CONTROL = 125
 """Bytes of a control frame; also the largest size that fits the second byte."""
 _NO_MASK = bytes(4)
+_WRONG_KIND = {
+    _TEXT: "a text message; the link's messages are binary",
+    _BINARY: "a binary message; the messages here are text",
+}
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -76,20 +80,22 @@ def accept_key(key: str) -> str:
     return base64.b64encode(digest).decode()
 
 
-def message_head(size: int, masked: bool) -> bytes:
-    """Return the head of a binary message of ``size`` bytes; the message follows directly.
+def message_head(size: int, masked: bool, is_text: bool = False) -> bytes:
+    """Return the head of a message of ``size`` bytes; the message follows directly.
 
     Args:
         size: bytes of the message.
         masked: as what a client sends must be. The mask is zeros; ``docs/reference/protocol.md`` says why.
+        is_text: whether it is text; else it is binary.
     """
+    first = _FIN | (_TEXT if is_text else _BINARY)
     mask = _NO_MASK if masked else b""
     bit = _MASKED if masked else 0
     if size < 126:
-        return bytes((_FIN | _BINARY, bit | size)) + mask
+        return bytes((first, bit | size)) + mask
     if size < 65_536:
-        return bytes((_FIN | _BINARY, bit | 126)) + size.to_bytes(2, "big") + mask
-    return bytes((_FIN | _BINARY, bit | 127)) + size.to_bytes(8, "big") + mask
+        return bytes((first, bit | 126)) + size.to_bytes(2, "big") + mask
+    return bytes((first, bit | 127)) + size.to_bytes(8, "big") + mask
 
 
 def control_frame(opcode: int, payload: bytes, masked: bool) -> bytes:
@@ -117,6 +123,7 @@ class WebSocketReader:
     Args:
         max_size: bytes of a message, at least 125; may be changed.
         masked: whether the other side masks: clients do, servers do not.
+        is_text: whether its messages are text, which is not decoded here; else they are binary.
 
     Attributes:
         is_cut_short: :meth:`feed` has returned :data:`MAX_MESSAGES`, and more whole ones may be held.
@@ -124,12 +131,14 @@ class WebSocketReader:
         error: the violation that ended the stream, None for none.
     """
 
-    def __init__(self, max_size: int, masked: bool) -> None:
+    def __init__(self, max_size: int, masked: bool, is_text: bool = False) -> None:
         self.control: list[tuple[int, bytes]] = []
         self.error: BadWebSocket | None = None
         self.is_cut_short = False
         self.max_size = max_size
         self._bit = _MASKED if masked else 0
+        self._kind = _TEXT if is_text else _BINARY
+        self._whole = _FIN | self._kind
         self._buffer = bytearray()
         self._needed = 0
         self._parts = bytearray()
@@ -179,7 +188,7 @@ class WebSocketReader:
 
     def _cut(self, data: bytes | memoryview, messages: list[bytes | memoryview], most: int) -> int:
         """Parse whole frames at the front, up to so many messages; return the number of bytes used."""
-        start, end = 0, len(data)
+        start, end, whole = 0, len(data), self._whole
         view = memoryview(data)
         mask_size = 4 if self._bit else 0
         while end - start >= 2:
@@ -206,7 +215,7 @@ class WebSocketReader:
             if mask_size and (mask := data[at - 4 : at]) != _NO_MASK:
                 payload = _unmasked(bytes(payload), bytes(mask))
             start = at + size
-            if first == _FIN | _BINARY and not self._fragmented:
+            if first == whole and not self._fragmented:
                 messages.append(payload)
                 if len(messages) == most:
                     self.is_cut_short = start < end
@@ -231,8 +240,8 @@ class WebSocketReader:
                 raise BadWebSocket(POLICY, f"more than {MAX_CONTROLS} control frames at once")
             self._over = opcode == CLOSE
             return
-        if opcode == _TEXT:
-            raise BadWebSocket(UNSUPPORTED, "a text message; the link's messages are binary")
+        if opcode not in (_CONTINUATION, self._kind):
+            raise BadWebSocket(UNSUPPORTED, _WRONG_KIND[opcode])
         if (opcode == _CONTINUATION) != self._fragmented:
             raise BadWebSocket(PROTOCOL_ERROR, "a fragment of a message out of order")
         self._parts += payload  # one buffer: an object per part would cost more than its content

@@ -10,7 +10,7 @@ from co2.server.door.answers import DoorAnswer, DoorHandler, DoorRequest
 from co2.server.door.long_json import LongJson
 from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.method_call import MethodCalls, is_reserved
-from co2.xmlrpc.registry import Registry
+from co2.xmlrpc.registry import Caller, Registry
 from co2.xmlrpc.writer import WrittenValue
 
 __all__ = ["NAMES_TOLD", "CommonRoutes"]
@@ -69,25 +69,35 @@ class CommonRoutes:
 
     async def call(self, request: DoorRequest) -> DoorAnswer:
         """Call a method with the body as its data; with ``host`` in the query that of this host."""
-        method = request.rest
+        data = await self.long.read(request.body) if request.body.strip() else None
+        found = await self.call_method(request.rest, data, request.query.get("host"), request.caller)
+        return DoorAnswer(b'{"result":' + await self.long.write(found) + b"}\n")
+
+    async def call_method(self, method: str, data: Any, host: str | None, caller: Caller) -> Any:
+        """Call a method and return its result.
+
+        Args:
+            method: its name.
+            data: for it.
+            host: host_id of the host; None for this one or the one that has the method.
+            caller: sender of the request.
+
+        Raises:
+            PeerError: the call failed.
+        """
         if not is_method_name(method):
             raise NoSuchMethod(method)
         if (instead := _INSTEAD.get(method)) is not None:
             raise BadRequest(f"{method} is for members that speak XML-RPC; in JSON use {instead}")
-        data = await self.long.read(request.body) if request.body.strip() else None
         # The methods of hosts themselves take other keys than data.
         argument = data if is_reserved(method) and isinstance(data, dict) else {"data": data}
-        caller = replace(request.caller, over_json=True)
-        if "host" not in request.query and method in self._registry:
+        caller = replace(caller, over_json=True)
+        if host is None and method in self._registry:
             found = await self._registry.dispatch(method, [argument], caller)
         else:
-            host = {"host_id": request.query["host"]} if "host" in request.query else {}
-            found = await self._calls.method_call([{**argument, "method_name": method, **host}], caller)
-        return await self.result(found.value if isinstance(found, WrittenValue) else found)
-
-    async def result(self, value: Any) -> DoorAnswer:
-        """Return the result of a call."""
-        return DoorAnswer(b'{"result":' + await self.long.write(value) + b"}\n")
+            named = {"host_id": host} if host is not None else {}
+            found = await self._calls.method_call([{**argument, "method_name": method, **named}], caller)
+        return found.value if isinstance(found, WrittenValue) else found
 
     async def methods(self, _request: DoorRequest) -> DoorAnswer:
         """List all methods, with the hosts that have them, and what this host knows of its own."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-__all__ = ["API", "CALL", "ROUTES", "Route", "Routes"]
+__all__ = ["API", "CALL", "FRAMES", "ROUTES", "Route", "Routes"]
 
 API = "/api/"
 """Beginning of the paths whose refusals are JSON, too."""
@@ -22,6 +22,7 @@ class Route:
         does: one line for people.
         of_relay: whether only a relay has it.
         takes_lines: whether the body may be JSON Lines, too.
+        is_socket: whether it is a WebSocket, each frame of which has a verb of its own (:data:`FRAMES`).
     """
 
     method: str
@@ -30,6 +31,7 @@ class Route:
     does: str
     of_relay: bool = False
     takes_lines: bool = False
+    is_socket: bool = False
 
     @property
     def is_prefix(self) -> bool:
@@ -44,18 +46,24 @@ ROUTES = (
     Route("GET", "/api/methods", "see", "the methods that can be called"),
     Route("GET", "/api/status", "see", "this host: version, counters, limits, problems"),
     Route("GET", "/api/log", "see", "messages of the log as JSON Lines", of_relay=True),
+    Route("GET", "/live", "see", "messages as they come, over a WebSocket", of_relay=True, is_socket=True),
 )
 """All routes. A role that lacks one says so, and which host has it."""
+
+
+FRAMES = {"want": "see", "send": "send", "call": CALL}
+"""Verb of each frame that a client sends over ``/live``, by its key."""
 
 
 class Routes:
     """Look-up of routes by path.
 
     Args:
-        routes: each path once.
+        routes: each path once; those of WebSockets are left out.
     """
 
     def __init__(self, routes: Sequence[Route]) -> None:
+        routes = [route for route in routes if not route.is_socket]
         self._exact = {route.path: route for route in routes if not route.is_prefix}
         self._prefixes = [route for route in routes if route.is_prefix]
 

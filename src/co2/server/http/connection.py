@@ -33,12 +33,12 @@ from co2.server.http.access_log import AccessLog
 from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate, Request
 from co2.server.http.limits import Limits
-from co2.server.http.link_upgrade import LINK_PATH, LinkUpgrade
 from co2.server.http.long_body import LongBody
 from co2.server.http.pages import PageServer
 from co2.server.http.refused import Refused
 from co2.server.http.request_parser import RequestParser
 from co2.server.http.response_head import CONTINUE, ResponseHeads, page_head
+from co2.server.http.websocket_upgrade import WebSocketUpgrade
 from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.endpoint import Encoding, Endpoint, RpcAnswer
 from co2.web.page import PageAnswer
@@ -66,7 +66,7 @@ class Service:
     access_log: AccessLog
     heads: ResponseHeads
     turns: AnswerTurns
-    link_upgrade: LinkUpgrade | None
+    upgrade: WebSocketUpgrade
     door: JsonDoor
 
 
@@ -369,7 +369,7 @@ class Connection(asyncio.Protocol):
         service = self._service
         service.connections.proven(self)
         self._request = request
-        if request.head.path == LINK_PATH:
+        if request.head.path in service.upgrade:
             self._hand_over(request)
             return
         self._state = _BUSY
@@ -553,16 +553,15 @@ class Connection(asyncio.Protocol):
             self._close()
 
     def _hand_over(self, request: Request) -> None:
-        """Upgrade the connection to a link; from then on another protocol handles it."""
-        service = self._service
-        assert service.link_upgrade is not None
-        service.link_upgrade.check(request.head)
+        """Upgrade the connection to a WebSocket; from then on another protocol handles it."""
+        service, caller = self._service, self._caller_of(request)
+        service.upgrade.check(request.head, caller)
         service.connections.remove(self)
         rest = self._parser.take_rest()
         self._state = _CLOSED
         self.deadline = math.inf
-        status = service.link_upgrade.admit(self._transport, request.head, rest)
-        service.access_log.answered(self.caller, f"GET {LINK_PATH}", status, 0, 0.0)
+        status = service.upgrade.admit(self._transport, request.head, caller, rest)
+        service.access_log.answered(self.caller, f"GET {request.head.path}", status, 0, 0.0)
 
     def _ready(self) -> None:
         """Wait for the next request."""

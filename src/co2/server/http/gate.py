@@ -64,7 +64,7 @@ class Request:
 
     Attributes:
         head: the parsed head.
-        is_page: whether it is for a page, a button of a page or the link; otherwise it is an XML-RPC call.
+        is_page: whether it is for a page, a button of a page or a WebSocket; otherwise it is an XML-RPC call.
         relayed: whether a header says that a host of co2 passes the request on.
         proxied: whether a header says that a proxy passes it on, or whether it came over the loopback interface
             under a name that ``allowed_hosts`` lists.
@@ -131,7 +131,7 @@ class Gate:
         pages: paths of the pages, as :func:`~co2.web.page.path_pattern` returns them.
         allowed_hosts: names that a Host header may have, besides this machine's own names and any IP address.
         limits: the server's.
-        link: path of the link; '' if the server has none.
+        websockets: paths at which connections become WebSockets.
         buttons: paths to which the buttons on the server's pages post.
         routes: of the JSON door.
     """
@@ -141,7 +141,7 @@ class Gate:
         pages: Collection[str],
         allowed_hosts: Iterable[str],
         limits: Limits,
-        link: str = "",
+        websockets: Collection[str] = (),
         *,
         buttons: Collection[str] = (),
         routes: Sequence[Route] = (),
@@ -149,7 +149,7 @@ class Gate:
         self._routes = Routes(routes)
         self._pages = frozenset(pages)
         self._buttons = frozenset(buttons)
-        self._link = link
+        self._websockets = frozenset(websockets)
         self._allowed = {host.lower().rstrip(".") for host in allowed_hosts}
         self._own = own_names()
         self._limits = limits
@@ -195,7 +195,7 @@ class Gate:
             is_page = route.method == "GET"
         else:
             is_page = self._check_path(head)
-        is_program = "origin" not in head.headers and (not is_page or head.path == self._link)
+        is_program = "origin" not in head.headers and (not is_page or head.path in self._websockets)
         proxied = any(map(_tells_a_proxy, head.headers))
         if over_loopback and not is_program:
             proxied |= self._check_loopback(name)
@@ -256,7 +256,7 @@ class Gate:
         allowed = [*(_PAGE_METHODS if path in self._pages else ()), *(["POST"] * (path in RPC_PATHS))]
         if path in self._buttons:
             allowed = ["POST"]
-        if head.path == self._link:
+        if head.path in self._websockets:
             allowed = ["GET"]
         if not allowed:
             if head.method == "CONNECT" or head.path == "*":

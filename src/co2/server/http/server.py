@@ -5,7 +5,6 @@ import logging
 import socket
 from collections.abc import Callable, Iterable, Mapping
 
-from co2.protocol.wire.link_frames import MAX_FIRST_FRAME, SUBPROTOCOL
 from co2.server.door.answers import DoorHandler
 from co2.server.door.door import JsonDoor
 from co2.server.door.routes import ROUTES
@@ -15,10 +14,10 @@ from co2.server.http.connection import Connection, Service
 from co2.server.http.connections import Connections
 from co2.server.http.gate import Gate
 from co2.server.http.limits import Limits
-from co2.server.http.link_upgrade import LINK_PATH, LinkHandler, LinkUpgrade
 from co2.server.http.listen import BACKLOG, bind_socket
 from co2.server.http.pages import PageServer
 from co2.server.http.response_head import ResponseHeads
+from co2.server.http.websocket_upgrade import LinkHandler, WebSocketEndpoint, WebSocketUpgrade, link_endpoint
 from co2.server.rpc.answer_turns import AnswerTurns
 from co2.server.rpc.endpoint import Endpoint
 from co2.server.rpc.long_answers import LongAnswers
@@ -47,6 +46,7 @@ class HttpServer:
         buttons: handlers of POST without a body, from a form on one of the pages, by exact path.
         turns: of answers, shared with what else takes long in the event loop; None for its own.
         door: handlers of the JSON door by the path of their route; None for a server without it.
+        live: the WebSocket of viewers; None for a server without it.
         elsewhere: for the text of a refusal: where the routes are that ``door`` lacks.
     """
 
@@ -63,14 +63,18 @@ class HttpServer:
         buttons: Mapping[str, PageHandler] | None = None,
         turns: AnswerTurns | None = None,
         door: Mapping[str, DoorHandler] | None = None,
+        live: WebSocketEndpoint | None = None,
         elsewhere: str = "",
     ) -> None:
         self._pages = {**pages, **(buttons or {})}
         self._limits = limits
-        link = LINK_PATH if links is not None else ""
-        self._gate = Gate(pages, allowed_hosts, limits, link, buttons=buttons or (), routes=ROUTES if door else ())
+        link = None if links is None else link_endpoint(links)
+        self._websockets = [endpoint for endpoint in (link, live) if endpoint is not None]
+        paths = [endpoint.path for endpoint in self._websockets]
+        self._gate = Gate(
+            pages, allowed_hosts, limits, paths, buttons=buttons or (), routes=ROUTES if door else ()
+        )
         self._door = JsonDoor(door or {}, elsewhere)
-        self._links = links
         self._gives_way = gives_way
         self._turns = turns
         self._endpoint = Endpoint(registry)
@@ -94,9 +98,7 @@ class HttpServer:
             heads=ResponseHeads(),
             turns=turns,
             door=self._door,
-            link_upgrade=None
-            if self._links is None
-            else LinkUpgrade(self._links, SUBPROTOCOL, MAX_FIRST_FRAME, self._limits.max_unfinished),
+            upgrade=WebSocketUpgrade(self._websockets, self._limits.max_unfinished),
         )
         unsent = service.connections.unsent
         self._endpoint.long = LongAnswers(loop, lambda: unsent.total, self._limits.max_unsent)
@@ -122,8 +124,7 @@ class HttpServer:
         if service is None or listening is None:
             return
         self.stop_listening()
-        if service.link_upgrade is not None:
-            await service.link_upgrade.stop()
+        await service.upgrade.stop()
         await service.connections.end(self._limits.stop_timeout)
         for member in service.connections:
             member.drop("stopped", "the server is stopping")

@@ -107,6 +107,7 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         is_client: whether we have opened it.
         max_frame: bytes of one message; see :meth:`allow`.
         unfinished: budget for the incomplete frames of all links.
+        is_text: whether its messages are text; else they are binary.
 
     Attributes:
         address: (ip, port) of the other side.
@@ -122,13 +123,14 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         is_client: bool,
         max_frame: int,
         unfinished: Unfinished | None = None,
+        is_text: bool = False,
     ) -> None:
         peer = transport.get_extra_info("peername") or ("0.0.0.0", 0)  # noqa: S104 - gone already, a label only
         self.address = (normal_ip(str(peer[0])), int(peer[1]))
         self.is_full = False
         self.is_held = False
         self.is_client = is_client
-        self._reader = WebSocketReader(max_frame, masked=not is_client)
+        self._reader = WebSocketReader(max_frame, masked=not is_client, is_text=is_text)
         self._transport = transport
         self._unsent = Unsent(transport)
         self._buffer = _read_buffer()
@@ -452,18 +454,19 @@ class WebSocketTransport(asyncio.BufferedProtocol):
         return waiting > 0 and before < self._drained
 
 
-def joined(frames: list[bytes], masked: bool = False) -> list[bytes]:
+def joined(frames: list[bytes], masked: bool = False, is_text: bool = False) -> list[bytes]:
     """Return frames as WebSocket messages, in few pieces.
 
     Args:
         frames: to write.
         masked: whether a client writes them.
+        is_text: whether they are text.
     """
     if len(frames) == 1 and len(frames[0]) <= JOINED:
-        return [message_head(len(frames[0]), masked) + frames[0]]
+        return [message_head(len(frames[0]), masked, is_text) + frames[0]]
     messages: list[bytes] = []
     for data in frames:
-        messages += (message_head(len(data), masked), data)
+        messages += (message_head(len(data), masked, is_text), data)
     return [b"".join(messages)] if sum(map(len, messages)) <= JOINED else messages
 
 
