@@ -29,6 +29,7 @@ OURS = {
             "busy",
             "call",
             "callback",
+            "channels",
             "complain",
             "cut",
             "end",

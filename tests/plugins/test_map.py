@@ -63,6 +63,14 @@ def test_a_message_goes_to_the_other_channel_converted(co2_net, mapped):
     assert status(co2_net) == wanted | nothing
 
 
+def test_only_the_channels_of_the_entries_come(co2_net, mapped):
+    satellite, idle = mapped(entry("a.*", "b"), entry("c", "d")), mapped()
+    for channel in ("a.x", "b", "c", "other", "map.without"):
+        said(co2_net, 1, channel=channel)
+    assert [message["channel"] for message in satellite.received] == ["a.x", "c"]
+    assert idle.received == []
+
+
 def test_the_other_keys_of_a_message_stay_behind(co2_net, mapped):
     mapped(entry())
     said(co2_net, 1, osc={"types": "i"})

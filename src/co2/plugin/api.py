@@ -127,6 +127,17 @@ class Co2Plugin:
     plugin then exits before the new one is made, not after."""
     _co2: Binding | None = None
 
+    @classmethod
+    def wanted_channels(cls, config: Any) -> Sequence[str]:
+        """Return the patterns of the channels that the plugin receives, if the configuration decides; override it.
+
+        It is called before the plugin is made. By default it returns ``channels``.
+
+        Args:
+            config: that becomes the plugin's ``config``.
+        """
+        return cls.channels
+
     def __init__(self, var_dict: Mapping[str, Any]) -> None:
         if self._co2 is not None:
             self._co2.initialised = True

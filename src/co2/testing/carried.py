@@ -114,6 +114,7 @@ class Carried:
         received: messages that its ``receive``, or its ``relay``, was given.
         gaps: gaps that its ``gap`` was given.
         logged: lines that it has logged, debug lines too.
+        channels: patterns of the channels that it receives.
     """
 
     def __init__(self, found: FoundPlugin, shared: SharedServices, host: CarryingHost) -> None:
@@ -125,6 +126,7 @@ class Carried:
         self.received: list[Message] = []
         self.gaps: list[Message] = []
         self.logged: list[str] = []
+        self.channels: list[str] = []
         self.jobs: deque[Callable[[], None]] = deque()
         self.mail: deque[Deliver | Gap | Transit] = deque()
         self.asleep = True
@@ -136,14 +138,10 @@ class Carried:
         self._failing: Message | None = None
         self._queue = SendQueue(self.name, tuple(found.kind.live))
         self.send = make_send(self._queue, self, 0.0)
-        words = memoryview(bytearray(_WORDS)).cast("Q")
-        self._receiver = Receiver(self, found.kind.channels, words, 0)
-        self._receiver.start(Progress(0, 0))
+        self._receiver: Receiver
         self._recorded = _Recorded(self)
         self._relayer: RelayFilter | None = None
-        if issubclass(found.kind, Co2RelayPlugin):
-            self._relayer = RelayFilter(self, found.kind, words, 1)
-            self._recorded_relay = _RecordedRelay(self)
+        self._recorded_relay = _RecordedRelay(self)
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
@@ -153,7 +151,14 @@ class Carried:
 
         Raises:
             TypeError: it does not call that of its superclass.
+            LoadFailure: it wants channels that are none.
         """
+        self.channels = self.found.channels(config)
+        words = memoryview(bytearray(_WORDS)).cast("Q")
+        self._receiver = Receiver(self, self.channels, words, 0)
+        self._receiver.start(Progress(0, 0))
+        if issubclass(self.found.kind, Co2RelayPlugin):
+            self._relayer = RelayFilter(self, self.channels, words, 1)
         self.plugin = self._work(lambda: make_plugin(self.found.kind, self, config, var_dict))
         if not self.initialised:
             raise TypeError(f"{self.found.kind.__name__}.__init__ does not call super().__init__(var_dict)")

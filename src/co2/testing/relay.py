@@ -196,7 +196,7 @@ class _CarriedFilter:
     def __init__(self, relay: Relay, carried: Carried) -> None:
         self._relay = relay
         self._carried = carried
-        self._interests = Interests(carried.found.kind.channels or None)
+        self._interests = Interests(carried.channels or None)
 
     def wants(self, channels: tuple[str, ...] | None) -> bool:
         """Return whether the plugin wants messages of these channels."""

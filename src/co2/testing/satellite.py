@@ -132,8 +132,8 @@ class Satellite(Home):
             self.packages[package.name] = package
             package.start()
             if package.receivers:
-                everything = any(not one.found.kind.channels for one in package.receivers)
-                channels = sorted({channel for one in package.receivers for channel in one.found.kind.channels})
+                everything = any(not one.channels for one in package.receivers)
+                channels = sorted({channel for one in package.receivers for channel in one.channels})
                 self.core.subscribe(package.name, None if everything else channels, durable=package.durable)
 
     def hosts(self) -> list[Host]:

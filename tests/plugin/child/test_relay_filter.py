@@ -40,10 +40,10 @@ class Carried:
     """A plugin whose ``relay`` is a function."""
 
     def __init__(self, relay: Any, channels: tuple[str, ...] = (), *, on_trial: bool = False) -> None:
-        kind = type("X_Filter", (plugin.Co2RelayPlugin,), {"channels": channels})
+        kind = type("X_Filter", (plugin.Co2RelayPlugin,), {})
         self.actor = Ground()
         self.words = memoryview(array("Q", [0] * 4))
-        self.relay_filter = RelayFilter(self.actor, kind, self.words, 1)
+        self.relay_filter = RelayFilter(self.actor, channels, self.words, 1)
         self.relay_filter.start(on_trial=on_trial)
         self.plugin = kind({})
         self.plugin.relay = relay

@@ -1,5 +1,6 @@
 """What loads, what is ignored, what is refused and how that is said."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def test_methods_may_be_static_class_and_decorated(tmp_path: Path) -> None:
 
     found, _ = load(tmp_path, spam=textwrap.dedent(code))
     assert sorted(found[0].methods.values()) == ["x_async", "x_class", "x_decorated", "x_static"]
-    info, methods = plugin_info(found[0], found[0].kind({}))
+    info, methods = plugin_info(found[0], found[0].kind({}), [])
     assert (info.help, info.receives) == ("", False)
     assert next(m for m in methods if m.name == "ham.spam.static").signatures == [["string", "struct"]]
 
@@ -224,6 +225,29 @@ def test_bundled_packages_have_names_as_others() -> None:
     assert [one.name for one in found] == ["example.example.X_Example"]
 
 
+def test_a_configuration_may_decide_which_channels_are_wanted(tmp_path: Path) -> None:
+    code = """
+class X_Ham(plugin.Co2Plugin):
+    channels = ("never",)
+
+    @classmethod
+    def wanted_channels(cls, config):
+        return config["hears"]
+"""
+    plain = "class X_Plain(plugin.Co2Plugin):\n    def wanted_channels(self, config): ..."
+    [found, unbound], _ = load(tmp_path, spam=code + plain)
+    assert found.channels({"hears": ["stage.*"]}) == ["stage.*"]
+    with pytest.raises(LoadFailure, match=r"X_Plain\.wanted_channels: expected a classmethod"):
+        unbound.channels({})
+    for hears, told in (
+        ("stage.>", "X_Ham.wanted_channels: found the text 'stage.>', expected a tuple of patterns"),
+        (None, "X_Ham.wanted_channels: found NoneType"),
+        (["a..b"], "X_Ham.wanted_channels: not a channel pattern: 'a..b'"),
+    ):
+        with pytest.raises(LoadFailure, match=re.escape(told)):
+            found.channels({"hears": hears})
+
+
 def test_channels_live_and_durable_are_read_from_the_class(tmp_path: Path) -> None:
     code = """class X_Ham(plugin.Co2Plugin):
     channels = ["stage.*", "lab.>"]
@@ -231,7 +255,7 @@ def test_channels_live_and_durable_are_read_from_the_class(tmp_path: Path) -> No
     durable = True
 """
     found, _ = load(tmp_path, spam=code + "class X_Plain(plugin.Co2Plugin): ...")
-    infos = [plugin_info(one, one.kind({}))[0] for one in found]
+    infos = [plugin_info(one, one.kind({}), one.channels({}))[0] for one in found]
     assert [(info.channels, info.durable) for info in infos] == [(["stage.*", "lab.>"], True), ([], False)]
 
 

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,7 @@ class Actor:
     Args:
         name: ``<package>.<module>.<class>``.
         kind: its class.
+        channels: patterns that it wants, empty for everything.
         writer: to the host.
         flushes: of the package.
         shared: services of the package.
@@ -88,6 +89,7 @@ class Actor:
         self,
         name: str,
         kind: type[Co2Plugin],
+        channels: Sequence[str],
         *,
         writer: Writer,
         flushes: Flushes,
@@ -124,10 +126,10 @@ class Actor:
         self._stopping = self._halted = False
         self._loop: EventLoopThread | None = None
         self._own_files: Path | None = None
-        self._receiver = Receiver(self, kind.channels, words, 2 * index)
+        self._receiver = Receiver(self, channels, words, 2 * index)
         self._relay_filter: RelayFilter | None = None
         if issubclass(kind, Co2RelayPlugin):
-            self._relay_filter = RelayFilter(self, kind, words, self._activity_word)
+            self._relay_filter = RelayFilter(self, channels, words, self._activity_word)
         writer.join(self._queue)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()

@@ -279,9 +279,12 @@ class PluginHost:
         plugins: list[PluginInfo] = []
         methods: list[MethodInfo] = []
         for index, one in enumerate(self._found):
+            config = self._configs.of(one.kind)
+            channels = one.channels(config)
             actor = Actor(
                 one.name,
                 one.kind,
+                channels,
                 writer=self._writer,
                 flushes=self._flushes,
                 shared=self._shared,
@@ -291,9 +294,9 @@ class PluginHost:
                 index=index,
             )
             self._actors.append(actor)
-            self._make(actor, one, load, self._configs.of(one.kind))
+            self._make(actor, one, load, config)
             assert actor.plugin is not None
-            info, offered = plugin_info(one, actor.plugin)
+            info, offered = plugin_info(one, actor.plugin, channels)
             plugins.append(info)
             methods += offered
             for method, attribute in one.methods.items():

@@ -1,6 +1,6 @@
 """Frame-by-frame filtering by a relay plugin in its own thread; unchanged messages keep their bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -40,16 +40,16 @@ class RelayFilter:
 
     Args:
         actor: of the plugin.
-        kind: class of the plugin.
+        channels: patterns that the plugin wants, empty for everything.
         words: progress words of the package.
         word: index of this plugin's activity word.
     """
 
     def __init__(
-        self, actor: FilteringActor, kind: type[Co2RelayPlugin], words: "memoryview[int]", word: int
+        self, actor: FilteringActor, channels: Sequence[str], words: "memoryview[int]", word: int
     ) -> None:
         self._actor = actor
-        self._wants = Interests(kind.channels).wants_one if kind.channels else None
+        self._wants = Interests(channels).wants_one if channels else None
         self._words = words
         self._word = word
         self._number = 2 * RELAYING

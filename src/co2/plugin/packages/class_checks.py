@@ -10,9 +10,12 @@ from co2.plugin.api import Co2Plugin
 from co2.plugin.channels import patterns_problem
 from co2.plugin.relay_plugin import Co2RelayPlugin
 
-__all__ = ["attribute_problem", "line_of", "mentions", "without_effect"]
+__all__ = ["CHANNELS_EXAMPLE", "attribute_problem", "line_of", "mentions", "without_effect"]
 
-_EXAMPLES = {"channels": '("stage.*", "lab.>")', "live": '("meter.*",)'}
+CHANNELS_EXAMPLE = '("stage.*", "lab.>")'
+"""Patterns of channels, for the texts of errors."""
+
+_EXAMPLES = {"channels": CHANNELS_EXAMPLE, "live": '("meter.*",)'}
 
 
 def attribute_problem(kind: type[Co2Plugin]) -> tuple[str, str]:

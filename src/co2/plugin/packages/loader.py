@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from co2.plugin.api import Co2Plugin
+from co2.plugin.channels import patterns_problem
 from co2.plugin.method_marks import RESULT, marks_of
-from co2.plugin.packages.class_checks import attribute_problem, line_of
+from co2.plugin.packages.class_checks import CHANNELS_EXAMPLE, attribute_problem, line_of
 from co2.plugin.packages.locate import Place, place_of
 from co2.plugin.packages.near_misses import near_misses_of, unnamed_classes, without_x
 from co2.plugin.packages.requirements import RequirementsProblem, check_requirements
@@ -100,6 +101,20 @@ class FoundPlugin:
         function: Callable[..., Any] = getattr(plugin, attribute)
         parameters = self.parameters.get(attribute)
         return function if parameters is None else parameters.bound(function)
+
+    def channels(self, config: Any) -> list[str]:
+        """Return the patterns of the channels that a plugin with this configuration receives.
+
+        Raises:
+            LoadFailure: its class returns something else.
+        """
+        if not isinstance(self.kind.wanted_channels, types.MethodType):
+            problem = f"{self.kind.__name__}.wanted_channels: expected a classmethod"
+            raise LoadFailure(f"{problem}: it is called before the plugin is made", self.where)
+        channels = self.kind.wanted_channels(config)
+        if problem := patterns_problem(channels, CHANNELS_EXAMPLE):
+            raise LoadFailure(f"{self.kind.__name__}.wanted_channels: {problem}", self.where)
+        return list(channels)
 
     @property
     def receives(self) -> bool:
@@ -274,8 +289,14 @@ def _check_number(found: list[FoundPlugin], base: str, place: Path, refuse: Refu
         refuse(LoadFailure(problem, str(place)))
 
 
-def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list[MethodInfo]]:
-    """Describe a plugin that has been made."""
+def plugin_info(found: FoundPlugin, plugin: Co2Plugin, channels: list[str]) -> tuple[PluginInfo, list[MethodInfo]]:
+    """Describe a plugin that has been made.
+
+    Args:
+        found: its class and methods.
+        plugin: the instance.
+        channels: patterns of those that it receives.
+    """
     try:
         text = str(plugin)[:200]
     except Exception:
@@ -290,7 +311,7 @@ def plugin_info(found: FoundPlugin, plugin: Co2Plugin) -> tuple[PluginInfo, list
         text,
         found.receives,
         help_text,
-        list(kind.channels),
+        channels,
         kind.durable,
         found.relays,
         found.admits,

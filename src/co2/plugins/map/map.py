@@ -111,7 +111,11 @@ class X_Map(plugin.Co2Plugin):
 
     Config = settings.MapSettings
     config: settings.MapSettings
-    channels = (">",)
+
+    @classmethod
+    def wanted_channels(cls, config: settings.MapSettings) -> list[str]:
+        """Return the patterns of all entries; of a channel that none names, without entries."""
+        return sorted({one.source for one in config.map}) or ["map.without.entries"]  # [] would be all channels
 
     def __init__(self, var_dict: dict[str, Any]) -> None:
         super().__init__(var_dict)
