@@ -262,6 +262,8 @@ def test_what_stands_still_costs_nothing(co2_net, co2_clock, mapped):
     said(co2_net, 0.0, 1.0)
     co2_clock.advance(2)
     assert [one.timer for one in satellite.plugin.entries] == [None, None]
+    said(co2_net, 1.0)
+    assert [one.timer for one in satellite.plugin.entries] == [None, None]
     count = len(co2_net.received)
     co2_clock.advance(60)
     assert len(co2_net.received) == count

@@ -243,12 +243,15 @@ class X_Map(plugin.Co2Plugin):
             return exact if self._send(entry, to, exact, passed) else lanes.NOTHING
         lane.take(exact, number, now, entry.pace)
         lane.passed = passed
-        self._wait(entry, to, lane)
         value = lane.at_once(now, entry.pace)
-        try:
-            return lanes.NOTHING if value is lanes.NOTHING else self._go(entry, to, lane, value, now)
-        except plugin.errors.OutboxFull:
-            return lanes.NOTHING  # it waits, and the next tick tries again
+        if value is not lanes.NOTHING:
+            try:
+                value = self._go(entry, to, lane, value, now)
+            except plugin.errors.OutboxFull:
+                value = lanes.NOTHING  # it waits, and the next tick tries again
+        if lane.waits:
+            self._wait(entry, to, lane)
+        return value
 
     def _lane(self, entry: Entry, to: str, exact: Any, now: float) -> lanes.Lane | None:
         """Return the lane of a channel, with room for a value; None if there is no room."""
