@@ -1,5 +1,6 @@
 """The log as JSON Lines, for a reader that takes it piece by piece: no more of it is in memory than one read."""
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass
@@ -179,12 +180,12 @@ class LogLines:
                         yield lines.take()
                         began = monotonic()
                     if monotonic() - began > STEP:
-                        began = await self._turns.pause(began)
+                        began = await self._rest(began)
                 lines.after = max(lines.after, min(entry.end, until))
                 if lines.left <= 0 or lines.after >= until:
                     break
                 if monotonic() - began > STEP:
-                    began = await self._turns.pause(began)
+                    began = await self._rest(began)
             else:
                 lines.after = max(lines.after, min(chunk.next, until))
                 if lines.after == before:
@@ -192,6 +193,19 @@ class LogLines:
         self._turns.spend(began)
         if lines.size:
             yield lines.take()
+
+    async def _rest(self, began: float) -> float:
+        """Do nothing for as long as a part took: the log may be long, and nobody waits for all of it.
+
+        Args:
+            began: monotonic seconds at which the part began.
+
+        Returns:
+            Those at which the next one begins.
+        """
+        self._turns.spend(began)
+        await asyncio.sleep(monotonic() - began)
+        return await self._turns.pause(monotonic())  # there may be many readers
 
     def _wanted(self, entry: Entry, lines: "_Lines", until: int) -> Iterator[LogMessage]:
         channels = lines.query.channels
